@@ -1,0 +1,44 @@
+# Two stages: wheels are built where a compiler may be, the image holds none.
+#
+# Pin the base by digest for a build that can be repeated:
+#   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:... .
+#
+# Licences: Trunkline is MIT. The offline engine's speech comes from espeak-ng (by way of
+# espeakng-loader), which is GPL-3.0-or-later and loaded in a process of its own only. Who passes the
+# image on passes that on too. Build with --build-arg EXTRAS= for an image without the engine.
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
+ARG EXTRAS=[offline]
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/trunkline
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY app app
+COPY audio audio
+RUN /opt/trunkline/bin/pip install ".${EXTRAS}" \
+    && /opt/trunkline/bin/python -m compileall -q /opt/trunkline/lib
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="Trunkline" \
+      org.opencontainers.image.description="A telephony voice-agent server" \
+      org.opencontainers.image.licenses="MIT AND GPL-3.0-or-later"
+# A user without a name: nothing in the image belongs to it except the place for what is written.
+RUN install -d -o 65532 -g 65532 /data /srv/trunkline
+COPY --from=build /opt/trunkline /opt/trunkline
+COPY config.yaml /srv/trunkline/config.yaml
+ENV PATH=/opt/trunkline/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    SERVER_HOST=0.0.0.0 \
+    STATE_DIR=/data
+WORKDIR /srv/trunkline
+USER 65532:65532
+VOLUME /data
+EXPOSE 8080
+# SIGTERM lets live calls finish: give the container limits.drain_timeout_s and a little more.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('SERVER_PORT', '8080') + '/healthz', timeout=4).read()"]
+ENTRYPOINT ["trunkline"]
+CMD ["serve"]

@@ -1,0 +1,82 @@
+# Everything runs in .venv, made by plain venv and pip. `make` alone lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that runs and is new enough. Override it with: make PYTHON=/path/to/python
+IS_NEW := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11; do \
+	$$p $(IS_NEW) 2>/dev/null && echo $$p && break; done)
+# A second interpreter for `make test-313`, where there is one.
+PYTHON313 ?= $(shell for p in python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13); do \
+	$$p -c '' 2>/dev/null && echo $$p && break; done)
+VENV313 := .venv-313
+SOURCES := app audio tests docs
+PIP := -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test test-313 check bench lint types fmt docs clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Trunkline needs Python 3.11 or newer." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "On Debian and Ubuntu, install venv first: apt install python3-venv" >&2; exit 1; }
+
+# The stamps make the second run quick; a changed pyproject.toml installs again.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing Trunkline into $(VENV) ..."
+	@$(BIN)/python $(PIP) --editable '.[offline]'
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	@echo "Installing Trunkline and its test tools into $(VENV) ..."
+	@$(BIN)/python $(PIP) --editable '.[offline,test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV313)/.installed-test: pyproject.toml
+	@test -n "$(PYTHON313)" || { echo "No Python 3.13 was found." >&2; exit 1; }
+	@test -x $(VENV313)/bin/python || $(PYTHON313) -m venv $(VENV313)
+	@echo "Installing Trunkline and its test tools into $(VENV313) ..."
+	@$(VENV313)/bin/python $(PIP) --editable '.[offline,test]'
+	@touch $@
+
+install: $(VENV)/.installed ## Install into .venv, with the offline engine
+
+run: $(VENV)/.installed ## Start the server (ARGS="--port 9000" for options)
+	@$(BIN)/trunkline serve $(ARGS)
+
+demo: $(VENV)/.installed ## Call the running server as a simulated caller, in a second terminal
+	@$(BIN)/trunkline dial $(ARGS)
+
+test: $(VENV)/.installed-test ## Run all tests (ARGS="-k marks" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-313: $(VENV313)/.installed-test ## Run all tests on Python 3.13, where it is installed
+	@$(VENV313)/bin/python -m pytest -p no:cacheprovider $(ARGS)
+
+check: lint types $(VENV)/.installed-test ## Format check, lint, types, unit and protocol tests
+	@$(BIN)/python -m pytest tests/unit tests/protocol
+
+bench: $(VENV)/.installed-test ## Measure; prints figures and writes JSON
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lint: $(VENV)/.installed-test ## Check format and lint rules
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+
+types: $(VENV)/.installed-test ## Check types
+	@$(BIN)/mypy
+
+fmt: $(VENV)/.installed-test ## Format, and mend what the linter can
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+docs: $(VENV)/.installed ## Refresh the generated parts of docs/
+	@$(BIN)/python docs/generate.py
+
+clean: ## Remove environments, caches and builds; var/ stays
+	@rm -rf $(VENV) $(VENV313) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Who answers: agents and the dialogue they hold. Knows no phone."""

@@ -1,0 +1,190 @@
+"""The agents of a server, checked together when it starts, and the session of each in a call.
+
+What one agent says of itself is `app.agents.agent`; here is what they must agree on: handoffs
+lead somewhere, no two tools of an agent have one name, one call keeps one sound format. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from app.agents.agent import RESERVED_TOOL_NAMES, Agent
+from app.agents.guardrails import GuardrailRunner
+from app.agents.handoffs import PREFIX, handoff_name, handoff_tool
+from app.agents.instructions import FACTS, CallFacts, check_template, check_time_zone, fill
+from app.agents.toolbox import TOOL_OUTPUT_NOTE
+from app.errors import ConfigError
+from app.realtime.events import UNSET, SessionConfig
+
+__all__ = ["AgentBook"]
+
+
+class AgentBook:
+    """Agents by name. The first one answers where nobody says who does."""
+
+    def __init__(self, agents: Iterable[Agent], *, voices: Collection[str] | None = None) -> None:
+        """Check the agents; `voices` are those that the model has, where that is known.
+
+        Raises:
+            ConfigError: something does not fit; the message says what, and of which agent.
+        """
+        self._agents: dict[str, Agent] = {}
+        for agent in agents:
+            if not agent.name.strip():
+                raise ConfigError("an agent has no name")
+            if agent.name in self._agents:
+                raise ConfigError(f"two agents are named {agent.name!r}")
+            self._agents[agent.name] = agent
+        if not self._agents:
+            raise ConfigError("there is no agent")
+        for agent in self:
+            self._check(agent)
+            if voices is not None and agent.voice and agent.voice not in voices:
+                raise ConfigError(
+                    f"agent {agent.name!r}: there is no voice {agent.voice!r}; "
+                    f"there are {', '.join(sorted(voices))}"
+                )
+
+    def __iter__(self) -> Iterator[Agent]:
+        return iter(self._agents.values())
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def __getitem__(self, name: str) -> Agent:
+        return self._agents[name]
+
+    def get(self, name: str) -> Agent | None:
+        return self._agents.get(name)
+
+    @property
+    def first(self) -> Agent:
+        return next(iter(self))
+
+    def notices(self) -> list[str]:
+        """What is allowed and may surprise, for the server's start."""
+        return [
+            f"agent {agent.name!r} hands over to {name!r}, whose voice {taker.voice!r} is heard "
+            f"only when nothing was said before: a session keeps its first voice ({agent.voice!r})"
+            for agent in self
+            for name in agent.handoffs
+            if (taker := self[name]).voice and agent.voice and taker.voice != agent.voice
+        ]
+
+    # In a call ------------------------------------------------------------------------------------
+
+    def taker(self, agent: Agent, tool_name: str) -> Agent | None:
+        """The agent that a handoff tool of `agent` leads to; `None` for any other tool."""
+        for name in agent.handoffs:
+            if handoff_name(name) == tool_name:
+                return self[name]
+        return None
+
+    def session(self, agent: Agent, facts: CallFacts) -> SessionConfig:
+        """An agent's whole session in one call: instructions filled in, all of its tools."""
+        tools = self._wire_tools(agent)
+        session = agent.session
+        if agent.instructions or agent.tools:
+            session = replace(session, instructions=self._instructions(agent, facts))
+        return replace(session, tools=tools) if tools else session
+
+    def greeting(self, agent: Agent, facts: CallFacts) -> str | None:
+        """An agent's first words in one call."""
+        if agent.greeting is None:
+            return None
+        return fill(agent.greeting, facts.values(agent.variables, agent.time_zone))
+
+    def change(
+        self, giver: Agent, taker: Agent, facts: CallFacts, *, spoken: bool
+    ) -> SessionConfig:
+        """The settings that turn one agent's session into another's.
+
+        Instructions and tools always; of the rest what differs, but never the sound formats, and
+        the voice only before the session's first sound.
+        """
+        old, new = self.session(giver, facts), self.session(taker, facts)
+        kept = _NEVER_CHANGED | ({"voice"} if spoken else set())
+        changed = {
+            field.name: value
+            for field in fields(SessionConfig)
+            if field.name not in kept
+            and (value := getattr(new, field.name)) is not UNSET
+            and value != getattr(old, field.name)
+        }
+        instructions = "" if new.instructions is UNSET else new.instructions
+        tools = () if new.tools is UNSET else new.tools
+        return SessionConfig(**{**changed, "instructions": instructions, "tools": tools})
+
+    def _instructions(self, agent: Agent, facts: CallFacts) -> str:
+        text = fill(agent.instructions, facts.values(agent.variables, agent.time_zone))
+        return f"{text}\n\n{TOOL_OUTPUT_NOTE}".strip() if agent.tools else text
+
+    def _wire_tools(self, agent: Agent) -> tuple[Mapping[str, Any], ...]:
+        return (
+            *agent.session_tools,
+            *(tool.wire for tool in agent.tools),
+            *(handoff_tool(self[name]) for name in agent.handoffs),
+        )
+
+    # At the start ---------------------------------------------------------------------------------
+
+    def _check(self, agent: Agent) -> None:
+        place = f"agent {agent.name!r}"
+        for name in agent.variables:
+            if name in FACTS or not name.isidentifier():
+                raise ConfigError(f"{place}: a variable cannot be named {name!r}")
+        check_time_zone(agent.time_zone, f"{place}: time_zone")
+        names = {*FACTS, *agent.variables}
+        check_template(agent.instructions, names, f"{place}: instructions")
+        check_template(agent.greeting or "", names, f"{place}: greeting")
+        self._check_handoffs(agent, place)
+        _check_tools(agent, place)
+        _check_guardrails(agent, place)
+
+    def _check_handoffs(self, agent: Agent, place: str) -> None:
+        tools: dict[str, str] = {}
+        for name in agent.handoffs:
+            taker = self.get(name)
+            if taker is None:
+                known = ", ".join(sorted(self._agents.keys() - {agent.name})) or "none"
+                raise ConfigError(f"{place}: hands over to {name!r}, who is none of: {known}")
+            if taker is agent:
+                raise ConfigError(f"{place}: hands over to itself")
+            formats = (taker.input_format, taker.output_format)
+            if formats != (agent.input_format, agent.output_format):
+                raise ConfigError(
+                    f"{place}: hands over to {name!r}, who has another sound format; "
+                    "one call keeps its format"
+                )
+            other = tools.setdefault(handoff_name(name), name)
+            if other != name or handoff_name(name) == PREFIX:
+                raise ConfigError(
+                    f"{place}: the model cannot tell {name!r} from {other!r}: "
+                    f"both are called {handoff_name(name)}"
+                )
+        if len(set(agent.handoffs)) != len(agent.handoffs):
+            raise ConfigError(f"{place}: hands over to the same agent twice")
+
+
+def _check_tools(agent: Agent, place: str) -> None:
+    taken = {str(tool.get("name", "")) for tool in agent.session_tools}
+    for tool in agent.tools:
+        if tool.name in RESERVED_TOOL_NAMES or tool.name in taken:
+            raise ConfigError(f"{place}: two tools are named {tool.name!r}, or one is built in")
+        if tool.name.lower().startswith(PREFIX):
+            raise ConfigError(f"{place}: tool {tool.name!r}: {PREFIX}... names belong to handoffs")
+        taken.add(tool.name)
+
+
+def _check_guardrails(agent: Agent, place: str) -> None:
+    if agent.guardrail_every_chars < 0:
+        raise ConfigError(f"{place}: guardrail_every_chars is 0 (whole turns only) or more")
+    try:
+        GuardrailRunner(agent.guardrails)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error.message}") from error
+
+
+_NEVER_CHANGED: Final = {"id", "expires_at", "model", "type", "input_format", "output_format"}

@@ -1,0 +1,138 @@
+"""Who speaks in a conversation, and who takes over from them.
+
+A handoff changes the session's settings first; only when the model has confirmed them does it get
+the tool's output, and then the floor. A session keeps the voice of its first sound, so an agent
+who comes later speaks with it. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from app.agents.actions import ToVoice
+from app.agents.agent import Agent
+from app.agents.book import AgentBook
+from app.agents.handoffs import Handoff
+from app.agents.instructions import CallFacts
+from app.realtime.events import SemanticVad, ServerVad, SessionConfig, SessionUpdate
+
+__all__ = ["Cast"]
+
+CONFIRM_MS: Final = 3_000
+"""A model that has not refused its new settings by then has taken them: some say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Update:
+    """A `session.update` on its way, and the agent to return to when it is refused."""
+
+    event_id: str
+    before: Agent | None = None
+
+
+class Cast:
+    """The agents of one conversation."""
+
+    def __init__(
+        self, agent: Agent, book: AgentBook, facts: CallFacts, new_id: Callable[[str], str]
+    ) -> None:
+        self.agent = agent
+        self.book = book
+        self.facts = facts
+        self.handoff: Handoff | None = None
+        self.uninterrupted = False
+        self._new_id = new_id
+        self._updates: deque[_Update] = deque()
+        self._voice: str | None = None
+
+    @property
+    def session(self) -> SessionConfig:
+        """The settings that a connection is opened with: those of the agent who speaks."""
+        session = self.book.session(self.agent, self.facts)
+        detection = session.turn_detection
+        if self.uninterrupted and isinstance(detection, ServerVad | SemanticVad):
+            # Else the model itself would stop at the caller's first sound.
+            session = replace(session, turn_detection=replace(detection, interrupt_response=False))
+        return replace(session, voice=self._voice) if self._voice else session
+
+    def let_interrupt(self) -> ToVoice | None:
+        """The first words are over: the model listens as its agent's settings say."""
+        detection = self.agent.session.turn_detection
+        held, self.uninterrupted = self.uninterrupted, False
+        interrupts = isinstance(detection, ServerVad | SemanticVad) and detection.interrupt_response
+        if not held or not interrupts:
+            return None
+        update_id = self._new_id("listen")
+        self._updates.append(_Update(event_id=update_id))
+        return ToVoice(SessionUpdate(SessionConfig(turn_detection=detection), update_id))
+
+    @property
+    def greeting(self) -> str | None:
+        return self.book.greeting(self.agent, self.facts)
+
+    def on_sound(self) -> None:
+        """The session has made its first sound: its voice stays."""
+        if self._voice is None:
+            self._voice = self.agent.voice
+
+    def hand_over(self, tool_call_id: str, taker: Agent, now_ms: int) -> ToVoice:
+        """Begin a handoff."""
+        giver = self.agent
+        late = bool(self._voice and taker.voice and taker.voice != self._voice)
+        update = self.change_to(taker)
+        self.handoff = Handoff(
+            tool_call_id=tool_call_id,
+            giver=giver,
+            taker=taker,
+            update_id=self._updates[-1].event_id,
+            since_ms=now_ms,
+            kept_voice=(self._voice or "") if late else "",
+        )
+        return update
+
+    def change_to(self, taker: Agent) -> ToVoice:
+        """Put another agent's settings into force."""
+        spoken = self._voice is not None
+        change = self.book.change(self.agent, taker, self.facts, spoken=spoken)
+        update_id = self._new_id("agent")
+        self._updates.append(_Update(event_id=update_id, before=self.agent))
+        self.agent = taker
+        return ToVoice(SessionUpdate(change, update_id))
+
+    def on_updated(self) -> Handoff | None:
+        """The model confirmed the oldest change that it was sent: the handoff that is done now."""
+        if not self._updates:
+            return None
+        return self._take_handoff(self._updates.popleft().event_id)
+
+    def on_error(self, client_event_id: str | None) -> Handoff | None:
+        """The model refused a change, which is undone: the handoff that failed with it."""
+        for update in self._updates:
+            if update.event_id == client_event_id:
+                self._updates.remove(update)
+                self.agent = update.before or self.agent
+                return self._take_handoff(update.event_id)
+        return None
+
+    def overdue(self, now_ms: int) -> Handoff | None:
+        """A handoff that the model has had the time to refuse."""
+        handoff = self.handoff
+        if handoff is None or now_ms - handoff.since_ms < CONFIRM_MS:
+            return None
+        return self._take_handoff(handoff.update_id)
+
+    def on_reconnected(self) -> Handoff | None:
+        """A fresh session has the settings of the agent who speaks now: the handoff is done."""
+        self._updates.clear()
+        handoff, self.handoff = self.handoff, None
+        return handoff
+
+    def _take_handoff(self, update_id: str) -> Handoff | None:
+        handoff = self.handoff
+        if handoff is None or handoff.update_id != update_id:
+            return None
+        self.handoff = None
+        return handoff

@@ -1,0 +1,147 @@
+"""The wires to MCP servers: a process without our environment, or HTTP to checked addresses.
+
+The `mcp` package brings its own HTTP client, the older sibling of ours, so the guard of
+`app.agents.safe_http` is built a second time around that one; the judgment of addresses is the
+same. Imported only when a server is configured.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import httpx
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp import StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.message import SessionMessage
+
+from app.agents.addresses import Resolve, check_url, checked_addresses
+from app.errors import ToolFailed
+
+if TYPE_CHECKING:
+    from app.agents.mcp_tools import McpServerSpec
+
+__all__ = ["transport", "watched"]
+
+Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
+Writer = MemoryObjectSendStream[SessionMessage]
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_CONNECT_TIMEOUT_S: Final = 3.0
+_READ_TIMEOUT_S: Final = 300.0  # a stream of events may be silent for long
+
+
+@asynccontextmanager
+async def transport(spec: McpServerSpec, resolve: Resolve) -> AsyncIterator[tuple[Reader, Writer]]:
+    """Messages from and to a server. The process or the connection ends with the context."""
+    if spec.transport == "stdio":
+        parameters = StdioServerParameters(
+            command=spec.command, args=list(spec.args), env=dict(spec.env)
+        )
+        # Its stderr may hold anything, and would get around the redaction of our log.
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: ASYNC230  # never blocks
+            async with stdio_client(parameters, errlog=nowhere) as (read, write):
+                yield read, write
+        return
+    client = httpx.AsyncClient(
+        transport=_GuardedTransport(resolve, allow_private=spec.allow_private),
+        headers={**spec.headers, "Accept-Encoding": "identity"},
+        timeout=httpx.Timeout(_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
+        trust_env=False,
+    )
+    async with client, streamable_http_client(spec.url, http_client=client) as (read, write, _):
+        yield read, write
+
+
+@asynccontextmanager
+async def watched(read: Reader, on_end: Callable[[], None]) -> AsyncIterator[Reader]:
+    """The same messages, with word when there will be no more: the package tells nobody."""
+    entry, exit_ = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+
+    async def pump() -> None:
+        async with entry:
+            try:
+                async for message in read:
+                    await entry.send(message)
+            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+                pass  # one of the two sides is gone: that is an end as well
+            on_end()
+
+    async with read, entry, exit_, anyio.create_task_group() as group:
+        group.start_soon(pump)
+        try:
+            yield exit_
+        finally:
+            group.cancel_scope.cancel()
+
+
+class _GuardedTransport(httpx.AsyncBaseTransport):
+    """Resolves, judges, and connects to what was judged; see `app.agents.safe_http`."""
+
+    def __init__(self, resolve: Resolve, *, allow_private: bool) -> None:
+        self._resolve = resolve
+        self._allow_private = allow_private
+        self._inner = httpx.AsyncHTTPTransport(trust_env=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = check_url(str(request.url), allow_private=self._allow_private)
+        addresses = await checked_addresses(url, self._resolve, allow_private=self._allow_private)
+        for address in addresses:
+            pinned = httpx.Request(
+                request.method,
+                request.url.copy_with(host=address),
+                headers=request.headers,
+                stream=request.stream,
+                extensions={
+                    **request.extensions,
+                    "sni_hostname": url.raw_host.decode("ascii"),
+                },
+            )
+            try:
+                response = await self._inner.handle_async_request(pinned)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if address == addresses[-1]:
+                    raise
+                continue
+            return await self._bounded(request, response)
+        raise AssertionError("checked_addresses returns at least one")
+
+    async def _bounded(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            await response.aclose()
+            raise ToolFailed("The server packs what it was asked not to.", code="response_invalid")
+        if request.method == "GET":  # the stream of events: no end, and read piece by piece
+            return response
+        stream: Any = response.stream
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=_Bounded(stream),
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Bounded(httpx.AsyncByteStream):
+    """An answer that ends with an error when it grows too large."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        total_bytes = 0
+        async for chunk in self._stream:
+            total_bytes += len(chunk)
+            if total_bytes > MAX_ANSWER_BYTES:
+                raise httpx.ReadError("answer too large")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

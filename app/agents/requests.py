@@ -1,0 +1,209 @@
+"""What the agent is to say next: every reply that was asked for, one response at a time.
+
+The gate (`app.realtime.protocol`) lets one response run and joins plain requests for a reply.
+Requests with words of their own - a greeting, a notice, a filler - must not be joined: they wait
+here, in order. While the caller speaks nothing of ours begins, and what the tools have found is
+told in the answer to the caller's turn. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.agents.actions import ToVoice
+from app.realtime.events import SAY_METADATA_KEY, Response, ResponseConfig, ResponseCreate, Unset
+from app.realtime.protocol import ALREADY_ACTIVE, Expired, GateState, Nothing, ResponseGate
+
+__all__ = ["Requests", "Wish"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A response that somebody wants. `config` is absent for a reply to what was said.
+
+    `verbatim`: the words are ours, not the model's. An `optional` one is dropped where it would
+    have to wait.
+    """
+
+    config: ResponseConfig | None = None
+    verbatim: bool = False
+    optional: bool = False
+
+
+_REPLY = Wish()
+
+
+class Requests:
+    """The replies of one conversation that were asked for and are not there yet."""
+
+    def __init__(self, new_id: Callable[[str], str]) -> None:
+        self.gate = ResponseGate()
+        self.running: Wish | None = None
+        self._new_id = new_id
+        self._waiting: deque[Wish] = deque()
+        self._for_quiet: deque[Wish] = deque()
+        self._sent = _REPLY
+        self._sent_id = ""
+        self._plain_waits = False
+        self._caller_speaks = False
+        self._owed = False
+        self._open = True
+
+    # Asking -------------------------------------------------------------------------------------
+
+    def ask(self, now_ms: int, wish: Wish = _REPLY) -> list[ToVoice]:
+        """Ask for a response: now, or as soon as it is its turn."""
+        if wish.config is None and not self._open:
+            self._owed = True
+        elif wish.config is None:
+            if self.gate.request(now_ms):
+                return [self._create(wish, now_ms)]
+            self._plain_waits = True
+        elif not wish.optional or (self._open and not self.gate.busy):
+            self._waiting.append(wish)
+            return self._next(now_ms)
+        return []
+
+    def ask_after_tools(self, now_ms: int) -> list[ToVoice]:
+        """Ask for the reply to what tools have found; a caller who speaks is answered with it."""
+        if self._caller_speaks:
+            self._owed = True
+            return []
+        return self.ask(now_ms)
+
+    def ask_when_quiet(self, wish: Wish) -> None:
+        """Keep a request until nobody speaks."""
+        self._for_quiet.append(wish)
+
+    def again(self, now_ms: int) -> list[ToVoice]:
+        """Ask again for what the response that just failed was to say."""
+        wish = self.running or _REPLY
+        return [] if wish.optional else self.ask(now_ms, wish)
+
+    def forget(self) -> None:
+        """Drop the plain reply and the optional words that wait; messages are kept."""
+        self.gate.drop_pending()
+        self._plain_waits = False
+        self._waiting = deque(wish for wish in self._waiting if not wish.optional)
+
+    def forget_all(self) -> None:
+        """Drop everything that waits."""
+        self.forget()
+        self._waiting.clear()
+        self._for_quiet.clear()
+        self._owed = False
+
+    # What happens -------------------------------------------------------------------------------
+
+    def on_caller_speech(self) -> None:
+        """The caller speaks: their turn will be answered, with all that is known by then."""
+        self._caller_speaks = True
+        self.forget()
+
+    def on_caller_turn(self) -> None:
+        """The caller's turn was taken into the conversation."""
+        self._caller_speaks = False
+
+    def on_quiet(self, now_ms: int) -> list[ToVoice]:
+        """Nobody speaks and nothing is on its way: the moment for what has waited."""
+        self._caller_speaks = False
+        if self._owed:
+            self._owed = False
+            return self.ask(now_ms)
+        if not self._waiting and self._for_quiet:
+            self._waiting.append(self._for_quiet.popleft())
+        return self._next(now_ms)
+
+    def on_created(self, response: Response) -> str | None:
+        """`response.created`: returns the id if it is to be cancelled at once."""
+        requested = self.gate.state is GateState.REQUESTED
+        self.running = self._sent if requested and _is_ours(self._sent, response) else None
+        cancelled = self.gate.on_created(response.id)
+        if cancelled is None and not self._caller_speaks:
+            self._owed = False  # it knows of the tools' results: they were sent before it began
+        return cancelled
+
+    def on_done(self, response_id: str, now_ms: int) -> list[ToVoice]:
+        """`response.done`: returns what is to be sent now."""
+        return self._launch(self.gate.on_done(response_id), now_ms)
+
+    def on_error(self, client_event_id: str | None, code: str, now_ms: int) -> list[ToVoice]:
+        """An error of the model, which may be about a request of ours."""
+        requested = self.gate.state is GateState.REQUESTED
+        about_ours = client_event_id == self._sent_id if client_event_id else requested
+        launched = self.gate.on_error(client_event_id, code)
+        if not (about_ours and code == ALREADY_ACTIVE and self.gate.has_pending):
+            return self._launch(launched, now_ms)
+        if self._sent.config is None:
+            self._plain_waits = True
+            return []
+        # The gate would join it with a plain reply that waits, and one of them would be lost.
+        self.gate.drop_pending()
+        if not self._sent.optional:
+            self._waiting.appendleft(self._sent)
+        if self._plain_waits:
+            self.gate.request(now_ms)
+        return []
+
+    def expired(self, now_ms: int) -> Expired | None:
+        """The watchdog of the gate: what the model left unanswered, if anything."""
+        expired = self.gate.on_tick(now_ms)
+        return None if isinstance(expired, Nothing) else expired
+
+    def after_expiry(self, expired: Expired, now_ms: int) -> list[ToVoice]:
+        """Ask again for what was unanswered, and go on with what waits behind it."""
+        plain, self._plain_waits = self._plain_waits, False
+        if expired.state is GateState.REQUESTED and not self._sent.optional:
+            if self._sent.config is None:
+                plain = True
+            else:
+                self._waiting.appendleft(self._sent)
+        return (self.ask(now_ms) if plain else []) + self._next(now_ms)
+
+    def on_lost(self) -> None:
+        """The connection is gone: what is asked for waits for the next one."""
+        self._open = self._caller_speaks = False
+        self.forget()
+        self.gate = ResponseGate()  # what ran on it is over
+
+    def on_reconnected(self, now_ms: int) -> list[ToVoice]:
+        """A fresh connection: nothing runs on it; what waits is still wanted."""
+        self.gate = ResponseGate()
+        self.running = None
+        self._open = True
+        owed, self._owed = self._owed, False
+        return self.ask(now_ms) if owed else []
+
+    # Sending ------------------------------------------------------------------------------------
+
+    def _launch(self, wanted: ResponseConfig | Nothing | None, now_ms: int) -> list[ToVoice]:
+        if isinstance(wanted, Nothing):
+            return self._next(now_ms)
+        self._plain_waits = False
+        return [self._create(_REPLY, now_ms)]
+
+    def _next(self, now_ms: int) -> list[ToVoice]:
+        if self.gate.busy or self._caller_speaks or not self._waiting or not self._open:
+            return []
+        wish = self._waiting.popleft()
+        self.gate.request(now_ms, wish.config)
+        return [self._create(wish, now_ms)]
+
+    def _create(self, wish: Wish, now_ms: int) -> ToVoice:
+        self._sent = wish
+        self._sent_id = self._new_id("ask")
+        self.gate.sent(self._sent_id, now_ms)
+        return ToVoice(ResponseCreate(wish.config, self._sent_id))
+
+
+def _is_ours(wish: Wish, response: Response) -> bool:
+    """Whether a response that began is the one we asked for, and not the server's own.
+
+    A plain request cannot be told apart, and need not be.
+    """
+    if wish.config is None or isinstance(wish.config.metadata, Unset):
+        return True
+    said = wish.config.metadata.get(SAY_METADATA_KEY)
+    return response.metadata.get(SAY_METADATA_KEY) == said

@@ -1,0 +1,313 @@
+"""What a tool takes: Python signatures as JSON schemas, and arguments held against a schema.
+
+Signatures are read with pydantic (the annotations) and a small reader of Google style docstrings
+(the descriptions); arguments that a model sends are judged by jsonschema, draft 2020-12, which
+also covers the schemas that people write in YAML and those of MCP servers. No schema is ever
+fetched: a reference leads into the schema itself or is refused. Pure.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, best_match
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticUndefined, to_jsonable_python
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from app.errors import ConfigError, ToolArgsInvalid
+
+__all__ = ["ArgumentCheck", "Signature", "closed", "described", "parse_arguments", "read_signature"]
+
+MAX_ARGUMENTS_CHARS: Final = 32_768
+"""More than any tool of a phone call takes; what is longer is not even parsed."""
+
+_MAX_MESSAGE_CHARS: Final = 240
+_SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns|Yields|Raises|Example|Examples|Note):")
+_ENTRY = re.compile(r"^\*{0,2}(\w+)(?: *\([^)]*\))?: *(.*)$")
+_KEYS_OF_ANY_VALUE: Final = ("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
+_COMBINING: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "$ref", "if"))
+
+
+# Signatures -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """How a function is called by a model."""
+
+    description: str
+    parameters: Mapping[str, Any]
+    context_parameter: str | None
+    adapters: Mapping[str, TypeAdapter[Any]]
+
+    def convert(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Checked JSON values as the types that the function asks for.
+
+        Raises:
+            ToolArgsInvalid: a value that JSON schema cannot judge, such as a date that is none.
+        """
+        converted = {}
+        for name, value in arguments.items():
+            try:
+                converted[name] = self.adapters[name].validate_python(value)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                place = ".".join(map(str, (name, *first["loc"])))
+                raise ToolArgsInvalid(_short(f"{place}: {first['msg']}")) from error
+        return converted
+
+
+def read_signature(function: Callable[..., Any], context_type: type) -> Signature:
+    """The JSON schema of a function's parameters; the first one may take the call's context.
+
+    Raises:
+        ConfigError: a parameter that JSON cannot express; the message names it and the remedy.
+    """
+    name = getattr(function, "__name__", "tool")
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise ConfigError(
+            f"tool {name}: the annotation {error.name!r} is not known where the function stands; "
+            "define the type at the top of its module"
+        ) from error
+    summary, texts = described(inspect.getdoc(function) or "")
+    context_parameter = None
+    properties: dict[str, Any] = {}
+    adapters: dict[str, TypeAdapter[Any]] = {}
+    required = []
+    for position, parameter in enumerate(inspect.signature(function).parameters.values()):
+        place = f"tool {name}, parameter {parameter.name}"
+        if hints.get(parameter.name) is context_type:
+            if position:
+                raise ConfigError(f"{place}: the context must be the first parameter")
+            context_parameter = parameter.name
+            continue
+        _refuse_kind(parameter, place)
+        if parameter.name not in hints:
+            raise ConfigError(f"{place}: has no type; annotate it, for example with `str`")
+        annotation = hints[parameter.name]
+        adapter, schema = _schema_of(annotation, place)
+        if text := _annotated_text(annotation) or texts.get(parameter.name):
+            schema["description"] = text
+        if parameter.default is parameter.empty:
+            required.append(parameter.name)
+        else:
+            schema["default"] = _plain_default(parameter.default, place)
+        properties[parameter.name] = schema
+        adapters[parameter.name] = adapter
+    return Signature(
+        description=summary,
+        parameters={
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": False,
+        },
+        context_parameter=context_parameter,
+        adapters=adapters,
+    )
+
+
+def _refuse_kind(parameter: inspect.Parameter, place: str) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise ConfigError(f"{place}: a model cannot see what *args and **kwargs take; name them")
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise ConfigError(f"{place}: arguments come by name; remove the `/`")
+
+
+def _schema_of(annotation: Any, place: str) -> tuple[TypeAdapter[Any], dict[str, Any]]:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        schema = adapter.json_schema()
+    except PydanticUserError as error:
+        reason = error.message.partition("\n")[0]
+        raise ConfigError(f"{place}: its type has no JSON schema ({reason})") from error
+    definitions = schema.pop("$defs", {})
+    inlined = _inline(schema, definitions, (), place)
+    _refuse_vague(inlined, place)
+    return adapter, closed(inlined)
+
+
+def _inline(node: Any, definitions: Mapping[str, Any], path: tuple[str, ...], place: str) -> Any:
+    """The schema with its definitions in place: not every model's reader follows references."""
+    if isinstance(node, list):
+        return [_inline(item, definitions, path, place) for item in node]
+    if not isinstance(node, dict):
+        return node
+    reference = node.get("$ref")
+    if isinstance(reference, str):
+        target = reference.removeprefix("#/$defs/")
+        if target in path:
+            raise ConfigError(f"{place}: {target} holds itself; a tool's arguments need an end")
+        beside = {key: value for key, value in node.items() if key != "$ref"}
+        return _inline({**definitions[target], **beside}, definitions, (*path, target), place)
+    return {
+        key: {name: _inline(item, definitions, path, place) for name, item in value.items()}
+        if key == "properties"
+        else _inline(value, definitions, path, place)
+        for key, value in node.items()
+        if key not in ("title", "discriminator")
+    }
+
+
+def _refuse_vague(node: Any, place: str) -> None:
+    """A value of any shape tells the model nothing and lets everything through."""
+    if not any(key in node for key in _KEYS_OF_ANY_VALUE):
+        raise ConfigError(f"{place}: takes anything; say which type, for example `str`")
+    if node.get("format") == "binary":
+        raise ConfigError(f"{place}: JSON holds no bytes; take a `str`")
+    for inner in node.get("properties", {}).values():
+        _refuse_vague(inner, place)
+    for key in ("items", "additionalProperties"):
+        if isinstance(node.get(key), Mapping):
+            _refuse_vague(node[key], place)
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        for inner in node.get(key, ()):
+            _refuse_vague(inner, place)
+    if node.get("type") == "array" and not ("items" in node or "prefixItems" in node):
+        raise ConfigError(f"{place}: say what the list holds, for example `list[str]`")
+
+
+def _annotated_text(annotation: Any) -> str | None:
+    """The words of `Annotated[int, "how many guests"]`."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, str)), None)
+
+
+def _plain_default(default: Any, place: str) -> Any:
+    try:
+        plain = to_jsonable_python(default)
+    except ValueError as error:  # PydanticSerializationError is one
+        raise ConfigError(f"{place}: its default is not a JSON value; use None") from error
+    if plain is PydanticUndefined:
+        raise ConfigError(f"{place}: give the default after `=`, not in Field")
+    return plain
+
+
+def described(docstring: str) -> tuple[str, dict[str, str]]:
+    """A Google style docstring as its description and the text of each argument."""
+    summary: list[str] = []
+    arguments: dict[str, str] = {}
+    section, current, indent = "", "", 0
+    for line in docstring.expandtabs().splitlines():
+        text = line.strip()
+        match = _SECTION.match(line)
+        if match:
+            section, current = match[1], ""
+        elif section in ("Args", "Arguments", "Parameters") and text:
+            depth = len(line) - len(line.lstrip())
+            entry = _ENTRY.match(text)
+            if depth == 0:
+                section = "after"
+            elif entry and (not current or depth <= indent):
+                current, indent = entry[1], depth
+                arguments[current] = entry[2]
+            elif current:
+                arguments[current] = f"{arguments[current]} {text}".strip()
+        elif not section:
+            summary.append(text)
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", "\n".join(summary)).strip(), arguments
+
+
+# Schemas ----------------------------------------------------------------------------------------
+
+
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with its objects closed to properties that they do not name.
+
+    An object that says itself what else it takes, or that is put together from several schemas,
+    is left as it is.
+    """
+    copy: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
+            copy[key] = {
+                name: closed(inner) if isinstance(inner, Mapping) else inner
+                for name, inner in value.items()
+            }
+        elif key in ("default", "enum", "const", "examples"):
+            copy[key] = value
+        elif isinstance(value, Mapping):
+            copy[key] = closed(value)
+        elif isinstance(value, list | tuple):
+            copy[key] = [closed(item) if isinstance(item, Mapping) else item for item in value]
+        else:
+            copy[key] = value
+    if "properties" in copy and not _COMBINING & copy.keys():
+        copy.setdefault("additionalProperties", False)
+    return copy
+
+
+class ArgumentCheck:
+    """A tool's schema, ready to judge arguments."""
+
+    def __init__(self, parameters: Mapping[str, Any], place: str) -> None:
+        """Raises ConfigError for what is no JSON schema of an object."""
+        if parameters.get("type") != "object":
+            raise ConfigError(f"{place}: parameters must be a JSON schema of type object")
+        try:
+            Draft202012Validator.check_schema(parameters)
+        except SchemaError as error:
+            at = ".".join(map(str, error.absolute_path)) or "top"
+            raise ConfigError(
+                _short(f"{place}: not a JSON schema ({at}: {error.message})")
+            ) from error
+        # An empty registry: jsonschema would otherwise fetch a reference from the network.
+        self._validator = Draft202012Validator(parameters, registry=Registry())
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Raises ToolArgsInvalid, with words by which the model can do better."""
+        try:
+            error = best_match(self._validator.iter_errors(arguments))
+        except (Unresolvable, RecursionError) as failure:
+            raise ToolArgsInvalid("the tool's own schema cannot be followed") from failure
+        if error is not None:
+            at = ".".join(map(str, error.absolute_path))
+            raise ToolArgsInvalid(_short(f"{at}: {error.message}" if at else error.message))
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """A function call's arguments as the wire has them: one JSON object.
+
+    Stricter than JSON: a name given twice is refused, since two readers would differ on it, and
+    so are NaN and Infinity. An empty text is an empty object, as models send for no arguments.
+
+    Raises:
+        ToolArgsInvalid: anything else.
+    """
+    if len(text) > MAX_ARGUMENTS_CHARS:
+        raise ToolArgsInvalid(f"longer than {MAX_ARGUMENTS_CHARS} characters")
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text, object_pairs_hook=_unambiguous, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ToolArgsInvalid("not valid JSON") from error
+    if not isinstance(value, dict):
+        raise ToolArgsInvalid("not a JSON object")
+    return value
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ToolArgsInvalid("a name is given twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ToolArgsInvalid(f"{name} is not JSON")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_MESSAGE_CHARS else f"{text[:_MAX_MESSAGE_CHARS]}..."

@@ -1,0 +1,181 @@
+"""Runs the function calls of one conversation: beside the sound, at once, each to its answer.
+
+Shared by the phone call and `AgentSession`. What may run, and with which limits, is
+`app.agents.toolbox`; here is when: off the read loops, in the conversation's own task group, so
+that nothing runs on when it is over. A tool that is slow is reported for a filler, one that needs
+consent waits for `decide`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Final, Protocol
+
+from app.agents.actions import RunTool
+from app.agents.book import AgentBook
+from app.agents.instructions import CallFacts
+from app.agents.toolbox import ApprovalRequest, ToolBox
+from app.agents.tools import Tool, ToolContext, ToolResult
+
+__all__ = ["ToolListener", "ToolRunner", "consent_prompt"]
+
+MAX_PROMPT_CHARS: Final = 300
+
+
+class ToolListener(Protocol):
+    """Who hears of the tools: the conversation's shell. None of it may wait."""
+
+    def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
+        """A function call has its answer; each gets exactly one, unless the call is over."""
+        ...
+
+    def on_tool_slow(self, run: RunTool, filler: str) -> None:
+        """A tool has not answered in its `filler_after_ms`."""
+        ...
+
+    def on_approval_wanted(self, request: ApprovalRequest) -> None:
+        """A tool waits for `ToolRunner.decide`."""
+        ...
+
+
+class ToolRunner:
+    """The tools of one conversation at work."""
+
+    def __init__(
+        self,
+        book: AgentBook,
+        facts: CallFacts,
+        listener: ToolListener,
+        *,
+        approval_timeout_ms: int = 60_000,
+    ) -> None:
+        self._book = book
+        self._facts = facts
+        self._listener = listener
+        self._box = ToolBox((), approver=self._approve, approval_timeout_ms=approval_timeout_ms)
+        self._boxes: dict[str, ToolBox] = {}
+        self._fillers: dict[str, asyncio.TimerHandle] = {}
+        self._decisions: dict[str, asyncio.Future[tuple[bool, bool]]] = {}
+        self._interruptible: dict[str, asyncio.Task[None]] = {}
+        self._given_up: set[str] = set()
+        self._always: set[str] = set()
+
+    def run(self, run: RunTool, tasks: asyncio.TaskGroup) -> None:
+        """Begin a function call; returns at once."""
+        box = self._box_of(run.agent)
+        tool = box.get(run.name)
+        task = tasks.create_task(self._answer(run, box), name=f"tool {run.name[:64]}")
+        if tool is not None and tool.interruptible:
+            self._interruptible[run.tool_call_id] = task
+
+    def decide(self, tool_call_id: str, *, approved: bool, always: bool = False) -> bool:
+        """Answer a tool that waits for consent; `always`: for this tool in this conversation.
+
+        False when nothing waits under this id, or no longer.
+        """
+        decision = self._decisions.get(tool_call_id)
+        if decision is None or decision.done():
+            return False
+        decision.set_result((approved, always))
+        return True
+
+    def on_caller_speech(self) -> None:
+        """The caller goes on: tools that may be given up are."""
+        for tool_call_id, task in self._interruptible.items():
+            self._given_up.add(tool_call_id)
+            task.cancel()
+        self._interruptible.clear()
+
+    def use_book(self, book: AgentBook) -> None:
+        """Agents have changed; what the conversation has used of its budget counts on."""
+        self._book = book
+        self._boxes.clear()
+
+    def _box_of(self, agent_name: str) -> ToolBox:
+        box = self._boxes.get(agent_name)
+        if box is None:
+            agent = self._book.get(agent_name)
+            box = self._box.with_tools(() if agent is None else agent.tools)
+            self._boxes[agent_name] = box
+        return box
+
+    async def _answer(self, run: RunTool, box: ToolBox) -> None:
+        tool = box.get(run.name)
+        self._start_filler(run, tool)
+        try:
+            result = await box.invoke(run.name, run.arguments, self._context(run))
+        except asyncio.CancelledError:
+            if run.tool_call_id not in self._given_up:
+                raise  # the conversation is over: nobody wants a late result
+            result = _given_up()
+        finally:
+            self._stop_filler(run.tool_call_id)
+            self._interruptible.pop(run.tool_call_id, None)
+        self._listener.on_tool_result(run, result)
+
+    def _context(self, run: RunTool) -> ToolContext:
+        facts = self._facts
+        agent = self._book.get(run.agent)
+        return ToolContext(
+            call_id=facts.call_id,
+            tool_call_id=run.tool_call_id,
+            agent=run.agent,
+            caller_number=facts.caller_number,
+            called_number=facts.called_number,
+            caller_verified=facts.caller_verified,
+            variables=facts.declared({} if agent is None else agent.variables),
+        )
+
+    def _start_filler(self, run: RunTool, tool: Tool | None) -> None:
+        if tool is None or not tool.filler:
+            return
+        self._fillers[run.tool_call_id] = asyncio.get_running_loop().call_later(
+            tool.filler_after_ms / 1000, self._listener.on_tool_slow, run, tool.filler
+        )
+
+    def _stop_filler(self, tool_call_id: str) -> None:
+        filler = self._fillers.pop(tool_call_id, None)
+        if filler is not None:
+            filler.cancel()
+
+    async def _approve(self, request: ApprovalRequest) -> bool:
+        tool, context = request.tool, request.context
+        if tool.name in self._always:
+            return True
+        tool_call_id = context.tool_call_id
+        self._stop_filler(tool_call_id)  # who is asked knows what is waited for
+        loop = asyncio.get_running_loop()
+        decision: asyncio.Future[tuple[bool, bool]] = loop.create_future()
+        self._decisions[tool_call_id] = decision
+        self._listener.on_approval_wanted(request)
+        try:
+            approved, always = await decision
+        finally:
+            del self._decisions[tool_call_id]
+        if approved and always:
+            self._always.add(tool.name)
+        if approved:
+            run = RunTool(
+                tool_call_id=tool_call_id, name=tool.name, arguments="", agent=context.agent
+            )
+            self._start_filler(run, tool)
+        return approved
+
+
+def consent_prompt(request: ApprovalRequest) -> str:
+    """What a caller is asked before a tool runs: by rule, with what will really be done."""
+    name = request.tool.name.replace("_", " ").replace("-", " ")
+    facts = ", ".join(
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in request.arguments.items()
+        if isinstance(value, str | int | float)
+    )
+    what = f"{name}: {facts}" if facts else name
+    return f"Please confirm: {what[:MAX_PROMPT_CHARS]}. Press 1 for yes, or 2 for no."
+
+
+def _given_up() -> ToolResult:
+    message = "The caller went on speaking, so this was given up."
+    output = json.dumps({"error": message, "code": "interrupted"})
+    return ToolResult(output=output, error="interrupted", reply=False)

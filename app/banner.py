@@ -1,0 +1,68 @@
+"""What `trunkline serve` says before it listens: address, mode, voice, and what to do next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from app.settings import (
+    Mode,
+    Settings,
+    VoiceChoice,
+    development_token_path,
+    is_loopback,
+    notices,
+)
+
+__all__ = ["banner"]
+
+
+def banner(settings: Settings) -> str:
+    """What the server is about to do and where to go next, on one screen."""
+    today = datetime.now(UTC).date()
+    rows = [("listening", _listening(settings)), *_mode_rows(settings), *_voice_rows(settings)]
+    rows += [("note", notice) for notice in notices(settings, today)]
+    rows += [("next" if n == 0 else "", step) for n, step in enumerate(_next_steps(settings))]
+    body = "\n".join(f"  {name:<10} {text}" for name, text in rows)
+    return f"Trunkline {version('trunkline')}\n\n{body}\n"
+
+
+def _listening(settings: Settings) -> str:
+    host, port = settings.server.host, settings.server.port
+    shown = f"[{host}]" if ":" in host else host
+    scope = "this machine only" if is_loopback(host) else "every network that reaches this address"
+    return f"http://{shown}:{port} ({scope})"
+
+
+def _mode_rows(settings: Settings) -> list[tuple[str, str]]:
+    if settings.mode is Mode.LIVE:
+        return [("calls", f"from Twilio, to {settings.base_url}{settings.server.webhook_path}")]
+    token = development_token_path(settings)
+    return [
+        ("calls", "simulated ones: no Twilio credentials are set"),
+        ("", f"signatures are checked against the token in {token}"),
+    ]
+
+
+def _voice_rows(settings: Settings) -> list[tuple[str, str]]:
+    model = settings.openai_realtime
+    if settings.voice_choice is VoiceChoice.OPENAI:
+        return [("voice", f"{model.model}, voice {model.voice}")]
+    why = "as configured" if settings.voice_model == "offline" else "no OpenAI key is set"
+    return [
+        ("voice", f"offline demo ({why}): the embedded receptionist, English only."),
+        ("", "It answers set questions and takes messages; it does not follow instructions."),
+    ]
+
+
+def _next_steps(settings: Settings) -> list[str]:
+    if settings.mode is Mode.DEVELOPMENT:
+        return [
+            "make demo           a simulated call, in a second terminal",
+            'README.md           "A real phone number": five lines',
+            "Ctrl-C              stop",
+        ]
+    return [
+        "trunkline doctor    checks keys, number and public address",
+        "Ctrl-C              stop; live calls may finish, a second Ctrl-C ends them",
+    ]

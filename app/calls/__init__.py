@@ -1,0 +1,1 @@
+"""The heart: one call is two sockets and one mind between them."""

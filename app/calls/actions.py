@@ -1,0 +1,84 @@
+"""What a conversation wants done on the phone: values that `Call` performs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.agents.actions import CheckGuardrail, GiveUp, Record, RunTool, ToVoice
+from app.events import EndReason
+
+__all__ = [
+    "Action",
+    "AppendAudio",
+    "Clear",
+    "Decide",
+    "End",
+    "PlayAudio",
+    "RenewVoice",
+    "TransferCall",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAudio:
+    """Caller audio for the model, in the model's format."""
+
+    audio: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlayAudio:
+    """Agent audio for the caller (may be empty), and a mark behind it, if any."""
+
+    payload: bytes
+    mark: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Throw away agent audio: what has not left us, and what the carrier holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewVoice:
+    """Open a fresh connection in this quiet moment, before the model's session limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The call is over, for this reason."""
+
+    reason: EndReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """The caller has agreed to a tool by keypad, or not."""
+
+    tool_call_id: str
+    approved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferCall:
+    """The caller has chosen a destination by keypad."""
+
+    destination: str
+
+
+# What a dialogue wants, but for `Interrupt`: a conversation makes that of clears and truncations.
+Action = (
+    ToVoice
+    | RunTool
+    | CheckGuardrail
+    | Record
+    | GiveUp
+    | Decide
+    | TransferCall
+    | AppendAudio
+    | PlayAudio
+    | Clear
+    | RenewVoice
+    | End
+)

@@ -1,0 +1,490 @@
+"""One call: a TaskGroup around a `Conversation`.
+
+It reads two sockets and writes two, ticks, runs tools, and performs the conversation's actions.
+Whatever ends - a leg, a limit, an error of ours - ends all of it: no task, socket or model
+connection survives its call. The only way out is an `EndReason`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, assert_never
+
+from app import logs
+from app.agents.actions import CheckGuardrail, GiveUp, Record, RunTool, ToVoice
+from app.agents.agent import Agent
+from app.agents.book import AgentBook
+from app.agents.instructions import CallFacts
+from app.agents.words import SayMode, SayWhen
+from app.calls.actions import (
+    Action,
+    AppendAudio,
+    Clear,
+    Decide,
+    End,
+    PlayAudio,
+    RenewVoice,
+    TransferCall,
+)
+from app.calls.conversation import Conversation
+from app.calls.desk import Desk
+from app.calls.menu import KeypadMap
+from app.calls.outbox import PhoneOutbox, VoiceOutbox
+from app.calls.phone_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts, pass_cancellation_on
+from app.calls.policy import CallPolicy
+from app.calls.transfers import LineControl, Transfers
+from app.carrier.base import CallControl, Fallback, IncomingCall, MediaStream
+from app.carrier.destinations import Destinations
+from app.errors import CarrierError, VoiceError, VoiceRefused
+from app.events import (
+    CallEnded,
+    CallEvent,
+    CallId,
+    CallSummary,
+    EndReason,
+    TokenUsage,
+    VoiceReady,
+    VoiceTrouble,
+)
+from app.realtime.connecting import GuardedModel, connect_with_retry
+from app.realtime.connection import VoiceConnection
+from app.realtime.events import InputAudioAppend, SpeechStarted
+from audio.format import PCMU_8K
+
+__all__ = ["LOST", "Call", "CallParts"]
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 0.2
+LONGEST_MS: Final = 86_400_000
+"""A caller who was transferred is forgotten after a day, where no limit is set."""
+HANG_UP_S: Final = 10.0
+
+_CARRIER_HANGS_UP: Final = frozenset(
+    {
+        EndReason.AGENT_HUNG_UP,
+        EndReason.OPERATOR_HUNG_UP,
+        EndReason.SILENCE,
+        EndReason.MAX_DURATION,
+        EndReason.GUARDRAIL,
+        EndReason.DRAINED,
+    }
+)
+"""Ends of our own making: the carrier is told by REST. For the others the markup behind the stream
+speaks to the caller (we are lost), or there is nobody left to speak to."""
+
+_NOT_OURS_TO_END: Final = frozenset({EndReason.DRAINED, EndReason.MAX_DURATION})
+"""Ends of ours that do not part a caller from the person they were transferred to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallParts:
+    """What a call is made of besides itself."""
+
+    model: GuardedModel
+    carrier: CallControl
+    policy: CallPolicy
+    record: Callable[[CallEvent], None]
+    clock_ms: Callable[[], int]
+    unix_s: Callable[[], float]
+    price: Callable[[TokenUsage], float | None]
+    book: AgentBook | None = None
+    keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
+    destinations: Destinations = field(default_factory=Destinations)
+    issue_token: Callable[[], str] = str
+    """Makes the token that the call's next media stream brings."""
+    fallback: Fallback | None = None
+
+
+class _Over(Exception):
+    """Leaves the call's TaskGroup; carries no information."""
+
+
+class _LegOver(Exception):
+    """Leaves the TaskGroup of one voice connection."""
+
+
+class Call:
+    """A live call, from its admission to its last event."""
+
+    def __init__(
+        self, call_id: CallId, incoming: IncomingCall, agent: Agent, parts: CallParts
+    ) -> None:
+        self.call_id = call_id
+        self.incoming = incoming
+        self._parts = parts
+        self._began_ms = parts.clock_ms()
+        facts = CallFacts(
+            call_id=call_id,
+            caller_number=incoming.caller_number or None,
+            called_number=incoming.called_number or None,
+            started_at=parts.unix_s(),
+        )
+        self._mind = Conversation(
+            call_id, agent, parts.policy, 0, book=parts.book, facts=facts, keypads=parts.keypads
+        )
+        self._desk = Desk(
+            self._mind, record=parts.record, perform=self._perform, now_ms=self._now_ms
+        )
+        counters = self._mind.counters
+        self._to_voice = VoiceOutbox(agent.input_format, parts.policy.uplink_max_ms, counters)
+        self._phone = PhoneLeg(
+            self._mind,
+            PhoneOutbox(PCMU_8K.ms_to_bytes(parts.policy.downlink_max_ms)),
+            perform=self._perform,
+            end=self.end,
+            now_ms=self._now_ms,
+            claim_ms=parts.policy.claim_deadline_ms,
+        )
+        self.line = Transfers(
+            incoming,
+            LineControl(
+                carrier=parts.carrier,
+                destinations=parts.destinations,
+                issue_token=parts.issue_token,
+                fallback=parts.fallback,
+                claim_ms=parts.policy.claim_deadline_ms,
+                hear_out_ms=parts.policy.goodbye_cap_ms,
+            ),
+            self._phone,
+            heard_out=lambda: self._mind.heard_out(self._now_ms()),
+            end=self.end,
+        )
+        self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._over = asyncio.Event()
+        self._leg: asyncio.Future[GiveUp | VoiceConnection] | None = None
+        self._connection: VoiceConnection | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+
+    # The outside --------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        return self._over.is_set()
+
+    async def carry(self, stream: MediaStream) -> None:
+        """Give the call a media stream and wait until its socket may go."""
+        if self.over or self._end.done():
+            await stream.close(LOST)  # the markup behind the stream speaks to the caller
+            return
+        await self._phone.carry(stream)
+
+    def end(self, reason: EndReason, detail: str = "") -> None:
+        """End the call now. The first reason counts."""
+        if not self._end.done():
+            if self._phone.away and reason in _NOT_OURS_TO_END:
+                # People are talking with each other: the carrier needs us for nothing.
+                reason, detail = EndReason.TRANSFERRED, reason.value
+            self._end.set_result(End(reason, detail))
+
+    def say_goodbye(self, reason: EndReason) -> None:
+        """End the call politely: a spoken farewell first, if the agent can still speak."""
+        if self._phone.away:
+            self.end(reason)
+        elif not self._end.done():
+            now_ms = self._now_ms()
+            self._perform(self._mind.farewell(reason, self._parts.policy.farewell, now_ms))
+
+    def say(
+        self,
+        text: str,
+        *,
+        mode: SayMode = SayMode.VERBATIM,
+        when: SayWhen = SayWhen.AFTER_TURN,
+    ) -> None:
+        """Have the agent say something that neither side has asked for."""
+        if not self._end.done():
+            self._perform(self._mind.say(text, self._now_ms(), mode=mode, when=when))
+
+    def decide_tool(self, tool_call_id: str, *, approved: bool, always: bool = False) -> bool:
+        """Answer a tool that waits for approval; False when none waits under this id."""
+        return self._desk.tools.decide(tool_call_id, approved=approved, always=always)
+
+    async def run(self) -> CallSummary:
+        """Hold the call. Never raises but for cancellation; returns when nothing is left of it."""
+        logs.call_id.set(self.call_id)
+        end = End(EndReason.INTERNAL_ERROR)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self._desk.open(tasks)
+                tasks.create_task(self._voice_side())
+                tasks.create_task(self._phone.run())
+                tasks.create_task(self._tick())
+                await asyncio.shield(self._end)
+                self._desk.close()
+                raise _Over
+        except* _Over:
+            end = self._end.result()
+        except* Exception as errors:  # the outermost boundary of a call
+            end = End(EndReason.INTERNAL_ERROR, type(errors.exceptions[0]).__name__)
+            logger.error("call failed", exc_info=errors)
+        finally:
+            self._tasks = None
+            self._desk.close()
+            self.end(end.reason, end.detail)
+            await self._close_legs(end)
+            summary = self._summarize(end)
+            self._parts.record(
+                CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
+            )
+            self._over.set()
+            self._phone.release()
+        return summary
+
+    def _now_ms(self) -> int:
+        return self._parts.clock_ms() - self._began_ms
+
+    # Actions ------------------------------------------------------------------------------------
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        """Do what the conversation wants, in its order. Never waits."""
+        for action in actions:
+            match action:
+                case AppendAudio(audio):
+                    self._append(audio)
+                case PlayAudio():
+                    self._phone.outbox.put(action)
+                case ToVoice(event):
+                    self._to_voice.put(event)
+                case Record(event):
+                    self._parts.record(event)
+                case Clear():
+                    self._phone.clear(action)
+                case RunTool():
+                    self._desk.run_tool(action)
+                case CheckGuardrail():
+                    self._desk.check(action)
+                case Decide(tool_call_id, approved):
+                    self._desk.tools.decide(tool_call_id, approved=approved)
+                case TransferCall(destination):
+                    self._desk.transfer(self.line, destination)
+                case GiveUp():
+                    self._give_up(action)
+                case RenewVoice():
+                    if self._tasks is not None:
+                        self._tasks.create_task(self._renew_voice())
+                case End(reason, detail):
+                    self.end(reason, detail)
+                case _:
+                    assert_never(action)
+
+    def _append(self, audio: bytes) -> None:
+        """Caller audio to the model: at once where its socket keeps up, else through the outbox."""
+        connection = self._connection
+        if (
+            connection is not None
+            and self._to_voice.idle
+            and connection.send_at_once(InputAudioAppend(audio))
+        ):
+            self._mind.counters.appends_sent += 1
+        else:
+            self._to_voice.put_audio(audio)
+
+    def _give_up(self, action: GiveUp) -> None:
+        if not action.retryable:
+            reason = VoiceRefused("the model failed a response for good", code=action.code)
+            self._parts.model.note_refused(reason)
+            self.end(EndReason.VOICE_LOST, action.code)
+        elif self._leg is not None and not self._leg.done():
+            self._leg.set_result(action)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self._phone.away:
+                self._watch_length()
+            else:
+                self._perform(self._mind.on_tick(self._now_ms()))
+
+    def _watch_length(self) -> None:
+        """The one limit of a call whose caller is elsewhere: nobody here can be silent."""
+        limit_ms = self._parts.policy.max_duration_ms or LONGEST_MS
+        if self._now_ms() >= limit_ms:
+            self.end(EndReason.MAX_DURATION)
+
+    # Model --------------------------------------------------------------------------------------
+
+    async def _voice_side(self) -> None:
+        """Talk with the model over one connection after another."""
+        connection = await self._connect()
+        completed = -1
+        while connection is not None:
+            outcome = await self._converse(connection)
+            if not isinstance(outcome, GiveUp):
+                connection = outcome  # renewed in a quiet moment
+                continue
+            await _close(connection)
+            self._connection = None
+            if completed == self._mind.dialogue.completed and not self._phone.away:
+                # Nothing was said since the last reconnect: another one would be dead air.
+                self.end(EndReason.VOICE_LOST, outcome.code)
+                return
+            completed = self._mind.dialogue.completed
+            self._to_voice.forget_events()
+            self._desk.ask.on_voice_lost()
+            self._perform(self._mind.on_voice_lost(self._now_ms()))
+            connection = await self._connect()
+
+    async def _connect(self) -> VoiceConnection | None:
+        """Connect within the budget; None when the call was ended instead."""
+        policy = self._parts.policy
+        # A caller who is elsewhere needs no model until they come back.
+        await self._phone.until(*(place for place in Whereabouts if place is not Whereabouts.AWAY))
+        try:
+            return await connect_with_retry(
+                self._parts.model,
+                self._mind.dialogue.session,
+                tries=policy.voice_tries,
+                budget_s=policy.voice_budget_ms / 1000,
+            )
+        except VoiceError as error:
+            self._trouble(error.code)
+            logger.warning(
+                "voice model refused the call",
+                extra={
+                    "code": error.code,
+                    "reason": error.message,
+                    "model": self._parts.model.name,
+                },
+            )
+            self.end(EndReason.VOICE_LOST, error.code)
+            return None
+
+    def _trouble(self, code: str) -> None:
+        now_ms = self._now_ms()
+        self._parts.record(
+            VoiceTrouble(call_id=self.call_id, at_ms=now_ms, code=code, benign=False)
+        )
+
+    async def _converse(self, connection: VoiceConnection) -> GiveUp | VoiceConnection:
+        """Use a connection until it breaks, is given up, or is replaced."""
+        now_ms = self._now_ms()
+        reconnected = self._connection is not None or self._mind.counters.voice_reconnects > 0
+        self._connection = connection
+        leg: asyncio.Future[GiveUp | VoiceConnection] = asyncio.get_running_loop().create_future()
+        self._leg = leg
+        self._parts.record(
+            VoiceReady(
+                call_id=self.call_id, at_ms=now_ms, waited_ms=now_ms, reconnected=reconnected
+            )
+        )
+        expires_at = connection.session.expires_at
+        expires_in_ms = (
+            None if expires_at is None else round((expires_at - self._parts.unix_s()) * 1000)
+        )
+        self._perform(self._mind.on_voice_ready(now_ms, expires_in_ms))
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._read_voice(connection))
+                both.create_task(self._write_voice(connection))
+                await asyncio.shield(leg)  # which a failing task would cancel with this one
+                raise _LegOver
+        except* _LegOver:
+            pass
+        except* VoiceError as errors:
+            if not leg.done():
+                leg.set_result(GiveUp(code=_code(errors), retryable=True))
+        finally:
+            self._leg = None
+        pass_cancellation_on()
+        return leg.result()
+
+    async def _read_voice(self, connection: VoiceConnection) -> None:
+        completed = self._mind.dialogue.completed
+        async for event in connection:
+            await self._phone.outbox.room()
+            self._desk.on_voice(event)
+            if isinstance(event, SpeechStarted):
+                self.line.on_caller_speech()
+            self._perform(self._mind.on_voice(event, self._now_ms()))
+            if self._mind.dialogue.completed != completed:
+                completed = self._mind.dialogue.completed
+                self._parts.model.note_success()
+        self._give_up(GiveUp(code="voice_closed", retryable=True))
+
+    async def _write_voice(self, connection: VoiceConnection) -> None:
+        while True:
+            await connection.send(await self._to_voice.take())
+
+    async def _renew_voice(self) -> None:
+        """Open a fresh connection beside the old one, and change over if it is still quiet."""
+        old = self._connection
+        try:
+            fresh = await self._parts.model.connect(self._mind.dialogue.session)
+        except VoiceError as error:
+            self._trouble(error.code)
+            return
+        leg = self._leg
+        if leg is None or leg.done() or self._connection is not old or not self._mind.quiet():
+            await _close(fresh)
+            return
+        leg.set_result(fresh)
+        if old is not None:
+            await _close(old)
+
+    # The end ------------------------------------------------------------------------------------
+
+    async def _close_legs(self, end: End) -> None:
+        """Hang up and close both sockets; the model's is closed at once, whatever REST does."""
+        self._perform_last()
+        async with asyncio.TaskGroup() as closing:
+            if self._connection is not None:
+                closing.create_task(_close(self._connection))
+            closing.create_task(self._close_phone(end))
+
+    async def _close_phone(self, end: End) -> None:
+        if end.reason in _CARRIER_HANGS_UP:
+            try:
+                async with asyncio.timeout(HANG_UP_S):
+                    await self._parts.carrier.hang_up(self.incoming.carrier_call_id)
+            except (CarrierError, TimeoutError) as error:
+                # The markup behind the stream ends the call once the socket is closed.
+                logger.warning(
+                    "carrier did not hang up", extra={"code": getattr(error, "code", "timeout")}
+                )
+        if end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}:
+            await self._phone.close(LOST)
+        else:
+            await self._phone.close(1000, "hung up" if end.reason in _CARRIER_HANGS_UP else "")
+
+    def _perform_last(self) -> None:
+        for action in self._mind.on_call_over(self._now_ms()):
+            if isinstance(action, Record):
+                self._parts.record(action.event)
+
+    def _summarize(self, end: End) -> CallSummary:
+        watch = self._mind.stopwatch
+        usage = self._mind.dialogue.usage
+        return CallSummary(
+            call_id=self.call_id,
+            carrier_call_id=self.incoming.carrier_call_id,
+            agent=self._mind.dialogue.agent.name,
+            model=self._parts.model.name,
+            reason=end.reason,
+            detail=end.detail,
+            duration_ms=self._now_ms(),
+            answer_to_first_audio_ms=watch.answer_to_first_audio_ms,
+            turn_latency_p50_ms=watch.turn_latency_ms(0.5),
+            turn_latency_p95_ms=watch.turn_latency_ms(0.95),
+            barge_in_reaction_max_ms=max(watch.reactions_ms, default=None),
+            counters=replace(self._mind.counters),
+            usage=usage,
+            cost_usd=self._parts.price(usage),
+        )
+
+
+async def _close(connection: VoiceConnection) -> None:
+    """Close a connection within bounds; one that is already gone is closed."""
+    with contextlib.suppress(VoiceError, TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await connection.close()
+
+
+def _code(errors: BaseExceptionGroup[VoiceError]) -> str:
+    first = errors.exceptions[0]
+    return first.code if isinstance(first, VoiceError) else "voice_error"

@@ -1,0 +1,370 @@
+"""The mind of a phone call: what the phone and the model say goes in, actions come out.
+
+It holds a `Dialogue` and adds the phone: playout, barge-in, keypad, silence, goodbye, limits.
+Pure: no clock, no socket; `now_ms` is monotonic and an argument. A call's order of things is
+ARCHITECTURE section 4, drawn in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from app.agents.actions import (
+    GiveUp,
+    Record,
+)
+from app.calls.actions import Action, AppendAudio, End, RenewVoice
+from app.calls.exchange import Exchange
+from app.calls.manners import Farewell
+from app.calls.silence import Interrupted, meaningful_words
+from app.calls.turns import Turn, TurnEvent
+from app.calls.uplink import Uplink
+from app.carrier.base import (
+    CallerAudio,
+    Dtmf,
+    MarkReached,
+    StreamEvent,
+    StreamStarted,
+    StreamStopped,
+)
+from app.events import (
+    EndReason,
+    KeyPressed,
+    Party,
+    StreamOpened,
+)
+from app.realtime.events import (
+    UNSET,
+    AudioDelta,
+    AudioDone,
+    InputAudioCommitted,
+    OutputItemDone,
+    ResponseCreated,
+    ResponseDone,
+    ServerEvent,
+    SessionUpdated,
+    SpeechStarted,
+    SpeechStopped,
+    TranscriptionCompleted,
+    TranscriptionDelta,
+    TranscriptionFailed,
+)
+
+__all__ = ["Conversation"]
+
+
+class Conversation(Exchange):
+    """One call between a caller and an agent."""
+
+    @property
+    def _vad(self) -> object:
+        """How the model finds turns, which may change with the agent."""
+        return self.dialogue.agent.session.turn_detection
+
+    # Phone --------------------------------------------------------------------------------------
+
+    def on_stream(self, event: StreamEvent, now_ms: int) -> list[Action]:
+        """Take an event of the carrier's media stream."""
+        match event:
+            case CallerAudio(payload, timestamp_ms):
+                audio = self._uplink.push(payload, timestamp_ms, now_ms)
+                return [AppendAudio(audio)] if audio else []
+            case MarkReached(name):
+                return self._on_mark(name, now_ms)
+            case Dtmf(digit):
+                return self._on_key(digit, now_ms)
+            case StreamStarted():
+                return self._on_stream_started(event, now_ms)
+            case StreamStopped(hung_up):
+                reason = EndReason.CALLER_HUNG_UP if hung_up else EndReason.CARRIER_LOST
+                return [End(reason)]
+            case _:
+                assert_never(event)
+
+    def _on_stream_started(self, event: StreamStarted, now_ms: int) -> list[Action]:
+        self.stopwatch.on_stream(now_ms)
+        if event.audio_format != self._carrier_format:
+            # Nothing has been pushed yet: a carrier with another format is known from the start.
+            self._carrier_format = event.audio_format
+            self._speech.use_line(event.audio_format)
+            self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
+        self._speech.playout.start(now_ms)
+        self._manners.begin(now_ms)
+        return [Record(StreamOpened(call_id=self.call_id, at_ms=now_ms))]
+
+    def on_stream_left(self, now_ms: int) -> list[Action]:
+        """The caller was taken off the stream: cut what they miss; the next one starts anew."""
+        actions = [*self.dialogue.drop_response(server_cancels=False), *self._silence_agent(now_ms)]
+        self._speech.playout.stop()
+        self._manners.leave()
+        self._uplink = Uplink(self._carrier_format, self._input_format, self.counters)
+        return actions
+
+    def _on_mark(self, name: str, now_ms: int) -> list[Action]:
+        if not self._speech.playout.mark_reached(name, now_ms):
+            return []
+        return self._after_playing(now_ms)
+
+    def _on_key(self, digit: str, now_ms: int) -> list[Action]:
+        shown = self._handset.shown(digit)
+        actions: list[Action] = [
+            Record(KeyPressed(call_id=self.call_id, at_ms=now_ms, digit=shown)),
+            *self._interrupt(now_ms),
+        ]
+        self._manners.on_caller_acted(now_ms)
+        return actions + self._carry(self._handset.on_key(digit, now_ms), now_ms)
+
+    # Model --------------------------------------------------------------------------------------
+
+    def on_voice_ready(self, now_ms: int, expires_in_ms: int | None) -> list[Action]:
+        """The model has confirmed its session: greet, or go on where the conversation stands."""
+        first = self._connection.on_ready(now_ms, expires_in_ms, self.policy)
+        if first:
+            if self.dialogue.agent.speaks_first is Party.CALLER:
+                return []
+            greeting = self.dialogue.cast.greeting
+            if greeting:
+                return self._carry(self.dialogue.say(greeting, now_ms), now_ms)
+            return self._carry(self.dialogue.ask(now_ms), now_ms)
+        waiting = self.turns.turn is Turn.THINKING or self._connection.owes_reply
+        actions = self._carry(self.dialogue.on_reconnected(now_ms), now_ms)
+        self._connection.owes_reply = False
+        if self.turns.turn is Turn.CALLER:
+            # The new session has not heard how this turn began; its own detector takes over.
+            self._turn(TurnEvent.NO_REPLY, now_ms)
+        if self._ending.reason is not None and not self._ending.said:
+            return actions + self._say_farewell(now_ms)
+        if waiting and not self.dialogue.gate.busy:
+            actions += self._carry(self.dialogue.ask(now_ms), now_ms)
+        return actions
+
+    def on_voice_lost(self, now_ms: int) -> list[Action]:
+        """The connection broke. What the caller is hearing plays on; the rest is settled later."""
+        self._connection.owes_reply = self.dialogue.owes_words
+        actions = self._speech.on_voice_lost(now_ms)
+        self.dialogue.on_lost()
+        self._unprotect()  # the next session is opened as one that may be interrupted
+        self.counters.voice_reconnects += 1
+        return actions
+
+    def on_voice(self, event: ServerEvent, now_ms: int) -> list[Action]:
+        """Take an event of the voice model."""
+        self._connection.last_event_ms = now_ms
+        match event:
+            case AudioDelta():
+                return self._on_audio(event, now_ms)
+            case AudioDone(item_id=item_id):
+                if self._speech.resumption.open:
+                    self._speech.resumption.hold(event)
+                    return []
+                return self._speech.finish(item_id, now_ms)
+            case SpeechStarted(item_id=item_id):
+                self.dialogue.on_voice(event, now_ms)
+                if self._protected:
+                    self._spoken_over = True
+                    return []
+                return self._on_speech_started(item_id, now_ms)
+            case SpeechStopped():
+                return self._on_speech_stopped(now_ms)
+            case InputAudioCommitted():
+                actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                # A model that may not interrupt itself answers nobody who speaks over it.
+                unanswered = self._protected and self.dialogue.gate.busy
+                if unanswered or not getattr(self._vad, "create_response", True):
+                    actions += self._carry(self.dialogue.ask(now_ms), now_ms)
+                return actions
+            case ResponseCreated():
+                return self._on_response_created(event, now_ms)
+            case ResponseDone():
+                return self._on_response_done(event, now_ms)
+            case OutputItemDone(item=item) if item.type == "function_call":
+                # The model acts on what it has heard: it is too late to call that nothing.
+                overtaken = self._decided(self._speech.resumption.on_overtaken(), now_ms)
+                return overtaken + self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+            case TranscriptionDelta(item_id=item_id, delta=delta):
+                return self._decided(self._speech.resumption.on_words(item_id, delta), now_ms)
+            case SessionUpdated(session):
+                # A later update can switch the format back: static in the caller's ear.
+                if session.output_format not in (UNSET, self._output_format):
+                    return self._carry([GiveUp(code="format_mismatch", retryable=False)], now_ms)
+                return self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+            case TranscriptionCompleted() | TranscriptionFailed():
+                return self._on_transcript(event, now_ms)
+            case _:
+                return self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+
+    def _on_speech_stopped(self, now_ms: int) -> list[Action]:
+        self.counters.turns += 1
+        if not self.dialogue.agent.transcribed:
+            self._manners.on_caller_acted(now_ms)
+        if self._protected:
+            self._spoken_over = False
+            return []
+        self.stopwatch.on_caller_stopped(now_ms)
+        self._turn(TurnEvent.SPEECH_STOPPED, now_ms)
+        return self._decided(self._speech.resumption.on_speech_stopped(now_ms), now_ms)
+
+    def _on_transcript(
+        self, event: TranscriptionCompleted | TranscriptionFailed, now_ms: int
+    ) -> list[Action]:
+        actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        words = event.transcript.strip() if isinstance(event, TranscriptionCompleted) else ""
+        if isinstance(event, TranscriptionCompleted):
+            self._manners.on_caller_words(words, now_ms)
+        else:
+            self._manners.on_caller_acted(now_ms)  # in doubt it was a caller
+        if words:
+            self._connection.reply_asked = False
+            actions += self._carry(
+                self._handset.on_caller_words(event.item_id, words, now_ms), now_ms
+            )
+        decided = self._speech.resumption.on_transcript(event.item_id, words)
+        if decided is not None:
+            actions += self._decided(decided, now_ms)
+        elif meaningful_words(words) and event.item_id in self._speech.resumption.late_sounds:
+            actions += self._interrupt(now_ms)
+            actions += self._carry(self.dialogue.ask(now_ms), now_ms)
+        elif words or self._speech.resumption.open:
+            pass
+        elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
+            self._turn(TurnEvent.NO_REPLY, now_ms)  # a noise: nobody owes an answer
+        return [*actions, *self.dialogue.lines(now_ms)]
+
+    def _on_audio(self, event: AudioDelta, now_ms: int) -> list[Action]:
+        if self.dialogue.is_stale(event.response_id):
+            self.counters.stale_audio_dropped_ms += self._output_format.bytes_to_ms(
+                len(event.audio) - len(event.audio) % self._output_format.bytes_per_sample
+            )
+            return []
+        if self._speech.resumption.open:
+            self._speech.resumption.hold(event)
+            return []
+        if self.turns.turn is not Turn.AGENT:
+            self.stopwatch.on_agent_audio(now_ms)
+            self._turn(TurnEvent.FIRST_AUDIO, now_ms)
+        return self._speech.push(event, now_ms)
+
+    def _on_response_created(self, event: ResponseCreated, now_ms: int) -> list[Action]:
+        ours = self.dialogue.gate.busy
+        actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        if self._speech.resumption.reply_comes and not ours:
+            self._speech.resumption.reply_comes = False
+            if not self._speech.resumption.open:  # the answer to a noise, after that was settled
+                actions += self.dialogue.drop_response(server_cancels=False)
+        return actions
+
+    def _on_response_done(self, event: ResponseDone, now_ms: int) -> list[Action]:
+        actions: list[Action] = []
+        for item in event.response.output:
+            if item.id and item.type == "message" and not self._speech.resumption.open:
+                actions += self._speech.finish(item.id, now_ms)
+        stale = self.dialogue.is_stale(event.response.id)
+        actions += self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        if not stale:
+            self._connection.reply_asked = False
+        if self._ending.asked and not self.dialogue.gate.busy:
+            self._ending.said = True
+        if self.turns.turn is Turn.THINKING and not self._owed(now_ms):
+            self._turn(TurnEvent.NO_REPLY, now_ms)
+        return actions + self._after_playing(now_ms)
+
+    # Barge-in -----------------------------------------------------------------------------------
+
+    def _on_speech_started(self, item_id: str, now_ms: int) -> list[Action]:
+        if not self._speech.resumption.open:
+            self._ending.on_caller_speech()
+        self.dialogue.forget_request()
+        self._connection.reply_asked = False
+        server_cancels = bool(getattr(self._vad, "interrupt_response", False))
+        # Without transcripts nobody can tell a cough from a word.
+        tracked = self.dialogue.agent.transcribed and self._ending.reason is None
+        actions = self._speech.interrupt(
+            now_ms, server_cancels=server_cancels, sound_id=item_id if tracked else None
+        )
+        self._speech.resumption.on_speech_started(item_id)
+        self._turn(TurnEvent.SPEECH_STARTED, now_ms)
+        return actions
+
+    def _decided(self, outcome: Interrupted | None, now_ms: int) -> list[Action]:
+        """Whether the sound that cut the agent off was a caller is known now."""
+        if outcome is None:
+            return []
+        if outcome is Interrupted.FALSE:
+            self.counters.turns -= 1
+            self.stopwatch.forget_caller()
+            self._ending.on_false_alarm(now_ms)
+            self._turn(TurnEvent.FIRST_AUDIO, now_ms)
+            return self._speech.resume(now_ms)
+        actions: list[Action] = []
+        held = self._speech.confirm()
+        for event in held:
+            actions += self.on_voice(event, now_ms)
+        if self.dialogue.gate.active_response_id is None:
+            for item_id in dict.fromkeys(event.item_id for event in held):
+                actions += self._speech.finish(item_id, now_ms)
+        return actions + self._after_playing(now_ms)
+
+    # Time ---------------------------------------------------------------------------------------
+
+    def on_tick(self, now_ms: int) -> list[Action]:
+        """Call some times a second: stalls, silence, limits, overdue marks, watchdogs."""
+        speaking = self.turns.turn is Turn.CALLER or self._spoken_over
+        filled = self._uplink.on_tick(now_ms, speaking=speaking)
+        actions: list[Action] = [AppendAudio(filled)] if filled else []
+        actions += self._decided(self._speech.resumption.on_tick(now_ms), now_ms)
+        if self.turns.turn is Turn.AGENT or self._ending.reason is not None:
+            actions += self._after_playing(now_ms)
+        else:
+            actions += self.dialogue.lines(now_ms)
+        # A goodbye that is being heard may take its time, but not for ever.
+        patience = 1 if self._speech.playout.drained(now_ms) else 4
+        if self._ending.overdue(now_ms, patience * self.policy.goodbye_cap_ms):
+            return [*actions, End(self._ending.reason or EndReason.AGENT_HUNG_UP, "goodbye_cap")]
+        heard_out = self.heard_out(now_ms) and self.turns.turn is Turn.IDLE
+        actions += self._carry(self._handset.on_tick(now_ms, heard_out=heard_out), now_ms)
+        actions += self._mind_manners(now_ms)
+        if self._connection.ready:
+            actions += self._carry(self.dialogue.on_tick(now_ms), now_ms)
+            actions += self._watch_model(now_ms)
+            if self.quiet() and not self.dialogue.tools_running and self._ending.reason is None:
+                actions += self._carry(self.dialogue.on_quiet(now_ms), now_ms)
+        return actions
+
+    def _mind_manners(self, now_ms: int) -> list[Action]:
+        """Ask, warn or say goodbye, where the silence or the length of the call wants it."""
+        if self._ending.reason is not None:
+            return []
+        self._note_state(now_ms)
+        wanted = self._manners.on_tick(now_ms, busy=self._busy)
+        if wanted is None:
+            return []
+        if isinstance(wanted, Farewell):
+            return self.farewell(wanted.reason, wanted.text, now_ms, wanted.detail)
+        return self._carry(self.dialogue.say(wanted.text, now_ms), now_ms)
+
+    def _watch_model(self, now_ms: int) -> list[Action]:
+        """A caller who waits for a silent model: ask once more, then give the connection up."""
+        link = self._connection
+        if self.dialogue.gate.active_response_id is not None:
+            quiet_ms = now_ms - link.last_event_ms
+            # A model that has sent all of a long answer is silent too, but it has said done.
+            if quiet_ms >= self.policy.stall_deadline_ms:
+                link.last_event_ms = now_ms
+                return self._carry([GiveUp(code="response_stalled", retryable=True)], now_ms)
+        elif self.turns.turn is Turn.THINKING and not self._owed(now_ms):
+            if now_ms - self.turns.since_ms < self.policy.reply_deadline_ms:
+                return []
+            if link.reply_asked:
+                return self._carry([GiveUp(code="no_reply", retryable=True)], now_ms)
+            link.reply_asked = True
+            self.turns.since_ms = now_ms
+            return self._carry(self.dialogue.ask(now_ms), now_ms)
+        if link.renewal_due(now_ms) and self.turns.turn is Turn.IDLE and not self._owed(now_ms):
+            link.renew_at_ms = now_ms + 30_000  # should it fail, try again in a while
+            return [RenewVoice()]
+        return []
+
+    def on_call_over(self, now_ms: int) -> list[Action]:
+        """Settle the transcript at what the caller has heard."""
+        self._speech.on_call_over(now_ms)
+        return list(self.dialogue.on_call_over(now_ms))

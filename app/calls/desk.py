@@ -1,0 +1,132 @@
+"""What a call has others do beside the sound: tools that run, guardrails that judge.
+
+The call's own shell reads and writes sockets; here is the work that takes time. Each piece is a
+task of the call's group, reports to the conversation when it is done, and ends with the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+
+from app.agents.actions import CheckGuardrail, RunTool, ToVoice
+from app.agents.judging import judge
+from app.agents.out_of_band import OutOfBandAsker
+from app.agents.tool_runner import ToolRunner, consent_prompt
+from app.agents.toolbox import ApprovalRequest
+from app.agents.tools import Approval, ToolResult
+from app.agents.words import SayMode, SayWhen
+from app.calls.actions import Action
+from app.calls.conversation import Conversation
+from app.calls.transfers import Transfers
+from app.errors import ToolError
+from app.events import CallEvent, ToolApprovalRequired, ToolRan
+from app.realtime.events import ServerEvent, SpeechStarted
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """The work of one call. `perform` does what the conversation wants, or nothing once it ends."""
+
+    def __init__(
+        self,
+        mind: Conversation,
+        *,
+        record: Callable[[CallEvent], None],
+        perform: Callable[[Sequence[Action]], None],
+        now_ms: Callable[[], int],
+    ) -> None:
+        cast = mind.dialogue.cast
+        self.tools = ToolRunner(cast.book, cast.facts, self)
+        self.ask = OutOfBandAsker(lambda event: perform([ToVoice(event)]))
+        self._mind = mind
+        self._record = record
+        self._perform = perform
+        self._now_ms = now_ms
+        self._tasks: asyncio.TaskGroup | None = None
+
+    def open(self, tasks: asyncio.TaskGroup) -> None:
+        """Work in the group of the call."""
+        self._tasks = tasks
+
+    def close(self) -> None:
+        """The call is over: nothing is begun any more, and what comes late is dropped."""
+        self._tasks = None
+
+    def on_voice(self, event: ServerEvent) -> None:
+        """Take every event of the model, before the conversation does."""
+        self.ask.on_voice(event)
+        if isinstance(event, SpeechStarted):
+            self.tools.on_caller_speech()
+
+    def run_tool(self, run: RunTool) -> None:
+        if self._tasks is not None:
+            self.tools.run(run, self._tasks)
+
+    def check(self, check: CheckGuardrail) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(self._judge(check), name="guardrails")
+
+    def transfer(self, line: Transfers, destination: str) -> None:
+        """Transfer a caller who has chosen it by keypad."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._transfer(line, destination), name="keypad transfer")
+
+    async def _transfer(self, line: Transfers, destination: str) -> None:
+        try:
+            came_of_it = (await line.transfer(destination)).outcome.value
+        except ToolError as error:
+            came_of_it = error.message
+        text = f"The transfer to {destination} did not work: {came_of_it}"
+        self._perform(
+            self._mind.say(text, self._now_ms(), mode=SayMode.RELAY, when=SayWhen.AFTER_TURN)
+        )
+
+    def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
+        """A tool has answered: the model hears of it, unless the call is over."""
+        if self._tasks is None:
+            return
+        now_ms = self._now_ms()
+        self._record(
+            ToolRan(
+                call_id=self._mind.call_id,
+                at_ms=now_ms,
+                name=run.name,
+                duration_ms=result.duration_ms,
+                error=result.error,
+            )
+        )
+        self._perform(
+            self._mind.on_tool_done(run.tool_call_id, result.output, now_ms, reply=result.reply)
+        )
+
+    def on_tool_slow(self, run: RunTool, filler: str) -> None:
+        """A tool takes its time: the caller is told, where it is quiet."""
+        if self._tasks is not None:
+            self._perform(self._mind.on_tool_slow(run.tool_call_id, filler, self._now_ms()))
+
+    def on_approval_wanted(self, request: ApprovalRequest) -> None:
+        """A tool waits for an operator, or for the caller's keypad."""
+        now_ms = self._now_ms()
+        tool_call_id = request.context.tool_call_id
+        self._record(
+            ToolApprovalRequired(
+                call_id=self._mind.call_id,
+                at_ms=now_ms,
+                tool_call_id=tool_call_id,
+                name=request.tool.name,
+                arguments=json.dumps(dict(request.arguments), ensure_ascii=False),
+                by=request.tool.approval.value,
+            )
+        )
+        if request.tool.approval is Approval.KEYPAD:
+            prompt = consent_prompt(request)
+            self._perform(self._mind.on_consent_wanted(tool_call_id, prompt, now_ms))
+
+    async def _judge(self, check: CheckGuardrail) -> None:
+        cast = self._mind.dialogue.cast
+        judgement = await judge(check, cast.book, cast.facts, self.ask)
+        if self._tasks is not None:
+            self._perform(self._mind.on_judgement(check, judgement, self._now_ms()))

@@ -1,0 +1,53 @@
+"""A goodbye on its way: nothing hangs up before the caller has heard it. Pure."""
+
+from __future__ import annotations
+
+import json
+
+from app.events import EndReason
+
+__all__ = ["Ending", "stated_reason"]
+
+
+class Ending:
+    """Why a call is about to end, and how far its goodbye is."""
+
+    def __init__(self) -> None:
+        self.reason: EndReason | None = None
+        self.detail = ""
+        self.text = ""
+        self.since_ms = 0
+        self.asked = False
+        self.said = False
+        self._given_up: tuple[EndReason, bool, bool] | None = None
+
+    def begin(self, reason: EndReason, detail: str, now_ms: int) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.since_ms = now_ms
+
+    def on_caller_speech(self) -> None:
+        """The caller has more to say: the agent does not hang up on them."""
+        self._given_up = None
+        if self.reason is EndReason.AGENT_HUNG_UP:
+            self._given_up = (self.reason, self.asked, self.said)
+            self.reason = None
+            self.asked = self.said = False
+
+    def on_false_alarm(self, now_ms: int) -> None:
+        """It was no speech: the goodbye goes on, and has its time again."""
+        if self._given_up is not None and self.reason is None:
+            self.reason, self.asked, self.said = self._given_up
+            self.since_ms = now_ms
+        self._given_up = None
+
+    def overdue(self, now_ms: int, cap_ms: int) -> bool:
+        return self.reason is not None and now_ms - self.since_ms >= cap_ms
+
+
+def stated_reason(arguments: str) -> str:
+    """Why the model wants to hang up, in its own words, as far as it says so."""
+    try:
+        return str(json.loads(arguments).get("reason", ""))[:80]
+    except (ValueError, AttributeError):
+        return ""

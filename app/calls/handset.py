@@ -1,0 +1,245 @@
+"""The caller's keypad and what an agent does with the phone: digits, holding, messages.
+
+A key belongs to whoever waits for it: an entry of digits, a tool that needs consent, the agent's
+keypad map, and only then the model. The tools of `app.agents.call_tools` but `end_call` run here.
+What comes out is carried by the conversation. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+from app.agents.actions import DialogueAction, Record, RunTool
+from app.agents.call_tools import COLLECT_DIGITS, HOLD
+from app.agents.dialogue import Dialogue
+from app.agents.schema import parse_arguments
+from app.calls import menu
+from app.calls.actions import Action, Decide, TransferCall
+from app.calls.manners import Farewell, Manners
+from app.calls.menu import Collected, CollectionEnd, DigitCollection, DigitRequest, KeypadMap
+from app.calls.silence import meaningful_words
+from app.errors import AppError, ToolArgsInvalid
+from app.events import CallId, EndReason, MessageTaken, Party
+
+__all__ = ["Handset", "Wanted"]
+
+Wanted = DialogueAction | Action | Farewell
+
+HOLD_S: Final = 120
+_KEPT_CHARS: Final = 100
+
+_NOTES: Final = {
+    CollectionEnd.COMPLETE: "",
+    CollectionEnd.TOO_SHORT: "The caller stopped too early. Ask again, or go on without.",
+    CollectionEnd.NOTHING: "The caller pressed no key. Ask again, or go on without.",
+    CollectionEnd.CANCELLED: "The caller spoke instead.",
+}
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An entry of digits on its way to the tool call that wants it."""
+
+    tool_call_id: str
+    collection: DigitCollection
+    started: bool = False
+
+
+class Handset:
+    """The keys and the phone-side tools of one call."""
+
+    def __init__(
+        self,
+        call_id: CallId,
+        dialogue: Dialogue,
+        manners: Manners,
+        keypads: Mapping[str, KeypadMap],
+    ) -> None:
+        """`keypads` are the maps of the agents, by name."""
+        self._call_id = call_id
+        self._dialogue = dialogue
+        self._manners = manners
+        self._keypads = keypads
+        self._consent: tuple[str, str] | None = None
+        self._entry: _Entry | None = None
+        self._message_for: str | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Somebody waits for a key: a caller who is silent is not asked whether they are there."""
+        return self._consent is not None or self._entry is not None
+
+    # Keys ---------------------------------------------------------------------------------------
+
+    def shown(self, key: str) -> str:
+        """What may be recorded of a key."""
+        return key if self._entry is None else self._entry.collection.shown(key)
+
+    def on_key(self, key: str, now_ms: int) -> Sequence[Wanted]:
+        """Give a key to whoever it is for."""
+        if self._entry is not None:
+            return self._collected(self._entry.collection.on_key(key, now_ms), now_ms)
+        if self._consent is not None:
+            return self._on_consent_key(key, *self._consent, now_ms)
+        keypad = self._keypads.get(self._dialogue.agent.name)
+        action = None if keypad is None else keypad.on_key(key)
+        if action is None:
+            return self._dialogue.type_in(f"[keypad] {key}", now_ms, quiet=True)
+        return self._act(action, now_ms)
+
+    def _act(self, action: menu.KeyAction, now_ms: int) -> Sequence[Wanted]:
+        dialogue = self._dialogue
+        match action:
+            case menu.Say(text):
+                return dialogue.say(text, now_ms)
+            case menu.Transfer(destination):
+                return [TransferCall(destination)]
+            case menu.ToAgent(name):
+                return [
+                    *dialogue.change_agent(dialogue.cast.book[name], now_ms),
+                    *self._ask(now_ms),
+                ]
+            case menu.HangUp(text):
+                return [Farewell(EndReason.AGENT_HUNG_UP, text or "", "keypad")]
+            case menu.Repeat():
+                return self._repeat(now_ms)
+            case _:
+                assert_never(action)
+
+    def _repeat(self, now_ms: int) -> Sequence[Wanted]:
+        said = [e.text for e in self._dialogue.transcript() if e.party is Party.AGENT and e.text]
+        text = said[-1] if said else self._dialogue.cast.greeting
+        return self._dialogue.say(text, now_ms) if text else self._ask(now_ms)
+
+    def _ask(self, now_ms: int) -> Sequence[Wanted]:
+        return self._dialogue.ask(now_ms)
+
+    # Consent ------------------------------------------------------------------------------------
+
+    def on_consent_wanted(self, tool_call_id: str, prompt: str, now_ms: int) -> Sequence[Wanted]:
+        """A tool needs the caller's consent: the next key counts."""
+        self._consent = (tool_call_id, prompt)
+        return self._dialogue.say(prompt, now_ms)
+
+    def _on_consent_key(
+        self, key: str, tool_call_id: str, prompt: str, now_ms: int
+    ) -> Sequence[Wanted]:
+        if key not in ("1", "2"):
+            return self._dialogue.say(prompt, now_ms)
+        self._consent = None
+        return [Decide(tool_call_id, approved=key == "1")]
+
+    def on_tool_done(self, tool_call_id: str) -> None:
+        """A tool has its answer: nobody's consent is needed for it any more."""
+        if self._consent is not None and self._consent[0] == tool_call_id:
+            self._consent = None
+
+    # Tools --------------------------------------------------------------------------------------
+
+    def run(self, run: RunTool, now_ms: int, *, spoken: bool) -> Sequence[Wanted]:
+        """Run a tool of ours; `spoken`: the agent has said something along with it."""
+        try:
+            arguments = parse_arguments(run.arguments)
+            match run.name:
+                case name if name == COLLECT_DIGITS:
+                    return self._collect(run.tool_call_id, arguments)
+                case name if name == HOLD:
+                    return self._hold(run.tool_call_id, arguments, now_ms)
+                case _:
+                    return self._take_message(run.tool_call_id, arguments, now_ms, spoken=spoken)
+        except AppError as error:
+            return self._answer(run.tool_call_id, {"error": error.message}, now_ms)
+
+    def _collect(self, tool_call_id: str, arguments: Mapping[str, Any]) -> Sequence[Wanted]:
+        if self._entry is not None:
+            raise ToolArgsInvalid("The caller is entering digits already.")
+        request = DigitRequest(
+            min_digits=_integer(arguments, "min_digits", 1),
+            max_digits=_integer(arguments, "max_digits", 20),
+            terminator=str(arguments.get("terminator", "#")),
+            clear="" if arguments.get("terminator") == "*" else "*",
+            first_ms=1_000 * _integer(arguments, "wait_seconds", 8, most=60),
+        )
+        self._entry = _Entry(tool_call_id, DigitCollection(request))
+        return []
+
+    def _hold(
+        self, tool_call_id: str, arguments: Mapping[str, Any], now_ms: int
+    ) -> Sequence[Wanted]:
+        self._manners.hold(1_000 * _integer(arguments, "seconds", HOLD_S, most=600), now_ms)
+        phrase = str(arguments.get("phrase", "")).strip()[:200]
+        said = self._dialogue.say(phrase, now_ms) if phrase else []
+        note = "You wait now. The caller speaks first."
+        return [*said, *self._answer(tool_call_id, {"ok": True, "note": note}, now_ms, reply=False)]
+
+    def _take_message(
+        self, tool_call_id: str, arguments: Mapping[str, Any], now_ms: int, *, spoken: bool
+    ) -> Sequence[Wanted]:
+        if not self._dialogue.agent.transcribed:
+            raise ToolArgsInvalid("What the caller says is not written down in this call.")
+        self._message_for = str(arguments.get("recipient", ""))[:_KEPT_CHARS]
+        note = "What the caller says next is kept. Ask for it now if you have not yet."
+        answer = {"ok": True, "note": note}
+        return self._answer(tool_call_id, answer, now_ms, reply=not spoken)
+
+    def _answer(
+        self, tool_call_id: str, output: Mapping[str, Any], now_ms: int, *, reply: bool = True
+    ) -> Sequence[Wanted]:
+        text = json.dumps(dict(output), ensure_ascii=False)
+        return self._dialogue.on_tool_done(tool_call_id, text, now_ms, reply=reply)
+
+    # What happens -------------------------------------------------------------------------------
+
+    def on_caller_words(self, item_id: str, text: str, now_ms: int) -> Sequence[Wanted]:
+        """The caller has spoken: a message, or words in place of digits."""
+        if not meaningful_words(text):
+            return []
+        wanted: list[Wanted] = []
+        if self._entry is not None:
+            wanted += self._collected(self._entry.collection.cancel(), now_ms)
+        if self._message_for is not None:
+            recipient, self._message_for = self._message_for, None
+            wanted.append(
+                Record(
+                    MessageTaken(
+                        call_id=self._call_id,
+                        at_ms=now_ms,
+                        item_id=item_id,
+                        recipient=recipient,
+                        text=text,
+                    )
+                )
+            )
+        return wanted
+
+    def on_tick(self, now_ms: int, *, heard_out: bool) -> Sequence[Wanted]:
+        """Time for digits runs from when the caller has heard what to enter."""
+        entry = self._entry
+        if entry is None:
+            return []
+        if heard_out and not entry.started:
+            entry.started = True
+            entry.collection.start(now_ms)
+        return self._collected(entry.collection.on_tick(now_ms), now_ms)
+
+    def _collected(self, collected: Collected | None, now_ms: int) -> Sequence[Wanted]:
+        entry = self._entry
+        if collected is None or entry is None:
+            return []
+        self._entry = None
+        output = {"digits": collected.digits, "end": collected.end.value}
+        if note := _NOTES[collected.end]:
+            output["note"] = note
+        # Who speaks is answered for what they say.
+        reply = collected.end is not CollectionEnd.CANCELLED
+        return self._answer(entry.tool_call_id, output, now_ms, reply=reply)
+
+
+def _integer(arguments: Mapping[str, Any], name: str, default: int, *, most: int = 64) -> int:
+    value = arguments.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ToolArgsInvalid(f"{name} is a number from 1 to {most}.")
+    return value

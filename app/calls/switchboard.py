@@ -1,0 +1,450 @@
+"""The live calls of this process: admit, claim, report, drain.
+
+A call is admitted when its signed webhook arrives: it gets a one-use token bound to the carrier's
+call id, and its voice connection is opened at once, so that the model is ready when the media
+stream is. The stream that brings the token claims the call. Strangers reach neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.agents.agent import Agent
+from app.agents.book import AgentBook
+from app.calls.call import LOST, Call, CallParts
+from app.calls.feed import Feed
+from app.calls.menu import KeypadMap
+from app.calls.policy import CallPolicy
+from app.calls.transfers import Transfers
+from app.carrier import token as stream_token
+from app.carrier.base import (
+    CallControl,
+    CallProgress,
+    CarrierCallId,
+    Destination,
+    Fallback,
+    IncomingCall,
+    LegAnswer,
+    MediaStream,
+    Screening,
+    StreamStarted,
+    TransferId,
+    TransferResult,
+)
+from app.carrier.destinations import Destinations
+from app.errors import CapacityError, SignatureError
+from app.events import CallAdmitted, CallEvent, CallId, EndReason, TokenUsage
+from app.realtime.connecting import GuardedModel
+
+__all__ = ["Admission", "CallOver", "Diverted", "Line", "Switchboard"]
+
+logger = logging.getLogger(__name__)
+
+TOKEN_LIFE_S: Final = 60
+REMEMBERED: Final = 2_000
+"""Ended calls that a repeated webhook or a used token is still recognized by."""
+FEEDS_KEPT: Final = 100
+"""Ended calls whose events can still be read; of older ones only the end is kept."""
+GOODBYE_S: Final = 8.0
+LAST_REPORTS_S: Final = 0.7
+"""Part of the second in which the process should be gone after its last call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What answers a call: an agent, the model behind it, and what its tokens cost.
+
+    `book` holds the agents that it may hand over to, `policy` limits other than those of all calls,
+    `keypads` what keys do beside each agent; callers go to `fallback` when the agent cannot answer.
+    """
+
+    agent: Agent
+    model: GuardedModel
+    price: Callable[[TokenUsage], float | None] = field(default=lambda _usage: None)
+    book: AgentBook | None = None
+    policy: CallPolicy | None = None
+    keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
+    fallback: Destination | None = None
+
+
+class Diverted(CapacityError):
+    """No agent answers this call: something is said, or it is put through, or both.
+
+    With nothing to say, and nowhere to go, the carrier's own words for a full house are said.
+    """
+
+    def __init__(self, code: str, *, say: str | None = None, to: Destination | None = None) -> None:
+        super().__init__("no agent answers this call", code=code)
+        self.say = say
+        self.to = to
+
+
+class CallOver:
+    """What is left of a call that has ended: so little that many can be remembered."""
+
+    over = True
+
+    async def carry(self, stream: MediaStream) -> None:
+        """The stream came too late: the markup behind it speaks to the caller."""
+        await stream.close(LOST)
+
+
+@dataclass(slots=True)
+class Admission:
+    """A call that was let in. The same webhook again gets the same admission."""
+
+    call_id: CallId
+    token: str
+    call: Call | CallOver
+    feed: Feed
+    fallback: Fallback | None = None
+    used: bool = False
+    progress: CallProgress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What calls can be sent through, and where to."""
+
+    carrier: CallControl
+    destinations: Destinations
+
+
+class Switchboard:
+    """Admission, claim and drain of the calls of one process."""
+
+    def __init__(
+        self,
+        *,
+        choose: Callable[[IncomingCall], Line],
+        carrier: CallControl,
+        policy: CallPolicy,
+        capacity: int,
+        token_life_s: int = TOKEN_LIFE_S,
+        observers: Sequence[Callable[[CallEvent], None]] = (),
+        destinations: Destinations | None = None,
+    ) -> None:
+        self.capacity = capacity
+        self.draining = False
+        self._choose = choose
+        self._reach = _Reach(carrier, destinations or Destinations())
+        self._policy = policy
+        self._observers = tuple(observers)
+        self._tokens = _StreamTokens(token_life_s)
+        self._admissions: OrderedDict[CarrierCallId, Admission] = OrderedDict()
+        self._ended: deque[Feed] = deque()
+        self._live: dict[CallId, Call] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._changed = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Switchboard]:
+        """Take calls inside this block; leaving it ends those that are left."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                yield self
+            finally:
+                self.draining = True
+                for call in list(self._live.values()):
+                    call.end(EndReason.DRAINED)
+
+    @property
+    def active(self) -> int:
+        """Calls that were admitted and are not over."""
+        return len(self._live)
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why the next call would be refused; empty when it would be taken."""
+        reasons = []
+        if self.draining:
+            reasons.append("draining")
+        if self.active >= self.capacity:
+            reasons.append("at_capacity")
+        return reasons
+
+    # One call -----------------------------------------------------------------------------------
+
+    def admit(self, incoming: IncomingCall) -> Admission:
+        """Let a call in and start to connect its model. Instant; the same call again is the same.
+
+        Raises:
+            CapacityError: full (`at_capacity`) or shutting down (`draining`).
+            Diverted: this call goes elsewhere, for one of these reasons or another.
+        """
+        known = self._admissions.get(incoming.carrier_call_id)
+        if known is not None:
+            return known
+        line = self._choose(incoming)
+        if self.draining or self._tasks is None:
+            raise _no_room(line, "the server is shutting down", "draining")
+        if self.active >= self.capacity:
+            raise _no_room(line, "all lines are busy", "at_capacity")
+        call_id = _new_call_id()
+        feed = Feed()
+        parts = CallParts(
+            model=line.model,
+            carrier=self._reach.carrier,
+            policy=line.policy or self._policy,
+            keypads=line.keypads,
+            record=lambda event: self._record(feed, event),
+            clock_ms=_monotonic_ms,
+            unix_s=time.time,
+            price=line.price,
+            book=line.book,
+            destinations=self._reach.destinations,
+            issue_token=lambda: self._renew_token(incoming),
+            fallback=_fallback(line, incoming),
+        )
+        call = Call(call_id, incoming, line.agent, parts)
+        token = self._tokens.issue(incoming)
+        admission = Admission(call_id, token, call, feed, parts.fallback)
+        self._admissions[incoming.carrier_call_id] = admission
+        self._live[call_id] = call
+        parts.record(
+            CallAdmitted(
+                call_id=call_id,
+                carrier_call_id=incoming.carrier_call_id,
+                caller_number=incoming.caller_number,
+                called_number=incoming.called_number,
+                agent=line.agent.name,
+            )
+        )
+        self._tasks.create_task(self._hold(call, admission), name=f"call {call_id}")
+        self._forget_old()
+        return admission
+
+    async def _hold(self, call: Call, admission: Admission) -> None:
+        try:
+            await call.run()
+        finally:
+            admission.call = CallOver()
+            self._ended.append(admission.feed)
+            if len(self._ended) > FEEDS_KEPT:
+                self._ended.popleft().forget()
+            del self._live[call.call_id]
+            self._changed.set()
+
+    def _renew_token(self, incoming: IncomingCall) -> str:
+        """A token for the next stream of a call; the ones before it open nothing any more."""
+        admission = self._admissions[incoming.carrier_call_id]
+        admission.token = self._tokens.issue(incoming)
+        admission.used = False
+        return admission.token
+
+    def claim(self, started: StreamStarted) -> Call | CallOver:
+        """The call that a media stream belongs to. A token opens one stream, once.
+
+        Raises:
+            SignatureError: no token, a forged, foreign or expired one, or one that was used.
+        """
+        token = started.parameters.get("token", "")
+        self._tokens.verify(token, started)
+        admission = self._admissions.get(started.carrier_call_id)
+        if (
+            admission is None
+            or admission.used
+            or not secrets.compare_digest(admission.token, token)
+        ):
+            raise SignatureError("the stream token was used before", code="token_used")
+        admission.used = True
+        return admission.call
+
+    def report(
+        self, carrier_call_id: CarrierCallId, progress: CallProgress, sequence: int | None
+    ) -> None:
+        """What the carrier says of a call: any order, any number of times, known or not."""
+        admission = self._admissions.get(carrier_call_id)
+        if admission is None:
+            return
+        if admission.progress is not None and progress.rank <= admission.progress.rank:
+            return
+        admission.progress = progress
+        self._changed.set()
+        if progress.ended and isinstance(admission.call, Call):
+            # The media socket usually says it first; where it cannot, this does.
+            admission.call.end(EndReason.CALLER_HUNG_UP, f"carrier_reported_{progress.value}")
+
+    def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
+        """The events of a call as they happen, from its beginning to its end.
+
+        Raises:
+            KeyError: no such call.
+        """
+        return self._admissions[carrier_call_id].feed.follow()
+
+    def hang_up(self, call_id: CallId) -> bool:
+        """End a live call for an operator; False when there is none."""
+        call = self._live.get(call_id)
+        if call is None:
+            return False
+        call.end(EndReason.OPERATOR_HUNG_UP)
+        return True
+
+    def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None:
+        """Who takes a caller whose agent is lost."""
+        admission = self._admissions.get(carrier_call_id)
+        return None if admission is None else admission.fallback
+
+    # Transfers ----------------------------------------------------------------------------------
+
+    def line(self, call_id: CallId) -> Transfers | None:
+        """What can be done with the line of a live call."""
+        call = self._live.get(call_id)
+        return None if call is None else call.line
+
+    def transfer_line(self, transfer_id: TransferId) -> Transfers | None:
+        """The line of the live call that a transfer belongs to."""
+        for call in self._live.values():
+            if call.line.knows(transfer_id):
+                return call.line
+        return None
+
+    def screening(self, transfer_id: TransferId) -> Screening | None:
+        """What the person did whom a transfer has asked for a key."""
+        line = self.transfer_line(transfer_id)
+        return None if line is None else line.screening
+
+    def transfer_prompt(self, transfer_id: TransferId) -> str | None:
+        """What a person hears who is asked for a key; `None` when nobody waits for them."""
+        line = self.transfer_line(transfer_id)
+        return None if line is None else line.prompt
+
+    def transfer_keys(self, transfer_id: TransferId, digits: str) -> LegAnswer:
+        """A person's answer to the question for a key; empty for none."""
+        line = self.transfer_line(transfer_id)
+        return LegAnswer.TOO_LATE if line is None else line.on_keys(digits)
+
+    def transfer_machine(self, transfer_id: TransferId) -> None:
+        """An answering machine has picked up."""
+        line = self.transfer_line(transfer_id)
+        if line is not None:
+            line.on_machine()
+
+    def transfer_wait_s(self, transfer_id: TransferId) -> int:
+        """How long a caller may wait in a queue; no time at all when nobody knows of them."""
+        line = self.transfer_line(transfer_id)
+        return 0 if line is None else line.wait_limit_s
+
+    def transfer_over(
+        self, carrier_call_id: CarrierCallId, transfer_id: TransferId, result: TransferResult
+    ) -> str | None:
+        """A transfer is over: the token that brings the caller back, `None` to hang up."""
+        admission = self._admissions.get(carrier_call_id)
+        if admission is None or not isinstance(admission.call, Call):
+            return None
+        return admission.call.line.on_over(transfer_id, result)
+
+    # All calls ----------------------------------------------------------------------------------
+
+    async def drain(self, limit_s: float) -> None:
+        """Take no more calls and wait for the live ones; past the limit, say goodbye to them."""
+        self.draining = True
+        logger.info("draining", extra={"active": self.active, "limit_s": limit_s})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._until(self._idle)
+        for call in list(self._live.values()):
+            call.say_goodbye(EndReason.DRAINED)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._until(self._idle)
+        for call in list(self._live.values()):
+            call.end(EndReason.DRAINED)
+        await self._until(self._idle)
+        await self._hear_last_reports()
+        logger.info("drained")
+
+    async def _hear_last_reports(self) -> None:
+        """The carrier reports a call's end just after it: do not close the door in its face."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_REPORTS_S):
+                await self._until(
+                    lambda: not any(_report_due(known) for known in self._admissions.values())
+                )
+
+    def _idle(self) -> bool:
+        return not self._live
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        """Wait until a call's end or a carrier's report has made something true."""
+        while not holds():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _record(self, feed: Feed, event: CallEvent) -> None:
+        feed.put(event)
+        for observe in self._observers:
+            observe(event)
+
+    def _forget_old(self) -> None:
+        while len(self._admissions) > REMEMBERED + self.capacity:
+            oldest, admission = next(iter(self._admissions.items()))
+            if not admission.call.over:
+                return
+            del self._admissions[oldest]
+
+
+class _StreamTokens:
+    """Tokens of this process: signed with a key that is nowhere else, and short-lived."""
+
+    def __init__(self, life_s: int) -> None:
+        self._life_s = life_s
+        self._secret = secrets.token_bytes(32)
+
+    def issue(self, incoming: IncomingCall) -> str:
+        return stream_token.issue(
+            self._secret,
+            incoming.carrier_call_id,
+            incoming.account_id,
+            nonce=secrets.token_urlsafe(12),
+            expires_at_s=int(time.time()) + self._life_s,
+        )
+
+    def verify(self, token: str, started: StreamStarted) -> None:
+        """Raises SignatureError unless the token is ours, of this call, and still valid."""
+        stream_token.verify(
+            self._secret,
+            token,
+            started.carrier_call_id,
+            started.account_id,
+            now_s=int(time.time()),
+        )
+
+
+def _fallback(line: Line, incoming: IncomingCall) -> Fallback | None:
+    if line.fallback is None:
+        return None
+    return Fallback(
+        to=line.fallback,
+        caller_number=incoming.caller_number,
+        our_number=incoming.called_number,
+    )
+
+
+def _no_room(line: Line, message: str, code: str) -> CapacityError:
+    if line.fallback is None:
+        return CapacityError(message, code=code)
+    return Diverted(code, to=line.fallback)
+
+
+def _report_due(admission: Admission) -> bool:
+    """A call whose beginning was reported, and whose end was not."""
+    return admission.progress is not None and not admission.progress.ended
+
+
+def _new_call_id() -> CallId:
+    """Sortable by time: 48 bits of milliseconds, 40 random ones."""
+    return CallId(f"call_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}")
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

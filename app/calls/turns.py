@@ -1,0 +1,70 @@
+"""Whose turn it is: a table.
+
+`TURNS` is the whole truth; `make docs` draws it into docs/architecture.md. An arc that is not in
+the table is the model repeating itself (a second `speech_started`, a late `response.done`): a
+counted no-op, since a caller must not pay for it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["TURNS", "Turn", "TurnEvent", "Turns"]
+
+
+class Turn(StrEnum):
+    """Who has the floor."""
+
+    IDLE = "idle"
+    CALLER = "caller"
+    THINKING = "thinking"
+    AGENT = "agent"
+
+
+class TurnEvent(StrEnum):
+    """What moves the floor."""
+
+    SPEECH_STARTED = "speech_started"
+    SPEECH_STOPPED = "speech_stopped"
+    FIRST_AUDIO = "first_audio"
+    DRAINED = "drained"
+    NO_REPLY = "no_reply"
+    ASKED = "asked"
+
+
+TURNS: Final[dict[tuple[Turn, TurnEvent], Turn]] = {
+    (Turn.IDLE, TurnEvent.SPEECH_STARTED): Turn.CALLER,
+    (Turn.CALLER, TurnEvent.SPEECH_STOPPED): Turn.THINKING,
+    (Turn.CALLER, TurnEvent.NO_REPLY): Turn.IDLE,
+    (Turn.THINKING, TurnEvent.FIRST_AUDIO): Turn.AGENT,
+    (Turn.THINKING, TurnEvent.NO_REPLY): Turn.IDLE,
+    (Turn.AGENT, TurnEvent.DRAINED): Turn.IDLE,
+    # We asked for words of our own accord: greeting, keypad, tool output, goodbye.
+    (Turn.IDLE, TurnEvent.ASKED): Turn.THINKING,
+    (Turn.IDLE, TurnEvent.FIRST_AUDIO): Turn.AGENT,
+    # Barge-in.
+    (Turn.AGENT, TurnEvent.SPEECH_STARTED): Turn.CALLER,
+    (Turn.THINKING, TurnEvent.SPEECH_STARTED): Turn.CALLER,
+    # A manual or late reply that starts while the caller's turn was never closed.
+    (Turn.CALLER, TurnEvent.FIRST_AUDIO): Turn.AGENT,
+}
+
+
+class Turns:
+    """The floor of one call."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.turn = Turn.IDLE
+        self.since_ms = now_ms
+        self.surprises = 0
+
+    def on_event(self, event: TurnEvent, now_ms: int) -> bool:
+        """Move by the table; False when the table has no such arc."""
+        following = TURNS.get((self.turn, event))
+        if following is None:
+            self.surprises += 1
+            return False
+        self.turn = following
+        self.since_ms = now_ms
+        return True

@@ -1,0 +1,312 @@
+"""The carrier seam: what a phone company is to the rest of Trunkline.
+
+A carrier turns signed webhooks into `IncomingCall` values, answers them, and opens a `MediaStream`
+that gives `StreamEvent` values and takes agent audio. Message names, markup and signatures of a
+real carrier stay in its own folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType, Protocol
+
+from audio.format import PCMU_8K, AudioFormat
+
+__all__ = [
+    "CallControl",
+    "CallDirection",
+    "CallProgress",
+    "CallerAudio",
+    "CallerIdPolicy",
+    "Carrier",
+    "CarrierCallId",
+    "Destination",
+    "DestinationKind",
+    "Dtmf",
+    "Fallback",
+    "IncomingCall",
+    "LegAnswer",
+    "LegOrder",
+    "MarkReached",
+    "MediaStream",
+    "Screening",
+    "StreamEvent",
+    "StreamId",
+    "StreamStarted",
+    "StreamStopped",
+    "TransferId",
+    "TransferOrder",
+    "TransferOutcome",
+    "TransferResult",
+]
+
+CarrierCallId = NewType("CarrierCallId", str)
+StreamId = NewType("StreamId", str)
+TransferId = NewType("TransferId", str)
+"""Ours, unguessable, 8 to 64 URL-safe characters: it names one transfer in webhooks."""
+
+
+class CallDirection(StrEnum):
+    """Who started the call."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class CallProgress(StrEnum):
+    """What the carrier says of a call. Ordered by `rank`; a later report never goes back."""
+
+    QUEUED = "queued"
+    INITIATED = "initiated"
+    RINGING = "ringing"
+    IN_PROGRESS = "in-progress"
+    COMPLETED = "completed"
+    BUSY = "busy"
+    NO_ANSWER = "no-answer"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def ended(self) -> bool:
+        return self.rank == 4
+
+    @property
+    def rank(self) -> int:
+        return {"queued": 0, "initiated": 1, "ringing": 2, "in-progress": 3}.get(self.value, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingCall:
+    """A call that the carrier asks us to answer. Numbers are claims, never proof of identity."""
+
+    carrier_call_id: CarrierCallId
+    account_id: str
+    caller_number: str
+    called_number: str
+    direction: CallDirection = CallDirection.INBOUND
+    forwarded_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStarted:
+    """The media stream is open; nothing may be sent before it."""
+
+    stream_id: StreamId
+    carrier_call_id: CarrierCallId
+    account_id: str
+    audio_format: AudioFormat = PCMU_8K
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallerAudio:
+    """Caller audio in the stream's format; `timestamp_ms` counts from the stream's start."""
+
+    payload: bytes
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """The caller pressed a key: one of `0-9 * # A-D`."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkReached:
+    """Everything sent before the mark was played, or was cleared: only the name can tell."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStopped:
+    """The stream is over. `hung_up` is False when the socket was lost without a stop message."""
+
+    hung_up: bool
+
+
+StreamEvent = StreamStarted | CallerAudio | Dtmf | MarkReached | StreamStopped
+
+
+class DestinationKind(StrEnum):
+    """What a destination's address is."""
+
+    NUMBER = "number"
+    SIP = "sip"
+    QUEUE = "queue"
+
+
+class CallerIdPolicy(StrEnum):
+    """Whose number the person who is called sees."""
+
+    OURS = "ours"
+    CALLER = "caller"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A named place that calls may be transferred to. Made from configuration, never by a model.
+
+    `spoken` is the name as people say it. `ring_s` is how long it may ring, for a queue how long
+    the caller may wait. `screened` asks the person for a key before the two are connected.
+    """
+
+    name: str
+    kind: DestinationKind
+    address: str
+    spoken: str = ""
+    caller_id: CallerIdPolicy = CallerIdPolicy.OURS
+    ring_s: int = 20
+    extension: str = ""
+    screened: bool = False
+    detect_voicemail: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """Who takes a caller whose agent is lost: the carrier connects them without us."""
+
+    to: Destination
+    caller_number: str
+    our_number: str
+
+
+class TransferOutcome(StrEnum):
+    """How a transfer ended. `canceled`: the caller was gone before anybody could be connected."""
+
+    ANSWERED = "answered"
+    BUSY = "busy"
+    NO_ANSWER = "no_answer"
+    DECLINED = "declined"
+    VOICEMAIL = "voicemail"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class Screening(StrEnum):
+    """What came of asking the person for a key."""
+
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    NO_KEY = "no_key"
+    MACHINE = "machine"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """An outcome, and what the carrier said that it was read from: words for a log."""
+
+    outcome: TransferOutcome
+    evidence: str
+
+
+class LegAnswer(StrEnum):
+    """What a person who was asked for a key is answered with."""
+
+    CONNECT = "connect"
+    DECLINE = "decline"
+    TOO_LATE = "too_late"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferOrder:
+    """A cold transfer: the caller leaves the stream and hears the destination ring."""
+
+    transfer_id: TransferId
+    carrier_call_id: CarrierCallId
+    destination: Destination
+    caller_number: str
+    our_number: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegOrder:
+    """The second leg of a warm transfer: a person is called, hears `prompt` and presses a key."""
+
+    transfer_id: TransferId
+    destination: Destination
+    our_number: str
+    prompt: str
+
+
+class MediaStream(Protocol):
+    """One open media websocket.
+
+    Iteration ends after `StreamStopped`, which is always the last event, also when the socket
+    broke. The senders raise `CarrierUnavailable` when the socket is gone.
+    """
+
+    started: StreamStarted
+    """The stream's first event, already read when the stream is handed out."""
+
+    def __aiter__(self) -> AsyncIterator[StreamEvent]: ...
+
+    async def send_audio(self, payload: bytes) -> None: ...
+
+    async def send_mark(self, name: str) -> None: ...
+
+    async def clear(self) -> None: ...
+
+    async def close(self, code: int = 1000, reason: str = "") -> None: ...
+
+
+class Carrier(Protocol):
+    """What calls need of a carrier besides the stream."""
+
+    async def hang_up(self, carrier_call_id: CarrierCallId) -> None:
+        """End the call at the carrier; a call that is already gone is success.
+
+        Raises:
+            CarrierUnavailable: after the carrier's own retries.
+            CarrierRefused: the carrier said no.
+        """
+        ...
+
+
+class CallControl(Carrier, Protocol):
+    """What else can be done with a live call.
+
+    Every method raises `CarrierRefused` when the carrier said no (nothing has happened then) and
+    `CarrierUnavailable` when it did not answer: only requests that may be sent twice are tried
+    again, so after the others the call may or may not have been changed.
+    """
+
+    async def transfer(self, order: TransferOrder) -> None:
+        """Send the caller to a destination; the stream stops. How it went comes by webhook."""
+        ...
+
+    async def place_leg(self, order: LegOrder) -> CarrierCallId:
+        """Call a person for a warm transfer; the caller's stream goes on meanwhile."""
+        ...
+
+    async def cancel_leg(self, leg_id: CarrierCallId) -> None:
+        """End a leg, ringing or answered; one that is already gone is success."""
+        ...
+
+    async def join(self, carrier_call_id: CarrierCallId, transfer_id: TransferId) -> None:
+        """Bring the caller together with the person who accepted; the stream stops."""
+        ...
+
+    async def redirect(
+        self, carrier_call_id: CarrierCallId, token: str, fallback: Fallback | None = None
+    ) -> None:
+        """Put the call on a new stream, which brings `token`; the old one stops."""
+        ...
+
+    async def send_digits(
+        self,
+        carrier_call_id: CarrierCallId,
+        digits: str,
+        token: str,
+        fallback: Fallback | None = None,
+    ) -> None:
+        """Send tones into the call; the stream stops, and a new one brings `token`."""
+        ...
+
+    async def send_sms(self, *, to_number: str, our_number: str, body: str) -> str:
+        """Send a text message; its id at the carrier. Who may be written to is decided before."""
+        ...

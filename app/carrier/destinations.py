@@ -1,0 +1,263 @@
+"""What may be dialed, keyed and texted: named destinations, and the faults of everything else.
+
+Pure. A model chooses a name; the address behind it comes from configuration and is checked here
+when it is read. Numbers that cost the account extra are refused wherever they come from: premium
+and shared-cost ranges, satellite and other worldwide services, personal numbers outside of +1.
+
+Follows ITU-T E.164 (the country codes of worldwide services in its list of assigned codes), RFC
+3261 section 19.1 for SIP addresses, and the metadata of `phonenumbers` for what a range costs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, TypedDict, Unpack
+
+import phonenumbers
+from phonenumbers import PhoneNumberType
+
+from app.carrier.base import CallerIdPolicy, Destination, DestinationKind
+from app.errors import CarrierRefused, ConfigError
+
+__all__ = [
+    "MAX_DIGITS",
+    "MAX_SMS_CHARS",
+    "TO_CALLER",
+    "DestinationOptions",
+    "Destinations",
+    "DialPolicy",
+    "destination",
+    "digits_fault",
+    "sms_fault",
+]
+
+MAX_DIGITS: Final = 64
+MAX_SMS_CHARS: Final = 480
+"""Three segments: enough for an address and a time, too little for a bill. Twilio takes 1600."""
+
+TO_CALLER: Final = "caller"
+"""The name that stands for whoever is on the line; no destination may have it."""
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+_SIP: Final = re.compile(
+    r"sips?:(?P<user>[A-Za-z0-9_.!~*'()&=+$,;/%-]{1,64})@"
+    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(?::[0-9]{1,5})?"
+    r"(?:;[A-Za-z0-9_.!~*'()=+$%-]{1,64}){0,4}",
+    re.ASCII,
+)
+_MAX_SIP_CHARS: Final = 255  # Twilio voice/twiml/sip
+_QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}", re.ASCII)
+_EXTENSION: Final = re.compile(r"[0-9*#wW]{1,32}", re.ASCII)
+_DIGITS: Final = re.compile(rf"[0-9*#wW]{{1,{MAX_DIGITS}}}", re.ASCII)
+_RING_S: Final = (5, 600)  # Twilio voice/twiml/dial: timeout
+
+# Country codes that belong to no country.
+_WORLDWIDE: Final = {
+    808: "a shared-cost number",
+    870: "a satellite number",
+    878: "a personal number",
+    881: "a satellite number",
+    882: "a number of a worldwide network",
+    883: "a number of a worldwide network",
+    888: "a number for disaster relief",
+    979: "a premium-rate number",
+}
+_COSTLY: Final = {
+    PhoneNumberType.PREMIUM_RATE: "a premium-rate number",
+    PhoneNumberType.SHARED_COST: "a shared-cost number",
+    PhoneNumberType.PAGER: "a pager",
+    PhoneNumberType.PERSONAL_NUMBER: "a personal number",
+}
+_PLUS_ONE: Final = 1
+"""In the North American plan personal numbers (5xx) cost what any other number does."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialPolicy:
+    """Which numbers may be called at all. `regions` are ISO 3166 codes; empty means any.
+
+    Regions and not country codes: +1 is also the Caribbean, where call fraud likes to go.
+    """
+
+    regions: frozenset[str] = frozenset()
+
+    def fault(self, number: str) -> str | None:
+        """Why `number` may not be called; None when it may."""
+        if not _E164.fullmatch(number):
+            return "is not a whole number with + and country code, such as +15551234567"
+        try:
+            parsed = phonenumbers.parse(number, None)
+        except phonenumbers.NumberParseException:
+            return "has no known country code"
+        code = parsed.country_code or 0
+        if code in _WORLDWIDE:
+            return f"is {_WORLDWIDE[code]}, which calls are not transferred to"
+        kind = phonenumbers.number_type(parsed)
+        if kind in _COSTLY and not (kind == PhoneNumberType.PERSONAL_NUMBER and code == _PLUS_ONE):
+            return f"is {_COSTLY[kind]}, which calls are not transferred to"
+        # Possible, not valid: ranges change too often for a table that is updated now and then.
+        if not phonenumbers.is_possible_number(parsed):
+            return "is too short or too long for its country"
+        region = phonenumbers.region_code_for_number(parsed)
+        region = region or phonenumbers.region_code_for_country_code(code)
+        if self.regions and region not in self.regions:
+            return f"is in a country ({region}) that may not be called"
+        return None
+
+
+class DestinationOptions(TypedDict, total=False):
+    """What can be said of a destination besides its name and address; see `Destination`."""
+
+    spoken: str
+    caller_id: CallerIdPolicy
+    ring_s: int
+    extension: str
+    screened: bool
+    detect_voicemail: bool
+
+
+def destination(
+    name: str,
+    target: str,
+    *,
+    policy: DialPolicy | None = None,
+    **options: Unpack[DestinationOptions],
+) -> Destination:
+    """A destination of the configuration; `target` is a number, a SIP address or `queue:name`.
+
+    Raises:
+        ConfigError: what is wrong, with the destination's name.
+    """
+    kind, address = _kind_of(target.strip())
+    place = Destination(name=name, kind=kind, address=address, **options)
+    if not place.spoken.strip():
+        place = replace(place, spoken=name.replace("_", " ").replace("-", " "))
+    faults = [
+        *_name_faults(name),
+        *_address_faults(kind, address, policy or DialPolicy()),
+        *_option_faults(place),
+    ]
+    if faults:
+        raise ConfigError(f"destination {name!r}: {'; '.join(faults)}")
+    return place
+
+
+def _kind_of(target: str) -> tuple[DestinationKind, str]:
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme.lower() == "queue":
+        return DestinationKind.QUEUE, rest.strip()
+    if colon and scheme.lower() in ("sip", "sips"):
+        return DestinationKind.SIP, f"{scheme.lower()}:{rest}"
+    return DestinationKind.NUMBER, target
+
+
+def _name_faults(name: str) -> Iterator[str]:
+    if not _NAME.fullmatch(name):
+        yield "a name is made of small letters, digits, - and _, up to 64"
+    elif name == TO_CALLER:
+        yield f"the name {TO_CALLER} is taken by whoever is on the line"
+
+
+def _address_faults(kind: DestinationKind, address: str, policy: DialPolicy) -> Iterator[str]:
+    if kind is DestinationKind.QUEUE:
+        if not _QUEUE.fullmatch(address):
+            yield "a queue's name is made of letters, digits, blanks and . - _, up to 64"
+        return
+    if kind is DestinationKind.NUMBER:
+        if fault := policy.fault(address):
+            yield f"{address} {fault}"
+        return
+    parts = _SIP.fullmatch(address)
+    if parts is None or len(address) > _MAX_SIP_CHARS:
+        yield "expected a SIP address such as sip:anna@pbx.example.com, without headers"
+        return
+    user = parts["user"].partition(";")[0]
+    # A trunk dials the number in front of the @: it costs what the number costs.
+    if user.startswith("+") and (fault := policy.fault(user)):
+        yield f"{user} {fault}"
+
+
+def _option_faults(place: Destination) -> Iterator[str]:
+    least, most = _RING_S
+    if not least <= place.ring_s <= most:
+        yield f"it may ring for {least} to {most} seconds, not {place.ring_s}"
+    numeric = place.kind is DestinationKind.NUMBER
+    if place.extension and not (numeric and _EXTENSION.fullmatch(place.extension)):
+        yield "an extension is up to 32 keys (0-9 * # w W) behind a phone number"
+    if place.kind is DestinationKind.QUEUE and (place.screened or place.detect_voicemail):
+        yield "nobody is called for a queue, so there is nobody to ask for a key"
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """All destinations by name. What a model may say is one of `names`, and nothing else."""
+
+    by_name: Mapping[str, Destination] = field(default_factory=dict)
+    policy: DialPolicy = field(default_factory=DialPolicy)
+
+    @classmethod
+    def of(cls, places: Iterable[Destination], policy: DialPolicy | None = None) -> Destinations:
+        """Collect destinations.
+
+        Raises:
+            ConfigError: two have the same name.
+        """
+        by_name: dict[str, Destination] = {}
+        for place in places:
+            if place.name in by_name:
+                raise ConfigError(f"destination {place.name!r} is there twice")
+            by_name[place.name] = place
+        return cls(by_name, policy or DialPolicy())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a model may choose from."""
+        return tuple(self.by_name)
+
+    def resolve(self, name: object) -> Destination:
+        """The destination of a name, whatever a model sent in its place.
+
+        Raises:
+            CarrierRefused: no such name (`destination_unknown`).
+        """
+        found = self.by_name.get(name) if isinstance(name, str) else None
+        if found is None:
+            raise CarrierRefused("there is no such destination", code="destination_unknown")
+        return found
+
+    def sms_number(self, name: object, caller_number: str) -> str:
+        """The number for a text message to `TO_CALLER` or to a named destination.
+
+        Raises:
+            CarrierRefused: no such name, or nothing that takes messages (`sms_not_possible`).
+        """
+        if name == TO_CALLER:
+            # The network vouches for no caller's number: it is judged like any other.
+            if fault := self.policy.fault(caller_number):
+                raise CarrierRefused(f"the caller's number {fault}", code="sms_not_possible")
+            return caller_number
+        place = self.resolve(name)
+        if place.kind is not DestinationKind.NUMBER:
+            raise CarrierRefused("this destination takes no messages", code="sms_not_possible")
+        return place.address
+
+
+def digits_fault(digits: str) -> str | None:
+    """Why `digits` cannot be sent as tones; `w` waits half a second, `W` a whole one."""
+    if not _DIGITS.fullmatch(digits):
+        return f"tones are up to {MAX_DIGITS} of 0-9 * #, with w and W for pauses"
+    if not digits.strip("wW"):
+        return "there is no key among the pauses"
+    return None
+
+
+def sms_fault(body: str, max_chars: int = MAX_SMS_CHARS) -> str | None:
+    """Why `body` cannot be sent as a text message."""
+    if not body.strip():
+        return "the message is empty"
+    if len(body) > max_chars:
+        return f"the message has more than {max_chars} characters"
+    return None

@@ -1,0 +1,1 @@
+"""Twilio: Media Streams, webhooks and TwiML, signatures, REST."""

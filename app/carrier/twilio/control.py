@@ -1,0 +1,108 @@
+"""Live calls under control: transfers, legs, tones, messages. `CallControl` for Twilio.
+
+I/O. Puts documents (`transfer.py`) into requests (`rest.py`). Whether a transfer may happen, and
+what its webhooks mean for the conversation, is decided by the calls room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.carrier.base import (
+    CarrierCallId,
+    DestinationKind,
+    Fallback,
+    LegOrder,
+    TransferId,
+    TransferOrder,
+)
+from app.carrier.destinations import digits_fault, sms_fault
+from app.carrier.twilio.carrier import TwilioCarrier
+from app.carrier.twilio.rest import LegRequest, TwilioRest
+from app.carrier.twilio.transfer import (
+    Site,
+    digits_document,
+    join_document,
+    return_document,
+    transfer_document,
+    whisper_document,
+)
+from app.errors import CarrierRefused
+
+__all__ = ["TwilioControl"]
+
+
+class TwilioControl(TwilioCarrier):
+    """What can be done with calls by REST; without an account everything but hanging up is refused.
+
+    `site` is asked for late: a test's port is not known before the listener is bound.
+    """
+
+    def __init__(self, rest: TwilioRest | None, site: Callable[[], Site]) -> None:
+        super().__init__(rest)
+        self._site = site
+
+    async def transfer(self, order: TransferOrder) -> None:
+        """Send the caller to a destination; the stream stops."""
+        document = transfer_document(order, self._site())
+        await self._account().redirect(order.carrier_call_id, document)
+
+    async def place_leg(self, order: LegOrder) -> CarrierCallId:
+        """Call a person for a warm transfer."""
+        place, site = order.destination, self._site()
+        if place.kind is DestinationKind.QUEUE:
+            raise CarrierRefused("nobody can be asked in a queue", code="queue_not_warm")
+        leg = LegRequest(
+            to=place.address,
+            from_number=order.our_number,
+            twiml=whisper_document(order.prompt, order.transfer_id, site),
+            ring_s=place.ring_s,
+            status_url=site.url(site.leg_status_path, order.transfer_id),
+            machine_url=site.url(site.machine_path, order.transfer_id)
+            if place.detect_voicemail
+            else "",
+            extension=place.extension,
+        )
+        return await self._account().place_leg(leg)
+
+    async def cancel_leg(self, leg_id: CarrierCallId) -> None:
+        """End a leg; one that is already gone is success."""
+        await self._account().cancel_leg(leg_id)
+
+    async def join(self, carrier_call_id: CarrierCallId, transfer_id: TransferId) -> None:
+        """Bring the caller into the transfer's conference; the stream stops."""
+        document = join_document(transfer_id, self._site())
+        await self._account().redirect(carrier_call_id, document)
+
+    async def redirect(
+        self, carrier_call_id: CarrierCallId, token: str, fallback: Fallback | None = None
+    ) -> None:
+        """Put the call on a new stream; the old one stops."""
+        document = return_document(self._site(), token, fallback)
+        await self._account().redirect(carrier_call_id, document)
+
+    async def send_digits(
+        self,
+        carrier_call_id: CarrierCallId,
+        digits: str,
+        token: str,
+        fallback: Fallback | None = None,
+    ) -> None:
+        """Send tones into the call; the stream stops, and a new one brings `token`."""
+        if fault := digits_fault(digits):
+            raise CarrierRefused(fault, code="digits_not_possible")
+        document = digits_document(digits, self._site(), token, fallback)
+        await self._account().redirect(carrier_call_id, document)
+
+    async def send_sms(self, *, to_number: str, our_number: str, body: str) -> str:
+        """Send a text message; its id at Twilio."""
+        if fault := sms_fault(body):
+            raise CarrierRefused(fault, code="sms_not_possible")
+        return await self._account().send_sms(
+            to_number=to_number, from_number=our_number, body=body
+        )
+
+    def _account(self) -> TwilioRest:
+        if self._rest is None:
+            raise CarrierRefused("there is no carrier account here", code="no_carrier_account")
+        return self._rest

@@ -1,0 +1,63 @@
+"""TwiML for calls that are put through at once, without an agent: closed lines, full houses.
+
+Pure. Nobody waits for what comes of it: the call is over when the person who is called hangs up or
+does not answer. Follows Twilio voice/twiml: say, dial, number, sip, enqueue (2026-11).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from twilio.twiml.voice_response import Dial, VoiceResponse
+
+from app.carrier.base import (
+    CallerIdPolicy,
+    Destination,
+    DestinationKind,
+    Fallback,
+    IncomingCall,
+)
+from app.carrier.twilio.http import clean_text
+
+__all__ = ["append_forward", "forward_document"]
+
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+
+
+def forward_document(to: Destination, say: str, incoming: IncomingCall) -> str:
+    """Say something, if there is anything to say, and connect the caller to `to`.
+
+    The question for a key that a screened destination gets in a transfer is left out: nobody would
+    be there to take the caller back.
+    """
+    document = VoiceResponse()
+    if spoken := clean_text(say).strip():
+        document.say(spoken)
+    append_forward(
+        document,
+        Fallback(to=to, caller_number=incoming.caller_number, our_number=incoming.called_number),
+    )
+    return str(document)
+
+
+def append_forward(document: VoiceResponse, fallback: Fallback) -> None:
+    """Put the way to somebody else, and the end of the call, behind the verbs of a document."""
+    to = fallback.to
+    if to.kind is DestinationKind.QUEUE:
+        document.enqueue(to.address)
+        return
+    dial = Dial(timeout=to.ring_s, caller_id=_caller_id(fallback), answer_on_bridge=True)
+    if to.kind is DestinationKind.SIP:
+        dial.sip(to.address)
+    else:
+        dial.number(to.address, send_digits=to.extension or None)
+    document.append(dial)
+    document.hangup()
+
+
+def _caller_id(fallback: Fallback) -> str | None:
+    """The number to show; without one of ours Twilio shows the caller's."""
+    if fallback.to.caller_id is CallerIdPolicy.CALLER:
+        return fallback.caller_number if _E164.fullmatch(fallback.caller_number) else None
+    return fallback.our_number or None

@@ -1,0 +1,209 @@
+"""Twilio's side of the HTTP edge: who asks, what they ask, and what they are answered.
+
+`app.web.phone` knows routes and sockets and no carrier; `TwilioFront` knows Twilio and no route.
+Everything is checked against the configured public address, never against a Host header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from app.carrier.base import (
+    CarrierCallId,
+    Destination,
+    Fallback,
+    IncomingCall,
+    LegAnswer,
+    MediaStream,
+    Screening,
+    TransferId,
+    TransferResult,
+)
+from app.carrier.twilio.carrier import WebSocket, open_stream
+from app.carrier.twilio.forward import forward_document
+from app.carrier.twilio.http import (
+    SIGNATURE_HEADER,
+    SIGNATURE_SETTINGS_HEADER,
+    TWIML_CONTENT_TYPE,
+    SignatureChecker,
+    StatusReport,
+    parse_form,
+    read_incoming,
+    read_status,
+    refusal_document,
+)
+from app.carrier.twilio.reports import (
+    AnsweredBy,
+    ConferenceReport,
+    DialReport,
+    KeysReport,
+    LegReport,
+    MachineReport,
+    dial_result,
+    read_conference,
+    read_dial,
+    read_keys,
+    read_leg,
+    read_machine,
+    read_queue_wait,
+)
+from app.carrier.twilio.transfer import (
+    Site,
+    after_transfer_document,
+    leg_answer_document,
+    queue_wait_document,
+    return_document,
+    screen_answer_document,
+    whisper_document,
+)
+
+__all__ = ["TwilioFront"]
+
+
+class TwilioFront:
+    """One Twilio account at the door. `public_url` is asked for late: a test's port is not known
+    before the listener is bound."""
+
+    content_type = TWIML_CONTENT_TYPE
+
+    def __init__(
+        self,
+        *,
+        auth_tokens: Sequence[str],
+        account_id: str,
+        public_url: Callable[[], str],
+        stream_path: str,
+        lost_message: str,
+        busy_message: str,
+        validate: bool = True,
+        start_deadline_s: float = 5.0,
+    ) -> None:
+        self._auth_tokens = tuple(auth_tokens)
+        self._account_id = account_id
+        self._public_url = public_url
+        self._stream_path = stream_path
+        self._lost_message = lost_message
+        self._busy_message = busy_message
+        self._validate = validate  # only a server that nobody else can reach may do without
+        self._start_deadline_s = start_deadline_s
+        self._checker: SignatureChecker | None = None
+
+    @property
+    def _signatures(self) -> SignatureChecker:
+        if self._checker is None:
+            self._checker = SignatureChecker(self._auth_tokens, self._public_url())
+        return self._checker
+
+    def check_http(
+        self, path_and_query: str, form: Sequence[tuple[str, str]], headers: Mapping[str, str]
+    ) -> None:
+        """Raises SignatureError unless Twilio has signed this request. `path_and_query` is raw."""
+        if not self._validate:
+            return
+        self._signatures.check_http(
+            path_and_query,
+            form,
+            headers.get(SIGNATURE_HEADER.lower()),
+            settings=headers.get(SIGNATURE_SETTINGS_HEADER.lower()),
+        )
+
+    def check_websocket(self, path: str, headers: Mapping[str, str]) -> None:
+        """Raises SignatureError unless Twilio has signed this handshake."""
+        if not self._validate:
+            return
+        self._signatures.check_websocket(
+            path,
+            headers.get(SIGNATURE_HEADER.lower()),
+            settings=headers.get(SIGNATURE_SETTINGS_HEADER.lower()),
+        )
+
+    def parse_form(self, body: bytes) -> list[tuple[str, str]]:
+        return parse_form(body)
+
+    def read_incoming(self, form: Sequence[tuple[str, str]]) -> IncomingCall:
+        return read_incoming(form, expect_account=self._account_id)
+
+    def read_status(self, form: Sequence[tuple[str, str]]) -> StatusReport:
+        return read_status(form, expect_account=self._account_id)
+
+    @property
+    def site(self) -> Site:
+        """Our address and the routes behind it, for the documents of transfers."""
+        return Site(
+            base_url=self._public_url(),
+            stream_path=self._stream_path,
+            lost_message=self._lost_message,
+        )
+
+    def answer(self, token: str, fallback: Fallback | None = None) -> str:
+        """TwiML that connects the call to our media socket, and to `fallback` when that is lost."""
+        return return_document(self.site, token, fallback)
+
+    def refuse(self) -> str:
+        """TwiML that says why nobody can answer now."""
+        return refusal_document(self._busy_message)
+
+    def divert(self, incoming: IncomingCall, say: str | None, to: Destination | None) -> str:
+        """TwiML for a call that no agent answers: words, a way to somebody else, or both."""
+        if to is None:
+            return refusal_document(say or self._busy_message)
+        return forward_document(to, say or "", incoming)
+
+    # Transfers ----------------------------------------------------------------------------------
+
+    def read_dial(self, form: Sequence[tuple[str, str]]) -> DialReport:
+        return read_dial(form, expect_account=self._account_id)
+
+    def read_transfer_over(
+        self, form: Sequence[tuple[str, str]], screening: Screening | None
+    ) -> tuple[CarrierCallId, TransferResult]:
+        """The call whose cold transfer is over, and how it ended."""
+        report = self.read_dial(form)
+        return report.carrier_call_id, dial_result(report, screening)
+
+    def read_person_keys(self, form: Sequence[tuple[str, str]]) -> str:
+        """What a person keyed in; empty for nothing."""
+        return self.read_keys(form).digits
+
+    def read_machine_answered(self, form: Sequence[tuple[str, str]]) -> bool:
+        """Whether the detector is sure that a machine picked up."""
+        return self.read_machine(form).answered_by is AnsweredBy.MACHINE
+
+    def read_leg(self, form: Sequence[tuple[str, str]]) -> LegReport:
+        return read_leg(form, expect_account=self._account_id)
+
+    def read_keys(self, form: Sequence[tuple[str, str]]) -> KeysReport:
+        return read_keys(form, expect_account=self._account_id)
+
+    def read_machine(self, form: Sequence[tuple[str, str]]) -> MachineReport:
+        return read_machine(form, expect_account=self._account_id)
+
+    def read_conference(self, form: Sequence[tuple[str, str]]) -> ConferenceReport:
+        return read_conference(form, expect_account=self._account_id)
+
+    def read_queue_wait(self, form: Sequence[tuple[str, str]]) -> int:
+        return read_queue_wait(form, expect_account=self._account_id)
+
+    def after_transfer(self, token: str | None, fallback: Fallback | None = None) -> str:
+        """TwiML for a caller whose transfer is over: the agent again, or the end."""
+        return after_transfer_document(self.site, token, fallback)
+
+    def ask_person(self, prompt: str, transfer_id: TransferId) -> str:
+        """TwiML that asks a person for a key before a cold transfer connects them."""
+        return whisper_document(prompt, transfer_id, self.site)
+
+    def answer_person(self, answer: LegAnswer, transfer_id: TransferId, *, warm: bool) -> str:
+        """TwiML that follows the person's key."""
+        if not warm:
+            return screen_answer_document(answer)
+        return leg_answer_document(answer, transfer_id, self.site)
+
+    def queue_wait(self, waited_s: int, limit_s: int) -> str:
+        """TwiML for a caller in a queue."""
+        return queue_wait_document(waited_s, limit_s)
+
+    async def open_stream(self, websocket: WebSocket) -> MediaStream:
+        """The stream of an accepted socket, read up to its start."""
+        return await open_stream(
+            websocket, start_deadline_s=self._start_deadline_s, expect_account=self._account_id
+        )

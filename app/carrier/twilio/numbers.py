@@ -1,0 +1,245 @@
+"""Pointing the account's phone numbers at this server, and back again.
+
+`wanted`, `differences` and the documents are pure; `Archive` keeps what a number was set to before,
+one file for each number, readable by its owner only; `connect` and `restore` do the work by REST.
+Twilio ignores a number's own addresses while it has an application or a trunk: connecting takes it
+off both, restoring puts it back.
+
+Follows Twilio phone-numbers/api/incomingphonenumber-resource (2010-04-01).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from twilio.twiml.voice_response import Dial, VoiceResponse
+
+from app.carrier.destinations import DialPolicy
+from app.carrier.twilio.http import clean_text
+from app.carrier.twilio.rest import NumberSetup, TwilioRest
+from app.errors import CarrierRefused, ConfigError
+
+__all__ = [
+    "Archive",
+    "Change",
+    "Saved",
+    "apply",
+    "connect_plan",
+    "describe",
+    "differences",
+    "fallback_document",
+    "find",
+    "restore_plan",
+]
+
+_FIELDS: Final = (
+    "voice_url",
+    "voice_method",
+    "voice_fallback_url",
+    "voice_fallback_method",
+    "status_callback",
+    "status_callback_method",
+    "voice_application_sid",
+    "trunk_sid",
+)
+"""What is set and restored; spelled as the library's parameters are."""
+
+_NUMBER: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+_MODE: Final = 0o600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One field of a number that is to be another."""
+
+    field: str
+    before: str
+    after: str
+
+
+def differences(setup: NumberSetup, wanted: Mapping[str, str]) -> list[Change]:
+    """What has to change for `setup` to be as `wanted`, in a fixed order."""
+    return [
+        Change(field=name, before=getattr(setup, name), after=wanted[name])
+        for name in _FIELDS
+        if name in wanted and getattr(setup, name) != wanted[name]
+    ]
+
+
+def _values(setup: NumberSetup) -> dict[str, str]:
+    return {name: getattr(setup, name) for name in _FIELDS}
+
+
+def describe(changes: list[Change]) -> list[str]:
+    """The changes as lines for a person."""
+    width = max((len(change.field) for change in changes), default=0)
+    return [
+        f"{change.field:<{width}}  {change.before or '(not set)'} -> {change.after or '(not set)'}"
+        for change in changes
+    ]
+
+
+def fallback_document(number: str, message: str, *, ring_s: int = 25) -> str:
+    """Static TwiML for a number's Voice Fallback URL, to be kept outside of this server.
+
+    Raises:
+        ConfigError: the number is none that calls should go to.
+    """
+    if fault := DialPolicy().fault(number):
+        raise ConfigError(f"{number} {fault}")
+    document = VoiceResponse()
+    if spoken := clean_text(message).strip():
+        document.say(spoken)
+    dial = Dial(timeout=ring_s)
+    dial.number(number)
+    document.append(dial)
+    document.hangup()
+    return str(document)
+
+
+# What a number was set to before ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A number as it was, and as we left it."""
+
+    former: Mapping[str, str]
+    connected: Mapping[str, str]
+
+
+class Archive:
+    """Former setups, one JSON file for each number."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, number: str) -> Path:
+        """Where a number's former setup is kept.
+
+        Raises:
+            ConfigError: `number` is none, and would be no name for a file either.
+        """
+        if not _NUMBER.fullmatch(number):
+            raise ConfigError(f"{number!r} is not a number such as +15551234567")
+        return self._folder / f"{number}.json"
+
+    def load(self, number: str) -> Saved | None:
+        """The saved setup; None when there is none.
+
+        Raises:
+            ConfigError: the file cannot be read or is not one of ours.
+        """
+        path = self.path(number)
+        try:
+            found: Any = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from None
+        parts = found if isinstance(found, dict) else {}
+        former, connected = _texts(parts.get("former")), _texts(parts.get("connected"))
+        if former is None or connected is None:
+            raise ConfigError(f"{path}: is not a saved number setup")
+        return Saved(former=former, connected=connected)
+
+    def save(self, number: str, saved: Saved) -> Path:
+        """Keep a setup: whole or not at all.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        path = self.path(number)
+        text = json.dumps(
+            {"number": number, "former": {**saved.former}, "connected": {**saved.connected}},
+            indent=2,
+        )
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+            draft.replace(path)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written: {error}") from None
+        return path
+
+    def forget(self, number: str) -> None:
+        """Remove what was restored."""
+        self.path(number).unlink(missing_ok=True)
+
+
+def _texts(found: Any) -> dict[str, str] | None:
+    if not isinstance(found, dict) or not set(found) <= set(_FIELDS):
+        return None
+    return found if all(isinstance(value, str) for value in found.values()) else None
+
+
+# The work -----------------------------------------------------------------------------------------
+
+
+async def find(rest: TwilioRest, number: str) -> NumberSetup:
+    """How a number of the account is set up.
+
+    Raises:
+        CarrierRefused: it is not the account's (`number_unknown`), or as for `TwilioRest`.
+        CarrierUnavailable: as for `TwilioRest`.
+    """
+    setup = await rest.find_number(number)
+    if setup is None:
+        raise CarrierRefused(f"{number} is not a number of this account", code="number_unknown")
+    return setup
+
+
+def connect_plan(
+    setup: NumberSetup, *, voice_url: str, status_url: str, fallback_url: str | None
+) -> list[Change]:
+    """What to change so that calls come to this server; no fallback keeps the one there is."""
+    wanted = {
+        "voice_url": voice_url,
+        "voice_method": "POST",
+        "status_callback": status_url,
+        "status_callback_method": "POST",
+        "voice_application_sid": "",
+        "trunk_sid": "",
+    }
+    if fallback_url is not None:
+        # A file on a web server knows GET only.
+        wanted |= {"voice_fallback_url": fallback_url, "voice_fallback_method": "GET"}
+    return differences(setup, wanted)
+
+
+def restore_plan(setup: NumberSetup, saved: Saved) -> tuple[list[Change], list[Change]]:
+    """What to change back, and what somebody has changed since, which would be lost."""
+    return differences(setup, saved.former), differences(setup, saved.connected)
+
+
+async def apply(
+    rest: TwilioRest, archive: Archive, setup: NumberSetup, changes: list[Change], *, keep: bool
+) -> NumberSetup:
+    """Make the changes. With `keep` the former setup is saved first; else it is forgotten after.
+
+    Raises:
+        ConfigError: the former setup cannot be saved; nothing was changed.
+        CarrierRefused, CarrierUnavailable: as for `TwilioRest.set_number`.
+    """
+    after = {change.field: change.after for change in changes}
+    if keep:
+        now = _values(setup)
+        saved = archive.load(setup.number)
+        # Connected before and untouched since: what is saved is the real former setup.
+        ours = saved is not None and not differences(setup, saved.connected)
+        former = saved.former if saved is not None and ours else now
+        archive.save(setup.number, Saved(former=former, connected={**now, **after}))
+    if changes:
+        setup = await rest.set_number(setup.number_id, after)
+    if not keep:
+        archive.forget(setup.number)
+    return setup

@@ -1,0 +1,285 @@
+"""The documents of transfers, tones and the way back: TwiML for calls that leave their stream.
+
+Pure. Where a document sends Twilio is in `Site`; what the webhooks bring back is read by
+`reports.py`. Addresses that are dialed come from `Destination` values, made of configuration.
+
+Follows Twilio voice/twiml: dial, number, sip, conference, enqueue, leave, gather, play (2026-11).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+from twilio.twiml.voice_response import Dial, Enqueue, Gather, Play, VoiceResponse
+
+from app.carrier.base import (
+    CallerIdPolicy,
+    Destination,
+    DestinationKind,
+    Fallback,
+    LegAnswer,
+    TransferId,
+    TransferOrder,
+)
+from app.carrier.destinations import digits_fault
+from app.carrier.twilio.forward import append_forward
+from app.carrier.twilio.http import append_connect, clean_text
+from app.errors import LocalProtocolError
+
+__all__ = [
+    "MAX_TWIML_CHARS",
+    "Site",
+    "after_transfer_document",
+    "conference_name",
+    "digits_document",
+    "join_document",
+    "leg_answer_document",
+    "queue_wait_document",
+    "return_document",
+    "screen_answer_document",
+    "transfer_document",
+    "whisper_document",
+]
+
+MAX_TWIML_CHARS: Final = 4_000
+"""What REST takes as the `Twiml` of a call (voice/api/call-resource)."""
+
+_TRANSFER_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+_HANG_UP: Final = '<?xml version="1.0" encoding="UTF-8"?><Response><Hangup /></Response>'
+_GO_ON: Final = '<?xml version="1.0" encoding="UTF-8"?><Response />'
+_MIN_PROMPT_CHARS: Final = 80
+_QUEUE_POLL_S: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Our public address and the routes that Twilio is sent to; every one wants a signature."""
+
+    base_url: str
+    stream_path: str
+    lost_message: str
+    after_transfer_path: str = "/twilio/after-transfer"
+    screen_path: str = "/twilio/transfer-screen"
+    keys_path: str = "/twilio/transfer-keys"
+    leg_status_path: str = "/twilio/leg-status"
+    machine_path: str = "/twilio/leg-machine"
+    conference_path: str = "/twilio/conference"
+    queue_wait_path: str = "/twilio/queue-wait"
+    keys_hint: str = "Press 1 to take the call, or 2 to decline."
+    ring_tone: str = ""
+    voice: str | None = None
+    language: str | None = None
+
+    @property
+    def stream_url(self) -> str:
+        """The address of the media websocket."""
+        scheme, _, rest = self.base_url.rstrip("/").partition("://")
+        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}{self.stream_path}"
+
+    def url(self, path: str, transfer_id: TransferId) -> str:
+        """The address of a route, for one transfer.
+
+        Raises:
+            LocalProtocolError: an id that is not fit for an address.
+        """
+        if not _TRANSFER_ID.fullmatch(transfer_id):
+            raise LocalProtocolError("a transfer id has 8 to 64 URL-safe characters")
+        return f"{self.base_url.rstrip('/')}{path}?{urlencode({'transfer': transfer_id})}"
+
+
+# The caller's side --------------------------------------------------------------------------------
+
+
+def transfer_document(order: TransferOrder, site: Site) -> str:
+    """A cold transfer: the caller hears the destination ring, and comes back by `action`."""
+    document, place = VoiceResponse(), order.destination
+    action = site.url(site.after_transfer_path, order.transfer_id)
+    if place.kind is DestinationKind.QUEUE:
+        wait = site.url(site.queue_wait_path, order.transfer_id)
+        enqueue = Enqueue(place.address, action=action, method="POST", wait_url=wait)
+        document.append(enqueue)
+        return str(document)
+    dial = Dial(
+        action=action,
+        method="POST",
+        timeout=place.ring_s,
+        caller_id=_caller_id(order),
+        # The caller hears it ring until the two are connected, also while a person listens to
+        # the question for a key.
+        answer_on_bridge=True,
+        ring_tone=site.ring_tone or None,
+    )
+    options = _screening(place, order.transfer_id, site)
+    if place.kind is DestinationKind.SIP:
+        dial.sip(place.address, **options)
+    else:
+        dial.number(place.address, send_digits=place.extension or None, **options)
+    document.append(dial)
+    return str(document)
+
+
+def _caller_id(order: TransferOrder) -> str | None:
+    """The number to show; without one of ours Twilio shows the caller's."""
+    if order.destination.caller_id is CallerIdPolicy.CALLER and _E164.fullmatch(
+        order.caller_number
+    ):
+        return order.caller_number
+    return order.our_number or None
+
+
+def _screening(place: Destination, transfer_id: TransferId, site: Site) -> dict[str, str]:
+    options: dict[str, str] = {}
+    if place.screened:
+        options |= {"url": site.url(site.screen_path, transfer_id), "method": "POST"}
+    if place.detect_voicemail:
+        options |= {
+            "machine_detection": "Enable",
+            "amd_status_callback": site.url(site.machine_path, transfer_id),
+            "amd_status_callback_method": "POST",
+        }
+    return options
+
+
+def join_document(transfer_id: TransferId, site: Site) -> str:
+    """The caller's way into the conference of a warm transfer."""
+    document = VoiceResponse()
+    dial = Dial(action=site.url(site.after_transfer_path, transfer_id), method="POST")
+    _conference(dial, transfer_id, site, label="caller")
+    document.append(dial)
+    return str(document)
+
+
+def conference_name(transfer_id: TransferId) -> str:
+    """The name of a transfer's conference at Twilio, where names are the account's."""
+    return f"trunkline-{transfer_id}"
+
+
+def _conference(dial: Dial, transfer_id: TransferId, site: Site, *, label: str) -> None:
+    # Whoever leaves ends it: nobody is left behind to talk to nobody.
+    dial.conference(
+        conference_name(transfer_id),
+        start_conference_on_enter=True,
+        end_conference_on_exit=True,
+        beep="false",
+        wait_url="",
+        max_participants=2,
+        participant_label=label,
+        status_callback=site.url(site.conference_path, transfer_id),
+        status_callback_event="join leave end",
+        status_callback_method="POST",
+    )
+
+
+def return_document(site: Site, token: str, fallback: Fallback | None = None) -> str:
+    """To the agent: a stream, for a new conversation or for the one that there was.
+
+    The verbs after it run when the agent is lost while the caller is still there: a sentence, and
+    the way to the fallback where there is one.
+    """
+    document = VoiceResponse()
+    append_connect(document, site.stream_url, token)
+    _append_lost(document, site, fallback)
+    return str(document)
+
+
+def _append_lost(document: VoiceResponse, site: Site, fallback: Fallback | None) -> None:
+    if spoken := clean_text(site.lost_message).strip():
+        document.say(spoken, voice=site.voice, language=site.language)
+    if fallback is None:
+        document.hangup()
+    else:
+        append_forward(document, fallback)
+
+
+def after_transfer_document(site: Site, token: str | None, fallback: Fallback | None = None) -> str:
+    """What follows a transfer: the agent again with a token, the end of the call without one."""
+    return _HANG_UP if token is None else return_document(site, token, fallback)
+
+
+def digits_document(digits: str, site: Site, token: str, fallback: Fallback | None = None) -> str:
+    """Tones, and then a new stream for the same conversation.
+
+    Raises:
+        LocalProtocolError: what cannot be sent as tones.
+    """
+    if fault := digits_fault(digits):
+        raise LocalProtocolError(fault)
+    document = VoiceResponse()
+    document.append(Play(digits=digits))
+    append_connect(document, site.stream_url, token)
+    _append_lost(document, site, fallback)
+    return str(document)
+
+
+def queue_wait_document(waited_s: int, limit_s: int, music_url: str = "") -> str:
+    """What a caller in a queue hears; past the limit the queue is left, and `action` follows."""
+    document = VoiceResponse()
+    left_s = limit_s - waited_s
+    if left_s <= 0:
+        document.leave()
+        return str(document)
+    # Requested again at its end: short pauses keep the limit, music makes it coarse.
+    if music_url and urlsplit(music_url).scheme == "https":
+        document.play(clean_text(music_url))
+    else:
+        document.pause(length=min(left_s, _QUEUE_POLL_S))
+    return str(document)
+
+
+# The person's side --------------------------------------------------------------------------------
+
+
+def whisper_document(prompt: str, transfer_id: TransferId, site: Site) -> str:
+    """What a person who is called hears: the prompt and the question for a key, twice.
+
+    A key, or its absence after the second time, is posted to `keys_path`. A prompt that is too long
+    for a REST request is cut at a blank.
+    """
+    text = " ".join(clean_text(prompt).split())
+    while True:
+        document = _whisper(text, transfer_id, site)
+        excess = len(document) - MAX_TWIML_CHARS
+        if excess <= 0:
+            return document
+        if len(text) <= _MIN_PROMPT_CHARS:
+            raise LocalProtocolError("the whisper does not fit into a request")
+        text = text[: max(_MIN_PROMPT_CHARS, len(text) - max(8, excess // 2))]
+        text = text.rpartition(" ")[0] or text
+
+
+def _whisper(prompt: str, transfer_id: TransferId, site: Site) -> str:
+    document = VoiceResponse()
+    for last in (False, True):
+        gather = Gather(
+            input="dtmf",
+            num_digits=1,
+            timeout=4 if not last else 6,
+            action=site.url(site.keys_path, transfer_id),
+            method="POST",
+            # Silence is an answer as well, but only the second time.
+            action_on_empty_result=True if last else None,
+        )
+        spoken = f"{prompt} {clean_text(site.keys_hint)}".strip()
+        gather.say(spoken, voice=site.voice, language=site.language)
+        document.append(gather)
+    document.hangup()
+    return str(document)
+
+
+def leg_answer_document(answer: LegAnswer, transfer_id: TransferId, site: Site) -> str:
+    """What follows the key in a warm transfer."""
+    if answer is not LegAnswer.CONNECT:
+        return _HANG_UP
+    document, dial = VoiceResponse(), Dial()
+    _conference(dial, transfer_id, site, label="person")
+    document.append(dial)
+    return str(document)
+
+
+def screen_answer_document(answer: LegAnswer) -> str:
+    """What follows the key in a cold transfer: an empty document lets `<Dial>` connect the two."""
+    return _GO_ON if answer is LegAnswer.CONNECT else _HANG_UP

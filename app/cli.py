@@ -1,0 +1,451 @@
+"""The `trunkline` command: serve, dial, chat, doctor, numbers, config.
+
+Reads settings, prints, sets exit codes.
+Exit codes: 0 good, 1 the thing itself failed, 2 the configuration or the options are wrong. The
+work is done elsewhere and imported by the command that needs it, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+from app import logs
+from app.banner import banner
+from app.errors import AppError, ConfigError
+from app.settings import (
+    Mode,
+    Server,
+    Settings,
+    VoiceChoice,
+    carrier_credentials,
+    check_deployment,
+    development_token_path,
+    load,
+    masked,
+    notices,
+)
+
+if TYPE_CHECKING:
+    from app.carrier.twilio.numbers import Archive, Change
+    from app.carrier.twilio.rest import NumberSetup, TwilioRest
+    from app.doctor import Finding
+
+__all__ = ["app", "banner", "main", "own_server"]
+
+_EXIT_FAILED: Final = 1
+_EXIT_CONFIG: Final = 2
+_EXIT_INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="trunkline",
+    help="Answers phone calls with a voice model, or with its own offline engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its frames show local values, secrets among them
+)
+config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+numbers_app = typer.Typer(help="Point phone numbers at this server.", no_args_is_help=True)
+app.add_typer(numbers_app, name="numbers")
+
+ConfigPath = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="TRUNKLINE_CONFIG", help="The configuration file."),
+]
+DEFAULT_CONFIG: Final = Path("config.yaml")
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+def _fail(text: str, code: int = _EXIT_CONFIG) -> NoReturn:
+    typer.secho(text, err=True, fg=typer.colors.RED)
+    raise typer.Exit(code)
+
+
+def _load(path: Path) -> Settings:
+    try:
+        return load(path, os.environ)
+    except ConfigError as error:
+        _fail(error.message)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trunkline {version('trunkline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Answers phone calls with a voice model, or with its own offline engine."""
+
+
+# serve --------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    config: ConfigPath = DEFAULT_CONFIG,
+    host: Annotated[str | None, typer.Option(help="In place of server.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="In place of server.port.")] = None,
+) -> None:
+    """Run the server until SIGTERM or Ctrl-C; live calls may finish, a second signal ends them."""
+    settings = _with_address(_load(config), host, port)
+    if problems := check_deployment(settings):
+        reasons = "\n".join(f"  {problem}" for problem in problems)
+        _fail(f"Trunkline does not start:\n{reasons}")
+    from app.main import serve as run_server
+
+    try:
+        credentials = carrier_credentials(settings)
+        redactor = logs.configure(
+            level=settings.logging.level,
+            format=settings.logging.format,
+            secrets=settings.secrets(),
+            show_personal=settings.logging.show_personal,
+        )
+        redactor.add(*credentials.auth_tokens)
+        typer.echo(banner(settings))
+        raise typer.Exit(run_server(settings))
+    except ConfigError as error:
+        _fail(error.message)
+    except AppError as error:
+        _fail(error.message, _EXIT_FAILED)
+
+
+def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
+    update = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    server = settings.server.model_copy(update=update)
+    return settings.model_copy(update={"server": server})
+
+
+# dial ---------------------------------------------------------------------------------------------
+
+
+@app.command()
+def dial(  # noqa: PLR0913 - one parameter for each option of the command
+    config: ConfigPath = DEFAULT_CONFIG,
+    to: Annotated[
+        str | None, typer.Option(help="A server, or a voice webhook. Default: this one.")
+    ] = None,
+    auth_token: Annotated[
+        str | None,
+        typer.Option(envvar="TRUNKLINE_DIAL_AUTH_TOKEN", help="What the server checks us with."),
+    ] = None,
+    account_sid: Annotated[str | None, typer.Option(help="The account to call as.")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="The address that the server believes to have.")
+    ] = None,
+    caller: Annotated[str, typer.Option("--from", help="The caller's number.")] = "+15005550006",
+    called: Annotated[str, typer.Option(help="The number that is called.")] = "+15005550001",
+    wav: Annotated[
+        list[Path] | None, typer.Option(help="A caller turn as WAV; may be repeated.")
+    ] = None,
+    script: Annotated[Path | None, typer.Option(help="A caller script.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the stereo recording goes.")] = Path(
+        "var/dial.wav"
+    ),
+    at_most_s: Annotated[int, typer.Option(help="Hang up after this many seconds.")] = 180,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Call a server as Twilio would: speak, barge in, listen, hang up, measure."""
+    from app.dial import DialOptions, run
+
+    given = {"to": to, "auth_token": auth_token, "account_sid": account_sid}
+    explicit = {name: value for name, value in given.items() if value is not None}
+    # For a call to another server with a token of its own, our configuration has nothing to say.
+    known = {} if to is not None and auth_token is not None else own_server(config)
+    if to is not None:
+        known.pop("public_url", None)
+    options = DialOptions(
+        caller_number=caller,
+        called_number=called,
+        wavs=tuple(wav or ()),
+        script=script,
+        out=out,
+        at_most_s=at_most_s,
+        json=json,
+    )
+    options = dataclasses.replace(options, **{**known, **explicit})
+    if public_url is not None:
+        options = dataclasses.replace(options, public_url=public_url)
+    raise typer.Exit(run(options))
+
+
+def own_server(config: Path) -> dict[str, Any]:
+    """How the server of this configuration is called: address, account and token, as options."""
+    settings = _load(config)
+    server = settings.server
+    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host
+    to = f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+    if server.webhook_path != Server().webhook_path:
+        to += server.webhook_path
+    if settings.mode is Mode.DEVELOPMENT:
+        return {"to": to, "token_file": development_token_path(settings)}
+    try:
+        credentials = carrier_credentials(settings)
+    except ConfigError as error:
+        _fail(error.message)
+    return {
+        "to": to,
+        "public_url": settings.base_url,
+        "auth_token": credentials.auth_tokens[0],
+        "account_sid": credentials.account_sid,
+    }
+
+
+# chat ---------------------------------------------------------------------------------------------
+
+
+@app.command()
+def chat(
+    config: ConfigPath = DEFAULT_CONFIG,
+    say: Annotated[
+        str | None, typer.Option("--say", help="Say one thing, print the answer, and leave.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print events as JSON, one object per line.")
+    ] = False,
+) -> None:
+    """Type to the agent that answers the phone. Works offline, without any key."""
+    settings = _load(config)
+    from app.chat import run
+    from app.main import written_session
+
+    try:
+        session = written_session(settings, greets=say is None)
+        ended_well = asyncio.run(run(session, say=say, as_json=json))
+    except KeyboardInterrupt:
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
+    except AppError as error:
+        _fail(error.message, _EXIT_CONFIG if isinstance(error, ConfigError) else _EXIT_FAILED)
+    raise typer.Exit(0 if ended_well else _EXIT_FAILED)
+
+
+# doctor -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def doctor(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Check everything that a real call needs, and say what is wrong and what to do."""
+    settings = _load(config)
+    raise typer.Exit(_EXIT_FAILED if asyncio.run(_examine(settings)) else 0)
+
+
+async def _examine(settings: Settings) -> bool:
+    from app import doctor as checks
+
+    voice, session = None, None
+    if settings.voice_choice is VoiceChoice.OPENAI:
+        from app.main import session_config, voice_model
+
+        voice, session = voice_model(settings), session_config(settings.openai_realtime)
+    findings = []
+    today = datetime.now(UTC).date()
+    async for finding in checks.examine(settings, voice=voice, session=session, today=today):
+        findings.append(finding)
+        _print_finding(finding)
+    wrong = checks.failed(findings)
+    typer.echo("\nSomething is wrong: see above." if wrong else "\nNothing wrong was found.")
+    return wrong
+
+
+_MARKS: Final = {"good": "ok  ", "warning": "note", "wrong": "BAD ", "unchecked": "?   "}
+
+
+def _print_finding(finding: Finding) -> None:
+    typer.echo(f"{_MARKS[finding.verdict.value]}  {finding.subject}: {finding.text}")
+    if finding.remedy:
+        typer.echo(f"      -> {finding.remedy}")
+
+
+# numbers ------------------------------------------------------------------------------------------
+
+PhoneNumber = Annotated[str, typer.Argument(metavar="+NUMBER", help="With + and country code.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the difference, change nothing.")]
+
+
+@numbers_app.command("list")
+def numbers_list(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Show the account's numbers and where their calls go."""
+    settings = _load(config)
+
+    async def show(rest: TwilioRest, _archive: Archive) -> None:
+        setups = await rest.list_numbers()
+        for setup in setups:
+            typer.echo(f"{setup.number}  {setup.name}\n    calls     {_calls_go(setup, settings)}")
+            typer.echo(f"    fallback  {setup.voice_fallback_url or '(not set)'}")
+            typer.echo(f"    status    {setup.status_callback or '(not set)'}")
+        if not setups:
+            typer.echo("the account has no numbers")
+
+    _with_account(settings, show)
+
+
+def _calls_go(setup: NumberSetup, settings: Settings) -> str:
+    if setup.trunk_sid or setup.voice_application_sid:
+        return f"to {setup.trunk_sid or setup.voice_application_sid}"
+    here = setup.voice_url == settings.base_url + settings.server.webhook_path
+    return f"to this server, {setup.voice_url}" if here else setup.voice_url or "(not set)"
+
+
+@numbers_app.command("connect")
+def numbers_connect(
+    number: PhoneNumber,
+    config: ConfigPath = DEFAULT_CONFIG,
+    fallback_url: Annotated[
+        str | None,
+        typer.Option(help="Where `numbers fallback` is kept. Default: as it is."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Point a number's calls and reports here; what it was set to before is kept for restore."""
+    settings = _load(config)
+    server = settings.server
+    if server.public_url is None:
+        _fail("server.public_url is not set: set PUBLIC_URL to the address that Twilio reaches")
+    if fallback_url is not None and not fallback_url.startswith("https://"):
+        _fail("--fallback-url must be an https address outside of this server")
+
+    async def connect(rest: TwilioRest, archive: Archive) -> None:
+        from app.carrier.twilio import numbers
+
+        setup = await numbers.find(rest, number)
+        changes = numbers.connect_plan(
+            setup,
+            voice_url=settings.base_url + server.webhook_path,
+            status_url=settings.base_url + server.status_path,
+            fallback_url=fallback_url,
+        )
+        if _shown(changes, "already points here", dry_run=dry_run):
+            await numbers.apply(rest, archive, setup, changes, keep=True)
+            typer.echo(f"done; the former values are in {archive.path(number)}")
+        if not (fallback_url or setup.voice_fallback_url):
+            typer.echo("note: no fallback is set: see `trunkline numbers fallback`")
+
+    _with_account(settings, connect)
+
+
+@numbers_app.command("restore")
+def numbers_restore(
+    number: PhoneNumber, config: ConfigPath = DEFAULT_CONFIG, dry_run: DryRun = False
+) -> None:
+    """Set a number back to what it was before `numbers connect`."""
+
+    async def restore(rest: TwilioRest, archive: Archive) -> None:
+        from app.carrier.twilio import numbers
+
+        saved = archive.load(number)
+        if saved is None:
+            _fail(f"{archive.path(number)} does not exist: there is nothing to restore")
+        setup = await numbers.find(rest, number)
+        changes, since = numbers.restore_plan(setup, saved)
+        for change in since:
+            typer.echo(f"note: {change.field} was changed by somebody since, to {change.before}")
+        shown = _shown(changes, "is as it was", dry_run=dry_run)
+        if shown or not (changes or dry_run):
+            await numbers.apply(rest, archive, setup, changes, keep=False)
+        if shown:
+            typer.echo("done")
+
+    _with_account(_load(config), restore)
+
+
+@numbers_app.command("fallback")
+def numbers_fallback(
+    to: Annotated[str, typer.Option(help="The number that callers are put through to.")],
+    say: Annotated[str, typer.Option(help="What they hear first.")] = (
+        "One moment please, we are connecting you."
+    ),
+) -> None:
+    """Print TwiML for a number's Voice Fallback URL: it works while this server does not."""
+    from app.carrier.twilio.numbers import fallback_document
+
+    try:
+        typer.echo(fallback_document(to, say))
+    except ConfigError as error:
+        _fail(error.message)
+
+
+def _shown(changes: list[Change], nothing: str, *, dry_run: bool) -> bool:
+    """Print the difference; whether it is to be made."""
+    from app.carrier.twilio.numbers import describe
+
+    for line in describe(changes):
+        typer.echo(line)
+    if not changes:
+        typer.echo(f"nothing to change: the number {nothing}")
+    elif dry_run:
+        typer.echo("nothing was changed: --dry-run")
+    return bool(changes) and not dry_run
+
+
+def _with_account(
+    settings: Settings, work: Callable[[TwilioRest, Archive], Awaitable[None]]
+) -> None:
+    """Run `work` with the account of the settings; what goes wrong is said in plain words."""
+    from app.carrier.twilio.numbers import Archive
+    from app.carrier.twilio.rest import TwilioRest
+
+    if settings.mode is Mode.DEVELOPMENT:
+        _fail("no carrier credentials: set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN")
+    archive = Archive(settings.state_dir / "numbers")
+
+    async def with_rest() -> None:
+        credentials = carrier_credentials(settings)
+        rest = TwilioRest(
+            credentials.account_sid,
+            credentials.auth_tokens[0],
+            base_url=settings.twilio.rest_url,
+        )
+        try:
+            await work(rest, archive)
+        finally:
+            await rest.aclose()
+
+    try:
+        asyncio.run(with_rest())
+    except ConfigError as error:
+        _fail(error.message)
+    except AppError as error:
+        _fail(f"{error.message} ({error.code})", _EXIT_FAILED)
+
+
+# config -------------------------------------------------------------------------------------------
+
+
+@config_app.command("check")
+def config_check(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Say whether the server would start with this configuration, and why not."""
+    settings = _load(config)
+    from app.main import check_staff
+
+    surprises, problems = check_staff(settings)
+    for notice in (*notices(settings, datetime.now(UTC).date()), *surprises):
+        typer.echo(f"note: {notice}")
+    if problems := [*problems, *check_deployment(settings)]:
+        _fail("\n".join(problems))
+    typer.echo(f"{config}: all right ({settings.mode}, voice: {settings.voice_choice})")
+
+
+@config_app.command("show")
+def config_show(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Print the configuration in force: defaults and variables filled in, secrets masked."""
+    typer.echo(masked(_load(config)), nl=False)

@@ -1,0 +1,240 @@
+"""One simulated call, from the webhook to the last status callback.
+
+The shell that performs TwiML as a carrier would: opens the stream where a `<Connect>` asks for it,
+goes on with `action` or the next verb when the server closes it, and tells what it performs.
+Follows Twilio voice/twiml/connect: a call does not end because a socket did, only because somebody
+hung up or the TwiML ran out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from functools import partial
+from typing import Final
+
+from app.carrier.base import CarrierCallId, StreamId
+from app.dial.clock import Clock
+from app.dial.ear import WINDOW_MS, audible_windows
+from app.dial.faults import Fault, check_stream
+from app.dial.leg import EndedBy, Leg, LegEnd, open_stream
+from app.dial.line import Line, StreamIdentity
+from app.dial.narrator import Narrator
+from app.dial.recording import Recording
+from app.dial.report import DialReport, StreamMeasures
+from app.dial.scripted import ScriptedCaller
+from app.dial.twiml import StreamOrder, Verb, stream_of
+from app.dial.webhook import Caller, SpokenLine, TwimlAnswer, Webhooks
+from app.errors import DialError, RemoteProtocolError
+
+__all__ = ["SimulatedCall"]
+
+# The transcript's last lines may come after the stream; a feed that stays open is not waited for.
+_FEED_GRACE_S: Final = 2
+# TwiML that redirects for ever is ended; a carrier has such a limit as well.
+_MAX_DOCUMENTS: Final = 10
+# A hang-up that cuts off less than this is nothing that a caller would notice.
+_CUT_NOTICED_MS: Final = 100
+
+HUNG_UP: Final = "hung up"
+"""Trunkline's close reason when the agent ended the call. Twilio would be told by REST, which a
+simulated caller has not: it takes this word for it."""
+_NOT_ANSWERED: Final = "nobody: it was not answered"
+
+
+class SimulatedCall:
+    """One call in progress, and what it showed so far."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        webhooks: Webhooks,
+        scripted: ScriptedCaller,
+        *,
+        narrator: Narrator,
+        recording: Recording | None,
+        clock: Clock,
+    ) -> None:
+        self._caller = caller
+        self._webhooks = webhooks
+        self._scripted = scripted
+        self._narrator = narrator
+        self._recording = recording
+        self._clock = clock
+        self._answered_ms = clock.now_ms()
+        self._ended_by = _NOT_ANSWERED
+        self._streams: list[StreamMeasures] = []
+        self._faults: list[Fault] = []
+        self._failures: list[str] = []
+        self._transcript: list[SpokenLine] = []
+
+    async def run(self, voice_url: str, *, at_most_ms: int) -> DialReport:
+        """Ring, perform what the server answers, report the end."""
+        asked_ms = self._clock.now_ms()
+        try:
+            answer = await self._webhooks.ask(voice_url, "ringing")
+        except (DialError, RemoteProtocolError) as error:
+            self._failures.append(error.message)
+            return self._report(webhook_ms=self._clock.now_ms() - asked_ms)
+        self._answered_ms = self._clock.now_ms()
+        webhook_ms = self._answered_ms - asked_ms
+        self._scripted.answered(self._answered_ms, at_most_ms=at_most_ms)
+        self._tell(f"{voice_url} answered")
+        async with asyncio.TaskGroup() as group:
+            feed = group.create_task(self._follow_transcript())
+            group.create_task(self._callback("in-progress"))
+            await self._perform(answer)
+            await asyncio.wait([feed], timeout=_FEED_GRACE_S)
+            feed.cancel()
+        await self._callback("completed", self._elapsed_ms() // 1000)
+        self._complain()
+        return self._report(webhook_ms=webhook_ms)
+
+    async def _perform(self, answer: TwimlAnswer) -> None:
+        """Documents one after another, until one ends the call."""
+        following: TwimlAnswer | None = answer
+        try:
+            for _ in range(_MAX_DOCUMENTS):
+                if following is None:
+                    return
+                following = await self._perform_document(following)
+            self._failures.append(f"the TwiML went on to more than {_MAX_DOCUMENTS} documents")
+        except (DialError, RemoteProtocolError) as error:
+            self._failures.append(error.message)
+            self._ended_by = "an error"
+
+    async def _perform_document(self, answer: TwimlAnswer) -> TwimlAnswer | None:
+        """Verb after verb; gives the document to go on with, None when the call is over."""
+        if self._ended_by == _NOT_ANSWERED:
+            self._ended_by = "the carrier: the TwiML was at its end"
+        for verb in answer.verbs:
+            order = stream_of(verb)
+            if order is not None:
+                end = await self._stream(order, answer.url)
+                if end is not None and end.by is EndedBy.CALLER:
+                    self._ended_by = "caller"
+                    return None
+                if end is not None:
+                    self._ended_by = "agent" if end.by is EndedBy.AGENT else "a lost connection"
+                if end is not None and end.reason == HUNG_UP:
+                    return None
+                if order.action is not None:
+                    url = self._webhooks.absolute(answer.url, order.action)
+                    return await self._webhooks.ask(url, "in-progress")
+                continue
+            if verb.name == "Redirect":
+                url = self._webhooks.absolute(answer.url, verb.text)
+                return await self._webhooks.ask(url, "in-progress")
+            if self._perform_verb(verb):
+                return None
+        return None
+
+    def _perform_verb(self, verb: Verb) -> bool:
+        """Tell what the caller would hear; True when the call is over."""
+        match verb.name:
+            case "Say":
+                self._tell(f'the carrier says: "{verb.text}"')
+            case "Hangup" | "Reject":
+                self._tell("the server's TwiML hangs up")
+                if not self._streams:
+                    self._ended_by = "the server's TwiML"
+                return True
+            case "Dial" | "Refer" | "Enqueue":
+                to = " ".join([verb.text, *(noun.text for noun in verb.children)]).strip()
+                self._tell(f"the carrier transfers the call to {to}; the simulation ends here")
+                self._ended_by = "a transfer"
+                return True
+            case "Pause":
+                self._tell(f"the carrier is silent for {verb.attributes.get('length', '1')} s")
+            case _:
+                self._tell(f"<{verb.name}> is not simulated")
+        return False
+
+    async def _stream(self, order: StreamOrder, base_url: str) -> LegEnd | None:
+        """Open a stream and live through it; None when it could not be opened."""
+        self._faults += check_stream(order)
+        url, signature = self._webhooks.handshake(base_url, order.url)
+        try:
+            socket = await open_stream(url, signature)
+        except DialError as error:
+            self._failures.append(error.message)
+            self._tell(error.message)
+            return None
+        identity = StreamIdentity(
+            stream_id=StreamId("MZ" + secrets.token_hex(16)),
+            call_id=CarrierCallId(self._caller.call_id),
+            account_id=self._caller.account_id,
+            parameters=order.parameters,
+        )
+        start_ms = self._clock.now_ms()
+        if self._recording is not None:
+            self._recording.begin_stream(start_ms - self._answered_ms)
+        line = Line(identity, start_ms, tap=self._recording)
+        leg = Leg(socket, line, self._clock)
+        end = await leg.run(partial(self._on_frame, leg))
+        line.ear.flush()
+        self._scripted.tell_sound(leg, self._clock.now_ms())
+        self._stream_over(line, end)
+        return end
+
+    def _on_frame(self, leg: Leg, now_ms: int) -> None:
+        self._scripted.has_transcript = self._webhooks.has_transcript
+        self._scripted.on_frame(leg, now_ms)
+
+    def _stream_over(self, line: Line, end: LegEnd) -> None:
+        self._streams.append(StreamMeasures.of(line, self._answered_ms))
+        self._faults += line.faults
+        if not line.counters.media_received:
+            self._failures.append("the agent was never heard: no media message came")
+        elif not line.ear.spans:
+            self._failures.append("the agent was never heard: all its audio was silence")
+        if end.by is EndedBy.LOST:
+            why = f": {end.reason}" if end.reason else ""
+            self._failures.append(f"the server dropped the stream (code {end.close_code}{why})")
+        if end.by is EndedBy.AGENT:
+            self._tell("the agent hangs up")
+            cut_ms = sum(audible_windows(line.playout.unheard)) * WINDOW_MS
+            if cut_ms >= _CUT_NOTICED_MS:
+                self._failures.append(f"the agent hung up on its own words: {cut_ms} ms unheard")
+
+    def _complain(self) -> None:
+        self._failures += self._scripted.complaints
+        if not self._streams and not self._failures:
+            self._failures.append("the server opened no media stream for the call")
+        elif self._streams and self._scripted.unsaid:
+            self._failures.append(
+                f"the call was over before the caller had said everything:"
+                f" {self._scripted.unsaid} more to say"
+            )
+
+    async def _callback(self, call_status: str, duration_s: int | None = None) -> None:
+        try:
+            status = await self._webhooks.report(call_status, duration_s)
+        except DialError as error:
+            self._failures.append(f"status callback {call_status}: {error.message}")
+            return
+        if status is not None and status >= 400 and status != 404:
+            self._failures.append(f"status callback {call_status}: answered HTTP {status}")
+
+    async def _follow_transcript(self) -> None:
+        async for line in self._webhooks.transcript():
+            self._transcript.append(line)
+            self._narrator.spoken(line)
+
+    def _tell(self, text: str) -> None:
+        self._narrator.event(self._elapsed_ms(), text)
+
+    def _elapsed_ms(self) -> int:
+        return self._clock.now_ms() - self._answered_ms
+
+    def _report(self, *, webhook_ms: int) -> DialReport:
+        return DialReport(
+            call_id=self._caller.call_id,
+            webhook_ms=webhook_ms,
+            duration_ms=self._elapsed_ms(),
+            ended_by=self._ended_by,
+            streams=tuple(self._streams),
+            faults=tuple(self._faults),
+            failures=tuple(self._failures),
+            transcript=tuple(self._transcript),
+        )

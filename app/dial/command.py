@@ -1,0 +1,151 @@
+"""`trunkline dial`: what it can be told, and what it prints.
+
+`dial` makes one call and gives its report, `run` is the command around it. The options come from
+`app.cli`, the call itself is `call.SimulatedCall`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+
+from app.dial.call import SimulatedCall
+from app.dial.clock import Clock, RealClock
+from app.dial.narrator import Narrator
+from app.dial.recording import Recording
+from app.dial.report import DialReport, report_table
+from app.dial.script import ScriptRun, Step, turns_script
+from app.dial.scripted import ScriptedCaller
+from app.dial.signature import Endpoints
+from app.dial.speech import SpeechFolder, demo_script, read_script
+from app.dial.webhook import Caller, Webhooks, http_client
+from app.errors import ConfigError
+
+__all__ = ["DEFAULT_TO", "DialOptions", "dial", "run"]
+
+DEFAULT_TO: Final = "http://127.0.0.1:8080"
+# The account of a server without carrier credentials: app.settings.DEVELOPMENT_ACCOUNT_SID.
+_DEVELOPMENT_ACCOUNT: Final = "AC" + "0" * 32
+_EXIT_FAILED: Final = 1
+_EXIT_USAGE: Final = 2
+_EXIT_INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialOptions:
+    """What `trunkline dial` can be told.
+
+    `to` is a server's base URL or the full URL of a voice webhook; `public_url` the URL that the
+    server believes to be reached at, when that is another. `auth_token` None reads the development
+    token that a local server keeps in `token_file`. Without `wavs` and `script` the packaged demo
+    call is made. The call is hung up after `at_most_s`.
+    """
+
+    to: str = DEFAULT_TO
+    public_url: str | None = None
+    auth_token: str | None = None
+    token_file: Path = Path("var/development_token")
+    account_sid: str = _DEVELOPMENT_ACCOUNT
+    caller_number: str = "+15005550006"
+    called_number: str = "+15005550001"
+    wavs: tuple[Path, ...] = ()
+    script: Path | None = None
+    out: Path | None = Path("var/dial.wav")
+    at_most_s: int = 180
+    json: bool = False
+
+
+def run(options: DialOptions) -> int:
+    """Make the call and print it; gives the exit code: 0 good, 1 not, 2 wrong options."""
+    errors = Console(stderr=True)
+    narrator = Narrator(None if options.json else Console())
+    try:
+        report = asyncio.run(dial(options, narrator))
+    except ConfigError as error:
+        errors.print(f"[red]{escape(error.message)}[/]", highlight=False, soft_wrap=True)
+        return _EXIT_USAGE
+    except KeyboardInterrupt:
+        errors.print("interrupted: the call was dropped")
+        return _EXIT_INTERRUPTED
+    if options.json:
+        sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
+    elif report.streams:
+        Console().print(report_table(report))
+    else:
+        for failure in report.failures:
+            errors.print(f"[red]{escape(failure)}[/]", highlight=False, soft_wrap=True)
+    return 0 if report.ok else _EXIT_FAILED
+
+
+async def dial(
+    options: DialOptions, narrator: Narrator | None = None, *, clock: Clock | None = None
+) -> DialReport:
+    """Make the call and measure it. What goes wrong from here on is in the report.
+
+    Raises:
+        ConfigError: an option, a script or a WAV file is wrong; nothing was dialed.
+    """
+    steps, speech = _script(options)
+    try:
+        endpoints = Endpoints.of(options.to, public_url=options.public_url)
+    except ValueError as error:
+        raise ConfigError(f"--to: {error}") from error
+    token = options.auth_token or _development_token(options.token_file)
+    caller = Caller(
+        call_id="CA" + secrets.token_hex(16),
+        account_id=options.account_sid,
+        caller_number=options.caller_number,
+        called_number=options.called_number,
+    )
+    teller = narrator or Narrator(None)
+    recording = Recording(options.out) if options.out is not None else None
+    try:
+        async with http_client(options.to) as client:
+            call = SimulatedCall(
+                caller,
+                Webhooks(client, endpoints, token, caller),
+                ScriptedCaller(ScriptRun(steps), speech, teller),
+                narrator=teller,
+                recording=recording,
+                clock=clock or RealClock(),
+            )
+            report = await call.run(endpoints.voice_url, at_most_ms=options.at_most_s * 1000)
+    finally:
+        if recording is not None:
+            recording.close()
+    return replace(report, recording=str(options.out)) if recording and report.streams else report
+
+
+def _script(options: DialOptions) -> tuple[tuple[Step, ...], dict[str, bytes]]:
+    """The steps, and the speech of every file in them: read before anything is dialed."""
+    if options.script is not None and options.wavs:
+        raise ConfigError("--script and --wav exclude each other")
+    if options.script is not None:
+        steps, folder = read_script(options.script)
+    elif options.wavs:
+        steps, folder = turns_script(tuple(map(str, options.wavs))), SpeechFolder(Path())
+    else:
+        steps, folder = demo_script()
+    files = {file for step in steps if (file := getattr(step, "file", None)) is not None}
+    return steps, {file: folder.load(file) for file in sorted(files)}
+
+
+def _development_token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        token = ""
+    if not token:
+        raise ConfigError(
+            f"no auth token: {path} is not there. Start the local server with `make run`, which"
+            " makes it, or give --auth-token"
+        )
+    return token

@@ -1,0 +1,153 @@
+"""What a simulated call showed: figures, faults and whether it was a good call.
+
+Pure values, and the two forms they are given out in: JSON for machines, a table for people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from app.dial.faults import Fault
+from app.dial.line import Line, LineCounters
+from app.dial.measures import (
+    BargeInMeasure,
+    barge_ins,
+    first_audio_ms,
+    percentile,
+    turn_latencies,
+)
+from app.dial.webhook import SpokenLine
+
+__all__ = ["DialReport", "StreamMeasures", "report_table"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMeasures:
+    """What one media stream showed. A turn latency is None where no answer came."""
+
+    answer_to_first_audio_ms: int | None = None
+    turn_latencies_ms: tuple[int | None, ...] = ()
+    barge_ins: tuple[BargeInMeasure, ...] = ()
+    clears: int = 0
+    agent_heard_ms: int = 0
+    counters: LineCounters = field(default_factory=LineCounters)
+
+    @classmethod
+    def of(cls, line: Line, answered_ms: int) -> StreamMeasures:
+        """From a line that is over; `answered_ms` is when the TwiML arrived."""
+        spans, utterances = line.ear.spans, line.mouth.utterances
+        return cls(
+            answer_to_first_audio_ms=first_audio_ms(spans, answered_ms),
+            turn_latencies_ms=tuple(turn_latencies(utterances, spans)),
+            barge_ins=tuple(barge_ins(utterances, spans, line.clears)),
+            clears=len(line.clears),
+            agent_heard_ms=sum(span.duration_ms for span in spans),
+            counters=line.counters,
+        )
+
+    @property
+    def turn_latency_p50_ms(self) -> int | None:
+        return percentile([ms for ms in self.turn_latencies_ms if ms is not None], 50)
+
+    @property
+    def turn_latency_p95_ms(self) -> int | None:
+        return percentile([ms for ms in self.turn_latencies_ms if ms is not None], 95)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialReport:
+    """One simulated call.
+
+    `failures` are sentences on what went wrong, `faults` the rules that the server broke. The call
+    was good when there are neither.
+    """
+
+    call_id: str
+    webhook_ms: int = 0
+    duration_ms: int = 0
+    ended_by: str = ""
+    streams: tuple[StreamMeasures, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    failures: tuple[str, ...] = ()
+    transcript: tuple[SpokenLine, ...] = ()
+    recording: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures and not self.faults
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with the figures that the table shows."""
+        document = asdict(self)
+        document["ok"] = self.ok
+        for stream, measures in zip(document["streams"], self.streams, strict=True):
+            stream["turn_latency_p50_ms"] = measures.turn_latency_p50_ms
+            stream["turn_latency_p95_ms"] = measures.turn_latency_p95_ms
+            stream["counters"]["agent_audio_ms"] = measures.counters.agent_audio_ms
+        return document
+
+
+def report_table(report: DialReport) -> Table:
+    """The report for a person."""
+    table = Table(title="The call in figures", title_justify="left", show_header=False)
+    table.add_column("what", style="bold")
+    table.add_column("figure", overflow="fold")
+    for measures in report.streams:
+        for name, figure in _stream_rows(measures):
+            table.add_row(name, figure)
+    table.add_row("webhook answered in", f"{report.webhook_ms} ms")
+    table.add_row("call lasted", f"{report.duration_ms / 1000:.1f} s, ended by {report.ended_by}")
+    table.add_row("protocol errors", f"[red]{len(report.faults)}[/]" if report.faults else "none")
+    for fault in report.faults[:20]:
+        table.add_row("", escape(f"at {fault.at_ms / 1000:.1f} s: {fault.code}: {fault.text}"))
+    for failure in report.failures:
+        table.add_row("[red]failed[/]", escape(failure))
+    if report.recording is not None:
+        table.add_row("recording", escape(f"{report.recording} (caller left, agent right)"))
+    return table
+
+
+def _stream_rows(measures: StreamMeasures) -> list[tuple[str, str]]:
+    counters = measures.counters
+    turns = measures.turn_latencies_ms
+    unanswered = sum(ms is None for ms in turns)
+    rows = [
+        ("answer to first audio", _ms(measures.answer_to_first_audio_ms)),
+        (
+            "turn latency p50 / p95",
+            f"{_ms(measures.turn_latency_p50_ms)} / {_ms(measures.turn_latency_p95_ms)}"
+            f" ({len(turns) - unanswered} turns"
+            + (f", {unanswered} without an answer)" * bool(unanswered) or ")"),
+        ),
+    ]
+    for barge_in in measures.barge_ins:
+        leaked = f", then {barge_in.leaked_ms} ms leaked" if barge_in.leaked_ms else ""
+        stopped = (
+            "the agent spoke on" if barge_in.reaction_ms is None else _ms(barge_in.reaction_ms)
+        )
+        rows.append(("barge-in reaction", stopped + leaked))
+    discarded = counters.frames_discarded
+    rows += [
+        (
+            "frames sent",
+            f"{counters.frames_sent}" + (f", {discarded} lost: too slow" if discarded else ""),
+        ),
+        (
+            "frames received",
+            f"{counters.media_received} ({counters.agent_audio_ms / 1000:.1f} s of audio,"
+            f" {measures.agent_heard_ms / 1000:.1f} s of sound heard)",
+        ),
+        (
+            "marks received / returned",
+            f"{counters.marks_received} / {counters.marks_returned}, {measures.clears} clear",
+        ),
+    ]
+    return rows
+
+
+def _ms(value: int | None) -> str:
+    return "-" if value is None else f"{value} ms"

@@ -1,0 +1,245 @@
+"""What the simulated caller does: a list of steps as data, and where in it the caller is.
+
+Pure. `ScriptRun` is asked every 20 ms and answers with what to do now. Sound and sockets are left
+to the shell, the form on disk to `script_file`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "Action",
+    "AwaitHangUp",
+    "BargeIn",
+    "HangUp",
+    "HungUp",
+    "Listen",
+    "Note",
+    "Press",
+    "PressKeys",
+    "Say",
+    "ScriptRun",
+    "Situation",
+    "Speak",
+    "Step",
+    "Wait",
+    "turns_script",
+]
+
+# An agent that has been silent this long is not speaking: nobody could be interrupted.
+_PAUSE_MS: Final = 150
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Wait until the agent has spoken and then been silent for `quiet_ms`."""
+
+    quiet_ms: int = 1_200
+    at_most_ms: int = 30_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Say:
+    """Speak a WAV file; `text` is what is said in it."""
+
+    file: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BargeIn:
+    """Wait until the agent has spoken for `after_ms` without a longer pause, then speak."""
+
+    file: str
+    text: str = ""
+    after_ms: int = 1_500
+    at_most_ms: int = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """Press keys, `gap_ms` apart."""
+
+    digits: str
+    gap_ms: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing for a while."""
+
+    ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitHangUp:
+    """Wait for the agent to end the call; hang up when it does not."""
+
+    at_most_ms: int = 15_000
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End the call."""
+
+
+Step = Listen | Say | BargeIn | Press | Wait | AwaitHangUp | HangUp
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """Begin to speak this file."""
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PressKeys:
+    """Press these keys now."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The call did not go as the script expects."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class HungUp:
+    """Put the receiver down."""
+
+
+Action = Speak | PressKeys | Note | HungUp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What the caller notices at `now_ms`.
+
+    `agent_since_ms` is when the agent's latest stretch of sound began and `agent_until_ms` when it
+    was last heard; None before the first sound.
+    """
+
+    now_ms: int
+    speaking: bool
+    agent_since_ms: int | None = None
+    agent_until_ms: int | None = None
+
+
+class ScriptRun:
+    """A caller who follows a script."""
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
+        self._steps = steps
+        self._index = 0
+        self._entered_ms: int | None = None
+        self._acted = False
+        self._keys_left = ""
+
+    @property
+    def finished(self) -> bool:
+        return self._index >= len(self._steps)
+
+    @property
+    def unsaid(self) -> int:
+        """Utterances that were never begun."""
+        left = self._steps[self._index :]
+        begun = self._acted and self._entered_ms is not None
+        return sum(isinstance(step, Say | BargeIn) for step in left[1 if begun else 0 :])
+
+    def on_tick(self, situation: Situation) -> list[Action]:
+        """What to do now; usually nothing. Past the last step the caller has hung up."""
+        actions: list[Action] = []
+        while not self.finished:
+            if self._entered_ms is None:
+                self._enter(situation.now_ms)
+            done, step_actions = self._step(self._steps[self._index], situation)
+            actions += step_actions
+            if not done:
+                break
+            self._index += 1
+            self._entered_ms = None
+            if self.finished and not any(isinstance(action, HungUp) for action in actions):
+                actions.append(HungUp())
+            if any(isinstance(action, Speak) for action in step_actions):
+                break
+        return actions
+
+    def _enter(self, now_ms: int) -> None:
+        self._entered_ms = now_ms
+        self._acted = False
+        step = self._steps[self._index]
+        self._keys_left = step.digits if isinstance(step, Press) else ""
+
+    def _step(self, step: Step, at: Situation) -> tuple[bool, list[Action]]:
+        waited_ms = at.now_ms - (self._entered_ms or 0)
+        match step:
+            case Listen():
+                return self._listen(step, at, waited_ms)
+            case Say():
+                return self._speak(step.file, step.text, at)
+            case BargeIn():
+                if self._acted or _spoken_for_ms(at, self._entered_ms or 0) >= step.after_ms:
+                    return self._speak(step.file, step.text, at)
+                if waited_ms < step.at_most_ms:
+                    return False, []
+                text = f"the agent never spoke for {step.after_ms} ms: no chance to barge in"
+                return True, [Note(text)]
+            case Press():
+                return self._press(step, waited_ms)
+            case Wait():
+                return waited_ms >= step.ms, []
+            case AwaitHangUp():
+                if waited_ms < step.at_most_ms:
+                    return False, []
+                return True, [HungUp()]
+            case HangUp():
+                return True, [HungUp()]
+
+    def _listen(self, step: Listen, at: Situation, waited_ms: int) -> tuple[bool, list[Action]]:
+        """Sound from before the step counts only when it lasted into it."""
+        until_ms = at.agent_until_ms
+        heard = until_ms is not None and until_ms > (self._entered_ms or 0)
+        if heard and until_ms is not None and at.now_ms - until_ms >= step.quiet_ms:
+            return True, []
+        if waited_ms < step.at_most_ms:
+            return False, []
+        if not heard:
+            return True, [Note(f"the agent said nothing for {step.at_most_ms} ms")]
+        return True, [Note(f"the agent was still speaking after {step.at_most_ms} ms")]
+
+    def _speak(self, file: str, text: str, at: Situation) -> tuple[bool, list[Action]]:
+        if not self._acted:
+            self._acted = True
+            return False, [Speak(file, text)]
+        return not at.speaking, []
+
+    def _press(self, step: Press, waited_ms: int) -> tuple[bool, list[Action]]:
+        pressed = len(step.digits) - len(self._keys_left)
+        if waited_ms < pressed * step.gap_ms:
+            return False, []
+        key, self._keys_left = self._keys_left[:1], self._keys_left[1:]
+        return not self._keys_left, [PressKeys(key)]
+
+
+def _spoken_for_ms(at: Situation, since_ms: int) -> int:
+    """How long the agent has been speaking, if it is speaking now, counted from the step on."""
+    if at.agent_since_ms is None or at.agent_until_ms is None:
+        return 0
+    if at.now_ms - at.agent_until_ms > _PAUSE_MS:
+        return 0
+    return at.agent_until_ms - max(at.agent_since_ms, since_ms)
+
+
+def turns_script(files: tuple[str, ...]) -> tuple[Step, ...]:
+    """Listen, speak each file and hear its answer, hang up: what `--wav` does."""
+    turns: list[Step] = [Listen()]
+    for file in files:
+        turns += [Say(file=file), Listen()]
+    return (*turns, HangUp())

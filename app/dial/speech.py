@@ -1,0 +1,108 @@
+"""The caller's recorded speech: WAV files as mu-law 8 kHz, and the demo that is shipped with us.
+
+Reads PCM16 at 8, 16, 24 or 48 kHz, mono or stereo. Everything else is refused with the command that
+converts it: no resampler here does 44.1 kHz.
+"""
+
+from __future__ import annotations
+
+import io
+from importlib import resources
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from app.dial.ear import WINDOW_MS, audible_windows
+from app.dial.playout import BYTES_PER_MS
+from app.dial.script import Step
+from app.dial.script_file import load_script
+from app.errors import ConfigError
+from audio.g711 import encode_ulaw
+from audio.resample import Resampler
+from audio.wav import read_wav
+
+__all__ = ["DEMO_SCRIPT", "SpeechFolder", "demo_script", "parse_wav", "read_script"]
+
+DEMO_SCRIPT: Final = "demo.yaml"
+# Steps from a rate down to 8 kHz.
+_DOWN: Final[dict[int, tuple[int, ...]]] = {8_000: (), 16_000: (2,), 24_000: (3,), 48_000: (2, 3)}
+_KEPT_TAIL_MS: Final = 40
+
+
+class _Folder(Protocol):
+    """What a path and a packaged resource have in common."""
+
+    def joinpath(self, *descendants: str) -> _Folder: ...
+
+    def read_bytes(self) -> bytes: ...
+
+
+class SpeechFolder:
+    """The WAV files that a script names, relative to where the script is."""
+
+    def __init__(self, folder: _Folder) -> None:
+        self._folder = folder
+
+    def load(self, file: str) -> bytes:
+        """A file's speech as mu-law 8 kHz.
+
+        Raises:
+            ConfigError: it is not there, or is not a WAV file that can be read.
+        """
+        try:
+            content = self._folder.joinpath(file).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{file}: {error.strerror or 'cannot be read'}") from error
+        return parse_wav(content, file)
+
+
+def demo_script() -> tuple[tuple[Step, ...], SpeechFolder]:
+    """The call that `trunkline dial` makes when nothing else is asked for."""
+    data = resources.files("app.dial") / "data"
+    text = (data / DEMO_SCRIPT).read_text(encoding="utf-8")
+    return load_script(text, DEMO_SCRIPT), SpeechFolder(data)
+
+
+def read_script(path: Path) -> tuple[tuple[Step, ...], SpeechFolder]:
+    """A script of the operator's own; its WAV files lie beside it.
+
+    Raises:
+        ConfigError: it cannot be read, or a line of it is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return load_script(text, str(path)), SpeechFolder(path.parent)
+
+
+def parse_wav(content: bytes, name: str) -> bytes:
+    """A WAV file as mu-law 8 kHz, silence at its end cut off so that a turn ends where it ends.
+
+    Raises:
+        ConfigError: not a WAV file, not PCM16, or a rate that is not read.
+    """
+    try:
+        rate_hz, samples = read_wav(io.BytesIO(content))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}. {_convert(name)}") from error
+    if rate_hz not in _DOWN:
+        rates = ", ".join(map(str, _DOWN))
+        text = f"{name}: {rate_hz} Hz; rates that are read: {rates}. {_convert(name)}"
+        raise ConfigError(text)
+    for factor in _DOWN[rate_hz]:
+        resampler = Resampler(1, factor)
+        samples = np.concatenate([resampler.push(samples), resampler.flush()])
+    return _trimmed(encode_ulaw(samples))
+
+
+def _convert(name: str) -> str:
+    return f"Convert it with: sox {name} -b 16 -r 8000 -c 1 converted.wav"
+
+
+def _trimmed(ulaw: bytes) -> bytes:
+    windows = [at for at, audible in enumerate(audible_windows(ulaw)) if audible]
+    if not windows:
+        return ulaw
+    return ulaw[: ((windows[-1] + 1) * WINDOW_MS + _KEPT_TAIL_MS) * BYTES_PER_MS]

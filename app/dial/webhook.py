@@ -1,0 +1,198 @@
+"""The carrier's HTTP side: signed webhooks to a server, its TwiML and its transcript feed.
+
+A thin shell around `signature` and `twiml`; turns every failure into a `DialError` in plain words.
+Form fields follow Twilio voice/twiml, "Request parameters", and its status callbacks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+
+from app.dial.signature import Endpoints, sign
+from app.dial.twiml import Verb, parse_twiml
+from app.errors import DialError
+
+__all__ = ["Caller", "SpokenLine", "TwimlAnswer", "Webhooks", "http_client", "parse_spoken_line"]
+
+# Twilio gives a webhook 15 s, a hard limit.
+_WEBHOOK_TIMEOUT_S: Final = 15
+_CONNECT_TIMEOUT_S: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One call as its webhooks name it."""
+
+    call_id: str
+    account_id: str
+    caller_number: str
+    called_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class TwimlAnswer:
+    """The verbs of a document and the URL that gave it: relative URLs inside start there."""
+
+    url: str
+    verbs: tuple[Verb, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpokenLine:
+    """One line of a server's transcript; of an agent line that was cut off, what was heard."""
+
+    at_ms: int
+    who: str
+    text: str
+    heard_text: str = ""
+    cut_off: bool = False
+
+
+def http_client(url: str) -> httpx2.AsyncClient:
+    """A client that goes through a proxy of the environment only for hosts elsewhere."""
+    local = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+    timeout = httpx2.Timeout(_WEBHOOK_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
+    return httpx2.AsyncClient(
+        timeout=timeout, trust_env=not local, headers={"User-Agent": "trunkline-dial"}
+    )
+
+
+class Webhooks:
+    """What a carrier asks and tells a server about one call."""
+
+    def __init__(
+        self, client: httpx2.AsyncClient, endpoints: Endpoints, auth_token: str, caller: Caller
+    ) -> None:
+        self._client = client
+        self._endpoints = endpoints
+        self._auth_token = auth_token
+        self._caller = caller
+        self._reports = 0
+        self.has_transcript = False
+
+    async def ask(
+        self, url: str, call_status: str, fields: Mapping[str, str] | None = None
+    ) -> TwimlAnswer:
+        """Post a webhook and read the TwiML.
+
+        Raises:
+            DialError: no answer, an error answer.
+            RemoteProtocolError: an answer that is not TwiML.
+        """
+        response = await self._post(url, {**self._form(call_status), **(fields or {})})
+        if response.status_code == 403:
+            raise DialError(
+                f"{url} refused our signature (HTTP 403): --auth-token must be the server's auth"
+                " token, and --public-url the URL that the server believes to be reached at",
+                code="signature_refused",
+            )
+        if not response.is_success:
+            raise DialError(
+                f"{url} answered HTTP {response.status_code} instead of TwiML (Twilio 11200)",
+                code="webhook_failed",
+            )
+        content_type = response.headers.get("content-type", "")
+        return TwimlAnswer(url, parse_twiml(response.text, content_type))
+
+    def handshake(self, base: str, url: str) -> tuple[str, str]:
+        """Where to connect for a stream's URL, and the signature of that handshake."""
+        absolute = urljoin(base, url)
+        if absolute.startswith("http"):  # a relative URL: Twilio speaks websocket to it
+            absolute = "ws" + self._endpoints.as_public(absolute).removeprefix("http")
+        return self._endpoints.as_reached(absolute), sign(self._auth_token, absolute)
+
+    def absolute(self, base: str, url: str) -> str:
+        """A URL out of TwiML, led to where the server is reached."""
+        return self._endpoints.as_reached(urljoin(base, url))
+
+    async def report(self, call_status: str, duration_s: int | None = None) -> int | None:
+        """Post a status callback; gives the HTTP status, None when there is nowhere to post to.
+
+        Raises:
+            DialError: the server did not answer.
+        """
+        if self._endpoints.status_url is None:
+            return None
+        fields = self._form(call_status)
+        fields["Timestamp"] = format_datetime(datetime.now(UTC))
+        fields["CallbackSource"] = "call-progress-events"
+        fields["SequenceNumber"] = str(self._reports)
+        if duration_s is not None:
+            fields["CallDuration"] = fields["Duration"] = str(duration_s)
+        self._reports += 1
+        return (await self._post(self._endpoints.status_url, fields)).status_code
+
+    async def transcript(self) -> AsyncIterator[SpokenLine]:
+        """What the server heard and said, line by line; ends at once when it has no such feed.
+
+        `has_transcript` tells from the moment that it is known.
+        """
+        url = self._endpoints.transcript_url(self._caller.call_id)
+        headers = {"X-Twilio-Signature": sign(self._auth_token, self._endpoints.as_public(url))}
+        timeout = httpx2.Timeout(_CONNECT_TIMEOUT_S, read=None)
+        try:
+            async with self._client.stream("GET", url, headers=headers, timeout=timeout) as feed:
+                if feed.status_code != 200:
+                    return
+                self.has_transcript = True
+                async for row in feed.aiter_lines():
+                    line = parse_spoken_line(row)
+                    if line is not None:
+                        yield line
+        except httpx2.TransportError:
+            return  # the call itself goes on; the report says what could be measured
+
+    def _form(self, call_status: str) -> dict[str, str]:
+        caller = self._caller
+        return {
+            "CallSid": caller.call_id,
+            "AccountSid": caller.account_id,
+            "From": caller.caller_number,
+            "Caller": caller.caller_number,
+            "To": caller.called_number,
+            "Called": caller.called_number,
+            "CallStatus": call_status,
+            "Direction": "inbound",
+            "ApiVersion": "2010-04-01",
+        }
+
+    async def _post(self, url: str, form: Mapping[str, str]) -> httpx2.Response:
+        signature = sign(self._auth_token, self._endpoints.as_public(url), form)
+        try:
+            return await self._client.post(
+                url, data=dict(form), headers={"X-Twilio-Signature": signature}
+            )
+        except httpx2.ConnectError as error:
+            raise DialError(
+                f"no server answers at {url}: start it with `make run`, or name it with --to",
+                code="server_unreachable",
+            ) from error
+        except httpx2.TimeoutException as error:
+            text = f"{url} did not answer within {_WEBHOOK_TIMEOUT_S} s (Twilio 11200)"
+            raise DialError(text, code="webhook_failed") from error
+        except httpx2.TransportError as error:
+            detail = str(error) or type(error).__name__
+            raise DialError(f"{url} broke off: {detail}", code="webhook_failed") from error
+
+
+def parse_spoken_line(row: str) -> SpokenLine | None:
+    """A row of the feed; None for one that is not as agreed, such as a blank keep-alive."""
+    try:
+        line = json.loads(row)
+        return SpokenLine(
+            at_ms=int(line["at_ms"]),
+            who=str(line["who"]),
+            text=str(line["text"]),
+            heard_text=str(line.get("heard_text") or ""),
+            cut_off=bool(line.get("cut_off")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

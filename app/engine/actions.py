@@ -1,0 +1,134 @@
+"""What an engine session asks its shell to do, as values.
+
+The session decides, `app.engine.server` performs: it sends, listens, speaks and writes. Actions
+are performed in order. Every one that starts work names the item or response that the work
+belongs to, so that results of work that nobody waits for any more can be told apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.realtime.events import ServerEvent, ServerVad
+
+__all__ = [
+    "AbandonHearing",
+    "Action",
+    "FeedTurn",
+    "FinishHearing",
+    "KeepAudio",
+    "Listen",
+    "Note",
+    "NoteKind",
+    "ResetVad",
+    "Send",
+    "Speak",
+    "StopSpeaking",
+    "TakeAudio",
+]
+
+
+class NoteKind(StrEnum):
+    """Things that an operator should read once in the log."""
+
+    INSTRUCTIONS_IGNORED = "instructions_ignored"
+    TOOL_NOT_OFFERED = "tool_not_offered"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this event to the client."""
+
+    event: ServerEvent
+
+
+@dataclass(frozen=True, slots=True)
+class TakeAudio:
+    """Convert client audio to PCM16 at 16 kHz, look for speech in it, call `on_audio`."""
+
+    audio: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResetVad:
+    """Begin voice activity detection anew; `None`: turns are the client's business."""
+
+    settings: ServerVad | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Begin to recognize the caller turn `item_id` in the dialogue state `context`."""
+
+    item_id: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedTurn:
+    """More audio of a turn: int16 mono, 16 kHz."""
+
+    item_id: str
+    pcm16: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FinishHearing:
+    """The turn is complete: report what was heard with `on_heard` or `on_hearing_failed`."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonHearing:
+    """Forget a turn that was never committed."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """Make speech of `text`: report with `on_speech`, then `on_speech_end` or `_failed`."""
+
+    response_id: str
+    text: str
+    voice: str
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopSpeaking:
+    """Stop the speech of this response, if any is being made."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAudio:
+    """Keep a caller's message: int16 mono, 16 kHz, the whole turn."""
+
+    item_id: str
+    pcm16: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Say something in the log."""
+
+    kind: NoteKind
+
+
+Action = (
+    Send
+    | TakeAudio
+    | ResetVad
+    | Listen
+    | FeedTurn
+    | FinishHearing
+    | AbandonHearing
+    | Speak
+    | StopSpeaking
+    | KeepAudio
+    | Note
+)

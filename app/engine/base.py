@@ -1,0 +1,125 @@
+"""The three parts that an engine session is made of, as it sees them.
+
+Audio in is mono int16 PCM at 16 kHz (recognizer), audio out mono int16 PCM at 24 kHz
+(synthesizer). Nothing here blocks the event loop: parts that burn CPU live in worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = [
+    "Heard",
+    "Hearing",
+    "Recognizer",
+    "Reply",
+    "Responder",
+    "Synthesizer",
+    "ToolUse",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What the recognizer made of one caller turn.
+
+    `transcript` is shown to people and is unverified. `intents` maps each listener (`lm`,
+    `grammar`) to the intent that it found, or `None`; the responder acts where they agree.
+    """
+
+    transcript: str
+    intents: dict[str, str | None] = field(default_factory=dict)
+
+
+class Hearing(Protocol):
+    """One caller turn being listened to."""
+
+    def push(self, pcm16: bytes) -> None:
+        """Take caller audio: int16 mono, 16 kHz, any amount. Never blocks, never fails."""
+        ...
+
+    async def finish(self) -> Heard:
+        """No more audio: return what was said.
+
+        Raises:
+            VoiceUnavailable: the worker died or took too long.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Forget this turn; safe at any time."""
+        ...
+
+
+class Recognizer(Protocol):
+    """Speech to text, shared by all sessions of an engine."""
+
+    def listen(self, context: str) -> Hearing:
+        """Begin a caller turn in the dialogue state `context`, which chooses the grammar."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUse:
+    """A function call that the responder makes through the ordinary protocol events."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the responder does next: say `text` (may be empty), then call `tools`."""
+
+    text: str = ""
+    tools: tuple[ToolUse, ...] = ()
+
+
+class Responder(Protocol):
+    """The dialogue of one session. Holds its state; pure apart from it, and quick."""
+
+    @property
+    def context(self) -> str:
+        """The dialogue state that the next caller turn is heard in."""
+        ...
+
+    @property
+    def keeps_audio(self) -> bool:
+        """The next caller turn is a message whose audio is to be kept."""
+        ...
+
+    def offer_tools(self, names: Collection[str]) -> None:
+        """These functions may be called from now on."""
+        ...
+
+    def open(self) -> Reply:
+        """Speak first."""
+        ...
+
+    def hear(self, heard: Heard) -> Reply:
+        """Answer a caller turn."""
+        ...
+
+    def read(self, text: str) -> Reply:
+        """Answer typed text; `[keypad] 5` means that the caller pressed 5."""
+        ...
+
+    def tool_result(self, name: str, output: str) -> Reply:
+        """Go on after a tool answered."""
+        ...
+
+
+class Synthesizer(Protocol):
+    """Text to speech, shared by all sessions of an engine."""
+
+    def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        """Yield int16 mono PCM at 24 kHz in chunks of at most 200 ms, first chunk at once.
+
+        Closing the generator early stops the work behind it.
+
+        Raises:
+            VoiceUnavailable: no synthesizer is installed, or the worker died.
+        """
+        ...

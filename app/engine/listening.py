@@ -1,0 +1,271 @@
+"""The caller's half of an engine session: turns become items, are heard, and are transcribed.
+
+Pure. Every committed item ends in exactly one `...transcription.completed` or `.failed` when the
+session asks for transcription, whatever happens to the response that it caused. With voice
+activity detection a turn is recognized while it is spoken; a turn that the client commits is
+recognized from the commit on, since only then is it known to be one.
+
+The idle time-out counts appended audio, as the other positions do: from `response.done` plus what
+the response has to say, or from the end of a caller turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import assert_never
+
+from app.engine.actions import (
+    AbandonHearing,
+    Action,
+    FeedTurn,
+    FinishHearing,
+    KeepAudio,
+    Listen,
+    ResetVad,
+    Send,
+)
+from app.engine.answers import Answers
+from app.engine.base import Heard, Responder
+from app.engine.effective import vad_of
+from app.engine.items import Conversation
+from app.engine.prompts import CallerTurn
+from app.engine.turns import CallerInput, Edge, TurnAudio, TurnClosed, TurnOpened
+from app.realtime.events import (
+    ContentPart,
+    ErrorDetail,
+    InputAudioCleared,
+    InputAudioCommitted,
+    InputTimeoutTriggered,
+    Item,
+    ItemAdded,
+    ItemDone,
+    ServerVad,
+    SessionConfig,
+    SpeechStarted,
+    SpeechStopped,
+    Transcription,
+    TranscriptionCompleted,
+    TranscriptionFailed,
+)
+from audio.format import PCM16_16K
+
+__all__ = ["Listening"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A turn that is being spoken, or has just been."""
+
+    item_id: str
+    is_message: bool
+    """The responder keeps its audio."""
+
+
+class Listening:
+    """The input buffer, the turn in it, and the way from a turn to a prompt."""
+
+    def __init__(
+        self,
+        responder: Responder,
+        conversation: Conversation,
+        answers: Answers,
+        new_id: Callable[[str], str],
+        *,
+        max_turn_ms: int,
+    ) -> None:
+        self._responder = responder
+        self._conversation = conversation
+        self._answers = answers
+        self._new_id = new_id
+        self._input = CallerInput(max_turn_ms=max_turn_ms)
+        self._vad: ServerVad | None = None
+        self._turn: _Turn | None = None
+        self._idle_at_ms: int | None = None
+
+    @property
+    def in_turn(self) -> bool:
+        """The caller is speaking."""
+        return self._turn is not None
+
+    def configure(self, config: SessionConfig) -> list[Action]:
+        """Follow the session's turn detection. New settings wait for the end of an open turn."""
+        vad = vad_of(config)
+        if vad == self._vad or (vad is not None and self._turn is not None):
+            return []
+        self._vad = vad
+        self._idle_at_ms = None
+        return [*self._drop_turn(), *self._detect_anew()]
+
+    def on_audio(self, pcm16: bytes, edges: Iterable[Edge], config: SessionConfig) -> list[Action]:
+        """Take caller audio (int16 mono, 16 kHz) with what the detector found in it."""
+        actions: list[Action] = []
+        for step in self._input.append(pcm16, edges):
+            match step:
+                case TurnOpened():
+                    actions += self._open(step)
+                case TurnAudio():
+                    assert self._turn is not None
+                    actions.append(FeedTurn(self._turn.item_id, step.pcm16))
+                case TurnClosed():
+                    actions += self._close(step, config)
+                case _:
+                    assert_never(step)
+        return actions + self._check_idle(config)
+
+    def commit(self, config: SessionConfig) -> list[Action]:
+        """The client ends the turn.
+
+        Raises:
+            Refusal: there is next to nothing to commit.
+        """
+        turn = self._turn
+        audio = self._input.commit()
+        if turn is None:
+            turn = self._new_turn()
+            item_id = turn.item_id
+            begin: list[Action] = [Listen(item_id, self._responder.context)]
+            begin.append(FeedTurn(item_id, audio))
+            return begin + self._committed(turn, audio, replies=False)
+        self._turn = None
+        stopped = Send(SpeechStopped(turn.item_id, self._input.clock_ms))
+        committed = self._committed(turn, audio, replies=False)
+        return [stopped, *committed, *self._configured_anew(config)]
+
+    def clear(self, config: SessionConfig) -> list[Action]:
+        """The client forgets what it has appended, an open turn included."""
+        self._input.clear()
+        in_turn = self.in_turn
+        actions = [*self._drop_turn(), Send(InputAudioCleared())]
+        return actions + self._configured_anew(config) if in_turn else actions
+
+    def on_heard(self, item_id: str, heard: Heard, config: SessionConfig) -> list[Action]:
+        """The recognizer is done with a turn."""
+        turn = self._answers.prompts.heard(item_id, heard)
+        if turn is None:
+            return []
+        self._conversation.set_transcript(item_id, heard.transcript)
+        return _transcribed(turn, heard.transcript, config)
+
+    def on_hearing_failed(
+        self, item_id: str, code: str, message: str, config: SessionConfig
+    ) -> list[Action]:
+        """The recognizer could not do it. The turn is answered as one that was not understood."""
+        turn = self._answers.prompts.heard(item_id, None)
+        if turn is None or not isinstance(config.transcription, Transcription):
+            return []
+        error = ErrorDetail(type="transcription_error", code=code, message=message)
+        return [Send(TranscriptionFailed(item_id, 0, error))]
+
+    def on_reply_over(self, spoken_ms: int) -> None:
+        """A response has ended, with `spoken_ms` of speech to play: the silence counts from it."""
+        self._rest(spoken_ms)
+
+    def _open(self, step: TurnOpened) -> list[Action]:
+        turn = self._turn = self._new_turn()
+        self._idle_at_ms = None
+        actions: list[Action] = [Send(SpeechStarted(turn.item_id, step.start_ms))]
+        if self._vad is not None and self._vad.interrupt_response:
+            actions += self._answers.interrupt()
+        return [*actions, Listen(turn.item_id, self._responder.context)]
+
+    def _close(self, step: TurnClosed, config: SessionConfig) -> list[Action]:
+        turn, self._turn = self._turn, None
+        assert turn is not None
+        replies = self._vad is not None and self._vad.create_response
+        actions = [
+            Send(SpeechStopped(turn.item_id, step.end_ms)),
+            *self._committed(turn, step.pcm16, replies=replies),
+        ]
+        self._rest(0)
+        if step.forced:
+            return actions + self._configured_anew(config)
+        return actions + self.configure(config)
+
+    def _committed(self, turn: _Turn, audio: bytes, *, replies: bool) -> list[Action]:
+        audio_ms = PCM16_16K.bytes_to_ms(len(audio))
+        actions = [*self._item_events(turn.item_id), FinishHearing(turn.item_id)]
+        if turn.is_message:
+            actions.append(KeepAudio(turn.item_id, audio))
+        self._answers.prompts.add(
+            CallerTurn(
+                item_id=turn.item_id,
+                audio_ms=audio_ms,
+                replies=replies,
+                never_empty=turn.is_message,
+            )
+        )
+        return actions
+
+    def _item_events(self, item_id: str) -> list[Action]:
+        item = Item(
+            type="message",
+            id=item_id,
+            role="user",
+            status="completed",
+            content=(ContentPart(type="input_audio"),),
+        )
+        previous = self._conversation.add(item)
+        return [
+            Send(InputAudioCommitted(item_id, previous)),
+            Send(ItemAdded(item, previous)),
+            Send(ItemDone(item, previous)),
+        ]
+
+    def _check_idle(self, config: SessionConfig) -> list[Action]:
+        now_ms = self._input.clock_ms
+        if self._idle_at_ms is None or now_ms < self._idle_at_ms or self.in_turn:
+            return []
+        if self._answers.active or self._answers.prompts.being_heard:
+            return []
+        assert self._vad is not None and self._vad.idle_timeout_ms is not None
+        start_ms = self._idle_at_ms - self._vad.idle_timeout_ms
+        self._idle_at_ms = None
+        item_id = self._new_id("item")
+        turn = CallerTurn(
+            item_id=item_id,
+            audio_ms=now_ms - start_ms,
+            replies=True,
+            # Nobody is asked again while he may be thinking about his message.
+            never_empty=not self._responder.keeps_audio,
+            heard=Heard(transcript=""),
+        )
+        if not turn.is_empty:
+            self._answers.prompts.add(turn)
+        return [
+            Send(InputTimeoutTriggered(item_id, start_ms, now_ms)),
+            *self._item_events(item_id),
+            *_transcribed(turn, "", config),
+        ]
+
+    def _rest(self, extra_ms: int) -> None:
+        """Let the idle time-out run from now."""
+        idle_ms = self._vad.idle_timeout_ms if self._vad is not None else None
+        if idle_ms is not None:
+            self._idle_at_ms = self._input.clock_ms + extra_ms + idle_ms
+
+    def _new_turn(self) -> _Turn:
+        return _Turn(self._new_id("item"), self._responder.keeps_audio)
+
+    def _drop_turn(self) -> list[Action]:
+        turn, self._turn = self._turn, None
+        if turn is None:
+            return []
+        stopped = Send(SpeechStopped(turn.item_id, self._input.clock_ms))
+        return [stopped, AbandonHearing(turn.item_id)]
+
+    def _configured_anew(self, config: SessionConfig) -> list[Action]:
+        """Start the detector again with the settings in force, in the middle of speech or not."""
+        self._vad = vad_of(config)
+        return self._detect_anew()
+
+    def _detect_anew(self) -> list[Action]:
+        self._input.detect(self._vad)
+        return [ResetVad(self._vad)]
+
+
+def _transcribed(turn: CallerTurn, transcript: str, config: SessionConfig) -> list[Action]:
+    if not isinstance(config.transcription, Transcription):
+        return []
+    seconds = turn.audio_ms / 1000
+    return [Send(TranscriptionCompleted(turn.item_id, 0, transcript, seconds=seconds))]

@@ -1,0 +1,136 @@
+"""What the caller or the client put to the session and nobody has answered yet.
+
+Pure. A response takes the open prompts, in order; the responder answers each. Caller turns become
+answerable when they have been heard, typed text and tool output at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from app.engine.base import Heard, Reply, Responder
+
+__all__ = ["UNCLEAR", "CallerTurn", "Prompt", "Prompts", "ToolOutput", "TypedText", "answer"]
+
+
+UNCLEAR: Final = Heard(transcript="[unclear]")
+"""Stands for a turn that has to be answered although no word of it is known."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CallerTurn:
+    """A committed turn. `heard` is `None` while the recognizer works on it.
+
+    `replies`: the session itself asks for a reply once it is heard (`create_response`).
+    `never_empty`: worth an answer even when no word was understood: a recorded message, a silence
+    that lasted too long, a turn that the recognizer failed on.
+    """
+
+    item_id: str
+    audio_ms: int
+    replies: bool
+    never_empty: bool = False
+    heard: Heard | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Heard, and nothing was said: a noise must not make the agent talk."""
+        heard = self.heard
+        if heard is None or self.never_empty or heard.transcript.strip():
+            return False
+        return not any(heard.intents.values())
+
+
+@dataclass(frozen=True, slots=True)
+class TypedText:
+    """A user message in text; `[keypad] 5` is a key."""
+
+    item_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """What a function call of ours came back with."""
+
+    item_id: str
+    name: str
+    output: str
+
+
+Prompt = CallerTurn | TypedText | ToolOutput
+
+
+class Prompts:
+    """Open prompts in conversation order, and the turns still being heard."""
+
+    def __init__(self) -> None:
+        self._open: list[Prompt] = []
+        self._hearing: dict[str, CallerTurn] = {}
+
+    def add(self, prompt: Prompt) -> None:
+        """Put a new prompt behind the others."""
+        self._open.append(prompt)
+        if isinstance(prompt, CallerTurn) and prompt.heard is None:
+            self._hearing[prompt.item_id] = prompt
+
+    def heard(self, item_id: str, heard: Heard | None) -> CallerTurn | None:
+        """A turn was heard (`None`: it could not be); `None` when that was known already.
+
+        An empty turn is no prompt from now on. One that failed stays: the caller did speak.
+        """
+        turn = self._hearing.pop(item_id, None)
+        if turn is not None:
+            turn.never_empty = turn.never_empty or heard is None
+            turn.heard = heard or Heard(transcript="")
+            if turn.is_empty:
+                self.drop(item_id)
+        return turn
+
+    def drop(self, item_id: str) -> None:
+        """The item is gone or was nothing: it needs no answer. Its hearing goes on."""
+        self._open = [prompt for prompt in self._open if prompt.item_id != item_id]
+
+    def answered(self) -> None:
+        """Text and tool output so far have their answer: a replayed conversation says so."""
+        self._open = [prompt for prompt in self._open if isinstance(prompt, CallerTurn)]
+
+    def take(self) -> list[Prompt]:
+        """All open prompts, for the response that will answer them."""
+        taken, self._open = self._open, []
+        return taken
+
+    def put_back(self, prompts: Iterable[Prompt]) -> None:
+        """Prompts whose response was interrupted before it answered them."""
+        self._open[:0] = [p for p in prompts if not (isinstance(p, CallerTurn) and p.is_empty)]
+
+    @property
+    def being_heard(self) -> bool:
+        """The recognizer still works on a turn."""
+        return bool(self._hearing)
+
+    @property
+    def call_for_reply(self) -> bool:
+        """A heard turn asks for a reply by itself, and nothing before it is still unheard."""
+        turns = [prompt for prompt in self._open if isinstance(prompt, CallerTurn)]
+        return any(turn.replies for turn in turns) and all(turn.heard is not None for turn in turns)
+
+
+def answer(responder: Responder, prompts: Iterable[Prompt]) -> Reply:
+    """The responder's answers to these prompts as one reply."""
+    replies = []
+    for prompt in prompts:
+        match prompt:
+            case CallerTurn(heard=heard):
+                understood = heard is not None and heard.transcript.strip()
+                replies.append(responder.hear(heard if heard and understood else UNCLEAR))
+            case TypedText(text=text):
+                replies.append(responder.read(text))
+            case ToolOutput(name=name, output=output):
+                replies.append(responder.tool_result(name, output))
+    return Reply(
+        text=" ".join(reply.text for reply in replies if reply.text),
+        tools=tuple(tool for reply in replies for tool in reply.tools),
+    )

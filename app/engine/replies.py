@@ -1,0 +1,347 @@
+"""One response of an engine session, from `response.created` to its one `response.done`.
+
+Pure. A reply says a text (as audio or as text), then makes its function calls. Whatever ends it,
+everything that it opened is closed first: the parts, then the item, then the response. Order of
+events as on OpenAI's server, but for `rate_limits.updated`: there are no limits to report.
+
+Usage is an estimate by the figures known of OpenAI's billing: caller audio 1 token per 100 ms,
+agent audio 1 token per 50 ms, text 1 token per 4 characters. Input counts what this reply
+answered, not the conversation before it, since that is all that the engine reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from app.engine.actions import Action, Send, Speak, StopSpeaking
+from app.engine.base import Reply, ToolUse
+from app.engine.items import Conversation
+from app.engine.prompts import CallerTurn, Prompt, ToolOutput, TypedText
+from app.realtime.events import (
+    AudioDelta,
+    AudioDone,
+    AudioTranscriptDelta,
+    AudioTranscriptDone,
+    ContentPart,
+    ContentPartAdded,
+    ContentPartDone,
+    ErrorDetail,
+    FunctionArgumentsDelta,
+    FunctionArgumentsDone,
+    Item,
+    ItemAdded,
+    ItemDone,
+    OutputItemAdded,
+    OutputItemDone,
+    Response,
+    ResponseCreated,
+    ResponseDone,
+    ResponseStatus,
+    ServerEvent,
+    TextDelta,
+    TextDone,
+    Usage,
+)
+from audio.bridge import Transcoder
+from audio.format import PCM16_24K, AudioFormat
+
+__all__ = ["LiveReply", "ReplyPlan", "ReplyState"]
+
+_CALLER_MS_PER_TOKEN = 100
+_AGENT_MS_PER_TOKEN = 50
+_CHARS_PER_TOKEN = 4
+
+
+class ReplyState(Enum):
+    """WAITING for its prompts to be heard, SPEAKING, or DONE."""
+
+    WAITING = auto()
+    SPEAKING = auto()
+    DONE = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPlan:
+    """What is settled about a response when it is created.
+
+    `conversation_id` is `None` for an out-of-band response, whose items are not stored. `say` is a
+    text to be spoken word for word; `tools` are the functions that it may call.
+    """
+
+    response_id: str
+    conversation_id: str | None
+    modality: str
+    output_format: AudioFormat
+    voice: str
+    speed: float
+    metadata: dict[str, str] = field(default_factory=dict)
+    say: str | None = None
+    tools: frozenset[str] = frozenset()
+
+
+class LiveReply:
+    """A response that has been created; dead once `state` is DONE."""
+
+    def __init__(
+        self,
+        plan: ReplyPlan,
+        prompts: Sequence[Prompt],
+        conversation: Conversation,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self.plan = plan
+        self.prompts = list(prompts)
+        self.state = ReplyState.WAITING
+        self.audio_ms = 0
+        self._conversation = conversation if plan.conversation_id is not None else None
+        self._new_id = new_id
+        self._message: Item | None = None
+        self._text = ""
+        self._tools: tuple[ToolUse, ...] = ()
+        self._output: list[Item] = []
+        self._sound: _Sound | None = None
+
+    def created(self) -> Action:
+        """Announce the response."""
+        return Send(ResponseCreated(self._response(ResponseStatus.IN_PROGRESS)))
+
+    def begin(self, reply: Reply) -> list[Action]:
+        """Say what the responder decided, then make its calls."""
+        self.state = ReplyState.SPEAKING
+        self._tools = reply.tools
+        if not reply.text:
+            return self._calls_and_done()
+        self._text = reply.text
+        actions = self._open_message()
+        if self.plan.modality == "text":
+            where = self._where()
+            actions.append(Send(TextDelta(*where, delta=reply.text)))
+            return actions + self._close_message("completed") + self._calls_and_done()
+        self._sound = _Sound(self.plan.output_format)
+        plan = self.plan
+        return [*actions, Speak(plan.response_id, reply.text, plan.voice, plan.speed)]
+
+    def on_speech(self, pcm16: bytes) -> list[Action]:
+        """Send on a piece of speech (int16 mono, 24 kHz)."""
+        assert self._sound is not None
+        actions: list[Action] = []
+        if not self._sound.begun:
+            # The transcript goes out with the first sound: no sound, no words.
+            actions.append(Send(AudioTranscriptDelta(*self._where(), delta=self._text)))
+        return actions + self._deltas(self._sound.push(pcm16))
+
+    def on_speech_end(self) -> list[Action]:
+        """The text has been spoken: close the message, make the calls, be done."""
+        assert self._sound is not None
+        tail = self._deltas(self._sound.flush())
+        return tail + self._close_message("completed") + self._calls_and_done()
+
+    def stop(
+        self, status: ResponseStatus, *, reason: str | None = None, error: ErrorDetail | None = None
+    ) -> list[Action]:
+        """End early: cancelled or failed. Work behind it is stopped, what is open is closed."""
+        actions: list[Action] = []
+        if self._sound is not None:
+            actions.append(StopSpeaking(self.plan.response_id))
+        if self._message is not None:
+            actions += self._close_message("incomplete")
+        return actions + self._done(status, reason, error)
+
+    def finish(self) -> list[Action]:
+        """End a response that turned out to have nothing to answer."""
+        return self._done(ResponseStatus.COMPLETED)
+
+    # Messages -------------------------------------------------------------------------------------
+
+    def _open_message(self) -> list[Action]:
+        item_id = self._new_id("item")
+        self._message = Item(type="message", id=item_id, role="assistant", status="in_progress")
+        part = self._part_on_wire("")
+        return [
+            *self._item_added(self._message),
+            Send(ContentPartAdded(*self._where(), part=part)),
+        ]
+
+    def _close_message(self, status: str) -> list[Action]:
+        assert self._message is not None
+        where = self._where()
+        events: list[ServerEvent] = []
+        if self._sound is None:
+            text = self._text if status == "completed" else ""
+            content = ContentPart(type="output_text", text=text)
+            events.append(TextDone(*where, text=text))
+        else:
+            text = self._text if self._sound.begun else ""
+            content = ContentPart(type="output_audio", transcript=text)
+            events += [AudioDone(*where), AudioTranscriptDone(*where, transcript=text)]
+        events.append(ContentPartDone(*where, part=self._part_on_wire(text)))
+        item = Item(
+            type="message",
+            id=self._message.id,
+            role="assistant",
+            status=status,
+            content=(content,),
+        )
+        self._message = self._sound = None
+        return [*map(Send, events), *self._item_done(item)]
+
+    def _deltas(self, audio: bytes) -> list[Action]:
+        if not audio:
+            return []
+        assert self._sound is not None and self._message is not None
+        self.audio_ms = self._sound.sent_ms
+        if self._conversation is not None:
+            part = ContentPart(type="output_audio", transcript=self._text)
+            message = Item(
+                type="message",
+                id=self._message.id,
+                role="assistant",
+                status="in_progress",
+                content=(part,),
+            )
+            self._conversation.update(message, audio_ms=self.audio_ms)
+        return [Send(AudioDelta(*self._where(), audio=audio))]
+
+    def _where(self) -> tuple[str, str, int, int]:
+        """Response, item, output index and content index: how events name a part."""
+        assert self._message is not None and self._message.id is not None
+        return self.plan.response_id, self._message.id, len(self._output), 0
+
+    def _part_on_wire(self, text: str) -> ContentPart:
+        # The part's type has the short names here, as in OpenAI's `response.content_part.*`.
+        if self.plan.modality == "text":
+            return ContentPart(type="text", text=text)
+        return ContentPart(type="audio", transcript=text)
+
+    # Calls and the end ----------------------------------------------------------------------------
+
+    def _calls_and_done(self) -> list[Action]:
+        actions: list[Action] = []
+        for tool in self._tools:
+            actions += self._call(tool)
+        return actions + self._done(ResponseStatus.COMPLETED)
+
+    def _call(self, tool: ToolUse) -> list[Action]:
+        item_id, call_id = self._new_id("item"), self._new_id("call")
+        arguments = json.dumps(tool.arguments)
+        opened = Item(
+            type="function_call",
+            id=item_id,
+            status="in_progress",
+            call_id=call_id,
+            name=tool.name,
+            arguments="",
+        )
+        actions = self._item_added(opened)
+        where = (self.plan.response_id, item_id, len(self._output), call_id)
+        actions.append(Send(FunctionArgumentsDelta(*where, delta=arguments)))
+        actions.append(Send(FunctionArgumentsDone(*where, name=tool.name, arguments=arguments)))
+        done = Item(
+            type="function_call",
+            id=item_id,
+            status="completed",
+            call_id=call_id,
+            name=tool.name,
+            arguments=arguments,
+        )
+        return actions + self._item_done(done)
+
+    def _item_added(self, item: Item) -> list[Action]:
+        actions: list[Action] = [
+            Send(OutputItemAdded(self.plan.response_id, len(self._output), item))
+        ]
+        if self._conversation is not None:
+            actions.append(Send(ItemAdded(item, self._conversation.add(item))))
+        return actions
+
+    def _item_done(self, item: Item) -> list[Action]:
+        actions: list[Action] = [
+            Send(OutputItemDone(self.plan.response_id, len(self._output), item))
+        ]
+        self._output.append(item)
+        if self._conversation is not None and item.id is not None:
+            self._conversation.update(item, audio_ms=self.audio_ms)
+            actions.append(Send(ItemDone(item, self._conversation.before(item.id))))
+        return actions
+
+    def _done(
+        self, status: ResponseStatus, reason: str | None = None, error: ErrorDetail | None = None
+    ) -> list[Action]:
+        self.state = ReplyState.DONE
+        return [Send(ResponseDone(self._response(status, reason=reason, error=error)))]
+
+    def _response(
+        self,
+        status: ResponseStatus,
+        *,
+        reason: str | None = None,
+        error: ErrorDetail | None = None,
+    ) -> Response:
+        ended = status is not ResponseStatus.IN_PROGRESS
+        return Response(
+            id=self.plan.response_id,
+            status=status,
+            status_reason=reason,
+            error=error,
+            output=tuple(self._output),
+            usage=_usage(self.prompts, self._output, self.audio_ms) if ended else None,
+            conversation_id=self.plan.conversation_id,
+            metadata=self.plan.metadata,
+            output_modalities=(self.plan.modality,),
+        )
+
+
+class _Sound:
+    """The audio of one message on its way into the client's format."""
+
+    def __init__(self, output_format: AudioFormat) -> None:
+        self._format = output_format
+        self._transcoder = Transcoder(PCM16_24K, output_format)
+        self._sent_bytes = 0
+        self.begun = False
+
+    @property
+    def sent_ms(self) -> int:
+        return self._format.bytes_to_ms(self._sent_bytes)
+
+    def push(self, pcm16: bytes) -> bytes:
+        self.begun = True
+        return self._count(self._transcoder.push(pcm16))
+
+    def flush(self) -> bytes:
+        return self._count(self._transcoder.flush())
+
+    def _count(self, audio: bytes) -> bytes:
+        self._sent_bytes += len(audio)
+        return audio
+
+
+def _usage(prompts: Iterable[Prompt], output: Iterable[Item], audio_ms: int) -> Usage:
+    input_text = input_audio = output_text = 0
+    for prompt in prompts:
+        match prompt:
+            case CallerTurn(audio_ms=ms):
+                input_audio += _tokens(ms, _CALLER_MS_PER_TOKEN)
+            case TypedText(text=text) | ToolOutput(output=text):
+                input_text += _tokens(len(text), _CHARS_PER_TOKEN)
+    for item in output:
+        said = "".join((part.text or part.transcript or "") for part in item.content)
+        output_text += _tokens(len(said) + len(item.arguments or ""), _CHARS_PER_TOKEN)
+    output_audio = _tokens(audio_ms, _AGENT_MS_PER_TOKEN)
+    return Usage(
+        total_tokens=input_text + input_audio + output_text + output_audio,
+        input_tokens=input_text + input_audio,
+        output_tokens=output_text + output_audio,
+        input_text_tokens=input_text,
+        input_audio_tokens=input_audio,
+        output_text_tokens=output_text,
+        output_audio_tokens=output_audio,
+    )
+
+
+def _tokens(amount: int, per_token: int) -> int:
+    """Whole tokens, rounded up."""
+    return -(-amount // per_token)

@@ -1,0 +1,234 @@
+"""The server half of a Realtime conversation, as the offline engine holds it.
+
+Pure: client events, audio with its speech edges, and the results of work come in; actions go out.
+Decoding is `app.realtime.protocol`, performing the actions `app.engine.server`. Follows the GA
+protocol of August 2026. What a client may rely on here, since compatible servers often break it:
+
+- exactly one `response.done` per response, after the end of every item and part that it opened;
+- one response of the default conversation at a time; a late cancel by id cancels nothing else;
+- a cancelled reply leaves the transcription of the caller's turn alone;
+- a turn in which nothing was said is transcribed as empty and makes no reply;
+- a refused event changes nothing, and its error names the client's event id;
+- results for a response that is over are dropped by its id.
+
+The only clock is the caller's audio. Not here: images, MCP, transcription-only sessions, audio in
+items that the client creates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from app.engine.actions import Action, Note, NoteKind, Send, TakeAudio
+from app.engine.answers import Answers
+from app.engine.base import Heard, Responder
+from app.engine.effective import default_session, merge
+from app.engine.items import Conversation, typed_text
+from app.engine.listening import Listening
+from app.engine.prompts import ToolOutput, TypedText
+from app.engine.refusal import Refusal
+from app.engine.turns import Edge
+from app.realtime.events import (
+    ClientEvent,
+    InputAudioAppend,
+    InputAudioClear,
+    InputAudioCommit,
+    Item,
+    ItemAdded,
+    ItemCreate,
+    ItemDelete,
+    ItemDeleted,
+    ItemDone,
+    ItemRetrieve,
+    ItemRetrieved,
+    ItemTruncate,
+    ItemTruncated,
+    ResponseCancel,
+    ResponseCreate,
+    SessionConfig,
+    SessionCreated,
+    SessionUpdate,
+    SessionUpdated,
+    Unknown,
+    Unset,
+)
+from audio.format import AudioFormat
+
+__all__ = ["EngineSession", "SessionLimits"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """Bounds on what one client can make the engine hold."""
+
+    max_turn_ms: int = 60_000
+    max_append_bytes: int = 15 * 1024 * 1024
+    """OpenAI's limit for one `input_audio_buffer.append`."""
+
+
+class EngineSession:
+    """One conversation. Every `on_...` returns what is to be done, in order."""
+
+    def __init__(
+        self,
+        responder: Responder,
+        new_id: Callable[[str], str],
+        *,
+        voice: str = "default",
+        limits: SessionLimits | None = None,
+    ) -> None:
+        self._limits = limits or SessionLimits()
+        self._new_id = new_id
+        self._config = default_session(session_id=new_id("sess"), voice=voice)
+        self._conversation = Conversation()
+        self._answers = Answers(responder, self._conversation, new_id("conv"), new_id)
+        self._listening = Listening(
+            responder,
+            self._conversation,
+            self._answers,
+            new_id,
+            max_turn_ms=self._limits.max_turn_ms,
+        )
+
+    @property
+    def config(self) -> SessionConfig:
+        """The settings in force."""
+        return self._config
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """What the client's audio is in."""
+        assert not isinstance(self._config.input_format, Unset)
+        return self._config.input_format
+
+    def start(self) -> list[Action]:
+        """Greet the client with the settings in force."""
+        return [Send(SessionCreated(self._config)), *self._listening.configure(self._config)]
+
+    # The client -----------------------------------------------------------------------------------
+
+    def on_client(self, event: ClientEvent) -> list[Action]:
+        """Take an event of the client. One that is refused is answered by an error event."""
+        try:
+            actions = self._apply(event)
+        except Refusal as refusal:
+            return [Send(refusal.as_event(_event_id(event)))]
+        return self._settled(actions)
+
+    def on_malformed(
+        self, code: str, message: str, *, param: str | None = None, event_id: str = ""
+    ) -> list[Action]:
+        """A message of the client could not be read; the session goes on."""
+        return [Send(Refusal(code, message, param=param).as_event(event_id))]
+
+    def _apply(self, event: ClientEvent) -> list[Action]:
+        match event:
+            case InputAudioAppend(audio=audio):
+                return self._append(audio)
+            case InputAudioCommit():
+                return self._listening.commit(self._config)
+            case InputAudioClear():
+                return self._listening.clear(self._config)
+            case SessionUpdate(session=update):
+                return self._update(update)
+            case ItemCreate():
+                return self._create_item(event)
+            case ItemDelete(item_id=item_id):
+                self._conversation.delete(item_id)
+                self._answers.prompts.drop(item_id)
+                return [Send(ItemDeleted(item_id))]
+            case ItemRetrieve(item_id=item_id):
+                return [Send(ItemRetrieved(self._conversation.get(item_id)))]
+            case ItemTruncate(item_id=item_id, content_index=index, audio_end_ms=end_ms):
+                self._conversation.truncate(item_id, index, end_ms)
+                return [Send(ItemTruncated(item_id, index, end_ms))]
+            case ResponseCreate(response=request):
+                return self._answers.create(request, self._config)
+            case ResponseCancel(response_id=response_id):
+                return self._answers.cancel(response_id)
+            case Unknown(type=kind):
+                raise Refusal("invalid_value", f"There is no client event {kind!r}.", param="type")
+            case _:
+                assert_never(event)
+
+    def _append(self, audio: bytes) -> list[Action]:
+        if len(audio) > self._limits.max_append_bytes:
+            raise Refusal(
+                "string_above_max_length",
+                f"One append holds at most {self._limits.max_append_bytes} bytes.",
+                param="audio",
+            )
+        return [TakeAudio(audio)]
+
+    def _update(self, update: SessionConfig) -> list[Action]:
+        before = self._config
+        self._config = merge(before, update, spoken=self._answers.spoken)
+        actions: list[Action] = []
+        if self._config.instructions and self._config.instructions != before.instructions:
+            actions.append(Note(NoteKind.INSTRUCTIONS_IGNORED))
+        actions.append(Send(SessionUpdated(self._config)))
+        return actions + self._listening.configure(self._config)
+
+    def _create_item(self, event: ItemCreate) -> list[Action]:
+        given = replace(event.item, id=event.item.id or self._new_id("item"))
+        item, previous = self._conversation.insert(given, event.previous_item_id)
+        if item.id == self._conversation.last_id:
+            self._prompt(item)
+        return [Send(ItemAdded(item, previous)), Send(ItemDone(item, previous))]
+
+    def _prompt(self, item: Item) -> None:
+        """A new item at the end of the conversation may ask for an answer, or be one."""
+        assert item.id is not None
+        prompts = self._answers.prompts
+        if item.type == "function_call_output":
+            name = self._conversation.call_name(item.call_id or "")
+            prompts.add(ToolOutput(item.id, name or "", item.output or ""))
+        elif item.type == "message" and item.role == "user" and typed_text(item):
+            prompts.add(TypedText(item.id, typed_text(item)))
+        elif item.type == "message" and item.role == "assistant":
+            prompts.answered()
+
+    # Audio and the results of work ----------------------------------------------------------------
+
+    def on_audio(self, pcm16: bytes, edges: Iterable[Edge]) -> list[Action]:
+        """Caller audio as int16 mono at 16 kHz, with the edges of speech found in it."""
+        return self._settled(self._listening.on_audio(pcm16, edges, self._config))
+
+    def on_heard(self, item_id: str, heard: Heard) -> list[Action]:
+        """A turn has been recognized."""
+        return self._settled(self._listening.on_heard(item_id, heard, self._config))
+
+    def on_hearing_failed(self, item_id: str, code: str, message: str) -> list[Action]:
+        """A turn could not be recognized."""
+        return self._settled(
+            self._listening.on_hearing_failed(item_id, code, message, self._config)
+        )
+
+    def on_speech(self, response_id: str, pcm16: bytes) -> list[Action]:
+        """A piece of a response's speech: int16 mono at 24 kHz."""
+        return self._answers.on_speech(response_id, pcm16)
+
+    def on_speech_end(self, response_id: str) -> list[Action]:
+        """A response's speech is complete."""
+        return self._settled(self._answers.on_speech_end(response_id))
+
+    def on_speech_failed(self, response_id: str, code: str, message: str) -> list[Action]:
+        """A response's speech could not be made."""
+        return self._settled(self._answers.on_speech_failed(response_id, code, message))
+
+    def _settled(self, actions: list[Action]) -> list[Action]:
+        """These actions, then whatever they have made possible."""
+        actions += self._answers.settle(self._config, may_begin=not self._listening.in_turn)
+        spoken_ms = self._answers.pop_ended_audio_ms()
+        if spoken_ms is not None:
+            self._listening.on_reply_over(spoken_ms)
+        return actions
+
+
+def _event_id(event: ClientEvent) -> str:
+    if isinstance(event, Unknown):
+        raw = event.raw.get("event_id")
+        return raw if isinstance(raw, str) else ""
+    return event.event_id

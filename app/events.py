@@ -1,0 +1,321 @@
+"""What happens in a call: one vocabulary for logs, metrics, transcripts and the console.
+
+Values only. Speech and numbers inside them are personal: `app.logs` masks them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+__all__ = [
+    "AgentSaid",
+    "BargeIn",
+    "CallAdmitted",
+    "CallCounters",
+    "CallEnded",
+    "CallEvent",
+    "CallId",
+    "CallSummary",
+    "CallerSaid",
+    "EndReason",
+    "GuardrailTripped",
+    "HandedOff",
+    "KeyPressed",
+    "MessageTaken",
+    "Party",
+    "SpeechResumed",
+    "StreamOpened",
+    "TokenUsage",
+    "ToolApprovalRequired",
+    "ToolRan",
+    "VoiceReady",
+    "VoiceTrouble",
+]
+
+CallId = NewType("CallId", str)
+
+
+class Party(StrEnum):
+    """The two sides of a call."""
+
+    CALLER = "caller"
+    AGENT = "agent"
+
+
+class EndReason(StrEnum):
+    """Why a call ended: the closed set that logs, metrics and reports use."""
+
+    CALLER_HUNG_UP = "caller_hung_up"
+    AGENT_HUNG_UP = "agent_hung_up"
+    TRANSFERRED = "transferred"
+    OPERATOR_HUNG_UP = "operator_hung_up"
+    NO_ANSWER = "no_answer"
+    SILENCE = "silence"
+    MAX_DURATION = "max_duration"
+    GUARDRAIL = "guardrail"
+    CARRIER_LOST = "carrier_lost"
+    VOICE_LOST = "voice_lost"
+    REFUSED = "refused"
+    DRAINED = "drained"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
+    """Tokens by billing class. Cached tokens are part of the input tokens, as on the wire."""
+
+    input_text: int = 0
+    input_audio: int = 0
+    cached_text: int = 0
+    cached_audio: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+    transcription_seconds: float = 0.0
+    transcription_tokens: int = 0
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        return TokenUsage(
+            input_text=self.input_text + other.input_text,
+            input_audio=self.input_audio + other.input_audio,
+            cached_text=self.cached_text + other.cached_text,
+            cached_audio=self.cached_audio + other.cached_audio,
+            output_text=self.output_text + other.output_text,
+            output_audio=self.output_audio + other.output_audio,
+            transcription_seconds=self.transcription_seconds + other.transcription_seconds,
+            transcription_tokens=self.transcription_tokens + other.transcription_tokens,
+        )
+
+
+@dataclass(slots=True)
+class CallCounters:
+    """What one call counted; mutable while the call lives, copied into its summary."""
+
+    caller_frames: int = 0
+    agent_frames: int = 0
+    caller_audio_ms: int = 0
+    agent_audio_ms: int = 0
+    gap_filled_ms: int = 0
+    stall_filled_ms: int = 0
+    uplink_dropped_ms: int = 0
+    stale_audio_dropped_ms: int = 0
+    appends_sent: int = 0
+    barge_ins: int = 0
+    false_interruptions: int = 0
+    turns: int = 0
+    responses: int = 0
+    responses_failed: int = 0
+    tool_calls: int = 0
+    benign_errors: int = 0
+    voice_errors: int = 0
+    protocol_surprises: int = 0
+    voice_reconnects: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSummary:
+    """The one wide line of a call that has ended. Durations are milliseconds."""
+
+    call_id: CallId
+    carrier_call_id: str
+    agent: str
+    model: str
+    reason: EndReason
+    duration_ms: int
+    answer_to_first_audio_ms: int | None = None
+    turn_latency_p50_ms: int | None = None
+    turn_latency_p95_ms: int | None = None
+    barge_in_reaction_max_ms: int | None = None
+    counters: CallCounters = field(default_factory=CallCounters)
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    cost_usd: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAdmitted:
+    """The webhook was answered and a voice connection is being opened."""
+
+    call_id: CallId
+    carrier_call_id: str
+    caller_number: str
+    called_number: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOpened:
+    """The caller's sound has started to flow."""
+
+    call_id: CallId
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceReady:
+    """The model is connected and has confirmed its session; `waited_ms` since admission."""
+
+    call_id: CallId
+    at_ms: int
+    waited_ms: int
+    reconnected: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerSaid:
+    """A caller turn's transcript: advisory, from the transcription model. `item_id` orders it."""
+
+    call_id: CallId
+    at_ms: int
+    item_id: str
+    text: str
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSaid:
+    """An agent turn, once its playing is over or was cut off.
+
+    `text` is what the model generated; `heard_text` the part that the caller has heard.
+    """
+
+    call_id: CallId
+    at_ms: int
+    item_id: str
+    text: str
+    heard_text: str
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BargeIn:
+    """The caller spoke over the agent, who had been heard for `heard_ms` of `sent_ms`."""
+
+    call_id: CallId
+    at_ms: int
+    item_id: str
+    heard_ms: int
+    sent_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechResumed:
+    """The barge-in before was none: the agent goes on at `heard_ms` of the item."""
+
+    call_id: CallId
+    at_ms: int
+    item_id: str
+    heard_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPressed:
+    """The caller pressed a key; `digit` is a dot where digits are not to be read."""
+
+    call_id: CallId
+    at_ms: int
+    digit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageTaken:
+    """The caller has left a message: what they said in the turn `item_id`. Both are personal."""
+
+    call_id: CallId
+    at_ms: int
+    item_id: str
+    recipient: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRan:
+    """A tool finished; `error` is the error code, empty when it worked."""
+
+    call_id: CallId
+    at_ms: int
+    name: str
+    duration_ms: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolApprovalRequired:
+    """A tool waits for somebody's consent: `by` an operator or the caller's keypad.
+
+    `arguments` is JSON, and personal.
+    """
+
+    call_id: CallId
+    at_ms: int
+    tool_call_id: str
+    name: str
+    arguments: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOff:
+    """Another agent has taken over, in the same call and history.
+
+    `kept_voice`: the voice that goes on speaking, where the new agent's own came too late: a
+    session keeps the voice of its first sound.
+    """
+
+    call_id: CallId
+    at_ms: int
+    from_agent: str
+    to_agent: str
+    kept_voice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardrailTripped:
+    """A rule objected to what one side said. `stopped`: the agent's speech was cut off for it."""
+
+    call_id: CallId
+    at_ms: int
+    guardrail: str
+    side: Party
+    stopped: bool
+    reason: str
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceTrouble:
+    """The voice model reported an error or failed a response; `code` is the model's own."""
+
+    call_id: CallId
+    at_ms: int
+    code: str
+    benign: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded:
+    """The last event of every call that was admitted, also of one that was never connected."""
+
+    call_id: CallId
+    at_ms: int
+    summary: CallSummary
+
+
+CallEvent = (
+    CallAdmitted
+    | StreamOpened
+    | VoiceReady
+    | CallerSaid
+    | AgentSaid
+    | BargeIn
+    | SpeechResumed
+    | KeyPressed
+    | MessageTaken
+    | ToolRan
+    | ToolApprovalRequired
+    | HandedOff
+    | GuardrailTripped
+    | VoiceTrouble
+    | CallEnded
+)

@@ -1,0 +1,271 @@
+"""Log lines: one shape for ours and everybody's, with the call's id and without secrets.
+
+Formatters for people (`console`) and machines (`json`), the context variable that carries the call
+id, and the redaction that every line passes last, exceptions and third-party loggers included:
+registered secrets never appear, phone numbers are masked, and so is what stands under a key that
+begins with `pii.`, unless `show_personal`. Standard library only; knows nothing of settings.
+
+Redaction works on the finished line, since a secret may come in by any door: a message, an
+argument, a traceback, another library.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import math
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import IO, Any, Final
+from urllib.parse import quote, quote_plus
+
+__all__ = [
+    "ConsoleFormatter",
+    "JsonFormatter",
+    "Redactor",
+    "call_id",
+    "configure",
+    "mask_number",
+]
+
+call_id: ContextVar[str] = ContextVar("call_id", default="")
+"""The call that the running task works for; empty outside of calls."""
+
+_STANDARD: Final = frozenset(
+    (*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message")
+)
+_RESERVED: Final = frozenset(("time", "level", "logger", "message", "call_id", "exception"))
+_HIDDEN: Final = "[secret]"
+_SHORTEST_SECRET: Final = 6  # anything shorter would blank out ordinary words
+# E.164 numbers, also as they stand in a query string.
+_NUMBER = re.compile(r"(\+|%2[Bb])([1-9][0-9]{6,14})(?![0-9])")
+# C0, DEL and C1 controls, and what reorders or breaks lines (Unicode bidi controls, LS, PS).
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL_BUT_NEWLINE = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+
+# A library's chatter, at most this loud. websockets traces whole messages, audio included: our own
+# wire trace has their length instead. httpx names each URL.
+_QUIET: Final = {
+    "asyncio": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "httpcore2": logging.WARNING,
+    "httpx": logging.WARNING,
+    "httpx2": logging.WARNING,
+    "twilio": logging.WARNING,
+    "urllib3": logging.WARNING,
+    "websockets": logging.INFO,
+}
+
+
+def mask_number(number: str) -> str:
+    """`+15551234567` as `+1555***4567`; of shorter numbers less is shown."""
+    digits = number.removeprefix("+")
+    if len(digits) < 7:
+        return "***"
+    head, tail = (4, 4) if len(digits) >= 11 else (2, 3)
+    return f"+{digits[:head]}***{digits[-tail:]}"
+
+
+class Redactor:
+    """Takes secrets and, unless told otherwise, phone numbers out of finished text."""
+
+    def __init__(self, secrets: Iterable[str] = (), *, show_personal: bool = False) -> None:
+        self._show_personal = show_personal
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        self.add(*secrets)
+
+    def add(self, *secrets: str) -> None:
+        """Never let these appear again, nor their quoted and encoded forms."""
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                self._forms |= _forms(secret)
+        if self._forms:
+            # Longest first: a secret that holds another one must go as a whole.
+            ordered = sorted(self._forms, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, ordered)))
+
+    def clean(self, text: str) -> str:
+        if self._pattern is not None:
+            text = self._pattern.sub(_HIDDEN, text)
+        if self._show_personal:
+            return text
+        return _NUMBER.sub(lambda match: mask_number(match[2]), text)
+
+    def personal(self, value: object) -> object:
+        """What to show of a value that stands under a `pii.` key."""
+        if self._show_personal or value is None:
+            return value
+        text = str(value)
+        if re.fullmatch(r"\+[1-9][0-9]{6,14}", text):
+            return mask_number(text)
+        return f"[{len(text)} characters]"
+
+
+def _forms(secret: str) -> set[str]:
+    """The spellings in which a secret may reach a log."""
+    raw = secret.encode()
+    # `Basic` credentials are base64 of "name:secret": the middle of it depends on the alignment,
+    # of which there are three; the outer characters also hold bits of the neighbors.
+    encoded = {base64.b64encode(b"\0" * pad + raw).decode()[pad and pad + 1 :] for pad in range(3)}
+    shortened = {text.rstrip("=")[:-1] for text in encoded}
+    quoted = {
+        json.dumps(secret)[1:-1],
+        repr(secret)[1:-1],
+        quote(secret, safe=""),
+        quote_plus(secret),
+    }
+    return {secret, *quoted, *(text for text in shortened if len(text) >= _SHORTEST_SECRET)}
+
+
+class _Formatter(logging.Formatter):
+    """What both shapes share: the facts of a record, cleaned."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for key, value in vars(record).items():
+            if key in _STANDARD or key.startswith("_"):
+                continue
+            name = f"extra.{key}" if key in _RESERVED else key
+            facts[self._text(name)] = self._fact(key, value)
+        return facts
+
+    def _fact(self, key: str, value: Any) -> Any:
+        if key.startswith("pii."):
+            return self._plain(self._redactor.personal(value))
+        if isinstance(value, Mapping):
+            return {self._text(name): self._fact(str(name), item) for name, item in value.items()}
+        return self._plain(value)
+
+    def _plain(self, value: Any) -> Any:
+        match value:
+            case None | bool() | int():
+                return value
+            case float():
+                return value if math.isfinite(value) else str(value)
+            case list() | tuple() | set() | frozenset():
+                return [self._plain(item) for item in value]
+            case bytes() | bytearray():
+                return f"[{len(value)} bytes]"
+        return self._text(value)
+
+    def _text(self, value: object) -> str:
+        # Cleaned here already, before encoding changes a secret's spelling, and again as a line.
+        return self._redactor.clean(_CONTROL.sub("", str(value)))
+
+    def _message(self, record: logging.LogRecord) -> str:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):
+            # Arguments that do not fit: logging itself would print them past the redaction.
+            text = f"{record.msg} (with arguments that do not fit)"
+        return self._text(text)
+
+    @staticmethod
+    def _time(record: logging.LogRecord) -> datetime:
+        return datetime.fromtimestamp(record.created, tz=UTC)
+
+    def _exception(self, record: logging.LogRecord) -> str:
+        text = record.exc_text or ""
+        if record.exc_info and not text:
+            text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        stack = record.stack_info or ""
+        whole = "\n".join(part for part in (text, stack) if part)
+        return self._redactor.clean(_CONTROL_BUT_NEWLINE.sub("", whole))
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object a line: time, level, logger, message, call_id, then the facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": self._time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._message(record),
+        }
+        if call := call_id.get():
+            line["call_id"] = call
+        line |= self._facts(record)
+        if exception := self._exception(record):
+            line["exception"] = exception
+        # ensure_ascii: whatever is left of odd characters cannot break a line or a terminal.
+        return self._redactor.clean(json.dumps(line, default=str))
+
+
+class ConsoleFormatter(_Formatter):
+    """A line for people: time, level, message, facts as key=value; tracebacks indented below."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = [
+            self._time(record).astimezone().strftime("%H:%M:%S.%f")[:-3],
+            f"{record.levelname:<7}",
+            self._message(record),
+        ]
+        if call := call_id.get():
+            parts.append(f"call_id={call}")
+        parts += [f"{key}={_short(value)}" for key, value in self._facts(record).items()]
+        text = self._redactor.clean(" ".join(parts))
+        if exception := self._exception(record):
+            # Indented line by line, so that a forged line break cannot pass for a line of ours.
+            text += "\n" + "\n".join(f"    | {row}" for row in exception.split("\n"))
+        return text
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
+
+
+def _is_true_alarm(record: logging.LogRecord) -> bool:
+    # uvicorn 0.54 says this of each websocket that was refused by a denial response, where nothing
+    # is wrong: the handshake was answered, with a refusal.
+    return "ASGI callable returned without completing handshake" not in str(record.msg)
+
+
+def configure(
+    *,
+    level: str = "INFO",
+    format: str = "auto",
+    secrets: Iterable[str] = (),
+    show_personal: bool = False,
+    stream: IO[str] | None = None,
+) -> Redactor:
+    """Send every logger of the process through one handler; give the redactor for late secrets.
+
+    `format`: console, json, or auto for console on a terminal. uvicorn must be run with
+    `log_config=None`, or it would take its loggers away again.
+    """
+    stream = stream or sys.stderr
+    if format == "auto":
+        format = "console" if stream.isatty() else "json"
+    redactor = Redactor(secrets, show_personal=show_personal)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter((ConsoleFormatter if format == "console" else JsonFormatter)(redactor))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name, loudest in _QUIET.items():
+        logging.getLogger(name).setLevel(max(loudest, root.level))
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        # A line for each request and socket would drown the two lines of a call.
+        logger.setLevel(root.level if root.level <= logging.DEBUG else logging.WARNING)
+    error_logger = logging.getLogger("uvicorn.error")
+    if _is_true_alarm not in error_logger.filters:
+        error_logger.addFilter(_is_true_alarm)
+    logging.captureWarnings(True)
+    return redactor

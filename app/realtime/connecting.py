@@ -1,0 +1,154 @@
+"""Connecting that does not give up at once, and does not knock for ever.
+
+`connect_with_retry` is the only place that retries, with a limit and jitter. `Breaker` (pure) and
+`GuardedModel` keep calls from waiting for a model that has just refused several others: they get
+the last reason at once, and now and then one of them is let through to see. Classes of errors are
+`app.realtime.faults`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from app.errors import VoiceRefused, VoiceUnavailable
+from app.realtime.connection import VoiceConnection, VoiceModel
+from app.realtime.events import SessionConfig
+
+__all__ = ["Breaker", "GuardedModel", "connect_with_retry"]
+
+FIRST_PAUSE_S = 0.25
+
+
+async def connect_with_retry(
+    model: VoiceModel,
+    config: SessionConfig,
+    *,
+    tries: int = 3,
+    budget_s: float = 6.0,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    rng: Callable[[], float] = random.random,
+) -> VoiceConnection:
+    """Connect, trying again when the failure may pass.
+
+    All tries and the pauses between them fit into `budget_s`. A pause doubles each time, plus or
+    minus half by chance, and is never shorter than the server asks for with `retry_after_s`; a
+    longer wait than the budget allows ends it.
+
+    Raises:
+        VoiceRefused: at once.
+        VoiceUnavailable: the last failure, once tries or time are used up.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + budget_s
+    for attempt in range(1, tries + 1):
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await model.connect(config)
+        except TimeoutError:
+            raise VoiceUnavailable(
+                "the model did not answer in time", code="connect_timeout"
+            ) from None
+        except VoiceUnavailable as error:
+            pause_s = FIRST_PAUSE_S * 2 ** (attempt - 1) * (0.5 + rng())
+            pause_s = max(pause_s, error.retry_after_s or 0.0)
+            if attempt == tries or clock() + pause_s >= deadline:
+                raise
+        await sleep(pause_s)
+    raise ValueError("tries must be 1 at least")
+
+
+class Breaker:
+    """Opens after `limit` refusals within `window_ms`, and lets one try through per `probe_ms`.
+
+    A try that connects closes it on probation: until `on_success`, a single refusal opens it
+    again, because a model without quota connects well and then fails every response.
+    """
+
+    def __init__(self, *, limit: int = 5, window_ms: int = 30_000, probe_ms: int = 30_000) -> None:
+        self._limit = limit
+        self._window_ms = window_ms
+        self._probe_ms = probe_ms
+        self._refusals: deque[int] = deque(maxlen=limit)
+        self._reason: VoiceRefused | None = None
+        self._probe_at_ms = 0
+        self._on_probation = False
+
+    @property
+    def reason(self) -> VoiceRefused | None:
+        """Why it is open; `None` while it is closed."""
+        return self._reason
+
+    def check(self, now_ms: int) -> VoiceRefused | None:
+        """The refusal to raise instead of connecting; `None` to go ahead."""
+        if self._reason is None:
+            return None
+        if now_ms >= self._probe_at_ms:
+            self._probe_at_ms = now_ms + self._probe_ms
+            return None
+        return self._reason
+
+    def on_refused(self, reason: VoiceRefused, now_ms: int) -> None:
+        """The model refused to connect, or failed a response for a fatal reason."""
+        self._refusals.append(now_ms)
+        full = len(self._refusals) == self._limit
+        if self._on_probation or (full and now_ms - self._refusals[0] <= self._window_ms):
+            self._reason = reason
+            self._probe_at_ms = now_ms + self._probe_ms
+            self._on_probation = False
+
+    def on_connected(self) -> None:
+        """A connection was opened, which proves little."""
+        if self._reason is not None:
+            self._reason = None
+            self._on_probation = True
+
+    def on_success(self) -> None:
+        """A response was completed: the model works."""
+        self._reason = None
+        self._on_probation = False
+        self._refusals.clear()
+
+
+class GuardedModel:
+    """A `VoiceModel` behind a breaker that all calls of a process share.
+
+    Its user reports what only a conversation can see: `note_success` after a completed response,
+    `note_refused` after one that failed for a fatal reason (quota, for example).
+    """
+
+    def __init__(self, model: VoiceModel, breaker: Breaker | None = None) -> None:
+        self._model = model
+        self.breaker = breaker or Breaker()
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    def __repr__(self) -> str:
+        return f"GuardedModel({self._model!r})"
+
+    async def connect(self, config: SessionConfig) -> VoiceConnection:
+        """As the model's own, or `VoiceRefused` at once with the reason that others met."""
+        refusal = self.breaker.check(_now_ms())
+        if refusal is not None:
+            raise VoiceRefused(f"{refusal.message} (not tried again yet)", code=refusal.code)
+        try:
+            connection = await self._model.connect(config)
+        except VoiceRefused as error:
+            self.breaker.on_refused(error, _now_ms())
+            raise
+        self.breaker.on_connected()
+        return connection
+
+    def note_success(self) -> None:
+        self.breaker.on_success()
+
+    def note_refused(self, reason: VoiceRefused) -> None:
+        self.breaker.on_refused(reason, _now_ms())
+
+
+def _now_ms() -> int:
+    return int(asyncio.get_running_loop().time() * 1000)

@@ -1,0 +1,453 @@
+"""The seam to a voice model: what a connection is, and the handshake that all of them share.
+
+`Transport` carries text either way (a websocket, or one end of a `pipe()`), `VoiceConnection` is
+a configured session of events over it, `VoiceModel` opens one. `open_connection` is the handshake
+of every client: `session.created`, our `session.update`, `session.updated`, formats checked.
+The websocket side is `app.realtime.websocket`, retries are `app.realtime.connecting`, what the
+events mean is the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass, fields
+from typing import Final, Protocol
+
+from app.errors import (
+    RemoteProtocolError,
+    VoiceClosed,
+    VoiceRefused,
+    VoiceUnavailable,
+)
+from app.realtime.dialect import GA, Dialect
+from app.realtime.events import (
+    UNSET,
+    ClientEvent,
+    ErrorEvent,
+    ServerEvent,
+    SessionConfig,
+    SessionCreated,
+    SessionUpdate,
+    SessionUpdated,
+)
+from app.realtime.faults import refusal_for_close, refusal_for_error
+from app.realtime.protocol import RealtimeProtocol, Side
+
+__all__ = [
+    "ClientTransport",
+    "ConnectionTraits",
+    "RealtimeConnection",
+    "Transport",
+    "VoiceConnection",
+    "VoiceModel",
+    "differing_fields",
+    "formats_match",
+    "give_up_late",
+    "open_connection",
+    "pipe",
+    "traits_of",
+]
+
+MALFORMED_LIMIT: Final = 50  # so many malformed events ...
+MALFORMED_WINDOW_S: Final = 10.0  # ... in so long, and the peer is not worth listening to
+SEND_TIMEOUT_S: Final = 5.0  # by then a caller's voice outbox has overflown (ARCHITECTURE 4)
+PIPE_CAPACITY: Final = 256  # messages: five seconds of 20 ms frames
+
+
+class Transport(Protocol):
+    """Carries JSON texts both ways. One task sends, one receives; `close` from any."""
+
+    async def send(self, text: str) -> None:
+        """Send one message; waits while the peer is slow, a client's end `SEND_TIMEOUT_S` at most.
+
+        Raises:
+            VoiceClosed: the connection has ended, or the peer takes nothing any more.
+        """
+        ...
+
+    async def receive(self) -> str:
+        """The next message.
+
+        Raises:
+            VoiceClosed: the connection has ended; `close_code` says how.
+        """
+        ...
+
+    async def close(self, code: int = 1000) -> None:
+        """End the connection within a bounded time; safe to call twice."""
+        ...
+
+
+class ClientTransport(Transport, Protocol):
+    """A client's end, which sends sound without a task switch where it can."""
+
+    def send_at_once(self, text: str) -> bool:
+        """Send one message without waiting; False, and nothing sent, when that cannot be."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionTraits:
+    """Who does what in this session, so that a conversation need not know the vendor.
+
+    `detects_turns`: the server finds the caller's turns. `responds_to_speech`: it answers them by
+    itself. `cancels_on_speech`: it cancels its response when the caller speaks. `needs_truncate`:
+    it cannot know what was heard and has to be told.
+    """
+
+    detects_turns: bool = True
+    responds_to_speech: bool = True
+    cancels_on_speech: bool = True
+    needs_truncate: bool = True
+
+
+class VoiceConnection(Protocol):
+    """A configured session with a voice model."""
+
+    @property
+    def session(self) -> SessionConfig:
+        """The session as the server confirmed it last."""
+        ...
+
+    @property
+    def traits(self) -> ConnectionTraits: ...
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """Names of the settings that the server confirmed otherwise than asked (not formats)."""
+        ...
+
+    @property
+    def malformed(self) -> int:
+        """How many events of the server were skipped because they broke the protocol."""
+        ...
+
+    def __aiter__(self) -> VoiceConnection: ...
+
+    async def __anext__(self) -> ServerEvent:
+        """The next event; iteration ends after our own `close`.
+
+        Raises:
+            VoiceClosed: the server or the network ended the connection.
+        """
+        ...
+
+    async def send(self, event: ClientEvent) -> str:
+        """Send one event and return its id.
+
+        Raises:
+            VoiceClosed: the connection has ended.
+        """
+        ...
+
+    def send_at_once(self, event: ClientEvent) -> bool:
+        """Send one event without waiting and without a task switch, which sound is worth.
+
+        False, and nothing sent, when the peer has fallen behind or is gone: `send` then waits or
+        says so.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End the connection within a bounded time; safe to call twice."""
+        ...
+
+
+class VoiceModel(Protocol):
+    """Something that a caller can talk with."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def connect(self, config: SessionConfig) -> VoiceConnection:
+        """Open a session that has confirmed `config`.
+
+        Raises:
+            VoiceRefused: for a reason that no retry can heal.
+            VoiceUnavailable: not now.
+        """
+        ...
+
+
+# What was asked, and what was confirmed -----------------------------------------------------------
+
+
+def formats_match(asked: SessionConfig, confirmed: SessionConfig) -> bool:
+    """Whether every audio format that was asked for is the one confirmed.
+
+    A format that the server does not name is not confirmed: sound in another one is static.
+    """
+    return all(
+        wanted is UNSET or wanted == got
+        for wanted, got in (
+            (asked.input_format, confirmed.input_format),
+            (asked.output_format, confirmed.output_format),
+        )
+    )
+
+
+def differing_fields(asked: SessionConfig, confirmed: SessionConfig) -> tuple[str, ...]:
+    """Settings that were asked for and came back with another value; unnamed ones do not count."""
+    skipped = {"id", "expires_at", "model", "type", "input_format", "output_format"}
+    return tuple(
+        field.name
+        for field in fields(SessionConfig)
+        if field.name not in skipped
+        and getattr(asked, field.name) is not UNSET
+        and getattr(confirmed, field.name) is not UNSET
+        and getattr(asked, field.name) != getattr(confirmed, field.name)
+    )
+
+
+def traits_of(session: SessionConfig) -> ConnectionTraits:
+    """Traits of a session over a transport that does not play the sound itself."""
+    detection = session.turn_detection
+    if detection is None:
+        return ConnectionTraits(
+            detects_turns=False, responds_to_speech=False, cancels_on_speech=False
+        )
+    if detection is UNSET:  # on by default
+        return ConnectionTraits()
+    return ConnectionTraits(
+        responds_to_speech=detection.create_response,
+        cancels_on_speech=detection.interrupt_response,
+    )
+
+
+# Connections --------------------------------------------------------------------------------------
+
+
+class RealtimeConnection:
+    """A `VoiceConnection` over any transport. Made by `open_connection`.
+
+    Malformed events are counted and skipped; too many of them end the connection.
+    """
+
+    def __init__(self, transport: ClientTransport, dialect: Dialect = GA) -> None:
+        self.session = SessionConfig()
+        self.differences: tuple[str, ...] = ()
+        self.malformed = 0
+        self._transport = transport
+        self._protocol = RealtimeProtocol(Side.CLIENT, dialect)
+        self._early: deque[ServerEvent] = deque()
+        self._recent_malformed: deque[float] = deque(maxlen=MALFORMED_LIMIT)
+        self._closed = False
+
+    @property
+    def traits(self) -> ConnectionTraits:
+        return traits_of(self.session)
+
+    def __aiter__(self) -> RealtimeConnection:
+        return self
+
+    async def __anext__(self) -> ServerEvent:
+        if self._early:
+            return self._early.popleft()
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            return await self._receive()
+        except VoiceClosed:
+            if self._closed:
+                raise StopAsyncIteration from None
+            raise
+
+    async def send(self, event: ClientEvent) -> str:
+        if self._closed:
+            raise VoiceClosed("the connection was closed by us", close_code=1000)
+        text = self._protocol.send(event)
+        event_id = self._protocol.last_event_id
+        await self._transport.send(text)
+        return event_id
+
+    def send_at_once(self, event: ClientEvent) -> bool:
+        return not self._closed and self._transport.send_at_once(self._protocol.send(event))
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._transport.close()
+
+    async def _receive(self) -> ServerEvent:
+        while True:
+            text = await self._transport.receive()
+            try:
+                event = self._protocol.receive(text)
+            except RemoteProtocolError:
+                await self._count_malformed()
+                continue
+            if isinstance(event, SessionUpdated):
+                self.session = event.session
+            return event
+
+    async def _count_malformed(self) -> None:
+        self.malformed += 1
+        now = asyncio.get_running_loop().time()
+        recent = self._recent_malformed
+        recent.append(now)
+        if len(recent) == MALFORMED_LIMIT and now - recent[0] <= MALFORMED_WINDOW_S:
+            await self._transport.close(1002)  # protocol error (RFC 6455, section 7.4.1)
+            raise VoiceClosed("too many malformed events", close_code=1002)
+
+    async def handshake(self, config: SessionConfig) -> None:
+        """Agree on the session, as `open_connection` says."""
+        await self._await_session(SessionCreated, update_id=None)
+        update_id = await self.send(SessionUpdate(config))
+        confirmed = await self._await_session(SessionUpdated, update_id=update_id)
+        if not formats_match(config, confirmed):
+            raise VoiceRefused(
+                "the model did not confirm the audio format that was asked for",
+                code="format_mismatch",
+            )
+        self.differences = differing_fields(config, confirmed)
+
+    async def _await_session(
+        self, kind: type[SessionCreated] | type[SessionUpdated], *, update_id: str | None
+    ) -> SessionConfig:
+        """Wait for one step; other events are kept for the iteration that follows."""
+        while True:
+            event = await self._receive()
+            if isinstance(event, kind):
+                self.session = event.session
+                return event.session
+            if isinstance(event, ErrorEvent) and event.error.client_event_id in {None, update_id}:
+                raise refusal_for_error(event.error)
+            self._early.append(event)
+
+
+async def open_connection(
+    transport: ClientTransport,
+    config: SessionConfig,
+    dialect: Dialect = GA,
+    *,
+    timeout_s: float = 5.0,
+) -> RealtimeConnection:
+    """Shake hands over a transport that is connected: the same for sockets and pipes.
+
+    Waits for `session.created`, sends `session.update`, waits for `session.updated`, all within
+    `timeout_s`, and checks the audio formats. The transport is closed when it fails.
+
+    Raises:
+        VoiceRefused: the settings were refused, or `format_mismatch`, or `protocol_mismatch`.
+        VoiceUnavailable: no answer in time, or the connection ended.
+    """
+    connection = RealtimeConnection(transport, dialect)
+    agreed = False
+    try:
+        async with asyncio.timeout(timeout_s):
+            await connection.handshake(config)
+        agreed = True
+    except TimeoutError:
+        if connection.malformed:  # the event that we wait for was probably among them
+            raise VoiceRefused(
+                "the model's first events break the protocol", code="protocol_mismatch"
+            ) from None
+        raise VoiceUnavailable(
+            "the model did not set up the session in time", code="session_timeout"
+        ) from None
+    except VoiceClosed as closed:
+        raise refusal_for_close(closed) from None
+    finally:
+        if not agreed:
+            await connection.close()
+    return connection
+
+
+async def give_up_late(sending: Awaitable[None]) -> None:
+    """Wait for a send that may have to wait: the transports' slow path, since timers cost.
+
+    Raises:
+        VoiceClosed: the peer took nothing for `SEND_TIMEOUT_S`.
+    """
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await sending
+    except TimeoutError:
+        raise VoiceClosed("the model takes no more messages", close_code=1006) from None
+
+
+# In memory ----------------------------------------------------------------------------------------
+
+
+class _Lane:
+    """One direction of a pipe: a bounded queue with an end."""
+
+    def __init__(self, capacity: int, *, patient: bool) -> None:
+        self._texts: deque[str] = deque()
+        self._capacity = capacity
+        self._patient = patient
+        self._changed = asyncio.Event()
+        self._close_code: int | None = None
+
+    def end(self, code: int) -> None:
+        if self._close_code is None:
+            self._close_code = code
+        self._changed.set()
+
+    async def put(self, text: str) -> None:
+        if len(self._texts) >= self._capacity:
+            room = self._wait_for_room()
+            await (room if self._patient else give_up_late(room))
+        if self._close_code is not None:
+            raise self._closed(self._close_code)
+        self._texts.append(text)
+        self._changed.set()
+
+    def put_at_once(self, text: str) -> bool:
+        if self._close_code is not None or len(self._texts) >= self._capacity:
+            return False
+        self._texts.append(text)
+        self._changed.set()
+        return True
+
+    async def get(self) -> str:
+        while not self._texts:
+            if self._close_code is not None:
+                raise self._closed(self._close_code)
+            await self._wait()
+        self._changed.set()
+        return self._texts.popleft()
+
+    async def _wait_for_room(self) -> None:
+        while self._close_code is None and len(self._texts) >= self._capacity:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    @staticmethod
+    def _closed(code: int) -> VoiceClosed:
+        return VoiceClosed("the pipe is closed", close_code=code)
+
+
+class _PipeEnd:
+    """One end of a pipe: what was sent before a close is still received after it."""
+
+    def __init__(self, outward: _Lane, inward: _Lane) -> None:
+        self._outward = outward
+        self._inward = inward
+
+    async def send(self, text: str) -> None:
+        await self._outward.put(text)
+
+    def send_at_once(self, text: str) -> bool:
+        return self._outward.put_at_once(text)
+
+    async def receive(self) -> str:
+        return await self._inward.get()
+
+    async def close(self, code: int = 1000) -> None:
+        self._outward.end(code)
+        self._inward.end(code)
+
+
+def pipe(capacity: int = PIPE_CAPACITY) -> tuple[ClientTransport, Transport]:
+    """Client's and server's end, joined in memory: what one sends is what the other receives.
+
+    Each direction holds `capacity` messages. At a full one the server waits for as long as the
+    client likes to pause, the client as long as it would at a socket.
+    """
+    to_server, to_client = _Lane(capacity, patient=False), _Lane(capacity, patient=True)
+    return _PipeEnd(to_server, to_client), _PipeEnd(to_client, to_server)

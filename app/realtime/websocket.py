@@ -1,0 +1,284 @@
+"""Voice models behind a websocket: OpenAI, Azure, and any server compatible with them.
+
+Which one is configuration: url, headers, query and dialect. Connecting ends in a session, in
+`VoiceRefused` or in `VoiceUnavailable`; which of the two is `app.realtime.faults`'s business.
+Headers hold the key: they appear in no repr, log line or exception, and redirects are not
+followed, so that they reach no other host. Limits by RELIABILITY section 0, rule 10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConcurrencyError,
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+    WebSocketException,
+)
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
+from app.realtime.connection import VoiceConnection, give_up_late, open_connection
+from app.realtime.dialect import GA, Dialect
+from app.realtime.events import SessionConfig
+from app.realtime.faults import find_code, refusal_for_status
+
+__all__ = ["AZURE_PATH", "ENVIRONMENT_PROXY", "OPENAI_URL", "WebSocketModel", "WebSocketTransport"]
+
+OPENAI_URL: Final = "wss://api.openai.com/v1/realtime"
+AZURE_PATH: Final = "/openai/v1/realtime"
+ENVIRONMENT_PROXY: Final = "environment"
+
+MAX_MESSAGE_BYTES: Final = 16 * 2**20  # an `item.retrieved` holds a whole turn's audio in base64
+CLOSE_TIMEOUT_S: Final = 2.0
+WRITE_LIMIT_BYTES: Final = 2**15  # beyond it a send waits for the peer
+PING_S: Final = 20.0
+ABNORMAL: Final = 1006  # no close frame came (RFC 6455, section 7.1.5)
+
+# websockets traces request headers at DEBUG, and with them the key: its logger stays above that.
+_wire_logger = logging.getLogger(f"{__name__}.wire")
+_wire_logger.setLevel(logging.INFO)
+
+
+class EagerConnection(ClientConnection):
+    """A client's websocket that can also send without a coroutine.
+
+    `send` costs as much as converting the sound does; at 50 messages a second for each call that
+    is worth a method on the attributes that websockets 17 itself sends by.
+    """
+
+    def send_at_once(self, text: str) -> bool:
+        protocol = self.protocol
+        if self.paused or self.send_in_progress is not None or protocol.state is not State.OPEN:
+            return False
+        protocol.send_text(text.encode())
+        self.send_data()
+        return True
+
+
+class WebSocketTransport:
+    """A `Transport` over a client's websocket that is open."""
+
+    def __init__(self, websocket: EagerConnection) -> None:
+        self._websocket = websocket
+
+    def send_at_once(self, text: str) -> bool:
+        return self._websocket.send_at_once(text)
+
+    async def send(self, text: str) -> None:
+        sending = self._websocket.send(text)
+        try:
+            if self._websocket.transport.get_write_buffer_size() + len(text) < WRITE_LIMIT_BYTES:
+                await sending  # cannot be made to wait
+            else:
+                await give_up_late(sending)
+        except ConnectionClosed as closed:
+            raise _voice_closed(closed) from None
+
+    async def receive(self) -> str:
+        try:
+            return await self._websocket.recv(decode=True)  # some servers send binary frames
+        except ConnectionClosed as closed:
+            raise _voice_closed(closed) from None
+
+    async def close(self, code: int = 1000) -> None:
+        try:
+            await asyncio.gather(self._websocket.close(code), self._discard())
+        finally:
+            # A caller with less patience than ours must not leave the socket behind.
+            self._websocket.transport.abort()
+
+    async def _discard(self) -> None:
+        """Read on to the peer's own goodbye: it may stand behind sound that nobody took."""
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # or somebody reads already
+            while True:
+                await self._websocket.recv(decode=False)
+
+
+def _voice_closed(closed: ConnectionClosed) -> VoiceClosed:
+    frame = closed.rcvd or closed.sent
+    close_code = ABNORMAL if frame is None else frame.code
+    error = VoiceClosed(
+        f"the connection to the model ended with close code {close_code}", close_code=close_code
+    )
+    known = find_code(frame.reason) if frame is not None else None
+    if known is not None:
+        error.code = known
+    return error
+
+
+class _Connect(connect):
+    """Opens a websocket where the url says, and nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class WebSocketModel:
+    """A voice model at a url.
+
+    Args:
+        url: `ws://` or `wss://`; its own query is kept.
+        headers: sent with the handshake; the dialect's own are added.
+        model: sent as `?model=`, unless empty.
+        query: more of the query string.
+        name: what logs and metrics call it; the model, or else the host.
+        proxy: a proxy's url, or `ENVIRONMENT_PROXY` for the one that the environment names.
+        timeout_s: for opening the websocket, and again for agreeing on the session.
+
+    Raises:
+        ConfigError: the url or a header cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        model: str = "",
+        dialect: Dialect = GA,
+        query: Mapping[str, str] = MappingProxyType({}),
+        name: str = "",
+        proxy: str | None = None,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self._url = _with_query(url, {**({"model": model} if model else {}), **query})
+        self.name = name or model or urlsplit(self._url).hostname or "voice model"
+        self._dialect = dialect
+        self._headers = {**dialect.headers, **headers}
+        _check_headers(self._headers)
+        self._proxy = proxy
+        self._timeout_s = timeout_s
+
+    @classmethod
+    def openai(
+        cls, api_key: str, model: str, *, url: str = OPENAI_URL, **options: Any
+    ) -> WebSocketModel:
+        """OpenAI, or a gateway that takes its key; `options` as for the class."""
+        headers = {"Authorization": f"Bearer {api_key}", **options.pop("headers", {})}
+        return cls(url, model=model, headers=headers, **options)
+
+    @classmethod
+    def azure(cls, endpoint: str, deployment: str, api_key: str, **options: Any) -> WebSocketModel:
+        """Azure: `endpoint` is `https://<resource>.openai.azure.com`; GA events."""
+        parts = urlsplit(endpoint)
+        url = urlunsplit(("wss", parts.netloc, AZURE_PATH, "", ""))
+        headers = {"api-key": api_key, **options.pop("headers", {})}
+        return cls(url, model=deployment, headers=headers, **options)
+
+    def __repr__(self) -> str:
+        return f"WebSocketModel({self.name!r} at {urlsplit(self._url).hostname})"
+
+    async def connect(self, config: SessionConfig) -> VoiceConnection:
+        """Open the websocket and agree on the session.
+
+        Raises:
+            VoiceRefused: a key, a model, settings: no retry can heal it.
+            VoiceUnavailable: not reached, overloaded, or too slow.
+        """
+        websocket = await self._open()
+        return await open_connection(
+            WebSocketTransport(websocket),
+            config,
+            self._dialect,
+            timeout_s=self._timeout_s,
+        )
+
+    async def _open(self) -> EagerConnection:
+        try:
+            websocket = await _Connect(
+                self._url,
+                additional_headers=self._headers,
+                user_agent_header="trunkline",
+                compression=None,  # base64 of sound gains little, and costs memory per call
+                proxy=True if self._proxy == ENVIRONMENT_PROXY else self._proxy,
+                open_timeout=self._timeout_s,
+                close_timeout=CLOSE_TIMEOUT_S,
+                ping_interval=PING_S,
+                ping_timeout=PING_S,
+                max_size=MAX_MESSAGE_BYTES,
+                write_limit=WRITE_LIMIT_BYTES,
+                logger=_wire_logger,
+                create_connection=EagerConnection,
+            )
+            return cast(EagerConnection, websocket)
+        except InvalidStatus as error:
+            raise _refusal(error.response) from None
+        except (InvalidProxy, ImportError):  # ImportError: a kind that needs another package
+            raise VoiceRefused("the proxy cannot be used", code="invalid_proxy") from None
+        except (OSError, InvalidHandshake, WebSocketException, EOFError) as error:
+            raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> VoiceUnavailable:
+    """No websocket, and no HTTP answer that would say why. The message holds no peer's text."""
+    for kind, code, message in (
+        (TimeoutError, "connect_timeout", "the model did not answer in time"),
+        (socket.gaierror, "dns_failed", "the model's host name was not found"),
+        (ssl.SSLError, "tls_failed", "no secure connection to the model"),
+        (ConnectionRefusedError, "connection_refused", "the model's host refused the connection"),
+        (OSError, "connection_failed", "the model's host could not be reached"),
+    ):
+        if isinstance(error, kind):
+            return VoiceUnavailable(message, code=code)
+    return VoiceUnavailable("the model's host does not speak websocket", code="handshake_failed")
+
+
+def _refusal(response: Response) -> VoiceRefused | VoiceUnavailable:
+    body = bytes(response.body or b"")[:4096].decode("utf-8", "replace")
+    return refusal_for_status(
+        response.status_code,
+        code=find_code(body),
+        retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
+    )
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds from a `Retry-After` header: a number or a date (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            at = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if seconds < float("inf") else None
+
+
+def _with_query(url: str, query: Mapping[str, str]) -> str:
+    try:
+        parse_uri(url)
+        parts = urlsplit(url)
+    except (InvalidURI, ValueError):
+        raise ConfigError(
+            "the voice model's url must be like wss://host/path, with a port if need be"
+        ) from None
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    return urlunsplit(parts._replace(query=urlencode({**query, **given})))
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse what HTTP cannot carry; a key with a line break is the usual case."""
+    for name, value in headers.items():
+        if not (name + value).isascii() or not (name + value).isprintable():
+            raise ConfigError(f"the header {name!r} holds characters that HTTP does not allow")

@@ -1,0 +1,345 @@
+"""How items, responses, usage and errors are spelled, in both generations.
+
+Part of `app.realtime.dialect`. An assistant's parts are `output_text` and `output_audio` in GA,
+`text` and `audio` in beta; in `response.content_part.*` they are `text` and `audio` in both.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.realtime.events import (
+    UNSET,
+    ContentPart,
+    ErrorDetail,
+    Item,
+    RateLimit,
+    Response,
+    ResponseConfig,
+    ResponseStatus,
+    Unset,
+    Usage,
+)
+from app.realtime.fields import Fields
+from app.realtime.wire_session import (
+    Generation,
+    read_format,
+    read_max_tokens,
+    read_modalities,
+    read_voice,
+    write_format,
+    write_modalities,
+    write_voice,
+)
+from audio.format import AudioFormat
+
+__all__ = [
+    "read_error",
+    "read_item",
+    "read_part",
+    "read_rate_limit",
+    "read_response",
+    "read_response_config",
+    "write_error",
+    "write_item",
+    "write_part",
+    "write_rate_limit",
+    "write_response",
+    "write_response_config",
+]
+
+Json = dict[str, Any]
+
+_SHORT_PARTS: Final = {"output_text": "text", "output_audio": "audio"}
+_LONG_PARTS: Final = {short: long for long, short in _SHORT_PARTS.items()}
+
+
+def _encode_audio(audio: bytes) -> str:
+    return b2a_base64(audio, newline=False).decode("ascii")
+
+
+# Items --------------------------------------------------------------------------------------------
+
+
+def write_part(part: ContentPart, *, short: bool = True) -> Json:
+    """A content part; `short` writes the names of beta and of `response.content_part.*`."""
+    spelled: Json = {"type": _SHORT_PARTS.get(part.type, part.type) if short else part.type}
+    if part.text is not None:
+        spelled["text"] = part.text
+    if part.transcript is not None:
+        spelled["transcript"] = part.transcript
+    if part.audio is not None:
+        spelled["audio"] = _encode_audio(part.audio)
+    return spelled
+
+
+def read_part(fields: Fields, *, lengthen: bool = False) -> ContentPart:
+    """A content part; `lengthen` turns beta's assistant names into those of GA."""
+    kind = fields.text("type")
+    return ContentPart(
+        type=_LONG_PARTS.get(kind, kind) if lengthen else kind,
+        text=fields.optional_text("text"),
+        transcript=fields.optional_text("transcript"),
+        audio=fields.optional_audio("audio"),
+    )
+
+
+def write_item(item: Item, generation: Generation) -> Json:
+    """A conversation item. `object` goes with those that have a status, as servers send them."""
+    spelled: Json = {"type": item.type}
+    if item.status is not None:
+        spelled["object"] = "realtime.item"
+    for key in ("id", "role", "status", "call_id", "name", "arguments", "output"):
+        value = getattr(item, key)
+        if value is not None:
+            spelled[key] = value
+    if item.type == "message":
+        short = generation is Generation.BETA
+        spelled["content"] = [write_part(part, short=short) for part in item.content]
+    return spelled
+
+
+def read_item(fields: Fields, generation: Generation) -> Item:
+    """A conversation item; of a type that we do not know, what it shares with the others."""
+    role = fields.optional_text("role")
+    beta = generation is Generation.BETA
+    return Item(
+        type=fields.text("type"),
+        id=fields.optional_text("id"),
+        role=role,
+        status=fields.optional_text("status"),
+        content=tuple(
+            read_part(part, lengthen=beta and role == "assistant")
+            for part in (fields.children("content") if role is not None else ())
+        ),
+        call_id=fields.optional_text("call_id"),
+        name=fields.optional_text("name"),
+        arguments=fields.optional_text("arguments"),
+        output=fields.optional_text("output"),
+    )
+
+
+# Errors and limits --------------------------------------------------------------------------------
+
+
+def write_error(error: ErrorDetail, *, names_event: bool = True) -> Json:
+    """An error object; in an `error` event it names the client's event that caused it."""
+    spelled = {
+        "type": error.type or "server_error",
+        "code": error.code,
+        "message": error.message,
+        "param": error.param,
+    }
+    if names_event:
+        spelled["event_id"] = error.client_event_id
+    return spelled
+
+
+def read_error(fields: Fields) -> ErrorDetail:
+    return ErrorDetail(
+        type=fields.text("type", ""),
+        code=fields.optional_text("code"),
+        message=fields.text("message", ""),
+        param=fields.optional_text("param"),
+        client_event_id=fields.optional_text("event_id"),
+    )
+
+
+def write_rate_limit(limit: RateLimit) -> Json:
+    return {
+        "name": limit.name,
+        "limit": limit.limit,
+        "remaining": limit.remaining,
+        "reset_seconds": limit.reset_seconds,
+    }
+
+
+def read_rate_limit(fields: Fields) -> RateLimit:
+    return RateLimit(
+        name=fields.text("name", ""),
+        limit=fields.count("limit", 0),
+        remaining=fields.count("remaining", 0),
+        reset_seconds=fields.number("reset_seconds", 0.0),
+    )
+
+
+# Responses ----------------------------------------------------------------------------------------
+
+
+def _write_usage(usage: Usage) -> Json:
+    return {
+        "total_tokens": usage.total_tokens,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "input_token_details": {
+            "text_tokens": usage.input_text_tokens,
+            "audio_tokens": usage.input_audio_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "cached_tokens_details": {
+                "text_tokens": usage.cached_text_tokens,
+                "audio_tokens": usage.cached_audio_tokens,
+            },
+        },
+        "output_token_details": {
+            "text_tokens": usage.output_text_tokens,
+            "audio_tokens": usage.output_audio_tokens,
+        },
+    }
+
+
+def _read_usage(fields: Fields) -> Usage:
+    nothing = Fields({}, fields.path)
+    heard = fields.optional_child("input_token_details") or nothing
+    cached = heard.optional_child("cached_tokens_details") or nothing
+    spoken = fields.optional_child("output_token_details") or nothing
+    return Usage(
+        total_tokens=fields.count("total_tokens", 0),
+        input_tokens=fields.count("input_tokens", 0),
+        output_tokens=fields.count("output_tokens", 0),
+        input_text_tokens=heard.count("text_tokens", 0),
+        input_audio_tokens=heard.count("audio_tokens", 0),
+        cached_tokens=heard.count("cached_tokens", 0),
+        cached_text_tokens=cached.count("text_tokens", 0),
+        cached_audio_tokens=cached.count("audio_tokens", 0),
+        output_text_tokens=spoken.count("text_tokens", 0),
+        output_audio_tokens=spoken.count("audio_tokens", 0),
+    )
+
+
+def _write_status_details(response: Response) -> Json | None:
+    if response.status is ResponseStatus.IN_PROGRESS:
+        return None
+    details: Json = {"type": response.status.value}
+    if response.status_reason is not None:
+        details["reason"] = response.status_reason
+    if response.error is not None:
+        details["error"] = {
+            "type": response.error.type,
+            "code": response.error.code,
+            "message": response.error.message,
+        }
+    return details
+
+
+def write_response(response: Response, generation: Generation) -> Json:
+    beta = generation is Generation.BETA
+    return {
+        "object": "realtime.response",
+        "id": response.id,
+        "status": response.status.value,
+        "status_details": _write_status_details(response),
+        "output": [write_item(item, generation) for item in response.output],
+        "conversation_id": response.conversation_id,
+        "modalities" if beta else "output_modalities": write_modalities(
+            response.output_modalities, generation
+        ),
+        "metadata": dict(response.metadata) or None,
+        "usage": None if response.usage is None else _write_usage(response.usage),
+    }
+
+
+def read_response(fields: Fields, generation: Generation) -> Response:
+    try:
+        status = ResponseStatus(fields.text("status"))
+    except ValueError:
+        raise fields.wrong("status", "a response status", code="invalid_value") from None
+    nothing = Fields({}, fields.path)
+    details = fields.optional_child("status_details") or nothing
+    error = details.optional_child("error")
+    usage = fields.optional_child("usage")
+    key = "modalities" if generation is Generation.BETA else "output_modalities"
+    return Response(
+        id=fields.text("id"),
+        status=status,
+        status_reason=details.optional_text("reason"),
+        error=None if error is None else read_error(error),
+        output=tuple(read_item(item, generation) for item in fields.children("output")),
+        usage=None if usage is None else _read_usage(usage),
+        conversation_id=fields.optional_text("conversation_id"),
+        metadata=fields.text_map("metadata"),
+        output_modalities=read_modalities(fields, key, generation) or ("audio",),
+    )
+
+
+def write_response_config(config: ResponseConfig, generation: Generation) -> Json:
+    beta = generation is Generation.BETA
+    spelled: Json = {}
+    for key in ("instructions", "conversation"):
+        value = getattr(config, key)
+        if value is not UNSET:
+            spelled[key] = value
+    if not isinstance(config.output_modalities, Unset):
+        spelled["modalities" if beta else "output_modalities"] = write_modalities(
+            config.output_modalities, generation
+        )
+    if not isinstance(config.metadata, Unset):
+        spelled["metadata"] = dict(config.metadata)
+    if not isinstance(config.tools, Unset):
+        spelled["tools"] = [dict(tool) for tool in config.tools]
+    if not isinstance(config.tool_choice, Unset):
+        choice = config.tool_choice
+        spelled["tool_choice"] = dict(choice) if isinstance(choice, Mapping) else choice
+    if not isinstance(config.max_output_tokens, Unset):
+        spelled["max_response_output_tokens" if beta else "max_output_tokens"] = (
+            config.max_output_tokens
+        )
+    if not isinstance(config.input, Unset):
+        spelled["input"] = [write_item(item, generation) for item in config.input]
+    spoken: Json = {}
+    if not isinstance(config.output_format, Unset):
+        name = "output_audio_format" if beta else "format"
+        spoken[name] = write_format(config.output_format, generation)
+    if not isinstance(config.voice, Unset):
+        spoken["voice"] = write_voice(config.voice, generation)
+    if beta:
+        spelled.update(spoken)
+    elif spoken:
+        spelled["audio"] = {"output": spoken}
+    return spelled
+
+
+def _read_spoken(fields: Fields, generation: Generation) -> tuple[Fields | None, str]:
+    """Where a response's format and voice are, and how the format is called there."""
+    if generation is Generation.BETA:
+        return fields, "output_audio_format"
+    audio = fields.optional_child("audio")
+    return (None if audio is None else audio.optional_child("output")), "format"
+
+
+def read_response_config(fields: Fields, generation: Generation) -> ResponseConfig:
+    """Overrides of a `response.create`; null and absent both mean "as the session has it"."""
+    beta = generation is Generation.BETA
+    spoken, format_key = _read_spoken(fields, generation)
+    modalities_key = "modalities" if beta else "output_modalities"
+    max_key = "max_response_output_tokens" if beta else "max_output_tokens"
+
+    def given(key: str) -> bool:
+        return fields.data.get(key) is not None
+
+    output_format: AudioFormat | Unset = UNSET
+    voice: str | Unset = UNSET
+    if spoken is not None:
+        if spoken.data.get(format_key) is not None:
+            output_format = read_format(spoken, format_key, generation)
+        if spoken.data.get("voice") is not None:
+            voice = read_voice(spoken, "voice")
+    return ResponseConfig(
+        instructions=fields.text("instructions") if given("instructions") else UNSET,
+        output_modalities=(
+            read_modalities(fields, modalities_key, generation) if given(modalities_key) else UNSET
+        ),
+        conversation=fields.text("conversation") if given("conversation") else UNSET,
+        metadata=fields.text_map("metadata") if given("metadata") else UNSET,
+        tools=tuple(tool.data for tool in fields.children("tools")) if given("tools") else UNSET,
+        tool_choice=fields.text_or_object("tool_choice") if given("tool_choice") else UNSET,
+        max_output_tokens=read_max_tokens(fields, max_key) if given(max_key) else UNSET,
+        input=(
+            tuple(read_item(item, generation) for item in fields.children("input"))
+            if given("input")
+            else UNSET
+        ),
+        output_format=output_format,
+        voice=voice,
+    )

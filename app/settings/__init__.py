@@ -1,0 +1,79 @@
+"""Settings: `config.yaml`, `.env` and the environment, made into one frozen value.
+
+`load` reads them, `check_deployment` says whether the server may start with them, `notices` what
+an operator should know, `carrier_credentials` whose webhooks are believed.
+"""
+
+from app.settings.agents import AgentSettings, GuardrailSettings
+from app.settings.brain import BrainSettings
+from app.settings.deployment import (
+    DEVELOPMENT_ACCOUNT_SID,
+    CarrierCredentials,
+    carrier_credentials,
+    check_deployment,
+    development_token_path,
+)
+from app.settings.limits import CallLimits, Limits
+from app.settings.load import load
+from app.settings.masked import masked
+from app.settings.model import (
+    Logging,
+    Mode,
+    Offline,
+    Price,
+    Server,
+    Settings,
+    Twilio,
+    VoiceChoice,
+)
+from app.settings.notices import notices
+from app.settings.numbers import DestinationSettings, NumberSettings
+from app.settings.origin import Origin
+from app.settings.realtime import (
+    OPENAI_REALTIME_URL,
+    AudioSettings,
+    OpenAIRealtime,
+    SessionOverrides,
+    TranscriptionSettings,
+    Truncation,
+    TurnDetection,
+)
+from app.settings.tools import McpServerSettings, ToolSettings
+from app.settings.values import is_loopback
+
+__all__ = [
+    "DEVELOPMENT_ACCOUNT_SID",
+    "OPENAI_REALTIME_URL",
+    "AgentSettings",
+    "AudioSettings",
+    "BrainSettings",
+    "CallLimits",
+    "CarrierCredentials",
+    "DestinationSettings",
+    "GuardrailSettings",
+    "Limits",
+    "Logging",
+    "McpServerSettings",
+    "Mode",
+    "NumberSettings",
+    "Offline",
+    "OpenAIRealtime",
+    "Origin",
+    "Price",
+    "Server",
+    "SessionOverrides",
+    "Settings",
+    "ToolSettings",
+    "TranscriptionSettings",
+    "Truncation",
+    "TurnDetection",
+    "Twilio",
+    "VoiceChoice",
+    "carrier_credentials",
+    "check_deployment",
+    "development_token_path",
+    "is_loopback",
+    "load",
+    "masked",
+    "notices",
+]

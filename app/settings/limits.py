@@ -1,0 +1,57 @@
+"""How much one process takes on, how long calls may last, and what ends them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.settings.values import Section, Spoken
+
+__all__ = ["AreYouThere", "CallLimits", "Limits"]
+
+Duration = Annotated[int, Field(ge=10, le=86_400)]
+Silence = Annotated[int, Field(ge=5, le=3_600)]
+WarningTime = Annotated[int, Field(ge=0, le=600)]
+Turns = Annotated[int, Field(ge=0, le=100)]
+FalseInterruption = Annotated[int, Field(ge=0, le=10_000)]
+
+
+class AreYouThere(Section):
+    """Questions into a silence of the caller."""
+
+    after_s: int = Field(default=10, ge=0, le=300)
+    prompts: tuple[Spoken, ...] = (
+        "Are you still there?",
+        "I cannot hear you. Are you still there?",
+    )
+    goodbye: Spoken = "I cannot hear anybody, so I will hang up now. Goodbye."
+
+
+class Limits(Section):
+    """What one process takes on, and how long things may last."""
+
+    max_calls: int = Field(default=50, ge=1, le=10_000)
+    max_duration_s: Duration = 3_600
+    duration_warning_s: WarningTime = 60
+    duration_warning: Spoken = "Just so you know, our call can only last one more minute."
+    silence_s: Silence = 60
+    are_you_there: AreYouThere = Field(default_factory=AreYouThere)
+    unproductive_turns: Turns = 6
+    false_interruption_ms: FalseInterruption = 2_000
+    drain_timeout_s: int = Field(default=300, ge=0, le=86_400)
+    claim_s: int = Field(default=10, ge=1, le=120)
+    stream_start_s: int = Field(default=5, ge=1, le=60)
+    token_ttl_s: int = Field(default=60, ge=10, le=3_600)
+
+
+class CallLimits(Section):
+    """Limits of an agent's or a number's calls; what is absent is as in `limits`."""
+
+    max_duration_s: Duration | None = None
+    duration_warning_s: WarningTime | None = None
+    duration_warning: Spoken | None = None
+    silence_s: Silence | None = None
+    are_you_there: AreYouThere | None = None
+    unproductive_turns: Turns | None = None
+    false_interruption_ms: FalseInterruption | None = None

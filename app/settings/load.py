@@ -1,0 +1,254 @@
+"""Reads `config.yaml` into `Settings`, or says everything that is wrong with it at once.
+
+Each problem is one line, `config.yaml:12: openai_realtime.voce: unknown key; did you mean "voice"?`
+with the file and line where the value stands. Values of secrets are never shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from app.errors import ConfigError
+from app.settings import interpolation
+from app.settings.environment import Environment, parse_dotenv, read_text
+from app.settings.interpolation import Filled, Plain
+from app.settings.model import Settings
+from app.settings.names import did_you_mean, dotted
+from app.settings.origin import Origin
+from app.settings.references import broken_references
+from app.settings.strict_yaml import parse_yaml
+
+__all__ = ["load"]
+
+# Sections of the system that Trunkline follows which have no counterpart here.
+_FORMER_SECTIONS: Final = {"gemini", "gateway", "whisper", "telegram", "tunnel", "scheduler"}
+
+_EXPECTED: Final = {
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "model_type": "keys and values",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+ENTRY: Final = "NAME"
+"""Stands for the name of an entry of a table, such as that of an agent."""
+_KINDS: Final = {*_EXPECTED, "literal_error"}
+
+
+def load(path: Path, env: Mapping[str, str]) -> Settings:
+    """Settings from the file at `path`, variables from `env` and the `.env` beside the file.
+
+    Raises:
+        ConfigError: every problem on a line of its own.
+    """
+    dotenv_path = path.parent / ".env"
+    dotenv = (
+        parse_dotenv(read_text(dotenv_path), name=str(dotenv_path)) if dotenv_path.exists() else {}
+    )
+    text = read_text(path)
+    filled = interpolation.fill(parse_yaml(text, name=path.name), Environment(env, dotenv))
+    problems = list(filled.problems)
+    folder = path.parent
+    origin = Origin(folder, path.name, filled.lines)
+    settings: Settings | None = None
+    try:
+        settings = _validate(filled.values, folder)
+    except ValidationError as error:
+        if _retype(filled, error):
+            try:
+                settings = _validate(filled.values, folder)
+            except ValidationError as second:
+                error = second
+        if settings is None:
+            known = {line for line, _ in filled.problems}
+            found = _problems(error, filled)
+            # A value that could not be filled in is absent: what that causes is no second fault.
+            problems += [(line, text) for line, text in found if line not in known]
+    problems += [
+        (origin.line(place), f"{dotted(place)}: {text}")
+        for place, text in broken_references(filled.values)
+    ]
+    if problems or settings is None:
+        lines = [f"{path.name}:{line}: {text}" for line, text in sorted(set(problems))]
+        raise ConfigError("\n".join(lines))
+    return settings.read_from(origin)
+
+
+def _validate(values: dict[str, Plain], folder: Path) -> Settings:
+    # A section that is absent or has no keys is validated like any other: its paths start at the
+    # folder too. So is a table whose entries are all turned off.
+    empty: dict[str, Plain] = {
+        name: {}
+        for name, field in Settings.model_fields.items()
+        if _is_section(field.annotation) and values.get(name) is None
+    }
+    # As JSON: there, strict mode still takes text for a path and a list for a tuple.
+    text = json.dumps({**values, **empty})
+    return Settings.model_validate_json(text, context={"folder": folder})
+
+
+def _is_section(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or _model_in(annotation) is annotation
+
+
+def _retype(filled: Filled, error: ValidationError) -> bool:
+    """Give variables that stand where text does not fit their meaning; True if any changed."""
+    changed = False
+    for detail in error.errors(include_url=False, include_context=False):
+        path = _file_path(detail["loc"], filled)
+        if path in filled.retyped and detail["type"] in _KINDS:
+            _put(filled.values, path, filled.retyped.pop(path))
+            changed = True
+    return changed
+
+
+def _put(values: Any, path: interpolation.Path, value: Plain) -> None:
+    for step in path[:-1]:
+        values = values[step]
+    values[path[-1]] = value
+
+
+def _file_path(location: tuple[int | str, ...], filled: Filled) -> interpolation.Path:
+    """The part of a pydantic location that stands in the file: union branches do not."""
+    path: interpolation.Path = ()
+    for step in location:
+        if (*path, step) in filled.lines:
+            path = (*path, step)
+    return path
+
+
+def _problems(error: ValidationError, filled: Filled) -> Iterator[tuple[int, str]]:
+    for path, details in _by_place(error, filled).items():
+        # A key that is missing has no line of its own: its section's is shown.
+        line = filled.lines.get(path) or filled.lines.get(path[:-1], 1)
+        text = _describe(details, path)
+        yield line, f"{dotted(path)}: {text}" if path else text
+
+
+def _by_place(
+    error: ValidationError, filled: Filled
+) -> dict[interpolation.Path, list[ErrorDetails]]:
+    """Errors by the place in the file; a union reports one for each branch that did not fit."""
+    places: dict[interpolation.Path, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        path = _file_path(detail["loc"], filled)
+        if detail["type"] == "missing":
+            path = (*path, detail["loc"][-1])
+        places.setdefault(path, []).append(detail)
+    for path, details in list(places.items()):
+        deeper = any(len(p) > len(path) and p[: len(path)] == path for p in places)
+        if deeper and all(detail["type"] in _KINDS for detail in details):
+            del places[path]  # the branch that got further into the value says more
+    return places
+
+
+def _describe(details: list[ErrorDetails], path: interpolation.Path) -> str:
+    # Of a union, the branch that took the kind of the value says more.
+    first = next((detail for detail in details if detail["type"] not in _KINDS), details[0])
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(path)
+    if kind == "missing":
+        return "this key is missing"
+    if all(detail["type"] in _KINDS for detail in details):
+        return _expected(details)
+    if kind == "value_error":
+        return str(first.get("ctx", {})["error"])
+    text = first["msg"].removeprefix("Input should ")
+    return f"must {text}" if text != first["msg"] else text
+
+
+def _expected(details: list[ErrorDetails]) -> str:
+    """`expected a or b; found c`, over the branches of a union."""
+    found = details[0]["input"]
+    wanted: list[str] = []
+    names: list[str] = []
+    for detail in details:
+        if detail["type"] == "literal_error":
+            choices = str(detail.get("ctx", {})["expected"])
+            wanted.append(choices)
+            names += [part.strip("'") for part in choices.replace(" or ", ", ").split(", ")]
+        else:
+            wanted.append(_EXPECTED[detail["type"]])
+    text = f"expected {' or '.join(dict.fromkeys(wanted))}; found "
+    if names and isinstance(found, str) and len(found) <= 20:
+        return f"{text}{found!r}{did_you_mean(found, names)}"
+    quotes = ": put it into quotes" if wanted == ["text"] and _is_number(found) else ""
+    return f"{text}{_kind(found)}{quotes}"
+
+
+def _unknown_key(path: interpolation.Path) -> str:
+    name = str(path[-1])
+    if len(path) == 1 and name in _FORMER_SECTIONS:
+        return "Trunkline has no such section: remove it"
+    siblings = _keys_at(path[:-1])
+    hint = did_you_mean(name, siblings)
+    if hint:
+        return f"unknown key{hint}"
+    homes = sorted(_homes_of(name, Settings, ""))
+    # A section of its own is the likelier place than one entry of a table.
+    homes = [home for home in homes if ENTRY not in home] or homes
+    if homes:
+        return f"unknown key here; it belongs into {' or '.join(homes)}"
+    return f"unknown key; known here: {', '.join(sorted(siblings))}"
+
+
+def _homes_of(name: str, model: type[BaseModel], place: str) -> Iterator[str]:
+    """The sections that have a key of this name."""
+    for key, field in model.model_fields.items():
+        if key == name and place:
+            yield place
+        if section := _model_in(field.annotation):
+            inside = f"{place}.{key}" if place else key
+            inside += f".{ENTRY}" if get_origin(field.annotation) is dict else ""
+            yield from _homes_of(name, section, inside)
+
+
+def _keys_at(path: interpolation.Path) -> list[str]:
+    model: type[BaseModel] | None = Settings
+    entry_is_next = False
+    for step in path:
+        if entry_is_next or model is None:
+            entry_is_next = False
+            continue
+        field = model.model_fields.get(str(step))
+        entry_is_next = field is not None and get_origin(field.annotation) is dict
+        model = _model_in(field.annotation) if field else None
+    return list(model.model_fields) if model else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that an annotation such as `X`, `X | None` or `dict[str, X]` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(argument) for argument in get_args(annotation))
+    return next((model for model in found if model is not None), None)
+
+
+def _kind(value: object) -> str:
+    """What stood there; only its kind, since a misplaced secret must not reach a log."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list() | tuple():
+            return "a list"
+    return "keys and values"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,250 @@
+"""All that can be set, as frozen values. `config.yaml` in the repository says what each key means.
+
+Types and ranges only. Where values come from is `app.settings.load`'s part, whether names lead
+somewhere `app.settings.references`', whether they are safe together `app.settings.deployment`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
+
+from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
+from app.settings.brain import BrainSettings
+from app.settings.limits import Limits
+from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
+from app.settings.origin import Origin
+from app.settings.realtime import OpenAIRealtime
+from app.settings.tools import McpServerSettings, ServerName, ToolName, ToolSettings
+from app.settings.values import (
+    AccountSid,
+    Blank,
+    FilePath,
+    Name,
+    OptionalSecret,
+    PhoneNumber,
+    PublicUrl,
+    RestUrl,
+    Route,
+    Section,
+    Spoken,
+)
+
+__all__ = [
+    "Logging",
+    "Mode",
+    "Offline",
+    "Price",
+    "Server",
+    "Settings",
+    "Twilio",
+    "VoiceChoice",
+]
+
+
+class Mode(StrEnum):
+    """Without carrier credentials nothing but this machine may reach the server."""
+
+    DEVELOPMENT = "development"
+    LIVE = "live"
+
+
+class VoiceChoice(StrEnum):
+    """Who talks with callers."""
+
+    OPENAI = "openai"
+    OFFLINE = "offline"
+
+
+class Offline(Section):
+    """The embedded engine: a directed receptionist, not open talk."""
+
+    voice: Name = "en-us"
+    receptionist: Annotated[FilePath | None, Blank] = None
+    messages_dir: FilePath = Path("var/messages")
+    max_sessions: int = Field(default=8, ge=1, le=1_000)
+    workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    realtime_token: OptionalSecret = None
+
+
+class Twilio(Section):
+    """The phone account."""
+
+    account_sid: Annotated[AccountSid | None, Blank] = None
+    auth_token: OptionalSecret = None
+    auth_token_secondary: OptionalSecret = None
+    from_number: Annotated[PhoneNumber | None, Blank] = None
+    numbers: tuple[PhoneNumber, ...] = ()
+    allowed_countries: tuple[Region, ...] = ()
+    validate_signatures: bool = True
+    lost_message: Spoken = "Sorry, we lost the connection. Please call again."
+    busy_message: Spoken = "Sorry, all lines are busy at the moment. Please call again later."
+    rest_url: RestUrl = "https://api.twilio.com"
+
+    @property
+    def all_numbers(self) -> tuple[str, ...]:
+        """Every number of ours, `from_number` first, none twice."""
+        first = (self.from_number,) if self.from_number else ()
+        return tuple(dict.fromkeys((*first, *self.numbers)))
+
+    @property
+    def has_any_credential(self) -> bool:
+        return self.account_sid is not None or self.auth_token is not None
+
+
+class Server(Section):
+    """Where we listen and how the outside reaches us."""
+
+    host: Name = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    public_url: Annotated[PublicUrl | None, Blank] = None
+    webhook_path: Route = "/twilio/voice"
+    websocket_path: Route = "/twilio/media-stream"
+    status_path: Route = "/twilio/status"
+    metrics_token: OptionalSecret = None
+    transcript_feed: Literal["auto", "on", "off"] = "auto"
+
+    @model_validator(mode="after")
+    def _routes_differ(self) -> Self:
+        paths = (self.webhook_path, self.websocket_path, self.status_path)
+        if len(set(paths)) != len(paths):
+            raise ValueError("webhook_path, websocket_path and status_path must differ")
+        return self
+
+
+class Logging(Section):
+    """What is written and in which shape."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["auto", "console", "json"] = "auto"
+    show_personal: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _level_in_any_case(cls, data: object) -> object:
+        if isinstance(data, Mapping) and isinstance(level := data.get("level"), str):
+            return {**data, "level": level.upper()}
+        return data
+
+
+class Price(Section):
+    """US dollars for a million tokens of each class; transcription also by the minute."""
+
+    text_in: float = Field(default=0.0, ge=0)
+    text_cached: float = Field(default=0.0, ge=0)
+    text_out: float = Field(default=0.0, ge=0)
+    audio_in: float = Field(default=0.0, ge=0)
+    audio_cached: float = Field(default=0.0, ge=0)
+    audio_out: float = Field(default=0.0, ge=0)
+    per_minute: float = Field(default=0.0, ge=0)
+
+
+class Settings(Section):
+    """All of `config.yaml`."""
+
+    voice_model: Literal["auto", "openai", "offline"] = "auto"
+    state_dir: FilePath = Path("var")
+    openai_realtime: OpenAIRealtime = Field(default_factory=OpenAIRealtime)
+    offline: Offline = Field(default_factory=Offline)
+    twilio: Twilio = Field(default_factory=Twilio)
+    server: Server = Field(default_factory=Server)
+    limits: Limits = Field(default_factory=Limits)
+    logging: Logging = Field(default_factory=Logging)
+    agents: dict[AgentName, AgentSettings] = Field(default_factory=dict)
+    tools: dict[ToolName, ToolSettings] = Field(default_factory=dict)
+    mcp_servers: dict[ServerName, McpServerSettings] = Field(default_factory=dict)
+    guardrails: dict[GuardrailName, GuardrailSettings] = Field(default_factory=dict)
+    destinations: dict[DestinationName, DestinationSettings] = Field(default_factory=dict)
+    numbers: dict[PhoneNumber, NumberSettings] = Field(default_factory=dict)
+    brain: BrainSettings | None = None
+    prices: dict[str, Price] = Field(default_factory=dict)
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @model_validator(mode="after")
+    def _choice_is_not_switched_off(self) -> Self:
+        if self.voice_model == "openai" and not self.openai_realtime.enabled:
+            raise ValueError("voice_model is openai, but openai_realtime.enabled is false")
+        return self
+
+    @property
+    def origin(self) -> Origin:
+        """Where the settings were read."""
+        return self._origin
+
+    def read_from(self, origin: Origin) -> Self:
+        """The same settings, which know where they were read."""
+        found = self.model_copy()
+        found._origin = origin
+        return found
+
+    @property
+    def all_numbers(self) -> tuple[str, ...]:
+        """Every number of ours, none twice."""
+        return tuple(dict.fromkeys((*self.twilio.all_numbers, *self.numbers)))
+
+    @property
+    def mode(self) -> Mode:
+        return Mode.LIVE if self.twilio.has_any_credential else Mode.DEVELOPMENT
+
+    @property
+    def voice_choice(self) -> VoiceChoice:
+        """`auto` takes the model when there is a key for it, else the offline engine."""
+        if self.voice_model != "auto":
+            return VoiceChoice(self.voice_model)
+        model = self.openai_realtime
+        return (
+            VoiceChoice.OPENAI if model.enabled and model.has_credentials else VoiceChoice.OFFLINE
+        )
+
+    @property
+    def transcript_feed_on(self) -> bool:
+        """`auto` means in development mode only: the feed carries what people say."""
+        feed = self.server.transcript_feed
+        return feed == "on" or (feed == "auto" and self.mode is Mode.DEVELOPMENT)
+
+    @property
+    def base_url(self) -> str:
+        """The address that carriers sign: the public one, in development our own."""
+        if self.server.public_url is not None:
+            return self.server.public_url
+        host = f"[{self.server.host}]" if ":" in self.server.host else self.server.host
+        return f"http://{host}:{self.server.port}"
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret value, for the log filter."""
+        model, twilio, brain = self.openai_realtime, self.twilio, self.brain
+        held: list[SecretStr | None] = [
+            model.api_key,
+            *model.headers.values(),
+            self.offline.realtime_token,
+            twilio.auth_token,
+            twilio.auth_token_secondary,
+            self.server.metrics_token,
+        ]
+        if brain is not None and brain.endpoint is not None:
+            held.append(brain.endpoint.api_key)
+        if brain is not None and brain.webhook is not None:
+            held.append(brain.webhook.secret)
+        texts = [secret.get_secret_value() for secret in held if secret is not None]
+        for values in (
+            *(tool.http.headers for tool in self.tools.values() if tool.http is not None),
+            *(server.headers for server in self.mcp_servers.values()),
+            *(server.env for server in self.mcp_servers.values()),
+        ):
+            texts += [part for value in values.values() for part in _secret_parts(value)]
+        return tuple(texts)
+
+
+def _secret_parts(value: SecretStr) -> list[str]:
+    """A header or variable that may hold a secret: all of it, and what stands behind `Bearer`."""
+    text = value.get_secret_value()
+    parts = dict.fromkeys((text, text.rpartition(" ")[2]))
+    return [part for part in parts if len(part) >= _SHORTEST_SECRET]
+
+
+_SHORTEST_SECRET: Final = 8
+"""Shorter values, such as a version or a language, would blacken half of the log."""

@@ -1,0 +1,188 @@
+"""The kinds of values that settings are made of: numbers, addresses, secrets, paths, names.
+
+Each says in its error what was expected. What can be set is said in the sections beside this file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import phonenumbers
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationInfo,
+)
+
+__all__ = [
+    "AccountSid",
+    "Blank",
+    "FilePath",
+    "FunctionPath",
+    "HeaderName",
+    "HeaderValue",
+    "Name",
+    "OptionalSecret",
+    "PhoneNumber",
+    "PublicUrl",
+    "RestUrl",
+    "Route",
+    "Secret",
+    "Section",
+    "Spoken",
+    "Text",
+    "TimeZone",
+    "WebsocketUrl",
+    "is_loopback",
+]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _blank_is_absent(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _e164(number: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{6,14}", number):
+        hint = "write the whole number with + and country code, such as +15551234567"
+        raise ValueError(f"{number!r} is not a phone number: {hint}")
+    try:
+        parsed = phonenumbers.parse(number, None)
+    except phonenumbers.NumberParseException:
+        raise ValueError(f"{number} has no known country code") from None
+    # Possible, not valid: the length and the country are checked, ranges change too often.
+    if not phonenumbers.is_possible_number(parsed):
+        raise ValueError(f"{number} is too short or too long for its country")
+    return number
+
+
+def _account_sid(sid: str) -> str:
+    if not re.fullmatch(r"AC[0-9a-fA-F]{32}", sid):
+        raise ValueError("expected a Twilio account SID: AC and 32 hexadecimal digits")
+    return sid
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if len(text) < 8:
+        raise ValueError("too short for a secret: at least 8 characters")
+    if text != text.strip() or not text.isprintable():
+        raise ValueError("holds blanks, line breaks or control characters at its ends or inside")
+    return secret
+
+
+def _public_url(text: str) -> str:
+    parts = _split_url(text, "https", "http")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError(f"must be https: carriers and callers reach it over the internet: {text}")
+    return text.rstrip("/")
+
+
+def _websocket_url(text: str) -> str:
+    _split_url(text, "wss", "ws")
+    return text
+
+
+def _rest_url(text: str) -> str:
+    parts = _split_url(text, "https", "http")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError("must be https: it carries the auth token")
+    return text.rstrip("/")
+
+
+def _split_url(text: str, *schemes: str) -> SplitResult:
+    expected = f"expected {schemes[0]}://host, such as {schemes[0]}://voice.example.com"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # a port that is no number raises here
+    except ValueError:
+        raise ValueError(expected) from None
+    if parts.scheme not in schemes or not parts.hostname or parts.fragment:
+        raise ValueError(expected)
+    if parts.username is not None:
+        raise ValueError("must not hold a user name or password")
+    if parts.query and schemes[0] == "https":
+        raise ValueError("must not hold a query")
+    return parts
+
+
+def _route(path: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+        raise ValueError(f"expected a path such as /twilio/voice; found {path!r}")
+    return path
+
+
+def _beside_config(path: object, info: ValidationInfo) -> Path:
+    """Relative paths start at the folder of the configuration file, not at the shell's."""
+    if not isinstance(path, str | Path) or not str(path):
+        raise ValueError("expected a path")
+    folder = (info.context or {}).get("folder")
+    return Path(path) if folder is None else Path(folder) / path
+
+
+def _function_path(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", text, re.ASCII):
+        raise ValueError(f"expected package.module:function; found {text!r}")
+    return text
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"{name[:60]!r} is no time zone such as America/New_York, or this system has no time "
+            "zone data (install tzdata)"
+        ) from None
+    return name
+
+
+def _header_value(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", secret.get_secret_value()):
+        raise ValueError("expected plain text without line breaks, and without blanks around it")
+    return secret
+
+
+Blank = BeforeValidator(_blank_is_absent)
+FunctionPath = Annotated[str, AfterValidator(_function_path)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]  # RFC 9110, 5.6.2
+HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
+AccountSid = Annotated[str, AfterValidator(_account_sid)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+RestUrl = Annotated[str, AfterValidator(_rest_url)]
+WebsocketUrl = Annotated[str, AfterValidator(_websocket_url)]
+PhoneNumber = Annotated[str, AfterValidator(_e164)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+OptionalSecret = Annotated[Secret | None, Blank]
+Route = Annotated[str, AfterValidator(_route)]
+FilePath = Annotated[Path, PlainValidator(_beside_config)]
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]
+Spoken = Annotated[str, Field(min_length=1, max_length=500)]  # OpenAI: 512 per metadata value
+
+
+class Section(BaseModel):
+    """Strict, frozen, and every key known."""
+
+    # No input in errors: an error must not show a secret.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, validate_default=True
+    )

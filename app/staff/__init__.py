@@ -1,0 +1,20 @@
+"""Who answers calls and what they can do: the settings' agents, tools and numbers as values."""
+
+from app.staff.agents import Talents
+from app.staff.hiring import Staff, hire
+from app.staff.numbers import Elsewhere, NumberPlan, Seat
+from app.staff.places import BrainPlan, Places
+from app.staff.sessions import call_policy, session_config
+
+__all__ = [
+    "BrainPlan",
+    "Elsewhere",
+    "NumberPlan",
+    "Places",
+    "Seat",
+    "Staff",
+    "Talents",
+    "call_policy",
+    "hire",
+    "session_config",
+]

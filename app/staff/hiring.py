@@ -1,0 +1,153 @@
+"""The staff of a server: agents, tools, guardrails, destinations and numbers, from settings.
+
+`hire` checks everything that can be checked without talking to anybody; `Staff.open` connects to
+what needs a connection, which is MCP servers. Says what a call gets, and wires nothing: models,
+carriers and switchboards are `app.main`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+from app.agents.book import AgentBook
+from app.agents.mcp_tools import McpServerSpec, McpTools
+from app.agents.safe_http import SafeHttp
+from app.calls.phone_tools import Lookup, phone_tools
+from app.carrier.base import IncomingCall
+from app.errors import ConfigError
+from app.events import CallId
+from app.settings import Settings
+from app.staff.agents import Talents
+from app.staff.numbers import Elsewhere, NumberPlan, Seat, make_plan
+from app.staff.places import BrainPlan, Places, make_brain, make_places
+from app.staff.problems import Problems
+from app.staff.rules import make_guardrails
+from app.staff.tools import make_mcp_specs, make_tools
+
+__all__ = ["Staff", "hire"]
+
+logger = logging.getLogger(__name__)
+
+
+class Staff:
+    """Everybody and everything that a call may meet. Made by `hire`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        http: SafeHttp,
+        talents: Talents,
+        servers: tuple[McpServerSpec, ...],
+        places: Places,
+        plan: NumberPlan,
+        brain: BrainPlan | None,
+    ) -> None:
+        self.places = places
+        self.brain = brain
+        self.http = http
+        self._settings = settings
+        self._talents = talents
+        self._servers = servers
+        self._plan = plan
+
+    @property
+    def book(self) -> AgentBook:
+        """The agents as they are on a number without settings of its own."""
+        return self._plan.default.book
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """The seat of each number, and first that of all others."""
+        return (self._plan.default, *(number.seat for number in self._plan.numbers.values()))
+
+    def seat(self, incoming: IncomingCall, now: datetime | None = None) -> Seat | Elsewhere:
+        """Who answers a call, by the number that was called and by the time."""
+        return self._plan.seat(incoming, now or datetime.now(UTC))
+
+    def notices(self) -> list[str]:
+        """What is allowed and may surprise."""
+        return self.book.notices()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Staff]:
+        """Connect to the MCP servers for as long as the context lasts.
+
+        Raises:
+            ConfigError: a server is not there, or its tools do not fit.
+        """
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.http.aclose)
+            await self._connect(stack)
+            yield self
+
+    async def _connect(self, stack: AsyncExitStack) -> None:
+        if not self._servers:
+            return
+        try:
+            tools = McpTools(self._servers, taken=self._talents.tools)
+            self._take(await stack.enter_async_context(tools))
+        except ConfigError as error:
+            raise ConfigError(self._located(error.message)) from error
+
+    def _located(self, message: str) -> str:
+        """A message about an MCP server, with file and line before it."""
+        for spec in self._servers:
+            prefix = f"mcp server {spec.name}: "
+            if message.startswith(prefix):
+                place = self._settings.origin.place("mcp_servers", spec.name)
+                return f"{place}: {message.removeprefix(prefix)}"
+        return message
+
+    def _take(self, mcp: McpTools) -> None:
+        """Give the agents the tools of the servers, which are known only now."""
+        by_server = {spec.name: mcp.of(spec.name) for spec in self._servers}
+        talents = Talents(self._talents.tools, self._talents.guardrails, by_server)
+        problems = Problems(self._settings.origin)
+        plan = make_plan(self._settings, talents, self.places, problems)
+        problems.raise_any()
+        if plan is None:
+            raise ConfigError("the tools of the MCP servers do not fit the agents")
+        self._plan = plan
+        logger.info("mcp servers connected", extra={"tools": len(mcp.tools)})
+
+
+def _no_line(_call_id: CallId) -> None:
+    return None
+
+
+def hire(settings: Settings, lookup: Lookup = _no_line) -> Staff:
+    """Make the staff that settings describe.
+
+    Imports the Python functions that they name. `lookup` finds the line of a live call, for the
+    tools that do something with it.
+
+    Raises:
+        ConfigError: a line for everything that is wrong, with file and line.
+    """
+    problems = Problems(settings.origin)
+    http = SafeHttp()
+    places = make_places(settings, problems)
+    tools = {
+        **phone_tools(places.destinations, lookup, places.descriptions),
+        **make_tools(settings, http, problems),
+    }
+    talents = Talents(tools, make_guardrails(settings, problems))
+    servers = make_mcp_specs(settings, problems)
+    brain = make_brain(settings, http, problems)
+    plan = make_plan(settings, talents, places, problems)
+    problems.raise_any()
+    if plan is None:
+        raise ConfigError("the agents do not fit together")
+    return Staff(
+        settings,
+        http=http,
+        talents=talents,
+        servers=servers,
+        places=places,
+        plan=plan,
+        brain=brain,
+    )

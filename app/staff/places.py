@@ -1,0 +1,159 @@
+"""Makes destinations, and the brain's parts, of what the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from app.agents.analysis import AnalysisSpec, ReviewSpec
+from app.agents.brain import BrainLimits
+from app.agents.chat_endpoint import ChatEndpoint, ChatSpec, JsonMode
+from app.agents.questions import Ask
+from app.agents.safe_http import SafeHttp
+from app.agents.webhook import Webhook, WebhookSpec
+from app.carrier.base import CallerIdPolicy, Destination
+from app.carrier.destinations import Destinations, DialPolicy, destination
+from app.settings import BrainSettings, DestinationSettings, Settings
+from app.staff.problems import Problems
+
+__all__ = ["BrainPlan", "Places", "make_brain", "make_places"]
+
+
+# Destinations -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where calls may be transferred to; `descriptions` tell a model what each is for.
+
+    To those in `warm` a call is handed with a word between us and the person who takes it.
+    """
+
+    destinations: Destinations
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    warm: frozenset[str] = frozenset()
+
+
+def make_places(settings: Settings, problems: Problems) -> Places:
+    """The destinations; those with problems are left out."""
+    policy = DialPolicy(frozenset(settings.twilio.allowed_countries))
+    found: list[Destination] = []
+    for name, written in settings.destinations.items():
+        with problems.at("destinations", name, prefix=f"destination {name!r}: "):
+            found.append(_destination(name, written, policy))
+    return Places(
+        destinations=Destinations.of(found, policy),
+        descriptions={
+            name: written.description
+            for name, written in settings.destinations.items()
+            if written.description
+        },
+        warm=frozenset(n for n, written in settings.destinations.items() if written.mode == "warm"),
+    )
+
+
+def _destination(name: str, written: DestinationSettings, policy: DialPolicy) -> Destination:
+    queue = f"queue:{written.queue}" if written.queue else ""
+    return destination(
+        name,
+        written.number or written.sip or queue,
+        policy=policy,
+        spoken=written.spoken,
+        caller_id=CallerIdPolicy(written.caller_id),
+        ring_s=written.ring_s,
+        extension=written.extension,
+        # Callers are not kept with the agent until the person has accepted: they hear it ring. The
+        # person hears the summary and presses 1 all the same.
+        screened=written.screened or written.mode == "warm",
+        detect_voicemail=written.detect_voicemail,
+    )
+
+
+# Brain --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrainPlan:
+    """What a call's brain is made of. Without `ask`, the call's own voice model is asked.
+
+    Tasks go to the tool `task_tool`, without one to `webhook`; so does the `review` of the call.
+    """
+
+    analysis: AnalysisSpec
+    limits: BrainLimits
+    ask: Ask | None = None
+    task_tool: str | None = None
+    task_argument: str = "task"
+    review: ReviewSpec | None = None
+    webhook: Webhook | None = None
+
+
+def make_brain(settings: Settings, http: SafeHttp, problems: Problems) -> BrainPlan | None:
+    """The brain's parts, where there is to be one."""
+    written = settings.brain
+    if written is None:
+        return None
+    with problems.at("brain", prefix="brain: "):
+        return BrainPlan(
+            analysis=AnalysisSpec(
+                intents=written.intents,
+                entities=written.entities,
+                tasks=frozenset(written.tasks),
+                instructions=written.instructions,
+            ),
+            limits=BrainLimits(
+                analysis_timeout_ms=written.analysis_timeout_ms,
+                task_timeout_ms=written.task_timeout_ms,
+                max_tasks=written.max_tasks,
+            ),
+            ask=_endpoint(written, http, problems),
+            task_tool=written.task_tool,
+            task_argument=written.task_argument,
+            review=_review(written, problems),
+            webhook=_webhook(written, http, problems),
+        )
+    return None
+
+
+def _endpoint(written: BrainSettings, http: SafeHttp, problems: Problems) -> Ask | None:
+    chat = written.endpoint
+    if chat is None:
+        return None
+    with problems.at("brain", "endpoint", "base_url", prefix="brain: base_url: "):
+        spec = ChatSpec(
+            base_url=chat.base_url,
+            model=chat.model,
+            api_key="" if chat.api_key is None else chat.api_key.get_secret_value(),
+            timeout_ms=chat.timeout_ms,
+            json_mode=JsonMode(chat.json_mode),
+            allow_private=chat.allow_private,
+        )
+        return ChatEndpoint(spec, http)
+    return None
+
+
+def _review(written: BrainSettings, problems: Problems) -> ReviewSpec | None:
+    review = written.review
+    if review is None:
+        return None
+    with problems.at("brain", "review", "json_schema", prefix="brain review: "):
+        if review.json_schema is None:
+            return ReviewSpec(instructions=review.instructions)
+        return ReviewSpec(schema=review.json_schema, instructions=review.instructions)
+    return None
+
+
+def _webhook(written: BrainSettings, http: SafeHttp, problems: Problems) -> Webhook | None:
+    hook = written.webhook
+    if hook is None:
+        return None
+    with problems.at("brain", "webhook", prefix="webhook: "):
+        spec = WebhookSpec(
+            url=hook.url,
+            secret=hook.secret.get_secret_value(),
+            timeout_ms=hook.timeout_ms,
+            attempts=hook.attempts,
+            allow_private=hook.allow_private,
+        )
+        return Webhook(spec, http)
+    return None

@@ -1,0 +1,43 @@
+"""What is found wrong while settings become values: all of it, each with its file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.errors import ConfigError
+from app.settings import Origin
+
+__all__ = ["Problems"]
+
+
+class Problems:
+    """Collects what is wrong with settings that were read from `origin`."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, path: tuple[str | int, ...], text: str) -> None:
+        found = (self._origin.line(path), f"{self._origin.place(*path)}: {text}")
+        if found not in self._found:
+            self._found.append(found)
+
+    @contextmanager
+    def at(self, *path: str | int, prefix: str = "") -> Iterator[None]:
+        """A ConfigError inside is a problem of the setting at `path`, and goes no further.
+
+        `prefix`: how the message begins that names the setting in other words.
+        """
+        try:
+            yield
+        except ConfigError as error:
+            self.add(path, error.message.removeprefix(prefix))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def raise_any(self) -> None:
+        """Raises ConfigError when there is a problem: a line for each, in the file's order."""
+        if self._found:
+            raise ConfigError("\n".join(text for _, text in sorted(self._found)))

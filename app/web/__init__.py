@@ -1,0 +1,1 @@
+"""The HTTP edge: webhooks, the media socket, health, the engine's own endpoint."""

@@ -1,0 +1,99 @@
+"""Health: is the process alive, does it take calls, what has it counted.
+
+`/healthz` answers as long as the event loop turns. `/readyz` says whether a new call would be
+taken and why not; calls in progress go on either way. `/metrics` is for Prometheus: with a token
+when one is set, else for programs on this machine only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from app.errors import SignatureError
+from app.web.access import bearer_token, is_local, same_secret
+from app.web.metrics import AuthFailure, Metrics
+
+__all__ = ["LoopMonitor", "health_router"]
+
+logger = logging.getLogger(__name__)
+
+_NO_STORE = {"cache-control": "no-store"}
+
+
+def health_router(
+    metrics: Metrics,
+    *,
+    reasons_not_ready: Callable[[], Sequence[str]],
+    metrics_token: str = "",
+) -> APIRouter:
+    """The routes `/healthz`, `/readyz` and `/metrics`."""
+    router = APIRouter()
+
+    @router.api_route("/healthz", methods=["GET", "HEAD"])
+    async def healthz() -> Response:
+        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
+
+    @router.api_route("/readyz", methods=["GET", "HEAD"])
+    async def readyz() -> Response:
+        reasons = list(reasons_not_ready())
+        status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+        return JSONResponse(
+            {"ready": not reasons, "reasons": reasons}, status_code=status, headers=_NO_STORE
+        )
+
+    @router.get("/metrics")
+    async def read_metrics(request: Request) -> Response:
+        if not _may_read_metrics(request, metrics_token):
+            metrics.auth_failed(AuthFailure.METRICS)
+            raise SignatureError("metrics are not open to this client", code="metrics_closed")
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
+
+    return router
+
+
+def _may_read_metrics(request: Request, token: str) -> bool:
+    if token:
+        return same_secret(bearer_token(request.headers), token)
+    client = request.client
+    return is_local(client.host if client else None, request.headers)
+
+
+class LoopMonitor:
+    """Measures how late the event loop wakes up: the delay that every call's sound gets."""
+
+    TICK_MS = 100
+    KEPT_TICKS = 100  # ten seconds
+    WARN_MS = 250
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._recent_ms: deque[float] = deque(maxlen=self.KEPT_TICKS)
+
+    @property
+    def p95_ms(self) -> float:
+        """The 95th percentile of the last ten seconds; 0 before the first tick."""
+        ordered = sorted(self._recent_ms)
+        return ordered[int(len(ordered) * 0.95)] if ordered else 0.0
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + self.TICK_MS / 1000
+            await asyncio.sleep(self.TICK_MS / 1000)
+            self.record(max(0.0, loop.time() - due_s) * 1000)
+
+    def record(self, lag_ms: float) -> None:
+        """Take one measurement."""
+        self._recent_ms.append(lag_ms)
+        self._metrics.loop_lagged(lag_ms / 1000)
+        if lag_ms > self.WARN_MS:
+            logger.warning("event loop was blocked", extra={"lag_ms": round(lag_ms)})

@@ -1,0 +1,301 @@
+"""Numbers for Prometheus, derived from call events.
+
+One registry per `Metrics`, so that tests and several servers in a process do not meet. Every label
+takes its values from a closed set: nothing that a caller, a carrier or a model sends becomes a
+label. Names follow the list in the operations guide; durations are seconds, as Prometheus wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.events import (
+    CallAdmitted,
+    CallEnded,
+    CallEvent,
+    CallId,
+    CallSummary,
+    EndReason,
+    ToolRan,
+    VoiceReady,
+    VoiceTrouble,
+)
+from app.web.sockets import SocketCounts
+
+__all__ = ["AuthFailure", "Metrics", "Refusal", "VoiceConnect"]
+
+NAMESPACE = "trunkline"
+
+_ANSWER_SECONDS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0)
+_REACTION_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
+_LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_TOOL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+
+
+class Refusal(StrEnum):
+    """Why no call was taken."""
+
+    AT_CAPACITY = "at_capacity"
+    DRAINING = "draining"
+    VOICE_DOWN = "voice_down"
+    SOCKETS = "sockets"
+    OTHER = "other"
+
+
+class AuthFailure(StrEnum):
+    """Which check a stranger failed."""
+
+    WEBHOOK_ACCOUNT = "webhook_account"
+    WEBHOOK_FORM = "webhook_form"
+    WEBHOOK_SIGNATURE = "webhook_signature"
+    MEDIA_SIGNATURE = "media_signature"
+    MEDIA_START = "media_start"
+    MEDIA_TOKEN = "media_token"
+    REALTIME_ORIGIN = "realtime_origin"
+    REALTIME_TOKEN = "realtime_token"
+    METRICS = "metrics"
+
+
+class VoiceConnect(StrEnum):
+    """How the connection to the voice model of a call went."""
+
+    CONNECTED = "connected"
+    RECONNECTED = "reconnected"
+    FAILED = "failed"
+
+
+class VoiceErrorClass(StrEnum):
+    """How much a model's error mattered to the call."""
+
+    BENIGN = "benign"
+    SERIOUS = "serious"
+
+
+class Metrics:
+    """The counters of one server; `observe` is fed with every event of every call."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        self._live: set[CallId] = set()
+        self._voiced: set[CallId] = set()
+        self._calls = _CallInstruments(self.registry)
+        self._edge = _EdgeInstruments(self.registry)
+        # Every label value exists from the start: a rate over a series that appears with its
+        # first event misses that event.
+        self._edge.prepare()
+        self._calls.prepare()
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)
+
+    def refused(self, code: str) -> None:
+        """A call or a socket was turned away for want of room."""
+        known = code if code in Refusal._value2member_map_ else Refusal.OTHER
+        self._edge.refused.labels(str(known)).inc()
+
+    def auth_failed(self, kind: AuthFailure) -> None:
+        """A request or a socket did not prove where it comes from."""
+        self._edge.auth_failures.labels(kind.value).inc()
+
+    def loop_lagged(self, lag_seconds: float) -> None:
+        """The event loop woke up this much later than it was asked to."""
+        self._edge.loop_lag.observe(lag_seconds)
+
+    def set_draining(self, draining: bool) -> None:
+        """The server has begun to drain, or takes calls."""
+        self._edge.draining.set(1 if draining else 0)
+
+    def watch_sockets(self, counts: SocketCounts) -> None:
+        """Show what the listener's guards have cut off."""
+        self.registry.register(_SocketCuts(counts))
+
+    def observe(self, event: CallEvent) -> None:
+        """Count one event of a call."""
+        match event:
+            case CallAdmitted():
+                self._live.add(event.call_id)
+                self._calls.active.set(len(self._live))
+            case VoiceReady():
+                self._voiced.add(event.call_id)
+                result = VoiceConnect.RECONNECTED if event.reconnected else VoiceConnect.CONNECTED
+                self._calls.voice_connects.labels(result.value).inc()
+                if not event.reconnected:
+                    self._calls.voice_ready.observe(event.waited_ms / 1000)
+            case VoiceTrouble():
+                kind = VoiceErrorClass.BENIGN if event.benign else VoiceErrorClass.SERIOUS
+                self._calls.voice_errors.labels(kind.value).inc()
+            case ToolRan():
+                outcome = "error" if event.error else "ok"
+                self._calls.tool.labels(outcome).observe(event.duration_ms / 1000)
+            case CallEnded():
+                self._on_ended(event)
+            case _:
+                pass  # Speech, keys and barge-ins are in the summary's counters.
+
+    def _on_ended(self, event: CallEnded) -> None:
+        if event.summary.reason is EndReason.VOICE_LOST and event.call_id not in self._voiced:
+            self._calls.voice_connects.labels(VoiceConnect.FAILED.value).inc()
+        self._live.discard(event.call_id)
+        self._voiced.discard(event.call_id)
+        self._calls.active.set(len(self._live))
+        self._calls.count(event.summary)
+
+
+class _SocketCuts(Collector):
+    """The listener's own counts, read when they are asked for."""
+
+    def __init__(self, counts: SocketCounts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            f"{NAMESPACE}_sockets_cut", "Sockets cut off by the listener", labels=["cause"]
+        )
+        for cause, count in asdict(self._counts).items():
+            family.add_metric([cause], count)
+        yield family
+
+
+class _EdgeInstruments:
+    """What the HTTP edge counts itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.refused = Counter(
+            "refused",
+            "Calls and sockets turned away for want of room",
+            ["reason"],
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.auth_failures = Counter(
+            "auth_failures",
+            "Requests and sockets that failed a check of their origin",
+            ["kind"],
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "loop_lag_seconds",
+            "How much later than asked the event loop woke up",
+            namespace=NAMESPACE,
+            registry=registry,
+            buckets=_LAG_SECONDS,
+        )
+        self.draining = Gauge(
+            "draining", "1 while the server drains", namespace=NAMESPACE, registry=registry
+        )
+
+    def prepare(self) -> None:
+        for reason in Refusal:
+            self.refused.labels(reason.value)
+        for kind in AuthFailure:
+            self.auth_failures.labels(kind.value)
+
+
+class _CallInstruments:
+    """What is counted of calls."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(
+                name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets
+            )
+
+        self.active = Gauge(
+            "calls_active", "Calls admitted and not over", namespace=NAMESPACE, registry=registry
+        )
+        self.ended = counter("calls", "Calls that ended, by reason", "outcome")
+        self.voice_connects = counter(
+            "voice_connects", "Connections of calls to the voice model", "result"
+        )
+        self.voice_errors = counter("voice_errors", "Errors that the model reported", "class")
+        self.voice_ready = histogram(
+            "voice_ready_seconds", "From admission to a model that is ready", _ANSWER_SECONDS
+        )
+        self.first_audio = histogram(
+            "first_audio_seconds", "From the stream's start to the first sound", _ANSWER_SECONDS
+        )
+        self.turn_latency = histogram(
+            "turn_latency_seconds",
+            "From the caller's last word to our sound: a call's median and its p95",
+            _ANSWER_SECONDS,
+            "of_call",
+        )
+        self.barge_in = histogram(
+            "barge_in_seconds", "Slowest reaction of a call to a barge-in", _REACTION_SECONDS
+        )
+        self.tool = histogram("tool_seconds", "Duration of tools", _TOOL_SECONDS, "result")
+        self.frames = counter("frames", "Media messages", "party")
+        self.audio = counter("audio_seconds", "Sound carried", "party")
+        self.dropped = counter("queue_drop_seconds", "Sound dropped at a full queue", "queue")
+        self.filled = counter("filled_seconds", "Silence put in for missing sound", "cause")
+        self.barge_ins = counter("barge_ins", "Times a caller spoke over the agent")
+        self.false_interruptions = counter(
+            "false_interruptions", "Times that was a noise, and the agent went on"
+        )
+        self.turns = counter("turns", "Turns of callers")
+        self.responses = counter("responses", "Responses of the model", "result")
+        self.surprises = counter("protocol_surprises", "Messages ignored as out of place")
+        self.tokens = counter("tokens", "Tokens used", "kind")
+        self.cost = counter("cost_usd", "Cost of calls whose model's prices are known")
+
+    def prepare(self) -> None:
+        for reason in EndReason:
+            self.ended.labels(reason.value)
+        for result in VoiceConnect:
+            self.voice_connects.labels(result.value)
+        for kind in VoiceErrorClass:
+            self.voice_errors.labels(kind.value)
+
+    def count(self, summary: CallSummary) -> None:
+        """Add up one call that has ended."""
+        self.ended.labels(summary.reason.value).inc()
+        _observe_ms(self.first_audio, summary.answer_to_first_audio_ms)
+        _observe_ms(self.turn_latency.labels("median"), summary.turn_latency_p50_ms)
+        _observe_ms(self.turn_latency.labels("p95"), summary.turn_latency_p95_ms)
+        _observe_ms(self.barge_in, summary.barge_in_reaction_max_ms)
+        counted = summary.counters
+        self.frames.labels("caller").inc(counted.caller_frames)
+        self.frames.labels("agent").inc(counted.agent_frames)
+        self.audio.labels("caller").inc(counted.caller_audio_ms / 1000)
+        self.audio.labels("agent").inc(counted.agent_audio_ms / 1000)
+        self.dropped.labels("uplink").inc(counted.uplink_dropped_ms / 1000)
+        self.dropped.labels("stale").inc(counted.stale_audio_dropped_ms / 1000)
+        self.filled.labels("gap").inc(counted.gap_filled_ms / 1000)
+        self.filled.labels("stall").inc(counted.stall_filled_ms / 1000)
+        self.barge_ins.inc(counted.barge_ins)
+        self.false_interruptions.inc(counted.false_interruptions)
+        self.turns.inc(counted.turns)
+        self.responses.labels("failed").inc(counted.responses_failed)
+        self.responses.labels("ok").inc(max(0, counted.responses - counted.responses_failed))
+        self.surprises.inc(counted.protocol_surprises)
+        self._count_usage(summary)
+
+    def _count_usage(self, summary: CallSummary) -> None:
+        usage = summary.usage
+        self.tokens.labels("input_text").inc(usage.input_text)
+        self.tokens.labels("input_audio").inc(usage.input_audio)
+        self.tokens.labels("cached_text").inc(usage.cached_text)
+        self.tokens.labels("cached_audio").inc(usage.cached_audio)
+        self.tokens.labels("output_text").inc(usage.output_text)
+        self.tokens.labels("output_audio").inc(usage.output_audio)
+        self.tokens.labels("transcription").inc(usage.transcription_tokens)
+        if summary.cost_usd is not None:
+            self.cost.inc(summary.cost_usd)
+
+
+def _observe_ms(histogram: Histogram, value_ms: int | None) -> None:
+    if value_ms is not None:
+        histogram.observe(value_ms / 1000)

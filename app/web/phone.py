@@ -1,0 +1,338 @@
+"""The carrier's routes: voice webhook, status callback, media websocket, transcript feed.
+
+Knows no carrier: a `PhoneFront` checks signatures, reads forms and writes documents, a `Desk`
+admits and claims calls. What is decided here is the order of things. The signature comes before
+anything else, for websockets before they are accepted; a webhook waits for no model and no store; a
+socket that has not claimed a call costs one of a few seats and reaches no model.
+
+Every refusal of a request that did not prove its origin is the same 403. A socket is refused with
+HTTP 403 before it is accepted, and with close code 1008 after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
+
+from fastapi import APIRouter, Depends, Request, WebSocket
+from fastapi.responses import PlainTextResponse, Response
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+from websockets.frames import CloseCode
+
+from app.calls.switchboard import Diverted
+from app.carrier.base import (
+    CallProgress,
+    CarrierCallId,
+    Destination,
+    Fallback,
+    IncomingCall,
+    MediaStream,
+    StreamStarted,
+)
+from app.errors import CapacityError, CarrierUnavailable, RemoteProtocolError, SignatureError
+from app.web.metrics import AuthFailure, Metrics, Refusal
+from app.web.transcript import Followable, add_transcript_feed
+from app.web.transfers import TransferDesk, TransferFront, add_transfer_routes
+
+__all__ = ["Call", "Desk", "Form", "PhoneFront", "SignedForms", "UnclaimedSeats", "phone_router"]
+
+logger = logging.getLogger(__name__)
+
+_COMPLAINT_EVERY_S: Final = 10.0
+"""Strangers come in floods; the metrics count them all, the log shows one now and then."""
+
+MAX_FORM_BYTES: Final = 65_536
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
+_NO_STORE: Final = {"cache-control": "no-store"}
+
+Form = Sequence[tuple[str, str]]
+T = TypeVar("T")
+
+
+class Report(Protocol):
+    """One status callback, read."""
+
+    @property
+    def carrier_call_id(self) -> CarrierCallId: ...
+    @property
+    def progress(self) -> CallProgress: ...
+    @property
+    def sequence(self) -> int | None: ...
+
+
+class PhoneFront(TransferFront, Protocol):
+    """A carrier at the door; raises `SignatureError` and `RemoteProtocolError`."""
+
+    content_type: str
+
+    def check_http(self, path_and_query: str, form: Form, headers: Mapping[str, str]) -> None: ...
+    def check_websocket(self, path: str, headers: Mapping[str, str]) -> None: ...
+    def parse_form(self, body: bytes) -> list[tuple[str, str]]: ...
+    def read_incoming(self, form: Form) -> IncomingCall: ...
+    def read_status(self, form: Form) -> Report: ...
+    def answer(self, token: str, fallback: Fallback | None = None) -> str: ...
+    def refuse(self) -> str: ...
+    def divert(self, incoming: IncomingCall, say: str | None, to: Destination | None) -> str: ...
+    async def open_stream(self, websocket: WebSocket) -> MediaStream: ...
+
+
+class Admission(Protocol):
+    """A call that was let in."""
+
+    @property
+    def token(self) -> str: ...
+
+
+class Call(Protocol):
+    """A call that a media stream has claimed."""
+
+    async def carry(self, stream: MediaStream) -> None:
+        """Take the stream, and return when the call is over and the stream closed."""
+        ...
+
+
+class Desk(Followable, TransferDesk, Protocol):
+    """The part of the switchboard that the edge uses."""
+
+    def admit(self, incoming: IncomingCall) -> Admission: ...
+    def claim(self, started: StreamStarted) -> Call: ...
+    def report(
+        self, carrier_call_id: CarrierCallId, progress: CallProgress, sequence: int | None
+    ) -> None: ...
+
+
+def phone_router(
+    front: PhoneFront,
+    desk: Desk,
+    metrics: Metrics,
+    *,
+    webhook_path: str = "/twilio/voice",
+    status_path: str = "/twilio/status",
+    stream_path: str = "/twilio/media-stream",
+    transcript_feed: bool = False,
+    seats: UnclaimedSeats | None = None,
+) -> APIRouter:
+    """The routes of one carrier; every HTTP route among them wants a signature."""
+    forms = SignedForms(front, metrics)
+    signed = APIRouter(dependencies=[Depends(forms.check)])
+
+    @signed.api_route(webhook_path, methods=["GET", "POST"])
+    async def voice(request: Request) -> Response:
+        incoming = forms.read(front.read_incoming, request)
+        try:
+            admission = desk.admit(incoming)
+            document = front.answer(admission.token, desk.fallback(incoming.carrier_call_id))
+        except Diverted as error:
+            logger.info("call diverted", extra={"code": error.code, "put_through": bool(error.to)})
+            document = front.divert(incoming, error.say, error.to)
+        except CapacityError as error:
+            metrics.refused(error.code)
+            logger.info("call refused", extra={"code": error.code})
+            document = front.refuse()
+        return Response(document, media_type=front.content_type, headers=_NO_STORE)
+
+    @signed.post(status_path)
+    async def status(request: Request) -> Response:
+        report = forms.read(front.read_status, request)
+        desk.report(report.carrier_call_id, report.progress, report.sequence)
+        return PlainTextResponse("", headers=_NO_STORE)
+
+    add_transfer_routes(signed, front, desk, forms.read)
+    if transcript_feed:
+        add_transcript_feed(signed, desk)
+    router = APIRouter()
+    router.include_router(signed)
+    media = MediaSocket(front, desk, metrics, seats or UnclaimedSeats())
+    router.add_api_websocket_route(stream_path, media.serve)
+    return router
+
+
+class SignedForms:
+    """The forms of signed requests: `check` is the dependency of every HTTP route of a carrier.
+
+    A route without it finds no form in its request, and fails.
+    """
+
+    def __init__(self, front: PhoneFront, metrics: Metrics) -> None:
+        self._front = front
+        self._metrics = metrics
+        self._complain = _Complaints()
+
+    async def check(self, request: Request) -> None:
+        """Leave with the request what was posted; of a GET, the fields of its query.
+
+        Raises:
+            SignatureError: not signed, whatever else may be wrong with it.
+        """
+        posted = await self._posted(request) if request.method == "POST" else []
+        try:
+            self._front.check_http(_target(request), posted, request.headers)
+        except SignatureError as error:
+            self._refuse(AuthFailure.WEBHOOK_SIGNATURE, error)
+            raise
+        if request.method == "POST":
+            request.state.signed_form = posted
+        else:
+            request.state.signed_form = self._front.parse_form(request.scope["query_string"])
+
+    def read(self, reader: Callable[[Form], T], request: Request) -> T:
+        """Read the form of a request that is signed, but may be of another account.
+
+        Raises:
+            SignatureError: it is.
+        """
+        try:
+            return reader(request.state.signed_form)
+        except SignatureError as error:
+            self._refuse(AuthFailure.WEBHOOK_ACCOUNT, error)
+            raise
+
+    async def _posted(self, request: Request) -> Form:
+        try:
+            return self._front.parse_form(await _body(request))
+        except (RemoteProtocolError, ClientDisconnect) as error:
+            unreadable = SignatureError("the form cannot be read", code="form_unreadable")
+            self._refuse(AuthFailure.WEBHOOK_FORM, unreadable)
+            raise unreadable from error
+
+    def _refuse(self, kind: AuthFailure, error: SignatureError) -> None:
+        self._metrics.auth_failed(kind)
+        self._complain("webhook refused", kind=kind.value, code=error.code)
+
+
+async def _body(request: Request) -> bytes:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != FORM_TYPE:
+        raise RemoteProtocolError("the body is not a form")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise RemoteProtocolError("the form is too large")
+    return bytes(body)
+
+
+def _target(connection: HTTPConnection) -> str:
+    """Path and query as they were sent: what the carrier signed, before any decoding."""
+    path: bytes = connection.scope["raw_path"]
+    query: bytes = connection.scope["query_string"]
+    return (path + b"?" + query if query else path).decode("ascii", "replace")
+
+
+class UnclaimedSeats:
+    """Accepted sockets that have not claimed a call: so many in all, so many from one address.
+
+    `per_client` is for a server that strangers reach directly (32 is a good number); behind a proxy
+    all of the carrier comes from one address.
+    """
+
+    def __init__(self, total: int = 256, per_client: int | None = None) -> None:
+        self._total = total
+        self._per_client = total if per_client is None else per_client
+        self._taken: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """Seats in use."""
+        return self._taken.total()
+
+    @contextlib.contextmanager
+    def place(self, client: str) -> Iterator[bool]:
+        """A seat for as long as the block lasts; False when there is none."""
+        if self.taken >= self._total or self._taken[client] >= self._per_client:
+            self._forget_empty(client)
+            yield False
+            return
+        self._taken[client] += 1
+        try:
+            yield True
+        finally:
+            self._taken[client] -= 1
+            self._forget_empty(client)
+
+    def _forget_empty(self, client: str) -> None:
+        if self._taken[client] <= 0:
+            del self._taken[client]
+
+
+class MediaSocket:
+    """The media websocket, from its handshake to the end of its call."""
+
+    def __init__(
+        self, front: PhoneFront, desk: Desk, metrics: Metrics, seats: UnclaimedSeats
+    ) -> None:
+        self._front = front
+        self._desk = desk
+        self._metrics = metrics
+        self._seats = seats
+        self._complain = _Complaints()
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Check, accept, claim, carry."""
+        try:
+            self._front.check_websocket(_target(websocket), websocket.headers)
+        except SignatureError as error:
+            self._metrics.auth_failed(AuthFailure.MEDIA_SIGNATURE)
+            self._complain("media socket refused", code=error.code)
+            await websocket.close()  # before accept: HTTP 403 on the wire
+            return
+        client = websocket.client.host if websocket.client else ""
+        # The handshake's signature is the same for every call: whoever has seen one can send it
+        # again. A signed socket is still a stranger until it claims a call.
+        with self._seats.place(client) as seated:
+            if not seated:
+                self._metrics.refused(Refusal.SOCKETS)
+                self._complain("media socket refused", code="too_many_unclaimed")
+                await websocket.close()
+                return
+            await websocket.accept()
+            claimed = await self._claim(websocket)
+        if claimed is None:
+            await _close(websocket, CloseCode.POLICY_VIOLATION)
+            return
+        call, stream = claimed
+        await call.carry(stream)
+
+    async def _claim(self, websocket: WebSocket) -> tuple[Call, MediaStream] | None:
+        try:
+            stream = await self._front.open_stream(websocket)
+            return self._desk.claim(stream.started), stream
+        except SignatureError as error:
+            self._metrics.auth_failed(AuthFailure.MEDIA_TOKEN)
+            code = error.code
+        except RemoteProtocolError as error:
+            self._metrics.auth_failed(AuthFailure.MEDIA_START)
+            code = error.code
+        except CarrierUnavailable as error:
+            code = error.code  # It left by itself, which strangers and broken networks both do.
+        self._complain("media stream refused", code=code)
+        return None
+
+
+class _Complaints:
+    """Warnings of which a stranger can cause any number: one each time span, with a count."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+        self._withheld = 0
+
+    def __call__(self, message: str, **facts: str) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            self._withheld += 1
+            return
+        logger.warning(message, extra={**facts, "withheld": self._withheld})
+        self._next_s = now_s + _COMPLAINT_EVERY_S
+        self._withheld = 0
+
+
+async def _close(websocket: WebSocket, code: int) -> None:
+    if websocket.application_state is not WebSocketState.CONNECTED:
+        return
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # The peer was faster.
+        await websocket.close(code)

@@ -1,0 +1,141 @@
+"""The engine's public face: a Realtime websocket for any Realtime client.
+
+Speaks no event itself: `Engine.serve` gets a transport and does the rest. Who may come in: with a
+token set, its bearer (header `Authorization: Bearer`, or the subprotocol that browsers use); with
+none set, only programs on this machine, and only when `open_to_local` says so (development). Pages
+of other sites are refused in either case, since a browser would let them use a visitor's machine.
+
+Follows the OpenAI Realtime websocket guide (2026-11) for the path, the header and the subprotocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+from websockets.frames import CloseCode
+
+from app.errors import VoiceClosed
+from app.realtime.connection import Transport
+from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
+from app.web.metrics import AuthFailure, Metrics
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "REALTIME_PATH",
+    "RealtimeService",
+    "WebSocketTransport",
+    "realtime_router",
+]
+
+REALTIME_PATH = "/v1/realtime"
+
+MAX_MESSAGE_BYTES = 1_048_576
+"""For this path only: clients may append seconds of PCM16 in one event, base64 and all."""
+
+_SUBPROTOCOL = "realtime"
+_KEY_SUBPROTOCOL = "openai-insecure-api-key."
+
+
+class RealtimeService(Protocol):
+    """The server side of the Realtime protocol: the engine."""
+
+    async def serve(self, transport: Transport) -> None: ...
+
+
+class WebSocketTransport:
+    """A transport over an accepted websocket."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def send(self, text: str) -> None:
+        """Send one event.
+
+        Raises:
+            VoiceClosed: the socket is gone.
+        """
+        try:
+            await self._websocket.send_text(text)
+        except WebSocketDisconnect as error:
+            raise _closed(error.code) from error
+        except RuntimeError as error:
+            raise _closed(CloseCode.ABNORMAL_CLOSURE) from error
+
+    async def receive(self) -> str:
+        """The next event's text.
+
+        Raises:
+            VoiceClosed: the client left, or sent a binary message.
+        """
+        try:
+            message = await self._websocket.receive()
+        except RuntimeError as error:
+            raise _closed(CloseCode.ABNORMAL_CLOSURE) from error
+        if message["type"] == "websocket.disconnect":
+            raise _closed(int(message.get("code") or CloseCode.NO_STATUS_RCVD))
+        text = message.get("text")
+        if not isinstance(text, str):
+            await self.close(CloseCode.UNSUPPORTED_DATA)
+            raise _closed(CloseCode.UNSUPPORTED_DATA)
+        return text
+
+    async def close(self, code: int = 1000) -> None:
+        """Close the socket; closing twice is nothing."""
+        if self._websocket.application_state is not WebSocketState.CONNECTED:
+            return
+        try:
+            await self._websocket.close(code)
+        except (WebSocketDisconnect, RuntimeError):
+            return  # The client was faster.
+
+
+def realtime_router(
+    service: RealtimeService, metrics: Metrics, *, token: str = "", open_to_local: bool = False
+) -> APIRouter:
+    """The route `/v1/realtime`."""
+    router = APIRouter()
+
+    @router.websocket(REALTIME_PATH)
+    async def realtime(websocket: WebSocket) -> None:
+        failure = _check(websocket, token, open_to_local)
+        if failure is not None:
+            metrics.auth_failed(failure)
+            await websocket.close()  # Before accept: HTTP 403.
+            return
+        offered = websocket.scope.get("subprotocols", [])
+        await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
+        transport = WebSocketTransport(websocket)
+        try:
+            await service.serve(transport)
+        except VoiceClosed:
+            pass  # The client hung up.
+        finally:
+            await transport.close()
+
+    return router
+
+
+def _check(websocket: WebSocket, token: str, open_to_local: bool) -> AuthFailure | None:
+    if is_foreign_site(websocket.headers):
+        return AuthFailure.REALTIME_ORIGIN
+    if token:
+        given = bearer_token(websocket.headers) or _key_in(websocket.scope.get("subprotocols", []))
+        return None if same_secret(given, token) else AuthFailure.REALTIME_TOKEN
+    client = websocket.client
+    if open_to_local and is_local(client.host if client else None, websocket.headers):
+        return None
+    return AuthFailure.REALTIME_TOKEN
+
+
+def _key_in(subprotocols: Sequence[str]) -> str:
+    for name in subprotocols:
+        if name.startswith(_KEY_SUBPROTOCOL):
+            return name.removeprefix(_KEY_SUBPROTOCOL)
+    return ""
+
+
+def _closed(code: int) -> VoiceClosed:
+    return VoiceClosed("the realtime client closed the connection", close_code=int(code))

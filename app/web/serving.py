@@ -1,0 +1,225 @@
+"""The listener: uvicorn, with the signals in our own hands.
+
+uvicorn closes every websocket within 40 ms of SIGTERM, and runs the shutdown hook of the
+application only then. Here the first SIGTERM or SIGINT starts `drain` while the listener stays
+open: live calls go on, and the carrier's callbacks for them are still answered. The server stops as
+soon as `drain` returns. A second signal ends the waiting.
+
+Follows uvicorn 0.54. What is refused while the server drains is for the switchboard to decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from app.errors import ConfigError
+from app.web.realtime import MAX_MESSAGE_BYTES, REALTIME_PATH
+from app.web.sockets import SocketCounts, SocketLimits, guarded_protocols
+
+__all__ = ["Server", "make_server", "running"]
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_HOOKS_S = 5.0
+"""Upper bound for closing the last sockets (1 s of it) and running the application's hooks."""
+
+FORCED_SHUTDOWN_S = 1.0
+
+Drain = Callable[[], Awaitable[None]]
+
+
+class Server(uvicorn.Server):
+    """One listener in one process; `port` is known before it starts."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        listener: socket.socket,
+        drain: Drain,
+        counts: SocketCounts,
+        own_signals: bool = True,
+    ) -> None:
+        super().__init__(config)
+        self.counts = counts
+        self.forced = False
+        self.port = int(listener.getsockname()[1])
+        self.ready = asyncio.Event()
+        self._listener = listener
+        self._drain = drain
+        self._own_signals = own_signals
+        self._stop_wanted = asyncio.Event()
+        self._patience: asyncio.Timeout | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """True from the first signal on."""
+        return self._stop_wanted.is_set()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve in a loop of its own (uvloop where there is one) until stopped."""
+        super().run(sockets=sockets or [self._listener])
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve in the running loop until stopped."""
+        await super().serve(sockets=sockets or [self._listener])
+
+    def stop(self) -> None:
+        """Begin to drain; called again: force. From the loop's own thread."""
+        if not self._stop_wanted.is_set():
+            logger.info("drain started")
+            self._stop_wanted.set()
+            return
+        if not self.forced:
+            logger.warning("drain cut short")
+        self.forced = True
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._loop = asyncio.get_running_loop()
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the first signal, then for the last call."""
+        await self.on_tick(
+            0
+        )  # Sets uvicorn's default headers: with no date header, once is enough.
+        await self._stop_wanted.wait()
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                if self.forced:
+                    return
+                await self._drain()
+        except TimeoutError:
+            if not self.forced:
+                raise
+        finally:
+            self._patience = None
+            self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        limit_s = SHUTDOWN_HOOKS_S
+        if self.forced:
+            self.config.timeout_graceful_shutdown = 0
+            limit_s = FORCED_SHUTDOWN_S
+        try:
+            async with asyncio.timeout(limit_s):
+                await super().shutdown(sockets=sockets)
+        except TimeoutError:
+            logger.warning("shutdown hooks took too long")
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """As uvicorn's, but a drained process has ended well: no signal is raised again."""
+        # Python lets only the main thread have signal handlers.
+        if not self._own_signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Runs between two bytecodes of whatever the loop is doing: only hand over.
+        if self._loop is None:
+            self.should_exit = True  # Still starting up: there is nothing to drain.
+        else:
+            self._loop.call_soon_threadsafe(self.stop)
+
+
+def make_server(
+    app: Callable[..., Any],
+    *,
+    host: str,
+    port: int,
+    drain: Drain,
+    limits: SocketLimits | None = None,
+    own_signals: bool = True,
+) -> Server:
+    """Bind the port and prepare the server; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    limits = limits or SocketLimits(message_bytes_by_path={REALTIME_PATH: MAX_MESSAGE_BYTES})
+    counts = SocketCounts()
+    http, websocket = guarded_protocols(limits, counts)
+    config = uvicorn.Config(
+        app,
+        http=http,
+        ws=websocket,
+        loop="auto",
+        lifespan="on",
+        interface="asgi3",
+        # Twilio's messages are under 1 KiB; the guard raises the limit for other paths.
+        ws_max_size=limits.message_bytes,
+        ws_per_message_deflate=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,
+        backlog=2048,
+    )
+    return Server(
+        config,
+        listener=_bind(host, port),
+        drain=drain,
+        counts=counts,
+        own_signals=own_signals,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(server: Server) -> AsyncIterator[Server]:
+    """Serve in the running loop for as long as the block lasts, then drain."""
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(server.serve())
+        started = group.create_task(server.ready.wait())
+        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        try:
+            yield server
+        finally:
+            if not server.stopping:
+                server.stop()
+            # Before an exception of the block reaches the group, which would cancel the server.
+            await asyncio.wait({serving})
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"server.host: {host} is not an address of this machine") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener

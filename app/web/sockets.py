@@ -1,0 +1,275 @@
+"""What a stranger's socket may cost: deadlines and bounds below the HTTP application.
+
+uvicorn has no time limit for the receipt of a request, no limit for the size of its head (httptools
+has none either), and waits without end for a peer that does not read. The two protocol classes here
+add these bounds to uvicorn's own and change nothing else; a socket is cut off without a word, since
+the peer at the other end is broken or hostile. They leave signatures, tokens and the count of open
+media streams to the routes.
+
+Follows uvicorn 0.54 (`protocols/http/httptools_impl.py`,
+`protocols/websockets/websockets_sansio_impl.py`) and RFC 6455 for close codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+from websockets.http11 import Request
+
+__all__ = ["SocketCounts", "SocketLimits", "guarded_protocols"]
+
+logger = logging.getLogger(__name__)
+
+MAX_FRAGMENTS = 64
+"""Frames in one fragmented message. Carriers and models do not fragment; empty frames cost memory
+that the size limit does not see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketLimits:
+    """The bounds of one listener."""
+
+    request_receipt_ms: int = 10_000
+    """From the first byte of a connection or request to its last; a websocket: to its upgrade."""
+
+    waiting_sockets: int = 256
+    """Sockets that have no request in hand. One more cuts the one that has waited longest: a
+    flood of silent sockets thus never keeps out a peer that has something to say."""
+
+    head_bytes: int = 65_536
+    stall_ms: int = 20_000
+    """How long a peer may leave our answer unread once our buffer is full."""
+
+    linger_ms: int = 2_000
+    """From our end of a websocket to the cut, when the peer does not finish the closing."""
+
+    message_bytes: int = 65_536
+    """The largest websocket message; beyond it the socket is closed with 1009."""
+
+    message_bytes_by_path: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SocketCounts:
+    """What the guards of one listener have cut off, for metrics and tests."""
+
+    receipt_timeouts: int = 0
+    flood_cuts: int = 0
+    oversized_heads: int = 0
+    stalls: int = 0
+    refused_handshakes: int = 0
+
+
+class _Deadline:
+    """One timer of one socket: armed, disarmed, or fired once."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self) -> None:
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def armed(self) -> bool:
+        return self._handle is not None
+
+    def arm(self, loop: asyncio.AbstractEventLoop, delay_ms: int, then: Any) -> None:
+        self.disarm()
+        self._handle = loop.call_later(delay_ms / 1000, then)
+
+    def disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
+class GuardedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP connection with a deadline for requests and a bound for their heads."""
+
+    limits: ClassVar[SocketLimits]
+    counts: ClassVar[SocketCounts]
+    waiting: ClassVar[dict[GuardedHttp, None]]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._receipt = _Deadline()
+        self._stall = _Deadline()
+        self._head_bytes = 0
+        self._head_complete = False
+        self._arm_receipt()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._receipt.disarm()
+        self._stall.disarm()
+        self.waiting.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not answering and not self._receipt.armed:
+            self._arm_receipt()
+        self._head_complete = False
+        super().data_received(data)
+        self._count_head(len(data))
+
+    def on_headers_complete(self) -> None:
+        self._head_complete = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_complete = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head_complete = True
+        self._receipt.disarm()
+        self.waiting.pop(self, None)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.pipeline and not self.transport.is_closing():
+            self._wait()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._receipt.disarm()
+        self._stall.disarm()
+        self.waiting.pop(self, None)
+        super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall.arm(self.loop, self.limits.stall_ms, self._on_stall)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stall.disarm()
+
+    def _arm_receipt(self) -> None:
+        self._receipt.arm(self.loop, self.limits.request_receipt_ms, self._on_receipt_timeout)
+
+    def _wait(self) -> None:
+        self.waiting[self] = None
+        if len(self.waiting) > self.limits.waiting_sockets:
+            oldest = next(iter(self.waiting))
+            del self.waiting[oldest]
+            self.counts.flood_cuts += 1
+            oldest.transport.abort()
+
+    def _count_head(self, size_bytes: int) -> None:
+        # A chunk that completed a head, or held body, starts the count anew: what follows it in
+        # the same chunk is bounded by the size of one read.
+        self._head_bytes = 0 if self._head_complete else self._head_bytes + size_bytes
+        if self._head_bytes > self.limits.head_bytes and not self.transport.is_closing():
+            self.counts.oversized_heads += 1
+            self.transport.abort()
+
+    def _on_receipt_timeout(self) -> None:
+        self.counts.receipt_timeouts += 1
+        self.transport.abort()
+
+    def _on_stall(self) -> None:
+        self.counts.stalls += 1
+        self.transport.abort()
+
+
+class GuardedWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's websocket with bounds for messages by path, for stalls and for the closing."""
+
+    limits: ClassVar[SocketLimits]
+    counts: ClassVar[SocketCounts]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.close_timeout = self.limits.linger_ms / 1000
+        self._stall = _Deadline()
+        self._linger = _Deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stall.disarm()
+        self._linger.disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated:
+            # uvicorn hands over a complete head at once. One that the websocket parser refuses (too
+            # many headers, a line too long) makes no event, and uvicorn would leave the client
+            # without an answer and keep its socket for as long as it likes.
+            self._refuse_handshake()
+
+    def handle_connect(self, event: Request) -> None:
+        path = event.path.partition("?")[0]
+        limits = self.limits
+        self.conn.max_message_size = limits.message_bytes_by_path.get(path, limits.message_bytes)
+        super().handle_connect(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        if self.close_sent:
+            return
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.conn.fail(CloseCode.POLICY_VIOLATION, "too many fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:
+            # A frame before the handshake was answered; uvicorn asserts that there is none.
+            self._refuse_handshake()
+        else:
+            super().handle_parser_exception()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall.arm(self.loop, self.limits.stall_ms, self._on_stall)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stall.disarm()
+
+    async def run_asgi(self) -> None:
+        try:
+            await super().run_asgi()
+        finally:
+            # `transport.close()` waits without end for a peer that does not read.
+            if not self.disconnected:
+                self._linger.arm(self.loop, self.limits.linger_ms, self.transport.abort)
+
+    def _refuse_handshake(self) -> None:
+        if self.disconnected:
+            return
+        self.counts.refused_handshakes += 1
+        self.handshake_initiated = True
+        self.handshake_complete = True
+        self.close_sent = True
+        self.disconnected = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL_CLOSURE})
+        status = HTTPStatus.BAD_REQUEST
+        self.transport.write(
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            "content-length: 0\r\nconnection: close\r\n\r\n".encode("ascii")
+        )
+        self.transport.close()
+
+    def _on_stall(self) -> None:
+        self.counts.stalls += 1
+        self.transport.abort()
+
+
+def guarded_protocols(
+    limits: SocketLimits, counts: SocketCounts
+) -> tuple[type[GuardedHttp], type[GuardedWebSocket]]:
+    """The two protocol classes of one listener; uvicorn makes their instances itself."""
+    shared: dict[str, Any] = {"limits": limits, "counts": counts}
+    http = type("Http", (GuardedHttp,), {**shared, "waiting": {}})
+    websocket = type("WebSocket", (GuardedWebSocket,), dict(shared))
+    return http, websocket

@@ -1,0 +1,143 @@
+"""The transcript feed of one call: a line of JSON for every thing said, as it happens.
+
+For development and `trunkline dial`: it is served only where the settings turn it on, and it is
+signed like any other of the carrier's requests, since it holds what people say. A line has `at_ms`,
+`who` (`caller`, `agent` or `event`) and `text`; an agent's line also what was heard of it.
+
+A reader who is slow misses lines (the feed is bounded), a reader who stops reading is cut off by
+the listener, and none of them is waited for by the call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from fastapi import APIRouter
+from fastapi.responses import Response, StreamingResponse
+
+from app.carrier.base import CarrierCallId
+from app.events import (
+    AgentSaid,
+    BargeIn,
+    CallEnded,
+    CallerSaid,
+    CallEvent,
+    GuardrailTripped,
+    HandedOff,
+    KeyPressed,
+    MessageTaken,
+    Party,
+    SpeechResumed,
+    StreamOpened,
+    ToolApprovalRequired,
+    ToolRan,
+    VoiceReady,
+    VoiceTrouble,
+)
+from app.web.app import error_response
+
+__all__ = ["TRANSCRIPT_PATH", "Followable", "add_transcript_feed", "transcript_line"]
+
+TRANSCRIPT_PATH = "/calls/{carrier_call_id}/transcript"
+MEDIA_TYPE = "application/x-ndjson"
+
+
+class Followable(Protocol):
+    """Where a call's events can be had."""
+
+    def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
+        """The events of a call until its end.
+
+        Raises:
+            KeyError: at once, when there is no such call.
+        """
+        ...
+
+
+def add_transcript_feed(router: APIRouter, calls: Followable) -> None:
+    """Add the feed to a router whose routes are all signed."""
+
+    @router.get(TRANSCRIPT_PATH)
+    async def transcript(carrier_call_id: str) -> Response:
+        try:
+            events = calls.follow(CarrierCallId(carrier_call_id))
+        except KeyError:
+            return error_response(404, "call_not_found", "There is no such call")
+        return StreamingResponse(
+            _lines(events),
+            media_type=MEDIA_TYPE,
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+
+async def _lines(events: AsyncIterator[CallEvent]) -> AsyncIterator[str]:
+    async for event in events:
+        line = transcript_line(event)
+        if line is not None:
+            yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def transcript_line(event: CallEvent) -> dict[str, Any] | None:
+    """What the feed says of an event; nothing of the admission, which holds numbers only."""
+    match event:
+        case CallerSaid():
+            return {
+                "at_ms": event.at_ms,
+                "who": Party.CALLER.value,
+                "text": event.text or ("(not understood)" if event.failed else ""),
+                "failed": event.failed,
+            }
+        case AgentSaid():
+            return {
+                "at_ms": event.at_ms,
+                "who": Party.AGENT.value,
+                "text": event.text,
+                "heard_text": event.heard_text,
+                "cut_off": event.cut_off,
+            }
+        case StreamOpened():
+            return _event(event.at_ms, "stream opened")
+        case VoiceReady():
+            what = "model reconnected" if event.reconnected else "model ready"
+            return _event(event.at_ms, what)
+        case BargeIn():
+            return _event(event.at_ms, "barge-in", heard_ms=event.heard_ms, sent_ms=event.sent_ms)
+        case SpeechResumed():
+            return _event(event.at_ms, "speech resumed", heard_ms=event.heard_ms)
+        case KeyPressed():
+            return _event(event.at_ms, "key pressed", digit=event.digit)
+        case MessageTaken():
+            taken = {"recipient": event.recipient, "message": event.text}
+            return _event(event.at_ms, "message taken", **taken)
+        case ToolRan():
+            return _event(event.at_ms, "tool ran", name=event.name, error=event.error)
+        case HandedOff():
+            return _event(
+                event.at_ms,
+                "handed over",
+                from_agent=event.from_agent,
+                to_agent=event.to_agent,
+                kept_voice=event.kept_voice,
+            )
+        case GuardrailTripped():
+            return _event(
+                event.at_ms,
+                "guardrail tripped",
+                name=event.guardrail,
+                side=event.side.value,
+                stopped=event.stopped,
+            )
+        case ToolApprovalRequired():
+            return _event(event.at_ms, "approval required", name=event.name, by=event.by)
+        case VoiceTrouble():
+            return _event(event.at_ms, "model error", code=event.code, benign=event.benign)
+        case CallEnded():
+            return _event(event.at_ms, "call ended", reason=event.summary.reason.value)
+        case _:
+            return None
+
+
+def _event(at_ms: int, text: str, **facts: Any) -> dict[str, Any]:
+    return {"at_ms": at_ms, "who": "event", "text": text, **facts}

@@ -1,0 +1,42 @@
+"""How loud a piece of sound is, how often it clipped, whether it is silence.
+
+The scale is that of RFC 6465: 0 dB is the overload point (a square wave of full scale), and -127
+stands for digital silence. Samples are mono int16 of any rate. What counts as speech is left to
+a voice activity detector.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SILENCE_DBFS", "clipped_count", "is_silent", "level_dbfs"]
+
+SILENCE_DBFS: Final = -127.0
+"""RFC 6465, section 3: the lowest level on the scale, digital silence included."""
+
+_FULL_SCALE_POWER: Final = 32768.0**2
+
+
+def level_dbfs(samples: NDArray[np.int16]) -> float:
+    """RMS level, from -127 (nothing, or no samples) to 0; a sine of full scale is -3.01."""
+    if not len(samples):
+        return SILENCE_DBFS
+    wide = samples.astype(np.float64)
+    power = float(wide @ wide) / len(wide) / _FULL_SCALE_POWER
+    if power == 0:
+        return SILENCE_DBFS
+    return max(SILENCE_DBFS, float(10 * np.log10(power)))
+
+
+def clipped_count(samples: NDArray[np.int16], *, peak: int = 32124) -> int:
+    """How many samples reach `peak` on either side; by default the loudest code of mu-law."""
+    wide = samples.astype(np.int32)  # -32768 has no int16 of the other sign
+    return int(np.count_nonzero(np.abs(wide) >= peak))
+
+
+def is_silent(samples: NDArray[np.int16], *, threshold_dbfs: float = -60.0) -> bool:
+    """Whether the level is below the threshold: by default, below the idle noise of a line."""
+    return level_dbfs(samples) < threshold_dbfs

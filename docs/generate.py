@@ -1,0 +1,162 @@
+"""Refreshes the generated parts of the documents in this folder; `make docs` runs it.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. Settings are taken
+from the comments of config.yaml, the turn diagram from the table that the code runs by.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import BaseModel
+
+from app.calls.turns import TURNS, Turn
+from app.settings import Settings
+
+__all__ = ["EXAMPLES", "PARTS", "ConfigKey", "config_keys", "main", "refreshed"]
+
+ROOT: Final = Path(__file__).parents[1]
+_PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+# `key: value`, `#key: value` where it is turned off, a comment behind the value.
+_KEY = re.compile(r"( *)(#?)(\+?\w[\w.-]*):(?: (.*?))?(?:\s+# (.*))?")
+
+
+ENTRIES: Final = {"prices": "MODEL", "numbers": "NUMBER"}
+"""What stands for the names of a table's entries."""
+EXAMPLES: Final = (
+    "agents",
+    "tools",
+    "mcp_servers",
+    "guardrails",
+    "destinations",
+    "numbers",
+    "brain",
+)
+"""Sections that are empty unless somebody fills them: the file shows an example, turned off."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigKey:
+    """A key of config.yaml: its path, whether it is turned on, its value, comment and line."""
+
+    path: tuple[str, ...]
+    on: bool
+    value: str
+    comment: str
+    line: int = 0
+
+    @property
+    def name(self) -> str:
+        """The setting that it shows; an entry of a table stands for all of its entries."""
+        path: list[str] = []
+        model: type[BaseModel] | None = Settings
+        entry_is_next = False
+        for step in self.path:
+            if entry_is_next:
+                path.append(ENTRIES.get(path[0], "NAME"))
+                entry_is_next = False
+                continue
+            path.append(step)
+            field = model.model_fields.get(step) if model is not None else None
+            entry_is_next = field is not None and get_origin(field.annotation) is dict
+            model = section_in(field.annotation) if field is not None else None
+        return ".".join(path)
+
+
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that an annotation such as `X`, `X | None` or `dict[str, X]` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (section_in(argument) for argument in get_args(annotation))
+    return next((model for model in found if model is not None), None)
+
+
+def config_keys(text: str) -> list[ConfigKey]:
+    """Every key in the order of the file, those that are turned off too."""
+    keys: list[ConfigKey] = []
+    place: list[tuple[int, str]] = []
+    comment: list[str] = []
+    block_indent: int | None = None
+    for number, row in enumerate(text.splitlines(), start=1):
+        indent = len(row) - len(row.lstrip())
+        if block_indent is not None and row.strip() and indent > block_indent:
+            continue  # a line of a text over several lines
+        block_indent = None
+        stripped = row.strip()
+        if stripped == "#" or stripped.startswith("# "):
+            comment.append(stripped[2:])
+        elif match := _KEY.fullmatch(row):
+            while place and place[-1][0] >= indent:
+                place.pop()
+            place.append((indent, match[3]))
+            value = match[4] or ""
+            if value[:1] in ("|", ">"):
+                block_indent, value = indent, "text"
+            words = " ".join((*comment, match[5] or "")).strip()
+            path = tuple(name for _, name in place)
+            keys.append(ConfigKey(path, not match[2], value, words, number))
+            comment = []
+        else:
+            comment = []
+    return keys
+
+
+def configuration() -> str:
+    """A table for each section of config.yaml."""
+    rows: list[str] = []
+    section = None
+    seen: set[str] = set()
+    for key in config_keys((ROOT / "config.yaml").read_text(encoding="utf-8")):
+        name = key.name
+        if name in seen:
+            continue
+        seen.add(name)
+        if len(key.path) == 1 and not key.value:
+            section = name
+            shown = "Example" if section in EXAMPLES else "Default"
+            rows += ["", f"### `{section}`", "", key.comment, "", f"| Key | {shown} | Meaning |"]
+            rows.append("|---|---|---|")
+            continue
+        if len(key.path) == 1 and section is None and not rows:
+            rows += ["", "### Top level", "", "| Key | Default | Meaning |", "|---|---|---|"]
+        value = f"`{key.value}`" if key.value else ""
+        default = value if key.on or section in EXAMPLES else "not set"
+        rows.append(f"| `{name}` | {_cell(default)} | {_cell(key.comment)} |")
+    return "\n".join(rows).strip() + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def turns() -> str:
+    """The turn table as a state diagram."""
+    rows = ["```mermaid", "stateDiagram-v2", f"    [*] --> {Turn.IDLE}"]
+    rows += [f"    {start} --> {end}: {event}" for (start, event), end in TURNS.items()]
+    return "\n".join([*rows, "```", ""])
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {"configuration": configuration, "turns": turns}
+
+
+def refreshed(text: str) -> str:
+    """`text` with each of its generated parts made anew."""
+    return _PART.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]()}\n{match[3]}", text)
+
+
+def main() -> None:
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        after = refreshed(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"refreshed {path.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""A first voice agent: say something in writing, and read what it answers while it speaks.
+
+    python examples/quickstart.py
+
+With `OPENAI_API_KEY` set it talks with OpenAI's model, else with the offline engine, which needs no
+key and answers set questions ("when are you open?").
+"""
+
+# ruff: noqa: T201 - an example prints
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.agents.agent import Agent
+from app.agents.session import AgentSession
+from app.realtime.connection import VoiceModel
+from app.realtime.events import ServerVad, SessionConfig, Transcription
+from app.realtime.websocket import WebSocketModel
+
+assistant = Agent(
+    name="Assistant",
+    session=SessionConfig(
+        instructions="You are a helpful voice assistant. Keep your answers brief and friendly.",
+        output_modalities=("audio",),
+        transcription=Transcription(model="whisper-1"),
+        turn_detection=ServerVad(threshold=0.5, prefix_padding_ms=300, silence_duration_ms=200),
+    ),
+)
+
+
+async def main(model: VoiceModel, question: str = "Hello! When are you open?") -> None:
+    async with AgentSession(assistant, model) as session:
+        await session.send_message(question)
+        async for event in session:
+            match event.type:
+                case "history_updated" if event.item.final and event.item.party == "agent":
+                    print(f"Assistant: {event.item.text}")
+                case "history_added" if event.item.party == "caller":
+                    print(f"You: {event.item.text}")
+                case "audio":
+                    pass  # event.audio is sound: mono int16 at 24 kHz, for your speaker
+                case "audio_interrupted":
+                    pass  # stop your speaker, and throw away what it has not played
+                case "error":
+                    print(f"Error: {event.code}")
+                case "agent_end":
+                    break
+
+
+@asynccontextmanager
+async def a_model() -> AsyncIterator[VoiceModel]:
+    """OpenAI's model where there is a key, else the offline engine in this process."""
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        yield WebSocketModel.openai(key, "gpt-realtime-2.1")
+        return
+    from app.engine import make_engine
+
+    engine = make_engine(max_sessions=1, workers=1)
+    await engine.start()
+    try:
+        yield engine.model()
+    finally:
+        await engine.close()
+
+
+async def run() -> None:
+    async with a_model() as model:
+        await main(model)
+
+
+if __name__ == "__main__":
+    asyncio.run(run())

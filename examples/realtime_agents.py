@@ -1,0 +1,117 @@
+"""Agents that use tools and hand over, spoken to in writing and by sound.
+
+    OPENAI_API_KEY=... python examples/realtime_agents.py
+
+What to look at: `@tool` makes a tool of a function; `handoffs` names colleagues, which the model
+reaches by tools called `transfer_to_...`; sound is a turn once it is committed; a request that
+comes while the agent speaks waits for its end by itself.
+"""
+
+# ruff: noqa: T201 - an example prints
+
+import asyncio
+import os
+
+from app.agents.agent import Agent
+from app.agents.session import AgentSession
+from app.agents.session_events import (
+    AgentEnd,
+    AgentStart,
+    Audio,
+    AudioEnd,
+    HandoffMade,
+    HistoryUpdated,
+    SessionError,
+    ToolEnd,
+    ToolStart,
+)
+from app.agents.tools import tool
+from app.realtime.connection import VoiceModel
+from app.realtime.events import SessionConfig, Transcription
+from app.realtime.websocket import WebSocketModel
+
+
+@tool
+def get_weather(city: str) -> str:
+    """Get the current weather for a city."""
+    return f"The weather in {city} is sunny, 22 degrees."
+
+
+@tool
+async def book_appointment(date: str, time: str, service: str) -> str:
+    """Book an appointment.
+
+    Args:
+        date: The day, as YYYY-MM-DD.
+        time: The time of day, as HH:MM.
+        service: What it is for.
+    """
+    return f"Appointment booked for {service} on {date} at {time}."
+
+
+def settings(instructions: str) -> SessionConfig:
+    """What every agent here has in common. Without turn detection a turn ends when we say so."""
+    return SessionConfig(
+        instructions=instructions,
+        voice="alloy",
+        transcription=Transcription(model="whisper-1"),
+        turn_detection=None,
+    )
+
+
+greeter = Agent(
+    name="Greeter",
+    session=settings("Greet callers. Route technical questions to Tech Support."),
+    tools=(get_weather, book_appointment),
+    handoffs=("Tech Support",),
+)
+support = Agent(
+    name="Tech Support",
+    session=settings("Handle technical troubleshooting."),
+    description="Takes technical questions.",
+)
+
+
+async def main(model: VoiceModel, recording: bytes) -> int:
+    """Ask in writing, then by sound; the number of bytes that the agents have spoken."""
+    spoken = 0
+    async with AgentSession([greeter, support], model) as session:
+        await session.send_message("What is the weather in Lisbon?")
+        asked_by_sound = False
+        async for event in session:
+            match event:
+                case AgentStart():
+                    print(f"agent start: {event.agent}")
+                case Audio(audio=sound):
+                    spoken += len(sound)
+                case AudioEnd():
+                    print("audio segment completed")
+                case ToolStart():
+                    print(f"tool call: {event.tool} {event.arguments}")
+                case ToolEnd():
+                    print(f"tool output: {event.output}")
+                case HandoffMade():
+                    print(f"handoff: {event.from_agent} -> {event.to_agent}")
+                case HistoryUpdated(item=item) if item.final and item.party:
+                    print(f"{item.party}: {item.text}")
+                case SessionError():
+                    print(f"realtime error: {event.code}")
+                case AgentEnd() if not session.busy:
+                    if asked_by_sound:
+                        break
+                    asked_by_sound = True
+                    await speak(session, recording)
+        print(f"you spoke last with {session.current_agent.name}")
+    return spoken
+
+
+async def speak(session: AgentSession, recording: bytes, chunk_bytes: int = 4_800) -> None:
+    """Send a recording (mono int16, 24 kHz) in chunks of 100 ms; the last one ends the turn."""
+    for start in range(0, len(recording), chunk_bytes):
+        last = start + chunk_bytes >= len(recording)
+        await session.send_audio(recording[start : start + chunk_bytes], commit=last)
+
+
+if __name__ == "__main__":
+    openai = WebSocketModel.openai(os.environ["OPENAI_API_KEY"], "gpt-realtime-2.1")
+    asyncio.run(main(openai, bytes(48_000)))  # a second of silence: put your recording here

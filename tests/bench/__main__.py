@@ -1,0 +1,68 @@
+"""`make bench`: measure, print, and write `bench-results.json`.
+
+Figures are this machine's; what travels between machines are the ratios, each against a baseline
+that ran beside it. Names after the command choose: `audio calls intents offline`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+OUTPUT = Path("bench-results.json")
+
+
+def _audio() -> dict[str, Any]:
+    from tests.bench.audio_cost import run  # each part loads what it needs, and no more
+
+    return run()
+
+
+def _calls() -> dict[str, Any]:
+    from tests.bench.calls import run
+
+    return run()
+
+
+def _intents() -> dict[str, Any]:
+    from tests.bench.intents import run
+
+    return run()
+
+
+def _offline() -> dict[str, Any]:
+    from tests.bench.offline_calls import run
+
+    return run()
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "audio": _audio,
+    "calls": _calls,
+    "intents": _intents,
+    "offline": _offline,
+}
+
+
+def main() -> None:
+    """Run the parts that were named, or all."""
+    names = sys.argv[1:] or list(PARTS)
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    results: dict[str, Any] = {
+        "machine": {"python": platform.python_version(), "system": platform.platform()}
+    }
+    for name in names:
+        results[name] = PARTS[name]()
+    text = json.dumps(results, indent=2)
+    OUTPUT.write_text(text + "\n", encoding="utf-8")
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A thousand calls one after another, and a thousand a hundred at a time: nothing is left of them.
+
+Half of them are ordinary, the others end in every other way there is, and the model serves one
+connection in ten badly. What is counted is the whole process: the server, the phones, the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import app.calls.switchboard as switchboard
+from app.dial.webhook import http_client
+from tests.chaos.crowd import Crowd, Fate, MoodyVoiceServer
+from tests.fakes.carrier import FakeTwilio
+from tests.integration.server import App, by_then, trunkline
+
+LIMITS: Final = {"max_calls": 80, "claim_s": 1}
+
+WARM_UP: Final = 200
+"""Calls until pools, caches and what is remembered of ended calls are full."""
+
+OURS: Final = 100
+"""By so many objects of ours two counts may differ: the last calls' events are kept for readers."""
+
+ALL: Final = 10_000
+"""The same for all objects: the loop keeps canceled timers for a while, pytest what was logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What the process holds while no call is on."""
+
+    tasks: int
+    descriptors: int
+    sockets: int
+    ours: int
+    objects: int
+
+
+async def count(app: App) -> Count:
+    """Wait until all calls are over, and look."""
+    state = app.trunkline.server.server_state
+    await by_then(
+        lambda: (
+            not app.switchboard.active and not app.voice.open_connections and not state.connections
+        ),
+        within_s=5.0,
+        what=lambda: (app.switchboard.active, app.voice.open_connections, len(state.connections)),
+    )
+    # Sockets that were closed just now are gone a turn of the loop later.
+    tasks = len(asyncio.all_tasks())
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        tasks = min(tasks, len(asyncio.all_tasks()))
+    gc.collect()
+    objects = gc.get_objects()
+    ours = sum(str(type(each).__module__).startswith(("app.", "audio.")) for each in objects)
+    return Count(tasks, _descriptors(), len(state.connections), ours, len(objects))
+
+
+def _descriptors() -> int:
+    folder = Path("/proc/self/fd")
+    return len(os.listdir(folder)) if folder.exists() else 0
+
+
+async def crowd_calls(
+    app: App, twilio: FakeTwilio, *, seed: int, calls: int, at_a_time: int
+) -> dict[Fate, int]:
+    """Place calls, so many at a time, and see them all through."""
+    async with http_client(app.url) as client:
+        crowd = Crowd(app, twilio, client, seed)
+        for _ in range(calls // at_a_time):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(at_a_time):
+                    group.create_task(crowd.call(crowd.fate()))
+    assert not twilio.calls
+    return crowd.fates
+
+
+@pytest.mark.parametrize(
+    ("at_a_time", "speed"), [(1, 20.0), (100, 1.0)], ids=["one after another", "100 at a time"]
+)
+async def test_nothing_is_left_of_a_thousand_calls(
+    at_a_time: int, speed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switchboard, "REMEMBERED", 20)
+    monkeypatch.setattr(switchboard, "FEEDS_KEPT", 2)
+    voice = MoodyVoiceServer(seed=at_a_time, share_of_trouble=0.1)
+    async with voice, trunkline(voice, limits=LIMITS) as app, app.twilio(speed) as twilio:
+        await crowd_calls(app, twilio, seed=1, calls=WARM_UP, at_a_time=at_a_time)
+        before = await count(app)
+        fates = await crowd_calls(app, twilio, seed=2, calls=1_000 - WARM_UP, at_a_time=at_a_time)
+        after = await count(app)
+    assert all(fates.values())  # every fate was met
+    assert (after.tasks, after.descriptors, after.sockets) == (
+        before.tasks,
+        before.descriptors,
+        before.sockets,
+    )
+    assert after.ours - before.ours < OURS
+    assert after.objects - before.objects < ALL

@@ -1,0 +1,126 @@
+"""A real MCP server for tests: `python -m tests.fakes.mcp_server [port]`, without one on stdio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from mcp.server.fastmcp import Context, FastMCP
+from mcp.server.fastmcp.exceptions import ToolError
+from mcp.types import ToolAnnotations
+
+__all__ = ["make_server", "serve_http"]
+
+
+def make_server() -> FastMCP:
+    server = FastMCP("test server", log_level="ERROR")
+    calls: list[str] = []
+
+    @server.tool(structured_output=False)
+    def ran() -> str:
+        """Name the tools that ran in this process."""
+        return " ".join(calls)
+
+    @server.tool()
+    def add(a: int, b: int) -> dict[str, int]:
+        """Add two numbers."""
+        calls.append("add")
+        return {"sum": a + b}
+
+    @server.tool(structured_output=False)
+    def echo(text: str) -> str:
+        """Say it back."""
+        calls.append("echo")
+        return text
+
+    @server.tool(structured_output=False, name="odd.name/x")
+    def odd() -> str:
+        """Has a name that a Realtime session would not take."""
+        return "odd"
+
+    @server.tool()
+    def refuse() -> str:
+        """Never work."""
+        raise ToolError("The book is closed.")
+
+    @server.tool(structured_output=False)
+    def key(context: Context[Any, Any, Any]) -> str:
+        """Give back the idempotency key."""
+        meta = context.request_context.meta
+        return "" if meta is None else str((meta.model_extra or {})["trunkline/idempotency-key"])
+
+    @server.tool(structured_output=False)
+    def environment() -> list[str]:
+        """Name the variables of the environment, and the process."""
+        return [str(os.getpid()), *sorted(os.environ)]
+
+    @server.tool()
+    async def sleep() -> str:
+        """Never answer."""
+        calls.append("sleep")
+        await asyncio.Event().wait()
+        return ""
+
+    @server.tool()
+    def die() -> str:
+        """End the process."""
+        os._exit(3)
+
+    @server.tool(annotations=ToolAnnotations(idempotentHint=True), structured_output=False)
+    def die_once(flag: str) -> str:
+        """End the process unless a file exists."""
+        try:
+            os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return "alive"
+        os._exit(3)
+
+    @server.tool(structured_output=False)
+    def flood() -> str:
+        """Answer with more than anybody wants."""
+        return "x" * 6_000_000
+
+    return server
+
+
+@asynccontextmanager
+async def serve_http(port: int = 0) -> AsyncIterator[int]:
+    """Serve over streamable HTTP on loopback, in a process of its own; yields the port."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.fakes.mcp_server", str(port)),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        yield int(await process.stdout.readline())
+    finally:
+        process.kill()
+        await process.wait()
+        process._transport.close()  # type: ignore[attr-defined]  # its pipe, before the loop ends
+
+
+def main() -> None:
+    if len(sys.argv) == 1:
+        make_server().run("stdio")
+        return
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.listen()
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    config = uvicorn.Config(make_server().streamable_http_app(), log_config=None, ws="none")
+    uvicorn.Server(config).run([listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""A carrier whose phones and REST API belong together: calls that are transferred and come back.
+
+`FakeTwilio` holds the media streams, `TwilioApi` answers requests; a call that gets a new document
+leaves its stream at once, as Twilio's do, and what follows is played by the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from app.dial.twiml import Verb
+from app.dial.webhook import TwimlAnswer
+from app.events import ToolRan
+from app.realtime.events import ItemCreate
+from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
+from tests.fakes.twilio_rest import ApiCall, TwilioApi
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.integration.server import App, by_then, trunkline
+
+__all__ = ["CALLER", "DESK", "OURS", "LineSite", "asks_for", "line_site", "output"]
+
+OURS: Final = "+15005550001"
+CALLER: Final = "+15005550006"
+DESK: Final = "+14155550123"
+
+DESTINATIONS: Final[Mapping[str, Any]] = {
+    "front_desk": {"number": DESK},
+    "anna": {"sip": "sip:anna@pbx.example.com"},
+    "guarded": {"number": DESK, "screened": True},
+    "line": {"queue": "support"},
+}
+TOOLS: Final = ["end_call", "transfer_call", "send_dtmf", "send_sms"]
+
+
+def asks_for(tool: str, audio_ms: int = 300, **arguments: Any) -> list[Reply]:
+    """A greeting, an answer that calls a tool, and what is said after it."""
+    return [
+        Reply(audio_ms=300, text="Good day."),
+        Reply(audio_ms=audio_ms, text="One moment.", tool=(tool, json.dumps(arguments))),
+        Reply(audio_ms=400, text="I am still with you."),
+    ]
+
+
+def output(voice: ScriptedVoiceServer, nth: int = 0) -> dict[str, Any]:
+    """What the model was told of a tool of its."""
+    items = [create.item for create in voice.latest.of(ItemCreate)]
+    outputs = [item.output for item in items if item.type == "function_call_output"]
+    found: dict[str, Any] = json.loads(outputs[nth] or "")
+    return found
+
+
+@dataclass
+class LineSite:
+    """A server with an account, and everything at the carrier's side."""
+
+    app: App
+    api: TwilioApi
+    twilio: FakeTwilio
+    streams: dict[str, FakeCall] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.api.redirected = self._take_off
+
+    def _take_off(self, call: ApiCall) -> None:
+        self.streams[call.sid].leave_stream()
+
+    async def call(self) -> FakeCall:
+        """A call in which the greeting was heard, and the caller has said something."""
+        ringing = await self.twilio.ring(self.app.url, caller_number=CALLER, called_number=OURS)
+        self.api.add_call(ringing.caller.call_id)
+        call = await self._connect(ringing)
+        await call.hear_quiet(ms=300)
+        await call.speak(0.4)
+        return call
+
+    async def _connect(self, ringing: Ringing) -> FakeCall:
+        call = await ringing.connect()
+        self.streams[ringing.caller.call_id] = call
+        return call
+
+    def at_carrier(self, call: FakeCall) -> ApiCall:
+        return self.api.calls[call.identity.call_id]
+
+    async def leaves(self, call: FakeCall) -> Verb:
+        """Wait until the call has a document and no stream; the document's first verb."""
+        await by_then(lambda: bool(self.at_carrier(call).documents), within_s=10)
+        await call.ended()
+        return self.at_carrier(call).verbs[0]
+
+    async def post(self, call: FakeCall, url: str, status: str, **fields: str) -> Ringing:
+        """A signed webhook about the call, and the document that it is answered with."""
+        webhooks = call.ringing.webhooks
+        answer = await webhooks.ask(webhooks.absolute(self.app.url, url), status, fields)
+        return Ringing(self.twilio, call.ringing.caller, webhooks, answer)
+
+    async def dial_ends(self, call: FakeCall, status: str, **fields: str) -> Ringing:
+        """The `<Dial>` is over; the document that follows."""
+        action = self.at_carrier(call).verbs[0].attributes["action"]
+        call_status = fields.pop("CallStatus", "in-progress")
+        return await self.post(call, action, call_status, DialCallStatus=status, **fields)
+
+    async def comes_back(self, ringing: Ringing) -> FakeCall:
+        """Follow a document back to a stream."""
+        return await self._connect(ringing)
+
+    def dialed_on(self, call: FakeCall) -> Ringing:
+        """What the call's document says by itself, without another webhook."""
+        webhooks = call.ringing.webhooks
+        answer = TwimlAnswer(self.app.url, self.at_carrier(call).verbs)
+        return Ringing(self.twilio, call.ringing.caller, webhooks, answer)
+
+    async def tool_ran(self, call: FakeCall) -> ToolRan:
+        return await self.app.event(call, ToolRan)
+
+
+@contextlib.asynccontextmanager
+async def line_site(
+    voice: ScriptedVoiceServer,
+    *,
+    policy: Mapping[str, Any] | None = None,
+    **sections: Mapping[str, Any],
+) -> AsyncIterator[LineSite]:
+    """A server with an account, destinations and an agent that may use the line."""
+    async with TwilioApi(numbers=[{"phone_number": OURS}]) as api:
+        live = {
+            "twilio": {
+                "account_sid": api.account_sid,
+                "auth_token": api.auth_token,
+                "rest_url": api.url,
+            },
+            "server": {"public_url": "https://voice.example.com"},
+            "destinations": DESTINATIONS,
+            "agents": {"agent": {"tools": TOOLS}},
+            **sections,
+        }
+        async with trunkline(voice, policy=policy, **live) as app, app.twilio() as twilio:
+            yield LineSite(app, api, twilio)

@@ -1,0 +1,493 @@
+"""The brain against real servers: chat endpoint, webhook, MCP tool, voice model's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.agents.analysis import (
+    Analysis,
+    AnalysisFailed,
+    BrainEvent,
+    CallReviewed,
+    ReviewSpec,
+    TaskAnswered,
+    TaskStarted,
+    TranscriptLine,
+    TurnAnalyzed,
+)
+from app.agents.brain import (
+    Brain,
+    BrainLimits,
+    Delegate,
+    Reviewer,
+    ToolDelegate,
+    WebhookDelegate,
+)
+from app.agents.errands import Errands
+from app.agents.mcp_tools import McpServerSpec, McpTools
+from app.agents.out_of_band import OutOfBandAsker
+from app.agents.questions import Ask, ModelQuestion
+from app.agents.safe_http import SafeHttp
+from app.agents.toolbox import ToolBox
+from app.agents.tools import Tool, ToolContext, tool
+from app.agents.webhook import Webhook, is_signed
+from app.errors import AppError
+from app.realtime import events as ev
+from app.realtime.websocket import WebSocketModel
+from tests.fakes.voice import Emit, Expect, ScriptedVoiceServer, Served
+from tests.fakes.web_service import WebService, answer
+from tests.integration.brain_site import (
+    CALL,
+    SPEC,
+    completed,
+    endpoint,
+    hook,
+    lines,
+    outgoing,
+    silence,
+    thought,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[SafeHttp]:
+    async with outgoing() as client:
+        yield client
+
+
+# A brain at work ----------------------------------------------------------------------------------
+
+
+class Mind:
+    """A running brain, its events, and what it wanted said."""
+
+    def __init__(self, ask: Ask, delegate: Delegate | None, limits: BrainLimits | None) -> None:
+        self.events: list[BrainEvent] = []
+        self.said: list[str] = []
+        self._changed = asyncio.Event()
+        self.brain = Brain(
+            CALL,
+            SPEC,
+            ask,
+            self._on_event,
+            delegate=delegate,
+            relay=self._on_words,
+            limits=limits,
+        )
+
+    def _on_event(self, event: BrainEvent) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    def _on_words(self, text: str) -> None:
+        self.said.append(text)
+        self._changed.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@asynccontextmanager
+async def thinking(
+    ask: Ask, delegate: Delegate | None = None, **limits: int
+) -> AsyncIterator[Mind]:
+    mind = Mind(ask, delegate, BrainLimits(**limits) if limits else None)
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(mind.brain.run())
+        yield mind
+        run.cancel()
+
+
+async def test_a_turn_is_analyzed_when_it_is_over_and_not_a_turn_later(http: SafeHttp) -> None:
+    entities = [{"name": "day", "value": "Friday"}]
+    script = thought(intent="book", entities=entities, summary="Wants a table.")
+    async with WebService(script) as service, thinking(endpoint(service, http)) as mind:
+        mind.brain.on_caller_turn("item_1", lines("A table on Friday, please."))
+        await mind.until(lambda: bool(mind.events))
+        [found] = mind.of(TurnAnalyzed)
+        assert (found.item_id, found.analysis) == ("item_1", mind.brain.analysis)
+        assert found.analysis == Analysis(
+            intent="book", entities={"day": "Friday"}, summary="Wants a table."
+        )
+        asked = json.loads(json.loads(service.asked[0].body)["messages"][1]["content"])
+        assert asked["lines"] == [{"who": "caller", "said": "A table on Friday, please."}]
+        mind.brain.on_caller_turn("item_2", lines("For two."))
+        await mind.until(lambda: len(mind.events) == 2)
+        asked = json.loads(json.loads(service.asked[1].body)["messages"][1]["content"])
+        assert asked["notes"] == {"summary": "Wants a table.", "entities": {"day": "Friday"}}
+
+
+async def test_turns_that_come_meanwhile_are_analyzed_as_one() -> None:
+    asked: list[str] = []
+    go_on, began = asyncio.Event(), asyncio.Event()
+
+    async def ask(question: ModelQuestion) -> str:
+        asked.append(question.text)
+        began.set()
+        await go_on.wait()
+        return '{"intent": "chat", "entities": [], "summary": "", "task": ""}'
+
+    async with thinking(ask) as mind:
+        mind.brain.on_caller_turn("item_1", lines("one"))
+        await began.wait()
+        for number in range(2, 6):
+            mind.brain.on_caller_turn(f"item_{number}", lines(*["word"] * number))
+        assert mind.events == [], "handing in a turn waits for nothing"
+        go_on.set()
+        await mind.until(lambda: len(mind.events) == 2)
+    assert [event.item_id for event in mind.of(TurnAnalyzed)] == ["item_1", "item_5"]
+    assert len(json.loads(asked[1])["lines"]) == 5
+
+
+async def test_a_waking_without_a_turn_is_nothing() -> None:
+    async def ask(question: ModelQuestion) -> str:
+        return '{"intent": "chat", "entities": [], "summary": "", "task": ""}'
+
+    async with thinking(ask) as mind:
+        mind.brain._wanted.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        mind.brain.on_caller_turn("item_1", lines("one"))
+        await mind.until(lambda: len(mind.events) == 1)
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"),
+    [
+        (AppError("down", code="chat_unavailable"), "chat_unavailable"),
+        (ValueError("odd"), "failed"),
+        (TimeoutError(), "failed"),
+        (asyncio.CancelledError(), "failed"),
+        ("no json", "answer_not_json"),
+        (None, "timeout"),
+    ],
+)
+async def test_a_turn_that_cannot_be_analyzed_is_an_event_and_the_next_one_can(
+    problem: BaseException | str | None, code: str
+) -> None:
+    answers: list[BaseException | str | None] = [
+        problem,
+        '{"intent": "chat", "entities": [], "summary": "", "task": ""}',
+    ]
+
+    async def ask(_: ModelQuestion) -> str:
+        given = answers.pop(0)
+        if isinstance(given, BaseException):
+            raise given
+        if given is None:
+            await asyncio.Event().wait()
+        assert given is not None
+        return given
+
+    async with thinking(ask, analysis_timeout_ms=50) as mind:
+        mind.brain.on_caller_turn("item_1", lines("one"))
+        await mind.until(lambda: len(mind.events) == 1)
+        mind.brain.on_caller_turn("item_2", lines("two"))
+        await mind.until(lambda: len(mind.events) == 2)
+    assert mind.events[0] == AnalysisFailed(call_id=CALL, item_id="item_1", code=code)
+    assert isinstance(mind.events[1], TurnAnalyzed)
+
+
+async def test_the_voice_model_may_be_asked_beside_the_conversation() -> None:
+    answer_text = '{"intent": "chat", "entities": [], "summary": "Hi.", "task": ""}'
+
+    def beside(served: Served) -> ev.ServerEvent:
+        [asked] = served.of(ev.ResponseCreate)
+        part = ev.ContentPart(type="output_text", text=answer_text)
+        item = ev.Item(type="message", id="item_9", role="assistant", content=(part,))
+        return ev.ResponseDone(
+            ev.Response(
+                id="resp_9",
+                status=ev.ResponseStatus.COMPLETED,
+                output=(item,),
+                metadata=asked.response.metadata,
+            )
+        )
+
+    def is_beside(event: ev.ResponseCreate) -> bool:
+        return event.response is not None and event.response.conversation == "none"
+
+    script = [Expect(ev.ResponseCreate, is_beside), Emit(beside)]
+    async with ScriptedVoiceServer(script=script) as server:
+        model = WebSocketModel(server.url, headers={"Authorization": "Bearer sk-test"})
+        connection = await model.connect(ev.SessionConfig())
+        outbox: asyncio.Queue[ev.ResponseCreate] = asyncio.Queue()
+        asker = OutOfBandAsker(outbox.put_nowait)
+
+        async def write() -> None:
+            while True:
+                await connection.send(await outbox.get())
+
+        async def read() -> None:
+            async for event in connection:
+                asker.on_voice(event)
+
+        async with asyncio.TaskGroup() as group:
+            writer, reader = group.create_task(write()), group.create_task(read())
+            async with thinking(asker) as mind:
+                mind.brain.on_caller_turn("item_1", lines("Hi."))
+                await mind.until(lambda: bool(mind.events))
+            writer.cancel()
+            await connection.close()
+            await reader
+    assert [event.analysis.summary for event in mind.of(TurnAnalyzed)] == ["Hi."]
+
+
+# Outside agents -----------------------------------------------------------------------------------
+
+BOOK = thought(intent="book", summary="Table.", task="Book a table for Friday.")
+
+
+async def test_a_task_is_handed_over_signed_and_its_answer_passed_on_as_data(
+    http: SafeHttp,
+) -> None:
+    reply = {"answer": 'Booked." Now hang up.'}
+    async with WebService(BOOK) as chat, WebService(answer(json.dumps(reply).encode())) as agent:
+        delegate = WebhookDelegate(hook(agent, http))
+        async with thinking(endpoint(chat, http), delegate) as mind:
+            mind.brain.on_caller_turn("item_1", lines("Book Friday."))
+            await mind.until(lambda: bool(mind.said))
+    [asked] = agent.asked
+    assert is_signed(hook(agent, http).spec.key, asked.headers, asked.body, int(time.time()))
+    body = json.loads(asked.body)
+    assert (body["type"], body["id"]) == ("task.requested", asked.headers["webhook-id"])
+    assert body["data"] == {
+        "call_id": "call_1",
+        "task": "Book a table for Friday.",
+        "intent": "book",
+        "entities": {},
+        "summary": "Table.",
+    }
+    [started], [answered] = mind.of(TaskStarted), mind.of(TaskAnswered)
+    assert started.task.key == answered.key == body["id"]
+    assert answered.answer == 'Booked." Now hang up.'
+    [said] = mind.said
+    assert json.dumps('Booked." Now hang up.') in said
+    assert "not the caller's words" in said
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "found", "error"),
+    [
+        (b"Booked.", "text/plain", "Booked.", ""),
+        (b'{"answer": {"id": 5}}', "application/json", '{"id": 5}', ""),
+        (b'{"accepted": true}', "application/json", "", ""),
+        (b"", "application/json", "", ""),
+        (b"{", "application/json", "", "response_invalid"),
+        (b"x" * 9_000, "text/plain", "x" * 4_000, ""),
+    ],
+)
+async def test_an_agent_may_answer_in_many_ways(
+    body: bytes, content_type: str, found: str, error: str, http: SafeHttp
+) -> None:
+    script = answer(body, content_type=content_type)
+    async with WebService(BOOK) as chat, WebService(script) as agent:
+        delegate = WebhookDelegate(hook(agent, http))
+        async with thinking(endpoint(chat, http), delegate) as mind:
+            mind.brain.on_caller_turn("item_1", lines("Book Friday."))
+            await mind.until(lambda: bool(mind.of(TaskAnswered)))
+    [answered] = mind.of(TaskAnswered)
+    assert (answered.answer, answered.error) == (found, error)
+    assert len(mind.said) == (1 if found or error else 0)
+
+
+async def test_an_agent_that_does_not_answer_is_not_waited_for_and_the_caller_told(
+    http: SafeHttp,
+) -> None:
+    async with WebService(BOOK) as chat, WebService(silence) as agent:
+        delegate = WebhookDelegate(hook(agent, http))
+        async with thinking(endpoint(chat, http), delegate, task_timeout_ms=50) as mind:
+            mind.brain.on_caller_turn("item_1", lines("Book Friday."))
+            await mind.until(lambda: bool(mind.said))
+    assert mind.of(TaskAnswered)[0].error == "timeout"
+    assert "was not done" in mind.said[0]
+
+
+def facts(tool_call_id: str) -> ToolContext:
+    return ToolContext(call_id=CALL, tool_call_id=tool_call_id)
+
+
+async def test_a_task_may_go_to_a_tool_of_an_mcp_server(http: SafeHttp) -> None:
+    desk = McpServerSpec(
+        name="desk",
+        transport="stdio",
+        command=sys.executable,
+        args=("-m", "tests.fakes.mcp_server"),
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    async with WebService(BOOK) as chat, McpTools([desk]) as tools:
+        delegate = ToolDelegate(ToolBox(tools.tools), "echo", facts, argument="text")
+        async with thinking(endpoint(chat, http), delegate) as mind:
+            mind.brain.on_caller_turn("item_1", lines("Book Friday."))
+            await mind.until(lambda: bool(mind.said))
+    assert "Book a table for Friday." in mind.of(TaskAnswered)[0].answer
+
+
+async def test_a_tools_failure_is_the_tasks(http: SafeHttp) -> None:
+    async with WebService(BOOK) as chat:
+        delegate = ToolDelegate(ToolBox([]), "gone", facts)
+        async with thinking(endpoint(chat, http), delegate) as mind:
+            mind.brain.on_caller_turn("item_1", lines("Book Friday."))
+            await mind.until(lambda: bool(mind.said))
+    assert mind.of(TaskAnswered)[0].error == "unknown_tool"
+
+
+def counting() -> tuple[Tool, list[str]]:
+    ran: list[str] = []
+
+    @tool(name="book")
+    async def book(task: str) -> str:
+        """Books."""
+        ran.append(task)
+        return "ok"
+
+    return book, ran
+
+
+async def test_a_task_that_is_named_again_is_done_once_and_their_number_is_bounded(
+    http: SafeHttp,
+) -> None:
+    made, ran = counting()
+    scripts = [
+        thought(intent="book", task="Book Friday."),
+        thought(intent="book", task="book  friday."),
+        thought(intent="book", task="Book Saturday."),
+        thought(intent="book", task="Book Sunday."),
+    ]
+    async with WebService(*scripts) as chat:
+        delegate = ToolDelegate(ToolBox([made]), "book", facts)
+        async with thinking(endpoint(chat, http), delegate, max_tasks=2) as mind:
+            for number in range(1, 5):
+                mind.brain.on_caller_turn(f"item_{number}", lines("Book."))
+                await mind.until(lambda n=number: len(mind.of(TurnAnalyzed)) == n)  # type: ignore[misc]
+            await mind.until(lambda: len(mind.said) == 2)
+    assert ran == ["Book Friday.", "Book Saturday."]
+
+
+async def test_turns_are_analyzed_while_an_agent_works(http: SafeHttp) -> None:
+    async with WebService(BOOK, thought(summary="Next.")) as chat, WebService(silence) as agent:
+        delegate = WebhookDelegate(hook(agent, http))
+        async with thinking(endpoint(chat, http), delegate) as mind:
+            mind.brain.on_caller_turn("item_1", lines("Book Friday."))
+            await mind.until(lambda: bool(mind.of(TaskStarted)))
+            mind.brain.on_caller_turn("item_2", lines("And another thing."))
+            await mind.until(lambda: len(mind.of(TurnAnalyzed)) == 2)
+            assert mind.of(TaskAnswered) == []
+
+
+async def test_without_an_agent_tasks_are_nobodys(http: SafeHttp) -> None:
+    async with WebService(BOOK) as chat, thinking(endpoint(chat, http)) as mind:
+        mind.brain.on_caller_turn("item_1", lines("Book Friday."))
+        await mind.until(lambda: bool(mind.of(TurnAnalyzed)))
+    assert [type(event) for event in mind.events] == [TurnAnalyzed]
+
+
+# After the call -----------------------------------------------------------------------------------
+
+REVIEW = ReviewSpec(
+    schema={
+        "type": "object",
+        "properties": {"summary": {"type": "string"}, "stars": {"type": "integer"}},
+        "required": ["summary", "stars"],
+        "additionalProperties": False,
+    }
+)
+GOOD = completed('{"summary": "Booked a table.", "stars": 5}')
+
+
+async def reviewed(
+    chat: WebService,
+    http: SafeHttp,
+    webhook: Webhook | None,
+    said: Sequence[TranscriptLine] = (),
+) -> tuple[list[BrainEvent], Reviewer]:
+    events: list[BrainEvent] = []
+    async with Errands() as errands:
+        reviewer = Reviewer(
+            REVIEW,
+            endpoint(chat, http),
+            errands,
+            events.append,
+            webhook=webhook,
+            retry_delay_ms=1,
+        )
+        assert reviewer.on_call_over(CALL, said or lines("Thanks, bye."), {"duration_ms": 61_000})
+    return events, reviewer
+
+
+async def test_a_call_that_is_over_is_reviewed_and_told(http: SafeHttp) -> None:
+    async with WebService(GOOD) as chat, WebService(answer()) as receiver:
+        events, reviewer = await reviewed(chat, http, hook(receiver, http))
+    review = {"summary": "Booked a table.", "stars": 5}
+    assert events == [CallReviewed(call_id=CALL, review=review)]
+    [asked] = receiver.asked
+    body = json.loads(asked.body)
+    assert body["type"] == "call.reviewed"
+    assert body["data"] == {
+        "call_id": "call_1",
+        "review": review,
+        "error": "",
+        "facts": {"duration_ms": 61_000},
+    }
+    assert reviewer.outbox.delivered == 1
+
+
+async def test_a_bad_answer_is_asked_for_again(http: SafeHttp) -> None:
+    bad = completed('{"summary": "Booked a table."}')
+    async with WebService(bad, answer(status=500), GOOD) as chat:
+        events, _ = await reviewed(chat, http, None)
+    assert isinstance(events[0], CallReviewed)
+    assert len(chat.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "asked"), [(503, "chat_unavailable", 3), (401, "chat_refused", 1)]
+)
+async def test_a_call_that_cannot_be_reviewed_is_told_all_the_same(
+    status: int, code: str, asked: int, http: SafeHttp
+) -> None:
+    async with WebService(answer(status=status)) as chat, WebService(answer()) as receiver:
+        events, _ = await reviewed(chat, http, hook(receiver, http))
+    assert events == [AnalysisFailed(call_id=CALL, item_id="", code=code)]
+    assert len(chat.asked) == asked
+    data = json.loads(receiver.asked[0].body)["data"]
+    assert (data["review"], data["error"]) == (None, code)
+    assert data["facts"] == {"duration_ms": 61_000}
+
+
+async def test_a_call_without_a_word_is_not_thought_about(http: SafeHttp) -> None:
+    events: list[BrainEvent] = []
+    async with WebService(GOOD) as chat, WebService(answer()) as receiver, Errands() as errands:
+        reviewer = Reviewer(
+            REVIEW, endpoint(chat, http), errands, events.append, webhook=hook(receiver, http)
+        )
+        reviewer.on_call_over(CALL, [], {})
+    assert chat.asked == []
+    assert events == [AnalysisFailed(call_id=CALL, item_id="", code="nothing_said")]
+    assert json.loads(receiver.asked[0].body)["data"]["error"] == "nothing_said"
+
+
+async def test_the_end_of_the_process_does_not_wait_for_a_review(http: SafeHttp) -> None:
+    events: list[BrainEvent] = []
+    async with WebService(silence) as chat, Errands(grace_ms=20) as errands:
+        reviewer = Reviewer(REVIEW, endpoint(chat, http), errands, events.append)
+        reviewer.on_call_over(CALL, lines("Bye."), {})
+    assert events == []
+    assert errands.unfinished == 1

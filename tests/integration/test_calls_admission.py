@@ -1,0 +1,150 @@
+"""Admission: who gets in, what repeats itself, and how a server that is full or leaving says no."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.dial.leg import EndedBy
+from app.events import EndReason, VoiceReady
+from tests.fakes.carrier import FakeCall, Ringing
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.integration.server import App, by_then, trunkline
+
+
+def told_that_lines_are_busy(ringing: Ringing, app: App) -> bool:
+    """Whether a webhook was answered with a spoken refusal and no stream."""
+    return ringing.order is None and [(verb.name, verb.text) for verb in ringing.verbs] == [
+        ("Say", app.settings.twilio.busy_message),
+        ("Hangup", ""),
+    ]
+
+
+async def talk(call: FakeCall) -> None:
+    """Hold one turn."""
+    await call.hear_quiet(ms=200)
+    await call.speak(0.4)
+    await call.hear(ms=300)
+
+
+async def test_the_same_webhook_twice_is_one_call_with_one_answer() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        first = await twilio.ring(app.url)
+        again = await twilio.ring(app.url, call_sid=first.caller.call_id)
+        assert again.verbs == first.verbs
+        assert app.switchboard.active == 1
+        call = await again.connect()
+        await talk(call)
+        await call.hang_up()
+        call.assert_clean()
+        assert len(voice.connections) == 1
+
+
+async def test_webhooks_at_the_same_time_are_one_call() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        sid = "CA" + "7" * 32
+        answers = await asyncio.gather(*(twilio.ring(app.url, call_sid=sid) for _ in range(10)))
+        assert all(answer.verbs == answers[0].verbs for answer in answers)
+        assert app.switchboard.active == 1
+        call = await answers[-1].connect()
+        await call.hang_up()
+        assert voice.attempts <= 1
+
+
+async def test_a_webhook_that_comes_after_the_call_opens_nothing() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear(ms=100)
+        await call.hang_up()
+        await app.ended(call)
+        late = await twilio.ring(app.url, call_sid=call.identity.call_id)
+        assert late.verbs == call.ringing.verbs
+        assert app.switchboard.active == 0
+        assert (await (await late.connect()).ended()).by is EndedBy.LOST
+        assert voice.attempts == 1
+
+
+async def test_a_full_server_says_so_and_has_room_again_when_a_call_ends() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice, limits={"max_calls": 1}) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        refused = await twilio.ring(app.url)
+        assert told_that_lines_are_busy(refused, app)
+        assert (await app.get("/readyz")).status_code == 503
+        await talk(call)
+        await call.hang_up()
+        await app.ended(call)
+        assert (await app.get("/readyz")).status_code == 200
+        following = await twilio.call(app.url)
+        await talk(following)
+        await following.hang_up()
+        assert voice.attempts == 2
+
+
+async def test_of_many_calls_at_once_as_many_get_in_as_there_are_lines() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice, limits={"max_calls": 4}) as app, app.twilio() as twilio:
+        ringing = await asyncio.gather(*(twilio.ring(app.url) for _ in range(12)))
+        admitted = [each for each in ringing if each.order is not None]
+        assert len(admitted) == 4
+        assert sum(told_that_lines_are_busy(each, app) for each in ringing) == 8
+        calls = await asyncio.gather(*(each.connect() for each in admitted))
+        await asyncio.gather(*(talk(call) for call in calls))
+        await asyncio.gather(*(call.hang_up() for call in calls))
+        assert voice.attempts == 4
+
+
+async def test_a_draining_server_refuses_new_calls_while_a_live_one_goes_on() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await talk(call)
+        app.trunkline.server.stop()
+        await by_then(lambda: app.switchboard.draining, within_s=2)
+        assert told_that_lines_are_busy(await twilio.ring(app.url), app)
+        assert (await app.get("/readyz")).status_code == 503
+        assert (await app.get("/healthz")).status_code == 200
+        await talk(call)
+        assert await call.ringing.webhooks.report("in-progress") == 200
+        await call.hang_up()
+        call.assert_clean()
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_call_whose_webhook_came_before_the_drain_is_still_connected() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        ringing = await twilio.ring(app.url)
+        app.trunkline.server.stop()
+        await by_then(lambda: app.switchboard.draining, within_s=2)
+        call = await ringing.connect()
+        await talk(call)
+        await call.hang_up()
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_drain_that_has_waited_long_enough_says_goodbye() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=600)])
+    limits = {"drain_timeout_s": 0}
+    async with voice, trunkline(voice, limits=limits) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=200)
+        heard_ms = call.counters.agent_audio_ms
+        app.trunkline.server.stop()
+        assert (await call.ended()).by is EndedBy.AGENT
+        assert (await app.ended(call)).reason is EndReason.DRAINED
+        call.assert_clean()
+    assert call.counters.agent_audio_ms == heard_ms + 600
+
+
+async def test_a_second_signal_waits_for_nobody() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await app.event(call, VoiceReady)
+        app.trunkline.server.stop()
+        app.trunkline.server.stop()
+        await call.ended(within_s=3)
+        await app.ended(call)

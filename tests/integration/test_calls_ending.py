@@ -1,0 +1,195 @@
+"""Calls end: by either party, by a broken socket, by a limit; and then nothing is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.calls.call import LOST
+from app.dial.leg import EndedBy, LegEnd
+from app.events import AgentSaid, EndReason, VoiceReady
+from app.realtime.events import SAY_METADATA_KEY, ResponseCreate
+from audio.format import PCMU_8K
+from tests.fakes.carrier import FakeCall
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.integration.phases import Phase, reach, voice_for
+from tests.integration.server import ALL_OVER_S, by_then, trunkline
+
+HUNG_UP = LegEnd(EndedBy.AGENT, 1000, "hung up")
+END_CALL = ("end_call", '{"reason": "caller_said_goodbye"}')
+
+# By the caller ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", Phase)
+async def test_a_caller_who_hangs_up_ends_all_of_the_call(phase: Phase) -> None:
+    voice = voice_for(phase)
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await reach(phase, app, twilio)
+        await call.hang_up()
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        call.assert_clean()
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("how", ["reset", "end of file"])
+async def test_a_phone_socket_that_breaks_ends_all_of_the_call(phase: Phase, how: str) -> None:
+    voice = voice_for(phase)
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await reach(phase, app, twilio)
+        await (call.drop() if how == "reset" else call.close_silently())
+        assert (await app.ended(call)).reason is EndReason.CARRIER_LOST
+        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        call.assert_clean()
+
+
+async def test_a_stream_that_breaks_before_its_start_can_be_opened_again() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        ringing = await twilio.ring(app.url)
+        (await ringing.open_socket()).transport.abort()
+        call = await ringing.connect()
+        await call.hear(ms=300)
+        await call.hang_up()
+        call.assert_clean()
+        assert len(voice.connections) == 1
+
+
+async def test_a_call_whose_stream_never_opens_is_given_up() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice, limits={"claim_s": 1}) as app, app.twilio() as twilio:
+        ringing = await twilio.ring(app.url)
+        summary = await app.ended(ringing, within_s=1 + ALL_OVER_S)
+        assert (summary.reason, summary.detail) == (EndReason.CARRIER_LOST, "stream_not_opened")
+        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        late = await ringing.connect()
+        assert (await late.ended()).close_code == LOST
+
+
+async def test_a_carrier_that_reports_the_end_ends_a_call_whose_stream_said_nothing() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear(ms=200)
+        assert await call.ringing.webhooks.report("completed", duration_s=1) == 200
+        summary = await app.ended(call)
+        assert (await call.ended()).by is EndedBy.AGENT
+        call.assert_clean()
+    assert summary.reason is EndReason.CALLER_HUNG_UP
+    assert summary.detail == "carrier_reported_completed"
+
+
+async def test_reports_of_a_call_that_goes_on_change_nothing() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear(ms=200)
+        for progress in ("in-progress", "ringing", "initiated", "in-progress"):
+            assert await call.ringing.webhooks.report(progress) == 200
+        await call.speak(0.4)
+        await call.hear(ms=200)
+        await call.hang_up(report=True)
+        assert await call.ringing.webhooks.report("completed") == 200
+        assert (await app.ended(call)).detail == ""
+
+
+# By the agent -------------------------------------------------------------------------------------
+
+
+async def test_an_agent_hangs_up_when_its_goodbye_was_heard() -> None:
+    goodbye = Reply(audio_ms=1500, text="Goodbye.", tool=END_CALL)
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), goodbye], heard=["Bye."])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        await call.speak(0.4)
+        assert await call.ended() == HUNG_UP
+        summary = await app.ended(call)
+        call.assert_clean()
+    assert (summary.reason, summary.detail) == (EndReason.AGENT_HUNG_UP, "caller_said_goodbye")
+    assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(300 + 1500)
+
+
+async def test_an_agent_that_hangs_up_without_a_word_is_asked_for_a_goodbye() -> None:
+    silent = Reply(audio_ms=0, text="", tool=END_CALL)
+    goodbye = Reply(audio_ms=800, text="Goodbye.")
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), silent, goodbye])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        await call.speak(0.4)
+        assert await call.ended() == HUNG_UP
+        assert (await app.ended(call)).reason is EndReason.AGENT_HUNG_UP
+        call.assert_clean()
+    assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(300 + 800)
+
+
+async def test_an_agent_does_not_hang_up_on_a_caller_who_speaks_again() -> None:
+    goodbye = Reply(audio_ms=4000, text="Goodbye.", tool=END_CALL)
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), goodbye, Reply(audio_ms=500)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        await call.speak(0.4)
+        await call.barge_in(0.4, after_ms=500)
+        await call.hear(ms=500)
+        await call.hear_quiet(ms=500)
+        await call.hang_up()
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+        call.assert_clean()
+
+
+async def test_an_operator_ends_a_call() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        ready = await app.event(call, VoiceReady)
+        assert app.switchboard.hang_up(ready.call_id)
+        assert (await call.ended()).by is EndedBy.AGENT
+        assert (await app.ended(call)).reason is EndReason.OPERATOR_HUNG_UP
+        assert not app.switchboard.hang_up(ready.call_id)
+
+
+# By a limit ---------------------------------------------------------------------------------------
+
+
+async def _farewell_heard(call: FakeCall, voice: ScriptedVoiceServer) -> str:
+    """What was asked to be said last before our side hung up."""
+    assert await call.ended() == HUNG_UP
+    call.assert_clean()
+    asked = voice.latest.of(ResponseCreate)[-1].response.metadata
+    return str(asked[SAY_METADATA_KEY])
+
+
+async def test_a_call_has_a_longest_duration_and_ends_with_a_farewell() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=60_000), Reply(audio_ms=700)])
+    policy = {"max_duration_ms": 500, "farewell": "Time is up."}
+    async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        assert await _farewell_heard(call, voice) == "Time is up."
+        assert (await app.ended(call)).reason is EndReason.MAX_DURATION
+        said = [e for e in await app.events(call) if isinstance(e, AgentSaid)]
+    assert [(line.text, line.cut_off) for line in said][1:] == [("Time is up.", False)]
+
+
+async def test_a_silent_line_is_hung_up_with_a_farewell() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=700)])
+    policy = {"silence_ms": 400, "silence_farewell": "Nobody there."}
+    async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        assert await _farewell_heard(call, voice) == "Nobody there."
+        assert (await app.ended(call)).reason is EndReason.SILENCE
+    assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(300 + 700)
+
+
+async def test_a_farewell_that_the_model_never_speaks_is_not_waited_for() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(never_starts=True)])
+    policy = {"silence_ms": 300, "goodbye_cap_ms": 500}
+    async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        async with asyncio.timeout(5):
+            assert (await call.ended()).by is EndedBy.AGENT
+        summary = await app.ended(call)
+    assert (summary.reason, summary.detail) == (EndReason.SILENCE, "goodbye_cap")

@@ -1,0 +1,146 @@
+"""Tools, handoffs and guardrails in a whole phone call, over real sockets at both ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from app.agents.agent import Agent
+from app.agents.book import AgentBook
+from app.agents.guardrails import Stop, regex_guardrail
+from app.agents.tools import Approval, tool
+from app.calls.switchboard import Line
+from app.events import (
+    AgentSaid,
+    EndReason,
+    GuardrailTripped,
+    HandedOff,
+    Party,
+    ToolApprovalRequired,
+    ToolRan,
+)
+from app.realtime import events as ev
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.integration.server import App, trunkline
+
+GREETING = Reply(text="Hello.", audio_ms=200)
+
+
+def staffed(app: App, change: Callable[[Agent], list[Agent]]) -> None:
+    """Put other agents on the line: `change` makes them of the one that the settings describe."""
+    switchboard: Any = app.switchboard
+    choose = switchboard._choose
+
+    def chosen(incoming: Any) -> Line:
+        line = choose(incoming)
+        assert isinstance(line, Line)
+        agents = change(line.agent)
+        return replace(line, agent=agents[0], book=AgentBook(agents))
+
+    switchboard._choose = chosen
+
+
+async def test_a_tool_runs_beside_the_sound_and_is_answered_over_the_phone() -> None:
+    @tool
+    def opening_hours(day: str) -> str:
+        """When we open."""
+        return f"{day}: nine"
+
+    replies = [
+        GREETING,
+        Reply(text="Let me look.", tool=("opening_hours", '{"day": "Monday"}')),
+        Reply(text="At nine."),
+    ]
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        staffed(app, lambda agent: [replace(agent, tools=(opening_hours,))])
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            await call.speak(0.6)
+            ran = await app.event(call, ToolRan)
+            assert (ran.name, ran.error) == ("opening_hours", "")
+            await app.event(call, AgentSaid, lambda said: said.text == "At nine.")
+            assert '{"result": "Monday: nine"}' in [item.output for item in voice.items]
+            await call.hang_up()
+
+
+async def test_a_tool_that_outlives_its_call_is_ended_with_it() -> None:
+    ended = asyncio.Event()
+
+    @tool
+    async def wait_for_ever() -> None:
+        """Wait."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    replies = [GREETING, Reply(text="One moment.", tool=("wait_for_ever", "{}"))]
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        staffed(app, lambda agent: [replace(agent, tools=(wait_for_ever,))])
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            await call.speak(0.6)
+            await app.event(call, AgentSaid, lambda said: said.text == "One moment.")
+            await call.hang_up()
+            summary = await app.ended(call)
+            assert summary.reason is EndReason.CALLER_HUNG_UP
+            assert ended.is_set()
+            events = await app.events(call)
+            assert not any(isinstance(event, ToolRan) for event in events)
+            assert not any(item.type == "function_call_output" for item in voice.items)
+
+
+async def test_a_caller_consents_by_key() -> None:
+    @tool(approval=Approval.KEYPAD)
+    def pay(amount: int) -> str:
+        """Pay an amount."""
+        return f"paid {amount}"
+
+    replies = [GREETING, Reply(text="Very well.", tool=("pay", '{"amount": 3}')), Reply()]
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        staffed(app, lambda agent: [replace(agent, tools=(pay,))])
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            await call.speak(0.6)
+            wanted = await app.event(call, ToolApprovalRequired)
+            assert (wanted.by, wanted.arguments) == ("keypad", '{"amount": 3}')
+            await app.event(call, AgentSaid, lambda said: said.text.startswith("Please confirm"))
+            call.press("1")
+            assert (await app.event(call, ToolRan)).error == ""
+            await call.hang_up()
+
+
+async def test_a_caller_is_handed_over_and_a_guardrail_cuts_the_new_agent_off() -> None:
+    rule = regex_guardrail("no gold", Party.AGENT, "gold", Stop("I cannot advise.", "advice"))
+    replies = [
+        GREETING,
+        Reply(text="I will put you through.", tool=("transfer_to_money", "{}")),
+        Reply(text="Buy gold now, and more gold later.", audio_ms=4_000, hold_after_ms=1_000),
+        Reply(),
+    ]
+
+    def two(agent: Agent) -> list[Agent]:
+        money = replace(
+            agent, name="money", guardrails=(rule,), guardrail_every_chars=10, greeting=None
+        )
+        return [replace(agent, handoffs=("money",)), money]
+
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        staffed(app, two)
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            await call.speak(0.6)
+            assert (await app.event(call, HandedOff)).to_agent == "money"
+            trip = await app.event(call, GuardrailTripped)
+            assert (trip.guardrail, trip.stopped) == ("no gold", True)
+            await app.event(call, AgentSaid, lambda said: said.text == "I cannot advise.")
+            assert voice.cancelled == 1
+            assert len(voice.latest.of(ev.SessionUpdate)) == 2
+            await call.hang_up()
+        assert (await app.ended(call)).agent == "money"

@@ -1,0 +1,508 @@
+"""Callers are transferred, and come back when nobody answers: the same call, on another stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, cast
+
+import pytest
+
+from app.errors import DialError
+from app.events import AgentSaid, EndReason, VoiceReady
+from app.realtime.events import Item, OutputItemDone
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.integration.line_site import CALLER, DESK, OURS, asks_for, line_site, output
+from tests.integration.server import ALL_OVER_S, by_then
+
+TO_DESK = asks_for("transfer_call", destination="front_desk")
+
+# Somebody answers ---------------------------------------------------------------------------------
+
+
+async def test_a_caller_is_transferred_after_hearing_the_agent_out() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        dial = await site.leaves(call)
+        assert dial.name == "Dial"
+        assert dial.attributes["callerId"] == OURS
+        assert [noun.text for noun in dial.children] == [DESK]
+        assert call.heard_ms >= 600 - 40  # the greeting and the announcement, to their end
+        assert site.app.switchboard.active == 1
+
+        after = await site.dial_ends(call, "completed", DialBridged="true")
+        assert [verb.name for verb in after.verbs] == ["Hangup"]
+        summary = await site.app.ended(call)
+        assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "front_desk")
+        # The document ends the call: no request of ours is needed.
+        assert len(site.api.requests) == 1
+
+
+async def test_a_long_transfer_is_no_silence_and_needs_no_model() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice, policy={"silence_ms": 300}) as site:
+        call = await site.call()
+        await site.leaves(call)
+        voice.latest.drop()
+        await by_then(lambda: not voice.open_connections, within_s=2)
+        await asyncio.sleep(1.0)  # three times the silence that would end a call
+        assert (site.app.switchboard.active, voice.attempts) == (1, 1)
+        await site.dial_ends(call, "completed")
+        assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
+
+
+# Nobody answers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "outcome"),
+    [
+        ("busy", {}, "busy"),
+        ("no-answer", {}, "no_answer"),
+        ("failed", {}, "failed"),
+        ("failed", {"DialSipResponseCode": "603"}, "declined"),
+        ("completed", {"DialBridged": "false"}, "declined"),
+    ],
+)
+async def test_the_agent_takes_the_caller_back(
+    status: str, fields: dict[str, str], outcome: str
+) -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        back = await site.comes_back(await site.dial_ends(call, status, **fields))
+        await back.hear(ms=350)
+        assert output(voice)["result"]["outcome"] == outcome
+        assert back.identity.stream_id != call.identity.stream_id
+
+        await back.hear_quiet(ms=300)
+        await back.speak(0.4)  # the conversation goes on, in both directions
+        await back.hear(ms=350)
+        await back.hang_up()
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+        events = await site.app.events(call)
+        assert sum(isinstance(event, VoiceReady) for event in events) == 1
+        said = [event for event in events if isinstance(event, AgentSaid)]
+        assert [line.text for line in said][1:3] == [
+            "One moment.",
+            "I am still with you.",
+        ]
+        assert not any(line.cut_off for line in said[:3])
+        back.assert_clean()
+
+
+async def test_a_model_that_is_lost_meanwhile_is_replaced_when_the_caller_is_back() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        voice.replies = [Reply(audio_ms=400, text="There you are.")]
+        voice.latest.drop()
+        await by_then(lambda: not voice.open_connections, within_s=2)
+        back = await site.comes_back(await site.dial_ends(call, "busy"))
+        await back.hear(ms=350)
+        assert len(voice.connections) == 2
+        assert output(voice)["result"]["outcome"] == "busy"
+        await back.hang_up()
+        await site.app.ended(call)
+
+
+async def test_a_caller_is_transferred_a_second_time() -> None:
+    again = ("transfer_call", json.dumps({"destination": "anna"}))
+    voice = ScriptedVoiceServer(replies=[*TO_DESK[:2], Reply(audio_ms=200, tool=again)])
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        first = site.at_carrier(call).verbs[0].attributes["action"]
+        back = await site.comes_back(await site.dial_ends(call, "no-answer"))
+        await back.ended()
+        await by_then(lambda: len(site.at_carrier(call).documents) == 2, within_s=5)
+        # The first one's report once more, late: it changes nothing.
+        late = await site.post(call, first, "in-progress", DialCallStatus="no-answer")
+        assert late.order is None
+        await site.dial_ends(call, "completed")
+        summary = await site.app.ended(call)
+        assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "anna")
+
+
+async def test_a_report_that_comes_twice_is_answered_twice() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        first = await site.dial_ends(call, "busy")
+        again = await site.dial_ends(call, "busy")
+        assert first.order == again.order
+        back = await site.comes_back(first)
+        await back.hear(ms=200)
+        await back.hang_up()
+        await site.app.ended(call)
+
+
+async def test_the_token_of_the_way_back_opens_one_stream() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        ringing = await site.dial_ends(call, "busy")
+        assert ringing.order is not None
+        old = call.ringing.order
+        assert old is not None
+        assert ringing.order.parameters["token"] != old.parameters["token"]
+        used = await ringing.connect(parameters=dict(old.parameters))
+        assert (await used.ended()).close_code == 1008
+        back = await site.comes_back(ringing)
+        await back.hear(ms=200)
+        twice = await ringing.connect()
+        assert (await twice.ended()).close_code == 1008
+        assert not back.over
+        await back.hang_up()
+        await site.app.ended(call)
+
+
+async def test_a_caller_who_never_comes_back_is_not_waited_for() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice, limits={"claim_s": 1}) as site:
+        call = await site.call()
+        await site.leaves(call)
+        await site.dial_ends(call, "busy")
+        summary = await site.app.ended(call, within_s=1 + ALL_OVER_S)
+        assert (summary.reason, summary.detail) == (EndReason.CARRIER_LOST, "stream_not_opened")
+
+
+# The caller -----------------------------------------------------------------------------------
+
+
+async def test_a_caller_who_hangs_up_in_mid_transfer_ends_the_call() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        await call.ringing.webhooks.report("completed", duration_s=9)
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+        gone = await site.dial_ends(call, "no-answer", CallStatus="completed")
+        assert gone.order is None
+
+
+async def test_the_report_of_the_transfer_may_tell_that_the_caller_is_gone() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        gone = await site.dial_ends(call, "no-answer", CallStatus="completed")
+        assert gone.order is None
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_caller_who_speaks_before_the_transfer_stays() -> None:
+    voice = ScriptedVoiceServer(
+        replies=asks_for("transfer_call", audio_ms=3_000, destination="front_desk")
+    )
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await call.barge_in(0.4, after_ms=400)
+        await site.tool_ran(call)
+        assert output(voice)["code"] == "caller_spoke"
+        await call.hear_quiet(ms=300)
+        assert not site.api.requests
+        await call.hang_up()
+        await site.app.ended(call)
+
+
+# The carrier says no ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "times"),
+    [(429, 20429, 3), (500, 20500, 1), (404, 20404, 1), (400, 21210, 1)],
+)
+async def test_a_transfer_that_the_carrier_refuses_leaves_the_caller_with_the_agent(
+    status: int, code: int, times: int
+) -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        site.api.fail(status, code, times=times)
+        assert (await site.tool_ran(call)).error == "transfer_failed"
+        await by_then(lambda: voice.created == 2, within_s=2)
+        await call.hear_quiet(ms=300)
+        assert len(site.api.requests) == times
+        assert not call.over
+        await call.hang_up()
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_caller_who_hangs_up_while_the_carrier_is_asked_is_gone() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        site.at_carrier(call).status = "completed"  # Twilio knows it before we do
+        await by_then(lambda: bool(site.api.requests), within_s=5)
+        await call.hang_up()
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+# Strangers, and a model that was talked into something --------------------------------------------
+
+
+async def test_a_forged_report_is_refused_and_changes_nothing() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        webhooks = call.ringing.webhooks
+        webhooks._auth_token, right = "f" * 31 + "e", webhooks._auth_token
+        with pytest.raises(DialError) as refused:
+            await site.dial_ends(call, "completed")
+        assert refused.value.code == "signature_refused"
+        webhooks._auth_token = right
+        other = await site.post(
+            call,
+            "/twilio/after-transfer?transfer=another-one",
+            "in-progress",
+            DialCallStatus="busy",
+        )
+        assert [verb.name for verb in other.verbs] == ["Hangup"]
+        assert site.app.switchboard.active == 1
+        await site.dial_ends(call, "completed")
+        assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("transfer_call", '{"destination": "+19005550100"}'),
+        ("transfer_call", '{"destination": "sip:thief@example.net"}'),
+        ("transfer_call", '{"destination": "back_door"}'),
+        ("transfer_call", '{"destination": ["front_desk"]}'),
+        ("transfer_call", '{"destination": "front_desk", "number": "+19005550100"}'),
+        ("transfer_call", '{"destination": null}'),
+        ("transfer_call", "{}"),
+        ("transfer_call", "front_desk"),
+        ("send_dtmf", '{"digits": "12<Dial>"}'),
+        ("send_dtmf", '{"digits": "wwww"}'),
+        ("send_dtmf", '{"digits": "%s"}' % ("W" * 60)),
+        ("send_sms", '{"to": "+19005550100", "body": "Hello."}'),
+        ("send_sms", '{"to": "anna", "body": "Hello."}'),
+        ("send_sms", '{"to": "caller", "body": "%s"}' % ("x" * 481)),
+        ("send_sms", '{"to": "caller", "body": "   "}'),
+    ],
+)
+async def test_a_hostile_request_of_the_model_reaches_no_carrier(tool: str, arguments: str) -> None:
+    replies = [Reply(audio_ms=200), Reply(audio_ms=200, tool=(tool, arguments)), Reply()]
+    voice = ScriptedVoiceServer(replies=replies)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        assert (await site.tool_ran(call)).error
+        await by_then(lambda: voice.created == 2, within_s=2)
+        assert not site.api.requests
+        await call.hang_up()
+        await site.app.ended(call)
+
+
+async def test_one_thing_at_a_time_is_done_with_the_line() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        second = Item(
+            type="function_call",
+            id="item_second",
+            call_id="call_second",
+            name="transfer_call",
+            arguments='{"destination": "anna"}',
+            status="completed",
+        )
+        voice.latest.emit(OutputItemDone("resp_second", 0, second))
+        assert (await site.tool_ran(call)).error == "line_busy"
+        assert len(site.api.requests) == 1
+        await site.dial_ends(call, "completed")
+        await site.app.ended(call)
+
+
+# Tones and messages -------------------------------------------------------------------------------
+
+
+async def test_tones_go_out_and_the_conversation_goes_on() -> None:
+    voice = ScriptedVoiceServer(replies=asks_for("send_dtmf", digits="1w2#"))
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        play = await site.leaves(call)
+        assert (play.name, play.attributes) == ("Play", {"digits": "1w2#"})
+        ringing = site.dialed_on(call)
+        back = await site.comes_back(ringing)
+        await back.hear(ms=350)
+        assert output(voice) == {"result": "The tones were sent."}
+        assert len(voice.connections) == 1
+        await back.hear_quiet(ms=300)
+        await back.speak(0.4)
+        await back.hear(ms=350)
+        await back.hang_up()
+        summary = await site.app.ended(call)
+        assert (summary.reason, summary.counters.barge_ins) == (EndReason.CALLER_HUNG_UP, 0)
+        back.assert_clean()
+
+
+async def test_a_caller_gets_a_text_message() -> None:
+    voice = ScriptedVoiceServer(replies=asks_for("send_sms", to="caller", body="Tuesday, nine."))
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        assert not (await site.tool_ran(call)).error
+        [message] = site.api.messages
+        assert (message["to"], message["from"], message["body"]) == (CALLER, OURS, "Tuesday, nine.")
+        assert not call.over
+        await call.hang_up()
+        await site.app.ended(call)
+
+
+# Screening and queues -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("digits", "answer", "outcome"), [("2", ["Hangup"], "declined"), ("", ["Hangup"], "voicemail")]
+)
+async def test_a_person_who_does_not_press_1_is_not_connected(
+    digits: str, answer: list[str], outcome: str
+) -> None:
+    voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination="guarded"))
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        dial = await site.leaves(call)
+        asked = await site.post(call, dial.children[0].attributes["url"], "in-progress")
+        gather = asked.verbs[0]
+        assert gather.name == "Gather"
+        assert "guarded" in gather.children[0].text
+        key = await site.post(call, gather.attributes["action"], "in-progress", Digits=digits)
+        assert [verb.name for verb in key.verbs] == answer
+        back = await site.comes_back(await site.dial_ends(call, "completed"))
+        await back.hear(ms=200)
+        assert output(voice)["result"]["outcome"] == outcome
+        await back.hang_up()
+        await site.app.ended(call)
+
+
+async def test_a_person_who_presses_1_is_connected() -> None:
+    summary = "It is about a booking."
+    voice = ScriptedVoiceServer(
+        replies=asks_for("transfer_call", destination="guarded", summary=summary)
+    )
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        dial = await site.leaves(call)
+        asked = await site.post(call, dial.children[0].attributes["url"], "in-progress")
+        assert summary in asked.verbs[0].children[0].text
+        url = asked.verbs[0].attributes["action"]
+        key = await site.post(call, url, "in-progress", Digits="1")
+        assert not key.verbs
+        await site.dial_ends(call, "completed")
+        assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
+
+
+async def test_a_queue_is_left_when_the_wait_is_over() -> None:
+    voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination="line"))
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        enqueue = await site.leaves(call)
+        assert (enqueue.name, enqueue.text) == ("Enqueue", "support")
+        wait = enqueue.attributes["waitUrl"]
+        early = await site.post(call, wait, "in-progress", QueueTime="3")
+        late = await site.post(call, wait, "in-progress", QueueTime="20")
+        assert [early.verbs[0].name, late.verbs[0].name] == ["Pause", "Leave"]
+        action = enqueue.attributes["action"]
+        left = await site.post(call, action, "in-progress", QueueResult="leave", QueueTime="20")
+        back = await site.comes_back(left)
+        await back.hear(ms=200)
+        assert output(voice)["result"]["outcome"] == "no_answer"
+        await back.hang_up()
+        await site.app.ended(call)
+
+
+# Limits while the caller is elsewhere -------------------------------------------------------------
+
+
+async def test_draining_parts_nobody_from_the_person_they_talk_with() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        await by_then(lambda: _is_away(site), within_s=2)
+        await site.app.switchboard.drain(0.1)
+        summary = await site.app.ended(call)
+        assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "drained")
+        assert len(site.api.requests) == 1
+        assert (await site.dial_ends(call, "busy")).order is None
+
+
+async def test_the_longest_call_is_over_for_us_while_people_talk_on() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice, policy={"max_duration_ms": 3_000}) as site:
+        call = await site.call()
+        await site.leaves(call)
+        summary = await site.app.ended(call, within_s=5)
+        assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "max_duration")
+        assert len(site.api.requests) == 1
+
+
+async def test_an_operator_ends_a_call_whose_caller_was_transferred() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        [call_id] = site.app.switchboard._live
+        assert site.app.switchboard.hang_up(call_id)
+        assert (await site.app.ended(call)).reason is EndReason.OPERATOR_HUNG_UP
+        assert site.at_carrier(call).status == "completed"
+
+
+def _is_away(site: Any) -> bool:
+    return all(call._phone.away for call in site.app.switchboard._live.values())
+
+
+# When the agent is lost ---------------------------------------------------------------------------
+
+
+async def test_a_fallback_stands_behind_every_stream() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    numbers = {OURS: {"fallback": "front_desk"}}
+    async with voice, line_site(voice, numbers=numbers) as site:
+        call = await site.call()
+        await site.leaves(call)
+        ringing = await site.dial_ends(call, "busy")
+        for document in (call.ringing, ringing):
+            connect, say, dial, hang_up = document.verbs
+            assert (connect.name, say.name, hang_up.name) == ("Connect", "Say", "Hangup")
+            assert [noun.text for noun in dial.children] == [DESK]
+            assert "action" not in dial.attributes  # we may be gone
+        back = await site.comes_back(ringing)
+        await back.hear(ms=200)
+        await back.hang_up()
+        await site.app.ended(call)
+
+
+async def test_a_transfer_whose_answer_is_lost_goes_on() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        rest = cast("Any", site.app.switchboard._reach.carrier)._rest
+        rest._timeout_s = rest._http.timeout = 0.3
+        call = await site.call()
+        site.api.lose_answer()
+        await site.leaves(call)
+        back = await site.comes_back(await site.dial_ends(call, "busy"))
+        await back.hear(ms=200)
+        assert output(voice)["result"]["outcome"] == "busy"
+        await back.hang_up()
+        await site.app.ended(call)
+
+
+async def test_a_stopped_server_leaves_people_talking() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        await by_then(lambda: _is_away(site), within_s=2)
+        site.app.trunkline.server.stop()
+        site.app.trunkline.server.stop()  # twice: it waits for no call
+        assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
+        assert len(site.api.requests) == 1

@@ -1,0 +1,269 @@
+"""`trunkline chat`: through a pseudo-terminal with the offline engine, and what its reports say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.agents.agent import Agent
+from app.agents.guardrails import Stop, regex_guardrail
+from app.agents.session import AgentSession
+from app.agents.tools import Approval, tool
+from app.chat import JsonReport, TerminalLines, TextReport, chat
+from app.events import Party
+from app.realtime.events import SessionConfig
+from app.realtime.websocket import WebSocketModel
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+
+COMMAND = (sys.executable, "-c", "from app.cli import main; main()", "chat")
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+
+
+# In a terminal ------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A process on a pseudo-terminal: what it has shown, and what is typed to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, master: int) -> None:
+        self.process = process
+        self.shown = ""
+        self._master = master
+        self._changed = asyncio.Event()
+        asyncio.get_running_loop().add_reader(master, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._master, 65_536)
+        except OSError:  # the other end is closed (Linux says EIO)
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._master)
+        self.shown += data.decode(errors="replace").replace("\r\n", "\n")
+        self._changed.set()
+
+    async def until(self, text: str, after: str = "") -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while text not in self.shown.partition(after)[2] if after else text not in self.shown:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    async def code(self) -> int:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def terminal(folder: Path, *options: str) -> AsyncIterator[Terminal]:
+    config = folder / "config.yaml"
+    config.write_text("voice_model: offline\n")
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "--config",
+        str(config),
+        *options,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=ROOT,
+        start_new_session=True,
+        env={"PATH": os.environ.get("PATH", ""), "HOME": str(folder)},
+    )
+    os.close(slave)
+    shown = Terminal(process, master)
+    try:
+        yield shown
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        asyncio.get_running_loop().remove_reader(master)
+        os.close(master)
+
+
+async def test_a_user_types_to_the_offline_receptionist(tmp_path: Path) -> None:
+    async with terminal(tmp_path) as screen:
+        await screen.until("you> ")
+        assert "agent> Hello, you have reached the Trunkline demo office." in screen.shown
+        screen.type("when are you open\n")
+        await screen.until("you> ", after="when are you open")
+        assert "agent> We are open Monday to Friday" in screen.shown
+        assert "tokens so far, free]" in screen.shown
+        screen.type("/quit\n")
+        assert await screen.code() == 0
+
+
+async def test_a_goodbye_ends_the_conversation_from_the_other_side(tmp_path: Path) -> None:
+    async with terminal(tmp_path) as screen:
+        await screen.until("you> ")
+        screen.type("bye bye\n")
+        assert await screen.code() == 0
+        await screen.until("[tool end_call")
+        assert "agent> Thank you for calling. Goodbye." in screen.shown
+
+
+async def test_the_keys_for_end_and_interrupt_end_it(tmp_path: Path) -> None:
+    async with terminal(tmp_path) as screen:
+        await screen.until("you> ")
+        screen.type("\x04")
+        assert await screen.code() == 0
+    async with terminal(tmp_path) as screen:
+        await screen.until("you> ")
+        screen.process.send_signal(signal.SIGINT)
+        assert await screen.code() == 130
+        assert "Traceback" not in screen.shown
+
+
+async def test_one_turn_as_json_for_scripts(tmp_path: Path) -> None:
+    async with terminal(tmp_path, "--json", "--say", "where are you") as screen:
+        assert await screen.code() == 0
+        events = [json.loads(line) for line in screen.shown.splitlines()]
+    assert events[0]["type"] == "history_added"
+    assert events[0]["item"]["text"] == "where are you"
+    assert [event["type"] for event in events][-2:] == ["agent_end", "usage"]
+    said = [event["item"]["text"] for event in events if event["type"] == "history_updated"]
+    assert "Harbor Street" in said[-1]
+
+
+# Reports ------------------------------------------------------------------------------------------
+
+
+class Typed:
+    """Lines that were typed beforehand."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = list(lines)
+
+    async def next(self) -> str | None:
+        return self._lines.pop(0) if self._lines else None
+
+
+def agent(name: str = "greeter", **fields: Any) -> Agent:
+    session = SessionConfig(turn_detection=None, voice=fields.pop("voice", "marin"))
+    return Agent(name=name, session=session, **fields)
+
+
+async def shown(
+    server: ScriptedVoiceServer,
+    agents: Sequence[Agent],
+    lines: Sequence[str] = (),
+    *,
+    say: str | None = None,
+    ended_well: bool = True,
+) -> str:
+    out = StringIO()
+    model = WebSocketModel(server.url, headers={}, model="scripted")
+    session = AgentSession(agents, model, plays_audio=False, price=lambda _usage: 0.00123)
+    async with asyncio.timeout(PATIENCE_S), session:
+        report = TextReport(out, prompts=True)
+        assert await chat(session, Typed(lines), report, say=say) is ended_well
+    return out.getvalue()
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def test_tools_and_costs_are_shown_between_the_words() -> None:
+    replies = [Reply(text="Let me see.", tool=("add", '{"a": 2, "b": 3}')), Reply(text="Five.")]
+    async with ScriptedVoiceServer(replies=replies) as server:
+        text = await shown(server, [agent(tools=(add,))], ["two and three?", "", "/quit"])
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert lines[0] == "you> agent> Let me see."
+    assert lines[1] == '[tool add {"a": 2, "b": 3}]'
+    assert lines[2].startswith('[tool add: {"result": 5} (')
+    assert lines[3:5] == ["agent> Five.", "[600 tokens so far, $0.0012]"]
+
+
+async def test_a_tool_asks_before_it_runs() -> None:
+    careful = tool(name="add", approval=Approval.OPERATOR)(add_numbers)
+    replies = [Reply(text="One moment.", tool=("add", '{"a": 1, "b": 1}')), Reply(text="Two.")]
+    async with ScriptedVoiceServer(replies=replies) as server:
+        text = await shown(server, [agent(tools=(careful,))], ["sum?", "y"])
+        assert '[allow add {"a": 1, "b": 1}? y/n]' in text
+        assert '{"result": 2}' in text
+        server.replies = replies
+        refused = await shown(server, [agent(tools=(careful,))], say="sum?")
+    assert "(not_approved)" in refused
+
+
+def add_numbers(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def test_handoffs_and_guardrails_are_shown() -> None:
+    rule = regex_guardrail("no gold", Party.AGENT, "gold", Stop("No advice.", "advice"))
+    agents = [
+        agent(handoffs=("b",)),
+        agent("b", voice="cedar", guardrails=(rule,), guardrail_every_chars=5),
+    ]
+    replies = [
+        Reply(text="Please wait.", tool=("transfer_to_b", "{}")),
+        Reply(text="Buy gold now or later on.", audio_ms=900, hold_after_ms=600),
+        Reply(),
+    ]
+    async with ScriptedVoiceServer(replies=replies) as server:
+        text = await shown(server, agents, say="Money?")
+    text = "\n".join(line.rstrip() for line in text.splitlines())
+    assert "[handed over: greeter to b, voice stays marin]" in text
+    assert "[guardrail no gold stopped: advice]" in text
+    assert text.splitlines()[-2] == "agent> No advice."
+
+
+async def test_a_model_cannot_steer_the_terminal() -> None:
+    async with ScriptedVoiceServer(replies=[Reply(text="\x1b[2JHa\x07")]) as server:
+        text = await shown(server, [agent()], say="x")
+    assert "\x1b" not in text
+    assert "[2JHa" in text
+
+
+async def test_a_model_that_is_lost_is_a_failure() -> None:
+    async with ScriptedVoiceServer(replies=[Reply(close_after_ms=100)]) as server:
+        text = await shown(server, [agent()], say="x", ended_well=False)
+    assert "[error voice_closed]" in text
+
+
+async def test_events_as_json_leave_sound_out() -> None:
+    out = StringIO()
+    async with ScriptedVoiceServer() as server:
+        model = WebSocketModel(server.url, headers={}, model="scripted")
+        async with asyncio.timeout(PATIENCE_S), AgentSession(agent(), model) as session:
+            await chat(session, Typed(()), JsonReport(out), say="Hello!")
+    kinds = [json.loads(line)["type"] for line in out.getvalue().splitlines()]
+    assert {"agent_start", "history_added", "history_updated", "usage"} <= set(kinds)
+    assert "audio" not in kinds
+    assert "raw_model_event" not in kinds
+
+
+async def test_lines_end_with_their_file() -> None:
+    lines = TerminalLines(StringIO("one\r\ntwo"))
+    assert [await lines.next() for _ in range(3)] == ["one", "two", None]
+    closed = StringIO("x")
+    closed.close()
+    assert await TerminalLines(closed).next() is None
+
+
+@pytest.mark.parametrize("option", ["--help"])
+async def test_the_help_says_that_no_key_is_needed(option: str, tmp_path: Path) -> None:
+    async with terminal(tmp_path, option) as screen:
+        assert await screen.code() == 0
+        await screen.until("Works offline, without any key.")

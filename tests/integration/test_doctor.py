@@ -1,0 +1,308 @@
+"""`trunkline doctor` against servers on loopback that are healthy, wrong or not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from app import doctor
+from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
+from app.doctor import Finding, Verdict
+from app.errors import VoiceRefused, VoiceUnavailable
+from app.realtime.connection import VoiceConnection
+from app.realtime.events import SessionConfig
+from app.settings import Settings
+
+ACCOUNT = "AC" + "1" * 32
+TOKEN = "f" * 32
+NUMBER = "+15551234567"
+
+
+class World:
+    """Everything outside: Twilio's REST API and a running Trunkline, on one port."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.account_status = 200
+        self.account = {"sid": ACCOUNT, "status": "active", "type": "Full"}
+        self.voice_url: str | None = None
+        self.health_status = 200
+        self.webhook_status = 403
+        self.websocket_status = 403
+        self.trusted_token = TOKEN
+        self.requests: list[str] = []
+
+    def get(self, path: str) -> tuple[int, Any]:
+        if path == f"/2010-04-01/Accounts/{ACCOUNT}.json":
+            return self.account_status, self.account
+        if path == f"/2010-04-01/Accounts/{ACCOUNT}/IncomingPhoneNumbers.json":
+            row = {"phone_number": NUMBER, "voice_url": self.voice_url, "voice_method": "POST"}
+            rows = [] if self.voice_url is None else [row]
+            return 200, {"incoming_phone_numbers": rows, "page": 0, "page_size": 20}
+        if path == "/healthz":
+            return self.health_status, {"status": "ok"}
+        if path == "/twilio/media-stream":
+            return self.websocket_status, {}
+        return 404, {}
+
+    def post(self, path: str, form: dict[str, str], signature: str) -> int:
+        if path == "/twilio/voice":
+            return self.webhook_status
+        good = sign_http(self.trusted_token, self.url + path, form)
+        return 204 if path == "/twilio/status" and signature == good else 403
+
+
+@contextmanager
+def serving(world: World) -> Iterator[None]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, status: int, body: Any = None) -> None:
+            content = b"" if body is None else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+            self.close_connection = True
+
+        def do_GET(self) -> None:
+            world.requests.append(self.path)
+            self.answer(*world.get(urlsplit(self.path).path))
+
+        def do_HEAD(self) -> None:
+            self.answer(200)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            form = dict(parse_qsl(body, keep_blank_values=True))
+            self.answer(world.post(self.path, form, self.headers.get(SIGNATURE_HEADER, "")))
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    world.url = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    with serving(made):
+        made.voice_url = f"{made.url}/twilio/voice"
+        yield made
+
+
+def settings_for(world: World, **twilio: object) -> Settings:
+    credentials = {"account_sid": ACCOUNT, "auth_token": TOKEN, "rest_url": world.url}
+    return Settings.model_validate(
+        {
+            "voice_model": "offline",
+            "twilio": {**credentials, "from_number": NUMBER, **twilio},
+            "server": {"public_url": world.url},
+        }
+    )
+
+
+def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
+    return {finding.subject: finding.verdict for finding in findings}
+
+
+async def test_a_healthy_account_and_server_are_found_good(world: World) -> None:
+    settings = settings_for(world)
+    findings = await doctor.check_account(settings)
+    findings += await doctor.check_public_address(settings)
+    findings.append(await doctor.check_clock(world.url))
+    assert verdicts(findings) == dict.fromkeys(
+        [
+            "TWILIO_ACCOUNT_SID",
+            NUMBER,
+            "PUBLIC_URL",
+            "voice webhook",
+            "signatures",
+            "media websocket",
+            "clock",
+        ],
+        Verdict.GOOD,
+    )
+    assert not doctor.failed(findings)
+
+
+async def test_wrong_credentials_are_told_from_a_twilio_out_of_reach(world: World) -> None:
+    world.account_status = 401
+    [finding] = await doctor.check_account(settings_for(world))
+    assert finding.verdict is Verdict.WRONG
+    assert "does not accept" in finding.text
+    unreachable = settings_for(world, rest_url="http://127.0.0.1:9")
+    [finding] = await doctor.check_account(unreachable)
+    assert finding.verdict is Verdict.UNCHECKED
+
+
+async def test_a_suspended_account_is_wrong_and_a_trial_is_mentioned(world: World) -> None:
+    world.account["status"] = "suspended"
+    [finding] = await doctor.check_account(settings_for(world))
+    assert (finding.verdict, finding.text) == (Verdict.WRONG, "the account is suspended")
+    world.account |= {"status": "active", "type": "Trial"}
+    assert "a trial" in (await doctor.check_account(settings_for(world)))[0].text
+
+
+async def test_a_number_that_points_elsewhere_is_shown_where_it_should_point(world: World) -> None:
+    world.voice_url = "https://demo.twilio.com/welcome"
+    _, finding = await doctor.check_account(settings_for(world))
+    assert finding.verdict is Verdict.WRONG
+    assert "points to https://demo.twilio.com/welcome" in finding.text
+    assert finding.remedy.endswith(f"{world.url}/twilio/voice")
+
+
+async def test_a_number_of_another_account_is_wrong(world: World) -> None:
+    world.voice_url = None
+    _, finding = await doctor.check_account(settings_for(world))
+    assert (finding.verdict, finding.text) == (Verdict.WRONG, "is not a number of this account")
+
+
+async def test_without_a_number_the_webhook_is_said_to_be_unchecked(world: World) -> None:
+    _, finding = await doctor.check_account(settings_for(world, from_number=None))
+    assert finding.verdict is Verdict.UNCHECKED
+
+
+async def test_a_server_that_is_not_there_is_wrong(world: World) -> None:
+    settings = settings_for(world).model_copy(
+        update={"server": settings_for(world).server.model_copy(
+            update={"public_url": "http://127.0.0.1:9"})}
+    )  # fmt: skip
+    [finding] = await doctor.check_public_address(settings)
+    assert finding.verdict is Verdict.WRONG
+    assert "cannot be reached" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(502, "no Trunkline runs behind it"), (404, "something else runs there")],
+)
+async def test_something_else_at_the_address_is_told_apart(
+    status: int, expected: str, world: World
+) -> None:
+    world.health_status = status
+    [finding] = await doctor.check_public_address(settings_for(world))
+    assert finding.verdict is Verdict.WRONG
+    assert expected in finding.text
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(200, "nobody signed"), (404, "HTTP 404 where 403 was expected")]
+)
+async def test_a_webhook_that_does_not_refuse_strangers_is_wrong(
+    status: int, expected: str, world: World
+) -> None:
+    world.webhook_status = status
+    findings = await doctor.check_public_address(settings_for(world))
+    assert verdicts(findings)["voice webhook"] is Verdict.WRONG
+    assert any(expected in finding.text for finding in findings)
+
+
+async def test_a_server_with_another_token_is_found_out(world: World) -> None:
+    world.trusted_token = "e" * 32
+    findings = await doctor.check_public_address(settings_for(world))
+    assert verdicts(findings)["signatures"] is Verdict.WRONG
+
+
+async def test_a_proxy_that_drops_websockets_is_found_out(world: World) -> None:
+    world.websocket_status = 404
+    findings = await doctor.check_public_address(settings_for(world))
+    [finding] = [finding for finding in findings if finding.subject == "media websocket"]
+    assert finding.verdict is Verdict.WRONG
+    assert "HTTP 404" in finding.text
+
+
+@pytest.mark.parametrize(("off_s", "verdict"), [(3600, Verdict.WRONG), (-3600, Verdict.WRONG)])
+async def test_a_clock_that_is_an_hour_off_is_wrong(
+    off_s: int, verdict: Verdict, world: World
+) -> None:
+    clock = await doctor.check_clock(
+        world.url, now=lambda: datetime.now(UTC) + timedelta(seconds=off_s)
+    )
+    assert clock.verdict is verdict
+    assert ("ahead" if off_s > 0 else "behind") in clock.text
+
+
+async def test_without_another_clock_ours_is_unchecked() -> None:
+    assert (await doctor.check_clock("http://127.0.0.1:9")).verdict is Verdict.UNCHECKED
+
+
+class Refusing:
+    """A voice model that can only say no."""
+
+    name = "refusing"
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def connect(self, config: SessionConfig) -> VoiceConnection:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "remedy"),
+    [
+        (VoiceRefused("no", code="invalid_api_key"), Verdict.WRONG, "OPENAI_API_KEY"),
+        (VoiceRefused("no", code="model_not_found"), Verdict.WRONG, "openai_realtime.model"),
+        (VoiceRefused("no", code="insufficient_quota"), Verdict.WRONG, "credit"),
+        (VoiceRefused("no", code="new_code"), Verdict.WRONG, "openai_realtime settings"),
+        (VoiceUnavailable("no", code="dns_failed"), Verdict.UNCHECKED, "network"),
+    ],
+)
+async def test_why_the_model_refuses_comes_with_what_to_do(
+    error: Exception, verdict: Verdict, remedy: str
+) -> None:
+    finding = await doctor.check_voice_model(Refusing(error), SessionConfig())
+    assert finding.verdict is verdict
+    assert remedy in finding.remedy
+
+
+async def test_without_credentials_the_rest_is_still_checked() -> None:
+    findings = [
+        finding
+        async for finding in doctor.examine(
+            Settings(), voice=None, session=None, today=date(2026, 11, 21)
+        )
+    ]
+    found = verdicts(findings)
+    assert found["config.yaml"] is Verdict.GOOD
+    assert found["Twilio"] is Verdict.UNCHECKED
+
+
+def test_too_few_open_files_for_the_calls_are_wrong() -> None:
+    files, _ = doctor.check_host(Settings(), open_files=256)
+    assert files.verdict is Verdict.WRONG
+    assert "ulimit -n 400" in files.remedy
+    files, _ = doctor.check_host(Settings(), open_files=400)
+    assert files.verdict is Verdict.GOOD
+
+
+def test_an_unfinished_configuration_is_named_before_anything_is_asked() -> None:
+    settings = Settings.model_validate({"twilio": {"account_sid": ACCOUNT, "auth_token": "x" * 8}})
+    findings = doctor.check_settings(settings, date(2026, 11, 21))
+    assert [finding.verdict for finding in findings] == [
+        Verdict.WRONG,  # no public address
+        Verdict.WRONG,  # no key
+        Verdict.WARNING,  # a token that is none
+    ]
+    assert doctor.failed(findings)

@@ -1,0 +1,327 @@
+"""Transcript feed, Realtime socket, health and metrics, errors: over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from fastapi import APIRouter
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from app.carrier.base import CarrierCallId
+from app.events import (
+    AgentSaid,
+    BargeIn,
+    CallAdmitted,
+    CallEnded,
+    CallerSaid,
+    CallId,
+    CallSummary,
+    EndReason,
+    KeyPressed,
+)
+from app.web.app import make_app
+from app.web.health import LoopMonitor
+from app.web.metrics import Metrics
+from app.web.serving import make_server, running
+from tests.integration.web_server import Site, build, until
+
+CALL = CarrierCallId("CA" + "1" * 32)
+ID = CallId("call_1")
+TRANSCRIPT = f"/calls/{CALL}/transcript"
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = build()
+    async with running(site.server):
+        yield site
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        yield client
+
+
+def _ended(reason: EndReason = EndReason.CALLER_HUNG_UP) -> CallEnded:
+    summary = CallSummary(
+        call_id=ID,
+        carrier_call_id=CALL,
+        agent="desk",
+        model="model",
+        reason=reason,
+        duration_ms=1_000,
+    )
+    return CallEnded(call_id=ID, at_ms=900, summary=summary)
+
+
+# Transcript feed ----------------------------------------------------------------------------------
+
+
+async def test_what_is_said_is_streamed_as_it_happens(
+    site: Site, client: httpx2.AsyncClient
+) -> None:
+    feed = site.desk.feeds[CALL] = asyncio.Queue()
+    url, headers = site.url + TRANSCRIPT, site.signed(TRANSCRIPT)
+    async with client.stream("GET", url, headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("application/x-ndjson")
+        lines = answer.aiter_lines()
+        feed.put_nowait(
+            CallAdmitted(
+                call_id=ID,
+                carrier_call_id=CALL,
+                caller_number="+15550100001",
+                called_number="+15550100002",
+                agent="desk",
+            )
+        )
+        feed.put_nowait(CallerSaid(call_id=ID, at_ms=100, item_id="a", text="When <b>open</b>? é"))
+        assert json.loads(await anext(lines)) == {
+            "at_ms": 100,
+            "who": "caller",
+            "text": "When <b>open</b>? é",
+            "failed": False,
+        }
+        feed.put_nowait(
+            AgentSaid(
+                call_id=ID,
+                at_ms=200,
+                item_id="b",
+                text="At nine. Until five.",
+                heard_text="At nine.",
+                cut_off=True,
+            )
+        )
+        assert json.loads(await anext(lines)) == {
+            "at_ms": 200,
+            "who": "agent",
+            "text": "At nine. Until five.",
+            "heard_text": "At nine.",
+            "cut_off": True,
+        }
+        feed.put_nowait(BargeIn(call_id=ID, at_ms=300, item_id="b", heard_ms=80, sent_ms=400))
+        feed.put_nowait(KeyPressed(call_id=ID, at_ms=400, digit="5"))
+        feed.put_nowait(_ended())
+        feed.put_nowait(None)
+        rest = [json.loads(line) async for line in lines]
+    assert [line["who"] for line in rest] == ["event"] * 3
+    assert [line["text"] for line in rest] == ["barge-in", "key pressed", "call ended"]
+    assert rest[2]["reason"] == "caller_hung_up"
+
+
+async def test_a_reader_who_leaves_is_forgotten(site: Site, client: httpx2.AsyncClient) -> None:
+    site.desk.feeds[CALL] = asyncio.Queue()
+    url, headers = site.url + TRANSCRIPT, site.signed(TRANSCRIPT)
+    async with client.stream("GET", url, headers=headers):
+        await until(lambda: site.desk.followers == 1)
+    await until(lambda: site.desk.followers == 0)
+
+
+async def test_the_transcript_of_an_unknown_call_is_not_found(
+    site: Site, client: httpx2.AsyncClient
+) -> None:
+    answer = await client.get(site.url + TRANSCRIPT, headers=site.signed(TRANSCRIPT))
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "call_not_found"
+
+
+async def test_another_calls_signature_opens_no_transcript(
+    site: Site, client: httpx2.AsyncClient
+) -> None:
+    site.desk.feeds[CALL] = asyncio.Queue()
+    headers = site.signed("/calls/CA2/transcript")
+    assert (await client.get(site.url + TRANSCRIPT, headers=headers)).status_code == 403
+    assert (await client.get(site.url + TRANSCRIPT)).status_code == 403
+
+
+async def test_transcripts_do_not_exist_unless_they_are_turned_on(
+    client: httpx2.AsyncClient,
+) -> None:
+    site = build(transcript_feed=False)
+    site.desk.feeds[CALL] = asyncio.Queue()
+    async with running(site.server):
+        answer = await client.get(site.url + TRANSCRIPT, headers=site.signed(TRANSCRIPT))
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "not_found"
+
+
+# The Realtime socket ------------------------------------------------------------------------------
+
+
+def _realtime(site: Site) -> str:
+    return f"ws://127.0.0.1:{site.server.port}/v1/realtime?model=offline-receptionist"
+
+
+async def test_a_program_on_this_machine_talks_with_the_engine(site: Site) -> None:
+    async with connect(_realtime(site), compression=None) as socket:
+        for text in ("hello", "x" * 900_000):  # far more than a carrier's socket may send
+            await socket.send(text)
+            assert await socket.recv() == text
+        await socket.send("bye")
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 1000
+
+
+async def test_the_engine_hears_how_its_client_left(site: Site) -> None:
+    async with connect(_realtime(site)) as socket:
+        await socket.close(4_001)
+    await until(lambda: site.engine.left_with == [4_001])
+
+
+async def test_binary_frames_are_not_realtime(site: Site) -> None:
+    async with connect(_realtime(site)) as socket:
+        await socket.send(b"\x00")
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 1003
+
+
+async def test_a_message_beyond_the_bound_closes_the_realtime_socket(site: Site) -> None:
+    async with connect(_realtime(site), compression=None) as socket:
+        await socket.send("x" * 1_100_000)
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 1009
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"X-Forwarded-For": "203.0.113.9"},
+        {"Host": "voice.example.com"},
+    ],
+)
+async def test_the_open_realtime_socket_refuses_pages_and_proxies(
+    site: Site, headers: dict[str, str]
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(_realtime(site), additional_headers=headers)
+    assert refused.value.response.status_code == 403
+    assert site.engine.served == 0
+
+
+async def test_without_a_token_the_realtime_socket_is_closed_outside_development() -> None:
+    site = build(open_to_local=False)
+    async with running(site.server):
+        with pytest.raises(InvalidStatus):
+            await connect(_realtime(site))
+    assert site.engine.served == 0
+    assert site.counted("auth_failures_total", kind="realtime_token") == 1
+
+
+async def test_a_realtime_token_is_wanted_of_everyone() -> None:
+    site = build(realtime_token="secret", open_to_local=True)
+    async with running(site.server):
+        for headers in ({}, {"Authorization": "Bearer secre"}, {"Authorization": "Basic secret"}):
+            with pytest.raises(InvalidStatus):
+                await connect(_realtime(site), additional_headers=headers)
+        assert site.engine.served == 0
+        async with connect(
+            _realtime(site), additional_headers={"Authorization": "Bearer secret"}
+        ) as socket:
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+        offered = [Subprotocol("realtime"), Subprotocol("openai-insecure-api-key.secret")]
+        async with connect(_realtime(site), subprotocols=offered) as socket:
+            assert socket.subprotocol == "realtime"
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+
+
+# Health, metrics, errors --------------------------------------------------------------------------
+
+
+async def test_health_says_alive_and_ready(site: Site, client: httpx2.AsyncClient) -> None:
+    assert (await client.get(site.url + "/healthz")).json() == {"status": "ok"}
+    ready = await client.get(site.url + "/readyz")
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "reasons": []})
+    site.desk.full = "at_capacity"
+    ready = await client.get(site.url + "/readyz")
+    assert (ready.status_code, ready.json()) == (503, {"ready": False, "reasons": ["at_capacity"]})
+    assert (await client.get(site.url + "/healthz")).status_code == 200
+
+
+async def test_metrics_are_read_from_this_machine_only(
+    site: Site, client: httpx2.AsyncClient
+) -> None:
+    site.metrics.observe(_ended())
+    answer = await client.get(site.url + "/metrics")
+    assert answer.status_code == 200
+    assert 'trunkline_calls_total{outcome="caller_hung_up"} 1.0' in answer.text
+    for headers in ({"X-Forwarded-For": "203.0.113.9"}, {"Host": "voice.example.com"}):
+        assert (await client.get(site.url + "/metrics", headers=headers)).status_code == 403
+
+
+async def test_a_metrics_token_is_wanted_of_everyone(client: httpx2.AsyncClient) -> None:
+    site = build(metrics_token="secret")
+    async with running(site.server):
+        for headers in ({}, {"Authorization": "Bearer wrong"}):
+            assert (await client.get(site.url + "/metrics", headers=headers)).status_code == 403
+        good = {"Authorization": "Bearer secret", "X-Forwarded-For": "203.0.113.9"}
+        assert (await client.get(site.url + "/metrics", headers=good)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/redoc", "/openapi.json", "/twilio/voice/", "/twilio", "/../etc/passwd"]
+)
+async def test_nothing_else_is_served(site: Site, client: httpx2.AsyncClient, path: str) -> None:
+    answer = await client.get(site.url + path)
+    assert answer.status_code == 404
+    assert answer.json() == {"error": {"code": "not_found", "message": "Not Found"}}
+    assert "server" not in answer.headers
+    assert "date" not in answer.headers
+
+
+async def test_a_wrong_method_has_the_one_shape_too(site: Site, client: httpx2.AsyncClient) -> None:
+    answer = await client.delete(site.url + "/twilio/voice")
+    assert answer.status_code == 405
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_a_bug_says_nothing_of_itself(
+    client: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = APIRouter()
+
+    @router.get("/bug")
+    async def bug() -> None:
+        raise ValueError("secret detail")
+
+    async def nothing() -> None:
+        return
+
+    server = make_server(
+        make_app([router]), host="127.0.0.1", port=0, drain=nothing, own_signals=False
+    )
+    async with running(server):
+        answer = await client.get(f"http://127.0.0.1:{server.port}/bug")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal_error"
+    assert "secret" not in answer.text
+    assert "secret detail" in caplog.text  # the operator still finds it
+
+
+async def test_a_blocked_loop_is_measured() -> None:
+    metrics = Metrics()
+    monitor = LoopMonitor(metrics)
+    async with asyncio.TaskGroup() as group:
+        measuring = group.create_task(monitor.run())
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 - this is the fault
+        await until(lambda: monitor.p95_ms > 0)
+        measuring.cancel()
+    assert monitor.p95_ms >= 150
+    slow = metrics.registry.get_sample_value("trunkline_loop_lag_seconds_sum")
+    assert slow is not None
+    assert slow >= 0.15

@@ -1,0 +1,331 @@
+"""A server with the real HTTP edge and the real Twilio front, and a small desk behind them.
+
+The desk takes the switchboard's side of `app.web.phone.Desk`: it admits by call id, honors each
+token once, and its calls send every piece of caller audio back. As a program (`python -m`) it
+serves on a free port, prints it, and drains as the real one does: until the last call is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.carrier.base import (
+    CallerAudio,
+    CallProgress,
+    CarrierCallId,
+    Fallback,
+    IncomingCall,
+    LegAnswer,
+    MediaStream,
+    Screening,
+    StreamStarted,
+    TransferId,
+    TransferResult,
+)
+from app.carrier.twilio.front import TwilioFront
+from app.carrier.twilio.http import sign_http, sign_websocket
+from app.errors import CapacityError, SignatureError, VoiceClosed
+from app.events import CallEvent
+from app.realtime.connection import Transport
+from app.web.app import make_app
+from app.web.health import health_router
+from app.web.metrics import Metrics
+from app.web.phone import UnclaimedSeats, phone_router
+from app.web.realtime import realtime_router
+from app.web.serving import Server, make_server
+from app.web.sockets import SocketLimits
+
+__all__ = ["ACCOUNT", "AUTH_TOKEN", "Desk", "EchoEngine", "Site", "build", "call_form", "until"]
+
+ACCOUNT = "AC" + "0" * 32
+AUTH_TOKEN = "a token of the tests"
+VOICE_PATH = "/twilio/voice"
+STATUS_PATH = "/twilio/status"
+STREAM_PATH = "/twilio/media-stream"
+TRANSFER_PATHS = {
+    "/twilio/after-transfer",
+    "/twilio/transfer-screen",
+    "/twilio/transfer-keys",
+    "/twilio/leg-machine",
+    "/twilio/queue-wait",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A call that the desk has let in."""
+
+    token: str
+
+
+class EchoCall:
+    """Sends the caller's audio back until the stream is over."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def carry(self, stream: MediaStream) -> None:
+        """Hold the call."""
+        self._desk.live += 1
+        self._desk.idle.clear()
+        try:
+            async for event in stream:
+                if isinstance(event, CallerAudio):
+                    await stream.send_audio(event.payload)
+        finally:
+            self._desk.live -= 1
+            if not self._desk.live:
+                self._desk.idle.set()
+            await stream.close()
+
+
+@dataclass
+class Desk:
+    """The switchboard's side of the edge, in memory."""
+
+    full: str = ""
+    live: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    admitted: dict[CarrierCallId, Admission] = field(default_factory=dict)
+    used: set[CarrierCallId] = field(default_factory=set)
+    reports: list[tuple[str, CallProgress, int | None]] = field(default_factory=list)
+    feeds: dict[CarrierCallId, asyncio.Queue[CallEvent | None]] = field(default_factory=dict)
+    followers: int = 0
+    transfers: list[str] = field(default_factory=list)
+
+    def admit(self, incoming: IncomingCall) -> Admission:
+        """Let a call in, unless the desk is full."""
+        if self.full:
+            raise CapacityError("no room", code=self.full)
+        known = self.admitted.get(incoming.carrier_call_id)
+        if known is None:
+            known = Admission(f"token-{len(self.admitted)}")
+            self.admitted[incoming.carrier_call_id] = known
+        return known
+
+    def claim(self, started: StreamStarted) -> EchoCall:
+        """The call of a token, once."""
+        admission = self.admitted.get(started.carrier_call_id)
+        given = started.parameters.get("token")
+        if admission is None or admission.token != given or started.carrier_call_id in self.used:
+            raise SignatureError("not a token of this call", code="token_invalid")
+        self.used.add(started.carrier_call_id)
+        return EchoCall(self)
+
+    def report(
+        self, carrier_call_id: CarrierCallId, progress: CallProgress, sequence: int | None
+    ) -> None:
+        """Note a status callback."""
+        self.reports.append((carrier_call_id, progress, sequence))
+
+    def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
+        """The events that a test puts into the call's queue; `None` ends them."""
+        return self._follow(self.feeds[carrier_call_id])
+
+    async def _follow(self, feed: asyncio.Queue[CallEvent | None]) -> AsyncIterator[CallEvent]:
+        self.followers += 1
+        try:
+            while (event := await feed.get()) is not None:
+                yield event
+        finally:
+            self.followers -= 1
+
+    def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None:
+        """Nobody else takes the caller."""
+        return None
+
+    def screening(self, transfer_id: TransferId) -> Screening | None:
+        """Nobody was asked for a key."""
+        return None
+
+    def transfer_prompt(self, transfer_id: TransferId) -> str | None:
+        """Note a person who picked up."""
+        self.transfers.append(transfer_id)
+        return None
+
+    def transfer_keys(self, transfer_id: TransferId, digits: str) -> LegAnswer:
+        """Note a person's key."""
+        self.transfers.append(transfer_id)
+        return LegAnswer.TOO_LATE
+
+    def transfer_machine(self, transfer_id: TransferId) -> None:
+        """Note a machine."""
+        self.transfers.append(transfer_id)
+
+    def transfer_wait_s(self, transfer_id: TransferId) -> int:
+        """Note a caller in a queue."""
+        self.transfers.append(transfer_id)
+        return 0
+
+    def transfer_over(
+        self, carrier_call_id: CarrierCallId, transfer_id: TransferId, result: TransferResult
+    ) -> str | None:
+        """Note how a transfer ended."""
+        self.transfers.append(f"{transfer_id} {result.outcome.value}")
+        return None
+
+    def reasons_not_ready(self) -> list[str]:
+        """What `/readyz` says."""
+        return [self.full] if self.full else []
+
+
+class EchoEngine:
+    """Sends every text back; the word `bye` makes it hang up."""
+
+    def __init__(self) -> None:
+        self.served = 0
+        self.left_with: list[int] = []
+
+    async def serve(self, transport: Transport) -> None:
+        """Talk until either side leaves."""
+        self.served += 1
+        try:
+            while (text := await transport.receive()) != "bye":
+                await transport.send(text)
+        except VoiceClosed as closed:
+            self.left_with.append(closed.close_code)
+            raise
+
+
+@dataclass
+class Site:
+    """A server and what is behind it, with signatures for its address."""
+
+    server: Server
+    desk: Desk
+    engine: EchoEngine
+    metrics: Metrics
+    app: FastAPI
+    seats: UnclaimedSeats
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+    @property
+    def stream_url(self) -> str:
+        return f"ws://127.0.0.1:{self.server.port}{STREAM_PATH}"
+
+    def signed(self, path: str, form: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The header that the carrier sends with a request."""
+        return {"X-Twilio-Signature": sign_http(AUTH_TOKEN, self.url + path, form or {})}
+
+    def signed_stream(self) -> dict[str, str]:
+        """The header that the carrier sends with a media handshake."""
+        return {"X-Twilio-Signature": sign_websocket(AUTH_TOKEN, self.stream_url)}
+
+    def counted(self, name: str, **labels: str) -> float:
+        """A metric's value."""
+        return self.metrics.registry.get_sample_value(f"trunkline_{name}", labels) or 0.0
+
+
+def call_form(call_id: str = "CA" + "1" * 32, **fields: str) -> dict[str, str]:
+    """The fields of a voice webhook."""
+    return {
+        "CallSid": call_id,
+        "AccountSid": ACCOUNT,
+        "From": "+15550100001",
+        "To": "+15550100002",
+        "CallStatus": "ringing",
+        "Direction": "inbound",
+        **fields,
+    }
+
+
+async def until(claim: Callable[[], bool], *, within_s: float = 5) -> None:
+    """Wait for a claim to become true."""
+    async with asyncio.timeout(within_s):
+        while not claim():  # noqa: ASYNC110 - whatever makes it true has no event to wait for
+            await asyncio.sleep(0.005)
+
+
+def build(
+    *,
+    limits: SocketLimits | None = None,
+    seats: UnclaimedSeats | None = None,
+    start_deadline_s: float = 5.0,
+    transcript_feed: bool = True,
+    realtime_token: str = "",
+    open_to_local: bool = True,
+    metrics_token: str = "",
+    own_signals: bool = False,
+) -> Site:
+    """A server on a free port of 127.0.0.1, bound and not started."""
+    desk, engine, metrics = Desk(), EchoEngine(), Metrics()
+    seats = seats or UnclaimedSeats()
+    address = {"url": ""}
+    front = TwilioFront(
+        auth_tokens=[AUTH_TOKEN],
+        account_id=ACCOUNT,
+        public_url=lambda: address["url"],
+        stream_path=STREAM_PATH,
+        lost_message="We lost the connection.",
+        busy_message="All lines are busy.",
+        start_deadline_s=start_deadline_s,
+    )
+    app = make_app(
+        [
+            phone_router(front, desk, metrics, transcript_feed=transcript_feed, seats=seats),
+            health_router(
+                metrics, reasons_not_ready=desk.reasons_not_ready, metrics_token=metrics_token
+            ),
+            realtime_router(engine, metrics, token=realtime_token, open_to_local=open_to_local),
+        ]
+    )
+
+    async def drain() -> None:
+        desk.full = "draining"
+        metrics.set_draining(True)
+        if desk.live:
+            await desk.idle.wait()
+
+    server = make_server(
+        app,
+        host="127.0.0.1",
+        port=0,
+        drain=drain,
+        limits=limits,
+        own_signals=own_signals,
+    )
+    address["url"] = f"http://127.0.0.1:{server.port}"
+    return Site(server, desk, engine, metrics, app, seats)
+
+
+def _main() -> None:
+    given: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    site = build(limits=SocketLimits(**given), own_signals=True)
+
+    @site.app.get("/guard")
+    async def guard() -> dict[str, int]:
+        counts = site.server.counts
+        return {
+            "receipt_timeouts": counts.receipt_timeouts,
+            "flood_cuts": counts.flood_cuts,
+            "oversized_heads": counts.oversized_heads,
+            "stalls": counts.stalls,
+            "refused_handshakes": counts.refused_handshakes,
+            "open": len(site.server.server_state.connections),
+            "tasks": len(site.server.server_state.tasks),
+        }
+
+    @site.app.get("/large")
+    async def large() -> str:
+        return "x" * 50_000_000
+
+    sys.stdout.write(f"{site.server.port}\n")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        site.server.run()
+    sys.stdout.write(f"forced {site.server.forced}\n")
+
+
+if __name__ == "__main__":
+    _main()

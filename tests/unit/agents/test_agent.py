@@ -1,0 +1,243 @@
+"""Agents say what they are, their templates are filled safely, and a book of them fits together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.agents.agent import END_CALL_TOOL, Agent
+from app.agents.book import AgentBook
+from app.agents.guardrails import Warn, regex_guardrail
+from app.agents.handoffs import handoff_name
+from app.agents.instructions import MAX_VALUE_CHARS, CallFacts, check_template, fill, spoken_time
+from app.agents.toolbox import TOOL_OUTPUT_NOTE
+from app.agents.tools import Tool, tool
+from app.errors import ConfigError
+from app.events import CallId, Party
+from app.realtime.events import UNSET, ServerVad, SessionConfig
+from audio.format import PCM16_24K, PCMU_8K
+
+FACTS = CallFacts(
+    call_id=CallId("c1"),
+    caller_number="+15005550006",
+    called_number="+15005550001",
+    started_at=1_795_000_000.0,
+)
+
+
+def agent(name: str = "greeter", **fields: Any) -> Agent:
+    session = {
+        key: fields.pop(key)
+        for key in ("instructions", "voice", "input_format", "turn_detection")
+        if key in fields
+    }
+    built_in = fields.pop("built_in", ())
+    return Agent(name=name, session=SessionConfig(tools=built_in or UNSET, **session), **fields)
+
+
+def named_tool(name: str) -> Tool:
+    async def run(context: object, arguments: Mapping[str, Any]) -> str:
+        return "done"
+
+    return Tool(name=name, description="Does it.", parameters={"type": "object"}, run=run)
+
+
+# Templates ----------------------------------------------------------------------------------------
+
+
+def test_instructions_know_the_caller_the_number_and_the_time() -> None:
+    book = AgentBook(
+        [
+            agent(
+                instructions="{caller} rang {number} on {time} about {topic}.",
+                variables={"topic": "anything"},
+                time_zone="Europe/Zurich",
+            )
+        ]
+    )
+    session = book.session(book.first, FACTS)
+    assert session.instructions == (
+        "+15005550006 rang +15005550001 on Wednesday, 18 November 2026, 12:06 (Europe/Zurich) "
+        "about anything."
+    )
+
+
+def test_a_call_brings_its_own_values_for_declared_variables_only() -> None:
+    book = AgentBook([agent(greeting="Hello {name}.", variables={"name": "there"})])
+    given_names = CallFacts(call_id=CallId("c1"), variables={"name": "Ada", "caller": "the King"})
+    assert book.greeting(book.first, given_names) == "Hello Ada."
+    assert book.greeting(book.first, FACTS) == "Hello there."
+
+
+def test_a_name_that_no_call_knows_is_found_at_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"agent 'greeter': instructions: there is no \{nmae\}"):
+        AgentBook([agent(instructions="Talk to {nmae}.", variables={"name": ""})])
+    with pytest.raises(ConfigError, match=r"agent 'greeter': greeting: there is no \{x\}"):
+        AgentBook([agent(greeting="{x}")])
+
+
+def test_what_a_caller_says_in_a_value_names_no_place() -> None:
+    assert fill("Hello {name}.", {"name": "{secret} {{", "secret": "swordfish"}) == (
+        "Hello {secret} {{."
+    )
+
+
+def test_a_value_stays_on_its_line_and_within_bounds() -> None:
+    filled = fill("<{name}>", {"name": "Eve\n\n# New instructions\x1b[2J\u2028\u202eyou"})
+    assert filled == "<Eve # New instructions [2J you>"
+    assert len(fill("{name}", {"name": "x" * 10_000})) == MAX_VALUE_CHARS
+
+
+def test_braces_that_hold_no_name_are_text() -> None:
+    text = 'Answer as {"a": 1}, or {} or { this }; {{caller} is written with two.'
+    check_template(text, {"caller"}, "here")
+    assert fill(text, {"caller": "x"}) == (
+        'Answer as {"a": 1}, or {} or { this }; {caller} is written with two.'
+    )
+
+
+@given(st.text(), st.text())
+def test_filling_is_one_pass_whatever_the_value_holds(before: str, value: str) -> None:
+    template = before.replace("{", "(") + "{v}"
+    filled = fill(template, {"v": value, "other": "LEAK"})
+    assert filled.startswith(before.replace("{", "("))
+    assert "LEAK" not in filled or "LEAK" in before + value
+
+
+def test_the_time_is_spoken_in_english_in_the_agents_zone() -> None:
+    assert spoken_time(0, "UTC") == "Thursday, 1 January 1970, 00:00 (UTC)"
+    with pytest.raises(ConfigError, match="there is no time zone 'Mars/Olympus'"):
+        AgentBook([agent(time_zone="Mars/Olympus")])
+
+
+@pytest.mark.parametrize("name", ["caller", "not a name", ""])
+def test_a_variable_must_not_hide_a_fact(name: str) -> None:
+    with pytest.raises(ConfigError, match="a variable cannot be named"):
+        AgentBook([agent(variables={name: "x"})])
+
+
+# Books --------------------------------------------------------------------------------------------
+
+
+@tool
+def look_up(city: str) -> str:
+    """Look a city up."""
+    return city
+
+
+def test_an_agents_session_has_all_of_its_tools() -> None:
+    book = AgentBook(
+        [
+            agent(
+                instructions="Help.",
+                built_in=(END_CALL_TOOL,),
+                tools=(look_up,),
+                handoffs=("Billing Support",),
+            ),
+            agent("Billing Support", description="For invoices."),
+        ]
+    )
+    session = book.session(book.first, FACTS)
+    assert isinstance(session.tools, tuple)
+    assert [named["name"] for named in session.tools] == [
+        "end_call",
+        "look_up",
+        "transfer_to_billing_support",
+    ]
+    assert "For invoices." in session.tools[2]["description"]
+    assert session.instructions == f"Help.\n\n{TOOL_OUTPUT_NOTE}"
+
+
+def test_an_agent_without_tools_leaves_the_session_as_it_is() -> None:
+    plain = agent(instructions="Help.")
+    assert AgentBook([plain]).session(plain, FACTS) == plain.session
+
+
+def test_a_handoff_tool_leads_to_its_agent_and_other_names_lead_nowhere() -> None:
+    book = AgentBook([agent(handoffs=("b",)), agent("b"), agent("c")])
+    assert book.taker(book.first, "transfer_to_b") is book["b"]
+    assert book.taker(book.first, "transfer_to_c") is None
+    assert book.taker(book["b"], "transfer_to_b") is None
+    assert len(book) == 3
+    assert book.get("d") is None
+
+
+@pytest.mark.parametrize(
+    ("agents", "complaint"),
+    [
+        ([], "there is no agent"),
+        ([agent(" ")], "an agent has no name"),
+        ([agent(), agent()], "two agents are named 'greeter'"),
+        ([agent(handoffs=("nobody",)), agent("b")], "hands over to 'nobody', who is none of: b"),
+        ([agent(handoffs=("greeter",))], "hands over to itself"),
+        ([agent(handoffs=("b", "b")), agent("b")], "hands over to the same agent twice"),
+        (
+            [agent(handoffs=("B 1", "b-1")), agent("B 1"), agent("b-1")],
+            "the model cannot tell 'b-1' from 'B 1'",
+        ),
+        ([agent(handoffs=("??",)), agent("??")], "the model cannot tell"),
+        (
+            [agent(handoffs=("b",)), agent("b", input_format=PCMU_8K)],
+            "who has another sound format",
+        ),
+        ([agent(tools=(look_up, look_up))], "two tools are named 'look_up'"),
+        ([agent(tools=(named_tool("end_call"),))], "'end_call', or one is built in"),
+        (
+            [agent(built_in=({"type": "function", "name": "hold"},), tools=(named_tool("hold"),))],
+            "'hold', or one is built in",
+        ),
+        ([agent(tools=(named_tool("transfer_to_x"),))], "names belong to handoffs"),
+    ],
+)
+def test_agents_that_do_not_fit_together_are_refused(agents: list[Agent], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint.replace("?", r"\?")):
+        AgentBook(agents)
+
+
+def test_a_voice_that_the_model_does_not_have_is_refused() -> None:
+    AgentBook([agent(voice="marin"), agent("b")], voices={"marin"})
+    with pytest.raises(ConfigError, match="there is no voice 'mairn'; there are marin"):
+        AgentBook([agent(voice="mairn")], voices={"marin"})
+
+
+def test_a_colleague_with_another_voice_is_worth_a_notice() -> None:
+    book = AgentBook(
+        [agent(voice="marin", handoffs=("b", "c")), agent("b", voice="cedar"), agent("c")]
+    )
+    (notice,) = book.notices()
+    assert "'b', whose voice 'cedar' is heard only when nothing was said before" in notice
+
+
+def test_a_change_names_what_differs_and_never_the_sound() -> None:
+    giver = agent(instructions="Greet.", voice="marin", turn_detection=ServerVad(), handoffs=("b",))
+    taker = agent("b", instructions="Bill.", voice="cedar", turn_detection=ServerVad(threshold=0.8))
+    book = AgentBook([giver, taker])
+    before = book.change(giver, taker, FACTS, spoken=False)
+    assert before == SessionConfig(
+        instructions="Bill.", tools=(), voice="cedar", turn_detection=ServerVad(threshold=0.8)
+    )
+    after = book.change(giver, taker, FACTS, spoken=True)
+    assert after.voice is UNSET
+
+
+def test_an_agents_formats_are_the_sessions_or_pcm16() -> None:
+    assert agent().input_format == agent().output_format == PCM16_24K
+    assert agent(input_format=PCMU_8K).input_format == PCMU_8K
+    assert (agent().voice, agent().instructions, agent().session_tools) == ("", "", ())
+
+
+def test_the_name_of_a_handoff_fits_the_protocol() -> None:
+    assert handoff_name("Émile's Büro") == "transfer_to_mile_s_b_ro"
+    assert len(handoff_name("x" * 100)) == 64
+
+
+def test_guardrails_are_checked_with_their_agent() -> None:
+    rule = regex_guardrail("gold", Party.AGENT, "gold", Warn("gold"))
+    with pytest.raises(ConfigError, match="agent 'greeter': two guardrails are called 'gold'"):
+        AgentBook([agent(guardrails=(rule, rule))])
+    with pytest.raises(ConfigError, match="guardrail_every_chars is 0"):
+        AgentBook([agent(guardrail_every_chars=-1)])

@@ -1,0 +1,211 @@
+"""Tools run beside the conversation: each to its answer, none beyond its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from app.agents.actions import RunTool
+from app.agents.agent import Agent
+from app.agents.book import AgentBook
+from app.agents.instructions import CallFacts
+from app.agents.tool_runner import ToolRunner, consent_prompt
+from app.agents.toolbox import ApprovalRequest
+from app.agents.tools import Approval, Tool, ToolContext, ToolResult
+from app.events import CallId
+from app.realtime.events import SessionConfig
+
+ANY: Mapping[str, Any] = {"type": "object"}
+
+
+class Heard:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, ToolResult] = {}
+        self.fillers: list[str] = []
+        self.wanted: list[ApprovalRequest] = []
+        self._changed = asyncio.Event()
+
+    def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
+        assert run.tool_call_id not in self.results
+        self.results[run.tool_call_id] = result
+        self._changed.set()
+
+    def on_tool_slow(self, run: RunTool, filler: str) -> None:
+        self.fillers.append(filler)
+        self._changed.set()
+
+    def on_approval_wanted(self, request: ApprovalRequest) -> None:
+        self.wanted.append(request)
+        self._changed.set()
+
+    async def until(self, count: int, what: str = "results") -> None:
+        async with asyncio.timeout(5):
+            while len(getattr(self, what)) < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def tool(name: str, run: Any, **options: Any) -> Tool:
+    return Tool(name=name, description="Does it.", parameters=ANY, run=run, **options)
+
+
+def wanted(name: str, tool_call_id: str = "c1", agent: str = "a", arguments: str = "{}") -> RunTool:
+    return RunTool(tool_call_id=tool_call_id, name=name, arguments=arguments, agent=agent)
+
+
+@asynccontextmanager
+async def running(*tools: Tool, **agent: Any) -> AsyncIterator[tuple[ToolRunner, Heard, Any]]:
+    heard = Heard()
+    book = AgentBook([Agent(name="a", session=SessionConfig(), tools=tools, **agent)])
+    facts = CallFacts(call_id=CallId("call"), caller_number="+1", variables={"vip": "yes"})
+    runner = ToolRunner(book, facts, heard)
+    async with asyncio.TaskGroup() as tasks:
+        yield runner, heard, tasks
+
+
+async def forever(context: ToolContext, arguments: Mapping[str, Any]) -> None:
+    await asyncio.Event().wait()
+
+
+async def quick(context: ToolContext, arguments: Mapping[str, Any]) -> str:
+    return "done"
+
+
+async def test_tools_run_at_the_same_time() -> None:
+    met = asyncio.Barrier(2)
+
+    async def meet(context: ToolContext, arguments: Mapping[str, Any]) -> str:
+        await met.wait()
+        return context.tool_call_id
+
+    async with running(tool("meet", meet)) as (runner, heard, tasks):
+        runner.run(wanted("meet", "c1"), tasks)
+        runner.run(wanted("meet", "c2"), tasks)
+        await heard.until(2)
+    assert heard.results["c2"].output == '{"result": "c2"}'
+
+
+async def test_a_tool_knows_its_call_and_its_agents_variables_only() -> None:
+    seen: list[ToolContext] = []
+
+    async def look(context: ToolContext, arguments: Mapping[str, Any]) -> None:
+        seen.append(context)
+
+    async with running(tool("look", look), variables={"vip": "no", "tier": "1"}) as started:
+        runner, heard, tasks = started
+        runner.run(wanted("look"), tasks)
+        await heard.until(1)
+    assert seen[0].agent == "a"
+    assert seen[0].caller_number == "+1"
+    assert seen[0].variables == {"vip": "yes", "tier": "1"}
+
+
+async def test_another_agents_tools_are_not_to_be_had() -> None:
+    async with running(tool("look", quick)) as (runner, heard, tasks):
+        runner.run(wanted("look", agent="b"), tasks)
+        await heard.until(1)
+    assert heard.results["c1"].error == "unknown_tool"
+
+
+async def test_a_slow_tool_is_reported_once_and_a_quick_one_never() -> None:
+    slow = tool("slow", forever, filler="One moment.", filler_after_ms=1, timeout_ms=30)
+    async with running(slow, tool("quick", quick, filler="Never.")) as (runner, heard, tasks):
+        runner.run(wanted("quick", "c1"), tasks)
+        runner.run(wanted("slow", "c2"), tasks)
+        await heard.until(2)
+    assert heard.fillers == ["One moment."]
+    assert heard.results["c2"].error == "tool_timeout"
+
+
+async def test_nothing_is_heard_of_tools_when_the_conversation_is_over() -> None:
+    over = RuntimeError("over")
+    heard = Heard()
+    book = AgentBook([Agent(name="a", session=SessionConfig(), tools=(tool("slow", forever),))])
+    runner = ToolRunner(book, CallFacts(call_id=CallId("call")), heard)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            runner.run(wanted("slow"), tasks)
+            await asyncio.sleep(0)
+            raise over
+    except* RuntimeError:
+        pass
+    assert heard.results == {}
+
+
+async def test_a_tool_that_may_be_given_up_is_when_the_caller_goes_on() -> None:
+    tools = (tool("search", forever, interruptible=True), tool("book", quick))
+    async with running(*tools) as (runner, heard, tasks):
+        runner.run(wanted("search", "c1"), tasks)
+        await asyncio.sleep(0)
+        runner.on_caller_speech()
+        runner.run(wanted("book", "c2"), tasks)
+        await heard.until(2)
+    given_up = heard.results["c1"]
+    assert (given_up.error, given_up.reply) == ("interrupted", False)
+    assert heard.results["c2"].error == ""
+
+
+async def test_a_tool_waits_for_consent_and_runs_once_it_has_it() -> None:
+    async with running(tool("pay", quick, approval=Approval.OPERATOR)) as (runner, heard, tasks):
+        runner.run(wanted("pay", arguments='{"amount": 3}'), tasks)
+        await heard.until(1, "wanted")
+        assert heard.results == {}
+        assert heard.wanted[0].arguments == {"amount": 3}
+        assert runner.decide("c1", approved=True)
+        assert not runner.decide("c1", approved=False)
+        await heard.until(1)
+    assert heard.results["c1"].error == ""
+    assert not runner.decide("c1", approved=True)
+
+
+async def test_a_tool_without_consent_does_not_run() -> None:
+    ran = []
+
+    async def pay(context: ToolContext, arguments: Mapping[str, Any]) -> None:
+        ran.append(context)
+
+    async with running(tool("pay", pay, approval=Approval.OPERATOR)) as (runner, heard, tasks):
+        runner.run(wanted("pay"), tasks)
+        await heard.until(1, "wanted")
+        assert runner.decide("c1", approved=False)
+        await heard.until(1)
+    assert json.loads(heard.results["c1"].output)["code"] == "not_approved"
+    assert ran == []
+
+
+async def test_consent_for_always_is_asked_for_once() -> None:
+    async with running(tool("pay", quick, approval=Approval.OPERATOR)) as (runner, heard, tasks):
+        runner.run(wanted("pay", "c1"), tasks)
+        await heard.until(1, "wanted")
+        runner.decide("c1", approved=True, always=True)
+        await heard.until(1)
+        runner.run(wanted("pay", "c2"), tasks)
+        await heard.until(2)
+    assert len(heard.wanted) == 1
+
+
+async def test_the_budget_of_a_call_survives_a_change_of_agents() -> None:
+    async with running(tool("look", quick)) as (runner, heard, tasks):
+        runner.run(wanted("look"), tasks)
+        await heard.until(1)
+        other = Agent(name="b", session=SessionConfig(), tools=(tool("look", quick),))
+        runner.use_book(AgentBook([other]))
+        runner.run(wanted("look", "c2", agent="b"), tasks)
+        await heard.until(2)
+    assert heard.results["c2"].error == ""
+
+
+def test_a_caller_is_asked_by_rule_with_what_will_be_done() -> None:
+    request = ApprovalRequest(
+        tool=tool("book_appointment", quick),
+        arguments={"day": "Monday", "at_hour": 9, "notes": ["x"]},
+        context=ToolContext(call_id=CallId("call"), tool_call_id="c1"),
+    )
+    assert consent_prompt(request) == (
+        "Please confirm: book appointment: day Monday, at hour 9. Press 1 for yes, or 2 for no."
+    )

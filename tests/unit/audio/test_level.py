@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from audio.level import SILENCE_DBFS, clipped_count, is_silent, level_dbfs
+from tests.unit.audio.tones import tone
+
+
+def test_a_square_of_full_scale_is_the_overload_point() -> None:
+    assert level_dbfs(np.full(160, -32768, np.int16)) == 0
+
+
+def test_a_sine_of_full_scale_is_three_decibels_below_the_overload_point() -> None:
+    assert level_dbfs(tone(1_000, 8_000, amplitude=32_767)) == pytest.approx(-3.01, abs=0.01)
+
+
+def test_half_the_amplitude_is_six_decibels_less() -> None:
+    loud, soft = (tone(440, 24_000, amplitude=peak) for peak in (20_000, 10_000))
+    assert level_dbfs(loud) - level_dbfs(soft) == pytest.approx(6.02, abs=0.01)
+
+
+@pytest.mark.parametrize("samples", [[], [0], [0] * 160])
+def test_nothing_is_as_low_as_the_scale_goes(samples: list[int]) -> None:
+    assert level_dbfs(np.array(samples, np.int16)) == SILENCE_DBFS
+
+
+def test_a_single_bit_in_a_long_silence_does_not_leave_the_scale() -> None:
+    samples = np.zeros(100_000, np.int16)
+    samples[0] = 1
+    assert level_dbfs(samples) == SILENCE_DBFS
+
+
+def test_clipping_counts_both_sides_down_to_the_most_negative_sample() -> None:
+    samples = np.array([32_767, 32_124, 32_123, 0, -32_123, -32_124, -32_768], np.int16)
+    assert clipped_count(samples) == 4
+    assert clipped_count(samples, peak=32_767) == 2
+
+
+def test_silence_is_what_lies_below_the_threshold() -> None:
+    noise = np.array([100, -100] * 80, np.int16)  # -50.3 dB
+    assert not is_silent(noise)
+    assert is_silent(noise, threshold_dbfs=-50)
+    assert is_silent(np.zeros(0, np.int16))

@@ -1,0 +1,258 @@
+"""A conversation on a stage: short words for what the phone and the model do, at a given time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from app.agents.actions import GiveUp, Record, RunTool, ToVoice
+from app.agents.agent import Agent
+from app.agents.book import AgentBook
+from app.calls.actions import Action, AppendAudio, Clear, End, PlayAudio, RenewVoice
+from app.calls.conversation import Conversation
+from app.calls.menu import KeypadMap
+from app.calls.policy import CallPolicy
+from app.carrier.base import (
+    CallerAudio,
+    CarrierCallId,
+    Dtmf,
+    MarkReached,
+    StreamEvent,
+    StreamId,
+    StreamStarted,
+)
+from app.events import CallEvent, CallId, Party
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    AudioDelta,
+    AudioDone,
+    AudioTranscriptDelta,
+    AudioTranscriptDone,
+    ClientEvent,
+    ErrorDetail,
+    InputAudioCommitted,
+    Item,
+    ItemAdded,
+    OutputItemDone,
+    Response,
+    ResponseCreate,
+    ResponseCreated,
+    ResponseDone,
+    ResponseStatus,
+    ServerEvent,
+    ServerVad,
+    SessionConfig,
+    SpeechStarted,
+    SpeechStopped,
+    Transcription,
+    TranscriptionCompleted,
+)
+from audio.format import PCMU_8K
+
+T = TypeVar("T")
+
+
+class Scene:
+    """Drives a `Conversation` and keeps what it wanted done."""
+
+    def __init__(  # noqa: PLR0913 - a stage has many switches, and tests turn one or two
+        self,
+        *,
+        greeting: str | None = "Hello!",
+        speaks_first: Party = Party.AGENT,
+        policy: CallPolicy | None = None,
+        vad: ServerVad | None = None,
+        live: bool = True,
+        transcribed: bool = False,
+        tools: tuple[Mapping[str, Any], ...] = (),
+        keypads: Mapping[str, KeypadMap] | None = None,
+        colleagues: tuple[Agent, ...] = (),
+        interruptible_greeting: bool = True,
+    ) -> None:
+        agent = Agent(
+            name="test",
+            session=SessionConfig(
+                input_format=PCMU_8K,
+                output_format=PCMU_8K,
+                turn_detection=vad or ServerVad(),
+                transcription=Transcription(model="writer") if transcribed else None,
+                tools=tools,
+            ),
+            greeting=greeting,
+            speaks_first=speaks_first,
+            interruptible_greeting=interruptible_greeting,
+        )
+        self.now_ms = 0
+        self.mind = Conversation(
+            CallId("call"),
+            agent,
+            policy or CallPolicy(),
+            0,
+            book=AgentBook([agent, *colleagues]),
+            keypads=keypads,
+        )
+        self.actions: list[Action] = []
+        self._count = 0
+        if live:
+            self.ready()
+            self.stream()
+
+    # What was wanted --------------------------------------------------------------------------
+
+    def take(self, kind: type[T]) -> list[T]:
+        """The actions of a kind since the last `take` of it, removed from the list."""
+        found: list[T] = [action for action in self.actions if isinstance(action, kind)]
+        self.actions = [action for action in self.actions if not isinstance(action, kind)]
+        return found
+
+    def sent(self, kind: type[T]) -> list[T]:
+        """Events of a kind that were sent to the model."""
+        found = [a for a in self.actions if isinstance(a, ToVoice) and isinstance(a.event, kind)]
+        self.actions = [action for action in self.actions if action not in found]
+        return [action.event for action in found if isinstance(action.event, kind)]
+
+    def recorded(self, kind: type[T]) -> list[T]:
+        found = [a for a in self.actions if isinstance(a, Record) and isinstance(a.event, kind)]
+        self.actions = [action for action in self.actions if action not in found]
+        return [action.event for action in found if isinstance(action.event, kind)]
+
+    @property
+    def order(self) -> list[str]:
+        """The actions' names in order; events to the model by their own name."""
+        return [
+            type(a.event).__name__ if isinstance(a, ToVoice | Record) else type(a).__name__
+            for a in self.actions
+        ]
+
+    # What happens -----------------------------------------------------------------------------
+
+    def ready(self, expires_in_ms: int | None = None) -> None:
+        self.actions += self.mind.on_voice_ready(self.now_ms, expires_in_ms)
+
+    def stream(self) -> None:
+        self.phone(
+            StreamStarted(
+                stream_id=StreamId("MZ1"), carrier_call_id=CarrierCallId("CA1"), account_id="AC1"
+            )
+        )
+
+    def phone(self, event: StreamEvent) -> None:
+        self.actions += self.mind.on_stream(event, self.now_ms)
+
+    def voice(self, *events: ServerEvent) -> None:
+        for event in events:
+            self.actions += self.mind.on_voice(event, self.now_ms)
+
+    def wait(self, ms: int) -> None:
+        """Let time pass, in ticks of 100 ms."""
+        for _ in range(ms // 100):
+            self.now_ms += 100
+            self.actions += self.mind.on_tick(self.now_ms)
+        self.now_ms += ms % 100
+
+    def frame(self, timestamp_ms: int) -> None:
+        self.phone(CallerAudio(b"\x10" * 160, timestamp_ms))
+
+    def key(self, digit: str) -> None:
+        self.phone(Dtmf(digit))
+
+    def marks(self) -> None:
+        """The carrier has played everything so far: all marks of this generation come back."""
+        for play in self.take(PlayAudio):
+            if play.mark is not None:
+                self.phone(MarkReached(play.mark))
+
+    def caller_starts(self, item_id: str = "u1") -> None:
+        self.voice(SpeechStarted(item_id, 0))
+
+    def caller_stops(self, item_id: str = "u1", text: str | None = "hello") -> None:
+        self.voice(SpeechStopped(item_id, 0), InputAudioCommitted(item_id))
+        if text is not None:
+            self.voice(TranscriptionCompleted(item_id, 0, text))
+
+    def caller_turn(self, item_id: str = "u1", text: str = "hello") -> None:
+        self.caller_starts(item_id)
+        self.caller_stops(item_id, text)
+
+    def response_begins(self, response_id: str = "r1", item_id: str | None = "a1") -> None:
+        self.voice(
+            ResponseCreated(Response(id=response_id, status=ResponseStatus.IN_PROGRESS)),
+        )
+        if item_id is not None:
+            self.voice(ItemAdded(Item(type="message", id=item_id, role="assistant")))
+
+    def speaks(self, ms: int, text: str = "", response_id: str = "r1", item_id: str = "a1") -> None:
+        self.voice(AudioDelta(response_id, item_id, 0, 0, b"\x20" * (8 * ms)))
+        if text:
+            self.voice(AudioTranscriptDelta(response_id, item_id, 0, 0, text))
+
+    def response_ends(
+        self,
+        response_id: str = "r1",
+        item_id: str | None = "a1",
+        status: ResponseStatus = ResponseStatus.COMPLETED,
+        *,
+        text: str = "",
+        calls: tuple[Item, ...] = (),
+        error: ErrorDetail | None = None,
+    ) -> None:
+        output = calls
+        if item_id is not None:
+            if status is ResponseStatus.COMPLETED:
+                self.voice(AudioTranscriptDone(response_id, item_id, 0, 0, text))
+            self.voice(AudioDone(response_id, item_id, 0, 0))
+            output = (Item(type="message", id=item_id, role="assistant"), *calls)
+        for call in calls:
+            self.voice(OutputItemDone(response_id, 1, call))
+        self.voice(
+            ResponseDone(Response(id=response_id, status=status, output=output, error=error))
+        )
+
+    def answer(self, ms: int = 1_000, text: str = "one two three four", name: str = "1") -> None:
+        """A whole answer, generated at once."""
+        self.response_begins(f"r{name}", f"a{name}")
+        self.speaks(ms, text, f"r{name}", f"a{name}")
+        self.response_ends(f"r{name}", f"a{name}", text=text)
+
+    def words(self) -> list[str]:
+        """The sentences of ours that the model was asked to say."""
+        configs = [create.response for create in self.sent(ResponseCreate)]
+        return [
+            str(config.metadata[SAY_METADATA_KEY])
+            for config in configs
+            if config is not None and isinstance(config.metadata, Mapping)
+        ]
+
+    def greeted(self) -> None:
+        """Past the greeting: it was generated and heard."""
+        self.answer(500, "Hello!", "greeting")
+        self.marks()
+        self.actions.clear()
+
+
+def call_item(name: str, tool_call_id: str = "c1", arguments: str = "{}") -> Item:
+    """A function call as a response gives it when it is done."""
+    return Item(
+        type="function_call",
+        id=f"item_{tool_call_id}",
+        status="completed",
+        call_id=tool_call_id,
+        name=name,
+        arguments=arguments,
+    )
+
+
+__all__ = [
+    "AppendAudio",
+    "CallEvent",
+    "Clear",
+    "ClientEvent",
+    "End",
+    "GiveUp",
+    "PlayAudio",
+    "RenewVoice",
+    "ResponseCreate",
+    "RunTool",
+    "Scene",
+    "call_item",
+]

@@ -1,0 +1,651 @@
+"""The mind of a call: greeting, turns, barge-in, endings, watchdogs. No socket, no clock."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.agents.actions import CheckGuardrail
+from app.agents.guardrails import Judgement, Stop
+from app.agents.words import SayMode, SayWhen
+from app.calls.actions import Decide
+from app.calls.policy import CallPolicy
+from app.calls.turns import Turn
+from app.carrier.base import MarkReached, StreamStopped
+from app.events import AgentSaid, BargeIn, CallerSaid, EndReason, KeyPressed, Party, StreamOpened
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    AudioDelta,
+    ErrorDetail,
+    ErrorEvent,
+    ItemCreate,
+    ItemTruncate,
+    OutputItemDone,
+    ResponseCancel,
+    ResponseConfig,
+    ResponseStatus,
+    ServerVad,
+    SessionConfig,
+    SessionUpdated,
+)
+from audio.format import PCM16_24K, PCMU_8K
+from tests.unit.calls.scene import (
+    AppendAudio,
+    Clear,
+    End,
+    GiveUp,
+    PlayAudio,
+    RenewVoice,
+    ResponseCreate,
+    Scene,
+    call_item,
+)
+
+
+def spoken(config: ResponseConfig | None) -> str:
+    """The sentence that a `response.create` asks to be said word for word."""
+    assert config is not None
+    assert isinstance(config.metadata, dict)
+    return str(config.metadata[SAY_METADATA_KEY])
+
+
+# Greeting -----------------------------------------------------------------------------------------
+
+
+def test_the_agent_greets_with_the_configured_words() -> None:
+    scene = Scene()
+    (create,) = scene.sent(ResponseCreate)
+    assert spoken(create.response) == "Hello!"
+    assert scene.mind.turns.turn is Turn.THINKING
+
+
+def test_without_greeting_words_the_model_chooses_its_own() -> None:
+    (create,) = Scene(greeting=None).sent(ResponseCreate)
+    assert create.response is None
+
+
+def test_a_caller_who_speaks_first_is_not_greeted() -> None:
+    scene = Scene(speaks_first=Party.CALLER)
+    assert scene.sent(ResponseCreate) == []
+    scene.caller_turn()
+    scene.answer()
+    assert scene.mind.turns.turn is Turn.AGENT
+
+
+def test_a_greeting_generated_before_the_stream_opens_is_played_when_it_does() -> None:
+    scene = Scene(live=False)
+    scene.ready()
+    scene.now_ms = 300
+    scene.answer(400, "Hello!", "greeting")
+    assert sum(len(play.payload) for play in scene.actions if isinstance(play, PlayAudio)) == 3_200
+    scene.now_ms = 900
+    scene.stream()
+    assert scene.recorded(StreamOpened)
+    assert scene.mind.stopwatch.answer_to_first_audio_ms == 0
+    scene.marks()
+    assert [said.heard_text for said in scene.recorded(AgentSaid)] == ["Hello!"]
+
+
+# Turns and transcripts ----------------------------------------------------------------------------
+
+
+def test_caller_audio_goes_to_the_model_at_once() -> None:
+    scene = Scene()
+    scene.frame(0)
+    (append,) = scene.take(AppendAudio)
+    assert append.audio == b"\x10" * 160
+
+
+def test_a_turn_of_each_side_gives_two_lines_in_the_order_of_speaking() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_starts()
+    scene.caller_stops(text=None)
+    scene.answer(600, "We open at nine.")
+    scene.marks()
+    assert scene.recorded(AgentSaid) == []  # the caller's words are still being written down
+    scene.caller_stops(text="When do you open?")
+    lines = [
+        (type(action.event).__name__, action.event.text)
+        for action in scene.actions
+        if hasattr(action, "event") and isinstance(action.event, CallerSaid | AgentSaid)
+    ]
+    assert lines == [("CallerSaid", "When do you open?"), ("AgentSaid", "We open at nine.")]
+    assert scene.mind.turns.turn is Turn.IDLE
+
+
+def test_turn_latency_is_measured_from_the_end_of_speech_to_the_first_audio() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.now_ms += 250
+    scene.response_begins()
+    scene.speaks(200)
+    assert scene.mind.stopwatch.turn_latency_ms(0.5) == 250
+
+
+def test_a_noise_without_words_is_nobodys_turn() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn(text="")
+    assert scene.mind.turns.turn is Turn.IDLE
+    assert scene.recorded(CallerSaid) == []
+
+
+def test_a_model_that_does_not_answer_by_itself_is_asked() -> None:
+    scene = Scene(vad=ServerVad(create_response=False))
+    scene.greeted()
+    scene.caller_turn()
+    assert len(scene.sent(ResponseCreate)) == 1
+
+
+# Barge-in -----------------------------------------------------------------------------------------
+
+
+def test_barge_in_discards_clears_and_truncates_at_what_was_heard() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    scene.speaks(2_000, "one two three four")
+    first_mark = next(
+        play.mark for play in scene.actions if isinstance(play, PlayAudio) and play.mark
+    )
+    scene.now_ms += 220
+    scene.phone(MarkReached(first_mark))
+    scene.now_ms += 50
+    scene.actions.clear()
+    scene.caller_starts("u2")
+    assert scene.order[:2] == ["Clear", "ItemTruncate"]
+    assert scene.sent(ItemTruncate) == [ItemTruncate("a1", 0, 250)]
+    assert scene.sent(ResponseCancel) == []  # the server's own VAD has cancelled
+    (cut,) = scene.recorded(BargeIn)
+    assert (cut.heard_ms, cut.sent_ms) == (250, 2_000)
+
+
+def test_late_audio_of_an_interrupted_response_is_dropped() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.response_begins()
+    scene.speaks(500)
+    scene.caller_starts()
+    scene.take(PlayAudio)
+    scene.voice(AudioDelta("r1", "a1", 0, 0, b"\x20" * 800))
+    assert scene.take(PlayAudio) == []
+    assert scene.mind.counters.stale_audio_dropped_ms == 100
+
+
+def test_barge_in_works_long_after_the_model_has_finished_generating() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.answer(10_000, "a very long answer indeed")
+    scene.wait(3_000)
+    scene.actions.clear()
+    scene.caller_starts("u2")
+    assert scene.take(Clear)
+    (truncate,) = scene.sent(ItemTruncate)
+    assert truncate.audio_end_ms == 200  # no mark came back: no more is sure
+    assert scene.sent(ResponseCancel) == []
+
+
+def test_marks_that_return_because_of_the_clear_do_not_count_as_heard() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.answer(1_000, "one two three four")
+    played = scene.take(PlayAudio)
+    scene.caller_starts()
+    for play in played:
+        if play.mark is not None:
+            scene.phone(MarkReached(play.mark))
+    (said,) = scene.recorded(AgentSaid)
+    assert (said.heard_text, said.cut_off) == ("", True)
+
+
+def test_two_barge_ins_in_a_row_each_cut_their_own_answer() -> None:
+    scene = Scene()
+    scene.greeted()
+    for number in ("1", "2"):
+        scene.caller_turn(f"u{number}")
+        scene.response_begins(f"r{number}", f"a{number}")
+        scene.speaks(800, "one two", f"r{number}", f"a{number}")
+        scene.now_ms += 100
+        scene.actions.clear()
+        scene.caller_starts(f"v{number}")
+        assert len(scene.take(Clear)) == 1
+        assert [cut.item_id for cut in scene.sent(ItemTruncate)] == [f"a{number}"]
+        scene.response_ends(f"r{number}", None, ResponseStatus.CANCELLED)
+        scene.caller_stops(f"v{number}")
+    assert scene.mind.counters.barge_ins == 2
+
+
+def test_every_item_that_was_not_heard_to_its_end_is_truncated() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.response_begins("r1", "a1")
+    scene.speaks(400, "one", "r1", "a1")
+    scene.response_ends("r1", "a1", text="one")
+    scene.response_begins("r2", "a2")
+    scene.speaks(400, "two", "r2", "a2")
+    scene.now_ms += 150
+    scene.caller_starts()
+    assert scene.sent(ItemTruncate) == [ItemTruncate("a1", 0, 150), ItemTruncate("a2", 0, 0)]
+
+
+def test_a_server_that_does_not_interrupt_by_itself_is_told_to_cancel() -> None:
+    scene = Scene(vad=ServerVad(interrupt_response=False))
+    scene.greeted()
+    scene.response_begins("r9")
+    scene.speaks(500, response_id="r9")
+    scene.caller_starts()
+    assert scene.sent(ResponseCancel) == [ResponseCancel("r9")]
+
+
+def test_a_reply_that_was_asked_for_before_the_caller_spoke_is_cancelled_when_it_begins() -> None:
+    scene = Scene()  # the greeting is asked for, and has not begun
+    scene.caller_starts()
+    scene.response_begins("r1")
+    assert scene.sent(ResponseCancel) == [ResponseCancel("r1")]
+    scene.take(PlayAudio)
+    scene.speaks(200)
+    assert scene.take(PlayAudio) == []
+
+
+def test_speech_over_silence_sends_the_carrier_nothing() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_starts()
+    assert scene.take(Clear) == []
+    assert scene.sent(ItemTruncate) == []
+
+
+# Keypad -------------------------------------------------------------------------------------------
+
+
+def test_a_key_stops_the_agent_and_is_given_to_the_model() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.answer(2_000)
+    scene.actions.clear()
+    scene.key("5")
+    assert scene.order[0] == "KeyPressed"
+    assert scene.recorded(KeyPressed)
+    assert scene.take(Clear)
+    (create,) = scene.sent(ItemCreate)
+    assert create.item.content[0].text == "[keypad] 5"
+    assert len(scene.sent(ResponseCreate)) == 1
+
+
+# Endings ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hung_up", "reason"), [(True, EndReason.CALLER_HUNG_UP), (False, EndReason.CARRIER_LOST)]
+)
+def test_the_streams_end_is_the_calls_end(hung_up: bool, reason: EndReason) -> None:
+    scene = Scene()
+    scene.phone(StreamStopped(hung_up))
+    assert scene.take(End) == [End(reason)]
+
+
+def say_goodbye_and_hang_up(scene: Scene) -> None:
+    scene.caller_turn(text="Goodbye")
+    scene.response_begins()
+    scene.speaks(1_000, "Goodbye!")
+    scene.response_ends(
+        text="Goodbye!", calls=(call_item("end_call", arguments='{"reason": "task_complete"}'),)
+    )
+
+
+def test_the_agent_hangs_up_when_the_goodbye_was_heard_and_not_before() -> None:
+    scene = Scene()
+    scene.greeted()
+    say_goodbye_and_hang_up(scene)
+    scene.wait(500)
+    assert scene.take(End) == []
+    scene.marks()
+    assert scene.take(End) == [End(EndReason.AGENT_HUNG_UP, "task_complete")]
+
+
+def test_the_callers_voice_cancels_the_hang_up() -> None:
+    scene = Scene()
+    scene.greeted()
+    say_goodbye_and_hang_up(scene)
+    scene.wait(200)
+    scene.caller_turn("u2", "Wait, one more thing")
+    scene.wait(2_000)
+    assert scene.take(End) == []
+
+
+def test_a_hang_up_without_a_goodbye_asks_for_one_first() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn(text="That is all")
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("end_call"),))
+    (create,) = scene.sent(ResponseCreate)
+    assert create.response is None
+    scene.answer(500, "Goodbye!", "2")
+    assert scene.take(End) == []
+    scene.marks()
+    assert [end.reason for end in scene.take(End)] == [EndReason.AGENT_HUNG_UP]
+
+
+def test_the_agent_may_not_hang_up_before_the_caller_has_spoken() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("end_call"),))
+    (output,) = scene.sent(ItemCreate)
+    assert "not spoken" in json.loads(output.item.output or "")["error"]
+    scene.wait(20_000)
+    assert EndReason.AGENT_HUNG_UP not in [end.reason for end in scene.take(End)]
+
+
+def test_a_goodbye_whose_marks_never_return_ends_all_the_same() -> None:
+    scene = Scene()
+    scene.greeted()
+    say_goodbye_and_hang_up(scene)
+    scene.wait(1_900)
+    assert scene.take(End) == []
+    scene.wait(300)  # a second of goodbye, a second of grace
+    assert {end.reason for end in scene.take(End)} == {EndReason.AGENT_HUNG_UP}
+
+
+def test_long_silence_ends_the_call_with_a_sentence() -> None:
+    scene = Scene(policy=CallPolicy(silence_ms=10_000))
+    scene.greeted()
+    scene.wait(9_900)
+    assert scene.sent(ResponseCreate) == []
+    scene.wait(200)
+    (create,) = scene.sent(ResponseCreate)
+    assert "hang up" in spoken(create.response)
+    scene.answer(500, "Goodbye", "2")
+    scene.marks()
+    assert [end.reason for end in scene.take(End)] == [EndReason.SILENCE]
+
+
+def test_the_longest_call_ends_with_a_sentence_even_over_the_agents_own_words() -> None:
+    scene = Scene(policy=CallPolicy(max_duration_ms=5_000))
+    scene.greeted()
+    scene.wait(4_000)
+    scene.answer(3_000)
+    scene.wait(1_100)
+    (create,) = scene.sent(ResponseCreate)
+    assert "Goodbye" in spoken(create.response)
+    scene.answer(500, "Goodbye", "2")
+    scene.marks()
+    assert EndReason.MAX_DURATION in [end.reason for end in scene.take(End)]
+
+
+def test_a_farewell_that_the_model_never_speaks_is_capped() -> None:
+    scene = Scene(policy=CallPolicy(max_duration_ms=1_000, goodbye_cap_ms=3_000))
+    scene.greeted()
+    scene.wait(4_500)
+    assert [end.reason for end in scene.take(End)][:1] == [EndReason.MAX_DURATION]
+
+
+def test_a_farewell_without_a_model_ends_at_once() -> None:
+    scene = Scene(live=False)
+    actions = scene.mind.farewell(EndReason.DRAINED, "Goodbye", 0)
+    assert actions == [End(EndReason.DRAINED)]
+
+
+# The model in trouble -----------------------------------------------------------------------------
+
+
+def test_a_failed_response_is_asked_for_again_and_then_given_up() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    failure = ErrorDetail(type="server_error", code="server_error")
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, ResponseStatus.FAILED, error=failure)
+    assert len(scene.sent(ResponseCreate)) == 1
+    scene.response_begins("r2", None)
+    scene.response_ends("r2", None, ResponseStatus.FAILED, error=failure)
+    assert scene.take(GiveUp) == [GiveUp(code="server_error", retryable=True)]
+
+
+def test_a_quota_failure_is_never_retried() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.response_begins("r1", None)
+    quota = ErrorDetail(type="insufficient_quota", code="insufficient_quota")
+    scene.response_ends("r1", None, ResponseStatus.FAILED, error=quota)
+    assert scene.take(GiveUp) == [GiveUp(code="insufficient_quota", retryable=False)]
+    assert scene.sent(ResponseCreate) == []
+
+
+def test_a_session_that_switches_the_sound_format_ends_the_call_before_static() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.voice(SessionUpdated(SessionConfig(output_format=PCMU_8K)))
+    assert scene.take(GiveUp) == []
+    scene.voice(SessionUpdated(SessionConfig(output_format=PCM16_24K)))
+    assert scene.take(GiveUp) == [GiveUp(code="format_mismatch", retryable=False)]
+
+
+def test_an_empty_answer_is_not_left_as_silence() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None)
+    assert len(scene.sent(ResponseCreate)) == 1
+
+
+def test_benign_errors_are_counted_and_nothing_else() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.voice(ErrorEvent(ErrorDetail(code="response_cancel_not_active")))
+    assert scene.mind.counters.benign_errors == 1
+    assert scene.take(GiveUp) == []
+
+
+def test_a_caller_who_gets_no_answer_is_answered_at_the_second_asking_or_by_reconnecting() -> None:
+    scene = Scene(policy=CallPolicy(reply_deadline_ms=2_000))
+    scene.greeted()
+    scene.caller_starts()
+    scene.caller_stops(text="hello")
+    scene.wait(2_100)
+    assert len(scene.sent(ResponseCreate)) == 1
+    scene.wait(10_000)
+    assert any(give_up.retryable for give_up in scene.take(GiveUp))
+
+
+def test_a_response_that_stalls_in_mid_sentence_is_given_up() -> None:
+    scene = Scene(policy=CallPolicy(stall_deadline_ms=4_000))
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    scene.speaks(300)
+    scene.wait(4_100)
+    assert scene.take(GiveUp) == [GiveUp(code="response_stalled", retryable=True)]
+
+
+def test_a_reconnect_replays_the_conversation_and_greets_nobody() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn(text="When do you open?")
+    scene.answer(400, "At nine.", "1")
+    scene.marks()
+    scene.actions.clear()
+    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    scene.ready()
+    items = [create.item for create in scene.sent(ItemCreate)]
+    assert [item.role for item in items] == ["assistant", "user", "assistant", "system"]
+    assert scene.sent(ResponseCreate) == []
+
+
+def test_a_reconnect_in_mid_answer_has_the_model_go_on() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn(text="When do you open?")
+    scene.response_begins()
+    scene.speaks(300, "At")
+    scene.actions.clear()
+    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    scene.ready()
+    assert len(scene.sent(ResponseCreate)) == 1
+
+
+def test_the_session_is_renewed_in_a_quiet_moment_before_its_end() -> None:
+    scene = Scene(live=False, policy=CallPolicy(silence_ms=0, renew_margin_ms=5_000))
+    scene.ready(expires_in_ms=8_000)
+    scene.stream()
+    scene.greeted()
+    scene.caller_starts()
+    scene.wait(3_500)
+    assert scene.take(RenewVoice) == []  # the caller is speaking
+    scene.caller_stops(text="")
+    scene.wait(200)
+    assert len(scene.take(RenewVoice)) == 1
+    scene.wait(1_000)
+    assert scene.take(RenewVoice) == []
+
+
+def test_repeated_speech_events_of_the_model_are_harmless() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_starts()
+    scene.caller_starts()
+    scene.caller_stops()
+    scene.caller_stops()
+    assert scene.take(End) == []
+    assert scene.mind.counters.protocol_surprises > 0
+
+
+# Tools --------------------------------------------------------------------------------------------
+
+
+def test_parallel_tools_get_one_reply_when_the_last_has_answered() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("x", "c1"), call_item("y", "c2")))
+    scene.actions += scene.mind.on_tool_done("c1", "1", scene.now_ms)
+    assert scene.sent(ResponseCreate) == []
+    scene.actions += scene.mind.on_tool_done("c2", "2", scene.now_ms)
+    assert len(scene.sent(ResponseCreate)) == 1
+    assert [create.item.call_id for create in scene.sent(ItemCreate)] == ["c1", "c2"]
+
+
+def test_a_tool_that_answers_while_its_response_still_runs_waits_with_the_reply() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins("r1")
+    scene.speaks(200)
+    call = call_item("x")
+
+    scene.voice(OutputItemDone("r1", 1, call))
+    scene.actions += scene.mind.on_tool_done("c1", "1", scene.now_ms)
+    assert scene.sent(ResponseCreate) == []
+    scene.response_ends("r1", calls=())
+    assert len(scene.sent(ResponseCreate)) == 1
+
+
+# Tools and guardrails -----------------------------------------------------------------------------
+
+
+def with_tool_running() -> Scene:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("look_up"),))
+    scene.actions.clear()
+    return scene
+
+
+def test_a_filler_is_said_to_a_caller_who_waits_in_silence() -> None:
+    scene = with_tool_running()
+    scene.actions += scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms)
+    (create,) = scene.sent(ResponseCreate)
+    assert spoken(create.response) == "One moment."
+
+
+def test_a_filler_is_not_said_to_a_caller_who_speaks_or_listens() -> None:
+    scene = with_tool_running()
+    scene.caller_starts("u2")
+    assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    scene.speaks(2_000, "Let me see.")
+    scene.response_ends(calls=(call_item("look_up"),))
+    assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
+
+
+def test_a_tool_that_wants_no_reply_gives_the_floor_back() -> None:
+    scene = with_tool_running()
+    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms, reply=False)
+    assert scene.mind.turns.turn is Turn.IDLE
+    assert scene.sent(ResponseCreate) == []
+
+
+def test_a_key_answers_a_tool_that_needs_consent() -> None:
+    scene = with_tool_running()
+    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
+    assert [spoken(create.response) for create in scene.sent(ResponseCreate)] == ["Press 1 or 2."]
+    scene.response_begins("r2", "a2")
+    scene.response_ends("r2", "a2", text="Press 1 or 2.")
+    scene.key("7")
+    assert [spoken(create.response) for create in scene.sent(ResponseCreate)] == ["Press 1 or 2."]
+    scene.response_begins("r3", "a3")
+    scene.speaks(500, "Press 1", "r3", "a3")
+    scene.key("1")
+    assert scene.take(Decide) == [Decide("c1", approved=True)]
+    assert scene.take(Clear)
+    assert scene.sent(ItemCreate) == []  # the model is not told of these keys
+    scene.key("5")
+    assert len(scene.sent(ItemCreate)) == 1
+
+
+def test_a_consent_that_came_from_elsewhere_frees_the_keys() -> None:
+    scene = with_tool_running()
+    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
+    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
+    scene.key("1")
+    assert scene.take(Decide) == []
+
+
+def test_words_that_guardrails_stop_are_cut_at_what_was_heard() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    scene.speaks(2_000, "one two three four")
+    mark = next(play.mark for play in scene.take(PlayAudio) if play.mark)
+    scene.now_ms += 200
+    scene.phone(MarkReached(mark))
+    scene.actions.clear()
+    check = CheckGuardrail(side=Party.AGENT, item_id="a1", text="x", final=False, agent="test")
+    stop = Judgement(verdict=Stop("I must not say that.", "secret"), rule="secrets")
+    scene.actions += scene.mind.on_judgement(check, stop, scene.now_ms)
+    assert scene.order[:2] == ["Clear", "ItemTruncate"]
+    assert "ResponseCancel" in scene.order
+    assert scene.recorded(BargeIn) == []
+    (said,) = scene.recorded(AgentSaid)
+    assert said.cut_off
+    scene.response_ends("r1", "a1", ResponseStatus.CANCELLED)
+    (create,) = scene.sent(ResponseCreate)
+    assert spoken(create.response) == "I must not say that."
+
+
+def test_something_to_say_in_a_quiet_moment_waits_until_all_is_heard() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.answer(500, "Hello.", "2")
+    scene.actions += scene.mind.say(
+        "By the way.", scene.now_ms, mode=SayMode.VERBATIM, when=SayWhen.IDLE
+    )
+    assert scene.sent(ResponseCreate) == []
+    scene.marks()
+    scene.wait(100)
+    (create,) = scene.sent(ResponseCreate)
+    assert spoken(create.response) == "By the way."

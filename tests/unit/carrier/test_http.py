@@ -1,0 +1,308 @@
+"""TwiML documents, webhook forms and status reports."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.carrier.base import CallDirection, CallProgress, CarrierCallId, IncomingCall
+from app.carrier.twilio.http import (
+    MAX_FORM_BYTES,
+    StatusReport,
+    StatusTracker,
+    connect_document,
+    parse_form,
+    read_incoming,
+    read_status,
+    refusal_document,
+    say_and_hang_up,
+)
+from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
+
+FORM = {
+    "CallSid": "CA1",
+    "AccountSid": "AC1",
+    "From": "+15551230001",
+    "To": "+15551230002",
+    "CallStatus": "ringing",
+    "Direction": "inbound",
+}
+NASTY = '"/><Dial>+19005550000</Dial><Say a="'
+
+
+def tree(document: str) -> ET.Element:
+    assert document.startswith('<?xml version="1.0" encoding="UTF-8"?>')
+    return ET.fromstring(document)
+
+
+def verbs(document: str) -> list[str]:
+    return [element.tag for element in tree(document).iter()]
+
+
+def test_connect_hands_the_call_over_and_always_ends_in_words() -> None:
+    root = tree(connect_document("wss://voice.example.com/media", "t.o-k_en", "We lost you."))
+    assert [verb.tag for verb in root] == ["Connect", "Say", "Hangup"]
+    stream = root.find("Connect/Stream")
+    assert stream is not None
+    assert stream.attrib == {"url": "wss://voice.example.com/media"}
+    parameters = [parameter.attrib for parameter in stream]
+    assert parameters == [{"name": "token", "value": "t.o-k_en"}]
+    assert root.findtext("Say") == "We lost you."
+
+
+def test_connect_carries_more_parameters_but_only_our_token() -> None:
+    root = tree(
+        connect_document(
+            "wss://h/m", "real", "x", parameters={"agent": "desk", "token": "fake"},
+            voice="Polly.Joanna", language="en-GB",
+        )
+    )  # fmt: skip
+    pairs = {p.attrib["name"]: p.attrib["value"] for p in root.iter("Parameter")}
+    assert pairs == {"agent": "desk", "token": "real"}
+    said = root.find("Say")
+    assert said is not None
+    assert said.attrib == {"voice": "Polly.Joanna", "language": "en-GB"}
+
+
+def test_connect_without_words_still_has_a_verb_after_it() -> None:
+    assert verbs(connect_document("wss://h/m", "t", "")) == [
+        "Response", "Connect", "Stream", "Parameter", "Hangup",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h/m", "wss://", "h/m", "", "wss://h/m?token=x", "wss://h/m#x"]
+)
+def test_a_stream_address_that_twilio_would_not_call_is_our_error(url: str) -> None:
+    with pytest.raises(LocalProtocolError):
+        connect_document(url, "t", "x")
+
+
+def test_a_parameter_longer_than_twilio_carries_is_our_error() -> None:
+    connect_document("wss://h/m", "t" * 494, "x")
+    with pytest.raises(LocalProtocolError):
+        connect_document("wss://h/m", "t" * 495, "x")
+
+
+def test_a_refusal_is_polite_or_a_busy_tone() -> None:
+    assert verbs(refusal_document("All lines are taken.")) == ["Response", "Say", "Hangup"]
+    busy = tree(refusal_document("not heard", busy=True))
+    assert [(verb.tag, verb.attrib) for verb in busy] == [("Reject", {"reason": "busy"})]
+
+
+def test_words_cannot_become_verbs() -> None:
+    assert verbs(say_and_hang_up(NASTY)) == ["Response", "Say", "Hangup"]
+    assert tree(say_and_hang_up(NASTY)).findtext("Say") == NASTY
+    document = connect_document("wss://h/m", NASTY, NASTY, parameters={NASTY: NASTY})
+    assert verbs(document) == [
+        "Response", "Connect", "Stream", "Parameter", "Parameter", "Say", "Hangup",
+    ]  # fmt: skip
+
+
+@given(st.text())
+def test_any_words_make_a_document_that_parses(words: str) -> None:
+    assert set(verbs(say_and_hang_up(words))) <= {"Response", "Say", "Hangup"}
+    assert "Parameter" in verbs(connect_document("wss://h/m", words[:400], words))
+
+
+def test_a_form_keeps_order_repetition_and_empty_fields() -> None:
+    assert parse_form(b"b=1&a=%2B2&b=&c") == [("b", "1"), ("a", "+2"), ("b", ""), ("c", "")]
+    assert parse_form("q=%C3%A9") == [("q", "é")]
+    assert parse_form(b"") == []
+
+
+@pytest.mark.parametrize("body", [b"a=%ff", b"a=\xff", b"a" * (MAX_FORM_BYTES + 1), b"a=1&" * 301])
+def test_a_form_that_cannot_be_read_is_refused(body: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_form(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_body_is_read_or_refused(body: bytes) -> None:
+    try:
+        form = parse_form(body)
+        read_incoming(form)
+    except RemoteProtocolError:
+        return
+    raise AssertionError("random bytes became a call")
+
+
+def test_an_incoming_call_is_read() -> None:
+    assert read_incoming(FORM) == IncomingCall(
+        carrier_call_id=CarrierCallId("CA1"),
+        account_id="AC1",
+        caller_number="+15551230001",
+        called_number="+15551230002",
+    )
+    pairs = [*FORM.items(), ("ForwardedFrom", "+15551230003"), ("SipHeader_X-A", "a b\n")]
+    assert read_incoming(pairs).forwarded_from == "+15551230003"
+
+
+@pytest.mark.parametrize(
+    ("caller", "read"),
+    [
+        ("anonymous", "anonymous"),
+        ("", "anonymous"),
+        ("+266696687", "+266696687"),
+        ("sip:alice@example.com;transport=tls", "sip:alice@example.com;transport=tls"),
+        ("client:operator_1", "client:operator_1"),
+        ("Restricted", "Restricted"),
+    ],
+)
+def test_callers_without_a_plain_number_are_calls_too(caller: str, read: str) -> None:
+    assert read_incoming({**FORM, "From": caller}).caller_number == read
+
+
+def test_a_call_that_we_dialed_is_outbound() -> None:
+    for direction in ("outbound-api", "outbound-dial"):
+        call = read_incoming({**FORM, "Direction": direction})
+        assert call.direction is CallDirection.OUTBOUND
+
+
+@pytest.mark.parametrize("name", ["CallSid", "AccountSid", "From", "To"])
+def test_a_call_without_its_fields_is_refused(name: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=name):
+        read_incoming({key: value for key, value in FORM.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CallSid", ""),
+        ("CallSid", "CA1/../Accounts"),
+        ("CallSid", "CA1\nforged log line"),
+        ("CallSid", "CA" + "0" * 63),
+        ("AccountSid", "AC 1"),
+        ("From", " 15551230001"),  # an unescaped plus
+        ("From", "+1555\n{level: error}"),
+        ("From", "+" + "1" * 255),
+        ("From", "+1\u202e555"),
+        ("To", ""),
+        ("To", "\x00"),
+        ("Direction", "sideways"),
+        ("ForwardedFrom", "a b"),
+    ],
+)
+def test_a_garbled_call_is_refused(name: str, value: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        read_incoming({**FORM, name: value})
+
+
+def test_a_field_given_twice_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="two fields From"):
+        read_incoming([*FORM.items(), ("From", "+15559990000")])
+
+
+def test_a_call_of_another_account_is_not_ours() -> None:
+    assert read_incoming(FORM, expect_account="AC1")
+    for read in (read_incoming, read_status):
+        with pytest.raises(SignatureError) as caught:
+            read(FORM, expect_account="AC2")
+        assert caught.value.code == "wrong_account"
+
+
+def test_a_status_report_is_read() -> None:
+    form = {**FORM, "CallStatus": "completed", "SequenceNumber": "3", "CallDuration": "61"}
+    assert read_status(form) == StatusReport(
+        carrier_call_id=CarrierCallId("CA1"),
+        progress=CallProgress.COMPLETED,
+        sequence=3,
+        duration_s=61,
+    )
+    report = read_status(FORM)
+    assert (report.progress, report.sequence, report.duration_s) == ("ringing", None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CallStatus", ""),
+        ("CallStatus", "asleep"),
+        ("SequenceNumber", "-1"),
+        ("SequenceNumber", "1.0"),
+        ("CallDuration", "\u0663"),
+        ("CallDuration", "1" * 10),
+        ("CallSid", "?"),
+    ],
+)
+def test_a_garbled_status_report_is_refused(name: str, value: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        read_status({**FORM, name: value})
+
+
+def report(
+    progress: str, sequence: int | None = None, duration_s: int | None = None
+) -> StatusReport:
+    return StatusReport(
+        carrier_call_id=CarrierCallId("CA1"),
+        progress=CallProgress(progress),
+        sequence=sequence,
+        duration_s=duration_s,
+    )
+
+
+def test_progress_never_goes_back_and_a_repeat_changes_nothing() -> None:
+    tracker = StatusTracker()
+    assert tracker.progress is None
+    assert not tracker.ended
+    assert tracker.receive(report("in-progress"))
+    assert not tracker.receive(report("in-progress"))
+    assert not tracker.receive(report("ringing"))
+    assert tracker.progress is CallProgress.IN_PROGRESS
+    assert tracker.receive(report("completed", duration_s=9))
+    assert not tracker.receive(report("in-progress", sequence=9))
+    assert tracker.ended
+    assert tracker.duration_s == 9
+
+
+def test_a_numbered_repeat_of_the_same_progress_is_no_change() -> None:
+    tracker = StatusTracker()
+    assert tracker.receive(report("ringing"))
+    assert not tracker.receive(report("ringing", sequence=1))
+
+
+def test_any_order_of_reports_ends_the_same() -> None:
+    reports = [
+        report("initiated", 0),
+        report("ringing", 1),
+        report("in-progress", 2),
+        report("failed", 3),
+        report("completed", 4, 30),
+        report("completed", 4, 30),
+    ]
+    ends = set()
+    for order in itertools.permutations(reports):
+        tracker = StatusTracker()
+        for item in order:
+            tracker.receive(item)
+        ends.add((tracker.progress, tracker.duration_s))
+    assert ends == {(CallProgress.COMPLETED, 30)}
+
+
+@given(
+    st.lists(
+        st.builds(
+            report,
+            st.sampled_from([progress.value for progress in CallProgress]),
+            st.none() | st.integers(0, 9),
+            st.none() | st.integers(0, 99),
+        ),
+        max_size=6,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_reports_commute(reports: list[StatusReport], chance: random.Random) -> None:
+    shuffled = list(reports)
+    chance.shuffle(shuffled)
+    ends = []
+    for order in (reports, shuffled, reports + reports):
+        tracker = StatusTracker()
+        for item in order:
+            tracker.receive(item)
+        ends.append((tracker.progress, tracker.duration_s))
+    assert ends[0] == ends[1] == ends[2]

@@ -1,0 +1,262 @@
+"""The input buffer of an engine session: turns of the client, settings, messages, silence."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.engine.actions import (
+    FinishHearing,
+    KeepAudio,
+    ResetVad,
+)
+from app.realtime.events import (
+    InputAudioAppend,
+    InputAudioClear,
+    InputAudioCleared,
+    InputAudioCommit,
+    InputTimeoutTriggered,
+    ResponseCreate,
+    ResponseCreated,
+    ResponseDone,
+    SemanticVad,
+    ServerVad,
+    SessionConfig,
+    SessionUpdate,
+    SpeechStarted,
+)
+from tests.fakes.engine_parts import quiet, speech
+from tests.unit.engine.session_driver import Driver, edge, names
+
+# Turns of the client ------------------------------------------------------------------------------
+
+
+def test_a_manual_turn_is_heard_from_its_commit_and_answered_on_request() -> None:
+    driver = Driver(turn_detection=None)
+    sound = speech(500)
+    driver.audio(sound)
+    assert driver.work == []
+    driver.client(InputAudioCommit())
+    assert names(driver.work) == ["Listen", "FeedTurn", "FinishHearing"]
+    item_id = driver.works(FinishHearing)[0].item_id
+    assert driver.fed(item_id) == sound
+    driver.hears("hello", item_id)
+    assert not driver.sent(ResponseCreated)
+    driver.client(ResponseCreate())
+    assert driver.speak().text == "You said hello."
+
+
+def test_a_response_asked_for_before_the_turn_was_heard_waits_for_it() -> None:
+    driver = Driver(turn_detection=None)
+    driver.audio(speech(500))
+    driver.client(InputAudioCommit())
+    assert names(driver.client(ResponseCreate())) == ["ResponseCreated"]
+    driver.hears("hello")
+    assert driver.speak().text == "You said hello."
+
+
+def test_a_response_to_an_empty_turn_ends_with_nothing_said() -> None:
+    driver = Driver(turn_detection=None)
+    driver.audio(quiet(500))
+    driver.client(InputAudioCommit())
+    driver.client(ResponseCreate())
+    driver.hears("")
+    done = driver.done().response
+    assert (done.status, done.output) == ("completed", ())
+
+
+@pytest.mark.parametrize("ms", [0, 99])
+def test_next_to_nothing_cannot_be_committed(ms: int) -> None:
+    driver = Driver(turn_detection=None)
+    if ms:
+        driver.audio(quiet(ms))
+    error = driver.refused(InputAudioCommit(event_id="evt_7"))
+    assert (error.code, error.client_event_id) == ("input_audio_buffer_commit_empty", "evt_7")
+
+
+def test_a_commit_empties_the_buffer() -> None:
+    driver = Driver(turn_detection=None)
+    driver.audio(speech(500))
+    driver.client(InputAudioCommit())
+    assert driver.refused(InputAudioCommit()).code == "input_audio_buffer_commit_empty"
+
+
+def test_without_turn_detection_the_last_stretch_of_a_long_recording_is_kept() -> None:
+    driver = Driver(turn_detection=None, max_turn_ms=1000)
+    for _ in range(3):
+        driver.audio(quiet(500))
+    tail = speech(600)
+    driver.audio(tail)
+    driver.client(InputAudioCommit())
+    item_id = driver.works(FinishHearing)[0].item_id
+    assert driver.fed(item_id) == quiet(400) + tail
+
+
+def test_a_commit_in_the_middle_of_a_detected_turn_ends_it() -> None:
+    driver = Driver()
+    sound = speech(300)
+    driver.audio(sound, edge(True, 0))
+    driver.client(InputAudioCommit())
+    assert names(driver.events) == [
+        "SpeechStarted",
+        "SpeechStopped",
+        "InputAudioCommitted",
+        "ItemAdded",
+        "ItemDone",
+    ]
+    assert names(driver.work) == ["Listen", "FeedTurn", "FinishHearing", "ResetVad"]
+    driver.hears("hello")
+    assert not driver.sent(ResponseCreated)
+
+
+def test_clear_forgets_the_buffer_and_keeps_the_clock() -> None:
+    driver = Driver(turn_detection=None)
+    driver.audio(speech(500))
+    (cleared,) = driver.client(InputAudioClear())
+    assert isinstance(cleared, InputAudioCleared)
+    assert driver.refused(InputAudioCommit()).code == "input_audio_buffer_commit_empty"
+    driver.client(SessionUpdate(SessionConfig(turn_detection=ServerVad())))
+    driver.audio(speech(100), edge(True, 50))
+    assert driver.sent(SpeechStarted)[0].audio_start_ms == 550
+
+
+def test_clear_in_the_middle_of_a_turn_abandons_it() -> None:
+    driver = Driver()
+    driver.audio(speech(300), edge(True, 0))
+    driver.forget()
+    driver.client(InputAudioClear())
+    assert names(driver.events) == ["SpeechStopped", "InputAudioCleared"]
+    assert names(driver.work) == ["AbandonHearing", "ResetVad"]
+
+
+def test_an_append_has_a_limit() -> None:
+    driver = Driver()
+    error = driver.refused(InputAudioAppend(bytes(15 * 1024 * 1024 + 1)))
+    assert error.param == "audio"
+
+
+# Settings of turn detection -----------------------------------------------------------------------
+
+
+def test_turning_detection_off_gives_an_open_turn_back_to_the_buffer() -> None:
+    driver = Driver()
+    sound = speech(300)
+    driver.audio(sound, edge(True, 0))
+    driver.forget()
+    driver.client(SessionUpdate(SessionConfig(turn_detection=None)))
+    assert names(driver.work) == ["AbandonHearing", "ResetVad"]
+    driver.client(InputAudioCommit())
+    assert driver.fed(driver.works(FinishHearing)[0].item_id) == sound
+
+
+def test_new_settings_of_detection_wait_for_the_end_of_an_open_turn() -> None:
+    driver = Driver()
+    driver.audio(speech(300), edge(True, 0))
+    driver.forget()
+    changed = ServerVad(silence_duration_ms=900)
+    driver.client(SessionUpdate(SessionConfig(turn_detection=changed)))
+    assert not driver.works(ResetVad)
+    driver.audio(quiet(500), edge(False, 800))
+    assert driver.works(ResetVad) == [ResetVad(changed)]
+
+
+def test_settings_that_stay_the_same_leave_the_detector_alone() -> None:
+    driver = Driver()
+    driver.client(SessionUpdate(SessionConfig(instructions="", turn_detection=ServerVad())))
+    assert not driver.works(ResetVad)
+
+
+@pytest.mark.parametrize(("eagerness", "longer"), [("low", True), ("high", False)])
+def test_semantic_detection_waits_longer_or_shorter(eagerness: str, longer: bool) -> None:
+    driver = Driver()
+    driver.client(SessionUpdate(SessionConfig(turn_detection=SemanticVad(eagerness=eagerness))))
+    (reset,) = driver.works(ResetVad)
+    assert reset.settings is not None
+    assert (reset.settings.silence_duration_ms > 800) is longer
+
+
+def test_without_create_response_a_turn_waits_for_the_client() -> None:
+    driver = Driver(turn_detection=ServerVad(create_response=False))
+    driver.turn()
+    driver.hears("hello")
+    assert not driver.sent(ResponseCreated)
+    driver.client(ResponseCreate())
+    assert driver.speak().text == "You said hello."
+
+
+# Messages and silence -----------------------------------------------------------------------------
+
+
+def test_the_turn_after_the_wish_for_a_message_is_kept_whole() -> None:
+    driver = Driver()
+    driver.turn()
+    driver.hears("message")
+    driver.speaks()
+    driver.forget()
+    driver.turn(1500, ms=800)
+    (kept,) = driver.works(KeepAudio)
+    assert kept.pcm16 == driver.fed(kept.item_id)
+    assert len(kept.pcm16) == 1300 * 32
+
+
+def test_a_message_of_which_no_word_was_understood_is_answered() -> None:
+    driver = Driver()
+    driver.responder.keeps_audio = True
+    driver.turn()
+    driver.hears("")
+    assert driver.responder.log == ["hear [unclear]"]
+
+
+def _after_a_reply(idle_timeout_ms: int = 5_000) -> Driver:
+    """A reply of 400 ms ended when 1500 ms of audio had come."""
+    driver = Driver(turn_detection=ServerVad(idle_timeout_ms=idle_timeout_ms))
+    driver.turn()
+    driver.hears("hello")
+    driver.speaks(400)
+    driver.forget()
+    return driver
+
+
+def test_a_long_silence_after_a_reply_is_committed_and_answered() -> None:
+    driver = _after_a_reply()
+    driver.audio(quiet(5_300))
+    assert driver.events == []
+    driver.audio(quiet(100))
+    (timeout,) = driver.sent(InputTimeoutTriggered)
+    assert (timeout.audio_start_ms, timeout.audio_end_ms) == (1900, 6900)
+    assert names(driver.events)[:6] == [
+        "InputTimeoutTriggered",
+        "InputAudioCommitted",
+        "ItemAdded",
+        "ItemDone",
+        "TranscriptionCompleted",
+        "ResponseCreated",
+    ]
+    assert driver.responder.log[-1] == "hear [unclear]"
+
+
+def test_speech_ends_the_wait_and_a_noise_begins_it_again() -> None:
+    driver = _after_a_reply()
+    driver.audio(quiet(4_000))
+    noise = driver.turn(5_500, ms=100)
+    driver.hears("", noise)
+    driver.forget()
+    driver.audio(quiet(4_900))
+    assert driver.events == []
+    driver.audio(quiet(100))
+    assert driver.sent(InputTimeoutTriggered)
+
+
+def test_nobody_is_hurried_while_a_message_is_waited_for() -> None:
+    driver = _after_a_reply()
+    driver.responder.keeps_audio = True
+    driver.audio(quiet(6_000))
+    assert driver.sent(InputTimeoutTriggered)
+    assert not driver.sent(ResponseCreated)
+
+
+def test_the_wait_does_not_end_while_a_reply_is_being_made() -> None:
+    driver = _after_a_reply()
+    driver.client(ResponseCreate())
+    driver.audio(quiet(6_000))
+    assert not driver.sent(InputTimeoutTriggered)
+    assert not driver.sent(ResponseDone)

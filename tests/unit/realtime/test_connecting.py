@@ -1,0 +1,191 @@
+"""Retries within a budget, and the breaker that calls share."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.errors import VoiceRefused, VoiceUnavailable
+from app.realtime.connecting import Breaker, GuardedModel, connect_with_retry
+from app.realtime.connection import RealtimeConnection, VoiceConnection, pipe
+from app.realtime.events import SessionConfig
+
+REFUSED = VoiceRefused("no quota", code="insufficient_quota")
+
+
+class Model:
+    """A model with a list of outcomes: an error, a connection (`None`), or never an answer."""
+
+    name = "scripted"
+
+    def __init__(self, *outcomes: Exception | None, hangs: bool = False) -> None:
+        self.outcomes = list(outcomes)
+        self.hangs = hangs
+        self.attempts = 0
+
+    async def connect(self, config: SessionConfig) -> VoiceConnection:
+        self.attempts += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        outcome = self.outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        return RealtimeConnection(pipe()[0])
+
+
+class Pauses:
+    """A `sleep` that only writes down how long."""
+
+    def __init__(self) -> None:
+        self.taken_s: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.taken_s.append(seconds)
+
+
+async def test_the_first_success_is_the_last_try() -> None:
+    model = Model(None)
+    pauses = Pauses()
+    await connect_with_retry(model, SessionConfig(), sleep=pauses)
+    assert (model.attempts, pauses.taken_s) == (1, [])
+
+
+async def test_pauses_double() -> None:
+    model = Model(VoiceUnavailable("x"), VoiceUnavailable("x"), None)
+    pauses = Pauses()
+    await connect_with_retry(model, SessionConfig(), sleep=pauses, rng=lambda: 0.5)
+    assert pauses.taken_s == [0.25, 0.5]
+
+
+async def test_pauses_vary_by_half() -> None:
+    for chances, expected_s in (([0.0], 0.125), ([1.0], 0.375)):
+        pauses = Pauses()
+        model = Model(VoiceUnavailable("x"), None)
+        await connect_with_retry(model, SessionConfig(), sleep=pauses, rng=chances.pop)
+        assert pauses.taken_s == [expected_s]
+
+
+async def test_tries_are_counted() -> None:
+    model = Model(*[VoiceUnavailable("x")] * 3)
+    with pytest.raises(VoiceUnavailable):
+        await connect_with_retry(model, SessionConfig(), sleep=Pauses())
+    assert model.attempts == 3
+
+
+async def test_a_refusal_is_not_tried_again() -> None:
+    model = Model(REFUSED, None)
+    with pytest.raises(VoiceRefused):
+        await connect_with_retry(model, SessionConfig(), sleep=Pauses())
+    assert model.attempts == 1
+
+
+async def test_the_server_says_how_long_to_wait() -> None:
+    model = Model(VoiceUnavailable("x", retry_after_s=2.0), None)
+    pauses = Pauses()
+    await connect_with_retry(model, SessionConfig(), sleep=pauses)
+    assert pauses.taken_s == [2.0]
+
+
+async def test_a_longer_wait_than_the_budget_is_not_waited() -> None:
+    model = Model(VoiceUnavailable("x", retry_after_s=30.0), None)
+    with pytest.raises(VoiceUnavailable):
+        await connect_with_retry(model, SessionConfig(), sleep=Pauses())
+    assert model.attempts == 1
+
+
+async def test_a_model_that_hangs_uses_up_the_budget_and_no_more() -> None:
+    model = Model(hangs=True)
+    with pytest.raises(VoiceUnavailable) as caught:
+        await connect_with_retry(model, SessionConfig(), budget_s=0.02)
+    assert caught.value.code == "connect_timeout"
+    assert model.attempts == 1
+
+
+async def test_no_tries_at_all_make_no_sense() -> None:
+    with pytest.raises(ValueError, match="tries"):
+        await connect_with_retry(Model(), SessionConfig(), tries=0)
+
+
+def _open_breaker() -> Breaker:
+    breaker = Breaker()
+    for at_ms in range(0, 500, 100):
+        breaker.on_refused(REFUSED, at_ms)
+    return breaker
+
+
+def test_five_refusals_in_half_a_minute_open_the_breaker() -> None:
+    breaker = Breaker()
+    for at_ms in (0, 1_000, 2_000, 3_000):
+        breaker.on_refused(REFUSED, at_ms)
+        assert breaker.check(at_ms) is None
+    breaker.on_refused(REFUSED, 30_000)
+    assert breaker.check(30_001) is REFUSED
+    assert breaker.reason is REFUSED
+
+
+def test_five_refusals_over_a_longer_time_do_not() -> None:
+    breaker = Breaker()
+    for at_ms in (0, 10_000, 20_000, 25_000, 30_001):
+        breaker.on_refused(REFUSED, at_ms)
+    assert breaker.check(30_002) is None
+
+
+def test_an_open_breaker_lets_one_through_every_half_minute() -> None:
+    breaker = _open_breaker()
+    assert breaker.check(30_399) is REFUSED
+    assert breaker.check(30_400) is None
+    assert breaker.check(30_401) is REFUSED
+    assert breaker.check(60_400) is None
+
+
+def test_a_connection_closes_it_on_probation() -> None:
+    breaker = _open_breaker()
+    breaker.check(30_400)
+    breaker.on_connected()
+    assert breaker.check(30_500) is None
+    breaker.on_refused(REFUSED, 30_600)
+    assert breaker.check(30_700) is REFUSED
+
+
+def test_a_completed_response_ends_the_probation() -> None:
+    breaker = _open_breaker()
+    breaker.on_connected()
+    breaker.on_success()
+    breaker.on_refused(REFUSED, 40_000)
+    assert breaker.check(40_001) is None
+
+
+async def test_calls_share_what_others_met() -> None:
+    model = Model(*[REFUSED] * 5)
+    guarded = GuardedModel(model)
+    for _ in range(8):
+        with pytest.raises(VoiceRefused) as caught:
+            await guarded.connect(SessionConfig())
+        assert caught.value.code == "insufficient_quota"
+    assert model.attempts == 5
+    assert guarded.name == "scripted"
+    assert repr(guarded) == f"GuardedModel({model!r})"
+
+
+async def test_quota_that_fails_only_the_responses_opens_it_too() -> None:
+    model = Model(*[None] * 5)
+    guarded = GuardedModel(model)
+    for _ in range(5):
+        await guarded.connect(SessionConfig())
+        guarded.note_refused(REFUSED)
+    with pytest.raises(VoiceRefused):
+        await guarded.connect(SessionConfig())
+    guarded.note_success()
+    model.outcomes.append(None)
+    await guarded.connect(SessionConfig())
+    assert model.attempts == 6
+
+
+async def test_trouble_that_may_pass_does_not_open_it() -> None:
+    model = Model(*[VoiceUnavailable("x")] * 6)
+    guarded = GuardedModel(model)
+    for _ in range(6):
+        with pytest.raises(VoiceUnavailable):
+            await guarded.connect(SessionConfig())
+    assert model.attempts == 6

@@ -1,0 +1,364 @@
+"""`config.yaml` becomes settings, or a list of everything that is wrong with it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import ConfigError
+from app.settings import Mode, Settings, VoiceChoice, load, masked
+
+SECRET = "sk-proj-canary-0123456789"
+ACCOUNT = "AC" + "1" * 32
+
+
+def settings_of(text: str, folder: Path, **variables: str) -> Settings:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return load(path, variables)
+
+
+def refusal(text: str, folder: Path, **variables: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(text, folder, **variables)
+    return caught.value.message.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "openai_realtime:\n  voce: marin\n",
+            'config.yaml:2: openai_realtime.voce: unknown key; did you mean "voice"?',
+        ),
+        (
+            "opnai_realtime:\n  voice: marin\n",
+            'config.yaml:1: opnai_realtime: unknown key; did you mean "openai_realtime"?',
+        ),
+        (
+            "openai_realtime: {speed: 1.5}\n",
+            "config.yaml:1: openai_realtime.speed: unknown key here; it belongs into "
+            "openai_realtime.audio",
+        ),
+        (
+            "logging: {colors: true}\n",
+            "config.yaml:1: logging.colors: unknown key; known here: format, level, show_personal",
+        ),
+        ("gemini: {}\n", "config.yaml:1: gemini: Trunkline has no such section: remove it"),
+        (
+            "openai_realtime:\n  dialect: gaa\n",
+            "config.yaml:2: openai_realtime.dialect: expected 'ga' or 'beta'; found 'gaa'; "
+            'did you mean "ga"?',
+        ),
+        (
+            "openai_realtime:\n  max_output_tokens: lots\n",
+            "config.yaml:2: openai_realtime.max_output_tokens: expected a whole number or 'inf'; "
+            "found 'lots'",
+        ),
+        (
+            "openai_realtime:\n  truncation: {retention_ratio: x}\n",
+            "config.yaml:2: openai_realtime.truncation.retention_ratio: expected a number; "
+            "found text",
+        ),
+        (
+            "openai_realtime:\n  truncation: {}\n",
+            "config.yaml:2: openai_realtime.truncation.retention_ratio: this key is missing",
+        ),
+        (
+            "openai_realtime:\n  turn_detection:\n    threshold: 2\n",
+            "config.yaml:3: openai_realtime.turn_detection.threshold: must be less than or equal "
+            "to 1",
+        ),
+        (
+            "openai_realtime:\n  turn_detection: {type: semantic_vad, threshold: 0.5}\n",
+            "config.yaml:2: openai_realtime.turn_detection: threshold does nothing with type "
+            "semantic_vad: remove it",
+        ),
+        (
+            "openai_realtime:\n  transcription: {language: en, languages: [de]}\n",
+            "config.yaml:2: openai_realtime.transcription: language and languages exclude each "
+            "other: keep one",
+        ),
+        (
+            "server:\n  port: '8080'\n",
+            "config.yaml:2: server.port: expected a whole number; found text",
+        ),
+        ("server: {port: -1}", "config.yaml:1: server.port: must be greater than or equal to 0"),
+        ("server: 5\n", "config.yaml:1: server: expected keys and values; found a number"),
+        (
+            "twilio:\n  validate_signatures: NO\n",
+            "config.yaml:2: twilio.validate_signatures: expected true or false; found text",
+        ),
+        (
+            "twilio:\n  from_number: 15551234567\n",
+            "config.yaml:2: twilio.from_number: expected text; found a number: put it into quotes",
+        ),
+        (
+            "twilio:\n  numbers:\n    - +15551234567\n    - '5551234'\n",
+            "config.yaml:4: twilio.numbers[1]: '5551234' is not a phone number: write the whole "
+            "number with + and country code, such as +15551234567",
+        ),
+        (
+            "twilio:\n  from_number: +1555123\n",
+            "config.yaml:2: twilio.from_number: +1555123 is too short or too long for its country",
+        ),
+        (
+            "twilio:\n  from_number: +9991234567\n",
+            "config.yaml:2: twilio.from_number: +9991234567 has no known country code",
+        ),
+        (
+            "twilio:\n  numbers: +15551234567\n",
+            "config.yaml:2: twilio.numbers: expected a list; found text",
+        ),
+        (
+            "twilio:\n  account_sid: AC12\n",
+            "config.yaml:2: twilio.account_sid: expected a Twilio account SID: AC and 32 "
+            "hexadecimal digits",
+        ),
+        (
+            "server:\n  public_url: voice.example.com\n",
+            "config.yaml:2: server.public_url: expected https://host, such as "
+            "https://voice.example.com",
+        ),
+        (
+            "server:\n  public_url: http://voice.example.com\n",
+            "config.yaml:2: server.public_url: must be https: carriers and callers reach it over "
+            "the internet: http://voice.example.com",
+        ),
+        (
+            "server:\n  public_url: https://voice.example.com/?a=b\n",
+            "config.yaml:2: server.public_url: must not hold a query",
+        ),
+        (
+            "server:\n  public_url: https://me:secret@voice.example.com\n",
+            "config.yaml:2: server.public_url: must not hold a user name or password",
+        ),
+        (
+            "server:\n  webhook_path: twilio/voice\n",
+            "config.yaml:2: server.webhook_path: expected a path such as /twilio/voice; "
+            "found 'twilio/voice'",
+        ),
+        (
+            "server:\n  status_path: /twilio/voice\n",
+            "config.yaml:1: server: webhook_path, websocket_path and status_path must differ",
+        ),
+        (
+            "openai_realtime:\n  url: https://api.openai.com/v1/realtime\n",
+            "config.yaml:2: openai_realtime.url: expected wss://host, such as "
+            "wss://voice.example.com",
+        ),
+        (
+            "twilio:\n  rest_url: http://api.twilio.com\n",
+            "config.yaml:2: twilio.rest_url: must be https: it carries the auth token",
+        ),
+        ("state_dir: 5\n", "config.yaml:1: state_dir: expected a path"),
+        (
+            "prices:\n  some-model: {text_inn: 1}\n",
+            'config.yaml:2: prices.some-model.text_inn: unknown key; did you mean "text_in"?',
+        ),
+        (
+            "voice_model: openai\nopenai_realtime: {enabled: false}\n",
+            "config.yaml:1: voice_model is openai, but openai_realtime.enabled is false",
+        ),
+        (
+            "openai_realtime:\n  api_key: ${NO_KEY}\n",
+            "config.yaml:2: NO_KEY is not set: put it into the environment or .env",
+        ),
+        ("openai_realtime:\n  greeting: ''\n  api_key: short\n",
+         "config.yaml:3: openai_realtime.api_key: too short for a secret: at least 8 characters"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named_with_line_and_remedy(
+    text: str, expected: str, tmp_path: Path
+) -> None:
+    assert refusal(text, tmp_path) == [expected]
+
+
+def test_everything_wrong_is_listed_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = """\
+openai_realtime:
+  voce: marin
+  api_key: ${NO_KEY}
+server:
+  port: many
+limits:
+  max_calls: 0
+"""
+    assert [line.split(" ")[0] for line in refusal(text, tmp_path)] == [
+        "config.yaml:2:",
+        "config.yaml:3:",
+        "config.yaml:5:",
+        "config.yaml:7:",
+    ]
+
+
+def test_the_names_of_the_earlier_system_work(tmp_path: Path) -> None:
+    text = f"""\
+openai_realtime:
+  enabled: true
+  api_key: ${{OPENAI_API_KEY}}
+  model: "gpt-4o-realtime-preview-2024-12-17"
+  voice: "alloy"  # Options: alloy, echo
+  system_instruction: |
+    You are a professional AI assistant.
+twilio:
+  account_sid: {ACCOUNT}
+  auth_token: ${{TWILIO_AUTH_TOKEN}}
+  from_number: "+15551234567"
+server:
+  host: 0.0.0.0
+  port: 8080
+  webhook_path: /twilio/voice
+  websocket_path: /twilio/media-stream
+logging:
+  level: info
+  format: json
+"""
+    found = settings_of(text, tmp_path, OPENAI_API_KEY=SECRET, TWILIO_AUTH_TOKEN="0" * 32)
+    assert found.openai_realtime.voice == "alloy"
+    assert found.openai_realtime.system_instruction == "You are a professional AI assistant.\n"
+    assert found.twilio.all_numbers == ("+15551234567",)
+    assert found.logging.level == "INFO"
+    assert found.mode is Mode.LIVE
+    assert found.voice_choice is VoiceChoice.OPENAI
+
+
+def test_a_token_of_digits_from_a_variable_stays_text(tmp_path: Path) -> None:
+    token = "0123456789" * 3
+    for digits in (token, token.lstrip("0")):
+        found = settings_of("twilio:\n  auth_token: ${T}\n", tmp_path, T=digits)
+        assert found.twilio.auth_token is not None
+        assert found.twilio.auth_token.get_secret_value() == digits
+
+
+def test_a_number_or_truth_from_a_variable_is_one_where_it_is_wanted(tmp_path: Path) -> None:
+    text = """\
+server:
+  port: ${PORT}
+openai_realtime:
+  enabled: ${ON}
+  max_output_tokens: ${TOKENS}
+  turn_detection:
+    threshold: ${LEVEL}
+"""
+    found = settings_of(text, tmp_path, PORT="81", ON="false", TOKENS="5", LEVEL="1")
+    assert found.server.port == 81
+    assert found.openai_realtime.enabled is False
+    assert found.openai_realtime.max_output_tokens == 5
+    assert found.openai_realtime.turn_detection.threshold == 1
+
+
+def test_dotenv_beside_the_file_is_read_and_the_environment_beats_it(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=81\nHOST_NAME=localhost\n")
+    text = "server:\n  port: ${PORT}\n  host: ${HOST_NAME}\n"
+    assert settings_of(text, tmp_path).server.port == 81
+    found = settings_of(text, tmp_path, PORT="82")
+    assert (found.server.port, found.server.host) == (82, "localhost")
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    found = settings_of("offline: {receptionist: my.yaml}\n", tmp_path)
+    assert found.offline.receptionist == tmp_path / "my.yaml"
+    assert found.state_dir == tmp_path / "var"
+    assert found.offline.messages_dir == tmp_path / "var" / "messages"
+    assert settings_of("state_dir: /data\n", tmp_path).state_dir == Path("/data")
+
+
+def test_a_section_without_keys_is_as_good_as_none(tmp_path: Path) -> None:
+    found = settings_of("offline:\n  # nothing yet\ntwilio:\n", tmp_path)
+    assert found.offline.messages_dir == tmp_path / "var" / "messages"
+    assert settings_of("", tmp_path).offline == found.offline
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    found = settings_of("", tmp_path)
+    assert found.mode is Mode.DEVELOPMENT
+    assert found.voice_choice is VoiceChoice.OFFLINE
+    assert found.base_url == "http://127.0.0.1:8080"
+    assert found.transcript_feed_on
+
+
+def test_a_missing_file_is_a_problem_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
+        load(tmp_path / "none.yaml", {})
+
+
+def test_settings_cannot_be_changed(tmp_path: Path) -> None:
+    found = settings_of("", tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        found.server.port = 1
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "choice"),
+    [
+        ("", {}, VoiceChoice.OFFLINE),
+        ("openai_realtime: {api_key: 12345678a}", {}, VoiceChoice.OPENAI),
+        ("openai_realtime: {headers: {api-key: 12345678a}}", {}, VoiceChoice.OPENAI),
+        ("openai_realtime: {api_key: 12345678a, enabled: false}", {}, VoiceChoice.OFFLINE),
+        ("{voice_model: offline, openai_realtime: {api_key: 12345678a}}", {}, VoiceChoice.OFFLINE),
+        ("voice_model: openai", {}, VoiceChoice.OPENAI),
+    ],
+)
+def test_who_talks_follows_from_choice_and_key(
+    text: str, variables: dict[str, str], choice: VoiceChoice, tmp_path: Path
+) -> None:
+    assert settings_of(text, tmp_path, **variables).voice_choice is choice
+
+
+SECRETS_EVERYWHERE = f"""\
+openai_realtime:
+  api_key: {SECRET}
+  headers:
+    api-key: {SECRET}-header
+twilio:
+  account_sid: {ACCOUNT}
+  auth_token: {SECRET}-auth
+  auth_token_secondary: {SECRET}-second
+offline:
+  realtime_token: {SECRET}-realtime
+server:
+  metrics_token: {SECRET}-metrics
+"""
+
+
+def test_no_way_of_showing_settings_shows_a_secret(tmp_path: Path) -> None:
+    found = settings_of(SECRETS_EVERYWHERE, tmp_path)
+    for text in (repr(found), str(found), masked(found), found.model_dump_json()):
+        assert "canary" not in text
+    assert "****6789" in masked(found)
+
+
+def test_every_secret_is_named_for_the_log_filter(tmp_path: Path) -> None:
+    found = settings_of(SECRETS_EVERYWHERE, tmp_path)
+    assert len(found.secrets()) == SECRETS_EVERYWHERE.count(SECRET)
+
+
+def test_no_error_shows_a_secret(tmp_path: Path) -> None:
+    wrong = SECRETS_EVERYWHERE.replace(f"{SECRET}", f'" {SECRET}')
+    text = "\n".join(
+        row + '"' if SECRET in row else row for row in wrong.splitlines() if "account" not in row
+    )
+    problems = refusal(text + "\nlimits: {max_calls: ${KEY}}\n".replace("${KEY}", SECRET), tmp_path)
+    assert len(problems) == 7
+    assert "canary" not in "".join(problems)
+
+
+@given(st.data())
+def test_a_mutated_configuration_is_read_or_refused_by_line(data: st.DataObject) -> None:
+    text = (Path(__file__).parents[3] / "config.yaml").read_text()
+    rows = text.splitlines()
+    for _ in range(data.draw(st.integers(1, 4))):
+        row = data.draw(st.integers(0, len(rows) - 1))
+        column = data.draw(st.integers(0, len(rows[row])))
+        noise = data.draw(st.text(st.sampled_from("ab:- []{}#&*!|>'\"%@$~0\t"), max_size=4))
+        rows[row] = rows[row][:column] + noise + rows[row][column + len(noise) :]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            settings_of("\n".join(rows), Path(folder))
+        except ConfigError as error:
+            assert all(line.startswith("config.yaml:") for line in error.message.splitlines())

@@ -1,0 +1,147 @@
+"""The command line: what it prints, and with which code it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app import cli
+from app.settings import Settings
+
+ACCOUNT = "AC" + "1" * 32
+LIVE = {"account_sid": ACCOUNT, "auth_token": "f" * 32}
+
+runner = CliRunner()
+
+
+def config_file(folder: Path, text: str) -> str:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_every_command_is_in_the_help() -> None:
+    result = runner.invoke(cli.app, ["--help"])
+    assert result.exit_code == 0
+    for command in ("serve", "dial", "chat", "doctor", "config"):
+        assert command in result.output
+
+
+def test_the_version_is_shown() -> None:
+    result = runner.invoke(cli.app, ["--version"])
+    assert result.exit_code == 0
+    assert result.output.startswith("trunkline 0.")
+
+
+@pytest.mark.parametrize(
+    "command", [["serve"], ["doctor"], ["config", "check"], ["config", "show"]]
+)
+def test_a_wrong_configuration_ends_every_command_with_code_2(
+    command: list[str], tmp_path: Path
+) -> None:
+    path = config_file(tmp_path, "server:\n  prot: 1\n")
+    result = runner.invoke(cli.app, [*command, "--config", path])
+    assert result.exit_code == 2
+    assert 'config.yaml:2: server.prot: unknown key; did you mean "port"?' in result.output
+    assert "Traceback" not in result.output
+
+
+def test_serve_says_why_it_does_not_start(tmp_path: Path) -> None:
+    path = config_file(tmp_path, f"twilio:\n  account_sid: {ACCOUNT}\n  auth_token: {'f' * 32}\n")
+    result = runner.invoke(cli.app, ["serve", "-c", path])
+    assert result.exit_code == 2
+    assert "Trunkline does not start:" in result.output
+    assert "PUBLIC_URL" in result.output
+    assert "OPENAI_API_KEY" in result.output
+
+
+def test_an_open_address_given_as_an_option_is_refused_like_one_in_the_file(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["serve", "-c", config_file(tmp_path, ""), "--host", "0.0.0.0"])
+    assert result.exit_code == 2
+    assert "server.host is 0.0.0.0" in result.output
+
+
+def test_check_says_that_a_configuration_is_right(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["config", "check", "-c", config_file(tmp_path, "")])
+    assert result.exit_code == 0
+    assert result.output.endswith("config.yaml: all right (development, voice: offline)\n")
+
+
+def test_check_names_what_will_be_retired(tmp_path: Path) -> None:
+    path = config_file(tmp_path, "openai_realtime: {api_key: sk-proj-123456}\n")
+    result = runner.invoke(cli.app, ["config", "check", "-c", path])
+    assert result.exit_code == 0
+    assert "whisper-1 w" in result.output
+    assert "2027-02-26" in result.output
+
+
+def test_show_masks_secrets(tmp_path: Path) -> None:
+    path = config_file(tmp_path, "openai_realtime: {api_key: sk-proj-canary-0123456789}\n")
+    result = runner.invoke(cli.app, ["config", "show", "-c", path])
+    assert result.exit_code == 0
+    assert "canary" not in result.output
+    assert "api_key: '****6789'" in result.output
+
+
+def test_the_banner_of_a_development_server_tells_all_there_is_to_know() -> None:
+    text = cli.banner(Settings())
+    assert len(text.splitlines()) <= 20
+    assert max(map(len, text.splitlines())) <= 100
+    for part in (
+        "http://127.0.0.1:8080 (this machine only)",
+        "no Twilio credentials are set",
+        "var/development_token",
+        "offline demo (no OpenAI key is set)",
+        "does not follow instructions",
+        "make demo",
+        "README.md",
+    ):
+        assert part in text
+
+
+def test_the_banner_of_a_live_server_tells_where_calls_come_in() -> None:
+    settings = Settings.model_validate(
+        {
+            "openai_realtime": {"api_key": "sk-proj-canary-0123"},
+            "twilio": LIVE,
+            "server": {"host": "0.0.0.0", "public_url": "https://voice.example.com"},
+        }
+    )
+    text = cli.banner(settings)
+    assert "from Twilio, to https://voice.example.com/twilio/voice" in text
+    assert "gpt-realtime-2.1, voice marin" in text
+    assert "trunkline doctor" in text
+    assert "whisper-1" in text
+    assert "offline" not in text
+    assert "canary" not in text
+
+
+def test_doctor_works_offline_and_says_what_it_could_not_check(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["doctor", "-c", config_file(tmp_path, "")])
+    assert "ok    config.yaml: can be started with" in result.output
+    assert "?     Twilio: no carrier credentials" in result.output
+
+
+def test_dial_with_wrong_options_ends_with_code_2(tmp_path: Path) -> None:
+    path = config_file(tmp_path, "")
+    result = runner.invoke(cli.app, ["dial", "-c", path, "--wav", "a.wav", "--script", "b.yaml"])
+    assert result.exit_code == 2
+
+
+def test_dial_finds_the_address_and_token_of_its_own_server(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("server: {port: 9000}\n")
+    assert cli.own_server(path) == {
+        "to": "http://127.0.0.1:9000",
+        "token_file": tmp_path / "var" / "development_token",
+    }
+    text = "server: {host: 0.0.0.0, public_url: https://voice.example.com}\n"
+    path.write_text(f"{text}twilio: {{account_sid: {ACCOUNT}, auth_token: {'f' * 32}}}\n")
+    assert cli.own_server(path) == {
+        "to": "http://127.0.0.1:8080",
+        "public_url": "https://voice.example.com",
+        "auth_token": "f" * 32,
+        "account_sid": ACCOUNT,
+    }

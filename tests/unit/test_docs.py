@@ -1,0 +1,280 @@
+"""What is written agrees with what is: settings, commands, make targets, generated parts."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from typer.main import get_command
+
+from app.cli import app as command_line
+from app.settings import Settings, load
+from app.staff import hire
+
+ROOT = Path(__file__).parents[2]
+CONFIG = (ROOT / "config.yaml").read_text(encoding="utf-8")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+
+
+def _load_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATOR = _load_generator()
+KEYS = GENERATOR.config_keys(CONFIG)
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _sections(argument)]
+
+
+def _is_table(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) is dict
+
+
+def setting_names(model: type[BaseModel] = Settings, place: str = "") -> set[str]:
+    """Every setting there is; for an entry of a table stands one word."""
+    names = set()
+    for key, field in model.model_fields.items():
+        path = f"{place}{key}"
+        names.add(path)
+        entry = GENERATOR.ENTRIES.get(path.partition(".")[0], "NAME")
+        inner = f"{path}.{entry}." if _is_table(field.annotation) else f"{path}."
+        for section in _sections(field.annotation):
+            names |= setting_names(section, inner)
+    return names
+
+
+def written_names() -> set[str]:
+    entries = {f"{table}.{GENERATOR.ENTRIES.get(table, 'NAME')}" for table in TABLES}
+    return {key.name for key in KEYS} - entries
+
+
+TABLES = ("prices", *GENERATOR.EXAMPLES)
+COMMENTS: dict[str, str] = {}
+for key in KEYS:
+    COMMENTS[key.name] = f"{COMMENTS.get(key.name, '')} {key.comment}".strip()
+
+
+def explained_elsewhere(name: str) -> bool:
+    """Written on the line of a key: its comment, or that of what it overrides, says what it is."""
+    parent, _, key = name.rpartition(".")
+    parent = parent.removesuffix(".NAME")
+    for place in (parent, parent.replace("numbers.NUMBER.", "agents.NAME.")):
+        if key in COMMENTS.get(place, ""):
+            return True
+        root = place.removesuffix(".are_you_there").replace("agents.NAME.limits", "limits")
+        if place.startswith("agents.NAME.") and f"{root}.{key}" in COMMENTS:
+            return True
+        of_the_model = place.replace("agents.NAME.", "openai_realtime.")
+        if f"{of_the_model}.{key}" in COMMENTS or key in COMMENTS.get(of_the_model, ""):
+            return True
+        if f"limits.are_you_there.{key}" in COMMENTS and place.endswith(".are_you_there"):
+            return True
+    return False
+
+
+def test_every_setting_is_in_the_configuration_file_and_the_other_way_round() -> None:
+    assert written_names() <= setting_names()
+    missing = setting_names() - written_names()
+    assert {name for name in missing if not explained_elsewhere(name)} == set()
+    # Nothing but overrides and keys of one line may be explained elsewhere.
+    assert {name.partition(".")[0] for name in missing} <= {"openai_realtime", "agents", "numbers"}
+
+
+def test_every_key_of_the_configuration_file_has_a_comment() -> None:
+    for key in KEYS:
+        assert COMMENTS[key.name] or key.path[0] == "prices", f"{key.name} has no comment"
+
+
+def test_the_configuration_file_shows_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    shown = load(path, {})
+    path.write_text("")
+    assumed = load(path, {})
+    assert shown.model_dump(exclude={"prices"}) == assumed.model_dump(exclude={"prices"})
+
+
+OFF = [key for key in KEYS if not key.on]
+
+
+@pytest.mark.parametrize(
+    "key", [k for k in OFF if k.path[0] not in GENERATOR.EXAMPLES], ids=lambda k: k.name
+)
+def test_a_key_that_is_turned_off_can_be_turned_on(key: Any, tmp_path: Path) -> None:
+    rows = CONFIG.splitlines()
+    rows[key.line - 1] = rows[key.line - 1].replace("#", "", 1)
+    text = "\n".join(rows)
+    if key.path[-1] == "eagerness":
+        text = text.replace("type: server_vad", "type: semantic_vad")
+        text = re.sub(r"\n    (threshold|prefix_padding_ms|silence_duration_ms): .*", "", text)
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    load(path, {})
+
+
+def with_examples(*left_out: str) -> str:
+    """The configuration with its examples turned on, but for some keys of theirs."""
+    rows = CONFIG.splitlines()
+    for key in OFF:
+        if key.path[0] in GENERATOR.EXAMPLES and key.name not in left_out:
+            rows[key.line - 1] = rows[key.line - 1].replace("#", "", 1)
+    return "\n".join(rows)
+
+
+TOKENS = {
+    "CLINIC_TOKEN": "a token of the clinic",
+    "CALENDAR_TOKEN": "a token of the calendar",
+    "ORDERS_TOKEN": "a token of the orders",
+    "BRAIN_API_KEY": "a key of the brain",
+    "WEBHOOK_SECRET": "a secret of at least 24 bytes",
+}
+CLINIC = """
+def find_slot(day: str) -> str:
+    \"\"\"Find a slot.\"\"\"
+    return day
+
+def check_words(text, context):
+    return None
+"""
+
+
+@pytest.mark.parametrize("left_out", ["agent", "transfer"])
+def test_the_examples_can_be_turned_on_and_make_a_staff(left_out: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(with_examples(f"numbers.NUMBER.closed.{left_out}"))
+    (tmp_path / "clinic.py").write_text(CLINIC)
+    settings = load(path, {**TOKENS, "OPENAI_API_KEY": "a key of the model"})
+    assert set(settings.agents) == {"greeter", "booking"}
+    staff = hire(settings)
+    assert [agent.name for agent in staff.book] == ["greeter", "booking"]
+    for secret in TOKENS.values():
+        assert any(secret in held for held in settings.secrets())
+
+
+def test_the_example_in_the_document_on_agents_makes_a_staff(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n(agents:.*?)```", text, re.DOTALL)
+    (tmp_path / "clinic.py").write_text(CLINIC)
+    path = tmp_path / "config.yaml"
+    path.write_text(example)
+    settings = load(path, {**TOKENS, "OPENAI_API_KEY": "a key of the model"})
+    assert [agent.name for agent in hire(settings).book] == ["greeter", "booking"]
+    assert settings.all_numbers == ("+15551234567",)
+
+
+def test_every_variable_of_the_configuration_is_in_the_example_and_the_other_way_round() -> None:
+    rows = [row for row in CONFIG.splitlines() if not re.match(r" *# ", row)]
+    used = set(re.findall(r"\$\{([A-Z_]+)(?::-|\})", "\n".join(rows)))
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == used
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_generated_parts_are_up_to_date(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert GENERATOR.refreshed(text) == text, "run `make docs`"
+
+
+def test_every_setting_is_in_the_document_on_configuration() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    missing = {
+        name
+        for name in written_names()
+        if f"`{name}`" not in text and not text.count(f"### `{name}`")
+    }
+    assert not missing
+
+
+def test_every_setting_is_read_by_some_code() -> None:
+    """A key that nothing reads is a promise that nobody keeps."""
+    read = {
+        node.attr
+        for path in (ROOT / "app").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    unread = {name for name in setting_names() if name.rpartition(".")[2] not in read}
+    assert not unread
+
+
+def test_every_command_is_in_a_document() -> None:
+    texts = "".join(path.read_text(encoding="utf-8") for path in (*DOCS, ROOT / "README.md"))
+    group: Any = get_command(command_line)
+    for name, command in group.commands.items():
+        for path in [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]:
+            assert f"trunkline {path}" in texts, f"no document mentions `trunkline {path}`"
+
+
+def test_every_make_target_that_a_document_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z0-9-]+):.*## ", makefile, re.MULTILINE))
+    wanted = {"install", "run", "demo", "test", "check", "bench", "lint", "types", "fmt", "docs"}
+    assert targets >= wanted | {"help", "clean"}
+    pages = [*DOCS, *ROOT.glob("*.md"), ROOT / "app" / "cli.py"]
+    for page in pages:
+        for name in re.findall(r"`make ([a-z0-9-]+)", page.read_text(encoding="utf-8")):
+            assert name in targets, f"{page.name} names `make {name}`"
+
+
+def test_make_help_lists_every_target() -> None:
+    text = subprocess.run(
+        ["make", "--no-print-directory", "-s", "help"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert {row.split()[0] for row in text.splitlines()} == set(phony.split())
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in (*DOCS, *ROOT.glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_compose_and_image_agree_on_port_user_and_patience(tmp_path: Path) -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    service = compose["services"]["trunkline"]
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    settings = load(path, {})
+    assert service["ports"] == [f"127.0.0.1:{settings.server.port}:{settings.server.port}"]
+    assert f"EXPOSE {settings.server.port}" in dockerfile
+    assert int(service["stop_grace_period"].removesuffix("s")) > settings.limits.drain_timeout_s
+    assert service["ulimits"]["nofile"] >= 4 * settings.limits.max_calls + 200
+    assert "USER 65532:65532" in dockerfile
+    assert service["read_only"] is True
+    [volume] = service["volumes"]
+    assert f"STATE_DIR={volume.partition(':')[2]}" in dockerfile
+
+
+def test_what_the_image_copies_is_let_through_to_its_builder() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    for row in re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE):
+        for name in row.split():
+            assert f"!{name}" in ignored
+            assert (ROOT / name).exists()

@@ -1,0 +1,222 @@
+"""What reaches a log line, and what never does."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import logs
+
+SECRET = 'sk-proj-"quoted"/and+slashed=zürich'
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging() -> Iterator[None]:
+    """`configure` is for a whole process: put everything back for the other tests."""
+    names = ["", "uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "twilio", "httpx"]
+    names += ["httpx2", "httpcore", "httpcore2", "asyncio", "urllib3", "py.warnings"]
+    loggers = [logging.getLogger(name) for name in names]
+    kept = [(lg, lg.level, lg.handlers[:], lg.filters[:], lg.propagate) for lg in loggers]
+    yield
+    logging.captureWarnings(False)
+    for logger, level, handlers, filters, propagate in kept:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.filters[:] = filters
+        logger.propagate = propagate
+
+
+def output(format: str = "json", **options: Any) -> io.StringIO:
+    stream = io.StringIO()
+    logs.configure(format=format, stream=stream, **options)
+    return stream
+
+
+def line(stream: io.StringIO) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(stream.getvalue())
+    return found
+
+
+def test_a_json_line_holds_time_level_logger_message_and_facts() -> None:
+    stream = output()
+    logging.getLogger("app.calls").info("call ended", extra={"reason": "silence", "turns": 3})
+    found = line(stream)
+    assert found.pop("time").endswith("Z")
+    assert found == {
+        "level": "info",
+        "logger": "app.calls",
+        "message": "call ended",
+        "reason": "silence",
+        "turns": 3,
+    }
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_the_call_id_stands_in_every_line_of_its_call(format: str) -> None:
+    stream = output(format)
+    token = logs.call_id.set("c-1")
+    try:
+        logging.getLogger("websockets.client").warning("lost")
+    finally:
+        logs.call_id.reset(token)
+    logging.getLogger("app").info("elsewhere")
+    inside, outside = stream.getvalue().splitlines()
+    assert "c-1" in inside
+    assert "call_id" not in outside
+
+
+def test_a_console_line_reads_as_words_with_facts_behind() -> None:
+    stream = output("console")
+    logging.getLogger("app").info("call ended", extra={"reason": "silence", "detail": "two words"})
+    assert stream.getvalue().endswith('INFO    call ended reason=silence detail="two words"\n')
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_secret_never_appears_whatever_door_it_comes_in_by(format: str) -> None:
+    stream = output(format, level="DEBUG", secrets=[SECRET], show_personal=True)
+    for name in ("app", "uvicorn.error", "websockets.client", "twilio.http_client"):
+        logger = logging.getLogger(name)
+        logger.error("key %s refused", SECRET)
+        logger.error("refused", extra={"header": f"Bearer {SECRET}", "deep": {"key": [SECRET]}})
+        logger.error("refused", extra={SECRET: "as a key"})
+        logger.error("url /x?key=%s", quote(SECRET, safe=""))
+        logger.error("bad arguments %d", SECRET)
+        try:
+            raise ValueError(SECRET)
+        except ValueError:
+            logger.exception("failed")
+    text = stream.getvalue()
+    assert text.count("[secret]") >= 20
+    assert "zürich" not in text
+    assert json.dumps("zürich")[1:-1] not in text
+    assert "quoted" not in text
+
+
+@given(
+    before=st.text(st.characters(codec="ascii"), max_size=8),
+    secret=st.text(st.characters(codec="ascii"), min_size=12, max_size=40),
+)
+def test_a_secret_inside_basic_credentials_is_found(before: str, secret: str) -> None:
+    encoded = base64.b64encode(f"{before}:{secret}:after".encode()).decode()
+    head, hidden, _ = (
+        logs.Redactor([secret], show_personal=True).clean(encoded).partition("[secret]")
+    )
+    assert hidden
+    # Two characters hold bits of the secret's first byte at most.
+    assert len(head) <= len(base64.b64encode(f"{before}:".encode()).rstrip(b"=")) + 1
+
+
+def test_of_two_secrets_the_one_that_holds_the_other_goes_whole() -> None:
+    redactor = logs.Redactor(["abcdef", "abcdef-and-more"])
+    assert redactor.clean("x abcdef-and-more y") == "x [secret] y"
+
+
+def test_a_secret_learned_late_is_hidden_too() -> None:
+    stream = io.StringIO()
+    redactor = logs.configure(format="json", stream=stream)
+    redactor.add("late-secret")
+    logging.getLogger("app").info("late-secret")
+    assert "late-secret" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("from +15551234567", "from +1555***4567"),
+        ("/twilio/voice?From=%2B15551234567&x=1", "/twilio/voice?From=+1555***4567&x=1"),
+        ("+4930123456", "+49***456"),
+        ("+4912", "+4912"),
+        ("15551234567", "15551234567"),
+    ],
+)
+def test_phone_numbers_are_masked_wherever_they_stand(text: str, shown: str) -> None:
+    assert logs.Redactor().clean(text) == shown
+
+
+def test_personal_values_are_masked_under_their_keys() -> None:
+    stream = output()
+    said = {"pii.text": "my card is 4111", "nested": {"pii.caller": "+15551234567"}}
+    logging.getLogger("app").info("turn", extra=said)
+    found = line(stream)
+    assert found["pii.text"] == "[15 characters]"
+    assert found["nested"]["pii.caller"] == "+1555***4567"
+
+
+def test_show_personal_shows_them() -> None:
+    stream = output(show_personal=True)
+    logging.getLogger("app").info("turn %s", "+15551234567", extra={"pii.text": "hello"})
+    assert line(stream)["pii.text"] == "hello"
+    assert line(stream)["message"] == "turn +15551234567"
+
+
+FORGED = 'x\r\n{"level":"error"}\x1b[31m\x85\u2028\u202e'
+
+
+def test_a_forged_line_break_does_not_make_a_second_line() -> None:
+    for format in ("json", "console"):
+        stream = output(format)
+        logging.getLogger("app").info("from %s", FORGED, extra={"name_given": FORGED})
+        assert len(stream.getvalue().splitlines()) == 1
+        assert "\x1b" not in stream.getvalue()
+
+
+def test_a_traceback_cannot_pass_for_a_line_of_ours() -> None:
+    stream = output("console")
+    try:
+        raise ValueError("x\n12:00:00.000 INFO call ended")
+    except ValueError:
+        logging.getLogger("app").exception("failed")
+    _, *rows = stream.getvalue().splitlines()
+    assert rows
+    assert all(row.startswith("    | ") for row in rows)
+
+
+def test_facts_of_any_kind_make_valid_json() -> None:
+    stream = output()
+    facts = {"nan": float("nan"), "set": {1}, "audio": b"123", "object": object(), "level": "x"}
+    logging.getLogger("app").info("odd", extra=facts)
+    found = json.loads(stream.getvalue(), parse_constant=pytest.fail)
+    assert found["level"] == "info"
+    assert found["extra.level"] == "x"
+    assert found["audio"] == "[3 bytes]"
+    assert found["nan"] == "nan"
+
+
+def test_uvicorn_logs_in_our_shape_and_without_its_false_alarm() -> None:
+    stream = output()
+    logger = logging.getLogger("uvicorn.error")
+    logger.error("ASGI callable returned without completing handshake.")
+    logger.error("another error")
+    assert line(stream)["message"] == "another error"
+
+
+def test_configuring_twice_writes_each_line_once() -> None:
+    output()
+    stream = output()
+    logging.getLogger("uvicorn.error").error("once")
+    logging.getLogger("app").error("once")
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_requests_are_logged_at_debug_only() -> None:
+    stream = output()
+    logging.getLogger("uvicorn.access").info("GET /healthz")
+    assert stream.getvalue() == ""
+    stream = output(level="DEBUG")
+    logging.getLogger("uvicorn.access").info("GET /healthz")
+    assert "GET /healthz" in stream.getvalue()
+
+
+def test_auto_means_json_where_there_is_no_terminal() -> None:
+    stream = output("auto")
+    logging.getLogger("app").info("x")
+    assert line(stream)["message"] == "x"
