@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -90,8 +90,6 @@ class Diverted(CapacityError):
 class CallOver:
     """What is left of a call that has ended: so little that many can be remembered."""
 
-    over = True
-
     async def carry(self, stream: MediaStream) -> None:
         """The stream came too late: the markup behind it speaks to the caller."""
         await stream.close(LOST)
@@ -139,8 +137,8 @@ class Switchboard:
         self._policy = policy
         self._observers = tuple(observers)
         self._tokens = _StreamTokens(token_life_s)
-        self._admissions: OrderedDict[CarrierCallId, Admission] = OrderedDict()
-        self._ended: deque[Feed] = deque()
+        self._admissions: dict[CarrierCallId, Admission] = {}
+        self._ended: deque[CarrierCallId] = deque()
         self._live: dict[CallId, Call] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
@@ -218,19 +216,17 @@ class Switchboard:
                 agent=line.agent.name,
             )
         )
-        self._tasks.create_task(self._hold(call, admission), name=f"call {call_id}")
-        self._forget_old()
+        self._tasks.create_task(self._hold(call, incoming.carrier_call_id), name=f"call {call_id}")
         return admission
 
-    async def _hold(self, call: Call, admission: Admission) -> None:
+    async def _hold(self, call: Call, carrier_call_id: CarrierCallId) -> None:
         try:
             await call.run()
         finally:
-            admission.call = CallOver()
-            self._ended.append(admission.feed)
-            if len(self._ended) > FEEDS_KEPT:
-                self._ended.popleft().forget()
+            self._admissions[carrier_call_id].call = CallOver()
             del self._live[call.call_id]
+            self._ended.append(carrier_call_id)
+            self._forget_old()
             self._changed.set()
 
     def _renew_token(self, incoming: IncomingCall) -> str:
@@ -386,11 +382,11 @@ class Switchboard:
             observe(event)
 
     def _forget_old(self) -> None:
-        while len(self._admissions) > REMEMBERED + self.capacity:
-            oldest, admission = next(iter(self._admissions.items()))
-            if not admission.call.over:
-                return
-            del self._admissions[oldest]
+        """By the order in which calls ended: one that lasts for hours holds no other back."""
+        if len(self._ended) > FEEDS_KEPT:
+            self._admissions[self._ended[-FEEDS_KEPT - 1]].feed.forget()
+        if len(self._ended) > REMEMBERED:
+            del self._admissions[self._ended.popleft()]
 
 
 class _StreamTokens:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+import app.calls.switchboard as switchboard
 from app.dial.leg import EndedBy
-from app.events import EndReason, VoiceReady
+from app.events import CallAdmitted, EndReason, VoiceReady
 from tests.fakes.carrier import FakeCall, Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.server import App, by_then, trunkline
@@ -148,3 +151,25 @@ async def test_a_second_signal_waits_for_nobody() -> None:
         app.trunkline.server.stop()
         await call.ended(within_s=3)
         await app.ended(call)
+
+
+async def test_a_long_call_does_not_keep_what_is_left_of_those_that_ended_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(switchboard, "REMEMBERED", 3)
+    monkeypatch.setattr(switchboard, "FEEDS_KEPT", 1)
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=100)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        long = await twilio.call(app.url)
+        short = [await twilio.call(app.url) for _ in range(6)]
+        for call in short:
+            await call.hang_up()
+            await app.ended(call)
+        assert isinstance(await app.event(long, CallAdmitted), CallAdmitted)  # in full
+        lengths = [len(await app.events(call)) for call in short[3:]]
+        assert lengths[:2] == [1, 1]
+        assert lengths[2] > 1
+        for forgotten in short[:3]:
+            with pytest.raises(KeyError):
+                await app.events(forgotten)
+        await long.hang_up()
