@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from app.engine.actions import Action, Note, NoteKind
-from app.engine.base import Reply, Responder
+from app.engine.base import Reply, Responder, ToolUse
 from app.engine.effective import check_response
 from app.engine.items import Conversation, typed_text
 from app.engine.prompts import UNCLEAR, CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
@@ -226,7 +226,7 @@ class Answers:
         prompts = [p for p in reply.prompts if not (isinstance(p, CallerTurn) and p.is_empty)]
         if reply.prompts and not prompts:
             return self._end(reply.finish(), reply)
-        self._responder.offer_tools(plan.tools)
+        self._responder.offer_tools(frozenset(plan.tools))
         if prompts:
             decided = answer(self._responder, prompts)
         elif self._opened:
@@ -239,13 +239,13 @@ class Answers:
         offered, actions = self._offered_only(decided, plan.tools)
         return actions + self._end(reply.begin(offered), reply)
 
-    def _offered_only(self, reply: Reply, offered: frozenset[str]) -> tuple[Reply, list[Action]]:
+    def _offered_only(self, reply: Reply, offered: Mapping[str, Any]) -> tuple[Reply, list[Action]]:
         """The reply without calls that the client could not serve; the responder is told so."""
         text, kept = [reply.text], []
         actions: list[Action] = []
         tools = reply.tools
         for _ in range(_TOOL_ROUNDS):
-            kept += [tool for tool in tools if tool.name in offered]
+            kept += [_completed(tool, offered[tool.name]) for tool in tools if tool.name in offered]
             missing = [tool for tool in tools if tool.name not in offered]
             if not missing:
                 break
@@ -279,8 +279,26 @@ def _given(override: object, otherwise: object) -> object:
     return otherwise if override is UNSET else override
 
 
-def _offered(tools: Sequence[Mapping[str, Any]], choice: object) -> frozenset[str]:
-    """The functions that a response may call."""
+def _offered(tools: Sequence[Mapping[str, Any]], choice: object) -> dict[str, Any]:
+    """The functions that a response may call, with the schemas of their arguments."""
     if choice == "none":
-        return frozenset()
-    return frozenset(tool["name"] for tool in tools)
+        return {}
+    return {tool["name"]: tool.get("parameters") for tool in tools}
+
+
+def _completed(tool: ToolUse, schema: Any) -> ToolUse:
+    """The call with each required argument that it lacks and that its schema has a value for.
+
+    A dialogue file cannot know what an operator's tools take, such as the names of destinations.
+    """
+    match schema:
+        case {"required": list(required), "properties": dict(properties)}:
+            pass
+        case _:
+            return tool
+    found = {}
+    for name in required:
+        match properties.get(name) if isinstance(name, str) else None:
+            case {"default": value} | {"enum": [value, *_]} if name not in tool.arguments:
+                found[name] = value
+    return ToolUse(name=tool.name, arguments={**tool.arguments, **found}) if found else tool

@@ -12,9 +12,10 @@ answered, not the conversation before it, since that is all that the engine read
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from app.engine.actions import Action, Send, Speak, StopSpeaking
 from app.engine.base import Reply, ToolUse
@@ -68,7 +69,8 @@ class ReplyPlan:
     """What is settled about a response when it is created.
 
     `conversation_id` is `None` for an out-of-band response, whose items are not stored. `say` is a
-    text to be spoken word for word; `tools` are the functions that it may call.
+    text to be spoken word for word; `tools` are the functions that it may call, with the schemas
+    of their arguments.
     """
 
     response_id: str
@@ -79,7 +81,7 @@ class ReplyPlan:
     speed: float
     metadata: dict[str, str] = field(default_factory=dict)
     say: str | None = None
-    tools: frozenset[str] = frozenset()
+    tools: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LiveReply:

@@ -22,6 +22,7 @@ __all__ = ["Receptionist"]
 
 _KEYPAD: Final = re.compile(r"\[keypad\]\s*([0-9A-D*#]+)", re.IGNORECASE)
 _PLACE: Final = re.compile(r"\{(prompt|keys|confirm)\}")
+_ANSWERED: Final = "answered"
 
 
 class Receptionist:
@@ -180,11 +181,19 @@ class Receptionist:
 
 
 def _failed(output: str) -> bool:
-    """A tool says that it failed: an error object, `ok: false`, or text that begins with it."""
+    """A tool says that it failed: an error object, `ok: false`, or text that begins with it.
+
+    An `outcome` is a transfer's: the caller who is still here was not put through.
+    """
     try:
         value = json.loads(output)
     except ValueError:
         return output.strip().lower().startswith(("error", "failed"))
+    if isinstance(value, dict) and isinstance(value.get("result"), dict):
+        value = value["result"]  # as Trunkline wraps what a tool returns
     return isinstance(value, dict) and (
-        bool(value.get("error")) or value.get("ok") is False or value.get("status") == "failed"
+        bool(value.get("error"))
+        or value.get("ok") is False
+        or value.get("status") == "failed"
+        or value.get("outcome", _ANSWERED) != _ANSWERED
     )

@@ -126,7 +126,8 @@ async def trunkline(
 ) -> AsyncIterator[App]:
     """Run a server against `voice`.
 
-    `sections` are sections of `config.yaml`, `model` is short for `openai_realtime`. `policy` are
+    `sections` are sections of `config.yaml`, `model` is short for `openai_realtime`; with a section
+    `offline` the server's own engine talks, and `voice` is not called. `policy` are
     limits of calls that settings do not offer, or not as short as a test wants them.
     """
     left = Leftovers()
@@ -158,7 +159,7 @@ def _settings(
     folder: Path, voice: ScriptedVoiceServer, sections: Mapping[str, Mapping[str, Any]]
 ) -> Settings:
     config: dict[str, Any] = {name: dict(section) for name, section in sections.items()}
-    config["voice_model"] = "openai"
+    config["voice_model"] = "offline" if "offline" in config else "openai"
     config["server"] = {"port": 0, **config.get("server", {})}
     config["openai_realtime"] = {
         "url": voice.url,

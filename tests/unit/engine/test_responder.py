@@ -113,7 +113,15 @@ def test_without_its_tool_a_person_cannot_be_reached() -> None:
     assert desk.context == "offer_message"
 
 
-@pytest.mark.parametrize("output", ['{"error": "busy"}', '{"ok": false}', "error: no answer"])
+@pytest.mark.parametrize(
+    "output",
+    [
+        '{"error": "busy"}',
+        '{"ok": false}',
+        "error: no answer",
+        '{"result": {"outcome": "no_answer", "note": "Nobody answered."}}',
+    ],
+)
 def test_a_failed_transfer_offers_a_message(desk: Receptionist, output: str) -> None:
     desk.hear(_both("person"))
     reply = desk.tool_result("transfer_call", output)
@@ -125,7 +133,7 @@ def test_a_tool_that_worked_and_one_that_was_not_called_need_no_words(desk: Rece
     desk.hear(_both("person"))
     assert desk.tool_result("other", '{"error": "x"}').text == ""
     desk.hear(_both("person"))
-    assert desk.tool_result("transfer_call", '{"ok": true}').text == ""
+    assert desk.tool_result("transfer_call", '{"result": {"outcome": "answered"}}').text == ""
     assert desk.tool_result("transfer_call", "error").text == ""
 
 

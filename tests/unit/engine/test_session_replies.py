@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -330,6 +331,37 @@ def test_a_tool_that_is_not_offered_is_not_called_and_the_dialogue_is_told(
     assert driver.responder.log[-1] == 'result lookup {"error": "this tool is not available"}'
     assert driver.speak().text.startswith("One moment. lookup said")
     assert driver.works(Note) == [Note(NoteKind.TOOL_NOT_OFFERED)]
+
+
+def test_a_call_is_completed_by_what_its_tool_says_of_itself() -> None:
+    # A dialogue file cannot know the operator's destinations; a name left out is the first one.
+    properties = {
+        "destination": {"type": "string", "enum": ["front_desk", "anna"]},
+        "ring_s": {"type": "integer", "default": 20},
+        "note": {"type": "string"},
+        "summary": {"type": "string", "enum": ["none"]},
+        "now": {"type": "boolean", "enum": [False]},
+    }
+    required = ["destination", "ring_s", "note", "now", "unknown"]
+    parameters = {"type": "object", "properties": properties, "required": required}
+    driver = Driver(tools=({**tool("lookup"), "parameters": parameters},))
+    driver.client(message("call lookup"))
+    driver.client(ResponseCreate())
+    driver.speaks()
+    (call,) = driver.sent(FunctionArgumentsDone)
+    assert json.loads(call.arguments) == {"now": True, "destination": "front_desk", "ring_s": 20}
+
+
+@pytest.mark.parametrize(
+    "parameters", [None, "x", {"required": "x"}, {"required": [[], "a"], "properties": {"a": 1}}]
+)
+def test_a_tool_that_says_nothing_of_itself_is_called_as_the_dialogue_says(parameters: Any) -> None:
+    driver = Driver(tools=({**tool("lookup"), "parameters": parameters},))
+    driver.client(message("call lookup"))
+    driver.client(ResponseCreate())
+    driver.speaks()
+    (call,) = driver.sent(FunctionArgumentsDone)
+    assert call.arguments == '{"now": true}'
 
 
 def test_a_dialogue_that_calls_missing_tools_for_ever_is_stopped() -> None:

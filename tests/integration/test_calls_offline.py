@@ -1,0 +1,28 @@
+"""Callers of the offline receptionist: the real engine behind the real server, by keypad."""
+
+from __future__ import annotations
+
+from app.events import AgentSaid, EndReason
+from tests.fakes.voice import ScriptedVoiceServer
+from tests.integration.line_site import DESK, line_site
+
+ENGINE = {"workers": 1}
+
+
+async def test_a_caller_who_asks_for_a_person_is_put_through_and_taken_back() -> None:
+    async with ScriptedVoiceServer() as nobody, line_site(nobody, offline=ENGINE) as site:
+        ringing = await site.twilio.ring(site.app.url)
+        site.api.add_call(ringing.caller.call_id)
+        call = await site._connect(ringing)
+        await call.hear(ms=400)
+        call.press("0")
+        dial = await site.leaves(call)
+        assert [noun.text for noun in dial.children] == [DESK]
+
+        back = await site.comes_back(await site.dial_ends(call, "no-answer"))
+        await back.hear(ms=600)
+        await back.hang_up()
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+        said = [e.text for e in await site.app.events(call) if isinstance(e, AgentSaid)]
+        assert said[1] == "One moment, I am connecting you."
+        assert said[2].startswith("Nobody answered. Would you like to leave a message?")
