@@ -35,7 +35,7 @@ class Move:
 
     The state that it goes to speaks its prompt, unless `quietly` or something is said already
     that asks for the next turn. `without_tool` is done instead where the tool is not offered,
-    `tool_failed` after the tool reported failure.
+    `tool_done` after the tool worked, `tool_failed` after it reported failure.
     """
 
     act: Act = Act.NONE
@@ -44,7 +44,14 @@ class Move:
     quietly: bool = False
     tool: ToolUse | None = None
     without_tool: Move | None = None
+    tool_done: Move | None = None
     tool_failed: Move | None = None
+
+    @property
+    def following(self) -> tuple[Move, ...]:
+        """What may be done in its place or after it, however far on."""
+        direct = (self.without_tool, self.tool_done, self.tool_failed)
+        return tuple(each for move in direct if move for each in (move, *move.following))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,9 @@ _TOP: Final = (
     "facts", "greeting", "start", "before", "after", "intents", "everywhere", "states", "unheard",
     "pronunciations", "off_topic",
 )  # fmt: skip
-_MOVE: Final = ("key", "act", "say", "go", "quietly", "tool", "without_tool", "tool_failed")
+_MOVE: Final = (
+    "key", "act", "say", "go", "quietly", "tool", "without_tool", "tool_done", "tool_failed",
+)  # fmt: skip
 _STATE: Final = ("prompt", "keys", "yes_no", "keeps_audio", "hears", "spoken")
 
 
@@ -93,7 +95,7 @@ class _Reader:
         moves = [m for s in book.states.values() for m in (*s.moves.values(), s.spoken) if m]
         reached = {book.start, CONFIRM}
         for move in (*moves, *book.everywhere.values()):
-            reached |= {m.go for m in (move, move.without_tool, move.tool_failed) if m and m.go}
+            reached |= {m.go for m in (move, *move.following) if m.go}
         for name, node in nodes.items():
             if name not in reached:
                 self._fail(node.line, f"nothing goes to the state `{name}`")
@@ -157,11 +159,13 @@ class _Reader:
         entries = self._only(node, _MOVE)
         act, say = self._entry(entries, "act"), self._entry(entries, "say")
         go, tool = self._entry(entries, "go"), self._entry(entries, "tool")
-        without, failed = (self._entry(entries, key) for key in ("without_tool", "tool_failed"))
+        without, done, failed = (
+            self._entry(entries, key) for key in ("without_tool", "tool_done", "tool_failed")
+        )
         if act is None and say is None and go is None and tool is None:
             self._fail(node.line, "does nothing: give it `say`, `go`, `act` or `tool`")
-        if tool is None and (without is not None or failed is not None):
-            self._fail(node.line, "`without_tool` and `tool_failed` need a `tool`")
+        if tool is None and any(move is not None for move in (without, done, failed)):
+            self._fail(node.line, "`without_tool`, `tool_done` and `tool_failed` need a `tool`")
         acts = tuple(name.value for name in Act if name is not Act.NONE)
         return Move(
             act=Act(self._name_of(act, acts, "act")) if act is not None else Act.NONE,
@@ -170,6 +174,7 @@ class _Reader:
             quietly=self._flag(entries, "quietly"),
             tool=self._tool(tool) if tool is not None else None,
             without_tool=self._move(without) if without is not None else None,
+            tool_done=self._move(done) if done is not None else None,
             tool_failed=self._move(failed) if failed is not None else None,
         )
 

@@ -23,6 +23,8 @@ __all__ = ["Receptionist"]
 _KEYPAD: Final = re.compile(r"\[keypad\]\s*([0-9A-D*#]+)", re.IGNORECASE)
 _PLACE: Final = re.compile(r"\{(prompt|keys|confirm)\}")
 _ANSWERED: Final = "answered"
+_NO_ENTRY: Final = frozenset({"too_short", "nothing"})
+"""Ends of Trunkline's tool `collect_digits` that bring no digits."""
 
 
 class Receptionist:
@@ -91,12 +93,13 @@ class Receptionist:
         return self._missed() if intent is None else self._act_on(intent)
 
     def tool_result(self, name: str, output: str) -> Reply:
-        """Go on after a tool answered: only a failure has anything to say."""
+        """Go on after a tool answered: as the move says that called it, else where we stand."""
         move, self._calling = self._calling, None
         if move is None or move.tool is None or move.tool.name != name:
             return Reply()
-        instead = move.tool_failed or move.without_tool
-        return self._do(instead) if instead is not None and _failed(output) else Reply()
+        failed = _failed(output)
+        following = move.tool_failed or move.without_tool if failed else move.tool_done
+        return self._reply(self._state.prompt) if following is None else self._do(following)
 
     def _press(self, digits: str) -> Reply:
         # Keys pressed in a row are one wish in a menu of single keys: the last one counts.
@@ -183,7 +186,8 @@ class Receptionist:
 def _failed(output: str) -> bool:
     """A tool says that it failed: an error object, `ok: false`, or text that begins with it.
 
-    An `outcome` is a transfer's: the caller who is still here was not put through.
+    An `outcome` is a transfer's: the caller who is still here was not put through. An `end` is that
+    of an entry of digits.
     """
     try:
         value = json.loads(output)
@@ -196,4 +200,5 @@ def _failed(output: str) -> bool:
         or value.get("ok") is False
         or value.get("status") == "failed"
         or value.get("outcome", _ANSWERED) != _ANSWERED
+        or value.get("end") in _NO_ENTRY
     )

@@ -101,7 +101,7 @@ def test_goodbye_ends_the_call_by_its_tool(desk: Receptionist) -> None:
     reply = desk.hear(_both("goodbye"))
     assert "Goodbye" in reply.text
     assert [(tool.name, tool.arguments) for tool in reply.tools] == [
-        ("end_call", {"reason": "goodbye"})
+        ("end_call", {"reason": "caller_said_goodbye"})
     ]
 
 
@@ -120,6 +120,7 @@ def test_without_its_tool_a_person_cannot_be_reached() -> None:
         '{"ok": false}',
         "error: no answer",
         '{"result": {"outcome": "no_answer", "note": "Nobody answered."}}',
+        '{"outcome": "busy"}',
     ],
 )
 def test_a_failed_transfer_offers_a_message(desk: Receptionist, output: str) -> None:
@@ -129,12 +130,42 @@ def test_a_failed_transfer_offers_a_message(desk: Receptionist, output: str) -> 
     assert desk.context == "offer_message"
 
 
-def test_a_tool_that_worked_and_one_that_was_not_called_need_no_words(desk: Receptionist) -> None:
+def test_a_tool_that_was_not_called_needs_no_words(desk: Receptionist) -> None:
     desk.hear(_both("person"))
     assert desk.tool_result("other", '{"error": "x"}').text == ""
     desk.hear(_both("person"))
-    assert desk.tool_result("transfer_call", '{"result": {"outcome": "answered"}}').text == ""
+    desk.tool_result("transfer_call", '{"ok": true}')
     assert desk.tool_result("transfer_call", "error").text == ""
+
+
+def test_after_a_tool_that_worked_the_dialogue_goes_on_where_it_stands(desk: Receptionist) -> None:
+    desk.hear(_both("person"))
+    assert desk.tool_result("transfer_call", '{"ok": true}').text == BOOK.states["menu"].prompt
+
+
+CLINIC = load_book(Path(__file__).parents[3] / "examples" / "clinic" / "receptionist.yaml")
+
+
+@pytest.mark.parametrize(
+    ("digits", "booked", "said"),
+    [
+        ('{"digits": "4711", "end": "complete"}', '{"result": {}}', "You are booked for Thursday"),
+        ('{"digits": "4711", "end": "complete"}', '{"error": "closed"}', "I could not book that"),
+        ('{"digits": "", "end": "nothing"}', None, CLINIC.states["menu"].prompt),
+    ],
+)
+def test_one_tool_leads_to_another(digits: str, booked: str | None, said: str) -> None:
+    desk = Receptionist(CLINIC)
+    desk.hear(_both("book"))
+    desk.tool_result("transfer_to_booking", '{"agent": "booking"}')
+    assert [tool.name for tool in desk.hear(_both("thursday")).tools] == ["collect_digits"]
+    reply = desk.tool_result("collect_digits", digits)
+    if booked is not None:
+        assert [(tool.name, tool.arguments) for tool in reply.tools] == [
+            ("book_appointment", {"day": "Thursday"})
+        ]
+        reply = desk.tool_result("book_appointment", booked)
+    assert reply.text.startswith(said)
 
 
 def test_tools_that_nobody_told_of_are_tried_and_missed_politely() -> None:
