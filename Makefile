@@ -15,10 +15,10 @@ PIP := -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test test-313 check bench lint types fmt docs clean
+.PHONY: help install run demo demo-agents test test-313 check bench lint types fmt docs clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Trunkline needs Python 3.11 or newer." >&2; exit 1; }
@@ -50,6 +50,9 @@ run: $(VENV)/.installed ## Start the server (ARGS="--port 9000" for options)
 
 demo: $(VENV)/.installed ## Call the running server as a simulated caller, in a second terminal
 	@$(BIN)/trunkline dial $(ARGS)
+
+demo-agents: $(VENV)/.installed ## Show agents that hand over, book by HTTP, ask for keys and transfer
+	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: $(VENV)/.installed-test ## Run all tests (ARGS="-k marks" for some)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -42,8 +43,23 @@ simulated caller has not: it takes this word for it."""
 _NOT_ANSWERED: Final = "nobody: it was not answered"
 
 
+@dataclass(slots=True)
+class _Found:
+    """What a call showed so far."""
+
+    ended_by: str = _NOT_ANSWERED
+    streams: list[StreamMeasures] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    transcript: list[SpokenLine] = field(default_factory=list)
+
+
 class SimulatedCall:
-    """One call in progress, and what it showed so far."""
+    """One call in progress, and what it showed so far.
+
+    `dial_status` is how a `<Dial>` ends (Twilio's `DialCallStatus`); without it, the simulation
+    ends there.
+    """
 
     def __init__(
         self,
@@ -54,6 +70,7 @@ class SimulatedCall:
         narrator: Narrator,
         recording: Recording | None,
         clock: Clock,
+        dial_status: str | None = None,
     ) -> None:
         self._caller = caller
         self._webhooks = webhooks
@@ -61,12 +78,11 @@ class SimulatedCall:
         self._narrator = narrator
         self._recording = recording
         self._clock = clock
+        self._dial_status = dial_status
+        self._leg: Leg | None = None
+        self._redirected: TwimlAnswer | None = None
         self._answered_ms = clock.now_ms()
-        self._ended_by = _NOT_ANSWERED
-        self._streams: list[StreamMeasures] = []
-        self._faults: list[Fault] = []
-        self._failures: list[str] = []
-        self._transcript: list[SpokenLine] = []
+        self._found = _Found()
 
     async def run(self, voice_url: str, *, at_most_ms: int) -> DialReport:
         """Ring, perform what the server answers, report the end."""
@@ -74,7 +90,7 @@ class SimulatedCall:
         try:
             answer = await self._webhooks.ask(voice_url, "ringing")
         except (DialError, RemoteProtocolError) as error:
-            self._failures.append(error.message)
+            self._found.failures.append(error.message)
             return self._report(webhook_ms=self._clock.now_ms() - asked_ms)
         self._answered_ms = self._clock.now_ms()
         webhook_ms = self._answered_ms - asked_ms
@@ -90,6 +106,12 @@ class SimulatedCall:
         self._complain()
         return self._report(webhook_ms=webhook_ms)
 
+    def redirect(self, document: TwimlAnswer) -> None:
+        """The account gives the call another document by REST: it leaves its stream for that."""
+        self._redirected = document
+        if self._leg is not None:
+            self._leg.hang_up()
+
     async def _perform(self, answer: TwimlAnswer) -> None:
         """Documents one after another, until one ends the call."""
         following: TwimlAnswer | None = answer
@@ -98,24 +120,31 @@ class SimulatedCall:
                 if following is None:
                     return
                 following = await self._perform_document(following)
-            self._failures.append(f"the TwiML went on to more than {_MAX_DOCUMENTS} documents")
+            self._found.failures.append(
+                f"the TwiML went on to more than {_MAX_DOCUMENTS} documents"
+            )
         except (DialError, RemoteProtocolError) as error:
-            self._failures.append(error.message)
-            self._ended_by = "an error"
+            self._found.failures.append(error.message)
+            self._found.ended_by = "an error"
 
     async def _perform_document(self, answer: TwimlAnswer) -> TwimlAnswer | None:
         """Verb after verb; gives the document to go on with, None when the call is over."""
-        if self._ended_by == _NOT_ANSWERED:
-            self._ended_by = "the carrier: the TwiML was at its end"
+        if self._found.ended_by == _NOT_ANSWERED:
+            self._found.ended_by = "the carrier: the TwiML was at its end"
         for verb in answer.verbs:
             order = stream_of(verb)
             if order is not None:
                 end = await self._stream(order, answer.url)
+                if self._redirected is not None:
+                    document, self._redirected = self._redirected, None
+                    return document
                 if end is not None and end.by is EndedBy.CALLER:
-                    self._ended_by = "caller"
+                    self._found.ended_by = "caller"
                     return None
                 if end is not None:
-                    self._ended_by = "agent" if end.by is EndedBy.AGENT else "a lost connection"
+                    self._found.ended_by = (
+                        "agent" if end.by is EndedBy.AGENT else "a lost connection"
+                    )
                 if end is not None and end.reason == HUNG_UP:
                     return None
                 if order.action is not None:
@@ -125,9 +154,18 @@ class SimulatedCall:
             if verb.name == "Redirect":
                 url = self._webhooks.absolute(answer.url, verb.text)
                 return await self._webhooks.ask(url, "in-progress")
+            action = verb.attributes.get("action")
+            if verb.name == "Dial" and self._dial_status is not None and action is not None:
+                return await self._dial(verb, self._webhooks.absolute(answer.url, action))
             if self._perform_verb(verb):
                 return None
         return None
+
+    async def _dial(self, verb: Verb, action_url: str) -> TwimlAnswer:
+        """Ring where a `<Dial>` says, for as long as it takes to tell it."""
+        status = self._dial_status or ""
+        self._tell(f"the carrier rings {_dialed(verb)}: {status}")
+        return await self._webhooks.ask(action_url, "in-progress", {"DialCallStatus": status})
 
     def _perform_verb(self, verb: Verb) -> bool:
         """Tell what the caller would hear; True when the call is over."""
@@ -136,13 +174,14 @@ class SimulatedCall:
                 self._tell(f'the carrier says: "{verb.text}"')
             case "Hangup" | "Reject":
                 self._tell("the server's TwiML hangs up")
-                if not self._streams:
-                    self._ended_by = "the server's TwiML"
+                if not self._found.streams:
+                    self._found.ended_by = "the server's TwiML"
                 return True
             case "Dial" | "Refer" | "Enqueue":
-                to = " ".join([verb.text, *(noun.text for noun in verb.children)]).strip()
-                self._tell(f"the carrier transfers the call to {to}; the simulation ends here")
-                self._ended_by = "a transfer"
+                self._tell(
+                    f"the carrier transfers the call to {_dialed(verb)}; the simulation ends here"
+                )
+                self._found.ended_by = "a transfer"
                 return True
             case "Pause":
                 self._tell(f"the carrier is silent for {verb.attributes.get('length', '1')} s")
@@ -152,12 +191,12 @@ class SimulatedCall:
 
     async def _stream(self, order: StreamOrder, base_url: str) -> LegEnd | None:
         """Open a stream and live through it; None when it could not be opened."""
-        self._faults += check_stream(order)
+        self._found.faults += check_stream(order)
         url, signature = self._webhooks.handshake(base_url, order.url)
         try:
             socket = await open_stream(url, signature)
         except DialError as error:
-            self._failures.append(error.message)
+            self._found.failures.append(error.message)
             self._tell(error.message)
             return None
         identity = StreamIdentity(
@@ -170,8 +209,9 @@ class SimulatedCall:
         if self._recording is not None:
             self._recording.begin_stream(start_ms - self._answered_ms)
         line = Line(identity, start_ms, tap=self._recording)
-        leg = Leg(socket, line, self._clock)
+        self._leg = leg = Leg(socket, line, self._clock)
         end = await leg.run(partial(self._on_frame, leg))
+        self._leg = None
         line.ear.flush()
         self._scripted.tell_sound(leg, self._clock.now_ms())
         self._stream_over(line, end)
@@ -182,27 +222,32 @@ class SimulatedCall:
         self._scripted.on_frame(leg, now_ms)
 
     def _stream_over(self, line: Line, end: LegEnd) -> None:
-        self._streams.append(StreamMeasures.of(line, self._answered_ms))
-        self._faults += line.faults
+        answered_ms = line.start_ms if self._found.streams else self._answered_ms
+        self._found.streams.append(StreamMeasures.of(line, answered_ms))
+        self._found.faults += line.faults
         if not line.counters.media_received:
-            self._failures.append("the agent was never heard: no media message came")
+            self._found.failures.append("the agent was never heard: no media message came")
         elif not line.ear.spans:
-            self._failures.append("the agent was never heard: all its audio was silence")
+            self._found.failures.append("the agent was never heard: all its audio was silence")
         if end.by is EndedBy.LOST:
             why = f": {end.reason}" if end.reason else ""
-            self._failures.append(f"the server dropped the stream (code {end.close_code}{why})")
+            self._found.failures.append(
+                f"the server dropped the stream (code {end.close_code}{why})"
+            )
         if end.by is EndedBy.AGENT:
             self._tell("the agent hangs up")
             cut_ms = sum(audible_windows(line.playout.unheard)) * WINDOW_MS
             if cut_ms >= _CUT_NOTICED_MS:
-                self._failures.append(f"the agent hung up on its own words: {cut_ms} ms unheard")
+                self._found.failures.append(
+                    f"the agent hung up on its own words: {cut_ms} ms unheard"
+                )
 
     def _complain(self) -> None:
-        self._failures += self._scripted.complaints
-        if not self._streams and not self._failures:
-            self._failures.append("the server opened no media stream for the call")
-        elif self._streams and self._scripted.unsaid:
-            self._failures.append(
+        self._found.failures += self._scripted.complaints
+        if not self._found.streams and not self._found.failures:
+            self._found.failures.append("the server opened no media stream for the call")
+        elif self._found.streams and self._scripted.unsaid:
+            self._found.failures.append(
                 f"the call was over before the caller had said everything:"
                 f" {self._scripted.unsaid} more to say"
             )
@@ -211,14 +256,14 @@ class SimulatedCall:
         try:
             status = await self._webhooks.report(call_status, duration_s)
         except DialError as error:
-            self._failures.append(f"status callback {call_status}: {error.message}")
+            self._found.failures.append(f"status callback {call_status}: {error.message}")
             return
         if status is not None and status >= 400 and status != 404:
-            self._failures.append(f"status callback {call_status}: answered HTTP {status}")
+            self._found.failures.append(f"status callback {call_status}: answered HTTP {status}")
 
     async def _follow_transcript(self) -> None:
         async for line in self._webhooks.transcript():
-            self._transcript.append(line)
+            self._found.transcript.append(line)
             self._narrator.spoken(line)
 
     def _tell(self, text: str) -> None:
@@ -232,9 +277,13 @@ class SimulatedCall:
             call_id=self._caller.call_id,
             webhook_ms=webhook_ms,
             duration_ms=self._elapsed_ms(),
-            ended_by=self._ended_by,
-            streams=tuple(self._streams),
-            faults=tuple(self._faults),
-            failures=tuple(self._failures),
-            transcript=tuple(self._transcript),
+            ended_by=self._found.ended_by,
+            streams=tuple(self._found.streams),
+            faults=tuple(self._found.faults),
+            failures=tuple(self._found.failures),
+            transcript=tuple(self._found.transcript),
         )
+
+
+def _dialed(verb: Verb) -> str:
+    return " ".join([verb.text, *(noun.text for noun in verb.children)]).strip()

@@ -32,7 +32,8 @@ class Narrator:
             self.event(line.at_ms, line.text)
         elif line.cut_off:
             heard = escape(line.heard_text.strip())
-            self._print(line.at_ms, "[green]agent[/] ", f"{heard} [yellow]- cut off[/]")
+            cut = f"{heard} [yellow]- cut off[/]" if heard else "[yellow]cut off unheard[/]"
+            self._print(line.at_ms, "[green]agent[/] ", cut)
         else:
             self._print(line.at_ms, "[green]agent[/] ", escape(line.text))
 

@@ -27,7 +27,10 @@ __all__ = ["DialReport", "StreamMeasures", "report_table"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMeasures:
-    """What one media stream showed. A turn latency is None where no answer came."""
+    """What one media stream showed. A turn latency is None where no answer came.
+
+    Of the streams behind the first, the answer is the document that brought the call back.
+    """
 
     answer_to_first_audio_ms: int | None = None
     turn_latencies_ms: tuple[int | None, ...] = ()
@@ -38,7 +41,7 @@ class StreamMeasures:
 
     @classmethod
     def of(cls, line: Line, answered_ms: int) -> StreamMeasures:
-        """From a line that is over; `answered_ms` is when the TwiML arrived."""
+        """From a line that is over; `answered_ms` is when its TwiML arrived."""
         spans, utterances = line.ear.spans, line.mouth.utterances
         return cls(
             answer_to_first_audio_ms=first_audio_ms(spans, answered_ms),
@@ -96,7 +99,9 @@ def report_table(report: DialReport) -> Table:
     table = Table(title="The call in figures", title_justify="left", show_header=False)
     table.add_column("what", style="bold")
     table.add_column("figure", overflow="fold")
-    for measures in report.streams:
+    for number, measures in enumerate(report.streams, 1):
+        if len(report.streams) > 1:
+            table.add_row(f"media stream {number}", "", style="dim")
         for name, figure in _stream_rows(measures):
             table.add_row(name, figure)
     table.add_row("webhook answered in", f"{report.webhook_ms} ms")

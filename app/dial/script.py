@@ -12,6 +12,7 @@ from typing import Final
 __all__ = [
     "Action",
     "AwaitHangUp",
+    "AwaitReturn",
     "BargeIn",
     "HangUp",
     "HungUp",
@@ -81,11 +82,18 @@ class AwaitHangUp:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitReturn:
+    """Wait until a transfer has failed and the call has a media stream again."""
+
+    at_most_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """End the call."""
 
 
-Step = Listen | Say | BargeIn | Press | Wait | AwaitHangUp | HangUp
+Step = Listen | Say | BargeIn | Press | Wait | AwaitHangUp | AwaitReturn | HangUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +131,12 @@ class Situation:
     """What the caller notices at `now_ms`.
 
     `agent_since_ms` is when the agent's latest stretch of sound began and `agent_until_ms` when it
-    was last heard; None before the first sound.
+    was last heard; None before the first sound. `streams` counts the call's media streams so far.
     """
 
     now_ms: int
     speaking: bool
+    streams: int = 1
     agent_since_ms: int | None = None
     agent_until_ms: int | None = None
 
@@ -139,6 +148,7 @@ class ScriptRun:
         self._steps = steps
         self._index = 0
         self._entered_ms: int | None = None
+        self._entered_on = 0
         self._acted = False
         self._keys_left = ""
 
@@ -158,7 +168,7 @@ class ScriptRun:
         actions: list[Action] = []
         while not self.finished:
             if self._entered_ms is None:
-                self._enter(situation.now_ms)
+                self._enter(situation)
             done, step_actions = self._step(self._steps[self._index], situation)
             actions += step_actions
             if not done:
@@ -171,8 +181,8 @@ class ScriptRun:
                 break
         return actions
 
-    def _enter(self, now_ms: int) -> None:
-        self._entered_ms = now_ms
+    def _enter(self, at: Situation) -> None:
+        self._entered_ms, self._entered_on = at.now_ms, at.streams
         self._acted = False
         step = self._steps[self._index]
         self._keys_left = step.digits if isinstance(step, Press) else ""
@@ -199,6 +209,10 @@ class ScriptRun:
                 if waited_ms < step.at_most_ms:
                     return False, []
                 return True, [HungUp()]
+            case AwaitReturn():
+                if at.streams > self._entered_on or waited_ms < step.at_most_ms:
+                    return at.streams > self._entered_on, []
+                return True, [Note(f"nobody was transferred within {step.at_most_ms} ms")]
             case HangUp():
                 return True, [HungUp()]
 

@@ -10,7 +10,17 @@ from typing import Any, Final
 
 import yaml
 
-from app.dial.script import AwaitHangUp, BargeIn, HangUp, Listen, Press, Say, Step, Wait
+from app.dial.script import (
+    AwaitHangUp,
+    AwaitReturn,
+    BargeIn,
+    HangUp,
+    Listen,
+    Press,
+    Say,
+    Step,
+    Wait,
+)
 from app.errors import ConfigError
 
 __all__ = ["load_script"]
@@ -23,6 +33,7 @@ _FIELDS: Final[dict[str, dict[str, bool]]] = {
     "press": {"digits": True, "gap_ms": False},
     "wait": {"ms": False},
     "await_hang_up": {"at_most_ms": False},
+    "await_return": {"at_most_ms": False},
     "hang_up": {},
 }
 _REQUIRED: Final = {"say": "file", "barge_in": "file", "press": "digits", "wait": "ms"}
@@ -89,6 +100,7 @@ def _build_step(kind: str, fields: dict[str, Any], where: str) -> Step:
         "press": Press,
         "wait": Wait,
         "await_hang_up": AwaitHangUp,
+        "await_return": AwaitReturn,
         "hang_up": HangUp,
     }
     return kinds[kind](**fields)

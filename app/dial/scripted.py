@@ -31,6 +31,8 @@ class ScriptedCaller:
         self._answered_ms = 0
         self._hang_up_at_ms = 0
         self._told_until_ms = 0
+        self._leg: Leg | None = None
+        self._streams = 0
 
     @property
     def unsaid(self) -> int:
@@ -44,6 +46,9 @@ class ScriptedCaller:
 
     def on_frame(self, leg: Leg, now_ms: int) -> None:
         """Do what the script wants done now."""
+        if leg is not self._leg:
+            self._leg = leg
+            self._streams += 1
         if now_ms >= self._hang_up_at_ms:
             at_most_s = (self._hang_up_at_ms - self._answered_ms) // 1000
             self.complaints.append(f"the call was still going on after {at_most_s} s")
@@ -54,6 +59,7 @@ class ScriptedCaller:
         situation = Situation(
             now_ms=now_ms,
             speaking=leg.line.mouth.speaking,
+            streams=self._streams,
             agent_since_ms=stretch.start_ms if stretch else None,
             agent_until_ms=stretch.end_ms if stretch else None,
         )

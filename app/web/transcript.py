@@ -112,11 +112,13 @@ def transcript_line(event: CallEvent) -> dict[str, Any] | None:
             taken = {"recipient": event.recipient, "message": event.text}
             return _event(event.at_ms, "message taken", **taken)
         case ToolRan():
-            return _event(event.at_ms, "tool ran", name=event.name, error=event.error)
+            outcome = f"failed: {event.error}" if event.error else "ran"
+            text = f"tool {event.name} {outcome}"
+            return _event(event.at_ms, text, name=event.name, error=event.error)
         case HandedOff():
             return _event(
                 event.at_ms,
-                "handed over",
+                f"{event.from_agent} handed over to {event.to_agent}",
                 from_agent=event.from_agent,
                 to_agent=event.to_agent,
                 kept_voice=event.kept_voice,
@@ -124,15 +126,18 @@ def transcript_line(event: CallEvent) -> dict[str, Any] | None:
         case GuardrailTripped():
             return _event(
                 event.at_ms,
-                "guardrail tripped",
+                f"guardrail {event.guardrail} {'stopped' if event.stopped else 'objected to'}"
+                f" the {event.side.value}",
                 name=event.guardrail,
                 side=event.side.value,
                 stopped=event.stopped,
             )
         case ToolApprovalRequired():
-            return _event(event.at_ms, "approval required", name=event.name, by=event.by)
+            text = f"tool {event.name} needs approval by {event.by}"
+            return _event(event.at_ms, text, name=event.name, by=event.by)
         case VoiceTrouble():
-            return _event(event.at_ms, "model error", code=event.code, benign=event.benign)
+            text = f"model error {event.code}"
+            return _event(event.at_ms, text, code=event.code, benign=event.benign)
         case CallEnded():
             return _event(event.at_ms, "call ended", reason=event.summary.reason.value)
         case _:

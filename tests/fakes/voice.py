@@ -32,7 +32,7 @@ from app.realtime import events as ev
 from app.realtime.dialect import BETA, GA, Dialect
 from app.realtime.events import ClientEvent, ServerEvent
 from app.realtime.protocol import RealtimeProtocol, Side
-from tests.fakes.voice_session import FreeSession, Reply, tone
+from tests.fakes.voice_session import FreeSession, Reply, Speech, tone
 
 __all__ = [
     "Close",
@@ -177,6 +177,7 @@ class Served:
                     group.create_task,
                     confirm=trouble.confirm,
                     heard=self._server.heard,
+                    speech=self._server.speech,
                     # No two sessions give the same id to different things.
                     first_id=1_000 * len(self._server.connections) - 999,
                 )
@@ -289,7 +290,8 @@ class ScriptedVoiceServer:
 
     `connections` holds every connection there was; the properties without an index are about the
     latest one. `attempts` counts handshakes, refused ones included; `open_connections` those that
-    are open now. `replies` and `trouble` may be set anew, for the connections that follow.
+    are open now. `replies` and `trouble` may be set anew, for the connections that follow. With
+    `speech` it speaks the words of its replies instead of tones.
     """
 
     def __init__(
@@ -300,7 +302,9 @@ class ScriptedVoiceServer:
         heard: Sequence[str | None] = ("Hello there.",),
         trouble: Trouble | None = None,
         dialect: Dialect = GA,
+        speech: Speech | None = None,
     ) -> None:
+        self.speech = speech
         self.replies = replies
         self.heard = heard
         self.dialect = dialect

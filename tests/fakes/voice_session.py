@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -23,7 +23,10 @@ from audio.format import PCM16_24K, AudioFormat, Encoding
 from audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from audio.level import level_dbfs
 
-__all__ = ["FreeSession", "Reply", "tone"]
+__all__ = ["FreeSession", "Reply", "Speech", "tone"]
+
+Speech = Callable[[str], Awaitable[bytes]]
+"""Says a text: PCM16 at 24 kHz."""
 
 FRAME_MS: Final = 20
 LOUD_DBFS: Final = -45.0
@@ -133,8 +136,10 @@ class FreeSession:
         *,
         confirm: Mapping[str, Any],
         heard: Sequence[str | None],
+        speech: Speech | None = None,
         first_id: int = 1,
     ) -> None:
+        self._speech = speech
         self.session = ev.SessionConfig(
             id="sess_fake",
             model="fake-realtime",
@@ -332,7 +337,11 @@ class FreeSession:
         words = [word + " " for word in text.split()]
         wire = self.session.output_format
         assert isinstance(wire, AudioFormat)
-        sound = tone(wire, reply.audio_ms)
+        if self._speech is None:
+            sound = tone(wire, reply.audio_ms)
+        else:
+            assert wire == PCM16_24K
+            sound = await self._speech(text)
         step = wire.ms_to_bytes(reply.chunk_ms)
         for start in range(0, len(sound), step):
             at_ms = start // wire.ms_to_bytes(1)

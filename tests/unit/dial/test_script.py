@@ -7,6 +7,7 @@ import pytest
 from app.dial.script import (
     Action,
     AwaitHangUp,
+    AwaitReturn,
     BargeIn,
     HangUp,
     HungUp,
@@ -35,6 +36,7 @@ class Rehearsal:
         self.now_ms = 0
         self.agent: tuple[int, int] | None = None
         self.speaking_until_ms = 0
+        self.streams = 1
 
     def until(self, ms: int, *, agent_from_ms: int | None = None) -> None:
         """Live to `ms`; the agent speaks from `agent_from_ms` all that time."""
@@ -45,6 +47,7 @@ class Rehearsal:
             situation = Situation(
                 now_ms=self.now_ms,
                 speaking=self.now_ms < self.speaking_until_ms,
+                streams=self.streams,
                 agent_since_ms=self.agent[0] if self.agent else None,
                 agent_until_ms=self.agent[1] if self.agent else None,
             )
@@ -127,6 +130,24 @@ def test_keys_are_pressed_one_by_one() -> None:
         (120, PressKeys("2")),
         (220, PressKeys("#")),
         (220, HungUp()),
+    ]
+
+
+def test_who_was_transferred_goes_on_when_the_call_has_a_stream_again() -> None:
+    call = Rehearsal(AwaitReturn(), HangUp())
+    call.until(2_000)
+    assert call.actions == []
+    call.streams = 2
+    call.until(2_020)
+    assert call.actions == [(2_020, HungUp())]
+
+
+def test_a_transfer_that_never_comes_is_noted() -> None:
+    call = Rehearsal(AwaitReturn(at_most_ms=1_000), HangUp())
+    call.until(1_100)
+    assert [action for _, action in call.actions] == [
+        Note("nobody was transferred within 1000 ms"),
+        HungUp(),
     ]
 
 

@@ -1,0 +1,72 @@
+"""`make demo-agents`: one call in which agents do things, with the scripted model and offline.
+
+`python -m tests.demo [scripted] [offline]`; what is heard is written to `var/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+
+from app.dial.clock import RealClock
+from app.dial.narrator import Narrator
+from app.dial.report import report_table
+from app.errors import AppError
+from tests.demo.stage import Shown, show
+
+MODELS: Final = {
+    "scripted": "with a scripted Realtime server, as a voice model would do it",
+    "offline": "with the offline engine, which follows its own dialogue",
+}
+
+
+def main() -> int:
+    """Show the named models' calls, or both; 0 when all went as the story goes."""
+    names = sys.argv[1:] or list(MODELS)
+    console = Console()
+    logging.disable(logging.CRITICAL)  # the conversation is the log
+    unknown = [name for name in names if name not in MODELS]
+    if unknown:
+        raise SystemExit(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    good = True
+    for name in names:
+        console.rule(f"[bold]{name}[/]: {MODELS[name]}")
+        try:
+            shown = asyncio.run(_show(name, console))
+        except AppError as error:
+            console.print(f"[red]{escape(error.message)}[/]", highlight=False, soft_wrap=True)
+            return 1
+        _tell(shown, console)
+        good = good and shown.ok
+    return 0 if good else 1
+
+
+async def _show(name: str, console: Console) -> Shown:
+    out = Path("var") / f"demo-agents-{name}.wav"
+    with tempfile.TemporaryDirectory() as state:
+        return await show(
+            offline=name == "offline",
+            narrator=Narrator(console),
+            out=out,
+            state_dir=Path(state),
+            clock=RealClock(),
+        )
+
+
+def _tell(shown: Shown, console: Console) -> None:
+    console.print()
+    for act in shown.acts:
+        console.print("[green]seen[/]    " if act.seen else "[red]missing[/] ", escape(act.what))
+    console.print()
+    console.print(report_table(shown.report))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
