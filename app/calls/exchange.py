@@ -201,7 +201,7 @@ class Exchange:
 
     def _end_call(self, run: RunTool, now_ms: int) -> list[Action]:
         """The model wants to hang up: once the goodbye is heard, unless the caller speaks."""
-        if not self.counters.turns:
+        if not (self.counters.turns or self._handset.used):
             refusal = json.dumps({"error": "The caller has not spoken yet. Do not hang up."})
             return self.on_tool_done(run.tool_call_id, refusal, now_ms)
         spoken = self.turns.turn is Turn.AGENT

@@ -66,6 +66,7 @@ class Handset:
         self._consent: tuple[str, str] | None = None
         self._entry: _Entry | None = None
         self._message_for: str | None = None
+        self.used = False
 
     @property
     def waiting(self) -> bool:
@@ -80,6 +81,7 @@ class Handset:
 
     def on_key(self, key: str, now_ms: int) -> Sequence[Wanted]:
         """Give a key to whoever it is for."""
+        self.used = True
         if self._entry is not None:
             return self._collected(self._entry.collection.on_key(key, now_ms), now_ms)
         if self._consent is not None:

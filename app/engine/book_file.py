@@ -147,12 +147,13 @@ class _Reader:
             key = self._entry(self._mapping(entry), "key")
             if key is None:
                 continue
-            digit = self._text(key)
-            if digit not in _KEYS:
-                self._fail(key.line, f'`key: "{digit}"` is not a telephone key')
-            if digit in keys:
-                self._fail(key.line, f"key {digit} is used for `{keys[digit]}` already")
-            keys[digit] = name
+            for one in key.items if isinstance(key, Sequence) else (key,):
+                digit = self._text(one)
+                if digit not in _KEYS:
+                    self._fail(one.line, f'`key: "{digit}"` is not a telephone key')
+                if digit in keys:
+                    self._fail(one.line, f"key {digit} is used for `{keys[digit]}` already")
+                keys[digit] = name
         return moves, keys
 
     def _move(self, node: Node) -> Move:

@@ -5,6 +5,8 @@ session asks for transcription, whatever happens to the response that it caused.
 activity detection a turn is recognized while it is spoken; a turn that the client commits is
 recognized from the commit on, since only then is it known to be one.
 
+A message is spoken with pauses: it ends after `MESSAGE_PAUSE_MS` of silence, or with a key.
+
 The idle time-out counts appended audio, as the other positions do: from `response.done` plus what
 the response has to say, or from the end of a caller turn.
 """
@@ -12,8 +14,8 @@ the response has to say, or from the end of a caller turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, replace
+from typing import Final, assert_never
 
 from app.engine.actions import (
     AbandonHearing,
@@ -30,7 +32,14 @@ from app.engine.base import Heard, Responder
 from app.engine.effective import vad_of
 from app.engine.items import Conversation
 from app.engine.prompts import CallerTurn
-from app.engine.turns import CallerInput, Edge, TurnAudio, TurnClosed, TurnOpened
+from app.engine.turns import (
+    MIN_COMMIT_MS,
+    CallerInput,
+    Edge,
+    TurnAudio,
+    TurnClosed,
+    TurnOpened,
+)
 from app.realtime.events import (
     ContentPart,
     ErrorDetail,
@@ -50,7 +59,10 @@ from app.realtime.events import (
 )
 from audio.format import PCM16_16K
 
-__all__ = ["Listening"]
+__all__ = ["MESSAGE_PAUSE_MS", "Listening"]
+
+MESSAGE_PAUSE_MS: Final = 2_000
+"""Who leaves a message thinks in between; answering machines wait longer still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +101,16 @@ class Listening:
         return self._turn is not None
 
     def configure(self, config: SessionConfig) -> list[Action]:
-        """Follow the session's turn detection. New settings wait for the end of an open turn."""
-        vad = vad_of(config)
+        """Follow the session's turn detection, and whether a message is to come.
+
+        New settings wait for the end of an open turn.
+        """
+        vad = self._detection(config)
         if vad == self._vad or (vad is not None and self._turn is not None):
             return []
+        if vad is None or self._vad is None or vad.idle_timeout_ms != self._vad.idle_timeout_ms:
+            self._idle_at_ms = None
         self._vad = vad
-        self._idle_at_ms = None
         return [*self._drop_turn(), *self._detect_anew()]
 
     def on_audio(self, pcm16: bytes, edges: Iterable[Edge], config: SessionConfig) -> list[Action]:
@@ -127,10 +143,15 @@ class Listening:
             begin: list[Action] = [Listen(item_id, self._responder.context)]
             begin.append(FeedTurn(item_id, audio))
             return begin + self._committed(turn, audio, replies=False)
-        self._turn = None
-        stopped = Send(SpeechStopped(turn.item_id, self._input.clock_ms))
-        committed = self._committed(turn, audio, replies=False)
-        return [stopped, *committed, *self._configured_anew(config)]
+        return self._cut_short(turn, audio, config, replies=False)
+
+    def end_message(self, config: SessionConfig) -> list[Action]:
+        """The caller ends the message that they are speaking by a key, or in writing."""
+        turn = self._turn
+        if turn is None or not turn.is_message or self._input.buffered_ms < MIN_COMMIT_MS:
+            return []
+        replies = self._vad is not None and self._vad.create_response
+        return self._cut_short(turn, self._input.commit(), config, replies=replies)
 
     def clear(self, config: SessionConfig) -> list[Action]:
         """The client forgets what it has appended, an open turn included."""
@@ -182,6 +203,15 @@ class Listening:
             return actions + self._configured_anew(config)
         return actions + self.configure(config)
 
+    def _cut_short(
+        self, turn: _Turn, audio: bytes, config: SessionConfig, *, replies: bool
+    ) -> list[Action]:
+        """Close an open turn before its silence does."""
+        self._turn = None
+        stopped = Send(SpeechStopped(turn.item_id, self._input.clock_ms))
+        committed = self._committed(turn, audio, replies=replies)
+        return [stopped, *committed, *self._configured_anew(config)]
+
     def _committed(self, turn: _Turn, audio: bytes, *, replies: bool) -> list[Action]:
         audio_ms = PCM16_16K.bytes_to_ms(len(audio))
         actions = [*self._item_events(turn.item_id), FinishHearing(turn.item_id)]
@@ -193,6 +223,7 @@ class Listening:
                 audio_ms=audio_ms,
                 replies=replies,
                 never_empty=turn.is_message,
+                is_message=turn.is_message,
             )
         )
         return actions
@@ -256,8 +287,15 @@ class Listening:
 
     def _configured_anew(self, config: SessionConfig) -> list[Action]:
         """Start the detector again with the settings in force, in the middle of speech or not."""
-        self._vad = vad_of(config)
+        self._vad = self._detection(config)
         return self._detect_anew()
+
+    def _detection(self, config: SessionConfig) -> ServerVad | None:
+        vad = vad_of(config)
+        if vad is None or not self._responder.keeps_audio:
+            return vad
+        pause_ms = max(vad.silence_duration_ms, MESSAGE_PAUSE_MS)
+        return replace(vad, silence_duration_ms=pause_ms)
 
     def _detect_anew(self) -> list[Action]:
         self._input.detect(self._vad)

@@ -25,13 +25,14 @@ class CallerTurn:
 
     `replies`: the session itself asks for a reply once it is heard (`create_response`).
     `never_empty`: worth an answer even when no word was understood: a recorded message, a silence
-    that lasted too long, a turn that the recognizer failed on.
+    that lasted too long, a turn that the recognizer failed on. `is_message`: its audio is kept.
     """
 
     item_id: str
     audio_ms: int
     replies: bool
     never_empty: bool = False
+    is_message: bool = False
     heard: Heard | None = None
 
     @property
@@ -119,14 +120,24 @@ class Prompts:
 
 
 def answer(responder: Responder, prompts: Iterable[Prompt]) -> Reply:
-    """The responder's answers to these prompts as one reply."""
-    replies = []
+    """The responder's answers to these prompts as one reply.
+
+    A message that was spoken in several turns is answered once, and not at all where the caller
+    has gone on to something else by a key.
+    """
+    replies: list[Reply] = []
+    message: Reply | None = None
     for prompt in prompts:
         match prompt:
+            case CallerTurn(is_message=True) if message and not responder.keeps_audio:
+                continue
             case CallerTurn(heard=heard):
                 understood = heard is not None and heard.transcript.strip()
                 replies.append(responder.hear(heard if heard and understood else UNCLEAR))
+                message = replies[-1] if prompt.is_message else message
             case TypedText(text=text):
+                if message is not None and replies[-1] is message:
+                    replies[-1] = Reply(tools=message.tools)
                 replies.append(responder.read(text))
             case ToolOutput(name=name, output=output):
                 replies.append(responder.tool_result(name, output))

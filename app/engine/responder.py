@@ -21,7 +21,7 @@ from app.engine.grammar import words_of
 __all__ = ["Receptionist"]
 
 _KEYPAD: Final = re.compile(r"\[keypad\]\s*([0-9A-D*#]+)", re.IGNORECASE)
-_PLACE: Final = re.compile(r"\{(prompt|keys|confirm)\}")
+_PLACE: Final = re.compile(r"\{(prompt|keys)\}")
 _ANSWERED: Final = "answered"
 _NO_ENTRY: Final = frozenset({"too_short", "nothing"})
 """Ends of Trunkline's tool `collect_digits` that bring no digits."""
@@ -126,7 +126,7 @@ class Receptionist:
                 return Reply(text=self._said or self._fill(self._state.prompt))
             case Act.HELP:
                 self._misses = 0
-                return self._reply(self._state.prompt)
+                return self._reply("{prompt}")
             case Act.ACCEPT if self._asked is not None:
                 state, intent = self._asked
                 self._enter(state)
@@ -160,8 +160,11 @@ class Receptionist:
         self._misses += 1
         self._state = self._book.states[CONFIRM]
         self._asked = (asked, intent)
+        return self._reply(self._question(intent))
+
+    def _question(self, intent: str) -> str:
         question = self._book.unheard.did_you_want
-        return self._reply(question.replace("{confirm}", self._book.intents[intent].confirm))
+        return question.replace("{confirm}", self._book.intents[intent].confirm)
 
     def _missed(self) -> Reply:
         unheard = self._book.unheard
@@ -179,7 +182,10 @@ class Receptionist:
         return Reply(text=self._said)
 
     def _fill(self, text: str) -> str:
-        places = {"prompt": self._state.prompt, "keys": self._state.keys_prompt, "confirm": ""}
+        places = {"prompt": self._state.prompt, "keys": self._state.keys_prompt}
+        if self._asked is not None:  # "Please say yes or no." means nothing without the question
+            question = self._question(self._asked[1])
+            places = {name: f"{question} {prompt}" for name, prompt in places.items()}
         return _PLACE.sub(lambda found: places[found.group(1)], text).strip()
 
 

@@ -174,9 +174,12 @@ class EngineSession:
     def _create_item(self, event: ItemCreate) -> list[Action]:
         given = replace(event.item, id=event.item.id or self._new_id("item"))
         item, previous = self._conversation.insert(given, event.previous_item_id)
+        actions: list[Action] = [Send(ItemAdded(item, previous)), Send(ItemDone(item, previous))]
         if item.id == self._conversation.last_id:
+            if item.type == "message" and item.role == "user":
+                actions += self._listening.end_message(self._config)
             self._prompt(item)
-        return [Send(ItemAdded(item, previous)), Send(ItemDone(item, previous))]
+        return actions
 
     def _prompt(self, item: Item) -> None:
         """A new item at the end of the conversation may ask for an answer, or be one."""
@@ -221,6 +224,7 @@ class EngineSession:
     def _settled(self, actions: list[Action]) -> list[Action]:
         """These actions, then whatever they have made possible."""
         actions += self._answers.settle(self._config, may_begin=not self._listening.in_turn)
+        actions += self._listening.configure(self._config)
         spoken_ms = self._answers.pop_ended_audio_ms()
         if spoken_ms is not None:
             self._listening.on_reply_over(spoken_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.events import AgentSaid, EndReason
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.integration.line_site import DESK, line_site
+from tests.integration.server import trunkline
 
 ENGINE = {"workers": 1}
 
@@ -26,3 +27,18 @@ async def test_a_caller_who_asks_for_a_person_is_put_through_and_taken_back() ->
         said = [e.text for e in await site.app.events(call) if isinstance(e, AgentSaid)]
         assert said[1] == "One moment, I am connecting you."
         assert said[2].startswith("Nobody answered. Would you like to leave a message?")
+
+
+async def test_a_caller_who_only_presses_keys_is_told_the_hours_and_seen_off() -> None:
+    async with ScriptedVoiceServer() as nobody, trunkline(nobody, offline=ENGINE) as app:
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await call.hear(ms=400)
+            call.press("1")
+            await call.hear(ms=1_000)
+            call.press("8")
+            summary = await app.ended(call, within_s=10)
+        assert summary.reason is EndReason.AGENT_HUNG_UP
+        said = [e.text for e in await app.events(call) if isinstance(e, AgentSaid)]
+        assert said[1].startswith("We are open")
+        assert said[2:] == ["Thank you for calling. Goodbye."]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.engine.listening import MESSAGE_PAUSE_MS
 from app.errors import VoiceClosed, VoiceRefused, VoiceUnavailable
 from app.realtime.connection import Transport, pipe
 from app.realtime.events import (
@@ -182,7 +183,7 @@ async def test_a_message_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
         caller = await site.call()
         await caller.speak()
         await caller.until(ResponseDone)
-        await caller.speak(800)
+        await caller.speak(800, then_quiet_ms=MESSAGE_PAUSE_MS + 100)
         await caller.until(ResponseDone)
         await caller.connection.close()
     (path,) = folder.iterdir()
@@ -201,7 +202,7 @@ async def test_a_message_that_the_disk_does_not_take_does_not_end_the_call(
         caller = await site.call()
         await caller.speak()
         await caller.until(ResponseDone)
-        await caller.speak()
+        await caller.speak(then_quiet_ms=MESSAGE_PAUSE_MS + 100)
         await caller.until(ResponseDone)
         await until(lambda: "message not kept" in caplog.text)
         await caller.connection.close()

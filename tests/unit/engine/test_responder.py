@@ -235,6 +235,26 @@ def test_a_typed_message_is_the_message(desk: Receptionist) -> None:
 def test_every_state_of_the_book_has_keys_for_its_own_wishes() -> None:
     for state in BOOK.states.values():
         assert set(state.keys.values()) == set(state.moves), state.name
+    assert set(BOOK.everywhere_keys.values()) == set(BOOK.everywhere)
+
+
+def test_a_question_is_asked_again_with_what_it_asks(desk: Receptionist) -> None:
+    desk.hear(_heard("hours", None))
+    question = "Did you want to hear our opening hours?"
+    assert question in desk.hear(NOTHING).text
+    assert f"{question} Press 1 for yes" in desk.hear(NOTHING).text
+    assert f"{question} Press 1 for yes" in desk.read("[keypad] 7").text
+    assert desk.read("[keypad] 9").text == f"{question} Please say yes or no."
+
+
+def test_the_pound_key_saves_a_message_and_leaves_none_where_nothing_was_said(
+    desk: Receptionist,
+) -> None:
+    desk.read("[keypad] 3")
+    assert desk.read("[keypad] #").text.startswith("No message was left.")
+    desk.read("[keypad] 3")
+    desk.hear(Heard(transcript="[spoken message]"))
+    assert desk.read("[keypad] #").text.startswith("Your message is saved.")
 
 
 def _wrong(tmp_path: Path, old: str, new: str) -> str:
@@ -261,6 +281,7 @@ def _wrong(tmp_path: Path, old: str, new: str) -> str:
         ("      - operator\n", "      - goodbye\n", "means both"),
         ('key: "2"', 'key: "1"', "used for `hours` already"),
         ('key: "2"', 'key: "12"', "not a telephone key"),
+        ('key: ["2", "#"]', 'key: ["2", "1"]', "used for `yes` already"),
         ("yes_no: true", "yes_no: maybe", "true or false"),
         ("{confirm}?", "that?", "must hold {confirm}"),
         ("spoken: {go: more_message}", "prompt: x", "twice"),

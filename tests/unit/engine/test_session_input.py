@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.engine.actions import (
@@ -9,6 +11,7 @@ from app.engine.actions import (
     KeepAudio,
     ResetVad,
 )
+from app.engine.listening import MESSAGE_PAUSE_MS
 from app.realtime.events import (
     InputAudioAppend,
     InputAudioClear,
@@ -25,7 +28,7 @@ from app.realtime.events import (
     SpeechStarted,
 )
 from tests.fakes.engine_parts import quiet, speech
-from tests.unit.engine.session_driver import Driver, edge, names
+from tests.unit.engine.session_driver import Driver, edge, message, names
 
 # Turns of the client ------------------------------------------------------------------------------
 
@@ -186,24 +189,83 @@ def test_without_create_response_a_turn_waits_for_the_client() -> None:
 # Messages and silence -----------------------------------------------------------------------------
 
 
-def test_the_turn_after_the_wish_for_a_message_is_kept_whole() -> None:
-    driver = Driver()
+def _asked_for_a_message(**settings: Any) -> Driver:
+    """The caller wants to leave a message and was told to; the detector has begun anew."""
+    driver = Driver(**settings)
     driver.turn()
     driver.hears("message")
     driver.speaks()
+    return driver
+
+
+def test_the_turn_after_the_wish_for_a_message_is_kept_whole() -> None:
+    driver = _asked_for_a_message()
     driver.forget()
-    driver.turn(1500, ms=800)
+    driver.turn(ms=800)
     (kept,) = driver.works(KeepAudio)
     assert kept.pcm16 == driver.fed(kept.item_id)
     assert len(kept.pcm16) == 1300 * 32
 
 
 def test_a_message_of_which_no_word_was_understood_is_answered() -> None:
-    driver = Driver()
-    driver.responder.keeps_audio = True
+    driver = _asked_for_a_message()
     driver.turn()
     driver.hears("")
-    assert driver.responder.log == ["hear [unclear]"]
+    assert driver.responder.log == ["hear message", "hear [unclear]"]
+
+
+def test_a_message_is_spoken_with_longer_pauses() -> None:
+    driver = _asked_for_a_message(turn_detection=ServerVad(silence_duration_ms=300))
+    (reset,) = driver.works(ResetVad)
+    assert reset.settings == ServerVad(silence_duration_ms=MESSAGE_PAUSE_MS)
+    driver.turn()
+    driver.hears("all of it")
+    assert driver.works(ResetVad)[-1].settings == ServerVad(silence_duration_ms=300)
+
+
+def test_patience_that_was_asked_for_is_not_cut_for_a_message() -> None:
+    driver = _asked_for_a_message(turn_detection=ServerVad(silence_duration_ms=5_000))
+    assert not driver.works(ResetVad)
+
+
+def test_a_message_in_several_turns_is_answered_once() -> None:
+    driver = _asked_for_a_message()
+    driver.forget()
+    first = driver.turn()
+    driver.audio(speech(100), edge(True, 1500))
+    driver.hears("one", first)
+    driver.audio(quiet(500), edge(False, 2100))
+    driver.hears("two")
+    assert len(driver.works(KeepAudio)) == 2
+    assert driver.speak().text == "You said one."
+
+
+def test_a_key_ends_the_message_that_is_being_spoken() -> None:
+    driver = _asked_for_a_message()
+    driver.forget()
+    driver.audio(speech(700), edge(True, 0))
+    driver.client(message("[keypad] #"))
+    driver.client(ResponseCreate())
+    assert names(driver.events)[-5:] == [
+        "SpeechStopped",
+        "InputAudioCommitted",
+        "ItemAdded",
+        "ItemDone",
+        "ResponseCreated",
+    ]
+    assert len(driver.works(KeepAudio)) == 1
+    driver.hears("all of it")
+    assert driver.responder.log[-2:] == ["hear all of it", "read [keypad] #"]
+    assert driver.speak().text == "You said [keypad] #."  # and nothing of what it answers
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_key_ends_no_other_turn_and_no_message_without_sound(asked: bool) -> None:
+    driver = _asked_for_a_message() if asked else Driver()
+    driver.audio(speech(50 if asked else 700), edge(True, 0))
+    driver.forget()
+    driver.client(message("[keypad] #"))
+    assert names(driver.events) == ["ItemAdded", "ItemDone"]
 
 
 def _after_a_reply(idle_timeout_ms: int = 5_000) -> Driver:
@@ -249,6 +311,7 @@ def test_speech_ends_the_wait_and_a_noise_begins_it_again() -> None:
 def test_nobody_is_hurried_while_a_message_is_waited_for() -> None:
     driver = _after_a_reply()
     driver.responder.keeps_audio = True
+    driver.client(InputAudioClear())
     driver.audio(quiet(6_000))
     assert driver.sent(InputTimeoutTriggered)
     assert not driver.sent(ResponseCreated)
