@@ -17,12 +17,18 @@ from app.settings import (
 __all__ = ["banner"]
 
 
-def banner(settings: Settings) -> str:
-    """What the server is about to do and where to go next, on one screen."""
+def banner(settings: Settings, *, demo_options: str = "") -> str:
+    """What the server is about to do and where to go next, on one screen.
+
+    `demo_options` is what `trunkline dial` must be told to find the server.
+    """
     today = datetime.now(UTC).date()
     rows = [("listening", _listening(settings)), *_mode_rows(settings), *_voice_rows(settings)]
     rows += [("note", notice) for notice in notices(settings, today)]
-    rows += [("next" if n == 0 else "", step) for n, step in enumerate(_next_steps(settings))]
+    rows += [
+        ("next" if n == 0 else "", step)
+        for n, step in enumerate(_next_steps(settings, demo_options))
+    ]
     body = "\n".join(f"  {name:<10} {text}" for name, text in rows)
     return f"Trunkline {version('trunkline')}\n\n{body}\n"
 
@@ -37,11 +43,10 @@ def _listening(settings: Settings) -> str:
 def _mode_rows(settings: Settings) -> list[tuple[str, str]]:
     if settings.mode is Mode.LIVE:
         return [("calls", f"from Twilio, to {settings.base_url}{settings.server.webhook_path}")]
-    token = development_token_path(settings)
-    return [
-        ("calls", "simulated ones: no Twilio credentials are set"),
-        ("", f"signatures are checked against the token in {token}"),
-    ]
+    checked = f"signatures are checked against the token in {development_token_path(settings)}"
+    if not settings.twilio.validate_signatures:
+        checked = "SIGNATURES ARE NOT CHECKED: twilio.validate_signatures is false"
+    return [("calls", "simulated ones: no Twilio credentials are set"), ("", checked)]
 
 
 def _voice_rows(settings: Settings) -> list[tuple[str, str]]:
@@ -55,10 +60,11 @@ def _voice_rows(settings: Settings) -> list[tuple[str, str]]:
     ]
 
 
-def _next_steps(settings: Settings) -> list[str]:
+def _next_steps(settings: Settings, demo_options: str) -> list[str]:
     if settings.mode is Mode.DEVELOPMENT:
+        demo = f'make demo ARGS="{demo_options}"' if demo_options else "make demo"
         return [
-            "make demo           a simulated call, in a second terminal",
+            f"{demo:<19} a simulated call, in a second terminal",
             'README.md           "A real phone number": five lines',
             "Ctrl-C              stop",
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shlex
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -104,10 +105,13 @@ def options(
 def serve(
     config: ConfigPath = DEFAULT_CONFIG,
     host: Annotated[str | None, typer.Option(help="In place of server.host.")] = None,
-    port: Annotated[int | None, typer.Option(help="In place of server.port.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="In place of server.port.")
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C; live calls may finish, a second signal ends them."""
-    settings = _with_address(_load(config), host, port)
+    configured = _load(config)
+    settings = _with_address(configured, host, port)
     if problems := check_deployment(settings):
         reasons = "\n".join(f"  {problem}" for problem in problems)
         _fail(f"Trunkline does not start:\n{reasons}")
@@ -122,8 +126,12 @@ def serve(
             show_personal=settings.logging.show_personal,
         )
         redactor.add(*credentials.auth_tokens)
-        typer.echo(banner(settings))
-        raise typer.Exit(run_server(settings))
+
+        def announce(bound: int) -> None:
+            here = _with_address(settings, None, bound)
+            typer.echo(banner(here, demo_options=_demo_options(config, configured, here)))
+
+        raise typer.Exit(run_server(settings, announce))
     except ConfigError as error:
         _fail(error.message)
     except AppError as error:
@@ -134,6 +142,16 @@ def _with_address(settings: Settings, host: str | None, port: int | None) -> Set
     update = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     server = settings.server.model_copy(update=update)
     return settings.model_copy(update={"server": server})
+
+
+def _demo_options(config: Path, configured: Settings, running: Settings) -> str:
+    """What `make demo` has to be told to find this server: nothing where the file says it all."""
+    options = []
+    if config != DEFAULT_CONFIG and os.environ.get("TRUNKLINE_CONFIG") != str(config):
+        options.append(f"--config {shlex.quote(str(config))}")
+    if running.server != configured.server:
+        options.append(f"--to {_own_url(running.server)}")
+    return " ".join(options)
 
 
 # dial ---------------------------------------------------------------------------------------------
@@ -189,12 +207,16 @@ def dial(  # noqa: PLR0913 - one parameter for each option of the command
     raise typer.Exit(run(options))
 
 
+def _own_url(server: Server) -> str:
+    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host
+    return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+
+
 def own_server(config: Path) -> dict[str, Any]:
     """How the server of this configuration is called: address, account and token, as options."""
     settings = _load(config)
     server = settings.server
-    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host
-    to = f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+    to = _own_url(server)
     if server.webhook_path != Server().webhook_path:
         to += server.webhook_path
     if settings.mode is Mode.DEVELOPMENT:

@@ -135,7 +135,7 @@ class _Formatter(logging.Formatter):
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
         facts: dict[str, Any] = {}
         for key, value in vars(record).items():
-            if key in _STANDARD or key.startswith("_"):
+            if key in _STANDARD or key.startswith("_") or key == "call_id":
                 continue
             name = f"extra.{key}" if key in _RESERVED else key
             facts[self._text(name)] = self._fact(key, value)
@@ -195,8 +195,8 @@ class JsonFormatter(_Formatter):
             "logger": record.name,
             "message": self._message(record),
         }
-        if call := call_id.get():
-            line["call_id"] = call
+        if call := _call_of(record):
+            line["call_id"] = self._text(call)
         line |= self._facts(record)
         if exception := self._exception(record):
             line["exception"] = exception
@@ -213,8 +213,8 @@ class ConsoleFormatter(_Formatter):
             f"{record.levelname:<7}",
             self._message(record),
         ]
-        if call := call_id.get():
-            parts.append(f"call_id={call}")
+        if call := _call_of(record):
+            parts.append(f"call_id={self._text(call)}")
         parts += [f"{key}={_short(value)}" for key, value in self._facts(record).items()]
         text = self._redactor.clean(" ".join(parts))
         if exception := self._exception(record):
@@ -223,15 +223,27 @@ class ConsoleFormatter(_Formatter):
         return text
 
 
+def _call_of(record: logging.LogRecord) -> str:
+    """The running task's call; for work that outlives its call, the one that the line names."""
+    return call_id.get() or str(vars(record).get("call_id", ""))
+
+
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
     return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
 
 
+# What uvicorn 0.54 calls an error where nothing is wrong.
+_FALSE_ALARMS: Final = (
+    # A websocket that was refused by a denial response: its handshake was answered.
+    "ASGI callable returned without completing handshake",
+    # The calls' sockets after a second signal, which asks for just that.
+    "timeout graceful shutdown exceeded",
+)
+
+
 def _is_true_alarm(record: logging.LogRecord) -> bool:
-    # uvicorn 0.54 says this of each websocket that was refused by a denial response, where nothing
-    # is wrong: the handshake was answered, with a refusal.
-    return "ASGI callable returned without completing handshake" not in str(record.msg)
+    return not any(alarm in str(record.msg) for alarm in _FALSE_ALARMS)
 
 
 def configure(

@@ -73,13 +73,16 @@ class Trunkline:
     """Why it could not start, where that is found out only then: servers that are not there."""
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> int:
     """Run until the last call after a signal is over; the exit code, 1 if calls were cut.
+
+    `announce` is told the port as soon as it is ours.
 
     Raises:
         ConfigError: as `build`, or a server of tools is not there.
     """
     built = build(settings)
+    announce(built.server.port)
     try:
         built.server.run()
     except SystemExit:  # uvicorn's, for a start that failed

@@ -342,9 +342,22 @@ class Switchboard:
     # All calls ----------------------------------------------------------------------------------
 
     async def drain(self, limit_s: float) -> None:
-        """Take no more calls and wait for the live ones; past the limit, say goodbye to them."""
+        """Take no more calls and wait for the live ones; past the limit, say goodbye to them.
+
+        Cancelled, it ends them at once.
+        """
         self.draining = True
         logger.info("draining", extra={"active": self.active, "limit_s": limit_s})
+        try:
+            await self._let_calls_finish(limit_s)
+        finally:
+            for call in list(self._live.values()):
+                call.end(EndReason.DRAINED)
+        await self._until(self._idle)
+        await self._hear_last_reports()
+        logger.info("drained")
+
+    async def _let_calls_finish(self, limit_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._until(self._idle)
@@ -353,11 +366,6 @@ class Switchboard:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._until(self._idle)
-        for call in list(self._live.values()):
-            call.end(EndReason.DRAINED)
-        await self._until(self._idle)
-        await self._hear_last_reports()
-        logger.info("drained")
 
     async def _hear_last_reports(self) -> None:
         """The carrier reports a call's end just after it: do not close the door in its face."""

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class NoteKind(StrEnum):
-    """Things that an operator should read once in the log."""
+    """Things that an operator should read once in the log, at DEBUG."""
 
     INSTRUCTIONS_IGNORED = "instructions_ignored"
     TOOL_NOT_OFFERED = "tool_not_offered"

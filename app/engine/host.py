@@ -237,7 +237,10 @@ class SessionHost:
         if note.kind in self._noted:
             return
         self._noted.add(note.kind)
-        logger.info("offline demo cannot do what the session asks", extra={"what": note.kind.value})
+        # The banner says it; in each call's log it would stand between its two lines.
+        logger.debug(
+            "offline demo cannot do what the session asks", extra={"what": note.kind.value}
+        )
 
 
 class _Ears:

@@ -211,7 +211,7 @@ async def test_a_message_that_the_disk_does_not_take_does_not_end_the_call(
 async def test_instructions_are_said_to_be_ignored_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", logger="app.engine")
+    caplog.set_level("DEBUG", logger="app.engine")
     async with open_site() as site:
         caller = await site.call(instructions="Be brief.")
         await caller.connection.send(ResponseCreate(response=_instructions("Say hello.")))

@@ -118,6 +118,24 @@ def test_the_banner_of_a_live_server_tells_where_calls_come_in() -> None:
     assert "canary" not in text
 
 
+def test_the_banner_says_when_signatures_are_not_checked() -> None:
+    text = cli.banner(Settings.model_validate({"twilio": {"validate_signatures": False}}))
+    assert "SIGNATURES ARE NOT CHECKED" in text
+    assert "are checked" not in text
+
+
+def test_the_banner_says_how_the_demo_finds_a_server_that_was_moved() -> None:
+    text = cli.banner(Settings(), demo_options="--to http://127.0.0.1:9000")
+    assert 'make demo ARGS="--to http://127.0.0.1:9000"' in text
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "eighty"])
+def test_a_port_that_is_none_is_refused(port: str, tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["serve", "-c", config_file(tmp_path, ""), "--port", port])
+    assert result.exit_code == 2
+    assert "--port" in result.output
+
+
 def test_doctor_works_offline_and_says_what_it_could_not_check(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["doctor", "-c", config_file(tmp_path, "")])
     assert "ok    config.yaml: can be started with" in result.output

@@ -69,9 +69,12 @@ def test_the_call_id_stands_in_every_line_of_its_call(format: str) -> None:
     finally:
         logs.call_id.reset(token)
     logging.getLogger("app").info("elsewhere")
-    inside, outside = stream.getvalue().splitlines()
+    logging.getLogger("app").info("afterwards", extra={"call_id": "c-2"})
+    inside, outside, after = stream.getvalue().splitlines()
     assert "c-1" in inside
     assert "call_id" not in outside
+    assert after.count("call_id") == 1
+    assert "c-2" in after
 
 
 def test_a_console_line_reads_as_words_with_facts_behind() -> None:
@@ -195,6 +198,7 @@ def test_uvicorn_logs_in_our_shape_and_without_its_false_alarm() -> None:
     stream = output()
     logger = logging.getLogger("uvicorn.error")
     logger.error("ASGI callable returned without completing handshake.")
+    logger.error("Cancel %s running task(s), timeout graceful shutdown exceeded", 0)
     logger.error("another error")
     assert line(stream)["message"] == "another error"
 

@@ -1,0 +1,264 @@
+"""The `trunkline` command as its user has it: one process serves, another calls, signals come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import wave
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.fakes.carrier import FakeTwilio
+from tests.fakes.twilio_rest import TwilioApi
+from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-c", "from app.cli import main; main()")
+PUBLIC_URL = "https://voice.example.com"
+
+
+async def start(*arguments: str, folder: Path, **variables: str) -> asyncio.subprocess.Process:
+    """The command in `folder`, with an environment that holds nothing of the developer's."""
+    path = os.environ.get("PATH", "")
+    return await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        cwd=folder,
+        env={"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **variables},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def outcome(*arguments: str, folder: Path, **variables: str) -> tuple[int | None, str, str]:
+    """Exit code, standard output and standard error of the command."""
+    process = await start(*arguments, folder=folder, **variables)
+    async with asyncio.timeout(100):
+        out, errors = await process.communicate()
+    return process.returncode, out.decode(), errors.decode()
+
+
+@dataclass
+class Served:
+    """A server process: what it has said so far, and its log."""
+
+    process: asyncio.subprocess.Process
+    folder: Path
+    banner: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        listening = next(line for line in self.banner if "listening" in line)
+        return listening.split()[1]
+
+    async def until_logged(self, text: str, *, times: int = 1) -> None:
+        async with asyncio.timeout(20):
+            while sum(text in line for line in self.log) < times:  # noqa: ASYNC110 - read elsewhere
+                await asyncio.sleep(0.02)
+
+    async def ended(self, within_s: float = 10) -> int | None:
+        async with asyncio.timeout(within_s):
+            return await self.process.wait()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log]
+
+
+@contextlib.asynccontextmanager
+async def served(
+    folder: Path, *options: str, config: Mapping[str, Any] | None = None, **variables: str
+) -> AsyncIterator[Served]:
+    """`trunkline serve` on a free port, ready to answer."""
+    (folder / "config.yaml").write_text(json.dumps(config or {}))
+    process = await start("serve", "--port", "0", *options, folder=folder, **variables)
+    server = Served(process, folder)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.TaskGroup() as tasks:
+        for stream, lines in ((process.stdout, server.banner), (process.stderr, server.log)):
+            tasks.create_task(_read(stream, lines))
+        try:
+            await _until_ready(server)
+            yield server
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def _read(stream: asyncio.StreamReader, lines: list[str]) -> None:
+    while line := await stream.readline():
+        lines.append(line.decode().rstrip("\n"))
+
+
+async def _until_ready(server: Served) -> None:
+    async with asyncio.timeout(40), httpx2.AsyncClient(trust_env=False) as client:
+        while True:
+            assert server.process.returncode is None, server.log
+            if any("Ctrl-C" in line for line in server.banner):
+                with contextlib.suppress(httpx2.HTTPError):
+                    if (await client.get(server.url + "/readyz")).status_code == 200:
+                        return
+            await asyncio.sleep(0.02)
+
+
+# The two commands of the README -------------------------------------------------------------------
+
+
+async def test_run_and_demo_hold_a_spoken_conversation_without_key_account_or_phone(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as server:
+        assert any("offline demo (no OpenAI key is set)" in line for line in server.banner)
+        demo = next(line for line in server.banner if "make demo" in line)
+        options = demo.split('"')[1].split()  # as the banner says it: make demo ARGS="..."
+        code, out, errors = await outcome("dial", "--json", *options, folder=tmp_path)
+        assert (code, errors) == (0, "")
+        report = json.loads(out)
+        _check_conversation(report)
+        _check_recording(tmp_path / "var" / "dial.wav", report["duration_ms"])
+        await server.until_logged("call ended")
+        _check_log(server)
+        server.process.send_signal(signal.SIGINT)
+        assert await server.ended() == 0
+
+
+def _check_conversation(report: dict[str, Any]) -> None:
+    heard = [line["text"] for line in report["transcript"] if line["who"] == "caller"]
+    assert heard == [
+        "hello what are your opening hours",
+        "where are you located",
+        "okay thank you goodbye",
+    ]
+    said = " ".join(line["text"] for line in report["transcript"] if line["who"] == "agent")
+    for words in ("offline demo", "Harbor Street", "Goodbye"):
+        assert words in said
+    (stream,) = report["streams"]
+    assert [barge_in["reaction_ms"] < 300 for barge_in in stream["barge_ins"]] == [True]
+    assert None not in stream["turn_latencies_ms"]
+    assert not report["faults"]
+
+
+def _check_recording(path: Path, duration_ms: int) -> None:
+    with wave.open(str(path)) as recording:
+        assert recording.getnchannels() == 2
+        assert abs(recording.getnframes() / recording.getframerate() - duration_ms / 1000) < 1
+
+
+def _check_log(server: Served) -> None:
+    """One line when a call is admitted, one when it ends; no speech, no whole number."""
+    lines = server.lines()
+    assert [line["message"] for line in lines] == ["call admitted", "call ended"]
+    assert len({line["call_id"] for line in lines}) == 1
+    assert lines[0]["pii.caller"] == "+1500***0006"
+    assert lines[1]["reason"] == "agent_hung_up"
+    for fact in ("duration_ms", "turn_latency_p95_ms", "barge_ins", "caller_frames", "turns"):
+        assert lines[1][fact] > 0
+    text = "".join(server.log).lower()
+    assert "5005550006" not in text
+    assert "located" not in text
+
+
+async def test_a_port_in_use_is_named_and_nothing_is_said_to_listen(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, errors = await outcome("serve", "--port", str(port), folder=tmp_path)
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1:{port}: " in errors
+    assert out == ""
+
+
+# Real credentials ---------------------------------------------------------------------------------
+
+SECRETS = {
+    "OPENAI_API_KEY": "sk-canary-of-the-model-1",
+    "TWILIO_AUTH_TOKEN": "canary0of0the0carrier0000000002",
+    "TWILIO_AUTH_TOKEN_SECONDARY": "canary0of0the0carrier0000000003",
+    "METRICS_TOKEN": "canary-of-the-metrics-4",
+}
+ACCOUNT = "AC" + "1" * 32
+
+
+@contextlib.asynccontextmanager
+async def live(
+    folder: Path, voice: ScriptedVoiceServer, *, log_level: str = "INFO"
+) -> AsyncIterator[tuple[Served, FakeTwilio, TwilioApi]]:
+    """A server with credentials, the carrier that calls it, and the carrier's REST API."""
+    token = SECRETS["TWILIO_AUTH_TOKEN"]
+    phone = FakeTwilio(auth_token=token, account_sid=ACCOUNT, speed=6, public_url=PUBLIC_URL)
+    async with TwilioApi(account_sid=ACCOUNT, auth_token=token) as api, phone:
+        config = {
+            "openai_realtime": {
+                "url": voice.url,
+                "api_key": "${OPENAI_API_KEY}",
+                "headers": {"x-canary": "canary-of-a-header-5"},
+            },
+            "twilio": {
+                "account_sid": ACCOUNT,
+                "auth_token": "${TWILIO_AUTH_TOKEN}",
+                "auth_token_secondary": "${TWILIO_AUTH_TOKEN_SECONDARY}",
+                "rest_url": api.url,
+            },
+            "server": {"public_url": PUBLIC_URL, "metrics_token": "${METRICS_TOKEN}"},
+            "logging": {"level": log_level},
+        }
+        async with served(folder, config=config, **SECRETS) as server:
+            yield server, phone, api
+
+
+async def test_no_secret_leaves_the_process_at_debug_whatever_happens(tmp_path: Path) -> None:
+    answers: list[str] = []
+    replies = [Reply(text="Hello."), Reply(text="We open at nine.")]
+    voice = ScriptedVoiceServer(replies=replies, heard=["My number is +14155552671."])
+    async with voice, live(tmp_path, voice, log_level="DEBUG") as (server, phone, _api):
+        call = await phone.call(server.url)
+        await call.hear(ms=200)
+        await call.speak(0.5)
+        await call.hear(ms=200)
+        await call.hang_up()
+        await server.until_logged("call ended")
+
+        voice.trouble = Trouble(http_status=401, http_code="invalid_api_key")
+        refused = await phone.ring(server.url)
+        answers.append(str(refused.verbs))
+        await server.until_logged("call ended", times=2)
+
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            for path in ("/healthz", "/readyz", "/metrics", "/twilio/voice", "/nothing"):
+                for headers in ({}, {"authorization": f"Bearer {SECRETS['METRICS_TOKEN']}"}):
+                    got = await client.get(server.url + path, headers=headers)
+                    answers.append(f"{got.headers} {got.text}")
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 0
+    everything = "\n".join((*server.banner, *server.log, *answers))
+    assert "trunkline_calls_total" in everything
+    assert '"debug"' in everything
+    assert "canary" not in everything
+    assert "14155552671" not in everything
+
+
+async def test_calls_that_a_second_signal_ends_are_said_to_be_drained(tmp_path: Path) -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, live(tmp_path, voice) as (server, phone, _api):
+        call = await phone.call(server.url)
+        await call.hear(ms=200)
+        server.process.send_signal(signal.SIGTERM)
+        await server.until_logged("draining")
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 1
+        await server.until_logged("call ended")
+    lines = server.lines()
+    (ended,) = [line for line in lines if line["message"] == "call ended"]
+    assert ended["reason"] == "drained"
+    assert not [line for line in lines if line["level"] == "error"]
