@@ -101,6 +101,7 @@ class AgentSettings(SessionOverrides):
     instructions: Text | None = None
     greeting: Annotated[Spoken | None, Blank] = None
     speaks_first: Literal["agent", "caller"] | None = None
+    interruptible_greeting: bool | None = None
     variables: Variables = Field(default_factory=dict)
     time_zone: TimeZone = "UTC"
     tools: tuple[Name, ...] = ()

@@ -101,6 +101,7 @@ class NumberSettings(SessionOverrides):
     agent: Name | None = None
     model: Name | None = None
     greeting: Annotated[Spoken | None, Blank] = None
+    interruptible_greeting: bool | None = None
     variables: Variables = Field(default_factory=dict)
     languages: tuple[Name, ...] = ()
     hours: HoursSettings | None = None

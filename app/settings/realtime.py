@@ -104,6 +104,7 @@ class OpenAIRealtime(Section):
     system_instruction: str = DEFAULT_INSTRUCTION
     greeting: Annotated[Spoken | None, Blank] = "Hello! How can I help you today?"
     speaks_first: Literal["agent", "caller"] = "agent"
+    interruptible_greeting: bool = True
     url: WebsocketUrl = OPENAI_REALTIME_URL
     headers: dict[Name, Secret] = Field(default_factory=dict)
     dialect: Literal["ga", "beta"] = "ga"

@@ -53,6 +53,8 @@ def make_book(
         agents = [_only_agent(settings, own if number is not None else None)]
     if own.greeting is not None:
         agents[0] = replace(agents[0], greeting=own.greeting)
+    if own.interruptible_greeting is not None:
+        agents[0] = replace(agents[0], interruptible_greeting=own.interruptible_greeting)
     known = len(problems)
     if number is not None:
         _check_variables(agents, own, number, problems)
@@ -83,6 +85,7 @@ def _only_agent(settings: Settings, own: NumberSettings | None) -> Agent:
         # The receptionist opens the conversation itself: it says that it is a demo.
         greeting=None if offline else model.greeting,
         speaks_first=Party(model.speaks_first),
+        interruptible_greeting=model.interruptible_greeting,
         variables={} if own is None else own.variables,
     )
 
@@ -109,6 +112,9 @@ def _agent(
         session=_session(settings, model, own, written.tools),
         greeting=written.greeting if "greeting" in written.model_fields_set else inherited,
         speaks_first=Party(written.speaks_first or model.speaks_first),
+        interruptible_greeting=_first_given(
+            written.interruptible_greeting, model.interruptible_greeting
+        ),
         variables={key: given.get(key, value) for key, value in written.variables.items()},
         tools=tuple(tools),
         handoffs=written.handoffs,
@@ -118,6 +124,10 @@ def _agent(
         guardrail_every_chars=written.guardrail_every_chars,
         time_zone=written.time_zone,
     )
+
+
+def _first_given(own: bool | None, inherited: bool) -> bool:
+    return inherited if own is None else own
 
 
 def _session(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -21,7 +20,7 @@ from app.events import (
 )
 from app.realtime.events import SAY_METADATA_KEY, ItemDelete, ResponseCreate, SessionUpdate, Unset
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import GREETING, App, by_then, trunkline
+from tests.integration.server import GREETING, by_then, trunkline
 
 
 def said_for_us(voice: ScriptedVoiceServer) -> list[str]:
@@ -138,23 +137,13 @@ async def test_digits_reach_the_model_and_nobody_else(caplog: pytest.LogCaptureF
 # Greetings that must be heard ---------------------------------------------------------------------
 
 
-def protect_greeting(app: App) -> None:
-    choose = app.switchboard._choose
-
-    def chosen(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
-        line = choose(*args, **kwargs)  # type: ignore[arg-type]
-        return replace(line, agent=replace(line.agent, interruptible_greeting=False))
-
-    app.switchboard._choose = chosen
-
-
 @pytest.mark.parametrize("held", [False, True])
 async def test_a_protected_greeting_is_heard_to_its_end(held: bool) -> None:
     greeting = Reply(audio_ms=3000, hold_after_ms=1500 if held else None)
     answer = Reply(audio_ms=500, text="At nine.")
     voice = ScriptedVoiceServer(replies=[greeting, answer], heard=["When do you open?"])
-    async with voice, trunkline(voice) as app, app.twilio() as twilio:
-        protect_greeting(app)
+    model = {"interruptible_greeting": False}
+    async with voice, trunkline(voice, model=model) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await call.barge_in(0.4, after_ms=500)
         if held:

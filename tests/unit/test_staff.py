@@ -113,6 +113,22 @@ agents:
     assert second.session.speed == 1.25
 
 
+def test_a_greeting_is_protected_for_an_agent_or_on_a_number(tmp_path: Path) -> None:
+    text = f"""\
+agents:
+  first: {{interruptible_greeting: false}}
+  second: {{}}
+numbers:
+  {OURS}: {{agent: second, interruptible_greeting: false}}
+  "{OURS[:-1]}9": {{agent: second}}
+"""
+    staff = staff_of(text, tmp_path)
+    first, second = staff.book
+    assert (first.interruptible_greeting, second.interruptible_greeting) == (False, True)
+    assert not seat(staff).agent.interruptible_greeting
+    assert seat(staff, f"{OURS[:-1]}9").agent.interruptible_greeting
+
+
 def test_a_turn_detection_of_another_type_begins_anew(tmp_path: Path) -> None:
     text = "agents: {a: {turn_detection: {type: semantic_vad, eagerness: low}}}\n"
     [agent] = staff_of(text, tmp_path).book
