@@ -17,7 +17,7 @@ from app.engine.actions import Action, Note, NoteKind
 from app.engine.base import Reply, Responder, ToolUse
 from app.engine.effective import check_response
 from app.engine.items import Conversation, typed_text
-from app.engine.prompts import UNCLEAR, CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
+from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
 from app.engine.refusal import Refusal
 from app.engine.replies import LiveReply, ReplyPlan, ReplyState
 from app.realtime.events import (
@@ -59,7 +59,8 @@ class Answers:
         self._new_id = new_id
         self._active: LiveReply | None = None
         self._out_of_band: dict[str, LiveReply] = {}
-        self._opened = False
+        self.opened = False
+        """Somebody has spoken for the agent: there is no second greeting."""
         self._ended_audio_ms: int | None = None
 
     @property
@@ -229,13 +230,13 @@ class Answers:
         self._responder.offer_tools(frozenset(plan.tools))
         if prompts:
             decided = answer(self._responder, prompts)
-        elif self._opened:
-            # Nothing new was said: ask again, unless a message is being waited for.
-            waits = self._responder.keeps_audio
-            decided = Reply() if waits else self._responder.hear(UNCLEAR)
+        elif self.opened:
+            # Nothing new was said: the last answer failed or was cut off, or nobody took it up. Who
+            # is about to leave a message is not hurried.
+            decided = Reply() if self._responder.keeps_audio else self._responder.repeat()
         else:
             decided = self._responder.open()
-        self._opened = True
+        self.opened = True
         offered, actions = self._offered_only(decided, plan.tools)
         return actions + self._end(reply.begin(offered), reply)
 

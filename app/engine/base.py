@@ -98,6 +98,10 @@ class Responder(Protocol):
         """Speak first."""
         ...
 
+    def repeat(self) -> Reply:
+        """Say the last words again: they were asked for, and nothing new was said."""
+        ...
+
     def hear(self, heard: Heard) -> Reply:
         """Answer a caller turn."""
         ...

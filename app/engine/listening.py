@@ -63,6 +63,8 @@ __all__ = ["MESSAGE_PAUSE_MS", "Listening"]
 
 MESSAGE_PAUSE_MS: Final = 2_000
 """Who leaves a message thinks in between; answering machines wait longer still."""
+_GOES_ON_MS: Final = 500
+"""Who speaks again so soon after a message that met the length limit has never stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Listening:
         self._vad: ServerVad | None = None
         self._turn: _Turn | None = None
         self._idle_at_ms: int | None = None
+        self._goes_on_until_ms = -1
 
     @property
     def in_turn(self) -> bool:
@@ -183,7 +186,8 @@ class Listening:
         self._rest(spoken_ms)
 
     def _open(self, step: TurnOpened) -> list[Action]:
-        turn = self._turn = self._new_turn()
+        goes_on = step.start_ms <= self._goes_on_until_ms
+        turn = self._turn = self._new_turn(goes_on=goes_on)
         self._idle_at_ms = None
         actions: list[Action] = [Send(SpeechStarted(turn.item_id, step.start_ms))]
         if self._vad is not None and self._vad.interrupt_response:
@@ -200,6 +204,7 @@ class Listening:
         ]
         self._rest(0)
         if step.forced:
+            self._goes_on_until_ms = step.end_ms + _GOES_ON_MS if turn.is_message else -1
             return actions + self._configured_anew(config)
         return actions + self.configure(config)
 
@@ -275,8 +280,8 @@ class Listening:
         if idle_ms is not None:
             self._idle_at_ms = self._input.clock_ms + extra_ms + idle_ms
 
-    def _new_turn(self) -> _Turn:
-        return _Turn(self._new_id("item"), self._responder.keeps_audio)
+    def _new_turn(self, *, goes_on: bool = False) -> _Turn:
+        return _Turn(self._new_id("item"), self._responder.keeps_audio or goes_on)
 
     def _drop_turn(self) -> list[Action]:
         turn, self._turn = self._turn, None

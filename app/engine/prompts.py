@@ -129,8 +129,9 @@ def answer(responder: Responder, prompts: Iterable[Prompt]) -> Reply:
     message: Reply | None = None
     for prompt in prompts:
         match prompt:
-            case CallerTurn(is_message=True) if message and not responder.keeps_audio:
-                continue
+            case CallerTurn(is_message=True) if not responder.keeps_audio:
+                if message is None:  # the rest of one that has been answered
+                    replies.append(responder.hear(UNCLEAR))
             case CallerTurn(heard=heard):
                 understood = heard is not None and heard.transcript.strip()
                 replies.append(responder.hear(heard if heard and understood else UNCLEAR))

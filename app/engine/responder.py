@@ -59,6 +59,10 @@ class Receptionist:
         """Speak first."""
         return self._reply(self._book.greeting)
 
+    def repeat(self) -> Reply:
+        """Say the last words again."""
+        return Reply(text=self._said) if self._said else self._reply("{prompt}")
+
     def hear(self, heard: Heard) -> Reply:
         """Answer a caller turn; nothing for a turn without words."""
         if not heard.transcript.strip():
@@ -123,7 +127,7 @@ class Receptionist:
         match move.act:
             case Act.REPEAT:
                 self._misses = 0
-                return Reply(text=self._said or self._fill(self._state.prompt))
+                return self.repeat()
             case Act.HELP:
                 self._misses = 0
                 return self._reply("{prompt}")

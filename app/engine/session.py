@@ -192,6 +192,7 @@ class EngineSession:
             prompts.add(TypedText(item.id, typed_text(item)))
         elif item.type == "message" and item.role == "assistant":
             prompts.answered()
+            self._answers.opened = True
 
     # Audio and the results of work ----------------------------------------------------------------
 

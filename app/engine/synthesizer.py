@@ -22,6 +22,8 @@ from app.errors import VoiceUnavailable
 __all__ = ["WorkerSynthesizer", "sentences"]
 
 _READY_S: Final = 15.0
+_RESTART_S: Final = 2.0
+"""A caller can wait so long; a worker that dies is back in half a second."""
 _SOUND_S: Final = 10.0
 _LONGEST_CHARS: Final = 240
 _END: Final = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
@@ -100,7 +102,7 @@ class WorkerSynthesizer:
                     yield chunk
 
     async def _sentence(self, text: str, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
-        if not self._worker.ready:
+        if not await self._worker.until_ready(_RESTART_S):
             raise VoiceUnavailable("the synthesizer is starting again")
         number = next(self._numbers)
         frames: asyncio.Queue[Frame | None] = asyncio.Queue()

@@ -65,6 +65,15 @@ class Worker:
         """The worker is up and takes work."""
         return self._ready.is_set() and self._refusal is None
 
+    async def until_ready(self, timeout_s: float) -> bool:
+        """Wait for a worker that is starting again; False when it takes longer than that."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            return False
+        return self.ready
+
     async def start(self, *, timeout_s: float) -> None:
         """Start the process and wait until it can work.
 
@@ -73,15 +82,13 @@ class Worker:
             VoiceUnavailable: it is not ready in time.
         """
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self._module}")
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._ready.wait()
-        except TimeoutError:
-            await self.close()
-            raise VoiceUnavailable(f"{self._module} is not ready after {timeout_s:g} s") from None
+        ready = await self.until_ready(timeout_s)
         if self._refusal is not None:
             await self.close()
             raise ConfigError(self._refusal)
+        if not ready:
+            await self.close()
+            raise VoiceUnavailable(f"{self._module} is not ready after {timeout_s:g} s")
 
     def send(self, kind: Kind, number: int = 0, body: bytes = b"") -> None:
         """Hand the worker a frame; without effect while it is down."""

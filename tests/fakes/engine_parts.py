@@ -178,6 +178,10 @@ class EchoResponder:
         self.log.append("open")
         return Reply(text="Welcome.")
 
+    def repeat(self) -> Reply:
+        self.log.append("repeat")
+        return Reply(text="As I said.")
+
     def hear(self, heard: Heard) -> Reply:
         self.log.append(f"hear {heard.transcript}")
         if not heard.transcript:

@@ -193,6 +193,7 @@ def test_a_message_is_kept_as_audio_and_may_be_added_to(desk: Receptionist) -> N
 def test_repeat_says_the_last_words_again(desk: Receptionist) -> None:
     said = desk.hear(_both("address")).text
     assert desk.hear(_both("repeat")).text == said
+    assert desk.repeat().text == said
     assert Receptionist(BOOK).hear(_both("repeat")).text == BOOK.states["menu"].prompt
 
 

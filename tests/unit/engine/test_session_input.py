@@ -240,6 +240,21 @@ def test_a_message_in_several_turns_is_answered_once() -> None:
     assert driver.speak().text == "You said one."
 
 
+def test_a_message_beyond_the_longest_turn_is_kept_to_its_end() -> None:
+    driver = _asked_for_a_message(max_turn_ms=2_000)
+    driver.forget()
+    driver.audio(speech(2_000), edge(True, 0))
+    driver.hears("the first part")
+    driver.audio(speech(900), edge(True, 100))
+    driver.audio(quiet(500), edge(False, 1400))
+    driver.hears("the rest")
+    assert [len(kept.pcm16) // 32 for kept in driver.works(KeepAudio)] == [2_000, 1_300]
+    assert driver.responder.log[-2:] == ["hear the first part", "hear [unclear]"]
+    driver.speaks()
+    driver.turn(1_500)
+    assert len(driver.works(KeepAudio)) == 2
+
+
 def test_a_key_ends_the_message_that_is_being_spoken() -> None:
     driver = _asked_for_a_message()
     driver.forget()

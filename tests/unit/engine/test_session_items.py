@@ -80,6 +80,13 @@ def test_a_replayed_conversation_is_not_answered_again() -> None:
     assert driver.responder.log == ["read two"]
 
 
+def test_a_replayed_conversation_is_not_greeted() -> None:
+    driver = Driver()
+    driver.client(message("hello", role="assistant"))
+    driver.client(ResponseCreate())
+    assert driver.responder.log == ["repeat"]
+
+
 def test_a_replayed_call_and_its_output_are_taken_and_answered_once() -> None:
     driver = Driver()
     call = Item(type="function_call", call_id="call_1", name="lookup", arguments="{}")

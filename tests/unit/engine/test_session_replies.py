@@ -48,12 +48,12 @@ def test_the_first_response_opens_the_dialogue() -> None:
     assert driver.speak().text == "Welcome."
 
 
-def test_a_response_without_anything_new_asks_again() -> None:
+def test_a_response_without_anything_new_repeats_the_last_words() -> None:
     driver = Driver()
     driver.client(ResponseCreate())
     driver.speaks()
     driver.client(ResponseCreate())
-    assert driver.responder.log == ["open", "hear [unclear]"]
+    assert driver.responder.log == ["open", "repeat"]
 
 
 def test_nobody_who_leaves_a_message_is_asked_again() -> None:
