@@ -215,6 +215,7 @@ class Answers:
     def _begin(self, reply: LiveReply) -> list[Action]:
         plan = reply.plan
         if plan.say is not None:
+            self.opened = self.opened or plan.conversation_id is not None
             return self._end(reply.begin(Reply(text=plan.say)), reply)
         if plan.conversation_id is None:
             # The dialogue is one; a question beside it has nobody to answer it.

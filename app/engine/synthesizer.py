@@ -90,7 +90,7 @@ class WorkerSynthesizer:
     async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
         """Yield int16 mono PCM at 24 kHz in chunks of at most 200 ms.
 
-        `voice` is a Realtime voice name; one that is not known speaks with the default voice.
+        `voice` is a Realtime voice name or one of espeak-ng; any other speaks with `alloy`.
 
         Raises:
             VoiceUnavailable: the worker died, is not up, or does not answer.

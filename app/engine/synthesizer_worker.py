@@ -17,6 +17,7 @@ import io
 import json
 import math
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,7 @@ import numpy.typing as npt
 
 from app.engine.frames import Frame, Kind, pack, read_frame
 
-__all__ = ["level", "main", "to_24k"]
+__all__ = ["level", "main", "to_24k", "voice_of"]
 
 Samples = npt.NDArray[np.float64]
 
@@ -75,6 +76,19 @@ _VOICES: Final = {
     "shimmer": _Voice("en-us+f4", 50, "slt"),
     "verse": _Voice("en-us+m7", 55, "awb"),
 }
+_ESPEAK_NAME: Final = re.compile(r"([a-z]{2,3}(?:-[a-z0-9]{2,8})*)((?:\+[a-z0-9]{1,16})?)")
+_ESPEAK_LANGUAGES: Final = {"en-gb": "en"}
+_PITCH: Final = 50  # espeak's own
+
+
+def voice_of(name: str) -> _Voice:
+    """A Realtime voice, or one by its name at espeak-ng; the first one for any other name."""
+    known = _VOICES.get(name)
+    spelled = _ESPEAK_NAME.fullmatch(name)
+    if known is not None or spelled is None:
+        return known or _FEMALE
+    language, variant = spelled.groups()
+    return _Voice(_ESPEAK_LANGUAGES.get(language, language) + variant, _PITCH, _FEMALE.flite)
 
 
 class _Speaker(Protocol):
@@ -261,7 +275,7 @@ class _Desk:
 
     def _speak(self, frame: Frame) -> None:
         wish = json.loads(frame.body)
-        voice = _VOICES.get(wish["voice"], _FEMALE)
+        voice = voice_of(wish["voice"])
         try:
             samples, rate_hz = self._speaker.render(wish["text"], voice, wish["speed"])
         except (OSError, subprocess.SubprocessError, wave.Error, EOFError) as error:

@@ -63,7 +63,7 @@ class VoiceChoice(StrEnum):
 class Offline(Section):
     """The embedded engine: a directed receptionist, not open talk."""
 
-    voice: Name = "en-us"
+    voice: Name = "alloy"
     receptionist: Annotated[FilePath | None, Blank] = None
     messages_dir: FilePath = Path("var/messages")
     max_sessions: int = Field(default=8, ge=1, le=1_000)

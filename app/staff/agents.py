@@ -13,7 +13,7 @@ from app.agents.instructions import FACTS, check_template
 from app.agents.tools import Tool
 from app.calls.menu import KeypadMap, read_keypad
 from app.events import Party
-from app.realtime.events import UNSET, SessionConfig
+from app.realtime.events import SessionConfig
 from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice
 from app.settings.agents import KeySettings
 from app.staff.problems import Problems
@@ -142,7 +142,7 @@ def _session(
             model = model.model_copy(update={"model": own.model})
     session = session_config(model)
     if settings.voice_choice is VoiceChoice.OFFLINE:
-        session = replace(session, voice=settings.offline.voice, model=None, speed=UNSET)
+        session = replace(session, voice=settings.offline.voice, model=None)
     return replace(session, tools=session_tools(named))
 
 

@@ -189,6 +189,12 @@ async def test_faster_speech_is_shorter(synthesizer: WorkerSynthesizer) -> None:
     assert len(fast) < 0.7 * len(slow)
 
 
+async def test_a_voice_of_espeak_is_another_voice(synthesizer: WorkerSynthesizer) -> None:
+    names = ("alloy", "cedar", "en-us", "en-gb", "en-gb+f3")
+    spoken = {await _spoken(synthesizer, "Not at all.", name, 1.0) for name in names}
+    assert len(spoken) == len(names)
+
+
 async def test_detected_speech_of_the_synthesizer_is_speech(
     synthesizer: WorkerSynthesizer,
 ) -> None:

@@ -84,7 +84,7 @@ def test_without_agents_the_voice_models_settings_are_the_only_one(tmp_path: Pat
 def test_without_agents_and_key_the_receptionist_opens_the_conversation_itself() -> None:
     [agent] = hire(Settings()).book
     assert (agent.name, agent.greeting) == ("receptionist", None)
-    assert agent.session.voice == "en-us"
+    assert agent.session.voice == "alloy"
 
 
 def test_what_an_agent_does_not_say_is_as_for_the_voice_model(tmp_path: Path) -> None:
@@ -614,7 +614,7 @@ def test_offline_agents_have_the_engines_voice_and_greet_only_if_told_to(tmp_pat
     path = tmp_path / "config.yaml"
     path.write_text(text)
     first, second = hire(load(path, {})).book
-    assert (first.session.voice, first.session.model) == ("en-us", None)
+    assert (first.session.voice, first.session.model) == ("alloy", None)
     assert (first.greeting, second.greeting) == (None, "Hello from b.")
 
 

@@ -56,6 +56,14 @@ def test_a_response_without_anything_new_repeats_the_last_words() -> None:
     assert driver.responder.log == ["open", "repeat"]
 
 
+def test_a_greeting_of_the_client_is_the_greeting() -> None:
+    driver = Driver()
+    driver.client(ResponseCreate(ResponseConfig(metadata={"say": "Good day."})))
+    driver.speaks()
+    driver.client(ResponseCreate())
+    assert driver.responder.log == ["repeat"]
+
+
 def test_nobody_who_leaves_a_message_is_asked_again() -> None:
     driver = Driver()
     driver.client(ResponseCreate())

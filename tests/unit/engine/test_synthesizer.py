@@ -6,7 +6,23 @@ import numpy as np
 import pytest
 
 from app.engine.synthesizer import sentences
-from app.engine.synthesizer_worker import level, to_24k
+from app.engine.synthesizer_worker import level, to_24k, voice_of
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("cedar", "en-us+m3"),
+        ("en-us", "en-us"),
+        ("en-gb+f3", "en+f3"),  # espeak-ng's name for British English
+        ("de", "de"),
+        ("voice_of_mine", "en-us+f2"),
+        ("../../en", "en-us+f2"),
+        ("", "en-us+f2"),
+    ],
+)
+def test_a_voice_is_one_of_realtime_or_of_espeak(name: str, variant: str) -> None:
+    assert voice_of(name).variant == variant
 
 
 def test_text_is_cut_at_sentence_ends() -> None:
