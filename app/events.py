@@ -164,13 +164,17 @@ class VoiceReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerSaid:
-    """A caller turn's transcript: advisory, from the transcription model. `item_id` orders it."""
+    """A caller turn's transcript: advisory, from the transcription model. `item_id` orders it.
+
+    `unverified`: made by the offline engine, which fits every sound into a few sentences.
+    """
 
     call_id: CallId
     at_ms: int
     item_id: str
     text: str
     failed: bool = False
+    unverified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,8 @@ class Agent:
     are tools that the phone side runs; `tools` are run by `app.agents.tool_runner`. `handoffs`
     names agents of the same book, each of which says in its `description` what it is there for.
     `guardrails` look at the agent's transcript each `guardrail_every_chars` characters.
-    Callers who speak over a greeting that is not interruptible are answered after it.
+    Callers who speak over a greeting that is not interruptible are answered after it. `guesses`:
+    what it makes of callers' words is a guess among a few sentences, and transcripts say so.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Agent:
     guardrail_every_chars: int = DEBOUNCE_CHARS
     time_zone: str = "UTC"
     interruptible_greeting: bool = True
+    guesses: bool = False
 
     @property
     def input_format(self) -> AudioFormat:

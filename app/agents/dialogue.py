@@ -482,7 +482,7 @@ class Dialogue:
 
     def lines(self, now_ms: int) -> list[Record]:
         """Transcript lines that are settled, in the order of the conversation."""
-        return self._transcript.lines(now_ms)
+        return self._transcript.lines(now_ms, unverified=self.agent.guesses)
 
     def on_call_over(self, now_ms: int) -> list[Record]:
         """The last lines: nothing more will be heard or transcribed."""

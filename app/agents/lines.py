@@ -9,8 +9,10 @@ from app.realtime.events import Usage
 __all__ = ["billed", "line_of"]
 
 
-def line_of(entry: Entry, call_id: CallId, now_ms: int) -> AgentSaid | CallerSaid:
-    """A settled transcript line as an event."""
+def line_of(
+    entry: Entry, call_id: CallId, now_ms: int, *, unverified: bool = False
+) -> AgentSaid | CallerSaid:
+    """A settled transcript line as an event; `unverified` is what is known of a caller's words."""
     at_ms = min(entry.at_ms, now_ms)
     if entry.party is Party.AGENT:
         return AgentSaid(
@@ -27,6 +29,7 @@ def line_of(entry: Entry, call_id: CallId, now_ms: int) -> AgentSaid | CallerSai
         item_id=entry.item_id,
         text=entry.text,
         failed=entry.failed,
+        unverified=unverified,
     )
 
 

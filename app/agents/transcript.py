@@ -116,10 +116,10 @@ class Transcript:
         self._replayed = {create.item.id or "" for create in items}
         return items
 
-    def lines(self, now_ms: int) -> list[Record]:
+    def lines(self, now_ms: int, *, unverified: bool = False) -> list[Record]:
         """Transcript lines that are settled, in the order of the conversation."""
         return [
-            Record(line_of(entry, self._call_id, now_ms))
+            Record(line_of(entry, self._call_id, now_ms, unverified=unverified))
             for entry in self.history.settled_lines(now_ms)
             if entry.text or entry.failed
         ]

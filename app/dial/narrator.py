@@ -27,7 +27,8 @@ class Narrator:
         """A line of the server's transcript: agent speech, or what it made of the caller's."""
         if line.who == "caller":
             heard = escape(line.text) if line.text else "[i]nothing[/]"
-            self._print(line.at_ms, "", f"[dim]the server understood: {heard}[/]")
+            mark = " (unverified)" if line.unverified else ""
+            self._print(line.at_ms, "", f"[dim]the server understood: {heard}{mark}[/]")
         elif line.who != "agent":
             self.event(line.at_ms, line.text)
         elif line.cut_off:

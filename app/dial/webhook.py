@@ -54,6 +54,7 @@ class SpokenLine:
     text: str
     heard_text: str = ""
     cut_off: bool = False
+    unverified: bool = False
 
 
 def http_client(url: str) -> httpx2.AsyncClient:
@@ -193,6 +194,7 @@ def parse_spoken_line(row: str) -> SpokenLine | None:
             text=str(line["text"]),
             heard_text=str(line.get("heard_text") or ""),
             cut_off=bool(line.get("cut_off")),
+            unverified=bool(line.get("unverified")),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

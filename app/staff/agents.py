@@ -87,6 +87,7 @@ def _only_agent(settings: Settings, own: NumberSettings | None) -> Agent:
         speaks_first=Party(model.speaks_first),
         interruptible_greeting=model.interruptible_greeting,
         variables={} if own is None else own.variables,
+        guesses=offline,
     )
 
 
@@ -123,6 +124,7 @@ def _agent(
         ),
         guardrail_every_chars=written.guardrail_every_chars,
         time_zone=written.time_zone,
+        guesses=offline,
     )
 
 

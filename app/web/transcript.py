@@ -2,7 +2,8 @@
 
 For development and `trunkline dial`: it is served only where the settings turn it on, and it is
 signed like any other of the carrier's requests, since it holds what people say. A line has `at_ms`,
-`who` (`caller`, `agent` or `event`) and `text`; an agent's line also what was heard of it.
+`who` (`caller`, `agent` or `event`) and `text`; an agent's line also what was heard of it, a
+caller's whether it is `unverified`, as all are that the offline engine has written down.
 
 A reader who is slow misses lines (the feed is bounded), a reader who stops reading is cut off by
 the listener, and none of them is waited for by the call.
@@ -88,6 +89,7 @@ def transcript_line(event: CallEvent) -> dict[str, Any] | None:
                 "who": Party.CALLER.value,
                 "text": event.text or ("(not understood)" if event.failed else ""),
                 "failed": event.failed,
+                "unverified": event.unverified,
             }
         case AgentSaid():
             return {

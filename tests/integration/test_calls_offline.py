@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from app.events import AgentSaid, EndReason
+from pathlib import Path
+
+from app.events import AgentSaid, CallerSaid, EndReason
+from audio.g711 import encode_ulaw
+from audio.wav import read_wav
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.integration.line_site import DESK, line_site
 from tests.integration.server import trunkline
 
+SPEECH = Path(__file__).parents[1] / "data" / "caller"
 ENGINE = {"workers": 1}
 
 
@@ -27,6 +32,19 @@ async def test_a_caller_who_asks_for_a_person_is_put_through_and_taken_back() ->
         said = [e.text for e in await site.app.events(call) if isinstance(e, AgentSaid)]
         assert said[1] == "One moment, I am connecting you."
         assert said[2].startswith("Nobody answered. Would you like to leave a message?")
+
+
+async def test_what_a_caller_says_is_written_down_as_unverified() -> None:
+    with (SPEECH / "hours.wav").open("rb") as file:
+        _, samples = read_wav(file)
+    async with ScriptedVoiceServer() as nobody, trunkline(nobody, offline=ENGINE) as app:
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await call.hear(ms=400)
+            await call.speak(encode_ulaw(samples))
+            said = await app.event(call, CallerSaid)
+            await call.hang_up()
+        assert (said.text, said.unverified) == ("when are you open", True)
 
 
 async def test_a_caller_who_only_presses_keys_is_told_the_hours_and_seen_off() -> None:

@@ -115,12 +115,13 @@ async def test_audio_that_was_cleared_is_not_in_the_recording(tmp_path: Path) ->
 
 async def test_the_servers_transcript_is_told_with_what_it_understood(tmp_path: Path) -> None:
     async with serve(Manners(transcript=True)) as server:
-        server.lines.append({"at_ms": 900, "who": "caller", "text": "when are you open"})
+        guess = {"who": "caller", "text": "when are you open", "unverified": True}
+        server.lines.append({"at_ms": 900, **guess})
         cut = {"who": "agent", "text": "a b c", "heard_text": "a b", "cut_off": True}
         server.lines.append({"at_ms": 65_432, **cut})
         report, story = await call(server, tmp_path)
     assert report.ok, report
-    assert "the server understood: when are you open" in story.text
+    assert "the server understood: when are you open (unverified)" in story.text
     assert "01:05.4  agent   a b - cut off" in story.text
     assert [line.text for line in report.transcript] == ["when are you open", "a b c", "hello"]
 

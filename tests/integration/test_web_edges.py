@@ -89,6 +89,7 @@ async def test_what_is_said_is_streamed_as_it_happens(
             "who": "caller",
             "text": "When <b>open</b>? é",
             "failed": False,
+            "unverified": False,
         }
         feed.put_nowait(
             AgentSaid(
