@@ -76,6 +76,8 @@ def _fail(text: str, code: int = _EXIT_CONFIG) -> NoReturn:
 
 
 def _load(path: Path) -> Settings:
+    if not path.exists():
+        _fail(f"there is no {path}: start in the folder that holds it, or name it with --config")
     try:
         return load(path, os.environ)
     except ConfigError as error:
@@ -285,7 +287,7 @@ async def _examine(settings: Settings) -> bool:
         findings.append(finding)
         _print_finding(finding)
     wrong = checks.failed(findings)
-    typer.echo("\nSomething is wrong: see above." if wrong else "\nNothing wrong was found.")
+    typer.echo(f"\n{checks.verdict_of(findings)}")
     return wrong
 
 

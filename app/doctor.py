@@ -32,7 +32,7 @@ from app.realtime.connection import VoiceModel
 from app.realtime.events import SessionConfig
 from app.settings import Mode, Settings, VoiceChoice, check_deployment, notices
 
-__all__ = ["Finding", "Verdict", "examine", "failed"]
+__all__ = ["Finding", "Verdict", "examine", "failed", "verdict_of"]
 
 _TIMEOUT_S: Final = 10.0
 _CLOCK_TOLERANCE_S: Final = 30  # a media token is good for a minute
@@ -62,6 +62,15 @@ class Finding:
 def failed(findings: list[Finding]) -> bool:
     """Whether anything is wrong; what could not be checked is not."""
     return any(finding.verdict is Verdict.WRONG for finding in findings)
+
+
+def verdict_of(findings: list[Finding]) -> str:
+    """All findings in one sentence."""
+    if failed(findings):
+        return "Something is wrong: see above."
+    unchecked = sum(finding.verdict is Verdict.UNCHECKED for finding in findings)
+    rest = f" {unchecked} could not be checked: see the lines with ?." if unchecked else ""
+    return f"Nothing wrong was found.{rest}"
 
 
 async def examine(
@@ -119,7 +128,18 @@ def check_host(settings: Settings, *, open_files: int | None = None) -> list[Fin
         )
     else:
         files = Finding("open files", Verdict.GOOD, f"enough for {settings.limits.max_calls} calls")
-    return [files, _writable(settings)]
+    return [files, _writable(settings), *_open_secrets(settings)]
+
+
+def _open_secrets(settings: Settings) -> list[Finding]:
+    """A `.env` that other users of the machine may read."""
+    if settings.origin.folder is None:
+        return []
+    path = settings.origin.folder / ".env"
+    if not path.exists() or not path.stat().st_mode & 0o077:
+        return []
+    text = "holds secrets, and other users of this machine may read it"
+    return [Finding(".env", Verdict.WARNING, text, f"chmod 600 {path}")]
 
 
 def _writable(settings: Settings) -> Finding:

@@ -1,12 +1,20 @@
-"""Marks every test with the folder that it lives in."""
+"""Marks every test with the folder that it lives in, and keeps the developer's own keys out."""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
+from app.settings.variables import FROM_VARIABLES
+
 TESTS = Path(__file__).parent
+
+for name in re.findall(r"\$\{(\w+)", " ".join(FROM_VARIABLES.values())):
+    os.environ.pop(name, None)
+    os.environ.pop(f"{name}_FILE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -73,10 +73,12 @@ def _live_problems(settings: Settings) -> list[str]:
     problems = []
     if twilio.account_sid is None:
         problems.append(
-            "twilio.account_sid is not set, but the auth token is: set TWILIO_ACCOUNT_SID"
+            "twilio.account_sid is not set, but an auth token is: set TWILIO_ACCOUNT_SID"
         )
     if twilio.auth_token is None:
-        problems.append("twilio.auth_token is not set, but the account is: set TWILIO_AUTH_TOKEN")
+        problems.append(
+            "twilio.auth_token is not set, but other credentials are: set TWILIO_AUTH_TOKEN"
+        )
     if server.public_url is None:
         problems.append(
             "server.public_url is not set: Twilio signs requests with it. Set PUBLIC_URL to the "
@@ -87,14 +89,22 @@ def _live_problems(settings: Settings) -> list[str]:
             f"server.public_url is {server.public_url}, which Twilio cannot reach. Set PUBLIC_URL "
             "to the https address of this server on the internet"
         )
+    elif server.public_url.endswith(server.webhook_path):
+        right = server.public_url.removesuffix(server.webhook_path)
+        problems.append(
+            f"server.public_url ends in {server.webhook_path}, which is added to it: set "
+            f"PUBLIC_URL to {right}"
+        )
     if not twilio.validate_signatures:
         problems.append(
             "twilio.validate_signatures is false: anyone could place calls at your cost. Remove it"
         )
     if settings.voice_model == "auto" and settings.voice_choice is VoiceChoice.OFFLINE:
+        model = "no key for the voice model: set OPENAI_API_KEY"
+        if not settings.openai_realtime.enabled:
+            model = "no voice model: remove openai_realtime.enabled: false"
         problems.append(
-            "no key for the voice model: set OPENAI_API_KEY, or choose the offline receptionist "
-            "for real callers with VOICE_MODEL=offline"
+            f"{model}, or choose the offline receptionist for real callers with VOICE_MODEL=offline"
         )
     return problems
 

@@ -41,8 +41,9 @@ def read_text(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: is not UTF-8 text: save the file as UTF-8") from None
 
 
 def parse_dotenv(text: str, *, name: str) -> dict[str, str]:

@@ -27,12 +27,14 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Filled:
     """Plain values, and what is known of each by its path.
 
-    `key_lines` is where a key stands, `retyped` what a substituted text would be without quotes.
+    `lines` is where a key stands, `retyped` what a substituted text would be without quotes,
+    `variables` which of the environment's it was made of.
     """
 
     values: dict[str, Plain] = field(default_factory=dict)
     lines: dict[Path, int] = field(default_factory=dict)
     retyped: dict[Path, bool | int | float] = field(default_factory=dict)
+    variables: dict[Path, list[str]] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -70,7 +72,11 @@ def _scalar(node: Scalar, path: Path, filled: Filled, environment: Environment) 
         if match[0] == "$${":
             return "${"
         substituted = True
-        return _lookup(match[1], closed=bool(match[2]), environment=environment)
+        name, value, default = _lookup(match[1], closed=bool(match[2]), environment=environment)
+        if value is None:
+            return default
+        filled.variables.setdefault(path, []).append(name)
+        return value
 
     try:
         text = _REFERENCE.sub(replace, node.text)
@@ -86,7 +92,10 @@ def _scalar(node: Scalar, path: Path, filled: Filled, environment: Environment) 
     return text
 
 
-def _lookup(reference: str, *, closed: bool, environment: Environment) -> str:
+def _lookup(
+    reference: str, *, closed: bool, environment: Environment
+) -> tuple[str, str | None, str]:
+    """Name, value if it is set, and default of a variable."""
     name, separator, default = reference.partition(":-")
     if not closed:
         raise ConfigError(f"${{{reference}: the closing brace is missing")
@@ -98,4 +107,4 @@ def _lookup(reference: str, *, closed: bool, environment: Environment) -> str:
     value = environment.get(name)
     if value is None and not separator:
         raise ConfigError(f"{name} is not set: put it into the environment or .env")
-    return default if value is None else value
+    return name, value, default

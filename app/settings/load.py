@@ -7,6 +7,7 @@ with the file and line where the value stands. Values of secrets are never shown
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
@@ -22,7 +23,9 @@ from app.settings.model import Settings
 from app.settings.names import did_you_mean, dotted
 from app.settings.origin import Origin
 from app.settings.references import broken_references
-from app.settings.strict_yaml import parse_yaml
+from app.settings.strict_yaml import parse_yaml, resolve_plain
+from app.settings.values import NO_BLANKS
+from app.settings.variables import with_variables
 
 __all__ = ["load"]
 
@@ -55,7 +58,9 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         parse_dotenv(read_text(dotenv_path), name=str(dotenv_path)) if dotenv_path.exists() else {}
     )
     text = read_text(path)
-    filled = interpolation.fill(parse_yaml(text, name=path.name), Environment(env, dotenv))
+    environment = Environment(env, dotenv)
+    root = with_variables(parse_yaml(text, name=path.name), environment)
+    filled = interpolation.fill(root, environment)
     problems = list(filled.problems)
     folder = path.parent
     origin = Origin(folder, path.name, filled.lines)
@@ -131,7 +136,10 @@ def _problems(error: ValidationError, filled: Filled) -> Iterator[tuple[int, str
         # A key that is missing has no line of its own: its section's is shown.
         line = filled.lines.get(path) or filled.lines.get(path[:-1], 1)
         text = _describe(details, path)
-        yield line, f"{dotted(path)}: {text}" if path else text
+        # What is wrong stands in .env or in the environment then, and not on this line.
+        names = ", ".join(dict.fromkeys(filled.variables.get(path, ())))
+        place = f"{dotted(path)} (from {names})" if names else dotted(path)
+        yield line, f"{place}: {text}" if path else text
 
 
 def _by_place(
@@ -163,8 +171,9 @@ def _describe(details: list[ErrorDetails], path: interpolation.Path) -> str:
         return _expected(details)
     if kind == "value_error":
         return str(first.get("ctx", {})["error"])
-    text = first["msg"].removeprefix("Input should ")
-    return f"must {text}" if text != first["msg"] else text
+    if kind == "string_pattern_mismatch" and first.get("ctx", {})["pattern"] == NO_BLANKS:
+        return "must not be empty or hold blanks"
+    return re.sub(r"^(Input|String) should ", "must ", first["msg"])
 
 
 def _expected(details: list[ErrorDetails]) -> str:
@@ -182,8 +191,27 @@ def _expected(details: list[ErrorDetails]) -> str:
     text = f"expected {' or '.join(dict.fromkeys(wanted))}; found "
     if names and isinstance(found, str) and len(found) <= 20:
         return f"{text}{found!r}{did_you_mean(found, names)}"
-    quotes = ": put it into quotes" if wanted == ["text"] and _is_number(found) else ""
-    return f"{text}{_kind(found)}{quotes}"
+    return f"{text}{_kind(found)}{_cure(found, wanted)}"
+
+
+_YAML_1_1_WORDS: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+
+
+def _cure(found: object, wanted: list[str]) -> str:
+    """What to do about a value of the wrong kind, where it is plain what was meant."""
+    if wanted == ["text"] and _is_number(found):
+        return ": put it into quotes"
+    if "a whole number" in wanted and isinstance(found, float):
+        return " with a decimal point"
+    if not isinstance(found, str):
+        return ""
+    meant = _YAML_1_1_WORDS.get(found.lower())
+    if meant and "true or false" in wanted:
+        return f": write {meant}"
+    meaning = resolve_plain(found)
+    number = _is_number(meaning) and {"a number", "a whole number"} & {*wanted}
+    truth = isinstance(meaning, bool) and "true or false" in wanted
+    return ": take the quotes away" if number or truth else ""
 
 
 def _unknown_key(path: interpolation.Path) -> str:

@@ -93,7 +93,7 @@ class Twilio(Section):
 
     @property
     def has_any_credential(self) -> bool:
-        return self.account_sid is not None or self.auth_token is not None
+        return any((self.account_sid, self.auth_token, self.auth_token_secondary))
 
 
 class Server(Section):

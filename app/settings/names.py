@@ -12,7 +12,11 @@ def dotted(path: tuple[str | int, ...]) -> str:
     """A path as people write it: `twilio.numbers[1]`."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        if isinstance(step, int):
+            text += f"[{step}]"
+            continue
+        shown = step if step.isprintable() else ascii(step)  # no control reaches the terminal
+        text += f".{shown}" if text else shown
     return text
 
 

@@ -90,14 +90,10 @@ def parse_yaml(text: str, *, name: str) -> Mapping:
     try:
         root = _Reader(name, yaml.parse(text, Loader=yaml.SafeLoader)).document()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}" if mark else name
-        hint = ""
-        if mark and "${" in "".join(text.split("\n")[mark.line : mark.line + 1]):
-            hint = ' (between { } a variable needs quotes: "${NAME}")'
-        raise ConfigError(f"{where}: not valid YAML: {error.problem}{hint}") from None
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise ConfigError(f"{name}: not valid YAML: {_first_line(error)}") from None
+        raise ConfigError(_in_plain_words(error, text, name)) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{name}:{line}: holds a character that YAML does not allow") from None
     if isinstance(root, Scalar) and root.value is None:
         return Mapping({}, {}, root.line)
     if not isinstance(root, Mapping):
@@ -105,8 +101,35 @@ def parse_yaml(text: str, *, name: str) -> Mapping:
     return root
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+# What PyYAML says (begin of its context, part of its problem), and what to do about it. With a
+# context, the line is the one where that began: PyYAML finds out further down only.
+_REMEDIES: Final = (
+    ("", "'\\t' that cannot start any token", "a tab: indent with blanks"),
+    ("while scanning a quoted", "end of stream", "the quote that begins here is not closed"),
+    ("while scanning a simple key", "could not find expected ':'", "expected `key: value`"),
+    (
+        "",
+        "mapping values are not allowed here",
+        "a key where none can stand: check the indentation, and put text with a colon into quotes",
+    ),
+    ("", "expected <block end>", "indented differently from the lines before it"),
+    ("while parsing a flow", "expected ','", "the bracket that begins here is not closed"),
+)
+
+
+def _in_plain_words(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
+    context, problem = error.context or "", error.problem or ""
+    mark, said = error.problem_mark or error.context_mark, problem
+    for begin, part, remedy in _REMEDIES:
+        if context.startswith(begin) and part in problem:
+            mark, said = (error.context_mark if begin else None) or mark, remedy
+            break
+    if mark is None:
+        return f"{name}: not valid YAML: {said}"
+    rows = text.splitlines()[mark.line : mark.line + 1]
+    if context.startswith("while parsing a flow") and "${" in "".join(rows):
+        said = 'between { } and [ ] a variable needs quotes: "${NAME}"'
+    return f"{name}:{mark.line + 1}: not valid YAML: {said}"
 
 
 class _Reader:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 __all__ = [
+    "NO_BLANKS",
     "AccountSid",
     "Blank",
     "FilePath",
@@ -55,14 +56,22 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+_WHOLE_NUMBER: Final = "write the whole number with + and country code, such as +15551234567"
+
+
 def _blank_is_absent(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _no_bare_number(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(f"{value} is not a phone number: {_WHOLE_NUMBER}")
+    return value
+
+
 def _e164(number: str) -> str:
     if not re.fullmatch(r"\+[1-9][0-9]{6,14}", number):
-        hint = "write the whole number with + and country code, such as +15551234567"
-        raise ValueError(f"{number!r} is not a phone number: {hint}")
+        raise ValueError(f"{number!r} is not a phone number: {_WHOLE_NUMBER}")
     try:
         parsed = phonenumbers.parse(number, None)
     except phonenumbers.NumberParseException:
@@ -169,13 +178,14 @@ AccountSid = Annotated[str, AfterValidator(_account_sid)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 RestUrl = Annotated[str, AfterValidator(_rest_url)]
 WebsocketUrl = Annotated[str, AfterValidator(_websocket_url)]
-PhoneNumber = Annotated[str, AfterValidator(_e164)]
+PhoneNumber = Annotated[str, BeforeValidator(_no_bare_number), AfterValidator(_e164)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 OptionalSecret = Annotated[Secret | None, Blank]
 Route = Annotated[str, AfterValidator(_route)]
 FilePath = Annotated[Path, PlainValidator(_beside_config)]
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]
+NO_BLANKS: Final = r"^\S+$"
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_BLANKS)]
 Spoken = Annotated[str, Field(min_length=1, max_length=500)]  # OpenAI: 512 per metadata value
 
 

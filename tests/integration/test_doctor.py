@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -19,7 +20,7 @@ from app.doctor import Finding, Verdict
 from app.errors import VoiceRefused, VoiceUnavailable
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import SessionConfig
-from app.settings import Settings
+from app.settings import Settings, load
 
 ACCOUNT = "AC" + "1" * 32
 TOKEN = "f" * 32
@@ -290,11 +291,33 @@ async def test_without_credentials_the_rest_is_still_checked() -> None:
 
 
 def test_too_few_open_files_for_the_calls_are_wrong() -> None:
-    files, _ = doctor.check_host(Settings(), open_files=256)
+    files, *_ = doctor.check_host(Settings(), open_files=256)
     assert files.verdict is Verdict.WRONG
     assert "ulimit -n 400" in files.remedy
-    files, _ = doctor.check_host(Settings(), open_files=400)
+    files, *_ = doctor.check_host(Settings(), open_files=400)
     assert files.verdict is Verdict.GOOD
+
+
+def test_a_dotenv_file_that_others_may_read_is_mentioned(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("")
+    settings = load(tmp_path / "config.yaml", {})
+    dotenv.chmod(0o644)
+    finding = next(one for one in doctor.check_host(settings) if one.subject == ".env")
+    assert finding.verdict is Verdict.WARNING
+    assert finding.remedy == f"chmod 600 {dotenv}"
+    dotenv.chmod(0o600)
+    assert ".env" not in [one.subject for one in doctor.check_host(settings)]
+
+
+def test_what_could_not_be_checked_is_counted_at_the_end() -> None:
+    good = doctor.Finding("a", Verdict.GOOD, "")
+    unknown = doctor.Finding("b", Verdict.UNCHECKED, "")
+    wrong = doctor.Finding("c", Verdict.WRONG, "")
+    assert doctor.verdict_of([good]) == "Nothing wrong was found."
+    assert doctor.verdict_of([good, unknown]).startswith("Nothing wrong was found. 1 could not")
+    assert doctor.verdict_of([good, unknown, wrong]) == "Something is wrong: see above."
 
 
 def test_an_unfinished_configuration_is_named_before_anything_is_asked() -> None:

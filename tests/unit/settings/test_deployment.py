@@ -56,6 +56,7 @@ def test_the_offline_engine_for_real_calls_must_be_chosen(tmp_path: Path) -> Non
     disabled = CONFIG.replace("enabled: true", "enabled: false")
     [problem] = check_deployment(settings_with(tmp_path, config=disabled, **LIVE))
     assert "VOICE_MODEL=offline" in problem
+    assert "no key" not in problem
 
 
 def test_signatures_cannot_be_switched_off_for_real_calls(tmp_path: Path) -> None:
@@ -144,6 +145,21 @@ def test_with_credentials_both_tokens_of_a_rotation_are_believed(tmp_path: Path)
     assert not credentials.development
     assert "eeee" not in repr(credentials)
     assert not (tmp_path / "var").exists()
+
+
+def test_the_secondary_token_alone_does_not_make_a_development_server(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, TWILIO_AUTH_TOKEN_SECONDARY="e" * 32)
+    problems = " ".join(check_deployment(settings))
+    assert "set TWILIO_ACCOUNT_SID" in problems
+    assert "set TWILIO_AUTH_TOKEN" in problems
+
+
+def test_a_public_url_with_the_webhook_in_it_is_refused(tmp_path: Path) -> None:
+    url = "https://voice.example.com/base"
+    assert check_deployment(settings_with(tmp_path, **{**LIVE, "PUBLIC_URL": url})) == []
+    variables = {**LIVE, "PUBLIC_URL": f"{url}/twilio/voice"}
+    [problem] = check_deployment(settings_with(tmp_path, **variables))
+    assert problem.endswith(f"set PUBLIC_URL to {url}")
 
 
 def test_half_of_the_credentials_are_none(tmp_path: Path) -> None:

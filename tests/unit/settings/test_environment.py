@@ -78,7 +78,7 @@ def test_a_variable_beats_a_file_named_in_dotenv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"), [(None, "cannot be read: No such file"), (b"\n", "is empty"),
-                              (b"\xff\xfe\xff", "is not UTF-8")],
+                              (b"a\n\xff\xfe\xff", ":2: is not UTF-8")],
 )  # fmt: skip
 def test_a_secret_file_that_is_no_use_is_named(
     tmp_path: Path, content: bytes | None, expected: str
@@ -88,7 +88,7 @@ def test_a_secret_file_that_is_no_use_is_named(
         secret.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         Environment({"API_KEY_FILE": str(secret)}, {}).get("API_KEY")
-    assert caught.value.message.startswith(f"API_KEY_FILE: {secret}: ")
+    assert caught.value.message.startswith(f"API_KEY_FILE: {secret}:")
     assert expected in caught.value.message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 from app.errors import ConfigError
 from app.settings import Mode, Settings, VoiceChoice, load, masked
+from app.settings.strict_yaml import Mapping, Node, Scalar, parse_yaml
+from app.settings.variables import FROM_VARIABLES
 
+CONFIG = Path(__file__).parents[3] / "config.yaml"
 SECRET = "sk-proj-canary-0123456789"
 ACCOUNT = "AC" + "1" * 32
 
@@ -85,17 +89,19 @@ def refusal(text: str, folder: Path, **variables: str) -> list[str]:
         ),
         (
             "server:\n  port: '8080'\n",
-            "config.yaml:2: server.port: expected a whole number; found text",
+            "config.yaml:2: server.port: expected a whole number; found text: take the quotes away",
         ),
         ("server: {port: -1}", "config.yaml:1: server.port: must be greater than or equal to 0"),
         ("server: 5\n", "config.yaml:1: server: expected keys and values; found a number"),
         (
             "twilio:\n  validate_signatures: NO\n",
-            "config.yaml:2: twilio.validate_signatures: expected true or false; found text",
+            "config.yaml:2: twilio.validate_signatures: expected true or false; found text: write "
+            "false",
         ),
         (
             "twilio:\n  from_number: 15551234567\n",
-            "config.yaml:2: twilio.from_number: expected text; found a number: put it into quotes",
+            "config.yaml:2: twilio.from_number: 15551234567 is not a phone number: write the whole "
+            "number with + and country code, such as +15551234567",
         ),
         (
             "twilio:\n  numbers:\n    - +15551234567\n    - '5551234'\n",
@@ -167,6 +173,15 @@ def refusal(text: str, folder: Path, **variables: str) -> list[str]:
         (
             "openai_realtime:\n  api_key: ${NO_KEY}\n",
             "config.yaml:2: NO_KEY is not set: put it into the environment or .env",
+        ),
+        (
+            "server:\n  port: 80.5\n",
+            "config.yaml:2: server.port: expected a whole number; found a number with a decimal "
+            "point",
+        ),
+        (
+            "server:\n  '\u202ehost': 1\n",
+            "config.yaml:2: server.'\\u202ehost': unknown key; did you mean \"host\"?",
         ),
         ("openai_realtime:\n  greeting: ''\n  api_key: short\n",
          "config.yaml:3: openai_realtime.api_key: too short for a secret: at least 8 characters"),
@@ -280,6 +295,52 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     assert found.voice_choice is VoiceChoice.OFFLINE
     assert found.base_url == "http://127.0.0.1:8080"
     assert found.transcript_feed_on
+
+
+def test_a_wrong_variable_is_named_with_the_setting_that_it_fills(tmp_path: Path) -> None:
+    text = "server:\n  port: ${SERVER_PORT:-8080}\n  host: ${A:-}${B:-x}\n"
+    assert refusal(text, tmp_path, SERVER_PORT="eighty", A=" ", B=" ") == [
+        "config.yaml:2: server.port (from SERVER_PORT): expected a whole number; found text",
+        "config.yaml:3: server.host (from A, B): must not be empty or hold blanks",
+    ]
+    assert refusal(text.replace("8080", "x"), tmp_path) == [
+        "config.yaml:2: server.port: expected a whole number; found text"
+    ]
+
+
+def test_a_file_that_says_less_takes_the_same_variables(tmp_path: Path) -> None:
+    variables = {"OPENAI_API_KEY": SECRET, "SERVER_PORT": "9000", "STATE_DIR": "/state"}
+    for text in ("", "server:\n", "server: {host: '::1'}\nopenai_realtime: {voice: cedar}\n"):
+        found = settings_of(text, tmp_path, **variables, TWILIO_AUTH_TOKEN="f" * 32)
+        assert found.voice_choice is VoiceChoice.OPENAI
+        assert found.server.port == 9000
+        assert found.offline.messages_dir == Path("/state/messages")
+        assert found.mode is Mode.LIVE
+    named = "server: {port: 80}\nopenai_realtime: {api_key: null}\ntwilio: {auth_token: ''}\n"
+    found = settings_of(named, tmp_path, **variables, TWILIO_AUTH_TOKEN="f" * 32)
+    assert found.server.port == 80
+    assert found.voice_choice is VoiceChoice.OFFLINE
+    assert found.mode is Mode.DEVELOPMENT
+    assert refusal("server: [1]\n", tmp_path, **variables) == [
+        "config.yaml:1: server: expected keys and values; found a list"
+    ]
+    assert refusal("", tmp_path, SERVER_PORT="x") == [
+        "config.yaml:1: server.port (from SERVER_PORT): expected a whole number; found text"
+    ]
+
+
+def test_the_table_of_variables_is_that_of_the_shipped_file() -> None:
+    shipped = parse_yaml(CONFIG.read_text(encoding="utf-8"), name="config.yaml")
+    found = dict(_with_references(shipped, ()))
+    assert found == FROM_VARIABLES
+
+
+def _with_references(node: Node, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(node, Mapping):
+        for key, child in node.entries.items():
+            yield from _with_references(child, (*path, key))
+    elif isinstance(node, Scalar) and "${" in node.text:
+        yield path, node.text
 
 
 def test_a_missing_file_is_a_problem_that_names_it(tmp_path: Path) -> None:
