@@ -33,7 +33,7 @@ from app.agents.session_events import (
     ToolStart,
     UsageCounted,
 )
-from app.events import Party
+from app.events import AnalysisFailed, Party, TaskAnswered, TaskStarted, TurnAnalyzed
 
 __all__ = ["JsonReport", "Lines", "Report", "TerminalLines", "TextReport", "chat", "run"]
 
@@ -110,7 +110,7 @@ class _Desk:
     async def say_once(self, text: str) -> None:
         """Say one thing and hear the answer out; what asks for approval is refused."""
         await self._session.send_message(text)
-        while not await self._our_turn():
+        while not await self._our_turn(thought_out=True):
             await self._answer("n")
 
     async def type_in(self, lines: Lines) -> None:
@@ -128,9 +128,14 @@ class _Desk:
             elif text.strip():
                 await self._session.send_message(text.strip())
 
-    async def _our_turn(self) -> bool:
-        """Wait until the agent is done, or wants an answer to something else: then false."""
-        while (self._session.busy or self._events.unread) and self._wanted is None:
+    async def _our_turn(self, *, thought_out: bool = False) -> bool:
+        """Wait until the agent is done, or wants an answer to something else: then false.
+
+        `thought_out`: and until its brain is. Who types on is not kept waiting by that.
+        """
+        while self._wanted is None and (
+            self._session.busy or self._events.unread or (thought_out and self._session.thinking)
+        ):
             self._moved.clear()
             with suppress(TimeoutError):  # a watchdog may end the wait without any event
                 async with asyncio.timeout(1):
@@ -181,6 +186,16 @@ class TextReport:
                 self._line(f"[error {event.code}]")
             case EventsDropped():
                 self._line(f"[{event.count} events missed]")
+            case TurnAnalyzed(analysis=found):
+                facts = [f"{name} {value}" for name, value in found.entities.items()]
+                noted = "; ".join(part for part in (found.intent, *facts, found.summary) if part)
+                self._line(f"[brain: {noted}]")
+            case AnalysisFailed():
+                self._line(f"[brain failed: {event.code}]")
+            case TaskStarted(task=task):
+                self._line(f"[task: {task.text}]")
+            case TaskAnswered():
+                self._line(f"[task: {event.answer or 'no answer'} ({event.error or 'done'})]")
             case UsageCounted():
                 self._usage = event
             case AgentEnd():

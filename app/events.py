@@ -5,18 +5,23 @@ Values only. Speech and numbers inside them are personal: `app.logs` masks them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import Any, ClassVar, NewType
 
 __all__ = [
     "AgentSaid",
+    "Analysis",
+    "AnalysisFailed",
     "BargeIn",
+    "BrainEvent",
     "CallAdmitted",
     "CallCounters",
     "CallEnded",
     "CallEvent",
     "CallId",
+    "CallReviewed",
     "CallSummary",
     "CallerSaid",
     "EndReason",
@@ -27,9 +32,13 @@ __all__ = [
     "Party",
     "SpeechResumed",
     "StreamOpened",
+    "TaskAnswered",
+    "TaskRequest",
+    "TaskStarted",
     "TokenUsage",
     "ToolApprovalRequired",
     "ToolRan",
+    "TurnAnalyzed",
     "VoiceReady",
     "VoiceTrouble",
 ]
@@ -297,6 +306,89 @@ class VoiceTrouble:
     benign: bool
 
 
+# What the brain thinks of a call ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What is known after a turn. `task` is what somebody else should do now, in plain words."""
+
+    intent: str = ""
+    entities: Mapping[str, str] = field(default_factory=dict)
+    summary: str = ""
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """A task for an outside agent. `key` is the same for every attempt, and for no other task."""
+
+    key: str
+    call_id: CallId
+    text: str
+    intent: str
+    entities: Mapping[str, str]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnAnalyzed:
+    """A turn of the caller was understood. `item_id` names the turn."""
+
+    type: ClassVar[str] = "turn_analyzed"
+    call_id: CallId
+    at_ms: int = 0
+    item_id: str
+    analysis: Analysis
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisFailed:
+    """A turn, or the whole call (`item_id` empty), could not be analyzed; `code` says why."""
+
+    type: ClassVar[str] = "analysis_failed"
+    call_id: CallId
+    at_ms: int = 0
+    item_id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStarted:
+    """A task was handed to an outside agent."""
+
+    type: ClassVar[str] = "task_started"
+    call_id: CallId
+    at_ms: int = 0
+    task: TaskRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskAnswered:
+    """The outside agent answered; `error` is a code, or empty."""
+
+    type: ClassVar[str] = "task_answered"
+    call_id: CallId
+    at_ms: int = 0
+    key: str
+    answer: str
+    duration_ms: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallReviewed:
+    """The call is over, and this is what is kept of it: an object of the operator's schema."""
+
+    call_id: CallId
+    review: Mapping[str, Any]
+
+
+BrainEvent = TurnAnalyzed | AnalysisFailed | TaskStarted | TaskAnswered
+"""Of a call that goes on; `at_ms` is of that call, and 0 where there is no phone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnded:
     """The last event of every call that was admitted, also of one that was never connected."""
@@ -321,5 +413,6 @@ CallEvent = (
     | HandedOff
     | GuardrailTripped
     | VoiceTrouble
+    | BrainEvent
     | CallEnded
 )

@@ -16,8 +16,11 @@ from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 
 from app.agents.agent import Agent
+from app.agents.brain import Reviewer
+from app.agents.errands import Errands
+from app.agents.reviews import CallReviews
 from app.agents.session import AgentSession
-from app.calls.journal import log_event
+from app.calls.journal import log_event, log_review
 from app.calls.switchboard import Diverted, Line, Switchboard
 from app.carrier.base import IncomingCall
 from app.carrier.twilio.control import TwilioControl
@@ -25,7 +28,7 @@ from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import ConfigError
-from app.events import Party, TokenUsage
+from app.events import CallEvent, Party, TokenUsage
 from app.realtime.connecting import GuardedModel
 from app.realtime.dialect import BETA, GA
 from app.realtime.websocket import WebSocketModel
@@ -114,6 +117,7 @@ def build(settings: Settings) -> Trunkline:
     lines = _Lines(settings, staff, engine)
     carrier = _carrier(settings, credentials, lambda: front.site)
     metrics = Metrics()
+    errands = Errands()
     not_started: list[ConfigError] = []
     switchboard = Switchboard(
         choose=lines.choose,
@@ -121,7 +125,7 @@ def build(settings: Settings) -> Trunkline:
         policy=call_policy(settings.limits),
         capacity=settings.limits.max_calls if engine is None else engine.max_sessions,
         token_life_s=settings.limits.token_ttl_s,
-        observers=(log_event, metrics.observe),
+        observers=(log_event, metrics.observe, *_reviews(staff, errands)),
         destinations=staff.places.destinations,
     )
 
@@ -141,6 +145,7 @@ def build(settings: Settings) -> Trunkline:
             except ConfigError as error:
                 not_started.append(error)
                 raise
+            await stack.enter_async_context(errands)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             monitor = tasks.create_task(LoopMonitor(metrics).run())
             stack.callback(monitor.cancel)
@@ -195,6 +200,15 @@ def build(settings: Settings) -> Trunkline:
     return Trunkline(
         server=server, switchboard=switchboard, metrics=metrics, not_started=not_started
     )
+
+
+def _reviews(staff: Staff, errands: Errands) -> list[Callable[[CallEvent], None]]:
+    """Who follows calls to have them reviewed, where they are to be."""
+    plan = staff.brain
+    if plan is None or plan.review is None or plan.ask is None:
+        return []
+    reviewer = Reviewer(plan.review, plan.ask, errands, log_review, webhook=plan.webhook)
+    return [CallReviews(reviewer).observe]
 
 
 def price_of(
@@ -254,6 +268,7 @@ async def written_session(settings: Settings, *, greets: bool) -> AsyncIterator[
             greet=greets and line.agent.speaks_first is Party.AGENT,
             plays_audio=False,
             price=line.price,
+            brain=staff.brain,
         )
         if engine is not None:
             await engine.start()
@@ -315,6 +330,7 @@ class _Lines:
             policy=seat.policy,
             keypads=seat.keypads,
             fallback=seat.fallback,
+            brain=self._staff.brain,
         )
 
     def _guarded(self, name: str | None) -> GuardedModel:

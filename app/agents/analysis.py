@@ -16,20 +16,12 @@ from typing import Any, Final
 from app.agents.questions import ModelQuestion, read_object
 from app.agents.schema import ArgumentCheck
 from app.errors import ConfigError
-from app.events import CallId, Party
+from app.events import Analysis, Party
 
 __all__ = [
-    "Analysis",
-    "AnalysisFailed",
     "AnalysisSpec",
-    "BrainEvent",
-    "CallReviewed",
     "ReviewSpec",
-    "TaskAnswered",
-    "TaskRequest",
-    "TaskStarted",
     "TranscriptLine",
-    "TurnAnalyzed",
     "review_question",
     "turn_question",
 ]
@@ -50,80 +42,6 @@ class TranscriptLine:
 
     party: Party
     text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Analysis:
-    """What is known after a turn. `task` is what somebody else should do now, in plain words."""
-
-    intent: str = ""
-    entities: Mapping[str, str] = field(default_factory=dict)
-    summary: str = ""
-    task: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRequest:
-    """A task for an outside agent. `key` is the same for every attempt, and for no other task."""
-
-    key: str
-    call_id: CallId
-    text: str
-    intent: str
-    entities: Mapping[str, str]
-    summary: str
-
-
-# Events -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnAnalyzed:
-    """A turn of the caller was understood. `item_id` names the turn."""
-
-    call_id: CallId
-    item_id: str
-    analysis: Analysis
-    duration_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnalysisFailed:
-    """A turn, or the whole call (`item_id` empty), could not be analyzed; `code` says why."""
-
-    call_id: CallId
-    item_id: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskStarted:
-    """A task was handed to an outside agent."""
-
-    call_id: CallId
-    task: TaskRequest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskAnswered:
-    """The outside agent answered; `error` is a code, or empty."""
-
-    call_id: CallId
-    key: str
-    answer: str
-    duration_ms: int
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallReviewed:
-    """The call is over, and this is what is kept of it: an object of the operator's schema."""
-
-    call_id: CallId
-    review: Mapping[str, Any]
-
-
-BrainEvent = TurnAnalyzed | AnalysisFailed | TaskStarted | TaskAnswered | CallReviewed
 
 
 # After each turn ----------------------------------------------------------------------------------

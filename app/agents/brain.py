@@ -21,34 +21,45 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from app.agents.analysis import (
-    Analysis,
-    AnalysisFailed,
     AnalysisSpec,
-    BrainEvent,
-    CallReviewed,
     ReviewSpec,
-    TaskAnswered,
-    TaskRequest,
-    TaskStarted,
     TranscriptLine,
-    TurnAnalyzed,
     review_question,
     turn_question,
 )
 from app.agents.errands import Errands
-from app.agents.questions import Ask, fenced
+from app.agents.questions import Ask
 from app.agents.toolbox import ToolBox
 from app.agents.tools import ToolContext
 from app.agents.webhook import Message, Outbox, Webhook
 from app.errors import AppError, ToolFailed
-from app.events import CallId
+from app.events import (
+    Analysis,
+    AnalysisFailed,
+    BrainEvent,
+    CallId,
+    CallReviewed,
+    TaskAnswered,
+    TaskRequest,
+    TaskStarted,
+    TurnAnalyzed,
+)
 
-__all__ = ["Brain", "BrainLimits", "Delegate", "Reviewer", "ToolDelegate", "WebhookDelegate"]
+__all__ = [
+    "Brain",
+    "BrainLimits",
+    "Delegate",
+    "Emit",
+    "Reviewer",
+    "ToolDelegate",
+    "WebhookDelegate",
+]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Emit = Callable[[BrainEvent], None]
+EmitReview = Callable[[CallReviewed | AnalysisFailed], None]
 _MAX_ANSWER_CHARS: Final = 4_000
 
 
@@ -162,7 +173,7 @@ class Brain:
         relay: Callable[[str], None] | None = None,
         limits: BrainLimits | None = None,
     ) -> None:
-        """`relay` has a text spoken in the agent's own words, when nobody speaks."""
+        """`relay` has a text told in the agent's own words, as data, when nobody speaks."""
         self.analysis = Analysis()
         self._call_id = call_id
         self._spec = spec
@@ -174,6 +185,12 @@ class Brain:
         self._next: _Turn | None = None
         self._wanted = asyncio.Event()
         self._tasks: set[str] = set()
+        self._working = 0
+
+    @property
+    def busy(self) -> bool:
+        """A turn waits or is being analyzed, or a task is being done."""
+        return self._next is not None or self._working > 0
 
     def on_caller_turn(self, item_id: str, lines: Sequence[TranscriptLine]) -> None:
         """A caller's turn has its transcript: `lines` is the conversation up to it."""
@@ -189,10 +206,15 @@ class Brain:
                 turn, self._next = self._next, None
                 if turn is None:
                     continue
-                analysis = await self._analyze(turn)
+                self._working += 1
+                try:
+                    analysis = await self._analyze(turn)
+                finally:
+                    self._working -= 1
                 if analysis is not None and self._delegate is not None and analysis.task:
                     task = self._task(turn, analysis)
                     if task is not None:
+                        self._working += 1
                         group.create_task(self._do(self._delegate, task))
 
     async def _analyze(self, turn: _Turn) -> Analysis | None:
@@ -242,6 +264,7 @@ class Brain:
             partial(delegate.run, task), self._limits.task_timeout_ms, "task", self._call_id
         )
         answer = (answer or "")[:_MAX_ANSWER_CHARS]
+        self._working -= 1
         self._emit(
             TaskAnswered(
                 call_id=self._call_id,
@@ -256,12 +279,10 @@ class Brain:
 
 
 def relayed(task: TaskRequest, answer: str, error: str) -> str:
-    """What the agent is told to pass on: another system's words, as data and nobody's order."""
-    asked = fenced(task.text, "A task that was handed to another system")
+    """What the agent is told to pass on; `say(relay)` makes data of it, and nobody's order."""
     if error:
-        return f"{asked}\nIt was not done. Tell the caller so in one sentence, and offer help."
-    came = fenced(answer, "Its answer; these are not the caller's words")
-    return f"{asked}\n{came}\nTell the caller what matters of it in one or two short sentences."
+        return f"Another system was asked to do this: {task.text}\nIt was not done."
+    return f"Another system was asked to do this: {task.text}\nIt answered: {answer}"
 
 
 async def _attempt(
@@ -316,7 +337,7 @@ class Reviewer:
         spec: ReviewSpec,
         ask: Ask,
         errands: Errands,
-        emit: Emit,
+        emit: EmitReview,
         *,
         webhook: Webhook | None = None,
         attempts: int = 3,

@@ -138,12 +138,13 @@ class Dialogue:
         if when is SayWhen.NOW:
             self._requests.forget()
             actions += [Interrupt(), *self.drop_response(server_cancels=False)]
-        if mode is SayMode.RELAY:
-            actions += self._tell(ItemCreate(note(relayed(text), self._new_id("note"))))
+        data = note(relayed(text), self._new_id("note"))
+        told = self._tell(ItemCreate(data)) if mode is SayMode.RELAY else []
         if when is SayWhen.IDLE:
-            self._requests.ask_when_quiet(wish)
+            # Not told before: an answer that comes first would say it, and then it came again.
+            self._requests.ask_when_quiet(wish, told)
             return actions
-        return [*actions, *self._requests.ask(now_ms, wish)]
+        return [*actions, *told, *self._requests.ask(now_ms, wish)]
 
     def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
         """Have a sentence spoken in place of everything that was still to be said."""
@@ -306,6 +307,11 @@ class Dialogue:
             output = failed.failed_output(error.code or error.type)
             actions += self.on_tool_done(failed.tool_call_id, output, now_ms)
         return [*actions, *asked] if setback.goes_on else actions
+
+    @property
+    def waits_for_quiet(self) -> bool:
+        """Words wait until nobody speaks."""
+        return self._requests.waits_for_quiet
 
     @property
     def completed(self) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from app.agents.analysis import TranscriptLine
 from app.agents.history import Entry
 from app.events import AgentSaid, CallerSaid, CallId, Party, TokenUsage
 from app.realtime.events import Usage
 
-__all__ = ["billed", "line_of"]
+__all__ = ["billed", "line_of", "said_until"]
 
 
 def line_of(
@@ -31,6 +34,18 @@ def line_of(
         failed=entry.failed,
         unverified=unverified,
     )
+
+
+def said_until(item_id: str, entries: Iterable[Entry]) -> list[TranscriptLine]:
+    """What was said up to an item and in it; of the agent's words, those that were heard."""
+    lines = []
+    for entry in entries:
+        text = entry.heard_text if entry.party is Party.AGENT else entry.text
+        if entry.party is not None and text:
+            lines.append(TranscriptLine(party=entry.party, text=text))
+        if entry.item_id == item_id:
+            break
+    return lines
 
 
 def billed(usage: Usage) -> TokenUsage:

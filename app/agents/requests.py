@@ -9,7 +9,7 @@ told in the answer to the caller's turn. Pure.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.agents.actions import ToVoice
@@ -43,7 +43,7 @@ class Requests:
         self.running: Wish | None = None
         self._new_id = new_id
         self._waiting: deque[Wish] = deque()
-        self._for_quiet: deque[Wish] = deque()
+        self._for_quiet: deque[tuple[Sequence[ToVoice], Wish]] = deque()
         self._sent = _REPLY
         self._sent_id = ""
         self._plain_waits = False
@@ -73,9 +73,14 @@ class Requests:
             return []
         return self.ask(now_ms)
 
-    def ask_when_quiet(self, wish: Wish) -> None:
-        """Keep a request until nobody speaks."""
-        self._for_quiet.append(wish)
+    def ask_when_quiet(self, wish: Wish, before: Sequence[ToVoice] = ()) -> None:
+        """Keep a request until nobody speaks; `before` is sent then, ahead of it."""
+        self._for_quiet.append((before, wish))
+
+    @property
+    def waits_for_quiet(self) -> bool:
+        """Something waits until nobody speaks."""
+        return bool(self._for_quiet)
 
     def again(self, now_ms: int) -> list[ToVoice]:
         """Ask again for what the response that just failed was to say."""
@@ -113,7 +118,9 @@ class Requests:
             self._owed = False
             return self.ask(now_ms)
         if not self._waiting and self._for_quiet:
-            self._waiting.append(self._for_quiet.popleft())
+            before, wish = self._for_quiet.popleft()
+            self._waiting.append(wish)
+            return [*before, *self._next(now_ms)]
         return self._next(now_ms)
 
     def on_created(self, response: Response) -> str | None:

@@ -35,6 +35,7 @@ from app.agents.session_events import (
 from app.agents.session_outbox import SessionOutbox
 from app.agents.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
 from app.agents.talk import Over, Talk, TalkAction, Tell
+from app.agents.thinking import BrainPlan, Thinking
 from app.agents.tool_runner import ToolRunner, consent_prompt
 from app.agents.toolbox import ApprovalRequest
 from app.agents.tools import ToolResult
@@ -68,11 +69,12 @@ class AgentSession:
         plays_audio: bool = True,
         price: Callable[[TokenUsage], float | None] = lambda _usage: None,
         event_limit: int = DEFAULT_LIMIT,
+        brain: BrainPlan | None = None,
     ) -> None:
         """The first of `agents` speaks; the others are there to be handed over to.
 
         `greet`: the agent speaks first. `plays_audio`: sound takes its time to be heard; without,
-        it counts as heard when it is made.
+        it counts as heard when it is made. `brain` thinks about each of the caller's turns.
 
         Raises:
             ConfigError: the agents do not fit together.
@@ -88,9 +90,10 @@ class AgentSession:
         )
         self._tools = ToolRunner(book, self._talk.dialogue.cast.facts, self)
         self._subscriptions = Subscriptions()
-        self._events = self._subscriptions.subscribe(_OWN, event_limit)
+        self._subscriptions.subscribe(_OWN, event_limit)
         self._outbox = SessionOutbox()
         self._asker = OutOfBandAsker(self._outbox.put)
+        self._thinking = None if brain is None else self._brain(brain)
         self._link = _Link()
         self._life: _Life | None = None
         self._judging = 0
@@ -126,7 +129,7 @@ class AgentSession:
 
     def __aiter__(self) -> Subscription:
         """The session's events from its beginning, for one reader; see `subscribe` for more."""
-        return self._events
+        return self._subscriptions.subscribe(_OWN)
 
     # Talking ------------------------------------------------------------------------------------
 
@@ -137,6 +140,8 @@ class AgentSession:
             VoiceClosed: not connected, or not any more. So do the other methods below.
         """
         self._perform(self._talk.type_in(text, self._open().now_ms()))
+        if self._thinking is not None:
+            self._thinking.on_typed()
 
     async def send_audio(self, chunk: bytes, *, commit: bool = False) -> None:
         """Give the model sound in the session's input format; waits while it takes no more.
@@ -228,6 +233,12 @@ class AgentSession:
         return not self._link.up or self._talk.busy or self._judging > 0
 
     @property
+    def thinking(self) -> bool:
+        """The brain is at work, or something of it waits to be said."""
+        at_work = self._thinking is not None and self._thinking.busy
+        return self.connected and (at_work or self._talk.dialogue.waits_for_quiet)
+
+    @property
     def current_agent(self) -> Agent:
         return self._talk.dialogue.agent
 
@@ -283,6 +294,22 @@ class AgentSession:
         )
         self._subscriptions.publish(wanted)
 
+    def _brain(self, plan: BrainPlan) -> Thinking:
+        return Thinking(
+            plan,
+            self._talk.dialogue,
+            self._tools,
+            ask=self._asker,
+            emit=self._subscriptions.publish,
+            relay=self._relay,
+        )
+
+    def _relay(self, text: str) -> None:
+        if self._life is not None and not self._life.ending:
+            now_ms = self._life.now_ms()
+            mode, when = SayMode.RELAY, SayWhen.IDLE
+            self._perform(self._talk.say(text, now_ms, mode=mode, when=when))
+
     # Life ---------------------------------------------------------------------------------------
 
     async def _live(self, life: _Life, connection: VoiceConnection) -> None:
@@ -292,6 +319,8 @@ class AgentSession:
                 life.work = tasks
                 tasks.create_task(self._voice_side(life, connection))
                 tasks.create_task(self._tick(life))
+                if self._thinking is not None:
+                    tasks.create_task(self._thinking.run(), name="brain")
                 await life.ended.wait()
                 raise _Over
         except* _Over:
@@ -393,6 +422,8 @@ class AgentSession:
             if isinstance(event, SpeechStarted):
                 self._tools.on_caller_speech()
             self._perform(self._talk.on_voice(event, life.now_ms()))
+            if self._thinking is not None:
+                self._thinking.on_voice(event)
         self._link.give_up(GiveUp(code="voice_closed", retryable=True))
 
     async def _write(self, connection: VoiceConnection) -> None:

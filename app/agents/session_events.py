@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from app.agents.history import Entry
-from app.events import Party, TokenUsage
+from app.events import BrainEvent, Party, TokenUsage
 from app.realtime.events import ServerEvent
 
 __all__ = [
@@ -262,5 +262,6 @@ SessionEvent = (
     | UsageCounted
     | InputTimeout
     | RawModelEvent
+    | BrainEvent
     | EventsDropped
 )

@@ -104,7 +104,9 @@ class ToolRunner:
         tool = box.get(run.name)
         self._start_filler(run, tool)
         try:
-            result = await box.invoke(run.name, run.arguments, self._context(run))
+            result = await box.invoke(
+                run.name, run.arguments, self.context(run.tool_call_id, run.agent)
+            )
         except asyncio.CancelledError:
             if run.tool_call_id not in self._given_up:
                 raise  # the conversation is over: nobody wants a late result
@@ -114,13 +116,18 @@ class ToolRunner:
             self._interruptible.pop(run.tool_call_id, None)
         self._listener.on_tool_result(run, result)
 
-    def _context(self, run: RunTool) -> ToolContext:
+    def box(self, *tools: Tool) -> ToolBox:
+        """Other tools under the limits of the conversation, and with its approvals."""
+        return self._box.with_tools(tools)
+
+    def context(self, tool_call_id: str, agent_name: str) -> ToolContext:
+        """What a tool is told of the conversation."""
         facts = self._facts
-        agent = self._book.get(run.agent)
+        agent = self._book.get(agent_name)
         return ToolContext(
             call_id=facts.call_id,
-            tool_call_id=run.tool_call_id,
-            agent=run.agent,
+            tool_call_id=tool_call_id,
+            agent=agent_name,
             caller_number=facts.caller_number,
             called_number=facts.called_number,
             caller_verified=facts.caller_verified,

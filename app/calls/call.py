@@ -19,6 +19,7 @@ from app.agents.actions import CheckGuardrail, GiveUp, Record, RunTool, ToVoice
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
 from app.agents.instructions import CallFacts
+from app.agents.thinking import BrainPlan
 from app.agents.words import SayMode, SayWhen
 from app.calls.actions import (
     Action,
@@ -98,6 +99,7 @@ class CallParts:
     issue_token: Callable[[], str] = str
     """Makes the token that the call's next media stream brings."""
     fallback: Fallback | None = None
+    brain: BrainPlan | None = None
 
 
 class _Over(Exception):
@@ -128,7 +130,11 @@ class Call:
             call_id, agent, parts.policy, 0, book=parts.book, facts=facts, keypads=parts.keypads
         )
         self._desk = Desk(
-            self._mind, record=parts.record, perform=self._perform, now_ms=self._now_ms
+            self._mind,
+            record=parts.record,
+            perform=self._perform,
+            now_ms=self._now_ms,
+            brain=parts.brain,
         )
         counters = self._mind.counters
         self._to_voice = VoiceOutbox(agent.input_format, parts.policy.uplink_max_ms, counters)
@@ -402,6 +408,7 @@ class Call:
             if isinstance(event, SpeechStarted):
                 self.line.on_caller_speech()
             self._perform(self._mind.on_voice(event, self._now_ms()))
+            self._desk.after_voice(event)
             if self._mind.dialogue.completed != completed:
                 completed = self._mind.dialogue.completed
                 self._parts.model.note_success()

@@ -1,4 +1,4 @@
-"""What a call has others do beside the sound: tools that run, guardrails that judge.
+"""What a call has others do beside the sound: tools run, guardrails judge, a brain thinks.
 
 The call's own shell reads and writes sockets; here is the work that takes time. Each piece is a
 task of the call's group, reports to the conversation when it is done, and ends with the call.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from app.agents.actions import CheckGuardrail, RunTool, ToVoice
 from app.agents.judging import judge
 from app.agents.out_of_band import OutOfBandAsker
+from app.agents.thinking import BrainPlan, Thinking
 from app.agents.tool_runner import ToolRunner, consent_prompt
 from app.agents.toolbox import ApprovalRequest
 from app.agents.tools import Approval, ToolResult
@@ -21,7 +23,7 @@ from app.calls.actions import Action
 from app.calls.conversation import Conversation
 from app.calls.transfers import Transfers
 from app.errors import ToolError
-from app.events import CallEvent, ToolApprovalRequired, ToolRan
+from app.events import BrainEvent, CallEvent, ToolApprovalRequired, ToolRan
 from app.realtime.events import ServerEvent, SpeechStarted
 
 __all__ = ["Desk"]
@@ -37,6 +39,7 @@ class Desk:
         record: Callable[[CallEvent], None],
         perform: Callable[[Sequence[Action]], None],
         now_ms: Callable[[], int],
+        brain: BrainPlan | None = None,
     ) -> None:
         cast = mind.dialogue.cast
         self.tools = ToolRunner(cast.book, cast.facts, self)
@@ -46,10 +49,23 @@ class Desk:
         self._perform = perform
         self._now_ms = now_ms
         self._tasks: asyncio.TaskGroup | None = None
+        self._thinking = None if brain is None else self._brain(brain)
+
+    def _brain(self, plan: BrainPlan) -> Thinking:
+        return Thinking(
+            plan,
+            self._mind.dialogue,
+            self.tools,
+            ask=self.ask,
+            emit=self._on_thought,
+            relay=lambda text: self._say(text, SayWhen.IDLE),
+        )
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
         """Work in the group of the call."""
         self._tasks = tasks
+        if self._thinking is not None:
+            tasks.create_task(self._thinking.run(), name="brain")
 
     def close(self) -> None:
         """The call is over: nothing is begun any more, and what comes late is dropped."""
@@ -60,6 +76,11 @@ class Desk:
         self.ask.on_voice(event)
         if isinstance(event, SpeechStarted):
             self.tools.on_caller_speech()
+
+    def after_voice(self, event: ServerEvent) -> None:
+        """Take every event of the model again, once the conversation has."""
+        if self._thinking is not None:
+            self._thinking.on_voice(event)
 
     def run_tool(self, run: RunTool) -> None:
         if self._tasks is not None:
@@ -80,9 +101,16 @@ class Desk:
         except ToolError as error:
             came_of_it = error.message
         text = f"The transfer to {destination} did not work: {came_of_it}"
-        self._perform(
-            self._mind.say(text, self._now_ms(), mode=SayMode.RELAY, when=SayWhen.AFTER_TURN)
-        )
+        self._say(text, SayWhen.AFTER_TURN)
+
+    def _say(self, text: str, when: SayWhen) -> None:
+        """Have the agent pass something on, unless the call is over."""
+        if self._tasks is not None:
+            now_ms = self._now_ms()
+            self._perform(self._mind.say(text, now_ms, mode=SayMode.RELAY, when=when))
+
+    def _on_thought(self, event: BrainEvent) -> None:
+        self._record(replace(event, at_ms=self._now_ms()))
 
     def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
         """A tool has answered: the model hears of it, unless the call is over."""

@@ -12,16 +12,21 @@ from dataclasses import asdict
 from app import logs
 from app.events import (
     AgentSaid,
+    AnalysisFailed,
     CallAdmitted,
     CallEnded,
     CallerSaid,
     CallEvent,
+    CallReviewed,
     GuardrailTripped,
     HandedOff,
+    TaskAnswered,
+    TaskStarted,
+    TurnAnalyzed,
     VoiceTrouble,
 )
 
-__all__ = ["log_event"]
+__all__ = ["log_event", "log_review"]
 
 logger = logging.getLogger("trunkline.call")
 
@@ -72,6 +77,21 @@ def _write(event: CallEvent) -> None:
                     "pii.reason": event.reason,
                 },
             )
+        case TaskStarted(task=task):
+            logger.info("task handed out", extra={"task": task.key, "pii.task": task.text})
+        case TaskAnswered():
+            told = {"error": event.error} if event.error else {}
+            logger.info(
+                "task answered",
+                extra={
+                    "task": event.key,
+                    "duration_ms": event.duration_ms,
+                    "pii.answer": event.answer,
+                    **told,
+                },
+            )
+        case TurnAnalyzed():
+            logger.debug("turn analyzed", extra={"pii.analysis": asdict(event.analysis)})
         case CallerSaid() | AgentSaid():
             logger.debug(
                 "transcript",
@@ -79,3 +99,12 @@ def _write(event: CallEvent) -> None:
             )
         case _:
             return
+
+
+def log_review(event: CallReviewed | AnalysisFailed) -> None:
+    """Write that a call was reviewed, or why it was not."""
+    if isinstance(event, CallReviewed):
+        extra = {"call_id": event.call_id, "pii.review": dict(event.review)}
+        logger.info("call reviewed", extra=extra)
+    else:
+        logger.info("call not reviewed", extra={"call_id": event.call_id, "code": event.code})

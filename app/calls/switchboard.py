@@ -19,6 +19,7 @@ from typing import Final
 
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
+from app.agents.thinking import BrainPlan
 from app.calls.call import LOST, Call, CallParts
 from app.calls.feed import Feed
 from app.calls.menu import KeypadMap
@@ -73,6 +74,7 @@ class Line:
     policy: CallPolicy | None = None
     keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
     fallback: Destination | None = None
+    brain: BrainPlan | None = None
 
 
 class Diverted(CapacityError):
@@ -201,6 +203,7 @@ class Switchboard:
             destinations=self._reach.destinations,
             issue_token=lambda: self._renew_token(incoming),
             fallback=_fallback(line, incoming),
+            brain=line.brain,
         )
         call = Call(call_id, incoming, line.agent, parts)
         token = self._tokens.issue(incoming)

@@ -67,4 +67,6 @@ class BrainSettings(Section):
         if self.review is not None and self.endpoint is None:
             # The voice connection is gone when the call is over: there is nobody else to ask.
             raise ValueError("review needs an endpoint: the voice model is gone after the call")
+        if self.review is not None and self.webhook is None:
+            raise ValueError("review needs a webhook, which gets it")
         return self

@@ -53,7 +53,9 @@ def broken_references(values: Mapping[str, Any]) -> Broken:
         closed = section.get("closed") if isinstance(section, Mapping) else None
         yield from _one(closed, "agent", (*place, "closed"), "agent", agents)
         yield from _one(closed, "transfer", (*place, "closed"), "destination", destinations)
-    yield from _one(values.get("brain"), "task_tool", ("brain",), "tool", _table(values, "tools"))
+    if not _table(values, "mcp_servers"):  # the tools of servers are known once they are connected
+        described = _table(values, "tools")
+        yield from _one(values.get("brain"), "task_tool", ("brain",), "tool", described)
 
 
 def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -3,11 +3,10 @@
 from app.staff.agents import Talents
 from app.staff.hiring import Staff, hire
 from app.staff.numbers import Elsewhere, NumberPlan, Seat
-from app.staff.places import BrainPlan, Places
+from app.staff.places import Places
 from app.staff.sessions import call_policy, session_config
 
 __all__ = [
-    "BrainPlan",
     "Elsewhere",
     "NumberPlan",
     "Places",

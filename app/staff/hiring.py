@@ -8,21 +8,25 @@ carriers and switchboards are `app.main`'s.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from app.agents.book import AgentBook
 from app.agents.mcp_tools import McpServerSpec, McpTools
 from app.agents.safe_http import SafeHttp
+from app.agents.thinking import BrainPlan
+from app.agents.tools import Tool
 from app.calls.phone_tools import Lookup, phone_tools
 from app.carrier.base import IncomingCall
 from app.errors import ConfigError
 from app.events import CallId
-from app.settings import Settings
+from app.settings import Settings, VoiceChoice
+from app.settings.names import no_such
 from app.staff.agents import Talents
 from app.staff.numbers import Elsewhere, NumberPlan, Seat, make_plan
-from app.staff.places import BrainPlan, Places, make_brain, make_places
+from app.staff.places import Places, check_task_tool, make_brain, make_places
 from app.staff.problems import Problems
 from app.staff.rules import make_guardrails
 from app.staff.tools import make_mcp_specs, make_tools
@@ -70,7 +74,18 @@ class Staff:
 
     def notices(self) -> list[str]:
         """What is allowed and may surprise."""
-        return self.book.notices()
+        return [*self.book.notices(), *self._brain_notices()]
+
+    def _brain_notices(self) -> list[str]:
+        if self.brain is None:
+            return []
+        found = []
+        if self.brain.ask is None and self._settings.voice_choice is VoiceChoice.OFFLINE:
+            found.append("brain: the offline engine cannot think: describe an endpoint")
+        deaf = [agent.name for agent in self.book if not agent.transcribed]
+        if deaf:
+            found.append(f"brain: hears nothing of the callers of {deaf[0]}: no transcription")
+        return found
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Staff]:
@@ -107,12 +122,28 @@ class Staff:
         by_server = {spec.name: mcp.of(spec.name) for spec in self._servers}
         talents = Talents(self._talents.tools, self._talents.guardrails, by_server)
         problems = Problems(self._settings.origin)
+        self._take_task_tool(mcp.tools, problems)
         plan = make_plan(self._settings, talents, self.places, problems)
         problems.raise_any()
         if plan is None:
             raise ConfigError("the tools of the MCP servers do not fit the agents")
         self._plan = plan
         logger.info("mcp servers connected", extra={"tools": len(mcp.tools)})
+
+    def _take_task_tool(self, tools: Sequence[Tool], problems: Problems) -> None:
+        """A tool of a server may be the one that does the brain's tasks."""
+        written, brain = self._settings.brain, self.brain
+        if written is None or brain is None or not written.task_tool or brain.task_tool is not None:
+            return
+        by_name = {tool.name: tool for tool in tools}
+        tool = by_name.get(written.task_tool)
+        if tool is None:
+            known = [*self._settings.tools, *by_name]
+            problems.add(("brain", "task_tool"), no_such("tool", written.task_tool, known))
+            return
+        with problems.at("brain", "task_argument"):
+            check_task_tool(tool, written.task_argument)
+        self.brain = replace(brain, task_tool=tool)
 
 
 def _no_line(_call_id: CallId) -> None:
@@ -137,7 +168,7 @@ def hire(settings: Settings, lookup: Lookup = _no_line) -> Staff:
     }
     talents = Talents(tools, make_guardrails(settings, problems))
     servers = make_mcp_specs(settings, problems)
-    brain = make_brain(settings, http, problems)
+    brain = make_brain(settings, http, tools, problems)
     plan = make_plan(settings, talents, places, problems)
     problems.raise_any()
     if plan is None:

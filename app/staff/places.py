@@ -10,13 +10,17 @@ from app.agents.brain import BrainLimits
 from app.agents.chat_endpoint import ChatEndpoint, ChatSpec, JsonMode
 from app.agents.questions import Ask
 from app.agents.safe_http import SafeHttp
+from app.agents.thinking import BrainPlan
+from app.agents.tools import Tool
 from app.agents.webhook import Webhook, WebhookSpec
 from app.carrier.base import CallerIdPolicy, Destination
 from app.carrier.destinations import Destinations, DialPolicy, destination
+from app.errors import ConfigError
 from app.settings import BrainSettings, DestinationSettings, Settings
+from app.settings.names import no_such
 from app.staff.problems import Problems
 
-__all__ = ["BrainPlan", "Places", "make_brain", "make_places"]
+__all__ = ["Places", "check_task_tool", "make_brain", "make_places"]
 
 
 # Destinations -------------------------------------------------------------------------------------
@@ -72,24 +76,10 @@ def _destination(name: str, written: DestinationSettings, policy: DialPolicy) ->
 # Brain --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrainPlan:
-    """What a call's brain is made of. Without `ask`, the call's own voice model is asked.
-
-    Tasks go to the tool `task_tool`, without one to `webhook`; so does the `review` of the call.
-    """
-
-    analysis: AnalysisSpec
-    limits: BrainLimits
-    ask: Ask | None = None
-    task_tool: str | None = None
-    task_argument: str = "task"
-    review: ReviewSpec | None = None
-    webhook: Webhook | None = None
-
-
-def make_brain(settings: Settings, http: SafeHttp, problems: Problems) -> BrainPlan | None:
-    """The brain's parts, where there is to be one."""
+def make_brain(
+    settings: Settings, http: SafeHttp, tools: Mapping[str, Tool], problems: Problems
+) -> BrainPlan | None:
+    """The brain's parts, where there is to be one; a tool of an MCP server is known only later."""
     written = settings.brain
     if written is None:
         return None
@@ -107,12 +97,32 @@ def make_brain(settings: Settings, http: SafeHttp, problems: Problems) -> BrainP
                 max_tasks=written.max_tasks,
             ),
             ask=_endpoint(written, http, problems),
-            task_tool=written.task_tool,
+            task_tool=_task_tool(written, tools, problems),
             task_argument=written.task_argument,
             review=_review(written, problems),
             webhook=_webhook(written, http, problems),
         )
     return None
+
+
+def _task_tool(
+    written: BrainSettings, tools: Mapping[str, Tool], problems: Problems
+) -> Tool | None:
+    tool = tools.get(written.task_tool or "")
+    if tool is not None:
+        with problems.at("brain", "task_argument"):
+            check_task_tool(tool, written.task_argument)
+    return tool
+
+
+def check_task_tool(tool: Tool, argument: str) -> None:
+    """Raises ConfigError for a tool that cannot be called with a task and nothing else."""
+    properties = tool.parameters.get("properties") or {}
+    if argument not in properties:
+        raise ConfigError(f"of {tool.name}, {no_such('argument', argument, properties)}")
+    others = [name for name in tool.parameters.get("required") or () if name != argument]
+    if others:
+        raise ConfigError(f"{tool.name} needs {others[0]!r} as well, which a task does not give")
 
 
 def _endpoint(written: BrainSettings, http: SafeHttp, problems: Problems) -> Ask | None:

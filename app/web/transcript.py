@@ -21,6 +21,7 @@ from fastapi.responses import Response, StreamingResponse
 from app.carrier.base import CarrierCallId
 from app.events import (
     AgentSaid,
+    AnalysisFailed,
     BargeIn,
     CallEnded,
     CallerSaid,
@@ -32,8 +33,11 @@ from app.events import (
     Party,
     SpeechResumed,
     StreamOpened,
+    TaskAnswered,
+    TaskStarted,
     ToolApprovalRequired,
     ToolRan,
+    TurnAnalyzed,
     VoiceReady,
     VoiceTrouble,
 )
@@ -137,6 +141,16 @@ def transcript_line(event: CallEvent) -> dict[str, Any] | None:
         case ToolApprovalRequired():
             text = f"tool {event.name} needs approval by {event.by}"
             return _event(event.at_ms, text, name=event.name, by=event.by)
+        case TurnAnalyzed(analysis=analysis):
+            text = f"brain: {analysis.intent or 'no intent'}; {analysis.summary}"
+            return _event(event.at_ms, text, intent=analysis.intent, summary=analysis.summary)
+        case AnalysisFailed():
+            return _event(event.at_ms, f"brain failed: {event.code}", code=event.code)
+        case TaskStarted(task=task):
+            return _event(event.at_ms, f"task handed out: {task.text}", task=task.text)
+        case TaskAnswered():
+            text = f"task answered: {event.answer or event.error or 'nothing to say'}"
+            return _event(event.at_ms, text, answer=event.answer, error=event.error)
         case VoiceTrouble():
             text = f"model error {event.code}"
             return _event(event.at_ms, text, code=event.code, benign=event.benign)

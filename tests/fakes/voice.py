@@ -15,6 +15,7 @@ Everything received is kept. It speaks through `app.realtime.protocol`, server s
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -181,6 +182,8 @@ class Served:
                     # No two sessions give the same id to different things.
                     first_id=1_000 * len(self._server.connections) - 999,
                 )
+                asides = self._server.asides
+                self.free.asides = itertools.chain(asides, itertools.repeat(asides[-1]))
                 self.free.open()
                 await self._read(trouble, script)
                 writer.cancel()
@@ -300,6 +303,7 @@ class ScriptedVoiceServer:
         script: Sequence[Step] = (),
         replies: Sequence[Reply] = (Reply(),),
         heard: Sequence[str | None] = ("Hello there.",),
+        asides: Sequence[str] = ("ALLOW",),
         trouble: Trouble | None = None,
         dialect: Dialect = GA,
         speech: Speech | None = None,
@@ -307,6 +311,7 @@ class ScriptedVoiceServer:
         self.speech = speech
         self.replies = replies
         self.heard = heard
+        self.asides = asides
         self.dialect = dialect
         self.attempts = 0
         self.open_connections = 0

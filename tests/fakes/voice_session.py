@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -154,6 +154,8 @@ class FreeSession:
         )
         self._replies = itertools.chain(replies, itertools.repeat(replies[-1]))
         self._heard = itertools.chain(heard, itertools.repeat(heard[-1]))
+        self.asides: Iterator[str] = itertools.repeat("ALLOW")
+        """What is answered out of band."""
         self._emit = emit
         self._close = close
         self._spawn = spawn
@@ -276,6 +278,9 @@ class FreeSession:
     # The agent's turn
 
     def _respond(self, config: ev.ResponseConfig | None, event_id: str | None) -> None:
+        if config is not None and config.conversation == "none":
+            self._answer_beside(config)
+            return
         if self._running is not None and self._running.cancelled is not None and not event_id:
             self._answers_next = True  # the turn ended before the interrupted response did
             return
@@ -288,6 +293,17 @@ class FreeSession:
         running = _Running(self._new("resp"), self._new("item"), dict(_metadata(config)))
         self._running = running
         self._spawn(self._generate(reply, running))
+
+    def _answer_beside(self, config: ev.ResponseConfig) -> None:
+        """A response out of band, in text: it may run beside another one."""
+        part = ev.ContentPart(type="output_text", text=next(self.asides))
+        item = Item(type="message", id=self._new("item"), role="assistant", content=(part,))
+        beside = Response(
+            id=self._new("resp"), status=ResponseStatus.IN_PROGRESS, metadata=_metadata(config)
+        )
+        self._emit(ev.ResponseCreated(beside))
+        done = replace(beside, status=ResponseStatus.COMPLETED, output=(item,), usage=USAGE)
+        self._emit(ev.ResponseDone(done))
 
     def _cancel(self, reason: str) -> bool:
         if self._running is None:

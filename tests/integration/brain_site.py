@@ -21,6 +21,7 @@ from tests.fakes.web_service import Asked, Script, WebService, answer
 
 __all__ = [
     "CALL",
+    "SECRET",
     "SPEC",
     "completed",
     "endpoint",

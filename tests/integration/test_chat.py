@@ -17,8 +17,11 @@ from typing import Any
 import pytest
 
 from app.agents.agent import Agent
+from app.agents.analysis import AnalysisSpec
+from app.agents.brain import BrainLimits
 from app.agents.guardrails import Stop, regex_guardrail
 from app.agents.session import AgentSession
+from app.agents.thinking import BrainPlan
 from app.agents.tools import Approval, tool
 from app.chat import JsonReport, TerminalLines, TextReport, chat
 from app.events import Party
@@ -166,10 +169,13 @@ async def shown(
     *,
     say: str | None = None,
     ended_well: bool = True,
+    brain: BrainPlan | None = None,
 ) -> str:
     out = StringIO()
     model = WebSocketModel(server.url, headers={}, model="scripted")
-    session = AgentSession(agents, model, plays_audio=False, price=lambda _usage: 0.00123)
+    session = AgentSession(
+        agents, model, plays_audio=False, price=lambda _usage: 0.00123, brain=brain
+    )
     async with asyncio.timeout(PATIENCE_S), session:
         report = TextReport(out, prompts=True)
         assert await chat(session, Typed(lines), report, say=say) is ended_well
@@ -227,6 +233,32 @@ async def test_handoffs_and_guardrails_are_shown() -> None:
     assert "[handed over: greeter to b, voice stays marin]" in text
     assert "[guardrail no gold stopped: advice]" in text
     assert text.splitlines()[-2] == "agent> No advice."
+
+
+async def test_what_a_brain_thinks_is_shown_and_a_single_turn_waits_for_it() -> None:
+    found = {"intent": "add", "entities": [{"name": "a", "value": "2"}], "summary": "Sums."}
+    asides = [json.dumps({**found, "task": "two"}), "no json"]
+    plan = BrainPlan(
+        analysis=AnalysisSpec(intents=("add",), tasks=frozenset({"add"})),
+        limits=BrainLimits(),
+        task_tool=tool(name="double")(double),
+        task_argument="text",
+    )
+    async with ScriptedVoiceServer(asides=asides, replies=[Reply(text="Well.")]) as server:
+        text = await shown(server, [agent()], say="two and three?", brain=plan)
+        assert "[brain: add; a 2; Sums.]" in text
+        assert "[task: two]" in text
+        assert '[task: {"result": "twotwo"} (done)]' in text
+        told = text[text.index("(done)") :]
+        assert "agent> Another system was asked to do this: two" in told
+        server.asides = ["no json"]
+        text = await shown(server, [agent()], say="two and three?", brain=plan)
+        assert "[brain failed: answer_not_json]" in text
+
+
+def double(text: str) -> str:
+    """Say it twice."""
+    return text * 2
 
 
 async def test_a_model_cannot_steer_the_terminal() -> None:

@@ -641,6 +641,42 @@ brain:
     assert staff_of("", tmp_path).brain is None
 
 
+@pytest.mark.parametrize(
+    ("argument", "problem"),
+    [
+        ("time", "brain.task_argument: book needs 'name' as well, which a task does not give"),
+        ("tim", "brain.task_argument: of book, there is no argument 'tim'; did you mean \"time\"?"),
+    ],
+)
+def test_a_tool_that_cannot_take_a_task_is_told_at_the_start(
+    argument: str, problem: str, tmp_path: Path
+) -> None:
+    text = f"""\
+brain: {{intents: [book], tasks: [book], task_tool: book, task_argument: {argument}}}
+tools:
+  book:
+    description: Book it
+    http:
+      url: https://a.example.com/{{time}}/{{name}}
+      parameters:
+        type: object
+        properties: {{time: {{type: string}}, name: {{type: string}}}}
+        required: [time, name]
+"""
+    assert refusal(text, tmp_path) == [f"config.yaml:2: {problem}"]
+
+
+def test_a_brain_that_would_hear_nothing_or_cannot_think_is_told_of(tmp_path: Path) -> None:
+    deaf = "brain: {}\nagents: {clara: {transcription: null}}\n"
+    assert staff_of(deaf, tmp_path).notices() == [
+        "brain: hears nothing of the callers of clara: no transcription"
+    ]
+    offline = "voice_model: offline\nbrain: {}\n"
+    assert staff_of(offline, tmp_path).notices() == [
+        "brain: the offline engine cannot think: describe an endpoint"
+    ]
+
+
 def test_a_voice_that_will_not_be_heard_is_told_of(tmp_path: Path) -> None:
     text = "agents: {a: {voice: ash, handoffs: [b]}, b: {voice: cedar, description: x}}\n"
     [notice] = staff_of(text, tmp_path).notices()

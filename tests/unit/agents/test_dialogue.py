@@ -239,6 +239,16 @@ def test_words_for_a_quiet_moment_wait_for_it() -> None:
     assert stage.said() == ["By the way."]
 
 
+def test_information_for_a_quiet_moment_is_not_told_before_it() -> None:
+    stage = Stage()
+    stage.do(stage.dialogue.say("Booked.", 0, mode=SayMode.RELAY, when=SayWhen.IDLE))
+    stage.answers("r1")  # which would say it, if it knew, and then it came again
+    assert stage.take(ItemCreate) == []
+    stage.do(stage.dialogue.on_quiet(0))
+    assert stage.order[-2:] == ["ItemCreate", "ResponseCreate"]
+    assert stage.said() == ["Booked."]
+
+
 def test_words_of_ours_do_not_interrupt_the_caller() -> None:
     stage = Stage()
     stage.caller_starts()

@@ -199,6 +199,10 @@ CANARY = "canary-0123456789-0123456789"
             "without blanks around it",
         ),
         (
+            "brain:\n  review: {}\n  endpoint: {base_url: https://a.example.com, model: m}\n",
+            "config.yaml:1: brain: review needs a webhook, which gets it",
+        ),
+        (
             "brain:\n  review: {}\n",
             "config.yaml:1: brain: review needs an endpoint: the voice model is gone after the "
             "call",

@@ -1,0 +1,97 @@
+"""A brain at work in a conversation: which turns it hears of, whom it asks, who does its tasks.
+
+Shared by the phone call and `AgentSession`. Thinking itself is `app.agents.brain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.agents.analysis import AnalysisSpec, ReviewSpec
+from app.agents.brain import Brain, BrainLimits, Delegate, Emit, ToolDelegate, WebhookDelegate
+from app.agents.dialogue import Dialogue
+from app.agents.lines import said_until
+from app.agents.questions import Ask
+from app.agents.tool_runner import ToolRunner
+from app.agents.tools import Tool
+from app.agents.webhook import Webhook
+from app.realtime.events import ServerEvent, TranscriptionCompleted
+
+__all__ = ["BrainPlan", "Thinking"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrainPlan:
+    """What the brains of conversations are made of. Without `ask`, their own voice model is asked.
+
+    Tasks go to `task_tool`, without one to `webhook`, which also gets the `review` of a call.
+    """
+
+    analysis: AnalysisSpec
+    limits: BrainLimits
+    ask: Ask | None = None
+    task_tool: Tool | None = None
+    task_argument: str = "task"
+    review: ReviewSpec | None = None
+    webhook: Webhook | None = None
+
+
+class Thinking:
+    """One conversation's brain. `run` is a task of the conversation; the rest returns at once."""
+
+    def __init__(
+        self,
+        plan: BrainPlan,
+        dialogue: Dialogue,
+        tools: ToolRunner,
+        *,
+        ask: Ask,
+        emit: Emit,
+        relay: Callable[[str], None],
+    ) -> None:
+        """`ask` reaches the conversation's own model, `relay` has a text told in its own words."""
+        self._dialogue = dialogue
+        self._brain = Brain(
+            dialogue.cast.facts.call_id,
+            plan.analysis,
+            plan.ask or ask,
+            emit,
+            delegate=_delegate(plan, dialogue, tools),
+            relay=relay,
+            limits=plan.limits,
+        )
+
+    async def run(self) -> None:
+        """Think until cancelled."""
+        await self._brain.run()
+
+    @property
+    def busy(self) -> bool:
+        """A turn is being analyzed, or a task done."""
+        return self._brain.busy
+
+    def on_voice(self, event: ServerEvent) -> None:
+        """Take any event of the model, once the dialogue has: a transcript is a caller's turn."""
+        if isinstance(event, TranscriptionCompleted) and event.transcript.strip():
+            self.on_caller_turn(event.item_id)
+
+    def on_typed(self) -> None:
+        """The caller has written something, which stands last."""
+        self.on_caller_turn(self._dialogue.transcript()[-1].item_id)
+
+    def on_caller_turn(self, item_id: str) -> None:
+        """What the caller said in this item is known now."""
+        self._brain.on_caller_turn(item_id, said_until(item_id, self._dialogue.transcript()))
+
+
+def _delegate(plan: BrainPlan, dialogue: Dialogue, tools: ToolRunner) -> Delegate | None:
+    tool = plan.task_tool
+    if tool is not None:
+        return ToolDelegate(
+            tools.box(tool),
+            tool.name,
+            lambda key: tools.context(key, dialogue.agent.name),
+            argument=plan.task_argument,
+        )
+    return None if plan.webhook is None else WebhookDelegate(plan.webhook)
