@@ -124,6 +124,7 @@ class Call:
             call_id=call_id,
             caller_number=incoming.caller_number or None,
             called_number=incoming.called_number or None,
+            caller_verified=incoming.caller_verified,
             started_at=parts.unix_s(),
         )
         self._mind = Conversation(

@@ -79,7 +79,10 @@ class CallProgress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingCall:
-    """A call that the carrier asks us to answer. Numbers are claims, never proof of identity."""
+    """A call that the carrier asks us to answer. Numbers are claims, never proof of identity.
+
+    `caller_verified`: the network vouches that the caller may use `caller_number`.
+    """
 
     carrier_call_id: CarrierCallId
     account_id: str
@@ -87,6 +90,7 @@ class IncomingCall:
     called_number: str
     direction: CallDirection = CallDirection.INBOUND
     forwarded_from: str | None = None
+    caller_verified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,8 +90,11 @@ class FakeTwilio:
         auth_token: str | None = None,
         caller_number: str = "+15005550006",
         called_number: str = "+15005550001",
+        verstat: str | None = None,
     ) -> Ringing:
         """Post the voice webhook only. Another `auth_token` forges the signature.
+
+        `verstat`: what the network says of the caller's number.
 
         Raises:
             DialError: code `signature_refused` when the server refused the forgery.
@@ -107,7 +110,8 @@ class FakeTwilio:
         )
         token = self.auth_token if auth_token is None else auth_token
         webhooks = Webhooks(client, endpoints, token, caller)
-        answer = await webhooks.ask(endpoints.voice_url, "ringing")
+        vouched = {} if verstat is None else {"StirVerstat": verstat}
+        answer = await webhooks.ask(endpoints.voice_url, "ringing", vouched)
         return Ringing(self, caller, webhooks, answer)
 
 

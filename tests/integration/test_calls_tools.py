@@ -115,6 +115,29 @@ async def test_a_caller_consents_by_key() -> None:
             await call.hang_up()
 
 
+async def test_a_sensitive_tool_wants_a_number_that_the_network_vouches_for() -> None:
+    @tool(verified_caller=True)
+    def balance() -> str:
+        """The caller's balance."""
+        return "ten"
+
+    replies = [GREETING, Reply(text="Let me look.", tool=("balance", "{}")), Reply()]
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        staffed(app, lambda agent: [replace(agent, tools=(balance,))])
+        async with app.twilio() as twilio:
+            for verstat, error in (
+                (None, "caller_not_verified"),
+                ("TN-Validation-Passed-C", "caller_not_verified"),
+                ("TN-Validation-Passed-A", ""),
+            ):
+                call = await (await twilio.ring(app.url, verstat=verstat)).connect()
+                await app.event(call, AgentSaid)
+                await call.speak(0.6)
+                assert (await app.event(call, ToolRan)).error == error
+                await call.hang_up()
+                await app.ended(call)
+
+
 async def test_a_caller_is_handed_over_and_a_guardrail_cuts_the_new_agent_off() -> None:
     rule = regex_guardrail("no gold", Party.AGENT, "gold", Stop("I cannot advise.", "advice"))
     replies = [

@@ -192,6 +192,7 @@ def read_incoming(form: Form, *, expect_account: str | None = None) -> IncomingC
         called_number=_required(_address(fields, "To"), "To"),
         direction=_DIRECTIONS[direction],
         forwarded_from=_address(fields, "ForwardedFrom") or None,
+        caller_verified=fields.get("StirVerstat") == VOUCHED_FOR,
     )
 
 
@@ -260,9 +261,13 @@ class StatusTracker:
         return before is not report.progress
 
 
+VOUCHED_FOR: Final = "TN-Validation-Passed-A"
+"""STIR/SHAKEN attestation A: the carrier knows the caller and their right to the number. B and C
+say nothing of the number; outside of the United States there is none (Twilio, trusted calling)."""
+
 _READ: Final = frozenset(
     {
-        *("AccountSid", "CallSid", "From", "To", "Direction", "ForwardedFrom"),
+        *("AccountSid", "CallSid", "From", "To", "Direction", "ForwardedFrom", "StirVerstat"),
         *("CallStatus", "SequenceNumber", "CallDuration"),
     }
 )

@@ -158,6 +158,26 @@ def test_callers_without_a_plain_number_are_calls_too(caller: str, read: str) ->
     assert read_incoming({**FORM, "From": caller}).caller_number == read
 
 
+@pytest.mark.parametrize(
+    ("told", "verified"),
+    [
+        ("TN-Validation-Passed-A", True),
+        ("TN-Validation-Passed-B", False),
+        ("TN-Validation-Passed-C", False),
+        ("TN-Validation-Failed-A", False),
+        ("No-TN-Validation", False),
+        ("tn-validation-passed-a", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_number_is_verified_only_where_the_network_vouches_for_it(
+    told: str | None, verified: bool
+) -> None:
+    form = FORM if told is None else {**FORM, "StirVerstat": told}
+    assert read_incoming(form).caller_verified is verified
+
+
 def test_a_call_that_we_dialed_is_outbound() -> None:
     for direction in ("outbound-api", "outbound-dial"):
         call = read_incoming({**FORM, "Direction": direction})
