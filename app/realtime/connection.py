@@ -33,6 +33,7 @@ from app.realtime.events import (
     SessionUpdated,
 )
 from app.realtime.faults import refusal_for_close, refusal_for_error
+from app.realtime.fields import MalformedEvent
 from app.realtime.protocol import RealtimeProtocol, Side
 
 __all__ = [
@@ -274,8 +275,11 @@ class RealtimeConnection:
             text = await self._transport.receive()
             try:
                 event = self._protocol.receive(text)
-            except RemoteProtocolError:
+            except RemoteProtocolError as error:
                 await self._count_malformed()
+                if isinstance(error, MalformedEvent) and error.event_type == "session.created":
+                    # Settings that we have no word for are about to be replaced by ours.
+                    return SessionCreated(SessionConfig())
                 continue
             if isinstance(event, SessionUpdated):
                 self.session = event.session

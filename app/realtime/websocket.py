@@ -94,9 +94,11 @@ class WebSocketTransport:
 
     async def receive(self) -> str:
         try:
-            return await self._websocket.recv(decode=True)  # some servers send binary frames
+            message = await self._websocket.recv(decode=False)
         except ConnectionClosed as closed:
             raise _voice_closed(closed) from None
+        # Some servers send binary frames, which need not be UTF-8: then it is no event either.
+        return message.decode("utf-8", "replace")
 
     async def close(self, code: int = 1000) -> None:
         try:

@@ -139,7 +139,7 @@ class Served:
         self._server = server
         self._socket = socket
         self._protocol = RealtimeProtocol(Side.SERVER, server.dialect)
-        self._outbox: asyncio.Queue[str | Close] = asyncio.Queue()
+        self._outbox: asyncio.Queue[str | bytes | Close] = asyncio.Queue()
 
     def of(self, kind: type[Any]) -> list[Any]:
         """The events of one kind, in order."""
@@ -150,7 +150,7 @@ class Served:
             return  # the beta interface has no such event
         self._outbox.put_nowait(self._protocol.send(event))
 
-    def emit_text(self, text: str) -> None:
+    def emit_text(self, text: str | bytes) -> None:
         self._outbox.put_nowait(text)
 
     def close(self, code: int = 1000, reason: str = "") -> None:

@@ -328,6 +328,18 @@ async def test_malformed_and_unknown_messages_do_not_end_a_session() -> None:
         ]
 
 
+async def test_a_binary_message_is_text_or_malformed() -> None:
+    async with ScriptedVoiceServer() as server, _connected(server) as connection:
+        server.latest.emit_text(b'{"type":"response.novel"}')
+        server.latest.emit_text(b"\xff\xfe")
+        await connection.send(ev.ResponseCreate())
+        events = await _events_until(connection, ev.ResponseDone)
+        assert connection.malformed == 1
+        assert [event.type for event in events if isinstance(event, ev.Unknown)] == [
+            "response.novel"
+        ]
+
+
 async def test_a_megabyte_in_one_message_is_no_trouble() -> None:
     big = ev.ItemRetrieved(
         ev.Item(

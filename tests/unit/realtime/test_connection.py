@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -163,6 +164,21 @@ async def test_a_format_that_was_not_confirmed_is_refused(confirmed: ev.SessionC
     with pytest.raises(VoiceRefused) as caught:
         await _open(confirm)
     assert caught.value.code == "format_mismatch"
+
+
+async def test_the_creation_need_not_be_readable() -> None:
+    # A server may begin with settings of its own kind; ours replace them.
+    near, far = pipe()
+    detection = {"type": "own_vad"}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+    await far.send(json.dumps({"type": "session.created", "session": session}))
+    opening = asyncio.ensure_future(open_connection(near, ASKED))
+    assert json.loads(await far.receive())["type"] == "session.update"
+    protocol = RealtimeProtocol(Side.SERVER)
+    protocol.send(ev.SessionCreated(ev.SessionConfig()))
+    await far.send(protocol.send(ev.SessionUpdated(ASKED)))
+    connection = await opening
+    assert (connection.malformed, connection.session) == (1, ASKED)
 
 
 async def test_refused_settings_are_final() -> None:
