@@ -52,18 +52,19 @@ class VoiceOutbox:
         self._filled.set()
 
     def _drop_oldest(self) -> None:
+        """Cut from the front, to the sample: a filled gap may be longer than all that may wait."""
         kept: deque[bytes | ClientEvent] = deque()
-        dropped = 0
-        while self._queue:
+        excess = dropped = self._audio_bytes - self._max_bytes
+        while excess:
             entry = self._queue.popleft()
-            if isinstance(entry, bytes) and self._audio_bytes - dropped > self._max_bytes:
-                dropped += len(entry)
-                if self._audio_bytes - dropped <= self._max_bytes:
-                    break
-            else:
-                kept.append(entry)
-        kept.extend(self._queue)
-        self._queue = kept
+            if isinstance(entry, bytes):
+                rest = entry[excess:]
+                excess -= len(entry) - len(rest)
+                if not rest:
+                    continue
+                entry = rest
+            kept.append(entry)
+        self._queue.extendleft(reversed(kept))
         self._audio_bytes -= dropped
         self._counters.uplink_dropped_ms += dropped * 1000 // self._format.bytes_per_second
 
