@@ -9,6 +9,7 @@ what was heard: interrupting truncates nothing, it only drops the sound not yet 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections import deque
@@ -18,6 +19,7 @@ from typing import Any, Final
 from app.errors import VoiceClosed
 from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection, VoiceModel
+from app.realtime.dialect import MAX_APPEND_BYTES
 from app.realtime.events import (
     AudioDelta,
     AudioTranscriptDelta,
@@ -30,6 +32,7 @@ from app.realtime.events import (
     ResponseCreate,
     ResponseCreated,
     ResponseDone,
+    ResponseStatus,
     ServerEvent,
     ServerVad,
     SessionConfig,
@@ -67,7 +70,8 @@ _HOOKS: Final = (
 class _Chunks:
     """A queue of sound, bounded by bytes: the oldest is dropped and counted."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, *, says_so: bool) -> None:
+        self._says_so = says_so
         self._chunks: deque[bytes] = deque()
         self._held_bytes = 0
         self._limit_bytes = limit_bytes
@@ -75,12 +79,24 @@ class _Chunks:
         self._ended = False
         self.dropped_bytes = 0
 
+    async def room(self, chunk: bytes) -> None:
+        """Wait until a chunk fits in, but for no longer than it lasts: sound goes on meanwhile."""
+        if self._held_bytes + len(chunk) <= self._limit_bytes:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(len(chunk) / PCM16_24K.bytes_per_second):
+                while self._chunks and self._held_bytes + len(chunk) > self._limit_bytes:
+                    self._changed.clear()
+                    await self._changed.wait()
+
     def put(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._held_bytes += len(chunk)
         while self._held_bytes > self._limit_bytes and len(self._chunks) > 1:
             dropped = self._chunks.popleft()
             self._held_bytes -= len(dropped)
+            if self._says_so and not self.dropped_bytes:
+                logger.warning("sound dropped, the model is slow")
             self.dropped_bytes += len(dropped)
         self._changed.set()
 
@@ -101,6 +117,7 @@ class _Chunks:
             await self._changed.wait()
         taken = [self._chunks.popleft() for _ in range(min(most, len(self._chunks)))]
         self._held_bytes -= sum(map(len, taken))
+        self._changed.set()
         return taken[0] if len(taken) == 1 else b"".join(taken)
 
 
@@ -143,8 +160,9 @@ class _Link:
 
     def __init__(self, connection: VoiceConnection, callbacks: dict[str, Callback | None]) -> None:
         self.connection = connection
-        self.uplink = _Chunks(UPLINK_LIMIT_BYTES)
-        self.downlink = _Chunks(DOWNLINK_LIMIT_BYTES)
+        self.uplink = _Chunks(UPLINK_LIMIT_BYTES, says_so=True)
+        # Who has a callback for the sound may never fetch it.
+        self.downlink = _Chunks(DOWNLINK_LIMIT_BYTES, says_so=False)
         self.ended: VoiceClosed | None = None
         self.task = asyncio.create_task(self._run(), name="realtime handler")
         self._callbacks = callbacks
@@ -185,7 +203,9 @@ class _Link:
     async def _send_sound(self) -> None:
         try:
             while (sound := await self.uplink.get(MAX_BATCH)) is not None:
-                await self.connection.send(InputAudioAppend(sound))
+                for start in range(0, len(sound), MAX_APPEND_BYTES):
+                    piece = sound[start : start + MAX_APPEND_BYTES]
+                    await self.connection.send(InputAudioAppend(piece))
         except VoiceClosed as closed:
             self.ended = closed
             await self.connection.close()  # the reader may not have noticed
@@ -216,8 +236,10 @@ class _Link:
             case ResponseCreated(response=response):
                 self._gate.on_created(response.id)
             case ResponseDone(response=response):
-                if response.error is not None:
-                    logger.warning("response failed", extra={"code": response.error.code})
+                if response.status in {ResponseStatus.FAILED, ResponseStatus.INCOMPLETE}:
+                    code = response.error.code if response.error else response.status_reason
+                    facts = {"status": response.status.value, "code": code}
+                    logger.warning("response not completed", extra=facts)
                 self._caller.call(hooks["on_turn_complete"])
                 await self._go_on(self._gate.on_done(response.id))
             case ErrorEvent(error=error):
@@ -320,13 +342,17 @@ class OpenAIRealtimeHandler:
             await self.send_text(initial_prompt)
 
     async def send_audio(self, audio_data: bytes) -> None:
-        """Queue sound for the model and return; sound older than 2 s is dropped when it is slow.
+        """Queue sound for the model; at once while it keeps up.
+
+        When 2 s wait already this takes as long as the sound lasts, at most, and then drops the
+        oldest: a recording may be sent as fast as you can, a microphone is not held up for good.
 
         Raises:
             VoiceClosed: not connected, or not any more.
         """
         link = self._connected()
         if audio_data:
+            await link.uplink.room(audio_data)
             link.uplink.put(audio_data)
 
     async def send_text(self, text: str, end_of_turn: bool = True) -> None:

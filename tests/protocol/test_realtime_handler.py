@@ -205,6 +205,40 @@ async def test_sound_older_than_two_seconds_is_dropped_first() -> None:
         await handler.disconnect()
 
 
+async def test_a_recording_that_is_sent_all_at_once_arrives_whole() -> None:
+    recording = tone(PCM16_24K, 10_000)
+    async with ScriptedVoiceServer() as server, _connected(server) as handler:
+        for start in range(0, len(recording), len(CHUNK)):
+            await handler.send_audio(recording[start : start + len(CHUNK)])
+        await server.until(lambda: len(server.audio) == len(recording))
+        assert server.audio == recording
+
+
+async def test_a_chunk_larger_than_an_append_may_be_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.realtime.handler.MAX_APPEND_BYTES", 100_000)
+    recording = tone(PCM16_24K, 5_000)
+    async with ScriptedVoiceServer() as server, _connected(server) as handler:
+        await handler.send_audio(recording)
+        await server.until(lambda: len(server.audio) == len(recording))
+        assert server.latest.appends == [100_000, 100_000, 40_000]
+
+
+async def test_sound_that_had_to_be_dropped_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ScriptedVoiceServer() as server:
+        model = _Stuck(server.url)
+        handler = OpenAIRealtimeHandler("sk-test", voice_model=model)
+        await handler.connect()
+        for _ in range(120):
+            await handler.send_audio(CHUNK)
+        assert caplog.messages.count("sound dropped, the model is slow") == 1
+        model.free.set()
+        await handler.disconnect()
+
+
 async def test_speaking_over_the_model_drops_what_was_not_fetched() -> None:
     replies = [Reply(audio_ms=1_000, hold_after_ms=900), Reply(audio_ms=100)]
     deltas: list[bytes] = []
@@ -420,6 +454,28 @@ async def test_a_failed_response_and_an_error_are_logged_by_code(
     ):
         await _until(lambda: turns == [1])
     assert [getattr(r, "code", None) for r in caplog.records] == ["insufficient_quota"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (ev.ResponseStatus.FAILED, None),
+        (ev.ResponseStatus.INCOMPLETE, "max_output_tokens"),
+    ],
+)
+async def test_a_response_that_was_not_completed_is_never_silent(
+    status: ev.ResponseStatus, reason: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = ev.ResponseDone(ev.Response(id="resp_1", status=status, status_reason=reason))
+    script = [Expect(ev.ItemCreate), Expect(ev.ResponseCreate), Emit(done), Close(1000)]
+    async with (
+        ScriptedVoiceServer(script=script) as server,
+        _connected(server, "Hello!") as handler,
+    ):
+        with pytest.raises(VoiceClosed):
+            await handler.get_audio()
+    (record,) = [r for r in caplog.records if r.message == "response not completed"]
+    assert (record.status, record.code) == (status.value, reason)  # type: ignore[attr-defined]
 
 
 # The example --------------------------------------------------------------------------------------
