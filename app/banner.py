@@ -64,7 +64,7 @@ def _next_steps(settings: Settings, demo_options: str) -> list[str]:
     if settings.mode is Mode.DEVELOPMENT:
         demo = f'make demo ARGS="{demo_options}"' if demo_options else "make demo"
         return [
-            f"{demo:<19} a simulated call, in a second terminal",
+            f"{demo:<18}  a simulated call, in a second terminal",
             'README.md           "A real phone number": five lines',
             "Ctrl-C              stop",
         ]

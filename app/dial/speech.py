@@ -1,7 +1,7 @@
 """The caller's recorded speech: WAV files as mu-law 8 kHz, and the demo that is shipped with us.
 
-Reads PCM16 at 8, 16, 24 or 48 kHz, mono or stereo. Everything else is refused with the command that
-converts it: no resampler here does 44.1 kHz.
+Reads PCM16 of any usual rate, mono or stereo. Everything else is refused with the command that
+converts it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.dial.ear import WINDOW_MS, audible_windows
 from app.dial.playout import BYTES_PER_MS
@@ -19,14 +20,15 @@ from app.dial.script import Step
 from app.dial.script_file import load_script
 from app.errors import ConfigError
 from audio.g711 import encode_ulaw
-from audio.resample import Resampler
 from audio.wav import read_wav
 
 __all__ = ["DEMO_SCRIPT", "SpeechFolder", "demo_script", "parse_wav", "read_script"]
 
 DEMO_SCRIPT: Final = "demo.yaml"
-# Steps from a rate down to 8 kHz.
-_DOWN: Final[dict[int, tuple[int, ...]]] = {8_000: (), 16_000: (2,), 24_000: (3,), 48_000: (2, 3)}
+_RATE_HZ: Final = 8_000
+_RATES_HZ: Final = range(8_000, 192_001)
+_LOBES: Final = 24  # of the low-pass, on each side: beyond what a telephone line keeps
+_BLOCK: Final = 2_048  # samples made at a time: bounds the memory
 _KEPT_TAIL_MS: Final = 40
 
 
@@ -87,14 +89,32 @@ def parse_wav(content: bytes, name: str) -> bytes:
         rate_hz, samples = read_wav(io.BytesIO(content))
     except ValueError as error:
         raise ConfigError(f"{name}: {error}. {_convert(name)}") from error
-    if rate_hz not in _DOWN:
-        rates = ", ".join(map(str, _DOWN))
-        text = f"{name}: {rate_hz} Hz; rates that are read: {rates}. {_convert(name)}"
+    if rate_hz not in _RATES_HZ:
+        text = f"{name}: {rate_hz} Hz; 8000 to 192000 can be read. {_convert(name)}"
         raise ConfigError(text)
-    for factor in _DOWN[rate_hz]:
-        resampler = Resampler(1, factor)
-        samples = np.concatenate([resampler.push(samples), resampler.flush()])
-    return _trimmed(encode_ulaw(samples))
+    if not len(samples):
+        raise ConfigError(f"{name}: holds no sound")
+    return _trimmed(encode_ulaw(_at_8khz(samples, rate_hz)))
+
+
+def _at_8khz(samples: NDArray[np.int16], rate_hz: int) -> NDArray[np.int16]:
+    """A whole recording at another rate, by a windowed sinc; no stream, so nothing is delayed."""
+    if rate_hz == _RATE_HZ:
+        return samples
+    step = rate_hz / _RATE_HZ
+    reach = int(_LOBES * step)
+    padded = np.concatenate([np.zeros(reach), samples, np.zeros(reach + 1)])
+    window = np.arange(-reach, reach + 1)
+    pieces = []
+    for first in range(0, len(samples) * _RATE_HZ // rate_hz, _BLOCK):
+        last = min(first + _BLOCK, len(samples) * _RATE_HZ // rate_hz)
+        at = np.arange(first, last) * step
+        nearest = at.astype(np.int64)
+        away = (window + nearest[:, None] - at[:, None]) / step
+        taps = np.sinc(away) * np.cos(np.clip(away / _LOBES, -1, 1) * np.pi / 2) ** 2 / step
+        pieces.append((padded[nearest[:, None] + window + reach] * taps).sum(axis=1))
+    whole: NDArray[np.float64] = np.rint(np.concatenate(pieces))
+    return whole.clip(-32_768, 32_767).astype(np.int16)
 
 
 def _convert(name: str) -> str:

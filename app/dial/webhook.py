@@ -92,7 +92,8 @@ class Webhooks:
         if response.status_code == 403:
             raise DialError(
                 f"{url} refused our signature (HTTP 403): --auth-token must be the server's auth"
-                " token, and --public-url the URL that the server believes to be reached at",
+                " token, --account-sid its account, and --public-url the URL that it believes to"
+                " be reached at",
                 code="signature_refused",
             )
         if not response.is_success:

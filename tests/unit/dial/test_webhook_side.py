@@ -150,18 +150,34 @@ def wav(rate_hz: int, ms: int, *, tail_ms: int = 0) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 48_000])
-def test_speech_of_any_served_rate_becomes_telephone_sound(rate_hz: int) -> None:
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000])
+def test_speech_of_any_usual_rate_becomes_telephone_sound(rate_hz: int) -> None:
     ulaw = parse_wav(wav(rate_hz, 500, tail_ms=2_000), "a.wav")
     assert 500 * 8 <= len(ulaw) <= 560 * 8
     middle = decode_ulaw(ulaw[800:3200])
     assert abs(level_dbfs(middle) - level_dbfs(np.array([8_000 / 2**0.5], np.int16))) < 0.5
 
 
-@pytest.mark.parametrize("content", [wav(44_100, 100), b"no wav at all", b""])
+@pytest.mark.parametrize("content", [wav(4_000, 100), b"no wav at all", b""])
 def test_other_files_are_refused_with_the_command_that_converts_them(content: bytes) -> None:
     with pytest.raises(ConfigError, match=r"a\.wav.*sox a\.wav -b 16 -r 8000 -c 1"):
         parse_wav(content, "a.wav")
+
+
+def test_tones_above_the_telephone_band_do_not_fold_into_it() -> None:
+    at_s = np.arange(44_100) / 44_100
+    file = io.BytesIO()
+    recorder = StereoRecorder(file, 44_100)
+    for write in (recorder.write_left, recorder.write_right):
+        write(0, (np.sin(2 * np.pi * 5_500 * at_s) * 8_000).astype(np.int16))
+    recorder.close()
+    sound = decode_ulaw(parse_wav(file.getvalue(), "a.wav"))
+    assert level_dbfs(sound[400:4_000]) < -60  # past the click of a tone that begins at once
+
+
+def test_a_recording_without_a_sample_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"a\.wav: holds no sound"):
+        parse_wav(wav(8_000, 0), "a.wav")
 
 
 def test_a_recording_of_silence_stays_what_it_is() -> None:
