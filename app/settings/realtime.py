@@ -24,6 +24,7 @@ __all__ = [
     "AudioSettings",
     "OpenAIRealtime",
     "SessionOverrides",
+    "Tracing",
     "TranscriptionSettings",
     "Truncation",
     "TurnDetection",
@@ -94,6 +95,14 @@ class Truncation(Section):
     post_instructions_tokens: int | None = Field(default=None, ge=1)
 
 
+class Tracing(Section):
+    """How calls are found again in the vendor's traces."""
+
+    workflow_name: Text | None = None
+    group_id: Text | None = None
+    metadata: dict[Name, str] = Field(default_factory=dict)
+
+
 class OpenAIRealtime(Section):
     """The voice model: OpenAI, Azure, or any server that speaks the Realtime protocol."""
 
@@ -113,8 +122,10 @@ class OpenAIRealtime(Section):
     audio: AudioSettings = Field(default_factory=AudioSettings)
     max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] = "inf"
     tool_choice: Literal["auto", "none", "required"] = "auto"
+    parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
     truncation: Literal["auto", "disabled"] | Truncation = "auto"
+    tracing: Literal["auto"] | Tracing | None = None
 
     @property
     def has_credentials(self) -> bool:

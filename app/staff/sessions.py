@@ -59,8 +59,12 @@ def session_config(model: OpenAIRealtime) -> SessionConfig:
         tools=session_tools(),
         tool_choice=model.tool_choice,
         max_output_tokens=model.max_output_tokens,
+        parallel_tool_calls=UNSET
+        if model.parallel_tool_calls is None
+        else model.parallel_tool_calls,
         reasoning_effort=model.reasoning_effort or UNSET,
         truncation=_truncation(model),
+        tracing=_tracing(model),
     )
 
 
@@ -91,6 +95,20 @@ def _truncation(model: OpenAIRealtime) -> str | dict[str, Any] | Unset:
     if chosen.post_instructions_tokens is not None:
         wire["token_limits"] = {"post_instructions": chosen.post_instructions_tokens}
     return wire
+
+
+def _tracing(model: OpenAIRealtime) -> str | dict[str, Any] | Unset:
+    chosen = model.tracing
+    if chosen is None:
+        return UNSET
+    if isinstance(chosen, str):
+        return chosen
+    named = {
+        "workflow_name": chosen.workflow_name,
+        "group_id": chosen.group_id,
+        "metadata": chosen.metadata,
+    }
+    return {name: value for name, value in named.items() if value}
 
 
 # Overrides ----------------------------------------------------------------------------------------
