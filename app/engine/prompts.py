@@ -15,6 +15,8 @@ from app.engine.base import Heard, Reply, Responder
 __all__ = ["UNCLEAR", "CallerTurn", "Prompt", "Prompts", "ToolOutput", "TypedText", "answer"]
 
 
+MAX_OPEN: Final = 100
+"""More than a conversation has unanswered; a client that never asks for an answer meets it."""
 UNCLEAR: Final = Heard(transcript="[unclear]")
 """Stands for a turn that has to be answered although no word of it is known."""
 
@@ -74,6 +76,7 @@ class Prompts:
     def add(self, prompt: Prompt) -> None:
         """Put a new prompt behind the others."""
         self._open.append(prompt)
+        del self._open[:-MAX_OPEN]
         if isinstance(prompt, CallerTurn) and prompt.heard is None:
             self._hearing[prompt.item_id] = prompt
 

@@ -12,6 +12,7 @@ from app.engine.actions import (
     ResetVad,
 )
 from app.engine.listening import MESSAGE_PAUSE_MS
+from app.engine.prompts import MAX_OPEN
 from app.realtime.events import (
     InputAudioAppend,
     InputAudioClear,
@@ -184,6 +185,15 @@ def test_without_create_response_a_turn_waits_for_the_client() -> None:
     assert not driver.sent(ResponseCreated)
     driver.client(ResponseCreate())
     assert driver.speak().text == "You said hello."
+
+
+def test_what_is_never_answered_is_not_kept_for_ever() -> None:
+    driver = Driver(turn_detection=None)
+    for number in range(MAX_OPEN + 5):
+        driver.client(message(str(number)))
+    driver.client(ResponseCreate())
+    assert driver.responder.log[0] == "read 5"
+    assert len(driver.responder.log) == MAX_OPEN
 
 
 # Messages and silence -----------------------------------------------------------------------------

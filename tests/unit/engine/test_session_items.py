@@ -31,6 +31,7 @@ from app.realtime.events import (
     Transcription,
     Unknown,
 )
+from app.settings.realtime import TurnDetection
 from audio.format import PCM16_16K, PCM16_24K, PCMU_8K
 from tests.fakes.engine_parts import EchoResponder, speech
 from tests.unit.engine.session_driver import Driver, message, names, tool
@@ -322,8 +323,8 @@ def test_settings_that_the_session_does_not_have_are_refused(
         (ServerVad(prefix_padding_ms=-1), "prefix_padding_ms"),
         (ServerVad(prefix_padding_ms=5_001), "prefix_padding_ms"),
         (ServerVad(silence_duration_ms=31), "silence_duration_ms"),
-        (ServerVad(idle_timeout_ms=4_999), "idle_timeout_ms"),
-        (ServerVad(idle_timeout_ms=30_001), "idle_timeout_ms"),
+        (ServerVad(idle_timeout_ms=999), "idle_timeout_ms"),
+        (ServerVad(idle_timeout_ms=60_001), "idle_timeout_ms"),
         (SemanticVad(eagerness="eager"), "eagerness"),
     ],
 )
@@ -331,6 +332,21 @@ def test_turn_detection_has_ranges(detection: ServerVad | SemanticVad, field: st
     driver = Driver()
     error = driver.refused(SessionUpdate(SessionConfig(turn_detection=detection)))
     assert error.param == f"session.audio.input.turn_detection.{field}"
+
+
+@pytest.mark.parametrize("end", ["ge", "le"])
+def test_what_our_own_settings_allow_is_not_refused(end: str) -> None:
+    # A call would fail on a configuration that was found to be right.
+    bounds = {
+        name: getattr(limit, end)
+        for name, field in TurnDetection.model_fields.items()
+        for limit in field.metadata
+        if hasattr(limit, end)
+    }
+    assert set(bounds) >= {"threshold", "silence_duration_ms", "idle_timeout_ms"}
+    driver = Driver()
+    settings = SessionConfig(turn_detection=ServerVad(**bounds), max_output_tokens=100_000)
+    assert names(driver.client(SessionUpdate(settings))) == ["SessionUpdated"]
 
 
 def test_a_wrong_value_beside_right_ones_changes_nothing() -> None:
