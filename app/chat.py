@@ -243,7 +243,8 @@ class TextReport:
             return
         usage = counted.usage
         tokens = usage.input_text + usage.input_audio + usage.output_text + usage.output_audio
-        cost = "free" if counted.cost_usd is None else f"${counted.cost_usd:.4f}"
+        dollars = counted.cost_usd
+        cost = f"${dollars:.4f}" if dollars else "free" if dollars == 0 else "price not known"
         self._line(f"[{tokens} tokens so far, {cost}]")
 
 

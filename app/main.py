@@ -267,7 +267,7 @@ async def written_session(settings: Settings, *, greets: bool) -> AsyncIterator[
             line.model,
             greet=greets and line.agent.speaks_first is Party.AGENT,
             plays_audio=False,
-            price=line.price,
+            price=line.price if engine is None else lambda _usage: 0.0,
             brain=staff.brain,
         )
         if engine is not None:

@@ -6,8 +6,12 @@ no function here. An agent has those that stand among its session's tools.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
+
+from app.agents.schema import ArgumentCheck, parse_arguments
+from app.errors import AppError, ToolError
 
 __all__ = [
     "CALL_TOOLS",
@@ -16,6 +20,9 @@ __all__ = [
     "END_CALL_TOOL",
     "HOLD",
     "TAKE_MESSAGE",
+    "read_call_tool",
+    "refused_call_tool",
+    "too_early",
 ]
 
 END_CALL: Final = "end_call"
@@ -111,3 +118,28 @@ CALL_TOOLS: Final[Mapping[str, Mapping[str, Any]]] = {
         },
     ),
 }
+
+_CHECKS: Final = {
+    name: ArgumentCheck(tool["parameters"], f"tool {name}") for name, tool in CALL_TOOLS.items()
+}
+
+
+def too_early() -> ToolError:
+    """Nothing may make a model hang up on somebody who has not said a word."""
+    return ToolError("The caller has not spoken yet. Do not hang up.", code="too_early")
+
+
+def read_call_tool(name: str, arguments_json: str) -> dict[str, Any]:
+    """The arguments of one of these tools, as its schema allows them.
+
+    Raises:
+        ToolArgsInvalid: they are something else.
+    """
+    arguments = parse_arguments(arguments_json)
+    _CHECKS[name].check(arguments)
+    return arguments
+
+
+def refused_call_tool(error: AppError) -> str:
+    """What the model is told of a call that was refused."""
+    return json.dumps({"error": error.message, "code": error.code}, ensure_ascii=False)

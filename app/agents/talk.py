@@ -20,8 +20,14 @@ from app.agents.actions import (
     RunTool,
     ToVoice,
 )
-from app.agents.agent import END_CALL
 from app.agents.book import AgentBook
+from app.agents.call_tools import (
+    CALL_TOOLS,
+    END_CALL,
+    read_call_tool,
+    refused_call_tool,
+    too_early,
+)
 from app.agents.dialogue import Dialogue
 from app.agents.guardrails import Judgement
 from app.agents.hearing import Hearing
@@ -49,6 +55,7 @@ from app.agents.session_events import (
 )
 from app.agents.tools import ToolResult
 from app.agents.words import SayMode, SayWhen
+from app.errors import ToolError
 from app.events import (
     CallCounters,
     GuardrailTripped,
@@ -336,15 +343,24 @@ class Talk:
             arguments=run.arguments,
         )
         actions: list[TalkAction] = [Tell(started)]
-        if run.name != END_CALL:
+        ours = run.name in CALL_TOOLS and self.dialogue.agent.has_session_tool(run.name)
+        if run.name != END_CALL and not ours:
             return [*actions, run]
-        if not self.counters.turns:
-            output = json.dumps({"error": "The caller has not said anything yet."})
-            result = ToolResult(output=output, error="too_early")
-        else:
-            self._ending = True
-            result = ToolResult(output=json.dumps({"ok": True}), reply=not self._spoke)
+        try:
+            result = self._run_call_tool(run)
+        except ToolError as error:
+            result = ToolResult(output=refused_call_tool(error), error=error.code)
         return actions + self.on_tool_done(run, result, now_ms)
+
+    def _run_call_tool(self, run: RunTool) -> ToolResult:
+        """Of the tools of a call only one needs no telephone."""
+        if run.name != END_CALL:
+            raise ToolError("There is no telephone line in this conversation.", code="no_line")
+        if not self.counters.turns:
+            raise too_early()
+        read_call_tool(run.name, run.arguments)
+        self._ending = True
+        return ToolResult(output=json.dumps({"ok": True}), reply=not self._spoke)
 
     def _cut(self, now_ms: int, heard_ms: int | None = None) -> list[TalkAction]:
         """Stop what plays: the model forgets what was not heard of it."""

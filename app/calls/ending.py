@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from app.events import EndReason
 
-__all__ = ["Ending", "stated_reason"]
+__all__ = ["Ending"]
 
 
 class Ending:
@@ -43,11 +41,3 @@ class Ending:
 
     def overdue(self, now_ms: int, cap_ms: int) -> bool:
         return self.reason is not None and now_ms - self.since_ms >= cap_ms
-
-
-def stated_reason(arguments: str) -> str:
-    """Why the model wants to hang up, in its own words, as far as it says so."""
-    try:
-        return str(json.loads(arguments).get("reason", ""))[:80]
-    except (ValueError, AttributeError):
-        return ""

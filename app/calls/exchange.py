@@ -14,13 +14,19 @@ from typing import Final
 from app.agents.actions import CheckGuardrail, Interrupt, RunTool
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
-from app.agents.call_tools import CALL_TOOLS, END_CALL
+from app.agents.call_tools import (
+    CALL_TOOLS,
+    END_CALL,
+    read_call_tool,
+    refused_call_tool,
+    too_early,
+)
 from app.agents.dialogue import Dialogue
 from app.agents.guardrails import Judgement
 from app.agents.instructions import CallFacts
 from app.agents.words import SayMode, SayWhen
 from app.calls.actions import Action, End
-from app.calls.ending import Ending, stated_reason
+from app.calls.ending import Ending
 from app.calls.handset import Handset, Wanted
 from app.calls.manners import Farewell, Manners
 from app.calls.menu import KeypadMap
@@ -30,6 +36,7 @@ from app.calls.stopwatch import Stopwatch
 from app.calls.turns import Turn, TurnEvent, Turns
 from app.calls.uplink import Uplink
 from app.calls.voice_link import VoiceLink
+from app.errors import ToolError
 from app.events import CallCounters, CallId, EndReason, Party
 from audio.format import PCMU_8K, AudioFormat
 
@@ -156,9 +163,9 @@ class Exchange:
         self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
     ) -> list[Action]:
         """A tool answered: the model hears of it, and speaks when all of its tools have."""
-        self._handset.on_tool_done(tool_call_id)
+        asked = self._handset.on_tool_done(tool_call_id, now_ms)
         done = self.dialogue.on_tool_done(tool_call_id, output, now_ms, reply=reply)
-        actions = self._carry(done, now_ms)
+        actions = self._carry([*asked, *done], now_ms)
         if self.turns.turn is Turn.THINKING and not self._owed(now_ms):
             self._turn(TurnEvent.NO_REPLY, now_ms)  # a tool that has nothing to say
         return actions
@@ -202,10 +209,13 @@ class Exchange:
     def _end_call(self, run: RunTool, now_ms: int) -> list[Action]:
         """The model wants to hang up: once the goodbye is heard, unless the caller speaks."""
         if not (self.counters.turns or self._handset.used):
-            refusal = json.dumps({"error": "The caller has not spoken yet. Do not hang up."})
-            return self.on_tool_done(run.tool_call_id, refusal, now_ms)
+            return self.on_tool_done(run.tool_call_id, refused_call_tool(too_early()), now_ms)
+        try:
+            reason = read_call_tool(END_CALL, run.arguments)["reason"]
+        except ToolError as error:
+            return self.on_tool_done(run.tool_call_id, refused_call_tool(error), now_ms)
         spoken = self.turns.turn is Turn.AGENT
-        self._ending.begin(EndReason.AGENT_HUNG_UP, stated_reason(run.arguments), now_ms)
+        self._ending.begin(EndReason.AGENT_HUNG_UP, reason, now_ms)
         self._ending.said = spoken
         output = json.dumps({"ok": True, "note": "Say goodbye now if you have not yet."})
         self._ending.asked = True

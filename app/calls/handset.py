@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from app.agents.actions import DialogueAction, Record, RunTool
-from app.agents.call_tools import COLLECT_DIGITS, HOLD
+from app.agents.call_tools import (
+    COLLECT_DIGITS,
+    HOLD,
+    read_call_tool,
+    refused_call_tool,
+)
 from app.agents.dialogue import Dialogue
-from app.agents.schema import parse_arguments
 from app.calls import menu
 from app.calls.actions import Action, Decide, TransferCall
 from app.calls.manners import Farewell, Manners
@@ -29,7 +33,6 @@ __all__ = ["Handset", "Wanted"]
 Wanted = DialogueAction | Action | Farewell
 
 HOLD_S: Final = 120
-_KEPT_CHARS: Final = 100
 
 _NOTES: Final = {
     CollectionEnd.COMPLETE: "",
@@ -63,7 +66,7 @@ class Handset:
         self._dialogue = dialogue
         self._manners = manners
         self._keypads = keypads
-        self._consent: tuple[str, str] | None = None
+        self._consents: dict[str, str] = {}
         self._entry: _Entry | None = None
         self._message_for: str | None = None
         self.used = False
@@ -71,7 +74,7 @@ class Handset:
     @property
     def waiting(self) -> bool:
         """Somebody waits for a key: a caller who is silent is not asked whether they are there."""
-        return self._consent is not None or self._entry is not None
+        return bool(self._consents) or self._entry is not None
 
     # Keys ---------------------------------------------------------------------------------------
 
@@ -84,8 +87,8 @@ class Handset:
         self.used = True
         if self._entry is not None:
             return self._collected(self._entry.collection.on_key(key, now_ms), now_ms)
-        if self._consent is not None:
-            return self._on_consent_key(key, *self._consent, now_ms)
+        if self._consents:
+            return self._on_consent_key(key, now_ms)
         keypad = self._keypads.get(self._dialogue.agent.name)
         action = None if keypad is None else keypad.on_key(key)
         if action is None:
@@ -122,29 +125,34 @@ class Handset:
     # Consent ------------------------------------------------------------------------------------
 
     def on_consent_wanted(self, tool_call_id: str, prompt: str, now_ms: int) -> Sequence[Wanted]:
-        """A tool needs the caller's consent: the next key counts."""
-        self._consent = (tool_call_id, prompt)
-        return self._dialogue.say(prompt, now_ms)
+        """A tool needs the caller's consent: one is asked for at a time, and a key answers."""
+        self._consents[tool_call_id] = prompt
+        return self._dialogue.say(prompt, now_ms) if len(self._consents) == 1 else []
 
-    def _on_consent_key(
-        self, key: str, tool_call_id: str, prompt: str, now_ms: int
-    ) -> Sequence[Wanted]:
+    def _on_consent_key(self, key: str, now_ms: int) -> Sequence[Wanted]:
+        tool_call_id, prompt = next(iter(self._consents.items()))
         if key not in ("1", "2"):
             return self._dialogue.say(prompt, now_ms)
-        self._consent = None
-        return [Decide(tool_call_id, approved=key == "1")]
+        decided = Decide(tool_call_id, approved=key == "1")
+        return [decided, *self._ask_next_consent(tool_call_id, now_ms)]
 
-    def on_tool_done(self, tool_call_id: str) -> None:
+    def _ask_next_consent(self, settled: str, now_ms: int) -> Sequence[Wanted]:
+        """Go on to the tool behind the one that is settled, where the caller was asked for that."""
+        first = next(iter(self._consents), None)
+        self._consents.pop(settled, None)
+        waits = next(iter(self._consents.values()), None)
+        return self._dialogue.say(waits, now_ms) if waits and first == settled else []
+
+    def on_tool_done(self, tool_call_id: str, now_ms: int) -> Sequence[Wanted]:
         """A tool has its answer: nobody's consent is needed for it any more."""
-        if self._consent is not None and self._consent[0] == tool_call_id:
-            self._consent = None
+        return self._ask_next_consent(tool_call_id, now_ms)
 
     # Tools --------------------------------------------------------------------------------------
 
     def run(self, run: RunTool, now_ms: int, *, spoken: bool) -> Sequence[Wanted]:
         """Run a tool of ours; `spoken`: the agent has said something along with it."""
         try:
-            arguments = parse_arguments(run.arguments)
+            arguments = read_call_tool(run.name, run.arguments)
             match run.name:
                 case name if name == COLLECT_DIGITS:
                     return self._collect(run.tool_call_id, arguments)
@@ -153,17 +161,20 @@ class Handset:
                 case _:
                     return self._take_message(run.tool_call_id, arguments, now_ms, spoken=spoken)
         except AppError as error:
-            return self._answer(run.tool_call_id, {"error": error.message}, now_ms)
+            refused = refused_call_tool(error)
+            return self._dialogue.on_tool_done(run.tool_call_id, refused, now_ms)
 
     def _collect(self, tool_call_id: str, arguments: Mapping[str, Any]) -> Sequence[Wanted]:
         if self._entry is not None:
             raise ToolArgsInvalid("The caller is entering digits already.")
+        if arguments.get("min_digits", 1) > arguments["max_digits"]:
+            raise ToolArgsInvalid("min_digits is not more than max_digits.")
         request = DigitRequest(
-            min_digits=_integer(arguments, "min_digits", 1),
-            max_digits=_integer(arguments, "max_digits", 20),
-            terminator=str(arguments.get("terminator", "#")),
+            min_digits=arguments.get("min_digits", 1),
+            max_digits=arguments["max_digits"],
+            terminator=arguments.get("terminator", "#"),
             clear="" if arguments.get("terminator") == "*" else "*",
-            first_ms=1_000 * _integer(arguments, "wait_seconds", 8, most=60),
+            first_ms=1_000 * arguments.get("wait_seconds", 8),
         )
         self._entry = _Entry(tool_call_id, DigitCollection(request))
         return []
@@ -171,8 +182,8 @@ class Handset:
     def _hold(
         self, tool_call_id: str, arguments: Mapping[str, Any], now_ms: int
     ) -> Sequence[Wanted]:
-        self._manners.hold(1_000 * _integer(arguments, "seconds", HOLD_S, most=600), now_ms)
-        phrase = str(arguments.get("phrase", "")).strip()[:200]
+        self._manners.hold(1_000 * arguments.get("seconds", HOLD_S), now_ms)
+        phrase = arguments.get("phrase", "").strip()
         said = self._dialogue.say(phrase, now_ms) if phrase else []
         note = "You wait now. The caller speaks first."
         return [*said, *self._answer(tool_call_id, {"ok": True, "note": note}, now_ms, reply=False)]
@@ -182,7 +193,7 @@ class Handset:
     ) -> Sequence[Wanted]:
         if not self._dialogue.agent.transcribed:
             raise ToolArgsInvalid("What the caller says is not written down in this call.")
-        self._message_for = str(arguments.get("recipient", ""))[:_KEPT_CHARS]
+        self._message_for = arguments.get("recipient", "")
         note = "What the caller says next is kept. Ask for it now if you have not yet."
         answer = {"ok": True, "note": note}
         return self._answer(tool_call_id, answer, now_ms, reply=not spoken)
@@ -238,10 +249,3 @@ class Handset:
         # Who speaks is answered for what they say.
         reply = collected.end is not CollectionEnd.CANCELLED
         return self._answer(entry.tool_call_id, output, now_ms, reply=reply)
-
-
-def _integer(arguments: Mapping[str, Any], name: str, default: int, *, most: int = 64) -> int:
-    value = arguments.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise ToolArgsInvalid(f"{name} is a number from 1 to {most}.")
-    return value

@@ -252,7 +252,10 @@ async def test_words_of_ours_are_said_in_turn_and_as_what_they_are() -> None:
 
 async def test_the_agent_may_speak_first_and_may_end_it() -> None:
     left = Leftovers()
-    replies = [Reply(text="Hi."), Reply(text="Goodbye.", tool=("end_call", "{}"))]
+    replies = [
+        Reply(text="Hi."),
+        Reply(text="Goodbye.", tool=("end_call", '{"reason": "task_complete"}')),
+    ]
     async with ScriptedVoiceServer(replies=replies) as server:
         ending = agent(tools_built_in=(END_CALL_TOOL,), greeting="Good day.")
         async with AgentSession(ending, model_of(server), greet=True) as session:

@@ -21,10 +21,11 @@ from app.agents.analysis import AnalysisSpec
 from app.agents.brain import BrainLimits
 from app.agents.guardrails import Stop, regex_guardrail
 from app.agents.session import AgentSession
+from app.agents.session_events import UsageCounted
 from app.agents.thinking import BrainPlan
 from app.agents.tools import Approval, tool
 from app.chat import JsonReport, TerminalLines, TextReport, chat
-from app.events import Party
+from app.events import Party, TokenUsage
 from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -197,6 +198,17 @@ async def test_tools_and_costs_are_shown_between_the_words() -> None:
     assert lines[1] == '[tool add {"a": 2, "b": 3}]'
     assert lines[2].startswith('[tool add: {"result": 5} (')
     assert lines[3:5] == ["agent> Five.", "[600 tokens so far, $0.0012]"]
+
+
+@pytest.mark.parametrize(("dollars", "cost"), [(None, "price not known"), (0.0, "free")])
+async def test_a_price_that_is_not_known_is_not_called_free(
+    dollars: float | None, cost: str
+) -> None:
+    out = StringIO()
+    report = TextReport(out, prompts=False)
+    report.event(UsageCounted(usage=TokenUsage(input_text=7), cost_usd=dollars))
+    report.end()
+    assert out.getvalue() == f"[7 tokens so far, {cost}]\n"
 
 
 async def test_a_tool_asks_before_it_runs() -> None:

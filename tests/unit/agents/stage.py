@@ -35,9 +35,12 @@ from app.realtime.events import (
     TranscriptionCompleted,
 )
 
-__all__ = ["Stage", "agent_named", "call_of", "tool_named"]
+__all__ = ["GOODBYE", "Stage", "agent_named", "call_of", "tool_named"]
 
 T = TypeVar("T")
+
+GOODBYE = '{"reason": "caller_said_goodbye"}'
+"""What `end_call` needs to be told."""
 
 
 def tool_named(name: str = "look_up", **options: Any) -> Tool:

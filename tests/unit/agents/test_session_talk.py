@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from app.agents.actions import GiveUp, RunTool, ToVoice
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
+from app.agents.call_tools import CALL_TOOLS
 from app.agents.hearing import Hearing
 from app.agents.instructions import CallFacts
 from app.agents.session_events import (
@@ -49,7 +50,7 @@ from app.realtime.events import (
     Usage,
 )
 from audio.format import PCM16_24K
-from tests.unit.agents.stage import call_of
+from tests.unit.agents.stage import GOODBYE, call_of
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class Room:
     """Drives a `Talk` and keeps what it wanted done."""
 
     def __init__(self, *, vad: ServerVad | None = None, plays: bool = True, **agent: Any) -> None:
-        session = SessionConfig(turn_detection=vad)
+        session = SessionConfig(turn_detection=vad, tools=tuple(CALL_TOOLS.values()))
         book = AgentBook([Agent(name="a", session=session, **agent)])
         self.talk = Talk(book, CallFacts(call_id=CallId("s")), plays_audio=plays)
         self.now_ms = 0
@@ -194,18 +195,38 @@ def test_a_response_that_stalls_gives_the_connection_up() -> None:
 def test_an_agent_cannot_end_what_has_not_begun() -> None:
     room = Room()
     room.begins()
-    room.voice(OutputItemDone("r1", 0, call_of("end_call")))
+    room.voice(OutputItemDone("r1", 0, call_of("end_call", arguments=GOODBYE)))
     (ended,) = room.take(ToolEnd)
     assert ended.error == "too_early"
     room.ends()
     assert room.take(Over) == []
 
 
+def test_an_agent_ends_for_a_reason_of_the_list_only() -> None:
+    room = Room()
+    room.do(room.talk.type_in("Bye.", 0))
+    room.begins()
+    room.voice(OutputItemDone("r1", 0, call_of("end_call", arguments='{"reason": "bored"}')))
+    assert room.take(ToolEnd)[0].error == "tool_args_invalid"
+    room.ends()
+    assert room.take(Over) == []
+
+
+def test_a_tool_that_needs_a_telephone_says_so() -> None:
+    room = Room()
+    room.do(room.talk.type_in("Hello.", 0))
+    room.begins()
+    room.voice(OutputItemDone("r1", 0, call_of("collect_digits", arguments='{"max_digits": 4}')))
+    (ended,) = room.take(ToolEnd)
+    assert ended.error == "no_line"
+    assert room.take(RunTool) == []
+
+
 def test_a_user_who_speaks_again_keeps_the_agent_from_ending() -> None:
     room = Room(vad=ServerVad())
     room.do(room.talk.type_in("Bye.", 0))
     room.begins()
-    room.voice(OutputItemDone("r1", 0, call_of("end_call")))
+    room.voice(OutputItemDone("r1", 0, call_of("end_call", arguments=GOODBYE)))
     assert room.take(ToolEnd)[0].error == ""
     room.voice(SpeechStarted("u1", 0))
     room.ends()

@@ -230,6 +230,10 @@ class Scene:
         self.actions.clear()
 
 
+GOODBYE = '{"reason": "caller_said_goodbye"}'
+"""What `end_call` needs to be told."""
+
+
 def call_item(name: str, tool_call_id: str = "c1", arguments: str = "{}") -> Item:
     """A function call as a response gives it when it is done."""
     return Item(
@@ -243,6 +247,7 @@ def call_item(name: str, tool_call_id: str = "c1", arguments: str = "{}") -> Ite
 
 
 __all__ = [
+    "GOODBYE",
     "AppendAudio",
     "CallEvent",
     "Clear",

@@ -31,6 +31,7 @@ from app.realtime.events import (
 )
 from audio.format import PCM16_24K, PCMU_8K
 from tests.unit.calls.scene import (
+    GOODBYE,
     AppendAudio,
     Clear,
     End,
@@ -323,7 +324,7 @@ def test_a_hang_up_without_a_goodbye_asks_for_one_first() -> None:
     scene.greeted()
     scene.caller_turn(text="That is all")
     scene.response_begins("r1", None)
-    scene.response_ends("r1", None, calls=(call_item("end_call"),))
+    scene.response_ends("r1", None, calls=(call_item("end_call", arguments=GOODBYE),))
     (create,) = scene.sent(ResponseCreate)
     assert create.response is None
     scene.answer(500, "Goodbye!", "2")
@@ -336,7 +337,7 @@ def test_the_agent_may_not_hang_up_before_the_caller_has_spoken() -> None:
     scene = Scene()
     scene.greeted()
     scene.response_begins("r1", None)
-    scene.response_ends("r1", None, calls=(call_item("end_call"),))
+    scene.response_ends("r1", None, calls=(call_item("end_call", arguments=GOODBYE),))
     (output,) = scene.sent(ItemCreate)
     assert "not spoken" in json.loads(output.item.output or "")["error"]
     scene.wait(20_000)
@@ -604,6 +605,39 @@ def test_a_key_answers_a_tool_that_needs_consent() -> None:
     assert scene.sent(ItemCreate) == []  # the model is not told of these keys
     scene.key("5")
     assert len(scene.sent(ItemCreate)) == 1
+
+
+def test_two_tools_that_need_consent_are_asked_for_one_after_the_other() -> None:
+    scene = Scene()
+    scene.greeted()
+    for tool_call_id, prompt in (("c1", "Pay ten?"), ("c2", "Pay ninety?")):
+        scene.actions += scene.mind.on_consent_wanted(tool_call_id, prompt, scene.now_ms)
+    scene.answer(500, "Pay ten?", "1")
+    scene.marks()
+    assert scene.words() == ["Pay ten?"]
+    scene.key("1")
+    assert scene.take(Decide) == [Decide("c1", approved=True)]
+    scene.answer(500, "Pay ninety?", "2")
+    scene.marks()
+    assert scene.words() == ["Pay ninety?"]
+    scene.key("2")
+    assert scene.take(Decide) == [Decide("c2", approved=False)]
+    scene.key("1")
+    assert scene.take(Decide) == []
+
+
+def test_who_waits_behind_a_consent_that_ran_out_is_asked_for() -> None:
+    scene = Scene()
+    scene.greeted()
+    for tool_call_id, prompt in (("c1", "Pay ten?"), ("c2", "Pay ninety?")):
+        scene.actions += scene.mind.on_consent_wanted(tool_call_id, prompt, scene.now_ms)
+    scene.answer(500, "Pay ten?", "1")
+    scene.marks()
+    scene.words()
+    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
+    assert scene.words() == ["Pay ninety?"]
+    scene.key("1")
+    assert scene.take(Decide) == [Decide("c2", approved=True)]
 
 
 def test_a_consent_that_came_from_elsewhere_frees_the_keys() -> None:

@@ -22,7 +22,7 @@ from app.realtime.events import (
     TranscriptionDelta,
     TranscriptionFailed,
 )
-from tests.unit.calls.scene import Clear, End, PlayAudio, ResponseCreate, Scene, call_item
+from tests.unit.calls.scene import GOODBYE, Clear, End, PlayAudio, ResponseCreate, Scene, call_item
 
 TEXT = "one two three four five six seven eight nine ten"
 
@@ -279,7 +279,9 @@ def test_a_goodbye_that_a_cough_cut_off_still_ends_the_call() -> None:
     scene.caller_turn("u0", "Bye")
     scene.response_begins()
     scene.speaks(1_000, "Goodbye and thank you")
-    scene.response_ends(text="Goodbye and thank you", calls=(call_item("end_call"),))
+    scene.response_ends(
+        text="Goodbye and thank you", calls=(call_item("end_call", arguments=GOODBYE),)
+    )
     cough(scene)
     assert scene.take(End) == []
     scene.marks()

@@ -278,6 +278,34 @@ def test_a_tool_that_the_agent_was_not_given_does_not_run_here() -> None:
     assert [run.name for run in scene.take(RunTool)] == ["hold"]
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("collect_digits", {}),
+        ("collect_digits", {"max_digits": 65}),
+        ("collect_digits", {"max_digits": 4, "min_digits": 6}),
+        ("collect_digits", {"max_digits": 4, "terminator": "9"}),
+        ("hold", {"seconds": 100_000}),
+        ("hold", {"phrase": "x" * 201}),
+        ("take_message", {"recipient": 3}),
+        ("take_message", {"recipient": "a", "to": "+15551234567"}),
+        ("end_call", {}),
+        ("end_call", {"reason": "the caller did not respond"}),
+        ("end_call", {"reason": "task_complete", "now": True}),
+    ],
+)
+def test_arguments_that_the_schema_does_not_allow_are_refused(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    scene = asks_for(name, arguments, transcribed=True)
+    refused = output(scene)
+    assert refused["error"]
+    assert refused["code"] == "tool_args_invalid"
+    assert len(scene.sent(ResponseCreate)) == 1
+    scene.wait(3_000)
+    assert scene.take(End) == []
+
+
 def test_arguments_that_are_no_json_are_refused() -> None:
     scene = Scene(tools=tuple(CALL_TOOLS.values()))
     scene.greeted()
