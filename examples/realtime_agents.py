@@ -2,6 +2,7 @@
 
     OPENAI_API_KEY=... python examples/realtime_agents.py
 
+Without a key the offline engine answers; it follows no instructions, so it uses none of the tools.
 What to look at: `@tool` makes a tool of a function; `handoffs` names colleagues, which the model
 reaches by tools called `transfer_to_...`; sound is a turn once it is committed; a request that
 comes while the agent speaks waits for its end by itself.
@@ -10,7 +11,8 @@ comes while the agent speaks waits for its end by itself.
 # ruff: noqa: T201 - an example prints
 
 import asyncio
-import os
+
+from quickstart import a_model  # beside this file
 
 from app.agents.agent import Agent
 from app.agents.session import AgentSession
@@ -28,7 +30,6 @@ from app.agents.session_events import (
 from app.agents.tools import tool
 from app.realtime.connection import VoiceModel
 from app.realtime.events import SessionConfig, Transcription
-from app.realtime.websocket import WebSocketModel
 
 
 @tool
@@ -112,6 +113,10 @@ async def speak(session: AgentSession, recording: bytes, chunk_bytes: int = 4_80
         await session.send_audio(recording[start : start + chunk_bytes], commit=last)
 
 
+async def run() -> None:
+    async with a_model() as model:
+        await main(model, bytes(48_000))  # a second of silence: put your recording here
+
+
 if __name__ == "__main__":
-    openai = WebSocketModel.openai(os.environ["OPENAI_API_KEY"], "gpt-realtime-2.1")
-    asyncio.run(main(openai, bytes(48_000)))  # a second of silence: put your recording here
+    asyncio.run(run())

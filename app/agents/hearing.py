@@ -66,7 +66,7 @@ class Hearing:
         for span in self._spans:
             heard = self._heard(span, now_ms)
             if heard_ms is not None:
-                heard, heard_ms = min(heard_ms, span.sent_ms), 0
+                heard, heard_ms = min(max(heard_ms, 0), span.sent_ms), 0
             cuts.append(Cut(span.item_id, span.content_index, heard, span.sent_ms))
         self._spans.clear()
         self._ends_ms = now_ms

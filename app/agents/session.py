@@ -103,11 +103,14 @@ class AgentSession:
         """Connect.
 
         Raises:
+            ConfigError: it was entered or closed before.
             VoiceRefused: wrong key, model or settings.
             VoiceUnavailable: not reached within the budget, after retries.
         """
         if self._life is not None:
             raise ConfigError("a session is entered once; make another one")
+        if self._subscriptions.ended:
+            raise ConfigError("the session was closed before; make another one")
         connection = await connect_with_retry(self._model, self._talk.dialogue.session)
         self._link.up = True
         life = self._life = _Life()

@@ -64,7 +64,7 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._by_key: dict[Hashable, Subscription] = {}
-        self._ended = False
+        self.ended = False
 
     def subscribe(self, key: Hashable, limit: int = DEFAULT_LIMIT) -> Subscription:
         """The subscription under this key, new or as it is: each event comes once to each key."""
@@ -72,7 +72,7 @@ class Subscriptions:
         if known is not None:
             return known
         made = self._by_key[key] = Subscription(limit)
-        if self._ended:
+        if self.ended:
             made.end()
         return made
 
@@ -88,6 +88,6 @@ class Subscriptions:
 
     def end(self) -> None:
         """The session is over."""
-        self._ended = True
+        self.ended = True
         for subscription in self._by_key.values():
             subscription.end()

@@ -311,6 +311,54 @@ async def test_a_slow_listener_loses_the_oldest_and_is_told() -> None:
         assert isinstance(rest[-1], UsageCounted)
 
 
+NAMES = (
+    "agent_start agent_end audio audio_end audio_interrupted tool_start tool_end "
+    "tool_approval_required handoff guardrail_tripped history_added history_updated error usage "
+    "input_timeout raw_model_event"
+)
+
+
+async def test_every_event_is_told_by_its_name() -> None:
+    careful = tool(name="add", approval=Approval.OPERATOR)(add_them)
+    rule = regex_guardrail("no gold", Party.AGENT, "gold", Stop("", "advice"))
+    first_agent = agent(tools=(careful,), handoffs=("money",))
+    money = agent("money", guardrails=(rule,), guardrail_every_chars=5)
+    replies = [
+        Reply(text="Let me see.", tool=("add", '{"a": 1, "b": 1}')),
+        Reply(text="Two. Please wait.", tool=("transfer_to_money", "{}")),
+        Reply(text="Buy gold now, and then some.", audio_ms=2_000, hold_after_ms=1_000),
+        Reply(text="As I said.", audio_ms=9_000),
+    ]
+    names, seen = set(NAMES.split()), set[str]()
+    async with (
+        ScriptedVoiceServer(replies=replies) as server,
+        AgentSession([first_agent, money], model_of(server)) as session,
+        asyncio.timeout(20),
+    ):
+        await session.send_message("One and one? And money?")
+        async for event in session:
+            seen.add(event.type)
+            match event:
+                case ToolApproval():
+                    assert await session.approve_tool_call(event.tool_call_id)
+                case GuardrailTrip():
+                    server.latest.emit(ev.InputTimeoutTriggered("item_t", 0, 5_000))
+                    detail = ev.ErrorDetail(type="server_error", code="odd", message="x")
+                    server.latest.emit(ev.ErrorEvent(detail))
+                case AudioInterrupted():
+                    await session.send_message("Go on.")
+                case _:
+                    pass
+            if seen >= names:
+                break
+    assert seen >= names
+
+
+def add_them(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
 # Connections --------------------------------------------------------------------------------------
 
 
@@ -330,6 +378,8 @@ async def test_without_a_connection_every_request_is_answered_with_an_error() ->
                 await request()
         await session.close()
         assert [event async for event in session] == []
+        with pytest.raises(ConfigError, match="closed before"):
+            await session.__aenter__()
         async with AgentSession(agent(), model_of(server)) as other:
             await other.close()
             await other.close()

@@ -47,10 +47,17 @@ async def test_the_quickstart_prints_both_sides(capsys: pytest.CaptureFixture[st
     await left.are_gone()
 
 
-async def test_the_quickstart_works_offline_as_a_program() -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("quickstart", "Assistant: We are open Monday to Friday"),
+        ("realtime_agents", "agent: Sorry, I did not understand."),
+    ],
+)
+async def test_an_example_works_offline_as_a_program(name: str, said: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(EXAMPLES / "quickstart.py"),
+        str(EXAMPLES / f"{name}.py"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=EXAMPLES.parent,
@@ -59,10 +66,13 @@ async def test_the_quickstart_works_offline_as_a_program() -> None:
     async with asyncio.timeout(60):
         out, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
-    assert "Assistant: We are open Monday to Friday" in out.decode()
+    assert said in out.decode()
 
 
-async def test_agents_use_tools_hand_over_and_listen(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_agents_use_tools_hand_over_and_listen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
     replies = [
         Reply(text="Let me look.", tool=("get_weather", '{"city": "Lisbon"}')),
         Reply(text="It is sunny."),
