@@ -79,13 +79,17 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unheard:
-    """What is said when a turn was not understood; `give_up` is the intent acted on at last."""
+    """What is said when a turn was not understood.
+
+    `give_up` is the intent acted on after that, `at_last` the one after another round of it.
+    """
 
     did_you_want: str
     again: tuple[str, ...]
     use_keys: str
     wrong_key: str
     give_up: str
+    at_last: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: the grammar is made when first asked for

@@ -34,6 +34,8 @@ _MOVE: Final = (
     "key", "act", "say", "go", "quietly", "tool", "without_tool", "tool_done", "tool_failed",
 )  # fmt: skip
 _STATE: Final = ("prompt", "keys", "yes_no", "keeps_audio", "hears", "spoken")
+_UNHEARD: Final = ("did_you_want", "again", "use_keys", "wrong_key", "give_up", "at_last")
+_EVERYWHERE: Final = "intent of `everywhere`"
 
 
 def load_book(path: Path = DEFAULT_BOOK) -> Book:
@@ -191,20 +193,20 @@ class _Reader:
         return ToolUse(name=self._text(self._need(entries, "name")), arguments=arguments)
 
     def _unheard(self, node: Node, everywhere: dict[str, Move]) -> Unheard:
-        entries = self._only(node, ("did_you_want", "again", "use_keys", "wrong_key", "give_up"))
+        entries = self._only(node, _UNHEARD)
         ask = self._need(entries, "did_you_want")
         question = self._said(ask, {"confirm"})
         if "{confirm}" not in question:
             self._fail(ask.line, "the question must hold {confirm}")
         again = self._items(self._need(entries, "again"))
+        last = self._entry(entries, "at_last")
         return Unheard(
             did_you_want=question,
             again=tuple(self._said(item, {"prompt", "keys"}) for item in again),
             use_keys=self._said(self._need(entries, "use_keys"), {"prompt", "keys"}),
             wrong_key=self._said(self._need(entries, "wrong_key"), {"prompt", "keys"}),
-            give_up=self._name_of(
-                self._need(entries, "give_up"), everywhere, "intent of `everywhere`"
-            ),
+            give_up=self._name_of(self._need(entries, "give_up"), everywhere, _EVERYWHERE),
+            at_last=self._name_of(last, everywhere, _EVERYWHERE) if last is not None else None,
         )
 
     def _phrases(self, node: Node | None) -> tuple[str, ...]:

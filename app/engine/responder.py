@@ -40,6 +40,7 @@ class Receptionist:
         self._asked: tuple[State, str] | None = None
         """In `confirm`: the state to return to, and the intent that was asked about."""
         self._misses = 0
+        self._gave_up = False
         self._said = ""
         self._calling: Move | None = None
 
@@ -75,7 +76,7 @@ class Receptionist:
             return self._missed()
         intent = found.pop()
         if all(vote == intent for vote in votes):
-            return self._act_on(intent)
+            return self._understood(intent)
         if self._state.yes_no:
             return self._missed()
         return self._ask(intent)
@@ -92,9 +93,9 @@ class Receptionist:
         if self._state.spoken is not None:
             # A typed message is the message, unless it is exactly one of the few commands.
             intent = grammar.exact(words)
-            return self._do(self._state.spoken) if intent is None else self._act_on(intent)
+            return self._do(self._state.spoken) if intent is None else self._understood(intent)
         intent = grammar.typed(words)
-        return self._missed() if intent is None else self._act_on(intent)
+        return self._missed() if intent is None else self._understood(intent)
 
     def tool_result(self, name: str, output: str) -> Reply:
         """Go on after a tool answered: as the move says that called it, else where we stand."""
@@ -110,6 +111,10 @@ class Receptionist:
         intent = self._book.key(self._state.name, digits[-1].upper())
         if intent is None:
             return self._reply(self._book.unheard.wrong_key)
+        return self._understood(intent)
+
+    def _understood(self, intent: str) -> Reply:
+        self._gave_up = False
         return self._act_on(intent)
 
     def _act_on(self, intent: str) -> Reply:
@@ -179,7 +184,9 @@ class Receptionist:
             return self._reply(unheard.use_keys)
         if self._asked is not None:
             self._enter(self._asked[0])
-        return self._act_on(unheard.give_up)
+        last = unheard.at_last if self._gave_up else None
+        self._gave_up = True
+        return self._act_on(last or unheard.give_up)
 
     def _reply(self, text: str) -> Reply:
         self._said = self._fill(text)

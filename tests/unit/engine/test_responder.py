@@ -84,6 +84,44 @@ def test_two_prompts_then_keys_then_a_person(desk: Receptionist) -> None:
     assert [tool.name for tool in reply.tools] == ["transfer_call"]
 
 
+def test_nobody_is_asked_for_ever() -> None:
+    # A radio in the room is a caller who says something and never anything that is understood.
+    desk = Receptionist(BOOK, ("end_call",))
+    replies = [desk.hear(NOTHING) for _ in range(8)]
+    assert replies[3].text.startswith("Nobody can be reached")
+    assert [reply.text for reply in replies[4:7] if "message" not in reply.text] == [
+        "Let us use the keypad. Press 1 for yes, or 2 for no."
+    ]
+    assert [tool.name for tool in replies[7].tools] == ["end_call"]
+
+
+def test_who_was_understood_in_between_is_offered_a_person_again() -> None:
+    desk = Receptionist(BOOK, ("end_call",))
+    for _ in range(4):
+        desk.hear(NOTHING)
+    desk.hear(_both("no"))
+    for _ in range(3):
+        desk.hear(NOTHING)
+    assert desk.hear(NOTHING).text.startswith("Nobody can be reached")
+
+
+def test_a_person_who_did_not_answer_is_not_called_for_ever(desk: Receptionist) -> None:
+    for _ in range(4):
+        reply = desk.hear(NOTHING)
+    assert [tool.name for tool in reply.tools] == ["transfer_call"]
+    desk.tool_result("transfer_call", '{"error": "busy"}')
+    for _ in range(4):
+        reply = desk.hear(NOTHING)
+    assert [tool.name for tool in reply.tools] == ["end_call"]
+
+
+def test_a_book_may_ask_for_ever(tmp_path: Path) -> None:
+    text = DEFAULT_BOOK.read_text(encoding="utf-8").replace("  at_last: goodbye\n", "")
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    desk = Receptionist(load_book(tmp_path / "mine.yaml"), ("end_call",))
+    assert not any(desk.hear(NOTHING).tools for _ in range(20))
+
+
 def test_success_forgives_what_was_not_understood(desk: Receptionist) -> None:
     desk.hear(NOTHING)
     desk.hear(NOTHING)
@@ -290,6 +328,7 @@ def _wrong(tmp_path: Path, old: str, new: str) -> str:
         ("act: repeat, ", "", "does nothing"),
         ("act: repeat", "act: sing", "no act is called `sing`"),
         ("give_up: person", "give_up: hours", "`everywhere`"),
+        ("at_last: goodbye", "at_last: hours", "`everywhere`"),
         ("voicemail: V OY", "voicemail: 5 OY", "are not phones"),
         ("off_topic:\n", "off_topic:\n  - 12 34\n", "expected a sentence"),
         ("  confirm:\n    prompt", "  confirmation:\n    prompt", "needs a state"),
