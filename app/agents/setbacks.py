@@ -42,10 +42,9 @@ class Setbacks:
     def on_response(self, response: Response, now_ms: int) -> Setback | None:
         """A response is over: a setback if it leaves the caller in silence."""
         status = response.status
-        empty = not response.output and status in {
-            ResponseStatus.COMPLETED,
-            ResponseStatus.INCOMPLETE,
-        }
+        empty = status is ResponseStatus.COMPLETED and not response.output
+        if status is ResponseStatus.INCOMPLETE:  # a filter stops it after its item has begun
+            empty = not any(item.type != "message" or item.content for item in response.output)
         if status is not ResponseStatus.FAILED and not empty:
             if status is ResponseStatus.COMPLETED:
                 self.in_a_row = 0
