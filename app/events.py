@@ -144,13 +144,17 @@ class CallSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAdmitted:
-    """The webhook was answered and a voice connection is being opened."""
+    """The webhook was answered and a voice connection is being opened.
+
+    `tools` is everything that the agent is given to call.
+    """
 
     call_id: CallId
     carrier_call_id: str
     caller_number: str
     called_number: str
     agent: str
+    tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +167,16 @@ class StreamOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceReady:
-    """The model is connected and has confirmed its session; `waited_ms` since admission."""
+    """The model is connected and has confirmed its session; `waited_ms` since admission.
+
+    `differing` names settings that it took another value for.
+    """
 
     call_id: CallId
     at_ms: int
     waited_ms: int
     reconnected: bool = False
+    differing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,10 @@ class AgentBook:
         text = fill(agent.instructions, facts.values(agent.variables, agent.time_zone))
         return f"{text}\n\n{TOOL_OUTPUT_NOTE}".strip() if agent.tools else text
 
+    def tool_names(self, agent: Agent) -> tuple[str, ...]:
+        """Everything that an agent's model may call."""
+        return tuple(str(tool.get("name", "")) for tool in self._wire_tools(agent))
+
     def _wire_tools(self, agent: Agent) -> tuple[Mapping[str, Any], ...]:
         return (
             *agent.session_tools,

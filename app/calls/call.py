@@ -363,10 +363,8 @@ class Call:
             return None
 
     def _trouble(self, code: str) -> None:
-        now_ms = self._now_ms()
-        self._parts.record(
-            VoiceTrouble(call_id=self.call_id, at_ms=now_ms, code=code, benign=False)
-        )
+        at_ms = self._now_ms()
+        self._parts.record(VoiceTrouble(call_id=self.call_id, at_ms=at_ms, code=code, benign=False))
 
     async def _converse(self, connection: VoiceConnection) -> GiveUp | VoiceConnection:
         """Use a connection until it breaks, is given up, or is replaced."""
@@ -377,7 +375,11 @@ class Call:
         self._leg = leg
         self._parts.record(
             VoiceReady(
-                call_id=self.call_id, at_ms=now_ms, waited_ms=now_ms, reconnected=reconnected
+                call_id=self.call_id,
+                at_ms=now_ms,
+                waited_ms=now_ms,
+                reconnected=reconnected,
+                differing=connection.differences,
             )
         )
         expires_at = connection.session.expires_at

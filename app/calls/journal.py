@@ -23,6 +23,7 @@ from app.events import (
     TaskAnswered,
     TaskStarted,
     TurnAnalyzed,
+    VoiceReady,
     VoiceTrouble,
 )
 
@@ -48,6 +49,7 @@ def _write(event: CallEvent) -> None:
                 extra={
                     "carrier_call_id": event.carrier_call_id,
                     "agent": event.agent,
+                    "tools": ", ".join(event.tools),
                     "pii.caller": event.caller_number,
                     "pii.called": event.called_number,
                 },
@@ -62,6 +64,10 @@ def _write(event: CallEvent) -> None:
             logger.info("call ended", extra={**told, "reason": summary.reason.value, **counted})
         case VoiceTrouble(benign=False):
             logger.warning("voice model trouble", extra={"code": event.code})
+        case VoiceReady() if event.differing and not event.reconnected:
+            logger.warning(
+                "voice model took other settings", extra={"settings": ", ".join(event.differing)}
+            )
         case HandedOff() if event.kept_voice:
             logger.warning(
                 "voice not changed: a session keeps the voice of its first sound",

@@ -217,6 +217,7 @@ class Switchboard:
                 caller_number=incoming.caller_number,
                 called_number=incoming.called_number,
                 agent=line.agent.name,
+                tools=() if line.book is None else line.book.tool_names(line.agent),
             )
         )
         self._tasks.create_task(self._hold(call, incoming.carrier_call_id), name=f"call {call_id}")

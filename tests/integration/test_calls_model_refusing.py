@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from app.calls.call import LOST
-from app.events import CallSummary, EndReason, VoiceTrouble
+from app.events import CallSummary, EndReason, VoiceReady, VoiceTrouble
 from app.realtime.events import SAY_METADATA_KEY, ResponseCreate
 from audio.format import PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
@@ -235,3 +235,16 @@ async def test_a_greeting_that_never_begins_is_asked_for_again() -> None:
         asked = [create.response.metadata for create in voice.latest.of(ResponseCreate)]
     assert len(asked) == 2
     assert asked[0] == asked[1]  # the very words of the greeting
+
+
+async def test_settings_that_the_model_took_otherwise_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    voice = ScriptedVoiceServer(trouble=Trouble(confirm={"voice": "alloy"}))
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        ready = await app.event(call, VoiceReady)
+        assert ready.differing == ("voice",)
+        await call.hang_up()
+    [warning] = [one for one in caplog.records if one.message == "voice model took other settings"]
+    assert warning.__dict__["settings"] == "voice"

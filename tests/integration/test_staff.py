@@ -75,6 +75,7 @@ async def test_the_agent_who_answers_is_in_the_calls_first_event() -> None:
         admitted = await app.event(call, CallAdmitted)
         await call.hang_up()
     assert (admitted.agent, admitted.called_number) == ("nora", SOUTH)
+    assert admitted.tools == ("end_call",)
 
 
 async def test_a_closed_number_speaks_and_puts_callers_through_without_a_model() -> None:
