@@ -27,7 +27,7 @@ from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
-from app.errors import ConfigError
+from app.errors import AppError, ConfigError
 from app.events import CallEvent, Party, TokenUsage
 from app.realtime.connecting import GuardedModel
 from app.realtime.dialect import BETA, GA
@@ -72,8 +72,8 @@ class Trunkline:
     server: Server
     switchboard: Switchboard
     metrics: Metrics
-    not_started: list[ConfigError]
-    """Why it could not start, where that is found out only then: servers that are not there."""
+    not_started: list[AppError]
+    """Why it could not start, where that is found out only then: tools or speech that fail."""
 
 
 def serve(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> int:
@@ -83,8 +83,11 @@ def serve(settings: Settings, announce: Callable[[int], None] = lambda port: Non
 
     Raises:
         ConfigError: as `build`, or a server of tools is not there.
+        VoiceUnavailable: the engine's speech parts did not come up.
     """
     built = build(settings)
+    # What kept it from starting is told below, in a sentence and not as uvicorn's traceback.
+    logging.getLogger("uvicorn.error").addFilter(lambda _record: not built.not_started)
     announce(built.server.port)
     try:
         built.server.run()
@@ -97,10 +100,27 @@ def serve(settings: Settings, announce: Callable[[int], None] = lambda port: Non
 
 def check_staff(settings: Settings) -> tuple[list[str], list[str]]:
     """What may surprise in the agents and tools that the settings describe, and what is wrong."""
+    wrong = _receptionist_problems(settings)
     try:
-        return hire(settings).notices(), []
+        return hire(settings).notices(), wrong
     except ConfigError as error:
-        return [], error.message.splitlines()
+        return [], [*wrong, *error.message.splitlines()]
+
+
+def _receptionist_problems(settings: Settings) -> list[str]:
+    """What is wrong with a dialogue of the operator's own."""
+    path = settings.offline.receptionist
+    if path is None or settings.voice_choice is not VoiceChoice.OFFLINE:
+        return []
+    if not path.exists():
+        return [f"{settings.origin.place('offline', 'receptionist')}: there is no file {path}"]
+    from app.engine.book_file import load_book
+
+    try:
+        load_book(path)
+    except ConfigError as error:
+        return error.message.splitlines()
+    return []
 
 
 def build(settings: Settings) -> Trunkline:
@@ -118,7 +138,7 @@ def build(settings: Settings) -> Trunkline:
     carrier = _carrier(settings, credentials, lambda: front.site)
     metrics = Metrics()
     errands = Errands()
-    not_started: list[ConfigError] = []
+    not_started: list[AppError] = []
     switchboard = Switchboard(
         choose=lines.choose,
         carrier=carrier,
@@ -136,13 +156,13 @@ def build(settings: Settings) -> Trunkline:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            if engine is not None:
-                await engine.start()
-                stack.push_async_callback(engine.close)
             stack.push_async_callback(carrier.aclose)
             try:
+                if engine is not None:
+                    await engine.start()
+                    stack.push_async_callback(engine.close)
                 await stack.enter_async_context(staff.open())
-            except ConfigError as error:
+            except AppError as error:
                 not_started.append(error)
                 raise
             await stack.enter_async_context(errands)
@@ -288,6 +308,8 @@ def _engine(settings: Settings) -> Engine | None:
     """The offline engine, where callers talk with it."""
     if settings.voice_choice is not VoiceChoice.OFFLINE:
         return None
+    if problems := _receptionist_problems(settings):
+        raise ConfigError("\n".join(problems))
     from app.engine import make_engine  # its speech parts are an extra that others need not have
 
     offline = settings.offline

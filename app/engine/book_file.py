@@ -46,8 +46,10 @@ def load_book(path: Path = DEFAULT_BOOK) -> Book:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {type(error).__name__}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
     return _Reader(path.name, parse_yaml(text, name=path.name)).book()
 
 

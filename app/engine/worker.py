@@ -116,6 +116,8 @@ class Worker:
             await asyncio.sleep(_RESTART_PAUSES_S[min(early_deaths, len(_RESTART_PAUSES_S) - 1)])
             try:
                 await self._live_once()
+            except OSError as error:
+                self._on_not_started(error)
             finally:
                 was_ready = self._ready.is_set()
                 self._on_lost()
@@ -125,6 +127,15 @@ class Worker:
             early_deaths = 0 if was_ready else early_deaths + 1
             self.restarts += 1
             logger.warning("speech worker died", extra={"worker": self._module})
+
+    def _on_not_started(self, error: OSError) -> None:
+        """The system made no process: at first that is final, later it may pass."""
+        logger.warning(
+            "speech worker not started", extra={"worker": self._module, "errno": error.errno}
+        )
+        if self.restarts == 0:
+            self._refusal = f"{self._module} cannot be started: {error.strerror or error}"
+            self._ready.set()
 
     async def _live_once(self) -> None:
         """Run the process until it dies or we are cancelled; leave none behind."""

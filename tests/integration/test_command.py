@@ -179,6 +179,20 @@ async def test_a_port_in_use_is_named_and_nothing_is_said_to_listen(tmp_path: Pa
     assert out == ""
 
 
+async def test_a_receptionist_that_is_not_there_is_named_by_check_and_by_serve(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.yaml").write_text("offline:\n  receptionist: mine.yaml\n")
+    missing = "config.yaml:2: offline.receptionist: there is no file mine.yaml\n"
+    for command in (("config", "check"), ("serve", "--port", "0")):
+        assert await outcome(*command, folder=tmp_path) == (2, "", missing)
+    (tmp_path / "mine.yaml").write_text("states: {}\nfoo: bar\n")
+    for command in (("config", "check"), ("serve", "--port", "0")):
+        code, out, errors = await outcome(*command, folder=tmp_path)
+        assert (code, out) == (2, "")
+        assert errors.startswith("mine.yaml:2: no key is called `foo`")
+
+
 # Real credentials ---------------------------------------------------------------------------------
 
 SECRETS = {

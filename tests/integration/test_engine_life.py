@@ -9,6 +9,7 @@ import pytest
 from app.engine import Engine
 from app.engine.base import Reply
 from app.engine.host import EngineParts
+from app.engine.worker import Worker
 from app.errors import ConfigError, VoiceClosed, VoiceUnavailable
 from app.realtime.connection import open_connection, pipe
 from app.realtime.events import (
@@ -160,3 +161,21 @@ async def test_a_session_that_was_promised_when_the_engine_closes_is_ended() -> 
         with pytest.raises(VoiceClosed) as closed:
             await ours.receive()
         assert closed.value.close_code == 1001
+
+
+async def test_a_system_that_makes_no_process_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    lost: list[bool] = []
+    worker = Worker(
+        "app.engine.synthesizer_worker",
+        setup=b"{}",
+        on_frame=lambda frame: None,
+        on_lost=lambda: lost.append(True),
+    )
+    async with asyncio.timeout(5):
+        with pytest.raises(ConfigError, match="cannot be started: No such file"):
+            await worker.start(timeout_s=60)
+    assert lost
+    assert "speech worker not started" in caplog.text

@@ -214,6 +214,7 @@ async def test_a_server_of_tools_that_is_not_as_described_keeps_the_process_from
     async with asyncio.timeout(30):
         _, stderr = await process.communicate()
     line = path.read_text().splitlines().index('  "math": {') + 1
+    assert "Traceback" not in stderr.decode()
     said = stderr.decode().splitlines()[-1]
     assert said == f"config.yaml:{line}: mcp_servers.math: {expected}"
     assert process.returncode == 2

@@ -349,7 +349,7 @@ def test_the_line_named_is_the_line_of_the_mistake(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_a_setting_that_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_book(tmp_path / "none.yaml")
 
 
