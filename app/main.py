@@ -63,6 +63,8 @@ logger = logging.getLogger(__name__)
 
 REALTIME_MESSAGE_BYTES: Final = 2**20
 """One message of a Realtime client: OpenAI allows 15 MiB, live sound needs a few KiB."""
+_KEY_HEADERS: Final = frozenset(("authorization", "api-key"))
+"""Who sends one of these has a key for this server; OpenAI's is none of its business."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +260,7 @@ def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:
     """The model behind a websocket that the settings name; `name`: another one of its."""
     model = settings.openai_realtime
     headers = {name: value.get_secret_value() for name, value in model.headers.items()}
-    if model.api_key is not None:
+    if model.api_key is not None and not _KEY_HEADERS & {name.lower() for name in headers}:
         headers = {"Authorization": f"Bearer {model.api_key.get_secret_value()}", **headers}
     return WebSocketModel(
         model.url,
