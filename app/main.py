@@ -36,6 +36,7 @@ from app.settings import CarrierCredentials, Mode, Settings, VoiceChoice, carrie
 from app.settings.model import Price
 from app.staff import Elsewhere, Seat, Staff, call_policy, hire, session_config
 from app.web.app import make_app
+from app.web.approvals import approvals_router
 from app.web.health import LoopMonitor, health_router
 from app.web.metrics import Metrics
 from app.web.phone import phone_router
@@ -202,6 +203,8 @@ def build(settings: Settings) -> Trunkline:
             metrics_token=_revealed(settings.server.metrics_token),
         ),
     ]
+    operator_token = _revealed(settings.server.operator_token)
+    routers.append(approvals_router(switchboard, token=operator_token))
     if engine is not None:
         routers.append(
             realtime_router(

@@ -16,7 +16,7 @@ from app.agents.actions import RunTool
 from app.agents.book import AgentBook
 from app.agents.instructions import CallFacts
 from app.agents.toolbox import ApprovalRequest, ToolBox
-from app.agents.tools import Tool, ToolContext, ToolResult
+from app.agents.tools import Approval, Tool, ToolContext, ToolResult
 
 __all__ = ["ToolListener", "ToolRunner", "consent_prompt"]
 
@@ -57,6 +57,7 @@ class ToolRunner:
         self._boxes: dict[str, ToolBox] = {}
         self._fillers: dict[str, asyncio.TimerHandle] = {}
         self._decisions: dict[str, asyncio.Future[tuple[bool, bool]]] = {}
+        self._wanted: dict[str, ApprovalRequest] = {}
         self._interruptible: dict[str, asyncio.Task[None]] = {}
         self._given_up: set[str] = set()
         self._always: set[str] = set()
@@ -68,6 +69,10 @@ class ToolRunner:
         task = tasks.create_task(self._answer(run, box), name=f"tool {run.name[:64]}")
         if tool is not None and tool.interruptible:
             self._interruptible[run.tool_call_id] = task
+
+    def waiting(self, approval: Approval) -> list[ApprovalRequest]:
+        """The tools that wait for this kind of consent, the oldest first."""
+        return [wanted for wanted in self._wanted.values() if wanted.tool.approval is approval]
 
     def decide(self, tool_call_id: str, *, approved: bool, always: bool = False) -> bool:
         """Answer a tool that waits for consent; `always`: for this tool in this conversation.
@@ -151,18 +156,21 @@ class ToolRunner:
         if tool.name in self._always:
             return True
         tool_call_id = context.tool_call_id
-        self._stop_filler(tool_call_id)  # who is asked knows what is waited for
+        asks_caller = tool.approval is Approval.KEYPAD
+        if asks_caller:
+            self._stop_filler(tool_call_id)  # who is asked knows what is waited for
         loop = asyncio.get_running_loop()
         decision: asyncio.Future[tuple[bool, bool]] = loop.create_future()
         self._decisions[tool_call_id] = decision
+        self._wanted[tool_call_id] = request
         self._listener.on_approval_wanted(request)
         try:
             approved, always = await decision
         finally:
-            del self._decisions[tool_call_id]
+            del self._decisions[tool_call_id], self._wanted[tool_call_id]
         if approved and always:
             self._always.add(tool.name)
-        if approved:
+        if approved and asks_caller:
             run = RunTool(
                 tool_call_id=tool_call_id, name=tool.name, arguments="", agent=context.agent
             )

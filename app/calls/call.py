@@ -137,6 +137,7 @@ class Call:
             now_ms=self._now_ms,
             brain=parts.brain,
         )
+        self.tools = self._desk.tools
         counters = self._mind.counters
         self._to_voice = VoiceOutbox(agent.input_format, parts.policy.uplink_max_ms, counters)
         self._phone = PhoneLeg(
@@ -206,10 +207,6 @@ class Call:
         """Have the agent say something that neither side has asked for."""
         if not self._end.done():
             self._perform(self._mind.say(text, self._now_ms(), mode=mode, when=when))
-
-    def decide_tool(self, tool_call_id: str, *, approved: bool, always: bool = False) -> bool:
-        """Answer a tool that waits for approval; False when none waits under this id."""
-        return self._desk.tools.decide(tool_call_id, approved=approved, always=always)
 
     async def run(self) -> CallSummary:
         """Hold the call. Never raises but for cancellation; returns when nothing is left of it."""

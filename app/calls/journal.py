@@ -22,6 +22,7 @@ from app.events import (
     HandedOff,
     TaskAnswered,
     TaskStarted,
+    ToolApprovalRequired,
     TurnAnalyzed,
     VoiceReady,
     VoiceTrouble,
@@ -62,6 +63,15 @@ def _write(event: CallEvent) -> None:
             counted = {key: value for key, value in (counters | usage).items() if value}
             told = {key: value for key, value in facts.items() if value not in (None, "")}
             logger.info("call ended", extra={**told, "reason": summary.reason.value, **counted})
+        case ToolApprovalRequired(by="operator"):
+            logger.info(
+                "tool waits for an operator",
+                extra={
+                    "tool": event.name,
+                    "tool_call_id": event.tool_call_id,
+                    "pii.arguments": event.arguments,
+                },
+            )
         case VoiceTrouble(benign=False):
             logger.warning("voice model trouble", extra={"code": event.code})
         case VoiceReady() if event.differing and not event.reconnected:

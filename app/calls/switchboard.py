@@ -20,6 +20,8 @@ from typing import Final
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
 from app.agents.thinking import BrainPlan
+from app.agents.toolbox import ApprovalRequest
+from app.agents.tools import Approval
 from app.calls.call import LOST, Call, CallParts
 from app.calls.feed import Feed
 from app.calls.menu import KeypadMap
@@ -293,6 +295,27 @@ class Switchboard:
         """Who takes a caller whose agent is lost."""
         admission = self._admissions.get(carrier_call_id)
         return None if admission is None else admission.fallback
+
+    # Approvals ----------------------------------------------------------------------------------
+
+    def approvals(self) -> list[ApprovalRequest]:
+        """The tools of all calls that wait for an operator."""
+        return [
+            wanted
+            for call in self._live.values()
+            for wanted in call.tools.waiting(Approval.OPERATOR)
+        ]
+
+    def approve(
+        self, call_id: CallId, tool_call_id: str, *, approved: bool, always: bool = False
+    ) -> bool:
+        """Answer a tool that waits for an operator; False when none waits there."""
+        call = self._live.get(call_id)
+        if call is None or tool_call_id not in {
+            wanted.context.tool_call_id for wanted in call.tools.waiting(Approval.OPERATOR)
+        }:
+            return False
+        return call.tools.decide(tool_call_id, approved=approved, always=always)
 
     # Transfers ----------------------------------------------------------------------------------
 

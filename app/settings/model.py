@@ -106,6 +106,7 @@ class Server(Section):
     websocket_path: Route = "/twilio/media-stream"
     status_path: Route = "/twilio/status"
     metrics_token: OptionalSecret = None
+    operator_token: OptionalSecret = None
     transcript_feed: Literal["auto", "on", "off"] = "auto"
 
     @model_validator(mode="after")
@@ -224,6 +225,7 @@ class Settings(Section):
             twilio.auth_token,
             twilio.auth_token_secondary,
             self.server.metrics_token,
+            self.server.operator_token,
         ]
         if brain is not None and brain.endpoint is not None:
             held.append(brain.endpoint.api_key)

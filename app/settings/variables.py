@@ -30,6 +30,7 @@ FROM_VARIABLES: Final[dict[tuple[str, ...], str]] = {
     ("server", "port"): "${SERVER_PORT:-8080}",
     ("server", "public_url"): "${PUBLIC_URL:-}",
     ("server", "metrics_token"): "${METRICS_TOKEN:-}",
+    ("server", "operator_token"): "${OPERATOR_TOKEN:-}",
     ("logging", "level"): "${LOG_LEVEL:-INFO}",
     ("logging", "format"): "${LOG_FORMAT:-auto}",
 }

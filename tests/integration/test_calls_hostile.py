@@ -59,8 +59,7 @@ async def test_sixty_attacks_in_one_breath_have_no_effect_and_the_call_goes_on()
                 voice.latest.emit(event)
             wanted = await app.event(call, ToolApprovalRequired)
             assert wanted.name == "refund"
-            [live] = app.switchboard._live.values()
-            assert live.decide_tool(wanted.tool_call_id, approved=False)
+            assert app.switchboard.approve(wanted.call_id, wanted.tool_call_id, approved=False)
             await app.event(call, AgentSaid, lambda said: said.text == AFTER)
             await call.hang_up()
             assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import httpx2
 
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
@@ -23,7 +26,7 @@ from app.events import (
 )
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import App, trunkline
+from tests.integration.server import App, by_then, trunkline
 
 GREETING = Reply(text="Hello.", audio_ms=200)
 
@@ -113,6 +116,72 @@ async def test_a_caller_consents_by_key() -> None:
             call.press("1")
             assert (await app.event(call, ToolRan)).error == ""
             await call.hang_up()
+
+
+async def test_an_operator_is_asked_before_a_tool_runs_and_answers_over_http() -> None:
+    @tool(approval=Approval.OPERATOR)
+    def pay(amount: int) -> str:
+        """Pay an amount."""
+        return f"paid {amount}"
+
+    asks = Reply(text="Very well.", audio_ms=200, tool=("pay", '{"amount": 3}'))
+    replies = [GREETING, asks, Reply(text="Done."), asks, Reply(text="No.")]
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        staffed(app, lambda agent: [replace(agent, tools=(pay,))])
+        async with app.twilio() as twilio, httpx2.AsyncClient(trust_env=False) as operator:
+            url = f"{app.url}/approvals"
+            assert (await operator.get(url)).json() == {"approvals": []}
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            for approved, said in ((True, "Done."), (False, "No.")):
+                await call.speak(0.6)
+                await by_then(lambda: bool(app.switchboard.approvals()), within_s=10)
+                [wanted] = (await operator.get(url)).json()["approvals"]
+                assert (wanted["tool"], wanted["arguments"]) == ("pay", {"amount": 3})
+                place = f"{url}/{wanted['call_id']}/{wanted['tool_call_id']}"
+                for bad in ({}, {"approved": 1}, {"approved": True, "x": 1}, ["approved"]):
+                    assert (await operator.post(place, json=bad)).status_code == 400
+                form = await operator.post(place, data={"approved": "true"})
+                assert form.status_code == 400
+                assert (await operator.post(place + "0", json={"approved": True})).is_error
+                answer = await operator.post(place, json={"approved": approved})
+                assert answer.json() == {"approved": approved}
+                await app.event(call, AgentSaid, partial(_says, said))
+                assert (await operator.post(place, json={"approved": True})).status_code == 404
+            await call.hang_up()
+            await app.ended(call)
+            ran = [event for event in await app.events(call) if isinstance(event, ToolRan)]
+            assert [event.error for event in ran] == ["", "not_approved"]
+
+
+def _says(text: str, said: AgentSaid) -> bool:
+    return said.text == text
+
+
+async def test_approvals_are_open_to_this_machine_or_to_bearers_of_the_token() -> None:
+    async with ScriptedVoiceServer() as voice:
+        async with trunkline(voice) as app, httpx2.AsyncClient(trust_env=False) as client:
+            url = f"{app.url}/approvals"
+            assert (await client.get(url)).status_code == 200
+            for headers in (
+                {"X-Forwarded-For": "203.0.113.9"},
+                {"Host": "voice.example.com"},
+                {"Origin": "https://evil.example.com"},
+            ):
+                assert (await client.get(url, headers=headers)).status_code == 403
+        token = {"operator_token": "a token of ours"}
+        async with (
+            trunkline(voice, server=token) as app,
+            httpx2.AsyncClient(trust_env=False) as client,
+        ):
+            url = f"{app.url}/approvals"
+            assert (await client.get(url)).status_code == 403
+            answer = await client.post(f"{url}/a/b", json={"approved": True})
+            assert answer.status_code == 403
+            good = {"Authorization": "Bearer a token of ours", "X-Forwarded-For": "203.0.113.9"}
+            assert (await client.get(url, headers=good)).status_code == 200
+            good["Origin"] = "https://evil.example.com"
+            assert (await client.get(url, headers=good)).status_code == 403
 
 
 async def test_a_sensitive_tool_wants_a_number_that_the_network_vouches_for() -> None:

@@ -178,6 +178,22 @@ async def test_a_tool_without_consent_does_not_run() -> None:
     assert ran == []
 
 
+async def test_a_caller_is_told_that_an_operator_takes_their_time() -> None:
+    slow = {"filler": "One moment.", "filler_after_ms": 1}
+    pay = tool("pay", quick, approval=Approval.OPERATOR, **slow)
+    sign = tool("sign", quick, approval=Approval.KEYPAD, **slow)  # here it is they who are asked
+    async with running(pay, sign) as (runner, heard, tasks):
+        runner.run(wanted("sign", "c1"), tasks)
+        runner.run(wanted("pay", "c2"), tasks)
+        await heard.until(1, "fillers")
+        assert [w.tool.name for w in runner.waiting(Approval.OPERATOR)] == ["pay"]
+        for tool_call_id in ("c1", "c2"):
+            runner.decide(tool_call_id, approved=True)
+        await heard.until(2)
+        assert runner.waiting(Approval.OPERATOR) == []
+    assert heard.fillers == ["One moment."]
+
+
 async def test_consent_for_always_is_asked_for_once() -> None:
     async with running(tool("pay", quick, approval=Approval.OPERATOR)) as (runner, heard, tasks):
         runner.run(wanted("pay", "c1"), tasks)

@@ -1,0 +1,122 @@
+"""Tools that wait for an operator: which ones there are, and yes or no to each.
+
+`GET /approvals` lists them, `POST /approvals/{call_id}/{tool_call_id}` decides one with a body of
+`{"approved": true}`. Open to bearers of a token when one is set, else to programs on this machine.
+Arguments are what callers have said: the answers hold personal data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from app.agents.toolbox import ApprovalRequest
+from app.errors import SignatureError
+from app.events import CallId
+from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
+from app.web.app import error_response
+
+__all__ = ["APPROVALS_PATH", "Decision", "ToolDesk", "approvals_router"]
+
+APPROVALS_PATH: Final = "/approvals"
+MAX_BODY_BYTES: Final = 1_024
+
+_NO_STORE: Final = {"cache-control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """An operator's word; `always`: for this tool until the call is over."""
+
+    approved: bool
+    always: bool = False
+
+
+class ToolDesk(Protocol):
+    """Where tools wait."""
+
+    def approvals(self) -> Sequence[ApprovalRequest]:
+        """What waits for an operator, over all calls, the oldest of each call first."""
+        ...
+
+    def approve(
+        self, call_id: CallId, tool_call_id: str, *, approved: bool, always: bool = False
+    ) -> bool:
+        """Decide; False when nothing waits there."""
+        ...
+
+
+def approvals_router(desk: ToolDesk, *, token: str = "") -> APIRouter:
+    """The two routes."""
+    router = APIRouter()
+
+    @router.get(APPROVALS_PATH)
+    async def approvals(request: Request) -> Response:
+        _check(request, token)
+        waiting = [_shown(wanted) for wanted in desk.approvals()]
+        return JSONResponse({"approvals": waiting}, headers=_NO_STORE)
+
+    @router.post(APPROVALS_PATH + "/{call_id}/{tool_call_id}")
+    async def decide(request: Request, call_id: str, tool_call_id: str) -> Response:
+        _check(request, token)
+        decision = await _read(request)
+        if decision is None:
+            message = 'The body is JSON such as {"approved": true}, and maybe "always": true'
+            return error_response(HTTPStatus.BAD_REQUEST, "decision_invalid", message)
+        if not desk.approve(
+            CallId(call_id), tool_call_id, approved=decision.approved, always=decision.always
+        ):
+            message = "Nothing waits for approval there, or not any more"
+            return error_response(HTTPStatus.NOT_FOUND, "approval_not_found", message)
+        return JSONResponse({"approved": decision.approved}, headers=_NO_STORE)
+
+    return router
+
+
+def _check(request: Request, token: str) -> None:
+    """Raises SignatureError for whoever may not decide; a page in a browser never may."""
+    client = request.client.host if request.client else None
+    if token:
+        allowed = same_secret(bearer_token(request.headers), token)
+    else:
+        allowed = is_local(client, request.headers)
+    if not allowed or is_foreign_site(request.headers):
+        raise SignatureError("approvals are not open to this client", code="approvals_closed")
+
+
+async def _read(request: Request) -> Decision | None:
+    # JSON only: a form that a foreign page posts from a browser of ours is none.
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    try:
+        given = json.loads(body) if kind == "application/json" else None
+    except (ValueError, RecursionError):
+        return None
+    match given:
+        case {"approved": bool(approved), **more} if set(more) <= {"always"}:
+            always = more.get("always", False)
+            if isinstance(always, bool):
+                return Decision(approved=approved, always=always)
+    return None
+
+
+def _shown(wanted: ApprovalRequest) -> dict[str, Any]:
+    context = wanted.context
+    return {
+        "call_id": context.call_id,
+        "tool_call_id": context.tool_call_id,
+        "agent": context.agent,
+        "tool": wanted.tool.name,
+        "arguments": dict(wanted.arguments),
+        "caller_number": context.caller_number,
+    }
