@@ -229,7 +229,7 @@ class _CallInstruments:
         )
         self.turn_latency = histogram(
             "turn_latency_seconds",
-            "From the caller's last word to our sound: a call's median and its p95",
+            "From the model's word that a turn ended to our sound: a call's median and its p95",
             _ANSWER_SECONDS,
             "of_call",
         )

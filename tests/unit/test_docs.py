@@ -267,8 +267,14 @@ def test_compose_and_image_agree_on_port_user_and_patience(tmp_path: Path) -> No
     assert service["ulimits"]["nofile"] >= 4 * settings.limits.max_calls + 200
     assert "USER 65532:65532" in dockerfile
     assert service["read_only"] is True
-    [volume] = service["volumes"]
-    assert f"STATE_DIR={volume.partition(':')[2]}" in dockerfile
+    state, config = service["volumes"]
+    assert f"STATE_DIR={state.partition(':')[2]}" in dockerfile
+    assert config == "./config.yaml:/srv/trunkline/config.yaml:ro"
+    assert f"COPY config.yaml {config.split(':')[1]}" in dockerfile
+    fixed = load(path, service["environment"])
+    assert fixed.server.port == settings.server.port
+    for name in ("SERVER_HOST", "STATE_DIR"):
+        assert f"{name}={service['environment'][name]}" in dockerfile
 
 
 def test_what_the_image_copies_is_let_through_to_its_builder() -> None:
