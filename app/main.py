@@ -21,6 +21,7 @@ from app.agents.errands import Errands
 from app.agents.reviews import CallReviews
 from app.agents.session import AgentSession
 from app.calls.journal import log_event, log_review
+from app.calls.messages import MessageFiles
 from app.calls.switchboard import Diverted, Line, Switchboard
 from app.carrier.base import IncomingCall
 from app.carrier.twilio.control import TwilioControl
@@ -148,7 +149,12 @@ def build(settings: Settings) -> Trunkline:
         policy=call_policy(settings.limits),
         capacity=settings.limits.max_calls if engine is None else engine.max_sessions,
         token_life_s=settings.limits.token_ttl_s,
-        observers=(log_event, metrics.observe, *_reviews(staff, errands)),
+        observers=(
+            log_event,
+            metrics.observe,
+            MessageFiles(settings.offline.messages_dir, errands).observe,
+            *_reviews(staff, errands),
+        ),
         destinations=staff.places.destinations,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from app.events import (
     EndReason,
     GuardrailTripped,
     HandedOff,
+    MessageTaken,
     Party,
     ToolApprovalRequired,
     ToolRan,
@@ -152,6 +154,35 @@ async def test_an_operator_is_asked_before_a_tool_runs_and_answers_over_http() -
             await app.ended(call)
             ran = [event for event in await app.events(call) if isinstance(event, ToolRan)]
             assert [event.error for event in ran] == ["", "not_approved"]
+
+
+async def test_a_message_that_a_caller_leaves_is_kept_in_a_file_of_its_own() -> None:
+    recipient = '{"recipient": "Ms. Lee"}'
+    replies = [
+        GREETING,
+        Reply(text="Go on.", audio_ms=200, tool=("take_message", recipient)),
+        Reply(text="I will tell her.", audio_ms=200),
+    ]
+    words = "Please call me back on Monday."
+    voice = ScriptedVoiceServer(replies=replies, heard=["A message for Ms. Lee.", words])
+    agents = {"desk": {"tools": ["take_message"]}}
+    async with voice, trunkline(voice, agents=agents) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await app.event(call, AgentSaid)
+        await call.speak(0.6)
+        await app.event(call, AgentSaid, partial(_says, "Go on."))
+        await call.speak(0.6)
+        taken = await app.event(call, MessageTaken)
+        folder = app.settings.offline.messages_dir
+        await by_then(lambda: any(folder.glob("*.json")), within_s=5)
+        [path] = folder.glob("*.json")
+        await by_then(lambda: path.read_text().endswith("}\n"), within_s=5)
+        kept = json.loads(path.read_text())
+        assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+        assert (kept["recipient"], kept["text"]) == ("Ms. Lee", words)
+        assert kept["call_id"] == taken.call_id
+        assert kept["caller_number"] == call.ringing.caller.caller_number
+        await call.hang_up()
 
 
 def _says(text: str, said: AgentSaid) -> bool:
