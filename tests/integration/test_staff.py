@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from app.events import CallAdmitted, ToolRan
+from app.events import AgentSaid, CallAdmitted, GuardrailTripped, ToolRan
 from app.main import build
 from app.realtime.events import (
     SAY_METADATA_KEY,
@@ -157,6 +157,44 @@ def outputs(voice: ScriptedVoiceServer) -> list[str]:
         for event in voice.latest.of(ItemCreate)
         if event.item.type == "function_call_output" and event.item.output is not None
     ]
+
+
+@pytest.mark.parametrize(
+    ("aside", "fail", "action", "stopped"),
+    [
+        ("STOP", "open", "stop", True),
+        ("STOP", "open", "warn", False),
+        ("I would say so.", "closed", "stop", True),
+    ],
+)
+async def test_a_question_of_the_file_is_judged_by_the_calls_model(
+    aside: str, fail: str, action: str, stopped: bool
+) -> None:
+    rule = {"question": "No word about illness.", "fail": fail, "action": action}
+    if action == "stop":
+        rule["say"] = "A doctor can tell."
+    replies = [
+        Reply(audio_ms=200),
+        Reply(text="That is surely the flu.", audio_ms=4_000, hold_after_ms=600),
+        Reply(audio_ms=200),
+    ]
+    agents = {"clara": {"guardrails": ["sick"], "guardrail_every_chars": 10}}
+    voice = ScriptedVoiceServer(replies=replies, asides=[aside])
+    async with (
+        voice,
+        trunkline(voice, agents=agents, guardrails={"sick": rule}) as app,
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await app.event(call, AgentSaid)
+        await call.speak(0.6)
+        tripped = await app.event(call, GuardrailTripped)
+        assert (tripped.guardrail, tripped.stopped) == ("sick", stopped)
+        if stopped:
+            await app.event(call, AgentSaid, lambda line: line.text == "A doctor can tell.")
+        await call.hang_up()
+        said = [event for event in await app.events(call) if isinstance(event, AgentSaid)]
+    assert any(line.cut_off for line in said if line.text.startswith("That is"))
 
 
 async def test_tools_of_an_mcp_server_belong_to_the_agents_that_name_it() -> None:
