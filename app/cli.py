@@ -247,14 +247,24 @@ def chat(
     json: Annotated[
         bool, typer.Option("--json", help="Print events as JSON, one object per line.")
     ] = False,
+    number: Annotated[
+        str | None, typer.Option(help="As callers of this number of yours, with +.")
+    ] = None,
+    agent: Annotated[str | None, typer.Option(help="Who answers, by name.")] = None,
 ) -> None:
     """Type to the agent that answers the phone. Works offline, without any key."""
     settings = _load(config)
     from app.chat import run
     from app.main import written_session
 
+    logs.configure(
+        level="WARNING",
+        format="console",
+        secrets=settings.secrets(),
+        show_personal=settings.logging.show_personal,
+    )
     try:
-        session = written_session(settings, greets=say is None)
+        session = written_session(settings, greets=say is None, number=number, agent=agent)
         ended_well = asyncio.run(run(session, say=say, as_json=json))
     except KeyboardInterrupt:
         raise typer.Exit(_EXIT_INTERRUPTED) from None

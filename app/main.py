@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
@@ -18,6 +20,7 @@ from pydantic import SecretStr
 from app.agents.agent import Agent
 from app.agents.brain import Reviewer
 from app.agents.errands import Errands
+from app.agents.instructions import CallFacts
 from app.agents.reviews import CallReviews
 from app.agents.session import AgentSession
 from app.calls.journal import log_event, log_review
@@ -29,7 +32,7 @@ from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError, ConfigError
-from app.events import CallEvent, Party, TokenUsage
+from app.events import CallEvent, CallId, Party, TokenUsage
 from app.realtime.connecting import GuardedModel
 from app.realtime.dialect import BETA, GA
 from app.realtime.websocket import WebSocketModel
@@ -280,22 +283,33 @@ def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:
 
 
 @contextlib.asynccontextmanager
-async def written_session(settings: Settings, *, greets: bool) -> AsyncIterator[AgentSession]:
+async def written_session(
+    settings: Settings, *, greets: bool, number: str | None = None, agent: str | None = None
+) -> AsyncIterator[AgentSession]:
     """The agents that answer the phone, in writing and without sound; not entered yet.
 
-    `greets`: they speak first, where they do so on the phone.
+    `greets`: they speak first, where they do so on the phone. `number`: as callers of this number
+    of ours meet them in its hours; `agent`: the one who answers.
 
     Raises:
-        ConfigError: the agents do not fit, or the engine's speech parts are not installed.
+        ConfigError: there is no such number or agent, the agents do not fit, or the engine's speech
+            parts are not installed.
     """
     engine = _engine(settings)
     staff = hire(settings)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(staff.open())
-        line = _Lines(settings, staff, engine).usual
+        seat = staff.seat_of(number, agent)
+        line = _Lines(settings, staff, engine).at(seat)
+        others = [one for one in seat.book if one.name != seat.agent.name]
         session = AgentSession(
-            [_in_writing(agent) for agent in staff.book],
+            [_in_writing(one) for one in (seat.agent, *others)],
             line.model,
+            facts=CallFacts(
+                call_id=CallId(f"chat_{secrets.token_hex(8)}"),
+                called_number=number,
+                started_at=time.time(),
+            ),
             greet=greets and line.agent.speaks_first is Party.AGENT,
             plays_audio=False,
             price=line.price if engine is None else lambda _usage: 0.0,
@@ -347,14 +361,10 @@ class _Lines:
         seat = self._staff.seat(incoming)
         if isinstance(seat, Elsewhere):
             raise Diverted(seat.code, say=seat.say, to=seat.to)
-        return self._line(seat)
+        return self.at(seat)
 
-    @property
-    def usual(self) -> Line:
-        """What answers where no number says otherwise."""
-        return self._line(self._staff.seats[0])
-
-    def _line(self, seat: Seat) -> Line:
+    def at(self, seat: Seat) -> Line:
+        """What answers at a seat."""
         return Line(
             agent=seat.agent,
             model=self._models[seat.model],

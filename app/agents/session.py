@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import TracebackType
 from typing import Final, assert_never
@@ -84,7 +85,8 @@ class AgentSession:
         self._greet = greet
         self._talk = Talk(
             book,
-            facts or CallFacts(call_id=CallId(f"session_{secrets.token_hex(8)}")),
+            facts
+            or CallFacts(call_id=CallId(f"session_{secrets.token_hex(8)}"), started_at=time.time()),
             price=price,
             plays_audio=plays_audio,
         )

@@ -72,6 +72,23 @@ class Staff:
         """Who answers a call, by the number that was called and by the time."""
         return self._plan.seat(incoming, now or datetime.now(UTC))
 
+    def seat_of(self, number: str | None = None, agent: str | None = None) -> Seat:
+        """Who answers at a number of ours in its hours, or at any other; or another agent there.
+
+        Raises:
+            ConfigError: there is no such number or agent.
+        """
+        numbers = self._plan.numbers
+        if number is not None and number not in numbers:
+            raise ConfigError(no_such("number", number, numbers))
+        seat = self._plan.default if number is None else numbers[number].seat
+        if agent is None:
+            return seat
+        found = seat.book.get(agent)
+        if found is None:
+            raise ConfigError(no_such("agent", agent, [one.name for one in seat.book]))
+        return replace(seat, agent=found)
+
     def notices(self) -> list[str]:
         """What is allowed and may surprise."""
         return [*self.book.notices(), *self._brain_notices()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pytest
@@ -87,6 +88,15 @@ async def test_a_written_message_is_answered() -> None:
         assert server.latest.of(ev.SessionUpdate)[0].session.instructions == "Help."
         assert not session.connected
     await left.are_gone()
+
+
+async def test_an_agent_knows_the_time() -> None:
+    year = str(datetime.now(UTC).year)
+    async with (
+        ScriptedVoiceServer() as server,
+        AgentSession(agent(instructions="It is {time}."), model_of(server)),
+    ):
+        assert year in server.latest.of(ev.SessionUpdate)[0].session.instructions
 
 
 async def test_sound_that_is_committed_is_a_turn_and_is_answered() -> None:

@@ -306,6 +306,50 @@ async def test_lines_end_with_their_file() -> None:
     assert await TerminalLines(closed).next() is None
 
 
+TWO_NUMBERS = """
+voice_model: offline
+agents:
+  clara: {greeting: Clara speaking.}
+  nora: {greeting: "Nora of {company} at {number}.", variables: {company: North}}
+numbers:
+  +15005550002:
+    agent: nora
+    variables: {company: South}
+    hours: {time_zone: UTC, open: {mon-sun: closed}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "shown"),
+    [
+        ((), 0, "agent> Clara speaking."),
+        (("--agent", "nora"), 0, "agent> Nora of North at unknown."),
+        (("--number", "+15005550002"), 0, "agent> Nora of South at +15005550002."),
+        (("--agent", "norah"), 2, "there is no agent 'norah'; did you mean \"nora\"?"),
+        (("--number", "+1500"), 2, "there is no number '+1500'; there is +15005550002"),
+    ],
+)
+async def test_who_answers_can_be_chosen(
+    options: tuple[str, ...], code: int, shown: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(TWO_NUMBERS)
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "--config",
+        str(config),
+        *options,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=ROOT,
+        env={"PATH": os.environ.get("PATH", ""), "HOME": str(tmp_path)},
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        out, _ = await process.communicate()
+    assert (process.returncode, out.decode().splitlines()[0]) == (code, shown)
+
+
 @pytest.mark.parametrize("option", ["--help"])
 async def test_the_help_says_that_no_key_is_needed(option: str, tmp_path: Path) -> None:
     async with terminal(tmp_path, option) as screen:
