@@ -16,7 +16,7 @@ from app.settings.environment import Environment, read_text
 from app.settings.interpolation import fill
 from app.settings.model import Settings, VoiceChoice
 from app.settings.names import nearest
-from app.settings.realtime import OpenAIRealtime
+from app.settings.realtime import OpenAIRealtime, SessionOverrides
 from app.settings.strict_yaml import parse_yaml
 
 __all__ = ["ModelFacts", "Retirement", "load_facts", "notices"]
@@ -64,11 +64,32 @@ def notices(settings: Settings, today: date, facts: ModelFacts | None = None) ->
     if settings.voice_choice is VoiceChoice.OFFLINE or not model.is_openai:
         return ()
     facts = facts or load_facts()
-    named = {"openai_realtime.model": model.model}
-    if model.transcription is not None:
-        named["openai_realtime.transcription.model"] = model.transcription.model
-    found = [_retirement(key, name, today, facts) for key, name in named.items()]
-    return tuple(text for text in (*found, _voice(model, facts)) if text)
+    found = [
+        _retirement("openai_realtime.model", model.model, today, facts),
+        *_session("openai_realtime", model, today, facts),
+    ]
+    for name, agent in settings.agents.items():
+        found += _session(f"agents.{name}", agent, today, facts)
+    for number, there in settings.numbers.items():
+        found.append(_retirement(f"numbers.{number}.model", there.model or "", today, facts))
+        found += _session(f"numbers.{number}", there, today, facts)
+    return tuple(text for text in found if text)
+
+
+def _session(
+    key: str, section: OpenAIRealtime | SessionOverrides, today: date, facts: ModelFacts
+) -> list[str]:
+    """The models and voices that a section names, where it is the one that names them."""
+    found = [_voice(f"{key}.voice", section.voice, facts)] if section.voice else []
+    writer = section.transcription
+    if writer is not None and (
+        isinstance(section, OpenAIRealtime) or "model" in writer.model_fields_set
+    ):
+        found.append(_retirement(f"{key}.transcription.model", writer.model, today, facts))
+    detection = section.turn_detection
+    if detection is not None and detection.type == "none":
+        found.append(f"{key}.turn_detection: with none nobody hears that a caller has finished")
+    return found
 
 
 def _retirement(key: str, name: str, today: date, facts: ModelFacts) -> str:
@@ -79,11 +100,10 @@ def _retirement(key: str, name: str, today: date, facts: ModelFacts) -> str:
     return f"{key}: {name} {verb} on {entry.ends.isoformat()}: use {entry.replacement}"
 
 
-def _voice(model: OpenAIRealtime, facts: ModelFacts) -> str:
-    name = model.voice
+def _voice(key: str, name: str, facts: ModelFacts) -> str:
     if name in facts.realtime_voices or name.startswith(_CUSTOM_VOICE):
         return ""
     better = facts.speech_only_voices.get(name) or nearest(name, list(facts.realtime_voices))
     advice = f": use {better}" if better else ""
     valid = ", ".join(facts.realtime_voices)
-    return f"openai_realtime.voice: Realtime has no voice {name}{advice} (it has {valid})"
+    return f"{key}: Realtime has no voice {name}{advice} (it has {valid})"

@@ -79,6 +79,37 @@ def test_a_voice_that_exists_is_not_mentioned(voice: str) -> None:
     assert notices(settings_with(voice=voice), BEFORE) == ()
 
 
+def test_what_agents_and_numbers_name_is_looked_at_too() -> None:
+    settings = Settings.model_validate(
+        {
+            "openai_realtime": {"api_key": "sk-proj-0123456789", "transcription": None},
+            "agents": {
+                "a": {"voice": "fable", "transcription": {"model": "whisper-1"}},
+                "b": {"voice": "cedar", "transcription": {"language": "en"}},
+            },
+            "numbers": {"+14155550123": {"model": "gpt-realtime", "voice": "onyx"}},
+        }
+    )
+    assert [text.partition(":")[0] for text in notices(settings, BEFORE)] == [
+        "agents.a.voice",
+        "agents.a.transcription.model",
+        "numbers.+14155550123.model",
+        "numbers.+14155550123.voice",
+    ]
+
+
+@pytest.mark.parametrize("where", ["openai_realtime", "agents"])
+def test_a_call_in_which_nobody_ends_the_callers_turn_is_named(where: str) -> None:
+    detection = {"turn_detection": {"type": "none"}}
+    model = {"api_key": "sk-proj-0123456789", "transcription": None}
+    sections: dict[str, object] = {
+        "openai_realtime": {"openai_realtime": {**model, **detection}},
+        "agents": {"openai_realtime": model, "agents": {"a": detection}},
+    }
+    [text] = notices(Settings.model_validate(sections[where]), BEFORE)
+    assert ".turn_detection: with none nobody hears that a caller has finished" in text
+
+
 def test_nothing_is_said_of_other_servers_or_of_the_offline_engine() -> None:
     other = settings_with(model="gpt-realtime", voice="nova", url="wss://gateway.example/v1")
     assert notices(other, BEFORE) == ()
