@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from app.dial.webhook import SpokenLine
 
@@ -48,4 +49,14 @@ class Narrator:
             return
         minutes, tenths = divmod(max(0, at_ms) // 100, 600)
         clock = f"{minutes:02}:{tenths // 10:02}.{tenths % 10}"
-        self._console.print(f"[dim]{clock}[/]  {who or '      '}  {text}", highlight=False)
+        if not self._console.is_terminal:  # a line is a line for whoever reads it there
+            self._console.print(
+                f"{clock}  {who or '      '}  {text}", soft_wrap=True, highlight=False
+            )
+            return
+        row = Table.grid(padding=(0, 2), expand=True)
+        row.add_column(width=len(clock))
+        row.add_column(width=len("caller"))
+        row.add_column(ratio=1)  # a long text goes on below its beginning
+        row.add_row(f"[dim]{clock}[/]", who.strip(), text)
+        self._console.print(row, highlight=False)
