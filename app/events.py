@@ -38,6 +38,8 @@ __all__ = [
     "TokenUsage",
     "ToolApprovalRequired",
     "ToolRan",
+    "TransferEnded",
+    "TransferStarted",
     "TurnAnalyzed",
     "VoiceReady",
     "VoiceTrouble",
@@ -292,6 +294,30 @@ class HandedOff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferStarted:
+    """A destination is being called for the caller; `warm`: they stay with the agent meanwhile."""
+
+    call_id: CallId
+    at_ms: int
+    destination: str
+    warm: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferEnded:
+    """What came of it: answered, busy, no_answer, declined, voicemail, failed or canceled.
+
+    `evidence` is what the carrier said that this was read from.
+    """
+
+    call_id: CallId
+    at_ms: int
+    destination: str
+    outcome: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailTripped:
     """A rule objected to what one side said. `stopped`: the agent's speech was cut off for it."""
 
@@ -419,6 +445,8 @@ CallEvent = (
     | ToolRan
     | ToolApprovalRequired
     | HandedOff
+    | TransferStarted
+    | TransferEnded
     | GuardrailTripped
     | VoiceTrouble
     | BrainEvent

@@ -33,11 +33,13 @@ from app.calls.actions import (
 )
 from app.calls.conversation import Conversation
 from app.calls.desk import Desk
+from app.calls.ending import CARRIER_HANGS_UP, NOT_OURS_TO_END
 from app.calls.menu import KeypadMap
 from app.calls.outbox import PhoneOutbox, VoiceOutbox
 from app.calls.phone_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts, pass_cancellation_on
 from app.calls.policy import CallPolicy
-from app.calls.transfers import LineControl, Transfers
+from app.calls.second_leg import LineControl
+from app.calls.transfers import Transfers
 from app.carrier.base import CallControl, Fallback, IncomingCall, MediaStream
 from app.carrier.destinations import Destinations
 from app.errors import CarrierError, VoiceError, VoiceRefused
@@ -64,22 +66,6 @@ TICK_S: Final = 0.2
 LONGEST_MS: Final = 86_400_000
 """A caller who was transferred is forgotten after a day, where no limit is set."""
 HANG_UP_S: Final = 10.0
-
-_CARRIER_HANGS_UP: Final = frozenset(
-    {
-        EndReason.AGENT_HUNG_UP,
-        EndReason.OPERATOR_HUNG_UP,
-        EndReason.SILENCE,
-        EndReason.MAX_DURATION,
-        EndReason.GUARDRAIL,
-        EndReason.DRAINED,
-    }
-)
-"""Ends of our own making: the carrier is told by REST. For the others the markup behind the stream
-speaks to the caller (we are lost), or there is nobody left to speak to."""
-
-_NOT_OURS_TO_END: Final = frozenset({EndReason.DRAINED, EndReason.MAX_DURATION})
-"""Ends of ours that do not part a caller from the person they were transferred to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +135,7 @@ class Call:
             claim_ms=parts.policy.claim_deadline_ms,
         )
         self.line = Transfers(
+            call_id,
             incoming,
             LineControl(
                 carrier=parts.carrier,
@@ -157,10 +144,12 @@ class Call:
                 fallback=parts.fallback,
                 claim_ms=parts.policy.claim_deadline_ms,
                 hear_out_ms=parts.policy.goodbye_cap_ms,
+                now_ms=self._now_ms,
+                end=self.end,
+                record=parts.record,
             ),
             self._phone,
             heard_out=lambda: self._mind.heard_out(self._now_ms()),
-            end=self.end,
         )
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
@@ -184,9 +173,11 @@ class Call:
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the call now. The first reason counts."""
         if not self._end.done():
-            if self._phone.away and reason in _NOT_OURS_TO_END:
+            if self._phone.away and reason in NOT_OURS_TO_END:
                 # People are talking with each other: the carrier needs us for nothing.
                 reason, detail = EndReason.TRANSFERRED, reason.value
+            elif reason is EndReason.CALLER_HUNG_UP and (place := self.line.connected_to):
+                reason, detail = EndReason.TRANSFERRED, place
             self._end.set_result(End(reason, detail))
 
     def say_goodbye(self, reason: EndReason) -> None:
@@ -303,7 +294,7 @@ class Call:
             if self._phone.away:
                 self._watch_length()
             else:
-                self._perform(self._mind.on_tick(self._now_ms()))
+                self._perform(self._mind.on_tick(self._now_ms(), ringing=self.line.rings))
 
     def _watch_length(self) -> None:
         """The one limit of a call whose caller is elsewhere: nobody here can be silent."""
@@ -442,10 +433,11 @@ class Call:
         async with asyncio.TaskGroup() as closing:
             if self._connection is not None:
                 closing.create_task(_close(self._connection))
+            closing.create_task(self.line.close(end.reason))
             closing.create_task(self._close_phone(end))
 
     async def _close_phone(self, end: End) -> None:
-        if end.reason in _CARRIER_HANGS_UP:
+        if end.reason in CARRIER_HANGS_UP:
             try:
                 async with asyncio.timeout(HANG_UP_S):
                     await self._parts.carrier.hang_up(self.incoming.carrier_call_id)
@@ -457,7 +449,7 @@ class Call:
         if end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}:
             await self._phone.close(LOST)
         else:
-            await self._phone.close(1000, "hung up" if end.reason in _CARRIER_HANGS_UP else "")
+            await self._phone.close(1000, "hung up" if end.reason in CARRIER_HANGS_UP else "")
 
     def _perform_last(self) -> None:
         for action in self._mind.on_call_over(self._now_ms()):

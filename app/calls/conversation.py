@@ -13,7 +13,7 @@ from app.agents.actions import (
     GiveUp,
     Record,
 )
-from app.calls.actions import Action, AppendAudio, End, RenewVoice
+from app.calls.actions import Action, AppendAudio, End, PlayAudio, RenewVoice
 from app.calls.exchange import Exchange
 from app.calls.manners import Farewell
 from app.calls.silence import Interrupted, meaningful_words
@@ -306,8 +306,12 @@ class Conversation(Exchange):
 
     # Time ---------------------------------------------------------------------------------------
 
-    def on_tick(self, now_ms: int) -> list[Action]:
-        """Call some times a second: stalls, silence, limits, overdue marks, watchdogs."""
+    def on_tick(self, now_ms: int, *, ringing: bool = False) -> list[Action]:
+        """Call some times a second: stalls, silence, limits, overdue marks, watchdogs.
+
+        `ringing`: somebody is being called for the caller, who waits here.
+        """
+        self._ringing = ringing
         speaking = self.turns.turn is Turn.CALLER or self._spoken_over
         filled = self._uplink.on_tick(now_ms, speaking=speaking)
         actions: list[Action] = [AppendAudio(filled)] if filled else []
@@ -328,7 +332,15 @@ class Conversation(Exchange):
             actions += self._watch_model(now_ms)
             if self.quiet() and not self.dialogue.tools_running and self._ending.reason is None:
                 actions += self._carry(self.dialogue.on_quiet(now_ms), now_ms)
-        return actions
+        return [*actions, *self._ring(now_ms)]
+
+    def _ring(self, now_ms: int) -> list[Action]:
+        """Let the caller hear the phone ring, as long as nobody speaks."""
+        if not self._ringing or self.turns.turn is Turn.CALLER or not self.heard_out(now_ms):
+            self._ringback.stop()
+            return []
+        sound = self._ringback.on_tick(now_ms, self._carrier_format)
+        return [PlayAudio(sound, None)] if sound else []
 
     def _mind_manners(self, now_ms: int) -> list[Action]:
         """Ask, warn or say goodbye, where the silence or the length of the call wants it."""

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from app.events import EndReason
 
-__all__ = ["Ending"]
+__all__ = ["CARRIER_HANGS_UP", "NOT_OURS_TO_END", "Ending"]
+
+CARRIER_HANGS_UP: Final = frozenset(
+    {
+        EndReason.AGENT_HUNG_UP,
+        EndReason.OPERATOR_HUNG_UP,
+        EndReason.SILENCE,
+        EndReason.MAX_DURATION,
+        EndReason.GUARDRAIL,
+        EndReason.DRAINED,
+    }
+)
+"""Ends of our own making: the carrier is told by REST. For the others the markup behind the stream
+speaks to the caller (we are lost), or there is nobody left to speak to."""
+
+NOT_OURS_TO_END: Final = frozenset({EndReason.DRAINED, EndReason.MAX_DURATION})
+"""Ends of ours that do not part a caller from the person they were transferred to."""
 
 
 class Ending:

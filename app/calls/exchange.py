@@ -31,6 +31,7 @@ from app.calls.handset import Handset, Wanted
 from app.calls.manners import Farewell, Manners
 from app.calls.menu import KeypadMap
 from app.calls.policy import CallPolicy
+from app.calls.ringback import Ringback
 from app.calls.speech import Speech
 from app.calls.stopwatch import Stopwatch
 from app.calls.turns import Turn, TurnEvent, Turns
@@ -80,6 +81,8 @@ class Exchange:
         self._protected = not agent.interruptible_greeting and agent.speaks_first is Party.AGENT
         self._spoken_over = False
         self.dialogue.cast.uninterrupted = self._protected
+        self._ringback = Ringback()
+        self._ringing = False
         self._handset = Handset(call_id, self.dialogue, self._manners, keypads or {})
 
     # The floor ----------------------------------------------------------------------------------
@@ -106,6 +109,7 @@ class Exchange:
             or self.dialogue.tools_running
             or self._handset.waiting
             or self._speech.resumption.open
+            or self._ringing
             or not self._connection.ready
         )
 

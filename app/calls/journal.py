@@ -23,6 +23,7 @@ from app.events import (
     TaskAnswered,
     TaskStarted,
     ToolApprovalRequired,
+    TransferEnded,
     TurnAnalyzed,
     VoiceReady,
     VoiceTrouble,
@@ -82,6 +83,15 @@ def _write(event: CallEvent) -> None:
             logger.warning(
                 "voice not changed: a session keeps the voice of its first sound",
                 extra={"agent": event.to_agent, "voice": event.kept_voice},
+            )
+        case TransferEnded():
+            logger.info(
+                "transfer ended",
+                extra={
+                    "destination": event.destination,
+                    "outcome": event.outcome,
+                    "evidence": event.evidence,
+                },
             )
         case GuardrailTripped():
             logger.warning(

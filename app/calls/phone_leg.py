@@ -127,6 +127,11 @@ class PhoneLeg:
                     await held.done.wait()
         return self._held is None
 
+    async def parted(self) -> None:
+        """Wait until the stream that the caller leaves is gone: what is said before is lost."""
+        if self._held is not None and self.where is not Whereabouts.HERE:
+            await self._held.done.wait()
+
     def _move(self, where: Whereabouts) -> None:
         self.where = where
         self._moved.set()

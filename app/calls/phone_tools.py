@@ -17,9 +17,18 @@ from app.carrier.destinations import MAX_DIGITS, MAX_SMS_CHARS, TO_CALLER, Desti
 from app.errors import ToolError
 from app.events import CallId
 
-__all__ = ["SEND_DTMF", "SEND_SMS", "TRANSFER_CALL", "Lookup", "phone_tools"]
+__all__ = [
+    "CANCEL_TRANSFER",
+    "SEND_DTMF",
+    "SEND_SMS",
+    "TRANSFER_CALL",
+    "Lookup",
+    "phone_tools",
+]
 
 TRANSFER_CALL: Final = "transfer_call"
+CANCEL_TRANSFER: Final = "cancel_transfer"
+"""Comes with `transfer_call`, where a destination is warm."""
 SEND_DTMF: Final = "send_dtmf"
 SEND_SMS: Final = "send_sms"
 
@@ -44,6 +53,8 @@ def phone_tools(
     tools = [_send_dtmf(lookup), _send_sms(destinations, lookup)]
     if destinations.names:
         tools.append(_transfer_call(destinations, lookup, descriptions or {}))
+    if any(place.warm for place in destinations.by_name.values()):
+        tools.append(_cancel_transfer(lookup))
     return {tool.name: tool for tool in tools}
 
 
@@ -75,7 +86,7 @@ def _transfer_call(
         }
 
     properties: dict[str, Any] = {"destination": {"type": "string", "enum": [*destinations.names]}}
-    if any(place.screened for place in destinations.by_name.values()):
+    if any(place.screened or place.warm for place in destinations.by_name.values()):
         properties["summary"] = {
             "type": "string",
             "maxLength": MAX_SUMMARY_CHARS,
@@ -96,6 +107,22 @@ def _transfer_call(
         run=run,
         timeout_ms=_AS_LONG_AS_IT_TAKES_MS,
         max_concurrency=_ALL_CALLS,
+    )
+
+
+def _cancel_transfer(lookup: Lookup) -> Tool:
+    async def run(context: ToolContext, _arguments: Mapping[str, Any]) -> Any:
+        _line(lookup, context).cancel()
+        return "Nobody is called any more. The caller stays with you."
+
+    return Tool(
+        name=CANCEL_TRANSFER,
+        description=(
+            "Stop a transfer that is under way: the caller has changed their mind while you still "
+            "talk with them."
+        ),
+        parameters=_parameters({}),
+        run=run,
     )
 
 

@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,7 @@ from app.calls.call import LOST, Call, CallParts
 from app.calls.feed import Feed
 from app.calls.menu import KeypadMap
 from app.calls.policy import CallPolicy
+from app.calls.transfer_reports import TransferReports
 from app.calls.transfers import Transfers
 from app.carrier import token as stream_token
 from app.carrier.base import (
@@ -35,15 +36,13 @@ from app.carrier.base import (
     Destination,
     Fallback,
     IncomingCall,
-    LegAnswer,
     MediaStream,
-    Screening,
     StreamStarted,
     TransferId,
     TransferResult,
 )
 from app.carrier.destinations import Destinations
-from app.errors import CapacityError, SignatureError
+from app.errors import CapacityError, CarrierError, SignatureError
 from app.events import CallAdmitted, CallEvent, CallId, EndReason, TokenUsage
 from app.realtime.connecting import GuardedModel
 
@@ -120,7 +119,7 @@ class _Reach:
     destinations: Destinations
 
 
-class Switchboard:
+class Switchboard(TransferReports):
     """Admission, claim and drain of the calls of one process."""
 
     def __init__(
@@ -324,38 +323,16 @@ class Switchboard:
         call = self._live.get(call_id)
         return None if call is None else call.line
 
-    def transfer_line(self, transfer_id: TransferId) -> Transfers | None:
-        """The line of the live call that a transfer belongs to."""
-        for call in self._live.values():
-            if call.line.knows(transfer_id):
-                return call.line
-        return None
+    def _lines(self) -> Iterator[Transfers]:
+        return (call.line for call in self._live.values())
 
-    def screening(self, transfer_id: TransferId) -> Screening | None:
-        """What the person did whom a transfer has asked for a key."""
-        line = self.transfer_line(transfer_id)
-        return None if line is None else line.screening
+    def _end_leg(self, leg_id: CarrierCallId) -> None:
+        async def end() -> None:
+            with contextlib.suppress(CarrierError):  # tried three times; it rings out by itself
+                await self._reach.carrier.cancel_leg(leg_id)
 
-    def transfer_prompt(self, transfer_id: TransferId) -> str | None:
-        """What a person hears who is asked for a key; `None` when nobody waits for them."""
-        line = self.transfer_line(transfer_id)
-        return None if line is None else line.prompt
-
-    def transfer_keys(self, transfer_id: TransferId, digits: str) -> LegAnswer:
-        """A person's answer to the question for a key; empty for none."""
-        line = self.transfer_line(transfer_id)
-        return LegAnswer.TOO_LATE if line is None else line.on_keys(digits)
-
-    def transfer_machine(self, transfer_id: TransferId) -> None:
-        """An answering machine has picked up."""
-        line = self.transfer_line(transfer_id)
-        if line is not None:
-            line.on_machine()
-
-    def transfer_wait_s(self, transfer_id: TransferId) -> int:
-        """How long a caller may wait in a queue; no time at all when nobody knows of them."""
-        line = self.transfer_line(transfer_id)
-        return 0 if line is None else line.wait_limit_s
+        if self._tasks is not None:
+            self._tasks.create_task(end(), name="end a leg")
 
     def transfer_over(
         self, carrier_call_id: CarrierCallId, transfer_id: TransferId, result: TransferResult

@@ -1,9 +1,10 @@
 """What an agent does with the line itself: transfers the caller, sends tones, writes messages.
 
-Per call, one thing at a time. The caller hears the agent out before they are taken away, and a
-caller who speaks before that stays. Every refusal is a `ToolError`, whose words the model is told.
-A transfer ends with what the carrier's webhook reports: the call is over when somebody answered,
-and goes on with the agent when nobody did. Where the caller is meanwhile is `app.calls.phone_leg`.
+Per call, one thing at a time. Every refusal is a `ToolError`, whose words the model is told. Cold,
+the caller hears the agent out before they are taken away, and a caller who speaks before that
+stays; warm, they stay with the agent until the person has accepted (`app.calls.second_leg`). The
+call is over when somebody answered, and goes on with the agent when nobody did. Where the caller is
+meanwhile is `app.calls.phone_leg`.
 """
 
 from __future__ import annotations
@@ -16,41 +17,44 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.calls.phone_leg import PhoneLeg, Whereabouts
+from app.calls.second_leg import PERHAPS_S, LineControl, SecondLeg
 from app.carrier.base import (
-    CallControl,
+    CarrierCallId,
     Destination,
-    Fallback,
     IncomingCall,
     LegAnswer,
+    LegNews,
+    LegOrder,
     Screening,
     TransferId,
     TransferOrder,
     TransferOutcome,
     TransferResult,
 )
-from app.carrier.destinations import Destinations, digits_fault, sms_fault
+from app.carrier.destinations import digits_fault, sms_fault
 from app.errors import CarrierError, CarrierRefused, CarrierUnavailable, ToolError, ToolFailed
-from app.events import EndReason
+from app.events import CallId, EndReason, TransferEnded, TransferStarted
 
 __all__ = [
     "MAX_MESSAGES",
     "MAX_SUMMARY_CHARS",
     "MAX_TONES_MS",
-    "LineControl",
+    "MAX_TRANSFERS",
     "Transfers",
     "transfer_note",
 ]
 
 MAX_MESSAGES: Final = 3
 """Text messages in one call."""
+MAX_TRANSFERS: Final = 5
+"""Attempts in one call: a model that was talked into a loop rings nobody for ever."""
 MAX_SUMMARY_CHARS: Final = 300
 """What is said to a person before they take the call; they listen to it twice."""
 MAX_TONES_MS: Final = 30_000
 """So long may tones take: the caller and the agent cannot hear each other meanwhile."""
 
 _HEARD_EVERY_S: Final = 0.05
-_PERHAPS_S: Final = 3.0
-"""A request whose answer was lost has been carried out by then, if at all."""
+_CLOSE_S: Final = 10.0
 _ACCEPT_KEY: Final = "1"
 
 _NOTES: Final = {
@@ -58,30 +62,19 @@ _NOTES: Final = {
     TransferOutcome.NO_ANSWER: "Nobody answered.",
     TransferOutcome.DECLINED: "They cannot take the call now.",
     TransferOutcome.VOICEMAIL: "Only an answering machine picked up.",
+    TransferOutcome.CANCELED: "You have stopped the transfer.",
 }
 
 
 def transfer_note(result: TransferResult) -> str:
-    """What an agent is told whose caller is back."""
+    """What an agent is told whose caller is with them."""
     why = _NOTES.get(result.outcome, "The call could not be put through.")
-    return f"{why} The caller is back with you: tell them, and ask how you can help instead."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineControl:
-    """The carrier's hand on one call. `issue_token` makes the token of the call's next stream."""
-
-    carrier: CallControl
-    destinations: Destinations
-    issue_token: Callable[[], str]
-    claim_ms: int
-    hear_out_ms: int
-    fallback: Fallback | None = None
+    return f"{why} The caller is with you: tell them, and ask how you can help instead."
 
 
 @dataclass(slots=True)
 class _Transfer:
-    """A transfer on its way.
+    """A transfer on its way; `second` is the leg of a warm one.
 
     `summary` is said to a person who is asked for a key, `screening` what they did.
     """
@@ -90,8 +83,14 @@ class _Transfer:
     place: Destination
     summary: str
     result: asyncio.Future[TransferResult]
+    second: SecondLeg | None = None
     screening: Screening | None = None
+    told: bool = False
     token: str | None = field(default=None, repr=False)
+
+    @property
+    def prompt(self) -> str:
+        return f"A call for {self.place.spoken}. {self.summary}".strip()
 
 
 class Transfers:
@@ -99,27 +98,28 @@ class Transfers:
 
     def __init__(
         self,
+        call_id: CallId,
         incoming: IncomingCall,
         control: LineControl,
         phone: PhoneLeg,
         *,
         heard_out: Callable[[], bool],
-        end: Callable[[EndReason, str], None],
     ) -> None:
+        self._call_id = call_id
         self._incoming = incoming
         self._control = control
         self._phone = phone
         self._heard_out = heard_out
-        self._end = end
         self._busy = False
         self._interrupted = False
         self._messages = 0
+        self._attempts = 0
         self._last: _Transfer | None = None
 
     # What the agent asks for --------------------------------------------------------------------
 
     async def transfer(self, name: object, summary: str = "") -> TransferResult:
-        """Send the caller to a named destination; returns when they are back from it.
+        """Connect the caller with a named destination; returns when that has come to nothing.
 
         A person who is asked for a key hears the `summary` first.
 
@@ -127,33 +127,84 @@ class Transfers:
             ToolError: there is no such destination, or the caller could not be transferred.
         """
         place = self._resolve(name)
+        if self._attempts >= MAX_TRANSFERS:
+            raise ToolError("No more transfers in this call.", code="transfer_limit")
         with self._alone():
-            await self._hear_out()
-            if self._interrupted:
-                raise ToolError(
-                    "The caller spoke before they were transferred, so they are still here. "
-                    "Listen to them first.",
-                    code="caller_spoke",
-                )
+            if not place.warm:
+                await self._hear_out()
+                if self._interrupted:
+                    raise ToolError(
+                        "The caller spoke before they were transferred, so they are still here. "
+                        "Listen to them first.",
+                        code="caller_spoke",
+                    )
+            self._attempts += 1
             loop = asyncio.get_running_loop()
-            transfer_id = TransferId(secrets.token_urlsafe(16))
             transfer = self._last = _Transfer(
-                transfer_id, place, summary[:MAX_SUMMARY_CHARS], loop.create_future()
+                TransferId(secrets.token_urlsafe(16)),
+                place,
+                summary[:MAX_SUMMARY_CHARS],
+                loop.create_future(),
             )
-            order = TransferOrder(
-                transfer_id=transfer_id,
-                carrier_call_id=self._incoming.carrier_call_id,
-                destination=place,
-                caller_number=self._incoming.caller_number,
-                our_number=self._incoming.called_number,
+            self._control.record(
+                TransferStarted(
+                    call_id=self._call_id,
+                    at_ms=self._control.now_ms(),
+                    destination=place.name,
+                    warm=place.warm,
+                )
             )
-            self._phone.leave()
+            return await (self._warm(transfer) if place.warm else self._cold(transfer))
+
+    async def _cold(self, transfer: _Transfer) -> TransferResult:
+        order = TransferOrder(
+            transfer_id=transfer.transfer_id,
+            carrier_call_id=self._incoming.carrier_call_id,
+            destination=transfer.place,
+            caller_number=self._incoming.caller_number,
+            our_number=self._incoming.called_number,
+        )
+        self._phone.leave()
+        try:
+            await self._control.carrier.transfer(order)
+        except CarrierError as error:
             try:
-                await self._control.carrier.transfer(order)
-            except CarrierError as error:
                 await self._not_left(error, "transfer_failed", "The transfer did not work.")
-            self._phone.gone()
-            return await transfer.result
+            except ToolFailed:
+                self._tell(transfer, TransferResult(TransferOutcome.FAILED, error.code))
+                raise
+        self._phone.gone()
+        result = await transfer.result
+        self._tell(transfer, result)
+        await self._phone.parted()
+        return result
+
+    async def _warm(self, transfer: _Transfer) -> TransferResult:
+        order = LegOrder(
+            transfer_id=transfer.transfer_id,
+            destination=transfer.place,
+            our_number=self._incoming.called_number,
+            prompt=transfer.prompt,
+        )
+        second = transfer.second = SecondLeg(
+            order, self._incoming.carrier_call_id, self._control, self._phone
+        )
+        result = await second.run(lambda result: self._tell(transfer, result))
+        transfer.token = second.token
+        transfer.result.set_result(result)
+        await self._phone.parted()
+        return result
+
+    def cancel(self) -> None:
+        """Stop a transfer whose person has not accepted yet: the caller has changed their mind.
+
+        Raises:
+            ToolError: there is none, or it is too late.
+        """
+        second = self._second
+        if second is None or not second.rings:
+            raise ToolError("There is no transfer that could be stopped.", code="not_possible")
+        second.cancel()
 
     async def send_digits(self, digits: str) -> None:
         """Send tones into the call; returns when caller and agent hear each other again.
@@ -208,11 +259,36 @@ class Transfers:
         """The caller has more to say: a transfer that has not begun is given up."""
         self._interrupted = True
 
+    @property
+    def rings(self) -> bool:
+        """The caller is here and waits for somebody who is being called."""
+        here = self._phone.where is Whereabouts.HERE
+        return here and self._second is not None and self._second.rings
+
+    async def close(self, reason: EndReason) -> None:
+        """The call is over: nobody is called for a caller who is gone."""
+        if self._last is not None and reason is not EndReason.TRANSFERRED:
+            self._tell(self._last, TransferResult(TransferOutcome.CANCELED, reason.value))
+        if self._second is not None and reason is not EndReason.TRANSFERRED:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._second.close()
+
     # What the carrier reports -------------------------------------------------------------------
 
     def knows(self, transfer_id: TransferId) -> bool:
         """Whether a webhook's transfer is the last one of this call."""
         return self._last is not None and self._last.transfer_id == transfer_id
+
+    @property
+    def connected_to(self) -> str | None:
+        """The destination that has accepted the caller, as far as anybody has told us."""
+        transfer = self._last
+        if transfer is None or transfer.result.done():
+            return None
+        accepted = transfer.screening is Screening.ACCEPTED
+        joined = transfer.second is not None and transfer.second.joined
+        return transfer.place.name if accepted or joined else None
 
     @property
     def screening(self) -> Screening | None:
@@ -223,19 +299,21 @@ class Transfers:
     def prompt(self) -> str | None:
         """What a person hears who is asked for a key; `None` when nobody waits for them."""
         transfer = self._last
-        if transfer is None or transfer.result.done():
-            return None
-        return f"A call for {transfer.place.spoken}. {transfer.summary}".strip()
+        return None if transfer is None or transfer.result.done() else transfer.prompt
 
     @property
     def wait_limit_s(self) -> int:
         """How long the caller may wait in a queue."""
         return 0 if self._last is None else self._last.place.ring_s
 
-    def on_keys(self, digits: str) -> LegAnswer:
+    def on_keys(self, leg_id: CarrierCallId, digits: str) -> LegAnswer:
         """The key of the person who was asked whether they take the call; empty for none."""
         transfer = self._last
         if transfer is None or transfer.result.done():
+            return LegAnswer.TOO_LATE
+        if transfer.second is not None:
+            return transfer.second.on_keys(leg_id, digits)
+        if transfer.screening is Screening.MACHINE:
             return LegAnswer.TOO_LATE
         if digits == _ACCEPT_KEY:
             transfer.screening = Screening.ACCEPTED
@@ -243,11 +321,34 @@ class Transfers:
         transfer.screening = Screening.DECLINED if digits else Screening.NO_KEY
         return LegAnswer.DECLINE
 
-    def on_machine(self) -> None:
-        """A machine picked up. Where nobody is asked for a key, it is connected all the same."""
+    def on_machine(self, leg_id: CarrierCallId) -> bool:
+        """A machine picked up; True when its leg is to be ended by whoever asks.
+
+        The caller may have heard its first words: the detector needs some seconds.
+        """
         transfer = self._last
-        if transfer is not None and transfer.place.screened and transfer.screening is None:
-            transfer.screening = Screening.MACHINE
+        if transfer is None or transfer.result.done():
+            return False
+        if transfer.second is not None:
+            transfer.second.on_machine(leg_id)
+            return False
+        if transfer.screening is not None:
+            return False  # a person has pressed a key
+        transfer.screening = Screening.MACHINE
+        return True
+
+    def on_leg(self, news: LegNews) -> bool:
+        """Progress of a leg of ours; False when nobody waits for it any more."""
+        second = self._second
+        if second is None or second.over:
+            return False
+        second.on_leg(news)
+        return True
+
+    def on_caller_joined(self) -> None:
+        """The caller has come to the person who accepted."""
+        if self._second is not None:
+            self._second.on_caller_joined()
 
     def on_over(self, transfer_id: TransferId, result: TransferResult) -> str | None:
         """The transfer is over: the token of the caller's next stream, `None` to hang up.
@@ -259,10 +360,21 @@ class Transfers:
             return None
         if transfer.result.done():
             return transfer.token
-        if result.outcome is TransferOutcome.ANSWERED:
-            self._end(EndReason.TRANSFERRED, transfer.place.name)
+        second = transfer.second
+        if second is not None and second.over:
+            return second.way_back()
+        joined = second is not None and second.joined
+        if result.outcome is TransferOutcome.ANSWERED or (
+            joined and result.outcome is not TransferOutcome.CANCELED
+        ):
+            self._tell(transfer, result)
+            self._control.end(EndReason.TRANSFERRED, transfer.place.name)
         elif result.outcome is TransferOutcome.CANCELED:
-            self._end(EndReason.CALLER_HUNG_UP, "during_transfer")
+            self._tell(transfer, result)
+            self._control.end(EndReason.CALLER_HUNG_UP, "during_transfer")
+        elif second is not None:
+            second.on_not_joined(result)
+            return second.way_back()
         else:
             transfer.token = self._control.issue_token()
             self._phone.come_back(self._control.claim_ms)
@@ -270,6 +382,25 @@ class Transfers:
         return transfer.token
 
     # How it is done -----------------------------------------------------------------------------
+
+    def _tell(self, transfer: _Transfer, result: TransferResult) -> None:
+        """Record how a transfer ended, once."""
+        if transfer.told:
+            return
+        transfer.told = True
+        self._control.record(
+            TransferEnded(
+                call_id=self._call_id,
+                at_ms=self._control.now_ms(),
+                destination=transfer.place.name,
+                outcome=result.outcome.value,
+                evidence=result.evidence,
+            )
+        )
+
+    @property
+    def _second(self) -> SecondLeg | None:
+        return None if self._last is None else self._last.second
 
     def _resolve(self, name: object) -> Destination:
         try:
@@ -301,7 +432,7 @@ class Transfers:
         Raises:
             ToolFailed: the caller is still here.
         """
-        if isinstance(error, CarrierUnavailable) and await self._phone.left(_PERHAPS_S):
+        if isinstance(error, CarrierUnavailable) and await self._phone.left(PERHAPS_S):
             return
         self._phone.stay()
         raise ToolFailed(words, code=code) from error

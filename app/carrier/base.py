@@ -28,6 +28,7 @@ __all__ = [
     "Fallback",
     "IncomingCall",
     "LegAnswer",
+    "LegNews",
     "LegOrder",
     "MarkReached",
     "MediaStream",
@@ -156,7 +157,8 @@ class Destination:
     """A named place that calls may be transferred to. Made from configuration, never by a model.
 
     `spoken` is the name as people say it. `ring_s` is how long it may ring, for a queue how long
-    the caller may wait. `screened` asks the person for a key before the two are connected.
+    the caller may wait. `screened` asks the person for a key before the two are connected. `warm`:
+    the caller stays with the agent until the person has accepted.
     """
 
     name: str
@@ -168,6 +170,7 @@ class Destination:
     extension: str = ""
     screened: bool = False
     detect_voicemail: bool = False
+    warm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +215,18 @@ class LegAnswer(StrEnum):
     """What a person who was asked for a key is answered with."""
 
     CONNECT = "connect"
+    JOIN = "join"  # the same, where the caller is brought in by us
     DECLINE = "decline"
     TOO_LATE = "too_late"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegNews:
+    """How far a leg of ours is; `result`, once it has ended: what that means for who wanted it."""
+
+    leg_id: CarrierCallId
+    progress: CallProgress
+    result: TransferResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

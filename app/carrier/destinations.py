@@ -117,6 +117,7 @@ class DestinationOptions(TypedDict, total=False):
     extension: str
     screened: bool
     detect_voicemail: bool
+    warm: bool
 
 
 def destination(
@@ -189,6 +190,10 @@ def _option_faults(place: Destination) -> Iterator[str]:
         yield "an extension is up to 32 keys (0-9 * # w W) behind a phone number"
     if place.kind is DestinationKind.QUEUE and (place.screened or place.detect_voicemail):
         yield "nobody is called for a queue, so there is nobody to ask for a key"
+    if place.kind is DestinationKind.QUEUE and place.warm:
+        yield "nobody is called for a queue: it cannot be warm"
+    if place.warm and place.caller_id is CallerIdPolicy.CALLER:
+        yield "in a warm transfer it is we who call, from a number of ours: caller_id must be ours"
 
 
 @dataclass(frozen=True, slots=True)

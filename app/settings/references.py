@@ -7,12 +7,15 @@ is told together with everything else that is wrong.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from app.settings.agents import BUILT_IN_TOOLS
 from app.settings.names import no_such
 
 __all__ = ["broken_references"]
+
+CANCEL_TRANSFER: Final = "cancel_transfer"
+"""Comes with transfer_call and is named by nobody."""
 
 Place = tuple[str | int, ...]
 Broken = Iterator[tuple[Place, str]]
@@ -24,7 +27,7 @@ def broken_references(values: Mapping[str, Any]) -> Broken:
     destinations = _table(values, "destinations")
     tools = {**_table(values, "tools"), **dict.fromkeys(BUILT_IN_TOOLS)}
     for name in _table(values, "tools"):
-        if name in BUILT_IN_TOOLS:
+        if name in BUILT_IN_TOOLS or name == CANCEL_TRANSFER:
             yield ("tools", name), f"{name} is built in: take another name"
     for name, agent in agents.items():
         place = ("agents", name)

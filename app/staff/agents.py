@@ -12,6 +12,7 @@ from app.agents.guardrails import Guardrail
 from app.agents.instructions import FACTS, check_template
 from app.agents.tools import Tool
 from app.calls.menu import KeypadMap, read_keypad
+from app.calls.phone_tools import CANCEL_TRANSFER, TRANSFER_CALL
 from app.events import Party
 from app.realtime.events import SessionConfig
 from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice
@@ -104,6 +105,8 @@ def _agent(
     offline = settings.voice_choice is VoiceChoice.OFFLINE
     inherited = None if offline else model.greeting
     tools = [talents.tools[tool] for tool in written.tools if tool in talents.tools]
+    if TRANSFER_CALL in written.tools and CANCEL_TRANSFER in talents.tools:
+        tools.append(talents.tools[CANCEL_TRANSFER])
     for server in written.mcp_servers:
         tools += talents.mcp.get(server, ())
     given = {} if own is None else own.variables

@@ -28,14 +28,10 @@ __all__ = ["Places", "check_task_tool", "make_brain", "make_places"]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where calls may be transferred to; `descriptions` tell a model what each is for.
-
-    To those in `warm` a call is handed with a word between us and the person who takes it.
-    """
+    """Where calls may be transferred to; `descriptions` tell a model what each is for."""
 
     destinations: Destinations
     descriptions: Mapping[str, str] = field(default_factory=dict)
-    warm: frozenset[str] = frozenset()
 
 
 def make_places(settings: Settings, problems: Problems) -> Places:
@@ -52,7 +48,6 @@ def make_places(settings: Settings, problems: Problems) -> Places:
             for name, written in settings.destinations.items()
             if written.description
         },
-        warm=frozenset(n for n, written in settings.destinations.items() if written.mode == "warm"),
     )
 
 
@@ -66,10 +61,9 @@ def _destination(name: str, written: DestinationSettings, policy: DialPolicy) ->
         caller_id=CallerIdPolicy(written.caller_id),
         ring_s=written.ring_s,
         extension=written.extension,
-        # Callers are not kept with the agent until the person has accepted: they hear it ring. The
-        # person hears the summary and presses 1 all the same.
-        screened=written.screened or written.mode == "warm",
+        screened=written.screened,
         detect_voicemail=written.detect_voicemail,
+        warm=written.mode == "warm",
     )
 
 

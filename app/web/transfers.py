@@ -17,6 +17,7 @@ from app.carrier.base import (
     CarrierCallId,
     Fallback,
     LegAnswer,
+    LegNews,
     Screening,
     TransferId,
     TransferResult,
@@ -38,12 +39,14 @@ class TransferFront(Protocol):
     def read_transfer_over(
         self, form: Form, screening: Screening | None
     ) -> tuple[CarrierCallId, TransferResult]: ...
-    def read_person_keys(self, form: Form) -> str: ...
-    def read_machine_answered(self, form: Form) -> bool: ...
+    def read_person_keys(self, form: Form) -> tuple[CarrierCallId, str]: ...
+    def read_machine_answered(self, form: Form) -> CarrierCallId | None: ...
+    def read_leg_news(self, form: Form) -> LegNews: ...
+    def read_caller_joined(self, form: Form) -> bool: ...
     def read_queue_wait(self, form: Form) -> int: ...
     def after_transfer(self, token: str | None, fallback: Fallback | None = None) -> str: ...
     def ask_person(self, prompt: str, transfer_id: TransferId) -> str: ...
-    def answer_person(self, answer: LegAnswer, transfer_id: TransferId, *, warm: bool) -> str: ...
+    def answer_person(self, answer: LegAnswer, transfer_id: TransferId) -> str: ...
     def queue_wait(self, waited_s: int, limit_s: int) -> str: ...
 
 
@@ -52,8 +55,12 @@ class TransferDesk(Protocol):
 
     def screening(self, transfer_id: TransferId) -> Screening | None: ...
     def transfer_prompt(self, transfer_id: TransferId) -> str | None: ...
-    def transfer_keys(self, transfer_id: TransferId, digits: str) -> LegAnswer: ...
-    def transfer_machine(self, transfer_id: TransferId) -> None: ...
+    def transfer_keys(
+        self, transfer_id: TransferId, leg_id: CarrierCallId, digits: str
+    ) -> LegAnswer: ...
+    def transfer_machine(self, transfer_id: TransferId, leg_id: CarrierCallId) -> None: ...
+    def transfer_leg(self, transfer_id: TransferId, news: LegNews) -> None: ...
+    def transfer_joined(self, transfer_id: TransferId) -> None: ...
     def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None: ...
     def transfer_wait_s(self, transfer_id: TransferId) -> int: ...
     def transfer_over(
@@ -92,19 +99,31 @@ def add_transfer_routes(
         read(front.read_person_keys, request)
         prompt = desk.transfer_prompt(transfer_id)
         if prompt is None:
-            return document(front.answer_person(LegAnswer.TOO_LATE, transfer_id, warm=False))
+            return document(front.answer_person(LegAnswer.TOO_LATE, transfer_id))
         return document(front.ask_person(prompt, transfer_id))
 
     @signed.post("/twilio/transfer-keys")
     async def keys(request: Request) -> Response:
         transfer_id = _transfer_of(request)
-        answer = desk.transfer_keys(transfer_id, read(front.read_person_keys, request))
-        return document(front.answer_person(answer, transfer_id, warm=False))
+        answer = desk.transfer_keys(transfer_id, *read(front.read_person_keys, request))
+        return document(front.answer_person(answer, transfer_id))
 
     @signed.post("/twilio/leg-machine")
     async def machine(request: Request) -> Response:
-        if read(front.read_machine_answered, request):
-            desk.transfer_machine(_transfer_of(request))
+        leg_id = read(front.read_machine_answered, request)
+        if leg_id is not None:
+            desk.transfer_machine(_transfer_of(request), leg_id)
+        return PlainTextResponse("", headers=_NO_STORE)
+
+    @signed.post("/twilio/leg-status")
+    async def leg_status(request: Request) -> Response:
+        desk.transfer_leg(_transfer_of(request), read(front.read_leg_news, request))
+        return PlainTextResponse("", headers=_NO_STORE)
+
+    @signed.post("/twilio/conference")
+    async def conference(request: Request) -> Response:
+        if read(front.read_caller_joined, request):
+            desk.transfer_joined(_transfer_of(request))
         return PlainTextResponse("", headers=_NO_STORE)
 
     @signed.post("/twilio/queue-wait")

@@ -35,8 +35,10 @@ class Posted:
 class Phones:
     """The people at the other ends."""
 
-    def __init__(self, api: TwilioApi) -> None:
+    def __init__(self, api: TwilioApi, *, public_url: str = "", server_url: str = "") -> None:
+        """What is signed for `public_url` is posted to `server_url`, where they differ."""
         self.api = api
+        self._addresses = (public_url, server_url)
         self.posted: list[Posted] = []
         self._client = httpx2.AsyncClient(timeout=5)
 
@@ -137,7 +139,9 @@ class Phones:
             **fields,
         }
         signature = sign_http(self.api.auth_token, url, form)
-        answer = await self._client.post(url, data=form, headers={SIGNATURE_HEADER: signature})
+        answer = await self._client.post(
+            url.replace(*self._addresses), data=form, headers={SIGNATURE_HEADER: signature}
+        )
         posted = Posted(url=url, form=form, status=answer.status_code, text=answer.text)
         self.posted.append(posted)
         return posted

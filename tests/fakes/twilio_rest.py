@@ -162,9 +162,14 @@ class TwilioApi:
         """The next requests fail; without a status they are never answered."""
         self.troubles.extend([Trouble(status, code)] * times)
 
-    def lose_answer(self) -> None:
-        """The next request is carried out, but its answer never comes."""
-        self.troubles.append(Trouble(None, done=True))
+    def lose_answer(self, status: int | None = None) -> None:
+        """The next request is carried out, but its answer never comes, or is a page of a proxy."""
+        self.troubles.append(Trouble(status, done=True))
+
+    def drop(self) -> None:
+        """Close every connection: who waits for a lost answer waits no longer."""
+        for task in self._open:
+            task.cancel()
 
     def add_call(self, sid: str, *, status: str = "in-progress") -> ApiCall:
         """A call that came in."""
@@ -226,7 +231,10 @@ class TwilioApi:
                     return trouble.status or 0, "<html>something is wrong</html>"
                 raise Refusal(trouble.status, trouble.code, "scripted")
             self._authenticate(headers.get("authorization", ""))
-            return self._route(method, address.path, fields)
+            answer = self._route(method, address.path, fields)
+            if trouble is not None and trouble.status is not None:
+                return trouble.status, "<html>something is wrong</html>"
+            return answer
         except Refusal as refusal:
             return refusal.status, refusal.body
 

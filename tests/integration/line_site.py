@@ -17,14 +17,25 @@ from app.dial.webhook import TwimlAnswer
 from app.events import ToolRan
 from app.realtime.events import ItemCreate
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
+from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.server import App, by_then, trunkline
 
-__all__ = ["CALLER", "DESK", "OURS", "LineSite", "asks_for", "line_site", "output"]
+__all__ = [
+    "CALLER",
+    "DESK",
+    "OURS",
+    "LineSite",
+    "answered",
+    "asks_for",
+    "line_site",
+    "output",
+]
 
 OURS: Final = "+15005550001"
 CALLER: Final = "+15005550006"
+PUBLIC_URL: Final = "https://voice.example.com"
 DESK: Final = "+14155550123"
 
 DESTINATIONS: Final[Mapping[str, Any]] = {
@@ -32,6 +43,7 @@ DESTINATIONS: Final[Mapping[str, Any]] = {
     "anna": {"sip": "sip:anna@pbx.example.com"},
     "guarded": {"number": DESK, "screened": True},
     "line": {"queue": "support"},
+    "boss": {"number": DESK, "mode": "warm", "detect_voicemail": True},
 }
 TOOLS: Final = ["end_call", "transfer_call", "send_dtmf", "send_sms"]
 
@@ -53,6 +65,17 @@ def output(voice: ScriptedVoiceServer, nth: int = 0) -> dict[str, Any]:
     return found
 
 
+async def answered(voice: ScriptedVoiceServer, nth: int = 0) -> dict[str, Any]:
+    """The same, as soon as the model is told."""
+
+    def told() -> bool:
+        items = [create.item for create in voice.latest.of(ItemCreate)]
+        return len([item for item in items if item.type == "function_call_output"]) > nth
+
+    await by_then(told, within_s=10)
+    return output(voice, nth)
+
+
 @dataclass
 class LineSite:
     """A server with an account, and everything at the carrier's side."""
@@ -60,6 +83,7 @@ class LineSite:
     app: App
     api: TwilioApi
     twilio: FakeTwilio
+    phones: Phones
     streams: dict[str, FakeCall] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -113,6 +137,14 @@ class LineSite:
         answer = TwimlAnswer(self.app.url, self.at_carrier(call).verbs)
         return Ringing(self.twilio, call.ringing.caller, webhooks, answer)
 
+    async def leg(self) -> str:
+        """Wait until a person is called; the id of the leg that was placed last."""
+        await by_then(lambda: bool(self._legs()), within_s=10)
+        return self._legs()[-1]
+
+    def _legs(self) -> list[str]:
+        return [sid for sid, call in self.api.calls.items() if call.direction != "inbound"]
+
     async def tool_ran(self, call: FakeCall) -> ToolRan:
         return await self.app.event(call, ToolRan)
 
@@ -132,10 +164,14 @@ async def line_site(
                 "auth_token": api.auth_token,
                 "rest_url": api.url,
             },
-            "server": {"public_url": "https://voice.example.com"},
+            "server": {"public_url": PUBLIC_URL},
             "destinations": DESTINATIONS,
             "agents": {"agent": {"tools": TOOLS}},
             **sections,
         }
-        async with trunkline(voice, policy=policy, **live) as app, app.twilio() as twilio:
-            yield LineSite(app, api, twilio)
+        async with (
+            trunkline(voice, policy=policy, **live) as app,
+            app.twilio() as twilio,
+            Phones(api, public_url=PUBLIC_URL, server_url=app.url) as phones,
+        ):
+            yield LineSite(app, api, twilio, phones)

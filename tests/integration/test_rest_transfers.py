@@ -14,6 +14,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from app.calls.warm import (
+    ACCEPT_KEY,
+    BringBack,
+    CancelLeg,
+    Finished,
+    Intent,
+    MoveCaller,
+    PlaceLeg,
+    WarmTransfer,
+)
 from app.carrier.base import (
     CallControl,
     CarrierCallId,
@@ -26,19 +36,9 @@ from app.carrier.base import (
     TransferResult,
 )
 from app.carrier.destinations import destination
-from app.carrier.twilio.conference import (
-    ACCEPT_KEY,
-    BringBack,
-    CancelLeg,
-    Finished,
-    Intent,
-    MoveCaller,
-    PlaceLeg,
-    WarmTransfer,
-)
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
-from app.carrier.twilio.reports import AnsweredBy, Screening, dial_result
+from app.carrier.twilio.reports import Screening, dial_result
 from app.carrier.twilio.rest import TwilioRest
 from app.errors import CarrierRefused, CarrierUnavailable, SignatureError
 from tests.fakes.twilio_phones import Phones
@@ -99,7 +99,8 @@ class Exchange:
                 try:
                     return self.warm.on_leg_placed(await self.control.place_leg(order))
                 except (CarrierRefused, CarrierUnavailable) as error:
-                    return self.warm.on_leg_refused(error.code, 0)
+                    answered = isinstance(error, CarrierRefused)
+                    return self.warm.on_leg_refused(error.code, 0, answered=answered)
             case MoveCaller():
                 try:
                     await self.control.join(CALL, ID)
@@ -138,21 +139,24 @@ class Exchange:
         front = self.front
         match route:
             case "leg-status":
-                return self.warm.on_leg(front.read_leg(form), 0), ""
+                return self.warm.on_leg(front.read_leg_news(form), 0), ""
             case "leg-machine":
-                report = front.read_machine(form)
-                if self.cold and report.answered_by is AnsweredBy.MACHINE:
+                leg_id = front.read_machine_answered(form)
+                if leg_id is None:
+                    return [], ""
+                if self.cold:
                     self.screening = Screening.MACHINE
-                    return [CancelLeg(report.leg_id)], ""
-                return self.warm.on_machine(report.leg_id, report.answered_by, 0), ""
+                    return [CancelLeg(leg_id)], ""
+                return self.warm.on_machine(leg_id, 0), ""
             case "conference":
-                return self.warm.on_conference(front.read_conference(form), 0), ""
+                joined = front.read_caller_joined(form)
+                return self.warm.on_caller_joined(0) if joined else [], ""
             case "transfer-keys":
                 keys = front.read_keys(form)
                 if self.cold:
                     return [], self._screened(keys.digits)
                 answer, intents = self.warm.on_keys(keys.leg_id, keys.digits, 0)
-                return intents, front.answer_person(answer, ID, warm=True)
+                return intents, front.answer_person(answer, ID)
             case "transfer-screen":
                 return [], front.ask_person("A booking.", ID)
             case "queue-wait":
@@ -166,7 +170,7 @@ class Exchange:
         declined = Screening.DECLINED if digits else Screening.NO_KEY
         self.screening = Screening.ACCEPTED if accepted else declined
         answer = LegAnswer.CONNECT if accepted else LegAnswer.DECLINE
-        return self.front.answer_person(answer, ID, warm=False)
+        return self.front.answer_person(answer, ID)
 
     def _after(self, form: list[tuple[str, str]]) -> str:
         report = self.front.read_dial(form)

@@ -24,6 +24,7 @@ from app.carrier.base import (
     Fallback,
     IncomingCall,
     LegAnswer,
+    LegNews,
     MediaStream,
     Screening,
     StreamStarted,
@@ -55,6 +56,8 @@ TRANSFER_PATHS = {
     "/twilio/transfer-screen",
     "/twilio/transfer-keys",
     "/twilio/leg-machine",
+    "/twilio/leg-status",
+    "/twilio/conference",
     "/twilio/queue-wait",
 }
 
@@ -151,13 +154,23 @@ class Desk:
         self.transfers.append(transfer_id)
         return None
 
-    def transfer_keys(self, transfer_id: TransferId, digits: str) -> LegAnswer:
+    def transfer_keys(
+        self, transfer_id: TransferId, leg_id: CarrierCallId, digits: str
+    ) -> LegAnswer:
         """Note a person's key."""
         self.transfers.append(transfer_id)
         return LegAnswer.TOO_LATE
 
-    def transfer_machine(self, transfer_id: TransferId) -> None:
+    def transfer_machine(self, transfer_id: TransferId, leg_id: CarrierCallId) -> None:
         """Note a machine."""
+        self.transfers.append(transfer_id)
+
+    def transfer_leg(self, transfer_id: TransferId, news: LegNews) -> None:
+        """Note a leg's progress."""
+        self.transfers.append(transfer_id)
+
+    def transfer_joined(self, transfer_id: TransferId) -> None:
+        """Note a caller in a conference."""
         self.transfers.append(transfer_id)
 
     def transfer_wait_s(self, transfer_id: TransferId) -> int:

@@ -385,9 +385,9 @@ guardrails:
 def test_destinations_keep_what_is_written_of_them(tmp_path: Path) -> None:
     text = """\
 destinations:
-  desk: {number: +15551230000, spoken: our desk, description: For all else, mode: warm,
+  desk: {number: +15551230000, spoken: our desk, description: For all else,
          ring_s: 9, caller_id: caller, extension: w1, screened: true, detect_voicemail: true}
-  pbx: {sip: "sip:anna@pbx.example.com"}
+  pbx: {sip: "sip:anna@pbx.example.com", mode: warm}
 """
     places = staff_of(text, tmp_path).places
     desk = places.destinations.resolve("desk")
@@ -395,7 +395,8 @@ destinations:
     assert (desk.caller_id, desk.extension) == (CallerIdPolicy.CALLER, "w1")
     assert desk.screened
     assert desk.detect_voicemail
-    assert places.warm == {"desk"}
+    assert not desk.warm
+    assert places.destinations.resolve("pbx").warm
     assert dict(places.descriptions) == {"desk": "For all else"}
     assert places.destinations.resolve("pbx").spoken == "pbx"
 

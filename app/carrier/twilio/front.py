@@ -14,6 +14,7 @@ from app.carrier.base import (
     Fallback,
     IncomingCall,
     LegAnswer,
+    LegNews,
     MediaStream,
     Screening,
     TransferId,
@@ -34,12 +35,14 @@ from app.carrier.twilio.http import (
 )
 from app.carrier.twilio.reports import (
     AnsweredBy,
+    ConferenceEvent,
     ConferenceReport,
     DialReport,
     KeysReport,
     LegReport,
     MachineReport,
     dial_result,
+    leg_news,
     read_conference,
     read_dial,
     read_keys,
@@ -48,12 +51,12 @@ from app.carrier.twilio.reports import (
     read_queue_wait,
 )
 from app.carrier.twilio.transfer import (
+    CALLER_LABEL,
     Site,
     after_transfer_document,
-    leg_answer_document,
+    answer_document,
     queue_wait_document,
     return_document,
-    screen_answer_document,
     whisper_document,
 )
 
@@ -161,13 +164,24 @@ class TwilioFront:
         report = self.read_dial(form)
         return report.carrier_call_id, dial_result(report, screening)
 
-    def read_person_keys(self, form: Sequence[tuple[str, str]]) -> str:
-        """What a person keyed in; empty for nothing."""
-        return self.read_keys(form).digits
+    def read_person_keys(self, form: Sequence[tuple[str, str]]) -> tuple[CarrierCallId, str]:
+        """The leg of a person, and what they keyed in; empty for nothing."""
+        report = self.read_keys(form)
+        return report.leg_id, report.digits
 
-    def read_machine_answered(self, form: Sequence[tuple[str, str]]) -> bool:
-        """Whether the detector is sure that a machine picked up."""
-        return self.read_machine(form).answered_by is AnsweredBy.MACHINE
+    def read_machine_answered(self, form: Sequence[tuple[str, str]]) -> CarrierCallId | None:
+        """The leg that a machine picked up, where the detector is sure of one."""
+        report = self.read_machine(form)
+        return report.leg_id if report.answered_by is AnsweredBy.MACHINE else None
+
+    def read_leg_news(self, form: Sequence[tuple[str, str]]) -> LegNews:
+        """How far a leg is that we have placed."""
+        return leg_news(self.read_leg(form))
+
+    def read_caller_joined(self, form: Sequence[tuple[str, str]]) -> bool:
+        """Whether the event of a conference is the caller's arrival."""
+        report = self.read_conference(form)
+        return report.event is ConferenceEvent.JOINED and report.label == CALLER_LABEL
 
     def read_leg(self, form: Sequence[tuple[str, str]]) -> LegReport:
         return read_leg(form, expect_account=self._account_id)
@@ -192,11 +206,9 @@ class TwilioFront:
         """TwiML that asks a person for a key before a cold transfer connects them."""
         return whisper_document(prompt, transfer_id, self.site)
 
-    def answer_person(self, answer: LegAnswer, transfer_id: TransferId, *, warm: bool) -> str:
+    def answer_person(self, answer: LegAnswer, transfer_id: TransferId) -> str:
         """TwiML that follows the person's key."""
-        if not warm:
-            return screen_answer_document(answer)
-        return leg_answer_document(answer, transfer_id, self.site)
+        return answer_document(answer, transfer_id, self.site)
 
     def queue_wait(self, waited_s: int, limit_s: int) -> str:
         """TwiML for a caller in a queue."""

@@ -19,6 +19,7 @@ from typing import Final
 from app.carrier.base import (
     CallProgress,
     CarrierCallId,
+    LegNews,
     Screening,
     TransferOutcome,
     TransferResult,
@@ -37,6 +38,7 @@ __all__ = [
     "MachineReport",
     "Screening",
     "dial_result",
+    "leg_news",
     "leg_result",
     "read_conference",
     "read_dial",
@@ -304,3 +306,9 @@ def leg_result(report: LegReport) -> TransferResult:
         outcome = _BY_SIP_CODE.get(report.sip_code, outcome)
         evidence = f"{evidence} sip={report.sip_code}"
     return TransferResult(outcome, evidence)
+
+
+def leg_news(report: LegReport) -> LegNews:
+    """The same in the carrier's common words."""
+    result = leg_result(report) if report.progress.ended else None
+    return LegNews(leg_id=report.leg_id, progress=report.progress, result=result)

@@ -30,22 +30,25 @@ from app.carrier.twilio.http import append_connect, clean_text
 from app.errors import LocalProtocolError
 
 __all__ = [
+    "CALLER_LABEL",
     "MAX_TWIML_CHARS",
     "Site",
     "after_transfer_document",
+    "answer_document",
     "conference_name",
     "digits_document",
     "join_document",
-    "leg_answer_document",
     "queue_wait_document",
     "return_document",
-    "screen_answer_document",
     "transfer_document",
     "whisper_document",
 ]
 
 MAX_TWIML_CHARS: Final = 4_000
 """What REST takes as the `Twiml` of a call (voice/api/call-resource)."""
+
+CALLER_LABEL: Final = "caller"
+"""What the caller is called in the conference of a warm transfer."""
 
 _TRANSFER_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
@@ -148,7 +151,7 @@ def join_document(transfer_id: TransferId, site: Site) -> str:
     """The caller's way into the conference of a warm transfer."""
     document = VoiceResponse()
     dial = Dial(action=site.url(site.after_transfer_path, transfer_id), method="POST")
-    _conference(dial, transfer_id, site, label="caller")
+    _conference(dial, transfer_id, site, label=CALLER_LABEL)
     document.append(dial)
     return str(document)
 
@@ -270,16 +273,13 @@ def _whisper(prompt: str, transfer_id: TransferId, site: Site) -> str:
     return str(document)
 
 
-def leg_answer_document(answer: LegAnswer, transfer_id: TransferId, site: Site) -> str:
-    """What follows the key in a warm transfer."""
-    if answer is not LegAnswer.CONNECT:
+def answer_document(answer: LegAnswer, transfer_id: TransferId, site: Site) -> str:
+    """What follows the key: an empty document lets the `<Dial>` of a cold transfer connect."""
+    if answer is LegAnswer.CONNECT:
+        return _GO_ON
+    if answer is not LegAnswer.JOIN:
         return _HANG_UP
     document, dial = VoiceResponse(), Dial()
     _conference(dial, transfer_id, site, label="person")
     document.append(dial)
     return str(document)
-
-
-def screen_answer_document(answer: LegAnswer) -> str:
-    """What follows the key in a cold transfer: an empty document lets `<Dial>` connect the two."""
-    return _GO_ON if answer is LegAnswer.CONNECT else _HANG_UP

@@ -214,7 +214,7 @@ def test_a_question_that_fits_into_no_request_is_ours_to_mend() -> None:
 
 
 def test_both_ends_of_a_warm_transfer_meet_in_one_room() -> None:
-    [theirs] = verbs(documents.leg_answer_document(LegAnswer.CONNECT, ID, SITE))
+    [theirs] = verbs(documents.answer_document(LegAnswer.JOIN, ID, SITE))
     [ours] = verbs(documents.join_document(ID, SITE))
     [person], [caller] = theirs.children, ours.children
     assert person.text == caller.text == documents.conference_name(ID)
@@ -234,12 +234,10 @@ def test_both_ends_of_a_warm_transfer_meet_in_one_room() -> None:
 
 def test_answers_to_keys() -> None:
     for answer in (LegAnswer.DECLINE, LegAnswer.TOO_LATE):
-        [end] = verbs(documents.leg_answer_document(answer, ID, SITE))
-        assert end.name == "Hangup"
-        [end] = verbs(documents.screen_answer_document(answer))
+        [end] = verbs(documents.answer_document(answer, ID, SITE))
         assert end.name == "Hangup"
     # <Dial> may not stand in the document of a screened person: an empty one connects.
-    assert verbs(documents.screen_answer_document(LegAnswer.CONNECT)) == ()
+    assert verbs(documents.answer_document(LegAnswer.CONNECT, ID, SITE)) == ()
 
 
 @pytest.mark.parametrize("bad", ["", "short", "x" * 65, "a&b=cdefgh", "transfer 1"])

@@ -21,15 +21,9 @@ from app.carrier.base import (
     CallProgress,
     CarrierCallId,
     LegAnswer,
+    LegNews,
     TransferOutcome,
     TransferResult,
-)
-from app.carrier.twilio.reports import (
-    AnsweredBy,
-    ConferenceEvent,
-    ConferenceReport,
-    LegReport,
-    leg_result,
 )
 
 __all__ = [
@@ -112,6 +106,7 @@ class _Event(StrEnum):
     NOT_MOVED = "not_moved"  # the carrier said no: the caller is where they were
     PERHAPS_MOVED = "perhaps_moved"  # the carrier did not answer
     CALLER_JOINED = "caller_joined"
+    NOT_JOINED = "not_joined"  # they cannot be brought in, and are on their way back
     CALLER_GONE = "caller_gone"
     DEADLINE = "deadline"
 
@@ -155,6 +150,7 @@ _ARCS: Final = {
         _E.CALLER_JOINED: _Arc(_S.JOINED, _O.ANSWERED),
         _E.NOT_MOVED: _Arc(_S.OVER, _O.FAILED, cancel=True),
         _E.PERHAPS_MOVED: _Arc(_S.OVER, _O.FAILED, cancel=True, bring_back=True),
+        _E.NOT_JOINED: _Arc(_S.OVER, _O.FAILED, cancel=True),
         # The request is on its way: what it does has to be waited for, and undone.
         _E.LEG_ENDED: _Arc(_S.ABANDONED),
         _E.CALLER_GONE: _GONE,
@@ -168,6 +164,7 @@ _ARCS: Final = {
     _S.MOVED: {
         _E.CALLER_JOINED: _Arc(_S.JOINED, _O.ANSWERED),
         _E.LEG_ENDED: _Arc(_S.OVER, _O.DECLINED, bring_back=True),
+        _E.NOT_JOINED: _Arc(_S.OVER, _O.FAILED, cancel=True),
         _E.CALLER_GONE: _GONE,
         # The carrier took the request, and only its report is missing.
         _E.DEADLINE: _Arc(_S.JOINED, _O.ANSWERED),
@@ -196,6 +193,16 @@ class WarmTransfer:
         """Nothing is left to wait for, except for a leg whose request is still under way."""
         return self.state is WarmState.OVER
 
+    @property
+    def asking(self) -> bool:
+        """The phone rings, or the person is being asked."""
+        return self.state in (WarmState.DIALING, WarmState.OFFERED)
+
+    @property
+    def joined(self) -> bool:
+        """The two are connected, or were."""
+        return self.result is not None and self.result.outcome is TransferOutcome.ANSWERED
+
     def start(self, now_ms: int) -> list[Intent]:
         """Begin: the person's phone is to ring."""
         if self.state is not WarmState.NEW:
@@ -212,27 +219,26 @@ class WarmTransfer:
         self._cancel_when_placed = False
         return [CancelLeg(leg_id)]
 
-    def on_leg_refused(self, code: str, now_ms: int) -> list[Intent]:
-        """The leg could not be placed; `code` is the carrier's."""
+    def on_leg_refused(self, code: str, now_ms: int, *, answered: bool) -> list[Intent]:
+        """The request for the leg failed with `code`; `answered`: the carrier said no to it."""
+        if not answered and self.leg_id is not None:
+            return []  # it rings: only the answer was lost
         self._cancel_when_placed = False
         return self._take(_E.REFUSED, now_ms, f"place={code}")
 
-    def on_leg(self, report: LegReport, now_ms: int) -> list[Intent]:
+    def on_leg(self, news: LegNews, now_ms: int) -> list[Intent]:
         """Progress of the leg."""
-        if not self._is_ours(report.leg_id):
+        if not self._is_ours(news.leg_id):
             return []
-        if report.progress is CallProgress.IN_PROGRESS:
+        if news.progress is CallProgress.IN_PROGRESS:
             return self._take(_E.PICKED_UP, now_ms, "leg=in-progress")
-        if not report.progress.ended:
+        if news.result is None:
             return []
-        result = leg_result(report)
-        return self._take(_E.LEG_ENDED, now_ms, result.evidence, result.outcome)
+        return self._take(_E.LEG_ENDED, now_ms, news.result.evidence, news.result.outcome)
 
-    def on_machine(
-        self, leg_id: CarrierCallId, answered_by: AnsweredBy, now_ms: int
-    ) -> list[Intent]:
-        """The detector's verdict; only a machine changes anything."""
-        if answered_by is not AnsweredBy.MACHINE or not self._is_ours(leg_id):
+    def on_machine(self, leg_id: CarrierCallId, now_ms: int) -> list[Intent]:
+        """The detector is sure of a machine; once the person has accepted, it is mistaken."""
+        if not self._is_ours(leg_id):
             return []
         return self._take(_E.MACHINE, now_ms, "detector=machine")
 
@@ -249,7 +255,7 @@ class WarmTransfer:
             )
         intents = self._take(_E.ACCEPTED, now_ms, "keys=1")
         welcome = self.state in (WarmState.MOVING, WarmState.MOVED, WarmState.JOINED)
-        return LegAnswer.CONNECT if welcome else LegAnswer.TOO_LATE, intents
+        return LegAnswer.JOIN if welcome else LegAnswer.TOO_LATE, intents
 
     def on_caller_moved(self, now_ms: int) -> list[Intent]:
         """The carrier took the request to move the caller."""
@@ -260,11 +266,17 @@ class WarmTransfer:
         event = _E.NOT_MOVED if answered else _E.PERHAPS_MOVED
         return self._take(event, now_ms, f"move={code}")
 
-    def on_conference(self, report: ConferenceReport, now_ms: int) -> list[Intent]:
-        """An event of the conference; the caller's arrival is what counts."""
-        if report.event is ConferenceEvent.JOINED and report.label == "caller":
-            return self._take(_E.CALLER_JOINED, now_ms, "conference=caller-joined")
-        return []
+    def on_caller_joined(self, now_ms: int) -> list[Intent]:
+        """The caller has come to where the person waits."""
+        return self._take(_E.CALLER_JOINED, now_ms, "conference=caller-joined")
+
+    def on_not_joined(self, evidence: str, now_ms: int) -> list[Intent]:
+        """The caller did not get to the person, and whoever says so brings them back."""
+        return self._take(_E.NOT_JOINED, now_ms, evidence)
+
+    def cancel(self, now_ms: int) -> list[Intent]:
+        """Nobody wants the transfer any more; too late once the person has accepted."""
+        return self._take(_E.CALLER_GONE, now_ms, "canceled") if self.asking else []
 
     def on_caller_gone(self, now_ms: int) -> list[Intent]:
         """The caller hung up, or is somewhere else: nobody may be left talking to nobody."""

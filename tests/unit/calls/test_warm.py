@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.carrier.base import (
-    CallProgress,
-    CarrierCallId,
-    LegAnswer,
-    TransferOutcome,
-    TransferResult,
-)
-from app.carrier.twilio.conference import (
+from app.calls.warm import (
     BringBack,
     CancelLeg,
     Finished,
@@ -25,20 +18,21 @@ from app.carrier.twilio.conference import (
     WarmState,
     WarmTransfer,
 )
-from app.carrier.twilio.reports import (
-    AnsweredBy,
-    ConferenceEvent,
-    ConferenceReport,
-    LegReport,
+from app.carrier.base import (
+    CallProgress,
+    CarrierCallId,
+    LegAnswer,
+    LegNews,
+    TransferOutcome,
+    TransferResult,
 )
+from app.carrier.twilio.reports import LegReport, leg_news
 
 LEG = CarrierCallId("CA2")
-CALLER_IN = ConferenceReport(event=ConferenceEvent.JOINED, label="caller")
-PERSON_IN = ConferenceReport(event=ConferenceEvent.JOINED, label="person")
 
 
-def leg(progress: CallProgress, sip_code: int | None = None) -> LegReport:
-    return LegReport(leg_id=LEG, progress=progress, sip_code=sip_code)
+def leg(progress: CallProgress, sip_code: int | None = None) -> LegNews:
+    return leg_news(LegReport(leg_id=LEG, progress=progress, sip_code=sip_code))
 
 
 def dialing() -> WarmTransfer:
@@ -57,7 +51,7 @@ def offered() -> WarmTransfer:
 
 def moving() -> WarmTransfer:
     transfer = offered()
-    assert transfer.on_keys(LEG, "1", 9_000) == (LegAnswer.CONNECT, [MoveCaller()])
+    assert transfer.on_keys(LEG, "1", 9_000) == (LegAnswer.JOIN, [MoveCaller()])
     return transfer
 
 
@@ -69,8 +63,7 @@ def moved() -> WarmTransfer:
 
 def joined() -> WarmTransfer:
     transfer = moved()
-    assert transfer.on_conference(PERSON_IN, 9_600) == []
-    assert outcome_of(transfer.on_conference(CALLER_IN, 9_700)) is TransferOutcome.ANSWERED
+    assert outcome_of(transfer.on_caller_joined(9_700)) is TransferOutcome.ANSWERED
     return transfer
 
 
@@ -91,14 +84,14 @@ def test_a_person_who_accepts_is_brought_together_with_the_caller() -> None:
 
 def test_the_same_key_twice_is_answered_the_same_and_moves_the_caller_once() -> None:
     transfer = moving()
-    assert transfer.on_keys(LEG, "1", 9_100) == (LegAnswer.CONNECT, [])
+    assert transfer.on_keys(LEG, "1", 9_100) == (LegAnswer.JOIN, [])
 
 
 def test_a_key_may_overtake_the_report_of_the_pick_up() -> None:
     transfer = WarmTransfer(ring_s=20)
     transfer.start(0)
     # Even before the answer to the request that placed the leg.
-    assert transfer.on_keys(LEG, "1", 4_000) == (LegAnswer.CONNECT, [MoveCaller()])
+    assert transfer.on_keys(LEG, "1", 4_000) == (LegAnswer.JOIN, [MoveCaller()])
     assert transfer.on_leg_placed(LEG) == []
     assert transfer.on_leg(leg(CallProgress.IN_PROGRESS), 4_100) == []
     assert transfer.state is WarmState.MOVING
@@ -120,15 +113,13 @@ def test_silence_is_taken_for_a_voicemail() -> None:
 
 def test_a_detected_machine_is_hung_up_on() -> None:
     transfer = offered()
-    assert transfer.on_machine(LEG, AnsweredBy.HUMAN, 7_000) == []
-    assert transfer.on_machine(LEG, AnsweredBy.UNKNOWN, 7_000) == []
-    intents = transfer.on_machine(LEG, AnsweredBy.MACHINE, 7_000)
+    intents = transfer.on_machine(LEG, 7_000)
     assert intents[0] == CancelLeg(LEG)
     assert outcome_of(intents) is TransferOutcome.VOICEMAIL
 
 
 @pytest.mark.parametrize(
-    ("report", "outcome"),
+    ("news", "outcome"),
     [
         (leg(CallProgress.BUSY), TransferOutcome.BUSY),
         (leg(CallProgress.BUSY, 603), TransferOutcome.DECLINED),
@@ -138,10 +129,10 @@ def test_a_detected_machine_is_hung_up_on() -> None:
     ],
 )
 def test_a_leg_that_ends_by_itself_tells_the_outcome(
-    report: LegReport, outcome: TransferOutcome
+    news: LegNews, outcome: TransferOutcome
 ) -> None:
     transfer = dialing()
-    intents = transfer.on_leg(report, 8_000)
+    intents = transfer.on_leg(news, 8_000)
     assert outcome_of(intents) is outcome
     assert not any(isinstance(intent, CancelLeg) for intent in intents)
     assert transfer.over
@@ -150,7 +141,7 @@ def test_a_leg_that_ends_by_itself_tells_the_outcome(
 def test_a_leg_that_the_carrier_does_not_take_fails_with_its_code() -> None:
     transfer = WarmTransfer(ring_s=20)
     transfer.start(0)
-    [finished] = transfer.on_leg_refused("twilio_21210", 500)
+    [finished] = transfer.on_leg_refused("twilio_21210", 500, answered=True)
     assert finished == Finished(TransferResult(TransferOutcome.FAILED, "place=twilio_21210"))
 
 
@@ -246,16 +237,62 @@ def test_a_lost_report_of_the_callers_arrival_is_not_waited_for_for_ever() -> No
 
 def test_the_callers_arrival_may_overtake_the_answer_to_the_request() -> None:
     transfer = moving()
-    assert outcome_of(transfer.on_conference(CALLER_IN, 9_300)) is TransferOutcome.ANSWERED
+    assert outcome_of(transfer.on_caller_joined(9_300)) is TransferOutcome.ANSWERED
     assert transfer.on_caller_moved(9_400) == []
     assert transfer.state is WarmState.JOINED
+
+
+def test_a_leg_that_rings_was_placed_whatever_its_request_came_to() -> None:
+    transfer = WarmTransfer(ring_s=20)
+    transfer.start(0)
+    assert transfer.on_leg(leg(CallProgress.RINGING), 900) == []
+    assert transfer.on_leg_refused("timeout", 10_000, answered=False) == []
+    assert transfer.state is WarmState.DIALING
+
+
+def test_a_leg_of_which_nothing_is_known_has_failed() -> None:
+    transfer = WarmTransfer(ring_s=20)
+    transfer.start(0)
+    assert outcome_of(transfer.on_leg_refused("timeout", 10_000, answered=False)) is (
+        TransferOutcome.FAILED
+    )
+
+
+@pytest.mark.parametrize("state", [dialing, offered])
+def test_a_transfer_can_be_stopped_until_the_person_has_accepted(
+    state: Callable[[], WarmTransfer],
+) -> None:
+    transfer = state()
+    assert transfer.asking
+    intents = transfer.cancel(8_000)
+    assert intents[0] == CancelLeg(LEG)
+    assert outcome_of(intents) is TransferOutcome.CANCELED
+
+
+@pytest.mark.parametrize("state", [moving, moved, joined])
+def test_a_transfer_cannot_be_stopped_any_more_once_the_person_has_accepted(
+    state: Callable[[], WarmTransfer],
+) -> None:
+    transfer = state()
+    assert not transfer.asking
+    assert transfer.cancel(12_000) == []
+
+
+@pytest.mark.parametrize("state", [moving, moved])
+def test_a_caller_who_cannot_be_brought_in_frees_the_person(
+    state: Callable[[], WarmTransfer],
+) -> None:
+    intents = state().on_not_joined("dial=failed", 12_000)
+    assert CancelLeg(LEG) in intents
+    assert BringBack() not in intents  # whoever reports it brings them back
+    assert outcome_of(intents) is TransferOutcome.FAILED
 
 
 def test_reports_of_other_legs_are_ignored() -> None:
     transfer = offered()
     other = CarrierCallId("CA9")
-    assert transfer.on_leg(LegReport(leg_id=other, progress=CallProgress.COMPLETED), 6_000) == []
-    assert transfer.on_machine(other, AnsweredBy.MACHINE, 6_000) == []
+    assert transfer.on_leg(LegNews(leg_id=other, progress=CallProgress.RINGING), 6_000) == []
+    assert transfer.on_machine(other, 6_000) == []
     assert transfer.on_keys(other, "1", 6_000) == (LegAnswer.TOO_LATE, [])
     assert transfer.state is WarmState.OFFERED
 
@@ -273,20 +310,23 @@ def test_nothing_happens_before_the_start_and_it_starts_once() -> None:
 
 EVENTS: dict[str, Callable[[WarmTransfer, int], list[Intent]]] = {
     "placed": lambda t, _now: t.on_leg_placed(LEG),
-    "refused": lambda t, now: t.on_leg_refused("x", now),
+    "refused": lambda t, now: t.on_leg_refused("x", now, answered=True),
+    "perhaps_placed": lambda t, now: t.on_leg_refused("x", now, answered=False),
     "ringing": lambda t, now: t.on_leg(leg(CallProgress.RINGING), now),
     "picked_up": lambda t, now: t.on_leg(leg(CallProgress.IN_PROGRESS), now),
     "busy": lambda t, now: t.on_leg(leg(CallProgress.BUSY), now),
     "ended": lambda t, now: t.on_leg(leg(CallProgress.COMPLETED), now),
-    "machine": lambda t, now: t.on_machine(LEG, AnsweredBy.MACHINE, now),
+    "machine": lambda t, now: t.on_machine(LEG, now),
     "accept": lambda t, now: t.on_keys(LEG, "1", now)[1],
     "decline": lambda t, now: t.on_keys(LEG, "2", now)[1],
     "silence": lambda t, now: t.on_keys(LEG, "", now)[1],
     "moved": lambda t, now: t.on_caller_moved(now),
     "not_moved": lambda t, now: t.on_caller_not_moved("x", now, answered=True),
     "perhaps_moved": lambda t, now: t.on_caller_not_moved("x", now, answered=False),
-    "caller_in": lambda t, now: t.on_conference(CALLER_IN, now),
+    "caller_in": lambda t, now: t.on_caller_joined(now),
+    "not_joined": lambda t, now: t.on_not_joined("conference=failed", now),
     "caller_gone": lambda t, now: t.on_caller_gone(now),
+    "cancel": lambda t, now: t.cancel(now),
     "tick": lambda t, now: t.on_tick(now),
 }
 
@@ -325,7 +365,7 @@ def test_a_transfer_that_is_over_before_it_was_answered_leaves_no_leg_ringing(
     intents = transfer.on_leg_placed(LEG)
     ended = False
     for name in names:
-        if name in ("placed", "refused"):
+        if name in ("placed", "refused", "perhaps_placed"):
             continue
         ended = ended or name in ("busy", "ended")
         intents += EVENTS[name](transfer, 1_000)
