@@ -209,6 +209,7 @@ def build(settings: Settings) -> Trunkline:
         health_router(
             metrics,
             reasons_not_ready=switchboard.reasons_not_ready,
+            degraded=lines.degraded,
             metrics_token=_revealed(settings.server.metrics_token),
         ),
     ]
@@ -375,6 +376,11 @@ class _Lines:
             fallback=seat.fallback,
             brain=self._staff.brain,
         )
+
+    def degraded(self) -> list[str]:
+        """What callers would miss now: a model that refuses us is not even tried for each call."""
+        refused = any(model.breaker.reason for model in self._models.values())
+        return ["voice_model_refuses"] if refused else []
 
     def _guarded(self, name: str | None) -> GuardedModel:
         engine = self._engine

@@ -1,8 +1,9 @@
 """Health: is the process alive, does it take calls, what has it counted.
 
 `/healthz` answers as long as the event loop turns. `/readyz` says whether a new call would be
-taken and why not; calls in progress go on either way. `/metrics` is for Prometheus: with a token
-when one is set, else for programs on this machine only.
+taken and why not; calls in progress go on either way. What is degraded does not keep callers away:
+they hear more from a server that apologizes, or puts them through, than from none. `/metrics` is
+for Prometheus: with a token when one is set, else for programs on this machine only.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def health_router(
     metrics: Metrics,
     *,
     reasons_not_ready: Callable[[], Sequence[str]],
+    degraded: Callable[[], Sequence[str]] = tuple,
     metrics_token: str = "",
 ) -> APIRouter:
     """The routes `/healthz`, `/readyz` and `/metrics`."""
@@ -45,9 +47,8 @@ def health_router(
     async def readyz() -> Response:
         reasons = list(reasons_not_ready())
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-        return JSONResponse(
-            {"ready": not reasons, "reasons": reasons}, status_code=status, headers=_NO_STORE
-        )
+        told = {"ready": not reasons, "reasons": reasons, "degraded": list(degraded())}
+        return JSONResponse(told, status_code=status, headers=_NO_STORE)
 
     @router.get("/metrics")
     async def read_metrics(request: Request) -> Response:

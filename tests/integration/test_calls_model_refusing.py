@@ -104,9 +104,12 @@ async def test_a_model_that_recovers_greets_once(fault: str) -> None:
 async def test_calls_in_an_outage_stop_knocking() -> None:
     voice = ScriptedVoiceServer(trouble=FATAL["401"][0])
     async with voice, trunkline(voice) as app:
+        assert (await app.get("/readyz")).json()["degraded"] == []
         for _ in range(8):
             assert (await lost_call(app)).detail == "invalid_api_key"
         assert voice.attempts == 5
+        ready = await app.get("/readyz")  # it still answers callers, if only to say sorry
+        assert (ready.status_code, ready.json()["degraded"]) == (200, ["voice_model_refuses"])
 
 
 async def test_a_model_without_quota_fails_its_first_response_and_is_not_asked_again() -> None:

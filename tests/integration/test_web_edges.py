@@ -246,10 +246,14 @@ async def test_a_realtime_token_is_wanted_of_everyone() -> None:
 async def test_health_says_alive_and_ready(site: Site, client: httpx2.AsyncClient) -> None:
     assert (await client.get(site.url + "/healthz")).json() == {"status": "ok"}
     ready = await client.get(site.url + "/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"ready": True, "reasons": []})
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"ready": True, "reasons": [], "degraded": []},
+    )
     site.desk.full = "at_capacity"
     ready = await client.get(site.url + "/readyz")
-    assert (ready.status_code, ready.json()) == (503, {"ready": False, "reasons": ["at_capacity"]})
+    assert ready.status_code == 503
+    assert ready.json() == {"ready": False, "reasons": ["at_capacity"], "degraded": []}
     assert (await client.get(site.url + "/healthz")).status_code == 200
 
 

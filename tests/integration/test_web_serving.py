@@ -345,7 +345,7 @@ async def test_a_live_call_goes_on_after_the_first_signal(number: signal.Signals
             server.process.send_signal(number)
             await server.until_draining()
             ready = (await server.client.get(server.url + "/readyz")).json()
-            assert ready == {"ready": False, "reasons": ["draining"]}
+            assert ready == {"ready": False, "reasons": ["draining"], "degraded": []}
             for count in range(2, 30):
                 await echo(stream, count)
             done = call_form(CallStatus="completed")
