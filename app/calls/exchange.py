@@ -212,18 +212,20 @@ class Exchange:
 
     def _end_call(self, run: RunTool, now_ms: int) -> list[Action]:
         """The model wants to hang up: once the goodbye is heard, unless the caller speaks."""
-        if not (self.counters.turns or self._handset.used):
-            return self.on_tool_done(run.tool_call_id, refused_call_tool(too_early()), now_ms)
         try:
+            if not (self.counters.turns or self._handset.used):
+                raise too_early()
             reason = read_call_tool(END_CALL, run.arguments)["reason"]
         except ToolError as error:
-            return self.on_tool_done(run.tool_call_id, refused_call_tool(error), now_ms)
+            refused = self.on_tool_done(run.tool_call_id, refused_call_tool(error), now_ms)
+            return [self._handset.ran(run, now_ms, now_ms, error=error.code), *refused]
         spoken = self.turns.turn is Turn.AGENT
         self._ending.begin(EndReason.AGENT_HUNG_UP, reason, now_ms)
         self._ending.said = spoken
         output = json.dumps({"ok": True, "note": "Say goodbye now if you have not yet."})
         self._ending.asked = True
-        return self.on_tool_done(run.tool_call_id, output, now_ms, reply=not spoken)
+        done = self.on_tool_done(run.tool_call_id, output, now_ms, reply=not spoken)
+        return [self._handset.ran(run, now_ms, now_ms), *done]
 
     # Endings ------------------------------------------------------------------------------------
 

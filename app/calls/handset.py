@@ -26,7 +26,7 @@ from app.calls.manners import Farewell, Manners
 from app.calls.menu import Collected, CollectionEnd, DigitCollection, DigitRequest, KeypadMap
 from app.calls.silence import meaningful_words
 from app.errors import AppError, ToolArgsInvalid
-from app.events import CallId, EndReason, MessageTaken, Party
+from app.events import CallId, EndReason, MessageTaken, Party, ToolRan
 
 __all__ = ["Handset", "Wanted"]
 
@@ -46,7 +46,8 @@ _NOTES: Final = {
 class _Entry:
     """An entry of digits on its way to the tool call that wants it."""
 
-    tool_call_id: str
+    run: RunTool
+    since_ms: int
     collection: DigitCollection
     started: bool = False
 
@@ -155,16 +156,29 @@ class Handset:
             arguments = read_call_tool(run.name, run.arguments)
             match run.name:
                 case name if name == COLLECT_DIGITS:
-                    return self._collect(run.tool_call_id, arguments)
+                    return self._collect(run, arguments, now_ms)
                 case name if name == HOLD:
-                    return self._hold(run.tool_call_id, arguments, now_ms)
+                    return self._hold(run, arguments, now_ms)
                 case _:
-                    return self._take_message(run.tool_call_id, arguments, now_ms, spoken=spoken)
+                    return self._take_message(run, arguments, now_ms, spoken=spoken)
         except AppError as error:
-            refused = refused_call_tool(error)
-            return self._dialogue.on_tool_done(run.tool_call_id, refused, now_ms)
+            return [
+                self.ran(run, now_ms, now_ms, error=error.code),
+                *self._dialogue.on_tool_done(run.tool_call_id, refused_call_tool(error), now_ms),
+            ]
 
-    def _collect(self, tool_call_id: str, arguments: Mapping[str, Any]) -> Sequence[Wanted]:
+    def ran(self, run: RunTool, since_ms: int, now_ms: int, *, error: str = "") -> Record:
+        """What is told of a tool that has its answer."""
+        event = ToolRan(
+            call_id=self._call_id,
+            at_ms=now_ms,
+            name=run.name,
+            duration_ms=now_ms - since_ms,
+            error=error,
+        )
+        return Record(event)
+
+    def _collect(self, run: RunTool, arguments: Mapping[str, Any], now_ms: int) -> Sequence[Wanted]:
         if self._entry is not None:
             raise ToolArgsInvalid("The caller is entering digits already.")
         if arguments.get("min_digits", 1) > arguments["max_digits"]:
@@ -176,33 +190,38 @@ class Handset:
             clear="" if arguments.get("terminator") == "*" else "*",
             first_ms=1_000 * arguments.get("wait_seconds", 8),
         )
-        self._entry = _Entry(tool_call_id, DigitCollection(request))
+        self._entry = _Entry(run, now_ms, DigitCollection(request))
         return []
 
-    def _hold(
-        self, tool_call_id: str, arguments: Mapping[str, Any], now_ms: int
-    ) -> Sequence[Wanted]:
+    def _hold(self, run: RunTool, arguments: Mapping[str, Any], now_ms: int) -> Sequence[Wanted]:
         self._manners.hold(1_000 * arguments.get("seconds", HOLD_S), now_ms)
         phrase = arguments.get("phrase", "").strip()
         said = self._dialogue.say(phrase, now_ms) if phrase else []
         note = "You wait now. The caller speaks first."
-        return [*said, *self._answer(tool_call_id, {"ok": True, "note": note}, now_ms, reply=False)]
+        return [*said, *self._answer(run, now_ms, {"ok": True, "note": note}, now_ms, reply=False)]
 
     def _take_message(
-        self, tool_call_id: str, arguments: Mapping[str, Any], now_ms: int, *, spoken: bool
+        self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, *, spoken: bool
     ) -> Sequence[Wanted]:
         if not self._dialogue.agent.transcribed:
             raise ToolArgsInvalid("What the caller says is not written down in this call.")
         self._message_for = arguments.get("recipient", "")
         note = "What the caller says next is kept. Ask for it now if you have not yet."
         answer = {"ok": True, "note": note}
-        return self._answer(tool_call_id, answer, now_ms, reply=not spoken)
+        return self._answer(run, now_ms, answer, now_ms, reply=not spoken)
 
     def _answer(
-        self, tool_call_id: str, output: Mapping[str, Any], now_ms: int, *, reply: bool = True
+        self,
+        run: RunTool,
+        since_ms: int,
+        output: Mapping[str, Any],
+        now_ms: int,
+        *,
+        reply: bool = True,
     ) -> Sequence[Wanted]:
         text = json.dumps(dict(output), ensure_ascii=False)
-        return self._dialogue.on_tool_done(tool_call_id, text, now_ms, reply=reply)
+        done = self._dialogue.on_tool_done(run.tool_call_id, text, now_ms, reply=reply)
+        return [self.ran(run, since_ms, now_ms), *done]
 
     # What happens -------------------------------------------------------------------------------
 
@@ -248,4 +267,4 @@ class Handset:
             output["note"] = note
         # Who speaks is answered for what they say.
         reply = collected.end is not CollectionEnd.CANCELLED
-        return self._answer(entry.tool_call_id, output, now_ms, reply=reply)
+        return self._answer(entry.run, entry.since_ms, output, now_ms, reply=reply)

@@ -13,7 +13,7 @@ from app.calls.actions import TransferCall
 from app.calls.menu import HangUp, KeyAction, KeypadMap, Repeat, Say, ToAgent, Transfer
 from app.calls.policy import CallPolicy
 from app.calls.silence import StillThereTexts
-from app.events import EndReason, KeyPressed, MessageTaken
+from app.events import EndReason, KeyPressed, MessageTaken, ToolRan
 from app.realtime.events import ItemCreate, SessionConfig, SessionUpdate
 from audio.format import PCMU_8K
 from tests.unit.calls.scene import (
@@ -301,6 +301,7 @@ def test_arguments_that_the_schema_does_not_allow_are_refused(
     refused = output(scene)
     assert refused["error"]
     assert refused["code"] == "tool_args_invalid"
+    assert [(ran.name, ran.error) for ran in scene.recorded(ToolRan)] == [(name, refused["code"])]
     assert len(scene.sent(ResponseCreate)) == 1
     scene.wait(3_000)
     assert scene.take(End) == []
