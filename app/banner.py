@@ -11,20 +11,26 @@ from app.settings import (
     VoiceChoice,
     development_token_path,
     is_loopback,
+    needed_open_files,
     notices,
 )
 
 __all__ = ["banner"]
 
 
-def banner(settings: Settings, *, demo_options: str = "") -> str:
+def banner(settings: Settings, *, demo_options: str = "", open_files: int | None = None) -> str:
     """What the server is about to do and where to go next, on one screen.
 
-    `demo_options` is what `trunkline dial` must be told to find the server.
+    `demo_options` is what `trunkline dial` must be told to find the server, `open_files` how many
+    the system allows; None: as many as it takes.
     """
     today = datetime.now(UTC).date()
     rows = [("listening", _listening(settings)), *_mode_rows(settings), *_voice_rows(settings)]
     rows += [("note", notice) for notice in notices(settings, today)]
+    needed = needed_open_files(settings)
+    if open_files is not None and open_files < needed:
+        text = f"{open_files} open files are too few for limits.max_calls: run `ulimit -n {needed}`"
+        rows.append(("note", text))
     rows += [
         ("next" if n == 0 else "", step)
         for n, step in enumerate(_next_steps(settings, demo_options))

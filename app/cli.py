@@ -131,7 +131,8 @@ def serve(
 
         def announce(bound: int) -> None:
             here = _with_address(settings, None, bound)
-            typer.echo(banner(here, demo_options=_demo_options(config, configured, here)))
+            options = _demo_options(config, configured, here)
+            typer.echo(banner(here, demo_options=options, open_files=_open_files()))
 
         raise typer.Exit(run_server(settings, announce))
     except ConfigError as error:
@@ -144,6 +145,15 @@ def _with_address(settings: Settings, host: str | None, port: int | None) -> Set
     update = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     server = settings.server.model_copy(update=update)
     return settings.model_copy(update={"server": server})
+
+
+def _open_files() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _demo_options(config: Path, configured: Settings, running: Settings) -> str:

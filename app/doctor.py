@@ -30,7 +30,14 @@ from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
 from app.errors import CarrierError, CarrierRefused, VoiceError, VoiceUnavailable
 from app.realtime.connection import VoiceModel
 from app.realtime.events import SessionConfig
-from app.settings import Mode, Settings, VoiceChoice, check_deployment, notices
+from app.settings import (
+    Mode,
+    Settings,
+    VoiceChoice,
+    check_deployment,
+    needed_open_files,
+    notices,
+)
 
 __all__ = ["Finding", "Verdict", "examine", "failed", "verdict_of"]
 
@@ -117,8 +124,7 @@ def check_settings(settings: Settings, today: date) -> list[Finding]:
 def check_host(settings: Settings, *, open_files: int | None = None) -> list[Finding]:
     """This machine: enough file handles for the calls, and a place to write to."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if open_files is None else open_files
-    # Two sockets a call, and as many again while calls come and go; the rest is the process's own.
-    needed = 4 * settings.limits.max_calls + 200
+    needed = needed_open_files(settings)
     if limit != resource.RLIM_INFINITY and limit < needed:
         files = Finding(
             "open files",

@@ -12,6 +12,7 @@ from app.settings.deployment import (
     carrier_credentials,
     check_deployment,
     development_token_path,
+    needed_open_files,
 )
 from app.settings.limits import CallLimits, Limits
 from app.settings.load import load
@@ -77,5 +78,6 @@ __all__ = [
     "is_loopback",
     "load",
     "masked",
+    "needed_open_files",
     "notices",
 ]

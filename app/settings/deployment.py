@@ -24,6 +24,7 @@ __all__ = [
     "carrier_credentials",
     "check_deployment",
     "development_token_path",
+    "needed_open_files",
 ]
 
 DEVELOPMENT_ACCOUNT_SID: Final = "AC" + "0" * 32
@@ -122,6 +123,12 @@ def _model_problems(settings: Settings) -> list[str]:
             "openai_realtime.url is ws://, which would send the key unencrypted: use wss://"
         )
     return problems
+
+
+def needed_open_files(settings: Settings) -> int:
+    """How many file handles `limits.max_calls` need."""
+    # Two sockets a call, and as many again while calls come and go; the rest is the process's own.
+    return 4 * settings.limits.max_calls + 200
 
 
 def development_token_path(settings: Settings) -> Path:

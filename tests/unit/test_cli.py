@@ -118,6 +118,12 @@ def test_the_banner_of_a_live_server_tells_where_calls_come_in() -> None:
     assert "canary" not in text
 
 
+def test_the_banner_says_when_open_files_are_too_few() -> None:
+    assert "ulimit -n 400" in cli.banner(Settings(), open_files=256)
+    assert "ulimit" not in cli.banner(Settings(), open_files=400)
+    assert "ulimit" not in cli.banner(Settings())
+
+
 def test_the_banner_says_when_signatures_are_not_checked() -> None:
     text = cli.banner(Settings.model_validate({"twilio": {"validate_signatures": False}}))
     assert "SIGNATURES ARE NOT CHECKED" in text
