@@ -76,7 +76,8 @@ def _fail(text: str, code: int = _EXIT_CONFIG) -> NoReturn:
 
 
 def _load(path: Path) -> Settings:
-    if not path.exists():
+    # A parent folder that may not be entered is told below; before Python 3.14 Path.exists raises.
+    if not os.path.exists(path) and os.access(path.parent, os.X_OK):
         _fail(f"there is no {path}: start in the folder that holds it, or name it with --config")
     try:
         return load(path, os.environ)

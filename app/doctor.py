@@ -150,7 +150,7 @@ def _open_secrets(settings: Settings) -> list[Finding]:
 
 def _writable(settings: Settings) -> Finding:
     place = settings.state_dir
-    while not place.exists():
+    while not os.path.exists(place):  # Path.exists raises where a folder may not be entered
         place = place.parent
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return Finding("state_dir", Verdict.GOOD, f"{settings.state_dir} can be written")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -119,7 +120,7 @@ def _receptionist_problems(settings: Settings) -> list[str]:
     path = settings.offline.receptionist
     if path is None or settings.voice_choice is not VoiceChoice.OFFLINE:
         return []
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises where a folder may not be entered
         return [f"{settings.origin.place('offline', 'receptionist')}: there is no file {path}"]
     from app.engine.book_file import load_book
 

@@ -53,11 +53,11 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     Raises:
         ConfigError: every problem on a line of its own.
     """
+    text = read_text(path)
     dotenv_path = path.parent / ".env"
     dotenv = (
         parse_dotenv(read_text(dotenv_path), name=str(dotenv_path)) if dotenv_path.exists() else {}
     )
-    text = read_text(path)
     environment = Environment(env, dotenv)
     root = with_variables(parse_yaml(text, name=path.name), environment)
     filled = interpolation.fill(root, environment)

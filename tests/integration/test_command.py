@@ -276,3 +276,15 @@ async def test_calls_that_a_second_signal_ends_are_said_to_be_drained(tmp_path: 
     (ended,) = [line for line in lines if line["message"] == "call ended"]
     assert ended["reason"] == "drained"
     assert not [line for line in lines if line["level"] == "error"]
+
+
+async def test_a_live_server_answers_strangers_on_these_paths_only(tmp_path: Path) -> None:
+    expected = {"/healthz": 200, "/readyz": 200}
+    expected |= dict.fromkeys(("/metrics", "/twilio/voice"), 403) | {"/twilio/status": 405}
+    nothing = ("/", "/docs", "/redoc", "/openapi.json", "/v1/realtime", "/calls/CA1/transcript")
+    expected |= dict.fromkeys((*nothing, "/twilio/media-stream", "/config.yaml", "/.env"), 404)
+    voice = ScriptedVoiceServer()
+    client = httpx2.AsyncClient(trust_env=False)
+    async with voice, live(tmp_path, voice) as (server, _phone, _api), client:
+        for path, status in expected.items():
+            assert (await client.get(server.url + path)).status_code == status, path

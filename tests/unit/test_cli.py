@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,23 @@ def test_a_wrong_configuration_ends_every_command_with_code_2(
     assert result.exit_code == 2
     assert 'config.yaml:2: server.prot: unknown key; did you mean "port"?' in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_file_that_is_not_there_or_may_not_be_reached_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "none.yaml"
+    result = runner.invoke(cli.app, ["config", "check", "-c", str(missing)])
+    assert (result.exit_code, "--config" in result.output) == (2, True)
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    path = config_file(closed, "")
+    closed.chmod(0)
+    try:
+        if not os.access(path, os.R_OK):  # root may read everything
+            result = runner.invoke(cli.app, ["config", "check", "-c", path])
+            assert result.exit_code == 2
+            assert "cannot be read: Permission denied" in result.output
+    finally:
+        closed.chmod(0o700)
 
 
 def test_serve_says_why_it_does_not_start(tmp_path: Path) -> None:
