@@ -33,7 +33,7 @@ from app.agents.setbacks import Setbacks
 from app.agents.tool_calls import ToolCall, ToolCalls
 from app.agents.transcript import Live, Transcript
 from app.agents.watch import feedback
-from app.agents.words import SayMode, SayWhen, note, relayed, spoken, typed
+from app.agents.words import GOING_ON, SayMode, SayWhen, note, relayed, spoken, typed
 from app.events import CallCounters, CallId, HandedOff, TokenUsage
 from app.realtime.events import (
     AudioTranscriptDelta,
@@ -153,6 +153,7 @@ class Dialogue:
 
     def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[ToVoice]:
         """Give the model words of the caller that were typed or keyed, and have it answer."""
+        self._requests.on_caller_words()
         item = typed(text, self._new_id("typed"))
         self.history.add(item, None, now_ms).quiet = quiet
         return [*self._tell(ItemCreate(item)), *self.ask(now_ms)]
@@ -402,10 +403,12 @@ class Dialogue:
             return []
         return self._requests.ask(now_ms, spoken(filler, SayMode.VERBATIM, optional=True))
 
-    def _ask_after_tools(self, now_ms: int) -> list[ToVoice]:
+    def _ask_after_tools(self, now_ms: int) -> Sequence[ToVoice | Record]:
         """One reply for all the tools of a response, when it and they are done."""
         if not self._tools.take_due(self.gate.active_response_id):
             return []
+        if self._requests.in_tool_loop:
+            return self._setbacks.on_tool_loop(now_ms)
         return self._requests.ask_after_tools(now_ms)
 
     @property
@@ -474,11 +477,7 @@ class Dialogue:
         self._out_of_band.clear()
         self._live.clear()
         replay = self._transcript.replay(self._epoch)
-        going_on = note(
-            "The conversation is in progress and you have been talking with the caller. "
-            "Go on where it stands; do not greet again.",
-            self._new_id("note"),
-        )
+        going_on = note(GOING_ON, self._new_id("note"))
         actions: list[DialogueAction] = [ToVoice(create) for create in replay]
         actions.append(ToVoice(ItemCreate(going_on)))
         actions += self._on_handed_over(self.cast.on_reconnected(), now_ms)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from app.agents.actions import ToVoice
 from app.realtime.events import SAY_METADATA_KEY, Response, ResponseConfig, ResponseCreate, Unset
@@ -34,6 +35,9 @@ class Wish:
 
 _REPLY = Wish()
 
+MAX_TOOL_REPLIES: Final = 20
+"""In a row, without a word of the caller: a model that goes on so would go on for ever."""
+
 
 class Requests:
     """The replies of one conversation that were asked for and are not there yet."""
@@ -41,6 +45,7 @@ class Requests:
     def __init__(self, new_id: Callable[[str], str]) -> None:
         self.gate = ResponseGate()
         self.running: Wish | None = None
+        self._tool_replies = 0
         self._new_id = new_id
         self._waiting: deque[Wish] = deque()
         self._for_quiet: deque[tuple[Sequence[ToVoice], Wish]] = deque()
@@ -68,6 +73,7 @@ class Requests:
 
     def ask_after_tools(self, now_ms: int) -> list[ToVoice]:
         """Ask for the reply to what tools have found; a caller who speaks is answered with it."""
+        self._tool_replies += 1
         if self._caller_speaks:
             self._owed = True
             return []
@@ -109,7 +115,17 @@ class Requests:
 
     def on_caller_turn(self) -> None:
         """The caller's turn was taken into the conversation."""
+        self.on_caller_words()
         self._caller_speaks = False
+
+    def on_caller_words(self) -> None:
+        """The caller has said or written something: what follows is for them."""
+        self._tool_replies = 0
+
+    @property
+    def in_tool_loop(self) -> bool:
+        """Tools were replied to again and again, and the caller has not said a word."""
+        return self._tool_replies >= MAX_TOOL_REPLIES
 
     def on_quiet(self, now_ms: int) -> list[ToVoice]:
         """Nobody speaks and nothing is on its way: the moment for what has waited."""

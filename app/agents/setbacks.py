@@ -75,6 +75,11 @@ class Setbacks:
             return Setback((trouble, give_up), goes_on=False)
         return Setback((trouble,), goes_on=True)
 
+    def on_tool_loop(self, now_ms: int) -> list[Record]:
+        """The model calls tools again and again, and nobody has said a word meanwhile."""
+        self._counters.voice_errors += 1
+        return [self._trouble("tool_loop", now_ms, benign=False)]
+
     def _failed(self, code: str, now_ms: int, *, fatal: bool, failures: int = 1) -> Setback:
         self.in_a_row += failures
         trouble = self._trouble(code, now_ms, benign=False)

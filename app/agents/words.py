@@ -13,10 +13,17 @@ from app.agents.questions import quoted
 from app.agents.requests import Wish
 from app.realtime.events import SAY_METADATA_KEY, ContentPart, Item, ResponseConfig
 
-__all__ = ["SayMode", "SayWhen", "note", "relayed", "replayed", "spoken", "typed"]
+__all__ = ["GOING_ON", "SayMode", "SayWhen", "note", "relayed", "replayed", "spoken", "typed"]
 
 _METADATA_MAX_CHARS: Final = 512
 """OpenAI's schema; a longer sentence reaches a language model by its instructions."""
+
+
+GOING_ON: Final = (
+    "The conversation is in progress and you have been talking with the caller. "
+    "Go on where it stands; do not greet again."
+)
+"""What a model is told that takes a conversation over from a connection that broke."""
 
 
 class SayMode(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from app.agents.actions import GiveUp, Interrupt, RunTool
+from app.agents.requests import MAX_TOOL_REPLIES
 from app.agents.words import SayMode, SayWhen
 from app.events import VoiceTrouble
 from app.realtime.events import (
@@ -237,6 +238,24 @@ def test_words_for_a_quiet_moment_wait_for_it() -> None:
     assert stage.said() == []
     stage.do(stage.dialogue.on_quiet(0))
     assert stage.said() == ["By the way."]
+
+
+def test_a_model_that_calls_tools_for_ever_waits_for_the_caller_at_last() -> None:
+    stage = Stage(agent_named(tools=(tool_named(),)))
+    stage.caller_starts()
+    stage.caller_stops()
+    stage.begins("r0")
+    for number in range(40):
+        stage.calls(call_of("look_up", f"c{number}"), response_id=f"r{number}")
+        stage.ends(f"r{number}")
+        stage.do(stage.dialogue.on_tool_done(f"c{number}", "{}", 0))
+        if not stage.take(ResponseCreate):
+            break
+        stage.begins(f"r{number + 1}")
+    assert number == MAX_TOOL_REPLIES
+    assert [event.code for event in stage.take(VoiceTrouble)] == ["tool_loop"]
+    stage.do(stage.dialogue.type_in("And now?", 0))
+    assert len(stage.take(ResponseCreate)) == 1
 
 
 def test_information_for_a_quiet_moment_is_not_told_before_it() -> None:
