@@ -8,7 +8,6 @@ connection survives its call. The only way out is an `EndReason`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,18 +30,19 @@ from app.calls.actions import (
     RenewVoice,
     TransferCall,
 )
+from app.calls.closing import close_connection, close_phone, contained
 from app.calls.conversation import Conversation
 from app.calls.desk import Desk
-from app.calls.ending import CARRIER_HANGS_UP, NOT_OURS_TO_END
+from app.calls.ending import NOT_OURS_TO_END
 from app.calls.menu import KeypadMap
 from app.calls.outbox import PhoneOutbox, VoiceOutbox
-from app.calls.phone_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts, pass_cancellation_on
+from app.calls.phone_leg import LOST, PhoneLeg, Whereabouts, pass_cancellation_on
 from app.calls.policy import CallPolicy
 from app.calls.second_leg import LineControl
 from app.calls.transfers import Transfers
 from app.carrier.base import CallControl, Fallback, IncomingCall, MediaStream
 from app.carrier.destinations import Destinations
-from app.errors import CarrierError, VoiceError, VoiceRefused
+from app.errors import VoiceError, VoiceRefused
 from app.events import (
     CallEnded,
     CallEvent,
@@ -65,7 +65,6 @@ logger = logging.getLogger(__name__)
 TICK_S: Final = 0.2
 LONGEST_MS: Final = 86_400_000
 """A caller who was transferred is forgotten after a day, where no limit is set."""
-HANG_UP_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +185,10 @@ class Call:
             self.end(reason)
         elif not self._end.done():
             now_ms = self._now_ms()
-            self._perform(self._mind.farewell(reason, self._parts.policy.farewell, now_ms))
+            with contained("goodbye"):
+                self._perform(self._mind.farewell(reason, self._parts.policy.farewell, now_ms))
+                return
+            self.end(EndReason.INTERNAL_ERROR, "goodbye")
 
     def say(
         self,
@@ -222,6 +224,8 @@ class Call:
             self._tasks = None
             self._desk.close()
             self.end(end.reason, end.detail)
+            with contained("transcript"):
+                self._perform_last()
             await self._close_legs(end)
             summary = self._summarize(end)
             self._parts.record(
@@ -313,7 +317,7 @@ class Call:
             if not isinstance(outcome, GiveUp):
                 connection = outcome  # renewed in a quiet moment
                 continue
-            await _close(connection)
+            await close_connection(connection)
             self._connection = None
             if completed == self._mind.dialogue.completed and not self._phone.away:
                 # Nothing was said since the last reconnect: another one would be dead air.
@@ -419,37 +423,27 @@ class Call:
             return
         leg = self._leg
         if leg is None or leg.done() or self._connection is not old or not self._mind.quiet():
-            await _close(fresh)
+            await close_connection(fresh)
             return
         leg.set_result(fresh)
         if old is not None:
-            await _close(old)
+            await close_connection(old)
 
     # The end ------------------------------------------------------------------------------------
 
     async def _close_legs(self, end: End) -> None:
         """Hang up and close both sockets; the model's is closed at once, whatever REST does."""
-        self._perform_last()
         async with asyncio.TaskGroup() as closing:
             if self._connection is not None:
-                closing.create_task(_close(self._connection))
-            closing.create_task(self.line.close(end.reason))
-            closing.create_task(self._close_phone(end))
+                closing.create_task(close_connection(self._connection))
+            closing.create_task(self._close_line(end.reason))
+            closing.create_task(
+                close_phone(end, self._phone, self._parts.carrier, self.incoming.carrier_call_id)
+            )
 
-    async def _close_phone(self, end: End) -> None:
-        if end.reason in CARRIER_HANGS_UP:
-            try:
-                async with asyncio.timeout(HANG_UP_S):
-                    await self._parts.carrier.hang_up(self.incoming.carrier_call_id)
-            except (CarrierError, TimeoutError) as error:
-                # The markup behind the stream ends the call once the socket is closed.
-                logger.warning(
-                    "carrier did not hang up", extra={"code": getattr(error, "code", "timeout")}
-                )
-        if end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}:
-            await self._phone.close(LOST)
-        else:
-            await self._phone.close(1000, "hung up" if end.reason in CARRIER_HANGS_UP else "")
+    async def _close_line(self, reason: EndReason) -> None:
+        with contained("line"):
+            await self.line.close(reason)
 
     def _perform_last(self) -> None:
         for action in self._mind.on_call_over(self._now_ms()):
@@ -459,6 +453,9 @@ class Call:
     def _summarize(self, end: End) -> CallSummary:
         watch = self._mind.stopwatch
         usage = self._mind.dialogue.usage
+        cost_usd = None
+        with contained("price"):
+            cost_usd = self._parts.price(usage)
         return CallSummary(
             call_id=self.call_id,
             carrier_call_id=self.incoming.carrier_call_id,
@@ -473,15 +470,8 @@ class Call:
             barge_in_reaction_max_ms=max(watch.reactions_ms, default=None),
             counters=replace(self._mind.counters),
             usage=usage,
-            cost_usd=self._parts.price(usage),
+            cost_usd=cost_usd,
         )
-
-
-async def _close(connection: VoiceConnection) -> None:
-    """Close a connection within bounds; one that is already gone is closed."""
-    with contextlib.suppress(VoiceError, TimeoutError):
-        async with asyncio.timeout(CLOSE_S):
-            await connection.close()
 
 
 def _code(errors: BaseExceptionGroup[VoiceError]) -> str:

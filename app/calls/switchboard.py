@@ -23,6 +23,7 @@ from app.agents.thinking import BrainPlan
 from app.agents.toolbox import ApprovalRequest
 from app.agents.tools import Approval
 from app.calls.call import LOST, Call, CallParts
+from app.calls.closing import contained
 from app.calls.feed import Feed
 from app.calls.menu import KeypadMap
 from app.calls.policy import CallPolicy
@@ -391,7 +392,8 @@ class Switchboard(TransferReports):
     def _record(self, feed: Feed, event: CallEvent) -> None:
         feed.put(event)
         for observe in self._observers:
-            observe(event)
+            with contained("observer"):
+                observe(event)
 
     def _forget_old(self) -> None:
         """By the order in which calls ended: one that lasts for hours holds no other back."""

@@ -181,6 +181,7 @@ CATCHES_ALL = {
     "app.agents.toolbox": "tools and approvers are the operator's code",
     "app.agents.tools": "what a thread of a tool raises goes to the task that waits for it",
     "app.calls.call": "the outermost boundary of a call: it ends with internal_error",
+    "app.calls.closing": "what fails at a call's end is logged, and the rest of the end goes on",
     "app.realtime.handler": "callbacks are the user's code",
     "app.carrier.twilio.carrier": "what a websocket of any server raises is the stream's end",
 }

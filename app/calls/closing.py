@@ -1,0 +1,67 @@
+"""The end of a call at its two ends: hung up at the carrier, both sockets closed.
+
+Whatever fails here is logged, and the rest of the end goes on: nothing that one call meets may
+reach another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from app.calls.actions import End
+from app.calls.ending import CARRIER_HANGS_UP
+from app.calls.phone_leg import CLOSE_S, LOST, PhoneLeg
+from app.carrier.base import Carrier, CarrierCallId
+from app.errors import CarrierError, VoiceError
+from app.events import EndReason
+from app.realtime.connection import VoiceConnection
+
+__all__ = ["close_connection", "close_phone", "contained"]
+
+logger = logging.getLogger(__name__)
+
+HANG_UP_S: Final = 10.0
+
+
+@contextlib.contextmanager
+def contained(part: str) -> Iterator[None]:
+    """A bug in one part of a call's end stays in it."""
+    try:
+        yield
+    except Exception:
+        logger.exception("the end of a call failed", extra={"part": part})
+
+
+async def close_connection(connection: VoiceConnection) -> None:
+    """Close a connection within bounds; one that is already gone is closed."""
+    with contained("model"), contextlib.suppress(VoiceError, TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await connection.close()
+
+
+async def close_phone(
+    end: End, phone: PhoneLeg, carrier: Carrier, carrier_call_id: CarrierCallId
+) -> None:
+    """Hang up at the carrier where that is ours to do, and close the stream."""
+    ours = end.reason in CARRIER_HANGS_UP
+    if ours:
+        with contained("hang_up"):
+            await _hang_up(carrier, carrier_call_id)
+    with contained("phone"):
+        if end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}:
+            await phone.close(LOST)
+        else:
+            await phone.close(1000, "hung up" if ours else "")
+
+
+async def _hang_up(carrier: Carrier, carrier_call_id: CarrierCallId) -> None:
+    try:
+        async with asyncio.timeout(HANG_UP_S):
+            await carrier.hang_up(carrier_call_id)
+    except (CarrierError, TimeoutError) as error:
+        # The markup behind the stream ends the call once the socket is closed.
+        logger.warning("carrier did not hang up", extra={"code": getattr(error, "code", "timeout")})
