@@ -426,6 +426,7 @@ class Call:
             await close_connection(fresh)
             return
         leg.set_result(fresh)
+        self._connection = fresh  # should the call end now, this is the one to close
         if old is not None:
             await close_connection(old)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from app.calls.actions import RenewVoice
 from app.calls.call import LOST
 from app.events import AgentSaid, EndReason, VoiceReady, VoiceTrouble
+from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     SAY_METADATA_KEY,
     ErrorDetail,
@@ -14,6 +18,7 @@ from app.realtime.events import (
     ItemCreate,
     OutputItemDone,
     ResponseCreate,
+    SessionConfig,
 )
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
@@ -280,3 +285,26 @@ async def test_the_session_is_renewed_in_a_quiet_moment_before_its_limit() -> No
         assert greetings(fresh) == 0
         assert (await app.ended(call)).counters.voice_reconnects == 0
     assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(1200)
+
+
+async def test_a_call_that_ends_while_its_session_is_renewed_leaves_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        (live,) = app.switchboard._live.values()
+        model = live._parts.model
+        connect = model.connect
+
+        async def connect_at_the_last_moment(config: SessionConfig) -> VoiceConnection:
+            fresh = await connect(config)
+            asyncio.get_running_loop().call_soon(live.end, EndReason.OPERATOR_HUNG_UP)
+            return fresh
+
+        monkeypatch.setattr(model, "connect", connect_at_the_last_moment)
+        live._perform([RenewVoice()])
+        assert (await app.ended(call)).reason is EndReason.OPERATOR_HUNG_UP
+        assert len(voice.connections) == 2
+        await by_then(lambda: not voice.open_connections, within_s=2)
