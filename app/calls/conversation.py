@@ -96,6 +96,7 @@ class Conversation(Exchange):
         """The caller was taken off the stream: cut what they miss; the next one starts anew."""
         actions = [*self.dialogue.drop_response(server_cancels=False), *self._silence_agent(now_ms)]
         self._speech.playout.stop()
+        self._ending.on_caller_acted()
         self._manners.leave()
         self._uplink = Uplink(self._carrier_format, self._input_format, self.counters)
         return actions
@@ -111,6 +112,7 @@ class Conversation(Exchange):
             Record(KeyPressed(call_id=self.call_id, at_ms=now_ms, digit=shown)),
             *self._interrupt(now_ms),
         ]
+        self._ending.on_caller_acted()
         self._manners.on_caller_acted(now_ms)
         return actions + self._carry(self._handset.on_key(digit, now_ms), now_ms)
 

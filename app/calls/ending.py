@@ -42,10 +42,17 @@ class Ending:
         self.detail = detail
         self.since_ms = now_ms
 
+    def on_caller_acted(self) -> None:
+        """The caller pressed a key, or was taken elsewhere: the goodbye is off, for good."""
+        self.on_caller_speech()
+        self._given_up = None
+
     def on_caller_speech(self) -> None:
         """The caller has more to say: the agent does not hang up on them."""
         self._given_up = None
-        if self.reason is EndReason.AGENT_HUNG_UP:
+        # Whoever was silent is there after all; hold music (its detail says so) always speaks.
+        silent = self.reason is EndReason.SILENCE and not self.detail
+        if self.reason is not None and (self.reason is EndReason.AGENT_HUNG_UP or silent):
             self._given_up = (self.reason, self.asked, self.said)
             self.reason = None
             self.asked = self.said = False

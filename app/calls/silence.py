@@ -103,6 +103,7 @@ class StillThere:
         """The caller's turn has a transcript, maybe one without words."""
         if self._since_ms is not None:
             self._since_ms = now_ms
+        self._done = False  # a noise too can have cut the goodbye off
         if meaningful_words(transcript):
             self._asked = 0
 
@@ -111,6 +112,7 @@ class StillThere:
         if self._since_ms is not None:
             self._since_ms = now_ms
         self._asked = 0
+        self._done = False
 
     def on_tick(self, now_ms: int) -> Prompt | Goodbye | None:
         """What to say into the silence now, if anything."""

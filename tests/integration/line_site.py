@@ -42,6 +42,7 @@ DESTINATIONS: Final[Mapping[str, Any]] = {
     "front_desk": {"number": DESK},
     "anna": {"sip": "sip:anna@pbx.example.com"},
     "guarded": {"number": DESK, "screened": True},
+    "listened": {"number": DESK, "detect_voicemail": True},
     "line": {"queue": "support"},
     "boss": {"number": DESK, "mode": "warm", "detect_voicemail": True},
 }

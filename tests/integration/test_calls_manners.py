@@ -90,6 +90,23 @@ async def test_a_silent_caller_is_asked_and_then_told_goodbye() -> None:
         assert said_for_us(voice) == [GREETING, "Are you there?", "Bye then."]
 
 
+async def test_a_silent_caller_who_speaks_into_the_goodbye_is_not_hung_up_on() -> None:
+    replies = [Reply(audio_ms=300), Reply(audio_ms=3_000), Reply(audio_ms=300, text="Yes?")]
+    voice = ScriptedVoiceServer(replies=replies, heard=["Hello? I am here."])
+    texts = StillThereTexts(prompts=(), goodbye="Bye then.")
+    policy = {"still_there_after_ms": 300, "silence_ms": 400, "still_there": texts}
+    async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear(ms=300)
+        await call.hear_quiet(ms=300)
+        await call.barge_in(0.4, after_ms=500)
+        await app.event(call, AgentSaid, lambda line: line.text == "Yes?")
+        assert not call.over
+        # Silent again, they are not waited for without end.
+        assert (await call.ended()).by is EndedBy.AGENT
+        assert (await app.ended(call)).reason is EndReason.SILENCE
+
+
 # Keys ---------------------------------------------------------------------------------------------
 
 

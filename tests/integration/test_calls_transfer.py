@@ -12,7 +12,15 @@ from app.errors import DialError
 from app.events import AgentSaid, EndReason, VoiceReady
 from app.realtime.events import Item, OutputItemDone
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.line_site import CALLER, DESK, OURS, asks_for, line_site, output
+from tests.integration.line_site import (
+    CALLER,
+    DESK,
+    OURS,
+    answered,
+    asks_for,
+    line_site,
+    output,
+)
 from tests.integration.server import ALL_OVER_S, by_then
 
 TO_DESK = asks_for("transfer_call", destination="front_desk")
@@ -203,8 +211,7 @@ async def test_a_caller_who_speaks_before_the_transfer_stays() -> None:
     async with voice, line_site(voice) as site:
         call = await site.call()
         await call.barge_in(0.4, after_ms=400)
-        await site.tool_ran(call)
-        assert output(voice)["code"] == "caller_spoke"
+        assert (await answered(voice))["code"] == "caller_spoke"
         await call.hear_quiet(ms=300)
         assert not site.api.requests
         await call.hang_up()
@@ -398,6 +405,75 @@ async def test_a_person_who_presses_1_is_connected() -> None:
         assert not key.verbs
         await site.dial_ends(call, "completed")
         assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
+
+
+@pytest.mark.parametrize("verdict", ["machine_start", "machine_end_beep", "fax"])
+async def test_a_machine_that_picked_up_is_left_and_the_caller_comes_back(verdict: str) -> None:
+    voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination="listened"))
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        dial = await site.leaves(call)
+        url = dial.children[0].attributes["amdStatusCallback"]
+        machine = site.api.add_call("CA" + "c" * 32)
+        await site.phones.post(machine, url, {"AnsweredBy": verdict})
+        await by_then(lambda: machine.status == "completed", within_s=2)
+        # It was connected until then: only the verdict tells what that was.
+        back = await site.comes_back(await site.dial_ends(call, "completed", DialBridged="true"))
+        assert (await answered(voice))["result"]["outcome"] == "voicemail"
+        await back.hear(ms=200)
+        await back.hang_up()
+        await site.app.ended(call)
+
+
+@pytest.mark.parametrize("verdict", ["human", "unknown"])
+async def test_a_person_who_picked_up_is_not_parted_from_the_caller(verdict: str) -> None:
+    voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination="listened"))
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        dial = await site.leaves(call)
+        person = site.api.add_call("CA" + "c" * 32)
+        url = dial.children[0].attributes["amdStatusCallback"]
+        await site.phones.post(person, url, {"AnsweredBy": verdict})
+        await site.dial_ends(call, "completed", DialBridged="true")
+        assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
+        assert person.status == "in-progress"
+
+
+# Goodbyes ---------------------------------------------------------------------------------------
+
+
+async def test_a_caller_who_keys_a_transfer_during_the_goodbye_is_not_hung_up_on() -> None:
+    goodbye = ("end_call", '{"reason": "task_complete"}')
+    replies = [Reply(audio_ms=300), Reply(audio_ms=3_000, text="Goodbye.", tool=goodbye), Reply()]
+    voice = ScriptedVoiceServer(replies=replies)
+    agents = {"agent": {"keypad": {"0": {"transfer": "front_desk"}}}}
+    async with voice, line_site(voice, agents=agents) as site:
+        call = await site.call()
+        await call.hear(ms=600)
+        call.press("0")
+        assert (await site.leaves(call)).name == "Dial"
+        back = await site.comes_back(await site.dial_ends(call, "busy"))
+        await back.hear(ms=100)
+        await back.hear_quiet(ms=1_500)
+        assert not back.over
+        assert not [request for request in site.api.requests if "Status" in request.fields]
+        await back.hang_up()
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_key_during_the_goodbye_keeps_the_line_open() -> None:
+    goodbye = ("end_call", '{"reason": "task_complete"}')
+    replies = [Reply(audio_ms=300), Reply(audio_ms=3_000, text="Goodbye.", tool=goodbye), Reply()]
+    voice = ScriptedVoiceServer(replies=replies)
+    agents = {"agent": {"keypad": {"1": {"say": "We open at nine."}}}}
+    async with voice, line_site(voice, agents=agents) as site:
+        call = await site.call()
+        await call.hear(ms=600)
+        call.press("1")
+        await site.app.event(call, AgentSaid, lambda line: line.text == "We open at nine.")
+        assert not call.over
+        await call.hang_up()
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 
 
 async def test_a_queue_is_left_when_the_wait_is_over() -> None:
