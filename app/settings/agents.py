@@ -35,6 +35,7 @@ BUILT_IN_TOOLS: Final = (
     "hold",
     "send_dtmf",
     "send_sms",
+    "read_back",
 )
 """Tools that an agent may name without their being described; `app.staff` makes them."""
 

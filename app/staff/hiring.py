@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from app.agents.book import AgentBook
 from app.agents.mcp_tools import McpServerSpec, McpTools
+from app.agents.read_back import READ_BACK, read_back_tool
 from app.agents.safe_http import SafeHttp
 from app.agents.thinking import BrainPlan
 from app.agents.tools import Tool
@@ -181,6 +182,7 @@ def hire(settings: Settings, lookup: Lookup = _no_line) -> Staff:
     places = make_places(settings, problems)
     tools = {
         **phone_tools(places.destinations, lookup, places.descriptions),
+        READ_BACK: read_back_tool(),
         **make_tools(settings, http, problems),
     }
     talents = Talents(tools, make_guardrails(settings, problems))

@@ -10,6 +10,7 @@ import pytest
 
 from app.agents.call_tools import CALL_TOOLS
 from app.agents.guardrails import GuardrailContext, Stop, Warn
+from app.agents.read_back import READ_BACK
 from app.agents.tools import Approval
 from app.calls.menu import HangUp, Repeat, Transfer
 from app.calls.phone_tools import phone_tools
@@ -347,7 +348,7 @@ def test_the_telephones_tools_are_there_for_agents_that_name_them(tmp_path: Path
 
 def test_every_tool_that_is_built_in_can_be_named() -> None:
     places = Destinations.of([destination("d", "queue:support")])
-    built_in = {*CALL_TOOLS, *phone_tools(places, lambda _: None)}
+    built_in = {*CALL_TOOLS, *phone_tools(places, lambda _: None), READ_BACK}
     assert built_in == set(BUILT_IN_TOOLS)
 
 
