@@ -35,6 +35,8 @@ SHUTDOWN_HOOKS_S = 5.0
 
 FORCED_SHUTDOWN_S = 1.0
 
+BACKLOG = 2048
+
 Drain = Callable[[], Awaitable[None]]
 
 
@@ -179,7 +181,7 @@ def make_server(
         log_level="warning",
         timeout_keep_alive=5,
         timeout_graceful_shutdown=1,
-        backlog=2048,
+        backlog=BACKLOG,
     )
     return Server(
         config,
@@ -218,6 +220,9 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # At once: a port that is only bound, a second server may bind as well (SO_REUSEADDR), and
+        # then one of the two hears nothing. Who comes early waits until the application is up.
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

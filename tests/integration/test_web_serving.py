@@ -392,6 +392,13 @@ async def test_an_address_in_use_is_named() -> None:
             make_server(site.app, host="127.0.0.1", port=port, drain=_nothing)
 
 
+async def test_of_two_servers_that_start_at_once_the_second_is_told() -> None:
+    first = build()
+    again = pytest.raises(ConfigError, match="Address already in use")
+    with contextlib.closing(first.server._listener), again:
+        make_server(first.app, host="127.0.0.1", port=first.server.port, drain=_nothing)
+
+
 async def test_a_failing_block_still_stops_the_server() -> None:
     site = build()
     with pytest.raises(ExceptionGroup) as failed:
