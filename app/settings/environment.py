@@ -84,10 +84,14 @@ def _dotenv_value(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Looks variables up in order of precedence. An empty value counts as not set."""
+    """Looks variables up in order of precedence. An empty value counts as not set.
+
+    `folder` is where `.env` is: relative paths in it start there, those of the process at its own.
+    """
 
     process: Mapping[str, str]
     dotenv: Mapping[str, str]
+    folder: Path = Path()
 
     def get(self, name: str) -> str | None:
         """The value of `name`, or `None`.
@@ -95,7 +99,7 @@ class Environment:
         Raises:
             ConfigError: `NAME_FILE` cannot be read, or both it and `NAME` are set in one place.
         """
-        for source in (self.process, self.dotenv):
+        for source, folder in ((self.process, Path()), (self.dotenv, self.folder)):
             value = source.get(name, "")
             file = source.get(f"{name}_FILE", "") if _SECRET_NAME.search(name) else ""
             if value and file:
@@ -103,7 +107,7 @@ class Environment:
             if value:
                 return value
             if file:
-                return self._from_file(name, Path(file))
+                return self._from_file(name, folder / file)
         return None
 
     @staticmethod

@@ -58,7 +58,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     dotenv = (
         parse_dotenv(read_text(dotenv_path), name=str(dotenv_path)) if dotenv_path.exists() else {}
     )
-    environment = Environment(env, dotenv)
+    environment = Environment(env, dotenv, path.parent)
     root = with_variables(parse_yaml(text, name=path.name), environment)
     filled = interpolation.fill(root, environment)
     problems = list(filled.problems)

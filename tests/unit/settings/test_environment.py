@@ -67,6 +67,14 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
         assert Environment({}, {f"{name}_FILE": str(secret)}).get(name) == "sk-123"
 
 
+def test_a_secret_file_of_dotenv_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("of the file\n")
+    dotenv = {"API_KEY_FILE": "key"}
+    assert Environment({}, dotenv, tmp_path).get("API_KEY") == "of the file"
+    with pytest.raises(ConfigError, match="API_KEY_FILE: key: cannot be read"):
+        Environment(dotenv, {}, tmp_path).get("API_KEY")
+
+
 def test_only_secrets_are_looked_for_in_files(tmp_path: Path) -> None:
     assert Environment({"LOG_FILE": str(tmp_path / "trunkline.log")}, {}).get("LOG") is None
 
