@@ -1,7 +1,7 @@
 """`make bench`: measure, print, and write `bench-results.json`.
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
-that ran beside it. Names after the command choose: `audio calls intents offline`.
+that ran beside it. Names after the command choose: `audio calls intents offline tools`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,18 @@ def _offline() -> dict[str, Any]:
     return run()
 
 
+def _tools() -> dict[str, Any]:
+    from tests.bench.tool_calls import run
+
+    return run()
+
+
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "audio": _audio,
     "calls": _calls,
     "intents": _intents,
     "offline": _offline,
+    "tools": _tools,
 }
 
 

@@ -41,6 +41,8 @@ __all__ = ["Load", "LoadResult", "spread"]
 
 FRAME_S: Final = 0.02
 DELTA_MS: Final = 200
+TOOL_EVERY_DELTAS: Final = 11
+"""A tool is called every 2.2 s of the agent's speech; each call at another moment."""
 FRAME_BYTES_MODEL: Final = 960  # 20 ms of PCM16 at 24 kHz
 ACCOUNT: Final = "AC" + "0" * 32
 
@@ -79,6 +81,16 @@ class LoadResult:
     sockets_left: int = 0
     errors: int = 0
 
+    def add(self, other: LoadResult) -> None:
+        """Put what another stretch of the same load has shown to this one."""
+        self.uplink_s += other.uplink_s
+        self.downlink_s += other.downlink_s
+        self.frames_sent += other.frames_sent
+        self.appends += other.appends
+        self.batched_appends += other.batched_appends
+        self.media_received += other.media_received
+        self.errors += other.errors
+
     def as_json(self) -> dict[str, Any]:
         return {
             "uplink_ms": spread(self.uplink_s),
@@ -113,6 +125,7 @@ class _ModelSide:
         self.heard_bytes = 0
         self.told: list[float] = []
         self.speech_at: float | None = None
+        self.place = len(load._open)
         self.phone: _Phone | None = None
         self._talking: asyncio.Task[None] | None = None
 
@@ -125,6 +138,9 @@ class _ModelSide:
                     self._hear(_read_client(text))
                     if self._talking is None:
                         self._talking = asyncio.create_task(self._talk())
+                    continue
+                if '"function_call_output"' in text:
+                    self.load.tool_outputs += 1
                     continue
                 event = json.loads(text)
                 if event["type"] == "session.update":
@@ -175,6 +191,20 @@ class _ModelSide:
             self.told.append(time.perf_counter())
             await self._send({"type": "response.output_audio.delta", **head, "delta": delta})
             number += 1
+            if self.load.tool and number % TOOL_EVERY_DELTAS == self.place % TOOL_EVERY_DELTAS:
+                await self._call_tool(number)
+
+    async def _call_tool(self, number: int) -> None:
+        item = {
+            "id": f"tool_item_{number}",
+            "type": "function_call",
+            "status": "completed",
+            "call_id": f"tool_call_{number}",
+            "name": self.load.tool,
+            "arguments": "{}",
+        }
+        head = {"response_id": "resp_1", "output_index": number}
+        await self._send({"type": "response.output_item.done", **head, "item": item})
 
     async def _send(self, event: dict[str, Any]) -> None:
         event = {"event_id": f"event_{secrets.token_hex(4)}", **event}
@@ -348,6 +378,9 @@ class Load:
         self.base_url = ""
         self.stream_url = ""
         self.auth_token = ""
+        self.tool = ""
+        """The tool that all models call again and again; none when empty."""
+        self.tool_outputs = 0
         self.result = LoadResult()
         self.webhook_s: list[float] = []
         self.http: httpx2.AsyncClient
