@@ -30,7 +30,7 @@ from app.calls.actions import (
     RenewVoice,
     TransferCall,
 )
-from app.calls.closing import close_connection, close_phone, contained
+from app.calls.closing import Patience, close_connection, close_phone, contained
 from app.calls.conversation import Conversation
 from app.calls.desk import Desk
 from app.calls.ending import NOT_OURS_TO_END
@@ -150,6 +150,7 @@ class Call:
             self._phone,
             heard_out=lambda: self._mind.heard_out(self._now_ms()),
         )
+        self._patience = Patience()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
         self._leg: asyncio.Future[GiveUp | VoiceConnection] | None = None
@@ -179,6 +180,10 @@ class Call:
                 reason, detail = EndReason.TRANSFERRED, place
             self._end.set_result(End(reason, detail))
 
+    def hurry(self) -> None:
+        """The process is about to go: be gone before it."""
+        self._patience.hurry()
+
     def say_goodbye(self, reason: EndReason) -> None:
         """End the call politely: a spoken farewell first, if the agent can still speak."""
         if self._phone.away:
@@ -204,7 +209,7 @@ class Call:
     async def run(self) -> CallSummary:
         """Hold the call. Never raises but for cancellation; returns when nothing is left of it."""
         logs.call_id.set(self.call_id)
-        end = End(EndReason.INTERNAL_ERROR)
+        failure: End | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -216,23 +221,26 @@ class Call:
                 self._desk.close()
                 raise _Over
         except* _Over:
-            end = self._end.result()
+            pass
         except* Exception as errors:  # the outermost boundary of a call
-            end = End(EndReason.INTERNAL_ERROR, type(errors.exceptions[0]).__name__)
+            failure = End(EndReason.INTERNAL_ERROR, type(errors.exceptions[0]).__name__)
             logger.error("call failed", exc_info=errors)
         finally:
             self._tasks = None
             self._desk.close()
-            self.end(end.reason, end.detail)
+            self.end(EndReason.INTERNAL_ERROR)  # unless it has ended for another reason
+            end = failure or self._end.result()
             with contained("transcript"):
                 self._perform_last()
-            await self._close_legs(end)
-            summary = self._summarize(end)
-            self._parts.record(
-                CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
-            )
-            self._over.set()
-            self._phone.release()
+            try:
+                await self._close_legs(end)
+            finally:  # also when the process has no time left for it
+                summary = self._summarize(end)
+                self._parts.record(
+                    CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
+                )
+                self._over.set()
+                self._phone.release()
         return summary
 
     def _now_ms(self) -> int:
@@ -438,9 +446,8 @@ class Call:
             if self._connection is not None:
                 closing.create_task(close_connection(self._connection))
             closing.create_task(self._close_line(end.reason))
-            closing.create_task(
-                close_phone(end, self._phone, self._parts.carrier, self.incoming.carrier_call_id)
-            )
+            carrier, call_id = self._parts.carrier, self.incoming.carrier_call_id
+            closing.create_task(close_phone(end, self._phone, carrier, call_id, self._patience))
 
     async def _close_line(self, reason: EndReason) -> None:
         with contained("line"):

@@ -1,7 +1,8 @@
 """The end of a call at its two ends: hung up at the carrier, both sockets closed.
 
 Whatever fails here is logged, and the rest of the end goes on: nothing that one call meets may
-reach another.
+reach another. Every wait has an end, and a process that is about to go shortens the longest of
+them, which is for the carrier's answer to a hang-up.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from app.calls.actions import End
@@ -20,11 +21,35 @@ from app.errors import CarrierError, VoiceError
 from app.events import EndReason
 from app.realtime.connection import VoiceConnection
 
-__all__ = ["close_connection", "close_phone", "contained"]
+__all__ = ["Patience", "close_connection", "close_phone", "contained"]
 
 logger = logging.getLogger(__name__)
 
 HANG_UP_S: Final = 10.0
+HURRIED_HANG_UP_S: Final = 0.5
+
+
+class Patience:
+    """How long one call waits for the carrier to hang up."""
+
+    def __init__(self) -> None:
+        self._limit_s = HANG_UP_S
+        self._waiting: asyncio.Timeout | None = None
+
+    @contextlib.asynccontextmanager
+    async def limit(self) -> AsyncIterator[None]:
+        """Raises TimeoutError when the block takes longer."""
+        try:
+            async with asyncio.timeout(self._limit_s) as self._waiting:
+                yield
+        finally:
+            self._waiting = None
+
+    def hurry(self) -> None:
+        """The process is about to go: no more time than is left, also for a wait under way."""
+        self._limit_s = HURRIED_HANG_UP_S
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time() + HURRIED_HANG_UP_S)
 
 
 @contextlib.contextmanager
@@ -44,13 +69,17 @@ async def close_connection(connection: VoiceConnection) -> None:
 
 
 async def close_phone(
-    end: End, phone: PhoneLeg, carrier: Carrier, carrier_call_id: CarrierCallId
+    end: End,
+    phone: PhoneLeg,
+    carrier: Carrier,
+    carrier_call_id: CarrierCallId,
+    patience: Patience,
 ) -> None:
     """Hang up at the carrier where that is ours to do, and close the stream."""
     ours = end.reason in CARRIER_HANGS_UP
     if ours:
         with contained("hang_up"):
-            await _hang_up(carrier, carrier_call_id)
+            await _hang_up(carrier, carrier_call_id, patience)
     with contained("phone"):
         if end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}:
             await phone.close(LOST)
@@ -58,9 +87,9 @@ async def close_phone(
             await phone.close(1000, "hung up" if ours else "")
 
 
-async def _hang_up(carrier: Carrier, carrier_call_id: CarrierCallId) -> None:
+async def _hang_up(carrier: Carrier, carrier_call_id: CarrierCallId, patience: Patience) -> None:
     try:
-        async with asyncio.timeout(HANG_UP_S):
+        async with patience.limit():
             await carrier.hang_up(carrier_call_id)
     except (CarrierError, TimeoutError) as error:
         # The markup behind the stream ends the call once the socket is closed.

@@ -57,6 +57,8 @@ REMEMBERED: Final = 2_000
 FEEDS_KEPT: Final = 100
 """Ended calls whose events can still be read; of older ones only the end is kept."""
 GOODBYE_S: Final = 8.0
+CUT_OFF_S: Final = 1.0
+"""How long calls that nobody waits for have to hang up and close their sockets."""
 LAST_REPORTS_S: Final = 0.7
 """Part of the second in which the process should be gone after its last call."""
 
@@ -156,8 +158,7 @@ class Switchboard(TransferReports):
                 yield self
             finally:
                 self.draining = True
-                for call in list(self._live.values()):
-                    call.end(EndReason.DRAINED)
+                self._cut_off()
 
     @property
     def active(self) -> int:
@@ -355,12 +356,22 @@ class Switchboard(TransferReports):
         logger.info("draining", extra={"active": self.active, "limit_s": limit_s})
         try:
             await self._let_calls_finish(limit_s)
-        finally:
             for call in list(self._live.values()):
                 call.end(EndReason.DRAINED)
-        await self._until(self._idle)
-        await self._hear_last_reports()
+            await self._until(self._idle)
+            await self._hear_last_reports()
+        except asyncio.CancelledError:
+            self._cut_off()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CUT_OFF_S):
+                    await self._until(self._idle)
+            raise
         logger.info("drained")
+
+    def _cut_off(self) -> None:
+        for call in list(self._live.values()):
+            call.hurry()
+            call.end(EndReason.DRAINED)
 
     async def _let_calls_finish(self, limit_s: float) -> None:
         with contextlib.suppress(TimeoutError):

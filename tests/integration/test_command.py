@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 
 from tests.fakes.carrier import FakeTwilio
+from tests.fakes.twilio_rest import Trouble as CarrierTrouble
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 
@@ -288,3 +289,19 @@ async def test_a_live_server_answers_strangers_on_these_paths_only(tmp_path: Pat
     async with voice, live(tmp_path, voice) as (server, _phone, _api), client:
         for path, status in expected.items():
             assert (await client.get(server.url + path)).status_code == status, path
+
+
+async def test_a_carrier_that_does_not_answer_cannot_hold_up_the_second_signal(
+    tmp_path: Path,
+) -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, live(tmp_path, voice) as (server, phone, api):
+        call = await phone.call(server.url)
+        await call.hear(ms=200)
+        api.troubles += [CarrierTrouble(status=None)] * 9
+        server.process.send_signal(signal.SIGTERM)
+        await server.until_logged("draining")
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended(within_s=3) == 1
+        assert [request.fields for request in api.requests] == [{"Status": "completed"}]
+        await server.until_logged("call ended")

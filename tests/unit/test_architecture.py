@@ -183,6 +183,7 @@ CATCHES_ALL = {
     "app.calls.call": "the outermost boundary of a call: it ends with internal_error",
     "app.calls.closing": "what fails at a call's end is logged, and the rest of the end goes on",
     "app.realtime.handler": "callbacks are the user's code",
+    "app.carrier.twilio.rest": "what a thread raises goes to the task that waits for it",
     "app.carrier.twilio.carrier": "what a websocket of any server raises is the stream's end",
 }
 # Who may start a task outside of a TaskGroup, and who ends it.

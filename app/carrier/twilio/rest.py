@@ -1,9 +1,9 @@
 """Twilio's REST API: calls, legs, messages, the account and its numbers.
 
-I/O. Wraps twilio's client, which blocks and has no time limit of its own: it runs on a few threads
-of its own, away from the event loop, and every try has a deadline. The library's async client is
-not used, because it drops its configured time-out (twilio 9.13 `async_http_client.py`). Errors of
-the library and of the network become ours by `faults.py`.
+I/O. Wraps twilio's client, which blocks and has no time limit of its own: each request runs in a
+thread of its own, away from the event loop, and every try has a deadline. The library's async
+client is not used, because it drops its configured time-out (twilio 9.13 `async_http_client.py`).
+Errors of the library and of the network become ours by `faults.py`.
 
 Requests that change nothing when they are sent twice are tried again. The others - a new call, a
 message, a new document for a call - only when the first one cannot have been taken.
@@ -15,10 +15,11 @@ incoming-phone-numbers-resource (2010-04-01).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -43,8 +44,8 @@ logger = logging.getLogger(__name__)
 _wire_logger = logging.getLogger(f"{__name__}.wire")
 _wire_logger.setLevel(logging.WARNING)
 
-# A hang-up that waits for a free thread is late, so there are more threads than slow requests.
-_THREADS: Final = 8
+_AT_ONCE: Final = 10
+"""Requests on their way: as many connections as the client's pool keeps."""
 _T = TypeVar("_T")
 
 
@@ -123,7 +124,7 @@ class TwilioRest:
         )
         if base_url is not None:
             self._client.api.base_url = base_url.rstrip("/")
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="twilio-rest")
+        self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def hang_up(self, carrier_call_id: CarrierCallId) -> None:
         """End a call; one that is already gone is success.
@@ -276,7 +277,6 @@ class TwilioRest:
 
     async def aclose(self) -> None:
         """Close idle connections; requests that still run end by their own time limit."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
         self._http.session.close()
 
     async def _end(self, carrier_call_id: CarrierCallId, status: str) -> None:
@@ -312,8 +312,8 @@ class TwilioRest:
     async def _try(self, send: Callable[[], _T]) -> _T:
         try:
             # The client's own limit counts from byte to byte; this one counts from the start.
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, send)
+            async with self._turn, asyncio.timeout(self._timeout_s):
+                return await _in_thread(send)
         except TimeoutError as error:
             raise CarrierUnavailable("Twilio did not answer in time", code="timeout") from error
         except TwilioException as error:
@@ -322,6 +322,33 @@ class TwilioRest:
             raise network_failure(error) from error
         except ValueError as error:  # a proxy's page in place of JSON
             raise CarrierUnavailable("Twilio's answer is not JSON", code="garbled") from error
+
+
+def _in_thread(send: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Run what blocks in a thread that nobody waits for: a process can end before its answer."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_T] = loop.create_future()
+
+    def finish(value: _T | None, error: BaseException | None) -> None:
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(value)  # type: ignore[arg-type]
+        else:
+            answer.set_exception(error)
+
+    def run() -> None:
+        value: _T | None = None
+        error: BaseException | None = None
+        try:
+            value = send()
+        except Exception as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
+            loop.call_soon_threadsafe(finish, value, error)
+
+    threading.Thread(target=run, name="twilio-rest", daemon=True).start()
+    return answer
 
 
 def _number_setup(row: Any) -> NumberSetup:
