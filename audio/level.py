@@ -7,17 +7,26 @@ a voice activity detector.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SILENCE_DBFS", "clipped_count", "is_silent", "level_dbfs"]
+from audio.format import AudioFormat, Encoding
+from audio.g711 import decode_alaw, decode_ulaw
+
+__all__ = ["SILENCE_DBFS", "clipped_count", "is_silent", "level_dbfs", "peak_dbfs"]
 
 SILENCE_DBFS: Final = -127.0
 """RFC 6465, section 3: the lowest level on the scale, digital silence included."""
 
 _FULL_SCALE_POWER: Final = 32768.0**2
+_READ: Final[Mapping[Encoding, Callable[[bytes], NDArray[np.int16]]]] = {
+    Encoding.PCMU: decode_ulaw,
+    Encoding.PCMA: decode_alaw,
+    Encoding.PCM16: lambda data: np.frombuffer(data, dtype="<i2"),
+}
 
 
 def level_dbfs(samples: NDArray[np.int16]) -> float:
@@ -29,6 +38,12 @@ def level_dbfs(samples: NDArray[np.int16]) -> float:
     if power == 0:
         return SILENCE_DBFS
     return max(SILENCE_DBFS, float(10 * np.log10(power)))
+
+
+def peak_dbfs(data: bytes, wire: AudioFormat) -> float:
+    """The loudest sample of whole samples in a wire format, on the same scale: -127 for none."""
+    peak = int(np.abs(_READ[wire.encoding](data).astype(np.int32)).max(initial=0))
+    return float(20 * np.log10(peak / 32768)) if peak else SILENCE_DBFS
 
 
 def clipped_count(samples: NDArray[np.int16], *, peak: int = 32124) -> int:

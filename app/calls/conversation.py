@@ -7,11 +7,13 @@ ARCHITECTURE section 4, drawn in docs/architecture.md.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from app.agents.actions import (
     GiveUp,
     Record,
+    ToVoice,
 )
 from app.calls.actions import Action, AppendAudio, End, PlayAudio, RenewVoice
 from app.calls.exchange import Exchange
@@ -37,10 +39,14 @@ from app.realtime.events import (
     UNSET,
     AudioDelta,
     AudioDone,
+    ErrorDetail,
     InputAudioCommitted,
+    ItemDelete,
     OutputItemDone,
+    Response,
     ResponseCreated,
     ResponseDone,
+    ResponseStatus,
     ServerEvent,
     SessionUpdated,
     SpeechStarted,
@@ -257,6 +263,8 @@ class Conversation(Exchange):
 
     def _on_response_done(self, event: ResponseDone, now_ms: int) -> list[Action]:
         actions: list[Action] = []
+        if self._is_inaudible(event.response):
+            event, actions = self._unsaid(event.response, now_ms)
         for item in event.response.output:
             if item.id and item.type == "message" and not self._speech.resumption.open:
                 actions += self._speech.finish(item.id, now_ms)
@@ -269,6 +277,29 @@ class Conversation(Exchange):
         if self.turns.turn is Turn.THINKING and not self._owed(now_ms):
             self._turn(TurnEvent.NO_REPLY, now_ms)
         return actions + self._after_playing(now_ms)
+
+    def _is_inaudible(self, response: Response) -> bool:
+        """A response that is done, and of whose sound the caller can hear nothing."""
+        return (
+            response.status is ResponseStatus.COMPLETED
+            and all(item.type == "message" for item in response.output)
+            and self.dialogue.gate.runs(response.id)
+            and not self.dialogue.is_stale(response.id)
+            and not self._speech.resumption.open  # its sound is held, and not known yet
+            and self._speech.was_inaudible(response.id)
+        )
+
+    def _unsaid(self, response: Response, now_ms: int) -> tuple[ResponseDone, list[Action]]:
+        """Take back what could not be heard: it counts as a response that failed."""
+        item_ids = [item.id for item in response.output if item.id]
+        for item_id in item_ids:
+            self.dialogue.history.remove(item_id)
+        only = self._speech.playout.holds_only(item_ids)
+        actions = self._silence_agent(now_ms) if only else []
+        actions += [ToVoice(ItemDelete(item_id)) for item_id in item_ids]
+        error = ErrorDetail(code="inaudible_response")
+        failed = replace(response, status=ResponseStatus.FAILED, output=(), error=error)
+        return ResponseDone(failed), actions
 
     # Barge-in -----------------------------------------------------------------------------------
 

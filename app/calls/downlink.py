@@ -7,6 +7,7 @@ frames. What of it was heard is `Playout`'s to know; when to cut it, the convers
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from app.calls.actions import Action, PlayAudio
 from app.calls.playout import Chunk, Interruption, Playout, Rest
@@ -14,8 +15,12 @@ from app.events import CallCounters
 from app.realtime.events import AudioDelta
 from audio.bridge import Transcoder
 from audio.format import AudioFormat
+from audio.level import peak_dbfs
 
 __all__ = ["Downlink"]
+
+AUDIBLE_PEAK_DBFS: Final = -40.0
+"""The peaks of the quietest speech on a line are some 15 dB above it, a line's noise is below."""
 
 
 class Downlink:
@@ -36,6 +41,7 @@ class Downlink:
         self._frame_bytes = carrier_format.ms_to_bytes(20)
         self._counters = counters
         self._transcoder: tuple[str, Transcoder] | None = None
+        self._audible = ("", False)  # the last response that had sound, and whether one can hear it
 
     def push(self, event: AudioDelta, now_ms: int) -> list[Action]:
         """Take audio of the model; give what to send."""
@@ -43,7 +49,14 @@ class Downlink:
         if self._transcoder is None or self._transcoder[0] != item_id:
             self._transcoder = (item_id, Transcoder(self._model_format, self._carrier_format))
         audio = self._transcoder[1].push(event.audio)
+        if self._audible != (event.response_id, True):
+            loud = peak_dbfs(audio, self._carrier_format) > AUDIBLE_PEAK_DBFS
+            self._audible = (event.response_id, loud)
         return self._play(self.playout.push(item_id, event.content_index, audio, now_ms))
+
+    def was_inaudible(self, response_id: str) -> bool:
+        """Whether a response that is over had sound, and all of it was silence."""
+        return self._audible == (response_id, False)
 
     def finish(self, item_id: str, now_ms: int) -> list[Action]:
         """The item has no more audio."""

@@ -12,6 +12,7 @@ Facts: Twilio media-streams/websocket-messages (`mark`, `clear`).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -241,6 +242,10 @@ class Playout:
                 )
             )
         return over
+
+    def holds_only(self, item_ids: Collection[str]) -> bool:
+        """Whether nothing else of this generation is playing, or was left unsettled."""
+        return all(span.item_id in item_ids for span in self._spans)
 
     def heard_ms(self, item_id: str, now_ms: int) -> int | None:
         """How much of the item the caller has heard; None when it is not in this generation."""

@@ -59,6 +59,10 @@ class Speech:
         """Play audio of the model."""
         return self._downlink.push(event, now_ms)
 
+    def was_inaudible(self, response_id: str) -> bool:
+        """Whether a response that is over had sound, and all of it was silence."""
+        return self._downlink.was_inaudible(response_id)
+
     def finish(self, item_id: str, now_ms: int) -> list[Action]:
         """An item has no more audio."""
         return self._downlink.finish(item_id, now_ms)

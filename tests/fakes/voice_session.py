@@ -68,7 +68,7 @@ class Reply:
     `chunk_pause_s` between chunks of `chunk_ms` paces the generation; `hold_after_ms` stops it
     there until the response is cancelled or `FreeSession.release` is called. `close_after_ms`
     closes the websocket at that point with `close_code`. `error_code` fails the response without
-    a sound. `never_starts` leaves the request unanswered.
+    a sound. `dbfs` is how loud it speaks. `never_starts` leaves the request unanswered.
     """
 
     audio_ms: int = 600
@@ -81,6 +81,7 @@ class Reply:
     error_code: str | None = None
     tool: tuple[str, str] | None = None  # name, arguments; called after the speech
     never_starts: bool = False
+    dbfs: float = -20.0
 
 
 @dataclass(slots=True)
@@ -354,7 +355,7 @@ class FreeSession:
         wire = self.session.output_format
         assert isinstance(wire, AudioFormat)
         if self._speech is None:
-            sound = tone(wire, reply.audio_ms)
+            sound = tone(wire, reply.audio_ms, dbfs=reply.dbfs)
         else:
             assert wire == PCM16_24K
             sound = await self._speech(text)

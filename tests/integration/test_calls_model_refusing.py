@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from app.calls.call import LOST
-from app.events import CallSummary, EndReason, VoiceReady, VoiceTrouble
-from app.realtime.events import SAY_METADATA_KEY, ResponseCreate
+from app.events import AgentSaid, CallSummary, EndReason, VoiceReady, VoiceTrouble
+from app.realtime.events import SAY_METADATA_KEY, ItemDelete, ResponseCreate
 from audio.format import PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
-from tests.integration.server import App, trunkline
+from tests.integration.server import GREETING, App, trunkline
 
 FATAL = {
     "401": (Trouble(http_status=401, http_code="invalid_api_key"), "invalid_api_key"),
@@ -143,6 +143,31 @@ async def test_a_response_that_failed_once_is_asked_for_again() -> None:
         assert (await app.ended(call)).counters.responses_failed == 1
         assert len(voice.connections) == 1
     assert (trouble.code, trouble.benign) == ("server_error", False)
+
+
+async def test_an_answer_that_nobody_can_hear_is_asked_for_again() -> None:
+    voice = ScriptedVoiceServer(
+        replies=[Reply(audio_ms=300), Reply(audio_ms=5_000, dbfs=-70), Reply(audio_ms=500)]
+    )
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        await call.speak(0.4)
+        await call.wait_for(lambda: len(voice.latest.of(ItemDelete)) == 1)
+        await app.event(call, AgentSaid, lambda said: said.text != GREETING)
+        await call.hang_up()
+        call.assert_clean()
+        summary = await app.ended(call)
+    assert summary.counters.responses_failed == 1
+    assert len(voice.connections) == 1
+
+
+async def test_a_model_that_only_sends_silence_is_replaced_once_and_then_given_up() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300, dbfs=-70)])
+    async with voice, trunkline(voice) as app:
+        summary = await lost_call(app)
+        assert (summary.reason, summary.detail) == (EndReason.VOICE_LOST, "inaudible_response")
+        assert len(voice.connections) == 2
 
 
 async def test_a_greeting_that_failed_is_spoken_all_the_same() -> None:

@@ -63,7 +63,7 @@ _SOUND = re.compile(r"\$sound (\d+)")
 
 
 def _sound(found: re.Match[str]) -> str:
-    return base64.b64encode(b"\xff" * PCMU_8K.ms_to_bytes(int(found[1]))).decode()
+    return base64.b64encode(b"\x20" * PCMU_8K.ms_to_bytes(int(found[1]))).decode()
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

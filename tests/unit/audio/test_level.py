@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audio.level import SILENCE_DBFS, clipped_count, is_silent, level_dbfs
+from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
+from audio.level import SILENCE_DBFS, clipped_count, is_silent, level_dbfs, peak_dbfs
 from tests.unit.audio.tones import tone
 
 
@@ -42,3 +43,15 @@ def test_silence_is_what_lies_below_the_threshold() -> None:
     assert not is_silent(noise)
     assert is_silent(noise, threshold_dbfs=-50)
     assert is_silent(np.zeros(0, np.int16))
+
+
+@pytest.mark.parametrize("wire", [PCMU_8K, PCMA_8K, PCM16_24K])
+def test_the_peak_of_silence_is_far_below_that_of_speech(wire: AudioFormat) -> None:
+    assert peak_dbfs(wire.silence(20), wire) < -60
+    assert peak_dbfs(b"", wire) == SILENCE_DBFS
+
+
+def test_the_peak_is_that_of_the_loudest_sample_of_either_sign() -> None:
+    assert peak_dbfs(np.array([0, -32768, 5], dtype="<i2").tobytes(), PCM16_24K) == 0.0
+    half = np.array([0, 16384], dtype="<i2").tobytes()
+    assert peak_dbfs(half, PCM16_24K) == pytest.approx(-6.02, abs=0.01)

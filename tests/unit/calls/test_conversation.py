@@ -13,13 +13,23 @@ from app.calls.actions import Decide
 from app.calls.policy import CallPolicy
 from app.calls.turns import Turn
 from app.carrier.base import MarkReached, StreamStopped
-from app.events import AgentSaid, BargeIn, CallerSaid, EndReason, KeyPressed, Party, StreamOpened
+from app.events import (
+    AgentSaid,
+    BargeIn,
+    CallerSaid,
+    EndReason,
+    KeyPressed,
+    Party,
+    StreamOpened,
+    VoiceTrouble,
+)
 from app.realtime.events import (
     SAY_METADATA_KEY,
     AudioDelta,
     ErrorDetail,
     ErrorEvent,
     ItemCreate,
+    ItemDelete,
     ItemTruncate,
     OutputItemDone,
     ResponseCancel,
@@ -435,6 +445,61 @@ def test_an_empty_answer_is_not_left_as_silence() -> None:
     scene.response_begins("r1", None)
     scene.response_ends("r1", None)
     assert len(scene.sent(ResponseCreate)) == 1
+
+
+def silent_answer(scene: Scene, name: str, ms: int = 1_000) -> None:
+    scene.response_begins(f"r{name}", f"a{name}")
+    scene.voice(AudioDelta(f"r{name}", f"a{name}", 0, 0, b"\xff\x7f" * (4 * ms)))
+    scene.response_ends(f"r{name}", f"a{name}", text="I said something.")
+
+
+def test_an_answer_that_nobody_can_hear_is_taken_back_and_asked_for_again() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    silent_answer(scene, "1")
+    assert len(scene.sent(ResponseCreate)) == 1
+    assert scene.sent(ItemDelete) == [ItemDelete("a1")]
+    assert len(scene.take(Clear)) == 1
+    assert scene.mind.turns.turn is Turn.THINKING
+    assert [trouble.code for trouble in scene.recorded(VoiceTrouble)] == ["inaudible_response"]
+    scene.answer(name="2")
+    scene.marks()
+    assert [line.text for line in scene.recorded(AgentSaid)] == ["one two three four"]
+    assert scene.mind.counters.responses_failed == 1
+
+
+def test_a_model_that_only_keeps_silent_is_given_up() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    silent_answer(scene, "1")
+    silent_answer(scene, "2")
+    assert scene.take(GiveUp) == [GiveUp(code="inaudible_response", retryable=True)]
+
+
+def test_a_silent_answer_does_not_cut_the_words_before_it() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.answer(2_000)
+    scene.actions += scene.mind.say(
+        "Wait.", scene.now_ms, mode=SayMode.VERBATIM, when=SayWhen.AFTER_TURN
+    )
+    silent_answer(scene, "2")
+    assert scene.take(Clear) == []
+    assert len(scene.sent(ResponseCreate)) == 2
+
+
+def test_a_silent_beginning_is_no_silent_answer() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    scene.voice(AudioDelta("r1", "a1", 0, 0, b"\xff" * 4_000))
+    scene.speaks(200)
+    scene.response_ends()
+    assert scene.sent(ResponseCreate) == []
 
 
 def test_benign_errors_are_counted_and_nothing_else() -> None:
