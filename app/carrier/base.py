@@ -82,6 +82,9 @@ class CallProgress(StrEnum):
 class IncomingCall:
     """A call that the carrier asks us to answer. Numbers are claims, never proof of identity.
 
+    The caller is whoever talks with the agent, and the called number is ours, also where the call
+    was placed to them: `direction` says so.
+
     `caller_verified`: the network vouches that the caller may use `caller_number`.
     """
 

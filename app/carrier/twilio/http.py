@@ -185,14 +185,18 @@ def read_incoming(form: Form, *, expect_account: str | None = None) -> IncomingC
     direction = fields.get("Direction", "")
     if direction not in _DIRECTIONS:
         raise RemoteProtocolError("the webhook's Direction is not known")
+    dialed_by, dialed = _address(fields, "From"), _required(_address(fields, "To"), "To")
+    # Of a call that was placed to somebody, Twilio's From is our number.
+    outbound = _DIRECTIONS[direction] is CallDirection.OUTBOUND
+    caller, ours = (dialed, _required(dialed_by, "From")) if outbound else (dialed_by, dialed)
     return IncomingCall(
         carrier_call_id=CarrierCallId(read_id(fields, "CallSid")),
         account_id=read_id(fields, "AccountSid"),
-        caller_number=_address(fields, "From") or "anonymous",
-        called_number=_required(_address(fields, "To"), "To"),
+        caller_number=caller or "anonymous",
+        called_number=ours,
         direction=_DIRECTIONS[direction],
         forwarded_from=_address(fields, "ForwardedFrom") or None,
-        caller_verified=fields.get("StirVerstat") == VOUCHED_FOR,
+        caller_verified=fields.get("StirVerstat") == VOUCHED_FOR and not outbound,
     )
 
 

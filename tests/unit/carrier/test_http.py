@@ -178,10 +178,16 @@ def test_a_number_is_verified_only_where_the_network_vouches_for_it(
     assert read_incoming(form).caller_verified is verified
 
 
-def test_a_call_that_we_dialed_is_outbound() -> None:
+def test_of_a_call_that_we_dialed_the_caller_is_whom_we_dialed() -> None:
     for direction in ("outbound-api", "outbound-dial"):
-        call = read_incoming({**FORM, "Direction": direction})
+        form = {"Direction": direction, "From": FORM["To"], "To": FORM["From"]}
+        vouched = {"StirVerstat": "TN-Validation-Passed-A"}
+        call = read_incoming({**FORM, **form, **vouched})
         assert call.direction is CallDirection.OUTBOUND
+        assert (call.caller_number, call.called_number) == (FORM["From"], FORM["To"])
+        assert not call.caller_verified
+        with pytest.raises(RemoteProtocolError, match="From"):
+            read_incoming({**FORM, **form, "From": ""})
 
 
 @pytest.mark.parametrize("name", ["CallSid", "AccountSid", "From", "To"])
