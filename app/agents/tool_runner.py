@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from app.agents.actions import RunTool
@@ -180,14 +181,32 @@ class ToolRunner:
 
 def consent_prompt(request: ApprovalRequest) -> str:
     """What a caller is asked before a tool runs: by rule, with what will really be done."""
-    name = request.tool.name.replace("_", " ").replace("-", " ")
-    facts = ", ".join(
-        f"{key.replace('_', ' ')} {value}"
-        for key, value in request.arguments.items()
-        if isinstance(value, str | int | float)
-    )
+    name = _words(request.tool.name)
+    facts = _spoken(request.arguments)
     what = f"{name}: {facts}" if facts else name
-    return f"Please confirm: {what[:MAX_PROMPT_CHARS]}. Press 1 for yes, or 2 for no."
+    if len(what) > MAX_PROMPT_CHARS:
+        what = f"{what[:MAX_PROMPT_CHARS].rsplit(' ', 1)[0]}, and more"
+    return f"Please confirm: {what}. Press 1 for yes, or 2 for no."
+
+
+def _spoken(value: object) -> str:
+    """An argument as it is said, whatever it is made of."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case Mapping():
+            pairs = (f"{_words(str(key))} {_spoken(part)}" for key, part in value.items())
+            return ", ".join(pairs)
+        case list() | tuple():
+            return ", ".join(map(_spoken, value))
+        case None:
+            return "nothing"
+        case _:
+            return str(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ")
 
 
 def _given_up() -> ToolResult:

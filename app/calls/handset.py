@@ -20,6 +20,7 @@ from app.agents.call_tools import (
     refused_call_tool,
 )
 from app.agents.dialogue import Dialogue
+from app.agents.history import Entry
 from app.calls import menu
 from app.calls.actions import Action, Decide, TransferCall
 from app.calls.manners import Farewell, Manners
@@ -52,6 +53,14 @@ class _Entry:
     started: bool = False
 
 
+@dataclass(slots=True)
+class _Consent:
+    """The question for a tool that needs consent, and what the agent had said before it."""
+
+    prompt: str
+    before: frozenset[str] = frozenset()
+
+
 class Handset:
     """The keys and the phone-side tools of one call."""
 
@@ -67,7 +76,7 @@ class Handset:
         self._dialogue = dialogue
         self._manners = manners
         self._keypads = keypads
-        self._consents: dict[str, str] = {}
+        self._consents: dict[str, _Consent] = {}
         self._entry: _Entry | None = None
         self._message_for: str | None = None
         self.used = False
@@ -116,7 +125,7 @@ class Handset:
                 assert_never(action)
 
     def _repeat(self, now_ms: int) -> Sequence[Wanted]:
-        said = [e.text for e in self._dialogue.transcript() if e.party is Party.AGENT and e.text]
+        said = [line.text for line in self._agent_lines() if line.text]
         text = said[-1] if said else self._dialogue.cast.greeting
         return self._dialogue.say(text, now_ms) if text else self._ask(now_ms)
 
@@ -127,13 +136,22 @@ class Handset:
 
     def on_consent_wanted(self, tool_call_id: str, prompt: str, now_ms: int) -> Sequence[Wanted]:
         """A tool needs the caller's consent: one is asked for at a time, and a key answers."""
-        self._consents[tool_call_id] = prompt
-        return self._dialogue.say(prompt, now_ms) if len(self._consents) == 1 else []
+        self._consents[tool_call_id] = _Consent(prompt)
+        return self._ask_consent(now_ms) if len(self._consents) == 1 else []
+
+    def _ask_consent(self, now_ms: int) -> Sequence[Wanted]:
+        consent = next(iter(self._consents.values()))
+        consent.before = frozenset(line.item_id for line in self._agent_lines())
+        return self._dialogue.say(consent.prompt, now_ms)
 
     def _on_consent_key(self, key: str, now_ms: int) -> Sequence[Wanted]:
-        tool_call_id, prompt = next(iter(self._consents.items()))
-        if key not in ("1", "2"):
-            return self._dialogue.say(prompt, now_ms)
+        tool_call_id, consent = next(iter(self._consents.items()))
+        # A key that comes before any of the question was heard was meant for something else.
+        heard = any(
+            line.heard_ms for line in self._agent_lines() if line.item_id not in consent.before
+        )
+        if key not in ("1", "2") or not heard:
+            return self._ask_consent(now_ms)
         decided = Decide(tool_call_id, approved=key == "1")
         return [decided, *self._ask_next_consent(tool_call_id, now_ms)]
 
@@ -141,8 +159,10 @@ class Handset:
         """Go on to the tool behind the one that is settled, where the caller was asked for that."""
         first = next(iter(self._consents), None)
         self._consents.pop(settled, None)
-        waits = next(iter(self._consents.values()), None)
-        return self._dialogue.say(waits, now_ms) if waits and first == settled else []
+        return self._ask_consent(now_ms) if self._consents and first == settled else []
+
+    def _agent_lines(self) -> list[Entry]:
+        return [line for line in self._dialogue.transcript() if line.party is Party.AGENT]
 
     def on_tool_done(self, tool_call_id: str, now_ms: int) -> Sequence[Wanted]:
         """A tool has its answer: nobody's consent is needed for it any more."""

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from app.agents.actions import RunTool
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
@@ -216,12 +218,25 @@ async def test_the_budget_of_a_call_survives_a_change_of_agents() -> None:
     assert heard.results["c2"].error == ""
 
 
-def test_a_caller_is_asked_by_rule_with_what_will_be_done() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ({"day": "Monday", "at_hour": 9}, "book appointment: day Monday, at hour 9"),
+        ({}, "book appointment"),
+        (
+            {"seats": [{"row": 2, "aisle": True}, {"row": 3}], "note": None},
+            "book appointment: seats row 2, aisle yes, row 3, note nothing",
+        ),
+        ({"note": "x " * 400}, f"book appointment: note {'x ' * 137}x, and more"),
+    ],
+)
+def test_a_caller_is_asked_by_rule_with_what_will_be_done(
+    arguments: dict[str, Any], asked: str
+) -> None:
     request = ApprovalRequest(
         tool=tool("book_appointment", quick),
-        arguments={"day": "Monday", "at_hour": 9, "notes": ["x"]},
+        arguments=arguments,
         context=ToolContext(call_id=CallId("call"), tool_call_id="c1"),
     )
-    assert consent_prompt(request) == (
-        "Please confirm: book appointment: day Monday, at hour 9. Press 1 for yes, or 2 for no."
-    )
+    prompt = f"Please confirm: {asked}. Press 1 for yes, or 2 for no."
+    assert consent_prompt(request) == prompt

@@ -664,6 +664,7 @@ def test_a_key_answers_a_tool_that_needs_consent() -> None:
     assert [spoken(create.response) for create in scene.sent(ResponseCreate)] == ["Press 1 or 2."]
     scene.response_begins("r3", "a3")
     scene.speaks(500, "Press 1", "r3", "a3")
+    scene.now_ms += 200
     scene.key("1")
     assert scene.take(Decide) == [Decide("c1", approved=True)]
     assert scene.take(Clear)
@@ -701,8 +702,25 @@ def test_who_waits_behind_a_consent_that_ran_out_is_asked_for() -> None:
     scene.words()
     scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
     assert scene.words() == ["Pay ninety?"]
+    scene.answer(500, "Pay ninety?", "2")
+    scene.marks()
     scene.key("1")
     assert scene.take(Decide) == [Decide("c2", approved=True)]
+
+
+def test_a_key_that_comes_before_the_question_was_heard_is_no_consent() -> None:
+    scene = with_tool_running()
+    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
+    assert scene.words() == ["Press 1 or 2."]
+    scene.key("1")  # meant for something else: nothing was asked yet
+    assert scene.take(Decide) == []
+    scene.response_begins("r2", "a2")
+    scene.response_ends("r2", "a2", ResponseStatus.CANCELLED)
+    assert scene.words() == ["Press 1 or 2."]  # asked anew
+    scene.answer(500, "Press 1 or 2.", "3")
+    scene.marks()
+    scene.key("1")
+    assert scene.take(Decide) == [Decide("c1", approved=True)]
 
 
 def test_a_consent_that_came_from_elsewhere_frees_the_keys() -> None:
