@@ -131,6 +131,9 @@ class Conversation(Exchange):
             if self.dialogue.agent.speaks_first is Party.CALLER:
                 return []
             greeting = self.dialogue.cast.greeting
+            menu = self._handset.open_menu(now_ms, greeting or "")
+            if menu is not None:
+                return self._carry(menu, now_ms)
             if greeting:
                 return self._carry(self.dialogue.say(greeting, now_ms), now_ms)
             return self._carry(self.dialogue.ask(now_ms), now_ms)

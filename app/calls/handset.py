@@ -24,7 +24,14 @@ from app.agents.history import Entry
 from app.calls import menu
 from app.calls.actions import Action, Decide, TransferCall
 from app.calls.manners import Farewell, Manners
-from app.calls.menu import Collected, CollectionEnd, DigitCollection, DigitRequest, KeypadMap
+from app.calls.menu import (
+    Collected,
+    CollectionEnd,
+    DigitCollection,
+    DigitRequest,
+    KeypadMap,
+    KeypadMenu,
+)
 from app.calls.silence import meaningful_words
 from app.errors import AppError, ToolArgsInvalid
 from app.events import CallId, EndReason, MessageTaken, Party, ToolRan
@@ -79,12 +86,28 @@ class Handset:
         self._consents: dict[str, _Consent] = {}
         self._entry: _Entry | None = None
         self._message_for: str | None = None
+        self._menu: KeypadMenu | None = None
         self.used = False
 
     @property
     def waiting(self) -> bool:
         """Somebody waits for a key: a caller who is silent is not asked whether they are there."""
-        return bool(self._consents) or self._entry is not None
+        return bool(self._consents) or self._entry is not None or self._menu is not None
+
+    # Menus --------------------------------------------------------------------------------------
+
+    def open_menu(self, now_ms: int, before: str = "") -> Sequence[Wanted] | None:
+        """Speak the agent's menu, with its first words `before`; `None` where it has none."""
+        keypad = self._keypads.get(self._dialogue.agent.name)
+        if keypad is None or keypad.menu is None:
+            return None
+        self._menu = KeypadMenu(keypad, keypad.menu)
+        return self._dialogue.say(f"{before} {keypad.menu.prompt}".strip(), now_ms)
+
+    def _in_menu(self, action: menu.KeyAction | None, now_ms: int) -> Sequence[Wanted]:
+        if self._menu is not None and self._menu.done:
+            self._menu = None
+        return [] if action is None else self._act(action, now_ms)
 
     # Keys ---------------------------------------------------------------------------------------
 
@@ -99,6 +122,8 @@ class Handset:
             return self._collected(self._entry.collection.on_key(key, now_ms), now_ms)
         if self._consents:
             return self._on_consent_key(key, now_ms)
+        if self._menu is not None:
+            return self._in_menu(self._menu.on_key(key), now_ms)
         keypad = self._keypads.get(self._dialogue.agent.name)
         action = None if keypad is None else keypad.on_key(key)
         if action is None:
@@ -113,10 +138,9 @@ class Handset:
             case menu.Transfer(destination):
                 return [TransferCall(destination)]
             case menu.ToAgent(name):
-                return [
-                    *dialogue.change_agent(dialogue.cast.book[name], now_ms),
-                    *self._ask(now_ms),
-                ]
+                changed = dialogue.change_agent(dialogue.cast.book[name], now_ms)
+                spoken = self.open_menu(now_ms)
+                return [*changed, *(self._ask(now_ms) if spoken is None else spoken)]
             case menu.HangUp(text):
                 return [Farewell(EndReason.AGENT_HUNG_UP, text or "", "keypad")]
             case menu.Repeat():
@@ -250,6 +274,7 @@ class Handset:
         if not meaningful_words(text):
             return []
         wanted: list[Wanted] = []
+        self._menu = None  # who talks is talked with; the keys do what they did
         if self._entry is not None:
             wanted += self._collected(self._entry.collection.cancel(), now_ms)
         if self._message_for is not None:
@@ -270,6 +295,9 @@ class Handset:
     def on_tick(self, now_ms: int, *, heard_out: bool) -> Sequence[Wanted]:
         """Time for digits runs from when the caller has heard what to enter."""
         entry = self._entry
+        if self._menu is not None and entry is None and heard_out:
+            self._menu.on_heard(now_ms)
+            return self._in_menu(self._menu.on_tick(now_ms), now_ms)
         if entry is None:
             return []
         if heard_out and not entry.started:

@@ -1,9 +1,10 @@
 """Keypad menus and digits, by rule and not by the model.
 
-A `KeypadMap` stands beside an agent and works at any time, also before a word was spoken. A
-`KeypadMenu` also speaks its choices, repeats them, and knows what to do when nobody presses
-anything. A `DigitCollection` takes a number (a PIN, an account) whose digits are masked in all that
-is recorded. Pure: keys and `now_ms` go in, values come out; performing them is the call's part.
+A `KeypadMap` stands beside an agent and works at any time, also before a word was spoken. With a
+`MenuPlan` a call has a `KeypadMenu`, which speaks its choices, repeats them, and knows what to do
+when nobody presses anything. A `DigitCollection` takes a number (a PIN, an account) whose digits
+are masked in all that is recorded. Pure: keys and `now_ms` go in, values come out; performing them
+is the call's part.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ __all__ = [
     "KeyAction",
     "KeypadMap",
     "KeypadMenu",
-    "MenuTexts",
+    "MenuPlan",
     "Repeat",
     "Say",
     "ToAgent",
     "Transfer",
+    "read_action",
     "read_keypad",
 ]
 
@@ -78,11 +80,34 @@ class Repeat:
 KeyAction = Say | Transfer | ToAgent | HangUp | Repeat
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MenuPlan:
+    """What a menu says, and what it does in the end.
+
+    `prompt` names the choices; `otherwise` is for callers who press nothing, or only keys that do
+    nothing, in so many `tries`.
+    """
+
+    prompt: str
+    otherwise: KeyAction
+    invalid: str = "That key does nothing here."
+    timeout_ms: int = 6_000
+    tries: int = 3
+
+    def __post_init__(self) -> None:
+        if isinstance(self.otherwise, Repeat):
+            raise ConfigError("a menu that ends by repeating itself never ends")
+
+
 @dataclass(frozen=True, slots=True)
 class KeypadMap:
-    """What each key does. A key that is not in it belongs to somebody else."""
+    """What each key does. A key that is not in it belongs to somebody else.
+
+    With a `menu` the choices are spoken first.
+    """
 
     actions: Mapping[str, KeyAction] = field(default_factory=dict)
+    menu: MenuPlan | None = None
 
     def on_key(self, key: str) -> KeyAction | None:
         return self.actions.get(key)
@@ -100,16 +125,27 @@ def read_keypad(
         ConfigError: a key or action that there is not, or a name that nobody has.
     """
     return KeypadMap(
-        {key: _action(key, value, destinations, agents) for key, value in written.items()}
+        {key: _action_of(key, value, destinations, agents) for key, value in written.items()}
     )
 
 
-def _action(
+def _action_of(
     key: str, written: Any, destinations: Collection[str], agents: Collection[str]
 ) -> KeyAction:
     place = f"keypad key {key!r}"
     if key not in KEYS:
         raise ConfigError(f"{place}: a keypad has 0 to 9, * and #")
+    return read_action(written, place, destinations=destinations, agents=agents)
+
+
+def read_action(
+    written: Any, place: str, *, destinations: Collection[str], agents: Collection[str]
+) -> KeyAction:
+    """One action as the settings have it; `place` stands before what is wrong with it.
+
+    Raises:
+        ConfigError: as `read_keypad`.
+    """
     if written == "hang_up":
         return HangUp()
     if written == "repeat":
@@ -142,14 +178,6 @@ def _known(name: str, names: Collection[str], problem: str) -> str:
 # Menus --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MenuTexts:
-    """What a menu says. `prompt` names the choices."""
-
-    prompt: str
-    invalid: str = "That key does nothing here."
-
-
 class KeypadMenu:
     """A spoken menu: it repeats itself, and after some failed tries does what is left to do.
 
@@ -157,34 +185,17 @@ class KeypadMenu:
     who know the menu do not wait for it.
     """
 
-    def __init__(
-        self,
-        keypad: KeypadMap,
-        texts: MenuTexts,
-        otherwise: KeyAction,
-        *,
-        timeout_ms: int = 6_000,
-        tries: int = 3,
-    ) -> None:
-        """`otherwise`: for callers who press nothing, or only keys that do nothing."""
-        if isinstance(otherwise, Repeat):
-            raise ConfigError("a menu that ends by repeating itself never ends")
+    def __init__(self, keypad: KeypadMap, plan: MenuPlan) -> None:
         self._keypad = keypad
-        self._texts = texts
-        self._otherwise = otherwise
-        self._timeout_ms = timeout_ms
-        self._tries_left = tries
+        self._plan = plan
+        self._tries_left = plan.tries
         self._deadline_ms: int | None = None
         self.done = False
 
-    def start(self) -> Say:
-        """The menu's first words."""
-        return Say(self._texts.prompt)
-
     def on_heard(self, now_ms: int) -> None:
-        """The caller has heard the prompt to its end: their time begins."""
-        if not self.done:
-            self._deadline_ms = now_ms + self._timeout_ms
+        """The caller has heard everything: their time begins, if it has not yet."""
+        if not self.done and self._deadline_ms is None:
+            self._deadline_ms = now_ms + self._plan.timeout_ms
 
     def on_key(self, key: str) -> KeyAction:
         """A key's action, or the menu again with a word about the key."""
@@ -193,7 +204,7 @@ class KeypadMenu:
         if isinstance(action, Repeat):
             return self._again("")
         if action is None:
-            return self._again(self._texts.invalid)
+            return self._again(self._plan.invalid)
         if not isinstance(action, Say):
             self.done = True
         return action
@@ -209,8 +220,8 @@ class KeypadMenu:
         self._tries_left -= 1
         if self._tries_left <= 0:
             self.done = True
-            return self._otherwise
-        return Say(f"{before} {self._texts.prompt}".strip())
+            return self._plan.otherwise
+        return Say(f"{before} {self._plan.prompt}".strip())
 
 
 # Digits -------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ __all__ = [
     "GuardrailName",
     "GuardrailSettings",
     "KeySettings",
+    "MenuSettings",
     "Variables",
     "check_variables",
     "only_one_of",
@@ -95,6 +96,16 @@ class KeySettings(Section):
 Key = Annotated[str, AfterValidator(_key)]
 
 
+class MenuSettings(Section):
+    """A spoken menu: the keys are those of `keypad`."""
+
+    prompt: Spoken
+    otherwise: Literal["hang_up"] | KeySettings
+    invalid: Spoken = "That key does nothing here."
+    timeout_s: int = Field(default=6, ge=1, le=60)
+    tries: int = Field(default=3, ge=1, le=10)
+
+
 class AgentSettings(SessionOverrides):
     """Who answers. What is absent is as in `openai_realtime`."""
 
@@ -111,6 +122,7 @@ class AgentSettings(SessionOverrides):
     guardrails: tuple[Name, ...] = ()
     guardrail_every_chars: int = Field(default=100, ge=0, le=10_000)
     keypad: dict[Key, Literal["hang_up", "repeat"] | KeySettings] = Field(default_factory=dict)
+    menu: MenuSettings | None = None
     limits: CallLimits = Field(default_factory=CallLimits)
 
 

@@ -49,6 +49,10 @@ def broken_references(values: Mapping[str, Any]) -> Broken:
                 action, "transfer", (*place, "keypad", key), "destination", destinations
             )
             yield from _one(action, "agent", (*place, "keypad", key), "agent", agents)
+        last = _table(_table(agent, "menu"), "otherwise")
+        there = (*place, "menu", "otherwise")
+        yield from _one(last, "transfer", there, "destination", destinations)
+        yield from _one(last, "agent", there, "agent", agents)
     for number, section in _table(values, "numbers").items():
         place = ("numbers", number)
         yield from _one(section, "agent", place, "agent", agents)

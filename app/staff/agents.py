@@ -11,12 +11,12 @@ from app.agents.book import AgentBook
 from app.agents.guardrails import Guardrail
 from app.agents.instructions import FACTS, check_template
 from app.agents.tools import Tool
-from app.calls.menu import KeypadMap, read_keypad
+from app.calls.menu import KeypadMap, MenuPlan, read_action, read_keypad
 from app.calls.phone_tools import CANCEL_TRANSFER, TRANSFER_CALL
 from app.events import Party
 from app.realtime.events import SessionConfig
 from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice
-from app.settings.agents import KeySettings
+from app.settings.agents import KeySettings, MenuSettings
 from app.staff.problems import Problems
 from app.staff.sessions import overridden, session_config
 from app.staff.tools import session_tools
@@ -103,7 +103,8 @@ def _agent(
     if written.instructions is not None:
         model = model.model_copy(update={"system_instruction": written.instructions})
     offline = settings.voice_choice is VoiceChoice.OFFLINE
-    inherited = None if offline else model.greeting
+    # A menu says what callers can do; what is said before it is said by whoever wrote it.
+    inherited = None if offline or written.menu is not None else model.greeting
     tools = [talents.tools[tool] for tool in written.tools if tool in talents.tools]
     if TRANSFER_CALL in written.tools and CANCEL_TRANSFER in talents.tools:
         tools.append(talents.tools[CANCEL_TRANSFER])
@@ -223,9 +224,26 @@ def make_keypads(settings: Settings, problems: Problems) -> dict[str, KeypadMap]
             keypad = read_keypad(
                 written, destinations=settings.destinations, agents=settings.agents
             )
-            if keypad.actions:
+            if agent.menu is not None:
+                keypad = replace(keypad, menu=_menu(settings, agent.menu))
+            if keypad.actions or keypad.menu is not None:
                 keypads[name] = keypad
     return keypads
+
+
+def _menu(settings: Settings, written: MenuSettings) -> MenuPlan:
+    return MenuPlan(
+        prompt=written.prompt,
+        otherwise=read_action(
+            _as_written(written.otherwise),
+            "menu",
+            destinations=settings.destinations,
+            agents=settings.agents,
+        ),
+        invalid=written.invalid,
+        timeout_ms=1000 * written.timeout_s,
+        tries=written.tries,
+    )
 
 
 def _as_written(action: str | KeySettings) -> object:

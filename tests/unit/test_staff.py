@@ -12,7 +12,7 @@ from app.agents.call_tools import CALL_TOOLS
 from app.agents.guardrails import GuardrailContext, Stop, Warn
 from app.agents.read_back import READ_BACK
 from app.agents.tools import Approval
-from app.calls.menu import HangUp, Repeat, Transfer
+from app.calls.menu import HangUp, MenuPlan, Repeat, ToAgent, Transfer
 from app.calls.phone_tools import phone_tools
 from app.calls.policy import CallPolicy
 from app.calls.presets import PRESETS
@@ -165,6 +165,19 @@ destinations: {desk: {number: +15551230000}}
         "9": HangUp("Bye."),
     }
     assert "b" not in keypads
+
+
+def test_a_menu_is_read_and_spoken_in_place_of_an_inherited_greeting(tmp_path: Path) -> None:
+    text = """\
+agents:
+  a: {keypad: {"1": {say: At nine.}}, menu: {prompt: Press 1., otherwise: hang_up, timeout_s: 9}}
+  b: {greeting: Good day., menu: {prompt: Press 2., otherwise: {agent: a}, tries: 1}}
+"""
+    staff = staff_of(text, tmp_path)
+    keypads = seat(staff).keypads
+    assert keypads["a"].menu == MenuPlan(prompt="Press 1.", otherwise=HangUp(), timeout_ms=9_000)
+    assert keypads["b"].menu == MenuPlan(prompt="Press 2.", otherwise=ToAgent("a"), tries=1)
+    assert [agent.greeting for agent in staff.book] == [None, "Good day."]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from app.calls.menu import (
     KeyAction,
     KeypadMap,
     KeypadMenu,
-    MenuTexts,
+    MenuPlan,
     Repeat,
     Say,
     ToAgent,
@@ -87,12 +87,13 @@ PROMPT = "Press 1 for sales."
 
 def menu(otherwise: KeyAction | None = None, **more: Any) -> KeypadMenu:
     keypad = read({"1": {"transfer": "sales"}, "2": {"say": "Closed."}, "*": "repeat"})
-    return KeypadMenu(keypad, MenuTexts(prompt=PROMPT), otherwise or ToAgent("desk"), **more)
+    return KeypadMenu(
+        keypad, MenuPlan(prompt=PROMPT, otherwise=otherwise or ToAgent("desk"), **more)
+    )
 
 
 def test_a_key_works_before_the_prompt_was_heard() -> None:
     asked = menu()
-    assert asked.start() == Say(PROMPT)
     assert asked.on_key("1") == Transfer("sales")
     assert asked.done
     asked.on_heard(1_000)

@@ -43,6 +43,10 @@ CANARY = "canary-0123456789-0123456789"
             "least one",
         ),
         (
+            "agents:\n  a:\n    menu: {prompt: Press 1., otherwise: {agent: b}}\n",
+            "config.yaml:3: agents.a.menu.otherwise.agent: there is no agent 'b'; there is a",
+        ),
+        (
             "agents:\n  a:\n    handoffs:\n      - a\n",
             "config.yaml:4: agents.a.handoffs[0]: there is no other agent 'a'; there is none yet",
         ),
