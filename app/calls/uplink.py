@@ -6,6 +6,7 @@ when media stalls while the caller speaks, silence is appended until the turn ca
 
 Figures: gap fill is capped at 10 s and a stall is 750 ms without media in mid-speech, answered by
 1 s of silence, as in OpenAI's own Twilio transport (reference twilio-media-streams, section 2).
+That is enough for a pause of the usual length; who waits for longer ones gets more as time goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ __all__ = ["Uplink"]
 GAP_FILL_MAX_MS: Final = 10_000
 STALL_MS: Final = 750
 STALL_FILL_MS: Final = 1_000
+STALL_FILL_MAX_MS: Final = 15_000
+"""Longer than the longest pause that can be configured; semantic turn detection waits for 8 s."""
 JITTER_MS: Final = 20
 """Timestamps that are off by less than a frame are rounding, not loss."""
 
@@ -36,7 +39,7 @@ class Uplink:
         self._counters = counters
         self._next_ms: int | None = None
         self._last_audio_ms: int | None = None
-        self._stall_filled = False
+        self._stall_filled_ms = 0
 
     def push(self, payload: bytes, timestamp_ms: int, now_ms: int) -> bytes:
         """Convert caller audio; silence stands in for skipped time.
@@ -45,7 +48,7 @@ class Uplink:
             Audio in the model's format, as long as the timeline says.
         """
         self._last_audio_ms = now_ms
-        self._stall_filled = False
+        self._stall_filled_ms = 0
         counters = self._counters
         duration_ms = self._format.bytes_to_ms(len(payload))
         counters.caller_frames += 1
@@ -61,11 +64,15 @@ class Uplink:
     def on_tick(self, now_ms: int, *, speaking: bool) -> bytes:
         """Silence for the model when the caller was speaking and media has stalled, else empty."""
         last_ms = self._last_audio_ms
-        if not speaking or self._stall_filled or last_ms is None or now_ms - last_ms < STALL_MS:
+        if not speaking or last_ms is None or now_ms - last_ms < STALL_MS:
             return b""
-        self._stall_filled = True
-        self._counters.stall_filled_ms += STALL_FILL_MS
+        wanted_ms = min(now_ms - last_ms - STALL_MS + STALL_FILL_MS, STALL_FILL_MAX_MS)
+        fill_ms = wanted_ms - self._stall_filled_ms
+        if fill_ms <= 0:
+            return b""
+        self._stall_filled_ms = wanted_ms
+        self._counters.stall_filled_ms += fill_ms
         if self._next_ms is not None:
             # What was made up must not be made up again when the timestamps skip it.
-            self._next_ms += STALL_FILL_MS
-        return self._transcoder.push(self._format.silence(STALL_FILL_MS))
+            self._next_ms += fill_ms
+        return self._transcoder.push(self._format.silence(fill_ms))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -263,9 +264,16 @@ class FakeCall:
         self._leg.socket.transport.close()
         await asyncio.wait([self._task])
 
+    def withhold_marks(self) -> None:
+        """Play on, and return no mark any more."""
+        vars(self.line.playout)["mark"] = lambda name, now_ms: None
+
     def freeze(self) -> None:
         """Take nothing more from the socket, as a half-dead peer does."""
-        self._leg.socket.transport.pause_reading()
+        transport = self._leg.socket.transport
+        transport.pause_reading()
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
 
     # What was seen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from typing import Any
 
 import httpx2
 import pytest
@@ -164,7 +165,18 @@ async def test_of_two_streams_at_once_one_gets_the_call() -> None:
         await goes_on(app, rightful)
 
 
-async def test_a_start_that_is_malformed_does_not_use_up_the_token() -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"streamSid": 7},
+        {"mediaFormat": {"encoding": "audio/x-alaw", "sampleRate": 8000, "channels": 1}},
+        {"mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 16000, "channels": 1}},
+        {"tracks": ["outbound"]},
+    ],
+)
+async def test_a_start_that_cannot_be_used_does_not_use_up_the_token(
+    changed: dict[str, Any],
+) -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         ringing = await twilio.ring(app.url)
@@ -177,7 +189,9 @@ async def test_a_start_that_is_malformed_does_not_use_up_the_token() -> None:
             parameters=ringing.order.parameters if ringing.order else {},
             sequence=1,
         )
-        await socket.send(json.dumps({**json.loads(start), "start": {"streamSid": 7}}))
+        message = json.loads(start)
+        message["start"] |= changed
+        await socket.send(json.dumps(message))
         with pytest.raises(ConnectionClosed) as closed:
             await socket.recv()
         assert closed.value.rcvd is not None

@@ -43,20 +43,32 @@ def test_late_and_early_timestamps_fill_nothing() -> None:
     assert counters.gap_filled_ms == 0
 
 
-def test_a_stall_in_mid_speech_is_answered_once_by_a_second_of_silence() -> None:
+def test_a_stall_in_mid_speech_is_answered_by_a_second_of_silence() -> None:
     up, counters = uplink()
     assert up.on_tick(10_000, speaking=True) == b""  # nothing has come yet: no stall
     up.push(FRAME, 0, 0)
     assert up.on_tick(749, speaking=True) == b""
     assert up.on_tick(750, speaking=False) == b""
     assert up.on_tick(750, speaking=True) == b"\xff" * 8_000
-    assert up.on_tick(5_000, speaking=True) == b""
+    assert up.on_tick(750, speaking=True) == b""
     assert counters.stall_filled_ms == 1_000
+
+
+def test_a_stall_that_lasts_is_silence_until_the_turn_ends() -> None:
+    up, counters = uplink()
+    up.push(FRAME, 0, 0)
+    filled = sum(len(up.on_tick(now_ms, speaking=True)) for now_ms in range(0, 5_001, 200))
+    assert PCMU_8K.bytes_to_ms(filled) == 5_000 - 750 + 1_000
+    assert up.on_tick(5_200, speaking=False) == b""
+    up.push(FRAME, 5_020, 5_220)
+    assert counters.gap_filled_ms == 0
+    assert len(up.on_tick(60_000, speaking=True)) == PCMU_8K.ms_to_bytes(15_000)
+    assert up.on_tick(61_000, speaking=True) == b""
 
 
 def test_silence_that_was_made_up_is_not_made_up_again() -> None:
     up, counters = uplink()
     up.push(FRAME, 0, 0)
-    up.on_tick(800, speaking=True)
+    up.on_tick(750, speaking=True)
     up.push(FRAME, 3_020, 3_020)
     assert counters.gap_filled_ms == 2_000
