@@ -8,7 +8,7 @@ ARCHITECTURE section 4, drawn in docs/architecture.md.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from app.agents.actions import (
     GiveUp,
@@ -58,6 +58,9 @@ from app.realtime.events import (
 
 __all__ = ["Conversation"]
 
+PROBE_MARK: Final = "probe"
+"""No mark of `Playout` is called that: its return is a sign of life and nothing else."""
+
 
 class Conversation(Exchange):
     """One call between a caller and an agent."""
@@ -71,6 +74,7 @@ class Conversation(Exchange):
 
     def on_stream(self, event: StreamEvent, now_ms: int) -> list[Action]:
         """Take an event of the carrier's media stream."""
+        self._uplink.on_sign_of_life(now_ms)
         match event:
             case CallerAudio(payload, timestamp_ms):
                 audio = self._uplink.push(payload, timestamp_ms, now_ms)
@@ -94,6 +98,7 @@ class Conversation(Exchange):
             self._carrier_format = event.audio_format
             self._speech.use_line(event.audio_format)
             self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
+            self._uplink.on_sign_of_life(now_ms)
         self._speech.playout.start(now_ms)
         self._manners.begin(now_ms)
         return [Record(StreamOpened(call_id=self.call_id, at_ms=now_ms))]
@@ -351,6 +356,7 @@ class Conversation(Exchange):
         speaking = self.turns.turn is Turn.CALLER or self._spoken_over
         filled = self._uplink.on_tick(now_ms, speaking=speaking)
         actions: list[Action] = [AppendAudio(filled)] if filled else []
+        actions += self._watch_stream(now_ms)
         actions += self._decided(self._speech.resumption.on_tick(now_ms), now_ms)
         if self.turns.turn is Turn.AGENT or self._ending.reason is not None:
             actions += self._after_playing(now_ms)
@@ -377,6 +383,16 @@ class Conversation(Exchange):
             return []
         sound = self._ringback.on_tick(now_ms, self._carrier_format)
         return [PlayAudio(sound, None)] if sound else []
+
+    def _watch_stream(self, now_ms: int) -> list[Action]:
+        """A carrier that sends nothing at all: a live one returns a mark at once."""
+        quiet_ms = self._uplink.quiet_ms(now_ms)
+        if quiet_ms >= self.policy.stream_lost_ms:
+            return [End(EndReason.CARRIER_LOST, "stream_silent")]
+        if quiet_ms < self.policy.stream_probe_ms or self._uplink.probed:
+            return []
+        self._uplink.probed = True
+        return [PlayAudio(b"", PROBE_MARK)]
 
     def _mind_manners(self, now_ms: int) -> list[Action]:
         """Ask, warn or say goodbye, where the silence or the length of the call wants it."""

@@ -302,6 +302,11 @@ class Playout:
             return True
         return self._started_ms is not None and now_ms >= self._ends_ms + MARK_GRACE_MS
 
+    @property
+    def confirmed(self) -> bool:
+        """The carrier itself says that nothing is playing: all marks are back."""
+        return self._reached == self._sent
+
     def remaining_ms(self, now_ms: int) -> int:
         """About how long the caller will still hear what was sent."""
         if self.drained(now_ms):

@@ -21,6 +21,10 @@ class CallPolicy:
     """Hang up after so much silence of both sides; 0: never."""
     claim_deadline_ms: int = 10_000
     """The media stream must open so soon after the webhook was answered."""
+    stream_probe_ms: int = 10_000
+    """After so long without any message of the carrier, ask it for one."""
+    stream_lost_ms: int = 30_000
+    """After so long the stream counts as lost."""
     goodbye_cap_ms: int = 15_000
     """Longest wait for a goodbye to be generated and heard."""
     reply_deadline_ms: int = 5_000

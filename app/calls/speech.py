@@ -94,7 +94,8 @@ class Speech:
         """
         held = self.overtaken() if sound_id is None else self._discard_held()
         unfinished = self._dialogue.gate.active_response_id is not None
-        playing = not self.playout.drained(now_ms)
+        # A mark that is overdue may be a carrier that plays late: only the carrier knows.
+        playing = not self.playout.confirmed
         drop = self._dialogue.drop_response(server_cancels=server_cancels)
         cut, items = self._cut(now_ms, sound_id=sound_id, unfinished=unfinished)
         if not playing and not items:

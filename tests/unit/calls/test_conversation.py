@@ -263,6 +263,55 @@ def test_a_reply_that_was_asked_for_before_the_caller_spoke_is_cancelled_when_it
     assert scene.take(PlayAudio) == []
 
 
+def test_a_stream_that_sends_nothing_is_probed_and_then_lost() -> None:
+    scene = Scene(policy=CallPolicy(still_there_after_ms=0))
+    scene.greeted()
+    scene.wait(9_900)
+    assert scene.take(PlayAudio) == []
+    scene.wait(100)
+    assert scene.take(PlayAudio) == [PlayAudio(b"", "probe")]
+    scene.wait(19_900)
+    assert scene.take(PlayAudio) == []
+    assert scene.take(End) == []
+    scene.wait(100)
+    assert scene.take(End)[0] == End(EndReason.CARRIER_LOST, "stream_silent")
+
+
+def test_a_quiet_stream_whose_carrier_returns_the_probe_goes_on() -> None:
+    scene = Scene(policy=CallPolicy(still_there_after_ms=0))
+    scene.greeted()
+    for _ in range(5):
+        scene.wait(10_000)
+        assert len(scene.take(PlayAudio)) == 1
+        scene.phone(MarkReached("probe"))
+    assert scene.take(End) == []
+
+
+def test_a_caller_who_is_not_on_a_stream_is_not_probed() -> None:
+    scene = Scene(policy=CallPolicy(still_there_after_ms=0))
+    scene.greeted()
+    scene.actions += scene.mind.on_stream_left(scene.now_ms)
+    scene.actions.clear()
+    scene.wait(40_000)
+    assert scene.take(PlayAudio) == []
+    assert scene.take(End) == []
+
+
+def test_speech_over_sound_that_the_carrier_may_still_play_clears_it() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.answer(1_000)
+    scene.wait(3_000)  # no mark came back: the line behind the carrier is slow
+    assert scene.mind.turns.turn is Turn.IDLE
+    scene.caller_starts("u2")
+    assert len(scene.take(Clear)) == 1
+    assert scene.mind.counters.barge_ins == 0  # as far as we know, all of it was heard
+    scene.caller_stops("u2")
+    scene.caller_starts("u3")
+    assert scene.take(Clear) == []
+
+
 def test_speech_over_silence_sends_the_carrier_nothing() -> None:
     scene = Scene()
     scene.greeted()

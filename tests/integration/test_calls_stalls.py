@@ -1,0 +1,74 @@
+"""The carrier stops sending: turns end, gaps stay gaps, and a dead stream is noticed."""
+
+from __future__ import annotations
+
+from app.events import EndReason
+from audio.format import PCM16_24K
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
+from tests.integration.server import by_then, trunkline
+
+WATCHED = {"stream_probe_ms": 300, "stream_lost_ms": 900, "still_there_after_ms": 0}
+
+
+async def test_a_turn_ends_although_the_sound_stops_in_the_middle_of_it() -> None:
+    voice = voice_for(Phase.CALLER_TURN)
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await reach(Phase.CALLER_TURN, app, twilio)
+        heard_ms = call.heard_ms
+        call.mute()
+        await call.wait_for(lambda: call.heard_ms >= heard_ms + 300)  # the answer
+        call.mute(False)
+        await call.hang_up()
+        call.assert_clean()
+        assert (await app.ended(call)).counters.stall_filled_ms == 1_000
+
+
+async def test_time_that_the_phone_skips_is_silence_to_the_model() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        played = call.counters.frames_sent
+        call.mute()
+        await call.hear_quiet(ms=900)
+        call.mute(False)
+        await call.wait_for(lambda: call.counters.frames_sent >= played + 10)
+        call.say(1.0)
+        await call.wait_for(lambda: caller_is_heard(voice))
+        await call.hang_up()
+        call.assert_clean()
+        counters = (await app.ended(call)).counters
+    assert counters.gap_filled_ms >= 400
+    assert counters.stall_filled_ms == 0  # nobody spoke
+    timeline_ms = counters.caller_audio_ms + counters.gap_filled_ms
+    given_ms = PCM16_24K.bytes_to_ms(len(voice.latest.audio))
+    assert timeline_ms - given_ms <= 40  # what was on its way when the caller hung up
+
+
+async def test_a_phone_that_sends_no_sound_is_still_there_as_long_as_it_returns_marks() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice, policy=WATCHED) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        call.mute()
+        marks = call.counters.marks_returned
+        await call.wait_for(lambda: call.counters.marks_returned >= marks + 5)
+        call.mute(False)
+        await call.speak(0.4)
+        await call.hear(ms=300)
+        await call.hang_up()
+        call.assert_clean()
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_phone_that_gives_no_sign_of_life_is_lost() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice, policy=WATCHED) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        call.mute()
+        call.freeze()
+        summary = await app.ended(call, within_s=3)
+        assert (summary.reason, summary.detail) == (EndReason.CARRIER_LOST, "stream_silent")
+        await by_then(lambda: not voice.open_connections, within_s=2)
