@@ -21,7 +21,7 @@ async def test_a_turn_ends_although_the_sound_stops_in_the_middle_of_it() -> Non
         call.mute(False)
         await call.hang_up()
         call.assert_clean()
-        assert (await app.ended(call)).counters.stall_filled_ms == 1_000
+        assert (await app.ended(call)).counters.stall_filled_ms >= 1_000
 
 
 async def test_time_that_the_phone_skips_is_silence_to_the_model() -> None:
