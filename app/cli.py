@@ -266,7 +266,7 @@ def chat(
     """Type to the agent that answers the phone. Works offline, without any key."""
     settings = _load(config)
     from app.chat import run
-    from app.main import written_session
+    from app.written import written_session
 
     logs.configure(
         level="WARNING",
@@ -299,7 +299,8 @@ async def _examine(settings: Settings) -> bool:
 
     voice, session = None, None
     if settings.voice_choice is VoiceChoice.OPENAI:
-        from app.main import session_config, voice_model
+        from app.lines import voice_model
+        from app.staff import session_config
 
         voice, session = voice_model(settings), session_config(settings.openai_realtime)
     findings = []

@@ -1,4 +1,4 @@
-"""The composition root: the one place that names concrete adapters.
+"""The composition root: carriers are named here, voice models in `app.lines`.
 
 Settings go in, a server with everything wired comes out. What things do is written elsewhere.
 """
@@ -8,38 +8,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
-import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 
-from app.agents.agent import Agent
 from app.agents.brain import Reviewer
 from app.agents.errands import Errands
-from app.agents.instructions import CallFacts
 from app.agents.reviews import CallReviews
-from app.agents.session import AgentSession
 from app.calls.journal import log_event, log_review
 from app.calls.messages import MessageFiles
-from app.calls.switchboard import Diverted, Line, Switchboard
-from app.carrier.base import IncomingCall
+from app.calls.switchboard import Switchboard
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError, ConfigError
-from app.events import CallEvent, CallId, Party, TokenUsage
-from app.realtime.connecting import GuardedModel
-from app.realtime.dialect import BETA, GA
-from app.realtime.websocket import WebSocketModel
-from app.settings import CarrierCredentials, Mode, Settings, VoiceChoice, carrier_credentials
-from app.settings.model import Price
-from app.staff import Elsewhere, Seat, Staff, call_policy, hire, session_config
+from app.events import CallEvent
+from app.lines import Lines, offline_engine, offline_problems
+from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
+from app.staff import Staff, call_policy, hire
 from app.web.app import make_app
 from app.web.approvals import approvals_router
 from app.web.health import LoopMonitor, health_router
@@ -52,25 +42,12 @@ from app.web.sockets import SocketLimits
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
 
-    from app.engine import Engine
-
-__all__ = [
-    "Trunkline",
-    "build",
-    "check_staff",
-    "serve",
-    "session_config",
-    "voice_model",
-    "written_session",
-]
+__all__ = ["Trunkline", "build", "check_staff", "serve"]
 
 logger = logging.getLogger(__name__)
 
-
 REALTIME_MESSAGE_BYTES: Final = 2**20
 """One message of a Realtime client: OpenAI allows 15 MiB, live sound needs a few KiB."""
-_KEY_HEADERS: Final = frozenset(("authorization", "api-key"))
-"""Who sends one of these has a key for this server; OpenAI's is none of its business."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,27 +85,11 @@ def serve(settings: Settings, announce: Callable[[int], None] = lambda port: Non
 
 def check_staff(settings: Settings) -> tuple[list[str], list[str]]:
     """What may surprise in the agents and tools that the settings describe, and what is wrong."""
-    wrong = _receptionist_problems(settings)
+    wrong = offline_problems(settings)
     try:
         return hire(settings).notices(), wrong
     except ConfigError as error:
         return [], [*wrong, *error.message.splitlines()]
-
-
-def _receptionist_problems(settings: Settings) -> list[str]:
-    """What is wrong with a dialogue of the operator's own."""
-    path = settings.offline.receptionist
-    if path is None or settings.voice_choice is not VoiceChoice.OFFLINE:
-        return []
-    if not os.path.exists(path):  # Path.exists raises where a folder may not be entered
-        return [f"{settings.origin.place('offline', 'receptionist')}: there is no file {path}"]
-    from app.engine.book_file import load_book
-
-    try:
-        load_book(path)
-    except ConfigError as error:
-        return error.message.splitlines()
-    return []
 
 
 def build(settings: Settings) -> Trunkline:
@@ -138,11 +99,11 @@ def build(settings: Settings) -> Trunkline:
         ConfigError: credentials are incomplete, agents do not fit, or the address cannot be bound.
     """
     credentials = carrier_credentials(settings)
-    engine = _engine(settings)
+    engine = offline_engine(settings)
     staff = hire(settings, lambda call_id: switchboard.line(call_id))
     for notice in staff.notices():
         logger.warning("configuration notice", extra={"notice": notice})
-    lines = _Lines(settings, staff, engine)
+    lines = Lines(settings, staff, engine)
     carrier = _carrier(settings, credentials, lambda: front.site)
     metrics = Metrics()
     errands = Errands()
@@ -245,153 +206,6 @@ def _reviews(staff: Staff, errands: Errands) -> list[Callable[[CallEvent], None]
         return []
     reviewer = Reviewer(plan.review, plan.ask, errands, log_review, webhook=plan.webhook)
     return [CallReviews(reviewer).observe]
-
-
-def price_of(
-    price: Price | None, transcription: Price | None
-) -> Callable[[TokenUsage], float | None]:
-    """What a call's tokens cost in US dollars; `None` where the model has no price."""
-
-    def cost(usage: TokenUsage) -> float | None:
-        if price is None:
-            return None
-        # Cached tokens are part of the input tokens, and cheaper.
-        per_million = (
-            (usage.input_text - usage.cached_text) * price.text_in
-            + usage.cached_text * price.text_cached
-            + usage.output_text * price.text_out
-            + (usage.input_audio - usage.cached_audio) * price.audio_in
-            + usage.cached_audio * price.audio_cached
-            + usage.output_audio * price.audio_out
-        )
-        per_minute = 0.0 if transcription is None else transcription.per_minute
-        return round(per_million / 1_000_000 + usage.transcription_seconds / 60 * per_minute, 6)
-
-    return cost
-
-
-def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:
-    """The model behind a websocket that the settings name; `name`: another one of its."""
-    model = settings.openai_realtime
-    headers = {name: value.get_secret_value() for name, value in model.headers.items()}
-    if model.api_key is not None and not _KEY_HEADERS & {name.lower() for name in headers}:
-        headers = {"Authorization": f"Bearer {model.api_key.get_secret_value()}", **headers}
-    return WebSocketModel(
-        model.url,
-        model=name or model.model,
-        headers=headers,
-        dialect=BETA if model.dialect == "beta" else GA,
-    )
-
-
-@contextlib.asynccontextmanager
-async def written_session(
-    settings: Settings, *, greets: bool, number: str | None = None, agent: str | None = None
-) -> AsyncIterator[AgentSession]:
-    """The agents that answer the phone, in writing and without sound; not entered yet.
-
-    `greets`: they speak first, where they do so on the phone. `number`: as callers of this number
-    of ours meet them in its hours; `agent`: the one who answers.
-
-    Raises:
-        ConfigError: there is no such number or agent, the agents do not fit, or the engine's speech
-            parts are not installed.
-    """
-    engine = _engine(settings)
-    staff = hire(settings)
-    async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(staff.open())
-        seat = staff.seat_of(number, agent)
-        line = _Lines(settings, staff, engine).at(seat)
-        others = [one for one in seat.book if one.name != seat.agent.name]
-        session = AgentSession(
-            [_in_writing(one) for one in (seat.agent, *others)],
-            line.model,
-            facts=CallFacts(
-                call_id=CallId(f"chat_{secrets.token_hex(8)}"),
-                called_number=number,
-                started_at=time.time(),
-            ),
-            greet=greets and line.agent.speaks_first is Party.AGENT,
-            plays_audio=False,
-            price=line.price if engine is None else lambda _usage: 0.0,
-            brain=staff.brain,
-        )
-        if engine is not None:
-            await engine.start()
-            stack.push_async_callback(engine.close)
-        yield session
-
-
-def _in_writing(agent: Agent) -> Agent:
-    """An agent that reads and writes: no sound is made, and none is listened to."""
-    session = replace(
-        agent.session, output_modalities=("text",), turn_detection=None, transcription=None
-    )
-    return replace(agent, session=session)
-
-
-def _engine(settings: Settings) -> Engine | None:
-    """The offline engine, where callers talk with it."""
-    if settings.voice_choice is not VoiceChoice.OFFLINE:
-        return None
-    if problems := _receptionist_problems(settings):
-        raise ConfigError("\n".join(problems))
-    from app.engine import make_engine  # its speech parts are an extra that others need not have
-
-    offline = settings.offline
-    return make_engine(
-        receptionist=offline.receptionist,
-        messages_dir=offline.messages_dir,
-        max_sessions=min(offline.max_sessions, settings.limits.max_calls),
-        workers=None if offline.workers == "auto" else offline.workers,
-    )
-
-
-class _Lines:
-    """What answers each call: its seat of the staff, with the model and its price."""
-
-    def __init__(self, settings: Settings, staff: Staff, engine: Engine | None) -> None:
-        self._settings = settings
-        self._staff = staff
-        self._engine = engine
-        # One guard for all calls to a model: it knows when the model is down.
-        self._models = {name: self._guarded(name) for name in {s.model for s in staff.seats}}
-
-    def choose(self, incoming: IncomingCall) -> Line:
-        """Raises Diverted for a call that no agent answers."""
-        seat = self._staff.seat(incoming)
-        if isinstance(seat, Elsewhere):
-            raise Diverted(seat.code, say=seat.say, to=seat.to)
-        return self.at(seat)
-
-    def at(self, seat: Seat) -> Line:
-        """What answers at a seat."""
-        return Line(
-            agent=seat.agent,
-            model=self._models[seat.model],
-            price=self._price(seat.model),
-            book=seat.book,
-            policy=seat.policy,
-            keypads=seat.keypads,
-            fallback=seat.fallback,
-            brain=self._staff.brain,
-        )
-
-    def degraded(self) -> list[str]:
-        """What callers would miss now: a model that refuses us is not even tried for each call."""
-        refused = any(model.breaker.reason for model in self._models.values())
-        return ["voice_model_refuses"] if refused else []
-
-    def _guarded(self, name: str | None) -> GuardedModel:
-        engine = self._engine
-        return GuardedModel(voice_model(self._settings, name) if engine is None else engine.model())
-
-    def _price(self, name: str | None) -> Callable[[TokenUsage], float | None]:
-        realtime = self._settings.openai_realtime
-        prices = self._settings.prices if self._engine is None else {}
-        writer = realtime.transcription.model if realtime.transcription else ""
-        return price_of(prices.get(name or realtime.model), prices.get(writer))
 
 
 def _carrier(

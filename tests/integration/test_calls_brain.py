@@ -19,9 +19,9 @@ from app.events import (
     TaskStarted,
     TurnAnalyzed,
 )
-from app.main import written_session
 from app.realtime import events as ev
 from app.settings import load
+from app.written import written_session
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.web_service import Asked, WebService, answer
 from tests.integration.brain_site import SECRET, completed, thought

@@ -52,10 +52,13 @@ MAY_IMPORT: dict[str, set[str]] = {
                    "websockets"},
     "app.staff": {"app.agents", "app.calls", "app.carrier.base", "app.carrier.destinations",
                   "app.errors", "app.events", "app.realtime", "app.settings", "pydantic"},
+    "app.lines": {"app.calls.switchboard", "app.carrier.base", "app.engine", "app.errors",
+                  "app.events", "app.realtime", "app.settings", "app.staff"},
+    "app.written": {"app.agents", "app.events", "app.lines", "app.settings", "app.staff"},
     "app.main": {"app", "audio.format", "fastapi", "pydantic", "uvicorn"},
     "app.cli": {"app.banner", "app.carrier.twilio.numbers", "app.carrier.twilio.rest", "app.chat",
-                "app.dial", "app.doctor", "app.errors", "app.events", "app.logs", "app.main",
-                "app.settings", "typer"},
+                "app.dial", "app.doctor", "app.errors", "app.events", "app.lines", "app.logs",
+                "app.main", "app.settings", "app.staff", "app.written", "typer"},
 }  # fmt: skip
 # Vendors that live in one folder only, whatever else the table allows.
 AT_HOME = {"twilio": "app.carrier.twilio", "pocketsphinx": "app.engine", "typer": "app.cli"}
@@ -156,6 +159,7 @@ PURE = [
     "app.settings.strict_yaml",
     "app.settings.tools",
     "app.settings.values",
+    "app.staff.prices",
     "app.staff.sessions",
 ]
 

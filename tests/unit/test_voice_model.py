@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.main import voice_model
+from app.lines import voice_model
 from app.settings import OpenAIRealtime, Settings
 
 
