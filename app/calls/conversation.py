@@ -18,7 +18,7 @@ from app.agents.actions import (
 from app.calls.actions import Action, AppendAudio, End, PlayAudio, RenewVoice
 from app.calls.exchange import Exchange
 from app.calls.manners import Farewell
-from app.calls.silence import Interrupted, meaningful_words
+from app.calls.silence import Interrupted, is_echo, meaningful_words
 from app.calls.turns import Turn, TurnEvent
 from app.calls.uplink import Uplink
 from app.carrier.base import (
@@ -60,6 +60,8 @@ __all__ = ["Conversation"]
 
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
+
+_ECHO_TURNS: Final = 3
 
 
 class Conversation(Exchange):
@@ -197,6 +199,8 @@ class Conversation(Exchange):
                 # The model acts on what it has heard: it is too late to call that nothing.
                 overtaken = self._decided(self._speech.resumption.on_overtaken(), now_ms)
                 return overtaken + self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+            case TranscriptionDelta() if self.policy.echo_guard:
+                return []  # some words do not tell yet whose they are
             case TranscriptionDelta(item_id=item_id, delta=delta):
                 return self._decided(self._speech.resumption.on_words(item_id, delta), now_ms)
             case SessionUpdated(session):
@@ -225,6 +229,8 @@ class Conversation(Exchange):
     ) -> list[Action]:
         actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
         words = event.transcript.strip() if isinstance(event, TranscriptionCompleted) else ""
+        if self.policy.echo_guard and is_echo(words, self._last_said()):
+            words = ""
         if isinstance(event, TranscriptionCompleted):
             self._manners.on_caller_words(words, now_ms)
         else:
@@ -245,6 +251,11 @@ class Conversation(Exchange):
         elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
             self._turn(TurnEvent.NO_REPLY, now_ms)  # a noise: nobody owes an answer
         return [*actions, *self.dialogue.lines(now_ms)]
+
+    def _last_said(self) -> str:
+        """The agent's last words, also those of a turn that was cut off."""
+        said = [e.text for e in self.dialogue.transcript() if e.party is Party.AGENT]
+        return " ".join(said[-_ECHO_TURNS:])
 
     def _on_audio(self, event: AudioDelta, now_ms: int) -> list[Action]:
         if self.dialogue.is_stale(event.response_id):

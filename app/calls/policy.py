@@ -43,8 +43,8 @@ class CallPolicy:
     """Agent audio that may wait for the carrier before we stop reading the model."""
     still_there_after_ms: int = 10_000
     """Ask whether the caller is there after so much silence of theirs; 0: never."""
-    barge_in_after_ms: int = 0
-    """Speech must last so long before it stops the agent; 0: its first sound does."""
+    echo_guard: bool = False
+    """A sound whose words the agent has just said is its own, come back through the room."""
     false_interruption_ms: int = 2_000
     """A sound without words, and shorter than this, has not interrupted; 0: every one has."""
     resume_max_ms: int = 60_000

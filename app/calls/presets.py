@@ -22,16 +22,15 @@ __all__ = ["PRESETS", "ListeningPreset", "preset"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningPreset:
-    """Turn detection, noise reduction, and what may interrupt the agent.
+    """Turn detection, noise reduction, and what has interrupted the agent.
 
-    `barge_in_after_ms`: speech must last so long before the agent stops; 0 stops at its first
-    sound. `false_interruption_ms`: see `app.calls.silence`.
+    `false_interruption_ms` and `echo_guard`: see `app.calls.silence`.
     """
 
     vad: ServerVad
     noise_reduction: str | None
-    barge_in_after_ms: int
     false_interruption_ms: int
+    echo_guard: bool = False
 
 
 PRESETS: Final[Mapping[str, ListeningPreset]] = {
@@ -39,29 +38,26 @@ PRESETS: Final[Mapping[str, ListeningPreset]] = {
     "quiet": ListeningPreset(
         vad=ServerVad(threshold=0.5, prefix_padding_ms=200, silence_duration_ms=300),
         noise_reduction="near_field",
-        barge_in_after_ms=0,
         false_interruption_ms=2_000,
     ),
     # Keyboards and other people's voices, further away than the caller's.
     "office": ListeningPreset(
         vad=ServerVad(threshold=0.6, prefix_padding_ms=200, silence_duration_ms=400),
         noise_reduction="near_field",
-        barge_in_after_ms=120,
         false_interruption_ms=2_000,
     ),
     # Traffic and wind: loud, and seldom speech.
     "street": ListeningPreset(
         vad=ServerVad(threshold=0.75, prefix_padding_ms=300, silence_duration_ms=500),
         noise_reduction="near_field",
-        barge_in_after_ms=240,
         false_interruption_ms=2_000,
     ),
     # The agent's own voice comes back through the room.
     "speakerphone": ListeningPreset(
         vad=ServerVad(threshold=0.7, prefix_padding_ms=300, silence_duration_ms=500),
         noise_reduction="far_field",
-        barge_in_after_ms=300,
         false_interruption_ms=2_000,
+        echo_guard=True,
     ),
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from enum import StrEnum
 from typing import Final
 
@@ -26,6 +27,7 @@ __all__ = [
     "Prompt",
     "StillThere",
     "StillThereTexts",
+    "is_echo",
     "meaningful_words",
 ]
 
@@ -45,6 +47,24 @@ def meaningful_words(transcript: str) -> list[str]:
     """The words of a transcript without hums and remarks, in small letters."""
     plain = _REMARK.sub(" ", transcript.lower()).replace("'", "").replace("-", "")
     return [word for word in _WORD.findall(plain) if not _HUM.fullmatch(word)]
+
+
+_ECHO_WORDS: Final = 3
+"""Of fewer words nobody can tell an echo from an answer that repeats a time or a name."""
+_ECHO_SHARE: Final = 0.8
+
+
+def is_echo(heard: str, said: str) -> bool:
+    """Whether what was heard of the caller is what the agent has just said, more or less.
+
+    `said` is the agent's last speech. What comes back through a room is written down with mistakes,
+    so that most of the words in their order are enough.
+    """
+    words, spoken = meaningful_words(heard), meaningful_words(said)
+    if len(words) < _ECHO_WORDS:
+        return False
+    same = SequenceMatcher(None, words, spoken, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in same) >= _ECHO_SHARE * len(words)
 
 
 # Are you still there ------------------------------------------------------------------------------

@@ -208,6 +208,6 @@ def call_policy(limits: Limits, preset_name: str | None = None) -> CallPolicy:
         still_there_after_ms=there.after_s * 1000,
         still_there=StillThereTexts(prompts=there.prompts, goodbye=there.goodbye),
         productivity=ProductivityRules(max_turns=limits.unproductive_turns),
-        barge_in_after_ms=0 if preset_name is None else preset(preset_name).barge_in_after_ms,
+        echo_guard=preset_name is not None and preset(preset_name).echo_guard,
         false_interruption_ms=limits.false_interruption_ms,
     )

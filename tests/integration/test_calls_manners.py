@@ -60,6 +60,22 @@ async def test_after_a_cough_the_agent_goes_on_where_it_was() -> None:
     assert (counters.false_interruptions, counters.barge_ins, counters.turns) == (1, 1, 0)
 
 
+async def test_the_agents_own_voice_on_a_speakerphone_is_no_caller() -> None:
+    replies = [Reply(audio_ms=4000), Reply(audio_ms=500, text="Pardon?")]
+    voice = ScriptedVoiceServer(replies=replies, heard=[GREETING.lower()])
+    async with voice, trunkline(voice, policy={"echo_guard": True}) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.barge_in(0.3, after_ms=1000)
+        await app.event(call, SpeechResumed)
+        said = await app.event(call, AgentSaid)
+        await call.hang_up()
+        counters = (await app.ended(call)).counters
+        call.assert_clean()
+        assert len(voice.latest.of(ItemDelete)) >= 1  # the model forgets that it was heard
+    assert (said.heard_text, said.cut_off) == (GREETING, False)
+    assert (counters.false_interruptions, counters.turns) == (1, 0)
+
+
 async def test_words_end_the_answer_for_good() -> None:
     replies = [Reply(audio_ms=4000), Reply(audio_ms=500, text="Yes?")]
     voice = ScriptedVoiceServer(replies=replies, heard=["Wait, stop."])

@@ -14,7 +14,7 @@ from app.agents.brain import BrainLimits
 from app.agents.errands import Errands
 from app.agents.guardrails import DEBOUNCE_CHARS, Guardrail, GuardrailRunner, model_guardrail
 from app.agents.webhook import TOLERANCE_S, WebhookSpec
-from app.calls.menu import DigitRequest, KeypadMenu
+from app.calls.menu import DigitRequest, MenuPlan
 from app.calls.presets import PRESETS
 from app.calls.silence import FalseInterruption, ProductivityRules, StillThere, StillThereTexts
 
@@ -61,7 +61,7 @@ def default(owner: Any, name: str) -> Any:
         ("Brain", f"{default(WebhookSpec, 'attempts')} attempts in all"),
         ("Brain", f"at most {default(Errands, 'max_waiting')} at a time"),
         ("Brain", f"{default(Errands, 'grace_ms') // 1000} seconds, and what is lost"),
-        ("Keypad, silence, opening hours", f"when {default(KeypadMenu, 'timeout_ms') // 1000} s"),
+        ("Keypad, silence, opening hours", f"when {default(MenuPlan, 'timeout_ms') // 1000} s"),
         ("Keypad, silence, opening hours", f"a pause of {DigitRequest().between_ms // 1000} s"),
         ("Keypad, silence, opening hours", f"first digit has {DigitRequest().first_ms // 1000} s"),
         ("Keypad, silence, opening hours", f"After {default(StillThere, 'after_ms') // 1000} s"),
@@ -75,7 +75,7 @@ def test_the_figures_of_the_document_are_the_codes(title: str, words: str) -> No
 
 def test_the_figures_that_the_document_writes_as_words() -> None:
     text = " ".join(section("Keypad, silence, opening hours").split())
-    assert default(KeypadMenu, "tries") == 3
+    assert default(MenuPlan, "tries") == 3
     assert "after three tries" in text
     rules = ProductivityRules()
     assert (rules.max_turns, rules.max_wordless_ms) == (6, 180_000)
@@ -92,7 +92,6 @@ def test_the_presets_of_the_document_are_the_codes() -> None:
     )
     assert rows == {
         name: f"{chosen.vad.threshold} | {chosen.vad.silence_duration_ms} ms | "
-        f"`{chosen.noise_reduction}` | "
-        + (f"{chosen.barge_in_after_ms} ms" if chosen.barge_in_after_ms else "at once")
+        f"`{chosen.noise_reduction}` | " + ("yes" if chosen.echo_guard else "no")
         for name, chosen in PRESETS.items()
     }

@@ -16,6 +16,7 @@ from app.calls.silence import (
     Prompt,
     StillThere,
     StillThereTexts,
+    is_echo,
     meaningful_words,
 )
 from app.calls.turns import Turn
@@ -285,6 +286,26 @@ def test_zero_takes_every_sound_for_an_interruption() -> None:
     assert cut.on_transcript("sound_1", "") is None
 
 
+# Echoes -------------------------------------------------------------------------------------------
+
+SAID = "We open at nine on weekdays, and at ten on Saturdays. Can I book you in?"
+
+
+@pytest.mark.parametrize(
+    "heard", ["we open at nine on weekdays", "Open at nine on weekday and at ten", "Can I book you"]
+)
+def test_the_agents_own_words_are_an_echo(heard: str) -> None:
+    assert is_echo(heard, SAID)
+
+
+@pytest.mark.parametrize(
+    "heard",
+    ["", "yes", "at nine", "at ten?", "No, can you book me for ten on Friday", "nine open we at"],
+)
+def test_what_a_caller_says_is_no_echo(heard: str) -> None:
+    assert not is_echo(heard, SAID)
+
+
 # Presets ------------------------------------------------------------------------------------------
 
 
@@ -293,7 +314,6 @@ def test_noisier_places_want_louder_and_longer_speech() -> None:
     for quieter, louder in pairwise(order):
         assert quieter.vad.threshold < louder.vad.threshold
         assert quieter.vad.silence_duration_ms <= louder.vad.silence_duration_ms
-        assert quieter.barge_in_after_ms < louder.barge_in_after_ms
 
 
 def test_presets_are_what_a_session_takes() -> None:
