@@ -180,9 +180,14 @@ class Call:
                 reason, detail = EndReason.TRANSFERRED, place
             self._end.set_result(End(reason, detail))
 
-    def hurry(self) -> None:
-        """The process is about to go: be gone before it."""
-        self._patience.hurry()
+    def cut_off(self, *, ending_too: bool = True) -> None:
+        """End the call without a goodbye of ours: the process is about to go.
+
+        `ending_too`: one that has ended already gets no more time for it either.
+        """
+        if ending_too or not self._end.done():
+            self._patience.hurry()
+        self.end(EndReason.DRAINED)
 
     def say_goodbye(self, reason: EndReason) -> None:
         """End the call politely: a spoken farewell first, if the agent can still speak."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from app.calls.actions import End
 from app.calls.ending import CARRIER_HANGS_UP
-from app.calls.phone_leg import CLOSE_S, LOST, PhoneLeg
+from app.calls.phone_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts
 from app.carrier.base import Carrier, CarrierCallId
 from app.errors import CarrierError, VoiceError
 from app.events import EndReason
@@ -30,24 +30,24 @@ HURRIED_HANG_UP_S: Final = 0.5
 
 
 class Patience:
-    """How long one call waits for the carrier to hang up."""
+    """How long one call waits for the carrier to hang up: at last not at all."""
 
     def __init__(self) -> None:
-        self._limit_s = HANG_UP_S
+        self.over = False
         self._waiting: asyncio.Timeout | None = None
 
     @contextlib.asynccontextmanager
     async def limit(self) -> AsyncIterator[None]:
         """Raises TimeoutError when the block takes longer."""
         try:
-            async with asyncio.timeout(self._limit_s) as self._waiting:
+            async with asyncio.timeout(HANG_UP_S) as self._waiting:
                 yield
         finally:
             self._waiting = None
 
     def hurry(self) -> None:
-        """The process is about to go: no more time than is left, also for a wait under way."""
-        self._limit_s = HURRIED_HANG_UP_S
+        """The process is about to go: no more time than is left for a wait under way."""
+        self.over = True
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time() + HURRIED_HANG_UP_S)
 
@@ -75,13 +75,20 @@ async def close_phone(
     carrier_call_id: CarrierCallId,
     patience: Patience,
 ) -> None:
-    """Hang up at the carrier where that is ours to do, and close the stream."""
+    """Hang up at the carrier where that is ours to do, and close the stream.
+
+    A caller whom nobody has said goodbye to is not hung up on: the markup behind the stream has
+    something to say to them, and maybe somebody else for them to talk with.
+    """
     ours = end.reason in CARRIER_HANGS_UP
+    lost = end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}
+    if end.reason is EndReason.DRAINED and (patience.over or phone.where is Whereabouts.EXPECTED):
+        ours, lost = False, True
     if ours:
         with contained("hang_up"):
             await _hang_up(carrier, carrier_call_id, patience)
     with contained("phone"):
-        if end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}:
+        if lost:
             await phone.close(LOST)
         else:
             await phone.close(1000, "hung up" if ours else "")

@@ -356,8 +356,7 @@ class Switchboard(TransferReports):
         logger.info("draining", extra={"active": self.active, "limit_s": limit_s})
         try:
             await self._let_calls_finish(limit_s)
-            for call in list(self._live.values()):
-                call.end(EndReason.DRAINED)
+            self._cut_off(ending_too=False)  # those whose goodbye was never spoken
             await self._until(self._idle)
             await self._hear_last_reports()
         except asyncio.CancelledError:
@@ -368,10 +367,9 @@ class Switchboard(TransferReports):
             raise
         logger.info("drained")
 
-    def _cut_off(self) -> None:
+    def _cut_off(self, *, ending_too: bool = True) -> None:
         for call in list(self._live.values()):
-            call.hurry()
-            call.end(EndReason.DRAINED)
+            call.cut_off(ending_too=ending_too)
 
     async def _let_calls_finish(self, limit_s: float) -> None:
         with contextlib.suppress(TimeoutError):

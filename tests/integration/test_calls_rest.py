@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+import pytest
+
+from app.calls import switchboard
 from app.dial.leg import EndedBy
 from app.events import EndReason
 from tests.fakes.carrier import FakeCall
@@ -143,3 +146,38 @@ async def test_a_carrier_whose_rest_fails_still_loses_the_call_and_the_model_at_
         assert (await call.ended()).by is EndedBy.AGENT
         assert (await app.ended(call)).reason is EndReason.AGENT_HUNG_UP
     assert len(rest.requests) > 1
+
+
+async def test_a_caller_on_the_way_to_a_server_that_leaves_is_not_hung_up_on() -> None:
+    voice = ScriptedVoiceServer()
+    limits = {"drain_timeout_s": 0}
+    async with (
+        rest_server() as rest,
+        voice,
+        trunkline(voice, limits=limits, **live(rest)) as app,
+        app.twilio() as twilio,
+    ):
+        ringing = await twilio.ring(app.url)
+        app.trunkline.server.stop()
+        assert (await app.ended(ringing)).reason is EndReason.DRAINED
+    assert rest.requests == []
+
+
+async def test_a_caller_whom_nobody_could_say_goodbye_to_is_not_hung_up_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(switchboard, "GOODBYE_S", 0.3)
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=60_000)])
+    limits = {"drain_timeout_s": 0}
+    async with (
+        rest_server() as rest,
+        voice,
+        trunkline(voice, limits=limits, **live(rest)) as app,
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        app.trunkline.server.stop()
+        assert (await call.ended()).by is EndedBy.LOST
+        assert (await app.ended(call)).reason is EndReason.DRAINED
+    assert rest.requests == []

@@ -17,10 +17,12 @@ from typing import Any
 
 import httpx2
 
+from app.dial.leg import EndedBy
 from tests.fakes.carrier import FakeTwilio
 from tests.fakes.twilio_rest import Trouble as CarrierTrouble
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
+from tests.integration.server import by_then
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from app.cli import main; main()")
@@ -291,17 +293,35 @@ async def test_a_live_server_answers_strangers_on_these_paths_only(tmp_path: Pat
             assert (await client.get(server.url + path)).status_code == status, path
 
 
-async def test_a_carrier_that_does_not_answer_cannot_hold_up_the_second_signal(
+async def test_callers_whom_a_second_signal_cuts_off_are_left_to_the_words_behind_the_stream(
     tmp_path: Path,
 ) -> None:
     voice = ScriptedVoiceServer()
     async with voice, live(tmp_path, voice) as (server, phone, api):
         call = await phone.call(server.url)
         await call.hear(ms=200)
+        server.process.send_signal(signal.SIGTERM)
+        await server.until_logged("draining")
+        server.process.send_signal(signal.SIGTERM)
+        assert (await call.ended()).by is EndedBy.LOST
+        assert await server.ended(within_s=3) == 1
+        assert api.requests == []
+
+
+async def test_a_carrier_that_does_not_answer_cannot_hold_up_the_second_signal(
+    tmp_path: Path,
+) -> None:
+    goodbye = Reply(audio_ms=300, text="Goodbye.", tool=("end_call", '{"reason": "task_complete"}'))
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), goodbye])
+    async with voice, live(tmp_path, voice) as (server, phone, api):
+        call = await phone.call(server.url)
+        await call.hear_quiet(ms=200)
         api.troubles += [CarrierTrouble(status=None)] * 9
+        await call.speak(0.4)
+        await by_then(lambda: bool(api.requests), within_s=5)
         server.process.send_signal(signal.SIGTERM)
         await server.until_logged("draining")
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended(within_s=3) == 1
         assert [request.fields for request in api.requests] == [{"Status": "completed"}]
-        await server.until_logged("call ended")
+        await server.until_logged("agent_hung_up")
