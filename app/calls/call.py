@@ -337,7 +337,6 @@ class Call:
                 self.end(EndReason.VOICE_LOST, outcome.code)
                 return
             completed = self._mind.dialogue.completed
-            self._to_voice.forget_events()
             self._desk.ask.on_voice_lost()
             self._perform(self._mind.on_voice_lost(self._now_ms()))
             connection = await self._connect()
@@ -391,6 +390,8 @@ class Call:
         expires_in_ms = (
             None if expires_at is None else round((expires_at - self._parts.unix_s()) * 1000)
         )
+        if reconnected:
+            self._to_voice.forget_events()  # meant for the one before: all is told anew
         self._perform(self._mind.on_voice_ready(now_ms, expires_in_ms))
         try:
             async with asyncio.TaskGroup() as both:

@@ -16,6 +16,7 @@ from app.realtime.events import (
     ErrorEvent,
     Item,
     ItemCreate,
+    ItemTruncate,
     OutputItemDone,
     ResponseCreate,
     SessionConfig,
@@ -308,3 +309,61 @@ async def test_a_call_that_ends_while_its_session_is_renewed_leaves_no_connectio
         assert (await app.ended(call)).reason is EndReason.OPERATOR_HUNG_UP
         assert len(voice.connections) == 2
         await by_then(lambda: not voice.open_connections, within_s=2)
+
+
+async def test_a_renewal_that_fails_costs_the_caller_nothing() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    policy = {"renew_after_ms": 50}
+    async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await app.event(call, VoiceReady)
+        voice.trouble = Trouble(http_status=500, connections=1_000)
+        await app.event(call, VoiceTrouble)
+        await call.hear_quiet(ms=300)
+        await call.speak(0.4)
+        await call.hear(ms=300)
+        await call.hang_up()
+        call.assert_clean()
+        summary = await app.ended(call)
+    assert (summary.reason, summary.counters.voice_reconnects) == (EndReason.CALLER_HUNG_UP, 0)
+    assert len(voice.connections) == 1
+    assert voice.attempts == 2  # and not once more for as long as this call lasts
+
+
+async def test_nothing_that_was_meant_for_a_lost_connection_is_sent_to_the_next() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=2000)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.wait_for(lambda: call.counters.agent_audio_ms == 2000)
+        voice.trouble = Trouble(http_status=500, connections=voice.attempts + 1)
+        voice.latest.drop()
+        await by_then(lambda: voice.attempts == 2, within_s=3)
+        call.press("1")  # cuts the agent off
+        fresh = await reconnected(app, call)
+        await voice.until(lambda: bool(fresh.of(ResponseCreate)))
+        await call.hang_up()
+        call.assert_clean()
+    assert call.line.clears
+    assert fresh.of(ItemTruncate) == []
+
+
+async def test_a_goodbye_that_is_being_heard_outlives_its_model() -> None:
+    goodbye = Reply(
+        audio_ms=2000, text="Goodbye.", tool=("end_call", '{"reason": "task_complete"}')
+    )
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), goodbye])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        await call.speak(0.4)
+        await call.wait_for(lambda: call.counters.agent_audio_ms == 2300)
+        await voice.until(lambda: any(_is_output(c.item) for c in voice.latest.of(ItemCreate)))
+        voice.latest.drop()
+        await call.ended()
+        call.assert_clean()
+        assert (await app.ended(call)).reason is EndReason.AGENT_HUNG_UP
+    assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(2300)
+
+
+def _is_output(item: Item) -> bool:
+    return item.type == "function_call_output"
