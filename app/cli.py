@@ -37,7 +37,7 @@ from app.settings import (
 
 if TYPE_CHECKING:
     from app.carrier.twilio.numbers import Archive, Change
-    from app.carrier.twilio.rest import NumberSetup, TwilioRest
+    from app.carrier.twilio.rest import TwilioRest
     from app.doctor import Finding
 
 __all__ = ["app", "banner", "main", "own_server"]
@@ -334,22 +334,16 @@ def numbers_list(config: ConfigPath = DEFAULT_CONFIG) -> None:
     settings = _load(config)
 
     async def show(rest: TwilioRest, _archive: Archive) -> None:
+        from app.carrier.twilio.numbers import describe_setup
+
         setups = await rest.list_numbers()
-        for setup in setups:
-            typer.echo(f"{setup.number}  {setup.name}\n    calls     {_calls_go(setup, settings)}")
-            typer.echo(f"    fallback  {setup.voice_fallback_url or '(not set)'}")
-            typer.echo(f"    status    {setup.status_callback or '(not set)'}")
+        our_url = settings.base_url + settings.server.webhook_path
+        for line in [line for setup in setups for line in describe_setup(setup, our_url)]:
+            typer.echo(line)
         if not setups:
             typer.echo("the account has no numbers")
 
     _with_account(settings, show)
-
-
-def _calls_go(setup: NumberSetup, settings: Settings) -> str:
-    if setup.trunk_sid or setup.voice_application_sid:
-        return f"to {setup.trunk_sid or setup.voice_application_sid}"
-    here = setup.voice_url == settings.base_url + settings.server.webhook_path
-    return f"to this server, {setup.voice_url}" if here else setup.voice_url or "(not set)"
 
 
 @numbers_app.command("connect")
@@ -416,16 +410,24 @@ def numbers_restore(
 
 @numbers_app.command("fallback")
 def numbers_fallback(
-    to: Annotated[str, typer.Option(help="The number that callers are put through to.")],
+    number: Annotated[
+        str | None, typer.Argument(metavar="[+NUMBER]", help="Use its fallback of config.yaml.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Put callers through to this number.")] = None,
     say: Annotated[str, typer.Option(help="What they hear first.")] = (
         "One moment please, we are connecting you."
     ),
+    config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Print TwiML for a number's Voice Fallback URL: it works while this server does not."""
-    from app.carrier.twilio.numbers import fallback_document
+    from app.carrier.twilio.numbers import dialed, fallback_document
+    from app.main import fallback_of
 
+    if (number is None) == (to is None):
+        _fail("one of +NUMBER and --to is needed")
     try:
-        typer.echo(fallback_document(to, say))
+        place = fallback_of(_load(config), number) if number else dialed(to or "")
+        typer.echo(fallback_document(place, say, number or ""))
     except ConfigError as error:
         _fail(error.message)
 

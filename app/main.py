@@ -21,6 +21,7 @@ from app.agents.reviews import CallReviews
 from app.calls.journal import log_event, log_review
 from app.calls.messages import MessageFiles
 from app.calls.switchboard import Switchboard
+from app.carrier.base import Destination
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
@@ -42,7 +43,7 @@ from app.web.sockets import SocketLimits
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
 
-__all__ = ["Trunkline", "build", "check_staff", "serve"]
+__all__ = ["Trunkline", "build", "check_staff", "fallback_of", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,18 @@ def check_staff(settings: Settings) -> tuple[list[str], list[str]]:
         return hire(settings).notices(), wrong
     except ConfigError as error:
         return [], [*wrong, *error.message.splitlines()]
+
+
+def fallback_of(settings: Settings, number: str) -> Destination:
+    """Who takes the callers of one of our numbers when no agent can.
+
+    Raises:
+        ConfigError: nobody, or the settings are wrong.
+    """
+    own = settings.numbers.get(number)
+    if own is None or own.fallback is None:
+        raise ConfigError(f"numbers.{number} has no fallback: set one, or use --to")
+    return hire(settings).places.destinations.by_name[own.fallback]
 
 
 def build(settings: Settings) -> Trunkline:

@@ -239,6 +239,32 @@ def test_the_fallback_document_is_printed() -> None:
         "Dial",
         "Hangup",
     ]
+    neither = runner.invoke(cli.app, ["numbers", "fallback"])
+    assert neither.exit_code == 2
     refused = runner.invoke(cli.app, ["numbers", "fallback", "--to", "+19005550100"])
     assert refused.exit_code == 2
     assert "premium" in refused.output
+
+
+def test_the_fallback_of_the_configuration_is_printed(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        f"""\
+openai_realtime: {{api_key: a key of the model}}
+destinations: {{pbx: {{sip: "sip:desk@pbx.example.com", ring_s: 40}}}}
+numbers: {{{NUMBER}: {{fallback: pbx}}, "+15551230009": {{}}}}
+"""
+    )
+    runner = CliRunner()
+    command = ["numbers", "fallback", "--config", str(path)]
+    printed = runner.invoke(cli.app, [*command, NUMBER, "--say", "One moment."])
+    assert printed.exit_code == 0, printed.output
+    say, dial, end = parse_twiml(printed.output, "text/xml")
+    assert (say.text, end.name) == ("One moment.", "Hangup")
+    assert [(noun.name, noun.text) for noun in dial.children] == [
+        ("Sip", "sip:desk@pbx.example.com")
+    ]
+    assert (dial.attributes["timeout"], dial.attributes["callerId"]) == ("40", NUMBER)
+    nobody = runner.invoke(cli.app, [*command, "+15551230009"])
+    assert nobody.exit_code == 2
+    assert "has no fallback" in nobody.output

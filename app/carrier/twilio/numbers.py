@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from twilio.twiml.voice_response import Dial, VoiceResponse
+from twilio.twiml.voice_response import VoiceResponse
 
-from app.carrier.destinations import DialPolicy
+from app.carrier.base import Destination, Fallback
+from app.carrier.destinations import destination
+from app.carrier.twilio.forward import append_forward
 from app.carrier.twilio.http import clean_text
 from app.carrier.twilio.rest import NumberSetup, TwilioRest
 from app.errors import CarrierRefused, ConfigError
@@ -32,6 +34,8 @@ __all__ = [
     "apply",
     "connect_plan",
     "describe",
+    "describe_setup",
+    "dialed",
     "differences",
     "fallback_document",
     "find",
@@ -85,22 +89,37 @@ def describe(changes: list[Change]) -> list[str]:
     ]
 
 
-def fallback_document(number: str, message: str, *, ring_s: int = 25) -> str:
-    """Static TwiML for a number's Voice Fallback URL, to be kept outside of this server.
+def dialed(number: str) -> Destination:
+    """A number that is named on the command line, as a place that callers are put through to.
 
     Raises:
-        ConfigError: the number is none that calls should go to.
+        ConfigError: it is none that calls should go to.
     """
-    if fault := DialPolicy().fault(number):
-        raise ConfigError(f"{number} {fault}")
+    return destination("fallback", number, ring_s=25)
+
+
+def fallback_document(to: Destination, message: str, our_number: str = "") -> str:
+    """Static TwiML for a number's Voice Fallback URL, to be kept outside of this server."""
     document = VoiceResponse()
     if spoken := clean_text(message).strip():
         document.say(spoken)
-    dial = Dial(timeout=ring_s)
-    dial.number(number)
-    document.append(dial)
-    document.hangup()
+    append_forward(document, Fallback(to=to, caller_number="", our_number=our_number))
     return str(document)
+
+
+def describe_setup(setup: NumberSetup, our_url: str) -> list[str]:
+    """A number and where its calls, fallbacks and reports go, as lines for a terminal."""
+    calls = setup.trunk_sid or setup.voice_application_sid
+    if calls:
+        calls = f"to {calls}"
+    elif setup.voice_url == our_url:
+        calls = f"to this server, {our_url}"
+    return [
+        f"{setup.number}  {setup.name}",
+        f"    calls     {calls or setup.voice_url or '(not set)'}",
+        f"    fallback  {setup.voice_fallback_url or '(not set)'}",
+        f"    status    {setup.status_callback or '(not set)'}",
+    ]
 
 
 # What a number was set to before ------------------------------------------------------------------
