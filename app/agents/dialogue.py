@@ -1,44 +1,36 @@
 """The half of a conversation's mind that knows no phone.
 
-It keeps the items and the transcript, lets one response run at a time, answers tool calls with one
-reply, hands the caller from agent to agent, has guardrails look at what is said, sees failed
-responses, and can rebuild the conversation on a fresh connection. What is heard, barge-in and
-keypads belong to `app.calls.conversation`, a conversation without a phone to `app.agents.talk`;
-both hold a dialogue. Pure: events and `now_ms` go in, actions come out.
+It keeps the items and the transcript, lets one response run at a time, has guardrails look at what
+is said, sees failed responses, and can rebuild the conversation on a fresh connection. Tools and
+handoffs are `app.agents.function_calls`. What is heard, barge-in and keypads belong to
+`app.calls.conversation`, a conversation without a phone to `app.agents.talk`; both hold a dialogue.
+Pure: events and `now_ms` go in, actions come out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.agents.actions import (
-    CheckGuardrail,
-    DialogueAction,
-    Interrupt,
-    Record,
-    RunTool,
-    ToVoice,
-)
+from app.agents.actions import CheckGuardrail, DialogueAction, Interrupt, Record, ToVoice
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
 from app.agents.cast import Cast
+from app.agents.function_calls import FunctionCalls
 from app.agents.guardrails import Judgement, Stop
-from app.agents.handoffs import Handoff, refused_output
 from app.agents.history import Entry, History
 from app.agents.instructions import CallFacts
 from app.agents.lines import billed
 from app.agents.questions import OUT_OF_BAND_KEY
 from app.agents.requests import Requests
 from app.agents.setbacks import Setbacks
-from app.agents.tool_calls import ToolCall, ToolCalls
+from app.agents.telling import Telling
 from app.agents.transcript import Live, Transcript
 from app.agents.watch import feedback
 from app.agents.words import GOING_ON, SayMode, SayWhen, note, relayed, spoken, typed
-from app.events import CallCounters, CallId, HandedOff, TokenUsage
+from app.events import CallCounters, CallId, TokenUsage
 from app.realtime.events import (
     AudioTranscriptDelta,
     AudioTranscriptDone,
-    ClientEvent,
     ErrorDetail,
     ErrorEvent,
     InputAudioCommitted,
@@ -84,21 +76,28 @@ class Dialogue:
             ConfigError: an agent that has not been checked in a book before, and is wrong.
         """
         self.usage = TokenUsage()
+        self._telling = Telling()
         self.cast = Cast(
-            agent, book or AgentBook([agent]), facts or CallFacts(call_id=call_id), self._new_id
+            agent,
+            book or AgentBook([agent]),
+            facts or CallFacts(call_id=call_id),
+            self._telling.new_id,
         )
-        self._call_id = call_id
         self._counters = counters
         self._setbacks = Setbacks(call_id, counters)
-        self._requests = Requests(self._new_id)
-        self._tools = ToolCalls()
+        self._requests = Requests(self._telling.new_id)
         self._transcript = Transcript(call_id)
+        self._deeds = FunctionCalls(
+            self.cast,
+            telling=self._telling,
+            requests=self._requests,
+            setbacks=self._setbacks,
+            history=self._transcript.history,
+            counters=counters,
+        )
         self._live: dict[str, Live] = {}
         self._stale: set[str] = set()
         self._out_of_band: set[str] = set()
-        self._connected = True
-        self._epoch = 0
-        self._sequence = 0
 
     @property
     def agent(self) -> Agent:
@@ -138,8 +137,8 @@ class Dialogue:
         if when is SayWhen.NOW:
             self._requests.forget()
             actions += [Interrupt(), *self.drop_response(server_cancels=False)]
-        data = note(relayed(text), self._new_id("note"))
-        told = self._tell(ItemCreate(data)) if mode is SayMode.RELAY else []
+        data = note(relayed(text), self._telling.new_id("note"))
+        told = self._telling.tell(ItemCreate(data)) if mode is SayMode.RELAY else []
         if when is SayWhen.IDLE:
             # Not told before: an answer that comes first would say it, and then it came again.
             self._requests.ask_when_quiet(wish, told)
@@ -154,21 +153,16 @@ class Dialogue:
     def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[ToVoice]:
         """Give the model words of the caller that were typed or keyed, and have it answer."""
         self._requests.on_caller_words()
-        item = typed(text, self._new_id("typed"))
+        item = typed(text, self._telling.new_id("typed"))
         self.history.add(item, None, now_ms).quiet = quiet
-        return [*self._tell(ItemCreate(item)), *self.ask(now_ms)]
+        return [*self._telling.tell(ItemCreate(item)), *self.ask(now_ms)]
 
     def prompt(self, text: str, now_ms: int) -> list[ToVoice]:
         """Tell the model something, and have it answer."""
-        return [*self._tell(ItemCreate(note(text, self._new_id("note")))), *self.ask(now_ms)]
-
-    def _tell(self, event: ClientEvent) -> list[ToVoice]:
-        """Send an event; without a connection, a fresh one is told what the history holds."""
-        return [ToVoice(event)] if self._connected else []
-
-    def _new_id(self, kind: str) -> str:
-        self._sequence += 1
-        return f"{kind}_{self._epoch}_{self._sequence}"
+        return [
+            *self._telling.tell(ItemCreate(note(text, self._telling.new_id("note")))),
+            *self.ask(now_ms),
+        ]
 
     # Stopping -----------------------------------------------------------------------------------
 
@@ -198,9 +192,9 @@ class Dialogue:
         self, item_id: str, from_ms: int, to_ms: int, sent_ms: int
     ) -> list[ToVoice]:
         """The caller has heard more of an item than the model was told."""
-        new_id = self._new_id("heard")
+        new_id = self._telling.new_id("heard")
         create = self._transcript.heard_after_all(item_id, from_ms, to_ms, sent_ms, new_id)
-        return [] if create is None else self._tell(create)
+        return [] if create is None else self._telling.tell(create)
 
     # Events -------------------------------------------------------------------------------------
 
@@ -231,7 +225,7 @@ class Dialogue:
                 self.history.remove(item_id)
                 return []
             case SessionUpdated():
-                return self._on_handed_over(self.cast.on_updated(), now_ms)
+                return self._deeds.on_handed_over(self.cast.on_updated(), now_ms)
             case ErrorEvent(error):
                 return self._on_error(error, now_ms)
             case _:
@@ -295,7 +289,7 @@ class Dialogue:
             if response.status is ResponseStatus.COMPLETED:
                 actions += self._on_output_item_done(response.id, item, now_ms)
         self._live.pop(response.id, None)
-        return [*actions, *self._ask_after_tools(now_ms)]
+        return [*actions, *self._deeds.ask_when_done(now_ms)]
 
     def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
         setback = self._setbacks.on_error(error, now_ms)
@@ -303,10 +297,8 @@ class Dialogue:
         asked = self._requests.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms
         )
-        failed = self.cast.on_error(error.client_event_id)
-        if failed is not None:
-            output = failed.failed_output(error.code or error.type)
-            actions += self.on_tool_done(failed.tool_call_id, output, now_ms)
+        refused = self.cast.on_error(error.client_event_id)
+        actions += self._deeds.on_handoff_refused(refused, error.code or error.type, now_ms)
         return [*actions, *asked] if setback.goes_on else actions
 
     @property
@@ -332,88 +324,25 @@ class Dialogue:
         if response_id in self._out_of_band:
             return []
         self._transcript.on_item(item, None, now_ms)
-        tool_call_id, name = item.call_id, item.name or ""
-        if (
-            item.type != "function_call"
-            or tool_call_id is None
-            or tool_call_id in self._tools
-            or item.status == "incomplete"
-            or self.is_stale(response_id)
-        ):
+        if self.is_stale(response_id):
             return []
         live = self._live.get(response_id)
         agent = self.agent if live is None else live.agent
-        self._tools.add(ToolCall(item, response_id, agent, self._epoch))
-        self._counters.tool_calls += 1
-        taker = self.cast.book.taker(agent, name)
-        if taker is not None:
-            return self._hand_over(tool_call_id, agent, taker, now_ms)
-        return [
-            RunTool(
-                tool_call_id=tool_call_id,
-                name=name,
-                arguments=item.arguments or "{}",
-                agent=agent.name,
-            )
-        ]
-
-    def _hand_over(
-        self, tool_call_id: str, giver: Agent, taker: Agent, now_ms: int
-    ) -> list[DialogueAction]:
-        if self.agent is not giver or self.cast.handoff is not None:
-            return self.on_tool_done(tool_call_id, refused_output(), now_ms, reply=False)
-        return [self.cast.hand_over(tool_call_id, taker, now_ms)]
-
-    def _on_handed_over(self, handoff: Handoff | None, now_ms: int) -> list[DialogueAction]:
-        """The model has the new agent's settings: it gets the tool's output, and the floor."""
-        if handoff is None:
-            return []
-        event = HandedOff(
-            call_id=self._call_id,
-            at_ms=now_ms,
-            from_agent=handoff.giver.name,
-            to_agent=handoff.taker.name,
-            kept_voice=handoff.kept_voice,
-        )
-        return [
-            Record(event),
-            *self.on_tool_done(handoff.tool_call_id, handoff.output(), now_ms),
-        ]
+        return self._deeds.on_item(item, response_id, agent, now_ms)
 
     def on_tool_done(
         self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
     ) -> list[DialogueAction]:
         """Give the model a tool's output; when it was the last of its response, have it speak."""
-        call = self._tools.open_call(tool_call_id)
-        if call is None:
-            return []
-        call.done = True
-        call.reply = reply
-        actions: list[DialogueAction] = []
-        if call.epoch != self._epoch:  # asked on a connection that is gone
-            actions += self._tell(ItemCreate(call.again(self._new_id("call"))))
-        out = self._new_id("out")
-        item = Item(type="function_call_output", id=out, call_id=tool_call_id, output=output)
-        self.history.add(item, None, now_ms)
-        return [*actions, *self._tell(ItemCreate(item)), *self._ask_after_tools(now_ms)]
+        return self._deeds.on_tool_done(tool_call_id, output, now_ms, reply=reply)
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
         """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
-        if self.gate.busy or not self._tools.may_fill(tool_call_id):
-            return []
-        return self._requests.ask(now_ms, spoken(filler, SayMode.VERBATIM, optional=True))
-
-    def _ask_after_tools(self, now_ms: int) -> Sequence[ToVoice | Record]:
-        """One reply for all the tools of a response, when it and they are done."""
-        if not self._tools.take_due(self.gate.active_response_id):
-            return []
-        if self._requests.in_tool_loop:
-            return self._setbacks.on_tool_loop(now_ms)
-        return self._requests.ask_after_tools(now_ms)
+        return self._deeds.on_tool_slow(tool_call_id, filler, now_ms)
 
     @property
     def tools_running(self) -> bool:
-        return self._tools.running
+        return self._deeds.running
 
     # Guardrails ---------------------------------------------------------------------------------
 
@@ -428,12 +357,12 @@ class Dialogue:
         if not isinstance(verdict, Stop):
             return [Record(tripped)]
         self._requests.forget()  # the answer that waits is one to these words
-        correction = note(feedback(check.side, verdict.reason), self._new_id("note"))
+        correction = note(feedback(check.side, verdict.reason), self._telling.new_id("note"))
         actions: list[DialogueAction] = [
             Interrupt(),
             *self.drop_response(server_cancels=False),
             Record(tripped),
-            *self._tell(ItemCreate(correction)),
+            *self._telling.tell(ItemCreate(correction)),
         ]
         if verdict.say:
             return actions + self.say(verdict.say, now_ms)
@@ -443,9 +372,9 @@ class Dialogue:
 
     def on_tick(self, now_ms: int) -> list[DialogueAction]:
         """Watch over a request for words, or for settings, that the model never answered."""
-        if not self._connected:
+        if not self._telling.connected:
             return []
-        handed_over = self._on_handed_over(self.cast.overdue(now_ms), now_ms)
+        handed_over = self._deeds.on_handed_over(self.cast.overdue(now_ms), now_ms)
         expired = self._requests.expired(now_ms)
         if expired is None:
             return handed_over
@@ -462,25 +391,24 @@ class Dialogue:
 
     def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
         """Put another agent in charge, from outside of the conversation."""
-        return list(self._tell(self.cast.change_to(agent).event))
+        return list(self._telling.tell(self.cast.change_to(agent).event))
 
     def on_lost(self) -> None:
         """The connection is gone: what is asked for waits for the next one."""
-        self._connected = False
+        self._telling.connected = False
         self._requests.on_lost()
 
     def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
         """A fresh connection: give it the conversation so far, and no second greeting."""
-        self._connected = True
-        self._epoch += 1
+        self._telling.on_reconnected()
         self._stale.clear()
         self._out_of_band.clear()
         self._live.clear()
-        replay = self._transcript.replay(self._epoch)
-        going_on = note(GOING_ON, self._new_id("note"))
+        replay = self._transcript.replay(self._telling.epoch)
+        going_on = note(GOING_ON, self._telling.new_id("note"))
         actions: list[DialogueAction] = [ToVoice(create) for create in replay]
         actions.append(ToVoice(ItemCreate(going_on)))
-        actions += self._on_handed_over(self.cast.on_reconnected(), now_ms)
+        actions += self._deeds.on_handed_over(self.cast.on_reconnected(), now_ms)
         return [*actions, *self._requests.on_reconnected(now_ms)]
 
     # Transcript ---------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ the session started ends with it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import secrets
 import time
@@ -28,12 +27,9 @@ from app.agents.book import AgentBook
 from app.agents.instructions import CallFacts
 from app.agents.judging import judge
 from app.agents.out_of_band import OutOfBandAsker
-from app.agents.session_events import (
-    HistoryItem,
-    SessionError,
-    ToolApproval,
-)
+from app.agents.session_events import HistoryItem, SessionError, ToolApproval
 from app.agents.session_outbox import SessionOutbox
+from app.agents.session_voice import SessionVoice
 from app.agents.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
 from app.agents.talk import Over, Talk, TalkAction, Tell
 from app.agents.thinking import BrainPlan, Thinking
@@ -41,16 +37,14 @@ from app.agents.tool_runner import ToolRunner, consent_prompt
 from app.agents.toolbox import ApprovalRequest
 from app.agents.tools import ToolResult
 from app.agents.words import SayMode, SayWhen
-from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
+from app.errors import ConfigError, VoiceClosed, VoiceError
 from app.events import CallId, TokenUsage
-from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection, VoiceModel
-from app.realtime.events import InputAudioCommit, SpeechStarted
+from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted
 
 __all__ = ["AgentSession"]
 
 TICK_S: Final = 0.2
-CLOSE_S: Final = 2.0
 PIECE_MS: Final = 500
 """Sound is sent in pieces: one long recording must not hold up a message behind it."""
 
@@ -81,7 +75,6 @@ class AgentSession:
             ConfigError: the agents do not fit together.
         """
         book = _book(agents)
-        self._model = model
         self._greet = greet
         self._talk = Talk(
             book,
@@ -96,7 +89,7 @@ class AgentSession:
         self._outbox = SessionOutbox()
         self._asker = OutOfBandAsker(self._outbox.put)
         self._thinking = None if brain is None else self._brain(brain)
-        self._link = _Link()
+        self._voice = SessionVoice(model, self._talk, self._outbox, self._asker)
         self._life: _Life | None = None
         self._judging = 0
         self.failure: VoiceError | None = None
@@ -113,8 +106,8 @@ class AgentSession:
             raise ConfigError("a session is entered once; make another one")
         if self._subscriptions.ended:
             raise ConfigError("the session was closed before; make another one")
-        connection = await connect_with_retry(self._model, self._talk.dialogue.session)
-        self._link.up = True
+        connection = await self._voice.connect()
+        self._voice.up = True
         life = self._life = _Life()
         await life.group.__aenter__()
         life.group.create_task(self._live(life, connection), name="agent session")
@@ -155,7 +148,7 @@ class AgentSession:
         detection. While a broken connection is replaced sound is dropped: it would come too late.
         """
         self._open()
-        if not self._link.up:
+        if not self._voice.up:
             self._talk.counters.uplink_dropped_ms += self._input_ms(chunk)
             return
         sound = self._talk.dialogue.agent.input_format
@@ -235,7 +228,7 @@ class AgentSession:
         """Something is on its way: a response, a tool, a judgement, a fresh connection."""
         if not self.connected:
             return False
-        return not self._link.up or self._talk.busy or self._judging > 0
+        return not self._voice.up or self._talk.busy or self._judging > 0
 
     @property
     def thinking(self) -> bool:
@@ -322,7 +315,7 @@ class AgentSession:
         try:
             async with asyncio.TaskGroup() as tasks:
                 life.work = tasks
-                tasks.create_task(self._voice_side(life, connection))
+                tasks.create_task(self._talk_with_model(life, connection))
                 tasks.create_task(self._tick(life))
                 if self._thinking is not None:
                     tasks.create_task(self._thinking.run(), name="brain")
@@ -340,7 +333,7 @@ class AgentSession:
     async def _tick(self, life: _Life) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            if self._link.up:
+            if self._voice.up:
                 self._perform(self._talk.on_tick(life.now_ms()))
 
     def _perform(self, actions: Sequence[TalkAction]) -> None:
@@ -359,7 +352,7 @@ class AgentSession:
                     if life is not None and life.work is not None:
                         life.work.create_task(self._judge(life, action), name="guardrails")
                 case GiveUp():
-                    self._link.give_up(action)
+                    self._voice.give_up(action)
                 case Over():
                     if life is not None:
                         life.end()
@@ -375,65 +368,25 @@ class AgentSession:
             self._judging -= 1
         self._perform(self._talk.on_judgement(check, judgement, life.now_ms()))
 
-    async def _voice_side(self, life: _Life, connection: VoiceConnection) -> None:
-        """Talk with the model over one connection after another."""
-        completed = -1
-        while True:
-            outcome = await self._converse(life, connection)
-            said_since = completed != self._talk.dialogue.completed
-            if not outcome.retryable or not said_since:
-                self._fail(life, VoiceUnavailable("the model was lost", code=outcome.code))
-                return
-            completed = self._talk.dialogue.completed
-            self._outbox.forget()
-            self._asker.on_voice_lost()
-            self._talk.on_lost()
-            try:
-                connection = await connect_with_retry(self._model, self._talk.dialogue.session)
-            except VoiceError as error:
-                self._fail(life, error)
-                return
-            self._outbox.forget()
-            self._perform(self._talk.on_ready(life.now_ms()))
+    def on_voice(self, event: ServerEvent) -> None:
+        """For the side towards the model."""
+        assert self._life is not None
+        self._asker.on_voice(event)
+        if isinstance(event, SpeechStarted):
+            self._tools.on_caller_speech()
+        self._perform(self._talk.on_voice(event, self._life.now_ms()))
+        if self._thinking is not None:
+            self._thinking.on_voice(event)
 
-    def _fail(self, life: _Life, failure: VoiceError) -> None:
-        self.failure = failure
+    def on_voice_ready(self) -> None:
+        """For the side towards the model."""
+        assert self._life is not None
+        self._perform(self._talk.on_ready(self._life.now_ms()))
+
+    async def _talk_with_model(self, life: _Life, connection: VoiceConnection) -> None:
+        failure = self.failure = await self._voice.run(connection, self)
         self._subscriptions.publish(SessionError(code=failure.code, fatal=True))
         life.end()
-
-    async def _converse(self, life: _Life, connection: VoiceConnection) -> GiveUp:
-        """Use a connection until it breaks or is given up."""
-        lost = self._link.open()
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._read(life, connection))
-                both.create_task(self._write(connection))
-                await asyncio.shield(lost)
-                raise _Over
-        except* _Over:
-            pass
-        except* VoiceError as errors:
-            first = errors.exceptions[0]
-            code = first.code if isinstance(first, VoiceError) else "voice_error"
-            self._link.give_up(GiveUp(code=code, retryable=True))
-        finally:
-            self._link.up = False
-            await _close(connection)
-        return lost.result()
-
-    async def _read(self, life: _Life, connection: VoiceConnection) -> None:
-        async for event in connection:
-            self._asker.on_voice(event)
-            if isinstance(event, SpeechStarted):
-                self._tools.on_caller_speech()
-            self._perform(self._talk.on_voice(event, life.now_ms()))
-            if self._thinking is not None:
-                self._thinking.on_voice(event)
-        self._link.give_up(GiveUp(code="voice_closed", retryable=True))
-
-    async def _write(self, connection: VoiceConnection) -> None:
-        while True:
-            await connection.send(await self._outbox.take())
 
 
 class _Over(Exception):
@@ -459,30 +412,6 @@ class _Life:
 
     def now_ms(self) -> int:
         return int((asyncio.get_running_loop().time() - self._began_s) * 1000)
-
-
-class _Link:
-    """Whether there is a connection, and how the present one was given up."""
-
-    def __init__(self) -> None:
-        self.up = False
-        self._lost: asyncio.Future[GiveUp] | None = None
-
-    def open(self) -> asyncio.Future[GiveUp]:
-        self.up = True
-        self._lost = asyncio.get_running_loop().create_future()
-        return self._lost
-
-    def give_up(self, action: GiveUp) -> None:
-        if self._lost is not None and not self._lost.done():
-            self._lost.set_result(action)
-
-
-async def _close(connection: VoiceConnection) -> None:
-    """Close a connection within bounds; one that is already gone is closed."""
-    with contextlib.suppress(VoiceError, TimeoutError):
-        async with asyncio.timeout(CLOSE_S):
-            await connection.close()
 
 
 def _book(agents: Agent | Iterable[Agent] | AgentBook) -> AgentBook:

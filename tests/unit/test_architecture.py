@@ -76,6 +76,7 @@ PURE = [
     "app.agents.cast",
     "app.agents.call_tools",
     "app.agents.dialogue",
+    "app.agents.function_calls",
     "app.agents.handoffs",
     "app.agents.hours",
     "app.agents.http_template",
@@ -89,6 +90,7 @@ PURE = [
     "app.agents.session_events",
     "app.agents.setbacks",
     "app.agents.talk",
+    "app.agents.telling",
     "app.agents.tool_calls",
     "app.agents.transcript",
     "app.agents.watch",
@@ -168,7 +170,6 @@ LONGER = {"app.realtime.events": "one value for each event of the protocol: noth
 
 MAX_ATTRIBUTES = 12
 LARGER = {
-    "app.agents.dialogue.Dialogue": "the whole mind of a conversation; its parts are values",
     "app.calls.call.Call": "two legs, their outboxes and the group that holds them",
     "app.calls.exchange.Exchange": "the other half of the mind: the phone's",
     "app.calls.playout.Playout": "numbers of one clockwork, each updated with the others",

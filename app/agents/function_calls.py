@@ -1,0 +1,142 @@
+"""What the model has us do: its function calls, from the item to the one reply after them.
+
+A handoff is a call that we answer ourselves, once the model has taken the other agent's settings;
+every other one is run by a shell. The half of `app.agents.dialogue` that is about deeds and not
+about words. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.agents.actions import DialogueAction, Record, RunTool, ToVoice
+from app.agents.agent import Agent
+from app.agents.cast import Cast
+from app.agents.handoffs import Handoff, refused_output
+from app.agents.history import History
+from app.agents.requests import Requests
+from app.agents.setbacks import Setbacks
+from app.agents.telling import Telling
+from app.agents.tool_calls import ToolCall, ToolCalls
+from app.agents.words import SayMode, spoken
+from app.events import CallCounters, HandedOff
+from app.realtime.events import Item, ItemCreate
+
+__all__ = ["FunctionCalls"]
+
+
+class FunctionCalls:
+    """The function calls and handoffs of one conversation."""
+
+    def __init__(
+        self,
+        cast: Cast,
+        *,
+        telling: Telling,
+        requests: Requests,
+        setbacks: Setbacks,
+        history: History,
+        counters: CallCounters,
+    ) -> None:
+        self._cast = cast
+        self._telling = telling
+        self._requests = requests
+        self._setbacks = setbacks
+        self._history = history
+        self._counters = counters
+        self._calls = ToolCalls()
+
+    @property
+    def running(self) -> bool:
+        return self._calls.running
+
+    def on_item(
+        self, item: Item, response_id: str, agent: Agent, now_ms: int
+    ) -> list[DialogueAction]:
+        """An item is complete: begin what it calls, once. `agent` is the one who spoke."""
+        tool_call_id, name = item.call_id, item.name or ""
+        if (
+            item.type != "function_call"
+            or tool_call_id is None
+            or tool_call_id in self._calls
+            or item.status == "incomplete"
+        ):
+            return []
+        self._calls.add(ToolCall(item, response_id, agent, self._telling.epoch))
+        self._counters.tool_calls += 1
+        taker = self._cast.book.taker(agent, name)
+        if taker is not None:
+            return self._hand_over(tool_call_id, agent, taker, now_ms)
+        return [
+            RunTool(
+                tool_call_id=tool_call_id,
+                name=name,
+                arguments=item.arguments or "{}",
+                agent=agent.name,
+            )
+        ]
+
+    def on_tool_done(
+        self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
+    ) -> list[DialogueAction]:
+        """Give the model a tool's output; when it was the last of its response, have it speak."""
+        call = self._calls.open_call(tool_call_id)
+        if call is None:
+            return []
+        call.done = True
+        call.reply = reply
+        tell, new_id = self._telling.tell, self._telling.new_id
+        actions: list[DialogueAction] = []
+        if call.epoch != self._telling.epoch:  # asked on a connection that is gone
+            actions += tell(ItemCreate(call.again(new_id("call"))))
+        out = new_id("out")
+        item = Item(type="function_call_output", id=out, call_id=tool_call_id, output=output)
+        self._history.add(item, None, now_ms)
+        return [*actions, *tell(ItemCreate(item)), *self.ask_when_done(now_ms)]
+
+    def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
+        """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
+        if self._requests.gate.busy or not self._calls.may_fill(tool_call_id):
+            return []
+        return self._requests.ask(now_ms, spoken(filler, SayMode.VERBATIM, optional=True))
+
+    def ask_when_done(self, now_ms: int) -> Sequence[ToVoice | Record]:
+        """One reply for all the tools of a response, when it and they are done."""
+        if not self._calls.take_due(self._requests.gate.active_response_id):
+            return []
+        if self._requests.in_tool_loop:
+            return self._setbacks.on_tool_loop(now_ms)
+        return self._requests.ask_after_tools(now_ms)
+
+    # Handoffs -----------------------------------------------------------------------------------
+
+    def _hand_over(
+        self, tool_call_id: str, giver: Agent, taker: Agent, now_ms: int
+    ) -> list[DialogueAction]:
+        if self._cast.agent is not giver or self._cast.handoff is not None:
+            return self.on_tool_done(tool_call_id, refused_output(), now_ms, reply=False)
+        return [self._cast.hand_over(tool_call_id, taker, now_ms)]
+
+    def on_handed_over(self, handoff: Handoff | None, now_ms: int) -> list[DialogueAction]:
+        """The model has the new agent's settings: it gets the tool's output, and the floor."""
+        if handoff is None:
+            return []
+        event = HandedOff(
+            call_id=self._cast.facts.call_id,
+            at_ms=now_ms,
+            from_agent=handoff.giver.name,
+            to_agent=handoff.taker.name,
+            kept_voice=handoff.kept_voice,
+        )
+        return [
+            Record(event),
+            *self.on_tool_done(handoff.tool_call_id, handoff.output(), now_ms),
+        ]
+
+    def on_handoff_refused(
+        self, handoff: Handoff | None, code: str, now_ms: int
+    ) -> list[DialogueAction]:
+        """The model kept its settings: it is told that the first agent goes on."""
+        if handoff is None:
+            return []
+        return self.on_tool_done(handoff.tool_call_id, handoff.failed_output(code), now_ms)
