@@ -413,7 +413,10 @@ class Switchboard(TransferReports):
 
 
 class _StreamTokens:
-    """Tokens of this process: signed with a key that is nowhere else, and short-lived."""
+    """Tokens of this process: signed with a key that is nowhere else, and short-lived.
+
+    No other clock has a say in them, so they keep to the one that nobody sets.
+    """
 
     def __init__(self, life_s: int) -> None:
         self._life_s = life_s
@@ -425,7 +428,7 @@ class _StreamTokens:
             incoming.carrier_call_id,
             incoming.account_id,
             nonce=secrets.token_urlsafe(12),
-            expires_at_s=int(time.time()) + self._life_s,
+            expires_at_s=int(time.monotonic()) + self._life_s,
         )
 
     def verify(self, token: str, started: StreamStarted) -> None:
@@ -435,7 +438,7 @@ class _StreamTokens:
             token,
             started.carrier_call_id,
             started.account_id,
-            now_s=int(time.time()),
+            now_s=int(time.monotonic()),
         )
 
 

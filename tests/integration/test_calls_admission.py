@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 import app.calls.switchboard as switchboard
 from app.dial.leg import EndedBy
+from app.dial.signature import Endpoints
+from app.dial.webhook import Caller, Webhooks, http_client
 from app.events import CallAdmitted, EndReason, VoiceReady
 from tests.fakes.carrier import FakeCall, Ringing
-from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.integration.server import App, by_then, trunkline
 
 
@@ -67,6 +70,29 @@ async def test_a_webhook_that_comes_after_the_call_opens_nothing() -> None:
         assert app.switchboard.active == 0
         assert (await (await late.connect()).ended()).by is EndedBy.LOST
         assert voice.attempts == 1
+
+
+async def test_a_webhook_is_answered_at_once_while_the_model_hangs() -> None:
+    voice = ScriptedVoiceServer(trouble=Trouble(silent=True))
+    limits = {"max_calls": 200, "claim_s": 1}
+    async with voice, trunkline(voice, limits=limits) as app, app.twilio() as twilio:
+        endpoints = Endpoints.of(app.url)
+        took_s = []
+        async with http_client(app.url) as client:
+            for number in range(100):
+                caller = Caller(
+                    call_id=f"CA{number:032x}",
+                    account_id=twilio.account_sid,
+                    caller_number="+15005550006",
+                    called_number="+15005550001",
+                )
+                webhooks = Webhooks(client, endpoints, app.auth_token, caller)
+                asked_s = time.perf_counter()
+                answer = await webhooks.ask(endpoints.voice_url, "ringing")
+                took_s.append(time.perf_counter() - asked_s)
+                assert [verb.name for verb in answer.verbs] == ["Connect", "Say", "Hangup"]
+        assert voice.open_connections  # which have not said a word
+    assert sorted(took_s)[98] < 0.2
 
 
 async def test_a_full_server_says_so_and_has_room_again_when_a_call_ends() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import time
 from typing import Any
 
 import httpx2
@@ -150,6 +151,21 @@ async def test_a_token_is_good_for_one_stream(when: str) -> None:
         if when == "during the call":
             await goes_on(app, call)
         assert voice.attempts == 1
+
+
+async def test_a_clock_that_is_set_meanwhile_costs_no_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        ringing = await twilio.ring(app.url)
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 3_600)
+        call = await ringing.connect()
+        await call.hear_quiet(ms=200)
+        monkeypatch.setattr(time, "time", lambda: real() - 3_600)
+        await goes_on(app, call)
+        assert (await app.ended(call)).duration_ms < 60_000
 
 
 async def test_of_two_streams_at_once_one_gets_the_call() -> None:
