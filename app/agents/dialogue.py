@@ -385,9 +385,12 @@ class Dialogue:
             return actions
         return [*actions, *self._requests.after_expiry(expired, now_ms)]
 
-    def on_quiet(self, now_ms: int) -> list[ToVoice]:
-        """Nobody speaks and nothing is on its way: say what has waited for it."""
-        return self._requests.on_quiet(now_ms)
+    def on_quiet(self, now_ms: int, *, on_hold: bool = False) -> list[ToVoice]:
+        """Nobody speaks and nothing is on its way: say what has waited for it.
+
+        `on_hold`: the caller has asked for the silence.
+        """
+        return self._requests.on_quiet(now_ms, on_hold=on_hold)
 
     def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
         """Put another agent in charge, from outside of the conversation."""

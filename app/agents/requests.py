@@ -127,13 +127,16 @@ class Requests:
         """Tools were replied to again and again, and the caller has not said a word."""
         return self._tool_replies >= MAX_TOOL_REPLIES
 
-    def on_quiet(self, now_ms: int) -> list[ToVoice]:
-        """Nobody speaks and nothing is on its way: the moment for what has waited."""
+    def on_quiet(self, now_ms: int, *, on_hold: bool = False) -> list[ToVoice]:
+        """Nobody speaks and nothing is on its way: the moment for what has waited.
+
+        What waits for a quiet moment does not end a silence that the caller has asked for.
+        """
         self._caller_speaks = False
         if self._owed:
             self._owed = False
             return self.ask(now_ms)
-        if not self._waiting and self._for_quiet:
+        if not self._waiting and self._for_quiet and not on_hold:
             before, wish = self._for_quiet.popleft()
             self._waiting.append(wish)
             return [*before, *self._next(now_ms)]

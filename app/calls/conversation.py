@@ -384,7 +384,8 @@ class Conversation(Exchange):
             actions += self._carry(self.dialogue.on_tick(now_ms), now_ms)
             actions += self._watch_model(now_ms)
             if self.quiet() and not self.dialogue.tools_running and self._ending.reason is None:
-                actions += self._carry(self.dialogue.on_quiet(now_ms), now_ms)
+                on_hold = self._manners.on_hold(now_ms)
+                actions += self._carry(self.dialogue.on_quiet(now_ms, on_hold=on_hold), now_ms)
         return [*actions, *self._ring(now_ms)]
 
     def _ring(self, now_ms: int) -> list[Action]:

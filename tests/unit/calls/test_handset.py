@@ -9,6 +9,7 @@ import pytest
 
 from app.agents.agent import Agent
 from app.agents.call_tools import CALL_TOOLS
+from app.agents.words import SayMode, SayWhen
 from app.calls.actions import TransferCall
 from app.calls.menu import HangUp, KeyAction, KeypadMap, Repeat, Say, ToAgent, Transfer
 from app.calls.policy import CallPolicy
@@ -237,6 +238,34 @@ def test_on_hold_the_agent_waits_until_the_caller_speaks() -> None:
     scene.marks()
     scene.wait(3_200)
     assert scene.words() == ["There?"]
+
+
+def test_what_waits_for_a_quiet_moment_does_not_end_a_hold() -> None:
+    scene = asks_for("hold", {"seconds": 60}, speech="One moment then.", transcribed=True)
+    scene.marks()
+    scene.actions += scene.mind.say(
+        "It ships on Monday.", scene.now_ms, mode=SayMode.RELAY, when=SayWhen.IDLE
+    )
+    scene.wait(50_000)
+    assert scene.words() == []
+    scene.caller_turn("u1", "I have it here")
+    scene.answer(500, "Good.", "3")
+    scene.marks()
+    scene.wait(200)
+    (words,) = scene.words()
+    assert "It ships on Monday." in words
+
+
+def test_what_waits_for_a_quiet_moment_is_said_when_the_hold_was_long_enough() -> None:
+    scene = asks_for("hold", {"seconds": 60}, speech="One moment then.")
+    scene.marks()
+    scene.actions += scene.mind.say(
+        "It ships on Monday.", scene.now_ms, mode=SayMode.VERBATIM, when=SayWhen.IDLE
+    )
+    scene.wait(59_000)
+    assert scene.words() == []
+    scene.wait(2_000)
+    assert scene.words() == ["It ships on Monday."]
 
 
 def test_holding_without_a_phrase_is_silent() -> None:
