@@ -65,7 +65,8 @@ class Uplink:
         counters.caller_frames += 1
         counters.caller_audio_ms += duration_ms
         expected_ms = self._next_ms
-        self._next_ms = timestamp_ms + duration_ms
+        # One that is behind the others is late, and no reason to fill what they held once more.
+        self._next_ms = max(timestamp_ms + duration_ms, expected_ms or 0)
         if expected_ms is not None and timestamp_ms - expected_ms >= JITTER_MS:
             gap_ms = min(timestamp_ms - expected_ms, GAP_FILL_MAX_MS)
             counters.gap_filled_ms += gap_ms

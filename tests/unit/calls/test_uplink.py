@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from app.calls.uplink import Uplink
+from app.carrier.base import CallerAudio, CarrierCallId, StreamId
+from app.carrier.twilio.media import (
+    MediaProtocol,
+    render_caller_media,
+    render_connected,
+    render_start,
+)
 from app.events import CallCounters
 from audio.format import PCM16_24K, PCMU_8K
 
@@ -41,6 +51,36 @@ def test_late_and_early_timestamps_fill_nothing() -> None:
     assert up.push(FRAME, 0, 0) == FRAME
     assert up.push(FRAME, 39, 0) == FRAME
     assert counters.gap_filled_ms == 0
+
+
+def test_one_wrong_timestamp_makes_no_seconds_of_silence() -> None:
+    up, counters = uplink()
+    up.push(FRAME, 60_000, 0)
+    assert up.push(FRAME, 0, 20) == FRAME
+    assert up.push(FRAME, 60_020, 40) == FRAME
+    assert counters.gap_filled_ms == 0
+
+
+@given(st.lists(st.integers(0, 499), min_size=1, max_size=600))
+def test_what_is_lost_doubled_or_out_of_order_leaves_the_timeline_as_long_as_it_was(
+    order: list[int],
+) -> None:
+    protocol = MediaProtocol()
+    stream = StreamId("MZ1")
+    protocol.receive(render_connected())
+    protocol.receive(
+        render_start(stream, CarrierCallId("CA1"), account_id="AC1", parameters={}, sequence=1)
+    )
+    up, _ = uplink()
+    sound = 0
+    for n in order:
+        event = protocol.receive(
+            render_caller_media(stream, FRAME, sequence=n + 2, chunk=n + 1, timestamp_ms=20 * n)
+        )
+        if isinstance(event, CallerAudio):
+            sound += len(up.push(event.payload, event.timestamp_ms, 0))
+    timeline_ms = 20 * (max(order) - order[0] + 1)
+    assert abs(PCMU_8K.bytes_to_ms(sound) - timeline_ms) <= 20
 
 
 def test_a_stall_in_mid_speech_is_answered_by_a_second_of_silence() -> None:
