@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from app.calls.policy import CallPolicy
 from app.calls.silence import (
+    ENDLESS_TURN,
     Goodbye,
     Productivity,
     StillThere,
@@ -65,6 +66,7 @@ class Manners:
         """Say how things stand when they change; `busy`: the silence, if there is one, is ours."""
         paused = busy or not self._present or self.on_hold(now_ms)
         self._still_there.on_state(turn, now_ms, drained=drained, paused=paused)
+        self._productivity.on_floor(now_ms, taken=turn is Turn.CALLER)
 
     def on_caller_words(self, transcript: str, now_ms: int) -> None:
         """The caller's turn was written down; empty when it was no speech."""
@@ -101,7 +103,9 @@ class Manners:
             return Farewell(EndReason.MAX_DURATION, policy.farewell)
         useless = "" if busy or self.on_hold(now_ms) else self._productivity.exhausted(now_ms)
         if useless:
-            return Farewell(EndReason.SILENCE, policy.silence_farewell, useless)
+            # While there is a sound we could not be heard, and music waits for no goodbye.
+            text = "" if useless == ENDLESS_TURN else policy.silence_farewell
+            return Farewell(EndReason.SILENCE, text, useless)
         # A limit that is shorter than its warning needs none: it would be the first words.
         if 0 < warning_ms < limit_ms and not self._warned and lasted_ms >= limit_ms - warning_ms:
             self._warned = True

@@ -19,6 +19,7 @@ from typing import Final
 from app.calls.turns import Turn
 
 __all__ = [
+    "ENDLESS_TURN",
     "FalseInterruption",
     "Goodbye",
     "Interrupted",
@@ -150,6 +151,9 @@ class StillThere:
 # Useless turns ------------------------------------------------------------------------------------
 
 
+ENDLESS_TURN: Final = "endless_turn"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductivityRules:
     """How much talk without a caller is enough. 0 turns a rule off."""
@@ -167,6 +171,7 @@ class Productivity:
         self._rules = rules
         self._unproductive = 0
         self._wordless_since_ms = 0
+        self._sound_since_ms: int | None = None
         self._said: deque[tuple[str, ...]] = deque(maxlen=20)
 
     @property
@@ -190,6 +195,14 @@ class Productivity:
     def on_caller_acted(self) -> None:
         """The caller did something else that a machine does not: pressed a key, came back."""
         self._unproductive = 0
+        self._sound_since_ms = None
+
+    def on_floor(self, now_ms: int, *, taken: bool) -> None:
+        """Whether a sound of the caller's side goes on; say so at every event and tick."""
+        if not taken:
+            self._sound_since_ms = None
+        elif self._sound_since_ms is None:
+            self._sound_since_ms = now_ms
 
     def exhausted(self, now_ms: int) -> str:
         """Why the call should end, or nothing. Ask when no tool runs and nobody is on hold."""
@@ -200,6 +213,10 @@ class Productivity:
         wordless_ms = now_ms - self._wordless_since_ms
         if rules.max_wordless_ms and self._unproductive and wordless_ms >= rules.max_wordless_ms:
             return "no_caller_words"
+        # Music that pauses for nobody is one turn without an end: it never gets a transcript.
+        since_ms = self._sound_since_ms
+        if rules.max_wordless_ms and since_ms is not None:
+            return ENDLESS_TURN if now_ms - since_ms >= rules.max_wordless_ms else ""
         return ""
 
 

@@ -207,7 +207,15 @@ def call_policy(limits: Limits, preset_name: str | None = None) -> CallPolicy:
         claim_deadline_ms=limits.claim_s * 1000,
         still_there_after_ms=there.after_s * 1000,
         still_there=StillThereTexts(prompts=there.prompts, goodbye=there.goodbye),
-        productivity=ProductivityRules(max_turns=limits.unproductive_turns),
+        productivity=_productivity(limits.unproductive_turns),
         echo_guard=preset_name is not None and preset(preset_name).echo_guard,
         false_interruption_ms=limits.false_interruption_ms,
+    )
+
+
+def _productivity(turns: int) -> ProductivityRules:
+    return (
+        ProductivityRules(max_turns=turns)
+        if turns
+        else ProductivityRules(max_turns=0, max_wordless_ms=0)
     )

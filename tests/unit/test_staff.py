@@ -492,6 +492,12 @@ def test_the_limits_in_the_file_are_those_that_calls_have_without_it() -> None:
     assert call_policy(Settings().limits) == CallPolicy()
 
 
+def test_no_limit_of_useless_turns_is_none_of_their_time_either() -> None:
+    limits = Settings().limits.model_copy(update={"unproductive_turns": 0})
+    rules = call_policy(limits).productivity
+    assert (rules.max_turns, rules.max_wordless_ms) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("languages", "model", "language", "several", "words"),
     [

@@ -145,6 +145,18 @@ def test_a_call_with_hold_music_is_ended() -> None:
     assert scene.take(End)[:1] == [End(EndReason.SILENCE, "unproductive_turns")]
 
 
+def test_music_that_pauses_for_nobody_is_hung_up_on() -> None:
+    rules = ProductivityRules(max_wordless_ms=20_000)
+    scene = Scene(policy=CallPolicy(productivity=rules), transcribed=True)
+    scene.greeted()
+    scene.caller_starts()
+    scene.wait(19_000)
+    assert scene.words() == []
+    assert scene.take(End) == []
+    scene.wait(1_400)
+    assert scene.take(End)[:1] == [End(EndReason.SILENCE, "endless_turn")]
+
+
 def test_a_key_shows_that_somebody_is_there() -> None:
     manners = Manners(CallPolicy(productivity=ProductivityRules(max_turns=2)))
     manners.begin(0)

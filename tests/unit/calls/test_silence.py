@@ -8,6 +8,7 @@ import pytest
 
 from app.calls.presets import PRESETS, preset
 from app.calls.silence import (
+    ENDLESS_TURN,
     FalseInterruption,
     Goodbye,
     Interrupted,
@@ -189,8 +190,23 @@ def test_noise_for_minutes_is_enough_however_few_its_turns() -> None:
     assert calls.exhausted(680_000) == ""
 
 
+def test_a_turn_that_never_ends_is_enough_at_some_point() -> None:
+    calls = Productivity(ProductivityRules())
+    for now_ms in (0, 100_000, 179_999):
+        calls.on_floor(now_ms, taken=True)
+        assert calls.exhausted(now_ms) == ""
+    calls.on_floor(180_000, taken=False)
+    assert calls.exhausted(180_000) == ""
+    calls.on_floor(200_000, taken=True)
+    assert calls.exhausted(379_999) == ""
+    assert calls.exhausted(380_000) == ENDLESS_TURN
+    calls.on_caller_acted()
+    assert calls.exhausted(380_000) == ""
+
+
 def test_both_rules_can_be_off() -> None:
     calls = Productivity(ProductivityRules(max_turns=0, max_wordless_ms=0))
+    calls.on_floor(0, taken=True)
     for _ in range(50):
         calls.on_caller_turn("", 0)
     assert calls.exhausted(10**9) == ""
