@@ -24,7 +24,7 @@ from app.realtime.events import (
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Served, Trouble
-from tests.integration.phases import Phase, reach, voice_for
+from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
 from tests.integration.server import GREETING, App, by_then, trunkline
 
 TALKING = [phase for phase in Phase if phase is not Phase.MODEL_NOT_READY]
@@ -309,6 +309,36 @@ async def test_a_call_that_ends_while_its_session_is_renewed_leaves_no_connectio
         assert (await app.ended(call)).reason is EndReason.OPERATOR_HUNG_UP
         assert len(voice.connections) == 2
         await by_then(lambda: not voice.open_connections, within_s=2)
+
+
+async def test_a_caller_who_begins_to_speak_meanwhile_puts_the_renewal_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        (live,) = app.switchboard._live.values()
+        model = live._parts.model
+        connect = model.connect
+        speaks = asyncio.Event()
+
+        async def connect_slowly(config: SessionConfig) -> VoiceConnection:
+            await speaks.wait()
+            return await connect(config)
+
+        monkeypatch.setattr(model, "connect", connect_slowly)
+        live._perform([RenewVoice()])
+        call.say(1.5)
+        await call.wait_for(lambda: caller_is_heard(voice))
+        speaks.set()
+        await voice.until(lambda: len(voice.connections) == 2)
+        await by_then(lambda: voice.connections[1].closed, within_s=2)
+        await call.hear(ms=300)
+        await call.hang_up()
+        call.assert_clean()
+        assert (await app.ended(call)).counters.turns == 1
+    assert not voice.connections[1].of(ItemCreate)  # the turn was not torn from its connection
 
 
 async def test_a_renewal_that_fails_costs_the_caller_nothing() -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from app.events import EndReason
+from app.events import CallEnded, CallerSaid, EndReason
 from audio.format import PCM16_24K
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
 from tests.integration.server import by_then, trunkline
 
 WATCHED = {"stream_probe_ms": 300, "stream_lost_ms": 900, "still_there_after_ms": 0}
+
+
+def goodbye(audio_ms: int) -> Reply:
+    """The agent's last words, after which it hangs up."""
+    return Reply(
+        audio_ms=audio_ms, text="Goodbye.", tool=("end_call", '{"reason": "task_complete"}')
+    )
 
 
 async def test_a_turn_ends_although_the_sound_stops_in_the_middle_of_it() -> None:
@@ -72,3 +79,31 @@ async def test_a_phone_that_gives_no_sign_of_life_is_lost() -> None:
         summary = await app.ended(call, within_s=3)
         assert (summary.reason, summary.detail) == (EndReason.CARRIER_LOST, "stream_silent")
         await by_then(lambda: not voice.open_connections, within_s=2)
+
+
+async def test_a_goodbye_whose_marks_do_not_return_is_not_waited_for() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), goodbye(audio_ms=1_000)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        call.say(0.4)
+        await call.wait_for(lambda: caller_is_heard(voice))
+        call.freeze()  # it plays what it has, and says nothing of it
+        done = await app.event(call, CallEnded, within_s=6)
+        turn = await app.event(call, CallerSaid)
+    assert done.summary.reason is EndReason.AGENT_HUNG_UP
+    assert done.summary.detail == "task_complete"
+    # The goodbye's own second, one of patience, and a tick; not the 15 s of `goodbye_cap_ms`.
+    assert 1_900 <= done.at_ms - turn.at_ms <= 3_500
+
+
+async def test_a_caller_who_hangs_up_on_the_goodbye_has_hung_up() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), goodbye(audio_ms=3_000)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        await call.speak(0.4)
+        await call.hear(ms=300)
+        await call.hang_up()
+        call.assert_clean()
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.calls.uplink import Uplink
 from app.carrier.base import CallerAudio, CarrierCallId, Dtmf, MarkReached, StreamId, StreamStopped
 from app.carrier.twilio.media import (
     Clear,
@@ -29,6 +30,8 @@ from app.carrier.twilio.media import (
     render_stop,
 )
 from app.errors import RemoteProtocolError
+from app.events import CallCounters
+from audio.format import PCMU_8K
 
 STREAM = StreamId("MZ00aa")
 CALL = CarrierCallId("CA00")
@@ -224,3 +227,25 @@ def test_the_carrier_reads_anything_or_names_a_fault(frame: str | bytes) -> None
     with pytest.raises(RemoteProtocolError) as caught:
         parse_server_message(frame, STREAM)
     assert caught.value.code in ("31950", "31951")
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.floats(0, 0.3), st.floats(0, 0.3), st.sampled_from([0, 3, 500]))
+def test_what_the_model_hears_is_as_long_as_the_timeline(
+    seed: int, loss: float, doubling: float, disorder: int
+) -> None:
+    chance = random.Random(seed)
+    sent = [text for text in MESSAGES[2:-1] if chance.random() >= loss]
+    arrived = [text for text in sent for _ in range(2 if chance.random() < doubling else 1)]
+    places = {at: at + chance.uniform(0, disorder) for at in range(len(arrived))}
+    protocol = started()
+    uplink = Uplink(PCMU_8K, PCMU_8K, CallCounters())
+    heard_bytes = 0
+    stamps = []
+    for at in sorted(places, key=places.__getitem__):
+        event = protocol.receive(arrived[at])
+        if isinstance(event, CallerAudio):
+            heard_bytes += len(uplink.push(event.payload, event.timestamp_ms, event.timestamp_ms))
+            stamps.append(event.timestamp_ms)
+    timeline_ms = stamps[-1] + 20 - stamps[0]
+    assert abs(PCMU_8K.bytes_to_ms(heard_bytes) - timeline_ms) <= 20
