@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import permutations
 
 import pytest
 
+import app.calls.switchboard as switchboard
 from app.calls.call import LOST
+from app.carrier.base import CallProgress
 from app.dial.leg import EndedBy, LegEnd
 from app.events import AgentSaid, EndReason, VoiceReady
 from app.realtime.events import SAY_METADATA_KEY, ResponseCreate
@@ -79,6 +82,32 @@ async def test_a_carrier_that_reports_the_end_ends_a_call_whose_stream_said_noth
         call.assert_clean()
     assert summary.reason is EndReason.CALLER_HUNG_UP
     assert summary.detail == "carrier_reported_completed"
+
+
+async def test_reports_move_a_call_forward_in_whatever_order_they_come() -> None:
+    voice = ScriptedVoiceServer()
+    reports = [*[*CallProgress][:4], CallProgress.IN_PROGRESS, CallProgress.COMPLETED]
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        admission = app.switchboard._admissions[call.identity.call_id]
+        for order in permutations(reports):
+            admission.progress = None
+            for progress in order:
+                app.switchboard.report(call.identity.call_id, progress, None)
+            assert admission.progress is CallProgress.COMPLETED
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_late_report_does_not_hold_up_the_drain() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear(ms=200)
+        await call.hang_up(report=True)
+        await app.ended(call)
+        assert await call.ringing.webhooks.report("in-progress") == 200
+        async with asyncio.timeout(switchboard.LAST_REPORTS_S / 2):
+            await app.switchboard.drain(0)
 
 
 async def test_reports_of_a_call_that_goes_on_change_nothing() -> None:
