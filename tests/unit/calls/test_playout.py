@@ -70,6 +70,16 @@ def test_marks_echoed_by_clear_are_not_heard(playout: Playout) -> None:
     assert playout.heard_ms("next", 120) == 0
 
 
+def test_marks_echoed_by_clear_count_for_nothing_of_what_was_queued_meanwhile(
+    playout: Playout,
+) -> None:
+    names = marks(playout.push("item", 0, speech(600), 0))
+    playout.interrupt(100)
+    playout.push("next", 0, speech(600), 120)
+    assert not any(playout.mark_reached(name, 130) for name in names)
+    assert playout.heard_ms("next", 130) == 10
+
+
 def test_items_queued_behind_the_audible_one_were_not_heard(playout: Playout) -> None:
     playout.push("one", 0, speech(200), 0)
     playout.finish("one", 0)
