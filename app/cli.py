@@ -127,6 +127,7 @@ def serve(
             format=settings.logging.format,
             secrets=settings.secrets(),
             show_personal=settings.logging.show_personal,
+            spooled=True,
         )
         redactor.add(*credentials.auth_tokens)
 

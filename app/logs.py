@@ -12,11 +12,14 @@ argument, a traceback, another library.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import math
+import queue
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
@@ -33,8 +36,13 @@ __all__ = [
     "mask_number",
 ]
 
+logger = logging.getLogger(__name__)
+
 call_id: ContextVar[str] = ContextVar("call_id", default="")
 """The call that the running task works for; empty outside of calls."""
+
+SPOOLED_LINES: Final = 10_000
+LAST_LINES_S: Final = 1.0
 
 _STANDARD: Final = frozenset(
     (*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message")
@@ -246,6 +254,54 @@ def _is_true_alarm(record: logging.LogRecord) -> bool:
     return not any(alarm in str(record.msg) for alarm in _FALSE_ALARMS)
 
 
+class _Spool:
+    """A stream that is written to by a thread: a pipe that takes nothing holds up no call.
+
+    What is beyond the bound is dropped, counted and told.
+    """
+
+    def __init__(self, stream: IO[str], limit: int) -> None:
+        self._stream = stream
+        self._lines: queue.Queue[str] = queue.Queue(limit)
+        self._lost = 0
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def write(self, text: str) -> None:
+        """Take a line; never waits."""
+        try:
+            self._lines.put_nowait(text)
+        except queue.Full:
+            self._lost += 1
+
+    def flush(self) -> None:
+        """Called after each line; `drain` is what waits."""
+
+    def drain(self, within_s: float) -> None:
+        """Wait until all lines are written, but not for long."""
+        lines = self._lines
+        with lines.all_tasks_done:
+            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, within_s)
+
+    def _run(self) -> None:
+        while True:
+            line = self._lines.get()
+            with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+                self._stream.write(line)
+                self._stream.flush()
+            lost, self._lost = self._lost, 0
+            if lost:
+                logger.warning("log lines were lost: nobody read them", extra={"lost": lost})
+            self._lines.task_done()
+
+
+class _SpooledHandler(logging.StreamHandler[_Spool]):
+    """A handler that finishes its lines when the process ends."""
+
+    def close(self) -> None:
+        self.stream.drain(LAST_LINES_S)
+        super().close()
+
+
 def configure(
     *,
     level: str = "INFO",
@@ -253,17 +309,21 @@ def configure(
     secrets: Iterable[str] = (),
     show_personal: bool = False,
     stream: IO[str] | None = None,
+    spooled: bool = False,
 ) -> Redactor:
     """Send every logger of the process through one handler; give the redactor for late secrets.
 
-    `format`: console, json, or auto for console on a terminal. uvicorn must be run with
-    `log_config=None`, or it would take its loggers away again.
+    `format`: console, json, or auto for console on a terminal. `spooled`: a thread writes, so that
+    nobody waits for whoever reads. uvicorn must be run with `log_config=None`, or it would take its
+    loggers away again.
     """
     stream = stream or sys.stderr
     if format == "auto":
         format = "console" if stream.isatty() else "json"
     redactor = Redactor(secrets, show_personal=show_personal)
-    handler = logging.StreamHandler(stream)
+    handler: logging.Handler = (
+        _SpooledHandler(_Spool(stream, SPOOLED_LINES)) if spooled else logging.StreamHandler(stream)
+    )
     handler.setFormatter((ConsoleFormatter if format == "console" else JsonFormatter)(redactor))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -224,3 +225,53 @@ def test_auto_means_json_where_there_is_no_terminal() -> None:
     stream = output("auto")
     logging.getLogger("app").info("x")
     assert line(stream)["message"] == "x"
+
+
+# Whoever reads ------------------------------------------------------------------------------------
+
+
+class StuckPipe(io.StringIO):
+    """Takes nothing until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = threading.Event()
+
+    def write(self, text: str) -> int:
+        assert self.opened.wait(10)
+        return super().write(text)
+
+
+def test_a_pipe_that_takes_nothing_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "SPOOLED_LINES", 3)
+    pipe = StuckPipe()
+    logs.configure(format="json", stream=pipe, spooled=True)
+    (handler,) = logging.getLogger().handlers
+    for number in range(20):
+        logging.getLogger("app").info("line", extra={"number": number})
+    assert pipe.getvalue() == ""
+    pipe.opened.set()
+    handler.close()
+    lines = [json.loads(text) for text in pipe.getvalue().splitlines()]
+    told = [line["number"] for line in lines if "number" in line]
+    assert told == list(range(len(told)))
+    assert len(told) + sum(line.get("lost", 0) for line in lines) == 20
+
+
+def test_the_last_lines_are_written_when_the_process_ends() -> None:
+    stream = io.StringIO()
+    logs.configure(format="json", stream=stream, spooled=True)
+    (handler,) = logging.getLogger().handlers
+    for _ in range(100):
+        logging.getLogger("app").info("line")
+    handler.close()
+    assert stream.getvalue().count("\n") == 100
+
+
+def test_a_stream_that_is_closed_stops_nobody() -> None:
+    stream = io.StringIO()
+    logs.configure(format="json", stream=stream, spooled=True)
+    (handler,) = logging.getLogger().handlers
+    stream.close()
+    logging.getLogger("app").info("line")
+    handler.close()
