@@ -23,7 +23,7 @@ from app.calls.messages import MessageFiles
 from app.calls.switchboard import Switchboard
 from app.carrier.base import Destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import TwilioFront
+from app.carrier.twilio.front import TwilioFront, Words
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError, ConfigError
@@ -165,8 +165,13 @@ def build(settings: Settings) -> Trunkline:
         account_id=credentials.account_sid,
         public_url=lambda: settings.server.public_url or _local_url(host, server.port),
         stream_path=settings.server.websocket_path,
-        lost_message=settings.twilio.lost_message,
-        busy_message=settings.twilio.busy_message,
+        words=Words(
+            lost=settings.twilio.lost_message,
+            busy=settings.twilio.busy_message,
+            keys_hint=settings.twilio.keys_hint,
+            voice=settings.twilio.say_voice,
+            language=settings.twilio.say_language,
+        ),
         validate=settings.twilio.validate_signatures,
         start_deadline_s=settings.limits.stream_start_s,
     )

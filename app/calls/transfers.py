@@ -90,7 +90,8 @@ class _Transfer:
 
     @property
     def prompt(self) -> str:
-        return f"A call for {self.place.spoken}. {self.summary}".strip()
+        announcement = self.place.announcement or f"A call for {self.place.spoken}."
+        return f"{announcement} {self.summary}".strip()
 
 
 class Transfers:

@@ -159,7 +159,8 @@ class CallerIdPolicy(StrEnum):
 class Destination:
     """A named place that calls may be transferred to. Made from configuration, never by a model.
 
-    `spoken` is the name as people say it. `ring_s` is how long it may ring, for a queue how long
+    `spoken` is the name as people say it, `announcement` what the person hears first who is asked
+    for a key. `ring_s` is how long it may ring, for a queue how long
     the caller may wait. `screened` asks the person for a key before the two are connected. `warm`:
     the caller stays with the agent until the person has accepted.
     """
@@ -168,6 +169,7 @@ class Destination:
     kind: DestinationKind
     address: str
     spoken: str = ""
+    announcement: str = ""
     caller_id: CallerIdPolicy = CallerIdPolicy.OURS
     ring_s: int = 20
     extension: str = ""

@@ -112,6 +112,7 @@ class DestinationOptions(TypedDict, total=False):
     """What can be said of a destination besides its name and address; see `Destination`."""
 
     spoken: str
+    announcement: str
     caller_id: CallerIdPolicy
     ring_s: int
     extension: str

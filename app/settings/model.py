@@ -32,6 +32,7 @@ from app.settings.values import (
     Route,
     Section,
     Spoken,
+    Text,
 )
 
 __all__ = [
@@ -83,6 +84,9 @@ class Twilio(Section):
     validate_signatures: bool = True
     lost_message: Spoken = "Sorry, we lost the connection. Please call again."
     busy_message: Spoken = "Sorry, all lines are busy at the moment. Please call again later."
+    say_voice: Annotated[Text | None, Blank] = None
+    say_language: Annotated[Name | None, Blank] = None
+    keys_hint: Spoken = "Press 1 to take the call, or 2 to decline."
     rest_url: RestUrl = "https://api.twilio.com"
 
     @property

@@ -56,6 +56,7 @@ class DestinationSettings(Section):
     sip: Text | None = None
     queue: Text | None = None
     spoken: str = Field(default="", max_length=100)
+    announcement: Annotated[Spoken | None, Blank] = None
     description: str = Field(default="", max_length=500)
     mode: Literal["cold", "warm"] = "cold"
     ring_s: int = Field(default=20, ge=5, le=600)

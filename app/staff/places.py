@@ -58,6 +58,7 @@ def _destination(name: str, written: DestinationSettings, policy: DialPolicy) ->
         written.number or written.sip or queue,
         policy=policy,
         spoken=written.spoken,
+        announcement=written.announcement or "",
         caller_id=CallerIdPolicy(written.caller_id),
         ring_s=written.ring_s,
         extension=written.extension,

@@ -164,6 +164,7 @@ async def line_site(
                 "account_sid": api.account_sid,
                 "auth_token": api.auth_token,
                 "rest_url": api.url,
+                **sections.pop("twilio", {}),
             },
             "server": {"public_url": PUBLIC_URL},
             "destinations": DESTINATIONS,

@@ -135,6 +135,28 @@ async def test_a_key_brings_a_person_to_the_phone_without_the_model() -> None:
         assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
 
 
+async def test_what_twilio_says_is_in_the_language_of_the_house() -> None:
+    twilio = {
+        "say_language": "de-DE",
+        "say_voice": "Polly.Vicki-Neural",
+        "keys_hint": "Mit 1 annehmen.",
+        "lost_message": "Leider getrennt.",
+    }
+    destinations = {"boss": {"number": DESK, "mode": "warm", "announcement": "Ein Anruf."}}
+    voice = ScriptedVoiceServer(replies=list(TO_BOSS))
+    async with voice, line_site(voice, twilio=twilio, destinations=destinations) as site:
+        call = await site.call()
+        leg = await site.leg()
+        [say] = site.api.calls[leg].verbs[0].children
+        assert say.text == "Ein Anruf. Ann asks about her bill. Mit 1 annehmen."
+        lost = next(verb for verb in call.ringing.verbs if verb.name == "Say")
+        assert lost.text == "Leider getrennt."
+        for said in (say, lost):
+            assert said.attributes == {"voice": "Polly.Vicki-Neural", "language": "de-DE"}
+        await call.hang_up()
+        await site.app.ended(call)
+
+
 # Nobody comes -------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import TwilioFront
+from app.carrier.twilio.front import TwilioFront, Words
 from app.carrier.twilio.reports import Screening, dial_result
 from app.carrier.twilio.rest import TwilioRest
 from app.errors import CarrierRefused, CarrierUnavailable, SignatureError
@@ -218,8 +218,7 @@ async def world(place: Destination = FRONT_DESK, *, timeout_s: float = 5.0) -> A
                 account_id=api.account_sid,
                 public_url=lambda: service.url,
                 stream_path="/twilio/media-stream",
-                lost_message="Sorry.",
-                busy_message="Busy.",
+                words=Words(lost="Sorry.", busy="Busy."),
             )
             control = TwilioControl(rest, lambda: front.site)
             exchange = Exchange(control, front, place)

@@ -31,7 +31,7 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.twilio.front import TwilioFront
+from app.carrier.twilio.front import TwilioFront, Words
 from app.carrier.twilio.http import sign_http, sign_websocket
 from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
@@ -280,8 +280,7 @@ def build(
         account_id=ACCOUNT,
         public_url=lambda: address["url"],
         stream_path=STREAM_PATH,
-        lost_message="We lost the connection.",
-        busy_message="All lines are busy.",
+        words=Words(lost="We lost the connection.", busy="All lines are busy."),
         start_deadline_s=start_deadline_s,
     )
     app = make_app(

@@ -25,7 +25,14 @@ __all__ = ["append_forward", "forward_document"]
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 
-def forward_document(to: Destination, say: str, incoming: IncomingCall) -> str:
+def forward_document(
+    to: Destination,
+    say: str,
+    incoming: IncomingCall,
+    *,
+    voice: str | None = None,
+    language: str | None = None,
+) -> str:
     """Say something, if there is anything to say, and connect the caller to `to`.
 
     The question for a key that a screened destination gets in a transfer is left out: nobody would
@@ -33,7 +40,7 @@ def forward_document(to: Destination, say: str, incoming: IncomingCall) -> str:
     """
     document = VoiceResponse()
     if spoken := clean_text(say).strip():
-        document.say(spoken)
+        document.say(spoken, voice=voice, language=language)
     append_forward(
         document,
         Fallback(to=to, caller_number=incoming.caller_number, our_number=incoming.called_number),

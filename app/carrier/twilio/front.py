@@ -7,6 +7,7 @@ Everything is checked against the configured public address, never against a Hos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from app.carrier.base import (
     CarrierCallId,
@@ -60,7 +61,18 @@ from app.carrier.twilio.transfer import (
     whisper_document,
 )
 
-__all__ = ["TwilioFront"]
+__all__ = ["TwilioFront", "Words"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """What Twilio says for us, and with which voice of its own; its English one when absent."""
+
+    lost: str
+    busy: str
+    keys_hint: str = "Press 1 to take the call, or 2 to decline."
+    voice: str | None = None
+    language: str | None = None
 
 
 class TwilioFront:
@@ -76,8 +88,7 @@ class TwilioFront:
         account_id: str,
         public_url: Callable[[], str],
         stream_path: str,
-        lost_message: str,
-        busy_message: str,
+        words: Words,
         validate: bool = True,
         start_deadline_s: float = 5.0,
     ) -> None:
@@ -85,8 +96,7 @@ class TwilioFront:
         self._account_id = account_id
         self._public_url = public_url
         self._stream_path = stream_path
-        self._lost_message = lost_message
-        self._busy_message = busy_message
+        self._words = words
         self._validate = validate  # only a server that nobody else can reach may do without
         self._start_deadline_s = start_deadline_s
         self._checker: SignatureChecker | None = None
@@ -135,7 +145,10 @@ class TwilioFront:
         return Site(
             base_url=self._public_url(),
             stream_path=self._stream_path,
-            lost_message=self._lost_message,
+            lost_message=self._words.lost,
+            keys_hint=self._words.keys_hint,
+            voice=self._words.voice,
+            language=self._words.language,
         )
 
     def answer(self, token: str, fallback: Fallback | None = None) -> str:
@@ -144,13 +157,18 @@ class TwilioFront:
 
     def refuse(self) -> str:
         """TwiML that says why nobody can answer now."""
-        return refusal_document(self._busy_message)
+        return self._refusal(self._words.busy)
 
     def divert(self, incoming: IncomingCall, say: str | None, to: Destination | None) -> str:
         """TwiML for a call that no agent answers: words, a way to somebody else, or both."""
         if to is None:
-            return refusal_document(say or self._busy_message)
-        return forward_document(to, say or "", incoming)
+            return self._refusal(say or self._words.busy)
+        return forward_document(
+            to, say or "", incoming, voice=self._words.voice, language=self._words.language
+        )
+
+    def _refusal(self, words: str) -> str:
+        return refusal_document(words, voice=self._words.voice, language=self._words.language)
 
     # Transfers ----------------------------------------------------------------------------------
 
