@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from app.agents.by_facts import InstructionsFunction
 from app.agents.call_tools import CALL_TOOLS, END_CALL, END_CALL_TOOL
 from app.agents.guardrails import DEBOUNCE_CHARS, Guardrail
+from app.agents.handoffs import HandoffTo
 from app.agents.tools import Tool
 from app.events import Party
 from app.realtime.events import SessionConfig, Transcription, Unset
@@ -34,6 +36,8 @@ class Agent:
     `guardrails` look at the agent's transcript each `guardrail_every_chars` characters.
     Callers who speak over a greeting that is not interruptible are answered after it. `guesses`:
     what it makes of callers' words is a guess among a few sentences, and transcripts say so.
+    `instructions_for` writes the instructions of each call; where it fails, those of the session
+    hold.
     """
 
     name: str
@@ -43,12 +47,18 @@ class Agent:
     variables: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     tools: tuple[Tool, ...] = ()
-    handoffs: tuple[str, ...] = ()
+    handoffs: tuple[str | HandoffTo, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
     guardrail_every_chars: int = DEBOUNCE_CHARS
     time_zone: str = "UTC"
     interruptible_greeting: bool = True
     guesses: bool = False
+    instructions_for: InstructionsFunction | None = field(default=None, repr=False)
+
+    @property
+    def leads_to(self) -> tuple[HandoffTo, ...]:
+        """The handoffs, all of them with what is to be said of them."""
+        return tuple(HandoffTo(agent=way) if isinstance(way, str) else way for way in self.handoffs)
 
     @property
     def input_format(self) -> AudioFormat:

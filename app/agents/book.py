@@ -11,10 +11,13 @@ from dataclasses import fields, replace
 from typing import Any, Final
 
 from app.agents.agent import RESERVED_TOOL_NAMES, Agent
+from app.agents.by_facts import check_function, is_offered, written_for
 from app.agents.guardrails import GuardrailRunner
-from app.agents.handoffs import PREFIX, handoff_name, handoff_tool
+from app.agents.handoff_tools import handoff_tool
+from app.agents.handoffs import PREFIX, HandoffTo
 from app.agents.instructions import FACTS, CallFacts, check_template, check_time_zone, fill
 from app.agents.toolbox import TOOL_OUTPUT_NOTE
+from app.agents.tools import Tool
 from app.errors import ConfigError
 from app.realtime.events import UNSET, SessionConfig
 
@@ -31,6 +34,7 @@ class AgentBook:
             ConfigError: something does not fit; the message says what, and of which agent.
         """
         self._agents: dict[str, Agent] = {}
+        self._handoffs: dict[str, tuple[Tool, ...]] = {}
         for agent in agents:
             if not agent.name.strip():
                 raise ConfigError("an agent has no name")
@@ -69,24 +73,37 @@ class AgentBook:
             f"agent {agent.name!r} hands over to {name!r}, whose voice {taker.voice!r} is heard "
             f"only when nothing was said before: a session keeps its first voice ({agent.voice!r})"
             for agent in self
-            for name in agent.handoffs
+            for name in (way.agent for way in agent.leads_to)
             if (taker := self[name]).voice and agent.voice and taker.voice != agent.voice
         ]
 
     # In a call ------------------------------------------------------------------------------------
 
-    def taker(self, agent: Agent, tool_name: str) -> Agent | None:
-        """The agent that a handoff tool of `agent` leads to; `None` for any other tool."""
-        for name in agent.handoffs:
-            if handoff_name(name) == tool_name:
-                return self[name]
+    def handoff(self, agent: Agent, tool_name: str, facts: CallFacts) -> HandoffTo | None:
+        """The handoff of `agent` that a tool is; `None` for any other tool."""
+        for way in agent.leads_to:
+            if way.name == tool_name:
+                offered = is_offered(way.is_enabled, _known(agent, facts), way.name)
+                return way if offered else None
         return None
+
+    def tools(self, agent: Agent, facts: CallFacts) -> list[Tool]:
+        """What a shell may run for an agent in one call: its tools, and what its handoffs need."""
+        known = _known(agent, facts)
+        prepared = {way.name for way in agent.leads_to if way.prepared}
+        handoffs = [tool for tool in self._handoffs[agent.name] if tool.name in prepared]
+        return [
+            tool
+            for tool in (*agent.tools, *handoffs)
+            if is_offered(tool.is_enabled, known, tool.name)
+        ]
 
     def session(self, agent: Agent, facts: CallFacts) -> SessionConfig:
         """An agent's whole session in one call: instructions filled in, all of its tools."""
-        tools = self._wire_tools(agent)
+        known = _known(agent, facts)
+        tools = self._wire_tools(agent, known)
         session = agent.session
-        if agent.instructions or agent.tools:
+        if agent.instructions or agent.tools or agent.instructions_for is not None:
             session = replace(session, instructions=self._instructions(agent, facts))
         return replace(session, tools=tools) if tools else session
 
@@ -118,18 +135,28 @@ class AgentBook:
         return SessionConfig(**{**changed, "instructions": instructions, "tools": tools})
 
     def _instructions(self, agent: Agent, facts: CallFacts) -> str:
-        text = fill(agent.instructions, facts.values(agent.variables, agent.time_zone))
+        text = None
+        if agent.instructions_for is not None:
+            text = written_for(agent.instructions_for, _known(agent, facts), agent.name)
+        if text is None:
+            text = fill(agent.instructions, facts.values(agent.variables, agent.time_zone))
         return f"{text}\n\n{TOOL_OUTPUT_NOTE}".strip() if agent.tools else text
 
     def tool_names(self, agent: Agent) -> tuple[str, ...]:
         """Everything that an agent's model may call."""
         return tuple(str(tool.get("name", "")) for tool in self._wire_tools(agent))
 
-    def _wire_tools(self, agent: Agent) -> tuple[Mapping[str, Any], ...]:
+    def _wire_tools(
+        self, agent: Agent, facts: CallFacts | None = None
+    ) -> tuple[Mapping[str, Any], ...]:
+        """The tools that a session names; without facts, all that there may be."""
         return (
             *agent.session_tools,
-            *(tool.wire for tool in agent.tools),
-            *(handoff_tool(self[name]) for name in agent.handoffs),
+            *(
+                tool.wire
+                for tool in (*agent.tools, *self._handoffs[agent.name])
+                if facts is None or is_offered(tool.is_enabled, facts, tool.name)
+            ),
         )
 
     # At the start ---------------------------------------------------------------------------------
@@ -143,13 +170,16 @@ class AgentBook:
         names = {*FACTS, *agent.variables}
         check_template(agent.instructions, names, f"{place}: instructions")
         check_template(agent.greeting or "", names, f"{place}: greeting")
+        if agent.instructions_for is not None:
+            check_function(agent.instructions_for, f"{place}: instructions_for")
         self._check_handoffs(agent, place)
         _check_tools(agent, place)
         _check_guardrails(agent, place)
 
     def _check_handoffs(self, agent: Agent, place: str) -> None:
         tools: dict[str, str] = {}
-        for name in agent.handoffs:
+        for way in agent.leads_to:
+            name = way.agent
             taker = self.get(name)
             if taker is None:
                 known = ", ".join(sorted(self._agents.keys() - {agent.name})) or "none"
@@ -162,18 +192,32 @@ class AgentBook:
                     f"{place}: hands over to {name!r}, who has another sound format; "
                     "one call keeps its format"
                 )
-            other = tools.setdefault(handoff_name(name), name)
-            if other != name or handoff_name(name) == PREFIX:
+            other = tools.setdefault(way.name, name)
+            if other != name or way.name == PREFIX:
                 raise ConfigError(
                     f"{place}: the model cannot tell {name!r} from {other!r}: "
-                    f"both are called {handoff_name(name)}"
+                    f"both are called {way.name}"
                 )
-        if len(set(agent.handoffs)) != len(agent.handoffs):
+        if len(tools) != len(agent.handoffs):
             raise ConfigError(f"{place}: hands over to the same agent twice")
+        try:
+            ways = [handoff_tool(way, self[way.agent]) for way in agent.leads_to]
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error.message}") from error
+        self._handoffs[agent.name] = tuple(ways)
+
+
+def _known(agent: Agent, facts: CallFacts) -> CallFacts:
+    """The call's facts as an agent's functions see them: variables with their defaults."""
+    return replace(facts, variables=facts.declared(agent.variables))
 
 
 def _check_tools(agent: Agent, place: str) -> None:
     taken = {str(tool.get("name", "")) for tool in agent.session_tools}
+    for way in agent.leads_to:
+        if way.name in RESERVED_TOOL_NAMES or way.name in taken:
+            raise ConfigError(f"{place}: a handoff has the name of the tool {way.name!r}")
+        taken.add(way.name)
     for tool in agent.tools:
         if tool.name in RESERVED_TOOL_NAMES or tool.name in taken:
             raise ConfigError(f"{place}: two tools are named {tool.name!r}, or one is built in")

@@ -7,19 +7,19 @@ who comes later speaks with it. Pure.
 
 from __future__ import annotations
 
+import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from app.agents.actions import ToVoice
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
-from app.agents.handoffs import Handoff
 from app.agents.instructions import CallFacts
 from app.realtime.events import SemanticVad, ServerVad, SessionConfig, SessionUpdate
 
-__all__ = ["Cast"]
+__all__ = ["Cast", "Handoff"]
 
 CONFIRM_MS: Final = 3_000
 """A model that has not refused its new settings by then has taken them: some say nothing."""
@@ -31,6 +31,36 @@ class _Update:
 
     event_id: str
     before: Agent | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handoff:
+    """A handoff that the model asked for and has not confirmed yet.
+
+    `update_id` is the event id of our `session.update`; an error that names it undoes the handoff.
+    `kept_voice` is the voice that goes on speaking, where the new agent's own comes too late.
+    `given` is what the model had to say with the handoff.
+    """
+
+    tool_call_id: str
+    giver: Agent
+    taker: Agent
+    update_id: str
+    since_ms: int
+    kept_voice: str = ""
+    given: Mapping[str, Any] | None = None
+
+    def output(self) -> str:
+        """What the model is told once its settings have changed."""
+        note = "You speak with the caller from here on. Go on without greeting again."
+        told: dict[str, Any] = {"agent": self.taker.name, "note": note}
+        if self.given is not None:
+            told["given"] = dict(self.given)
+        return json.dumps(told, ensure_ascii=False)
+
+    def failed_output(self, code: str) -> str:
+        """What the model is told when it kept its settings."""
+        return json.dumps({"error": "The handoff failed; go on yourself.", "code": code})
 
 
 class Cast:
@@ -78,8 +108,14 @@ class Cast:
         if self._voice is None:
             self._voice = self.agent.voice
 
-    def hand_over(self, tool_call_id: str, taker: Agent, now_ms: int) -> ToVoice:
-        """Begin a handoff."""
+    def hand_over(
+        self,
+        tool_call_id: str,
+        taker: Agent,
+        now_ms: int,
+        given: Mapping[str, Any] | None = None,
+    ) -> ToVoice:
+        """Begin a handoff; `given` is what the model has to say with it."""
         giver = self.agent
         late = bool(self._voice and taker.voice and taker.voice != self._voice)
         update = self.change_to(taker)
@@ -90,6 +126,7 @@ class Cast:
             update_id=self._updates[-1].event_id,
             since_ms=now_ms,
             kept_voice=(self._voice or "") if late else "",
+            given=given,
         )
         return update
 

@@ -411,7 +411,7 @@ class Dialogue:
         going_on = note(GOING_ON, self._telling.new_id("note"))
         actions: list[DialogueAction] = [ToVoice(create) for create in replay]
         actions.append(ToVoice(ItemCreate(going_on)))
-        actions += self._deeds.on_handed_over(self.cast.on_reconnected(), now_ms)
+        actions += self._deeds.on_reconnected(now_ms)
         return [*actions, *self._requests.on_reconnected(now_ms)]
 
     # Transcript ---------------------------------------------------------------------------------

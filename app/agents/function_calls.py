@@ -1,20 +1,22 @@
 """What the model has us do: its function calls, from the item to the one reply after them.
 
-A handoff is a call that we answer ourselves, once the model has taken the other agent's settings;
-every other one is run by a shell. The half of `app.agents.dialogue` that is about deeds and not
-about words. Pure.
+A handoff is a call that we answer ourselves, once the model has taken the other agent's settings
+and, where it has to be prepared, a shell has done so; every other one is run by a shell. The half
+of `app.agents.dialogue` that is about deeds and not about words. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from app.agents.actions import DialogueAction, Record, RunTool, ToVoice
 from app.agents.agent import Agent
-from app.agents.cast import Cast
-from app.agents.handoffs import Handoff, refused_output
+from app.agents.cast import Cast, Handoff
+from app.agents.handoffs import HandoffTo, failed, refused_output
 from app.agents.history import History
 from app.agents.requests import Requests
+from app.agents.schema import parse_arguments
 from app.agents.setbacks import Setbacks
 from app.agents.telling import Telling
 from app.agents.tool_calls import ToolCall, ToolCalls
@@ -23,6 +25,15 @@ from app.events import CallCounters, HandedOff
 from app.realtime.events import Item, ItemCreate
 
 __all__ = ["FunctionCalls"]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A handoff that something is done for first; `ready`: it is done, and nobody was connected."""
+
+    call: ToolCall
+    way: HandoffTo
+    ready: bool = False
 
 
 class FunctionCalls:
@@ -45,6 +56,7 @@ class FunctionCalls:
         self._history = history
         self._counters = counters
         self._calls = ToolCalls()
+        self._prepared: _Prepared | None = None
 
     @property
     def running(self) -> bool:
@@ -64,17 +76,14 @@ class FunctionCalls:
             return []
         self._calls.add(ToolCall(item, response_id, agent, self._telling.epoch))
         self._counters.tool_calls += 1
-        taker = self._cast.book.taker(agent, name)
-        if taker is not None:
-            return self._hand_over(tool_call_id, agent, taker, now_ms)
-        return [
-            RunTool(
-                tool_call_id=tool_call_id,
-                name=name,
-                arguments=item.arguments or "{}",
-                agent=agent.name,
-            )
-        ]
+        run = RunTool(
+            tool_call_id=tool_call_id,
+            name=name,
+            arguments=item.arguments or "{}",
+            agent=agent.name,
+        )
+        way = self._cast.book.handoff(agent, name, self._cast.facts)
+        return [run] if way is None else self._on_handoff(run, way, agent, now_ms)
 
     def on_tool_done(
         self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
@@ -83,6 +92,12 @@ class FunctionCalls:
         call = self._calls.open_call(tool_call_id)
         if call is None:
             return []
+        prepared = self._prepared
+        if prepared is not None and prepared.call is call and not prepared.ready:
+            prepared.ready = not failed(output)
+            if prepared.ready:
+                return self._hand_over(now_ms) if self._telling.connected else []
+            self._prepared = None
         call.done = True
         call.reply = reply
         tell, new_id = self._telling.tell, self._telling.new_id
@@ -110,12 +125,38 @@ class FunctionCalls:
 
     # Handoffs -----------------------------------------------------------------------------------
 
-    def _hand_over(
-        self, tool_call_id: str, giver: Agent, taker: Agent, now_ms: int
+    def _on_handoff(
+        self, run: RunTool, way: HandoffTo, giver: Agent, now_ms: int
     ) -> list[DialogueAction]:
-        if self._cast.agent is not giver or self._cast.handoff is not None:
-            return self.on_tool_done(tool_call_id, refused_output(), now_ms, reply=False)
-        return [self._cast.hand_over(tool_call_id, taker, now_ms)]
+        if self._cast.agent is not giver or self._cast.handoff is not None or self._prepared:
+            return self.on_tool_done(run.tool_call_id, refused_output(), now_ms, reply=False)
+        if not way.prepared:
+            taker = self._cast.book[way.agent]
+            return [self._cast.hand_over(run.tool_call_id, taker, now_ms)]
+        call = self._calls.open_call(run.tool_call_id)
+        assert call is not None
+        self._prepared = _Prepared(call, way)
+        return [run]
+
+    def _hand_over(self, now_ms: int) -> list[DialogueAction]:
+        """What is done before a handoff is done, and the model's arguments were checked."""
+        assert self._prepared is not None
+        call, way = self._prepared.call, self._prepared.way
+        self._prepared = None
+        tool_call_id = call.item.call_id or ""
+        taker = self._cast.book.get(way.agent)
+        busy = self._cast.handoff is not None
+        if taker is None or self._cast.agent is not call.agent or busy:
+            return self.on_tool_done(tool_call_id, refused_output(), now_ms, reply=not busy)
+        given = None if way.input_type is None else parse_arguments(call.item.arguments or "{}")
+        return [self._cast.hand_over(tool_call_id, taker, now_ms, given)]
+
+    def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
+        """A fresh connection: the handoff that was under way is done, or goes on."""
+        actions = self.on_handed_over(self._cast.on_reconnected(), now_ms)
+        if self._prepared is not None and self._prepared.ready:
+            actions += self._hand_over(now_ms)
+        return actions
 
     def on_handed_over(self, handoff: Handoff | None, now_ms: int) -> list[DialogueAction]:
         """The model has the new agent's settings: it gets the tool's output, and the floor."""

@@ -24,7 +24,15 @@ from referencing.exceptions import Unresolvable
 
 from app.errors import ConfigError, ToolArgsInvalid
 
-__all__ = ["ArgumentCheck", "Signature", "closed", "described", "parse_arguments", "read_signature"]
+__all__ = [
+    "ArgumentCheck",
+    "Signature",
+    "closed",
+    "described",
+    "parse_arguments",
+    "read_signature",
+    "read_type",
+]
 
 MAX_ARGUMENTS_CHARS: Final = 32_768
 """More than any tool of a phone call takes; what is longer is not even parsed."""
@@ -95,7 +103,7 @@ def read_signature(function: Callable[..., Any], context_type: type) -> Signatur
         if parameter.name not in hints:
             raise ConfigError(f"{place}: has no type; annotate it, for example with `str`")
         annotation = hints[parameter.name]
-        adapter, schema = _schema_of(annotation, place)
+        adapter, schema = read_type(annotation, place)
         if text := _annotated_text(annotation) or texts.get(parameter.name):
             schema["description"] = text
         if parameter.default is parameter.empty:
@@ -124,7 +132,12 @@ def _refuse_kind(parameter: inspect.Parameter, place: str) -> None:
         raise ConfigError(f"{place}: arguments come by name; remove the `/`")
 
 
-def _schema_of(annotation: Any, place: str) -> tuple[TypeAdapter[Any], dict[str, Any]]:
+def read_type(annotation: Any, place: str) -> tuple[TypeAdapter[Any], dict[str, Any]]:
+    """The JSON schema of a type, closed, and what makes values of it.
+
+    Raises:
+        ConfigError: JSON cannot express it; `place` says where it stands.
+    """
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         schema = adapter.json_schema()

@@ -55,7 +55,6 @@ class ToolRunner:
         self._facts = facts
         self._listener = listener
         self._box = ToolBox((), approver=self._approve, approval_timeout_ms=approval_timeout_ms)
-        self._boxes: dict[str, ToolBox] = {}
         self._fillers: dict[str, asyncio.TimerHandle] = {}
         self._decisions: dict[str, asyncio.Future[tuple[bool, bool]]] = {}
         self._wanted: dict[str, ApprovalRequest] = {}
@@ -96,15 +95,11 @@ class ToolRunner:
     def use_book(self, book: AgentBook) -> None:
         """Agents have changed; what the conversation has used of its budget counts on."""
         self._book = book
-        self._boxes.clear()
 
     def _box_of(self, agent_name: str) -> ToolBox:
-        box = self._boxes.get(agent_name)
-        if box is None:
-            agent = self._book.get(agent_name)
-            box = self._box.with_tools(() if agent is None else agent.tools)
-            self._boxes[agent_name] = box
-        return box
+        # Anew each time: what is offered may depend on more than the call's first moment.
+        agent = self._book.get(agent_name)
+        return self._box.with_tools(() if agent is None else self._book.tools(agent, self._facts))
 
     async def _answer(self, run: RunTool, box: ToolBox) -> None:
         tool = box.get(run.name)

@@ -1,26 +1,29 @@
 """One call's tools: whether a function call of the model runs, and what the model is told.
 
 The voice model is not trusted: a caller or a web page can talk it into anything. So a tool runs
-only when this agent has it, its arguments are what the schema allows, the call has budget left,
-and whoever must approve has approved. `ToolBox.invoke` answers in every case, with JSON text; only
-cancellation gets through. Fillers, events and the wire belong to the call.
+only when this agent has it, its arguments are what the schema allows and its guardrails let pass,
+the call has budget left, and whoever must approve has approved. `ToolBox.invoke` answers in every
+case, with JSON text; only cancellation gets through. Fillers, events and the wire belong to the
+call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
 
 from app.agents.schema import parse_arguments
-from app.agents.tools import Approval, Tool, ToolContext, ToolResult
+from app.agents.tools import Approval, Tool, ToolContext, ToolResult, in_thread
 from app.errors import AppError, ConfigError, ToolArgsInvalid, ToolError, ToolFailed, ToolTimeout
 
 __all__ = ["TOOL_OUTPUT_NOTE", "ApprovalRequest", "Approver", "ToolBox", "render_output"]
@@ -33,6 +36,8 @@ TOOL_OUTPUT_NOTE: Final = (
 )
 """For an agent's instructions, when it has tools."""
 
+GUARDRAIL_MS: Final = 2_000
+"""For each of a tool's input guardrails; the caller waits meanwhile."""
 _MAX_MESSAGE_CHARS: Final = 600
 _AROUND: Final = len('{"result": ""}')
 
@@ -121,6 +126,7 @@ class ToolBox:
                 "Not allowed: the network does not vouch for the caller's number.",
                 code="caller_not_verified",
             )
+        await _guard(request)
         if tool.approval is Approval.NONE:
             return
         if self._approver is None:
@@ -135,6 +141,27 @@ class ToolBox:
             raise ToolError("Nobody can approve this now.", code="approval_unavailable") from error
         if approved is not True:
             raise ToolError("This was not approved.", code="not_approved")
+
+
+async def _guard(request: ApprovalRequest) -> None:
+    """Ask the tool's own guardrails; one that cannot say yes or no has said no."""
+    tool, context, arguments = request.tool, request.context, request.arguments
+    for rule in tool.input_guardrails:
+        try:
+            async with asyncio.timeout(GUARDRAIL_MS / 1000):
+                if inspect.iscoroutinefunction(rule):
+                    found: object = await rule(context, arguments)
+                else:
+                    found = await in_thread(tool.slots.here, partial(rule, context, arguments))
+            if not (found is None or isinstance(found, str)):
+                raise TypeError("an input guardrail returns None or a text")
+        except Exception as error:
+            _report("input guardrail failed", tool, error)
+            raise ToolError(
+                "This could not be checked, so it was not done.", code="guardrail_failed"
+            ) from error
+        if found is not None:
+            raise ToolError(found, code="input_refused")
 
 
 async def _run(tool: Tool, context: ToolContext, arguments: Mapping[str, Any]) -> Any:

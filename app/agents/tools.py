@@ -22,12 +22,14 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Final, overload
 
+from app.agents.by_facts import Offer, check_function
 from app.agents.schema import ArgumentCheck, Signature, read_signature
 from app.errors import ConfigError, ToolFailed
 from app.events import CallId
 
 __all__ = [
     "Approval",
+    "InputGuardrail",
     "Slots",
     "Tool",
     "ToolContext",
@@ -78,6 +80,8 @@ class ToolContext:
 
 
 ToolFunction = Callable[[ToolContext, Mapping[str, Any]], Awaitable[Any]]
+InputGuardrail = Callable[[ToolContext, Mapping[str, Any]], str | Awaitable[str | None] | None]
+"""`None` lets a tool run; a text is told to the model in place of a result."""
 
 
 class Slots:
@@ -108,6 +112,8 @@ class Tool:
     not there after `filler_after_ms`. `reply=False` is for results that need no words: the model
     hears of them and goes on. `interruptible` tools may be given up when the caller speaks.
     `verified_caller` refuses callers whose number the network does not vouch for.
+    `input_guardrails` see the arguments before anybody is asked to approve, and before it runs.
+    One that is not enabled is not offered.
     """
 
     name: str
@@ -123,6 +129,8 @@ class Tool:
     interruptible: bool = False
     max_output_chars: int = 8_000
     max_concurrency: int = MAX_CONCURRENCY
+    input_guardrails: tuple[InputGuardrail, ...] = ()
+    is_enabled: Offer = True
     check: ArgumentCheck = field(init=False, repr=False)
     slots: Slots = field(init=False, repr=False)
 
@@ -139,6 +147,8 @@ class Tool:
         for limit in ("timeout_ms", "filler_after_ms", "max_output_chars", "max_concurrency"):
             if getattr(self, limit) <= 0:
                 raise ConfigError(f"tool {self.name}: {limit} must be above zero")
+        check_function(self.is_enabled, f"tool {self.name}: is_enabled")
+        object.__setattr__(self, "input_guardrails", tuple(self.input_guardrails))
         object.__setattr__(self, "approval", Approval(self.approval))
         object.__setattr__(self, "check", ArgumentCheck(self.parameters, f"tool {self.name}"))
         object.__setattr__(self, "slots", Slots(self.max_concurrency))

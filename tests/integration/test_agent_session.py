@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ import pytest
 
 from app.agents.agent import END_CALL_TOOL, Agent
 from app.agents.guardrails import Stop, regex_guardrail
+from app.agents.handoffs import HandoffTo
 from app.agents.session import AgentSession
 from app.agents.session_events import (
     AgentEnd,
@@ -29,7 +32,7 @@ from app.agents.session_events import (
     UsageCounted,
 )
 from app.agents.subscriptions import Subscription
-from app.agents.tools import Approval, tool
+from app.agents.tools import Approval, ToolContext, tool
 from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceRefused
 from app.events import Party
 from app.realtime import events as ev
@@ -40,6 +43,11 @@ from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone
 from tests.integration.server import Leftovers
 
 T = TypeVar("T")
+
+
+@dataclass
+class Complaint:
+    about: str
 
 
 def model_of(server: ScriptedVoiceServer) -> WebSocketModel:
@@ -186,6 +194,34 @@ async def test_a_caller_is_handed_from_agent_to_agent() -> None:
         update = server.latest.of(ev.SessionUpdate)[-1].session
         assert update.instructions == "Bill."
         assert update.voice is ev.UNSET
+
+
+async def test_a_handoff_carries_what_the_model_has_to_say_with_it() -> None:
+    told: list[tuple[str, Complaint]] = []
+
+    def on_handoff(context: ToolContext, complaint: Complaint) -> None:
+        told.append((context.agent, complaint))
+
+    way = HandoffTo(agent="billing", input_type=Complaint, on_handoff=on_handoff)
+    replies = [
+        Reply(text="One moment.", tool=("transfer_to_billing", '{"about": "invoice 7"}')),
+        Reply(text="Billing here."),
+    ]
+    agents = [
+        agent(handoffs=(way,)),
+        agent("billing", instructions_for=lambda facts: f"Bill {facts.call_id[:8]}."),
+    ]
+    async with (
+        ScriptedVoiceServer(replies=replies) as server,
+        AgentSession(agents, model_of(server)) as session,
+    ):
+        await session.send_message("My invoice, please.")
+        assert (await first(session, HandoffMade)).to_agent == "billing"
+        await first(session, HistoryUpdated, lambda e: e.item.text == "Billing here.")
+        assert told == [("greeter", Complaint("invoice 7"))]
+        assert server.latest.of(ev.SessionUpdate)[-1].session.instructions == "Bill session_."
+        outputs = [create.item.output for create in server.latest.of(ev.ItemCreate)]
+        assert json.loads(outputs[-1] or "")["given"] == {"about": "invoice 7"}
 
 
 async def test_an_agent_is_replaced_from_outside() -> None:

@@ -73,6 +73,7 @@ PURE = [
     "app.agents.agent",
     "app.agents.analysis",
     "app.agents.book",
+    "app.agents.by_facts",
     "app.agents.cast",
     "app.agents.call_tools",
     "app.agents.dialogue",
@@ -179,6 +180,7 @@ LARGER = {
 
 # Who may catch everything, and what for.
 CATCHES_ALL = {
+    "app.agents.by_facts": "instructions and offers are asked of the operator's functions",
     "app.agents.brain": "models and outside agents are asked through what the operator hands in",
     "app.agents.errands": "an errand's failure is not its neighbors': it is logged",
     "app.agents.mcp_tools": "whatever the mcp package raises ends one connection",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.agents.agent import END_CALL_TOOL, Agent
 from app.agents.book import AgentBook
 from app.agents.guardrails import Warn, regex_guardrail
-from app.agents.handoffs import handoff_name
+from app.agents.handoffs import HandoffTo, handoff_name
 from app.agents.instructions import MAX_VALUE_CHARS, CallFacts, check_template, fill, spoken_time
 from app.agents.toolbox import TOOL_OUTPUT_NOTE
 from app.agents.tools import Tool, tool
@@ -159,9 +159,9 @@ def test_an_agent_without_tools_leaves_the_session_as_it_is() -> None:
 
 def test_a_handoff_tool_leads_to_its_agent_and_other_names_lead_nowhere() -> None:
     book = AgentBook([agent(handoffs=("b",)), agent("b"), agent("c")])
-    assert book.taker(book.first, "transfer_to_b") is book["b"]
-    assert book.taker(book.first, "transfer_to_c") is None
-    assert book.taker(book["b"], "transfer_to_b") is None
+    assert book.handoff(book.first, "transfer_to_b", FACTS) == HandoffTo(agent="b")
+    assert book.handoff(book.first, "transfer_to_c", FACTS) is None
+    assert book.handoff(book["b"], "transfer_to_b", FACTS) is None
     assert len(book) == 3
     assert book.get("d") is None
 

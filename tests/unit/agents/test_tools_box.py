@@ -50,6 +50,89 @@ def told(result: ToolResult) -> Any:
     return json.loads(result.output)
 
 
+# Guardrails on input ------------------------------------------------------------------------------
+
+
+async def small_sums(facts: ToolContext, arguments: Mapping[str, Any]) -> str | None:
+    return "At most 100 at a time." if arguments["amount"] > 100 else None
+
+
+def members_only(facts: ToolContext, arguments: Mapping[str, Any]) -> str | None:
+    return None if facts.variables.get("member") else "Members only."
+
+
+def pay(*rules: Any, **options: Any) -> tuple[Tool, list[int]]:
+    paid: list[int] = []
+
+    @tool(input_guardrails=rules, **options)
+    async def pay(amount: int) -> str:
+        """Pay."""
+        paid.append(amount)
+        return "paid"
+
+    return pay, paid
+
+
+@pytest.mark.parametrize(
+    ("amount", "member", "answer"),
+    [
+        (50, "yes", {"result": "paid"}),
+        (500, "yes", {"error": "At most 100 at a time.", "code": "input_refused"}),
+        (50, "", {"error": "Members only.", "code": "input_refused"}),
+    ],
+)
+async def test_an_input_guardrail_decides_before_the_tool_runs(
+    amount: int, member: str, answer: dict[str, str]
+) -> None:
+    made, paid = pay(small_sums, members_only)
+    result = await only(made, json.dumps({"amount": amount}), variables={"member": member})
+    assert told(result) == answer
+    assert paid == ([amount] if "result" in answer else [])
+
+
+async def test_an_input_guardrail_sees_only_arguments_that_the_schema_allows() -> None:
+    made, _ = pay(small_sums)
+    assert (await only(made, '{"amount": "all"}')).error == "tool_args_invalid"
+
+
+async def test_nobody_is_asked_to_approve_what_a_guardrail_refuses() -> None:
+    made, _ = pay(small_sums, approval=Approval.OPERATOR)
+    wanted: list[ApprovalRequest] = []
+
+    async def approve(request: ApprovalRequest) -> bool:
+        wanted.append(request)
+        return True
+
+    box = ToolBox([made], approver=approve)
+    refused = await box.invoke("pay", '{"amount": 500}', context())
+    assert (refused.error, wanted) == ("input_refused", [])
+    assert (await box.invoke("pay", '{"amount": 5}', context("call_2"))).error == ""
+    assert len(wanted) == 1
+
+
+async def hangs(facts: ToolContext, arguments: Mapping[str, Any]) -> None:
+    await asyncio.Event().wait()
+
+
+def raises(facts: ToolContext, arguments: Mapping[str, Any]) -> None:
+    raise LookupError("+15005550006")
+
+
+def says_yes(facts: ToolContext, arguments: Mapping[str, Any]) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("rule", [hangs, raises, says_yes])
+async def test_a_guardrail_that_cannot_say_yes_has_said_no(
+    rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.agents.toolbox.GUARDRAIL_MS", 20)
+    made, paid = pay(rule)
+    result = await only(made, '{"amount": 5}')
+    assert (result.error, paid) == ("guardrail_failed", [])
+    assert "+15005550006" not in result.output
+
+
 # Results ------------------------------------------------------------------------------------------
 
 

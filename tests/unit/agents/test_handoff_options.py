@@ -1,0 +1,259 @@
+"""What may be said of a handoff besides its name: input, preparation, and whether it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pytest
+
+from app.agents.actions import RunTool
+from app.agents.book import AgentBook
+from app.agents.call_tools import CALL_TOOLS
+from app.agents.handoffs import HandoffTo
+from app.agents.instructions import CallFacts
+from app.agents.toolbox import ToolBox
+from app.agents.tools import ToolContext, ToolResult
+from app.errors import ConfigError, ToolFailed
+from app.events import CallId, HandedOff
+from app.realtime.events import ItemCreate, SessionConfig, SessionUpdate
+from tests.unit.agents.stage import Stage, agent_named, call_of, tool_named
+
+FACTS = CallFacts(call_id=CallId("c1"), caller_number="+15005550006")
+TRANSFER = "transfer_to_billing"
+
+
+@dataclass
+class Complaint:
+    about: str
+    since: date
+
+
+def stage_with(**options: Any) -> Stage:
+    way = HandoffTo(agent="billing", **options)
+    greeter = agent_named(instructions="Greet.", handoffs=(way, "repairs"))
+    return Stage(greeter, agent_named("billing", instructions="Bill."), agent_named("repairs"))
+
+
+def asked(stage: Stage, arguments: str = "{}") -> RunTool:
+    """The model wants to hand over; what is to be done first."""
+    stage.begins()
+    stage.calls(call_of(TRANSFER, "c1", arguments))
+    stage.ends()
+    (run,) = stage.take(RunTool)
+    return run
+
+
+async def prepared(stage: Stage, run: RunTool) -> ToolResult:
+    cast = stage.dialogue.cast
+    agent = cast.book[run.agent]
+    context = ToolContext(call_id=CallId("call"), tool_call_id=run.tool_call_id, agent=run.agent)
+    box = ToolBox(cast.book.tools(agent, cast.facts))
+    result = await box.invoke(run.name, run.arguments, context)
+    stage.do(stage.dialogue.on_tool_done(run.tool_call_id, result.output, 0, reply=result.reply))
+    return result
+
+
+def tools_of(session: SessionConfig) -> list[Mapping[str, Any]]:
+    assert isinstance(session.tools, tuple)
+    return list(session.tools)
+
+
+async def test_on_handoff_is_told_before_the_caller_changes_hands() -> None:
+    seen: list[tuple[str, Complaint]] = []
+
+    def told(context: ToolContext, complaint: Complaint) -> None:
+        seen.append((context.agent, complaint))
+
+    stage = stage_with(input_type=Complaint, on_handoff=told)
+    run = asked(stage, '{"about": "invoice", "since": "2026-11-02"}')
+    assert stage.order == []
+    await prepared(stage, run)
+    assert seen == [("greeter", Complaint("invoice", date(2026, 11, 2)))]
+    assert stage.order == ["SessionUpdate"]
+    stage.confirms()
+    assert stage.order == ["SessionUpdate", "HandedOff", "ItemCreate", "ResponseCreate"]
+    ((_, output),) = stage.outputs()
+    assert json.loads(output or "")["given"] == {"about": "invoice", "since": "2026-11-02"}
+
+
+async def test_input_without_a_function_is_checked_and_passed_on() -> None:
+    schema = {"type": "object", "properties": {"about": {"type": "string"}}, "required": ["about"]}
+    stage = stage_with(input_type=schema)
+    result = await prepared(stage, asked(stage))
+    assert result.error == "tool_args_invalid"
+    assert stage.take(SessionUpdate) == []
+    assert stage.dialogue.agent.name == "greeter"
+    assert len(stage.outputs()) == 1
+    assert stage.said() == [""]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_function_that_refuses_keeps_the_caller_where_they_are(asynchronous: bool) -> None:
+    def refuse(context: ToolContext) -> None:
+        raise ToolFailed("Billing has gone home.")
+
+    async def refuse_later(context: ToolContext) -> None:
+        refuse(context)
+
+    stage = stage_with(on_handoff=refuse_later if asynchronous else refuse)
+    await prepared(stage, asked(stage))
+    assert stage.take(SessionUpdate) == []
+    ((_, output),) = stage.outputs()
+    assert json.loads(output or "")["error"] == "Billing has gone home."
+    assert stage.said() == [""]
+    # And the next one is not held up by it.
+    stage.begins("r2")
+    stage.calls(call_of("transfer_to_repairs", "c2"), response_id="r2")
+    assert len(stage.take(SessionUpdate)) == 1
+
+
+async def test_a_second_handoff_while_the_first_is_prepared_is_refused() -> None:
+    stage = stage_with(on_handoff=lambda _context: None)
+    stage.begins()
+    stage.calls(call_of(TRANSFER, "c1"), call_of("transfer_to_repairs", "c2"))
+    stage.ends()
+    (run,) = stage.take(RunTool)
+    await prepared(stage, run)
+    stage.confirms()
+    outputs = dict(stage.outputs())
+    assert "error" in json.loads(outputs["c2"] or "")
+    assert stage.dialogue.agent.name == "billing"
+    assert stage.said() == [""]
+
+
+async def test_a_handoff_that_is_ready_without_a_connection_is_done_on_the_next_one() -> None:
+    stage = stage_with(on_handoff=lambda _context: None)
+    run = asked(stage)
+    stage.dialogue.on_lost()
+    await prepared(stage, run)
+    assert stage.dialogue.agent.name == "greeter"
+    stage.actions.clear()
+    stage.do(stage.dialogue.on_reconnected(0))
+    assert len(stage.take(SessionUpdate)) == 1
+    stage.take(ItemCreate)
+    stage.confirms()
+    assert stage.take(HandedOff)[0].to_agent == "billing"
+    items = [create.item.type for create in stage.take(ItemCreate)]
+    assert items == ["function_call", "function_call_output"]
+
+
+async def test_an_agent_who_was_replaced_meanwhile_hands_nobody_over_and_the_model_speaks() -> None:
+    stage = stage_with(on_handoff=lambda _context: None)
+    run = asked(stage)
+    stage.do(stage.dialogue.change_agent(stage.dialogue.cast.book["repairs"], 0))
+    stage.take(SessionUpdate)
+    await prepared(stage, run)
+    assert stage.take(SessionUpdate) == []
+    assert stage.dialogue.agent.name == "repairs"
+    assert stage.said() == [""]
+
+
+def test_the_model_is_shown_the_name_the_words_and_the_input() -> None:
+    way = HandoffTo(
+        agent="billing", tool_name="to_money", description="For refunds.", input_type=Complaint
+    )
+    book = AgentBook([agent_named(handoffs=(way,)), agent_named("billing")])
+    (shown,) = tools_of(book.session(book.first, FACTS))
+    assert shown["name"] == "to_money"
+    assert shown["description"].endswith("For refunds.")
+    assert shown["parameters"]["required"] == ["about", "since"]
+    assert shown["parameters"]["additionalProperties"] is False
+
+
+def test_what_is_not_enabled_is_not_offered_and_cannot_be_called() -> None:
+    asked_with: list[CallFacts] = []
+
+    def for_members(facts: CallFacts) -> bool:
+        asked_with.append(facts)
+        return facts.variables["tier"] == "member"
+
+    way = HandoffTo(agent="billing", is_enabled=for_members)
+    refund = tool_named("refund", is_enabled=for_members)
+    never = tool_named("never", is_enabled=False)
+    greeter = agent_named(
+        handoffs=(way,), tools=(tool_named(), refund, never), variables={"tier": "guest"}
+    )
+    book = AgentBook([greeter, agent_named("billing")])
+    assert [t["name"] for t in tools_of(book.session(greeter, FACTS))] == ["look_up"]
+    assert [t.name for t in book.tools(greeter, FACTS)] == ["look_up"]
+    assert book.handoff(greeter, TRANSFER, FACTS) is None
+    assert asked_with[0].caller_number == "+15005550006"
+    member = CallFacts(call_id=CallId("c2"), variables={"tier": "member"})
+    offered = [t["name"] for t in tools_of(book.session(greeter, member))]
+    assert offered == ["look_up", "refund", TRANSFER]
+    assert book.handoff(greeter, TRANSFER, member) is way
+
+
+def test_a_condition_that_fails_is_not_met(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(facts: CallFacts) -> bool:
+        raise KeyError(facts.caller_number)
+
+    refund = tool_named("refund", is_enabled=broken)
+    vague: Any = lambda _facts: "yes"  # noqa: E731
+    book = AgentBook([agent_named(tools=(refund, tool_named("pay", is_enabled=vague)))])
+    with caplog.at_level(logging.WARNING):
+        assert book.tools(book.first, FACTS) == []
+    assert {record.message for record in caplog.records} == {"is_enabled failed"}
+
+
+async def nothing(facts: CallFacts) -> bool:
+    await asyncio.sleep(0)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"is_enabled": nothing}, "is_enabled .* cannot be async"),
+        ({"is_enabled": "yes"}, "is_enabled takes a function"),
+        ({"on_handoff": "call me"}, "on_handoff is no function"),
+        ({"input_type": int}, "must be a JSON schema of type object"),
+        ({"input_type": {"type": "string"}}, "must be a JSON schema of type object"),
+        ({"tool_name": "to billing"}, "a name is up to 64 letters"),
+        ({"tool_name": "look_up"}, "two tools are named 'look_up'"),
+        ({"tool_name": next(iter(CALL_TOOLS))}, "a handoff has the name of the tool"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], complaint: str) -> None:
+    way = HandoffTo(agent="billing", **options)
+    with pytest.raises(ConfigError, match=complaint):
+        AgentBook([agent_named(handoffs=(way,), tools=(tool_named(),)), agent_named("billing")])
+
+
+# Instructions -------------------------------------------------------------------------------------
+
+
+def test_instructions_are_written_for_each_call() -> None:
+    def written(facts: CallFacts) -> str:
+        return f"You serve {facts.variables['shop']}. {{caller}} is {facts.caller_number}."
+
+    book = AgentBook([agent_named(instructions_for=written, variables={"shop": "North"})])
+    text = book.session(book.first, FACTS).instructions
+    # What a function wrote is no template.
+    assert text == "You serve North. {caller} is +15005550006."
+
+
+@pytest.mark.parametrize("answer", [KeyError("+15005550006"), None])
+def test_instructions_that_fail_leave_those_of_the_session(
+    answer: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    def written(facts: CallFacts) -> Any:
+        if answer is not None:
+            raise answer
+
+    agent = agent_named(instructions="Serve {caller}.", instructions_for=written)
+    book = AgentBook([agent])
+    with caplog.at_level(logging.WARNING):
+        assert book.session(agent, FACTS).instructions == "Serve +15005550006."
+    assert [record.message for record in caplog.records] == ["instructions failed"]
+
+
+def test_instructions_cannot_be_awaited() -> None:
+    with pytest.raises(ConfigError, match=r"instructions_for .* cannot be async"):
+        AgentBook([agent_named(instructions_for=nothing)])
