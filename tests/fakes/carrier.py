@@ -264,10 +264,6 @@ class FakeCall:
         self._leg.socket.transport.close()
         await asyncio.wait([self._task])
 
-    def withhold_marks(self) -> None:
-        """Play on, and return no mark any more."""
-        vars(self.line.playout)["mark"] = lambda name, now_ms: None
-
     def freeze(self) -> None:
         """Take nothing more from the socket, as a half-dead peer does."""
         transport = self._leg.socket.transport

@@ -101,6 +101,37 @@ async def test_an_agent_hangs_up_at_the_carrier() -> None:
     assert rest.requests == [hang_up_of(call)]
 
 
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"max_duration_ms": 900}, EndReason.MAX_DURATION),
+        ({"still_there_after_ms": 0, "silence_ms": 300}, EndReason.SILENCE),
+        ({}, EndReason.OPERATOR_HUNG_UP),
+        ({}, EndReason.DRAINED),
+    ],
+)
+async def test_whatever_limit_is_met_the_carrier_hangs_up(
+    policy: dict[str, int], reason: EndReason
+) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with (
+        rest_server() as rest,
+        voice,
+        trunkline(voice, policy=policy, limits={"drain_timeout_s": 0}, **live(rest)) as app,
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        if reason is EndReason.OPERATOR_HUNG_UP:
+            (live_call,) = app.switchboard._live
+            assert app.switchboard.hang_up(live_call)
+        elif reason is EndReason.DRAINED:
+            app.trunkline.server.stop()
+        assert (await call.ended()).by is EndedBy.AGENT
+        assert (await app.ended(call)).reason is reason
+    assert rest.requests == [hang_up_of(call)]
+
+
 async def test_a_caller_who_has_hung_up_is_not_hung_up_on() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with (

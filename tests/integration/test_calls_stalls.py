@@ -1,12 +1,15 @@
-"""The carrier stops sending: turns end, gaps stay gaps, and a dead stream is noticed."""
+"""The carrier stops sending or reading: turns end, gaps stay gaps, dead streams are noticed."""
 
 from __future__ import annotations
 
+import socket
+
+from app.carrier.twilio.carrier import SEND_TIMEOUT_S
 from app.events import CallEnded, CallerSaid, EndReason
 from audio.format import PCM16_24K
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
-from tests.integration.server import by_then, trunkline
+from tests.integration.server import ALL_OVER_S, by_then, trunkline
 
 WATCHED = {"stream_probe_ms": 300, "stream_lost_ms": 900, "still_there_after_ms": 0}
 
@@ -29,6 +32,20 @@ async def test_a_turn_ends_although_the_sound_stops_in_the_middle_of_it() -> Non
         await call.hang_up()
         call.assert_clean()
         assert (await app.ended(call)).counters.stall_filled_ms >= 1_000
+
+
+async def test_sound_that_stalls_in_mid_speech_ends_the_turn_however_long_its_pause() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=400)])
+    model = {"turn_detection": {"silence_duration_ms": 2_000}}
+    async with voice, trunkline(voice, model=model) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=100)
+        call.say(30.0)
+        await call.wait_for(lambda: caller_is_heard(voice))
+        call.mute()
+        await call.hear(ms=300)
+        await call.hang_up()
+        assert (await app.ended(call)).counters.stall_filled_ms >= 2_000
 
 
 async def test_time_that_the_phone_skips_is_silence_to_the_model() -> None:
@@ -107,3 +124,20 @@ async def test_a_caller_who_hangs_up_on_the_goodbye_has_hung_up() -> None:
         await call.hang_up()
         call.assert_clean()
         assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_caller_who_takes_nothing_more_is_given_up_and_costs_no_other_call() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=60_000)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        # Or the kernel would take minutes of sound before anybody noticed.
+        app.trunkline.server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
+        frozen = await reach(Phase.IDLE, app, twilio)
+        frozen.freeze()
+        await frozen.speak(0.4)
+        other = await reach(Phase.AGENT_TURN, app, twilio)
+        ended = await app.event(frozen, CallEnded, within_s=SEND_TIMEOUT_S + ALL_OVER_S)
+        assert ended.summary.reason is EndReason.CARRIER_LOST
+        await other.barge_in(0.4)
+        await other.hear(ms=200)
+        await other.hang_up()
+        other.assert_clean()
