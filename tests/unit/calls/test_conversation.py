@@ -376,6 +376,10 @@ def test_the_callers_voice_cancels_the_hang_up() -> None:
     scene.caller_turn("u2", "Wait, one more thing")
     scene.wait(2_000)
     assert scene.take(End) == []
+    scene.answer(1_000, name="2")
+    scene.marks()
+    scene.wait(scene.mind.policy.goodbye_cap_ms)
+    assert scene.take(End) == []
 
 
 def test_a_hang_up_without_a_goodbye_asks_for_one_first() -> None:
