@@ -12,7 +12,7 @@ from app.dial.leg import EndedBy
 from app.dial.signature import Endpoints
 from app.dial.webhook import Caller, Webhooks, http_client
 from app.events import CallAdmitted, EndReason, VoiceReady
-from tests.fakes.carrier import FakeCall, Ringing
+from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.integration.server import App, by_then, trunkline
 
@@ -152,6 +152,29 @@ async def test_a_call_whose_webhook_came_before_the_drain_is_still_connected() -
         await talk(call)
         await call.hang_up()
         assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_no_call_is_lost_between_its_webhook_and_its_stream_when_a_drain_begins() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+
+    async def caller(app: App, twilio: FakeTwilio) -> bool:
+        ringing = await twilio.ring(app.url)
+        if told_that_lines_are_busy(ringing, app):
+            return False
+        call = await ringing.connect()
+        await call.hear(ms=200)
+        await call.hang_up()
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+        return True
+
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        async with asyncio.TaskGroup() as group:
+            callers = [group.create_task(caller(app, twilio)) for _ in range(30)]
+            await by_then(lambda: app.switchboard.active >= 10, within_s=5)
+            app.trunkline.server.stop()
+        served = sum(task.result() for task in callers)
+        assert served >= 10
+        assert served == len(voice.connections)
 
 
 async def test_a_drain_that_has_waited_long_enough_says_goodbye() -> None:
