@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from twilio.twiml.voice_response import Connect, VoiceResponse
@@ -38,7 +38,6 @@ __all__ = [
     "Form",
     "SignatureChecker",
     "StatusReport",
-    "StatusTracker",
     "append_connect",
     "clean_text",
     "connect_document",
@@ -228,41 +227,6 @@ def read_status(form: Form, *, expect_account: str | None = None) -> StatusRepor
         sequence=read_count(fields, "SequenceNumber"),
         duration_s=read_count(fields, "CallDuration"),
     )
-
-
-class _Standing(NamedTuple):
-    """Where a call stands; the greatest one wins, whatever order the reports came in."""
-
-    rank: int
-    sequence: int
-    progress: str
-
-
-class StatusTracker:
-    """How far one call has come: monotonic, idempotent, the same for any order of reports."""
-
-    def __init__(self) -> None:
-        self._standing: _Standing | None = None
-        self.duration_s: int | None = None
-
-    @property
-    def progress(self) -> CallProgress | None:
-        return None if self._standing is None else CallProgress(self._standing.progress)
-
-    @property
-    def ended(self) -> bool:
-        return self.progress is not None and self.progress.ended
-
-    def receive(self, report: StatusReport) -> bool:
-        """Take a report; whether the call's progress is now another."""
-        if report.duration_s is not None:
-            self.duration_s = max(report.duration_s, self.duration_s or 0)
-        sequence = -1 if report.sequence is None else report.sequence
-        standing = _Standing(report.progress.rank, sequence, report.progress.value)
-        if self._standing is not None and standing <= self._standing:
-            return False
-        before, self._standing = self.progress, standing
-        return before is not report.progress
 
 
 VOUCHED_FOR: Final = "TN-Validation-Passed-A"

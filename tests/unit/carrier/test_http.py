@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -14,7 +12,6 @@ from app.carrier.base import CallDirection, CallProgress, CarrierCallId, Incomin
 from app.carrier.twilio.http import (
     MAX_FORM_BYTES,
     StatusReport,
-    StatusTracker,
     connect_document,
     parse_form,
     read_incoming,
@@ -259,76 +256,3 @@ def test_a_status_report_is_read() -> None:
 def test_a_garbled_status_report_is_refused(name: str, value: str) -> None:
     with pytest.raises(RemoteProtocolError):
         read_status({**FORM, name: value})
-
-
-def report(
-    progress: str, sequence: int | None = None, duration_s: int | None = None
-) -> StatusReport:
-    return StatusReport(
-        carrier_call_id=CarrierCallId("CA1"),
-        progress=CallProgress(progress),
-        sequence=sequence,
-        duration_s=duration_s,
-    )
-
-
-def test_progress_never_goes_back_and_a_repeat_changes_nothing() -> None:
-    tracker = StatusTracker()
-    assert tracker.progress is None
-    assert not tracker.ended
-    assert tracker.receive(report("in-progress"))
-    assert not tracker.receive(report("in-progress"))
-    assert not tracker.receive(report("ringing"))
-    assert tracker.progress is CallProgress.IN_PROGRESS
-    assert tracker.receive(report("completed", duration_s=9))
-    assert not tracker.receive(report("in-progress", sequence=9))
-    assert tracker.ended
-    assert tracker.duration_s == 9
-
-
-def test_a_numbered_repeat_of_the_same_progress_is_no_change() -> None:
-    tracker = StatusTracker()
-    assert tracker.receive(report("ringing"))
-    assert not tracker.receive(report("ringing", sequence=1))
-
-
-def test_any_order_of_reports_ends_the_same() -> None:
-    reports = [
-        report("initiated", 0),
-        report("ringing", 1),
-        report("in-progress", 2),
-        report("failed", 3),
-        report("completed", 4, 30),
-        report("completed", 4, 30),
-    ]
-    ends = set()
-    for order in itertools.permutations(reports):
-        tracker = StatusTracker()
-        for item in order:
-            tracker.receive(item)
-        ends.add((tracker.progress, tracker.duration_s))
-    assert ends == {(CallProgress.COMPLETED, 30)}
-
-
-@given(
-    st.lists(
-        st.builds(
-            report,
-            st.sampled_from([progress.value for progress in CallProgress]),
-            st.none() | st.integers(0, 9),
-            st.none() | st.integers(0, 99),
-        ),
-        max_size=6,
-    ),
-    st.randoms(use_true_random=False),
-)
-def test_reports_commute(reports: list[StatusReport], chance: random.Random) -> None:
-    shuffled = list(reports)
-    chance.shuffle(shuffled)
-    ends = []
-    for order in (reports, shuffled, reports + reports):
-        tracker = StatusTracker()
-        for item in order:
-            tracker.receive(item)
-        ends.append((tracker.progress, tracker.duration_s))
-    assert ends[0] == ends[1] == ends[2]
