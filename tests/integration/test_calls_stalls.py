@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from typing import Any
+
+import pytest
 
 from app.carrier.twilio.carrier import SEND_TIMEOUT_S
 from app.events import CallEnded, CallerSaid, EndReason
+from app.realtime.connecting import connect_with_retry
+from app.realtime.connection import VoiceConnection
 from audio.format import PCM16_24K
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
@@ -141,3 +147,34 @@ async def test_a_caller_who_takes_nothing_more_is_given_up_and_costs_no_other_ca
         await other.hear(ms=200)
         await other.hang_up()
         other.assert_clean()
+
+
+@pytest.mark.parametrize(("spoken_s", "kept"), [(1.0, True), (5.0, False)])
+async def test_what_a_caller_says_to_a_model_that_is_not_there_yet_is_kept_within_bounds(
+    spoken_s: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    connect = connect_with_retry
+    there = asyncio.Event()
+
+    async def connect_late(*args: Any, **options: Any) -> VoiceConnection:
+        await there.wait()
+        return await connect(*args, **options)
+
+    monkeypatch.setattr("app.calls.call.connect_with_retry", connect_late)
+    model = {"speaks_first": "caller"}
+    async with voice, trunkline(voice, model=model) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.speak(spoken_s)
+        there.set()
+        await call.hear(ms=300)  # the answer to what was said before anybody listened
+        await call.hang_up()
+        call.assert_clean()
+        counters = (await app.ended(call)).counters
+    assert (counters.uplink_dropped_ms == 0) is kept
+    given_ms = PCM16_24K.bytes_to_ms(len(voice.latest.audio))
+    timeline_ms = counters.caller_audio_ms + counters.gap_filled_ms
+    assert timeline_ms - given_ms - counters.uplink_dropped_ms <= 40
+    if not kept:
+        assert counters.uplink_dropped_ms >= 5_000 - 2_000 - 40
+    assert max(voice.latest.appends) >= PCM16_24K.ms_to_bytes(200)  # ten frames in one message
