@@ -6,13 +6,14 @@ The half of `app.main` that chooses models and knows when one is down. Who sits 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from app.calls.switchboard import Diverted, Line
 from app.carrier.base import IncomingCall
-from app.errors import ConfigError
+from app.errors import AppError, ConfigError
 from app.events import TokenUsage
 from app.realtime.connecting import GuardedModel
 from app.realtime.dialect import BETA, GA
@@ -24,7 +25,7 @@ from app.staff.prices import price_of
 if TYPE_CHECKING:
     from app.engine import Engine
 
-__all__ = ["Lines", "offline_engine", "offline_problems", "voice_model"]
+__all__ = ["Lines", "offline_engine", "offline_problems", "speech_problems", "voice_model"]
 
 _KEY_HEADERS: Final = frozenset(("authorization", "api-key"))
 """Who sends one of these has a key for this server; OpenAI's is none of its business."""
@@ -61,9 +62,13 @@ class Lines:
         )
 
     def degraded(self) -> list[str]:
-        """What callers would miss now: a model that refuses us is not even tried for each call."""
+        """What callers would miss now.
+
+        A model that refuses us is not even tried for each call; an engine may have lost its parts.
+        """
         refused = any(model.breaker.reason for model in self._models.values())
-        return ["voice_model_refuses"] if refused else []
+        down = [] if self._engine is None else self._engine.degraded()
+        return [*(["voice_model_refuses"] if refused else []), *down]
 
     def _guarded(self, name: str | None) -> GuardedModel:
         engine = self._engine
@@ -104,7 +109,28 @@ def offline_engine(settings: Settings) -> Engine | None:
         messages_dir=offline.messages_dir,
         max_sessions=min(offline.max_sessions, settings.limits.max_calls),
         workers=None if offline.workers == "auto" else offline.workers,
+        voices=_voices(settings),
     )
+
+
+def _voices(settings: Settings) -> dict[str, str]:
+    return {settings.offline.voice: settings.origin.place("offline", "voice")}
+
+
+def speech_problems(settings: Settings) -> list[str]:
+    """What would keep the offline engine from speaking, where callers talk with it.
+
+    Asks the speech parts themselves, in a process of their own and outside of any event loop.
+    """
+    if settings.voice_choice is not VoiceChoice.OFFLINE:
+        return []
+    from app.engine import check_speech
+
+    try:
+        asyncio.run(check_speech(_voices(settings)))
+    except AppError as error:
+        return error.message.splitlines()
+    return []
 
 
 def offline_problems(settings: Settings) -> list[str]:

@@ -28,7 +28,7 @@ from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError, ConfigError
 from app.events import CallEvent
-from app.lines import Lines, offline_engine, offline_problems
+from app.lines import Lines, offline_engine, offline_problems, speech_problems
 from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
 from app.staff import Staff, call_policy, hire
 from app.web.app import make_app
@@ -86,7 +86,7 @@ def serve(settings: Settings, announce: Callable[[int], None] = lambda port: Non
 
 def check_staff(settings: Settings) -> tuple[list[str], list[str]]:
     """What may surprise in the agents and tools that the settings describe, and what is wrong."""
-    wrong = offline_problems(settings)
+    wrong = [*offline_problems(settings), *speech_problems(settings)]
     try:
         return hire(settings).notices(), wrong
     except ConfigError as error:

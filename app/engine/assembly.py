@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from app.engine.vad import VoiceActivity
 from app.errors import ConfigError
 from app.realtime.events import ServerVad
 
-__all__ = ["make_engine", "missing_parts"]
+__all__ = ["check_speech", "make_engine", "missing_parts"]
 
 MAX_WORKERS: Final = 4
 
@@ -38,18 +39,17 @@ def make_engine(
     messages_dir: Path | None = None,
     max_sessions: int = 8,
     workers: int | None = None,
+    voices: Mapping[str, str] | None = None,
 ) -> Engine:
     """An engine that is not started yet; `workers` recognize, by default one per core.
+
+    It does not start without `voices`, by name; beside each stands where it is asked for.
 
     Raises:
         ConfigError: speech parts are not installed, or the receptionist's file is wrong; the
             message says which, or where.
     """
-    if missing := missing_parts():
-        raise ConfigError(
-            f"the offline engine needs {', '.join(missing)}: install with "
-            "pip install 'trunkline[offline]' (make run does), or set OPENAI_API_KEY"
-        )
+    _check_parts()
     book = load_book(receptionist or DEFAULT_BOOK)
     limits = SessionLimits()
 
@@ -67,9 +67,30 @@ def make_engine(
             pronunciations=book.pronunciations,
             workers=workers or min(os.cpu_count() or 1, MAX_WORKERS),
         ),
-        synthesizer=WorkerSynthesizer(),
+        synthesizer=WorkerSynthesizer(voices=voices),
         make_responder=lambda: Receptionist(book),
         make_vad=make_vad,
         keep_message=MessageFolder(messages_dir).keep if messages_dir is not None else None,
     )
     return Engine(parts, max_sessions=max_sessions, limits=limits)
+
+
+def _check_parts() -> None:
+    if missing := missing_parts():
+        raise ConfigError(
+            f"the offline engine needs {', '.join(missing)}: install with "
+            "pip install 'trunkline[offline]' (make run does), or set OPENAI_API_KEY"
+        )
+
+
+async def check_speech(voices: Mapping[str, str]) -> None:
+    """Whether an engine with these voices would start.
+
+    Raises:
+        ConfigError: speech parts are not installed, or a voice is not there.
+        VoiceUnavailable: the synthesizer is not ready in time.
+    """
+    _check_parts()
+    synthesizer = WorkerSynthesizer(voices=voices)
+    await synthesizer.start()
+    await synthesizer.close()

@@ -52,6 +52,14 @@ class _Startable(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
+class _Watched(Protocol):
+    """A part that knows whether it can work now."""
+
+    @property
+    def ready(self) -> bool: ...
+
+
 class Engine:
     """Serves sessions between `start` and `close`."""
 
@@ -83,6 +91,16 @@ class Engine:
     @property
     def running(self) -> bool:
         return self._group is not None and not self._stopping.is_set()
+
+    def degraded(self) -> list[str]:
+        """What has no worker process now: callers are not understood, or hear nothing."""
+        parts = {
+            "offline_recognizer_down": self._parts.recognizer,
+            "offline_synthesizer_down": self._parts.synthesizer,
+        }
+        return [
+            code for code, part in parts.items() if isinstance(part, _Watched) and not part.ready
+        ]
 
     async def start(self) -> None:
         """Start the speech parts; sessions are served from now on.

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 from app.engine.frames import Frame, Kind
@@ -54,12 +54,13 @@ def sentences(text: str) -> list[str]:
 class WorkerSynthesizer:
     """Shared by all sessions of an engine; `await start()` before the first sentence."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, voices: Mapping[str, str] | None = None) -> None:
+        """`voices` have to be there, by name; beside each stands where it is asked for."""
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Queue[Frame | None]] = {}
         self._worker = Worker(
             "app.engine.synthesizer_worker",
-            setup=b"{}",
+            setup=json.dumps({"voices": dict(voices or {})}).encode(),
             on_frame=self._on_frame,
             on_lost=self._on_lost,
         )
@@ -68,7 +69,8 @@ class WorkerSynthesizer:
         """Start the worker.
 
         Raises:
-            ConfigError: no synthesizer is installed; the message says what to install.
+            ConfigError: no synthesizer is installed, or a voice is not there; the message says
+                which, and what to do.
             VoiceUnavailable: the worker is not ready in time.
         """
         await self._worker.start(timeout_s=_READY_S)

@@ -14,26 +14,28 @@ from __future__ import annotations
 
 import ctypes
 import io
+import itertools
 import json
 import math
 import queue
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import wave
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from app.engine.frames import Frame, Kind, pack, read_frame
+from app.engine.voices import REALTIME_VOICES, Voice, is_spelled, no_such_voice, voice_of
 
-__all__ = ["level", "main", "to_24k", "voice_of"]
+__all__ = ["level", "main", "to_24k"]
 
 Samples = npt.NDArray[np.float64]
 
@@ -53,52 +55,28 @@ _COMMAND_S: Final = 10.0
 _WORDS_PER_MINUTE: Final = 160
 
 
-@dataclass(frozen=True, slots=True)
-class _Voice:
-    """How a Realtime voice name sounds here: an espeak variant and pitch, a flite voice."""
-
-    variant: str
-    pitch: int
-    flite: str
-
-
-_FEMALE: Final = _Voice("en-us+f2", 45, "slt")
-_MALE: Final = _Voice("en-us+m3", 45, "rms")
-_VOICES: Final = {
-    "alloy": _FEMALE,
-    "ash": _MALE,
-    "ballad": _Voice("en-us+m7", 40, "rms"),
-    "cedar": _Voice("en-us+m3", 30, "rms"),
-    "coral": _Voice("en-us+f2", 55, "slt"),
-    "echo": _Voice("en-us+m3", 55, "awb"),
-    "marin": _Voice("en-us+f3", 50, "slt"),
-    "sage": _Voice("en-us+f3", 40, "slt"),
-    "shimmer": _Voice("en-us+f4", 50, "slt"),
-    "verse": _Voice("en-us+m7", 55, "awb"),
-}
-_ESPEAK_NAME: Final = re.compile(r"([a-z]{2,3}(?:-[a-z0-9]{2,8})*)((?:\+[a-z0-9]{1,16})?)")
-_ESPEAK_LANGUAGES: Final = {"en-gb": "en"}
-_PITCH: Final = 50  # espeak's own
-
-
-def voice_of(name: str) -> _Voice:
-    """A Realtime voice, or one by its name at espeak-ng; the first one for any other name."""
-    known = _VOICES.get(name)
-    spelled = _ESPEAK_NAME.fullmatch(name)
-    if known is not None or spelled is None:
-        return known or _FEMALE
-    language, variant = spelled.groups()
-    return _Voice(_ESPEAK_LANGUAGES.get(language, language) + variant, _PITCH, _FEMALE.flite)
-
-
 class _Speaker(Protocol):
     """Something that turns a sentence into samples at a rate of its own."""
 
-    def render(self, text: str, voice: _Voice, speed: float) -> tuple[Samples, int]: ...
+    def render(self, text: str, voice: Voice, speed: float) -> tuple[Samples, int]: ...
+
+    def has(self, voice: Voice) -> bool:
+        """Whether a voice of espeak-ng is there."""
+        ...
+
+    def names(self) -> list[str]:
+        """The names of espeak-ng's voices, as far as they are known."""
+        ...
 
 
 class _Missing(Exception):
     """This speaker is not installed."""
+
+
+class _EspeakVoice(ctypes.Structure):
+    """The beginning of `espeak_VOICE` in speak_lib.h."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("languages", ctypes.c_void_p))
 
 
 class _EspeakLibrary:
@@ -118,9 +96,9 @@ class _EspeakLibrary:
             self._library: Any = ctypes.CDLL(espeakng_loader.get_library_path())
         except OSError:
             raise _Missing from None
-        data = espeakng_loader.get_data_path().encode()
+        self._data = espeakng_loader.get_data_path()
         self._rate_hz = self._library.espeak_Initialize(
-            self._SYNCHRONOUS, 0, data, self._DO_NOT_EXIT
+            self._SYNCHRONOUS, 0, self._data.encode(), self._DO_NOT_EXIT
         )
         if self._rate_hz <= 0:
             raise _Missing
@@ -131,12 +109,27 @@ class _EspeakLibrary:
         self._callback = callback(self._take)  # kept: the library only borrows it
         self._library.espeak_SetSynthCallback(self._callback)
 
+    def has(self, voice: Voice) -> bool:
+        language, _, variant = voice.variant.partition("+")
+        # The library takes a variant that it does not have, and speaks without.
+        variants = Path(self._data, "voices", "!v")
+        if variant and not (variants / variant).exists():
+            return False
+        return bool(self._library.espeak_SetVoiceByName(language.encode()) == 0)
+
+    def names(self) -> list[str]:
+        self._library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_EspeakVoice))
+        voices = self._library.espeak_ListVoices(None)
+        listed = itertools.takewhile(bool, (voices[at] for at in itertools.count()))
+        # A language is a byte of priority and its name.
+        return [ctypes.string_at(one.contents.languages + 1).decode() for one in listed]
+
     def _take(self, samples: Any, count: int, _events: Any) -> int:
         if count > 0:
             self._parts.append(ctypes.string_at(samples, count * 2))
         return 0
 
-    def render(self, text: str, voice: _Voice, speed: float) -> tuple[Samples, int]:
+    def render(self, text: str, voice: Voice, speed: float) -> tuple[Samples, int]:
         library = self._library
         if library.espeak_SetVoiceByName(voice.variant.encode()) != 0:
             library.espeak_SetVoiceByName(b"en")
@@ -160,7 +153,7 @@ class _Command:
         self._path = found
         self._is_flite = name == "flite"
 
-    def render(self, text: str, voice: _Voice, speed: float) -> tuple[Samples, int]:
+    def render(self, text: str, voice: Voice, speed: float) -> tuple[Samples, int]:
         if self._is_flite:
             stretch = f"duration_stretch={1 / _bounded(speed):.3f}"
             options = ["-voice", voice.flite, "--setf", stretch, "-t", text, "-o", "/dev/stdout"]
@@ -178,6 +171,16 @@ class _Command:
             # A WAV on a pipe does not know its length: read what there is.
             samples = file.readframes(len(done.stdout))
             return _from_int16(samples), file.getframerate()
+
+    def has(self, voice: Voice) -> bool:
+        if self._is_flite:  # it has voices of its own only, and speaks with one of them
+            return True
+        options = ["-q", "-v", voice.variant, "a"]
+        done = subprocess.run([self._path, *options], capture_output=True, timeout=_COMMAND_S)
+        return done.returncode == 0
+
+    def names(self) -> list[str]:
+        return []
 
 
 def _find_speaker() -> _Speaker | None:
@@ -295,22 +298,37 @@ class _Desk:
         self._out.flush()
 
 
+def _missing(voices: Mapping[str, str], speaker: _Speaker) -> list[str]:
+    """What is to be said of voices that are not there; each stands beside its place."""
+    return [
+        f"{place}: {no_such_voice(name, speaker.names())}"
+        for name, place in voices.items()
+        if name not in REALTIME_VOICES and not (is_spelled(name) and speaker.has(voice_of(name)))
+    ]
+
+
+def _refuse(out: BinaryIO, reason: str) -> None:
+    out.write(pack(Kind.REFUSED, 0, reason.encode()))
+    out.flush()
+
+
 def main() -> None:
     """Speak until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then closes us
     stdin, out = sys.stdin.buffer, sys.stdout.buffer
-    read_frame(stdin)  # the set-up holds nothing yet
+    setup = read_frame(stdin)
+    if setup is None:
+        return
     speaker = _find_speaker()
     if speaker is None:
-        out.write(
-            pack(
-                Kind.REFUSED,
-                0,
-                b"no speech synthesizer: install trunkline with its `offline` extra,"
-                b" or put espeak-ng or flite on PATH",
-            )
+        _refuse(
+            out,
+            "no speech synthesizer: install trunkline with its `offline` extra, or put "
+            "espeak-ng or flite on PATH",
         )
-        out.flush()
+        return
+    if missing := _missing(json.loads(setup.body)["voices"], speaker):
+        _refuse(out, "\n".join(missing))
         return
     desk = _Desk(speaker, out)
     threading.Thread(target=desk.read, args=(stdin,), daemon=True).start()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from pathlib import Path
+
+import pytest
 
 from app.events import AgentSaid, CallerSaid, EndReason
 from audio.g711 import encode_ulaw
@@ -60,3 +65,31 @@ async def test_a_caller_who_only_presses_keys_is_told_the_hours_and_seen_off() -
         said = [e.text for e in await app.events(call) if isinstance(e, AgentSaid)]
         assert said[1].startswith("We are open")
         assert said[2:] == ["Thank you for calling. Goodbye."]
+
+
+def process_of(module: str) -> int:
+    """The worker process of ours that runs a module."""
+    listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    if not listed.exists():
+        pytest.skip("needs /proc")
+    (pid,) = (
+        int(child)
+        for child in listed.read_text().split()
+        if module.encode() in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
+    return pid
+
+
+@pytest.mark.parametrize("part", ["recognizer", "synthesizer"])
+async def test_readyz_names_the_speech_part_that_has_no_process(part: str) -> None:
+    async with ScriptedVoiceServer() as nobody, trunkline(nobody, offline=ENGINE) as app:
+
+        async def until_degraded(codes: list[str]) -> None:
+            async with asyncio.timeout(20):
+                while (ready := await app.get("/readyz")).json()["degraded"] != codes:
+                    assert ready.status_code == 200
+
+        await until_degraded([])
+        os.kill(process_of(f"app.engine.{part}_worker"), signal.SIGKILL)
+        await until_degraded([f"offline_{part}_down"])
+        await until_degraded([])

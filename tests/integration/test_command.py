@@ -196,6 +196,14 @@ async def test_a_receptionist_that_is_not_there_is_named_by_check_and_by_serve(
         assert errors.startswith("mine.yaml:2: no key is called `foo`")
 
 
+async def test_a_voice_that_is_not_there_is_named_by_check_and_by_serve(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("offline:\n  voice: en-gbb\n")
+    missing = "config.yaml:2: offline.voice: there is no voice 'en-gbb'; did you mean \"en-gb\"?\n"
+    for command in (("config", "check"), ("serve", "--port", "0")):
+        code, _, errors = await outcome(*command, folder=tmp_path)
+        assert (code, errors.endswith(missing)) == (2, True)
+
+
 # Real credentials ---------------------------------------------------------------------------------
 
 SECRETS = {

@@ -189,6 +189,22 @@ async def test_faster_speech_is_shorter(synthesizer: WorkerSynthesizer) -> None:
     assert len(fast) < 0.7 * len(slow)
 
 
+async def test_voices_that_are_not_there_keep_the_synthesizer_from_starting() -> None:
+    pytest.importorskip("espeakng_loader")  # what else may speak knows no list of its voices
+    names = ("alloy", "en-gb", "de", "en-us+m7", "en-gb-x-rp", "en-us+nope", "xx-nope", "Alloy")
+    synthesizer = WorkerSynthesizer(voices={name: f"voices.{name}" for name in names})
+    with pytest.raises(ConfigError) as refused:
+        await synthesizer.start()
+    lines = refused.value.message.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "voices.en-us+nope",
+        "voices.xx-nope",
+        "voices.Alloy",
+    ]
+    assert lines[2] == "voices.Alloy: there is no voice 'Alloy'; did you mean \"alloy\"?"
+    assert synthesizer.pids == ()
+
+
 async def test_a_voice_of_espeak_is_another_voice(synthesizer: WorkerSynthesizer) -> None:
     names = ("alloy", "cedar", "en-us", "en-gb", "en-gb+f3")
     spoken = {await _spoken(synthesizer, "Not at all.", name, 1.0) for name in names}

@@ -140,6 +140,7 @@ PURE = [
     "app.engine.replies",
     "app.engine.session",
     "app.engine.turns",
+    "app.engine.voices",
     "app.realtime.dialect",
     "app.realtime.events",
     "app.realtime.faults",

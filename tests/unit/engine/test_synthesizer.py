@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from app.engine.synthesizer import sentences
-from app.engine.synthesizer_worker import level, to_24k, voice_of
+from app.engine.synthesizer_worker import level, to_24k
+from app.engine.voices import no_such_voice, voice_of
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,12 @@ from app.engine.synthesizer_worker import level, to_24k, voice_of
 )
 def test_a_voice_is_one_of_realtime_or_of_espeak(name: str, variant: str) -> None:
     assert voice_of(name).variant == variant
+
+
+def test_a_voice_that_is_not_there_is_told_with_the_nearest_one() -> None:
+    assert no_such_voice("aloy", []) == "there is no voice 'aloy'; did you mean \"alloy\"?"
+    assert no_such_voice("en-gbb", ["de", "en-gb"]).endswith('did you mean "en-gb"?')
+    assert "alloy, ash, " in no_such_voice("xx-nope", ["de"])
 
 
 def test_text_is_cut_at_sentence_ends() -> None:
