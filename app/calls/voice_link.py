@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from app.calls.policy import CallPolicy
 
 __all__ = ["VoiceLink"]
+
+SHORTEST_MS: Final = 10_000
+"""No session is renewed sooner, however soon its model says that it ends."""
 
 
 class VoiceLink:
@@ -23,9 +28,12 @@ class VoiceLink:
         self.ready = True
         self.last_event_ms = now_ms
         lasts_ms = policy.renew_after_ms
-        if expires_in_ms is not None:
-            lasts_ms = min(lasts_ms, expires_in_ms - policy.renew_margin_ms)
-        self.renew_at_ms = now_ms + max(lasts_ms, 0)
+        # An expiry that is past is one of the two clocks' mistake.
+        if expires_in_ms is not None and expires_in_ms > 0:
+            # Of a session that is shorter than the margin, half: else it were renewed for ever.
+            margin_ms = min(policy.renew_margin_ms, expires_in_ms // 2)
+            lasts_ms = min(lasts_ms, max(expires_in_ms - margin_ms, SHORTEST_MS))
+        self.renew_at_ms = now_ms + lasts_ms
         return first
 
     def renewal_due(self, now_ms: int) -> bool:

@@ -12,6 +12,7 @@ from app.agents.words import SayMode, SayWhen
 from app.calls.actions import Decide
 from app.calls.policy import CallPolicy
 from app.calls.turns import Turn
+from app.calls.voice_link import VoiceLink
 from app.carrier.base import MarkReached, StreamStopped
 from app.events import (
     AgentSaid,
@@ -612,17 +613,37 @@ def test_a_reconnect_in_mid_answer_has_the_model_go_on() -> None:
 
 def test_the_session_is_renewed_in_a_quiet_moment_before_its_end() -> None:
     scene = Scene(live=False, policy=CallPolicy(silence_ms=0, renew_margin_ms=5_000))
-    scene.ready(expires_in_ms=8_000)
+    scene.ready(expires_in_ms=16_000)
     scene.stream()
     scene.greeted()
     scene.caller_starts()
-    scene.wait(3_500)
+    scene.wait(11_500)
     assert scene.take(RenewVoice) == []  # the caller is speaking
     scene.caller_stops(text="")
     scene.wait(200)
     assert len(scene.take(RenewVoice)) == 1
     scene.wait(1_000)
     assert scene.take(RenewVoice) == []
+
+
+@pytest.mark.parametrize(
+    ("expires_in_ms", "renewed_after_ms"),
+    [
+        (None, 3_300_000),
+        (3_600_000, 3_300_000),
+        (1_800_000, 1_500_000),
+        (60_000, 30_000),  # shorter than the margin
+        (5_000, 10_000),
+        (-3_600_000, 3_300_000),  # a clock is wrong
+    ],
+)
+def test_a_session_is_renewed_ahead_of_its_end_and_not_for_ever(
+    expires_in_ms: int | None, renewed_after_ms: int
+) -> None:
+    link = VoiceLink(0)
+    link.on_ready(1_000, expires_in_ms, CallPolicy())
+    assert not link.renewal_due(1_000 + renewed_after_ms - 1)
+    assert link.renewal_due(1_000 + renewed_after_ms)
 
 
 def test_repeated_speech_events_of_the_model_are_harmless() -> None:
