@@ -189,6 +189,12 @@ class Call:
             self._patience.hurry()
         self.end(EndReason.DRAINED)
 
+    def warn_of_end(self) -> None:
+        """Tell the caller that the call will be over soon."""
+        if not self._end.done():
+            with contained("warning"):
+                self._perform(self._mind.warn_of_end(self._now_ms()))
+
     def say_goodbye(self, reason: EndReason) -> None:
         """End the call politely: a spoken farewell first, if the agent can still speak."""
         if self._phone.away:

@@ -418,6 +418,11 @@ class Conversation(Exchange):
             return self.farewell(wanted.reason, wanted.text, now_ms, wanted.detail)
         return self._carry(self.dialogue.say(wanted.text, now_ms), now_ms)
 
+    def warn_of_end(self, now_ms: int) -> list[Action]:
+        """The call will be over soon, for a reason that nobody in it knows of."""
+        remark = None if self._ending.reason is not None else self._manners.last_minute()
+        return [] if remark is None else self._carry(self.dialogue.say(remark.text, now_ms), now_ms)
+
     def _watch_model(self, now_ms: int) -> list[Action]:
         """A caller who waits for a silent model: ask once more, then give the connection up."""
         link = self._connection

@@ -107,15 +107,22 @@ class Manners:
             text = "" if useless == ENDLESS_TURN else policy.silence_farewell
             return Farewell(EndReason.SILENCE, text, useless)
         # A limit that is shorter than its warning needs none: it would be the first words.
-        if 0 < warning_ms < limit_ms and not self._warned and lasted_ms >= limit_ms - warning_ms:
-            self._warned = True
-            return Remark(policy.duration_warning)
+        due = 0 < warning_ms < limit_ms and lasted_ms >= limit_ms - warning_ms
+        if due and (remark := self.last_minute()):
+            return remark
         asked = self._still_there.on_tick(now_ms)
         if asked is None:
             return None
         if isinstance(asked, Goodbye):
             return Farewell(EndReason.SILENCE, asked.text)
         return Remark(asked.text)
+
+    def last_minute(self) -> Remark | None:
+        """What tells a caller that the call will be over soon; only once, whatever ends it."""
+        if self._warned or not self._present or not self._policy.duration_warning_ms:
+            return None
+        self._warned = True
+        return Remark(self._policy.duration_warning)
 
 
 def _still_there(policy: CallPolicy) -> StillThere:

@@ -361,9 +361,7 @@ class Switchboard(TransferReports):
             await self._hear_last_reports()
         except asyncio.CancelledError:
             self._cut_off()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CUT_OFF_S):
-                    await self._until(self._idle)
+            await self._idle_within(CUT_OFF_S)
             raise
         logger.info("drained")
 
@@ -372,13 +370,20 @@ class Switchboard(TransferReports):
             call.cut_off(ending_too=ending_too)
 
     async def _let_calls_finish(self, limit_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                await self._until(self._idle)
+        warning_s = self._policy.duration_warning_ms / 1000
+        if 0 < warning_s < limit_s:
+            await self._idle_within(limit_s - warning_s)
+            for call in list(self._live.values()):
+                call.warn_of_end()
+            limit_s = warning_s
+        await self._idle_within(limit_s)
         for call in list(self._live.values()):
             call.say_goodbye(EndReason.DRAINED)
+        await self._idle_within(GOODBYE_S)
+
+    async def _idle_within(self, limit_s: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
+            async with asyncio.timeout(limit_s):
                 await self._until(self._idle)
 
     async def _hear_last_reports(self) -> None:

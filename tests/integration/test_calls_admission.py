@@ -12,6 +12,7 @@ from app.dial.leg import EndedBy
 from app.dial.signature import Endpoints
 from app.dial.webhook import Caller, Webhooks, http_client
 from app.events import CallAdmitted, EndReason, VoiceReady
+from app.realtime.events import SAY_METADATA_KEY, ResponseCreate, Unset
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.integration.server import App, by_then, trunkline
@@ -23,6 +24,13 @@ def told_that_lines_are_busy(ringing: Ringing, app: App) -> bool:
         ("Say", app.settings.twilio.busy_message),
         ("Hangup", ""),
     ]
+
+
+def words_asked_for(voice: ScriptedVoiceServer) -> list[str]:
+    """What the model was asked to say in our words."""
+    asked = [create.response for create in voice.latest.of(ResponseCreate)]
+    metadata = [response.metadata for response in asked if response is not None]
+    return [str(m[SAY_METADATA_KEY]) for m in metadata if not isinstance(m, Unset)]
 
 
 async def talk(call: FakeCall) -> None:
@@ -189,6 +197,28 @@ async def test_a_drain_that_has_waited_long_enough_says_goodbye() -> None:
         assert (await app.ended(call)).reason is EndReason.DRAINED
         call.assert_clean()
     assert call.counters.agent_audio_ms == heard_ms + 600
+
+
+async def test_callers_are_told_when_a_drain_will_soon_end_their_call() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=500)])
+    limits = {"drain_timeout_s": 1}
+    policy = {"duration_warning_ms": 500, "duration_warning": "One more minute."}
+    async with (
+        voice,
+        trunkline(voice, limits=limits, policy=policy) as app,
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=200)
+        app.trunkline.server.stop()
+        await voice.until(lambda: len(words_asked_for(voice)) == 2)
+        assert app.switchboard.active == 1
+        assert (await call.ended()).by is EndedBy.AGENT
+        assert (await app.ended(call)).reason is EndReason.DRAINED
+        call.assert_clean()
+    _, warning, goodbye = words_asked_for(voice)
+    assert "One more minute." in warning
+    assert "Goodbye" in goodbye
 
 
 async def test_a_second_signal_waits_for_nobody() -> None:
