@@ -28,7 +28,7 @@ from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError, ConfigError
 from app.events import CallEvent
-from app.lines import Lines, offline_engine, offline_problems, speech_problems
+from app.lines import Lines, offline_engine
 from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
 from app.staff import Staff, call_policy, hire
 from app.web.app import make_app
@@ -43,7 +43,7 @@ from app.web.sockets import SocketLimits
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
 
-__all__ = ["Trunkline", "build", "check_staff", "fallback_of", "serve"]
+__all__ = ["Trunkline", "build", "fallback_of", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,15 +82,6 @@ def serve(settings: Settings, announce: Callable[[int], None] = lambda port: Non
             raise built.not_started[0] from None
         raise
     return 1 if built.server.forced else 0
-
-
-def check_staff(settings: Settings) -> tuple[list[str], list[str]]:
-    """What may surprise in the agents and tools that the settings describe, and what is wrong."""
-    wrong = [*offline_problems(settings), *speech_problems(settings)]
-    try:
-        return hire(settings).notices(), wrong
-    except ConfigError as error:
-        return [], [*wrong, *error.message.splitlines()]
 
 
 def fallback_of(settings: Settings, number: str) -> Destination:

@@ -15,7 +15,7 @@ from app.settings.deployment import (
     needed_open_files,
 )
 from app.settings.limits import CallLimits, Limits
-from app.settings.load import load
+from app.settings.load import load, named_functions
 from app.settings.masked import masked
 from app.settings.model import (
     Logging,
@@ -78,6 +78,7 @@ __all__ = [
     "is_loopback",
     "load",
     "masked",
+    "named_functions",
     "needed_open_files",
     "notices",
 ]

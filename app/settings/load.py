@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.errors import ConfigError
@@ -24,10 +25,10 @@ from app.settings.names import did_you_mean, dotted
 from app.settings.origin import Origin
 from app.settings.references import broken_references
 from app.settings.strict_yaml import parse_yaml, resolve_plain
-from app.settings.values import NO_BLANKS
+from app.settings.values import NO_BLANKS, FunctionPath
 from app.settings.variables import with_variables
 
-__all__ = ["load"]
+__all__ = ["load", "named_functions"]
 
 # Sections of the system that Trunkline follows which have no counterpart here.
 _FORMER_SECTIONS: Final = {"gemini", "gateway", "whisper", "telegram", "tunnel", "scheduler"}
@@ -53,17 +54,9 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     Raises:
         ConfigError: every problem on a line of its own.
     """
-    text = read_text(path)
-    dotenv_path = path.parent / ".env"
-    dotenv = (
-        parse_dotenv(read_text(dotenv_path), name=str(dotenv_path)) if dotenv_path.exists() else {}
-    )
-    environment = Environment(env, dotenv, path.parent)
-    root = with_variables(parse_yaml(text, name=path.name), environment)
-    filled = interpolation.fill(root, environment)
+    filled, origin = _read(path, env)
     problems = list(filled.problems)
     folder = path.parent
-    origin = Origin(folder, path.name, filled.lines)
     settings: Settings | None = None
     try:
         settings = _validate(filled.values, folder)
@@ -86,6 +79,40 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         lines = [f"{path.name}:{line}: {text}" for line, text in sorted(set(problems))]
         raise ConfigError("\n".join(lines))
     return settings.read_from(origin)
+
+
+def named_functions(
+    path: Path, env: Mapping[str, str]
+) -> tuple[Origin, dict[interpolation.Path, str]]:
+    """The Python functions that a file names, also where the rest of it is wrong.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no YAML.
+    """
+    filled, origin = _read(path, env)
+    found: dict[interpolation.Path, str] = {}
+    for section in ("tools", "guardrails"):
+        table = filled.values.get(section)
+        for name, entry in table.items() if isinstance(table, dict) else ():
+            value = entry.get("python") if isinstance(entry, dict) else None
+            with suppress(ValidationError):
+                found[section, name, "python"] = _FUNCTION_PATH.validate_python(value, strict=True)
+    return origin, found
+
+
+_FUNCTION_PATH: Final = TypeAdapter[str](FunctionPath)
+
+
+def _read(path: Path, env: Mapping[str, str]) -> tuple[Filled, Origin]:
+    text = read_text(path)
+    dotenv_path = path.parent / ".env"
+    dotenv = (
+        parse_dotenv(read_text(dotenv_path), name=str(dotenv_path)) if dotenv_path.exists() else {}
+    )
+    environment = Environment(env, dotenv, path.parent)
+    root = with_variables(parse_yaml(text, name=path.name), environment)
+    filled = interpolation.fill(root, environment)
+    return filled, Origin(path.parent, path.name, filled.lines)
 
 
 def _validate(values: dict[str, Plain], folder: Path) -> Settings:

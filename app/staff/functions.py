@@ -10,15 +10,28 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from app.agents.tools import Tool
 from app.errors import ConfigError
+from app.settings import Origin
 from app.settings.names import no_such
 
-__all__ = ["find_function"]
+__all__ = ["find_function", "function_problems"]
+
+
+def function_problems(origin: Origin, functions: Mapping[tuple[str | int, ...], str]) -> list[str]:
+    """What is wrong with functions that settings name, each with its line."""
+    problems = []
+    for place, path in functions.items():
+        try:
+            find_function(path, origin.folder)
+        except ConfigError as error:
+            problems.append(f"{origin.place(*place)}: {error.message}")
+    return problems
 
 
 def find_function(path: str, folder: Path | None) -> Any:

@@ -55,10 +55,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.lines": {"app.calls.switchboard", "app.carrier.base", "app.engine", "app.errors",
                   "app.events", "app.realtime", "app.settings", "app.staff"},
     "app.written": {"app.agents", "app.events", "app.lines", "app.settings", "app.staff"},
+    "app.check": {"app.errors", "app.lines", "app.settings", "app.staff"},
     "app.main": {"app", "audio.format", "fastapi", "pydantic", "uvicorn"},
     "app.cli": {"app.banner", "app.carrier.twilio.numbers", "app.carrier.twilio.rest", "app.chat",
-                "app.dial", "app.doctor", "app.errors", "app.events", "app.lines", "app.logs",
-                "app.main", "app.settings", "app.staff", "app.written", "typer"},
+                "app.check", "app.dial", "app.doctor", "app.errors", "app.events", "app.lines",
+                "app.logs", "app.main", "app.settings", "app.staff", "app.written", "typer"},
 }  # fmt: skip
 # Vendors that live in one folder only, whatever else the table allows.
 AT_HOME = {"twilio": "app.carrier.twilio", "pocketsphinx": "app.engine", "typer": "app.cli"}

@@ -87,6 +87,31 @@ def test_check_says_that_a_configuration_is_right(tmp_path: Path) -> None:
     assert result.output.endswith("config.yaml: all right (development, voice: offline)\n")
 
 
+def test_check_names_variables_and_functions_in_one_run(tmp_path: Path) -> None:
+    (tmp_path / "salon_of_the_check.py").write_text("def fine(): ...\n")
+    path = config_file(
+        tmp_path,
+        """\
+server: {metrics_token: "${NOT_SET_ANYWHERE}"}
+tools:
+  one: {python: "salon_of_the_check:fine"}
+  two: {python: "salon_of_the_check:fin"}
+  three: {python: nonsense}
+guardrails:
+  four: {python: "no_such_module_anywhere:rule"}
+""",
+    )
+    result = runner.invoke(cli.app, ["config", "check", "-c", path])
+    assert result.exit_code == 2
+    places = [line.partition(": ")[2] for line in result.output.splitlines()]
+    assert [place.partition(" ")[0] for place in places] == [
+        "NOT_SET_ANYWHERE",
+        "tools.three.python:",
+        "tools.two.python:",
+        "guardrails.four.python:",
+    ]
+
+
 def test_check_names_what_will_be_retired(tmp_path: Path) -> None:
     path = config_file(tmp_path, "openai_realtime: {api_key: sk-proj-123456}\n")
     result = runner.invoke(cli.app, ["config", "check", "-c", path])

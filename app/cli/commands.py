@@ -1,8 +1,6 @@
-"""The `trunkline` command: serve, dial, chat, doctor, numbers, config.
+"""The commands serve, dial, chat, doctor and config; `numbers` has a module of its own.
 
-Reads settings, prints, sets exit codes.
-Exit codes: 0 good, 1 the thing itself failed, 2 the configuration or the options are wrong. The
-work is done elsewhere and imported by the command that needs it, so that `--help` is quick.
+The work is done elsewhere and imported by the command that needs it, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -11,16 +9,26 @@ import asyncio
 import dataclasses
 import os
 import shlex
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from app import logs
 from app.banner import banner
+from app.cli.numbers import numbers_app
+from app.cli.shared import (
+    DEFAULT_CONFIG,
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    ConfigPath,
+    fail,
+    find,
+    load_settings,
+)
 from app.errors import AppError, ConfigError
 from app.settings import (
     Mode,
@@ -30,21 +38,13 @@ from app.settings import (
     carrier_credentials,
     check_deployment,
     development_token_path,
-    load,
     masked,
-    notices,
 )
 
 if TYPE_CHECKING:
-    from app.carrier.twilio.numbers import Archive, Change
-    from app.carrier.twilio.rest import TwilioRest
     from app.doctor import Finding
 
 __all__ = ["app", "banner", "main", "own_server"]
-
-_EXIT_FAILED: Final = 1
-_EXIT_CONFIG: Final = 2
-_EXIT_INTERRUPTED: Final = 130
 
 app = typer.Typer(
     name="trunkline",
@@ -55,34 +55,12 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-numbers_app = typer.Typer(help="Point phone numbers at this server.", no_args_is_help=True)
 app.add_typer(numbers_app, name="numbers")
-
-ConfigPath = Annotated[
-    Path,
-    typer.Option("--config", "-c", envvar="TRUNKLINE_CONFIG", help="The configuration file."),
-]
-DEFAULT_CONFIG: Final = Path("config.yaml")
 
 
 def main() -> None:
     """The entry point."""
     app()
-
-
-def _fail(text: str, code: int = _EXIT_CONFIG) -> NoReturn:
-    typer.secho(text, err=True, fg=typer.colors.RED)
-    raise typer.Exit(code)
-
-
-def _load(path: Path) -> Settings:
-    # A parent folder that may not be entered is told below; before Python 3.14 Path.exists raises.
-    if not os.path.exists(path) and os.access(path.parent, os.X_OK):
-        _fail(f"there is no {path}: start in the folder that holds it, or name it with --config")
-    try:
-        return load(path, os.environ)
-    except ConfigError as error:
-        _fail(error.message)
 
 
 def _show_version(wanted: bool) -> None:
@@ -113,11 +91,11 @@ def serve(
     ] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C; live calls may finish, a second signal ends them."""
-    configured = _load(config)
+    configured = load_settings(config)
     settings = _with_address(configured, host, port)
     if problems := check_deployment(settings):
         reasons = "\n".join(f"  {problem}" for problem in problems)
-        _fail(f"Trunkline does not start:\n{reasons}")
+        fail(f"Trunkline does not start:\n{reasons}")
     from app.main import serve as run_server
 
     try:
@@ -138,9 +116,9 @@ def serve(
 
         raise typer.Exit(run_server(settings, announce))
     except ConfigError as error:
-        _fail(error.message)
+        fail(error.message)
     except AppError as error:
-        _fail(error.message, _EXIT_FAILED)
+        fail(error.message, EXIT_FAILED)
 
 
 def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
@@ -228,7 +206,7 @@ def _own_url(server: Server) -> str:
 
 def own_server(config: Path) -> dict[str, Any]:
     """How the server of this configuration is called: address, account and token, as options."""
-    settings = _load(config)
+    settings = load_settings(config)
     server = settings.server
     to = _own_url(server)
     if server.webhook_path != Server().webhook_path:
@@ -238,7 +216,7 @@ def own_server(config: Path) -> dict[str, Any]:
     try:
         credentials = carrier_credentials(settings)
     except ConfigError as error:
-        _fail(error.message)
+        fail(error.message)
     return {
         "to": to,
         "public_url": settings.base_url,
@@ -265,7 +243,7 @@ def chat(
     agent: Annotated[str | None, typer.Option(help="Who answers, by name.")] = None,
 ) -> None:
     """Type to the agent that answers the phone. Works offline, without any key."""
-    settings = _load(config)
+    settings = load_settings(config)
     from app.chat import run
     from app.written import written_session
 
@@ -279,10 +257,10 @@ def chat(
         session = written_session(settings, greets=say is None, number=number, agent=agent)
         ended_well = asyncio.run(run(session, say=say, as_json=json))
     except KeyboardInterrupt:
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     except AppError as error:
-        _fail(error.message, _EXIT_CONFIG if isinstance(error, ConfigError) else _EXIT_FAILED)
-    raise typer.Exit(0 if ended_well else _EXIT_FAILED)
+        fail(error.message, EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED)
+    raise typer.Exit(0 if ended_well else EXIT_FAILED)
 
 
 # doctor -------------------------------------------------------------------------------------------
@@ -291,8 +269,8 @@ def chat(
 @app.command()
 def doctor(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check everything that a real call needs, and say what is wrong and what to do."""
-    settings = _load(config)
-    raise typer.Exit(_EXIT_FAILED if asyncio.run(_examine(settings)) else 0)
+    settings = load_settings(config)
+    raise typer.Exit(EXIT_FAILED if asyncio.run(_examine(settings)) else 0)
 
 
 async def _examine(settings: Settings) -> bool:
@@ -323,178 +301,25 @@ def _print_finding(finding: Finding) -> None:
         typer.echo(f"      -> {finding.remedy}")
 
 
-# numbers ------------------------------------------------------------------------------------------
-
-PhoneNumber = Annotated[str, typer.Argument(metavar="+NUMBER", help="With + and country code.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the difference, change nothing.")]
-
-
-@numbers_app.command("list")
-def numbers_list(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Show the account's numbers and where their calls go."""
-    settings = _load(config)
-
-    async def show(rest: TwilioRest, _archive: Archive) -> None:
-        from app.carrier.twilio.numbers import describe_setup
-
-        setups = await rest.list_numbers()
-        our_url = settings.base_url + settings.server.webhook_path
-        for line in [line for setup in setups for line in describe_setup(setup, our_url)]:
-            typer.echo(line)
-        if not setups:
-            typer.echo("the account has no numbers")
-
-    _with_account(settings, show)
-
-
-@numbers_app.command("connect")
-def numbers_connect(
-    number: PhoneNumber,
-    config: ConfigPath = DEFAULT_CONFIG,
-    fallback_url: Annotated[
-        str | None,
-        typer.Option(help="Where `numbers fallback` is kept. Default: as it is."),
-    ] = None,
-    dry_run: DryRun = False,
-) -> None:
-    """Point a number's calls and reports here; what it was set to before is kept for restore."""
-    settings = _load(config)
-    server = settings.server
-    if server.public_url is None:
-        _fail("server.public_url is not set: set PUBLIC_URL to the address that Twilio reaches")
-    if fallback_url is not None and not fallback_url.startswith("https://"):
-        _fail("--fallback-url must be an https address outside of this server")
-
-    async def connect(rest: TwilioRest, archive: Archive) -> None:
-        from app.carrier.twilio import numbers
-
-        setup = await numbers.find(rest, number)
-        changes = numbers.connect_plan(
-            setup,
-            voice_url=settings.base_url + server.webhook_path,
-            status_url=settings.base_url + server.status_path,
-            fallback_url=fallback_url,
-        )
-        if _shown(changes, "already points here", dry_run=dry_run):
-            await numbers.apply(rest, archive, setup, changes, keep=True)
-            typer.echo(f"done; the former values are in {archive.path(number)}")
-        if not (fallback_url or setup.voice_fallback_url):
-            typer.echo("note: no fallback is set: see `trunkline numbers fallback`")
-
-    _with_account(settings, connect)
-
-
-@numbers_app.command("restore")
-def numbers_restore(
-    number: PhoneNumber, config: ConfigPath = DEFAULT_CONFIG, dry_run: DryRun = False
-) -> None:
-    """Set a number back to what it was before `numbers connect`."""
-
-    async def restore(rest: TwilioRest, archive: Archive) -> None:
-        from app.carrier.twilio import numbers
-
-        saved = archive.load(number)
-        if saved is None:
-            _fail(f"{archive.path(number)} does not exist: there is nothing to restore")
-        setup = await numbers.find(rest, number)
-        changes, since = numbers.restore_plan(setup, saved)
-        for change in since:
-            typer.echo(f"note: {change.field} was changed by somebody since, to {change.before}")
-        shown = _shown(changes, "is as it was", dry_run=dry_run)
-        if shown or not (changes or dry_run):
-            await numbers.apply(rest, archive, setup, changes, keep=False)
-        if shown:
-            typer.echo("done")
-
-    _with_account(_load(config), restore)
-
-
-@numbers_app.command("fallback")
-def numbers_fallback(
-    number: Annotated[
-        str | None, typer.Argument(metavar="[+NUMBER]", help="Use its fallback of config.yaml.")
-    ] = None,
-    to: Annotated[str | None, typer.Option(help="Put callers through to this number.")] = None,
-    say: Annotated[str, typer.Option(help="What they hear first.")] = (
-        "One moment please, we are connecting you."
-    ),
-    config: ConfigPath = DEFAULT_CONFIG,
-) -> None:
-    """Print TwiML for a number's Voice Fallback URL: it works while this server does not."""
-    from app.carrier.twilio.numbers import dialed, fallback_document
-    from app.main import fallback_of
-
-    if (number is None) == (to is None):
-        _fail("one of +NUMBER and --to is needed")
-    try:
-        place = fallback_of(_load(config), number) if number else dialed(to or "")
-        typer.echo(fallback_document(place, say, number or ""))
-    except ConfigError as error:
-        _fail(error.message)
-
-
-def _shown(changes: list[Change], nothing: str, *, dry_run: bool) -> bool:
-    """Print the difference; whether it is to be made."""
-    from app.carrier.twilio.numbers import describe
-
-    for line in describe(changes):
-        typer.echo(line)
-    if not changes:
-        typer.echo(f"nothing to change: the number {nothing}")
-    elif dry_run:
-        typer.echo("nothing was changed: --dry-run")
-    return bool(changes) and not dry_run
-
-
-def _with_account(
-    settings: Settings, work: Callable[[TwilioRest, Archive], Awaitable[None]]
-) -> None:
-    """Run `work` with the account of the settings; what goes wrong is said in plain words."""
-    from app.carrier.twilio.numbers import Archive
-    from app.carrier.twilio.rest import TwilioRest
-
-    if settings.mode is Mode.DEVELOPMENT:
-        _fail("no carrier credentials: set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN")
-    archive = Archive(settings.state_dir / "numbers")
-
-    async def with_rest() -> None:
-        credentials = carrier_credentials(settings)
-        rest = TwilioRest(
-            credentials.account_sid,
-            credentials.auth_tokens[0],
-            base_url=settings.twilio.rest_url,
-        )
-        try:
-            await work(rest, archive)
-        finally:
-            await rest.aclose()
-
-    try:
-        asyncio.run(with_rest())
-    except ConfigError as error:
-        _fail(error.message)
-    except AppError as error:
-        _fail(f"{error.message} ({error.code})", _EXIT_FAILED)
-
-
 # config -------------------------------------------------------------------------------------------
 
 
 @config_app.command("check")
 def config_check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Say whether the server would start with this configuration, and why not."""
-    settings = _load(config)
-    from app.main import check_staff
+    from app.check import check_config
 
-    surprises, problems = check_staff(settings)
-    for notice in (*notices(settings, datetime.now(UTC).date()), *surprises):
+    find(config)
+    checked = check_config(config, os.environ)
+    for notice in checked.notices:
         typer.echo(f"note: {notice}")
-    if problems := [*problems, *check_deployment(settings)]:
-        _fail("\n".join(problems))
+    settings = checked.settings
+    if checked.problems or settings is None:
+        fail("\n".join(checked.problems))
     typer.echo(f"{config}: all right ({settings.mode}, voice: {settings.voice_choice})")
 
 
 @config_app.command("show")
 def config_show(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the configuration in force: defaults and variables filled in, secrets masked."""
-    typer.echo(masked(_load(config)), nl=False)
+    typer.echo(masked(load_settings(config)), nl=False)
