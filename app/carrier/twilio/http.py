@@ -69,12 +69,8 @@ _ADDRESS: Final = re.compile(r"[^\s\x00-\x20\x7f]{1,255}")
 _COUNT: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 # What XML 1.0 allows in no form, not even escaped (section 2.2, Char).
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_DIRECTIONS: Final = {
-    "": CallDirection.INBOUND,
-    "inbound": CallDirection.INBOUND,
-    "outbound-api": CallDirection.OUTBOUND,
-    "outbound-dial": CallDirection.OUTBOUND,
-}
+# Absent, inbound, outbound-api, outbound-dial; others are no reason not to answer a caller.
+_OUTBOUND: Final = "outbound"
 
 
 def connect_document(
@@ -181,19 +177,16 @@ def read_incoming(form: Form, *, expect_account: str | None = None) -> IncomingC
         SignatureError: the call is of another account than `expect_account`.
     """
     fields = read_fields(form, _READ, expect_account=expect_account)
-    direction = fields.get("Direction", "")
-    if direction not in _DIRECTIONS:
-        raise RemoteProtocolError("the webhook's Direction is not known")
     dialed_by, dialed = _address(fields, "From"), _required(_address(fields, "To"), "To")
     # Of a call that was placed to somebody, Twilio's From is our number.
-    outbound = _DIRECTIONS[direction] is CallDirection.OUTBOUND
+    outbound = fields.get("Direction", "").startswith(_OUTBOUND)
     caller, ours = (dialed, _required(dialed_by, "From")) if outbound else (dialed_by, dialed)
     return IncomingCall(
         carrier_call_id=CarrierCallId(read_id(fields, "CallSid")),
         account_id=read_id(fields, "AccountSid"),
         caller_number=caller or "anonymous",
         called_number=ours,
-        direction=_DIRECTIONS[direction],
+        direction=CallDirection.OUTBOUND if outbound else CallDirection.INBOUND,
         forwarded_from=_address(fields, "ForwardedFrom") or None,
         caller_verified=fields.get("StirVerstat") == VOUCHED_FOR and not outbound,
     )

@@ -175,6 +175,13 @@ def test_a_number_is_verified_only_where_the_network_vouches_for_it(
     assert read_incoming(form).caller_verified is verified
 
 
+def test_a_direction_that_is_new_to_us_is_no_reason_not_to_answer() -> None:
+    for direction in ("", "trunking-terminating", "sideways"):
+        call = read_incoming({**FORM, "Direction": direction})
+        assert call.direction is CallDirection.INBOUND
+        assert call.caller_number == FORM["From"]
+
+
 def test_of_a_call_that_we_dialed_the_caller_is_whom_we_dialed() -> None:
     for direction in ("outbound-api", "outbound-dial"):
         form = {"Direction": direction, "From": FORM["To"], "To": FORM["From"]}
@@ -207,7 +214,6 @@ def test_a_call_without_its_fields_is_refused(name: str) -> None:
         ("From", "+1\u202e555"),
         ("To", ""),
         ("To", "\x00"),
-        ("Direction", "sideways"),
         ("ForwardedFrom", "a b"),
     ],
 )
