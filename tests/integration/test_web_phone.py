@@ -366,15 +366,17 @@ async def test_a_token_opens_one_stream(site: Site, client: httpx2.AsyncClient) 
         assert site.desk.live == 1
 
 
+@pytest.mark.parametrize("begun", [True, False], ids=["in a call", "before start"])
 @pytest.mark.parametrize("size_bytes", [70_000, 1_048_576, 12_000_000])
 async def test_a_frame_that_is_too_large_closes_its_socket_with_1009(
-    site: Site, client: httpx2.AsyncClient, size_bytes: int
+    site: Site, client: httpx2.AsyncClient, size_bytes: int, begun: bool
 ) -> None:
     await _post(client, site, VOICE_PATH, call_form())
     async with connect(
         site.stream_url, additional_headers=site.signed_stream(), compression=None
     ) as socket:
-        await _begin(socket)
+        if begun:
+            await _begin(socket)
         with pytest.raises(ConnectionClosed):
             async with asyncio.timeout(10):
                 await socket.send("x" * size_bytes)
