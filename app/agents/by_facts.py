@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 from app.agents.instructions import CallFacts
+from app.agents.schema import takes
 from app.errors import ConfigError
 
 __all__ = ["InstructionsFunction", "Offer", "check_function", "is_offered", "written_for"]
@@ -29,6 +30,8 @@ def check_function(function: object, place: str) -> None:
         raise ConfigError(f"{place} takes a function of the call's facts")
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"{place} is asked between two frames of sound: it cannot be async")
+    if not takes(function, 1):
+        raise ConfigError(f"{place} is called with one argument, the call's facts")
 
 
 def is_offered(offer: Offer, facts: CallFacts, name: str) -> bool:

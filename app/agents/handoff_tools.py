@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.agents.agent import Agent
 from app.agents.handoffs import HandoffTo
-from app.agents.schema import closed, read_type
+from app.agents.schema import closed, read_type, takes
 from app.agents.tools import MAX_CONCURRENCY, Slots, Tool, ToolContext, ToolFunction, in_thread
 from app.errors import ConfigError, ToolArgsInvalid
 
@@ -36,6 +36,9 @@ def handoff_tool(to: HandoffTo, taker: Agent) -> Tool:
     """
     if to.on_handoff is not None and not callable(to.on_handoff):
         raise ConfigError(f"handoff {to.name}: on_handoff is no function")
+    if to.on_handoff is not None and not takes(to.on_handoff, 1 + (to.input_type is not None)):
+        given = "the context" if to.input_type is None else "the context and the input"
+        raise ConfigError(f"handoff {to.name}: on_handoff is called with {given}")
     parameters, adapter = _input(to)
     about = to.description or taker.description
     return Tool(

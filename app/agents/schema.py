@@ -32,6 +32,7 @@ __all__ = [
     "parse_arguments",
     "read_signature",
     "read_type",
+    "takes",
 ]
 
 MAX_ARGUMENTS_CHARS: Final = 32_768
@@ -130,6 +131,17 @@ def _refuse_kind(parameter: inspect.Parameter, place: str) -> None:
         raise ConfigError(f"{place}: a model cannot see what *args and **kwargs take; name them")
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise ConfigError(f"{place}: arguments come by name; remove the `/`")
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # written in C, without a signature
+        return True
+    return True
 
 
 def read_type(annotation: Any, place: str) -> tuple[TypeAdapter[Any], dict[str, Any]]:

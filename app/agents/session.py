@@ -202,10 +202,13 @@ class AgentSession:
         self._open()
         return self._tools.decide(tool_call_id, approved=True, always=always)
 
-    async def reject_tool_call(self, tool_call_id: str) -> bool:
-        """Refuse a tool that waits for approval; False when none does."""
+    async def reject_tool_call(self, tool_call_id: str, message: str = "") -> bool:
+        """Refuse a tool that waits for approval; False when none does.
+
+        `message` is what the model is told in place of "This was not approved."
+        """
         self._open()
-        return self._tools.decide(tool_call_id, approved=False)
+        return self._tools.decide(tool_call_id, approved=False, message=message)
 
     async def close(self) -> None:
         """End the conversation; safe at any time, also twice."""

@@ -56,7 +56,7 @@ class ToolRunner:
         self._listener = listener
         self._box = ToolBox((), approver=self._approve, approval_timeout_ms=approval_timeout_ms)
         self._fillers: dict[str, asyncio.TimerHandle] = {}
-        self._decisions: dict[str, asyncio.Future[tuple[bool, bool]]] = {}
+        self._decisions: dict[str, asyncio.Future[bool | str]] = {}
         self._wanted: dict[str, ApprovalRequest] = {}
         self._interruptible: dict[str, asyncio.Task[None]] = {}
         self._given_up: set[str] = set()
@@ -74,15 +74,21 @@ class ToolRunner:
         """The tools that wait for this kind of consent, the oldest first."""
         return [wanted for wanted in self._wanted.values() if wanted.tool.approval is approval]
 
-    def decide(self, tool_call_id: str, *, approved: bool, always: bool = False) -> bool:
+    def decide(
+        self, tool_call_id: str, *, approved: bool, always: bool = False, message: str = ""
+    ) -> bool:
         """Answer a tool that waits for consent; `always`: for this tool in this conversation.
 
-        False when nothing waits under this id, or no longer.
+        `message` is what the model is told of a no. False when nothing waits under this id, or no
+        longer.
         """
         decision = self._decisions.get(tool_call_id)
         if decision is None or decision.done():
             return False
-        decision.set_result((approved, always))
+        if approved and always:
+            wanted = self._wanted[tool_call_id]
+            self._always.add(wanted.tool.name)
+        decision.set_result(approved or message)
         return True
 
     def on_caller_speech(self) -> None:
@@ -147,7 +153,7 @@ class ToolRunner:
         if filler is not None:
             filler.cancel()
 
-    async def _approve(self, request: ApprovalRequest) -> bool:
+    async def _approve(self, request: ApprovalRequest) -> bool | str:
         tool, context = request.tool, request.context
         if tool.name in self._always:
             return True
@@ -156,17 +162,15 @@ class ToolRunner:
         if asks_caller:
             self._stop_filler(tool_call_id)  # who is asked knows what is waited for
         loop = asyncio.get_running_loop()
-        decision: asyncio.Future[tuple[bool, bool]] = loop.create_future()
+        decision: asyncio.Future[bool | str] = loop.create_future()
         self._decisions[tool_call_id] = decision
         self._wanted[tool_call_id] = request
         self._listener.on_approval_wanted(request)
         try:
-            approved, always = await decision
+            approved = await decision
         finally:
             del self._decisions[tool_call_id], self._wanted[tool_call_id]
-        if approved and always:
-            self._always.add(tool.name)
-        if approved and asks_caller:
+        if approved is True and asks_caller:
             run = RunTool(
                 tool_call_id=tool_call_id, name=tool.name, arguments="", agent=context.agent
             )

@@ -51,7 +51,8 @@ class ApprovalRequest:
     context: ToolContext
 
 
-Approver = Callable[[ApprovalRequest], Awaitable[bool]]
+Approver = Callable[[ApprovalRequest], Awaitable[bool | str]]
+"""True lets a tool run; a text is a no, and what the model is told of it."""
 
 
 class ToolBox:
@@ -140,7 +141,8 @@ class ToolBox:
             _report("approval failed", tool, error)
             raise ToolError("Nobody can approve this now.", code="approval_unavailable") from error
         if approved is not True:
-            raise ToolError("This was not approved.", code="not_approved")
+            reason = approved if isinstance(approved, str) else ""
+            raise ToolError(reason or "This was not approved.", code="not_approved")
 
 
 async def _guard(request: ApprovalRequest) -> None:

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final, overload
 
 from app.agents.by_facts import Offer, check_function
-from app.agents.schema import ArgumentCheck, Signature, read_signature
+from app.agents.schema import ArgumentCheck, Signature, read_signature, takes
 from app.errors import ConfigError, ToolFailed
 from app.events import CallId
 
@@ -149,6 +149,10 @@ class Tool:
                 raise ConfigError(f"tool {self.name}: {limit} must be above zero")
         check_function(self.is_enabled, f"tool {self.name}: is_enabled")
         object.__setattr__(self, "input_guardrails", tuple(self.input_guardrails))
+        if not all(callable(rule) and takes(rule, 2) for rule in self.input_guardrails):
+            raise ConfigError(
+                f"tool {self.name}: an input guardrail is a function of context and arguments"
+            )
         object.__setattr__(self, "approval", Approval(self.approval))
         object.__setattr__(self, "check", ArgumentCheck(self.parameters, f"tool {self.name}"))
         object.__setattr__(self, "slots", Slots(self.max_concurrency))

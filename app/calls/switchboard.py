@@ -308,15 +308,24 @@ class Switchboard(TransferReports):
         ]
 
     def approve(
-        self, call_id: CallId, tool_call_id: str, *, approved: bool, always: bool = False
+        self,
+        call_id: CallId,
+        tool_call_id: str,
+        *,
+        approved: bool,
+        always: bool = False,
+        message: str = "",
     ) -> bool:
-        """Answer a tool that waits for an operator; False when none waits there."""
+        """Answer a tool that waits for an operator; False when none waits there.
+
+        `message` is what the model is told of a no.
+        """
         call = self._live.get(call_id)
         if call is None or tool_call_id not in {
             wanted.context.tool_call_id for wanted in call.tools.waiting(Approval.OPERATOR)
         }:
             return False
-        return call.tools.decide(tool_call_id, approved=approved, always=always)
+        return call.tools.decide(tool_call_id, approved=approved, always=always, message=message)
 
     # Transfers ----------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Tools that wait for an operator: which ones there are, and yes or no to each.
 
 `GET /approvals` lists them, `POST /approvals/{call_id}/{tool_call_id}` decides one with a body of
-`{"approved": true}`. Open to bearers of a token when one is set, else to programs on this machine.
+`{"approved": true}`, maybe with `always`, or `message` for the model. Open to bearers of a token
+when one is set, else to programs on this machine.
 Arguments are what callers have said: the answers hold personal data.
 """
 
@@ -32,10 +33,14 @@ _NO_STORE: Final = {"cache-control": "no-store"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """An operator's word; `always`: for this tool until the call is over."""
+    """An operator's word; `always`: for this tool until the call is over.
+
+    `message` is what the model is told of a no.
+    """
 
     approved: bool
     always: bool = False
+    message: str = ""
 
 
 class ToolDesk(Protocol):
@@ -46,7 +51,13 @@ class ToolDesk(Protocol):
         ...
 
     def approve(
-        self, call_id: CallId, tool_call_id: str, *, approved: bool, always: bool = False
+        self,
+        call_id: CallId,
+        tool_call_id: str,
+        *,
+        approved: bool,
+        always: bool = False,
+        message: str = "",
     ) -> bool:
         """Decide; False when nothing waits there."""
         ...
@@ -67,10 +78,17 @@ def approvals_router(desk: ToolDesk, *, token: str = "") -> APIRouter:
         _check(request, token)
         decision = await _read(request)
         if decision is None:
-            message = 'The body is JSON such as {"approved": true}, and maybe "always": true'
+            message = (
+                'The body is JSON such as {"approved": true}, and maybe "always": true '
+                'or "message": "..."'
+            )
             return error_response(HTTPStatus.BAD_REQUEST, "decision_invalid", message)
         if not desk.approve(
-            CallId(call_id), tool_call_id, approved=decision.approved, always=decision.always
+            CallId(call_id),
+            tool_call_id,
+            approved=decision.approved,
+            always=decision.always,
+            message=decision.message,
         ):
             message = "Nothing waits for approval there, or not any more"
             return error_response(HTTPStatus.NOT_FOUND, "approval_not_found", message)
@@ -103,10 +121,10 @@ async def _read(request: Request) -> Decision | None:
     except (ValueError, RecursionError):
         return None
     match given:
-        case {"approved": bool(approved), **more} if set(more) <= {"always"}:
-            always = more.get("always", False)
-            if isinstance(always, bool):
-                return Decision(approved=approved, always=always)
+        case {"approved": bool(approved), **more} if set(more) <= {"always", "message"}:
+            always, message = more.get("always", False), more.get("message", "")
+            if isinstance(always, bool) and isinstance(message, str):
+                return Decision(approved=approved, always=always, message=message)
     return None
 
 

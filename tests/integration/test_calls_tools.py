@@ -141,12 +141,13 @@ async def test_an_operator_is_asked_before_a_tool_runs_and_answers_over_http() -
                 [wanted] = (await operator.get(url)).json()["approvals"]
                 assert (wanted["tool"], wanted["arguments"]) == ("pay", {"amount": 3})
                 place = f"{url}/{wanted['call_id']}/{wanted['tool_call_id']}"
-                for bad in ({}, {"approved": 1}, {"approved": True, "x": 1}, ["approved"]):
+                for bad in ({}, {"approved": 1}, {"approved": True, "message": 1}, ["approved"]):
                     assert (await operator.post(place, json=bad)).status_code == 400
                 form = await operator.post(place, data={"approved": "true"})
                 assert form.status_code == 400
                 assert (await operator.post(place + "0", json={"approved": True})).is_error
-                answer = await operator.post(place, json={"approved": approved})
+                decision = {"approved": approved, "message": "Only before noon."}
+                answer = await operator.post(place, json=decision)
                 assert answer.json() == {"approved": approved}
                 await app.event(call, AgentSaid, partial(_says, said))
                 assert (await operator.post(place, json={"approved": True})).status_code == 404
@@ -154,6 +155,12 @@ async def test_an_operator_is_asked_before_a_tool_runs_and_answers_over_http() -
             await app.ended(call)
             ran = [event for event in await app.events(call) if isinstance(event, ToolRan)]
             assert [event.error for event in ran] == ["", "not_approved"]
+            items = [create.item for create in voice.latest.of(ev.ItemCreate)]
+            told = [json.loads(i.output) for i in items if i.output is not None]
+            assert told == [
+                {"result": "paid 3"},
+                {"error": "Only before noon.", "code": "not_approved"},
+            ]
 
 
 async def test_a_message_that_a_caller_leaves_is_kept_in_a_file_of_its_own() -> None:

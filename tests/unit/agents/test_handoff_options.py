@@ -212,7 +212,13 @@ async def nothing(facts: CallFacts) -> bool:
     [
         ({"is_enabled": nothing}, "is_enabled .* cannot be async"),
         ({"is_enabled": "yes"}, "is_enabled takes a function"),
+        ({"is_enabled": lambda: True}, "is_enabled is called with one argument"),
         ({"on_handoff": "call me"}, "on_handoff is no function"),
+        ({"on_handoff": lambda: None}, "on_handoff is called with the context"),
+        (
+            {"on_handoff": lambda _context: None, "input_type": Complaint},
+            "on_handoff is called with the context and the input",
+        ),
         ({"input_type": int}, "must be a JSON schema of type object"),
         ({"input_type": {"type": "string"}}, "must be a JSON schema of type object"),
         ({"tool_name": "to billing"}, "a name is up to 64 letters"),
@@ -252,6 +258,11 @@ def test_instructions_that_fail_leave_those_of_the_session(
     with caplog.at_level(logging.WARNING):
         assert book.session(agent, FACTS).instructions == "Serve +15005550006."
     assert [record.message for record in caplog.records] == ["instructions failed"]
+
+
+def test_instructions_are_a_function_of_one_argument() -> None:
+    with pytest.raises(ConfigError, match="instructions_for is called with one argument"):
+        AgentBook([agent_named(instructions_for=lambda _facts, _agent: "")])
 
 
 def test_instructions_cannot_be_awaited() -> None:
