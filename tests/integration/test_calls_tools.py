@@ -14,8 +14,10 @@ import httpx2
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
 from app.agents.guardrails import Stop, regex_guardrail
-from app.agents.tools import Approval, tool
+from app.agents.handoffs import HandoffTo
+from app.agents.tools import Approval, ToolContext, tool
 from app.calls.switchboard import Line
+from app.errors import ToolFailed
 from app.events import (
     AgentSaid,
     EndReason,
@@ -274,3 +276,36 @@ async def test_a_caller_is_handed_over_and_a_guardrail_cuts_the_new_agent_off() 
             assert len(voice.latest.of(ev.SessionUpdate)) == 2
             await call.hang_up()
         assert (await app.ended(call)).agent == "money"
+
+
+async def test_a_handoff_on_the_phone_waits_for_what_is_done_first() -> None:
+    told: list[str] = []
+
+    async def on_handoff(context: ToolContext, given: dict[str, str]) -> None:
+        told.append(given["about"])
+        if len(told) == 1:
+            raise ToolFailed("Billing is at lunch.")
+
+    schema = {"type": "object", "properties": {"about": {"type": "string"}}, "required": ["about"]}
+    way = HandoffTo(agent="billing", input_type=schema, on_handoff=on_handoff)
+    asks = Reply(text="One moment.", audio_ms=200, tool=("transfer_to_billing", '{"about": "it"}'))
+    replies = [GREETING, asks, Reply(text="They eat."), asks, Reply(text="Billing here.")]
+
+    def two(agent: Agent) -> list[Agent]:
+        return [replace(agent, handoffs=(way,)), replace(agent, name="billing", greeting=None)]
+
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        staffed(app, two)
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            await call.speak(0.6)
+            await app.event(call, AgentSaid, partial(_says, "They eat."))
+            assert voice.latest.of(ev.SessionUpdate)[1:] == []
+            await call.speak(0.6)
+            assert (await app.event(call, HandedOff)).to_agent == "billing"
+            await app.event(call, AgentSaid, partial(_says, "Billing here."))
+            await call.hang_up()
+        ran = [event for event in await app.events(call) if isinstance(event, ToolRan)]
+        assert [event.error for event in ran] == ["tool_failed", ""]
+        assert told == ["it", "it"]
