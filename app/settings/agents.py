@@ -111,6 +111,7 @@ class AgentSettings(SessionOverrides):
 
     description: str = Field(default="", max_length=1_000)
     instructions: Text | None = None
+    instructions_python: FunctionPath | None = None
     greeting: Annotated[Spoken | None, Blank] = None
     speaks_first: Literal["agent", "caller"] | None = None
     interruptible_greeting: bool | None = None

@@ -91,16 +91,17 @@ def named_functions(
     """
     filled, origin = _read(path, env)
     found: dict[interpolation.Path, str] = {}
-    for section in ("tools", "guardrails"):
+    for section, key in _FUNCTION_KEYS.items():
         table = filled.values.get(section)
         for name, entry in table.items() if isinstance(table, dict) else ():
-            value = entry.get("python") if isinstance(entry, dict) else None
+            value = entry.get(key) if isinstance(entry, dict) else None
             with suppress(ValidationError):
-                found[section, name, "python"] = _FUNCTION_PATH.validate_python(value, strict=True)
+                found[section, name, key] = _FUNCTION_PATH.validate_python(value, strict=True)
     return origin, found
 
 
 _FUNCTION_PATH: Final = TypeAdapter[str](FunctionPath)
+_FUNCTION_KEYS: Final = {"agents": "instructions_python", "tools": "python", "guardrails": "python"}
 
 
 def _read(path: Path, env: Mapping[str, str]) -> tuple[Filled, Origin]:

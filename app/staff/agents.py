@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
+from app.agents.by_facts import InstructionsFunction, check_function
 from app.agents.guardrails import Guardrail
-from app.agents.instructions import FACTS, check_template
+from app.agents.instructions import FACTS, CallFacts, check_template
 from app.agents.tools import Tool
 from app.calls.menu import KeypadMap, MenuPlan, read_action, read_keypad
 from app.calls.phone_tools import CANCEL_TRANSFER, TRANSFER_CALL
@@ -17,6 +19,7 @@ from app.events import Party
 from app.realtime.events import SessionConfig
 from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice
 from app.settings.agents import KeySettings, MenuSettings
+from app.staff.functions import find_function
 from app.staff.problems import Problems
 from app.staff.sessions import overridden, session_config
 from app.staff.tools import session_tools
@@ -49,6 +52,10 @@ def make_book(
     agents = [
         _agent(settings, name, agent, talents, own if number is not None else None)
         for name, agent in written.items()
+    ]
+    agents = [
+        _instructed(agent, settings, own if number is not None else None, problems)
+        for agent in agents
     ]
     if not agents:
         agents = [_only_agent(settings, own if number is not None else None)]
@@ -132,6 +139,28 @@ def _agent(
     )
 
 
+def _instructed(
+    agent: Agent, settings: Settings, own: NumberSettings | None, problems: Problems
+) -> Agent:
+    """The agent with the function that writes its instructions, where the settings name one."""
+    path = settings.agents[agent.name].instructions_python
+    if path is None:
+        return agent
+    key = "instructions_python"
+    with problems.at("agents", agent.name, key, prefix=f"{key}: "):
+        function = find_function(path, settings.origin.folder)
+        check_function(function, f"{key}: the function")
+        sentence = "" if own is None else _language_sentence(own)
+        written = function if not sentence else partial(_with_languages, function, sentence)
+        return replace(agent, instructions_for=written)
+    return agent
+
+
+def _with_languages(function: InstructionsFunction, sentence: str, facts: CallFacts) -> str:
+    text = function(facts)
+    return f"{text}\n\n{sentence}" if isinstance(text, str) else text
+
+
 def _first_given(own: bool | None, inherited: bool) -> bool:
     return inherited if own is None else own
 
@@ -152,18 +181,28 @@ def _session(
     return replace(session, tools=session_tools(named))
 
 
+def _language_sentence(own: NumberSettings) -> str:
+    """What an agent is told of a number's languages; empty where it has none."""
+    if not own.languages:
+        return ""
+    first, *others = own.languages
+    if not others:
+        return (
+            f"Speak {first} (a language code) on this line, whatever language these "
+            "instructions are in."
+        )
+    return (
+        f"Callers on this line speak {' or '.join(own.languages)} (language codes). Begin in "
+        f"{first}; after that, answer in the language that the caller speaks."
+    )
+
+
 def _in_languages(model: OpenAIRealtime, own: NumberSettings) -> OpenAIRealtime:
     """What a number's languages mean: a word to the agent, a hint to the transcription."""
     if not own.languages:
         return model
     first, *others = own.languages
-    sentence = (
-        f"Callers on this line speak {' or '.join(own.languages)} (language codes). Begin in "
-        f"{first}; after that, answer in the language that the caller speaks."
-        if others
-        else f"Speak {first} (a language code) on this line, whatever language these "
-        "instructions are in."
-    )
+    sentence = _language_sentence(own)
     change: dict[str, Any] = {
         "system_instruction": f"{model.system_instruction.rstrip()}\n\n{sentence}".lstrip()
     }

@@ -154,6 +154,9 @@ def find_slot(day: str) -> str:
 
 def check_words(text, context):
     return None
+
+def greeter_instructions(facts):
+    return "Greet."
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from app.agents.call_tools import CALL_TOOLS
 from app.agents.guardrails import GuardrailContext, Stop, Warn
+from app.agents.instructions import CallFacts
 from app.agents.read_back import READ_BACK
 from app.agents.tools import Approval
 from app.calls.menu import HangUp, MenuPlan, Repeat, ToAgent, Transfer
@@ -311,6 +312,40 @@ def test_a_function_that_cannot_be_had_is_named_with_the_line_of_its_setting(
     name = module(tmp_path, code)
     [line] = refusal(f"tools:\n  t:\n    python: {name}:{function}\n", tmp_path)
     assert line.startswith("config.yaml:4: tools.t.python: ")
+    assert expected in line
+
+
+def test_instructions_may_be_written_by_a_function(tmp_path: Path) -> None:
+    code = "def written(facts):\n    return f'You serve {facts.caller_number}.'\n"
+    name = module(tmp_path, code)
+    staff = staff_of(
+        f"agents: {{desk: {{instructions: Serve., instructions_python: '{name}:written'}}}}\n"
+        f"numbers: {{{OURS}: {{languages: [es]}}}}\n",
+        tmp_path,
+    )
+    facts = CallFacts(call_id=CallId("c1"), caller_number="+15550001111")
+    book = staff.book
+    assert book.session(book.first, facts).instructions == "You serve +15550001111."
+    ours = seat(staff)
+    text = ours.book.session(ours.agent, facts).instructions
+    assert isinstance(text, str)
+    assert text.startswith("You serve +15550001111.\n\nSpeak es")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("async def f(facts): ...\n", "cannot be async"),
+        ("def f(): ...\n", "is called with one argument"),
+        ("x = 1\n", "there is no function 'f'"),
+    ],
+)
+def test_a_function_that_cannot_write_instructions_is_named_with_its_line(
+    code: str, expected: str, tmp_path: Path
+) -> None:
+    name = module(tmp_path, code)
+    [line] = refusal(f"agents:\n  a:\n    instructions_python: {name}:f\n", tmp_path)
+    assert line.startswith("config.yaml:4: agents.a.instructions_python: ")
     assert expected in line
 
 
