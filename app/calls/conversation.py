@@ -301,6 +301,7 @@ class Conversation(Exchange):
         """A response that is done, and of whose sound the caller can hear nothing."""
         return (
             response.status is ResponseStatus.COMPLETED
+            and bool(response.output)
             and all(item.type == "message" for item in response.output)
             and self.dialogue.gate.runs(response.id)
             and not self.dialogue.is_stale(response.id)

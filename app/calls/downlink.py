@@ -55,8 +55,8 @@ class Downlink:
         return self._play(self.playout.push(item_id, event.content_index, audio, now_ms))
 
     def was_inaudible(self, response_id: str) -> bool:
-        """Whether a response that is over had sound, and all of it was silence."""
-        return self._audible == (response_id, False)
+        """Whether a response that is over had no sound, or nothing but silence."""
+        return self._audible != (response_id, True)
 
     def finish(self, item_id: str, now_ms: int) -> list[Action]:
         """The item has no more audio."""

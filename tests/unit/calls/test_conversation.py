@@ -523,6 +523,17 @@ def test_an_answer_that_nobody_can_hear_is_taken_back_and_asked_for_again() -> N
     assert scene.mind.counters.responses_failed == 1
 
 
+def test_words_without_any_sound_are_taken_back_and_asked_for_again() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    scene.response_ends(text="I wrote something.")
+    assert len(scene.sent(ResponseCreate)) == 1
+    assert scene.sent(ItemDelete) == [ItemDelete("a1")]
+    assert [trouble.code for trouble in scene.recorded(VoiceTrouble)] == ["inaudible_response"]
+
+
 def test_a_model_that_only_keeps_silent_is_given_up() -> None:
     scene = Scene()
     scene.greeted()
@@ -732,8 +743,7 @@ def test_a_key_answers_a_tool_that_needs_consent() -> None:
     scene = with_tool_running()
     scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
     assert [spoken(create.response) for create in scene.sent(ResponseCreate)] == ["Press 1 or 2."]
-    scene.response_begins("r2", "a2")
-    scene.response_ends("r2", "a2", text="Press 1 or 2.")
+    scene.answer(500, "Press 1 or 2.", "2")
     scene.key("7")
     assert [spoken(create.response) for create in scene.sent(ResponseCreate)] == ["Press 1 or 2."]
     scene.response_begins("r3", "a3")
