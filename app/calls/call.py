@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, assert_never
 
 from app import logs
 from app.agents.actions import CheckGuardrail, GiveUp, Record, RunTool, ToVoice
 from app.agents.agent import Agent
-from app.agents.book import AgentBook
 from app.agents.instructions import CallFacts
-from app.agents.thinking import BrainPlan
 from app.agents.words import SayMode, SayWhen
 from app.calls.actions import (
     Action,
@@ -30,61 +28,38 @@ from app.calls.actions import (
     RenewVoice,
     TransferCall,
 )
+from app.calls.chores import Chores
 from app.calls.closing import Patience, close_connection, close_phone, contained
 from app.calls.conversation import Conversation
 from app.calls.desk import Desk
 from app.calls.ending import NOT_OURS_TO_END
-from app.calls.menu import KeypadMap
 from app.calls.outbox import PhoneOutbox, VoiceOutbox
-from app.calls.phone_leg import LOST, PhoneLeg, Whereabouts, pass_cancellation_on
-from app.calls.policy import CallPolicy
+from app.calls.parts import CallParts
+from app.calls.phone_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts, pass_cancellation_on
 from app.calls.second_leg import LineControl
 from app.calls.transfers import Transfers
-from app.carrier.base import CallControl, Fallback, IncomingCall, MediaStream
-from app.carrier.destinations import Destinations
+from app.carrier.base import IncomingCall, MediaStream
 from app.errors import VoiceError, VoiceRefused
 from app.events import (
     CallEnded,
-    CallEvent,
     CallId,
     CallSummary,
     EndReason,
-    TokenUsage,
     VoiceReady,
     VoiceTrouble,
 )
-from app.realtime.connecting import GuardedModel, connect_with_retry
+from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import InputAudioAppend, SpeechStarted
 from audio.format import PCMU_8K
 
-__all__ = ["LOST", "Call", "CallParts"]
+__all__ = ["LOST", "Call"]
 
 logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.2
 LONGEST_MS: Final = 86_400_000
 """A caller who was transferred is forgotten after a day, where no limit is set."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallParts:
-    """What a call is made of besides itself."""
-
-    model: GuardedModel
-    carrier: CallControl
-    policy: CallPolicy
-    record: Callable[[CallEvent], None]
-    clock_ms: Callable[[], int]
-    unix_s: Callable[[], float]
-    price: Callable[[TokenUsage], float | None]
-    book: AgentBook | None = None
-    keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
-    destinations: Destinations = field(default_factory=Destinations)
-    issue_token: Callable[[], str] = str
-    """Makes the token that the call's next media stream brings."""
-    fallback: Fallback | None = None
-    brain: BrainPlan | None = None
 
 
 class _Over(Exception):
@@ -218,18 +193,28 @@ class Call:
             self._perform(self._mind.say(text, self._now_ms(), mode=mode, when=when))
 
     async def run(self) -> CallSummary:
-        """Hold the call. Never raises but for cancellation; returns when nothing is left of it."""
+        """Hold the call. Never raises but for cancellation; its last event is when it is over.
+
+        Returns when nothing is left of it, which may be later: a tool can ignore its cancellation.
+        """
         logs.call_id.set(self.call_id)
+        try:
+            async with Chores() as chores:
+                summary = await self._hold(chores)
+        except* Exception as errors:  # of a chore, which has ended the call
+            logger.error("call failed", exc_info=errors)
+        return summary
+
+    async def _hold(self, chores: Chores) -> CallSummary:
         failure: End | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self._desk.open(tasks)
+                self._desk.open(chores)
                 tasks.create_task(self._voice_side())
                 tasks.create_task(self._phone.run())
                 tasks.create_task(self._tick())
                 await asyncio.shield(self._end)
-                self._desk.close()
                 raise _Over
         except* _Over:
             pass
@@ -239,19 +224,9 @@ class Call:
         finally:
             self._tasks = None
             self._desk.close()
+            chores.cancel()
             self.end(EndReason.INTERNAL_ERROR)  # unless it has ended for another reason
-            end = failure or self._end.result()
-            with contained("transcript"):
-                self._perform_last()
-            try:
-                await self._close_legs(end)
-            finally:  # also when the process has no time left for it
-                summary = self._summarize(end)
-                self._parts.record(
-                    CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
-                )
-                self._over.set()
-                self._phone.release()
+            summary = await self._finish(failure or self._end.result(), chores)
         return summary
 
     def _now_ms(self) -> int:
@@ -452,14 +427,26 @@ class Call:
 
     # The end ------------------------------------------------------------------------------------
 
-    async def _close_legs(self, end: End) -> None:
+    async def _finish(self, end: End, chores: Chores) -> CallSummary:
         """Hang up and close both sockets; the model's is closed at once, whatever REST does."""
-        async with asyncio.TaskGroup() as closing:
-            if self._connection is not None:
-                closing.create_task(close_connection(self._connection))
-            closing.create_task(self._close_line(end.reason))
-            carrier, call_id = self._parts.carrier, self.incoming.carrier_call_id
-            closing.create_task(close_phone(end, self._phone, carrier, call_id, self._patience))
+        with contained("transcript"):
+            self._perform_last()
+        try:
+            async with asyncio.TaskGroup() as closing:
+                if self._connection is not None:
+                    closing.create_task(close_connection(self._connection))
+                closing.create_task(chores.gone(CLOSE_S))
+                closing.create_task(self._close_line(end.reason))
+                carrier, call_id = self._parts.carrier, self.incoming.carrier_call_id
+                closing.create_task(close_phone(end, self._phone, carrier, call_id, self._patience))
+        finally:  # also when the process has no time left for it
+            summary = self._summarize(end)
+            self._parts.record(
+                CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
+            )
+            self._over.set()
+            self._phone.release()
+        return summary
 
     async def _close_line(self, reason: EndReason) -> None:
         with contained("line"):

@@ -22,10 +22,11 @@ from app.agents.book import AgentBook
 from app.agents.thinking import BrainPlan
 from app.agents.toolbox import ApprovalRequest
 from app.agents.tools import Approval
-from app.calls.call import LOST, Call, CallParts
+from app.calls.call import LOST, Call
 from app.calls.closing import contained
 from app.calls.feed import Feed
 from app.calls.menu import KeypadMap
+from app.calls.parts import CallParts
 from app.calls.policy import CallPolicy
 from app.calls.transfer_reports import TransferReports
 from app.calls.transfers import Transfers
@@ -44,7 +45,7 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import Destinations
 from app.errors import CapacityError, CarrierError, SignatureError
-from app.events import CallAdmitted, CallEvent, CallId, EndReason, TokenUsage
+from app.events import CallAdmitted, CallEnded, CallEvent, CallId, EndReason, TokenUsage
 from app.realtime.connecting import GuardedModel
 
 __all__ = ["Admission", "CallOver", "Diverted", "Line", "Switchboard"]
@@ -223,18 +224,25 @@ class Switchboard(TransferReports):
                 tools=() if line.book is None else line.book.tool_names(line.agent),
             )
         )
-        self._tasks.create_task(self._hold(call, incoming.carrier_call_id), name=f"call {call_id}")
+        self._tasks.create_task(self._hold(call), name=f"call {call_id}")
         return admission
 
-    async def _hold(self, call: Call, carrier_call_id: CarrierCallId) -> None:
+    async def _hold(self, call: Call) -> None:
         try:
             await call.run()
         finally:
-            self._admissions[carrier_call_id].call = CallOver()
-            del self._live[call.call_id]
-            self._ended.append(carrier_call_id)
-            self._forget_old()
-            self._changed.set()
+            self._let_go(call.call_id)
+
+    def _let_go(self, call_id: CallId) -> None:
+        """The call is over, whether or not a task of it still has to notice."""
+        call = self._live.pop(call_id, None)
+        if call is None:
+            return
+        carrier_call_id = call.incoming.carrier_call_id
+        self._admissions[carrier_call_id].call = CallOver()
+        self._ended.append(carrier_call_id)
+        self._forget_old()
+        self._changed.set()
 
     def _renew_token(self, incoming: IncomingCall) -> str:
         """A token for the next stream of a call; the ones before it open nothing any more."""
@@ -414,6 +422,8 @@ class Switchboard(TransferReports):
 
     def _record(self, feed: Feed, event: CallEvent) -> None:
         feed.put(event)
+        if isinstance(event, CallEnded):
+            self._let_go(event.call_id)
         for observe in self._observers:
             with contained("observer"):
                 observe(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import httpx2
+import pytest
 
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
@@ -17,9 +19,11 @@ from app.agents.guardrails import Stop, regex_guardrail
 from app.agents.handoffs import HandoffTo
 from app.agents.tools import Approval, ToolContext, tool
 from app.calls.switchboard import Line
+from app.dial.leg import EndedBy
 from app.errors import ToolFailed
 from app.events import (
     AgentSaid,
+    CallAdmitted,
     EndReason,
     GuardrailTripped,
     HandedOff,
@@ -30,7 +34,7 @@ from app.events import (
 )
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import App, by_then, trunkline
+from tests.integration.server import ALL_OVER_S, App, by_then, trunkline
 
 GREETING = Reply(text="Hello.", audio_ms=200)
 
@@ -99,6 +103,35 @@ async def test_a_tool_that_outlives_its_call_is_ended_with_it() -> None:
             events = await app.events(call)
             assert not any(isinstance(event, ToolRan) for event in events)
             assert not any(item.type == "function_call_output" for item in voice.items)
+
+
+async def test_a_tool_that_ignores_its_end_keeps_nobody_on_the_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    released = asyncio.Event()
+
+    @tool(timeout_ms=60_000)
+    async def stubborn() -> None:
+        """Wait, whatever happens."""
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    replies = [GREETING, Reply(text="One moment.", tool=("stubborn", "{}"))]
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        staffed(app, lambda agent: [replace(agent, tools=(stubborn,))])
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            await call.speak(0.6)
+            await app.event(call, AgentSaid, lambda said: said.text == "One moment.")
+            assert app.switchboard.hang_up((await app.event(call, CallAdmitted)).call_id)
+            assert (await call.ended(within_s=ALL_OVER_S)).by is EndedBy.AGENT
+            assert (await app.ended(call)).reason is EndReason.OPERATOR_HUNG_UP
+            assert app.switchboard.active == 0
+            assert not voice.open_connections
+            released.set()
+    assert "task goes on after its call" in caplog.text
 
 
 async def test_a_caller_consents_by_key() -> None:

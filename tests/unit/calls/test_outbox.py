@@ -1,10 +1,13 @@
-"""Caller audio that waits for the model: in order, in batches, bounded."""
+"""What waits for a socket: in order, in batches, bounded."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from app.calls.outbox import BATCH_CHUNKS, VoiceOutbox
+from app.calls.actions import Clear, PlayAudio
+from app.calls.outbox import BATCH_CHUNKS, PhoneOutbox, VoiceOutbox
 from app.events import CallCounters
 from app.realtime.events import ClientEvent, InputAudioAppend, InputAudioCommit
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
@@ -88,3 +91,33 @@ async def test_sound_outlives_the_connection_and_events_do_not() -> None:
     box.forget_events()
     box.put_audio(frame(2))
     assert await taken(box) == [InputAudioAppend(frame(1) + frame(2))]
+
+
+async def has_room(box: PhoneOutbox) -> bool:
+    """Whether the model may send more at once."""
+    waiting = asyncio.ensure_future(box.room())
+    await asyncio.sleep(0)
+    done = waiting.done()
+    waiting.cancel()
+    return done
+
+
+@pytest.mark.parametrize("freed_by", ["sending", "clear", "another stream"])
+async def test_a_phone_that_takes_nothing_has_the_model_wait(freed_by: str) -> None:
+    box = PhoneOutbox(max_bytes=10 * 160)
+    for _ in range(10):
+        box.put(PlayAudio(bytes(160), None))
+        assert await has_room(box)
+    box.put(PlayAudio(bytes(160), None))
+    assert not await has_room(box)
+    if freed_by == "sending":
+        for _ in range(5):
+            await box.take()
+            assert not await has_room(box)
+        await box.take()
+    elif freed_by == "clear":
+        box.clear(Clear())
+        assert await box.take() == Clear()
+    else:
+        box.forget()
+    assert await has_room(box)
