@@ -185,6 +185,21 @@ async def test_no_call_is_lost_between_its_webhook_and_its_stream_when_a_drain_b
         assert served == len(voice.connections)
 
 
+async def test_the_last_report_of_the_last_call_finds_the_door_open() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear(ms=100)
+        assert await call.ringing.webhooks.report("in-progress") == 200
+        app.trunkline.server.stop()
+        await by_then(lambda: app.switchboard.draining, within_s=2)
+        await call.hang_up()
+        await app.ended(call)
+        assert not app.trunkline.server.should_exit
+        assert await call.ringing.webhooks.report("completed", duration_s=1) == 200
+        await by_then(lambda: app.trunkline.server.should_exit, within_s=0.5)
+
+
 async def test_a_drain_that_has_waited_long_enough_says_goodbye() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=600)])
     limits = {"drain_timeout_s": 0}

@@ -352,6 +352,20 @@ async def test_tones_go_out_and_the_conversation_goes_on() -> None:
         back.assert_clean()
 
 
+async def test_a_new_stream_ends_one_that_the_carrier_is_late_to_end() -> None:
+    voice = ScriptedVoiceServer(replies=asks_for("send_dtmf", digits="1w2#"))
+    async with voice, line_site(voice) as site:
+        site.api.redirected = lambda _call: None  # the old stream stays open
+        call = await site.call()
+        await by_then(lambda: bool(site.at_carrier(call).documents), within_s=10)
+        back = await site.comes_back(site.dialed_on(call))
+        assert (await call.ended(within_s=3)).close_code == 1000
+        await back.hear(ms=350)
+        await back.hang_up()
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+        back.assert_clean()
+
+
 async def test_a_caller_gets_a_text_message() -> None:
     voice = ScriptedVoiceServer(replies=asks_for("send_sms", to="caller", body="Tuesday, nine."))
     async with voice, line_site(voice) as site:

@@ -37,6 +37,16 @@ def test_audio_goes_out_in_whole_frames_with_a_mark_every_200_ms(playout: Playou
     assert last[0].mark is not None
 
 
+def test_what_was_pushed_before_the_stream_plays_from_its_start_on() -> None:
+    playout = Playout(PCMU_8K)
+    playout.push("item", 0, speech(2_000), 0)
+    playout.finish("item", 0)
+    assert not playout.drained(9_999)
+    playout.start(10_000)
+    assert not playout.drained(12_999)  # two seconds of sound, and one of patience
+    assert playout.drained(13_000)
+
+
 def test_small_pieces_are_not_held_back_for_the_mark(playout: Playout) -> None:
     sent = [playout.push("item", 0, speech(20), 0) for _ in range(10)]
     assert all(len(chunks) == 1 and len(chunks[0].payload) == 160 for chunks in sent)
