@@ -306,9 +306,3 @@ class Playout:
     def confirmed(self) -> bool:
         """The carrier itself says that nothing is playing: all marks are back."""
         return self._reached == self._sent
-
-    def remaining_ms(self, now_ms: int) -> int:
-        """About how long the caller will still hear what was sent."""
-        if self.drained(now_ms):
-            return 0
-        return max(0, (self._sent - self._heard(now_ms)) // self._bytes_per_ms)

@@ -73,10 +73,6 @@ class Mouth:
             self._queue.append(_Speech(ulaw, index))
         return index
 
-    def hush(self) -> None:
-        """Stop speaking at once; an utterance that was cut keeps the end it had reached."""
-        self._queue.clear()
-
     def next_frame(self, now_ms: int, *, agent_playing: bool) -> bytes:
         """The 160 bytes to send at `now_ms`."""
         if not self._queue:

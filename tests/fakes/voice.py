@@ -30,7 +30,7 @@ from websockets.http11 import Request, Response
 
 from app.errors import RemoteProtocolError
 from app.realtime import events as ev
-from app.realtime.dialect import BETA, GA, Dialect
+from app.realtime.dialect import GA, Dialect
 from app.realtime.events import ClientEvent, ServerEvent
 from app.realtime.protocol import RealtimeProtocol, Side
 from tests.fakes.voice_session import FreeSession, Reply, Speech, tone
@@ -146,8 +146,8 @@ class Served:
         return [event for event in self.events if isinstance(event, kind)]
 
     def emit(self, event: ServerEvent) -> None:
-        if isinstance(event, ev.ItemDone) and self._server.dialect is BETA:
-            return  # the beta interface has no such event
+        if not self._server.dialect.can_spell(type(event)):
+            return  # the beta interface lacks some
         self._outbox.put_nowait(self._protocol.send(event))
 
     def emit_text(self, text: str | bytes) -> None:

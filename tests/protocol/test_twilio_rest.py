@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from app.carrier.base import CallProgress, CarrierCallId
+from app.carrier.base import CarrierCallId
 from app.carrier.twilio.carrier import TwilioCarrier
 from app.carrier.twilio.rest import AccountState, NumberSetup, TwilioRest
 from app.errors import CarrierError, CarrierRefused, CarrierUnavailable
@@ -211,19 +211,6 @@ async def test_a_cancelled_hang_up_leaves_nothing_behind() -> None:
         hanging_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await hanging_up
-
-
-async def test_the_state_of_a_call_is_told() -> None:
-    async with twilio((200, {"sid": "CA1", "status": "in-progress"}), GONE) as (stand_in, rest):
-        assert await rest.fetch_call_status(CALL) is CallProgress.IN_PROGRESS
-        assert await rest.fetch_call_status(CALL) is None
-    assert stand_in.requests[0].method == "GET"
-    async with twilio((200, {"sid": "CA1", "status": "asleep"})) as (_, rest):
-        with pytest.raises(CarrierRefused, match="not known"):
-            await rest.fetch_call_status(CALL)
-    async with twilio(refusal(401, 20003)) as (_, rest):
-        with pytest.raises(CarrierRefused):
-            await rest.fetch_call_status(CALL)
 
 
 async def test_a_number_shows_where_its_calls_go() -> None:

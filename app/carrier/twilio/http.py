@@ -40,7 +40,6 @@ __all__ = [
     "StatusReport",
     "append_connect",
     "clean_text",
-    "connect_document",
     "parse_form",
     "read_count",
     "read_fields",
@@ -48,7 +47,6 @@ __all__ = [
     "read_incoming",
     "read_status",
     "refusal_document",
-    "say_and_hang_up",
     "sign_http",
     "sign_websocket",
 ]
@@ -73,34 +71,7 @@ _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 _OUTBOUND: Final = "outbound"
 
 
-def connect_document(
-    stream_url: str,
-    token: str,
-    lost_message: str,
-    *,
-    parameters: Mapping[str, str] | None = None,
-    voice: str | None = None,
-    language: str | None = None,
-) -> str:
-    """TwiML that hands the call to our media websocket.
-
-    The verbs after `<Connect>` run when the socket closes while the caller is still there, so a
-    crash is heard as `lost_message` and not as silence.
-
-    Raises:
-        LocalProtocolError: a stream address or parameter that Twilio would drop.
-    """
-    document = VoiceResponse()
-    append_connect(document, stream_url, token, parameters)
-    return _say_then_hang_up(document, lost_message, voice=voice, language=language)
-
-
-def append_connect(
-    document: VoiceResponse,
-    stream_url: str,
-    token: str,
-    parameters: Mapping[str, str] | None = None,
-) -> None:
+def append_connect(document: VoiceResponse, stream_url: str, token: str) -> None:
     """Put `<Connect><Stream>` behind the verbs that a document holds already.
 
     Raises:
@@ -114,10 +85,9 @@ def append_connect(
         raise LocalProtocolError("a stream address takes no query; use parameters")
     connect = Connect()
     stream = connect.stream(url=clean_text(stream_url))
-    for name, value in {**(parameters or {}), TOKEN_PARAMETER: token}.items():
-        if len(name) + len(value) > _MAX_PARAMETER_CHARS:
-            raise LocalProtocolError(f"stream parameter {name!r} is longer than Twilio carries")
-        stream.parameter(name=clean_text(name), value=clean_text(value))
+    if len(TOKEN_PARAMETER) + len(token) > _MAX_PARAMETER_CHARS:
+        raise LocalProtocolError("the token is longer than Twilio carries")
+    stream.parameter(name=TOKEN_PARAMETER, value=clean_text(token))
     document.append(connect)
 
 
@@ -132,17 +102,6 @@ def refusal_document(
     if busy:
         document.reject(reason="busy")
         return str(document)
-    return _say_then_hang_up(document, message, voice=voice, language=language)
-
-
-def say_and_hang_up(message: str, *, voice: str | None = None, language: str | None = None) -> str:
-    """TwiML that says one thing and ends the call."""
-    return _say_then_hang_up(VoiceResponse(), message, voice=voice, language=language)
-
-
-def _say_then_hang_up(
-    document: VoiceResponse, message: str, *, voice: str | None, language: str | None
-) -> str:
     if spoken := clean_text(message).strip():
         document.say(spoken, voice=voice, language=language)
     document.hangup()

@@ -27,7 +27,7 @@ from twilio.base.exceptions import TwilioException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from app.carrier.base import CallProgress, CarrierCallId
+from app.carrier.base import CarrierCallId
 from app.carrier.twilio.faults import (
     NEVER_DONE,
     NOT_FOUND,
@@ -139,25 +139,6 @@ class TwilioRest:
             if error.code not in (NOT_FOUND, NOT_IN_PROGRESS):
                 raise
             logger.debug("call was already gone", extra={"carrier_call_id": carrier_call_id})
-
-    async def fetch_call_status(self, carrier_call_id: CarrierCallId) -> CallProgress | None:
-        """How far a call is; None when the carrier does not know it.
-
-        Raises:
-            CarrierUnavailable, CarrierRefused: as for `hang_up`.
-        """
-        try:
-            call = await self._request(lambda: self._call(carrier_call_id).fetch())
-        except CarrierRefused as error:
-            if error.code == NOT_FOUND:
-                return None
-            raise
-        try:
-            return CallProgress(str(call.status))
-        except ValueError as error:
-            raise CarrierRefused(
-                "Twilio reports a call status that is not known", code="twilio_status_unknown"
-            ) from error
 
     async def redirect(self, carrier_call_id: CarrierCallId, twiml: str) -> None:
         """Give a live call another document; what it does now is broken off. Sent once.

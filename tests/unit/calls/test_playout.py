@@ -192,14 +192,6 @@ def test_a_part_frame_of_one_item_goes_out_with_the_next(playout: Playout) -> No
     assert (one.sent_ms, two.sent_ms) == (30, 30)
 
 
-def test_remaining_time_is_what_the_caller_will_still_hear(playout: Playout) -> None:
-    playout.push("item", 0, speech(500), 0)
-    assert playout.remaining_ms(100) == 400
-    playout.interrupt(100)
-    assert playout.remaining_ms(100) == 0
-    assert playout.generation == 1
-
-
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=12), st.data())
 def test_heard_never_goes_back_and_never_passes_what_was_sent(
     sizes: list[int], data: st.DataObject

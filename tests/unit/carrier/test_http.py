@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twilio.twiml.voice_response import VoiceResponse
 
 from app.carrier.base import CallDirection, CallProgress, CarrierCallId, IncomingCall
 from app.carrier.twilio.http import (
     MAX_FORM_BYTES,
     StatusReport,
-    connect_document,
+    append_connect,
     parse_form,
     read_incoming,
     read_status,
     refusal_document,
-    say_and_hang_up,
 )
+from app.carrier.twilio.transfer import Site, return_document
 from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
 
 FORM = {
@@ -29,6 +31,7 @@ FORM = {
     "CallStatus": "ringing",
     "Direction": "inbound",
 }
+SITE = Site(base_url="https://voice.example.com", stream_path="/media", lost_message="We lost you.")
 NASTY = '"/><Dial>+19005550000</Dial><Say a="'
 
 
@@ -42,7 +45,7 @@ def verbs(document: str) -> list[str]:
 
 
 def test_connect_hands_the_call_over_and_always_ends_in_words() -> None:
-    root = tree(connect_document("wss://voice.example.com/media", "t.o-k_en", "We lost you."))
+    root = tree(return_document(SITE, "t.o-k_en"))
     assert [verb.tag for verb in root] == ["Connect", "Say", "Hangup"]
     stream = root.find("Connect/Stream")
     assert stream is not None
@@ -52,22 +55,15 @@ def test_connect_hands_the_call_over_and_always_ends_in_words() -> None:
     assert root.findtext("Say") == "We lost you."
 
 
-def test_connect_carries_more_parameters_but_only_our_token() -> None:
-    root = tree(
-        connect_document(
-            "wss://h/m", "real", "x", parameters={"agent": "desk", "token": "fake"},
-            voice="Polly.Joanna", language="en-GB",
-        )
-    )  # fmt: skip
-    pairs = {p.attrib["name"]: p.attrib["value"] for p in root.iter("Parameter")}
-    assert pairs == {"agent": "desk", "token": "real"}
-    said = root.find("Say")
+def test_what_is_said_has_the_configured_voice() -> None:
+    site = replace(SITE, voice="Polly.Joanna", language="en-GB")
+    said = tree(return_document(site, "t")).find("Say")
     assert said is not None
     assert said.attrib == {"voice": "Polly.Joanna", "language": "en-GB"}
 
 
 def test_connect_without_words_still_has_a_verb_after_it() -> None:
-    assert verbs(connect_document("wss://h/m", "t", "")) == [
+    assert verbs(return_document(replace(SITE, lost_message=""), "t")) == [
         "Response", "Connect", "Stream", "Parameter", "Hangup",
     ]  # fmt: skip
 
@@ -77,13 +73,13 @@ def test_connect_without_words_still_has_a_verb_after_it() -> None:
 )
 def test_a_stream_address_that_twilio_would_not_call_is_our_error(url: str) -> None:
     with pytest.raises(LocalProtocolError):
-        connect_document(url, "t", "x")
+        append_connect(VoiceResponse(), url, "t")
 
 
 def test_a_parameter_longer_than_twilio_carries_is_our_error() -> None:
-    connect_document("wss://h/m", "t" * 494, "x")
+    return_document(SITE, "t" * 494)
     with pytest.raises(LocalProtocolError):
-        connect_document("wss://h/m", "t" * 495, "x")
+        return_document(SITE, "t" * 495)
 
 
 def test_a_refusal_is_polite_or_a_busy_tone() -> None:
@@ -93,18 +89,18 @@ def test_a_refusal_is_polite_or_a_busy_tone() -> None:
 
 
 def test_words_cannot_become_verbs() -> None:
-    assert verbs(say_and_hang_up(NASTY)) == ["Response", "Say", "Hangup"]
-    assert tree(say_and_hang_up(NASTY)).findtext("Say") == NASTY
-    document = connect_document("wss://h/m", NASTY, NASTY, parameters={NASTY: NASTY})
-    assert verbs(document) == [
-        "Response", "Connect", "Stream", "Parameter", "Parameter", "Say", "Hangup",
+    assert verbs(refusal_document(NASTY)) == ["Response", "Say", "Hangup"]
+    assert tree(refusal_document(NASTY)).findtext("Say") == NASTY
+    assert verbs(return_document(replace(SITE, lost_message=NASTY), NASTY)) == [
+        "Response", "Connect", "Stream", "Parameter", "Say", "Hangup",
     ]  # fmt: skip
 
 
 @given(st.text())
 def test_any_words_make_a_document_that_parses(words: str) -> None:
-    assert set(verbs(say_and_hang_up(words))) <= {"Response", "Say", "Hangup"}
-    assert "Parameter" in verbs(connect_document("wss://h/m", words[:400], words))
+    assert set(verbs(refusal_document(words))) <= {"Response", "Say", "Hangup"}
+    document = return_document(replace(SITE, lost_message=words), words[:400])
+    assert "Parameter" in verbs(document)
 
 
 def test_a_form_keeps_order_repetition_and_empty_fields() -> None:

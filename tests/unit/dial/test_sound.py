@@ -98,18 +98,6 @@ def test_one_utterance_after_another_keeps_its_own_times() -> None:
     assert [(u.onset_ms, u.end_ms) for u in mouth.utterances] == [(0, 100), (100, 160)]
 
 
-def test_who_is_hushed_has_spoken_up_to_then() -> None:
-    mouth = Mouth()
-    mouth.say(tone(1_000))
-    for now_ms in (20, 40, 60):
-        mouth.next_frame(now_ms, agent_playing=True)
-    mouth.hush()
-    assert not mouth.speaking
-    (utterance,) = mouth.utterances
-    assert (utterance.onset_ms, utterance.end_ms) == (0, 60)
-    assert utterance.agent_playing_at_onset
-
-
 def test_a_recording_of_silence_is_no_speech() -> None:
     mouth = Mouth()
     mouth.say(silence(100))
