@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from app.calls.call import Call
+from app.carrier.base import CarrierCallId
 from app.dial.twiml import Verb
 from app.dial.webhook import TwimlAnswer
 from app.events import ToolRan
@@ -115,6 +117,13 @@ class LineSite:
         await by_then(lambda: bool(self.at_carrier(call).documents), within_s=10)
         await call.ended()
         return self.at_carrier(call).verbs[0]
+
+    async def is_away(self, call: FakeCall) -> None:
+        """Wait until the server knows that the caller has left: REST has answered it as well."""
+        sid = CarrierCallId(call.identity.call_id)
+        held = self.app.switchboard._admissions[sid].call
+        assert isinstance(held, Call)
+        await by_then(lambda: held._phone.away, within_s=10)
 
     async def post(self, call: FakeCall, url: str, status: str, **fields: str) -> Ringing:
         """A signed webhook about the call, and the document that it is answered with."""

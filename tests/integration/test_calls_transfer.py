@@ -52,6 +52,7 @@ async def test_a_long_transfer_is_no_silence_and_needs_no_model() -> None:
     async with voice, line_site(voice, policy={"silence_ms": 300}) as site:
         call = await site.call()
         await site.leaves(call)
+        await site.is_away(call)
         voice.latest.drop()
         await by_then(lambda: not voice.open_connections, within_s=2)
         await asyncio.sleep(1.0)  # three times the silence that would end a call
@@ -106,6 +107,7 @@ async def test_a_model_that_is_lost_meanwhile_is_replaced_when_the_caller_is_bac
     async with voice, line_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
+        await site.is_away(call)
         voice.replies = [Reply(audio_ms=400, text="There you are.")]
         voice.latest.drop()
         await by_then(lambda: not voice.open_connections, within_s=2)
