@@ -105,10 +105,12 @@ class Worker:
     async def close(self) -> None:
         """End the process and wait until it is gone."""
         keeper, self._keeper = self._keeper, None
-        if keeper is not None:
+        if keeper is None:
+            return
+        if self._refusal is None:  # else it ends by itself, and tidies up
             keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeper
 
     async def _keep(self) -> None:
         early_deaths = 0
@@ -177,13 +179,16 @@ class Worker:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Close the pipe, which is how a worker is told to go; kill it when it does not."""
+    """Close the pipe, which is how a worker is told to go; kill it when it does not.
+
+    What it still says is read to the end: a pipe that is left open outlives a loop that ends now.
+    """
     if process.stdin is not None:
         process.stdin.close()
     try:
         async with asyncio.timeout(_CLOSE_S):
-            await process.wait()
+            await process.communicate()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()
