@@ -19,7 +19,7 @@ from app.agents.instructions import FACTS, CallFacts, check_template, check_time
 from app.agents.toolbox import TOOL_OUTPUT_NOTE
 from app.agents.tools import Tool
 from app.errors import ConfigError
-from app.realtime.events import UNSET, SessionConfig
+from app.realtime.events import UNSET, ServerVad, SessionConfig
 
 __all__ = ["AgentBook"]
 
@@ -69,13 +69,21 @@ class AgentBook:
 
     def notices(self) -> list[str]:
         """What is allowed and may surprise, for the server's start."""
-        return [
-            f"agent {agent.name!r} hands over to {name!r}, whose voice {taker.voice!r} is heard "
-            f"only when nothing was said before: a session keeps its first voice ({agent.voice!r})"
-            for agent in self
-            for name in (way.agent for way in agent.leads_to)
-            if (taker := self[name]).voice and agent.voice and taker.voice != agent.voice
+        pairs = [(agent, self[way.agent]) for agent in self for way in agent.leads_to]
+        voices = [
+            f"agent {agent.name!r} hands over to {taker.name!r}, whose voice {taker.voice!r} is "
+            "heard only when nothing was said before: a session keeps its first voice "
+            f"({agent.voice!r})"
+            for agent, taker in pairs
+            if taker.voice and agent.voice and taker.voice != agent.voice
         ]
+        tracing = [
+            f"agent {agent.name!r} hands over to {taker.name!r}, whose tracing is another: a "
+            "session keeps the tracing that it was opened with"
+            for agent, taker in pairs
+            if (taker.session.tracing or UNSET) != (agent.session.tracing or UNSET)
+        ]
+        return voices + tracing
 
     # In a call ------------------------------------------------------------------------------------
 
@@ -118,17 +126,16 @@ class AgentBook:
     ) -> SessionConfig:
         """The settings that turn one agent's session into another's.
 
-        Instructions and tools always; of the rest what differs, but never the sound formats, and
-        the voice only before the session's first sound.
+        Instructions and tools always; of the rest what differs, with the protocol's own value
+        where the taker has none. Never the sound formats and the tracing, and the voice only before
+        the session's first sound.
         """
         old, new = self.session(giver, facts), self.session(taker, facts)
         kept = _NEVER_CHANGED | ({"voice"} if spoken else set())
         changed = {
-            field.name: value
-            for field in fields(SessionConfig)
-            if field.name not in kept
-            and (value := getattr(new, field.name)) is not UNSET
-            and value != getattr(old, field.name)
+            name: _restored(name, getattr(new, name))
+            for name in (field.name for field in fields(SessionConfig))
+            if name not in kept and getattr(new, name) != getattr(old, name)
         }
         instructions = "" if new.instructions is UNSET else new.instructions
         tools = () if new.tools is UNSET else new.tools
@@ -235,4 +242,22 @@ def _check_guardrails(agent: Agent, place: str) -> None:
         raise ConfigError(f"{place}: {error.message}") from error
 
 
-_NEVER_CHANGED: Final = {"id", "expires_at", "model", "type", "input_format", "output_format"}
+def _restored(name: str, value: Any) -> Any:
+    return _PROTOCOL.get(name, UNSET) if value is UNSET else value
+
+
+_NEVER_CHANGED: Final = frozenset(
+    ("id", "expires_at", "model", "type", "input_format", "output_format", "tracing")
+)
+_PROTOCOL: Final[Mapping[str, Any]] = {
+    "speed": 1.0,
+    "noise_reduction": None,
+    "transcription": None,
+    "turn_detection": ServerVad(),
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "max_output_tokens": "inf",
+    "truncation": "auto",
+}
+"""What a session has where nothing was set. `reasoning_effort` has no such value: each model has
+its own, so an agent who sets none goes on with that of the agent before."""

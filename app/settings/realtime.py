@@ -150,5 +150,7 @@ class SessionOverrides(Section):
     audio: AudioSettings | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
     tool_choice: Literal["auto", "none", "required"] | None = None
+    parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
     truncation: Literal["auto", "disabled"] | Truncation | None = None
+    tracing: Literal["auto"] | Tracing | None = None

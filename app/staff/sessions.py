@@ -120,6 +120,7 @@ def overridden(model: OpenAIRealtime, own: SessionOverrides) -> OpenAIRealtime:
         "voice": own.voice,
         "max_output_tokens": own.max_output_tokens,
         "tool_choice": own.tool_choice,
+        "parallel_tool_calls": own.parallel_tool_calls,
         "reasoning_effort": own.reasoning_effort,
         "truncation": own.truncation,
     }
@@ -131,6 +132,8 @@ def overridden(model: OpenAIRealtime, own: SessionOverrides) -> OpenAIRealtime:
     change["audio"] = audio if own.audio is None else with_given(audio, own.audio)
     if "transcription" in own.model_fields_set:
         change["transcription"] = _transcription(model.transcription, own.transcription)
+    if "tracing" in own.model_fields_set:
+        change["tracing"] = own.tracing
     return model.model_copy(update=change)
 
 

@@ -21,7 +21,7 @@ from app.carrier.base import CallerIdPolicy, CarrierCallId, IncomingCall
 from app.carrier.destinations import Destinations, destination
 from app.errors import ConfigError
 from app.events import CallId, Party
-from app.realtime.events import SemanticVad, ServerVad, Transcription
+from app.realtime.events import UNSET, SemanticVad, ServerVad, Transcription
 from app.settings import Settings, load
 from app.settings.agents import BUILT_IN_TOOLS
 from app.staff import Elsewhere, Seat, Staff, call_policy, hire
@@ -480,8 +480,10 @@ numbers:
     audio: {{noise_reduction: far_field}}
     max_output_tokens: 300
     tool_choice: none
+    parallel_tool_calls: false
     reasoning_effort: low
     truncation: disabled
+    tracing: {{group_id: north}}
     limits: {{silence_s: 20, are_you_there: {{after_s: 7}}, unproductive_turns: 2}}
 """
     staff = staff_of(text, tmp_path)
@@ -496,6 +498,7 @@ numbers:
     assert session.noise_reduction == "far_field"
     assert (session.max_output_tokens, session.tool_choice) == (300, "none")
     assert (session.reasoning_effort, session.truncation) == ("low", "disabled")
+    assert (session.parallel_tool_calls, session.tracing) == (False, {"group_id": "north"})
     assert found.agent.variables == {"company": "North"}
     assert found.policy is not None
     assert found.policy.silence_ms == 20_000
@@ -505,6 +508,26 @@ numbers:
     # Colleagues have the number's settings too, and others none of them.
     assert found.book["night"].session.voice == "ash"
     assert staff.book.first.session.voice == "cedar"
+
+
+def test_tracing_and_tools_at_a_time_are_set_for_all_for_an_agent_and_for_a_number(
+    tmp_path: Path,
+) -> None:
+    text = f"""\
+openai_realtime: {{api_key: a key of the model, tracing: auto, parallel_tool_calls: true}}
+agents:
+  a: {{parallel_tool_calls: false}}
+  b: {{tracing: null}}
+numbers:
+  {OURS}: {{agent: b, tracing: {{workflow_name: north}}, parallel_tool_calls: false}}
+"""
+    (tmp_path / "config.yaml").write_text(text)
+    staff = hire(load(tmp_path / "config.yaml", {}))
+    a, b = seat(staff, "+15559999999").agent.session, staff.book["b"].session
+    assert (a.tracing, a.parallel_tool_calls) == ("auto", False)
+    assert (b.tracing, b.parallel_tool_calls) == (UNSET, True)
+    there = seat(staff).agent.session
+    assert (there.tracing, there.parallel_tool_calls) == ({"workflow_name": "north"}, False)
 
 
 def test_limits_go_from_all_calls_to_the_agent_to_the_number(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.agents.toolbox import TOOL_OUTPUT_NOTE
 from app.agents.tools import Tool, tool
 from app.errors import ConfigError
 from app.events import CallId, Party
-from app.realtime.events import UNSET, ServerVad, SessionConfig
+from app.realtime.events import UNSET, ServerVad, SessionConfig, Transcription
 from audio.format import PCM16_24K, PCMU_8K
 
 FACTS = CallFacts(
@@ -30,11 +31,8 @@ FACTS = CallFacts(
 
 
 def agent(name: str = "greeter", **fields: Any) -> Agent:
-    session = {
-        key: fields.pop(key)
-        for key in ("instructions", "voice", "input_format", "turn_detection")
-        if key in fields
-    }
+    settings = {setting.name for setting in dataclasses.fields(SessionConfig)} - {"tools"}
+    session = {key: fields.pop(key) for key in sorted(settings & fields.keys())}
     built_in = fields.pop("built_in", ())
     return Agent(name=name, session=SessionConfig(tools=built_in or UNSET, **session), **fields)
 
@@ -222,6 +220,46 @@ def test_a_change_names_what_differs_and_never_the_sound() -> None:
     )
     after = book.change(giver, taker, FACTS, spoken=True)
     assert after.voice is UNSET
+
+
+def test_an_agent_without_a_setting_does_not_inherit_that_of_the_agent_before() -> None:
+    plain, special = (
+        agent("plain"),
+        agent(
+            "special",
+            handoffs=("plain",),
+            speed=1.2,
+            noise_reduction="far_field",
+            transcription=Transcription(model="whisper-1"),
+            turn_detection=None,
+            tool_choice="required",
+            parallel_tool_calls=False,
+            max_output_tokens=100,
+            truncation="disabled",
+        ),
+    )
+    book = AgentBook([plain, special])
+    assert book.change(special, plain, FACTS, spoken=True) == SessionConfig(
+        instructions="",
+        tools=(),
+        speed=1.0,
+        noise_reduction=None,
+        transcription=None,
+        turn_detection=ServerVad(),
+        tool_choice="auto",
+        parallel_tool_calls=True,
+        max_output_tokens="inf",
+        truncation="auto",
+    )
+
+
+def test_a_session_keeps_the_tracing_that_it_was_opened_with_and_a_notice_says_so() -> None:
+    traced = agent(tracing="auto", handoffs=("b", "c"))
+    book = AgentBook([traced, agent("b", tracing=None), agent("c", tracing="auto")])
+    assert book.change(traced, book["b"], FACTS, spoken=True).tracing is UNSET
+    assert book.change(book["b"], traced, FACTS, spoken=True).tracing is UNSET
+    (notice,) = book.notices()
+    assert "hands over to 'b', whose tracing is another" in notice
 
 
 def test_an_agents_formats_are_the_sessions_or_pcm16() -> None:
