@@ -26,7 +26,7 @@ from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront, Words
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
-from app.errors import AppError, ConfigError
+from app.errors import AppError
 from app.events import CallEvent
 from app.lines import Lines, offline_engine
 from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
@@ -84,15 +84,15 @@ def serve(settings: Settings, announce: Callable[[int], None] = lambda port: Non
     return 1 if built.server.forced else 0
 
 
-def fallback_of(settings: Settings, number: str) -> Destination:
-    """Who takes the callers of one of our numbers when no agent can.
+def fallback_of(settings: Settings, number: str) -> Destination | None:
+    """Who takes the callers of one of our numbers when no agent can; None: nobody.
 
     Raises:
-        ConfigError: nobody, or the settings are wrong.
+        ConfigError: the settings are wrong.
     """
     own = settings.numbers.get(number)
     if own is None or own.fallback is None:
-        raise ConfigError(f"numbers.{number} has no fallback: set one, or use --to")
+        return None
     return hire(settings).places.destinations.by_name[own.fallback]
 
 

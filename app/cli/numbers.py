@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -21,6 +21,7 @@ __all__ = ["numbers_app"]
 numbers_app = typer.Typer(help="Point phone numbers at this server.", no_args_is_help=True)
 
 PhoneNumber = Annotated[str, typer.Argument(metavar="+NUMBER", help="With + and country code.")]
+_CONNECTING: Final = "One moment please, we are connecting you."
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the difference, change nothing.")]
 
 
@@ -48,11 +49,17 @@ def numbers_connect(
     config: ConfigPath = DEFAULT_CONFIG,
     fallback_url: Annotated[
         str | None,
-        typer.Option(help="Where `numbers fallback` is kept. Default: as it is."),
+        typer.Option(
+            help="Where you keep what `numbers fallback` prints. Default: what the number has, "
+            "else all of it in an address of Twilio's echo service."
+        ),
+    ] = None,
+    say: Annotated[
+        str | None, typer.Option(help="What callers hear first when the server is down.")
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Point a number's calls and reports here; what it was set to before is kept for restore."""
+    """Point a number's calls, fallback and reports; what it was set to before is kept."""
     settings = load_settings(config)
     server = settings.server
     if server.public_url is None:
@@ -63,18 +70,18 @@ def numbers_connect(
     async def connect(rest: TwilioRest, archive: Archive) -> None:
         from app.carrier.twilio import numbers
 
+        document = _fallback(settings, number, say)
         setup = await numbers.find(rest, number)
         changes = numbers.connect_plan(
             setup,
             voice_url=settings.base_url + server.webhook_path,
             status_url=settings.base_url + server.status_path,
-            fallback_url=fallback_url,
+            fallback_url=fallback_url
+            or numbers.default_fallback(setup, archive.load(number), document),
         )
         if _shown(changes, "already points here", dry_run=dry_run):
             await numbers.apply(rest, archive, setup, changes, keep=True)
             typer.echo(f"done; the former values are in {archive.path(number)}")
-        if not (fallback_url or setup.voice_fallback_url):
-            typer.echo("note: no fallback is set: see `trunkline numbers fallback`")
 
     _with_account(settings, connect)
 
@@ -110,22 +117,41 @@ def numbers_fallback(
         str | None, typer.Argument(metavar="[+NUMBER]", help="Use its fallback of config.yaml.")
     ] = None,
     to: Annotated[str | None, typer.Option(help="Put callers through to this number.")] = None,
-    say: Annotated[str, typer.Option(help="What they hear first.")] = (
-        "One moment please, we are connecting you."
-    ),
+    say: Annotated[
+        str | None, typer.Option(help="What they hear first. Default: that we connect them.")
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Print TwiML for a number's Voice Fallback URL: it works while this server does not."""
-    from app.carrier.twilio.numbers import dialed, fallback_document
-    from app.main import fallback_of
-
     if (number is None) == (to is None):
         fail("one of +NUMBER and --to is needed")
     try:
-        place = fallback_of(load_settings(config), number) if number else dialed(to or "")
-        typer.echo(fallback_document(place, say, number or ""))
+        typer.echo(_fallback(load_settings(config), number, say, to))
     except ConfigError as error:
         fail(error.message)
+
+
+def _fallback(
+    settings: Settings, number: str | None, say: str | None, to: str | None = None
+) -> str:
+    """What callers get while this server does not answer.
+
+    Raises:
+        ConfigError: the settings are wrong, or `to` is no number that calls should go to.
+    """
+    from app.carrier.twilio.numbers import dialed, fallback_document
+    from app.main import fallback_of
+
+    place = dialed(to) if to else fallback_of(settings, number or "")
+    if say is None:
+        say = _CONNECTING if place else settings.twilio.busy_message
+    return fallback_document(
+        place,
+        say,
+        number or "",
+        voice=settings.twilio.say_voice,
+        language=settings.twilio.say_language,
+    )
 
 
 def _shown(changes: list[Change], nothing: str, *, dry_run: bool) -> bool:

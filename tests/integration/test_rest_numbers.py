@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -15,6 +16,7 @@ from app.carrier.twilio.numbers import Archive
 from app.carrier.twilio.rest import TwilioRest
 from app.dial.twiml import parse_twiml
 from app.errors import CarrierError
+from app.settings import Settings
 from tests.fakes.twilio_rest import TwilioApi
 
 NUMBER = "+15551230002"
@@ -79,7 +81,8 @@ async def test_a_dry_run_shows_the_difference_and_changes_nothing(tmp_path: Path
         assert f"{DEMO} -> {VOICE}" in result.output
         assert f"(not set) -> {STATUS}" in result.output
         assert "nothing was changed" in result.output
-        assert "numbers fallback" in result.output
+        # Shown as it is heard, and not as an address spells it.
+        assert "Twiml=<Response><Say>Sorry, all lines are busy" in result.output
         assert row(api) == before
         assert {request.method for request in api.requests} == {"GET"}
         assert archive.load(NUMBER) is None
@@ -100,7 +103,6 @@ async def test_a_number_is_connected_and_restored(tmp_path: Path) -> None:
             "StatusCallbackMethod": "POST",
         }
         assert (row(api)["voice_url"], row(api)["status_callback"]) == (VOICE, STATUS)
-        assert "numbers fallback" not in result.output
         # Again: nothing to do, and what is kept is still the real former setup.
         again = await run("connect", NUMBER)
         assert "already points here" in again.output
@@ -110,6 +112,81 @@ async def test_a_number_is_connected_and_restored(tmp_path: Path) -> None:
         assert f"{VOICE} -> {DEMO}" in restored.output
         assert {name: value for name, value in row(api).items() if value} == before
         assert archive.load(NUMBER) is None
+
+
+@asynccontextmanager
+async def connected(folder: Path, fallback: str) -> AsyncIterator[tuple[TwilioApi, Run, Path]]:
+    """A number that was connected with the fallback destination `fallback` of two."""
+    async with account(folder) as (api, run, _):
+        config = folder / "config.yaml"
+        config.write_text(
+            config.read_text()
+            + "openai_realtime: {api_key: a key of the model}\n"
+            + "destinations: {one: {number: +14155550101}, two: {number: +14155550102}}\n"
+            + f"numbers: {{{NUMBER}: {{fallback: {fallback}}}}}\n"
+        )
+        result = await run("connect", NUMBER)
+        assert result.exit_code == 0, result.output
+        yield api, run, config
+
+
+def heard(address: str) -> list[tuple[str, str]]:
+    """The verbs that the echo service reads from its address, and what each says or dials."""
+    where = urlsplit(address)
+    assert (where.scheme, where.netloc, where.path) == ("https", "twimlets.com", "/echo")
+    [document] = parse_qs(where.query)["Twiml"]
+    return [
+        (verb.name, verb.text or "".join(noun.text for noun in verb.children))
+        for verb in parse_twiml(document, "text/xml")
+    ]
+
+
+async def test_the_fallback_is_heard_without_this_server_and_nothing_to_set_up(
+    tmp_path: Path,
+) -> None:
+    async with connected(tmp_path, "one") as (api, run, config):
+        assert row(api)["voice_fallback_method"] == "GET"
+        assert heard(row(api)["voice_fallback_url"]) == [
+            ("Say", "One moment please, we are connecting you."),
+            ("Dial", "+14155550101"),
+            ("Hangup", ""),
+        ]
+        assert "already points here" in (await run("connect", NUMBER)).output
+        # Another destination, another document: the address was ours to change.
+        config.write_text(config.read_text().replace("fallback: one", "fallback: two"))
+        await run("connect", NUMBER, "--say", "Augenblick & bitte.")
+        assert heard(row(api)["voice_fallback_url"])[:2] == [
+            ("Say", "Augenblick & bitte."),
+            ("Dial", "+14155550102"),
+        ]
+        assert "fallback  https://twimlets.com/echo?Twiml=<Response>" in (await run("list")).output
+        await run("restore", NUMBER)
+        assert row(api)["voice_fallback_url"] == ""
+
+
+@pytest.mark.parametrize(
+    "there",
+    ["https://handler.example.com/f.xml", "https://twimlets.com/echo?Twiml=%3CResponse%2F%3E"],
+)
+async def test_a_fallback_that_somebody_else_set_stays(there: str, tmp_path: Path) -> None:
+    async with account(tmp_path) as (api, run, _):
+        row(api)["voice_fallback_url"] = there
+        assert (await run("connect", NUMBER)).exit_code == 0
+        assert row(api)["voice_fallback_url"] == there
+    async with connected(tmp_path, "one") as (api, run, _):
+        row(api)["voice_fallback_url"] = there
+        assert (await run("connect", NUMBER)).exit_code == 0
+        assert row(api)["voice_fallback_url"] == there
+
+
+async def test_a_fallback_that_fits_no_address_is_refused_before_anything_changes(
+    tmp_path: Path,
+) -> None:
+    async with account(tmp_path) as (api, run, _):
+        result = await run("connect", NUMBER, "--say", "word " * 400)
+        assert result.exit_code == 2
+        assert "shorten what it says" in result.output
+        assert {request.method for request in api.requests} == {"GET"}
 
 
 async def test_a_second_connect_keeps_the_first_former_setup(tmp_path: Path) -> None:
@@ -266,5 +343,18 @@ numbers: {{{NUMBER}: {{fallback: pbx}}, "+15551230009": {{}}}}
     ]
     assert (dial.attributes["timeout"], dial.attributes["callerId"]) == ("40", NUMBER)
     nobody = runner.invoke(cli.app, [*command, "+15551230009"])
-    assert nobody.exit_code == 2
-    assert "has no fallback" in nobody.output
+    assert nobody.exit_code == 0
+    say, end = parse_twiml(nobody.output, "text/xml")
+    assert (say.text, end.name) == (Settings().twilio.busy_message, "Hangup")
+
+
+def test_the_fallback_is_said_in_the_voice_and_language_of_the_operators_sentences(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("twilio: {say_voice: Polly.Vicki-Neural, say_language: de-DE}\n")
+    printed = CliRunner().invoke(
+        cli.app, ["numbers", "fallback", "--to", "+14155550123", "--config", str(path)]
+    )
+    say = parse_twiml(printed.output, "text/xml")[0]
+    assert say.attributes == {"voice": "Polly.Vicki-Neural", "language": "de-DE"}

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from twilio.twiml.voice_response import VoiceResponse
 
@@ -33,10 +34,12 @@ __all__ = [
     "Saved",
     "apply",
     "connect_plan",
+    "default_fallback",
     "describe",
     "describe_setup",
     "dialed",
     "differences",
+    "echo_url",
     "fallback_document",
     "find",
     "restore_plan",
@@ -56,6 +59,10 @@ _FIELDS: Final = (
 
 _NUMBER: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _MODE: Final = 0o600
+_ECHO: Final = "https://twimlets.com/echo?Twiml="
+"""Twilio's service that answers with the TwiML of its own address (twilio.com/labs/twimlets/echo):
+it keeps nothing and needs no account, and does not depend on this server."""
+_MAX_URL_CHARS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +91,7 @@ def describe(changes: list[Change]) -> list[str]:
     """The changes as lines for a person."""
     width = max((len(change.field) for change in changes), default=0)
     return [
-        f"{change.field:<{width}}  {change.before or '(not set)'} -> {change.after or '(not set)'}"
+        f"{change.field:<{width}}  {_readable(change.before)} -> {_readable(change.after)}"
         for change in changes
     ]
 
@@ -98,13 +105,60 @@ def dialed(number: str) -> Destination:
     return destination("fallback", number, ring_s=25)
 
 
-def fallback_document(to: Destination, message: str, our_number: str = "") -> str:
-    """Static TwiML for a number's Voice Fallback URL, to be kept outside of this server."""
+def fallback_document(
+    to: Destination | None,
+    message: str,
+    our_number: str = "",
+    *,
+    voice: str | None = None,
+    language: str | None = None,
+) -> str:
+    """Static TwiML for a number's Voice Fallback URL, to be kept outside of this server.
+
+    Says the message and puts the caller through to `to`; without one it hangs up.
+    """
     document = VoiceResponse()
     if spoken := clean_text(message).strip():
-        document.say(spoken)
-    append_forward(document, Fallback(to=to, caller_number="", our_number=our_number))
+        document.say(spoken, voice=voice, language=language)
+    if to is None:
+        document.hangup()
+    else:
+        append_forward(document, Fallback(to=to, caller_number="", our_number=our_number))
     return str(document)
+
+
+def echo_url(document: str) -> str:
+    """The address at which Twilio's own echo service answers with `document`.
+
+    Raises:
+        ConfigError: it is too long for an address.
+    """
+    _, _, root = document.partition("?>")  # the declaration is 50 characters of an address
+    url = f"{_ECHO}{quote(root or document, safe='')}"
+    if len(url) > _MAX_URL_CHARS:
+        raise ConfigError("the fallback is too long for an address: shorten what it says")
+    return url
+
+
+def default_fallback(setup: NumberSetup, saved: Saved | None, document: str) -> str | None:
+    """Where a number's fallback is to be when nobody says where: Twilio's echo of `document`.
+
+    None where the number has one that is not of our making, which stays.
+
+    Raises:
+        ConfigError: as for `echo_url`.
+    """
+    there = setup.voice_fallback_url
+    ours = saved is not None and saved.connected.get("voice_fallback_url") == there
+    if there and not (ours and there.startswith(_ECHO)):
+        return None
+    return echo_url(document)
+
+
+def _readable(value: str) -> str:
+    if value.startswith(_ECHO):
+        value = " ".join(clean_text(unquote(value)).split())
+    return value or "(not set)"
 
 
 def describe_setup(setup: NumberSetup, our_url: str) -> list[str]:
@@ -117,7 +171,7 @@ def describe_setup(setup: NumberSetup, our_url: str) -> list[str]:
     return [
         f"{setup.number}  {setup.name}",
         f"    calls     {calls or setup.voice_url or '(not set)'}",
-        f"    fallback  {setup.voice_fallback_url or '(not set)'}",
+        f"    fallback  {_readable(setup.voice_fallback_url)}",
         f"    status    {setup.status_callback or '(not set)'}",
     ]
 
