@@ -66,19 +66,23 @@ def numbers_connect(
         fail("server.public_url is not set: set PUBLIC_URL to the address that Twilio reaches")
     if fallback_url is not None and not fallback_url.startswith("https://"):
         fail("--fallback-url must be an https address outside of this server")
+    if fallback_url is not None and say is not None:
+        fail("--say is for a fallback of ours: what is heard at --fallback-url is written there")
 
     async def connect(rest: TwilioRest, archive: Archive) -> None:
         from app.carrier.twilio import numbers
 
         document = _fallback(settings, number, say)
         setup = await numbers.find(rest, number)
+        fallback = fallback_url or numbers.default_fallback(setup, archive.load(number), document)
         changes = numbers.connect_plan(
             setup,
             voice_url=settings.base_url + server.webhook_path,
             status_url=settings.base_url + server.status_path,
-            fallback_url=fallback_url
-            or numbers.default_fallback(setup, archive.load(number), document),
+            fallback_url=fallback,
         )
+        if fallback is None:
+            typer.echo(f"note: the number keeps its own fallback, {setup.voice_fallback_url}")
         if _shown(changes, "already points here", dry_run=dry_run):
             await numbers.apply(rest, archive, setup, changes, keep=True)
             typer.echo(f"done; the former values are in {archive.path(number)}")
@@ -125,8 +129,13 @@ def numbers_fallback(
     """Print TwiML for a number's Voice Fallback URL: it works while this server does not."""
     if (number is None) == (to is None):
         fail("one of +NUMBER and --to is needed")
+    settings = load_settings(config)
+    if number is not None and (
+        number not in settings.numbers or not settings.numbers[number].fallback
+    ):
+        typer.echo(f"note: config.yaml names no fallback of {number}: nobody takes over", err=True)
     try:
-        typer.echo(_fallback(load_settings(config), number, say, to))
+        typer.echo(_fallback(settings, number, say, to))
     except ConfigError as error:
         fail(error.message)
 

@@ -113,6 +113,7 @@ def make_plan(
     default = Seat(agent=agent, book=book, policy=_policy(settings, agent.name), keypads=keypads)
     numbers: dict[str, Number] = {}
     for number, own in settings.numbers.items():
+        _find_circles(number, own, places, problems)
         own_book = make_book(settings, talents, problems, number)
         if own_book is not None:
             agent = own_book.first
@@ -149,6 +150,16 @@ def _number(
         closed_to=places.destinations.by_name.get(closed.transfer or ""),
         percent=own.percent,
     )
+
+
+def _find_circles(number: str, own: NumberSettings, places: Places, problems: Problems) -> None:
+    """A number that sends its callers to itself: each round is a call that somebody pays for."""
+    ways = {("fallback",): own.fallback, ("closed", "transfer"): own.closed.transfer}
+    for way, name in ways.items():
+        place = places.destinations.by_name.get(name or "")
+        if place is not None and place.address == number:
+            text = f"{name} is this number itself: callers would come back to it for ever"
+            problems.add(("numbers", number, *way), text)
 
 
 def _all_hours(settings: Settings, problems: Problems) -> dict[str, OpeningHours]:

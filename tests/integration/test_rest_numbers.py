@@ -171,7 +171,9 @@ async def test_the_fallback_is_heard_without_this_server_and_nothing_to_set_up(
 async def test_a_fallback_that_somebody_else_set_stays(there: str, tmp_path: Path) -> None:
     async with account(tmp_path) as (api, run, _):
         row(api)["voice_fallback_url"] = there
-        assert (await run("connect", NUMBER)).exit_code == 0
+        result = await run("connect", NUMBER)
+        assert result.exit_code == 0
+        assert f"keeps its own fallback, {there}" in result.output
         assert row(api)["voice_fallback_url"] == there
     async with connected(tmp_path, "one") as (api, run, _):
         row(api)["voice_fallback_url"] = there
@@ -210,6 +212,21 @@ async def test_a_setup_that_somebody_made_in_between_is_the_one_to_go_back_to(
         saved = archive.load(NUMBER)
         assert saved is not None
         assert saved.former["voice_url"] == "https://other.example.com"
+
+
+async def test_a_fallback_that_is_set_by_hand_leaves_the_rest_of_the_former_setup(
+    tmp_path: Path,
+) -> None:
+    by_hand = "https://handler.example.com/f.xml"
+    async with account(tmp_path) as (api, run, _):
+        await run("connect", NUMBER)
+        row(api)["voice_fallback_url"] = by_hand
+        row(api)["status_callback"] = ""  # so that connecting again has something to do
+        await run("connect", NUMBER)
+        restored = await run("restore", NUMBER)
+        assert (row(api)["voice_url"], row(api)["voice_method"]) == (DEMO, "GET")
+        assert row(api)["voice_fallback_url"] == by_hand
+        assert "note" not in restored.output
 
 
 async def test_a_number_is_taken_off_its_application_and_put_back(tmp_path: Path) -> None:
@@ -295,6 +312,9 @@ async def test_the_fallback_must_be_elsewhere_and_encrypted(tmp_path: Path) -> N
     async with account(tmp_path) as (api, run, _):
         result = await run("connect", NUMBER, "--fallback-url", "http://handler.example.com")
         assert result.exit_code == 2
+        elsewhere = "https://handler.example.com/f.xml"
+        result = await run("connect", NUMBER, "--fallback-url", elsewhere, "--say", "Hello.")
+        assert result.exit_code == 2
         assert api.requests == []
 
 
@@ -344,7 +364,8 @@ numbers: {{{NUMBER}: {{fallback: pbx}}, "+15551230009": {{}}}}
     assert (dial.attributes["timeout"], dial.attributes["callerId"]) == ("40", NUMBER)
     nobody = runner.invoke(cli.app, [*command, "+15551230009"])
     assert nobody.exit_code == 0
-    say, end = parse_twiml(nobody.output, "text/xml")
+    assert "names no fallback of +15551230009" in nobody.stderr
+    say, end = parse_twiml(nobody.stdout, "text/xml")
     assert (say.text, end.name) == (Settings().twilio.busy_message, "Hangup")
 
 

@@ -638,6 +638,22 @@ def test_a_number_names_its_fallback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "place"),
+    [
+        ("{fallback: self}", "fallback"),
+        (
+            "{hours: {time_zone: UTC, open: {mon: '9:00-17:00'}}, closed: {transfer: self}}",
+            "closed.transfer",
+        ),
+    ],
+)
+def test_a_number_sends_nobody_to_itself(own: str, place: str, tmp_path: Path) -> None:
+    text = f"destinations: {{self: {{number: {OURS}}}}}\nnumbers: {{{OURS}: {own}}}\n"
+    [told] = refusal(text, tmp_path)
+    assert f"numbers.{OURS}.{place}: self is this number itself" in told
+
+
+@pytest.mark.parametrize(
     ("own", "expected"),
     [
         ("{language: de}", Transcription(model="gpt-transcribe", language="de", languages=())),

@@ -307,12 +307,18 @@ async def apply(
     if keep:
         now = _values(setup)
         saved = archive.load(setup.number)
-        # Connected before and untouched since: what is saved is the real former setup.
-        ours = saved is not None and not differences(setup, saved.connected)
-        former = saved.former if saved is not None and ours else now
+        former = now if saved is None else _former(now, saved)
         archive.save(setup.number, Saved(former=former, connected={**now, **after}))
     if changes:
         setup = await rest.set_number(setup.number_id, after)
     if not keep:
         archive.forget(setup.number)
     return setup
+
+
+def _former(now: Mapping[str, str], saved: Saved) -> dict[str, str]:
+    """What to go back to: of each field that is as we left it, what it was before us."""
+    return {
+        name: saved.former.get(name, value) if saved.connected.get(name) == value else value
+        for name, value in now.items()
+    }
