@@ -84,9 +84,10 @@ class LinearRegex:
                 following = self._steps[key]
             except KeyError:
                 following = self._step(*key)
-                if self._work >= _PAUSE_AFTER_STEPS:
-                    self._work = 0
-                    yield
+            self._work += 1 + len(places)
+            if self._work >= _PAUSE_AFTER_STEPS:
+                self._work = 0
+                yield
             if following is None:
                 return True
             waiting = following
@@ -110,6 +111,7 @@ class _Automaton:
         self._chars: dict[int, tuple[_Char, int]] = {}
         self._conditions: dict[int, tuple[int, int]] = {}
         self._choices: dict[int, list[int]] = {_ACCEPT: []}
+        self._known_places: dict[tuple[str, int], int] = {}
         self.places: list[_Place] = []
 
     def _new(self) -> int:
@@ -138,8 +140,7 @@ class _Automaton:
                 return number
             case "AT":
                 number = self._new()
-                self._conditions[number] = (len(self.places), following)
-                self.places.append(_Place(node, flags))
+                self._conditions[number] = (self._place(node, flags), following)
                 return number
             case "SUBPATTERN":
                 _, added, removed, inner = value
@@ -152,8 +153,16 @@ class _Automaton:
                 reason = _REFUSED.get(kind, f"uses {kind}")
                 raise ConfigError(
                     f"the pattern {reason}, which cannot be searched for in bounded time; "
-                    "write a Python rule for it"
+                    "write it otherwise, or check it in Python"
                 )
+
+    def _place(self, node: Any, flags: int) -> int:
+        """The condition by number: each is looked at once for a character, however often named."""
+        key = (str(node), flags)
+        if key not in self._known_places:
+            self._known_places[key] = len(self.places)
+            self.places.append(_Place(node, flags))
+        return self._known_places[key]
 
     def _build_repeat(self, value: Any, flags: int, following: int) -> int:
         least, most, inner = value
