@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from app.agents.addresses import Resolve, resolve_by_system
-from app.agents.schema import closed
+from app.agents.schema import bounded, closed
 from app.agents.tools import Approval, Tool, ToolContext
 from app.errors import ConfigError, ToolError, ToolFailed, ToolTimeout
 
@@ -198,7 +198,7 @@ class _Server:
         return Tool(
             name=name,
             description=(offered.description or offered.title or name)[:_MAX_DESCRIPTION_CHARS],
-            parameters=closed({"type": "object", "properties": {}, **offered.inputSchema}),
+            parameters=bounded(closed({"type": "object", "properties": {}, **offered.inputSchema})),
             run=partial(self._call, offered.name, repeatable),
             timeout_ms=spec.timeout_ms,
             filler=spec.filler,

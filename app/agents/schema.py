@@ -11,22 +11,30 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache, reduce
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import ValidationError as SchemaViolation
+from jsonschema.validators import extend
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticUndefined, to_jsonable_python
+from pydantic.fields import FieldInfo
+from pydantic_core import SchemaError as PydanticSchemaError
+from pydantic_core import to_jsonable_python
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from app.agents.linear_regex import LinearRegex
 from app.errors import ConfigError, ToolArgsInvalid
 
 __all__ = [
     "ArgumentCheck",
     "Signature",
+    "bounded",
     "closed",
     "described",
     "parse_arguments",
@@ -81,8 +89,15 @@ def read_signature(function: Callable[..., Any], context_type: type) -> Signatur
         ConfigError: a parameter that JSON cannot express; the message names it and the remedy.
     """
     name = getattr(function, "__name__", "tool")
+    if not inspect.isroutine(function):
+        raise ConfigError(f"tool {name}: is no function; write one with `def` that calls it")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"tool {name}: a tool has one result; return it, and do not yield")
     try:
         hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise ConfigError(f"tool {name}: does not tell its parameters; wrap it in `def`") from error
     except NameError as error:
         raise ConfigError(
             f"tool {name}: the annotation {error.name!r} is not known where the function stands; "
@@ -93,7 +108,7 @@ def read_signature(function: Callable[..., Any], context_type: type) -> Signatur
     properties: dict[str, Any] = {}
     adapters: dict[str, TypeAdapter[Any]] = {}
     required = []
-    for position, parameter in enumerate(inspect.signature(function).parameters.values()):
+    for position, parameter in enumerate(parameters):
         place = f"tool {name}, parameter {parameter.name}"
         if hints.get(parameter.name) is context_type:
             if position:
@@ -102,8 +117,10 @@ def read_signature(function: Callable[..., Any], context_type: type) -> Signatur
             continue
         _refuse_kind(parameter, place)
         if parameter.name not in hints:
-            raise ConfigError(f"{place}: has no type; annotate it, for example with `str`")
+            raise ConfigError(f"{place}: has no type; {_untyped(parameter.name)}")
         annotation = hints[parameter.name]
+        if _names(annotation, context_type):  # else the model would say who calls
+            raise ConfigError(f"{place}: the context stands alone, as `{context_type.__name__}`")
         adapter, schema = read_type(annotation, place)
         if text := _annotated_text(annotation) or texts.get(parameter.name):
             schema["description"] = text
@@ -124,6 +141,16 @@ def read_signature(function: Callable[..., Any], context_type: type) -> Signatur
         context_parameter=context_parameter,
         adapters=adapters,
     )
+
+
+def _untyped(name: str) -> str:
+    if name in ("self", "cls"):
+        return "take the method of an object, such as `tool(salon.book)`"
+    return "annotate it, for example with `str`"
+
+
+def _names(annotation: Any, wanted: type) -> bool:
+    return annotation is wanted or any(_names(part, wanted) for part in get_args(annotation))
 
 
 def _refuse_kind(parameter: inspect.Parameter, place: str) -> None:
@@ -156,10 +183,12 @@ def read_type(annotation: Any, place: str) -> tuple[TypeAdapter[Any], dict[str, 
     except PydanticUserError as error:
         reason = error.message.partition("\n")[0]
         raise ConfigError(f"{place}: its type has no JSON schema ({reason})") from error
+    except PydanticSchemaError as error:  # such as a pattern that pydantic cannot search for
+        raise ConfigError(_short(f"{place}: {' '.join(str(error).split())}")) from error
     definitions = schema.pop("$defs", {})
     inlined = _inline(schema, definitions, (), place)
     _refuse_vague(inlined, place)
-    return adapter, closed(inlined)
+    return adapter, closed(bounded(inlined))  # pydantic holds values to every pattern
 
 
 def _inline(node: Any, definitions: Mapping[str, Any], path: tuple[str, ...], place: str) -> Any:
@@ -210,12 +239,12 @@ def _annotated_text(annotation: Any) -> str | None:
 
 
 def _plain_default(default: Any, place: str) -> Any:
+    if isinstance(default, FieldInfo):
+        raise ConfigError(f"{place}: write `Annotated[..., Field(...)]`, and the default after `=`")
     try:
         plain = to_jsonable_python(default)
     except ValueError as error:  # PydanticSerializationError is one
         raise ConfigError(f"{place}: its default is not a JSON value; use None") from error
-    if plain is PydanticUndefined:
-        raise ConfigError(f"{place}: give the default after `=`, not in Field")
     return plain
 
 
@@ -273,6 +302,45 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
+def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema without patterns that we cannot search for; its author checks those.
+
+    Servers of tools write in JavaScript's syntax, and look ahead in it.
+    """
+    copy = deepcopy(dict(schema))
+    for error in _META.iter_errors(copy):
+        *path, last = error.absolute_path or [""]
+        if isinstance(error.cause, ConfigError) and last == "pattern":
+            holder = reduce(lambda node, key: node[key], path, copy)
+            holder.pop(last, None)
+    return copy
+
+
+_FORMATS = FormatChecker(formats=())
+
+
+@_FORMATS.checks("regex", raises=ConfigError)
+def _is_pattern(value: object) -> bool:
+    """A pattern that a caller's words cannot stop us with: see `app.agents.linear_regex`."""
+    return not isinstance(value, str) or bool(_linear(value))
+
+
+@lru_cache(maxsize=1_000)
+def _linear(pattern: str) -> LinearRegex:
+    return LinearRegex(pattern)
+
+
+def _matches(
+    validator: Any, pattern: str, text: object, _: Mapping[str, Any]
+) -> Iterator[SchemaViolation]:
+    if validator.is_type(text, "string") and not _linear(pattern).search(str(text)):
+        yield SchemaViolation(f"{text!r} does not match {pattern!r}")
+
+
+_META: Final = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=_FORMATS)
+_Judge: Final[Any] = extend(Draft202012Validator, {"pattern": _matches})  # type: ignore[no-untyped-call]
+
+
 class ArgumentCheck:
     """A tool's schema, ready to judge arguments."""
 
@@ -281,14 +349,13 @@ class ArgumentCheck:
         if parameters.get("type") != "object":
             raise ConfigError(f"{place}: parameters must be a JSON schema of type object")
         try:
-            Draft202012Validator.check_schema(parameters)
+            Draft202012Validator.check_schema(parameters, format_checker=_FORMATS)
         except SchemaError as error:
             at = ".".join(map(str, error.absolute_path)) or "top"
-            raise ConfigError(
-                _short(f"{place}: not a JSON schema ({at}: {error.message})")
-            ) from error
+            reason = getattr(error.cause, "message", error.message)
+            raise ConfigError(_short(f"{place}: not a JSON schema ({at}: {reason})")) from error
         # An empty registry: jsonschema would otherwise fetch a reference from the network.
-        self._validator = Draft202012Validator(parameters, registry=Registry())
+        self._validator = _Judge(parameters, registry=Registry())
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raises ToolArgsInvalid, with words by which the model can do better."""
@@ -296,6 +363,8 @@ class ArgumentCheck:
             error = best_match(self._validator.iter_errors(arguments))
         except (Unresolvable, RecursionError) as failure:
             raise ToolArgsInvalid("the tool's own schema cannot be followed") from failure
+        except OverflowError as failure:  # multipleOf
+            raise ToolArgsInvalid("a number is too large") from failure
         if error is not None:
             at = ".".join(map(str, error.absolute_path))
             raise ToolArgsInvalid(_short(f"{at}: {error.message}" if at else error.message))
@@ -305,7 +374,9 @@ def parse_arguments(text: str) -> dict[str, Any]:
     """A function call's arguments as the wire has them: one JSON object.
 
     Stricter than JSON: a name given twice is refused, since two readers would differ on it, and
-    so are NaN and Infinity. An empty text is an empty object, as models send for no arguments.
+    so are NaN, Infinity, numbers that come out as one of them (`1e999`), and halves of characters
+    (`"\\ud800"`), which no text can be sent with. An empty text is an empty object, as models send
+    for no arguments.
 
     Raises:
         ToolArgsInvalid: anything else.
@@ -316,6 +387,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(text, object_pairs_hook=_unambiguous, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # what can be passed on
     except (ValueError, RecursionError) as error:
         raise ToolArgsInvalid("not valid JSON") from error
     if not isinstance(value, dict):

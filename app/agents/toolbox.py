@@ -40,6 +40,7 @@ GUARDRAIL_MS: Final = 2_000
 """For each of a tool's input guardrails; the caller waits meanwhile."""
 _MAX_MESSAGE_CHARS: Final = 600
 _AROUND: Final = len('{"result": ""}')
+_NOT_JSON: Final = "The tool worked, but its result is not JSON."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,7 @@ class ToolBox:
             tool.check.check(arguments)
             await self._permit(ApprovalRequest(tool=tool, arguments=arguments, context=context))
             value = await _run(tool, context, arguments)
-            output = render_output(value, tool.max_output_chars)
+            output = _rendered(tool, value)
         except ToolError as error:
             return _refused(error, began)
         return ToolResult(output=output, duration_ms=_since_ms(began), reply=tool.reply)
@@ -192,6 +193,17 @@ async def _run(tool: Tool, context: ToolContext, arguments: Mapping[str, Any]) -
         raise ToolFailed("The tool did not work.") from error
 
 
+def _rendered(tool: Tool, value: Any) -> str:
+    try:
+        return render_output(value, tool.max_output_chars)
+    except ToolError:
+        raise
+    except Exception as error:
+        # A result may run code of its own when it is written down: a property, a serializer.
+        _report("tool result failed", tool, error)
+        raise ToolFailed(_NOT_JSON, code="tool_output_invalid") from error
+
+
 def _report(message: str, tool: Tool, error: BaseException) -> None:
     logger.warning(
         message,
@@ -237,9 +249,7 @@ def render_output(value: Any, max_chars: int) -> str:
             if length > max_chars:
                 return _cut("".join(pieces), max_chars)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ToolFailed(
-            "The tool worked, but its result is not JSON.", code="tool_output_invalid"
-        ) from error
+        raise ToolFailed(_NOT_JSON, code="tool_output_invalid") from error
     return _safe(f'{{"result": {"".join(pieces)}}}')
 
 

@@ -10,13 +10,14 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, computed_field
 
 from app.agents.toolbox import ApprovalRequest, ToolBox, render_output
 from app.agents.tools import Approval, Tool, ToolContext, ToolResult, tool
@@ -159,7 +160,15 @@ async def test_a_result_is_data_inside_a_json_object(value: Any, result: Any) ->
     answer.output.encode()
 
 
-@pytest.mark.parametrize("value", [object(), itertools.count(), float("nan"), {(1, 2): 3}])
+class Late(BaseModel):
+    """Fails only when it is written down."""
+
+    @computed_field
+    def total(self) -> int:
+        raise KeyError("total")
+
+
+@pytest.mark.parametrize("value", [object(), itertools.count(), float("nan"), {(1, 2): 3}, Late()])
 async def test_a_result_that_is_not_json_is_an_error_and_not_a_crash(value: Any) -> None:
     answer = await only(tool_that([value]))
     assert answer.error == "tool_output_invalid"
@@ -411,6 +420,18 @@ async def test_a_synchronous_function_runs_beside_the_loop_in_the_context_of_its
 
     SPOKEN.set("call c1")
     assert told(await only(where)) == {"result": [False, "call c1"]}
+
+
+async def test_a_function_that_returns_something_to_wait_for_is_waited_for() -> None:
+    async def later(word: str) -> str:
+        return f"{word}!"
+
+    @tool
+    def decorated(word: str) -> Awaitable[str]:
+        """Say a word."""
+        return later(word)
+
+    assert told(await only(decorated, '{"word": "yes"}')) == {"result": "yes!"}
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), StopIteration(), SystemExit(2)])

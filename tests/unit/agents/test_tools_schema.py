@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import functools
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from app.agents.schema import ArgumentCheck, closed, described, parse_arguments
+from app.agents.schema import ArgumentCheck, bounded, closed, described, parse_arguments
 from app.agents.tools import Approval, Tool, ToolContext, tool
 from app.errors import ConfigError, ToolArgsInvalid
 
@@ -184,6 +185,33 @@ def late_context(word: str, context: ToolContext) -> None:
     """Text."""
 
 
+def maybe_context(context: ToolContext | None, word: str) -> None:
+    """Text."""
+
+
+def field_default(count: int = Field(3, ge=1)) -> None:
+    """Text."""
+
+
+def generator() -> collections.abc.Iterator[str]:
+    """Text."""
+    yield "one"
+
+
+async def stream() -> collections.abc.AsyncIterator[str]:
+    """Text."""
+    yield "one"
+
+
+class Desk:
+    def method(self, word: str) -> None:
+        """Text."""
+
+
+def unsearchable(word: Annotated[str, Field(pattern="a(?=b)")]) -> None:
+    """Text."""
+
+
 def odd_default(word: str = object()) -> None:  # type: ignore[assignment]  # the point of it
     """Text."""
 
@@ -204,12 +232,28 @@ def odd_default(word: str = object()) -> None:  # type: ignore[assignment]  # th
         (endless, "holds itself"),
         (late_context, "first parameter"),
         (odd_default, "not a JSON value"),
+        (maybe_context, "stands alone"),
+        (field_default, "Annotated"),
+        (generator, "one result"),
+        (stream, "one result"),
+        (Desk.method, "method of an object"),
+        (unsearchable, "look-around"),
     ],
 )
 def test_what_json_cannot_express_is_refused_when_the_tool_is_made(wrong: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         tool(wrong)
     assert wrong.__name__ in caught.value.message
+
+
+@pytest.mark.parametrize("wrong", [functools.partial(no_type, "x"), Desk(), Desk, max])
+def test_what_is_no_function_is_refused_with_the_remedy(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="`def`"):
+        tool(wrong)
+
+
+def test_a_method_of_an_object_is_a_function_too() -> None:
+    assert tool(Desk().method).parameters["required"] == ["word"]
 
 
 def test_a_type_that_only_a_function_knows_is_refused_with_the_remedy() -> None:
@@ -315,6 +359,43 @@ def test_a_reference_to_elsewhere_is_never_fetched() -> None:
         check.check({"x": 1})
 
 
+EMAIL = r"^([a-zA-Z0-9]+[._-]?)+@example\.com$"
+"""As people write them: Python's own matcher needs twice as long for every further letter."""
+
+
+def with_pattern(pattern: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {"pattern": {"type": "string", "pattern": pattern}}}
+
+
+def test_no_words_of_a_caller_make_a_pattern_take_its_time() -> None:
+    check = ArgumentCheck(with_pattern(EMAIL), "tool x")
+    check.check({"pattern": "a.b-c@example.com"})
+    with pytest.raises(ToolArgsInvalid, match="pattern: 'aaa"):
+        check.check({"pattern": "a" * 10_000 + "!"})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("a(?=b)", "looks ahead"), (r"\p{L}+", "escape"), ("(", "unterminated")]
+)
+def test_a_pattern_that_cannot_be_searched_for_is_refused_unless_others_check_it(
+    pattern: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ArgumentCheck(with_pattern(pattern), "tool x")
+    check = ArgumentCheck(bounded(with_pattern(pattern)), "tool x")
+    check.check({"pattern": "anything"})
+    with pytest.raises(ToolArgsInvalid):
+        check.check({"pattern": 7})
+
+
+def test_no_number_is_too_large_to_be_judged() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "number", "multipleOf": 0.01}}}
+    check = ArgumentCheck(schema, "tool x")
+    check.check({"x": 0.25})
+    with pytest.raises(ToolArgsInvalid, match="too large"):
+        check.check(parse_arguments(f'{{"x": {"9" * 400}}}'))
+
+
 # Arguments on the wire ----------------------------------------------------------------------------
 
 
@@ -333,6 +414,9 @@ def test_no_arguments_are_an_empty_object(text: str) -> None:
         "{'a': 1}",
         '{"a": NaN}',
         '{"a": -Infinity}',
+        '{"a": [1e999]}',
+        '{"a": "\\ud800"}',
+        '{"\\udfff": 1}',
         '{"id": 1, "id": 2}',
         '{"inner": {"id": 1, "id": 2}}',
         "[" * 30_000,
