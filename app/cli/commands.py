@@ -9,7 +9,6 @@ import asyncio
 import dataclasses
 import os
 import shlex
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -42,6 +41,7 @@ from app.settings import (
 )
 
 if TYPE_CHECKING:
+    from app.check import Checked
     from app.doctor import Finding
 
 __all__ = ["app", "banner", "main", "own_server"]
@@ -269,11 +269,14 @@ def chat(
 @app.command()
 def doctor(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check everything that a real call needs, and say what is wrong and what to do."""
+    from app.check import check_config
+
     settings = load_settings(config)
-    raise typer.Exit(EXIT_FAILED if asyncio.run(_examine(settings)) else 0)
+    checked = check_config(config, os.environ)
+    raise typer.Exit(EXIT_FAILED if asyncio.run(_examine(settings, checked)) else 0)
 
 
-async def _examine(settings: Settings) -> bool:
+async def _examine(settings: Settings, checked: Checked) -> bool:
     from app import doctor as checks
 
     voice, session = None, None
@@ -283,8 +286,13 @@ async def _examine(settings: Settings) -> bool:
 
         voice, session = voice_model(settings), session_config(settings.openai_realtime)
     findings = []
-    today = datetime.now(UTC).date()
-    async for finding in checks.examine(settings, voice=voice, session=session, today=today):
+    async for finding in checks.examine(
+        settings,
+        problems=checked.problems,
+        surprises=checked.notices,
+        voice=voice,
+        session=session,
+    ):
         findings.append(finding)
         _print_finding(finding)
     wrong = checks.failed(findings)

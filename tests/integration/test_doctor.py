@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,7 +20,7 @@ from app.doctor import Finding, Verdict
 from app.errors import VoiceRefused, VoiceUnavailable
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import SessionConfig
-from app.settings import Settings, load
+from app.settings import Settings, check_deployment, load
 
 ACCOUNT = "AC" + "1" * 32
 TOKEN = "f" * 32
@@ -35,6 +35,7 @@ class World:
         self.account_status = 200
         self.account = {"sid": ACCOUNT, "status": "active", "type": "Full"}
         self.voice_url: str | None = None
+        self.fallback_url = "https://handler.example.com/f.xml"
         self.health_status = 200
         self.webhook_status = 403
         self.websocket_status = 403
@@ -45,7 +46,12 @@ class World:
         if path == f"/2010-04-01/Accounts/{ACCOUNT}.json":
             return self.account_status, self.account
         if path == f"/2010-04-01/Accounts/{ACCOUNT}/IncomingPhoneNumbers.json":
-            row = {"phone_number": NUMBER, "voice_url": self.voice_url, "voice_method": "POST"}
+            row = {
+                "phone_number": NUMBER,
+                "voice_url": self.voice_url,
+                "voice_method": "POST",
+                "voice_fallback_url": self.fallback_url,
+            }
             rows = [] if self.voice_url is None else [row]
             return 200, {"incoming_phone_numbers": rows, "page": 0, "page_size": 20}
         if path == "/healthz":
@@ -170,7 +176,16 @@ async def test_a_number_that_points_elsewhere_is_shown_where_it_should_point(wor
     _, finding = await doctor.check_account(settings_for(world))
     assert finding.verdict is Verdict.WRONG
     assert "points to https://demo.twilio.com/welcome" in finding.text
+    assert f"numbers connect {NUMBER}" in finding.remedy
     assert finding.remedy.endswith(f"{world.url}/twilio/voice")
+
+
+async def test_a_number_without_a_fallback_is_worth_a_warning(world: World) -> None:
+    world.fallback_url = ""
+    _, finding = await doctor.check_account(settings_for(world))
+    assert finding.verdict is Verdict.WARNING
+    assert "no fallback" in finding.text
+    assert finding.remedy == f"run `trunkline numbers connect {NUMBER}`"
 
 
 async def test_a_number_of_another_account_is_wrong(world: World) -> None:
@@ -282,7 +297,7 @@ async def test_without_credentials_the_rest_is_still_checked() -> None:
     findings = [
         finding
         async for finding in doctor.examine(
-            Settings(), voice=None, session=None, today=date(2026, 11, 21)
+            Settings(), problems=(), surprises=(), voice=None, session=None
         )
     ]
     found = verdicts(findings)
@@ -322,7 +337,7 @@ def test_what_could_not_be_checked_is_counted_at_the_end() -> None:
 
 def test_an_unfinished_configuration_is_named_before_anything_is_asked() -> None:
     settings = Settings.model_validate({"twilio": {"account_sid": ACCOUNT, "auth_token": "x" * 8}})
-    findings = doctor.check_settings(settings, date(2026, 11, 21))
+    findings = doctor.check_settings(settings, check_deployment(settings), ())
     assert [finding.verdict for finding in findings] == [
         Verdict.WRONG,  # no public address
         Verdict.WRONG,  # no key

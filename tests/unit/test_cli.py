@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,26 @@ def test_doctor_works_offline_and_says_what_it_could_not_check(tmp_path: Path) -
     result = runner.invoke(cli.app, ["doctor", "-c", config_file(tmp_path, "")])
     assert "ok    config.yaml: can be started with" in result.output
     assert "?     Twilio: no carrier credentials" in result.output
+
+
+def test_doctor_finds_what_would_keep_the_server_from_starting(tmp_path: Path) -> None:
+    text = "offline: {voice: zz-none}\ntools: {t: {python: nowhere:at_all}}\n"
+    result = runner.invoke(cli.app, ["doctor", "-c", config_file(tmp_path, text)])
+    assert result.exit_code == 1
+    assert "config.yaml:1: offline.voice: there is no voice 'zz-none'" in result.output
+    assert "config.yaml:2: tools.t.python" in result.output
+    assert "can be started with" not in result.output
+
+
+@pytest.mark.parametrize("command", [["serve"], ["doctor"], ["config", "check"]])
+def test_parts_of_the_offline_engine_that_are_not_installed_are_named(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)  # as if it could not be found
+    result = runner.invoke(cli.app, [*command, "-c", config_file(tmp_path, "")])
+    assert result.exit_code in (1, 2)
+    assert "the offline engine lacks pocketsphinx: run pip install" in result.output
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_dial_with_wrong_options_ends_with_code_2(tmp_path: Path) -> None:
