@@ -282,7 +282,7 @@ class Switchboard(TransferReports):
         self._changed.set()
         if progress.ended and isinstance(admission.call, Call):
             # The media socket usually says it first; where it cannot, this does.
-            admission.call.end(EndReason.CALLER_HUNG_UP, f"carrier_reported_{progress.value}")
+            admission.call.line.on_caller_gone(f"carrier_reported_{progress.value}")
 
     def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
         """The events of a call as they happen, from its beginning to its end.

@@ -54,6 +54,8 @@ MAX_TONES_MS: Final = 30_000
 """So long may tones take: the caller and the agent cannot hear each other meanwhile."""
 
 _HEARD_EVERY_S: Final = 0.05
+_REPORT_S: Final = 1.0
+"""So much later than the end of the call the report of its transfer may come."""
 _CLOSE_S: Final = 10.0
 _ACCEPT_KEY: Final = "1"
 
@@ -116,6 +118,7 @@ class Transfers:
         self._messages = 0
         self._attempts = 0
         self._last: _Transfer | None = None
+        self._late: asyncio.TimerHandle | None = None
 
     # What the agent asks for --------------------------------------------------------------------
 
@@ -268,6 +271,8 @@ class Transfers:
 
     async def close(self, reason: EndReason) -> None:
         """The call is over: nobody is called for a caller who is gone."""
+        if self._late is not None:
+            self._late.cancel()
         if self._last is not None and reason is not EndReason.TRANSFERRED:
             self._tell(self._last, TransferResult(TransferOutcome.CANCELED, reason.value))
         if self._second is not None and reason is not EndReason.TRANSFERRED:
@@ -276,6 +281,22 @@ class Transfers:
                     await self._second.close()
 
     # What the carrier reports -------------------------------------------------------------------
+
+    def on_caller_gone(self, detail: str) -> None:
+        """The carrier says that the call is over, which ends it here.
+
+        Whether the caller had talked with somebody is told by the report of a cold transfer alone,
+        and the two come in any order.
+        """
+        transfer = self._last
+        cold = transfer is not None and transfer.second is None and not transfer.result.done()
+        if self._phone.away and cold:
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(
+                _REPORT_S, self._control.end, EndReason.CALLER_HUNG_UP, detail
+            )
+        else:
+            self._control.end(EndReason.CALLER_HUNG_UP, detail)
 
     def knows(self, transfer_id: TransferId) -> bool:
         """Whether a webhook's transfer is the last one of this call."""

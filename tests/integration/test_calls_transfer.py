@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from app.errors import DialError
-from app.events import AgentSaid, EndReason, VoiceReady
+from app.events import AgentSaid, EndReason, TransferEnded, VoiceReady
 from app.realtime.events import Item, OutputItemDone
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.line_site import (
@@ -218,6 +218,19 @@ async def test_a_caller_who_speaks_before_the_transfer_stays() -> None:
         assert not site.api.requests
         await call.hang_up()
         await site.app.ended(call)
+
+
+async def test_a_caller_who_hangs_up_on_the_person_was_transferred_whatever_is_told_first() -> None:
+    voice = ScriptedVoiceServer(replies=TO_DESK)
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await site.leaves(call)
+        await site.is_away(call)
+        await call.ringing.webhooks.report("completed", duration_s=90)
+        await site.dial_ends(call, "completed", CallStatus="completed", DialBridged="true")
+        summary = await site.app.ended(call)
+        assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "front_desk")
+        assert (await site.app.event(call, TransferEnded)).outcome == "answered"
 
 
 # The carrier says no ------------------------------------------------------------------------------
