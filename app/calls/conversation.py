@@ -121,12 +121,12 @@ class Conversation(Exchange):
 
     def _on_key(self, digit: str, now_ms: int) -> list[Action]:
         shown = self._handset.shown(digit)
-        actions: list[Action] = [
-            Record(KeyPressed(call_id=self.call_id, at_ms=now_ms, digit=shown)),
-            *self._interrupt(now_ms),
-        ]
-        self._ending.on_caller_acted()
+        pressed = Record(KeyPressed(call_id=self.call_id, at_ms=now_ms, digit=shown))
         self._manners.on_caller_acted(now_ms)
+        if self._handset.absorbs(digit, now_ms):
+            return [pressed]
+        actions: list[Action] = [pressed, *self._interrupt(now_ms)]
+        self._ending.on_caller_acted()
         return actions + self._carry(self._handset.on_key(digit, now_ms), now_ms)
 
     # Model --------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class Handset:
         self._keypads = keypads
         self._consents: dict[str, _Consent] = {}
         self._entry: _Entry | None = None
+        self._late_terminator: tuple[str, int] | None = None
         self._message_for: str | None = None
         self._menu: KeypadMenu | None = None
         self.used = False
@@ -114,6 +115,14 @@ class Handset:
     def shown(self, key: str) -> str:
         """What may be recorded of a key."""
         return key if self._entry is None else self._entry.collection.shown(key)
+
+    def absorbs(self, key: str, now_ms: int) -> bool:
+        """Whether a key is the terminator of an entry that its last digit has ended already.
+
+        Callers press what they were told to: it is neither a wish nor a reason to stop the agent.
+        """
+        late, self._late_terminator = self._late_terminator, None
+        return late is not None and key == late[0] and now_ms <= late[1]
 
     def on_key(self, key: str, now_ms: int) -> Sequence[Wanted]:
         """Give a key to whoever it is for."""
@@ -310,6 +319,9 @@ class Handset:
         if collected is None or entry is None:
             return []
         self._entry = None
+        request = entry.collection.request
+        if len(collected.digits) == request.max_digits:
+            self._late_terminator = (request.terminator, now_ms + request.between_ms)
         output = {"digits": collected.digits, "end": collected.end.value}
         if note := _NOTES[collected.end]:
             output["note"] = note

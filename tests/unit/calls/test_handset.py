@@ -174,6 +174,36 @@ def test_the_terminator_ends_an_entry_and_a_short_one_says_so() -> None:
     assert "Ask again" in found["note"]
 
 
+def test_a_terminator_behind_the_last_digit_stops_nobody() -> None:
+    scene = asks_for(
+        "collect_digits", {"min_digits": 4, "max_digits": 4}, speech="Your PIN, then #."
+    )
+    scene.marks()
+    for key in "1234":
+        scene.key(key)
+    assert output(scene) == {"digits": "1234", "end": "complete"}
+    scene.answer(500, "Thank you.", "2")
+    scene.actions.clear()
+    scene.wait(1_000)
+    scene.key("#")
+    assert scene.take(Clear) == []
+    assert scene.sent(ItemCreate) == []
+    scene.key("#")  # the next one is a key like any other
+    assert len(scene.sent(ItemCreate)) == 1
+
+
+def test_a_terminator_long_after_the_last_digit_is_a_key_like_any_other() -> None:
+    scene = asks_for("collect_digits", {"min_digits": 1, "max_digits": 1}, speech="One digit.")
+    scene.marks()
+    scene.key("1")
+    scene.answer(500, "Thank you.", "2")
+    scene.marks()
+    scene.wait(5_000)
+    scene.sent(ItemCreate)
+    scene.key("#")
+    assert len(scene.sent(ItemCreate)) == 1
+
+
 def test_a_caller_who_speaks_instead_is_answered_for_that() -> None:
     scene = asks_for("collect_digits", {"max_digits": 4}, speech="Your PIN?", transcribed=True)
     scene.marks()
