@@ -15,6 +15,7 @@ from app.calls.silence import (
     Productivity,
     StillThere,
     StillThereTexts,
+    meaningful_words,
 )
 from app.calls.turns import Turn
 from app.events import EndReason
@@ -66,11 +67,14 @@ class Manners:
         """Say how things stand when they change; `busy`: the silence, if there is one, is ours."""
         paused = busy or not self._present or self.on_hold(now_ms)
         self._still_there.on_state(turn, now_ms, drained=drained, paused=paused)
-        self._productivity.on_floor(now_ms, taken=turn is Turn.CALLER)
+        taken = turn is Turn.CALLER and not self.on_hold(now_ms)
+        self._productivity.on_floor(now_ms, taken=taken)
 
     def on_caller_words(self, transcript: str, now_ms: int) -> None:
         """The caller's turn was written down; empty when it was no speech."""
         self._still_there.on_caller_words(transcript, now_ms)
+        if self.on_hold(now_ms) and not meaningful_words(transcript):
+            return  # whoever looks for something makes noises
         self._productivity.on_caller_turn(transcript, now_ms)
         if not self._productivity.unproductive_turns:
             self._held_until_ms = None

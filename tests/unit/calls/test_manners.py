@@ -227,3 +227,15 @@ def test_words_end_the_hold_and_noises_do_not(text: str) -> None:
     manners = hold(30_000)
     manners.on_caller_words(text, 1_000)
     assert manners.on_hold(1_000) is (text == "")
+
+
+def test_noises_of_a_hold_do_not_count_against_the_caller() -> None:
+    manners = hold(30_000)
+    for second in range(1, 10):
+        manners.on_caller_words("", 1_000 * second)
+    # A radio that plays on is one sound without an end.
+    for second in range(10, 30):
+        manners.on_state(Turn.CALLER, 1_000 * second, drained=True, busy=False)
+    manners.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
+    assert manners.on_tick(30_000, busy=False) is None
+    assert manners.on_tick(35_000, busy=False) == Remark("There?")
