@@ -145,17 +145,28 @@ class Dialogue:
             return actions
         return [*actions, *told, *self._requests.ask(now_ms, wish)]
 
+    def unsay(self, text: str) -> None:
+        """A sentence is not wanted any more, unless it is being said."""
+        self._requests.take_back(spoken(text, SayMode.VERBATIM))
+
     def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
         """Have a sentence spoken in place of everything that was still to be said."""
         self._requests.forget_all()
         return self._requests.ask(now_ms, spoken(text, SayMode.VERBATIM))
 
-    def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[ToVoice]:
-        """Give the model words of the caller that were typed or keyed, and have it answer."""
+    def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[DialogueAction]:
+        """Give the model words of the caller that were typed or keyed, and have it answer.
+
+        `quiet`: no words, but what stands for a key.
+        """
         self._requests.on_caller_words()
         item = typed(text, self._telling.new_id("typed"))
-        self.history.add(item, None, now_ms).quiet = quiet
-        return [*self._telling.tell(ItemCreate(item)), *self.ask(now_ms)]
+        entry = self.history.add(item, None, now_ms)
+        entry.quiet = quiet
+        actions: list[DialogueAction] = [*self._telling.tell(ItemCreate(item)), *self.ask(now_ms)]
+        if quiet:
+            return actions
+        return actions + self._transcript.watch.on_caller_text(self.agent, entry.item_id, text)
 
     def prompt(self, text: str, now_ms: int) -> list[ToVoice]:
         """Tell the model something, and have it answer."""

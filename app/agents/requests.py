@@ -99,6 +99,10 @@ class Requests:
         self._plain_waits = False
         self._waiting = deque(wish for wish in self._waiting if not wish.optional)
 
+    def take_back(self, wish: Wish) -> None:
+        """Drop a request that still waits, however often it was made."""
+        self._waiting = deque(one for one in self._waiting if one != wish)
+
     def forget_all(self) -> None:
         """Drop everything that waits."""
         self.forget()

@@ -175,6 +175,7 @@ class Handset:
     def _ask_consent(self, now_ms: int) -> Sequence[Wanted]:
         consent = next(iter(self._consents.values()))
         consent.before = frozenset(line.item_id for line in self._agent_lines())
+        self._dialogue.unsay(consent.prompt)  # once is enough, however often a key was pressed
         return self._dialogue.say(consent.prompt, now_ms)
 
     def _on_consent_key(self, key: str, now_ms: int) -> Sequence[Wanted]:
@@ -191,7 +192,9 @@ class Handset:
     def _ask_next_consent(self, settled: str, now_ms: int) -> Sequence[Wanted]:
         """Go on to the tool behind the one that is settled, where the caller was asked for that."""
         first = next(iter(self._consents), None)
-        self._consents.pop(settled, None)
+        consent = self._consents.pop(settled, None)
+        if consent is not None:
+            self._dialogue.unsay(consent.prompt)
         return self._ask_consent(now_ms) if self._consents and first == settled else []
 
     def _agent_lines(self) -> list[Entry]:

@@ -10,16 +10,17 @@ import pytest
 from app.agents.agent import Agent
 from app.agents.call_tools import CALL_TOOLS
 from app.agents.words import SayMode, SayWhen
-from app.calls.actions import TransferCall
+from app.calls.actions import Decide, TransferCall
 from app.calls.menu import HangUp, KeyAction, KeypadMap, Repeat, Say, ToAgent, Transfer
 from app.calls.policy import CallPolicy
 from app.calls.silence import StillThereTexts
 from app.events import EndReason, KeyPressed, MessageTaken, ToolRan
-from app.realtime.events import ItemCreate, SessionConfig, SessionUpdate
+from app.realtime.events import ItemCreate, ResponseStatus, SessionConfig, SessionUpdate
 from audio.format import PCMU_8K
 from tests.unit.calls.scene import (
     Clear,
     End,
+    PlayAudio,
     ResponseCreate,
     RunTool,
     Scene,
@@ -373,3 +374,30 @@ def test_arguments_that_are_no_json_are_refused() -> None:
     scene.response_begins("r1", None)
     scene.response_ends("r1", None, calls=(call_item("hold", arguments="{"),))
     assert output(scene)["error"]
+
+
+PROMPT = "Please confirm: pay. Press 1 for yes, or 2 for no."
+
+
+def test_a_caller_who_presses_too_early_is_asked_once_and_not_after_the_answer() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    scene.speaks(3_000, "I will do that for you.")
+    scene.response_ends(text="I will do that for you.", calls=(call_item("pay"),))
+    scene.actions += scene.mind.on_consent_wanted("c1", PROMPT, scene.now_ms)
+    assert scene.words() == [PROMPT]
+    for _ in range(3):
+        scene.key("1")  # nothing of the question was heard yet
+    scene.response_begins("r2", None)
+    scene.response_ends("r2", None, ResponseStatus.CANCELLED)
+    assert scene.words() == [PROMPT]
+    scene.take(PlayAudio)
+    scene.answer(1_000, PROMPT, "3")
+    scene.marks()
+    assert scene.take(Decide) == []
+    scene.key("1")
+    assert scene.take(Decide) == [Decide("c1", approved=True)]
+    scene.wait(300)
+    assert scene.words() == []
