@@ -111,6 +111,12 @@ class AgentSession:
         life = self._life = _Life()
         await life.group.__aenter__()
         life.group.create_task(self._live(life, connection), name="agent session")
+        try:
+            await life.begun.wait()  # work that is asked for before has no group to run in
+        except asyncio.CancelledError:
+            life.end()
+            await life.group.__aexit__(None, None, None)
+            raise
         if self._greet:
             self._perform(self._talk.greet(life.now_ms()))
         return self
@@ -279,10 +285,13 @@ class AgentSession:
         if self._life is not None:
             self._perform(self._talk.on_tool_done(run, result, self._life.now_ms()))
 
-    def on_tool_slow(self, run: RunTool, filler: str) -> None:
+    def on_tool_slow(self, run: RunTool, filler: str) -> bool:
         """For the tool runner."""
-        if self._life is not None and not self._life.ending:
-            self._perform(self._talk.on_tool_slow(run, filler, self._life.now_ms()))
+        if self._life is None or self._life.ending:
+            return True
+        said = self._talk.on_tool_slow(run, filler, self._life.now_ms())
+        self._perform(said)
+        return bool(said)
 
     def on_approval_wanted(self, request: ApprovalRequest) -> None:
         """For the tool runner."""
@@ -318,6 +327,7 @@ class AgentSession:
         try:
             async with asyncio.TaskGroup() as tasks:
                 life.work = tasks
+                life.begun.set()
                 tasks.create_task(self._talk_with_model(life, connection))
                 tasks.create_task(self._tick(life))
                 if self._thinking is not None:
@@ -402,6 +412,7 @@ class _Life:
     def __init__(self) -> None:
         self.group = asyncio.TaskGroup()
         self.work: asyncio.TaskGroup | None = None
+        self.begun = asyncio.Event()
         self.ended = asyncio.Event()
         self.over = asyncio.Event()
         self._began_s = asyncio.get_running_loop().time()

@@ -31,8 +31,8 @@ class ToolListener(Protocol):
         """A function call has its answer; each gets exactly one, unless the call is over."""
         ...
 
-    def on_tool_slow(self, run: RunTool, filler: str) -> None:
-        """A tool has not answered in its `filler_after_ms`."""
+    def on_tool_slow(self, run: RunTool, filler: str) -> bool:
+        """A tool has not answered in its `filler_after_ms`; false where it is not quiet now."""
         ...
 
     def on_approval_wanted(self, request: ApprovalRequest) -> None:
@@ -145,8 +145,12 @@ class ToolRunner:
         if tool is None or not tool.filler:
             return
         self._fillers[run.tool_call_id] = asyncio.get_running_loop().call_later(
-            tool.filler_after_ms / 1000, self._listener.on_tool_slow, run, tool.filler
+            tool.filler_after_ms / 1000, self._fill, run, tool
         )
+
+    def _fill(self, run: RunTool, tool: Tool) -> None:
+        if not self._listener.on_tool_slow(run, tool.filler or ""):
+            self._start_filler(run, tool)  # somebody speaks; the tool may take longer than they do
 
     def _stop_filler(self, tool_call_id: str) -> None:
         filler = self._fillers.pop(tool_call_id, None)

@@ -130,10 +130,13 @@ class Desk:
             self._mind.on_tool_done(run.tool_call_id, result.output, now_ms, reply=result.reply)
         )
 
-    def on_tool_slow(self, run: RunTool, filler: str) -> None:
+    def on_tool_slow(self, run: RunTool, filler: str) -> bool:
         """A tool takes its time: the caller is told, where it is quiet."""
-        if self._tasks is not None:
-            self._perform(self._mind.on_tool_slow(run.tool_call_id, filler, self._now_ms()))
+        if self._tasks is None:
+            return True
+        said = self._mind.on_tool_slow(run.tool_call_id, filler, self._now_ms())
+        self._perform(said)
+        return bool(said)
 
     def on_approval_wanted(self, request: ApprovalRequest) -> None:
         """A tool waits for an operator, or for the caller's keypad."""

@@ -239,6 +239,20 @@ async def test_an_agent_is_replaced_from_outside() -> None:
             await session.update_agent("d")
 
 
+async def test_a_guardrail_looks_at_what_the_user_writes() -> None:
+    rule = regex_guardrail("no gold", Party.CALLER, "gold", Stop("I cannot advise.", "advice"))
+    replies = [Reply(text="You buy it.", audio_ms=5_000, hold_after_ms=1_000), Reply()]
+    async with (
+        ScriptedVoiceServer(replies=replies) as server,
+        AgentSession(agent(guardrails=(rule,)), model_of(server)) as session,
+    ):
+        await session.send_message("How do I buy gold?")
+        trip = await first(session, GuardrailTrip)
+        assert (trip.guardrail, trip.side, trip.stopped) == ("no gold", Party.CALLER, True)
+        await first(session, HistoryUpdated, lambda e: e.item.text == "I cannot advise.")
+        assert server.cancelled == 1
+
+
 async def test_a_guardrail_cuts_the_agent_off() -> None:
     rule = regex_guardrail("no gold", Party.AGENT, "gold", Stop("I cannot advise.", "advice"))
     replies = [

@@ -51,6 +51,18 @@ def test_the_callers_words_are_looked_at_once_they_are_written_down() -> None:
     assert stage.take(CheckGuardrail) == []
 
 
+def test_the_callers_written_words_are_looked_at_and_their_keys_are_not() -> None:
+    stage = Stage(guarded())
+    stage.do(stage.dialogue.type_in("Buy me gold.", 0))
+    (check,) = stage.take(CheckGuardrail)
+    assert (check.side, check.text, check.final) == (Party.CALLER, "Buy me gold.", True)
+    stage.begins()
+    judged(stage, check, Stop("Not here.", "no advice"))
+    assert len(stage.take(ResponseCancel)) == 1
+    stage.do(stage.dialogue.type_in("[keypad] 5", 0, quiet=True))
+    assert stage.take(CheckGuardrail) == []
+
+
 def test_an_agent_without_rules_is_not_looked_at() -> None:
     stage = Stage()
     stage.begins()

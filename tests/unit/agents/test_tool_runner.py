@@ -29,6 +29,8 @@ class Heard:
     def __init__(self) -> None:
         self.results: dict[str, ToolResult] = {}
         self.fillers: list[str] = []
+        self.asked_while_loud = 0
+        self.loud = 0
         self.wanted: list[ApprovalRequest] = []
         self._changed = asyncio.Event()
 
@@ -37,9 +39,14 @@ class Heard:
         self.results[run.tool_call_id] = result
         self._changed.set()
 
-    def on_tool_slow(self, run: RunTool, filler: str) -> None:
+    def on_tool_slow(self, run: RunTool, filler: str) -> bool:
+        if self.loud:
+            self.loud -= 1
+            self.asked_while_loud += 1
+            return False
         self.fillers.append(filler)
         self._changed.set()
+        return True
 
     def on_approval_wanted(self, request: ApprovalRequest) -> None:
         self.wanted.append(request)
@@ -122,6 +129,19 @@ async def test_a_slow_tool_is_reported_once_and_a_quick_one_never() -> None:
         await heard.until(2)
     assert heard.fillers == ["One moment."]
     assert heard.results["c2"].error == "tool_timeout"
+
+
+async def test_a_filler_that_finds_somebody_speaking_is_tried_again_until_the_tool_is_done() -> (
+    None
+):
+    slow = tool("slow", forever, filler="One moment.", filler_after_ms=1, interruptible=True)
+    async with running(slow) as (runner, heard, tasks):
+        heard.loud = 2
+        runner.run(wanted("slow"), tasks)
+        await heard.until(1, "fillers")
+        runner.on_caller_speech()
+    assert heard.asked_while_loud == 2
+    assert heard.fillers == ["One moment."]
 
 
 async def test_nothing_is_heard_of_tools_when_the_conversation_is_over() -> None:
