@@ -18,10 +18,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from app.agents.addresses import Resolve, resolve_by_system
+from app.agents.call_tools import CALL_TOOLS
+from app.agents.handoffs import PREFIX
 from app.agents.schema import bounded, closed
 from app.agents.tools import Approval, Tool, ToolContext
 from app.errors import ConfigError, ToolError, ToolFailed, ToolTimeout
@@ -140,15 +143,28 @@ class McpTools:
         await self._group.__aexit__(None, None, None)
 
     def _named(self, offers: list[tuple[_Server, Offered]]) -> tuple[tuple[str, Tool], ...]:
-        names = Counter(_plain_name(offered.name) for _, offered in offers)
-        names.update(list(self._taken))
+        """Names that nobody else has: a server chooses its own, and we cannot change them."""
+        clashing = Counter(_plain_name(offered.name) for _, offered in offers)
+        clashing.update(list(self._taken))
+        used = {*self._taken}
         tools = []
         for server, offered in offers:
             name = _plain_name(offered.name)
-            if names[name] > 1:
+            if clashing[name] > 1 or name in CALL_TOOLS or name.lower().startswith(PREFIX):
                 name = _plain_name(f"{server.spec.name}_{name}")
-            tools.append((server.spec.name, server.tool(name, offered)))
+            name = next(one for one in _numbered(name) if one not in used)
+            used.add(name)
+            try:
+                tools.append((server.spec.name, server.tool(name, offered)))
+            except ConfigError as error:
+                raise ConfigError(f"mcp server {server.spec.name}: {error.message}") from error
         return tuple(tools)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    for number in count(2):
+        yield f"{name[:58]}_{number}"
 
 
 def _plain_name(name: str) -> str:
@@ -318,17 +334,18 @@ class _Connection:
         from mcp.types import PaginatedRequestParams
 
         session = self._live_session()
-        found: list[Offered] = []
+        found: dict[str, Offered] = {}
         cursor: str | None = None
         with self._given_up_when_lost(asyncio.timeout(None)) as scope:
             async with scope:
                 for _ in range(_MAX_PAGES):
                     page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
-                    found += page.tools
+                    for tool in page.tools:
+                        found.setdefault(tool.name, tool)
                     cursor = page.nextCursor
                     if not cursor:
                         break
-        return found
+        return list(found.values())
 
     async def call(self, name: str, arguments: Mapping[str, Any], key: str) -> CallToolResult:
         """Call a tool. Raises ToolError, or _Lost when the connection goes before the answer.

@@ -9,12 +9,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
 from mcp.server.fastmcp import Context, FastMCP
 from mcp.server.fastmcp.exceptions import ToolError
 from mcp.types import ToolAnnotations
+from pydantic import Field
 
 __all__ = ["make_server", "serve_http"]
 
@@ -44,6 +45,14 @@ def make_server() -> FastMCP:
     def odd() -> str:
         """Has a name that a Realtime session would not take."""
         return "odd"
+
+    for name in ("two ways", "two/ways", "end_call", "transfer_to_boss"):
+        _named(server, name)
+
+    @server.tool(structured_output=False)
+    def spell(word: Annotated[str, Field(json_schema_extra={"pattern": r"^\p{L}+$"})]) -> str:
+        """Take a word; its pattern is JavaScript's."""
+        return word
 
     @server.tool()
     def refuse() -> str:
@@ -88,6 +97,13 @@ def make_server() -> FastMCP:
         return "x" * 6_000_000
 
     return server
+
+
+def _named(server: FastMCP, name: str) -> None:
+    @server.tool(structured_output=False, name=name)
+    def say_name() -> str:
+        """Say how it is called here."""
+        return name
 
 
 @asynccontextmanager

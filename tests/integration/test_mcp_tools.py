@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from app.agents.agent import Agent
+from app.agents.book import AgentBook
 from app.agents.mcp_tools import McpServerSpec, McpTools
 from app.agents.toolbox import ToolBox
 from app.agents.tools import ToolContext, ToolResult
 from app.errors import ConfigError
 from app.events import CallId
+from app.realtime.events import SessionConfig
 from tests.fakes.mcp_server import serve_http
 
 ROOT = Path(__file__).parents[2]
@@ -189,6 +192,22 @@ async def test_only_allowed_tools_exist_and_clashing_names_tell_their_server() -
         async with McpTools([left, right], taken=("echo",)) as tools:
             assert [tool.name for tool in tools.tools] == ["left_add", "left_echo", "right_add"]
             assert told(await run(tools, "right_add", a=1, b=1)) == {"result": {"sum": 2}}
+
+
+async def test_no_server_chooses_a_name_that_somebody_else_has() -> None:
+    names = ("two ways", "two/ways", "end_call", "transfer_to_boss")
+    async with McpTools([stdio(allowed_tools=names)]) as tools:
+        given = ["desk_two_ways", "desk_two_ways_2", "desk_end_call", "desk_transfer_to_boss"]
+        assert [tool.name for tool in tools.tools] == given
+        AgentBook([Agent(name="a", session=SessionConfig(), tools=tools.tools)])
+        for name, meant in zip(given, names, strict=True):
+            assert told(await run(tools, name)) == {"result": meant}
+
+
+async def test_a_pattern_that_only_the_server_can_search_for_is_left_to_it() -> None:
+    async with McpTools([stdio(allowed_tools=("spell",))]) as tools:
+        assert told(await run(tools, "spell", word="ja")) == {"result": "ja"}
+        assert (await run(tools, "spell", word=7)).error == "tool_args_invalid"
 
 
 @pytest.mark.parametrize(
