@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 
 HANG_UP_S: Final = 10.0
 HURRIED_HANG_UP_S: Final = 0.5
+LINGER_S: Final = 15.0
+"""How long a caller has to hang up who was told goodbye, where the carrier does not do it."""
+
+
+_AT_ONCE: Final = frozenset({EndReason.DRAINED, EndReason.OPERATOR_HUNG_UP})
+"""Ends that wait for nobody: the process is to go, or somebody has pulled the plug."""
 
 
 class Patience:
@@ -37,10 +43,10 @@ class Patience:
         self._waiting: asyncio.Timeout | None = None
 
     @contextlib.asynccontextmanager
-    async def limit(self) -> AsyncIterator[None]:
+    async def limit(self, within_s: float) -> AsyncIterator[None]:
         """Raises TimeoutError when the block takes longer."""
         try:
-            async with asyncio.timeout(HANG_UP_S) as self._waiting:
+            async with asyncio.timeout(within_s) as self._waiting:
                 yield
         finally:
             self._waiting = None
@@ -86,7 +92,9 @@ async def close_phone(
         ours, lost = False, True
     if ours:
         with contained("hang_up"):
-            await _hang_up(carrier, carrier_call_id, patience)
+            done = await _hang_up(carrier, carrier_call_id, patience)
+            if not (done or patience.over or end.reason in _AT_ONCE):
+                await _let_them_go(phone, patience)
     with contained("phone"):
         if lost:
             await phone.close(LOST)
@@ -94,10 +102,24 @@ async def close_phone(
             await phone.close(1000, "hung up" if ours else "")
 
 
-async def _hang_up(carrier: Carrier, carrier_call_id: CarrierCallId, patience: Patience) -> None:
+async def _hang_up(carrier: Carrier, carrier_call_id: CarrierCallId, patience: Patience) -> bool:
+    """Whether the carrier has ended the call."""
     try:
-        async with patience.limit():
+        async with patience.limit(HANG_UP_S):
             await carrier.hang_up(carrier_call_id)
     except (CarrierError, TimeoutError) as error:
         # The markup behind the stream ends the call once the socket is closed.
         logger.warning("carrier did not hang up", extra={"code": getattr(error, "code", "timeout")})
+        return False
+    return True
+
+
+async def _let_them_go(phone: PhoneLeg, patience: Patience) -> None:
+    """Leave the stream open for a while: whoever was told goodbye hangs up by themselves.
+
+    A socket that is closed before that has the carrier speak of a lost connection, and dial the
+    fallback.
+    """
+    with contextlib.suppress(CarrierError, TimeoutError):
+        async with patience.limit(LINGER_S):
+            await phone.caller_leaves()

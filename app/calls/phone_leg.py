@@ -227,6 +227,13 @@ class PhoneLeg:
 
     # The end ------------------------------------------------------------------------------------
 
+    async def caller_leaves(self) -> None:
+        """Wait until the open stream ends. For a call that is over: nothing else is heard."""
+        if self._held is not None:
+            async for event in self._held.stream:
+                if isinstance(event, StreamStopped):
+                    return
+
     async def close(self, code: int, reason: str = "") -> None:
         """Close the stream that is open, and one that has come in the last moment."""
         streams = [] if self._held is None else [self._held.stream]

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from app.calls import switchboard
+from app.calls import closing, switchboard
 from app.dial.leg import EndedBy
 from app.events import EndReason
 from tests.fakes.carrier import FakeCall
@@ -167,10 +167,31 @@ async def test_a_call_that_is_gone_at_the_carrier_is_hung_up() -> None:
     assert rest.requests == [hang_up_of(call)]
 
 
-async def test_a_carrier_whose_rest_fails_still_loses_the_call_and_the_model_at_once() -> None:
+async def test_a_caller_whom_the_carrier_does_not_hang_up_leaves_after_the_goodbye() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), GOODBYE])
     async with (
-        rest_server(503) as rest,
+        rest_server(403) as rest,
+        voice,
+        trunkline(voice, **live(rest)) as app,
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await say_something(call)
+        await by_then(lambda: bool(rest.requests), within_s=5)
+        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        assert not call.over  # what is behind the stream would speak of a lost connection
+        assert (await call.hang_up()).by is EndedBy.CALLER
+        assert (await app.ended(call)).reason is EndReason.AGENT_HUNG_UP
+
+
+@pytest.mark.parametrize("status", [403, 503])
+async def test_a_carrier_whose_rest_fails_still_loses_the_call_and_the_model_at_once(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "LINGER_S", 0.3)
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), GOODBYE])
+    async with (
+        rest_server(status) as rest,
         voice,
         trunkline(voice, **live(rest)) as app,
         app.twilio() as twilio,
@@ -181,7 +202,7 @@ async def test_a_carrier_whose_rest_fails_still_loses_the_call_and_the_model_at_
         await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         assert (await call.ended()).by is EndedBy.AGENT
         assert (await app.ended(call)).reason is EndReason.AGENT_HUNG_UP
-    assert len(rest.requests) > 1
+    assert len(rest.requests) == (1 if status == 403 else 3)
 
 
 async def test_a_caller_on_the_way_to_a_server_that_leaves_is_not_hung_up_on() -> None:

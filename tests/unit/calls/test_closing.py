@@ -25,6 +25,11 @@ class Phone:
 
     where: Whereabouts = Whereabouts.HERE
     closed_with: list[int] = field(default_factory=list)
+    waits: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def caller_leaves(self) -> None:
+        self.waits.set()
+        await asyncio.Event().wait()
 
     async def close(self, code: int, reason: str = "") -> None:
         self.closed_with.append(code)
@@ -71,6 +76,7 @@ async def test_a_carrier_that_does_not_hang_up_loses_the_stream_all_the_same(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closing, "HANG_UP_S", 0.05)
+    monkeypatch.setattr(closing, "LINGER_S", 0.05)
     phone = Phone()
     async with asyncio.timeout(2):
         await close(
@@ -78,6 +84,28 @@ async def test_a_carrier_that_does_not_hang_up_loses_the_stream_all_the_same(
             Carrier(refuses=fault == "refuses", hangs=fault == "hangs"),
             phone,
         )
+    assert phone.closed_with == [1000]
+    assert phone.waits.is_set()  # whoever was told goodbye may hang up before that
+
+
+@pytest.mark.parametrize("reason", [EndReason.OPERATOR_HUNG_UP, EndReason.DRAINED])
+async def test_a_plug_that_is_pulled_leaves_nobody_in_silence(reason: EndReason) -> None:
+    phone = Phone()
+    async with asyncio.timeout(2):
+        await close(reason, Carrier(refuses=True), phone)
+    assert phone.closed_with == [1000]
+    assert not phone.waits.is_set()
+
+
+async def test_a_process_that_goes_waits_for_no_caller_to_hang_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
+    phone, patience = Phone(), Patience()
+    async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        group.create_task(close(EndReason.AGENT_HUNG_UP, Carrier(refuses=True), phone, patience))
+        await phone.waits.wait()
+        patience.hurry()
     assert phone.closed_with == [1000]
 
 
