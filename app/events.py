@@ -243,7 +243,7 @@ class KeyPressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageTaken:
-    """The caller has left a message: what they said in the turn `item_id`. Both are personal."""
+    """The caller has left a message: what they said from the turn `item_id` on. It is personal."""
 
     call_id: CallId
     at_ms: int

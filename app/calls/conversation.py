@@ -449,4 +449,4 @@ class Conversation(Exchange):
     def on_call_over(self, now_ms: int) -> list[Action]:
         """Settle the transcript at what the caller has heard."""
         self._speech.on_call_over(now_ms)
-        return list(self.dialogue.on_call_over(now_ms))
+        return [*self._handset.on_call_over(now_ms), *self.dialogue.on_call_over(now_ms)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
 from app.agents.actions import DialogueAction, Record, RunTool
@@ -61,6 +61,15 @@ class _Entry:
 
 
 @dataclass(slots=True)
+class _Message:
+    """A message on its way: people pause while they leave one, and each pause ends a turn."""
+
+    recipient: str
+    item_id: str = ""
+    texts: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Consent:
     """The question for a tool that needs consent, and what the agent had said before it."""
 
@@ -86,7 +95,7 @@ class Handset:
         self._consents: dict[str, _Consent] = {}
         self._entry: _Entry | None = None
         self._late_terminator: tuple[str, int] | None = None
-        self._message_for: str | None = None
+        self._message: _Message | None = None
         self._menu: KeypadMenu | None = None
         self.used = False
 
@@ -261,10 +270,26 @@ class Handset:
     ) -> Sequence[Wanted]:
         if not self._dialogue.agent.transcribed:
             raise ToolArgsInvalid("What the caller says is not written down in this call.")
-        self._message_for = arguments.get("recipient", "")
+        before = self._keep_message(now_ms)
+        self._message = _Message(arguments.get("recipient", ""))
         note = "What the caller says next is kept. Ask for it now if you have not yet."
         answer = {"ok": True, "note": note}
-        return self._answer(run, now_ms, answer, now_ms, reply=not spoken)
+        return [*before, *self._answer(run, now_ms, answer, now_ms, reply=not spoken)]
+
+    def _keep_message(self, now_ms: int) -> list[Record]:
+        """The caller has said all of it, if they have said anything."""
+        message = self._message
+        if message is None or not message.texts:
+            return []
+        self._message = None
+        event = MessageTaken(
+            call_id=self._call_id,
+            at_ms=now_ms,
+            item_id=message.item_id,
+            recipient=message.recipient,
+            text=" ".join(message.texts),
+        )
+        return [Record(event)]
 
     def _answer(
         self,
@@ -289,23 +314,24 @@ class Handset:
         self._menu = None  # who talks is talked with; the keys do what they did
         if self._entry is not None:
             wanted += self._collected(self._entry.collection.cancel(), now_ms)
-        if self._message_for is not None:
-            recipient, self._message_for = self._message_for, None
-            wanted.append(
-                Record(
-                    MessageTaken(
-                        call_id=self._call_id,
-                        at_ms=now_ms,
-                        item_id=item_id,
-                        recipient=recipient,
-                        text=text,
-                    )
-                )
-            )
+        if self._message is not None:
+            self._message.item_id = self._message.item_id or item_id
+            self._message.texts.append(text)
         return wanted
 
     def on_tick(self, now_ms: int, *, heard_out: bool) -> Sequence[Wanted]:
-        """Time for digits runs from when the caller has heard what to enter."""
+        """Time for digits runs from when the caller has heard what to enter.
+
+        A message ends where the caller has heard the answer to it and says no more.
+        """
+        kept = self._keep_message(now_ms) if heard_out else []
+        return [*kept, *self._on_tick(now_ms, heard_out=heard_out)]
+
+    def on_call_over(self, now_ms: int) -> list[Record]:
+        """Who hangs up behind a message has left it all the same."""
+        return self._keep_message(now_ms)
+
+    def _on_tick(self, now_ms: int, *, heard_out: bool) -> Sequence[Wanted]:
         entry = self._entry
         if self._menu is not None and entry is None and heard_out:
             self._menu.on_heard(now_ms)

@@ -311,13 +311,38 @@ def test_a_message_is_what_the_caller_says_next() -> None:
     assert output(scene)["ok"] is True
     scene.marks()
     scene.caller_turn("u1", "mhm")
+    scene.answer(500, "Yes?", "2")
+    scene.marks()
+    scene.wait(300)
     assert scene.recorded(MessageTaken) == []
-    scene.caller_turn("u2", "Please call me back on Monday")
+    scene.caller_turn("u2", "Please call me back on Monday,")
+    scene.caller_turn("u3", "that is Ada Byron,")
+    scene.answer(2_000, "I will tell her that.", "3")
+    scene.caller_turn("u4", "at extension seven.")
+    assert scene.recorded(MessageTaken) == []
+    scene.take(PlayAudio)
+    scene.answer(500, "I will tell her.", "4")
+    scene.marks()
+    scene.wait(300)
     (taken,) = scene.recorded(MessageTaken)
     assert (taken.item_id, taken.recipient) == ("u2", "Ms. Lee")
-    assert taken.text == "Please call me back on Monday"
-    scene.caller_turn("u3", "Thank you")
+    said = "Please call me back on Monday, that is Ada Byron, at extension seven."
+    assert taken.text == said
+    scene.caller_turn("u5", "Thank you")
+    scene.answer(500, "Goodbye.", "5")
+    scene.marks()
+    scene.wait(300)
     assert scene.recorded(MessageTaken) == []
+
+
+def test_a_message_of_a_caller_who_hangs_up_behind_it_is_kept() -> None:
+    scene = asks_for("take_message", {}, speech="Go on.", transcribed=True)
+    scene.marks()
+    scene.caller_turn("u1", "Please call me back on Monday")
+    scene.actions += scene.mind.on_call_over(scene.now_ms)
+    assert [taken.text for taken in scene.recorded(MessageTaken)] == [
+        "Please call me back on Monday"
+    ]
 
 
 def test_a_message_that_was_not_asked_for_yet_is_asked_for() -> None:
