@@ -143,7 +143,8 @@ class Dialogue:
             # Not told before: an answer that comes first would say it, and then it came again.
             self._requests.ask_when_quiet(wish, told)
             return actions
-        return [*actions, *told, *self._requests.ask(now_ms, wish)]
+        first = when is SayWhen.NOW
+        return [*actions, *told, *self._requests.ask(now_ms, wish, first=first)]
 
     def unsay(self, text: str) -> None:
         """A sentence is not wanted any more, unless it is being said."""

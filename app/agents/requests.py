@@ -58,8 +58,8 @@ class Requests:
 
     # Asking -------------------------------------------------------------------------------------
 
-    def ask(self, now_ms: int, wish: Wish = _REPLY) -> list[ToVoice]:
-        """Ask for a response: now, or as soon as it is its turn."""
+    def ask(self, now_ms: int, wish: Wish = _REPLY, *, first: bool = False) -> list[ToVoice]:
+        """Ask for a response: now, or as soon as it is its turn; `first`: before all that wait."""
         if wish.config is None and not self._open:
             self._owed = True
         elif wish.config is None:
@@ -67,7 +67,10 @@ class Requests:
                 return [self._create(wish, now_ms)]
             self._plain_waits = True
         elif not wish.optional or (self._open and not self.gate.busy):
-            self._waiting.append(wish)
+            if first:
+                self._waiting.appendleft(wish)
+            else:
+                self._waiting.append(wish)
             return self._next(now_ms)
         return []
 

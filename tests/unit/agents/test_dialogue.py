@@ -367,3 +367,14 @@ def test_an_interrupted_response_calls_no_tools() -> None:
     stage.calls(call_of("look_up"))
     assert stage.take(RunTool) == []
     assert stage.take(Interrupt) == []
+
+
+def test_what_is_to_be_said_now_is_said_before_all_that_waits() -> None:
+    stage = Stage()
+    stage.begins()
+    stage.do(stage.dialogue.say("Later.", 0))
+    stage.do(stage.dialogue.say("Stop there.", 0, when=SayWhen.NOW))
+    stage.ends("r1", ResponseStatus.CANCELLED)
+    assert stage.said() == ["Stop there."]
+    stage.answers("r2", says="Stop there.")
+    assert stage.said() == ["Later."]
