@@ -22,6 +22,7 @@ from typing import Final
 
 from app.agents.linear_regex import LinearRegex
 from app.agents.questions import Ask, ModelQuestion, fenced
+from app.agents.schema import takes
 from app.agents.tools import Slots, in_thread
 from app.errors import AppError, ConfigError
 from app.events import CallId, Party
@@ -191,7 +192,14 @@ def function_guardrail(
 
     A synchronous function runs in a thread, so that it holds up no sound; when its time is over it
     goes on unheard, and keeps one of the rule's 16 threads until it ends.
+
+    Raises:
+        ConfigError: it cannot be called so.
     """
+    if not callable(function) or not takes(function, 2):
+        raise ConfigError(
+            f"guardrail {name}: the function is called with two arguments, text and context"
+        )
     slots = Slots(_THREADS)
 
     async def check(text: str, context: GuardrailContext) -> Verdict:

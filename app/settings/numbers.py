@@ -10,7 +10,16 @@ from pydantic import AfterValidator, Field, model_validator
 from app.settings.agents import Variables, only_one_of
 from app.settings.limits import CallLimits
 from app.settings.realtime import SessionOverrides
-from app.settings.values import Blank, Name, PhoneNumber, Section, Spoken, Text, TimeZone
+from app.settings.values import (
+    Blank,
+    Language,
+    Name,
+    PhoneNumber,
+    Section,
+    Spoken,
+    Text,
+    TimeZone,
+)
 
 __all__ = [
     "ClosedSettings",
@@ -104,7 +113,7 @@ class NumberSettings(SessionOverrides):
     greeting: Annotated[Spoken | None, Blank] = None
     interruptible_greeting: bool | None = None
     variables: Variables = Field(default_factory=dict)
-    languages: tuple[Name, ...] = ()
+    languages: tuple[Language, ...] = ()
     hours: HoursSettings | None = None
     closed: ClosedSettings = Field(default_factory=ClosedSettings)
     fallback: Name | None = None

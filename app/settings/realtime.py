@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from app.settings.values import (
     Blank,
+    Language,
     Name,
     OptionalSecret,
     Secret,
@@ -63,8 +64,8 @@ class TranscriptionSettings(Section):
     """The model that writes down what the caller says. Any model name is accepted."""
 
     model: Name = "whisper-1"
-    language: Annotated[Name | None, Blank] = None
-    languages: tuple[Name, ...] = ()
+    language: Annotated[Language | None, Blank] = None
+    languages: tuple[Language, ...] = ()
     keywords: tuple[Text, ...] = ()
     prompt: Annotated[str | None, Blank] = None
     delay: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None

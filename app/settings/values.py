@@ -32,6 +32,7 @@ __all__ = [
     "FunctionPath",
     "HeaderName",
     "HeaderValue",
+    "Language",
     "Name",
     "OptionalSecret",
     "PhoneNumber",
@@ -67,6 +68,12 @@ def _no_bare_number(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         raise ValueError(f"{value} is not a phone number: {_WHOLE_NUMBER}")
     return value
+
+
+def _language(code: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", code):
+        raise ValueError(f"{code!r} is no language code such as en")
+    return code
 
 
 def _e164(number: str) -> str:
@@ -186,6 +193,7 @@ FilePath = Annotated[Path, PlainValidator(_beside_config)]
 Text = Annotated[str, Field(min_length=1)]
 NO_BLANKS: Final = r"^\S+$"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_BLANKS)]
+Language = Annotated[str, AfterValidator(_language)]
 Spoken = Annotated[str, Field(min_length=1, max_length=500)]  # OpenAI: 512 per metadata value
 
 

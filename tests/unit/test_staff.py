@@ -315,6 +315,17 @@ def test_a_function_that_cannot_be_had_is_named_with_the_line_of_its_setting(
     assert expected in line
 
 
+@pytest.mark.parametrize("signature", ["text", "text, context, more"])
+def test_a_guardrail_that_could_never_be_asked_is_named_with_its_line(
+    signature: str, tmp_path: Path
+) -> None:
+    name = module(tmp_path, f"def words({signature}): ...\n")
+    assert refusal(f"guardrails:\n  g:\n    python: {name}:words\n", tmp_path) == [
+        "config.yaml:4: guardrails.g.python: the function is called with two arguments, text and "
+        "context"
+    ]
+
+
 def test_instructions_may_be_written_by_a_function(tmp_path: Path) -> None:
     code = "def written(facts):\n    return f'You serve {facts.caller_number}.'\n"
     name = module(tmp_path, code)
