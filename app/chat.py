@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict
+from io import StringIO, TextIOWrapper
 from typing import Any, Final, Protocol, TextIO
 
 from app.agents.session import AgentSession
@@ -66,11 +68,33 @@ class Report(Protocol):
 async def run(
     session: AbstractAsyncContextManager[AgentSession], *, say: str | None, as_json: bool
 ) -> bool:
-    """Hold the conversation on this process's own terminal."""
-    prompts = say is None and sys.stdin.isatty()
+    """Hold the conversation on this process's own terminal.
+
+    Raises:
+        VoiceError: the model cannot be reached, or refuses us.
+    """
+    typed = _input()
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal that lacks a letter shows another
+        sys.stdout.reconfigure(errors="replace")
+    if say is not None:  # bytes that are no text come in as halves of surrogate pairs
+        say = os.fsencode(say).decode(errors="replace")
+    prompts = say is None and typed.isatty()
     report: Report = JsonReport(sys.stdout) if as_json else TextReport(sys.stdout, prompts=prompts)
-    async with session as ready, ready as entered:
-        return await chat(entered, TerminalLines(sys.stdin), report, say=say)
+    try:
+        async with session as ready, ready as entered:
+            return await chat(entered, TerminalLines(typed), report, say=say)
+    except* BrokenPipeError:  # who read us has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _input() -> TextIO:
+    """Standard input, where there is one; bytes that are no text do not end it."""
+    if sys.stdin is None:  # closed by the shell
+        return StringIO()
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    return sys.stdin
 
 
 async def chat(session: AgentSession, lines: Lines, report: Report, *, say: str | None) -> bool:

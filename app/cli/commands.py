@@ -243,6 +243,8 @@ def chat(
     agent: Annotated[str | None, typer.Option(help="Who answers, by name.")] = None,
 ) -> None:
     """Type to the agent that answers the phone. Works offline, without any key."""
+    if say is not None and not say.strip():
+        fail("--say: there are no words to say")
     settings = load_settings(config)
     from app.chat import run
     from app.written import written_session

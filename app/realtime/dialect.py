@@ -13,6 +13,7 @@ a call, take a typed msgspec codec that also does base64; all others take the ta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
@@ -456,6 +457,9 @@ def _parse(text: str) -> Fields:
 def _render(value: object) -> str:
     try:
         return _json_encoder.encode(value).decode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, as text from elsewhere may hold: no reason to end a call.
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(f"not to be written as JSON: {type(error).__name__}") from error
 

@@ -355,3 +355,76 @@ async def test_the_help_says_that_no_key_is_needed(option: str, tmp_path: Path) 
     async with terminal(tmp_path, option) as screen:
         assert await screen.code() == 0
         await screen.until("Works offline, without any key.")
+
+
+# Between pipes ------------------------------------------------------------------------------------
+
+
+async def piped(
+    folder: Path,
+    typed: bytes,
+    *options: str,
+    stdout: int = asyncio.subprocess.PIPE,
+    shell: str = "",
+    encoding: str = "utf-8",
+) -> tuple[int | None, str, str]:
+    """The exit code, output and errors of a chat that no terminal is attached to."""
+    config = folder / "config.yaml"
+    config.write_text("voice_model: offline\n")
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f'exec "$@" {shell}', "sh"),
+        *(*COMMAND, "--config", str(config), *options),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(folder),
+            "PYTHONIOENCODING": encoding,
+        },
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        out, errors = await process.communicate(typed)
+    return process.returncode, (out or b"").decode(), errors.decode()
+
+
+async def test_bytes_that_are_no_text_do_not_end_the_conversation(tmp_path: Path) -> None:
+    code, out, errors = await piped(tmp_path, b"caf\xe9: when are you open?\nwhere are you\n")
+    assert (code, errors) == (0, "")
+    assert "We are open Monday to Friday" in out
+    assert "Harbor Street" in out
+    said = os.fsdecode(b"caf\xe9: when are you open?")
+    code, out, errors = await piped(tmp_path, b"", "--say", said, "--json")
+    assert (code, errors) == (0, "")
+    assert (
+        json.loads(out.splitlines()[0])["item"]["text"]
+        == "caf\N{REPLACEMENT CHARACTER}: when are you open?"
+    )
+
+
+async def test_a_reader_who_leaves_ends_the_conversation_in_silence(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        code, _, errors = await piped(tmp_path, b"where are you\n", stdout=writer)
+    finally:
+        os.close(writer)
+    assert (code, errors) == (0, "")
+
+
+async def test_without_any_input_it_greets_and_ends(tmp_path: Path) -> None:
+    code, out, errors = await piped(tmp_path, b"", shell="<&-")
+    assert (code, errors) == (0, "")
+    assert out.startswith("agent> Hello, you have reached the Trunkline demo office.")
+
+
+async def test_a_single_turn_needs_words(tmp_path: Path) -> None:
+    code, out, errors = await piped(tmp_path, b"", "--say", "  ")
+    assert (code, out, errors) == (2, "", "--say: there are no words to say\n")
+
+
+async def test_letters_that_the_terminal_lacks_do_not_end_the_conversation(tmp_path: Path) -> None:
+    code, out, errors = await piped(tmp_path, b"", "--json", "--say", "caf\u00e9", encoding="ascii")
+    assert (code, errors) == (0, "")
+    assert json.loads(out.splitlines()[0])["item"]["text"] == "caf?"

@@ -103,3 +103,10 @@ def test_a_malformed_message_leaves_the_state_alone() -> None:
 def test_a_message_of_the_wrong_side_is_unknown() -> None:
     server = RealtimeProtocol(Side.SERVER)
     assert isinstance(server.receive('{"type":"session.created","session":{}}'), ev.Unknown)
+
+
+def test_half_a_surrogate_pair_is_no_reason_to_end_a_call() -> None:
+    part = ev.ContentPart(type="input_text", text="a\ud83d b")
+    item = ev.Item(type="message", role="user", content=(part,))
+    sent = json.loads(_configured().send(ev.ItemCreate(item)))
+    assert sent["item"]["content"][0]["text"] == "a? b"
