@@ -2,10 +2,10 @@
 
 When a turn of the caller has its transcript, `Brain.on_caller_turn` takes it and returns at once;
 the analysis runs in a task of the call and comes out as an event. It is that turn which is
-analyzed, not the one before; while one analysis runs, later turns wait as one, since each question
-holds all that was said. A task that the operator allows is handed to an outside agent, whose answer
-is relayed as data. Nothing here can end a call: what fails is an event. `Reviewer` thinks about the
-call once more when it is over, in the process's own time.
+analyzed, not the one before; while one analysis runs, later turns wait as one: each question holds
+all that was said, and says what of it is new. A task that the operator allows is handed to an
+outside agent, whose answer is relayed as data. Nothing here can end a call: what fails is an event.
+`Reviewer` thinks about the call once more when it is over, in the process's own time.
 """
 
 from __future__ import annotations
@@ -159,6 +159,14 @@ class _Turn:
     lines: tuple[TranscriptLine, ...] = field(repr=False)
 
 
+@dataclass(slots=True)
+class _Done:
+    """What need not be done again: the items that were analyzed, the tasks that were given out."""
+
+    items: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
+
+
 class Brain:
     """One call's brain. `run` is a task of the call; everything else returns at once."""
 
@@ -184,7 +192,7 @@ class Brain:
         self._limits = limits or BrainLimits()
         self._next: _Turn | None = None
         self._wanted = asyncio.Event()
-        self._tasks: set[str] = set()
+        self._done = _Done()
         self._working = 0
 
     @property
@@ -219,7 +227,7 @@ class Brain:
 
     async def _analyze(self, turn: _Turn) -> Analysis | None:
         began = time.monotonic()
-        question = turn_question(self._spec, turn.lines, self.analysis)
+        question = turn_question(self._spec, turn.lines, self.analysis, self._done.items)
 
         async def think() -> Analysis:
             return self._spec.read(await self._ask(question))
@@ -230,6 +238,7 @@ class Brain:
             self._emit(AnalysisFailed(call_id=self._call_id, item_id=turn.item_id, code=code))
             return None
         self.analysis = analysis
+        self._done.items.update(line.item_id for line in turn.lines)
         self._emit(
             TurnAnalyzed(
                 call_id=self._call_id,
@@ -243,10 +252,10 @@ class Brain:
     def _task(self, turn: _Turn, analysis: Analysis) -> TaskRequest | None:
         """A task once only: models name it again for as long as the caller talks about it."""
         words = " ".join(analysis.task.lower().split())
-        if words in self._tasks or len(self._tasks) >= self._limits.max_tasks:
+        if words in self._done.tasks or len(self._done.tasks) >= self._limits.max_tasks:
             logger.info("task was not handed out", extra={"call_id": self._call_id})
             return None
-        self._tasks.add(words)
+        self._done.tasks.add(words)
         text = json.dumps([self._call_id, turn.item_id, words])
         return TaskRequest(
             key=f"task_{hashlib.sha256(text.encode()).hexdigest()[:32]}",

@@ -42,7 +42,7 @@ def said_until(item_id: str, entries: Iterable[Entry]) -> list[TranscriptLine]:
     for entry in entries:
         text = entry.heard_text if entry.party is Party.AGENT else entry.text
         if entry.party is not None and text:
-            lines.append(TranscriptLine(party=entry.party, text=text))
+            lines.append(TranscriptLine(party=entry.party, text=text, item_id=entry.item_id))
         if entry.item_id == item_id:
             break
     return lines

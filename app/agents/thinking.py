@@ -16,6 +16,7 @@ from app.agents.questions import Ask
 from app.agents.tool_runner import ToolRunner
 from app.agents.tools import Tool
 from app.agents.webhook import Webhook
+from app.events import Party
 from app.realtime.events import ServerEvent, TranscriptionCompleted
 
 __all__ = ["BrainPlan", "Thinking"]
@@ -81,8 +82,11 @@ class Thinking:
         self.on_caller_turn(self._dialogue.transcript()[-1].item_id)
 
     def on_caller_turn(self, item_id: str) -> None:
-        """What the caller said in this item is known now."""
-        self._brain.on_caller_turn(item_id, said_until(item_id, self._dialogue.transcript()))
+        """What the caller said in this item is known now; what they said since may be known too."""
+        entries = self._dialogue.transcript()
+        said = [entry.item_id for entry in entries if entry.party is Party.CALLER and entry.text]
+        latest = said[-1] if said else item_id
+        self._brain.on_caller_turn(latest, said_until(latest, entries))
 
 
 def _delegate(plan: BrainPlan, dialogue: Dialogue, tools: ToolRunner) -> Delegate | None:

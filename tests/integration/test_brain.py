@@ -36,6 +36,7 @@ from app.events import (
     AnalysisFailed,
     BrainEvent,
     CallReviewed,
+    Party,
     TaskAnswered,
     TaskStarted,
     TurnAnalyzed,
@@ -126,7 +127,9 @@ async def test_a_turn_is_analyzed_when_it_is_over_and_not_a_turn_later(http: Saf
             intent="book", entities={"day": "Friday"}, summary="Wants a table."
         )
         asked = json.loads(json.loads(service.asked[0].body)["messages"][1]["content"])
-        assert asked["lines"] == [{"who": "caller", "said": "A table on Friday, please."}]
+        assert asked["lines"] == [
+            {"who": "caller", "said": "A table on Friday, please.", "new": True}
+        ]
         mind.brain.on_caller_turn("item_2", lines("For two."))
         await mind.until(lambda: len(mind.events) == 2)
         asked = json.loads(json.loads(service.asked[1].body)["messages"][1]["content"])
@@ -153,6 +156,41 @@ async def test_turns_that_come_meanwhile_are_analyzed_as_one() -> None:
         await mind.until(lambda: len(mind.events) == 2)
     assert [event.item_id for event in mind.of(TurnAnalyzed)] == ["item_1", "item_5"]
     assert len(json.loads(asked[1])["lines"]) == 5
+
+
+async def test_what_was_asked_while_another_turn_was_thought_about_is_not_lost() -> None:
+    asked: list[list[Any]] = []
+    go_on, began = asyncio.Event(), asyncio.Event()
+
+    async def ask(question: ModelQuestion) -> str:
+        asked.append([line["said"] for line in json.loads(question.text)["lines"] if "new" in line])
+        began.set()
+        await go_on.wait()
+        if len(asked) == 2:
+            raise AppError("busy", code="chat_unavailable")
+        return '{"intent": "chat", "entities": [], "summary": "", "task": ""}'
+
+    said = [
+        TranscriptLine(party=Party.CALLER, text=text, item_id=text)
+        for text in ("Hello.", "Cancel it.", "Thank you.", "Bye.", "Bye bye.")
+    ]
+    async with thinking(ask) as mind:
+        mind.brain.on_caller_turn("Hello.", said[:1])
+        await began.wait()
+        mind.brain.on_caller_turn("Cancel it.", said[:2])
+        mind.brain.on_caller_turn("Thank you.", said[:3])
+        go_on.set()
+        await mind.until(lambda: len(mind.events) == 2)
+        mind.brain.on_caller_turn("Bye.", said[:4])
+        await mind.until(lambda: len(mind.events) == 3)
+        mind.brain.on_caller_turn("Bye bye.", said)
+        await mind.until(lambda: len(mind.events) == 4)
+    assert asked == [
+        ["Hello."],
+        ["Cancel it.", "Thank you."],
+        ["Cancel it.", "Thank you.", "Bye."],
+        ["Bye bye."],
+    ]
 
 
 async def test_a_waking_without_a_turn_is_nothing() -> None:

@@ -69,7 +69,7 @@ async def test_a_callers_turn_is_analyzed_at_once_and_its_task_done_and_told() -
             assert analyzed.at_ms >= said.at_ms
             assert asked_of(chat, 0)["lines"] == [
                 {"who": "agent", "said": "Good day, how can I help?"},
-                {"who": "caller", "said": ASKED},
+                {"who": "caller", "said": ASKED, "new": True},
             ]
             started = await app.event(call, TaskStarted)
             answered = await app.event(call, TaskAnswered)
@@ -200,7 +200,7 @@ async def test_who_types_has_the_same_brain(tmp_path: Path) -> None:
                     if kinds.count("agent_end") == 2:
                         break
             assert session.history[-1].text.endswith("It answered: Booked.")
-    assert asked_of(chat, 0)["lines"][-1] == {"who": "caller", "said": ASKED}
+    assert asked_of(chat, 0)["lines"][-1] == {"who": "caller", "said": ASKED, "new": True}
     thoughts = [
         kind for kind in kinds if kind in ("turn_analyzed", "task_started", "task_answered")
     ]
