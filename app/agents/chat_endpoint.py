@@ -13,7 +13,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from app.agents.addresses import check_url
 from app.agents.questions import ModelQuestion
@@ -21,6 +22,9 @@ from app.agents.safe_http import Fetched, Outgoing, SafeHttp
 from app.errors import AppError, ConfigError, ToolFailed
 
 __all__ = ["ChatEndpoint", "ChatSpec", "JsonMode"]
+
+
+_COMPLETIONS: Final = "/chat/completions"
 
 
 class JsonMode(StrEnum):
@@ -52,6 +56,12 @@ class ChatSpec:
             check_url(self.base_url, allow_private=self.allow_private)
         except ToolFailed as error:
             raise ConfigError(f"brain: base_url: {error.message}") from error
+        parts = urlsplit(self.base_url)
+        if parts.query or parts.fragment or parts.path.rstrip("/").endswith(_COMPLETIONS):
+            raise ConfigError(
+                f"brain: base_url: {_COMPLETIONS} is put behind it: end it before that, and "
+                "without a query"
+            )
 
 
 class ChatEndpoint:
@@ -75,7 +85,7 @@ class ChatEndpoint:
         fetched = await self._http.fetch(
             Outgoing(
                 method="POST",
-                url=f"{spec.base_url.rstrip('/')}/chat/completions",
+                url=spec.base_url.rstrip("/") + _COMPLETIONS,
                 headers=headers,
                 content=json.dumps(render_question(question, spec)).encode(),
                 timeout_ms=spec.timeout_ms,

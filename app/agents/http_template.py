@@ -103,6 +103,12 @@ class RequestTemplate:
         in_body = self._places(spec.body)
         self._check_url(parts.fragment)
         required = set(spec.parameters.get("required", ()))
+        for name in sorted(required - self._names):
+            if self.parameters.get("additionalProperties") is False:
+                raise ConfigError(
+                    f"{self._place}: {name!r} is required and none of the properties: no call "
+                    "could have it"
+                )
         for name in in_path - required:
             if not name.startswith("context."):
                 raise ConfigError(f"{self._place}: {{{name}}} in the path must be required")

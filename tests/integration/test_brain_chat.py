@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.agents.chat_endpoint import JsonMode
+from app.agents.chat_endpoint import ChatSpec, JsonMode
 from app.agents.questions import ModelQuestion
 from app.agents.safe_http import SafeHttp
-from app.errors import AppError
+from app.errors import AppError, ConfigError
 from tests.fakes.web_service import WebService, answer
 from tests.integration.brain_site import (
     SPEC,
@@ -147,3 +147,11 @@ async def test_a_slow_endpoint_is_not_waited_for(http: SafeHttp) -> None:
         with pytest.raises(AppError) as raised:
             await endpoint(service, http, timeout_ms=50)(QUESTION)
     assert raised.value.code == "tool_timeout"
+
+
+@pytest.mark.parametrize(
+    "rest", ["/v1/chat/completions", "/v1/chat/completions/", "/v1?api-version=1", "/v1#x"]
+)
+def test_an_address_that_nothing_can_be_put_behind_is_refused(rest: str) -> None:
+    with pytest.raises(ConfigError, match="/chat/completions is put behind it"):
+        ChatSpec(base_url=f"https://api.example.com{rest}", model="m")

@@ -188,6 +188,7 @@ def test_secrets_do_not_show_in_a_spec_or_a_request() -> None:
         (spec("https://0x7f.1/"), "in disguise"),
         (spec("https://me:pw@api.example/"), "user name"),
         (spec("https://[/"), "cannot be read"),
+        (spec("https://api.example/", required=("day",)), "'day' is required and none of the"),
     ],
 )
 def test_a_description_that_is_wrong_is_refused_when_it_is_read(
