@@ -50,7 +50,7 @@ from app.events import (
 )
 from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection
-from app.realtime.events import InputAudioAppend, SpeechStarted
+from app.realtime.events import InputAudioAppend
 from audio.format import PCMU_8K
 
 __all__ = ["LOST", "Call"]
@@ -123,7 +123,8 @@ class Call:
                 record=parts.record,
             ),
             self._phone,
-            heard_out=lambda: self._mind.heard_out(self._now_ms()),
+            heard_out=lambda: self._mind.heard_out(self._now_ms()) and not self._mind.undecided,
+            interjections=lambda: self._mind.interjections,
         )
         self._patience = Patience()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
@@ -395,8 +396,6 @@ class Call:
         async for event in connection:
             await self._phone.outbox.room()
             self._desk.on_voice(event)
-            if isinstance(event, SpeechStarted):
-                self.line.on_caller_speech()
             self._perform(self._mind.on_voice(event, self._now_ms()))
             self._desk.after_voice(event)
             if self._mind.dialogue.completed != completed:

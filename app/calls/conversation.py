@@ -335,6 +335,8 @@ class Conversation(Exchange):
             now_ms, server_cancels=server_cancels, sound_id=item_id if tracked else None
         )
         self._speech.resumption.on_speech_started(item_id)
+        if not self.undecided:
+            self.interjections += 1
         self._turn(TurnEvent.SPEECH_STARTED, now_ms)
         return actions
 
@@ -348,6 +350,7 @@ class Conversation(Exchange):
             self._ending.on_false_alarm(now_ms)
             self._turn(TurnEvent.FIRST_AUDIO, now_ms)
             return self._speech.resume(now_ms)
+        self.interjections += 1
         actions: list[Action] = []
         held = self._speech.confirm()
         for event in held:

@@ -80,6 +80,7 @@ class Exchange:
         # First words that nothing may interrupt; and whether the caller speaks over them now.
         self._protected = not agent.interruptible_greeting and agent.speaks_first is Party.AGENT
         self._spoken_over = False
+        self.interjections = 0  # how often the caller took the floor; a cough does not count
         self.dialogue.cast.uninterrupted = self._protected
         self._ringback = Ringback()
         self._ringing = False
@@ -92,6 +93,11 @@ class Exchange:
         return (
             self._speech.playout.drained(now_ms) and self.dialogue.gate.active_response_id is None
         )
+
+    @property
+    def undecided(self) -> bool:
+        """A sound has cut the agent off, and nobody knows yet whether it was the caller."""
+        return self._speech.resumption.open
 
     def quiet(self) -> bool:
         """Nobody speaks and nothing is on its way: a moment to change connections."""
@@ -139,6 +145,7 @@ class Exchange:
                 actions += self._carry(self.dialogue.prompt(GO_ON, now_ms), now_ms)
         if self._spoken_over and not self._protected:
             self._spoken_over = False
+            self.interjections += 1
             self._turn(TurnEvent.SPEECH_STARTED, now_ms)  # which they did long ago
         return [*self.dialogue.lines(now_ms), *actions]
 

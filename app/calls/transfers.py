@@ -107,14 +107,17 @@ class Transfers:
         phone: PhoneLeg,
         *,
         heard_out: Callable[[], bool],
+        interjections: Callable[[], int],
     ) -> None:
+        """`interjections`: how often the caller has taken the floor so far."""
         self._call_id = call_id
         self._incoming = incoming
         self._control = control
         self._phone = phone
         self._heard_out = heard_out
+        self._interjections = interjections
         self._busy = False
-        self._interrupted = False
+        self._said_before = 0
         self._messages = 0
         self._attempts = 0
         self._last: _Transfer | None = None
@@ -258,10 +261,6 @@ class Transfers:
             raise ToolFailed("It is not known whether the message was sent.") from error
         except CarrierRefused as error:
             raise ToolFailed("The message could not be sent.") from error
-
-    def on_caller_speech(self) -> None:
-        """The caller has more to say: a transfer that has not begun is given up."""
-        self._interrupted = True
 
     @property
     def rings(self) -> bool:
@@ -434,11 +433,16 @@ class Transfers:
     def _alone(self) -> Iterator[None]:
         if self._busy or self._phone.where is not Whereabouts.HERE:
             raise ToolError("The line is busy with something else.", code="line_busy")
-        self._busy, self._interrupted = True, False
+        self._busy, self._said_before = True, self._interjections()
         try:
             yield
         finally:
             self._busy = False
+
+    @property
+    def _interrupted(self) -> bool:
+        """The caller has more to say: a transfer that has not begun is given up."""
+        return self._interjections() != self._said_before
 
     async def _hear_out(self) -> None:
         """Let the caller hear what the agent has said, up to a cap; speaking ends the wait."""

@@ -220,6 +220,18 @@ async def test_a_caller_who_speaks_before_the_transfer_stays() -> None:
         await site.app.ended(call)
 
 
+async def test_a_cough_keeps_nobody_from_being_transferred() -> None:
+    replies = asks_for("transfer_call", audio_ms=3_000, destination="front_desk")
+    voice = ScriptedVoiceServer(replies=replies, heard=["Anna, please.", ""])
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        await call.barge_in(0.3, after_ms=1_000)
+        assert (await site.leaves(call)).name == "Dial"
+        assert call.heard_ms >= 3_300 - 40  # the greeting, and the announcement to its end
+        await site.dial_ends(call, "completed")
+        assert (await site.app.ended(call)).counters.false_interruptions == 1
+
+
 async def test_a_caller_who_hangs_up_on_the_person_was_transferred_whatever_is_told_first() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
     async with voice, line_site(voice) as site:
