@@ -336,10 +336,10 @@ class Dialogue:
         if response_id in self._out_of_band:
             return []
         self._transcript.on_item(item, None, now_ms)
-        if self.is_stale(response_id):
-            return []
         live = self._live.get(response_id)
         agent = self.agent if live is None else live.agent
+        if self.is_stale(response_id):
+            return self._deeds.on_dropped(item, response_id, agent, now_ms)
         return self._deeds.on_item(item, response_id, agent, now_ms)
 
     def on_tool_done(

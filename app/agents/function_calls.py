@@ -7,8 +7,10 @@ of `app.agents.dialogue` that is about deeds and not about words. Pure.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from app.agents.actions import DialogueAction, Record, RunTool, ToVoice
 from app.agents.agent import Agent
@@ -25,6 +27,11 @@ from app.events import CallCounters, HandedOff
 from app.realtime.events import Item, ItemCreate
 
 __all__ = ["FunctionCalls"]
+
+
+_INTERRUPTED: Final = json.dumps(
+    {"error": "You were interrupted before this, so it was not done.", "code": "interrupted"}
+)
 
 
 @dataclass(slots=True)
@@ -67,12 +74,7 @@ class FunctionCalls:
     ) -> list[DialogueAction]:
         """An item is complete: begin what it calls, once. `agent` is the one who spoke."""
         tool_call_id, name = item.call_id, item.name or ""
-        if (
-            item.type != "function_call"
-            or tool_call_id is None
-            or tool_call_id in self._calls
-            or item.status == "incomplete"
-        ):
+        if tool_call_id is None or not self._is_new(item):
             return []
         self._calls.add(ToolCall(item, response_id, agent, self._telling.epoch))
         self._counters.tool_calls += 1
@@ -84,6 +86,25 @@ class FunctionCalls:
         )
         way = self._cast.book.handoff(agent, name, self._cast.facts)
         return [run] if way is None else self._on_handoff(run, way, agent, now_ms)
+
+    def on_dropped(
+        self, item: Item, response_id: str, agent: Agent, now_ms: int
+    ) -> list[DialogueAction]:
+        """An item of a response that was interrupted: what it calls is not done, and not heard of.
+
+        It stands in the model's conversation all the same; unanswered, it would pass for done.
+        """
+        if item.call_id is None or not self._is_new(item):
+            return []
+        self._calls.add(ToolCall(item, response_id, agent, self._telling.epoch))
+        return self.on_tool_done(item.call_id, _INTERRUPTED, now_ms, reply=False)
+
+    def _is_new(self, item: Item) -> bool:
+        return (
+            item.type == "function_call"
+            and item.call_id not in self._calls
+            and item.status != "incomplete"
+        )
 
     def on_tool_done(
         self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True

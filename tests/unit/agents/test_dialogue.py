@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from app.agents.actions import GiveUp, Interrupt, RunTool
 from app.agents.requests import MAX_TOOL_REPLIES
@@ -364,9 +365,14 @@ def test_an_interrupted_response_calls_no_tools() -> None:
     stage.begins()
     stage.do(stage.dialogue.drop_response(server_cancels=False))
     assert len(stage.take(ResponseCancel)) == 1
-    stage.calls(call_of("look_up"))
+    stage.calls(call_of("look_up"), replace(call_of("look_up", "c2"), status="incomplete"))
     assert stage.take(RunTool) == []
     assert stage.take(Interrupt) == []
+    [(tool_call_id, output)] = stage.outputs()
+    assert (tool_call_id, json.loads(output or "")["code"]) == ("c1", "interrupted")
+    stage.ends("r1", ResponseStatus.CANCELLED)
+    stage.wait(500)
+    assert stage.said() == []
 
 
 def test_what_is_to_be_said_now_is_said_before_all_that_waits() -> None:
