@@ -60,6 +60,10 @@ class Report(Protocol):
         """It is the user's turn."""
         ...
 
+    def typed(self) -> None:
+        """The user has ended a line."""
+        ...
+
     def end(self) -> None:
         """The conversation is over: whatever was begun is finished."""
         ...
@@ -145,6 +149,7 @@ class _Desk:
                 return
             self._report.prompt()
             text = await lines.next()
+            self._report.typed()
             if text is None or text.strip() in QUIT or not self._session.connected:
                 return
             if self._wanted is not None:
@@ -188,6 +193,8 @@ class TextReport:
         self._shown: dict[str, int] = {}
         self._open = ""
         self._usage: UsageCounted | None = None
+        self._at_prompt = False
+        self._owes_prompt = False
 
     def event(self, event: SessionEvent) -> None:
         match event:
@@ -206,6 +213,8 @@ class TextReport:
             case GuardrailTrip():
                 what = "stopped" if event.stopped else "warned"
                 self._line(f"[guardrail {event.guardrail} {what}: {event.reason}]")
+            case SessionError(fatal=True):
+                self._line(f"[the model is lost: {event.code}]")
             case SessionError(benign=False):
                 self._line(f"[error {event.code}]")
             case EventsDropped():
@@ -226,16 +235,32 @@ class TextReport:
                 self._line("")
             case _:
                 pass
+        if self._owes_prompt and not self._open:
+            self._write_prompt()
         self._out.flush()
 
     def prompt(self) -> None:
         self._line("")
         self._cost()
         if self._prompts:
-            self._out.write(PROMPT)
+            self._write_prompt()
         self._out.flush()
 
+    def typed(self) -> None:
+        self._at_prompt = False
+
+    def _write_prompt(self) -> None:
+        self._out.write(PROMPT)
+        self._at_prompt, self._owes_prompt = True, False
+
+    def _leave_prompt(self) -> None:
+        """What comes while the user may be typing stands on lines of its own, and prompts again."""
+        if self._at_prompt:
+            self._out.write("\n")
+            self._at_prompt, self._owes_prompt = False, True
+
     def end(self) -> None:
+        self._at_prompt = False
         self._line("")
         self._cost()
         self._out.flush()
@@ -248,6 +273,7 @@ class TextReport:
             if shown >= len(item.text):
                 return
             self._line("")
+            self._leave_prompt()
             self._open = item.item_id
             self._out.write("agent> ")
         self._out.write(_plain(item.text[shown:]))
@@ -259,6 +285,7 @@ class TextReport:
             self._out.write("\n")
             self._open = ""
         if text:
+            self._leave_prompt()
             self._out.write(f"{_plain(text)}\n")
 
     def _cost(self) -> None:
@@ -286,6 +313,9 @@ class JsonReport:
         self._out.flush()
 
     def prompt(self) -> None:
+        pass
+
+    def typed(self) -> None:
         pass
 
     def end(self) -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,18 @@ from app.agents.analysis import AnalysisSpec
 from app.agents.brain import BrainLimits
 from app.agents.guardrails import Stop, regex_guardrail
 from app.agents.session import AgentSession
-from app.agents.session_events import UsageCounted
+from app.agents.session_events import (
+    AgentEnd,
+    HistoryAdded,
+    HistoryItem,
+    HistoryUpdated,
+    SessionError,
+    UsageCounted,
+)
 from app.agents.thinking import BrainPlan
 from app.agents.tools import Approval, tool
 from app.chat import JsonReport, TerminalLines, TextReport, chat
-from app.events import Party, TokenUsage
+from app.events import AnalysisFailed, CallId, Party, TokenUsage
 from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -273,6 +281,22 @@ def double(text: str) -> str:
     return text * 2
 
 
+def test_what_comes_while_the_user_types_prompts_again() -> None:
+    out = StringIO()
+    report = TextReport(out, prompts=True)
+    words = HistoryItem(item_id="a", kind="message", party=Party.AGENT, text="It is")
+    report.prompt()
+    report.event(AnalysisFailed(call_id=CallId("c"), item_id="u", code="timeout"))
+    report.event(HistoryAdded(item=words, previous_item_id=None))
+    report.event(HistoryUpdated(item=replace(words, text="It is done.")))
+    report.event(AgentEnd(agent="greeter", response_id="r", status="completed"))
+    report.typed()
+    report.event(SessionError(code="odd"))
+    assert out.getvalue() == (
+        "you> \n[brain failed: timeout]\nyou> \nagent> It is done.\nyou> [error odd]\n"
+    )
+
+
 async def test_a_model_cannot_steer_the_terminal() -> None:
     async with ScriptedVoiceServer(replies=[Reply(text="\x1b[2JHa\x07")]) as server:
         text = await shown(server, [agent()], say="x")
@@ -283,7 +307,7 @@ async def test_a_model_cannot_steer_the_terminal() -> None:
 async def test_a_model_that_is_lost_is_a_failure() -> None:
     async with ScriptedVoiceServer(replies=[Reply(close_after_ms=100)]) as server:
         text = await shown(server, [agent()], say="x", ended_well=False)
-    assert "[error voice_closed]" in text
+    assert "[the model is lost: voice_closed]" in text
 
 
 async def test_events_as_json_leave_sound_out() -> None:
