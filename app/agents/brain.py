@@ -287,8 +287,25 @@ class Brain:
             self._relay(relayed(task, answer, code))
 
 
+_LEAVES_OPEN: Final = frozenset(
+    {
+        "connection_lost",
+        "response_invalid",
+        "response_too_large",
+        "timeout",
+        "tool_timeout",
+        "unreachable",  # which a connection that broke after the request is too
+        "webhook_failed",
+    }
+)
+"""Errors after which a task may have been done all the same."""
+
+
 def relayed(task: TaskRequest, answer: str, error: str) -> str:
     """What the agent is told to pass on; `say(relay)` makes data of it, and nobody's order."""
+    if error in _LEAVES_OPEN:
+        outcome = "It has not answered: nobody knows whether it was done."
+        return f"Another system was asked to do this: {task.text}\n{outcome}"
     if error:
         return f"Another system was asked to do this: {task.text}\nIt was not done."
     return f"Another system was asked to do this: {task.text}\nIt answered: {answer}"

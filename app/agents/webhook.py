@@ -134,7 +134,9 @@ class Message:
             "timestamp": self.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "data": dict(self.data),
         }
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "replace"
+        )
 
 
 class Webhook:

@@ -217,3 +217,8 @@ async def test_errands_do_not_pile_up_and_run_once_at_a_time() -> None:
         assert not errands.put("c", work)
         release.set()
     assert (len(runs), errands.refused) == (2, 1)
+
+
+def test_half_a_surrogate_pair_of_a_models_answer_does_not_keep_a_message_back() -> None:
+    message = Message(key="m", kind="call.reviewed", data={"review": {"summary": "a\ud83d"}})
+    assert json.loads(message.render())["data"] == {"review": {"summary": "a?"}}
