@@ -60,8 +60,6 @@ def broken_references(values: Mapping[str, Any]) -> Broken:
         closed = section.get("closed") if isinstance(section, Mapping) else None
         yield from _one(closed, "agent", (*place, "closed"), "agent", agents)
         yield from _one(closed, "transfer", (*place, "closed"), "destination", destinations)
-        yield from _in_circles(number, section, "fallback", place, destinations)
-        yield from _in_circles(number, closed, "transfer", (*place, "closed"), destinations)
     if not _table(values, "mcp_servers"):  # the tools of servers are known once they are connected
         described = _table(values, "tools")
         yield from _one(values.get("brain"), "task_tool", ("brain",), "tool", described)
@@ -92,13 +90,3 @@ def _one(section: Any, key: str, place: Place, kind: str, known: Collection[str]
     name = section.get(key) if isinstance(section, Mapping) else None
     if isinstance(name, str) and name and name not in known:
         yield (*place, key), no_such(kind, name, known)
-
-
-def _in_circles(
-    number: Any, section: Any, key: str, place: Place, destinations: Mapping[str, Any]
-) -> Broken:
-    """A number whose callers would be sent to that number again, and again."""
-    name = section.get(key) if isinstance(section, Mapping) else None
-    if isinstance(name, str) and _table(destinations, name).get("number") == number:
-        text = f"{name} is this number itself: its callers would come back here without end"
-        yield (*place, key), text

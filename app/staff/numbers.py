@@ -166,10 +166,29 @@ def _all_hours(settings: Settings, problems: Problems) -> dict[str, OpeningHours
     """The opening hours of each number that has some."""
     found = {}
     for number, own in settings.numbers.items():
-        if own.hours is not None:
+        if own.hours is not None and _read_in_parts(number, own.hours, problems):
             with problems.at("numbers", number, "hours", prefix="opening hours: "):
                 found[number] = _hours(own.hours)
     return found
+
+
+def _read_in_parts(number: str, written: HoursSettings, problems: Problems) -> bool:
+    """Whether each line of the hours can be read, so that each mistake is told with its line."""
+    before, place, zone = len(problems), ("numbers", number, "hours"), written.time_zone
+    for day, spans in written.open.items():
+        with problems.at(*place, "open", day, prefix=_prefixes(day)):
+            read_hours(zone, {day: _spans(spans)})
+    for index, date in enumerate(written.closed):
+        with problems.at(*place, "closed", index, prefix="opening hours: "):
+            read_hours(zone, {}, closed=(date,))
+    for date, spans in written.special.items():
+        with problems.at(*place, "special", date, prefix=_prefixes(date)):
+            read_hours(zone, {}, special={date: _spans(spans)})
+    return len(problems) == before
+
+
+def _prefixes(day: str) -> tuple[str, ...]:
+    return "opening hours: ", f"opening hours, {day}: "
 
 
 def _hours(written: HoursSettings) -> OpeningHours:

@@ -24,15 +24,18 @@ class Problems:
             self._found.append(found)
 
     @contextmanager
-    def at(self, *path: str | int, prefix: str = "") -> Iterator[None]:
+    def at(self, *path: str | int, prefix: str | tuple[str, ...] = "") -> Iterator[None]:
         """A ConfigError inside is a problem of the setting at `path`, and goes no further.
 
-        `prefix`: how the message begins that names the setting in other words.
+        `prefix`: how the message begins, or may begin, that names the setting in other words.
         """
         try:
             yield
         except ConfigError as error:
-            self.add(path, error.message.removeprefix(prefix))
+            text = error.message
+            for words in (prefix,) if isinstance(prefix, str) else prefix:
+                text = text.removeprefix(words)
+            self.add(path, text)
 
     def __len__(self) -> int:
         return len(self._found)

@@ -221,7 +221,13 @@ agents:
         ),
         (
             "numbers:\n  +15551234567:\n    hours: {time_zone: UTC, open: {monday: 9:00-17:00}}\n",
-            "config.yaml:4: numbers.+15551234567.hours: 'monday' is no day such as mon, or mon-fri",
+            "config.yaml:4: numbers.+15551234567.hours.open.monday: 'monday' is no day such as "
+            "mon, or mon-fri",
+        ),
+        (
+            "numbers:\n  +15551234567:\n    hours:\n      time_zone: UTC\n"
+            "      open: {mon: 9:00-17:00, mon-fri: 9:00-12:00}\n",
+            "config.yaml:4: numbers.+15551234567.hours: Monday is given twice",
         ),
         (
             "brain:\n  webhook:\n    url: https://a.example.com\n    secret: too short!\n",
@@ -313,6 +319,28 @@ def test_a_function_that_cannot_be_had_is_named_with_the_line_of_its_setting(
     [line] = refusal(f"tools:\n  t:\n    python: {name}:{function}\n", tmp_path)
     assert line.startswith("config.yaml:4: tools.t.python: ")
     assert expected in line
+
+
+def test_every_mistake_in_the_opening_hours_is_told_with_its_line(tmp_path: Path) -> None:
+    text = f"""\
+numbers:
+  {OURS}:
+    hours:
+      time_zone: UTC
+      open:
+        mon: 9-17
+        tue: 9:00-17:00
+      closed:
+        - 2026-02-30
+      special:
+        2026-12-31: 8:00-25:00
+"""
+    there = f"numbers.{OURS}.hours"
+    assert refusal(text, tmp_path) == [
+        f"config.yaml:7: {there}.open.mon: '9-17' is no span such as 9:00-17:30",
+        f"config.yaml:10: {there}.closed[0]: '2026-02-30' is no date such as 2026-12-24",
+        f"config.yaml:12: {there}.special.2026-12-31: '8:00-25:00' is no span such as 9:00-17:30",
+    ]
 
 
 @pytest.mark.parametrize("signature", ["text", "text, context, more"])

@@ -222,18 +222,6 @@ CANARY = "canary-0123456789-0123456789"
             "as en",
         ),
         (
-            "destinations:\n  x: {number: +15551234567}\nnumbers:\n"
-            "  +15551234567: {fallback: x}\n",
-            "config.yaml:4: numbers.+15551234567.fallback: x is this number itself: its callers "
-            "would come back here without end",
-        ),
-        (
-            "destinations:\n  x: {number: +15551234567}\nnumbers:\n"
-            "  +15551234567:\n    hours: {time_zone: UTC, open: {}}\n    closed: {transfer: x}\n",
-            "config.yaml:6: numbers.+15551234567.closed.transfer: x is this number itself: its "
-            "callers would come back here without end",
-        ),
-        (
             "limits:\n  are_you_there: {after: 5}\n",
             'config.yaml:2: limits.are_you_there.after: unknown key; did you mean "after_s"?',
         ),
