@@ -59,13 +59,15 @@ _CONTROL_BUT_NEWLINE = re.compile(
 )
 
 # A library's chatter, at most this loud. websockets traces whole messages, audio included: our own
-# wire trace has their length instead. httpx names each URL.
+# wire trace has their length instead. httpx names each URL. mcp traces what tools are given and
+# answer, and quotes what a server says besides: `app.agents.mcp_tools` tells what goes wrong.
 _QUIET: Final = {
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpcore2": logging.WARNING,
     "httpx": logging.WARNING,
     "httpx2": logging.WARNING,
+    "mcp": logging.CRITICAL,
     "twilio": logging.WARNING,
     "urllib3": logging.WARNING,
     "websockets": logging.INFO,

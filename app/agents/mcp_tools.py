@@ -306,7 +306,7 @@ class _Connection:
         try:
             async with (
                 transport(self._spec, self._resolve) as (read, write),
-                watched(read, self.lose) as messages,
+                watched(self._spec.name, read, self.lose) as messages,
                 ClientSession(messages, write) as session,
             ):
                 await session.initialize()

@@ -7,6 +7,7 @@ same. Imported only when a server is configured.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from app.agents.mcp_tools import McpServerSpec
 
 __all__ = ["transport", "watched"]
+
+logger = logging.getLogger(__name__)
 
 Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
 Writer = MemoryObjectSendStream[SessionMessage]
@@ -59,14 +62,21 @@ async def transport(spec: McpServerSpec, resolve: Resolve) -> AsyncIterator[tupl
 
 
 @asynccontextmanager
-async def watched(read: Reader, on_end: Callable[[], None]) -> AsyncIterator[Reader]:
-    """The same messages, with word when there will be no more: the package tells nobody."""
+async def watched(name: str, read: Reader, on_end: Callable[[], None]) -> AsyncIterator[Reader]:
+    """The same messages, with word when there will be no more: the package tells nobody.
+
+    `name` is the server's, for the log.
+    """
     entry, exit_ = anyio.create_memory_object_stream[SessionMessage | Exception](0)
 
     async def pump() -> None:
+        told = False
         async with entry:
             try:
                 async for message in read:
+                    if isinstance(message, Exception) and not told:
+                        told = True  # once: some servers write a log to where messages belong
+                        logger.warning("mcp server says what is no message", extra={"server": name})
                     await entry.send(message)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
                 pass  # one of the two sides is gone: that is an end as well

@@ -54,6 +54,12 @@ def make_server() -> FastMCP:
         """Take a word; its pattern is JavaScript's."""
         return word
 
+    @server.tool(structured_output=False)
+    def chatter() -> str:
+        """Write a log where messages belong."""
+        print("Looking for Ada Byron", "... found", sep="\n", flush=True)  # noqa: T201  # its point
+        return "found"
+
     @server.tool()
     def refuse() -> str:
         """Never work."""

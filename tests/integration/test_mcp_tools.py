@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -202,6 +203,18 @@ async def test_no_server_chooses_a_name_that_somebody_else_has() -> None:
         AgentBook([Agent(name="a", session=SessionConfig(), tools=tools.tools)])
         for name, meant in zip(given, names, strict=True):
             assert told(await run(tools, name)) == {"result": meant}
+
+
+async def test_a_server_that_logs_where_messages_belong_is_named_once_and_not_quoted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with McpTools([stdio(allowed_tools=("chatter",))]) as tools:
+        with caplog.at_level(logging.WARNING, "app.agents"):
+            for number in range(2):
+                assert told(await run(tools, "chatter", f"t{number}")) == {"result": "found"}
+    [record] = [one for one in caplog.records if one.name.startswith("app.")]
+    assert record.__dict__["server"] == "desk"
+    assert "Ada" not in record.getMessage()
 
 
 async def test_a_pattern_that_only_the_server_can_search_for_is_left_to_it() -> None:

@@ -24,7 +24,7 @@ SECRET = 'sk-proj-"quoted"/and+slashed=zürich'
 def untouched_logging() -> Iterator[None]:
     """`configure` is for a whole process: put everything back for the other tests."""
     names = ["", "uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "twilio", "httpx"]
-    names += ["httpx2", "httpcore", "httpcore2", "asyncio", "urllib3", "py.warnings"]
+    names += ["httpx2", "httpcore", "httpcore2", "asyncio", "urllib3", "py.warnings", "mcp"]
     loggers = [logging.getLogger(name) for name in names]
     kept = [(lg, lg.level, lg.handlers[:], lg.filters[:], lg.propagate) for lg in loggers]
     yield
@@ -219,6 +219,14 @@ def test_requests_are_logged_at_debug_only() -> None:
     stream = output(level="DEBUG")
     logging.getLogger("uvicorn.access").info("GET /healthz")
     assert "GET /healthz" in stream.getvalue()
+
+
+def test_what_tools_of_mcp_servers_are_given_and_say_is_not_logged() -> None:
+    stream = output(level="DEBUG")
+    for name in ("mcp.client.stdio", "mcp.client.streamable_http"):
+        logging.getLogger(name).debug("arguments: Ada Byron")
+        logging.getLogger(name).error("no message: Ada Byron")
+    assert stream.getvalue() == ""
 
 
 def test_auto_means_json_where_there_is_no_terminal() -> None:
