@@ -2,7 +2,8 @@
 
 The client is generated from Twilio's OpenAPI document: each `_create`, `_update` and `page` builds
 one table of wire names, and its signature tells type and duty. Both are read from its source, so
-that a parameter that Twilio does not have cannot pass a test here.
+that a parameter that Twilio does not have cannot pass a test here. The same goes for TwiML: the
+client has a method for each verb that may stand in another, whose arguments are its attributes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from twilio.rest.api.v2010.account import (
     message,
 )
 from twilio.rest.api.v2010.account.conference import participant
+from twilio.twiml import voice_response
 
-__all__ = ["Operation", "Parameter", "operation"]
+from app.dial.twiml import Verb
+
+__all__ = ["Operation", "Parameter", "operation", "twiml_fault"]
 
 _MODULES: dict[str, tuple[ModuleType, str]] = {
     "Calls": (call, "Call"),
@@ -35,6 +39,7 @@ _MODULES: dict[str, tuple[ModuleType, str]] = {
     "Messages": (message, "Message"),
 }
 _INTEGER = re.compile(r"-?[0-9]+")
+_METHODS = frozenset({"GET", "POST"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +147,8 @@ def _parameter(module: ModuleType, wire: str, annotation: str, *, required: bool
         closed = getattr(getattr(module, match[1]), match[2])
         words = frozenset(v for k, v in vars(closed).items() if k.isupper())
         kind = "word"
+    elif wire.endswith("Method"):  # of a type in the document that the client does not tell
+        kind, words = "word", _METHODS
     return Parameter(
         name=wire,
         kind=kind,
@@ -149,3 +156,36 @@ def _parameter(module: ModuleType, wire: str, annotation: str, *, required: bool
         repeated="List[" in annotation,
         words=words,
     )
+
+
+def twiml_fault(verbs: Sequence[Verb], inside: str = "VoiceResponse") -> str | None:
+    """The first verb or attribute of a document that Twilio does not have at its place."""
+    # Twilio ignores what it does not know; the client renders any keyword that it is given.
+    known = _nouns(inside)
+    for verb in verbs:
+        attributes = known.get(verb.name)
+        if attributes is None:
+            return f"there is no <{verb.name}> in a <{inside}>"
+        for name, value in verb.attributes.items():
+            if name not in attributes:
+                return f"<{verb.name}> has no {name}"
+            if name.lower().endswith("method") and value not in _METHODS:
+                return f"{name} of <{verb.name}> is not GET or POST: {value!r}"
+        if fault := twiml_fault(verb.children, verb.name):
+            return fault
+    return None
+
+
+@cache
+def _nouns(inside: str) -> Mapping[str, frozenset[str]]:
+    """What may stand in a verb, with its attributes."""
+    methods = vars(getattr(voice_response, inside))
+    names = {method.replace("_", ""): method for method in methods if not method.startswith("_")}
+    return {
+        name: frozenset(
+            re.sub(r"_(\w)", lambda found: found[1].upper(), argument)
+            for argument in inspect.signature(methods[names[name.lower()]]).parameters
+        )
+        for name, kind in vars(voice_response).items()
+        if inspect.isclass(kind) and name.lower() in names
+    }

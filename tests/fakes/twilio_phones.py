@@ -15,6 +15,7 @@ import httpx2
 
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
 from app.dial.twiml import Verb, parse_twiml
+from tests.fakes.twilio_parameters import twiml_fault
 from tests.fakes.twilio_rest import ApiCall, ApiConference, TwilioApi
 
 __all__ = ["Phones", "Posted"]
@@ -148,7 +149,7 @@ class Phones:
 
     async def _continue(self, call: ApiCall, url: str, fields: dict[str, str]) -> str:
         answer = await self.post(call, url, fields)
-        parse_twiml(answer.text, "text/xml")
+        assert twiml_fault(parse_twiml(answer.text, "text/xml")) is None, answer.text
         call.documents.append(answer.text)
         await self.follow(call.sid)
         return answer.text

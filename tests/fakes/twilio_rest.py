@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from app.dial.twiml import Verb, parse_twiml
 from app.errors import RemoteProtocolError
-from tests.fakes.twilio_parameters import operation
+from tests.fakes.twilio_parameters import operation, twiml_fault
 
 __all__ = ["ApiCall", "ApiConference", "ApiRequest", "Refusal", "Trouble", "TwilioApi"]
 
@@ -34,6 +34,8 @@ _PATH = re.compile(
     r"(?:/(?P<resource>[A-Za-z]+)(?:/(?P<sid>[^/.]+)(?:/(?P<sub>[A-Za-z]+)(?:/(?P<part>[^/.]+))?)?)?)?"
     r"\.json"
 )
+_NUMBER = dict.fromkeys(("voice_method", "voice_fallback_method", "status_callback_method"), "POST")
+"""What a number has that nobody has set up."""
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 Form = Sequence[tuple[str, str]]
 Answer = tuple[int, Any]
@@ -134,7 +136,8 @@ class TwilioApi:
         self.troubles: deque[Trouble] = deque()
         self.redirected: Callable[[ApiCall], None] = lambda _call: None
         self.numbers = {
-            f"PN{n:032d}": {"sid": f"PN{n:032d}", **row} for n, row in enumerate(numbers, 1)
+            f"PN{n:032d}": {"sid": f"PN{n:032d}", **_NUMBER, **row}
+            for n, row in enumerate(numbers, 1)
         }
         self._open: set[asyncio.Task[None]] = set()
         self._made = 0
@@ -418,9 +421,11 @@ def _document(text: str) -> str:
     if len(text) > 4000:
         raise Refusal(400, 20001, "Twiml is longer than 4000 characters")
     try:
-        parse_twiml(text, "text/xml")
+        fault = twiml_fault(parse_twiml(text, "text/xml"))
     except RemoteProtocolError as error:
         raise Refusal(400, 12100, error.message) from error
+    if fault is not None:
+        raise Refusal(400, 12200, fault)
     return text
 
 

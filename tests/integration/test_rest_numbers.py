@@ -100,7 +100,6 @@ async def test_a_number_is_connected_and_restored(tmp_path: Path) -> None:
             "VoiceFallbackUrl": fallback,
             "VoiceFallbackMethod": "GET",
             "StatusCallback": STATUS,
-            "StatusCallbackMethod": "POST",
         }
         assert (row(api)["voice_url"], row(api)["status_callback"]) == (VOICE, STATUS)
         # Again: nothing to do, and what is kept is still the real former setup.

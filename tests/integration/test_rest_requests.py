@@ -340,6 +340,10 @@ async def test_without_an_account_nothing_but_hanging_up_can_be_asked_for() -> N
 # The stand-in itself ------------------------------------------------------------------------------
 
 
+def misspelled(verb: str, attribute: str) -> str:
+    return f'<Response><{verb} {attribute}="true"/></Response>'
+
+
 @pytest.mark.parametrize(
     ("path", "form", "fault"),
     [
@@ -351,6 +355,9 @@ async def test_without_an_account_nothing_but_hanging_up_can_be_asked_for() -> N
         ("/Calls.json", {"To": "+14155550123", "From": OURS, "Twiml": "<Response>"}, "not XML"),
         ("/Calls.json", {"To": "5550123", "From": OURS, "Url": "https://x"}, "Invalid 'To'"),
         (f"/Calls/{CALL}.json", {"Status": "paused"}, "not one of"),
+        (f"/Calls/{CALL}.json", {"Url": "https://x", "Method": "PSOT"}, "not one of"),
+        (f"/Calls/{CALL}.json", {"Twiml": misspelled("Dial", "answerOnBridg")}, "has no answerO"),
+        (f"/Calls/{CALL}.json", {"Twiml": misspelled("Number", "url")}, "no <Number> in a"),
         ("/Messages.json", {"From": OURS, "Body": "x"}, "To is missing"),
         ("/Conferences/CF1.json", {"Status": "completed"}, "not found"),
     ],
