@@ -327,6 +327,8 @@ class _Connection:
             for inner in _leaves(error):
                 if isinstance(inner, ToolError):
                     self.reason = inner.message
+                elif isinstance(inner, FileNotFoundError | PermissionError):
+                    self.reason = "There is no such program as its command, or we may not run it."
         finally:
             self.lose()
 

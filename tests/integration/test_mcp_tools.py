@@ -172,7 +172,7 @@ async def test_a_server_at_an_inner_address_is_not_reached(url: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (stdio(command="/nonexistent/server"), "cannot be reached"),
+        (stdio(command="/nonexistent/server"), "There is no such program as its command"),
         (stdio(args=("-c", "")), "cannot be reached"),
         (stdio(args=("-c", "input()"), connect_timeout_ms=300), "does not answer|cannot be"),
         (http(9), "cannot be reached"),

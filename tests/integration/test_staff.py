@@ -224,7 +224,10 @@ async def test_tools_of_an_mcp_server_belong_to_the_agents_that_name_it() -> Non
 @pytest.mark.parametrize(
     ("server", "expected"),
     [
-        ({"command": "/no/such/program"}, "The server cannot be reached."),
+        (
+            {"command": "/no/such/program"},
+            "There is no such program as its command, or we may not run it.",
+        ),
         (
             {
                 "command": sys.executable,
