@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict
 from io import StringIO, TextIOWrapper
 from typing import Any, Final, Protocol, TextIO
@@ -83,12 +83,15 @@ async def run(
     if say is not None:  # bytes that are no text come in as halves of surrogate pairs
         say = os.fsencode(say).decode(errors="replace")
     prompts = say is None and typed.isatty()
-    report: Report = JsonReport(sys.stdout) if as_json else TextReport(sys.stdout, prompts=prompts)
+    out = sys.stdout
+    report: Report = JsonReport(out) if as_json else TextReport(out, prompts=prompts)
     try:
         async with session as ready, ready as entered:
-            return await chat(entered, TerminalLines(typed), report, say=say)
+            # What a tool prints must not stand between the objects that a script reads.
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():
+                return await chat(entered, TerminalLines(typed), report, say=say)
     except* BrokenPipeError:  # who read us has seen enough, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
     return True
 
 

@@ -391,10 +391,11 @@ async def piped(
     stdout: int = asyncio.subprocess.PIPE,
     shell: str = "",
     encoding: str = "utf-8",
+    text: str = "voice_model: offline\n",
 ) -> tuple[int | None, str, str]:
     """The exit code, output and errors of a chat that no terminal is attached to."""
     config = folder / "config.yaml"
-    config.write_text("voice_model: offline\n")
+    config.write_text(text)
     process = await asyncio.create_subprocess_exec(
         *("/bin/sh", "-c", f'exec "$@" {shell}', "sh"),
         *(*COMMAND, "--config", str(config), *options),
@@ -452,3 +453,21 @@ async def test_letters_that_the_terminal_lacks_do_not_end_the_conversation(tmp_p
     code, out, errors = await piped(tmp_path, b"", "--json", "--say", "caf\u00e9", encoding="ascii")
     assert (code, errors) == (0, "")
     assert json.loads(out.splitlines()[0])["item"]["text"] == "caf?"
+
+
+async def test_what_a_tool_prints_does_not_stand_between_the_events(tmp_path: Path) -> None:
+    (tmp_path / "loud_tools.py").write_text(
+        "def add(a: int) -> int:\n    'Add.'\n    print('adding')\n    return a\n"
+    )
+    replies = [Reply(text="Let me see.", tool=("add", '{"a": 2}')), Reply(text="Two.")]
+    async with ScriptedVoiceServer(replies=replies) as server:
+        text = f"""
+openai_realtime: {{url: "{server.url}", api_key: sk-for-tests}}
+tools: {{add: {{python: "loud_tools:add"}}}}
+agents: {{a: {{tools: [add]}}}}
+"""
+        code, out, errors = await piped(tmp_path, b"", "--json", "--say", "two?", text=text)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert "tool_end" in [event["type"] for event in events]
+    assert errors == "adding\n"
