@@ -1,4 +1,4 @@
-"""The wires to MCP servers: a process without our environment, or HTTP to checked addresses.
+"""The wires to MCP servers: a process (`app.agents.mcp_process`), or HTTP to checked addresses.
 
 The `mcp` package brings its own HTTP client, the older sibling of ours, so the guard of
 `app.agents.safe_http` is built a second time around that one; the judgment of addresses is the
@@ -8,7 +8,6 @@ same. Imported only when a server is configured.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -16,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import httpx
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp import StdioServerParameters
-from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from app.agents.addresses import Resolve, check_url, checked_addresses
+from app.agents.mcp_process import served_by_process
 from app.errors import ToolFailed
 
 if TYPE_CHECKING:
@@ -43,13 +41,9 @@ _READ_TIMEOUT_S: Final = 300.0  # a stream of events may be silent for long
 async def transport(spec: McpServerSpec, resolve: Resolve) -> AsyncIterator[tuple[Reader, Writer]]:
     """Messages from and to a server. The process or the connection ends with the context."""
     if spec.transport == "stdio":
-        parameters = StdioServerParameters(
-            command=spec.command, args=list(spec.args), env=dict(spec.env)
-        )
-        # Its stderr may hold anything, and would get around the redaction of our log.
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: ASYNC230  # never blocks
-            async with stdio_client(parameters, errlog=nowhere) as (read, write):
-                yield read, write
+        process = served_by_process((spec.command, *spec.args), spec.env, MAX_ANSWER_BYTES)
+        async with process as (read, write):
+            yield read, write
         return
     client = httpx.AsyncClient(
         transport=_GuardedTransport(resolve, allow_private=spec.allow_private),

@@ -148,6 +148,13 @@ async def test_an_answer_without_end_is_not_read() -> None:
         assert len(answer.output) < 200
 
 
+async def test_a_process_that_says_too_much_is_not_listened_to_and_started_again() -> None:
+    async with McpTools([stdio()]) as tools:
+        answer = await run(tools, "flood")
+        assert answer.error == "connection_lost"
+        assert told(await run(tools, "add", a=2, b=3)) == {"result": {"sum": 5}}
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/mcp", "https://inner.example:{port}/mcp"])
 async def test_a_server_at_an_inner_address_is_not_reached(url: str) -> None:
     connections = 0
