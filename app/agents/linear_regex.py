@@ -47,14 +47,18 @@ _States = frozenset[int]
 class LinearRegex:
     """A pattern in Python's syntax; `search` is `re.search(...) is not None`, in linear time."""
 
-    def __init__(self, pattern: str, flags: int = 0) -> None:
-        """Raises ConfigError: not a pattern, too large, or not for an automaton."""
+    def __init__(self, pattern: str, flags: int = 0, *, strict_end: bool = False) -> None:
+        """Read a pattern; with `strict_end`, `$` is the end and never before a last line break.
+
+        Raises:
+            ConfigError: not a pattern, too large, or not for an automaton.
+        """
         if len(pattern) > _MAX_PATTERN_CHARS:
             raise ConfigError(f"a pattern has at most {_MAX_PATTERN_CHARS} characters")
         self.pattern = pattern
         try:
             parsed = _parser.parse(pattern, flags)
-            self._states = _Automaton()
+            self._states = _Automaton(strict_end=strict_end)
             start = self._states.build(parsed, int(parsed.state.flags), _ACCEPT)
         except (re.error, OverflowError) as error:
             raise ConfigError(f"pattern {pattern[:80]!r}: {error}") from error
@@ -107,7 +111,8 @@ class LinearRegex:
 class _Automaton:
     """States by number: a character to read, a condition on the place, or a choice."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict_end: bool) -> None:
+        self._strict_end = strict_end
         self._chars: dict[int, tuple[_Char, int]] = {}
         self._conditions: dict[int, tuple[int, int]] = {}
         self._choices: dict[int, list[int]] = {_ACCEPT: []}
@@ -140,6 +145,8 @@ class _Automaton:
                 return number
             case "AT":
                 number = self._new()
+                if self._strict_end and value is _parser.AT_END and not flags & re.MULTILINE:
+                    node = (node[0], _parser.AT_END_STRING)
                 self._conditions[number] = (self._place(node, flags), following)
                 return number
             case "SUBPATTERN":

@@ -327,7 +327,7 @@ def _is_pattern(value: object) -> bool:
 
 @lru_cache(maxsize=1_000)
 def _linear(pattern: str) -> LinearRegex:
-    return LinearRegex(pattern)
+    return LinearRegex(pattern, strict_end=True)  # as ECMA-262 has it, and so JSON schema
 
 
 def _matches(

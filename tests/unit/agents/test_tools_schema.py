@@ -388,6 +388,14 @@ def test_a_pattern_that_cannot_be_searched_for_is_refused_unless_others_check_it
         check.check({"pattern": 7})
 
 
+@pytest.mark.parametrize("pattern", ["^[0-9]+$", "^(?:[0-9]+|[a-z]+$)$"])
+def test_a_pattern_ends_where_the_text_does(pattern: str) -> None:
+    check = ArgumentCheck(with_pattern(pattern), "tool x")
+    check.check({"pattern": "123"})
+    with pytest.raises(ToolArgsInvalid):
+        check.check({"pattern": "123\n"})
+
+
 def test_no_number_is_too_large_to_be_judged() -> None:
     schema = {"type": "object", "properties": {"x": {"type": "number", "multipleOf": 0.01}}}
     check = ArgumentCheck(schema, "tool x")
