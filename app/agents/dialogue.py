@@ -215,6 +215,7 @@ class Dialogue:
         match event:
             case AudioTranscriptDelta():
                 self.cast.on_sound()
+                self._on_written(event.response_id, event.item_id)
                 return self._on_text(event.item_id, event.response_id, event.delta, final=False)
             case TextDelta():
                 return self._on_text(event.item_id, event.response_id, event.delta, final=False)
@@ -258,6 +259,17 @@ class Dialogue:
                 pass
         return self._transcript.on_caller(event, self.agent, now_ms)
 
+    def on_sound(self, response_id: str, item_id: str) -> None:
+        """Sound of an item was passed on to whoever plays it."""
+        live = self._live.get(response_id)
+        if live is not None:
+            live.sounded.add(item_id)
+
+    def _on_written(self, response_id: str, item_id: str) -> None:
+        live = self._live.get(response_id)
+        if live is not None:
+            live.written.add(item_id)
+
     def _on_text(
         self, item_id: str, response_id: str, text: str, *, final: bool
     ) -> list[CheckGuardrail]:
@@ -300,7 +312,10 @@ class Dialogue:
         for item in response.output:
             if response.status is ResponseStatus.COMPLETED:
                 actions += self._on_output_item_done(response.id, item, now_ms)
-        self._live.pop(response.id, None)
+        live = self._live.pop(response.id, None)
+        done = response.status is ResponseStatus.COMPLETED and not self.is_stale(response.id)
+        if live is not None and not done:
+            self._transcript.on_over(live)
         return [*actions, *self._deeds.ask_when_done(now_ms)]
 
     def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
@@ -418,6 +433,8 @@ class Dialogue:
         self._telling.on_reconnected()
         self._stale.clear()
         self._out_of_band.clear()
+        for live in self._live.values():
+            self._transcript.on_over(live)
         self._live.clear()
         replay = self._transcript.replay(self._telling.epoch)
         going_on = note(GOING_ON, self._telling.new_id("note"))

@@ -7,7 +7,7 @@ counts is the dialogue's to know. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.agents.actions import CheckGuardrail, Record
 from app.agents.agent import Agent
@@ -31,10 +31,15 @@ __all__ = ["Live", "Transcript"]
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A response that runs: who speaks in it, and whether the words are ours."""
+    """A response that runs: who speaks in it, and whether the words are ours.
+
+    `written` holds its items whose words have come, `sounded` those whose sound was passed on.
+    """
 
     agent: Agent
     verbatim: bool
+    written: set[str] = field(default_factory=set)
+    sounded: set[str] = field(default_factory=set)
 
 
 class Transcript:
@@ -91,6 +96,11 @@ class Transcript:
         entry = self.history.get(item_id)
         if entry is not None:
             entry.on_heard(heard_ms, sent_ms, cut_off=cut_off)
+
+    def on_over(self, live: Live) -> None:
+        """A response has come to nothing: words of it that were never sound were not heard."""
+        for item_id in live.written - live.sounded:
+            self.on_heard(item_id, 0, 0, cut_off=True)
 
     def heard_after_all(
         self, item_id: str, from_ms: int, to_ms: int, sent_ms: int, new_id: str

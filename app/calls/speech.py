@@ -57,6 +57,7 @@ class Speech:
 
     def push(self, event: AudioDelta, now_ms: int) -> list[Action]:
         """Play audio of the model."""
+        self._dialogue.on_sound(event.response_id, event.item_id)
         return self._downlink.push(event, now_ms)
 
     def was_inaudible(self, response_id: str) -> bool:

@@ -384,3 +384,12 @@ def test_what_is_to_be_said_now_is_said_before_all_that_waits() -> None:
     assert stage.said() == ["Stop there."]
     stage.answers("r2", says="Stop there.")
     assert stage.said() == ["Later."]
+
+
+def test_a_fresh_connection_is_not_told_of_words_that_never_became_sound() -> None:
+    stage = Stage()
+    stage.begins()
+    stage.speaks("We are open from nine.")
+    stage.dialogue.on_lost()
+    stage.do(stage.dialogue.on_reconnected(0))
+    assert [create.item.role for create in stage.take(ItemCreate)] == ["system"]

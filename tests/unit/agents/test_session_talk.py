@@ -306,3 +306,17 @@ def test_a_player_that_knows_better_is_believed_within_reason() -> None:
     hearing.push("b", 0, 500, 0)
     cuts = hearing.interrupt(10, heard_ms=9_999)
     assert [(cut.heard_ms, cut.sent_ms) for cut in cuts] == [(500, 500), (0, 500)]
+
+
+def test_words_that_never_became_sound_were_not_heard() -> None:
+    room = Room()
+    room.begins("r1")
+    room.voice(
+        ItemAdded(Item(type="message", id="a1", role="assistant")),
+        AudioTranscriptDelta("r1", "a1", 0, 0, "one two three"),
+    )
+    room.do(room.talk.interrupt(room.now_ms))
+    room.ends("r1", "a1")
+    [item] = room.talk.history()
+    assert (item.text, item.heard_text, item.cut_off) == ("one two three", "", True)
+    assert room.take(HistoryUpdated)[-1].item == item

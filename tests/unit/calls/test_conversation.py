@@ -27,6 +27,7 @@ from app.events import (
 from app.realtime.events import (
     SAY_METADATA_KEY,
     AudioDelta,
+    AudioTranscriptDelta,
     ErrorDetail,
     ErrorEvent,
     ItemCreate,
@@ -850,3 +851,19 @@ def test_something_to_say_in_a_quiet_moment_waits_until_all_is_heard() -> None:
     scene.wait(100)
     (create,) = scene.sent(ResponseCreate)
     assert spoken(create.response) == "By the way."
+
+
+def test_words_that_never_became_sound_were_not_heard() -> None:
+    scene = Scene(transcribed=True)
+    scene.greeted()
+    scene.caller_turn("u1", "When are you open?")
+    scene.response_begins("r1", "a1")
+    scene.voice(AudioTranscriptDelta("r1", "a1", 0, 0, "We are open from nine."))
+    scene.caller_starts("u2")
+    scene.response_ends("r1", "a1", ResponseStatus.CANCELLED)
+    scene.caller_stops("u2", "On Friday, I mean.")
+    scene.answer(500, "Until noon.", "2")
+    scene.marks()
+    scene.wait(200)
+    said = [(line.text, line.heard_text, line.cut_off) for line in scene.recorded(AgentSaid)]
+    assert said == [("We are open from nine.", "", True), ("Until noon.", "Until noon.", False)]
