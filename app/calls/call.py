@@ -29,7 +29,7 @@ from app.calls.actions import (
     TransferCall,
 )
 from app.calls.chores import Chores
-from app.calls.closing import Patience, close_connection, close_phone, contained
+from app.calls.closing import Patience, close_connection, close_phone, contained, who_left
 from app.calls.conversation import Conversation
 from app.calls.desk import Desk
 from app.calls.ending import NOT_OURS_TO_END
@@ -438,6 +438,7 @@ class Call:
                 closing.create_task(self._close_line(end.reason))
                 carrier, call_id = self._parts.carrier, self.incoming.carrier_call_id
                 closing.create_task(close_phone(end, self._phone, carrier, call_id, self._patience))
+                end = await who_left(end, carrier, call_id)
         finally:  # also when the process has no time left for it
             summary = self._summarize(end)
             self._parts.record(

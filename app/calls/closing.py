@@ -27,12 +27,16 @@ logger = logging.getLogger(__name__)
 
 HANG_UP_S: Final = 10.0
 HURRIED_HANG_UP_S: Final = 0.5
+LOOK_S: Final = 1.0
+"""How long the carrier may take to say whether a caller is there; part of the 2 s of an end."""
 LINGER_S: Final = 15.0
 """How long a caller has to hang up who was told goodbye, where the carrier does not do it."""
 
 
 _AT_ONCE: Final = frozenset({EndReason.DRAINED, EndReason.OPERATOR_HUNG_UP})
 """Ends that wait for nobody: the process is to go, or somebody has pulled the plug."""
+
+_STREAM_LOST: Final = frozenset({"", "stream_silent", "stream_not_opened"})
 
 
 class Patience:
@@ -72,6 +76,16 @@ async def close_connection(connection: VoiceConnection) -> None:
     with contained("model"), contextlib.suppress(VoiceError, TimeoutError):
         async with asyncio.timeout(CLOSE_S):
             await connection.close()
+
+
+async def who_left(end: End, carrier: Carrier, carrier_call_id: CarrierCallId) -> End:
+    """How a call has ended whose stream is gone without a word: the carrier knows of the caller."""
+    if end.reason is EndReason.CARRIER_LOST and end.detail in _STREAM_LOST:
+        with contained("look"), contextlib.suppress(CarrierError, TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                if not await carrier.in_progress(carrier_call_id):
+                    return End(EndReason.CALLER_HUNG_UP, "without_stop")
+    return end
 
 
 async def close_phone(

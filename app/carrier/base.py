@@ -288,6 +288,14 @@ class Carrier(Protocol):
         """
         ...
 
+    async def in_progress(self, carrier_call_id: CarrierCallId) -> bool:
+        """Whether the call goes on at the carrier, whatever has become of its stream.
+
+        Raises:
+            CarrierUnavailable, CarrierRefused: nobody can tell.
+        """
+        ...
+
 
 class CallControl(Carrier, Protocol):
     """What else can be done with a live call.

@@ -220,6 +220,27 @@ async def test_a_caller_who_speaks_before_the_transfer_stays() -> None:
         await site.app.ended(call)
 
 
+@pytest.mark.parametrize(
+    ("status", "trouble", "reason"),
+    [
+        ("completed", None, EndReason.CALLER_HUNG_UP),
+        ("in-progress", None, EndReason.CARRIER_LOST),
+        ("completed", 500, EndReason.CARRIER_LOST),  # nobody can tell, and nobody waits for it
+    ],
+)
+async def test_of_a_stream_that_breaks_the_carrier_knows_whether_the_caller_has_hung_up(
+    status: str, trouble: int | None, reason: EndReason
+) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, line_site(voice) as site:
+        call = await site.call()
+        site.at_carrier(call).status = status
+        if trouble is not None:
+            site.api.fail(trouble, times=3)
+        await call.drop()
+        assert (await site.app.ended(call)).reason is reason
+
+
 async def test_a_cough_keeps_nobody_from_being_transferred() -> None:
     replies = asks_for("transfer_call", audio_ms=3_000, destination="front_desk")
     voice = ScriptedVoiceServer(replies=replies, heard=["Anna, please.", ""])

@@ -29,7 +29,7 @@ from app.carrier.twilio.media import (
     render_media,
 )
 from app.carrier.twilio.rest import TwilioRest
-from app.errors import CarrierUnavailable, RemoteProtocolError
+from app.errors import CarrierRefused, CarrierUnavailable, RemoteProtocolError
 
 __all__ = [
     "BURST_MESSAGES",
@@ -305,6 +305,16 @@ class TwilioCarrier:
             )
             return
         await self._rest.hang_up(carrier_call_id)
+
+    async def in_progress(self, carrier_call_id: CarrierCallId) -> bool:
+        """Whether the call goes on at Twilio.
+
+        Raises:
+            CarrierUnavailable, CarrierRefused: nobody can tell.
+        """
+        if self._rest is None:
+            raise CarrierRefused("there is no carrier account here", code="no_carrier_account")
+        return await self._rest.in_progress(carrier_call_id)
 
     async def aclose(self) -> None:
         """Close what REST holds open."""

@@ -27,7 +27,7 @@ from twilio.base.exceptions import TwilioException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from app.carrier.base import CarrierCallId
+from app.carrier.base import CallProgress, CarrierCallId
 from app.carrier.twilio.faults import (
     NEVER_DONE,
     NOT_FOUND,
@@ -46,6 +46,7 @@ _wire_logger.setLevel(logging.WARNING)
 
 _AT_ONCE: Final = 10
 """Requests on their way: as many connections as the client's pool keeps."""
+_GOING_ON: Final = frozenset(progress.value for progress in CallProgress if not progress.ended)
 _T = TypeVar("_T")
 
 
@@ -139,6 +140,20 @@ class TwilioRest:
             if error.code not in (NOT_FOUND, NOT_IN_PROGRESS):
                 raise
             logger.debug("call was already gone", extra={"carrier_call_id": carrier_call_id})
+
+    async def in_progress(self, carrier_call_id: CarrierCallId) -> bool:
+        """Whether a call is not over yet.
+
+        Raises:
+            CarrierUnavailable, CarrierRefused: as for `hang_up`.
+        """
+        try:
+            row = await self._request(lambda: self._call(carrier_call_id).fetch())
+        except CarrierRefused as error:
+            if error.code != NOT_FOUND:
+                raise
+            return False
+        return str(row.status) in _GOING_ON
 
     async def redirect(self, carrier_call_id: CarrierCallId, twiml: str) -> None:
         """Give a live call another document; what it does now is broken off. Sent once.
