@@ -8,15 +8,16 @@ belongs to `app.agents.safe_http`.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import httpx2
 
+from app.agents.tools import Slots, in_thread
 from app.errors import ToolFailed
 
 __all__ = [
@@ -87,6 +88,7 @@ _SPECIAL_V6: Final = tuple(
         "3fff::/20",
     )
 )
+_RESOLVING: Final = Slots(64)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$")
 
@@ -136,8 +138,13 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx2.URL:
 
 
 async def resolve_by_system(host: str, port: int) -> Sequence[str]:
-    """The addresses that the system's resolver has for a name, in its order."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """The addresses that the system's resolver has for a name, in its order.
+
+    In threads of its own: those of the event loop are few, and a name whose servers are down would
+    keep them from finding the voice model's.
+    """
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await in_thread(_RESOLVING.here, ask)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import socket
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.agents.addresses import address_is_allowed, check_url, checked_addresses
+from app.agents.addresses import (
+    address_is_allowed,
+    check_url,
+    checked_addresses,
+    resolve_by_system,
+)
 from app.errors import ToolFailed
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "100.63.255.255", "172.32.0.1", "2606:4700::1111"]
@@ -175,3 +184,29 @@ async def test_an_address_in_the_url_is_not_resolved() -> None:
 
     url = httpx2.URL("https://[2606:4700::1111]/")
     assert await checked_addresses(url, resolve) == ["2606:4700::1111"]
+
+
+async def test_a_name_that_is_not_found_in_time_keeps_nobody_else_from_finding_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+    ask = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+        if host == "down.example":
+            asked.set()
+            answered.wait(15)
+        return ask("127.0.0.1", *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            asking = [tasks.create_task(resolve_by_system("down.example", 443)) for _ in range(40)]
+            async with asyncio.timeout(5):
+                await asyncio.to_thread(asked.wait)
+                assert await asyncio.get_running_loop().getaddrinfo("up.example", 443)
+            answered.set()
+            async with asyncio.timeout(10):
+                assert [await task for task in asking] == [["127.0.0.1"]] * 40
+    finally:
+        answered.set()
