@@ -106,8 +106,15 @@ class AgentSession:
             raise ConfigError("a session is entered once; make another one")
         if self._subscriptions.ended:
             raise ConfigError("the session was closed before; make another one")
-        connection = await self._voice.connect()
-        self._voice.up = True
+        try:
+            connection = await self._voice.connect()
+            self._voice.up = True
+        except VoiceError as error:
+            self.failure = error
+            raise
+        finally:
+            if not self._voice.up:
+                self._subscriptions.end()  # nothing will happen: nobody is to wait for it
         life = self._life = _Life()
         await life.group.__aenter__()
         life.group.create_task(self._live(life, connection), name="agent session")
@@ -132,7 +139,13 @@ class AgentSession:
         await self._life.group.__aexit__(None, None, None)
 
     def __aiter__(self) -> Subscription:
-        """The session's events from its beginning, for one reader; see `subscribe` for more."""
+        """The session's events from its beginning, for one reader; see `subscribe` for more.
+
+        Raises:
+            VoiceClosed: the session was not entered yet.
+        """
+        if self._life is None and not self._subscriptions.ended:
+            self._open()
         return self._subscriptions.subscribe(_OWN)
 
     # Talking ------------------------------------------------------------------------------------

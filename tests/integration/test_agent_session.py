@@ -518,3 +518,20 @@ async def test_an_error_of_the_user_ends_the_session_and_comes_through() -> None
             async with AgentSession(agent(), model_of(server)):
                 raise KeyError("mine")
     await left.are_gone()
+
+
+async def test_whoever_listens_to_a_session_that_never_began_does_not_wait() -> None:
+    async with ScriptedVoiceServer(trouble=Trouble(http_status=401)) as server:
+        session = AgentSession(agent(), model_of(server))
+        with pytest.raises(VoiceClosed):
+            aiter(session)
+        early = session.subscribe("early")
+        with pytest.raises(VoiceRefused):
+            async with session:
+                pass
+        async with asyncio.timeout(10):
+            assert [event async for event in session] == [event async for event in early] == []
+        with pytest.raises(VoiceRefused):
+            await session.send_message("Hello?")
+        with pytest.raises(ConfigError, match="make another one"):
+            await session.__aenter__()
