@@ -117,7 +117,6 @@ class Cast:
     ) -> ToVoice:
         """Begin a handoff; `given` is what the model has to say with it."""
         giver = self.agent
-        late = bool(self._voice and taker.voice and taker.voice != self._voice)
         update = self.change_to(taker)
         self.handoff = Handoff(
             tool_call_id=tool_call_id,
@@ -125,10 +124,15 @@ class Cast:
             taker=taker,
             update_id=self._updates[-1].event_id,
             since_ms=now_ms,
-            kept_voice=(self._voice or "") if late else "",
+            kept_voice=self.kept_voice(taker),
             given=given,
         )
         return update
+
+    def kept_voice(self, taker: Agent) -> str:
+        """The voice that an agent has to go on with, where its own would come too late."""
+        late = bool(self._voice and taker.voice and taker.voice != self._voice)
+        return (self._voice or "") if late else ""
 
     def change_to(self, taker: Agent) -> ToVoice:
         """Put another agent's settings into force."""

@@ -27,7 +27,7 @@ from app.agents.telling import Telling
 from app.agents.transcript import Live, Transcript
 from app.agents.watch import feedback
 from app.agents.words import GOING_ON, SayMode, SayWhen, note, relayed, spoken, typed
-from app.events import CallCounters, CallId, TokenUsage
+from app.events import CallCounters, CallId, HandedOff, TokenUsage
 from app.realtime.events import (
     AudioTranscriptDelta,
     AudioTranscriptDone,
@@ -421,7 +421,18 @@ class Dialogue:
 
     def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
         """Put another agent in charge, from outside of the conversation."""
-        return list(self._telling.tell(self.cast.change_to(agent).event))
+        giver, kept_voice = self.agent, self.cast.kept_voice(agent)
+        actions: list[DialogueAction] = [*self._telling.tell(self.cast.change_to(agent).event)]
+        if agent.name != giver.name or kept_voice:
+            made = HandedOff(
+                call_id=self.cast.facts.call_id,
+                at_ms=now_ms,
+                from_agent=giver.name,
+                to_agent=agent.name,
+                kept_voice=kept_voice,
+            )
+            actions.append(Record(made))
+        return actions
 
     def on_lost(self) -> None:
         """The connection is gone: what is asked for waits for the next one."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from app.agents.actions import GiveUp, Interrupt, RunTool
 from app.agents.requests import MAX_TOOL_REPLIES
 from app.agents.words import SayMode, SayWhen
-from app.events import VoiceTrouble
+from app.events import HandedOff, VoiceTrouble
 from app.realtime.events import (
     ErrorDetail,
     ErrorEvent,
@@ -393,3 +393,13 @@ def test_a_fresh_connection_is_not_told_of_words_that_never_became_sound() -> No
     stage.dialogue.on_lost()
     stage.do(stage.dialogue.on_reconnected(0))
     assert [create.item.role for create in stage.take(ItemCreate)] == ["system"]
+
+
+def test_an_agent_who_is_put_in_charge_from_outside_is_told_of_with_the_voice_that_stays() -> None:
+    stage = Stage(agent_named("a", voice="marin"), agent_named("b", voice="cedar"))
+    stage.answers("r1")
+    stage.do(stage.dialogue.change_agent(stage.dialogue.cast.book["b"], 70))
+    [made] = stage.take(HandedOff)
+    assert (made.from_agent, made.to_agent, made.kept_voice, made.at_ms) == ("a", "b", "marin", 70)
+    stage.do(stage.dialogue.change_agent(agent_named("b", voice="marin", instructions="New."), 80))
+    assert stage.take(HandedOff) == []

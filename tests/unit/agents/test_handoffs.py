@@ -153,7 +153,7 @@ def test_an_agent_is_changed_from_outside_without_a_word() -> None:
     stage = stage_of_two()
     billing = stage.dialogue.cast.book["billing"]
     stage.do(stage.dialogue.change_agent(billing, 0))
-    assert stage.order == ["SessionUpdate"]
+    assert stage.order == ["SessionUpdate", "HandedOff"]
     stage.confirms()
     assert stage.order == ["SessionUpdate"]
     assert stage.dialogue.agent is billing
