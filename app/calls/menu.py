@@ -288,6 +288,11 @@ class DigitCollection:
         self._deadline_ms: int | None = None
         self._done = False
 
+    @property
+    def begun(self) -> bool:
+        """Some digits are there, and the others come or do not."""
+        return bool(self._digits)
+
     def start(self, now_ms: int) -> None:
         """The question was heard; the time for the first digit begins, if none came before."""
         if not self._digits and not self._done:
