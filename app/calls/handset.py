@@ -312,7 +312,8 @@ class Handset:
             return []
         wanted: list[Wanted] = []
         self._menu = None  # who talks is talked with; the keys do what they did
-        if self._entry is not None:
+        # Who speaks while they key goes on keying: the rest of a PIN would be read by everybody.
+        if self._entry is not None and not self._entry.collection.begun:
             wanted += self._collected(self._entry.collection.cancel(), now_ms)
         if self._message is not None:
             self._message.item_id = self._message.item_id or item_id

@@ -11,7 +11,7 @@ from app.agents.agent import Agent
 from app.agents.call_tools import CALL_TOOLS
 from app.agents.words import SayMode, SayWhen
 from app.calls.actions import Decide, TransferCall
-from app.calls.menu import HangUp, KeyAction, KeypadMap, Repeat, Say, ToAgent, Transfer
+from app.calls.menu import MASK, HangUp, KeyAction, KeypadMap, Repeat, Say, ToAgent, Transfer
 from app.calls.policy import CallPolicy
 from app.calls.silence import StillThereTexts
 from app.events import EndReason, KeyPressed, MessageTaken, ToolRan
@@ -173,6 +173,18 @@ def test_the_terminator_ends_an_entry_and_a_short_one_says_so() -> None:
     found = output(scene)
     assert (found["digits"], found["end"]) == ("12", "too_short")
     assert "Ask again" in found["note"]
+
+
+def test_words_in_the_middle_of_an_entry_uncover_no_digit() -> None:
+    scene = asks_for("collect_digits", {"max_digits": 4}, speech="Your PIN?", transcribed=True)
+    scene.marks()
+    for key in "12":
+        scene.key(key)
+    scene.caller_turn("u1", "wait, it is")
+    for key in "34":
+        scene.key(key)
+    assert output(scene) == {"digits": "1234", "end": "complete"}
+    assert {event.digit for event in scene.recorded(KeyPressed)} == {MASK}
 
 
 def test_a_terminator_behind_the_last_digit_stops_nobody() -> None:
