@@ -155,5 +155,5 @@ def test_an_agent_is_changed_from_outside_without_a_word() -> None:
     stage.do(stage.dialogue.change_agent(billing, 0))
     assert stage.order == ["SessionUpdate", "HandedOff"]
     stage.confirms()
-    assert stage.order == ["SessionUpdate"]
+    assert stage.order == ["SessionUpdate", "HandedOff"]
     assert stage.dialogue.agent is billing
