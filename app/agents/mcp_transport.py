@@ -25,7 +25,7 @@ from app.errors import ToolFailed
 if TYPE_CHECKING:
     from app.agents.mcp_tools import McpServerSpec
 
-__all__ = ["transport", "watched"]
+__all__ = ["GuardedTransport", "transport", "watched"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ async def transport(spec: McpServerSpec, resolve: Resolve) -> AsyncIterator[tupl
             yield read, write
         return
     client = httpx.AsyncClient(
-        transport=_GuardedTransport(resolve, allow_private=spec.allow_private),
+        transport=GuardedTransport(resolve, allow_private=spec.allow_private),
         headers={**spec.headers, "Accept-Encoding": "identity"},
         timeout=httpx.Timeout(_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
         trust_env=False,
@@ -84,7 +84,7 @@ async def watched(name: str, read: Reader, on_end: Callable[[], None]) -> AsyncI
             group.cancel_scope.cancel()
 
 
-class _GuardedTransport(httpx.AsyncBaseTransport):
+class GuardedTransport(httpx.AsyncBaseTransport):
     """Resolves, judges, and connects to what was judged; see `app.agents.safe_http`."""
 
     def __init__(self, resolve: Resolve, *, allow_private: bool) -> None:
@@ -119,13 +119,11 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise ToolFailed("The server packs what it was asked not to.", code="response_invalid")
-        if request.method == "GET":  # the stream of events: no end, and read piece by piece
-            return response
         stream: Any = response.stream
         return httpx.Response(
             response.status_code,
             headers=response.headers,
-            stream=_Bounded(stream),
+            stream=_Bounded(stream, endless=request.method == "GET"),
             extensions=response.extensions,
         )
 
@@ -134,15 +132,20 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
 
 
 class _Bounded(httpx.AsyncByteStream):
-    """An answer that ends with an error when it grows too large."""
+    """An answer that ends with an error when it grows too large.
 
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+    An `endless` one is the stream of events, of which each may be so large.
+    """
+
+    def __init__(self, stream: httpx.AsyncByteStream, *, endless: bool) -> None:
         self._stream = stream
+        self._endless = endless
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         total_bytes = 0
         async for chunk in self._stream:
-            total_bytes += len(chunk)
+            event_ends = b"\n\n" in chunk or b"\r\n\r\n" in chunk
+            total_bytes = len(chunk) + (0 if self._endless and event_ends else total_bytes)
             if total_bytes > MAX_ANSWER_BYTES:
                 raise httpx.ReadError("answer too large")
             yield chunk

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from app.agents.addresses import resolve_by_system
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
 from app.agents.mcp_tools import McpServerSpec, McpTools
+from app.agents.mcp_transport import GuardedTransport
 from app.agents.toolbox import ToolBox
 from app.agents.tools import ToolContext, ToolResult
 from app.errors import ConfigError
@@ -174,6 +177,31 @@ async def test_a_server_at_an_inner_address_is_not_reached(url: str) -> None:
         with pytest.raises(ConfigError, match="mcp server desk: The URL is refused"):
             await McpTools([spec], resolve=resolve).__aenter__()
     assert connections == 0
+
+
+@pytest.mark.parametrize("ending", [b"\n\n", b""])
+async def test_a_stream_of_events_may_be_long_and_an_event_may_not(ending: bytes) -> None:
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        for _ in range(6):
+            writer.write(b"data: " + b"x" * 1_000_000 + ending)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(stream, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    guarded = GuardedTransport(resolve_by_system, allow_private=True)
+    async with (
+        server,
+        httpx.AsyncClient(transport=guarded, trust_env=False) as client,
+        client.stream("GET", f"http://127.0.0.1:{port}/mcp") as response,
+    ):
+        if ending:
+            assert len(await response.aread()) > 6_000_000
+        else:
+            with pytest.raises(httpx.ReadError, match="too large"):
+                await response.aread()
 
 
 @pytest.mark.parametrize(
