@@ -64,7 +64,9 @@ def append_forward(document: VoiceResponse, fallback: Fallback) -> None:
 
 
 def _caller_id(fallback: Fallback) -> str | None:
-    """The number to show; without one of ours Twilio shows the caller's."""
+    """The number to show; without one Twilio shows the caller's, which has to be a number."""
     if fallback.to.caller_id is CallerIdPolicy.CALLER:
-        return fallback.caller_number if _E164.fullmatch(fallback.caller_number) else None
+        known = fallback.caller_number
+        if not known or _E164.fullmatch(known):
+            return known or None  # a document that is made for every caller knows none
     return fallback.our_number or None

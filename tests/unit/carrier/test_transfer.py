@@ -13,6 +13,7 @@ from app.carrier.base import (
     CallerIdPolicy,
     CallProgress,
     CarrierCallId,
+    Fallback,
     LegAnswer,
     TransferId,
     TransferOrder,
@@ -100,6 +101,19 @@ def test_a_caller_without_a_number_is_shown_as_ours(caller: str) -> None:
     wanted = order("+14155550123", caller_id=CallerIdPolicy.CALLER)
     [dial] = verbs(documents.transfer_document(replace(wanted, caller_number=caller), SITE))
     assert dial.attributes["callerId"] == OURS
+
+
+@pytest.mark.parametrize(
+    ("caller", "shown"),
+    [(CALLER, CALLER), ("anonymous", OURS), ("sip:x@y.example", OURS), ("", None)],
+)
+def test_a_fallback_shows_the_caller_where_there_is_a_number(
+    caller: str, shown: str | None
+) -> None:
+    place = order("+14155550123", caller_id=CallerIdPolicy.CALLER).destination
+    fallback = Fallback(to=place, caller_number=caller, our_number=OURS)
+    dial = verbs(documents.return_document(SITE, "token", fallback))[2]
+    assert dial.attributes.get("callerId") == shown
 
 
 def test_an_extension_is_keyed_when_the_number_answers() -> None:
