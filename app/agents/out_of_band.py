@@ -31,6 +31,8 @@ __all__ = ["Answered", "OutOfBand", "OutOfBandAsker"]
 
 _QUESTION_KEY: Final = "question"
 _MAX_WAITING: Final = 32
+_MAX_OUTPUT_TOKENS: Final = 4_096
+"""The largest that a response may ask for: the session's own bound is meant for spoken answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class OutOfBand:
             input=(Item(type="message", role="user", content=(text,)),),
             tools=(),
             tool_choice="none",
+            max_output_tokens=_MAX_OUTPUT_TOKENS,
         )
         return question_id, ResponseCreate(config, question_id)
 

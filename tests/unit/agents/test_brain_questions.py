@@ -112,6 +112,12 @@ def test_a_question_leaves_no_trace_in_the_conversation() -> None:
     assert config.instructions == "Is it rude?"
 
 
+def test_an_agent_who_is_to_be_brief_does_not_cut_the_answer_to_a_question_short() -> None:
+    _, create = OutOfBand().ask(QUESTION)
+    assert create.response is not None
+    assert create.response.max_output_tokens == 4_096
+
+
 def test_a_question_means_the_same_on_the_other_side_of_the_wire() -> None:
     _, event = OutOfBand().ask(ModelQuestion(instructions="Read.", text="Words", schema=SCHEMA))
     ours, theirs = RealtimeProtocol(Side.CLIENT), RealtimeProtocol(Side.SERVER)
