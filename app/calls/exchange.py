@@ -183,7 +183,8 @@ class Exchange:
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[Action]:
         """A tool takes its time: say so to a caller who waits in silence."""
-        if self.turns.turn is Turn.CALLER or not self._speech.playout.drained(now_ms):
+        listens = self._manners.present and self._speech.playout.drained(now_ms)
+        if self.turns.turn is Turn.CALLER or not listens:
             return []
         return self._carry(self.dialogue.on_tool_slow(tool_call_id, filler, now_ms), now_ms)
 

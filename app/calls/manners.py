@@ -47,25 +47,25 @@ class Manners:
         self._still_there = _still_there(policy)
         self._productivity = Productivity(policy.productivity)
         self._began_ms: int | None = None
-        self._present = False
+        self.present = False
         self._warned = False
         self._held_until_ms: int | None = None
 
     def begin(self, now_ms: int) -> None:
         """The caller is on the line, for the first time or again: the clocks run."""
-        self._present = True
+        self.present = True
         if self._began_ms is None:
             self._began_ms = now_ms
 
     def leave(self) -> None:
         """The caller was taken off the line: nobody is there to be asked anything."""
-        self._present = False
+        self.present = False
 
     # What happens -------------------------------------------------------------------------------
 
     def on_state(self, turn: Turn, now_ms: int, *, drained: bool, busy: bool) -> None:
         """Say how things stand when they change; `busy`: the silence, if there is one, is ours."""
-        paused = busy or not self._present or self.on_hold(now_ms)
+        paused = busy or not self.present or self.on_hold(now_ms)
         self._still_there.on_state(turn, now_ms, drained=drained, paused=paused)
         taken = turn is Turn.CALLER and not self.on_hold(now_ms)
         self._productivity.on_floor(now_ms, taken=taken)
@@ -98,7 +98,7 @@ class Manners:
 
     def on_tick(self, now_ms: int, *, busy: bool) -> Remark | Farewell | None:
         """What the moment asks for. `busy` as in `on_state`."""
-        if self._began_ms is None or not self._present:
+        if self._began_ms is None or not self.present:
             return None
         policy = self._policy
         lasted_ms = now_ms - self._began_ms
@@ -123,7 +123,7 @@ class Manners:
 
     def last_minute(self) -> Remark | None:
         """What tells a caller that the call will be over soon; only once, whatever ends it."""
-        if self._warned or not self._present or not self._policy.duration_warning_ms:
+        if self._warned or not self.present or not self._policy.duration_warning_ms:
             return None
         self._warned = True
         return Remark(self._policy.duration_warning)

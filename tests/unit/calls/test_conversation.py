@@ -733,6 +733,14 @@ def test_a_filler_is_not_said_to_a_caller_who_speaks_or_listens() -> None:
     assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
 
 
+def test_a_filler_waits_for_a_caller_who_is_elsewhere() -> None:
+    scene = with_tool_running()
+    scene.mind.on_stream_left(scene.now_ms)
+    assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
+    scene.stream()
+    assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms)
+
+
 def test_a_tool_that_wants_no_reply_gives_the_floor_back() -> None:
     scene = with_tool_running()
     scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms, reply=False)
