@@ -11,6 +11,7 @@ comes while the agent speaks waits for its end by itself.
 # ruff: noqa: T201 - an example prints
 
 import asyncio
+from pathlib import Path
 
 from quickstart import a_model  # beside this file
 
@@ -30,6 +31,10 @@ from app.agents.session_events import (
 from app.agents.tools import tool
 from app.realtime.connection import VoiceModel
 from app.realtime.events import SessionConfig, Transcription
+from audio.bridge import Transcoder
+from audio.format import PCM16_24K, PCMU_8K
+from audio.g711 import encode_ulaw
+from audio.wav import read_wav
 
 
 @tool
@@ -113,9 +118,17 @@ async def speak(session: AgentSession, recording: bytes, chunk_bytes: int = 4_80
         await session.send_audio(recording[start : start + chunk_bytes], commit=last)
 
 
+def a_recording() -> bytes:
+    """Somebody who asks for the nurse: put your own recording here."""
+    with (Path(__file__).parent / "clinic/calls/nurse.wav").open("rb") as file:
+        _rate_hz, samples = read_wav(file)  # 8 kHz, as on the telephone
+    bridge = Transcoder(PCMU_8K, PCM16_24K)
+    return bridge.push(encode_ulaw(samples)) + bridge.flush()
+
+
 async def run() -> None:
     async with a_model() as model:
-        await main(model, bytes(48_000))  # a second of silence: put your recording here
+        await main(model, a_recording())
 
 
 if __name__ == "__main__":

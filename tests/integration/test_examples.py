@@ -51,7 +51,7 @@ async def test_the_quickstart_prints_both_sides(capsys: pytest.CaptureFixture[st
     ("name", "said"),
     [
         ("quickstart", "Assistant: We are open Monday to Friday"),
-        ("realtime_agents", "agent: Sorry, I did not understand."),
+        ("realtime_agents", "agent: Nobody can be reached right now."),
     ],
 )
 async def test_an_example_works_offline_as_a_program(name: str, said: str) -> None:
