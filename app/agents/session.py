@@ -202,18 +202,18 @@ class AgentSession:
         """
         life = self._open()
         cast = self._talk.dialogue.cast
+        named = agent if isinstance(agent, Agent) else cast.book.get(agent)
+        if named is None:
+            raise ConfigError(f"there is no agent {agent!r}")
+        formats = (named.input_format, named.output_format)
+        if formats != (cast.agent.input_format, cast.agent.output_format):
+            raise ConfigError("a session keeps its sound format")
         if isinstance(agent, Agent):
-            formats = (agent.input_format, agent.output_format)
-            if formats != (cast.agent.input_format, cast.agent.output_format):
-                raise ConfigError("a session keeps its sound format")
             others = [known for known in cast.book if known.name != agent.name]
             cast.book = AgentBook([*others, agent])
             self._tools.use_book(cast.book)
-        taker = cast.book.get(agent if isinstance(agent, str) else agent.name)
-        if taker is None:
-            raise ConfigError(f"there is no agent {agent!r}")
         now_ms = life.now_ms()
-        actions = self._talk.dialogue.change_agent(taker, now_ms)
+        actions = self._talk.dialogue.change_agent(cast.book[named.name], now_ms)
         self._perform(self._talk.carry_out(actions, now_ms))
 
     async def approve_tool_call(self, tool_call_id: str, *, always: bool = False) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -38,7 +38,7 @@ from app.events import Party
 from app.realtime import events as ev
 from app.realtime.events import SessionConfig, Transcription
 from app.realtime.websocket import WebSocketModel
-from audio.format import PCM16_24K
+from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone
 from tests.integration.server import Leftovers
 
@@ -535,3 +535,15 @@ async def test_whoever_listens_to_a_session_that_never_began_does_not_wait() -> 
             await session.send_message("Hello?")
         with pytest.raises(ConfigError, match="make another one"):
             await session.__aenter__()
+
+
+async def test_a_session_keeps_its_sound_format() -> None:
+    phone = Agent(name="phone", session=SessionConfig(input_format=PCMU_8K, output_format=PCMU_8K))
+    async with (
+        ScriptedVoiceServer() as server,
+        AgentSession([agent(), phone], model_of(server)) as session,
+    ):
+        for one in ("phone", replace(phone, name="other")):
+            with pytest.raises(ConfigError, match="keeps its sound format"):
+                await session.update_agent(one)
+        assert session.current_agent.name == "greeter"
