@@ -112,6 +112,10 @@ class History:
         """Insert an item behind the one that the model names; a known one is only updated."""
         item_id = item.id or ""
         entry = self._by_id.get(item_id)
+        if entry is None and item.type == "function_call":
+            known = self._call(item.call_id)
+            if known is not None:  # told again, under another id, to a connection that lacked it
+                return known
         if entry is None:
             entry = Entry(item_id, item.type, _party(item), now_ms)
             self._insert(entry, previous_item_id)
@@ -127,6 +131,11 @@ class History:
             if typed:
                 entry.on_text(typed, final=True)
         return entry
+
+    def _call(self, tool_call_id: str | None) -> Entry | None:
+        """The function call that has this id."""
+        calls = (entry for entry in self._entries if entry.kind == "function_call")
+        return next((e for e in calls if tool_call_id and e.tool_call_id == tool_call_id), None)
 
     def _insert(self, entry: Entry, previous_item_id: str | None) -> None:
         at = len(self._entries)

@@ -12,6 +12,7 @@ from app.events import HandedOff, VoiceTrouble
 from app.realtime.events import (
     ErrorDetail,
     ErrorEvent,
+    ItemAdded,
     ItemCreate,
     ResponseCancel,
     ResponseCreate,
@@ -403,3 +404,22 @@ def test_an_agent_who_is_put_in_charge_from_outside_is_told_of_with_the_voice_th
     assert (made.from_agent, made.to_agent, made.kept_voice, made.at_ms) == ("a", "b", "marin", 70)
     stage.do(stage.dialogue.change_agent(agent_named("b", voice="marin", instructions="New."), 80))
     assert stage.take(HandedOff) == []
+
+
+def test_a_call_that_a_fresh_connection_is_told_of_stands_in_the_history_once() -> None:
+    stage = staged_tools()
+    stage.begins()
+    stage.voice(ItemAdded(call_of("look_up")))
+    stage.calls(call_of("look_up"))
+    stage.dialogue.on_lost()
+    stage.do(stage.dialogue.on_reconnected(0))
+    stage.take(ItemCreate)
+    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    for create in stage.take(ItemCreate):
+        stage.voice(ItemAdded(create.item))
+    kinds = [entry.kind for entry in stage.dialogue.history]
+    assert kinds == ["function_call", "function_call_output"]
+    stage.dialogue.on_lost()
+    stage.do(stage.dialogue.on_reconnected(0))
+    told = [create.item.type for create in stage.take(ItemCreate)]
+    assert told == ["function_call", "function_call_output", "message"]
