@@ -278,7 +278,10 @@ class Dialogue:
         live = self._live.get(response_id)
         watch = live is not None and not live.verbatim and not self.is_stale(response_id)
         watched = live.agent if live is not None and watch else None
-        return self._transcript.on_text(item_id, text, final=final, watched=watched)
+        sentence = "" if live is None else live.sentence
+        return self._transcript.on_text(
+            item_id, text, final=final, watched=watched, sentence=sentence
+        )
 
     # Responses ----------------------------------------------------------------------------------
 
@@ -290,7 +293,8 @@ class Dialogue:
         cancelled = self._requests.on_created(response)
         running = self._requests.running
         verbatim = running is not None and running.verbatim
-        self._live[response.id] = Live(self.agent, verbatim=verbatim)
+        sentence = "" if running is None else running.sentence
+        self._live[response.id] = Live(self.agent, verbatim=verbatim, sentence=sentence)
         if cancelled is None:
             return []
         self._stale.add(cancelled)

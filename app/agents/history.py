@@ -25,7 +25,10 @@ _MAX_ENTRIES: Final = 2_000
 
 @dataclass(slots=True)
 class Entry:
-    """One item. `settled`: its text will not change any more; `given`: it was given out."""
+    """One item. `settled`: its text will not change any more; `given`: it was given out.
+
+    `sentence` is what we had the agent say with it, as we wrote it.
+    """
 
     item_id: str
     kind: str
@@ -40,6 +43,7 @@ class Entry:
     failed: bool = False
     quiet: bool = False
     given: bool = False
+    sentence: str = ""
     tool_call_id: str = ""
     name: str = ""
     arguments: str = ""

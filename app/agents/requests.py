@@ -32,6 +32,13 @@ class Wish:
     verbatim: bool = False
     optional: bool = False
 
+    @property
+    def sentence(self) -> str:
+        """The words, where they are ours."""
+        if not self.verbatim or self.config is None or isinstance(self.config.metadata, Unset):
+            return ""
+        return self.config.metadata.get(SAY_METADATA_KEY, "")
+
 
 _REPLY = Wish()
 

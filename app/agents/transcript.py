@@ -31,13 +31,14 @@ __all__ = ["Live", "Transcript"]
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A response that runs: who speaks in it, and whether the words are ours.
+    """A response that runs: who speaks in it, and whether the words are ours: then `sentence`.
 
     `written` holds its items whose words have come, `sounded` those whose sound was passed on.
     """
 
     agent: Agent
     verbatim: bool
+    sentence: str = ""
     written: set[str] = field(default_factory=set)
     sounded: set[str] = field(default_factory=set)
 
@@ -60,12 +61,19 @@ class Transcript:
         self.history.add(item, previous_item_id, now_ms)
 
     def on_text(
-        self, item_id: str, text: str, *, final: bool, watched: Agent | None
+        self,
+        item_id: str,
+        text: str,
+        *,
+        final: bool,
+        watched: Agent | None,
+        sentence: str = "",
     ) -> list[CheckGuardrail]:
-        """The agent's words; the guardrails of `watched` look at them."""
+        """The agent's words; the guardrails of `watched` look at them. `sentence`: what is said."""
         entry = self.history.get(item_id)
         if entry is None:
             return []
+        entry.sentence = sentence
         entry.on_text(text, final=final)
         if watched is None:
             return []

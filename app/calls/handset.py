@@ -191,7 +191,8 @@ class Handset:
         tool_call_id, consent = next(iter(self._consents.items()))
         # A key that comes before any of the question was heard was meant for something else.
         heard = any(
-            line.heard_ms for line in self._agent_lines() if line.item_id not in consent.before
+            line.heard_ms and line.item_id not in consent.before and _asks(line, consent.prompt)
+            for line in self._agent_lines()
         )
         if key not in ("1", "2") or not heard:
             return self._ask_consent(now_ms)
@@ -358,3 +359,11 @@ class Handset:
         # Who speaks is answered for what they say.
         reply = collected.end is not CollectionEnd.CANCELLED
         return self._answer(entry.run, entry.since_ms, output, now_ms, reply=reply)
+
+
+def _asks(line: Entry, prompt: str) -> bool:
+    """Whether a line is a question of ours; some servers do not say what they were asked to say."""
+    opening, said = prompt.partition(":")[0].casefold(), line.text.strip().casefold()
+    return line.sentence == prompt or (
+        bool(said) and (said.startswith(opening) or opening.startswith(said))
+    )

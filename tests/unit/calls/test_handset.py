@@ -438,3 +438,27 @@ def test_a_caller_who_presses_too_early_is_asked_once_and_not_after_the_answer()
     assert scene.take(Decide) == [Decide("c1", approved=True)]
     scene.wait(300)
     assert scene.words() == []
+
+
+def test_a_key_pressed_before_the_question_is_no_consent_whatever_else_was_heard() -> None:
+    scene = Scene(transcribed=True)
+    scene.greeted()
+    scene.caller_turn("u1", "pay three")
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("pay"),))
+    scene.caller_starts("u2")
+    scene.actions += scene.mind.on_consent_wanted("c1", PROMPT, scene.now_ms)
+    scene.caller_stops("u2", "and what are your hours")
+    scene.answer(2_000, "For our hours press 1.", "2")
+    scene.marks()
+    asked = scene.words()
+    scene.key("1")
+    assert scene.take(Decide) == []
+    scene.response_begins("r3", None)
+    scene.response_ends("r3", None, ResponseStatus.CANCELLED)
+    assert [*asked, *scene.words()] == [PROMPT, PROMPT]
+    scene.take(PlayAudio)
+    scene.answer(1_000, PROMPT, "4")
+    scene.marks()
+    scene.key("1")
+    assert scene.take(Decide) == [Decide("c1", approved=True)]
