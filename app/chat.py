@@ -219,7 +219,7 @@ class TextReport:
             case SessionError(fatal=True):
                 self._line(f"[the model is lost: {event.code}]")
             case SessionError(benign=False):
-                self._line(f"[error {event.code}]")
+                self._line(f"[error {event.code}{event.message and f': {event.message}'}]")
             case EventsDropped():
                 self._line(f"[{event.count} events missed]")
             case TurnAnalyzed(analysis=found):

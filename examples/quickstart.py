@@ -44,7 +44,7 @@ async def main(model: VoiceModel, question: str = "Hello! When are you open?") -
                 case "audio_interrupted":
                     pass  # stop your speaker, and throw away what it has not played
                 case "error":
-                    print(f"Error: {event.code}")
+                    print(f"Error: {event.code} {event.message}")
                 case "agent_end":
                     break
 

@@ -101,7 +101,7 @@ async def main(model: VoiceModel, recording: bytes) -> int:
                 case HistoryUpdated(item=item) if item.final and item.party:
                     print(f"{item.party}: {item.text}")
                 case SessionError():
-                    print(f"realtime error: {event.code}")
+                    print(f"realtime error: {event.code} {event.message}")
                 case AgentEnd() if not session.busy:
                     if asked_by_sound:
                         break

@@ -204,10 +204,11 @@ class HistoryUpdated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionError:
-    """The model reported an error. `fatal`: the session ends with it."""
+    """The model reported an error, in its words (`message`). `fatal`: the session ends with it."""
 
     type: ClassVar[str] = "error"
     code: str
+    message: str = ""
     benign: bool = False
     fatal: bool = False
 

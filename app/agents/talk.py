@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.agents.actions import (
@@ -67,6 +67,7 @@ from app.realtime.events import (
     AudioDelta,
     AudioDone,
     AudioTranscriptDelta,
+    ErrorDetail,
     ErrorEvent,
     InputAudioCommitted,
     InputTimeoutTriggered,
@@ -200,7 +201,8 @@ class Talk:
                 actions += self._on_created(response)
                 actions += self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
             case ResponseDone(response=response):
-                actions += self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                told = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                actions += _in_words(told, response.error)
                 actions += self._on_done(response)
             case _:
                 actions += self._on_other(event, now_ms)
@@ -213,7 +215,8 @@ class Talk:
             actions.append(Tell(InputTimeout(item_id=event.item_id)))
         elif isinstance(event, ErrorEvent) and event.error.code == _COMMIT_EMPTY:
             self._commits = max(0, self._commits - 1)
-        return actions + self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        told = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        return actions + _in_words(told, event.error if isinstance(event, ErrorEvent) else None)
 
     def _on_audio(self, event: AudioDelta, now_ms: int) -> list[TalkAction]:
         sound = self.dialogue.agent.output_format
@@ -399,6 +402,18 @@ class Talk:
         """The conversation so far, in its own order."""
         entries: list[Entry] = list(self.dialogue.history)
         return [HistoryItem.of(entry) for entry in entries]
+
+
+def _in_words(actions: list[TalkAction], error: ErrorDetail | None) -> list[TalkAction]:
+    """The actions, with the model's own words at the error that they tell of."""
+    if error is None:
+        return actions
+    return [
+        Tell(replace(action.event, message=error.message))
+        if isinstance(action, Tell) and isinstance(action.event, SessionError)
+        else action
+        for action in actions
+    ]
 
 
 def _told(event: object) -> list[TalkAction]:

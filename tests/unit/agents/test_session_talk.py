@@ -18,6 +18,7 @@ from app.agents.session_events import (
     HistoryAdded,
     HistoryUpdated,
     InputTimeout,
+    SessionError,
     ToolEnd,
     UsageCounted,
 )
@@ -320,3 +321,15 @@ def test_words_that_never_became_sound_were_not_heard() -> None:
     [item] = room.talk.history()
     assert (item.text, item.heard_text, item.cut_off) == ("one two three", "", True)
     assert room.take(HistoryUpdated)[-1].item == item
+
+
+def test_an_error_is_told_in_the_models_words() -> None:
+    room = Room()
+    error = ErrorDetail(code="string_above_max_length", message="At most 100 letters.")
+    room.voice(ErrorEvent(error))
+    assert room.take(SessionError) == [SessionError(code=error.code or "", message=error.message)]
+    room.begins("r1")
+    failure = ErrorDetail(code="server_error", message="Sorry.")
+    failed = Response(id="r1", status=ResponseStatus.FAILED, error=failure)
+    room.voice(ResponseDone(failed))
+    assert room.take(SessionError) == [SessionError(code="server_error", message="Sorry.")]
