@@ -22,6 +22,7 @@ from app.agents.tools import Approval, Tool, ToolContext, ToolResult
 __all__ = ["ToolListener", "ToolRunner", "consent_prompt"]
 
 MAX_PROMPT_CHARS: Final = 300
+_SHORT_CHARS: Final = 60
 
 
 class ToolListener(Protocol):
@@ -184,28 +185,37 @@ class ToolRunner:
 
 def consent_prompt(request: ApprovalRequest) -> str:
     """What a caller is asked before a tool runs: by rule, with what will really be done."""
-    name = _words(request.tool.name)
-    facts = _spoken(request.arguments)
-    what = f"{name}: {facts}" if facts else name
+    what = _said(request, MAX_PROMPT_CHARS)
     if len(what) > MAX_PROMPT_CHARS:
-        what = f"{what[:MAX_PROMPT_CHARS].rsplit(' ', 1)[0]}, and more"
+        # Each shorter, so that a long one hides none behind it; what is still too long is cut.
+        what = _cut(_said(request, _SHORT_CHARS), MAX_PROMPT_CHARS)
     return f"Please confirm: {what}. Press 1 for yes, or 2 for no."
 
 
-def _spoken(value: object) -> str:
-    """An argument as it is said, whatever it is made of."""
+def _said(request: ApprovalRequest, most: int) -> str:
+    name = _words(request.tool.name)
+    facts = _spoken(request.arguments, most)
+    return f"{name}: {facts}" if facts else name
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]}, and more"
+
+
+def _spoken(value: object, most: int) -> str:
+    """An argument as it is said, whatever it is made of; no part longer than `most`."""
     match value:
         case bool():
             return "yes" if value else "no"
         case Mapping():
-            pairs = (f"{_words(str(key))} {_spoken(part)}" for key, part in value.items())
+            pairs = (f"{_words(str(key))} {_spoken(part, most)}" for key, part in value.items())
             return ", ".join(pairs)
         case list() | tuple():
-            return ", ".join(map(_spoken, value))
+            return ", ".join(_spoken(part, most) for part in value)
         case None:
             return "nothing"
         case _:
-            return str(value)
+            return _cut(str(value), most)
 
 
 def _words(name: str) -> str:

@@ -247,7 +247,11 @@ async def test_the_budget_of_a_call_survives_a_change_of_agents() -> None:
             {"seats": [{"row": 2, "aisle": True}, {"row": 3}], "note": None},
             "book appointment: seats row 2, aisle yes, row 3, note nothing",
         ),
-        ({"note": "x " * 400}, f"book appointment: note {'x ' * 137}x, and more"),
+        (
+            {"note": "x " * 400, "day": "Monday", "price": 5_000},
+            f"book appointment: note {'x ' * 29}x, and more, day Monday, price 5000",
+        ),
+        ({"notes": ["x"] * 400}, f"book appointment: notes {'x, ' * 91}x,, and more"),
     ],
 )
 def test_a_caller_is_asked_by_rule_with_what_will_be_done(
