@@ -10,11 +10,13 @@ key and answers set questions ("when are you open?").
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 from app.agents.agent import Agent
 from app.agents.session import AgentSession
+from app.errors import AppError
 from app.realtime.connection import VoiceModel
 from app.realtime.events import ServerVad, SessionConfig, Transcription
 from app.realtime.websocket import WebSocketModel
@@ -71,5 +73,13 @@ async def run() -> None:
         await main(model)
 
 
+def start(program: Coroutine[None, None, None]) -> None:
+    """Run an example; without a connection, a good key or credit it ends with a sentence."""
+    try:
+        asyncio.run(program)
+    except AppError as error:
+        sys.exit(f"The model cannot be talked with: {error.message} ({error.code})")
+
+
 if __name__ == "__main__":
-    asyncio.run(run())
+    start(run())

@@ -10,10 +10,9 @@ comes while the agent speaks waits for its end by itself.
 
 # ruff: noqa: T201 - an example prints
 
-import asyncio
 from pathlib import Path
 
-from quickstart import a_model  # beside this file
+from quickstart import a_model, start  # beside this file
 
 from app.agents.agent import Agent
 from app.agents.session import AgentSession
@@ -113,9 +112,9 @@ async def main(model: VoiceModel, recording: bytes) -> int:
 
 async def speak(session: AgentSession, recording: bytes, chunk_bytes: int = 4_800) -> None:
     """Send a recording (mono int16, 24 kHz) in chunks of 100 ms; the last one ends the turn."""
-    for start in range(0, len(recording), chunk_bytes):
-        last = start + chunk_bytes >= len(recording)
-        await session.send_audio(recording[start : start + chunk_bytes], commit=last)
+    for at in range(0, len(recording), chunk_bytes):
+        last = at + chunk_bytes >= len(recording)
+        await session.send_audio(recording[at : at + chunk_bytes], commit=last)
 
 
 def a_recording() -> bytes:
@@ -132,4 +131,4 @@ async def run() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run())
+    start(run())

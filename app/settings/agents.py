@@ -116,7 +116,7 @@ class AgentSettings(SessionOverrides):
     speaks_first: Literal["agent", "caller"] | None = None
     interruptible_greeting: bool | None = None
     variables: Variables = Field(default_factory=dict)
-    time_zone: TimeZone = "UTC"
+    time_zone: TimeZone | None = None
     tools: tuple[Name, ...] = ()
     mcp_servers: tuple[Name, ...] = ()
     handoffs: tuple[Name, ...] = ()
@@ -125,6 +125,12 @@ class AgentSettings(SessionOverrides):
     keypad: dict[Key, Literal["hang_up", "repeat"] | KeySettings] = Field(default_factory=dict)
     menu: MenuSettings | None = None
     limits: CallLimits = Field(default_factory=CallLimits)
+
+    @model_validator(mode="after")
+    def _menu_has_keys(self) -> Self:
+        if self.menu is not None and not self.keypad:
+            raise ValueError("menu offers keys, and there are none: add them under keypad")
+        return self
 
 
 class GuardrailSettings(Section):

@@ -134,9 +134,16 @@ def _agent(
             talents.guardrails[rule] for rule in written.guardrails if rule in talents.guardrails
         ),
         guardrail_every_chars=written.guardrail_every_chars,
-        time_zone=written.time_zone,
+        time_zone=_time_zone(written, own),
         guesses=offline,
     )
+
+
+def _time_zone(written: AgentSettings, own: NumberSettings | None) -> str:
+    """Whose clock an agent tells: its own, else that of the office it answers for."""
+    if written.time_zone is not None:
+        return written.time_zone
+    return "UTC" if own is None or own.hours is None else own.hours.time_zone
 
 
 def _instructed(

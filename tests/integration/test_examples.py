@@ -69,6 +69,14 @@ async def test_an_example_works_offline_as_a_program(name: str, said: str) -> No
     assert said in out.decode()
 
 
+def test_an_example_whose_model_refuses_ends_with_a_sentence() -> None:
+    async def refused() -> None:
+        await WebSocketModel("ws://127.0.0.1:9", headers={}, model="m").connect(ev.SessionConfig())
+
+    with pytest.raises(SystemExit, match=r"cannot be talked with: .* \(connection_refused\)"):
+        example("quickstart").start(refused())
+
+
 async def test_agents_use_tools_hand_over_and_listen(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,7 +170,10 @@ def test_a_menu_is_read_and_spoken_in_place_of_an_inherited_greeting(tmp_path: P
     text = """\
 agents:
   a: {keypad: {"1": {say: At nine.}}, menu: {prompt: Press 1., otherwise: hang_up, timeout_s: 9}}
-  b: {greeting: Good day., menu: {prompt: Press 2., otherwise: {agent: a}, tries: 1}}
+  b:
+    greeting: Good day.
+    keypad: {"2": repeat}
+    menu: {prompt: Press 2., otherwise: {agent: a}, tries: 1}
 """
     staff = staff_of(text, tmp_path)
     keypads = seat(staff).keypads
@@ -626,6 +629,21 @@ numbers: {{{OURS}: {{languages: {languages}}}}}
 HOURS = "hours: {time_zone: America/New_York, open: {mon-fri: [9:00-12:00, 13:00-17:00]}}"
 MONDAY_10 = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)  # 10:00 in New York
 MONDAY_20 = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("agent", "number", "zone"),
+    [
+        ("{}", f"{{{HOURS}}}", "America/New_York"),
+        ("{time_zone: Asia/Tokyo}", f"{{{HOURS}}}", "Asia/Tokyo"),
+        ("{}", "{}", "UTC"),
+    ],
+)
+def test_an_agent_tells_the_time_of_the_office_that_it_answers_for(
+    agent: str, number: str, zone: str, tmp_path: Path
+) -> None:
+    text = f"agents: {{a: {agent}}}\nnumbers: {{{OURS}: {number}}}\n"
+    assert seat(staff_of(text, tmp_path), now=MONDAY_10).agent.time_zone == zone
 
 
 def test_outside_of_the_hours_the_number_says_when_it_opens(tmp_path: Path) -> None:

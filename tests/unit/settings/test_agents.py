@@ -43,8 +43,9 @@ CANARY = "canary-0123456789-0123456789"
             "least one",
         ),
         (
-            "agents:\n  a:\n    menu: {prompt: Press 1., otherwise: {agent: b}}\n",
-            "config.yaml:3: agents.a.menu.otherwise.agent: there is no agent 'b'; there is a",
+            "agents:\n  a:\n    keypad: {'1': repeat}\n"
+            "    menu: {prompt: Press 1., otherwise: {agent: b}}\n",
+            "config.yaml:4: agents.a.menu.otherwise.agent: there is no agent 'b'; there is a",
         ),
         (
             "agents:\n  a:\n    handoffs:\n      - a\n",
@@ -75,6 +76,10 @@ CANARY = "canary-0123456789-0123456789"
         (
             "agents:\n  a:\n    variables: {time: now}\n",
             "config.yaml:3: agents.a.variables: a variable cannot be named 'time'",
+        ),
+        (
+            "agents:\n  a:\n    menu: {prompt: Press one., otherwise: hang_up}\n",
+            "config.yaml:2: agents.a: menu offers keys, and there are none: add them under keypad",
         ),
         (
             "agents:\n  a:\n    time_zone: Mars/Olympus\n",
