@@ -278,7 +278,8 @@ class Dialogue:
         live = self._live.get(response_id)
         watch = live is not None and not live.verbatim and not self.is_stale(response_id)
         watched = live.agent if live is not None and watch else None
-        sentence = "" if live is None else live.sentence
+        runs = response_id == self.gate.active_response_id
+        sentence = self._requests.sentence if runs else ""
         return self._transcript.on_text(
             item_id, text, final=final, watched=watched, sentence=sentence
         )
@@ -293,8 +294,7 @@ class Dialogue:
         cancelled = self._requests.on_created(response)
         running = self._requests.running
         verbatim = running is not None and running.verbatim
-        sentence = "" if running is None else running.sentence
-        self._live[response.id] = Live(self.agent, verbatim=verbatim, sentence=sentence)
+        self._live[response.id] = Live(self.agent, verbatim=verbatim)
         if cancelled is None:
             return []
         self._stale.add(cancelled)

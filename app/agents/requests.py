@@ -46,12 +46,32 @@ MAX_TOOL_REPLIES: Final = 20
 """In a row, without a word of the caller: a model that goes on so would go on for ever."""
 
 
+@dataclass(slots=True)
+class _Claim:
+    """Which of our requests the response that runs answers.
+
+    `running` is as certain as it can be. `sentence` is also believed of a server that has never
+    told whose a response is, and began this one when it was asked to.
+    """
+
+    running: Wish | None = None
+    sentence: str = ""
+    echoes: bool = False
+
+    def on_created(self, sent: Wish | None, response: Response) -> None:
+        """A response began; `sent` is what was asked for and is not there yet."""
+        self.echoes = self.echoes or SAY_METADATA_KEY in response.metadata
+        self.running = sent if sent is not None and _is_ours(sent, response) else None
+        claimed = self.running if self.echoes else sent
+        self.sentence = "" if claimed is None else claimed.sentence
+
+
 class Requests:
     """The replies of one conversation that were asked for and are not there yet."""
 
     def __init__(self, new_id: Callable[[str], str]) -> None:
         self.gate = ResponseGate()
-        self.running: Wish | None = None
+        self._claim = _Claim()
         self._tool_replies = 0
         self._new_id = new_id
         self._waiting: deque[Wish] = deque()
@@ -62,6 +82,16 @@ class Requests:
         self._caller_speaks = False
         self._owed = False
         self._open = True
+
+    @property
+    def running(self) -> Wish | None:
+        """The request that the response which runs answers, as far as we know."""
+        return self._claim.running
+
+    @property
+    def sentence(self) -> str:
+        """What the response that runs was told to say, word for word."""
+        return self._claim.sentence
 
     # Asking -------------------------------------------------------------------------------------
 
@@ -159,7 +189,7 @@ class Requests:
     def on_created(self, response: Response) -> str | None:
         """`response.created`: returns the id if it is to be cancelled at once."""
         requested = self.gate.state is GateState.REQUESTED
-        self.running = self._sent if requested and _is_ours(self._sent, response) else None
+        self._claim.on_created(self._sent if requested else None, response)
         cancelled = self.gate.on_created(response.id)
         if cancelled is None and not self._caller_speaks:
             self._owed = False  # it knows of the tools' results: they were sent before it began
@@ -176,6 +206,7 @@ class Requests:
         launched = self.gate.on_error(client_event_id, code)
         if not (about_ours and code == ALREADY_ACTIVE and self.gate.has_pending):
             return self._launch(launched, now_ms)
+        self._claim.sentence = ""  # what runs is somebody else's
         if self._sent.config is None:
             self._plain_waits = True
             return []
@@ -211,7 +242,7 @@ class Requests:
     def on_reconnected(self, now_ms: int) -> list[ToVoice]:
         """A fresh connection: nothing runs on it; what waits is still wanted."""
         self.gate = ResponseGate()
-        self.running = None
+        self._claim.running = None
         self._open = True
         owed, self._owed = self._owed, False
         return self.ask(now_ms) if owed else []

@@ -31,14 +31,13 @@ __all__ = ["Live", "Transcript"]
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A response that runs: who speaks in it, and whether the words are ours: then `sentence`.
+    """A response that runs: who speaks in it, and whether the words are ours.
 
     `written` holds its items whose words have come, `sounded` those whose sound was passed on.
     """
 
     agent: Agent
     verbatim: bool
-    sentence: str = ""
     written: set[str] = field(default_factory=set)
     sounded: set[str] = field(default_factory=set)
 

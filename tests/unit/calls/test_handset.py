@@ -15,7 +15,15 @@ from app.calls.menu import MASK, HangUp, KeyAction, KeypadMap, Repeat, Say, ToAg
 from app.calls.policy import CallPolicy
 from app.calls.silence import StillThereTexts
 from app.events import EndReason, KeyPressed, MessageTaken, ToolRan
-from app.realtime.events import ItemCreate, ResponseStatus, SessionConfig, SessionUpdate
+from app.realtime.events import (
+    ErrorDetail,
+    ErrorEvent,
+    ItemCreate,
+    ResponseStatus,
+    SessionConfig,
+    SessionUpdate,
+)
+from app.realtime.protocol import ALREADY_ACTIVE
 from audio.format import PCMU_8K
 from tests.unit.calls.scene import (
     Clear,
@@ -462,3 +470,42 @@ def test_a_key_pressed_before_the_question_is_no_consent_whatever_else_was_heard
     scene.marks()
     scene.key("1")
     assert scene.take(Decide) == [Decide("c1", approved=True)]
+
+
+REPHRASED = "May I pay that for you? One is yes, two is no."
+
+
+def wants_consent() -> Scene:
+    """A tool waits for consent, and the question was sent to a model that echoes no metadata."""
+    scene = Scene(transcribed=True)
+    scene.greeted()
+    scene.caller_turn("u1", "pay three")
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("pay"),))
+    scene.actions += scene.mind.on_consent_wanted("c1", PROMPT, scene.now_ms)
+    return scene
+
+
+def test_a_question_that_the_model_rephrases_is_a_question_all_the_same() -> None:
+    scene = wants_consent()
+    scene.take(PlayAudio)
+    scene.answer(1_000, REPHRASED, "2")
+    scene.key("1")  # nothing of it was heard yet
+    assert scene.take(Decide) == []
+    scene.take(PlayAudio)
+    scene.answer(1_000, REPHRASED, "3")
+    scene.marks()
+    scene.key("1")
+    assert scene.take(Decide) == [Decide("c1", approved=True)]
+
+
+def test_an_answer_that_came_in_place_of_the_question_is_not_the_question() -> None:
+    scene = wants_consent()
+    [*_, asked] = scene.sent(ResponseCreate)
+    scene.response_begins("r2", "a2")
+    scene.voice(ErrorEvent(ErrorDetail(code=ALREADY_ACTIVE, client_event_id=asked.event_id)))
+    scene.speaks(2_000, "For our hours press 1.", "r2", "a2")
+    scene.response_ends("r2", "a2", text="For our hours press 1.")
+    scene.marks()
+    scene.key("1")
+    assert scene.take(Decide) == []
