@@ -310,10 +310,43 @@ def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
     copy = deepcopy(dict(schema))
     for error in _META.iter_errors(copy):
         *path, last = error.absolute_path or [""]
-        if isinstance(error.cause, ConfigError) and last == "pattern":
+        if isinstance(error.cause, ConfigError) and last in _WITHOUT:
             holder = reduce(lambda node, key: node[key], path, copy)
-            holder.pop(last, None)
-    return copy
+            for word in _WITHOUT[str(last)]:
+                holder.pop(word, None)
+    return _without_rest(copy) if _judges_the_rest(copy) else copy
+
+
+_WITHOUT: Final = {
+    "pattern": ("pattern",),
+    "patternProperties": ("patternProperties", "additionalProperties"),
+}
+"""What goes with a pattern that we cannot search for: without it the other would mean more."""
+
+
+def _judges_the_rest(schema: Any) -> bool:
+    """Whether names have patterns, and what no pattern has named is judged across subschemas.
+
+    jsonschema would look for these patterns with Python's own matcher.
+    """
+    words = set(_words(schema))
+    return {"patternProperties", "unevaluatedProperties"} <= words
+
+
+def _words(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        yield from schema
+    elif not isinstance(schema, list | tuple):
+        return
+    for part in schema.values() if isinstance(schema, Mapping) else schema:
+        yield from _words(part)
+
+
+def _without_rest(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        kept = {k: v for k, v in schema.items() if k != "unevaluatedProperties"}
+        return {key: _without_rest(value) for key, value in kept.items()}
+    return [_without_rest(part) for part in schema] if isinstance(schema, list) else schema
 
 
 _FORMATS = FormatChecker(formats=())
@@ -337,8 +370,43 @@ def _matches(
         yield SchemaViolation(f"{text!r} does not match {pattern!r}")
 
 
+def _match_names(
+    validator: Any, patterns: Mapping[str, Any], given: Any, _: Mapping[str, Any]
+) -> Iterator[SchemaViolation]:
+    if not validator.is_type(given, "object"):
+        return
+    for pattern, schema in patterns.items():
+        for name in filter(_linear(pattern).search, given):
+            yield from validator.descend(given[name], schema, path=name, schema_path=pattern)
+
+
+def _judge_others(
+    validator: Any, others: Any, given: Any, schema: Mapping[str, Any]
+) -> Iterator[SchemaViolation]:
+    if not validator.is_type(given, "object"):
+        return
+    patterns = [_linear(pattern) for pattern in schema.get("patternProperties", ())]
+    named = schema.get("properties", ())
+    for name, value in given.items():
+        if name in named or any(pattern.search(name) for pattern in patterns):
+            continue
+        if others is False:
+            yield SchemaViolation(
+                f"Additional properties are not allowed ({name!r} was unexpected)"
+            )
+        else:
+            yield from validator.descend(value, others, path=name)
+
+
 _META: Final = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=_FORMATS)
-_Judge: Final[Any] = extend(Draft202012Validator, {"pattern": _matches})  # type: ignore[no-untyped-call]
+_Judge: Final[Any] = extend(
+    Draft202012Validator,
+    {
+        "pattern": _matches,
+        "patternProperties": _match_names,
+        "additionalProperties": _judge_others,
+    },
+)  # type: ignore[no-untyped-call]
 
 
 class ArgumentCheck:
@@ -354,6 +422,8 @@ class ArgumentCheck:
             at = ".".join(map(str, error.absolute_path)) or "top"
             reason = getattr(error.cause, "message", error.message)
             raise ConfigError(_short(f"{place}: not a JSON schema ({at}: {reason})")) from error
+        if _judges_the_rest(parameters):
+            raise ConfigError(f"{place}: patternProperties go with no unevaluatedProperties here")
         # An empty registry: jsonschema would otherwise fetch a reference from the network.
         self._validator = _Judge(parameters, registry=Registry())
 

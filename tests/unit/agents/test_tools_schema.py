@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import functools
+import time
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -443,3 +444,33 @@ def test_any_text_is_an_object_or_refused(text: str) -> None:
         assert isinstance(parse_arguments(text), dict)
     except ToolArgsInvalid as error:
         assert len(error.message) < 300
+
+
+def with_names(**words: Any) -> dict[str, Any]:
+    return {"type": "object", "patternProperties": {"^(a+)+$": {"type": "integer"}}, **words}
+
+
+def test_patterns_of_names_take_no_more_time_than_others() -> None:
+    check = ArgumentCheck(with_names(additionalProperties=False), "tool x")
+    check.check({"aaa": 1})
+    began = time.thread_time()
+    for arguments in ({"a" * 10_000 + "b": 1}, {"aaa": "one"}):
+        with pytest.raises(ToolArgsInvalid):
+            check.check(arguments)
+    assert time.thread_time() - began < 1
+
+
+def test_what_no_pattern_names_is_judged_by_the_schema_for_it() -> None:
+    check = ArgumentCheck(with_names(additionalProperties={"type": "string"}), "tool x")
+    check.check({"aaa": 1, "b": "two"})
+    with pytest.raises(ToolArgsInvalid, match=r"^b: 2 is not of type"):
+        check.check({"aaa": 1, "b": 2})
+
+
+def test_names_that_no_pattern_can_be_searched_for_in_are_left_to_the_server() -> None:
+    rest = with_names(unevaluatedProperties=False)
+    behind = {"type": "object", "patternProperties": {"(?=a)": {}}, "additionalProperties": False}
+    for schema in (rest, behind):
+        with pytest.raises(ConfigError):
+            ArgumentCheck(schema, "tool x")
+        ArgumentCheck(bounded(schema), "tool x").check({"b": 1})
