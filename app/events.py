@@ -62,13 +62,10 @@ class EndReason(StrEnum):
     AGENT_HUNG_UP = "agent_hung_up"
     TRANSFERRED = "transferred"
     OPERATOR_HUNG_UP = "operator_hung_up"
-    NO_ANSWER = "no_answer"
     SILENCE = "silence"
     MAX_DURATION = "max_duration"
-    GUARDRAIL = "guardrail"
     CARRIER_LOST = "carrier_lost"
     VOICE_LOST = "voice_lost"
-    REFUSED = "refused"
     DRAINED = "drained"
     INTERNAL_ERROR = "internal_error"
 

@@ -14,7 +14,6 @@ CARRIER_HANGS_UP: Final = frozenset(
         EndReason.OPERATOR_HUNG_UP,
         EndReason.SILENCE,
         EndReason.MAX_DURATION,
-        EndReason.GUARDRAIL,
         EndReason.DRAINED,
     }
 )

@@ -44,7 +44,6 @@ class Refusal(StrEnum):
 
     AT_CAPACITY = "at_capacity"
     DRAINING = "draining"
-    VOICE_DOWN = "voice_down"
     SOCKETS = "sockets"
     OTHER = "other"
 

@@ -109,7 +109,6 @@ async def test_an_agent_hangs_up_at_the_carrier() -> None:
         ({"silence_ms": 300}, EndReason.SILENCE),
         ({}, EndReason.OPERATOR_HUNG_UP),
         ({}, EndReason.DRAINED),
-        ({}, EndReason.GUARDRAIL),
     ],
 )
 async def test_whatever_limit_is_met_the_carrier_hangs_up(
@@ -129,9 +128,6 @@ async def test_whatever_limit_is_met_the_carrier_hangs_up(
             assert app.switchboard.hang_up(live_call)
         elif reason is EndReason.DRAINED:
             app.trunkline.server.stop()
-        elif reason is EndReason.GUARDRAIL:
-            (ours,) = app.switchboard._live.values()
-            ours.say_goodbye(reason)
         assert (await call.ended()).by is EndedBy.AGENT
         assert (await app.ended(call)).reason is reason
     assert rest.requests == [hang_up_of(call)]

@@ -111,7 +111,7 @@ async def test_a_webhook_may_be_a_get(site: Site, client: httpx2.AsyncClient) ->
     assert list(site.desk.admitted) == [CALL]
 
 
-@pytest.mark.parametrize("reason", ["at_capacity", "draining", "voice_down"])
+@pytest.mark.parametrize("reason", ["at_capacity", "draining"])
 async def test_a_call_without_room_is_refused_in_speech(
     site: Site, client: httpx2.AsyncClient, reason: str
 ) -> None:

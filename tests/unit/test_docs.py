@@ -17,8 +17,11 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from app.cli import app as command_line
+from app.events import EndReason
 from app.settings import Settings, load
 from app.staff import hire
+from app.web.metrics import AuthFailure, Metrics, Refusal
+from app.web.sockets import SocketCounts
 
 ROOT = Path(__file__).parents[2]
 CONFIG = (ROOT / "config.yaml").read_text(encoding="utf-8")
@@ -225,6 +228,41 @@ def test_every_command_is_in_a_document() -> None:
     for name, command in group.commands.items():
         for path in [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]:
             assert f"trunkline {path}" in texts, f"no document mentions `trunkline {path}`"
+
+
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+TOLD_BY = {"info", "warning", "error", "exception", "_complain", "_report"}
+"""Functions that write a line of the log, by their names."""
+
+
+def told_lines() -> set[str]:
+    """The messages that a server writes at INFO and above."""
+    return {
+        node.args[0].value
+        for path in (ROOT / "app").rglob("*.py")
+        if path.parent.name != "dial" and path.name != "handler.py"  # run in programs of their own
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) in TOLD_BY
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    }
+
+
+def test_every_line_of_the_log_is_in_the_document_on_operations() -> None:
+    lines = told_lines()
+    assert {"call ended", "webhook refused", "tool failed"} <= lines
+    assert {line for line in lines if f"`{line}`" not in OPERATIONS} == set()
+
+
+def test_every_reason_and_metric_is_in_the_document_on_operations() -> None:
+    metrics = Metrics()
+    metrics.watch_sockets(SocketCounts())
+    names = {family.name for family in metrics.registry.collect()}
+    shown = {name.removeprefix("trunkline_") for name in names if name.startswith("trunkline_")}
+    for word in (*EndReason, *Refusal, *AuthFailure, *SocketCounts.__annotations__, *sorted(shown)):
+        assert f"`{word}`" in OPERATIONS, f"no word on {word}"
 
 
 def test_every_make_target_that_a_document_names_exists() -> None:
