@@ -30,6 +30,7 @@ from app.staff.numbers import Elsewhere, NumberPlan, Seat, make_plan
 from app.staff.places import Places, check_task_tool, make_brain, make_places
 from app.staff.problems import Problems
 from app.staff.rules import make_guardrails
+from app.staff.sessions import call_policy
 from app.staff.tools import make_mcp_specs, make_tools
 
 __all__ = ["Staff", "hire"]
@@ -92,7 +93,33 @@ class Staff:
 
     def notices(self) -> list[str]:
         """What is allowed and may surprise."""
-        return [*self.book.notices(), *self._brain_notices()]
+        return [*self.book.notices(), *self._brain_notices(), *self._silence_notices()]
+
+    def _silence_notices(self) -> list[str]:
+        """Where the time for the question whether the caller is still there never comes."""
+        found = []
+        for number, seat in ((None, self._plan.default), *self._seats_of_numbers()):
+            policy = seat.policy or call_policy(self._settings.limits)
+            after_ms = policy.still_there_after_ms
+            if policy.still_there.prompts and 0 < policy.silence_ms <= after_ms:
+                key = self._silence_key(number, seat.agent.name)
+                found.append(
+                    f"{key}: calls end after {policy.silence_ms // 1000} s of silence: nobody is "
+                    f"asked whether they are there (are_you_there.after_s: {after_ms // 1000})"
+                )
+        return list(dict.fromkeys(found))
+
+    def _seats_of_numbers(self) -> list[tuple[str, Seat]]:
+        return [(number, one.seat) for number, one in self._plan.numbers.items()]
+
+    def _silence_key(self, number: str | None, agent_name: str) -> str:
+        """Where the settings say how long a silence may last."""
+        own, agent = self._settings.numbers.get(number or ""), self._settings.agents.get(agent_name)
+        if own is not None and own.limits.silence_s is not None:
+            return f"numbers.{number}.limits.silence_s"
+        if agent is not None and agent.limits.silence_s is not None:
+            return f"agents.{agent_name}.limits.silence_s"
+        return "limits.silence_s"
 
     def _brain_notices(self) -> list[str]:
         if self.brain is None:

@@ -830,3 +830,31 @@ def test_a_voice_that_will_not_be_heard_is_told_of(tmp_path: Path) -> None:
     text = "agents: {a: {voice: ash, handoffs: [b]}, b: {voice: cedar, description: x}}\n"
     [notice] = staff_of(text, tmp_path).notices()
     assert "'cedar' is heard only when nothing was said before" in notice
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("limits: {silence_s: 10}\n", "limits.silence_s"),
+        ("limits: {are_you_there: {after_s: 60}}\n", "limits.silence_s"),
+        ("agents: {a: {limits: {silence_s: 8}}}\n", "agents.a.limits.silence_s"),
+        (
+            'numbers: {"+13025550123": {limits: {silence_s: 8}}}\n',
+            "numbers.+13025550123.limits.silence_s",
+        ),
+    ],
+)
+def test_a_silence_too_short_for_its_question_is_told_of(
+    text: str, key: str, tmp_path: Path
+) -> None:
+    [notice] = staff_of(text, tmp_path).notices()
+    assert notice.startswith(f"{key}: ")
+    assert "are_you_there.after_s" in notice
+
+
+@pytest.mark.parametrize("there", ["after_s: 0", "prompts: []", "after_s: 5"])
+def test_a_silence_in_which_nobody_is_to_be_asked_or_there_is_time_is_no_surprise(
+    there: str, tmp_path: Path
+) -> None:
+    text = f"limits: {{silence_s: 10, are_you_there: {{{there}}}}}\n"
+    assert staff_of(text, tmp_path).notices() == []
