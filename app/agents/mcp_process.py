@@ -8,6 +8,8 @@ stderr may hold anything, and would get around the redaction of our log. Specifi
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -17,7 +19,6 @@ import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client.stdio import get_default_environment
-from mcp.os.posix.utilities import terminate_posix_process_tree
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage
 from pydantic import ValidationError
@@ -28,7 +29,8 @@ _Inbox = MemoryObjectSendStream[SessionMessage | Exception]
 _Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
 _Writer = MemoryObjectSendStream[SessionMessage]
 
-_GOES_BY_ITSELF_S: Final = 2.0
+_GOES_S: Final = 2.0
+"""For each step of an end: the closed stdin, and the two signals."""
 
 
 @asynccontextmanager
@@ -98,7 +100,10 @@ async def _end(process: Process) -> None:
     with suppress(OSError, anyio.BrokenResourceError):
         assert process.stdin is not None
         await process.stdin.aclose()
-    with anyio.move_on_after(_GOES_BY_ITSELF_S):
-        await process.wait()
-        return
-    await terminate_posix_process_tree(process)
+    for wish in (None, signal.SIGTERM, signal.SIGKILL):
+        if wish is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, wish)  # it leads a session of its own: what it started too
+        with anyio.move_on_after(_GOES_S):
+            await process.wait()
+            return

@@ -13,10 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from mcp.shared.message import SessionMessage
 
 from app.agents.addresses import resolve_by_system
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
+from app.agents.mcp_process import served_by_process
 from app.agents.mcp_tools import McpServerSpec, McpTools
 from app.agents.mcp_transport import GuardedTransport
 from app.agents.toolbox import ToolBox
@@ -113,6 +115,34 @@ async def test_a_process_that_dies_is_started_again_for_the_next_call(tmp_path: 
         third = told(await run(tools, "environment"))["result"].split("\n")[0]
         assert third not in (first, second)
     assert not any(is_running(int(pid)) for pid in (first, second, third))
+
+
+STUBBORN = """\
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print('{"jsonrpc": "2.0", "method": "pids", "params": {"helper": %d}}' % helper.pid, flush=True)
+time.sleep(600)
+"""
+
+
+async def test_a_process_that_will_not_go_is_ended_with_all_that_it_started() -> None:
+    async with asyncio.timeout(30):
+        async with served_by_process((sys.executable, "-c", STUBBORN), {}, 4_096) as (read, _):
+            said = await read.receive()
+        assert isinstance(said, SessionMessage)
+        helper = said.message.model_dump()["params"]["helper"]
+        # Signalled; its new parent has yet to see to it, and no event tells of that.
+        while _alive(helper):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 async def test_an_http_server_serves_its_tools() -> None:
