@@ -151,12 +151,21 @@ class Cast:
 
     def on_error(self, client_event_id: str | None) -> Handoff | None:
         """The model refused a change, which is undone: the handoff that failed with it."""
-        for update in self._updates:
+        for at, update in enumerate(self._updates):
             if update.event_id == client_event_id:
-                self._updates.remove(update)
-                self.agent = update.before or self.agent
+                del self._updates[at]
+                if update.before is not None:
+                    self._undo(update.before, at)
                 return self._take_handoff(update.event_id)
         return None
+
+    def _undo(self, before: Agent, at: int) -> None:
+        """Return to an agent, unless somebody else took over since: they would return to them."""
+        for later in range(at, len(self._updates)):
+            if self._updates[later].before is not None:
+                self._updates[later] = replace(self._updates[later], before=before)
+                return
+        self.agent = before
 
     def overdue(self, now_ms: int) -> Handoff | None:
         """A handoff that the model has had the time to refuse."""

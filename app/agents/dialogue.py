@@ -328,8 +328,11 @@ class Dialogue:
         asked = self._requests.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms
         )
+        in_charge = self.agent
         refused = self.cast.on_error(error.client_event_id)
         actions += self._deeds.on_handoff_refused(refused, error.code or error.type, now_ms)
+        if refused is None and self.agent.name != in_charge.name:
+            actions.append(self._handed_over(in_charge, self.agent, now_ms))  # it was told of
         return [*actions, *asked] if setback.goes_on else actions
 
     @property
@@ -428,15 +431,18 @@ class Dialogue:
         giver, kept_voice = self.agent, self.cast.kept_voice(agent)
         actions: list[DialogueAction] = [*self._telling.tell(self.cast.change_to(agent).event)]
         if agent.name != giver.name or kept_voice:
-            made = HandedOff(
-                call_id=self.cast.facts.call_id,
-                at_ms=now_ms,
-                from_agent=giver.name,
-                to_agent=agent.name,
-                kept_voice=kept_voice,
-            )
-            actions.append(Record(made))
+            actions.append(self._handed_over(giver, agent, now_ms, kept_voice))
         return actions
+
+    def _handed_over(self, giver: Agent, taker: Agent, now_ms: int, kept_voice: str = "") -> Record:
+        made = HandedOff(
+            call_id=self.cast.facts.call_id,
+            at_ms=now_ms,
+            from_agent=giver.name,
+            to_agent=taker.name,
+            kept_voice=kept_voice,
+        )
+        return Record(made)
 
     def on_lost(self) -> None:
         """The connection is gone: what is asked for waits for the next one."""

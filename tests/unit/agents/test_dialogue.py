@@ -17,6 +17,7 @@ from app.realtime.events import (
     ResponseCancel,
     ResponseCreate,
     ResponseStatus,
+    SessionUpdate,
 )
 from tests.unit.agents.stage import Stage, agent_named, call_of, tool_named
 
@@ -404,6 +405,31 @@ def test_an_agent_who_is_put_in_charge_from_outside_is_told_of_with_the_voice_th
     assert (made.from_agent, made.to_agent, made.kept_voice, made.at_ms) == ("a", "b", "marin", 70)
     stage.do(stage.dialogue.change_agent(agent_named("b", voice="marin", instructions="New."), 80))
     assert stage.take(HandedOff) == []
+
+
+def changed(*names: str) -> tuple[Stage, list[str]]:
+    """A conversation of the agent `a` with others put in charge, and the ids of the updates."""
+    stage = Stage(*(agent_named(name) for name in ("a", *names)))
+    for name in names:
+        stage.do(stage.dialogue.change_agent(stage.dialogue.cast.book[name], 0))
+    stage.take(HandedOff)
+    return stage, [update.event_id for update in stage.take(SessionUpdate)]
+
+
+def test_a_change_from_outside_that_the_model_refuses_is_told_of_as_undone() -> None:
+    stage, [update] = changed("b")
+    stage.refuses(update)
+    [back] = stage.take(HandedOff)
+    assert (back.from_agent, back.to_agent) == ("b", "a")
+    assert stage.dialogue.agent.name == "a"
+
+
+def test_who_took_over_since_a_refused_change_stays_in_charge() -> None:
+    stage, [to_b, to_c] = changed("b", "c")
+    stage.refuses(to_b)
+    assert (stage.dialogue.agent.name, stage.take(HandedOff)) == ("c", [])
+    stage.refuses(to_c)
+    assert stage.dialogue.agent.name == "a"
 
 
 def test_a_call_that_a_fresh_connection_is_told_of_stands_in_the_history_once() -> None:
