@@ -154,7 +154,8 @@ class AgentSession:
         """Say something in writing; the agent answers.
 
         Raises:
-            VoiceClosed: not connected, or not any more. So do the other methods below.
+            VoiceError: not connected (VoiceClosed), or what the session has ended by. So do the
+                other methods below.
         """
         self._perform(self._talk.type_in(text, self._open().now_ms()))
         if self._thinking is not None:
@@ -411,7 +412,9 @@ class AgentSession:
 
     async def _talk_with_model(self, life: _Life, connection: VoiceConnection) -> None:
         failure = self.failure = await self._voice.run(connection, self)
-        self._subscriptions.publish(SessionError(code=failure.code, fatal=True))
+        self._subscriptions.publish(
+            SessionError(code=failure.code, message=failure.message, fatal=True)
+        )
         life.end()
 
 

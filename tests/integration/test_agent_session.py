@@ -481,6 +481,7 @@ async def test_a_model_that_breaks_again_and_again_ends_the_session_with_an_erro
             async with asyncio.timeout(20):
                 errors = [event async for event in session if isinstance(event, SessionError)]
             assert errors[-1].fatal
+            assert errors[-1].message == "the model was lost"
             with pytest.raises(VoiceError):
                 await session.send_message("Hello?")
         assert len(server.connections) == 2
