@@ -41,6 +41,8 @@ __all__ = ["JsonReport", "Lines", "Report", "TerminalLines", "TextReport", "chat
 
 PROMPT: Final = "you> "
 QUIT: Final = ("/quit", "/exit")
+YES: Final = ("y", "yes")
+NO: Final = ("n", "no")
 
 
 class Lines(Protocol):
@@ -83,7 +85,7 @@ async def run(
     if say is not None:  # bytes that are no text come in as halves of surrogate pairs
         say = os.fsencode(say).decode(errors="replace")
     prompts = say is None and typed.isatty()
-    out = sys.stdout
+    out: TextIO = StringIO() if sys.stdout is None else sys.stdout  # closed by the shell
     report: Report = JsonReport(out) if as_json else TextReport(out, prompts=prompts)
     try:
         async with session as ready, ready as entered:
@@ -155,7 +157,9 @@ class _Desk:
             self._report.typed()
             if text is None or text.strip() in QUIT or not self._session.connected:
                 return
-            if self._wanted is not None:
+            if self._wanted is not None and text.strip().lower() not in (*YES, *NO):
+                self._report.event(self._wanted)  # a slip of the finger decides nothing
+            elif self._wanted is not None:
                 await self._answer(text)
             elif text.strip():
                 await self._session.send_message(text.strip())
@@ -178,7 +182,7 @@ class _Desk:
         wanted, self._wanted = self._wanted, None
         if wanted is None:
             return
-        if text.strip().lower() in ("y", "yes"):
+        if text.strip().lower() in YES:
             await self._session.approve_tool_call(wanted.tool_call_id)
         else:
             await self._session.reject_tool_call(wanted.tool_call_id)

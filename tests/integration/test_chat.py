@@ -231,6 +231,15 @@ async def test_a_tool_asks_before_it_runs() -> None:
     assert "(not_approved)" in refused
 
 
+async def test_what_is_neither_yes_nor_no_is_asked_again() -> None:
+    careful = tool(name="add", approval=Approval.OPERATOR)(add_numbers)
+    replies = [Reply(text="One moment.", tool=("add", '{"a": 1, "b": 1}')), Reply(text="Two.")]
+    async with ScriptedVoiceServer(replies=replies) as server:
+        text = await shown(server, [agent(tools=(careful,))], ["sum?", "yse", "", "YES"])
+    assert text.count('[allow add {"a": 1, "b": 1}? y/n]') == 3
+    assert '{"result": 2}' in text
+
+
 def add_numbers(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b
@@ -442,6 +451,11 @@ async def test_without_any_input_it_greets_and_ends(tmp_path: Path) -> None:
     code, out, errors = await piped(tmp_path, b"", shell="<&-")
     assert (code, errors) == (0, "")
     assert out.startswith("agent> Hello, you have reached the Trunkline demo office.")
+
+
+async def test_without_any_output_it_ends_in_silence(tmp_path: Path) -> None:
+    code, out, errors = await piped(tmp_path, b"where are you\n", shell=">&-")
+    assert (code, out, errors) == (0, "", "")
 
 
 async def test_a_single_turn_needs_words(tmp_path: Path) -> None:
