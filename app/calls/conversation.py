@@ -120,7 +120,7 @@ class Conversation(Exchange):
         return self._after_playing(now_ms)
 
     def _on_key(self, digit: str, now_ms: int) -> list[Action]:
-        shown = self._handset.shown(digit)
+        shown = self._handset.shown(digit, now_ms)
         pressed = Record(KeyPressed(call_id=self.call_id, at_ms=now_ms, digit=shown))
         self._manners.on_caller_acted(now_ms)
         if self._handset.absorbs(digit, now_ms):

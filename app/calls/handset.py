@@ -41,6 +41,8 @@ __all__ = ["Handset", "Wanted"]
 Wanted = DialogueAction | Action | Farewell
 
 HOLD_S: Final = 120
+LATE_DIGITS_MS: Final = 10_000
+"""Who looks at a card while they key takes longer than an entry waits; longer than this, nobody."""
 
 _NOTES: Final = {
     CollectionEnd.COMPLETE: "",
@@ -95,6 +97,7 @@ class Handset:
         self._consents: dict[str, _Consent] = {}
         self._entry: _Entry | None = None
         self._late_terminator: tuple[str, int] | None = None
+        self._late_digits: tuple[DigitCollection, int] | None = None
         self._message: _Message | None = None
         self._menu: KeypadMenu | None = None
         self.used = False
@@ -121,9 +124,18 @@ class Handset:
 
     # Keys ---------------------------------------------------------------------------------------
 
-    def shown(self, key: str) -> str:
-        """What may be recorded of a key."""
-        return key if self._entry is None else self._entry.collection.shown(key)
+    def shown(self, key: str, now_ms: int) -> str:
+        """What may be recorded of a key.
+
+        Those that come late, or one too many, are still a part of what was to be entered.
+        """
+        if self._entry is not None:
+            return self._entry.collection.shown(key)
+        if self._late_digits is None or now_ms > self._late_digits[1]:
+            return key
+        collection, _ = self._late_digits
+        self._late_digits = collection, now_ms + LATE_DIGITS_MS
+        return collection.shown(key)
 
     def absorbs(self, key: str, now_ms: int) -> bool:
         """Whether a key is the terminator of an entry that its last digit has ended already.
@@ -137,7 +149,9 @@ class Handset:
         """Give a key to whoever it is for."""
         self.used = True
         if self._entry is not None:
-            return self._collected(self._entry.collection.on_key(key, now_ms), now_ms)
+            collection = self._entry.collection
+            ended = key == collection.request.terminator  # by the caller, who is done then
+            return self._collected(collection.on_key(key, now_ms), now_ms, ended=ended)
         if self._consents:
             return self._on_consent_key(key, now_ms)
         if self._menu is not None:
@@ -315,7 +329,7 @@ class Handset:
         self._menu = None  # who talks is talked with; the keys do what they did
         # Who speaks while they key goes on keying: the rest of a PIN would be read by everybody.
         if self._entry is not None and not self._entry.collection.begun:
-            wanted += self._collected(self._entry.collection.cancel(), now_ms)
+            wanted += self._collected(self._entry.collection.cancel(), now_ms, ended=True)
         if self._message is not None:
             self._message.item_id = self._message.item_id or item_id
             self._message.texts.append(text)
@@ -345,12 +359,16 @@ class Handset:
             entry.collection.start(now_ms)
         return self._collected(entry.collection.on_tick(now_ms), now_ms)
 
-    def _collected(self, collected: Collected | None, now_ms: int) -> Sequence[Wanted]:
+    def _collected(
+        self, collected: Collected | None, now_ms: int, *, ended: bool = False
+    ) -> Sequence[Wanted]:
+        """Give out a finished entry; `ended`: the caller knows that it is."""
         entry = self._entry
         if collected is None or entry is None:
             return []
         self._entry = None
         request = entry.collection.request
+        self._late_digits = None if ended else (entry.collection, now_ms + LATE_DIGITS_MS)
         if len(collected.digits) == request.max_digits:
             self._late_terminator = (request.terminator, now_ms + request.between_ms)
         output = {"digits": collected.digits, "end": collected.end.value}

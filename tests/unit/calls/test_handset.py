@@ -157,8 +157,35 @@ def test_digits_go_to_the_model_whole_and_are_masked_everywhere_else() -> None:
         scene.key(digit)
     assert output(scene) == {"digits": "1234", "end": "complete"}
     assert [event.digit for event in scene.recorded(KeyPressed)] == ["\u2022"] * 4
-    scene.key("5")
-    assert [event.digit for event in scene.recorded(KeyPressed)] == ["5"]
+
+
+def pressed(scene: Scene, keys: str) -> str:
+    """What is recorded of keys."""
+    for key in keys:
+        scene.key(key)
+    return "".join(event.digit for event in scene.recorded(KeyPressed))
+
+
+def test_one_digit_too_many_is_masked_like_the_others() -> None:
+    scene = asks_for("collect_digits", {"max_digits": 4}, speech="Your PIN, please.")
+    assert pressed(scene, "12345") == MASK * 5
+    scene.wait(10_100)
+    assert pressed(scene, "5") == "5"
+
+
+def test_digits_after_a_pause_that_ended_the_entry_are_masked_like_the_others() -> None:
+    scene = asks_for("collect_digits", {"max_digits": 16}, speech="Your card, please.")
+    scene.marks()
+    for _ in range(4):
+        assert pressed(scene, "1234") == MASK * 4
+        scene.wait(9_000)
+    scene.wait(1_100)
+    assert pressed(scene, "1") == "1"
+
+
+def test_after_the_key_that_ends_an_entry_keys_are_no_part_of_it() -> None:
+    scene = asks_for("collect_digits", {"max_digits": 16}, speech="Your card, please.")
+    assert pressed(scene, "12#3") == f"{MASK}{MASK}#3"
 
 
 def test_the_time_for_digits_begins_when_the_question_was_heard() -> None:
