@@ -41,6 +41,8 @@ __all__ = ["Handset", "Wanted"]
 Wanted = DialogueAction | Action | Farewell
 
 HOLD_S: Final = 120
+LATE_WORDS_MS: Final = 5_000
+"""So long a message that was answered waits for transcripts; in most cases they take a second."""
 LATE_DIGITS_MS: Final = 10_000
 """Who looks at a card while they key takes longer than an entry waits; longer than this, nobody."""
 
@@ -69,6 +71,7 @@ class _Message:
     recipient: str
     item_id: str = ""
     texts: list[str] = field(default_factory=list)
+    answered_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -333,15 +336,27 @@ class Handset:
         if self._message is not None:
             self._message.item_id = self._message.item_id or item_id
             self._message.texts.append(text)
+            self._message.answered_ms = None
         return wanted
 
     def on_tick(self, now_ms: int, *, heard_out: bool) -> Sequence[Wanted]:
         """Time for digits runs from when the caller has heard what to enter.
 
-        A message ends where the caller has heard the answer to it and says no more.
+        A message ends where the caller has heard the answer to it and says no more, and all that
+        they have said is written down.
         """
-        kept = self._keep_message(now_ms) if heard_out else []
+        waits = not heard_out or self._unwritten(now_ms)
+        kept = [] if waits else self._keep_message(now_ms)
         return [*kept, *self._on_tick(now_ms, heard_out=heard_out)]
+
+    def _unwritten(self, now_ms: int) -> bool:
+        """The message was answered, and words of it may still be on their way."""
+        message, lines = self._message, self._dialogue.transcript()
+        if message is None or all(e.text_final for e in lines if e.party is Party.CALLER):
+            return False
+        if message.answered_ms is None:
+            message.answered_ms = now_ms
+        return now_ms - message.answered_ms < LATE_WORDS_MS
 
     def on_call_over(self, now_ms: int) -> list[Record]:
         """Who hangs up behind a message has left it all the same."""

@@ -22,6 +22,7 @@ from app.realtime.events import (
     ResponseStatus,
     SessionConfig,
     SessionUpdate,
+    TranscriptionCompleted,
 )
 from app.realtime.protocol import ALREADY_ACTIVE
 from audio.format import PCMU_8K
@@ -380,6 +381,37 @@ def test_a_message_is_what_the_caller_says_next() -> None:
     scene.marks()
     scene.wait(300)
     assert scene.recorded(MessageTaken) == []
+
+
+def test_words_that_are_written_down_after_the_answer_belong_to_the_message() -> None:
+    scene = asks_for("take_message", {}, speech="Go on.", transcribed=True)
+    scene.marks()
+    scene.caller_turn("u1", "Please call me back,")
+    scene.caller_starts("u2")
+    scene.caller_stops("u2", None)
+    scene.answer(500, "I will tell her.", "2")
+    scene.marks()
+    scene.wait(1_000)
+    assert scene.recorded(MessageTaken) == []
+    scene.voice(TranscriptionCompleted("u2", 0, "at extension seven."))
+    scene.wait(300)
+    (taken,) = scene.recorded(MessageTaken)
+    assert taken.text == "Please call me back, at extension seven."
+
+
+def test_words_that_are_never_written_down_hold_up_no_message() -> None:
+    scene = asks_for("take_message", {}, speech="Go on.", transcribed=True)
+    scene.marks()
+    scene.caller_turn("u1", "Please call me back.")
+    scene.caller_starts("u2")
+    scene.caller_stops("u2", None)
+    scene.answer(500, "I will tell her.", "2")
+    scene.marks()
+    scene.wait(4_900)
+    assert scene.recorded(MessageTaken) == []
+    scene.wait(300)
+    (taken,) = scene.recorded(MessageTaken)
+    assert taken.text == "Please call me back."
 
 
 def test_a_message_of_a_caller_who_hangs_up_behind_it_is_kept() -> None:
