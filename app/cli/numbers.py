@@ -122,7 +122,10 @@ def numbers_fallback(
     ] = None,
     to: Annotated[str | None, typer.Option(help="Put callers through to this number.")] = None,
     say: Annotated[
-        str | None, typer.Option(help="What they hear first. Default: that we connect them.")
+        str | None,
+        typer.Option(
+            help="What they hear first. Default: that we connect them, or twilio.busy_message."
+        ),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
