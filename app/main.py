@@ -165,6 +165,7 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
         ),
         validate=settings.twilio.validate_signatures,
         start_deadline_s=settings.limits.stream_start_s,
+        own_number=next(iter((*settings.twilio.all_numbers, *settings.numbers)), ""),
     )
     routers: list[APIRouter] = [
         phone_router(

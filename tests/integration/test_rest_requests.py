@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -48,7 +49,7 @@ WARM = LegOrder(transfer_id=ID, destination=ANNA, our_number=OURS, prompt="A cal
 
 @asynccontextmanager
 async def account(
-    *, timeout_s: float = 5.0, backoff_s: Sequence[float] = (0.0, 0.0)
+    site: Site = SITE, *, timeout_s: float = 5.0, backoff_s: Sequence[float] = (0.0, 0.0)
 ) -> AsyncIterator[tuple[TwilioApi, TwilioControl]]:
     async with TwilioApi(numbers=[{"phone_number": OURS}]) as api:
         api.add_call(CALL)
@@ -59,7 +60,7 @@ async def account(
             timeout_s=timeout_s,
             backoff_s=backoff_s,
         )
-        control = TwilioControl(rest, lambda: SITE)
+        control = TwilioControl(rest, lambda: site)
         try:
             yield api, control
         finally:
@@ -181,6 +182,29 @@ async def test_a_leg_that_is_gone_or_over_is_canceled() -> None:
         api.calls[leg_id].status = "no-answer"
         await control.cancel_leg(leg_id)
         assert api.calls[leg_id].status == "no-answer"
+
+
+# Over SIP ----------------------------------------------------------------------------------------
+
+OVER_SIP = "sip:office@acme.sip.twilio.com"
+
+
+async def test_who_came_in_over_sip_is_called_for_from_a_number_of_ours() -> None:
+    async with account(replace(SITE, own_number=OURS)) as (api, control):
+        await control.place_leg(replace(WARM, our_number=OVER_SIP))
+        await control.send_sms(to_number="+14155550199", our_number=OVER_SIP, body="x")
+        await control.transfer(replace(COLD, our_number=OVER_SIP))
+    leg, message, cold = api.requests
+    assert [leg.fields["From"], message.fields["From"]] == [OURS, OURS]
+    assert f'callerId="{OURS}"' in cold.fields["Twiml"]
+
+
+async def test_over_sip_and_without_a_number_nobody_can_be_called() -> None:
+    async with account() as (api, control):
+        with pytest.raises(CarrierRefused, match=r"set twilio\.from_number") as caught:
+            await control.place_leg(replace(WARM, our_number=OVER_SIP))
+    assert caught.value.code == "no_own_number"
+    assert api.requests == []
 
 
 # Failures -----------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class TwilioControl(TwilioCarrier):
             raise CarrierRefused("nobody can be asked in a queue", code="queue_not_warm")
         leg = LegRequest(
             to=place.address,
-            from_number=order.our_number,
+            from_number=self._sender(order.our_number),
             twiml=whisper_document(order.prompt, order.transfer_id, site),
             ring_s=place.ring_s,
             status_url=site.url(site.leg_status_path, order.transfer_id),
@@ -99,8 +99,18 @@ class TwilioControl(TwilioCarrier):
         if fault := sms_fault(body):
             raise CarrierRefused(fault, code="sms_not_possible")
         return await self._account().send_sms(
-            to_number=to_number, from_number=our_number, body=body
+            to_number=to_number, from_number=self._sender(our_number), body=body
         )
+
+    def _sender(self, called: str) -> str:
+        """Whom a leg or a message of ours comes from: Twilio takes numbers only."""
+        ours = self._site().ours(called)
+        if ":" in ours:
+            raise CarrierRefused(
+                "the call came in over SIP, and no number of ours is known; set twilio.from_number",
+                code="no_own_number",
+            )
+        return ours
 
     def _account(self) -> TwilioRest:
         if self._rest is None:

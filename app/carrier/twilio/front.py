@@ -7,7 +7,7 @@ Everything is checked against the configured public address, never against a Hos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.carrier.base import (
     CarrierCallId,
@@ -91,7 +91,9 @@ class TwilioFront:
         words: Words,
         validate: bool = True,
         start_deadline_s: float = 5.0,
+        own_number: str = "",
     ) -> None:
+        """`own_number` calls for those who came in over SIP, where we have no number."""
         self._auth_tokens = tuple(auth_tokens)
         self._account_id = account_id
         self._public_url = public_url
@@ -99,6 +101,7 @@ class TwilioFront:
         self._words = words
         self._validate = validate  # only a server that nobody else can reach may do without
         self._start_deadline_s = start_deadline_s
+        self._own_number = own_number
         self._checker: SignatureChecker | None = None
 
     @property
@@ -149,6 +152,7 @@ class TwilioFront:
             keys_hint=self._words.keys_hint,
             voice=self._words.voice,
             language=self._words.language,
+            own_number=self._own_number,
         )
 
     def answer(self, token: str, fallback: Fallback | None = None) -> str:
@@ -163,8 +167,9 @@ class TwilioFront:
         """TwiML for a call that no agent answers: words, a way to somebody else, or both."""
         if to is None:
             return self._refusal(say or self._words.busy)
+        ours = replace(incoming, called_number=self.site.ours(incoming.called_number))
         return forward_document(
-            to, say or "", incoming, voice=self._words.voice, language=self._words.language
+            to, say or "", ours, voice=self._words.voice, language=self._words.language
         )
 
     def _refusal(self, words: str) -> str:

@@ -9,7 +9,7 @@ Follows Twilio voice/twiml: dial, number, sip, conference, enqueue, leave, gathe
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -76,6 +76,11 @@ class Site:
     ring_tone: str = ""
     voice: str | None = None
     language: str | None = None
+    own_number: str = ""
+
+    def ours(self, called: str) -> str:
+        """The number to call from: the one that was called, or `own_number` where it was none."""
+        return called if _E164.fullmatch(called) else self.own_number or called
 
     @property
     def stream_url(self) -> str:
@@ -110,7 +115,7 @@ def transfer_document(order: TransferOrder, site: Site) -> str:
         action=action,
         method="POST",
         timeout=place.ring_s,
-        caller_id=_caller_id(order),
+        caller_id=_caller_id(order, site),
         # The caller hears it ring until the two are connected, also while a person listens to
         # the question for a key.
         answer_on_bridge=True,
@@ -125,13 +130,13 @@ def transfer_document(order: TransferOrder, site: Site) -> str:
     return str(document)
 
 
-def _caller_id(order: TransferOrder) -> str | None:
+def _caller_id(order: TransferOrder, site: Site) -> str | None:
     """The number to show; without one of ours Twilio shows the caller's."""
     if order.destination.caller_id is CallerIdPolicy.CALLER and _E164.fullmatch(
         order.caller_number
     ):
         return order.caller_number
-    return order.our_number or None
+    return site.ours(order.our_number) or None
 
 
 def _screening(place: Destination, transfer_id: TransferId, site: Site) -> dict[str, str]:
@@ -195,7 +200,8 @@ def _append_lost(document: VoiceResponse, site: Site, fallback: Fallback | None)
     if fallback is None:
         document.hangup()
     else:
-        append_forward(document, fallback)
+        ours = site.ours(fallback.our_number)
+        append_forward(document, replace(fallback, our_number=ours))
 
 
 def after_transfer_document(site: Site, token: str | None, fallback: Fallback | None = None) -> str:
