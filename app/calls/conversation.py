@@ -34,6 +34,7 @@ from app.events import (
     KeyPressed,
     Party,
     StreamOpened,
+    VoiceTrouble,
 )
 from app.realtime.events import (
     UNSET,
@@ -435,12 +436,12 @@ class Conversation(Exchange):
             # A model that has sent all of a long answer is silent too, but it has said done.
             if quiet_ms >= self.policy.stall_deadline_ms:
                 link.last_event_ms = now_ms
-                return self._carry([GiveUp(code="response_stalled", retryable=True)], now_ms)
+                return self._replace_connection("response_stalled", now_ms)
         elif self.turns.turn is Turn.THINKING and not self._owed(now_ms):
             if now_ms - self.turns.since_ms < self.policy.reply_deadline_ms:
                 return []
             if link.reply_asked:
-                return self._carry([GiveUp(code="no_reply", retryable=True)], now_ms)
+                return self._replace_connection("no_reply", now_ms)
             link.reply_asked = True
             self.turns.since_ms = now_ms
             return self._carry(self.dialogue.ask(now_ms), now_ms)
@@ -448,6 +449,11 @@ class Conversation(Exchange):
             link.renew_at_ms = now_ms + 30_000  # should it fail, try again in a while
             return [RenewVoice()]
         return []
+
+    def _replace_connection(self, code: str, now_ms: int) -> list[Action]:
+        """Give up a model that is silent: it reports no error that would say why."""
+        trouble = VoiceTrouble(call_id=self.call_id, at_ms=now_ms, code=code, benign=False)
+        return [Record(trouble), *self._carry([GiveUp(code=code, retryable=True)], now_ms)]
 
     def on_call_over(self, now_ms: int) -> list[Action]:
         """Settle the transcript at what the caller has heard."""

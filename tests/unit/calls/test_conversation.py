@@ -585,6 +585,7 @@ def test_a_caller_who_gets_no_answer_is_answered_at_the_second_asking_or_by_reco
     assert len(scene.sent(ResponseCreate)) == 1
     scene.wait(10_000)
     assert any(give_up.retryable for give_up in scene.take(GiveUp))
+    assert "no_reply" in [trouble.code for trouble in scene.recorded(VoiceTrouble)]
 
 
 def test_a_response_that_stalls_in_mid_sentence_is_given_up() -> None:
@@ -595,6 +596,7 @@ def test_a_response_that_stalls_in_mid_sentence_is_given_up() -> None:
     scene.speaks(300)
     scene.wait(4_100)
     assert scene.take(GiveUp) == [GiveUp(code="response_stalled", retryable=True)]
+    assert [trouble.code for trouble in scene.recorded(VoiceTrouble)] == ["response_stalled"]
 
 
 def test_a_reconnect_replays_the_conversation_and_greets_nobody() -> None:
