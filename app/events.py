@@ -302,8 +302,9 @@ class TransferStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferEnded:
-    """What came of it: answered, busy, no_answer, declined, voicemail, failed or canceled.
+    """What came of it: answered, busy, no_answer, declined, voicemail, failed, canceled, unknown.
 
+    Unknown is one that goes on without us: we drain, or the call has reached its longest duration.
     `evidence` is what the carrier said that this was read from.
     """
 

@@ -272,12 +272,20 @@ class Transfers:
         """The call is over: nobody is called for a caller who is gone."""
         if self._late is not None:
             self._late.cancel()
-        if self._last is not None and reason is not EndReason.TRANSFERRED:
-            self._tell(self._last, TransferResult(TransferOutcome.CANCELED, reason.value))
+        if self._last is not None:
+            self._tell(self._last, self._unreported(reason))
         if self._second is not None and reason is not EndReason.TRANSFERRED:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_S):
                     await self._second.close()
+
+    def _unreported(self, reason: EndReason) -> TransferResult:
+        """How a transfer ended that the carrier has not reported by the end of the call."""
+        if reason is not EndReason.TRANSFERRED:
+            return TransferResult(TransferOutcome.CANCELED, reason.value)
+        known = self.connected_to is not None
+        outcome = TransferOutcome.ANSWERED if known else TransferOutcome.UNKNOWN
+        return TransferResult(outcome, "accepted" if known else "let_go")
 
     # What the carrier reports -------------------------------------------------------------------
 

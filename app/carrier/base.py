@@ -188,7 +188,10 @@ class Fallback:
 
 
 class TransferOutcome(StrEnum):
-    """How a transfer ended. `canceled`: the caller was gone before anybody could be connected."""
+    """How a transfer ended. `canceled`: the caller was gone before anybody could be connected.
+
+    `unknown`: it goes on without us.
+    """
 
     ANSWERED = "answered"
     BUSY = "busy"
@@ -197,6 +200,7 @@ class TransferOutcome(StrEnum):
     VOICEMAIL = "voicemail"
     FAILED = "failed"
     CANCELED = "canceled"
+    UNKNOWN = "unknown"
 
 
 class Screening(StrEnum):

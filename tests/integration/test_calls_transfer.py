@@ -569,6 +569,7 @@ async def test_draining_parts_nobody_from_the_person_they_talk_with() -> None:
         await site.app.switchboard.drain(0.1)
         summary = await site.app.ended(call)
         assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "drained")
+        assert (await site.app.event(call, TransferEnded)).outcome == "unknown"
         assert len(site.api.requests) == 1
         assert (await site.dial_ends(call, "busy")).order is None
 
@@ -580,6 +581,7 @@ async def test_the_longest_call_is_over_for_us_while_people_talk_on() -> None:
         await site.leaves(call)
         summary = await site.app.ended(call, within_s=5)
         assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "max_duration")
+        assert (await site.app.event(call, TransferEnded)).outcome == "unknown"
         assert len(site.api.requests) == 1
 
 
