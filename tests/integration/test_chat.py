@@ -38,7 +38,14 @@ from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 
-COMMAND = (sys.executable, "-c", "from app.cli import main; main()", "chat")
+# Whoever runs tests in the background may have them ignore SIGINT, and children inherit that.
+PROGRAM = """\
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from app.cli import main
+main()
+"""
+COMMAND = (sys.executable, "-c", PROGRAM, "chat")
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
 
