@@ -393,6 +393,7 @@ class AgentSession:
             judgement = await judge(check, cast.book, cast.facts, self._asker)
         finally:
             self._judging -= 1
+        self._tools.on_judgement(check.side, judgement.verdict)
         self._perform(self._talk.on_judgement(check, judgement, life.now_ms()))
 
     def on_voice(self, event: ServerEvent) -> None:

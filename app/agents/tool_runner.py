@@ -15,14 +15,17 @@ from typing import Final, Protocol
 
 from app.agents.actions import RunTool
 from app.agents.book import AgentBook
+from app.agents.guardrails import Stop, Verdict
 from app.agents.instructions import CallFacts
 from app.agents.toolbox import ApprovalRequest, ToolBox
 from app.agents.tools import Approval, Tool, ToolContext, ToolResult
+from app.events import Party
 
 __all__ = ["ToolListener", "ToolRunner", "consent_prompt"]
 
 MAX_PROMPT_CHARS: Final = 300
 _SHORT_CHARS: Final = 60
+_STOPPED: Final = "The caller's words were stopped by a rule, so this was not done."
 
 
 class ToolListener(Protocol):
@@ -98,6 +101,17 @@ class ToolRunner:
             self._given_up.add(tool_call_id)
             task.cancel()
         self._interruptible.clear()
+
+    def on_judgement(self, side: Party, verdict: Verdict) -> None:
+        """Words of the caller were stopped: so is what was begun for them and can be.
+
+        What waits for consent has done nothing yet. Any other tool runs to its end, unless it may
+        be given up: nobody knows how far it has come.
+        """
+        if side is Party.CALLER and isinstance(verdict, Stop):
+            self.on_caller_speech()
+            for tool_call_id in list(self._decisions):
+                self.decide(tool_call_id, approved=False, message=_STOPPED)
 
     def use_book(self, book: AgentBook) -> None:
         """Agents have changed; what the conversation has used of its budget counts on."""

@@ -160,4 +160,5 @@ class Desk:
         cast = self._mind.dialogue.cast
         judgement = await judge(check, cast.book, cast.facts, self.ask)
         if self._tasks is not None:
+            self.tools.on_judgement(check.side, judgement.verdict)
             self._perform(self._mind.on_judgement(check, judgement, self._now_ms()))

@@ -13,11 +13,12 @@ import pytest
 from app.agents.actions import RunTool
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
+from app.agents.guardrails import Stop, Warn
 from app.agents.instructions import CallFacts
 from app.agents.tool_runner import ToolRunner, consent_prompt
 from app.agents.toolbox import ApprovalRequest
 from app.agents.tools import Approval, Tool, ToolContext, ToolResult
-from app.events import CallId
+from app.events import CallId, Party
 from app.realtime.events import SessionConfig
 
 ANY: Mapping[str, Any] = {"type": "object"}
@@ -170,6 +171,25 @@ async def test_a_tool_that_may_be_given_up_is_when_the_caller_goes_on() -> None:
     given_up = heard.results["c1"]
     assert (given_up.error, given_up.reply) == ("interrupted", False)
     assert heard.results["c2"].error == ""
+
+
+async def test_what_was_begun_for_words_that_are_stopped_is_stopped_where_it_can_be() -> None:
+    tools = (
+        tool("search", forever, interruptible=True),
+        tool("pay", quick, approval=Approval.OPERATOR),
+        tool("book", forever, timeout_ms=50),
+    )
+    async with running(*tools) as (runner, heard, tasks):
+        for tool_call_id, name in enumerate(("search", "pay", "book")):
+            runner.run(wanted(name, str(tool_call_id)), tasks)
+        await heard.until(1, "wanted")
+        runner.on_judgement(Party.AGENT, Stop("No.", "advice"))
+        runner.on_judgement(Party.CALLER, Warn("advice"))
+        assert heard.results == {}
+        runner.on_judgement(Party.CALLER, Stop("No.", "advice"))
+        await heard.until(3)
+    errors = {name: result.error for name, result in heard.results.items()}
+    assert errors == {"0": "interrupted", "1": "not_approved", "2": "tool_timeout"}
 
 
 async def test_a_tool_waits_for_consent_and_runs_once_it_has_it() -> None:
