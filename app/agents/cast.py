@@ -77,6 +77,12 @@ class Cast:
         self._new_id = new_id
         self._updates: deque[_Update] = deque()
         self._voice: str | None = None
+        self._opened_for: Agent | None = None
+
+    def opening(self) -> SessionConfig:
+        """The settings to open a connection with now; who speaks may change before it is open."""
+        self._opened_for = self.agent
+        return self.session
 
     @property
     def session(self) -> SessionConfig:
@@ -174,9 +180,20 @@ class Cast:
             return None
         return self._take_handoff(handoff.update_id)
 
+    def caught_up(self) -> ToVoice | None:
+        """What a fresh session lacks that was opened for an agent who speaks no more."""
+        self._updates.clear()
+        opened_for, self._opened_for = self._opened_for, None
+        if opened_for is None or opened_for is self.agent:
+            return None
+        spoken = self._voice is not None
+        change = self.book.change(opened_for, self.agent, self.facts, spoken=spoken)
+        update_id = self._new_id("agent")
+        self._updates.append(_Update(event_id=update_id))
+        return ToVoice(SessionUpdate(change, update_id))
+
     def on_reconnected(self) -> Handoff | None:
         """A fresh session has the settings of the agent who speaks now: the handoff is done."""
-        self._updates.clear()
         handoff, self.handoff = self.handoff, None
         return handoff
 

@@ -26,7 +26,7 @@ from app.agents.setbacks import Setbacks
 from app.agents.telling import Telling
 from app.agents.transcript import Live, Transcript
 from app.agents.watch import feedback
-from app.agents.words import GOING_ON, SayMode, SayWhen, note, relayed, spoken, typed
+from app.agents.words import GOING_ON, SayMode, SayWhen, note, spoken, typed
 from app.events import CallCounters, CallId, HandedOff, TokenUsage
 from app.realtime.events import (
     AudioTranscriptDelta,
@@ -106,8 +106,12 @@ class Dialogue:
 
     @property
     def session(self) -> SessionConfig:
-        """What a connection is to be opened with."""
+        """The settings of the agent who speaks now."""
         return self.cast.session
+
+    def opening(self) -> SessionConfig:
+        """What a connection is to be opened with, which begins now."""
+        return self.cast.opening()
 
     @property
     def history(self) -> History:
@@ -137,12 +141,12 @@ class Dialogue:
         if when is SayWhen.NOW:
             self._requests.forget()
             actions += [Interrupt(), *self.drop_response(server_cancels=False)]
-        data = note(relayed(text), self._telling.new_id("note"))
-        told = self._telling.tell(ItemCreate(data)) if mode is SayMode.RELAY else []
         if when is SayWhen.IDLE:
             # Not told before: an answer that comes first would say it, and then it came again.
-            self._requests.ask_when_quiet(wish, told)
+            self._requests.ask_when_quiet(wish)
             return actions
+        # A fresh connection is told of what waits for it anyway.
+        told = self._requests.tell(wish) if self._telling.connected else []
         first = when is SayWhen.NOW
         return [*actions, *told, *self._requests.ask(now_ms, wish, first=first)]
 
@@ -153,7 +157,8 @@ class Dialogue:
     def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
         """Have a sentence spoken in place of everything that was still to be said."""
         self._requests.forget_all()
-        return self._requests.ask(now_ms, spoken(text, SayMode.VERBATIM))
+        wish = spoken(text, SayMode.VERBATIM)
+        return [] if self._requests.asks_for(wish) else self._requests.ask(now_ms, wish)
 
     def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[DialogueAction]:
         """Give the model words of the caller that were typed or keyed, and have it answer.
@@ -447,10 +452,13 @@ class Dialogue:
     def on_lost(self) -> None:
         """The connection is gone: what is asked for waits for the next one."""
         self._telling.connected = False
-        self._requests.on_lost()
+        live = self._live.get(self.gate.active_response_id or "")
+        self._requests.on_lost(begun=live is not None and bool(live.sounded or live.written))
 
     def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
         """A fresh connection: give it the conversation so far, and no second greeting."""
+        if self._telling.connected:
+            self.on_lost()  # the one before was renewed: it is over as one is that broke
         self._telling.on_reconnected()
         self._stale.clear()
         self._out_of_band.clear()
@@ -459,7 +467,9 @@ class Dialogue:
         self._live.clear()
         replay = self._transcript.replay(self._telling.epoch)
         going_on = note(GOING_ON, self._telling.new_id("note"))
-        actions: list[DialogueAction] = [ToVoice(create) for create in replay]
+        update = self.cast.caught_up()
+        actions: list[DialogueAction] = [] if update is None else [update]
+        actions += [ToVoice(create) for create in replay]
         actions.append(ToVoice(ItemCreate(going_on)))
         actions += self._deeds.on_reconnected(now_ms)
         return [*actions, *self._requests.on_reconnected(now_ms)]

@@ -177,7 +177,8 @@ class FunctionCalls:
         actions = self.on_handed_over(self._cast.on_reconnected(), now_ms)
         if self._prepared is not None and self._prepared.ready:
             actions += self._hand_over(now_ms)
-        return actions
+        # What was found while a response ran that is lost with its connection.
+        return [*actions, *self.ask_when_done(now_ms)]
 
     def on_handed_over(self, handoff: Handoff | None, now_ms: int) -> list[DialogueAction]:
         """The model has the new agent's settings: it gets the tool's output, and the floor."""

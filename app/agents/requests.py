@@ -9,12 +9,20 @@ told in the answer to the caller's turn. Pure.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.agents.actions import ToVoice
-from app.realtime.events import SAY_METADATA_KEY, Response, ResponseConfig, ResponseCreate, Unset
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    Item,
+    ItemCreate,
+    Response,
+    ResponseConfig,
+    ResponseCreate,
+    Unset,
+)
 from app.realtime.protocol import ALREADY_ACTIVE, Expired, GateState, Nothing, ResponseGate
 
 __all__ = ["Requests", "Wish"]
@@ -25,12 +33,13 @@ class Wish:
     """A response that somebody wants. `config` is absent for a reply to what was said.
 
     `verbatim`: the words are ours, not the model's. An `optional` one is dropped where it would
-    have to wait.
+    have to wait. `note` is what the model has to know for it.
     """
 
     config: ResponseConfig | None = None
     verbatim: bool = False
     optional: bool = False
+    note: Item | None = None
 
     @property
     def sentence(self) -> str:
@@ -51,12 +60,14 @@ class _Claim:
     """Which of our requests the response that runs answers.
 
     `running` is as certain as it can be. `sentence` is also believed of a server that has never
-    told whose a response is, and began this one when it was asked to.
+    told whose a response is, and began this one when it was asked to. `unsaid`: a connection broke
+    before ours began, and it waits for the next one.
     """
 
     running: Wish | None = None
     sentence: str = ""
     echoes: bool = False
+    unsaid: bool = False
 
     def on_created(self, sent: Wish | None, response: Response) -> None:
         """A response began; `sent` is what was asked for and is not there yet."""
@@ -75,7 +86,7 @@ class Requests:
         self._tool_replies = 0
         self._new_id = new_id
         self._waiting: deque[Wish] = deque()
-        self._for_quiet: deque[tuple[Sequence[ToVoice], Wish]] = deque()
+        self._for_quiet: deque[Wish] = deque()
         self._sent = _REPLY
         self._sent_id = ""
         self._plain_waits = False
@@ -119,9 +130,9 @@ class Requests:
             return []
         return self.ask(now_ms)
 
-    def ask_when_quiet(self, wish: Wish, before: Sequence[ToVoice] = ()) -> None:
-        """Keep a request until nobody speaks; `before` is sent then, ahead of it."""
-        self._for_quiet.append((before, wish))
+    def ask_when_quiet(self, wish: Wish) -> None:
+        """Keep a request until nobody speaks; its note is told then, ahead of it."""
+        self._for_quiet.append(wish)
 
     @property
     def waits_for_quiet(self) -> bool:
@@ -180,10 +191,10 @@ class Requests:
         if self._owed:
             self._owed = False
             return self.ask(now_ms)
-        if not self._waiting and self._for_quiet and not on_hold:
-            before, wish = self._for_quiet.popleft()
+        if not self._waiting and self._for_quiet and self._open and not on_hold:
+            wish = self._for_quiet.popleft()
             self._waiting.append(wish)
-            return [*before, *self._next(now_ms)]
+            return [*self.tell(wish), *self._next(now_ms)]
         return self._next(now_ms)
 
     def on_created(self, response: Response) -> str | None:
@@ -233,19 +244,47 @@ class Requests:
                 self._waiting.appendleft(self._sent)
         return (self.ask(now_ms) if plain else []) + self._next(now_ms)
 
-    def on_lost(self) -> None:
-        """The connection is gone: what is asked for waits for the next one."""
+    def on_lost(self, *, begun: bool) -> None:
+        """The connection is gone: what is asked for waits for the next one.
+
+        `begun`: something is known already of what the response that runs says.
+        """
+        unsaid = self._unsaid(begun=begun)
+        self._claim.unsaid = unsaid is not None
+        if unsaid is not None:
+            self._owed = self._owed or self.gate.has_pending
+            self._waiting.appendleft(unsaid)
         self._open = self._caller_speaks = False
         self.forget()
         self.gate = ResponseGate()  # what ran on it is over
+
+    def _unsaid(self, *, begun: bool) -> Wish | None:
+        """Words that were asked for, are still wanted, and of which nothing was said."""
+        if self.gate.state is GateState.REQUESTED and not self.gate.cancels_next:
+            wish: Wish | None = self._sent
+        else:
+            wish = self.running if self.gate.state is GateState.ACTIVE and not begun else None
+        return None if wish is None or wish.config is None or wish.optional else wish
 
     def on_reconnected(self, now_ms: int) -> list[ToVoice]:
         """A fresh connection: nothing runs on it; what waits is still wanted."""
         self.gate = ResponseGate()
         self._claim.running = None
         self._open = True
-        owed, self._owed = self._owed, False
-        return self.ask(now_ms) if owed else []
+        actions = [told for wish in self._waiting for told in self.tell(wish)]
+        if self._claim.unsaid:
+            actions += self._next(now_ms)
+        owed, self._owed, self._claim.unsaid = self._owed, False, False
+        return actions + (self.ask(now_ms) if owed else [])
+
+    def tell(self, wish: Wish) -> list[ToVoice]:
+        """What the model has to know for these words."""
+        note = wish.note
+        return [] if note is None else [ToVoice(ItemCreate(replace(note, id=self._new_id("note"))))]
+
+    def asks_for(self, wish: Wish) -> bool:
+        """Whether these words were asked for and have not begun."""
+        return self.gate.state is GateState.REQUESTED and self._sent == wish
 
     # Sending ------------------------------------------------------------------------------------
 

@@ -166,9 +166,11 @@ class Talk:
         """A fresh connection after one that broke."""
         self._last_event_ms = now_ms
         actions = self._carry(self.dialogue.on_reconnected(now_ms), now_ms)
-        if self._owes_reply and not self.dialogue.gate.busy:
+        # A model that is asked while a tool runs, which it was not told of, would call it again.
+        waits = self._owes_reply and not self.dialogue.gate.busy
+        self._owes_reply = waits and self.dialogue.tools_running
+        if waits and not self._owes_reply:
             actions += self._carry(self.dialogue.ask(now_ms), now_ms)
-        self._owes_reply = False
         return actions
 
     def on_lost(self) -> None:
@@ -256,7 +258,7 @@ class Talk:
     def _on_created(self, response: Response) -> list[TalkAction]:
         if response.metadata.get(OUT_OF_BAND_KEY):
             return []
-        self._spoke = False
+        self._spoke = self._owes_reply = False
         agent = self._speaker[response.id] = self.dialogue.agent.name
         return [Tell(AgentStart(agent=agent, response_id=response.id))]
 
@@ -285,9 +287,8 @@ class Talk:
             error=result.error,
             duration_ms=result.duration_ms,
         )
-        done = self.dialogue.on_tool_done(
-            run.tool_call_id, result.output, now_ms, reply=result.reply
-        )
+        reply = result.reply or self._owes_reply
+        done = self.dialogue.on_tool_done(run.tool_call_id, result.output, now_ms, reply=reply)
         return [Tell(ended), *self._carry(done, now_ms)]
 
     def on_tool_slow(self, run: RunTool, filler: str, now_ms: int) -> list[TalkAction]:

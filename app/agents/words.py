@@ -73,10 +73,10 @@ def spoken(text: str, mode: SayMode, *, optional: bool = False) -> Wish:
     metadata = {SAY_METADATA_KEY: text[:_METADATA_MAX_CHARS]}
     if mode is SayMode.RELAY:
         config = ResponseConfig(metadata=metadata, tool_choice="none")
-    else:
-        config = ResponseConfig(
-            instructions=f"Say exactly this to the caller, and nothing else: {text}",
-            metadata=metadata,
-            tool_choice="none",
-        )
-    return Wish(config=config, verbatim=mode is SayMode.VERBATIM, optional=optional)
+        return Wish(config=config, optional=optional, note=note(relayed(text), ""))
+    config = ResponseConfig(
+        instructions=f"Say exactly this to the caller, and nothing else: {text}",
+        metadata=metadata,
+        tool_choice="none",
+    )
+    return Wish(config=config, verbatim=True, optional=optional)

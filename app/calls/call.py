@@ -331,7 +331,7 @@ class Call:
         try:
             return await connect_with_retry(
                 self._parts.model,
-                self._mind.dialogue.session,
+                self._mind.dialogue.opening(),
                 tries=policy.voice_tries,
                 budget_s=policy.voice_budget_ms / 1000,
             )
@@ -411,7 +411,7 @@ class Call:
         """Open a fresh connection beside the old one, and change over if it is still quiet."""
         old = self._connection
         try:
-            fresh = await self._parts.model.connect(self._mind.dialogue.session)
+            fresh = await self._parts.model.connect(self._mind.dialogue.opening())
         except VoiceError as error:
             self._trouble(error.code)
             return

@@ -147,13 +147,19 @@ class Conversation(Exchange):
             return self._carry(self.dialogue.ask(now_ms), now_ms)
         waiting = self.turns.turn is Turn.THINKING or self._connection.owes_reply
         actions = self._carry(self.dialogue.on_reconnected(now_ms), now_ms)
-        self._connection.owes_reply = False
         if self.turns.turn is Turn.CALLER:
             # The new session has not heard how this turn began; its own detector takes over.
             self._turn(TurnEvent.NO_REPLY, now_ms)
         if self._ending.reason is not None and not self._ending.said:
-            return actions + self._say_farewell(now_ms)
-        if waiting and not self.dialogue.gate.busy:
+            if self._ending.text:
+                return actions + self._say_farewell(now_ms)
+            waiting = True  # the goodbye is in the model's own words
+        # A model that is asked while a tool runs, which it was not told of, would call it again.
+        waiting = waiting and not self.dialogue.gate.busy
+        self._connection.owes_reply = waiting and self.dialogue.tools_running
+        if self._connection.owes_reply:
+            actions += self._carry(self._handset.ask_again(now_ms), now_ms)
+        elif waiting:
             actions += self._carry(self.dialogue.ask(now_ms), now_ms)
         return actions
 
@@ -163,6 +169,7 @@ class Conversation(Exchange):
         actions = self._speech.on_voice_lost(now_ms)
         self.dialogue.on_lost()
         self._unprotect()  # the next session is opened as one that may be interrupted
+        self._spoken_over = False  # nobody will hear this caller's end of speech
         self.counters.voice_reconnects += 1
         return actions
 
@@ -274,6 +281,7 @@ class Conversation(Exchange):
 
     def _on_response_created(self, event: ResponseCreated, now_ms: int) -> list[Action]:
         ours = self.dialogue.gate.busy
+        self._connection.owes_reply = False
         actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
         if self._speech.resumption.reply_comes and not ours:
             self._speech.resumption.reply_comes = False

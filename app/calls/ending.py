@@ -39,6 +39,7 @@ class Ending:
     def begin(self, reason: EndReason, detail: str, now_ms: int) -> None:
         self.reason = reason
         self.detail = detail
+        self.text = ""
         self.since_ms = now_ms
 
     def on_caller_acted(self) -> None:

@@ -175,6 +175,7 @@ class Exchange:
     ) -> list[Action]:
         """A tool answered: the model hears of it, and speaks when all of its tools have."""
         asked = self._handset.on_tool_done(tool_call_id, now_ms)
+        reply = reply or self._connection.owes_reply
         done = self.dialogue.on_tool_done(tool_call_id, output, now_ms, reply=reply)
         actions = self._carry([*asked, *done], now_ms)
         if self.turns.turn is Turn.THINKING and not self._owed(now_ms):

@@ -198,6 +198,10 @@ class Handset:
         self._consents[tool_call_id] = _Consent(prompt)
         return self._ask_consent(now_ms) if len(self._consents) == 1 else []
 
+    def ask_again(self, now_ms: int) -> Sequence[Wanted]:
+        """The model was lost over its words: a question that is open may be half heard."""
+        return self._ask_consent(now_ms) if self._consents else []
+
     def _ask_consent(self, now_ms: int) -> Sequence[Wanted]:
         consent = next(iter(self._consents.values()))
         consent.before = frozenset(line.item_id for line in self._agent_lines())

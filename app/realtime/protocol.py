@@ -228,6 +228,11 @@ class ResponseGate:
         return running and self.active_response_id in {None, response_id}
 
     @property
+    def cancels_next(self) -> bool:
+        """Whether what was requested is to be cancelled as soon as it begins."""
+        return self._cancel_next
+
+    @property
     def has_pending(self) -> bool:
         """Whether a request waits for the response that runs."""
         return self._pending is not NOTHING
