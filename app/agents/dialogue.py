@@ -355,6 +355,14 @@ class Dialogue:
         """Somebody waits for words: a response runs, was asked for, or has failed."""
         return self.gate.busy or self._setbacks.in_a_row > 0
 
+    def _words_inside(self, item: Item, response_id: str) -> list[CheckGuardrail]:
+        """Words that stand only in their item: some servers send no events of a transcript."""
+        entry = self.history.get(item.id or "")
+        words = "".join(part.transcript or part.text or "" for part in item.content)
+        if entry is None or entry.text_final or not words:
+            return []
+        return self._on_text(entry.item_id, response_id, words, final=True)
+
     # Tools and handoffs -------------------------------------------------------------------------
 
     def _on_output_item_done(
@@ -365,6 +373,8 @@ class Dialogue:
         self._transcript.on_item(item, None, now_ms)
         live = self._live.get(response_id)
         agent = self.agent if live is None else live.agent
+        if item.type == "message":
+            return [*self._words_inside(item, response_id)]
         if self.is_stale(response_id):
             return self._deeds.on_dropped(item, response_id, agent, now_ms)
         return self._deeds.on_item(item, response_id, agent, now_ms)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from app.agents.actions import GiveUp, Interrupt, RunTool
 from app.agents.requests import MAX_TOOL_REPLIES
 from app.agents.words import SayMode, SayWhen
 from app.events import HandedOff, VoiceTrouble
 from app.realtime.events import (
+    ContentPart,
     ErrorDetail,
     ErrorEvent,
+    Item,
     ItemAdded,
     ItemCreate,
+    OutputItemDone,
     ResponseCancel,
     ResponseCreate,
     ResponseStatus,
@@ -405,6 +410,18 @@ def test_an_agent_who_is_put_in_charge_from_outside_is_told_of_with_the_voice_th
     assert (made.from_agent, made.to_agent, made.kept_voice, made.at_ms) == ("a", "b", "marin", 70)
     stage.do(stage.dialogue.change_agent(agent_named("b", voice="marin", instructions="New."), 80))
     assert stage.take(HandedOff) == []
+
+
+@pytest.mark.parametrize("text", ["", "Good"])
+def test_words_that_stand_only_in_their_item_are_read(text: str) -> None:
+    stage = Stage(agent_named())
+    stage.begins()
+    if text:
+        stage.speaks(text)
+    said = ContentPart(type="output_audio", transcript="Good day.")
+    item = Item(type="message", id="a_r1", role="assistant", content=(said,))
+    stage.voice(OutputItemDone("r1", 0, item))
+    assert [entry.text for entry in stage.dialogue.transcript()] == ["Good day."]
 
 
 def changed(*names: str) -> tuple[Stage, list[str]]:
