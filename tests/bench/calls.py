@@ -36,7 +36,7 @@ ROUNDS: Final = 3
 """One run of a server may take a quarter more CPU than the next: who shares the machine decides."""
 
 
-def run(counts: tuple[int, ...] = (1, 10, 50), seconds: float = 6.0) -> dict[str, Any]:
+def run(counts: tuple[int, ...] = (1, 10, 50), seconds: float = 12.0) -> dict[str, Any]:
     """Measure both servers in turns at each number of calls; ratios are Trunkline over relay.
 
     Of each server's rounds the one with the median CPU is reported.

@@ -63,7 +63,10 @@ def make_relay(model_url: str) -> FastAPI:
                         "streamSid": stream_sid,
                         "media": {"payload": payload},
                     }
-                    await phone.send_text(encode(message).decode("ascii"))
+                    try:
+                        await phone.send_text(encode(message).decode("ascii"))
+                    except WebSocketDisconnect:  # the caller has hung up over the agent's words
+                        return
 
             async with asyncio.TaskGroup() as both:
                 task = both.create_task(to_phone())
