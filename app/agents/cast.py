@@ -17,6 +17,7 @@ from app.agents.actions import ToVoice
 from app.agents.agent import Agent
 from app.agents.book import AgentBook
 from app.agents.instructions import CallFacts
+from app.events import HandedOff
 from app.realtime.events import SemanticVad, ServerVad, SessionConfig, SessionUpdate
 
 __all__ = ["Cast", "Handoff"]
@@ -139,6 +140,18 @@ class Cast:
         """The voice that an agent has to go on with, where its own would come too late."""
         late = bool(self._voice and taker.voice and taker.voice != self._voice)
         return (self._voice or "") if late else ""
+
+    def handed_over(
+        self, giver: Agent, taker: Agent, now_ms: int, kept_voice: str = ""
+    ) -> HandedOff:
+        """What is recorded of a change of agents."""
+        return HandedOff(
+            call_id=self.facts.call_id,
+            at_ms=now_ms,
+            from_agent=giver.name,
+            to_agent=taker.name,
+            kept_voice=kept_voice,
+        )
 
     def change_to(self, taker: Agent) -> ToVoice:
         """Put another agent's settings into force."""

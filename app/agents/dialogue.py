@@ -27,7 +27,7 @@ from app.agents.telling import Telling
 from app.agents.transcript import Live, Transcript
 from app.agents.watch import feedback
 from app.agents.words import GOING_ON, SayMode, SayWhen, note, spoken, typed
-from app.events import CallCounters, CallId, HandedOff, TokenUsage
+from app.events import CallCounters, CallId, TokenUsage
 from app.realtime.events import (
     AudioTranscriptDelta,
     AudioTranscriptDone,
@@ -337,7 +337,8 @@ class Dialogue:
         refused = self.cast.on_error(error.client_event_id)
         actions += self._deeds.on_handoff_refused(refused, error.code or error.type, now_ms)
         if refused is None and self.agent.name != in_charge.name:
-            actions.append(self._handed_over(in_charge, self.agent, now_ms))  # it was told of
+            # It was told of.
+            actions.append(Record(self.cast.handed_over(in_charge, self.agent, now_ms)))
         return [*actions, *asked] if setback.goes_on else actions
 
     @property
@@ -446,18 +447,8 @@ class Dialogue:
         giver, kept_voice = self.agent, self.cast.kept_voice(agent)
         actions: list[DialogueAction] = [*self._telling.tell(self.cast.change_to(agent).event)]
         if agent.name != giver.name or kept_voice:
-            actions.append(self._handed_over(giver, agent, now_ms, kept_voice))
+            actions.append(Record(self.cast.handed_over(giver, agent, now_ms, kept_voice)))
         return actions
-
-    def _handed_over(self, giver: Agent, taker: Agent, now_ms: int, kept_voice: str = "") -> Record:
-        made = HandedOff(
-            call_id=self.cast.facts.call_id,
-            at_ms=now_ms,
-            from_agent=giver.name,
-            to_agent=taker.name,
-            kept_voice=kept_voice,
-        )
-        return Record(made)
 
     def on_lost(self) -> None:
         """The connection is gone: what is asked for waits for the next one."""

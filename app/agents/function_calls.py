@@ -23,7 +23,7 @@ from app.agents.setbacks import Setbacks
 from app.agents.telling import Telling
 from app.agents.tool_calls import ToolCall, ToolCalls
 from app.agents.words import SayMode, spoken
-from app.events import CallCounters, HandedOff
+from app.events import CallCounters
 from app.realtime.events import Item, ItemCreate
 
 __all__ = ["FunctionCalls"]
@@ -184,13 +184,7 @@ class FunctionCalls:
         """The model has the new agent's settings: it gets the tool's output, and the floor."""
         if handoff is None:
             return []
-        event = HandedOff(
-            call_id=self._cast.facts.call_id,
-            at_ms=now_ms,
-            from_agent=handoff.giver.name,
-            to_agent=handoff.taker.name,
-            kept_voice=handoff.kept_voice,
-        )
+        event = self._cast.handed_over(handoff.giver, handoff.taker, now_ms, handoff.kept_voice)
         return [
             Record(event),
             *self.on_tool_done(handoff.tool_call_id, handoff.output(), now_ms),

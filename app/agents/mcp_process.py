@@ -23,11 +23,11 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage
 from pydantic import ValidationError
 
-__all__ = ["served_by_process"]
+__all__ = ["Reader", "Writer", "served_by_process"]
 
+Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
+Writer = MemoryObjectSendStream[SessionMessage]
 _Inbox = MemoryObjectSendStream[SessionMessage | Exception]
-_Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
-_Writer = MemoryObjectSendStream[SessionMessage]
 
 _GOES_S: Final = 2.0
 """For each step of an end: the closed stdin, and the two signals."""
@@ -36,7 +36,7 @@ _GOES_S: Final = 2.0
 @asynccontextmanager
 async def served_by_process(
     command: Sequence[str], env: Mapping[str, str], max_bytes: int
-) -> AsyncIterator[tuple[_Reader, _Writer]]:
+) -> AsyncIterator[tuple[Reader, Writer]]:
     """Messages from and to a process, which ends with the context.
 
     One that says more than `max_bytes` at a time is not listened to any further.

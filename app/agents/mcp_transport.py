@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import httpx
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from app.agents.addresses import Resolve, check_url, checked_addresses
-from app.agents.mcp_process import served_by_process
+from app.agents.mcp_process import Reader, Writer, served_by_process
 from app.errors import ToolFailed
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ __all__ = ["GuardedTransport", "transport", "watched"]
 
 logger = logging.getLogger(__name__)
 
-Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
-Writer = MemoryObjectSendStream[SessionMessage]
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _CONNECT_TIMEOUT_S: Final = 3.0

@@ -355,8 +355,11 @@ class Handset:
 
     def _unwritten(self, now_ms: int) -> bool:
         """The message was answered, and words of it may still be on their way."""
-        message, lines = self._message, self._dialogue.transcript()
-        if message is None or all(e.text_final for e in lines if e.party is Party.CALLER):
+        message = self._message
+        if message is None:  # asked at every tick of every call: before the transcript is copied
+            return False
+        lines = self._dialogue.transcript()
+        if all(line.text_final for line in lines if line.party is Party.CALLER):
             return False
         if message.answered_ms is None:
             message.answered_ms = now_ms

@@ -273,9 +273,11 @@ def doctor(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check everything that a real call needs, and say what is wrong and what to do."""
     from app.check import check_config
 
-    settings = load_settings(config)
+    find(config)
     checked = check_config(config, os.environ)
-    raise typer.Exit(EXIT_FAILED if asyncio.run(_examine(settings, checked)) else 0)
+    if checked.settings is None:
+        fail("\n".join(checked.problems))
+    raise typer.Exit(EXIT_FAILED if asyncio.run(_examine(checked.settings, checked)) else 0)
 
 
 async def _examine(settings: Settings, checked: Checked) -> bool:

@@ -11,13 +11,7 @@ from typing import Final
 
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
-from app.carrier.base import (
-    CallerIdPolicy,
-    Destination,
-    DestinationKind,
-    Fallback,
-    IncomingCall,
-)
+from app.carrier.base import CallerIdPolicy, DestinationKind, Fallback
 from app.carrier.twilio.http import clean_text
 
 __all__ = ["append_forward", "forward_document"]
@@ -26,14 +20,9 @@ _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 
 def forward_document(
-    to: Destination,
-    say: str,
-    incoming: IncomingCall,
-    *,
-    voice: str | None = None,
-    language: str | None = None,
+    fallback: Fallback, say: str, *, voice: str | None = None, language: str | None = None
 ) -> str:
-    """Say something, if there is anything to say, and connect the caller to `to`.
+    """Say something, if there is anything to say, and connect the caller to somebody else.
 
     The question for a key that a screened destination gets in a transfer is left out: nobody would
     be there to take the caller back.
@@ -41,10 +30,7 @@ def forward_document(
     document = VoiceResponse()
     if spoken := clean_text(say).strip():
         document.say(spoken, voice=voice, language=language)
-    append_forward(
-        document,
-        Fallback(to=to, caller_number=incoming.caller_number, our_number=incoming.called_number),
-    )
+    append_forward(document, fallback)
     return str(document)
 
 

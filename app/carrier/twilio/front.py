@@ -7,7 +7,7 @@ Everything is checked against the configured public address, never against a Hos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.carrier.base import (
     CarrierCallId,
@@ -167,9 +167,13 @@ class TwilioFront:
         """TwiML for a call that no agent answers: words, a way to somebody else, or both."""
         if to is None:
             return self._refusal(say or self._words.busy)
-        ours = replace(incoming, called_number=self.site.ours(incoming.called_number))
+        fallback = Fallback(
+            to=to,
+            caller_number=incoming.caller_number,
+            our_number=self.site.ours(incoming.called_number),
+        )
         return forward_document(
-            to, say or "", ours, voice=self._words.voice, language=self._words.language
+            fallback, say or "", voice=self._words.voice, language=self._words.language
         )
 
     def _refusal(self, words: str) -> str:

@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from twilio.twiml.voice_response import VoiceResponse
-
 from app.carrier.base import Destination, Fallback
 from app.carrier.destinations import destination
-from app.carrier.twilio.forward import append_forward
-from app.carrier.twilio.http import clean_text
+from app.carrier.twilio.forward import forward_document
+from app.carrier.twilio.http import clean_text, refusal_document
 from app.carrier.twilio.rest import NumberSetup, TwilioRest
 from app.errors import CarrierRefused, ConfigError
 
@@ -117,14 +115,10 @@ def fallback_document(
 
     Says the message and puts the caller through to `to`; without one it hangs up.
     """
-    document = VoiceResponse()
-    if spoken := clean_text(message).strip():
-        document.say(spoken, voice=voice, language=language)
     if to is None:
-        document.hangup()
-    else:
-        append_forward(document, Fallback(to=to, caller_number="", our_number=our_number))
-    return str(document)
+        return refusal_document(message, voice=voice, language=language)
+    fallback = Fallback(to=to, caller_number="", our_number=our_number)
+    return forward_document(fallback, message, voice=voice, language=language)
 
 
 def echo_url(document: str) -> str:
