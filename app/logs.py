@@ -60,7 +60,7 @@ _CONTROL_BUT_NEWLINE = re.compile(
 
 # A library's chatter, at most this loud. websockets traces whole messages, audio included: our own
 # wire trace has their length instead. httpx names each URL. mcp traces what tools are given and
-# answer, and quotes what a server says besides: `app.agents.mcp_tools` tells what goes wrong.
+# answer, and quotes what a server says besides: `app.agents.tools.mcp` tells what goes wrong.
 _QUIET: Final = {
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,

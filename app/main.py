@@ -1,4 +1,4 @@
-"""The composition root: carriers are named here, voice models in `app.lines`.
+"""The composition root: carriers are named here, voice models in `app.assembly.answering`.
 
 Settings go in, a server with everything wired comes out. What things do is written elsewhere.
 """
@@ -15,29 +15,55 @@ from typing import TYPE_CHECKING, Final, cast
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 
-from app.agents.brain import Reviewer
-from app.agents.errands import Errands
-from app.agents.reviews import CallReviews
-from app.calls.journal import log_event, log_review
-from app.calls.messages import MessageFiles
+from app.agents.analysis.review import CallReviews, Reviewer
+from app.assembly import (
+    Staff,
+    call_policy,
+    hire,
+)
+from app.assembly.answering import (
+    Lines,
+    offline_engine,
+)
+from app.background import Errands
+from app.calls.observers.journal import (
+    log_event,
+    log_review,
+)
+from app.calls.observers.message_files import MessageFiles
 from app.calls.switchboard import Switchboard
 from app.carrier.base import Destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import TwilioFront, Words
+from app.carrier.twilio.front import (
+    TwilioFront,
+    Words,
+)
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError
 from app.events import CallEvent
-from app.lines import Lines, offline_engine
-from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
-from app.staff import Staff, call_policy, hire
+from app.settings import (
+    CarrierCredentials,
+    Mode,
+    Settings,
+    carrier_credentials,
+)
 from app.web.app import make_app
 from app.web.approvals import approvals_router
-from app.web.health import LoopMonitor, health_router
+from app.web.health import (
+    LoopMonitor,
+    health_router,
+)
 from app.web.metrics import Metrics
 from app.web.phone import phone_router
-from app.web.realtime import REALTIME_PATH, realtime_router
-from app.web.serving import Server, make_server
+from app.web.realtime import (
+    REALTIME_PATH,
+    realtime_router,
+)
+from app.web.serving import (
+    Server,
+    make_server,
+)
 from app.web.sockets import SocketLimits
 
 if TYPE_CHECKING:

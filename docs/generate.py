@@ -15,7 +15,10 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
-from app.calls.turns import TURNS, Turn
+from app.calls.turns.turn_table import (
+    TURNS,
+    Turn,
+)
 from app.settings import Settings
 
 __all__ = ["EXAMPLES", "PARTS", "ConfigKey", "config_keys", "main", "refreshed"]

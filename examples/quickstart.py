@@ -15,10 +15,14 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 from app.agents.agent import Agent
-from app.agents.session import AgentSession
+from app.agents.session.session import AgentSession
 from app.errors import AppError
 from app.realtime.connection import VoiceModel
-from app.realtime.events import ServerVad, SessionConfig, Transcription
+from app.realtime.events import (
+    ServerVad,
+    SessionConfig,
+    Transcription,
+)
 from app.realtime.websocket import WebSocketModel
 
 assistant = Agent(

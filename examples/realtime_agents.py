@@ -15,8 +15,7 @@ from pathlib import Path
 from quickstart import a_model, start  # beside this file
 
 from app.agents.agent import Agent
-from app.agents.session import AgentSession
-from app.agents.session_events import (
+from app.agents.session.events import (
     AgentEnd,
     AgentStart,
     Audio,
@@ -27,9 +26,13 @@ from app.agents.session_events import (
     ToolEnd,
     ToolStart,
 )
-from app.agents.tools import tool
+from app.agents.session.session import AgentSession
+from app.agents.tools.tool import tool
 from app.realtime.connection import VoiceModel
-from app.realtime.events import SessionConfig, Transcription
+from app.realtime.events import (
+    SessionConfig,
+    Transcription,
+)
 from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K
 from audio.g711 import encode_ulaw

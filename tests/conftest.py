@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings.variables import FROM_VARIABLES
+from app.settings.reader.variables import FROM_VARIABLES
 
 TESTS = Path(__file__).parent
 

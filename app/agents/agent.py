@@ -1,6 +1,6 @@
 """Who answers: an agent's voice settings, manners, tools and colleagues, as values.
 
-Built from settings by `app.main` or in Python; `app.agents.book` checks agents together. Nothing
+Built from settings by `app.main` or in Python; `app.agents.roster` checks agents together. Nothing
 here knows a phone, a socket or a store.
 """
 
@@ -10,13 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from app.agents.by_facts import InstructionsFunction
-from app.agents.call_tools import CALL_TOOLS, END_CALL, END_CALL_TOOL
-from app.agents.guardrails import DEBOUNCE_CHARS, Guardrail
+from app.agents.guardrails.rules import (
+    DEBOUNCE_CHARS,
+    Guardrail,
+)
 from app.agents.handoffs import HandoffTo
-from app.agents.tools import Tool
+from app.agents.per_call import InstructionsFunction
+from app.agents.tools.call_control import (
+    CALL_TOOLS,
+    END_CALL,
+    END_CALL_TOOL,
+)
+from app.agents.tools.tool import Tool
 from app.events import Party
-from app.realtime.events import SessionConfig, Transcription, Unset
+from app.realtime.events import (
+    SessionConfig,
+    Transcription,
+    Unset,
+)
 from audio.format import PCM16_24K, AudioFormat
 
 __all__ = ["END_CALL", "END_CALL_TOOL", "RESERVED_TOOL_NAMES", "Agent"]
@@ -31,9 +42,9 @@ class Agent:
 
     `session.instructions` and `greeting` are templates (`app.agents.instructions`); `variables`
     declares the names that they may use besides the call's facts, with defaults. `session.tools`
-    are tools that the phone side runs; `tools` are run by `app.agents.tool_runner`. `handoffs`
-    names agents of the same book, each of which says in its `description` what it is there for.
-    `guardrails` look at the agent's transcript each `guardrail_every_chars` characters.
+    are tools that the phone side runs; `tools` are run by `app.agents.dialogue.tool_runner`.
+    `handoffs` names agents of the same book, each of which says in its `description` what it is
+    there for. `guardrails` look at the agent's transcript each `guardrail_every_chars` characters.
     Callers who speak over a greeting that is not interruptible are answered after it. `guesses`:
     what it makes of callers' words is a guess among a few sentences, and transcripts say so.
     `instructions_for` writes the instructions of each call; where it fails, those of the session

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.agents.actions import CheckGuardrail, GiveUp, Record, RunTool, ToVoice
+from app.agents.dialogue.actions import (
+    GiveUp,
+    Record,
+    RunTool,
+    ToVoice,
+)
+from app.agents.guardrails.rules import CheckGuardrail
 from app.events import EndReason
 
 __all__ = [

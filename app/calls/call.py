@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from app import logs
-from app.agents.actions import CheckGuardrail, GiveUp, Record, RunTool, ToVoice
 from app.agents.agent import Agent
+from app.agents.analysis.live import BrainPlan
+from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
+from app.agents.dialogue.messages import SayMode, SayWhen
+from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
-from app.agents.words import SayMode, SayWhen
+from app.agents.roster import AgentBook
 from app.calls.actions import (
     Action,
     AppendAudio,
@@ -28,32 +31,36 @@ from app.calls.actions import (
     RenewVoice,
     TransferCall,
 )
-from app.calls.chores import Chores
-from app.calls.closing import Patience, close_connection, close_phone, contained, who_left
+from app.calls.background_work import Chores, Desk
+from app.calls.caller_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts, pass_cancellation_on
 from app.calls.conversation import Conversation
-from app.calls.desk import Desk
-from app.calls.ending import NOT_OURS_TO_END
-from app.calls.outbox import PhoneOutbox, VoiceOutbox
-from app.calls.parts import CallParts
-from app.calls.phone_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts, pass_cancellation_on
-from app.calls.second_leg import LineControl
-from app.calls.transfers import Transfers
-from app.carrier.base import IncomingCall, MediaStream
+from app.calls.goodbye import NOT_OURS_TO_END
+from app.calls.hang_up import Patience, close_connection, close_phone, contained, who_left
+from app.calls.keypad.menu import KeypadMap
+from app.calls.media.outbox import PhoneOutbox, VoiceOutbox
+from app.calls.policy import CallPolicy
+from app.calls.transfer.consult_leg import LineControl
+from app.calls.transfer.transfers import Transfers
+from app.carrier.base import CallControl, Fallback, IncomingCall, MediaStream
+from app.carrier.destinations import Destinations
 from app.errors import VoiceError, VoiceRefused
 from app.events import (
     CallEnded,
+    CallEvent,
     CallId,
     CallSummary,
     EndReason,
+    TokenUsage,
     VoiceReady,
     VoiceTrouble,
 )
-from app.realtime.connecting import connect_with_retry
+from app.realtime.connecting import GuardedModel, connect_with_retry
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import InputAudioAppend
 from audio.format import PCMU_8K
 
-__all__ = ["LOST", "Call"]
+__all__ = ["LOST", "Call", "CallParts"]
+
 
 logger = logging.getLogger(__name__)
 
@@ -484,3 +491,23 @@ class Call:
 def _code(errors: BaseExceptionGroup[VoiceError]) -> str:
     first = errors.exceptions[0]
     return first.code if isinstance(first, VoiceError) else "voice_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallParts:
+    """What a call is made of besides itself."""
+
+    model: GuardedModel
+    carrier: CallControl
+    policy: CallPolicy
+    record: Callable[[CallEvent], None]
+    clock_ms: Callable[[], int]
+    unix_s: Callable[[], float]
+    price: Callable[[TokenUsage], float | None]
+    book: AgentBook | None = None
+    keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
+    destinations: Destinations = field(default_factory=Destinations)
+    issue_token: Callable[[], str] = str
+    """Makes the token that the call's next media stream brings."""
+    fallback: Fallback | None = None
+    brain: BrainPlan | None = None

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from app.calls.silence import ProductivityRules, StillThereTexts
+__all__ = ["CallPolicy", "ProductivityRules", "StillThereTexts"]
 
-__all__ = ["CallPolicy"]
+
+# Are you still there ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StillThereTexts:
+    """What is asked, one text after another, and what is said before hanging up."""
+
+    prompts: tuple[str, ...] = ("Are you still there?", "I cannot hear you. Are you still there?")
+    goodbye: str = "I cannot hear anybody, so I will hang up now. Goodbye."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductivityRules:
+    """How much talk without a caller is enough. 0 turns a rule off."""
+
+    max_turns: int = 6
+    max_wordless_ms: int = 180_000
+    repeated_from_words: int = 4
+    """A turn of so many words that was said before is an announcement, not a caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,18 +18,21 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.agents.agent import Agent
-from app.agents.book import AgentBook
-from app.agents.thinking import BrainPlan
-from app.agents.toolbox import ApprovalRequest
-from app.agents.tools import Approval
-from app.calls.call import LOST, Call
-from app.calls.closing import contained
-from app.calls.feed import Feed
-from app.calls.menu import KeypadMap
-from app.calls.parts import CallParts
+from app.agents.analysis.live import BrainPlan
+from app.agents.roster import AgentBook
+from app.agents.tools.invocation import ApprovalRequest
+from app.agents.tools.tool import Approval
+from app.calls.call import (
+    LOST,
+    Call,
+    CallParts,
+)
+from app.calls.hang_up import contained
+from app.calls.keypad.menu import KeypadMap
+from app.calls.observers.feed import Feed
 from app.calls.policy import CallPolicy
-from app.calls.transfer_reports import TransferReports
-from app.calls.transfers import Transfers
+from app.calls.transfer.reports import TransferReports
+from app.calls.transfer.transfers import Transfers
 from app.carrier import token as stream_token
 from app.carrier.base import (
     CallControl,
@@ -44,8 +47,19 @@ from app.carrier.base import (
     TransferResult,
 )
 from app.carrier.destinations import Destinations
-from app.errors import CapacityError, CarrierError, SignatureError
-from app.events import CallAdmitted, CallEnded, CallEvent, CallId, EndReason, TokenUsage
+from app.errors import (
+    CapacityError,
+    CarrierError,
+    SignatureError,
+)
+from app.events import (
+    CallAdmitted,
+    CallEnded,
+    CallEvent,
+    CallId,
+    EndReason,
+    TokenUsage,
+)
 from app.realtime.connecting import GuardedModel
 
 __all__ = ["Admission", "CallOver", "Diverted", "Line", "Switchboard"]

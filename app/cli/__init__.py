@@ -4,7 +4,11 @@ Reads settings, prints, sets exit codes: 0 good, 1 the thing itself failed, 2 th
 the options are wrong.
 """
 
-from app.banner import banner
-from app.cli.commands import app, main, own_server
+from app.cli.banner import banner
+from app.cli.commands import (
+    app,
+    main,
+    own_server,
+)
 
 __all__ = ["app", "banner", "main", "own_server"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from app import logs
-from app.banner import banner
+from app.cli.banner import banner
 from app.cli.numbers import numbers_app
 from app.cli.shared import (
     DEFAULT_CONFIG,
@@ -28,7 +28,10 @@ from app.cli.shared import (
     find,
     load_settings,
 )
-from app.errors import AppError, ConfigError
+from app.errors import (
+    AppError,
+    ConfigError,
+)
 from app.settings import (
     Mode,
     Server,
@@ -41,8 +44,8 @@ from app.settings import (
 )
 
 if TYPE_CHECKING:
-    from app.check import Checked
-    from app.doctor import Finding
+    from app.cli.check import Checked
+    from app.cli.doctor import Finding
 
 __all__ = ["app", "banner", "main", "own_server"]
 
@@ -176,7 +179,10 @@ def dial(  # noqa: PLR0913 - one parameter for each option of the command
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Call a server as Twilio would: speak, barge in, listen, hang up, measure."""
-    from app.dial import DialOptions, run
+    from app.dial import (
+        DialOptions,
+        run,
+    )
 
     given = {"to": to, "auth_token": auth_token, "account_sid": account_sid}
     explicit = {name: value for name, value in given.items() if value is not None}
@@ -246,8 +252,8 @@ def chat(
     if say is not None and not say.strip():
         fail("--say: there are no words to say")
     settings = load_settings(config)
-    from app.chat import run
-    from app.written import written_session
+    from app.assembly.text_session import written_session
+    from app.cli.chat import run
 
     logs.configure(
         level="WARNING",
@@ -271,7 +277,7 @@ def chat(
 @app.command()
 def doctor(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check everything that a real call needs, and say what is wrong and what to do."""
-    from app.check import check_config
+    from app.cli.check import check_config
 
     find(config)
     checked = check_config(config, os.environ)
@@ -281,12 +287,12 @@ def doctor(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 
 async def _examine(settings: Settings, checked: Checked) -> bool:
-    from app import doctor as checks
+    from app.cli import doctor as checks
 
     voice, session = None, None
     if settings.voice_choice is VoiceChoice.OPENAI:
-        from app.lines import voice_model
-        from app.staff import session_config
+        from app.assembly import session_config
+        from app.assembly.answering import voice_model
 
         voice, session = voice_model(settings), session_config(settings.openai_realtime)
     findings = []
@@ -319,7 +325,7 @@ def _print_finding(finding: Finding) -> None:
 @config_app.command("check")
 def config_check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Say whether the server would start with this configuration, and why not."""
-    from app.check import check_config
+    from app.cli.check import check_config
 
     find(config)
     checked = check_config(config, os.environ)

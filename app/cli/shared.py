@@ -9,7 +9,10 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from app.errors import ConfigError
-from app.settings import Settings, load
+from app.settings import (
+    Settings,
+    load,
+)
 
 __all__ = [
     "DEFAULT_CONFIG",

@@ -14,19 +14,51 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from app.carrier.base import CarrierCallId, StreamId
-from app.dial.clock import Clock
-from app.dial.ear import WINDOW_MS, audible_windows
-from app.dial.faults import Fault, check_stream
-from app.dial.leg import EndedBy, Leg, LegEnd, open_stream
-from app.dial.line import Line, StreamIdentity
-from app.dial.narrator import Narrator
-from app.dial.recording import Recording
-from app.dial.report import DialReport, StreamMeasures
-from app.dial.scripted import ScriptedCaller
-from app.dial.twiml import StreamOrder, Verb, stream_of
-from app.dial.webhook import Caller, SpokenLine, TwimlAnswer, Webhooks
-from app.errors import DialError, RemoteProtocolError
+from app.carrier.base import (
+    CarrierCallId,
+    StreamId,
+)
+from app.dial.faults import (
+    Fault,
+    check_stream,
+)
+from app.dial.leg import (
+    Clock,
+    EndedBy,
+    Leg,
+    LegEnd,
+    open_stream,
+)
+from app.dial.line import (
+    Line,
+    StreamIdentity,
+)
+from app.dial.listening import (
+    WINDOW_MS,
+    audible_windows,
+)
+from app.dial.report import (
+    DialReport,
+    Narrator,
+    StreamMeasures,
+)
+from app.dial.script import ScriptedCaller
+from app.dial.speaking import Recording
+from app.dial.twiml import (
+    StreamOrder,
+    Verb,
+    stream_of,
+)
+from app.dial.webhook import (
+    Caller,
+    SpokenLine,
+    TwimlAnswer,
+    Webhooks,
+)
+from app.errors import (
+    DialError,
+    RemoteProtocolError,
+)
 
 __all__ = ["SimulatedCall"]
 

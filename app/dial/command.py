@@ -18,15 +18,33 @@ from rich.console import Console
 from rich.markup import escape
 
 from app.dial.call import SimulatedCall
-from app.dial.clock import Clock, RealClock
-from app.dial.narrator import Narrator
-from app.dial.recording import Recording
-from app.dial.report import DialReport, report_table
-from app.dial.script import ScriptRun, Step, turns_script
-from app.dial.scripted import ScriptedCaller
-from app.dial.signature import Endpoints
-from app.dial.speech import SpeechFolder, demo_script, read_script
-from app.dial.webhook import Caller, Webhooks, http_client
+from app.dial.leg import (
+    Clock,
+    RealClock,
+)
+from app.dial.report import (
+    DialReport,
+    Narrator,
+    report_table,
+)
+from app.dial.script import (
+    ScriptedCaller,
+    ScriptRun,
+    Step,
+    turns_script,
+)
+from app.dial.speaking import Recording
+from app.dial.speech import (
+    SpeechFolder,
+    demo_script,
+    read_script,
+)
+from app.dial.webhook import (
+    Caller,
+    Endpoints,
+    Webhooks,
+    http_client,
+)
 from app.errors import ConfigError
 
 __all__ = ["DEFAULT_TO", "DialOptions", "dial", "run"]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -23,12 +24,12 @@ from websockets.exceptions import (
     InvalidURI,
 )
 
-from app.dial.clock import Clock
 from app.dial.line import Line
-from app.dial.mouth import FRAME_MS
+from app.dial.speaking import FRAME_MS
 from app.errors import DialError
 
-__all__ = ["HANDSHAKE_REFUSED", "EndedBy", "Leg", "LegEnd", "open_stream"]
+__all__ = ["HANDSHAKE_REFUSED", "Clock", "EndedBy", "Leg", "LegEnd", "RealClock", "open_stream"]
+
 
 HANDSHAKE_REFUSED: Final = "31920"
 # A frame this late is lost instead of sent in a burst: Twilio drops audio that a server does not
@@ -187,3 +188,21 @@ class Leg:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._drained.wait()
         await self.socket.close()
+
+
+class Clock(Protocol):
+    """Milliseconds of call time. A fast clock makes a call play faster than real time."""
+
+    def now_ms(self) -> int: ...
+
+    async def sleep_until(self, at_ms: int) -> None: ...
+
+
+class RealClock:
+    """Monotonic time of this machine."""
+
+    def now_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+    async def sleep_until(self, at_ms: int) -> None:
+        await asyncio.sleep(max(0, at_ms - self.now_ms()) / 1000)

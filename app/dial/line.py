@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from app.carrier.base import CarrierCallId, StreamId
+from app.carrier.base import (
+    CarrierCallId,
+    StreamId,
+)
 from app.carrier.twilio.caller_side import (
     Clear,
     SendMark,
@@ -24,11 +27,21 @@ from app.carrier.twilio.caller_side import (
     render_start,
     render_stop,
 )
-from app.dial.ear import Ear
 from app.dial.faults import Fault
+from app.dial.listening import Ear
 from app.dial.measures import QueueCleared
-from app.dial.mouth import FRAME_BYTES, FRAME_MS, Mouth
-from app.dial.playout import BYTES_PER_MS, CallerPlayout, Heard, MarkBack, PlayoutEvent
+from app.dial.playout import (
+    BYTES_PER_MS,
+    CallerPlayout,
+    Heard,
+    MarkBack,
+    PlayoutEvent,
+)
+from app.dial.speaking import (
+    FRAME_BYTES,
+    FRAME_MS,
+    Mouth,
+)
 from app.errors import RemoteProtocolError
 
 __all__ = ["Line", "LineCounters", "StreamIdentity", "Tap"]

@@ -6,21 +6,34 @@ Form fields follow Twilio voice/twiml, "Request parameters", and its status call
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import httpx2
 
-from app.dial.signature import Endpoints, sign
 from app.dial.twiml import Verb, parse_twiml
 from app.errors import DialError
 
-__all__ = ["Caller", "SpokenLine", "TwimlAnswer", "Webhooks", "http_client", "parse_spoken_line"]
+__all__ = [
+    "VOICE_PATH",
+    "Caller",
+    "Endpoints",
+    "SpokenLine",
+    "TwimlAnswer",
+    "Webhooks",
+    "http_client",
+    "parse_spoken_line",
+    "sign",
+]
+
 
 # Twilio gives a webhook 15 s, a hard limit.
 _WEBHOOK_TIMEOUT_S: Final = 15
@@ -199,3 +212,79 @@ def parse_spoken_line(row: str) -> SpokenLine | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+VOICE_PATH = "/twilio/voice"
+_STATUS_PATH = "/twilio/status"
+
+
+def sign(auth_token: str, url: str, form: Mapping[str, str] | None = None) -> str:
+    """The X-Twilio-Signature of a request to `url`."""
+    message = url + "".join(name + value for name, value in sorted((form or {}).items()))
+    digest = hmac.new(auth_token.encode(), message.encode(), hashlib.sha1).digest()
+    return base64.b64encode(digest).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """The URLs of one server: as it knows itself (`public`) and as it is reached here.
+
+    A signature covers the public URL, which behind a tunnel or a proxy is not the one dialed.
+    """
+
+    voice_url: str
+    status_url: str | None
+    base_url: str
+    public_base_url: str
+
+    @classmethod
+    def of(cls, to: str, *, public_url: str | None = None) -> Endpoints:
+        """From `--to`: a server's base, or the full URL of a voice webhook anywhere.
+
+        Only Trunkline's own paths tell where status callbacks go; for another server there are
+        none unless its TwiML asks for them.
+
+        Raises:
+            ValueError: not an http or https URL.
+        """
+        parts = urlsplit(to)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{to!r} is not an http:// or https:// URL")
+        ours = parts.path.rstrip("/") == "" or parts.path.endswith(VOICE_PATH)
+        prefix = parts.path.removesuffix(VOICE_PATH).rstrip("/") if ours else ""
+        base = urlunsplit((parts.scheme, parts.netloc, prefix, "", ""))
+        return cls(
+            voice_url=_without_fragment(parts, base + VOICE_PATH if ours else None),
+            status_url=base + _STATUS_PATH if ours else None,
+            base_url=base,
+            public_base_url=(public_url or base).rstrip("/"),
+        )
+
+    def transcript_url(self, call_sid: str) -> str:
+        return f"{self.base_url}/calls/{call_sid}/transcript"
+
+    def as_public(self, url: str) -> str:
+        """The URL that the server believes it was asked at: what the signature covers."""
+        if url == self.base_url or url.startswith(self.base_url + "/"):
+            return self.public_base_url + url[len(self.base_url) :]
+        return url
+
+    def as_reached(self, url: str) -> str:
+        """Where to connect for a URL that the server gave: its public name led back to `--to`."""
+        public, parts = urlsplit(self.public_base_url), urlsplit(url)
+        if parts.netloc != public.netloc or public.netloc == urlsplit(self.base_url).netloc:
+            return url
+        base = urlsplit(self.base_url)
+        secure = base.scheme == "https"
+        scheme = {"ws": "wss" if secure else "ws", "wss": "wss" if secure else "ws"}.get(
+            parts.scheme, base.scheme
+        )
+        path = base.path + parts.path.removeprefix(public.path)
+        return urlunsplit((scheme, base.netloc, path, parts.query, ""))
+
+
+def _without_fragment(parts: SplitResult, default: str | None) -> str:
+    """Twilio keeps fragments (its connection overrides) to itself."""
+    if default is not None:
+        return f"{default}?{parts.query}" if parts.query else default
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, parts.query, ""))

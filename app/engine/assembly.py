@@ -9,15 +9,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from app.engine.book_file import DEFAULT_BOOK, load_book
 from app.engine.host import EngineParts
-from app.engine.messages import MessageFolder
-from app.engine.recognizer import PocketsphinxRecognizer
-from app.engine.responder import Receptionist
+from app.engine.receptionist.book_file import (
+    DEFAULT_BOOK,
+    load_book,
+)
+from app.engine.receptionist.messages import MessageFolder
+from app.engine.receptionist.responder import Receptionist
 from app.engine.server import Engine
 from app.engine.session import SessionLimits
-from app.engine.synthesizer import WorkerSynthesizer
-from app.engine.vad import VoiceActivity
+from app.engine.speech.recognizer import PocketsphinxRecognizer
+from app.engine.speech.synthesizer import WorkerSynthesizer
+from app.engine.speech.vad import VoiceActivity
 from app.errors import ConfigError
 from app.realtime.events import ServerVad
 

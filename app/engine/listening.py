@@ -28,7 +28,10 @@ from app.engine.actions import (
     Send,
 )
 from app.engine.answers import Answers
-from app.engine.base import Heard, Responder
+from app.engine.base import (
+    Heard,
+    Responder,
+)
 from app.engine.effective import vad_of
 from app.engine.items import Conversation
 from app.engine.prompts import CallerTurn

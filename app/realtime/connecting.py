@@ -13,8 +13,14 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from app.errors import VoiceRefused, VoiceUnavailable
-from app.realtime.connection import VoiceConnection, VoiceModel
+from app.errors import (
+    VoiceRefused,
+    VoiceUnavailable,
+)
+from app.realtime.connection import (
+    VoiceConnection,
+    VoiceModel,
+)
 from app.realtime.events import SessionConfig
 
 __all__ = ["Breaker", "GuardedModel", "connect_with_retry"]

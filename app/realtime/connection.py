@@ -21,7 +21,10 @@ from app.errors import (
     VoiceRefused,
     VoiceUnavailable,
 )
-from app.realtime.dialect import GA, Dialect
+from app.realtime.dialect import (
+    GA,
+    Dialect,
+)
 from app.realtime.events import (
     UNSET,
     ClientEvent,
@@ -32,9 +35,15 @@ from app.realtime.events import (
     SessionUpdate,
     SessionUpdated,
 )
-from app.realtime.faults import refusal_for_close, refusal_for_error
+from app.realtime.faults import (
+    refusal_for_close,
+    refusal_for_error,
+)
 from app.realtime.fields import MalformedEvent
-from app.realtime.protocol import RealtimeProtocol, Side
+from app.realtime.protocol import (
+    RealtimeProtocol,
+    Side,
+)
 
 __all__ = [
     "ClientTransport",

@@ -22,8 +22,15 @@ import msgspec
 
 from app.errors import LocalProtocolError
 from app.realtime import events as ev
-from app.realtime.events import ClientEvent, ServerEvent, Unknown
-from app.realtime.fields import Fields, MalformedEvent
+from app.realtime.events import (
+    ClientEvent,
+    ServerEvent,
+    Unknown,
+)
+from app.realtime.fields import (
+    Fields,
+    MalformedEvent,
+)
 from app.realtime.wire_items import (
     read_error,
     read_item,
@@ -38,7 +45,11 @@ from app.realtime.wire_items import (
     write_response,
     write_response_config,
 )
-from app.realtime.wire_session import Generation, read_session, write_session
+from app.realtime.wire_session import (
+    Generation,
+    read_session,
+    write_session,
+)
 
 __all__ = ["BETA", "GA", "MAX_APPEND_BYTES", "Dialect"]
 

@@ -13,7 +13,10 @@ from enum import Enum, StrEnum
 from typing import Final, Generic, Literal, TypeVar, cast, overload
 
 from app.errors import LocalProtocolError
-from app.realtime.dialect import GA, Dialect
+from app.realtime.dialect import (
+    GA,
+    Dialect,
+)
 from app.realtime.events import (
     ClientEvent,
     ErrorEvent,

@@ -4,8 +4,11 @@
 an operator should know, `carrier_credentials` whose webhooks are believed.
 """
 
-from app.settings.agents import AgentSettings, GuardrailSettings
-from app.settings.brain import BrainSettings
+from app.settings.agents import (
+    AgentSettings,
+    GuardrailSettings,
+)
+from app.settings.analysis import BrainSettings
 from app.settings.deployment import (
     DEVELOPMENT_ACCOUNT_SID,
     CarrierCredentials,
@@ -14,8 +17,14 @@ from app.settings.deployment import (
     development_token_path,
     needed_open_files,
 )
-from app.settings.limits import CallLimits, Limits
-from app.settings.load import load, named_functions
+from app.settings.limits import (
+    CallLimits,
+    Limits,
+)
+from app.settings.load import (
+    load,
+    named_functions,
+)
 from app.settings.masked import masked
 from app.settings.model import (
     Logging,
@@ -28,8 +37,11 @@ from app.settings.model import (
     VoiceChoice,
 )
 from app.settings.notices import notices
-from app.settings.numbers import DestinationSettings, NumberSettings
-from app.settings.origin import Origin
+from app.settings.numbers import (
+    DestinationSettings,
+    NumberSettings,
+)
+from app.settings.reader.origin import Origin
 from app.settings.realtime import (
     OPENAI_REALTIME_URL,
     AudioSettings,
@@ -40,7 +52,10 @@ from app.settings.realtime import (
     Truncation,
     TurnDetection,
 )
-from app.settings.tools import McpServerSettings, ToolSettings
+from app.settings.tools import (
+    McpServerSettings,
+    ToolSettings,
+)
 from app.settings.values import is_loopback
 
 __all__ = [

@@ -6,7 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.settings.values import Section, Spoken
+from app.settings.values import (
+    Section,
+    Spoken,
+)
 
 __all__ = ["AreYouThere", "CallLimits", "Limits"]
 

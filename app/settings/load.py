@@ -17,16 +17,32 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.errors import ConfigError
-from app.settings import interpolation
-from app.settings.environment import Environment, parse_dotenv, read_text
-from app.settings.interpolation import Filled, Plain
 from app.settings.model import Settings
-from app.settings.names import did_you_mean, dotted
-from app.settings.origin import Origin
+from app.settings.reader import interpolation
+from app.settings.reader.environment import (
+    Environment,
+    parse_dotenv,
+    read_text,
+)
+from app.settings.reader.interpolation import (
+    Filled,
+    Plain,
+)
+from app.settings.reader.names import (
+    did_you_mean,
+    dotted,
+)
+from app.settings.reader.origin import Origin
+from app.settings.reader.strict_yaml import (
+    parse_yaml,
+    resolve_plain,
+)
+from app.settings.reader.variables import with_variables
 from app.settings.references import broken_references
-from app.settings.strict_yaml import parse_yaml, resolve_plain
-from app.settings.values import NO_BLANKS, FunctionPath
-from app.settings.variables import with_variables
+from app.settings.values import (
+    NO_BLANKS,
+    FunctionPath,
+)
 
 __all__ = ["load", "named_functions"]
 

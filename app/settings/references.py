@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from app.settings.agents import BUILT_IN_TOOLS
-from app.settings.names import no_such
+from app.settings.reader.names import no_such
 
 __all__ = ["broken_references"]
 

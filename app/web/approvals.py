@@ -17,10 +17,15 @@ from typing import Any, Final, Protocol
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.agents.toolbox import ApprovalRequest
+from app.agents.tools.invocation import ApprovalRequest
 from app.errors import SignatureError
 from app.events import CallId
-from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
+from app.web.access import (
+    bearer_token,
+    is_foreign_site,
+    is_local,
+    same_secret,
+)
 from app.web.app import error_response
 
 __all__ = ["APPROVALS_PATH", "Decision", "ToolDesk", "approvals_router"]

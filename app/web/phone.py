@@ -34,10 +34,26 @@ from app.carrier.base import (
     MediaStream,
     StreamStarted,
 )
-from app.errors import CapacityError, CarrierUnavailable, RemoteProtocolError, SignatureError
-from app.web.metrics import AuthFailure, Metrics, Refusal
-from app.web.transcript import Followable, add_transcript_feed
-from app.web.transfers import TransferDesk, TransferFront, add_transfer_routes
+from app.errors import (
+    CapacityError,
+    CarrierUnavailable,
+    RemoteProtocolError,
+    SignatureError,
+)
+from app.web.metrics import (
+    AuthFailure,
+    Metrics,
+    Refusal,
+)
+from app.web.transcript import (
+    Followable,
+    add_transcript_feed,
+)
+from app.web.transfers import (
+    TransferDesk,
+    TransferFront,
+    add_transfer_routes,
+)
 
 __all__ = ["Call", "Desk", "Form", "PhoneFront", "SignedForms", "UnclaimedSeats", "phone_router"]
 

@@ -19,9 +19,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from app.engine.base import Heard
-from app.engine.book_file import load_book
-from app.engine.recognizer import PocketsphinxRecognizer
-from app.engine.vad import VoiceActivity
+from app.engine.receptionist.book_file import load_book
+from app.engine.speech.recognizer import PocketsphinxRecognizer
+from app.engine.speech.vad import VoiceActivity
 from tests.bench.speech_clips import HELD_OUT_VOICES, TUNED_VOICES, Phrase, clip, line, phrases
 
 __all__ = ["outcome", "run"]

@@ -15,9 +15,8 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 
-from app.dial.clock import RealClock
-from app.dial.narrator import Narrator
-from app.dial.report import report_table
+from app.dial.leg import RealClock
+from app.dial.report import Narrator, report_table
 from app.errors import AppError
 from tests.demo.stage import Shown, show
 

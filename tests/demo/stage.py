@@ -17,16 +17,19 @@ from typing import Any, Final
 
 from app.carrier.base import CarrierCallId
 from app.dial.call import SimulatedCall
-from app.dial.clock import Clock
-from app.dial.narrator import Narrator
-from app.dial.recording import Recording
-from app.dial.report import DialReport
-from app.dial.script import ScriptRun
-from app.dial.scripted import ScriptedCaller
-from app.dial.signature import Endpoints
+from app.dial.leg import Clock
+from app.dial.report import DialReport, Narrator
+from app.dial.script import ScriptedCaller, ScriptRun
+from app.dial.speaking import Recording
 from app.dial.speech import read_script
-from app.dial.webhook import Caller, TwimlAnswer, Webhooks, http_client
-from app.engine.synthesizer import WorkerSynthesizer
+from app.dial.webhook import (
+    Caller,
+    Endpoints,
+    TwimlAnswer,
+    Webhooks,
+    http_client,
+)
+from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.events import CallEvent
 from app.main import build
 from app.settings import load

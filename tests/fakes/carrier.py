@@ -26,14 +26,35 @@ from typing import Self
 import httpx2
 from websockets.asyncio.client import ClientConnection
 
-from app.carrier.base import CarrierCallId, StreamId
-from app.dial.clock import Clock
+from app.carrier.base import (
+    CarrierCallId,
+    StreamId,
+)
 from app.dial.faults import Fault
-from app.dial.leg import Leg, LegEnd, open_stream
-from app.dial.line import Line, LineCounters, StreamIdentity
-from app.dial.signature import Endpoints, sign
-from app.dial.twiml import StreamOrder, Verb, stream_of
-from app.dial.webhook import Caller, TwimlAnswer, Webhooks, http_client
+from app.dial.leg import (
+    Clock,
+    Leg,
+    LegEnd,
+    open_stream,
+)
+from app.dial.line import (
+    Line,
+    LineCounters,
+    StreamIdentity,
+)
+from app.dial.twiml import (
+    StreamOrder,
+    Verb,
+    stream_of,
+)
+from app.dial.webhook import (
+    Caller,
+    Endpoints,
+    TwimlAnswer,
+    Webhooks,
+    http_client,
+    sign,
+)
 from tests.fakes.caller import tone
 from tests.fakes.clock import FastClock
 

@@ -9,7 +9,7 @@ __all__ = ["FastClock"]
 
 
 class FastClock:
-    """A `app.dial.clock.Clock` that runs `speed` times as fast as real time.
+    """A `app.dial.leg.Clock` that runs `speed` times as fast as real time.
 
     The server is not told: to it the caller simply sends and hears that much faster. What it
     measures in frames or timestamps stays right, what it measures by its own clock does not.

@@ -12,11 +12,23 @@ from openai.types.chat import ChatCompletion
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-from app.agents.analysis import AnalysisSpec, TranscriptLine
-from app.agents.chat_endpoint import ChatEndpoint, ChatSpec
-from app.agents.safe_http import SafeHttp
-from app.agents.webhook import Webhook, WebhookSpec
-from app.events import CallId, Party
+from app.agents.analysis.questions import (
+    AnalysisSpec,
+    TranscriptLine,
+)
+from app.agents.llm.chat_completions import (
+    ChatEndpoint,
+    ChatSpec,
+)
+from app.events import (
+    CallId,
+    Party,
+)
+from app.http.client import SafeHttp
+from app.http.webhook import (
+    Webhook,
+    WebhookSpec,
+)
 from tests.fakes.web_service import Asked, Script, WebService, answer
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from app.engine import Engine
 from app.engine.base import Heard
 from app.engine.host import EngineParts
-from app.engine.messages import MessageFolder
+from app.engine.receptionist.messages import MessageFolder
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     InputAudioAppend,

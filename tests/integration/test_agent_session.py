@@ -11,11 +11,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from app.agents.agent import END_CALL_TOOL, Agent
-from app.agents.guardrails import Stop, regex_guardrail
+from app.agents.agent import (
+    END_CALL_TOOL,
+    Agent,
+)
+from app.agents.guardrails.rules import (
+    Stop,
+    regex_guardrail,
+)
 from app.agents.handoffs import HandoffTo
-from app.agents.session import AgentSession
-from app.agents.session_events import (
+from app.agents.session.events import (
     AgentEnd,
     AgentStart,
     Audio,
@@ -31,12 +36,25 @@ from app.agents.session_events import (
     ToolStart,
     UsageCounted,
 )
-from app.agents.subscriptions import Subscription
-from app.agents.tools import Approval, ToolContext, tool
-from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceRefused
+from app.agents.session.session import AgentSession
+from app.agents.session.subscriptions import Subscription
+from app.agents.tools.tool import (
+    Approval,
+    ToolContext,
+    tool,
+)
+from app.errors import (
+    ConfigError,
+    VoiceClosed,
+    VoiceError,
+    VoiceRefused,
+)
 from app.events import Party
 from app.realtime import events as ev
-from app.realtime.events import SessionConfig, Transcription
+from app.realtime.events import (
+    SessionConfig,
+    Transcription,
+)
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone

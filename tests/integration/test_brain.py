@@ -13,23 +13,34 @@ from typing import Any
 
 import pytest
 
-from app.agents.analysis import ReviewSpec, TranscriptLine
-from app.agents.brain import (
+from app.agents.analysis.analyzer import (
     Brain,
     BrainLimits,
+)
+from app.agents.analysis.delegates import (
     Delegate,
-    Reviewer,
     ToolDelegate,
     WebhookDelegate,
 )
-from app.agents.errands import Errands
-from app.agents.mcp_tools import McpServerSpec, McpTools
-from app.agents.out_of_band import OutOfBandAsker
-from app.agents.questions import Ask, ModelQuestion
-from app.agents.safe_http import SafeHttp
-from app.agents.toolbox import ToolBox
-from app.agents.tools import Tool, ToolContext, tool
-from app.agents.webhook import Webhook, is_signed
+from app.agents.analysis.questions import (
+    ReviewSpec,
+    TranscriptLine,
+)
+from app.agents.analysis.review import Reviewer
+from app.agents.llm.out_of_band import OutOfBandAsker
+from app.agents.llm.question import (
+    Ask,
+    ModelQuestion,
+)
+from app.agents.tools.invocation import ToolBox
+from app.agents.tools.mcp import McpTools
+from app.agents.tools.mcp_server import McpServerSpec
+from app.agents.tools.tool import (
+    Tool,
+    ToolContext,
+    tool,
+)
+from app.background import Errands
 from app.errors import AppError
 from app.events import (
     Analysis,
@@ -40,6 +51,11 @@ from app.events import (
     TaskAnswered,
     TaskStarted,
     TurnAnalyzed,
+)
+from app.http.client import SafeHttp
+from app.http.webhook import (
+    Webhook,
+    is_signed,
 )
 from app.realtime import events as ev
 from app.realtime.websocket import WebSocketModel

@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
-from app.agents.chat_endpoint import ChatSpec, JsonMode
-from app.agents.questions import ModelQuestion
-from app.agents.safe_http import SafeHttp
-from app.errors import AppError, ConfigError
+from app.agents.llm.chat_completions import (
+    ChatSpec,
+    JsonMode,
+)
+from app.agents.llm.question import ModelQuestion
+from app.errors import (
+    AppError,
+    ConfigError,
+)
+from app.http.client import SafeHttp
 from tests.fakes.web_service import WebService, answer
 from tests.integration.brain_site import (
     SPEC,

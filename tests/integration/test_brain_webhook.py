@@ -9,10 +9,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.agents.errands import Errands
-from app.agents.safe_http import SafeHttp
-from app.agents.webhook import Message, Outbox, is_signed
+from app.background import Errands
 from app.errors import ToolError
+from app.http.client import SafeHttp
+from app.http.webhook import (
+    Message,
+    Outbox,
+    is_signed,
+)
 from tests.fakes.web_service import WebService, answer
 from tests.integration.brain_site import (
     hook,

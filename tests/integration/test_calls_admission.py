@@ -9,10 +9,22 @@ import pytest
 
 import app.calls.switchboard as switchboard
 from app.dial.leg import EndedBy
-from app.dial.signature import Endpoints
-from app.dial.webhook import Caller, Webhooks, http_client
-from app.events import CallAdmitted, EndReason, VoiceReady
-from app.realtime.events import SAY_METADATA_KEY, ResponseCreate, Unset
+from app.dial.webhook import (
+    Caller,
+    Endpoints,
+    Webhooks,
+    http_client,
+)
+from app.events import (
+    CallAdmitted,
+    EndReason,
+    VoiceReady,
+)
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    ResponseCreate,
+    Unset,
+)
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.integration.server import App, by_then, trunkline

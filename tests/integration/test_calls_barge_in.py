@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from app.events import AgentSaid, BargeIn, CallerSaid, KeyPressed
+from app.events import (
+    AgentSaid,
+    BargeIn,
+    CallerSaid,
+    KeyPressed,
+)
 from app.realtime.events import (
     AudioDelta,
     AudioTranscriptDelta,

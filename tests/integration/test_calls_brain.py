@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.agents.webhook import WebhookSpec, is_signed
+from app.assembly.text_session import written_session
 from app.events import (
     AgentSaid,
     AnalysisFailed,
@@ -19,9 +19,12 @@ from app.events import (
     TaskStarted,
     TurnAnalyzed,
 )
+from app.http.webhook import (
+    WebhookSpec,
+    is_signed,
+)
 from app.realtime import events as ev
 from app.settings import load
-from app.written import written_session
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.web_service import Asked, WebService, answer
 from tests.integration.brain_site import SECRET, completed, thought

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from app.agents.safe_http import SafeHttp
-from app.events import AgentSaid, EndReason, ToolApprovalRequired, ToolRan
+from app.events import (
+    AgentSaid,
+    EndReason,
+    ToolApprovalRequired,
+    ToolRan,
+)
+from app.http.client import SafeHttp
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.web_service import WebService, answer

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from app.calls.silence import StillThereTexts
+from app.calls.policy import StillThereTexts
 from app.dial.leg import EndedBy
 from app.events import (
     AgentSaid,
@@ -18,7 +18,13 @@ from app.events import (
     StreamOpened,
     ToolRan,
 )
-from app.realtime.events import SAY_METADATA_KEY, ItemDelete, ResponseCreate, SessionUpdate, Unset
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    ItemDelete,
+    ResponseCreate,
+    SessionUpdate,
+    Unset,
+)
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.server import GREETING, by_then, trunkline
 

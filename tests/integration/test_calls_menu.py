@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from app.dial.leg import EndedBy
-from app.events import AgentSaid, EndReason
-from app.realtime.events import SAY_METADATA_KEY, ResponseCreate, Unset
+from app.events import (
+    AgentSaid,
+    EndReason,
+)
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    ResponseCreate,
+    Unset,
+)
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.line_site import DESK, line_site
 from tests.integration.server import trunkline

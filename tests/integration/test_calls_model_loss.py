@@ -8,7 +8,12 @@ import pytest
 
 from app.calls.actions import RenewVoice
 from app.calls.call import LOST
-from app.events import AgentSaid, EndReason, VoiceReady, VoiceTrouble
+from app.events import (
+    AgentSaid,
+    EndReason,
+    VoiceReady,
+    VoiceTrouble,
+)
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     SAY_METADATA_KEY,

@@ -14,10 +14,17 @@ import httpx2
 import pytest
 
 from app.agents.agent import Agent
-from app.agents.book import AgentBook
-from app.agents.guardrails import Stop, regex_guardrail
+from app.agents.guardrails.rules import (
+    Stop,
+    regex_guardrail,
+)
 from app.agents.handoffs import HandoffTo
-from app.agents.tools import Approval, ToolContext, tool
+from app.agents.roster import AgentBook
+from app.agents.tools.tool import (
+    Approval,
+    ToolContext,
+    tool,
+)
 from app.calls.switchboard import Line
 from app.dial.leg import EndedBy
 from app.errors import ToolFailed

@@ -9,8 +9,16 @@ from typing import Any, cast
 import pytest
 
 from app.errors import DialError
-from app.events import AgentSaid, EndReason, TransferEnded, VoiceReady
-from app.realtime.events import Item, OutputItemDone
+from app.events import (
+    AgentSaid,
+    EndReason,
+    TransferEnded,
+    VoiceReady,
+)
+from app.realtime.events import (
+    Item,
+    OutputItemDone,
+)
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.line_site import (
     CALLER,

@@ -18,11 +18,14 @@ from typing import Any
 import pytest
 
 from app.agents.agent import Agent
-from app.agents.analysis import AnalysisSpec
-from app.agents.brain import BrainLimits
-from app.agents.guardrails import Stop, regex_guardrail
-from app.agents.session import AgentSession
-from app.agents.session_events import (
+from app.agents.analysis.analyzer import BrainLimits
+from app.agents.analysis.live import BrainPlan
+from app.agents.analysis.questions import AnalysisSpec
+from app.agents.guardrails.rules import (
+    Stop,
+    regex_guardrail,
+)
+from app.agents.session.events import (
     AgentEnd,
     HistoryAdded,
     HistoryItem,
@@ -30,10 +33,23 @@ from app.agents.session_events import (
     SessionError,
     UsageCounted,
 )
-from app.agents.thinking import BrainPlan
-from app.agents.tools import Approval, tool
-from app.chat import JsonReport, TerminalLines, TextReport, chat
-from app.events import AnalysisFailed, CallId, Party, TokenUsage
+from app.agents.session.session import AgentSession
+from app.agents.tools.tool import (
+    Approval,
+    tool,
+)
+from app.cli.chat import (
+    JsonReport,
+    TerminalLines,
+    TextReport,
+    chat,
+)
+from app.events import (
+    AnalysisFailed,
+    CallId,
+    Party,
+    TokenUsage,
+)
 from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Reply, ScriptedVoiceServer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from app.dial.narrator import Narrator
+from app.dial.report import Narrator
 from tests.demo.stage import show
 from tests.fakes.clock import FastClock
 from tests.integration.server import Leftovers

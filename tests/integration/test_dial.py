@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.dial import DialOptions, DialReport, dial, run
-from app.dial.narrator import Narrator
-from app.dial.report import report_table
+from app.dial import (
+    DialOptions,
+    DialReport,
+    dial,
+    run,
+)
+from app.dial.report import Narrator, report_table
 from app.errors import ConfigError
 from audio.wav import read_wav
 from tests.fakes.caller import phrase_path

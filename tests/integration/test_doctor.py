@@ -14,13 +14,26 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from app import doctor
-from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
-from app.doctor import Finding, Verdict
-from app.errors import VoiceRefused, VoiceUnavailable
+from app.carrier.twilio.signature import (
+    SIGNATURE_HEADER,
+    sign_http,
+)
+from app.cli import doctor
+from app.cli.doctor import (
+    Finding,
+    Verdict,
+)
+from app.errors import (
+    VoiceRefused,
+    VoiceUnavailable,
+)
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import SessionConfig
-from app.settings import Settings, check_deployment, load
+from app.settings import (
+    Settings,
+    check_deployment,
+    load,
+)
 
 ACCOUNT = "AC" + "1" * 32
 TOKEN = "f" * 32

@@ -20,7 +20,10 @@ import pytest_asyncio
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
-from app.engine import Engine, make_engine
+from app.engine import (
+    Engine,
+    make_engine,
+)
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     InputAudioAppend,
@@ -32,8 +35,14 @@ from app.realtime.events import (
 )
 from app.web.app import make_app
 from app.web.metrics import Metrics
-from app.web.realtime import REALTIME_PATH, realtime_router
-from app.web.serving import make_server, running
+from app.web.realtime import (
+    REALTIME_PATH,
+    realtime_router,
+)
+from app.web.serving import (
+    make_server,
+    running,
+)
 from app.web.sockets import SocketLimits
 from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat

@@ -9,9 +9,16 @@ import pytest
 from app.engine import Engine
 from app.engine.base import Reply
 from app.engine.host import EngineParts
-from app.engine.worker import Worker
-from app.errors import ConfigError, VoiceClosed, VoiceUnavailable
-from app.realtime.connection import open_connection, pipe
+from app.engine.speech.worker import Worker
+from app.errors import (
+    ConfigError,
+    VoiceClosed,
+    VoiceUnavailable,
+)
+from app.realtime.connection import (
+    open_connection,
+    pipe,
+)
 from app.realtime.events import (
     AudioDelta,
     ErrorEvent,
@@ -169,7 +176,7 @@ async def test_a_system_that_makes_no_process_is_told_at_once(
     monkeypatch.setattr("sys.executable", "/no/such/python")
     lost: list[bool] = []
     worker = Worker(
-        "app.engine.synthesizer_worker",
+        "app.engine.speech.synthesizer_worker",
         setup=b"{}",
         on_frame=lambda frame: None,
         on_lost=lambda: lost.append(True),

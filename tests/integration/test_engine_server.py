@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 
 from app.engine.listening import MESSAGE_PAUSE_MS
-from app.errors import VoiceClosed, VoiceRefused, VoiceUnavailable
-from app.realtime.connection import Transport, pipe
+from app.errors import (
+    VoiceClosed,
+    VoiceRefused,
+    VoiceUnavailable,
+)
+from app.realtime.connection import (
+    Transport,
+    pipe,
+)
 from app.realtime.events import (
     AudioDelta,
     FunctionArgumentsDone,

@@ -12,13 +12,23 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from app.engine.book_file import load_book
-from app.engine.grammar import Grammar, StateGrammar
-from app.engine.recognizer import MESSAGE_TRANSCRIPT, PocketsphinxHearing, PocketsphinxRecognizer
-from app.engine.responder import Receptionist
-from app.engine.synthesizer import WorkerSynthesizer
-from app.engine.vad import VoiceActivity
-from app.errors import ConfigError, VoiceUnavailable
+from app.engine.receptionist.book_file import load_book
+from app.engine.receptionist.grammar import (
+    Grammar,
+    StateGrammar,
+)
+from app.engine.receptionist.responder import Receptionist
+from app.engine.speech.recognizer import (
+    MESSAGE_TRANSCRIPT,
+    PocketsphinxHearing,
+    PocketsphinxRecognizer,
+)
+from app.engine.speech.synthesizer import WorkerSynthesizer
+from app.engine.speech.vad import VoiceActivity
+from app.errors import (
+    ConfigError,
+    VoiceUnavailable,
+)
 from tests.bench.speech_clips import clip, line
 
 BOOK = load_book()

@@ -15,16 +15,20 @@ import httpx
 import pytest
 from mcp.shared.message import SessionMessage
 
-from app.agents.addresses import resolve_by_system
 from app.agents.agent import Agent
-from app.agents.book import AgentBook
-from app.agents.mcp_process import served_by_process
-from app.agents.mcp_tools import McpServerSpec, McpTools
-from app.agents.mcp_transport import GuardedTransport
-from app.agents.toolbox import ToolBox
-from app.agents.tools import ToolContext, ToolResult
+from app.agents.roster import AgentBook
+from app.agents.tools.invocation import ToolBox
+from app.agents.tools.mcp import McpTools
+from app.agents.tools.mcp_server import McpServerSpec
+from app.agents.tools.mcp_stdio import served_by_process
+from app.agents.tools.mcp_transport import GuardedTransport
+from app.agents.tools.tool import (
+    ToolContext,
+    ToolResult,
+)
 from app.errors import ConfigError
 from app.events import CallId
+from app.http.addresses import resolve_by_system
 from app.realtime.events import SessionConfig
 from tests.fakes.mcp_server import serve_http
 

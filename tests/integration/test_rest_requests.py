@@ -28,7 +28,10 @@ from app.carrier.twilio.transfer import (
     transfer_document,
     whisper_document,
 )
-from app.errors import CarrierRefused, CarrierUnavailable
+from app.errors import (
+    CarrierRefused,
+    CarrierUnavailable,
+)
 from tests.fakes.twilio_rest import ApiRequest, TwilioApi
 
 SITE = Site(base_url="https://voice.example.com", stream_path="/m", lost_message="Sorry.")

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from app.calls.warm import (
+from app.calls.transfer.warm import (
     ACCEPT_KEY,
     BringBack,
     CancelLeg,
@@ -37,10 +37,20 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import TwilioFront, Words
-from app.carrier.twilio.reports import Screening, dial_result
+from app.carrier.twilio.front import (
+    TwilioFront,
+    Words,
+)
+from app.carrier.twilio.reports import (
+    Screening,
+    dial_result,
+)
 from app.carrier.twilio.rest import TwilioRest
-from app.errors import CarrierRefused, CarrierUnavailable, SignatureError
+from app.errors import (
+    CarrierRefused,
+    CarrierUnavailable,
+    SignatureError,
+)
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.web_service import Asked, WebService

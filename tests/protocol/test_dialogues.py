@@ -20,15 +20,36 @@ from typing import Any
 
 import pytest
 
-from app.agents.actions import CheckGuardrail, Record, RunTool, ToVoice
-from app.agents.agent import END_CALL_TOOL, Agent
-from app.agents.book import AgentBook
-from app.agents.guardrails import Guardrail, Stop, regex_guardrail
+from app.agents.agent import (
+    END_CALL_TOOL,
+    Agent,
+)
+from app.agents.dialogue.actions import (
+    Record,
+    RunTool,
+    ToVoice,
+)
+from app.agents.guardrails.rules import (
+    CheckGuardrail,
+    Guardrail,
+    Stop,
+    regex_guardrail,
+)
 from app.agents.instructions import CallFacts
-from app.agents.tools import Tool, ToolContext
-from app.calls.actions import Action, Clear, Decide, End, PlayAudio
+from app.agents.roster import AgentBook
+from app.agents.tools.tool import (
+    Tool,
+    ToolContext,
+)
+from app.calls.actions import (
+    Action,
+    Clear,
+    Decide,
+    End,
+    PlayAudio,
+)
+from app.calls.background_work import Desk
 from app.calls.conversation import Conversation
-from app.calls.desk import Desk
 from app.calls.policy import CallPolicy
 from app.carrier.base import (
     CarrierCallId,
@@ -50,7 +71,12 @@ from app.events import (
     ToolRan,
 )
 from app.realtime.dialect import GA
-from app.realtime.events import ResponseCreate, ServerVad, SessionConfig, SessionUpdate
+from app.realtime.events import (
+    ResponseCreate,
+    ServerVad,
+    SessionConfig,
+    SessionUpdate,
+)
 from audio.format import PCMU_8K
 
 DIALOGUES = sorted((Path(__file__).parent / "data" / "dialogues").glob("*.jsonl"))

@@ -13,11 +13,21 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from app.agents.http_tools import HttpToolSpec, http_tool
-from app.agents.safe_http import SafeHttp
-from app.agents.toolbox import ApprovalRequest, ToolBox
-from app.agents.tools import Tool, ToolContext, tool
+from app.agents.tools.http_tool import (
+    HttpToolSpec,
+    http_tool,
+)
+from app.agents.tools.invocation import (
+    ApprovalRequest,
+    ToolBox,
+)
+from app.agents.tools.tool import (
+    Tool,
+    ToolContext,
+    tool,
+)
 from app.events import CallId
+from app.http.client import SafeHttp
 from tests.fakes.web_service import WebService, answer
 
 BUDGET = 50

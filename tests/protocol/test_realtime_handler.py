@@ -12,11 +12,17 @@ from types import ModuleType
 
 import pytest
 
-from app.errors import VoiceClosed, VoiceRefused
+from app.agents.session.handler import (
+    UPLINK_LIMIT_BYTES,
+    OpenAIRealtimeHandler,
+)
+from app.errors import (
+    VoiceClosed,
+    VoiceRefused,
+)
 from app.realtime import events as ev
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import SessionConfig
-from app.realtime.handler import UPLINK_LIMIT_BYTES, OpenAIRealtimeHandler
 from app.realtime.protocol import ResponseGate
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K
@@ -217,7 +223,7 @@ async def test_a_recording_that_is_sent_all_at_once_arrives_whole() -> None:
 async def test_a_chunk_larger_than_an_append_may_be_is_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.realtime.handler.MAX_APPEND_BYTES", 100_000)
+    monkeypatch.setattr("app.agents.session.handler.MAX_APPEND_BYTES", 100_000)
     recording = tone(PCM16_24K, 5_000)
     async with ScriptedVoiceServer() as server, _connected(server) as handler:
         await handler.send_audio(recording)
@@ -318,7 +324,7 @@ async def test_a_callback_may_disconnect() -> None:
 async def test_a_callback_that_never_returns_does_not_stop_the_disconnect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.realtime.handler.DISCONNECT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("app.agents.session.handler.DISCONNECT_TIMEOUT_S", 0.05)
     called = asyncio.Event()
 
     async def stuck() -> None:
@@ -411,8 +417,10 @@ async def test_an_empty_piece_of_sound_is_not_sent() -> None:
 async def test_a_model_that_does_not_answer_is_noticed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.realtime.handler.TICK_S", 0.001)
-    monkeypatch.setattr("app.realtime.handler.ResponseGate", lambda: ResponseGate(watchdog_ms=1))
+    monkeypatch.setattr("app.agents.session.handler.TICK_S", 0.001)
+    monkeypatch.setattr(
+        "app.agents.session.handler.ResponseGate", lambda: ResponseGate(watchdog_ms=1)
+    )
     replies = [Reply(never_starts=True), Reply(audio_ms=100)]
     async with (
         ScriptedVoiceServer(replies=replies) as server,

@@ -10,10 +10,10 @@ import openai.types.realtime as vendor
 import pytest
 from pydantic import TypeAdapter
 
+from app.assembly.sessions import session_config
 from app.realtime.dialect import GA
 from app.realtime.events import SessionUpdate
 from app.settings import load
-from app.staff.sessions import session_config
 
 CLIENT_EVENT: TypeAdapter[Any] = TypeAdapter(vendor.RealtimeClientEvent)
 PCM = {"type": "audio/pcm", "rate": 24_000}

@@ -16,7 +16,10 @@ from app.carrier.twilio.http import (
     sign_http,
     sign_websocket,
 )
-from app.errors import RemoteProtocolError, SignatureError
+from app.errors import (
+    RemoteProtocolError,
+    SignatureError,
+)
 
 TOKEN = "9a1f8c0e5b7d4a2f9a1f8c0e5b7d4a2f"
 PUBLIC = "https://voice.example.com"

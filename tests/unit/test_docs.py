@@ -16,11 +16,18 @@ import yaml
 from pydantic import BaseModel
 from typer.main import get_command
 
+from app.assembly import hire
 from app.cli import app as command_line
 from app.events import EndReason
-from app.settings import Settings, load
-from app.staff import hire
-from app.web.metrics import AuthFailure, Metrics, Refusal
+from app.settings import (
+    Settings,
+    load,
+)
+from app.web.metrics import (
+    AuthFailure,
+    Metrics,
+    Refusal,
+)
 from app.web.sockets import SocketCounts
 
 ROOT = Path(__file__).parents[2]

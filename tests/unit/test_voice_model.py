@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from app.lines import voice_model
-from app.settings import OpenAIRealtime, Settings
+from app.assembly.answering import voice_model
+from app.settings import (
+    OpenAIRealtime,
+    Settings,
+)
 
 
 @pytest.mark.parametrize("header", ["api-key", "Api-Key", "authorization"])

@@ -16,7 +16,12 @@ import logging
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any, Final, Protocol
 
-from app.carrier.base import CarrierCallId, StreamEvent, StreamStarted, StreamStopped
+from app.carrier.base import (
+    CarrierCallId,
+    StreamEvent,
+    StreamStarted,
+    StreamStopped,
+)
 from app.carrier.twilio.media import (
     MESSAGE_TOO_LARGE,
     SECOND_START,
@@ -29,7 +34,11 @@ from app.carrier.twilio.media import (
     render_media,
 )
 from app.carrier.twilio.rest import TwilioRest
-from app.errors import CarrierRefused, CarrierUnavailable, RemoteProtocolError
+from app.errors import (
+    CarrierRefused,
+    CarrierUnavailable,
+    RemoteProtocolError,
+)
 
 __all__ = [
     "BURST_MESSAGES",

@@ -21,7 +21,10 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.twilio.carrier import WebSocket, open_stream
+from app.carrier.twilio.carrier import (
+    WebSocket,
+    open_stream,
+)
 from app.carrier.twilio.forward import forward_document
 from app.carrier.twilio.http import (
     SIGNATURE_HEADER,

@@ -17,7 +17,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
-from app.carrier.base import CallDirection, CallProgress, CarrierCallId, IncomingCall
+from app.carrier.base import (
+    CallDirection,
+    CallProgress,
+    CarrierCallId,
+    IncomingCall,
+)
 from app.carrier.twilio.signature import (
     SIGNATURE_HEADER,
     SIGNATURE_SETTINGS_HEADER,
@@ -27,7 +32,11 @@ from app.carrier.twilio.signature import (
     sign_http,
     sign_websocket,
 )
-from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
+from app.errors import (
+    LocalProtocolError,
+    RemoteProtocolError,
+    SignatureError,
+)
 
 __all__ = [
     "MAX_FORM_BYTES",

@@ -45,7 +45,10 @@ from app.carrier.twilio.caller_side import (
     render_start,
     render_stop,
 )
-from app.errors import LocalProtocolError, RemoteProtocolError
+from app.errors import (
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from audio.format import PCMU_8K
 
 __all__ = [
@@ -231,7 +234,7 @@ class MediaProtocol:
             return self._on_surprise(text, error)
         except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
             raise RemoteProtocolError("the carrier's message is not JSON") from error
-        if type(message) is _Media:  # 50 times a second, the others once in a while
+        if isinstance(message, _Media):  # 50 times a second, the others once in a while
             return self._on_media(message)
         return self._on_control(message)
 

@@ -19,12 +19,24 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from app.carrier.base import Destination, Fallback
+from app.carrier.base import (
+    Destination,
+    Fallback,
+)
 from app.carrier.destinations import destination
 from app.carrier.twilio.forward import forward_document
-from app.carrier.twilio.http import clean_text, refusal_document
-from app.carrier.twilio.rest import NumberSetup, TwilioRest
-from app.errors import CarrierRefused, ConfigError
+from app.carrier.twilio.http import (
+    clean_text,
+    refusal_document,
+)
+from app.carrier.twilio.rest import (
+    NumberSetup,
+    TwilioRest,
+)
+from app.errors import (
+    CarrierRefused,
+    ConfigError,
+)
 
 __all__ = [
     "Archive",

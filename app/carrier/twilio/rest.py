@@ -27,7 +27,10 @@ from twilio.base.exceptions import TwilioException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from app.carrier.base import CallProgress, CarrierCallId
+from app.carrier.base import (
+    CallProgress,
+    CarrierCallId,
+)
 from app.carrier.twilio.faults import (
     NEVER_DONE,
     NOT_FOUND,
@@ -35,7 +38,10 @@ from app.carrier.twilio.faults import (
     as_ours,
     network_failure,
 )
-from app.errors import CarrierRefused, CarrierUnavailable
+from app.errors import (
+    CarrierRefused,
+    CarrierUnavailable,
+)
 
 __all__ = ["AccountState", "LegRequest", "NumberSetup", "TwilioRest"]
 

@@ -30,7 +30,10 @@ from twilio.request_validator import (
     get_signature_algorithm,
 )
 
-from app.errors import ConfigError, SignatureError
+from app.errors import (
+    ConfigError,
+    SignatureError,
+)
 
 __all__ = [
     "SIGNATURE_HEADER",

@@ -26,7 +26,10 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import digits_fault
 from app.carrier.twilio.forward import append_forward
-from app.carrier.twilio.http import append_connect, clean_text
+from app.carrier.twilio.http import (
+    append_connect,
+    clean_text,
+)
 from app.errors import LocalProtocolError
 
 __all__ = [

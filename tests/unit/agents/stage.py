@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from app.agents.actions import DialogueAction, Record, ToVoice
 from app.agents.agent import Agent
-from app.agents.book import AgentBook
-from app.agents.dialogue import Dialogue
-from app.agents.tools import Tool
-from app.events import CallCounters, CallId
+from app.agents.dialogue.actions import (
+    DialogueAction,
+    Record,
+    ToVoice,
+)
+from app.agents.dialogue.dialogue import Dialogue
+from app.agents.roster import AgentBook
+from app.agents.tools.tool import Tool
+from app.events import (
+    CallCounters,
+    CallId,
+)
 from app.realtime.events import (
     SAY_METADATA_KEY,
     AudioTranscriptDelta,

@@ -12,16 +12,29 @@ from typing import Any
 
 import pytest
 
-from app.agents.actions import RunTool
-from app.agents.book import AgentBook
-from app.agents.call_tools import CALL_TOOLS
+from app.agents.dialogue.actions import RunTool
 from app.agents.handoffs import HandoffTo
 from app.agents.instructions import CallFacts
-from app.agents.toolbox import ToolBox
-from app.agents.tools import ToolContext, ToolResult
-from app.errors import ConfigError, ToolFailed
-from app.events import CallId, HandedOff
-from app.realtime.events import ItemCreate, SessionConfig, SessionUpdate
+from app.agents.roster import AgentBook
+from app.agents.tools.call_control import CALL_TOOLS
+from app.agents.tools.invocation import ToolBox
+from app.agents.tools.tool import (
+    ToolContext,
+    ToolResult,
+)
+from app.errors import (
+    ConfigError,
+    ToolFailed,
+)
+from app.events import (
+    CallId,
+    HandedOff,
+)
+from app.realtime.events import (
+    ItemCreate,
+    SessionConfig,
+    SessionUpdate,
+)
 from tests.unit.agents.stage import Stage, agent_named, call_of, tool_named
 
 FACTS = CallFacts(call_id=CallId("c1"), caller_number="+15005550006")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from app.agents.actions import RunTool
+from app.agents.dialogue.actions import RunTool
 from app.events import HandedOff
 from app.realtime.events import (
     UNSET,

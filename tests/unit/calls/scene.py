@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from app.agents.actions import GiveUp, Record, RunTool, ToVoice
 from app.agents.agent import Agent
-from app.agents.book import AgentBook
-from app.calls.actions import Action, AppendAudio, Clear, End, PlayAudio, RenewVoice
+from app.agents.dialogue.actions import (
+    GiveUp,
+    Record,
+    RunTool,
+    ToVoice,
+)
+from app.agents.roster import AgentBook
+from app.calls.actions import (
+    Action,
+    AppendAudio,
+    Clear,
+    End,
+    PlayAudio,
+    RenewVoice,
+)
 from app.calls.conversation import Conversation
-from app.calls.menu import KeypadMap
+from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy
 from app.carrier.base import (
     CallerAudio,
@@ -21,7 +33,11 @@ from app.carrier.base import (
     StreamId,
     StreamStarted,
 )
-from app.events import CallEvent, CallId, Party
+from app.events import (
+    CallEvent,
+    CallId,
+    Party,
+)
 from app.realtime.events import (
     SAY_METADATA_KEY,
     AudioDelta,

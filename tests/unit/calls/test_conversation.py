@@ -6,14 +6,23 @@ import json
 
 import pytest
 
-from app.agents.actions import CheckGuardrail
-from app.agents.guardrails import Judgement, Stop
-from app.agents.words import SayMode, SayWhen
+from app.agents.dialogue.messages import (
+    SayMode,
+    SayWhen,
+)
+from app.agents.guardrails.rules import (
+    CheckGuardrail,
+    Judgement,
+    Stop,
+)
 from app.calls.actions import Decide
+from app.calls.model_watch import VoiceLink
 from app.calls.policy import CallPolicy
-from app.calls.turns import Turn
-from app.calls.voice_link import VoiceLink
-from app.carrier.base import MarkReached, StreamStopped
+from app.calls.turns.turn_table import Turn
+from app.carrier.base import (
+    MarkReached,
+    StreamStopped,
+)
 from app.events import (
     AgentSaid,
     BargeIn,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.calls.actions import End
-from app.calls.turns import Turn
+from app.calls.turns.turn_table import Turn
 from app.realtime.events import ResponseCreate
 from tests.unit.calls.scene import GOODBYE, Scene, call_item
 

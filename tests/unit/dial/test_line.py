@@ -10,9 +10,24 @@ from typing import Any
 
 import pytest
 
-from app.carrier.base import CallerAudio, CarrierCallId, Dtmf, MarkReached, StreamId, StreamStarted
-from app.carrier.twilio.media import MediaProtocol, render_clear, render_mark, render_media
-from app.dial.line import Line, StreamIdentity
+from app.carrier.base import (
+    CallerAudio,
+    CarrierCallId,
+    Dtmf,
+    MarkReached,
+    StreamId,
+    StreamStarted,
+)
+from app.carrier.twilio.media import (
+    MediaProtocol,
+    render_clear,
+    render_mark,
+    render_media,
+)
+from app.dial.line import (
+    Line,
+    StreamIdentity,
+)
 from app.dial.playout import MarkBack
 from tests.fakes.caller import silence, tone
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from app.dial.ear import Ear, Span
+from app.dial.listening import (
+    Ear,
+    Span,
+)
 from app.dial.measures import (
     BargeInMeasure,
     QueueCleared,
@@ -11,8 +14,12 @@ from app.dial.measures import (
     percentile,
     turn_latencies,
 )
-from app.dial.mouth import SILENT_FRAME, Mouth, Utterance
 from app.dial.playout import Heard
+from app.dial.speaking import (
+    SILENT_FRAME,
+    Mouth,
+    Utterance,
+)
 from tests.fakes.caller import silence, tone
 
 

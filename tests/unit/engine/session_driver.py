@@ -13,9 +13,19 @@ from typing import Any, TypeVar
 import openai.types.realtime as ga_types
 from pydantic import TypeAdapter
 
-from app.engine.actions import Action, FeedTurn, FinishHearing, Send, Speak, TakeAudio
+from app.engine.actions import (
+    Action,
+    FeedTurn,
+    FinishHearing,
+    Send,
+    Speak,
+    TakeAudio,
+)
 from app.engine.base import Heard
-from app.engine.session import EngineSession, SessionLimits
+from app.engine.session import (
+    EngineSession,
+    SessionLimits,
+)
 from app.engine.turns import Edge
 from app.realtime.dialect import GA
 from app.realtime.events import (

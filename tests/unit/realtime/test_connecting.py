@@ -6,9 +6,20 @@ import asyncio
 
 import pytest
 
-from app.errors import VoiceRefused, VoiceUnavailable
-from app.realtime.connecting import Breaker, GuardedModel, connect_with_retry
-from app.realtime.connection import RealtimeConnection, VoiceConnection, pipe
+from app.errors import (
+    VoiceRefused,
+    VoiceUnavailable,
+)
+from app.realtime.connecting import (
+    Breaker,
+    GuardedModel,
+    connect_with_retry,
+)
+from app.realtime.connection import (
+    RealtimeConnection,
+    VoiceConnection,
+    pipe,
+)
 from app.realtime.events import SessionConfig
 
 REFUSED = VoiceRefused("no quota", code="insufficient_quota")

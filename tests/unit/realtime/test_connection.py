@@ -8,7 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.errors import VoiceClosed, VoiceRefused, VoiceUnavailable
+from app.errors import (
+    VoiceClosed,
+    VoiceRefused,
+    VoiceUnavailable,
+)
 from app.realtime import connection as connection_module
 from app.realtime import events as ev
 from app.realtime.connection import (
@@ -23,7 +27,10 @@ from app.realtime.connection import (
     pipe,
     traits_of,
 )
-from app.realtime.protocol import RealtimeProtocol, Side
+from app.realtime.protocol import (
+    RealtimeProtocol,
+    Side,
+)
 from audio.format import PCM16_24K, PCMU_8K
 
 ASKED = ev.SessionConfig(input_format=PCMU_8K, output_format=PCMU_8K, voice="marin")

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.realtime.events import ResponseConfig
-from app.realtime.protocol import ALREADY_ACTIVE, NOTHING, Expired, GateState, ResponseGate
+from app.realtime.protocol import (
+    ALREADY_ACTIVE,
+    NOTHING,
+    Expired,
+    GateState,
+    ResponseGate,
+)
 
 SAY_A = ResponseConfig(instructions="a")
 SAY_B = ResponseConfig(instructions="b")

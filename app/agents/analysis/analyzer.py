@@ -1,0 +1,258 @@
+"""The brain: what is thought about a call beside the voice, and never in its way.
+
+When a turn of the caller has its transcript, `Brain.on_caller_turn` takes it and returns at once;
+the analysis runs in a task of the call and comes out as an event. It is that turn which is
+analyzed, not the one before; while one analysis runs, later turns wait as one: each question holds
+all that was said, and says what of it is new. A task that the operator allows is handed to an
+outside agent, whose answer is relayed as data. Nothing here can end a call: what fails is an event.
+`Reviewer` thinks about the call once more when it is over, in the process's own time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, TypeVar
+
+from app.agents.analysis.delegates import Delegate
+from app.agents.analysis.questions import (
+    AnalysisSpec,
+    TranscriptLine,
+    turn_question,
+)
+from app.agents.llm.question import Ask
+from app.errors import AppError
+from app.events import (
+    Analysis,
+    AnalysisFailed,
+    BrainEvent,
+    CallId,
+    CallReviewed,
+    TaskAnswered,
+    TaskRequest,
+    TaskStarted,
+    TurnAnalyzed,
+)
+
+__all__ = ["Brain", "BrainLimits", "Emit"]
+
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Emit = Callable[[BrainEvent], None]
+EmitReview = Callable[[CallReviewed | AnalysisFailed], None]
+_MAX_ANSWER_CHARS: Final = 4_000
+
+
+# During the call ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrainLimits:
+    """What one call may use. Tasks beyond the limit are not handed to anybody."""
+
+    analysis_timeout_ms: int = 10_000
+    task_timeout_ms: int = 60_000
+    max_tasks: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    item_id: str
+    lines: tuple[TranscriptLine, ...] = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Done:
+    """What need not be done again: the items that were analyzed, the tasks that were given out."""
+
+    items: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
+
+
+class Brain:
+    """One call's brain. `run` is a task of the call; everything else returns at once."""
+
+    def __init__(
+        self,
+        call_id: CallId,
+        spec: AnalysisSpec,
+        ask: Ask,
+        emit: Emit,
+        *,
+        delegate: Delegate | None = None,
+        relay: Callable[[str], None] | None = None,
+        limits: BrainLimits | None = None,
+    ) -> None:
+        """`relay` has a text told in the agent's own words, as data, when nobody speaks."""
+        self.analysis = Analysis()
+        self._call_id = call_id
+        self._spec = spec
+        self._ask = ask
+        self._emit = emit
+        self._delegate = delegate
+        self._relay = relay
+        self._limits = limits or BrainLimits()
+        self._next: _Turn | None = None
+        self._wanted = asyncio.Event()
+        self._done = _Done()
+        self._working = 0
+
+    @property
+    def busy(self) -> bool:
+        """A turn waits or is being analyzed, or a task is being done."""
+        return self._next is not None or self._working > 0
+
+    def on_caller_turn(self, item_id: str, lines: Sequence[TranscriptLine]) -> None:
+        """A caller's turn has its transcript: `lines` is the conversation up to it."""
+        self._next = _Turn(item_id=item_id, lines=tuple(lines))
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Analyze turns and hand out tasks until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                turn, self._next = self._next, None
+                if turn is None:
+                    continue
+                self._working += 1
+                try:
+                    analysis = await self._analyze(turn)
+                finally:
+                    self._working -= 1
+                if analysis is not None and self._delegate is not None and analysis.task:
+                    task = self._task(turn, analysis)
+                    if task is not None:
+                        self._working += 1
+                        group.create_task(self._do(self._delegate, task))
+
+    async def _analyze(self, turn: _Turn) -> Analysis | None:
+        began = time.monotonic()
+        question = turn_question(self._spec, turn.lines, self.analysis, self._done.items)
+
+        async def think() -> Analysis:
+            return self._spec.read(await self._ask(question))
+
+        timeout_ms = self._limits.analysis_timeout_ms
+        analysis, code = await _attempt(think, timeout_ms, "analysis", self._call_id)
+        if analysis is None:
+            self._emit(AnalysisFailed(call_id=self._call_id, item_id=turn.item_id, code=code))
+            return None
+        self.analysis = analysis
+        self._done.items.update(line.item_id for line in turn.lines)
+        self._emit(
+            TurnAnalyzed(
+                call_id=self._call_id,
+                item_id=turn.item_id,
+                analysis=analysis,
+                duration_ms=_since_ms(began),
+            )
+        )
+        return analysis
+
+    def _task(self, turn: _Turn, analysis: Analysis) -> TaskRequest | None:
+        """A task once only: models name it again for as long as the caller talks about it."""
+        words = " ".join(analysis.task.lower().split())
+        if words in self._done.tasks or len(self._done.tasks) >= self._limits.max_tasks:
+            logger.info("task was not handed out", extra={"call_id": self._call_id})
+            return None
+        self._done.tasks.add(words)
+        text = json.dumps([self._call_id, turn.item_id, words])
+        return TaskRequest(
+            key=f"task_{hashlib.sha256(text.encode()).hexdigest()[:32]}",
+            call_id=self._call_id,
+            text=analysis.task,
+            intent=analysis.intent,
+            entities=analysis.entities,
+            summary=analysis.summary,
+        )
+
+    async def _do(self, delegate: Delegate, task: TaskRequest) -> None:
+        began = time.monotonic()
+        self._emit(TaskStarted(call_id=self._call_id, task=task))
+        answer, code = await _attempt(
+            partial(delegate.run, task), self._limits.task_timeout_ms, "task", self._call_id
+        )
+        answer = (answer or "")[:_MAX_ANSWER_CHARS]
+        self._working -= 1
+        self._emit(
+            TaskAnswered(
+                call_id=self._call_id,
+                key=task.key,
+                answer=answer,
+                duration_ms=_since_ms(began),
+                error=code,
+            )
+        )
+        if self._relay is not None and (answer or code):
+            self._relay(relayed(task, answer, code))
+
+
+_LEAVES_OPEN: Final = frozenset(
+    {
+        "connection_lost",
+        "response_invalid",
+        "response_too_large",
+        "timeout",
+        "tool_timeout",
+        "unreachable",  # which a connection that broke after the request is too
+        "webhook_failed",
+    }
+)
+"""Errors after which a task may have been done all the same."""
+
+
+def relayed(task: TaskRequest, answer: str, error: str) -> str:
+    """What the agent is told to pass on; `say(relay)` makes data of it, and nobody's order."""
+    if error in _LEAVES_OPEN:
+        outcome = "It has not answered: nobody knows whether it was done."
+        return f"Another system was asked to do this: {task.text}\n{outcome}"
+    if error:
+        return f"Another system was asked to do this: {task.text}\nIt was not done."
+    return f"Another system was asked to do this: {task.text}\nIt answered: {answer}"
+
+
+async def _attempt(
+    work: Callable[[], Awaitable[T]], timeout_ms: int, kind: str, call_id: CallId
+) -> tuple[T | None, str]:
+    """The work's value, or a code; whatever goes wrong goes no further than this."""
+    deadline = asyncio.timeout(timeout_ms / 1000)
+    failure: BaseException
+    try:
+        async with deadline:
+            return await work(), ""
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        code, failure = "failed", error
+    except TimeoutError as error:
+        code, failure = "timeout" if deadline.expired() else "failed", error
+    except AppError as error:
+        code, failure = error.code, error
+    except Exception as error:  # models and agents are asked through what the operator hands in
+        code, failure = "failed", error
+    logger.warning(
+        "brain could not finish",
+        extra={
+            "call_id": call_id,
+            "work": kind,
+            "error": code,
+            "error_type": type(failure).__name__,
+            "pii.detail": str(failure)[:300],
+        },
+    )
+    return None, code
+
+
+def _since_ms(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)

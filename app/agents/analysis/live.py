@@ -1,0 +1,114 @@
+"""A brain at work in a conversation: which turns it hears of, whom it asks, who does its tasks.
+
+Shared by the phone call and `AgentSession`. Thinking itself is `app.agents.analysis.analyzer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from app.agents.analysis.analyzer import Brain, BrainLimits, Emit
+from app.agents.analysis.delegates import Delegate, ToolDelegate, WebhookDelegate
+from app.agents.analysis.questions import AnalysisSpec, ReviewSpec, TranscriptLine
+from app.agents.dialogue.dialogue import Dialogue
+from app.agents.dialogue.history import Entry
+from app.agents.dialogue.tool_runner import ToolRunner
+from app.agents.llm.question import Ask
+from app.agents.tools.tool import Tool
+from app.events import Party
+from app.http.webhook import Webhook
+from app.realtime.events import ServerEvent, TranscriptionCompleted
+
+__all__ = ["BrainPlan", "Thinking", "said_until"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrainPlan:
+    """What the brains of conversations are made of. Without `ask`, their own voice model is asked.
+
+    Tasks go to `task_tool`, without one to `webhook`, which also gets the `review` of a call.
+    """
+
+    analysis: AnalysisSpec
+    limits: BrainLimits
+    ask: Ask | None = None
+    task_tool: Tool | None = None
+    task_argument: str = "task"
+    review: ReviewSpec | None = None
+    webhook: Webhook | None = None
+
+
+class Thinking:
+    """One conversation's brain. `run` is a task of the conversation; the rest returns at once."""
+
+    def __init__(
+        self,
+        plan: BrainPlan,
+        dialogue: Dialogue,
+        tools: ToolRunner,
+        *,
+        ask: Ask,
+        emit: Emit,
+        relay: Callable[[str], None],
+    ) -> None:
+        """`ask` reaches the conversation's own model, `relay` has a text told in its own words."""
+        self._dialogue = dialogue
+        self._brain = Brain(
+            dialogue.cast.facts.call_id,
+            plan.analysis,
+            plan.ask or ask,
+            emit,
+            delegate=_delegate(plan, dialogue, tools),
+            relay=relay,
+            limits=plan.limits,
+        )
+
+    async def run(self) -> None:
+        """Think until cancelled."""
+        await self._brain.run()
+
+    @property
+    def busy(self) -> bool:
+        """A turn is being analyzed, or a task done."""
+        return self._brain.busy
+
+    def on_voice(self, event: ServerEvent) -> None:
+        """Take any event of the model, once the dialogue has: a transcript is a caller's turn."""
+        if isinstance(event, TranscriptionCompleted) and event.transcript.strip():
+            self.on_caller_turn(event.item_id)
+
+    def on_typed(self) -> None:
+        """The caller has written something, which stands last."""
+        self.on_caller_turn(self._dialogue.transcript()[-1].item_id)
+
+    def on_caller_turn(self, item_id: str) -> None:
+        """What the caller said in this item is known now; what they said since may be known too."""
+        entries = self._dialogue.transcript()
+        said = [entry.item_id for entry in entries if entry.party is Party.CALLER and entry.text]
+        latest = said[-1] if said else item_id
+        self._brain.on_caller_turn(latest, said_until(latest, entries))
+
+
+def _delegate(plan: BrainPlan, dialogue: Dialogue, tools: ToolRunner) -> Delegate | None:
+    tool = plan.task_tool
+    if tool is not None:
+        return ToolDelegate(
+            tools.box(tool),
+            tool.name,
+            lambda key: tools.context(key, dialogue.agent.name),
+            argument=plan.task_argument,
+        )
+    return None if plan.webhook is None else WebhookDelegate(plan.webhook)
+
+
+def said_until(item_id: str, entries: Iterable[Entry]) -> list[TranscriptLine]:
+    """What was said up to an item and in it; of the agent's words, those that were heard."""
+    lines = []
+    for entry in entries:
+        text = entry.heard_text if entry.party is Party.AGENT else entry.text
+        if entry.party is not None and text:
+            lines.append(TranscriptLine(party=entry.party, text=text, item_id=entry.item_id))
+        if entry.item_id == item_id:
+            break
+    return lines

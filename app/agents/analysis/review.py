@@ -1,0 +1,168 @@
+"""Has each call reviewed once it is over: an observer of all calls of a process.
+
+It keeps what is said in calls that go on, and hands it to the `Reviewer` with their last event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from app.agents.analysis.analyzer import EmitReview, _attempt
+from app.agents.analysis.questions import (
+    ReviewSpec,
+    TranscriptLine,
+    review_question,
+)
+from app.agents.llm.question import Ask
+from app.background import Errands
+from app.events import (
+    AgentSaid,
+    Analysis,
+    AnalysisFailed,
+    CallAdmitted,
+    CallEnded,
+    CallerSaid,
+    CallEvent,
+    CallId,
+    CallReviewed,
+    MessageTaken,
+    Party,
+    TurnAnalyzed,
+)
+from app.http.webhook import Message, Outbox, Webhook
+
+__all__ = ["CallReviews", "Reviewer"]
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What is known of a call that goes on."""
+
+    admitted: CallAdmitted
+    lines: list[TranscriptLine] = field(default_factory=list)
+    messages: list[dict[str, str]] = field(default_factory=list)
+    analysis: Analysis | None = None
+
+
+class CallReviews:
+    """Follows calls for a reviewer; `observe` is fed with every event of every call."""
+
+    def __init__(self, reviewer: Reviewer) -> None:
+        self._reviewer = reviewer
+        self._live: dict[CallId, _Notes] = {}
+
+    def observe(self, event: CallEvent) -> None:
+        """Note an event; never waits."""
+        if isinstance(event, CallAdmitted):
+            self._live[event.call_id] = _Notes(event)
+            return
+        notes = self._live.get(event.call_id)
+        if notes is None:
+            return
+        match event:
+            case CallerSaid() if event.text:
+                notes.lines.append(TranscriptLine(party=Party.CALLER, text=event.text))
+            case AgentSaid() if event.heard_text:
+                notes.lines.append(TranscriptLine(party=Party.AGENT, text=event.heard_text))
+            case TurnAnalyzed():
+                notes.analysis = event.analysis
+            case MessageTaken():
+                notes.messages.append({"recipient": event.recipient, "text": event.text})
+            case CallEnded():
+                del self._live[event.call_id]
+                self._reviewer.on_call_over(event.call_id, notes.lines, _facts(notes, event))
+            case _:
+                pass
+
+
+def _facts(notes: _Notes, ended: CallEnded) -> dict[str, Any]:
+    """What goes along with a review: about the call, and not out of it."""
+    admitted, summary, analysis = notes.admitted, ended.summary, notes.analysis
+    return {
+        "carrier_call_id": admitted.carrier_call_id,
+        "caller_number": admitted.caller_number,
+        "called_number": admitted.called_number,
+        "agent": summary.agent,
+        "reason": summary.reason.value,
+        "duration_ms": summary.duration_ms,
+        "cost_usd": summary.cost_usd,
+        "intent": "" if analysis is None else analysis.intent,
+        "entities": {} if analysis is None else dict(analysis.entities),
+        "messages": notes.messages,
+    }
+
+
+# After the call -----------------------------------------------------------------------------------
+
+
+class Reviewer:
+    """Summary and extraction of calls that are over, sent to a webhook.
+
+    The webhook hears of every call, also of one that could not be reviewed: then `review` is null
+    and `error` says why.
+    """
+
+    def __init__(
+        self,
+        spec: ReviewSpec,
+        ask: Ask,
+        errands: Errands,
+        emit: EmitReview,
+        *,
+        webhook: Webhook | None = None,
+        attempts: int = 3,
+        retry_delay_ms: int = 2_000,
+        timeout_ms: int = 30_000,
+    ) -> None:
+        self._spec = spec
+        self._ask = ask
+        self._errands = errands
+        self._emit = emit
+        self.outbox = Outbox(errands)
+        self._webhook = webhook
+        self._attempts = max(1, attempts)
+        self._retry_delay_ms = retry_delay_ms
+        self._timeout_ms = timeout_ms
+
+    def on_call_over(
+        self, call_id: CallId, lines: Sequence[TranscriptLine], facts: Mapping[str, Any]
+    ) -> bool:
+        """Review a call in the background; `facts` go along (numbers, duration, reason)."""
+        work = partial(self._review, call_id, tuple(lines), dict(facts))
+        return self._errands.put(f"review {call_id}", work)
+
+    async def _review(
+        self, call_id: CallId, lines: tuple[TranscriptLine, ...], facts: dict[str, Any]
+    ) -> None:
+        review, code = (None, "nothing_said") if not lines else await self._think(call_id, lines)
+        if review is None:
+            self._emit(AnalysisFailed(call_id=call_id, item_id="", code=code))
+        else:
+            self._emit(CallReviewed(call_id=call_id, review=review))
+        if self._webhook is not None:
+            digest = hashlib.sha256(str(call_id).encode()).hexdigest()[:32]
+            data = {"call_id": call_id, "review": review, "error": code, "facts": facts}
+            message = Message(key=f"review_{digest}", kind="call.reviewed", data=data)
+            self.outbox.put(self._webhook, message)
+
+    async def _think(
+        self, call_id: CallId, lines: tuple[TranscriptLine, ...]
+    ) -> tuple[dict[str, Any] | None, str]:
+        question = review_question(self._spec, lines)
+
+        async def think() -> dict[str, Any]:
+            return self._spec.read(await self._ask(question))
+
+        attempt = 1
+        while True:
+            review, code = await _attempt(think, self._timeout_ms, "review", call_id)
+            # A model that answered badly may answer well; one that refuses us will not.
+            if review is not None or attempt == self._attempts or code == "chat_refused":
+                return review, code
+            await asyncio.sleep(self._retry_delay_ms * 2 ** (attempt - 1) / 1000)
+            attempt += 1

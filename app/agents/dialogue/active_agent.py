@@ -1,0 +1,219 @@
+"""Who speaks in a conversation, and who takes over from them.
+
+A handoff changes the session's settings first; only when the model has confirmed them does it get
+the tool's output, and then the floor. A session keeps the voice of its first sound, so an agent
+who comes later speaks with it. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from app.agents.agent import Agent
+from app.agents.dialogue.actions import ToVoice
+from app.agents.instructions import CallFacts
+from app.agents.roster import AgentBook
+from app.events import HandedOff
+from app.realtime.events import SemanticVad, ServerVad, SessionConfig, SessionUpdate
+
+__all__ = ["Cast", "Handoff"]
+
+
+CONFIRM_MS: Final = 3_000
+"""A model that has not refused its new settings by then has taken them: some say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Update:
+    """A `session.update` on its way, and the agent to return to when it is refused."""
+
+    event_id: str
+    before: Agent | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handoff:
+    """A handoff that the model asked for and has not confirmed yet.
+
+    `update_id` is the event id of our `session.update`; an error that names it undoes the handoff.
+    `kept_voice` is the voice that goes on speaking, where the new agent's own comes too late.
+    `given` is what the model had to say with the handoff.
+    """
+
+    tool_call_id: str
+    giver: Agent
+    taker: Agent
+    update_id: str
+    since_ms: int
+    kept_voice: str = ""
+    given: Mapping[str, Any] | None = None
+
+    def output(self) -> str:
+        """What the model is told once its settings have changed."""
+        note = "You speak with the caller from here on. Go on without greeting again."
+        told: dict[str, Any] = {"agent": self.taker.name, "note": note}
+        if self.given is not None:
+            told["given"] = dict(self.given)
+        return json.dumps(told, ensure_ascii=False)
+
+    def failed_output(self, code: str) -> str:
+        """What the model is told when it kept its settings."""
+        return json.dumps({"error": "The handoff failed; go on yourself.", "code": code})
+
+
+class Cast:
+    """The agents of one conversation."""
+
+    def __init__(
+        self, agent: Agent, book: AgentBook, facts: CallFacts, new_id: Callable[[str], str]
+    ) -> None:
+        self.agent = agent
+        self.book = book
+        self.facts = facts
+        self.handoff: Handoff | None = None
+        self.uninterrupted = False
+        self._new_id = new_id
+        self._updates: deque[_Update] = deque()
+        self._voice: str | None = None
+        self._opened_for: Agent | None = None
+
+    def opening(self) -> SessionConfig:
+        """The settings to open a connection with now; who speaks may change before it is open."""
+        self._opened_for = self.agent
+        return self.session
+
+    @property
+    def session(self) -> SessionConfig:
+        """The settings that a connection is opened with: those of the agent who speaks."""
+        session = self.book.session(self.agent, self.facts)
+        detection = session.turn_detection
+        if self.uninterrupted and isinstance(detection, ServerVad | SemanticVad):
+            # Else the model itself would stop at the caller's first sound.
+            session = replace(session, turn_detection=replace(detection, interrupt_response=False))
+        return replace(session, voice=self._voice) if self._voice else session
+
+    def let_interrupt(self) -> ToVoice | None:
+        """The first words are over: the model listens as its agent's settings say."""
+        detection = self.agent.session.turn_detection
+        held, self.uninterrupted = self.uninterrupted, False
+        interrupts = isinstance(detection, ServerVad | SemanticVad) and detection.interrupt_response
+        if not held or not interrupts:
+            return None
+        update_id = self._new_id("listen")
+        self._updates.append(_Update(event_id=update_id))
+        return ToVoice(SessionUpdate(SessionConfig(turn_detection=detection), update_id))
+
+    @property
+    def greeting(self) -> str | None:
+        return self.book.greeting(self.agent, self.facts)
+
+    def on_sound(self) -> None:
+        """The session has made its first sound: its voice stays."""
+        if self._voice is None:
+            self._voice = self.agent.voice
+
+    def hand_over(
+        self,
+        tool_call_id: str,
+        taker: Agent,
+        now_ms: int,
+        given: Mapping[str, Any] | None = None,
+    ) -> ToVoice:
+        """Begin a handoff; `given` is what the model has to say with it."""
+        giver = self.agent
+        update = self.change_to(taker)
+        self.handoff = Handoff(
+            tool_call_id=tool_call_id,
+            giver=giver,
+            taker=taker,
+            update_id=self._updates[-1].event_id,
+            since_ms=now_ms,
+            kept_voice=self.kept_voice(taker),
+            given=given,
+        )
+        return update
+
+    def kept_voice(self, taker: Agent) -> str:
+        """The voice that an agent has to go on with, where its own would come too late."""
+        late = bool(self._voice and taker.voice and taker.voice != self._voice)
+        return (self._voice or "") if late else ""
+
+    def handed_over(
+        self, giver: Agent, taker: Agent, now_ms: int, kept_voice: str = ""
+    ) -> HandedOff:
+        """What is recorded of a change of agents."""
+        return HandedOff(
+            call_id=self.facts.call_id,
+            at_ms=now_ms,
+            from_agent=giver.name,
+            to_agent=taker.name,
+            kept_voice=kept_voice,
+        )
+
+    def change_to(self, taker: Agent) -> ToVoice:
+        """Put another agent's settings into force."""
+        spoken = self._voice is not None
+        change = self.book.change(self.agent, taker, self.facts, spoken=spoken)
+        update_id = self._new_id("agent")
+        self._updates.append(_Update(event_id=update_id, before=self.agent))
+        self.agent = taker
+        return ToVoice(SessionUpdate(change, update_id))
+
+    def on_updated(self) -> Handoff | None:
+        """The model confirmed the oldest change that it was sent: the handoff that is done now."""
+        if not self._updates:
+            return None
+        return self._take_handoff(self._updates.popleft().event_id)
+
+    def on_error(self, client_event_id: str | None) -> Handoff | None:
+        """The model refused a change, which is undone: the handoff that failed with it."""
+        for at, update in enumerate(self._updates):
+            if update.event_id == client_event_id:
+                del self._updates[at]
+                if update.before is not None:
+                    self._undo(update.before, at)
+                return self._take_handoff(update.event_id)
+        return None
+
+    def _undo(self, before: Agent, at: int) -> None:
+        """Return to an agent, unless somebody else took over since: they would return to them."""
+        for later in range(at, len(self._updates)):
+            if self._updates[later].before is not None:
+                self._updates[later] = replace(self._updates[later], before=before)
+                return
+        self.agent = before
+
+    def overdue(self, now_ms: int) -> Handoff | None:
+        """A handoff that the model has had the time to refuse."""
+        handoff = self.handoff
+        if handoff is None or now_ms - handoff.since_ms < CONFIRM_MS:
+            return None
+        return self._take_handoff(handoff.update_id)
+
+    def caught_up(self) -> ToVoice | None:
+        """What a fresh session lacks that was opened for an agent who speaks no more."""
+        self._updates.clear()
+        opened_for, self._opened_for = self._opened_for, None
+        if opened_for is None or opened_for is self.agent:
+            return None
+        spoken = self._voice is not None
+        change = self.book.change(opened_for, self.agent, self.facts, spoken=spoken)
+        update_id = self._new_id("agent")
+        self._updates.append(_Update(event_id=update_id))
+        return ToVoice(SessionUpdate(change, update_id))
+
+    def on_reconnected(self) -> Handoff | None:
+        """A fresh session has the settings of the agent who speaks now: the handoff is done."""
+        handoff, self.handoff = self.handoff, None
+        return handoff
+
+    def _take_handoff(self, update_id: str) -> Handoff | None:
+        handoff = self.handoff
+        if handoff is None or handoff.update_id != update_id:
+            return None
+        self.handoff = None
+        return handoff

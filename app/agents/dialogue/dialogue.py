@@ -1,0 +1,489 @@
+"""The half of a conversation's mind that knows no phone.
+
+It keeps the items and the transcript, lets one response run at a time, has guardrails look at what
+is said, sees failed responses, and can rebuild the conversation on a fresh connection. Tools and
+handoffs are `app.agents.dialogue.function_calls`. What is heard, barge-in and keypads belong to
+`app.calls.conversation`, a conversation without a phone to `app.agents.session.talk`; both hold a
+dialogue. Pure: events and `now_ms` go in, actions come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.agents.agent import Agent
+from app.agents.dialogue.actions import DialogueAction, Interrupt, Record, ToVoice
+from app.agents.dialogue.active_agent import Cast
+from app.agents.dialogue.failures import Setbacks
+from app.agents.dialogue.function_calls import FunctionCalls
+from app.agents.dialogue.history import Entry, History
+from app.agents.dialogue.messages import GOING_ON, SayMode, SayWhen, Telling, note, spoken, typed
+from app.agents.dialogue.response_queue import Requests
+from app.agents.dialogue.transcript import Live, Transcript, billed
+from app.agents.guardrails.rules import CheckGuardrail, Judgement, Stop
+from app.agents.guardrails.watch import feedback
+from app.agents.instructions import CallFacts
+from app.agents.llm.question import OUT_OF_BAND_KEY
+from app.agents.roster import AgentBook
+from app.events import CallCounters, CallId, TokenUsage
+from app.realtime.events import (
+    AudioTranscriptDelta,
+    AudioTranscriptDone,
+    ErrorDetail,
+    ErrorEvent,
+    InputAudioCommitted,
+    Item,
+    ItemAdded,
+    ItemCreate,
+    ItemDeleted,
+    OutputItemAdded,
+    OutputItemDone,
+    Response,
+    ResponseCancel,
+    ResponseCreated,
+    ResponseDone,
+    ResponseStatus,
+    ServerEvent,
+    SessionConfig,
+    SessionUpdated,
+    SpeechStarted,
+    TextDelta,
+    TextDone,
+    TranscriptionCompleted,
+)
+from app.realtime.protocol import GateState, ResponseGate
+
+__all__ = ["Dialogue"]
+
+
+class Dialogue:
+    """One conversation with agents over one voice connection after another."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        call_id: CallId,
+        counters: CallCounters,
+        *,
+        book: AgentBook | None = None,
+        facts: CallFacts | None = None,
+    ) -> None:
+        """`book` holds the agents that `agent` may hand over to.
+
+        Raises:
+            ConfigError: an agent that has not been checked in a book before, and is wrong.
+        """
+        self.usage = TokenUsage()
+        self._telling = Telling()
+        self.cast = Cast(
+            agent,
+            book or AgentBook([agent]),
+            facts or CallFacts(call_id=call_id),
+            self._telling.new_id,
+        )
+        self._counters = counters
+        self._setbacks = Setbacks(call_id, counters)
+        self._requests = Requests(self._telling.new_id)
+        self._transcript = Transcript(call_id)
+        self._deeds = FunctionCalls(
+            self.cast,
+            telling=self._telling,
+            requests=self._requests,
+            setbacks=self._setbacks,
+            history=self._transcript.history,
+            counters=counters,
+        )
+        self._live: dict[str, Live] = {}
+        self._stale: set[str] = set()
+        self._out_of_band: set[str] = set()
+
+    @property
+    def agent(self) -> Agent:
+        """The agent who speaks now."""
+        return self.cast.agent
+
+    @property
+    def session(self) -> SessionConfig:
+        """The settings of the agent who speaks now."""
+        return self.cast.session
+
+    def opening(self) -> SessionConfig:
+        """What a connection is to be opened with, which begins now."""
+        return self.cast.opening()
+
+    @property
+    def history(self) -> History:
+        return self._transcript.history
+
+    @property
+    def gate(self) -> ResponseGate:
+        return self._requests.gate
+
+    # Asking for words ---------------------------------------------------------------------------
+
+    def ask(self, now_ms: int) -> list[ToVoice]:
+        """Ask the model to speak: now, or once the running response is done."""
+        return self._requests.ask(now_ms)
+
+    def say(
+        self,
+        text: str,
+        now_ms: int,
+        *,
+        mode: SayMode = SayMode.VERBATIM,
+        when: SayWhen = SayWhen.AFTER_TURN,
+    ) -> list[DialogueAction]:
+        """Have a text spoken: word for word (as far as a model obeys), or as information."""
+        wish = spoken(text, mode)
+        actions: list[DialogueAction] = []
+        if when is SayWhen.NOW:
+            self._requests.forget()
+            actions += [Interrupt(), *self.drop_response(server_cancels=False)]
+        if when is SayWhen.IDLE:
+            # Not told before: an answer that comes first would say it, and then it came again.
+            self._requests.ask_when_quiet(wish)
+            return actions
+        # A fresh connection is told of what waits for it anyway.
+        told = self._requests.tell(wish) if self._telling.connected else []
+        first = when is SayWhen.NOW
+        return [*actions, *told, *self._requests.ask(now_ms, wish, first=first)]
+
+    def unsay(self, text: str) -> None:
+        """A sentence is not wanted any more, unless it is being said."""
+        self._requests.take_back(spoken(text, SayMode.VERBATIM))
+
+    def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
+        """Have a sentence spoken in place of everything that was still to be said."""
+        self._requests.forget_all()
+        wish = spoken(text, SayMode.VERBATIM)
+        return [] if self._requests.asks_for(wish) else self._requests.ask(now_ms, wish)
+
+    def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[DialogueAction]:
+        """Give the model words of the caller that were typed or keyed, and have it answer.
+
+        `quiet`: no words, but what stands for a key.
+        """
+        self._requests.on_caller_words()
+        item = typed(text, self._telling.new_id("typed"))
+        entry = self.history.add(item, None, now_ms)
+        entry.quiet = quiet
+        actions: list[DialogueAction] = [*self._telling.tell(ItemCreate(item)), *self.ask(now_ms)]
+        if quiet:
+            return actions
+        return actions + self._transcript.watch.on_caller_text(self.agent, entry.item_id, text)
+
+    def prompt(self, text: str, now_ms: int) -> list[ToVoice]:
+        """Tell the model something, and have it answer."""
+        return [
+            *self._telling.tell(ItemCreate(note(text, self._telling.new_id("note")))),
+            *self.ask(now_ms),
+        ]
+
+    # Stopping -----------------------------------------------------------------------------------
+
+    def is_stale(self, response_id: str) -> bool:
+        """The response was interrupted: whatever still comes of it is dropped."""
+        return response_id in self._stale
+
+    def drop_response(self, *, server_cancels: bool) -> list[ToVoice]:
+        """Give up the running response; cancel it where the server does not by itself."""
+        response_id = self.gate.active_response_id
+        if response_id is not None:
+            self._stale.add(response_id)
+            if server_cancels:
+                return []
+        cancelled = self.gate.cancel()  # one only asked for is cancelled when it begins
+        return [] if cancelled is None else [ToVoice(ResponseCancel(cancelled))]
+
+    def forget_request(self) -> None:
+        """What was asked for and has not begun is not wanted any more."""
+        self._requests.forget()
+
+    def on_heard(self, item_id: str, heard_ms: int, sent_ms: int, *, cut_off: bool = False) -> None:
+        """The caller has heard so much of an item and will hear no more of it."""
+        self._transcript.on_heard(item_id, heard_ms, sent_ms, cut_off=cut_off)
+
+    def on_heard_after_all(
+        self, item_id: str, from_ms: int, to_ms: int, sent_ms: int
+    ) -> list[ToVoice]:
+        """The caller has heard more of an item than the model was told."""
+        new_id = self._telling.new_id("heard")
+        create = self._transcript.heard_after_all(item_id, from_ms, to_ms, sent_ms, new_id)
+        return [] if create is None else self._telling.tell(create)
+
+    # Events -------------------------------------------------------------------------------------
+
+    def on_voice(self, event: ServerEvent, now_ms: int) -> Sequence[DialogueAction]:
+        """Take any event of the model that is not sound."""
+        match event:
+            case AudioTranscriptDelta():
+                self.cast.on_sound()
+                self._on_written(event.response_id, event.item_id)
+                return self._on_text(event.item_id, event.response_id, event.delta, final=False)
+            case TextDelta():
+                return self._on_text(event.item_id, event.response_id, event.delta, final=False)
+            case AudioTranscriptDone(transcript=text) | TextDone(text=text):
+                return self._on_text(event.item_id, event.response_id, text, final=True)
+            case ResponseCreated(response):
+                return self._on_response_created(response)
+            case ResponseDone(response):
+                return self._on_response_done(response, now_ms)
+            case OutputItemAdded(response_id=response_id, item=item):
+                if response_id not in self._out_of_band:
+                    self._transcript.on_item(item, None, now_ms)
+                return []
+            case ItemAdded(item=item, previous_item_id=previous_item_id):
+                self._transcript.on_item(item, previous_item_id, now_ms)
+                return []
+            case OutputItemDone(response_id, _, item):
+                return self._on_output_item_done(response_id, item, now_ms)
+            case ItemDeleted(item_id):
+                self.history.remove(item_id)
+                return []
+            case SessionUpdated():
+                return self._deeds.on_handed_over(self.cast.on_updated(), now_ms)
+            case ErrorEvent(error):
+                return self._on_error(error, now_ms)
+            case _:
+                return self._on_caller(event, now_ms)
+
+    def _on_caller(self, event: ServerEvent, now_ms: int) -> list[CheckGuardrail]:
+        """What the model hears of the caller."""
+        match event:
+            case SpeechStarted():
+                self._requests.on_caller_speech()
+            case InputAudioCommitted():
+                self._requests.on_caller_turn()
+            case TranscriptionCompleted(seconds=seconds, tokens=tokens):
+                self.usage += TokenUsage(
+                    transcription_seconds=seconds or 0.0, transcription_tokens=tokens or 0
+                )
+            case _:
+                pass
+        return self._transcript.on_caller(event, self.agent, now_ms)
+
+    def on_sound(self, response_id: str, item_id: str) -> None:
+        """Sound of an item was passed on to whoever plays it."""
+        live = self._live.get(response_id)
+        if live is not None:
+            live.sounded.add(item_id)
+
+    def _on_written(self, response_id: str, item_id: str) -> None:
+        live = self._live.get(response_id)
+        if live is not None:
+            live.written.add(item_id)
+
+    def _on_text(
+        self, item_id: str, response_id: str, text: str, *, final: bool
+    ) -> list[CheckGuardrail]:
+        if response_id in self._out_of_band:
+            return []
+        live = self._live.get(response_id)
+        watch = live is not None and not live.verbatim and not self.is_stale(response_id)
+        watched = live.agent if live is not None and watch else None
+        runs = response_id == self.gate.active_response_id
+        sentence = self._requests.sentence if runs else ""
+        return self._transcript.on_text(
+            item_id, text, final=final, watched=watched, sentence=sentence
+        )
+
+    # Responses ----------------------------------------------------------------------------------
+
+    def _on_response_created(self, response: Response) -> list[ToVoice]:
+        if response.metadata.get(OUT_OF_BAND_KEY):
+            self._out_of_band.add(response.id)
+            return []
+        self._counters.responses += 1
+        cancelled = self._requests.on_created(response)
+        running = self._requests.running
+        verbatim = running is not None and running.verbatim
+        self._live[response.id] = Live(self.agent, verbatim=verbatim)
+        if cancelled is None:
+            return []
+        self._stale.add(cancelled)
+        return [ToVoice(ResponseCancel(cancelled))]
+
+    def _on_response_done(self, response: Response, now_ms: int) -> list[DialogueAction]:
+        if response.usage is not None:
+            self.usage += billed(response.usage)
+        if response.id in self._out_of_band:
+            self._out_of_band.discard(response.id)
+            return []
+        # One that does not run here has been settled, or never was ours: it changes nothing.
+        runs = self.gate.runs(response.id)
+        actions: list[DialogueAction] = list(self._requests.on_done(response.id, now_ms))
+        setback = self._setbacks.on_response(response, now_ms) if runs else None
+        if setback is not None:
+            actions += setback.actions
+            actions += self._requests.again(now_ms) if setback.goes_on else []
+        for item in response.output:
+            if response.status is ResponseStatus.COMPLETED:
+                actions += self._on_output_item_done(response.id, item, now_ms)
+        live = self._live.pop(response.id, None)
+        done = response.status is ResponseStatus.COMPLETED and not self.is_stale(response.id)
+        if live is not None and not done:
+            self._transcript.on_over(live)
+        return [*actions, *self._deeds.ask_when_done(now_ms)]
+
+    def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
+        setback = self._setbacks.on_error(error, now_ms)
+        actions: list[DialogueAction] = [*setback.actions]
+        asked = self._requests.on_error(
+            error.client_event_id, error.code or error.type or "unknown", now_ms
+        )
+        in_charge = self.agent
+        refused = self.cast.on_error(error.client_event_id)
+        actions += self._deeds.on_handoff_refused(refused, error.code or error.type, now_ms)
+        if refused is None and self.agent.name != in_charge.name:
+            # It was told of.
+            actions.append(Record(self.cast.handed_over(in_charge, self.agent, now_ms)))
+        return [*actions, *asked] if setback.goes_on else actions
+
+    @property
+    def waits_for_quiet(self) -> bool:
+        """Words wait until nobody speaks."""
+        return self._requests.waits_for_quiet
+
+    @property
+    def completed(self) -> int:
+        """How many responses were completed."""
+        return self._setbacks.completed
+
+    @property
+    def owes_words(self) -> bool:
+        """Somebody waits for words: a response runs, was asked for, or has failed."""
+        return self.gate.busy or self._setbacks.in_a_row > 0
+
+    def _words_inside(self, item: Item, response_id: str) -> list[CheckGuardrail]:
+        """Words that stand only in their item: some servers send no events of a transcript."""
+        entry = self.history.get(item.id or "")
+        words = "".join(part.transcript or part.text or "" for part in item.content)
+        if entry is None or entry.text_final or not words:
+            return []
+        return self._on_text(entry.item_id, response_id, words, final=True)
+
+    # Tools and handoffs -------------------------------------------------------------------------
+
+    def _on_output_item_done(
+        self, response_id: str, item: Item, now_ms: int
+    ) -> list[DialogueAction]:
+        if response_id in self._out_of_band:
+            return []
+        self._transcript.on_item(item, None, now_ms)
+        live = self._live.get(response_id)
+        agent = self.agent if live is None else live.agent
+        if item.type == "message":
+            return [*self._words_inside(item, response_id)]
+        if self.is_stale(response_id):
+            return self._deeds.on_dropped(item, response_id, agent, now_ms)
+        return self._deeds.on_item(item, response_id, agent, now_ms)
+
+    def on_tool_done(
+        self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
+    ) -> list[DialogueAction]:
+        """Give the model a tool's output; when it was the last of its response, have it speak."""
+        return self._deeds.on_tool_done(tool_call_id, output, now_ms, reply=reply)
+
+    def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
+        """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
+        return self._deeds.on_tool_slow(tool_call_id, filler, now_ms)
+
+    @property
+    def tools_running(self) -> bool:
+        return self._deeds.running
+
+    # Guardrails ---------------------------------------------------------------------------------
+
+    def on_judgement(
+        self, check: CheckGuardrail, judgement: Judgement, now_ms: int
+    ) -> list[DialogueAction]:
+        """Act on what the guardrails found: words that are stopped are not heard to their end."""
+        verdict = judgement.verdict
+        tripped = self._transcript.watch.on_verdict(check, judgement.rule, verdict, now_ms)
+        if tripped is None:
+            return []
+        if not isinstance(verdict, Stop):
+            return [Record(tripped)]
+        self._requests.forget()  # the answer that waits is one to these words
+        correction = note(feedback(check.side, verdict.reason), self._telling.new_id("note"))
+        actions: list[DialogueAction] = [
+            Interrupt(),
+            *self.drop_response(server_cancels=False),
+            Record(tripped),
+            *self._telling.tell(ItemCreate(correction)),
+        ]
+        if verdict.say:
+            return actions + self.say(verdict.say, now_ms)
+        return [*actions, *self.ask(now_ms)] if self._transcript.watch.may_try_again else actions
+
+    # Time and connections -----------------------------------------------------------------------
+
+    def on_tick(self, now_ms: int) -> list[DialogueAction]:
+        """Watch over a request for words, or for settings, that the model never answered."""
+        if not self._telling.connected:
+            return []
+        handed_over = self._deeds.on_handed_over(self.cast.overdue(now_ms), now_ms)
+        expired = self._requests.expired(now_ms)
+        if expired is None:
+            return handed_over
+        unanswered = expired.state is GateState.REQUESTED
+        setback = self._setbacks.on_timeout(now_ms, unanswered=unanswered)
+        actions = [*handed_over, *setback.actions]
+        if not setback.goes_on:
+            return actions
+        return [*actions, *self._requests.after_expiry(expired, now_ms)]
+
+    def on_quiet(self, now_ms: int, *, on_hold: bool = False) -> list[ToVoice]:
+        """Nobody speaks and nothing is on its way: say what has waited for it.
+
+        `on_hold`: the caller has asked for the silence.
+        """
+        return self._requests.on_quiet(now_ms, on_hold=on_hold)
+
+    def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
+        """Put another agent in charge, from outside of the conversation."""
+        giver, kept_voice = self.agent, self.cast.kept_voice(agent)
+        actions: list[DialogueAction] = [*self._telling.tell(self.cast.change_to(agent).event)]
+        if agent.name != giver.name or kept_voice:
+            actions.append(Record(self.cast.handed_over(giver, agent, now_ms, kept_voice)))
+        return actions
+
+    def on_lost(self) -> None:
+        """The connection is gone: what is asked for waits for the next one."""
+        self._telling.connected = False
+        live = self._live.get(self.gate.active_response_id or "")
+        self._requests.on_lost(begun=live is not None and bool(live.sounded or live.written))
+
+    def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
+        """A fresh connection: give it the conversation so far, and no second greeting."""
+        if self._telling.connected:
+            self.on_lost()  # the one before was renewed: it is over as one is that broke
+        self._telling.on_reconnected()
+        self._stale.clear()
+        self._out_of_band.clear()
+        for live in self._live.values():
+            self._transcript.on_over(live)
+        self._live.clear()
+        replay = self._transcript.replay(self._telling.epoch)
+        going_on = note(GOING_ON, self._telling.new_id("note"))
+        update = self.cast.caught_up()
+        actions: list[DialogueAction] = [] if update is None else [update]
+        actions += [ToVoice(create) for create in replay]
+        actions.append(ToVoice(ItemCreate(going_on)))
+        actions += self._deeds.on_reconnected(now_ms)
+        return [*actions, *self._requests.on_reconnected(now_ms)]
+
+    # Transcript ---------------------------------------------------------------------------------
+
+    def lines(self, now_ms: int) -> list[Record]:
+        """Transcript lines that are settled, in the order of the conversation."""
+        return self._transcript.lines(now_ms, unverified=self.agent.guesses)
+
+    def on_call_over(self, now_ms: int) -> list[Record]:
+        """The last lines: nothing more will be heard or transcribed."""
+        self.history.close()
+        return self.lines(now_ms + 1_000_000)
+
+    def transcript(self) -> Sequence[Entry]:
+        """All messages so far, in the conversation's order."""
+        return self._transcript.messages()

@@ -1,0 +1,92 @@
+"""What a failing model means for a conversation: say it, ask again, or give the connection up.
+
+A response may fail once and is asked for again; a second failure in a row gives up, and so does
+any error that no retry heals. Pure; the classes of errors are `app.realtime.faults`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from app.agents.dialogue.actions import GiveUp, Record
+from app.events import CallCounters, CallId, VoiceTrouble
+from app.realtime.events import ErrorDetail, Response, ResponseStatus
+from app.realtime.faults import FaultClass, classify
+
+__all__ = ["Setback", "Setbacks"]
+
+
+_MAX_FAILURES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """What to report, and whether to go on: asking again, or with what the error has let through.
+
+    Where it does not go on, the last action gives the connection up.
+    """
+
+    actions: tuple[Record | GiveUp, ...]
+    goes_on: bool
+
+
+class Setbacks:
+    """The failures of one conversation's model. `completed` counts the responses that were not."""
+
+    def __init__(self, call_id: CallId, counters: CallCounters) -> None:
+        self.completed = 0
+        self.in_a_row = 0
+        self._call_id = call_id
+        self._counters = counters
+
+    def on_response(self, response: Response, now_ms: int) -> Setback | None:
+        """A response is over: a setback if it leaves the caller in silence."""
+        status = response.status
+        empty = status is ResponseStatus.COMPLETED and not response.output
+        if status is ResponseStatus.INCOMPLETE:  # a filter stops it after its item has begun
+            empty = not any(item.type != "message" or item.content for item in response.output)
+        if status is not ResponseStatus.FAILED and not empty:
+            if status is ResponseStatus.COMPLETED:
+                self.in_a_row = 0
+                self.completed += 1
+            return None
+        self._counters.responses_failed += 1
+        error = response.error or ErrorDetail(code=response.status_reason or "empty_response")
+        fatal = classify(error) is FaultClass.FATAL
+        return self._failed(error.code or error.type, now_ms, fatal=fatal)
+
+    def on_timeout(self, now_ms: int, *, unanswered: bool) -> Setback:
+        """The model left us waiting; `unanswered`: it never began what we had asked for."""
+        failures = 1 if unanswered else 0
+        return self._failed("response_timeout", now_ms, fatal=False, failures=failures)
+
+    def on_error(self, error: ErrorDetail, now_ms: int) -> Setback:
+        """An `error` event."""
+        code = error.code or error.type or "unknown"
+        kind = classify(error)
+        benign = kind is FaultClass.BENIGN
+        if benign:
+            self._counters.benign_errors += 1
+        else:
+            self._counters.voice_errors += 1
+        trouble = self._trouble(code, now_ms, benign=benign)
+        if kind in {FaultClass.FATAL, FaultClass.ROTATE}:
+            give_up = GiveUp(code=code, retryable=kind is FaultClass.ROTATE)
+            return Setback((trouble, give_up), goes_on=False)
+        return Setback((trouble,), goes_on=True)
+
+    def on_tool_loop(self, now_ms: int) -> list[Record]:
+        """The model calls tools again and again, and nobody has said a word meanwhile."""
+        self._counters.voice_errors += 1
+        return [self._trouble("tool_loop", now_ms, benign=False)]
+
+    def _failed(self, code: str, now_ms: int, *, fatal: bool, failures: int = 1) -> Setback:
+        self.in_a_row += failures
+        trouble = self._trouble(code, now_ms, benign=False)
+        if fatal or self.in_a_row >= _MAX_FAILURES:
+            return Setback((trouble, GiveUp(code=code, retryable=not fatal)), goes_on=False)
+        return Setback((trouble,), goes_on=True)
+
+    def _trouble(self, code: str, now_ms: int, *, benign: bool) -> Record:
+        return Record(VoiceTrouble(call_id=self._call_id, at_ms=now_ms, code=code, benign=benign))

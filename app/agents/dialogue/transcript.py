@@ -1,0 +1,183 @@
+"""What is said in a conversation, as it becomes known: items, texts, lines, and a replay of it.
+
+Keeps the `History` up to date and has the guardrails look at new words. Whether a response still
+counts is the dialogue's to know. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.agents.agent import Agent
+from app.agents.dialogue.actions import Record
+from app.agents.dialogue.history import Entry, History
+from app.agents.dialogue.messages import replayed
+from app.agents.guardrails.rules import CheckGuardrail
+from app.agents.guardrails.watch import Watch
+from app.events import AgentSaid, CallerSaid, CallId, Party, TokenUsage
+from app.realtime.events import (
+    InputAudioCommitted,
+    Item,
+    ItemCreate,
+    ServerEvent,
+    SpeechStarted,
+    TranscriptionCompleted,
+    TranscriptionFailed,
+    Usage,
+)
+
+__all__ = ["Live", "Transcript", "billed", "line_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A response that runs: who speaks in it, and whether the words are ours.
+
+    `written` holds its items whose words have come, `sounded` those whose sound was passed on.
+    """
+
+    agent: Agent
+    verbatim: bool
+    written: set[str] = field(default_factory=set)
+    sounded: set[str] = field(default_factory=set)
+
+
+class Transcript:
+    """The words of one conversation."""
+
+    def __init__(self, call_id: CallId) -> None:
+        self.history = History()
+        self.watch = Watch(call_id)
+        self._call_id = call_id
+        self._replayed: set[str] = set()
+        self._continued: dict[str, str] = {}
+        self._speech_started_ms: dict[str, int] = {}
+
+    def on_item(self, item: Item, previous_item_id: str | None, now_ms: int) -> None:
+        """The model has put an item into the conversation, or changed one."""
+        if not item.id or item.id in self._replayed or item.role == "system":
+            return
+        self.history.add(item, previous_item_id, now_ms)
+
+    def on_text(
+        self,
+        item_id: str,
+        text: str,
+        *,
+        final: bool,
+        watched: Agent | None,
+        sentence: str = "",
+    ) -> list[CheckGuardrail]:
+        """The agent's words; the guardrails of `watched` look at them. `sentence`: what is said."""
+        entry = self.history.get(item_id)
+        if entry is None:
+            return []
+        entry.sentence = sentence
+        entry.on_text(text, final=final)
+        if watched is None:
+            return []
+        return self.watch.on_agent_text(watched, item_id, entry.text, final=final)
+
+    def on_caller(self, event: ServerEvent, agent: Agent, now_ms: int) -> list[CheckGuardrail]:
+        """What the model hears of the caller."""
+        match event:
+            case SpeechStarted(item_id=item_id):
+                self._speech_started_ms = {item_id: now_ms}
+            case InputAudioCommitted(item_id, previous_item_id):
+                began_ms = self._speech_started_ms.pop(item_id, now_ms)
+                self.history.expect_caller(item_id, previous_item_id, began_ms)
+            case TranscriptionCompleted(item_id=item_id):
+                entry = self.history.expect_caller(item_id, None, now_ms)
+                entry.on_text(event.transcript.strip(), final=True)
+                return self.watch.on_caller_text(agent, item_id, entry.text)
+            case TranscriptionFailed(item_id=item_id):
+                entry = self.history.expect_caller(item_id, None, now_ms)
+                entry.failed = True
+                entry.on_text("", final=True)
+            case _:
+                pass
+        return []
+
+    def on_heard(self, item_id: str, heard_ms: int, sent_ms: int, *, cut_off: bool) -> None:
+        """The caller has heard so much of an item and will hear no more of it."""
+        entry = self.history.get(item_id)
+        if entry is not None:
+            entry.on_heard(heard_ms, sent_ms, cut_off=cut_off)
+
+    def on_over(self, live: Live) -> None:
+        """A response has come to nothing: words of it that were never sound were not heard."""
+        for item_id in live.written - live.sounded:
+            self.on_heard(item_id, 0, 0, cut_off=True)
+
+    def heard_after_all(
+        self, item_id: str, from_ms: int, to_ms: int, sent_ms: int, new_id: str
+    ) -> ItemCreate | None:
+        """Words of a truncated item that were heard later, as an item of text behind it.
+
+        A truncation cannot be taken back, and audio of the assistant cannot be created
+        (openai-realtime, section 2).
+        """
+        entry = self.history.get(item_id)
+        words = "" if entry is None else entry.words_between(from_ms, to_ms, sent_ms)
+        if not words:
+            return None
+        before = self._continued.get(item_id, item_id)
+        self._continued[item_id] = new_id
+        self._replayed.add(new_id)  # its words stand in the line of the item itself
+        return ItemCreate(replayed(words, new_id), before)
+
+    def replay(self, epoch: int) -> list[ItemCreate]:
+        """The conversation for a fresh connection; the old one will add nothing to it."""
+        self.history.seal()
+        items = self.history.replay(f"replay_{epoch}_")
+        self._replayed = {create.item.id or "" for create in items}
+        return items
+
+    def lines(self, now_ms: int, *, unverified: bool = False) -> list[Record]:
+        """Transcript lines that are settled, in the order of the conversation."""
+        return [
+            Record(line_of(entry, self._call_id, now_ms, unverified=unverified))
+            for entry in self.history.settled_lines(now_ms)
+            if entry.text or entry.failed
+        ]
+
+    def messages(self) -> Sequence[Entry]:
+        """All messages so far, in the conversation's order."""
+        return [entry for entry in self.history if entry.kind == "message" and not entry.quiet]
+
+
+def line_of(
+    entry: Entry, call_id: CallId, now_ms: int, *, unverified: bool = False
+) -> AgentSaid | CallerSaid:
+    """A settled transcript line as an event; `unverified` is what is known of a caller's words."""
+    at_ms = min(entry.at_ms, now_ms)
+    if entry.party is Party.AGENT:
+        return AgentSaid(
+            call_id=call_id,
+            at_ms=at_ms,
+            item_id=entry.item_id,
+            text=entry.text,
+            heard_text=entry.heard_text,
+            cut_off=entry.cut_off,
+        )
+    return CallerSaid(
+        call_id=call_id,
+        at_ms=at_ms,
+        item_id=entry.item_id,
+        text=entry.text,
+        failed=entry.failed,
+        unverified=unverified,
+    )
+
+
+def billed(usage: Usage) -> TokenUsage:
+    """Response usage by billing class."""
+    return TokenUsage(
+        input_text=usage.input_text_tokens,
+        input_audio=usage.input_audio_tokens,
+        cached_text=usage.cached_text_tokens,
+        cached_audio=usage.cached_audio_tokens,
+        output_text=usage.output_text_tokens,
+        output_audio=usage.output_audio_tokens,
+    )

@@ -1,0 +1,144 @@
+"""Runs the rules that apply to a text, side by side, each within its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from app.agents.agent import Agent
+from app.agents.guardrails.rules import (
+    MAX_REASON_CHARS,
+    MAX_TEXT_CHARS,
+    Allow,
+    CheckGuardrail,
+    Finding,
+    Guardrail,
+    GuardrailContext,
+    Judgement,
+    Stop,
+    Verdict,
+    Warn,
+)
+from app.agents.instructions import CallFacts
+from app.agents.llm.question import Ask
+from app.errors import AppError, ConfigError
+from app.events import Party
+
+__all__ = ["GuardrailRunner", "judge"]
+
+logger = logging.getLogger(__name__)
+
+
+class GuardrailRunner:
+    """The rules of an agent. `check` never raises; only cancellation gets through."""
+
+    def __init__(self, rules: Iterable[Guardrail] = ()) -> None:
+        """Raises ConfigError for two rules of one name."""
+        self._rules = tuple(rules)
+        names = [rule.name for rule in self._rules]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"two guardrails are called {sorted(twice)[0]!r}")
+
+    def watches(self, side: Party) -> bool:
+        """Whether there is anything to check on this side."""
+        return any(rule.side is side for rule in self._rules)
+
+    async def check(self, side: Party, text: str, context: GuardrailContext) -> Judgement:
+        """Ask all rules of a side at once; a stop does not wait for slower rules."""
+        rules = [rule for rule in self._rules if rule.side is side]
+        if not rules:
+            return Judgement()
+        findings: dict[str, Finding] = {}
+        stopped = asyncio.Event()
+
+        async def judge(rule: Guardrail) -> None:
+            finding = await _judge(rule, text, context)
+            findings[rule.name] = finding
+            if isinstance(finding.verdict, Stop):
+                stopped.set()
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(judge(rule)) for rule in rules]
+            watch = group.create_task(_cancel_when(stopped, tasks))
+            await asyncio.wait(tasks)
+            watch.cancel()
+        return _strictest([findings[rule.name] for rule in rules if rule.name in findings])
+
+
+async def _cancel_when(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    await stopped.wait()
+    for task in tasks:
+        task.cancel()
+
+
+async def _judge(rule: Guardrail, text: str, context: GuardrailContext) -> Finding:
+    began = time.monotonic()
+    code = ""
+    deadline = asyncio.timeout(rule.timeout_ms / 1000)
+    verdict: Verdict = Allow()
+    try:
+        if len(text) > MAX_TEXT_CHARS:
+            raise AppError("the text is too long to judge", code="text_too_long")
+        async with deadline:
+            verdict = await rule.check(text, context)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        code = _report(rule, error, "failed")  # nobody cancels us: the rule awaited a dead task
+    except TimeoutError as error:
+        code = _report(rule, error, "timeout" if deadline.expired() else "failed")
+    except AppError as error:
+        code = _report(rule, error, error.code)
+    except (Exception, SystemExit) as error:
+        code = _report(rule, error, "failed")
+    if code:
+        verdict = rule.failed(code)
+    duration_ms = round((time.monotonic() - began) * 1000)
+    return Finding(rule=rule.name, verdict=verdict, duration_ms=duration_ms, error=code)
+
+
+def _report(rule: Guardrail, error: BaseException, code: str) -> str:
+    logger.warning(
+        "guardrail could not judge",
+        extra={
+            "guardrail": rule.name,
+            "error": code,
+            "error_type": type(error).__name__,
+            "fail_open": rule.fail_open,
+            "pii.detail": str(error)[:MAX_REASON_CHARS],
+        },
+    )
+    return code
+
+
+def _strictest(findings: list[Finding]) -> Judgement:
+    worst = Finding(rule="", verdict=Allow(), duration_ms=0)
+    for finding in findings:
+        if _strictness(finding.verdict) > _strictness(worst.verdict):
+            worst = finding
+    return Judgement(verdict=worst.verdict, rule=worst.rule, findings=tuple(findings))
+
+
+def _strictness(verdict: Verdict) -> int:
+    return {Allow: 0, Warn: 1, Stop: 2}[type(verdict)]
+
+
+async def judge(
+    check: CheckGuardrail, agent: Agent | None, facts: CallFacts, ask: Ask | None = None
+) -> Judgement:
+    """Judge a text; `ask` reaches a model for the rules that need one. Never raises."""
+    if agent is None:  # taken out of the conversation meanwhile
+        return Judgement()
+    context = GuardrailContext(
+        call_id=facts.call_id,
+        item_id=check.item_id,
+        agent=agent.name,
+        final=check.final,
+        variables=facts.declared(agent.variables),
+        ask=ask,
+    )
+    return await GuardrailRunner(agent.guardrails).check(check.side, check.text, context)

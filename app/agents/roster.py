@@ -1,0 +1,263 @@
+"""The agents of a server, checked together when it starts, and the session of each in a call.
+
+What one agent says of itself is `app.agents.agent`; here is what they must agree on: handoffs
+lead somewhere, no two tools of an agent have one name, one call keeps one sound format. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from app.agents.agent import RESERVED_TOOL_NAMES, Agent
+from app.agents.guardrails.runner import GuardrailRunner
+from app.agents.handoffs import HandoffTo, handoff_tool
+from app.agents.instructions import FACTS, CallFacts, check_template, check_time_zone, fill
+from app.agents.per_call import check_function, is_offered, written_for
+from app.agents.tools.call_control import PREFIX
+from app.agents.tools.invocation import TOOL_OUTPUT_NOTE
+from app.agents.tools.tool import Tool
+from app.errors import ConfigError
+from app.realtime.events import UNSET, ServerVad, SessionConfig
+
+__all__ = ["AgentBook"]
+
+
+class AgentBook:
+    """Agents by name. The first one answers where nobody says who does."""
+
+    def __init__(self, agents: Iterable[Agent], *, voices: Collection[str] | None = None) -> None:
+        """Check the agents; `voices` are those that the model has, where that is known.
+
+        Raises:
+            ConfigError: something does not fit; the message says what, and of which agent.
+        """
+        self._agents: dict[str, Agent] = {}
+        self._handoffs: dict[str, tuple[Tool, ...]] = {}
+        for agent in agents:
+            if not agent.name.strip():
+                raise ConfigError("an agent has no name")
+            if agent.name in self._agents:
+                raise ConfigError(f"two agents are named {agent.name!r}")
+            self._agents[agent.name] = agent
+        if not self._agents:
+            raise ConfigError("there is no agent")
+        for agent in self:
+            self._check(agent)
+            if voices is not None and agent.voice and agent.voice not in voices:
+                raise ConfigError(
+                    f"agent {agent.name!r}: there is no voice {agent.voice!r}; "
+                    f"there are {', '.join(sorted(voices))}"
+                )
+
+    def __iter__(self) -> Iterator[Agent]:
+        return iter(self._agents.values())
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def __getitem__(self, name: str) -> Agent:
+        return self._agents[name]
+
+    def get(self, name: str) -> Agent | None:
+        return self._agents.get(name)
+
+    @property
+    def first(self) -> Agent:
+        return next(iter(self))
+
+    def notices(self) -> list[str]:
+        """What is allowed and may surprise, for the server's start."""
+        pairs = [(agent, self[way.agent]) for agent in self for way in agent.leads_to]
+        voices = [
+            f"agent {agent.name!r} hands over to {taker.name!r}, whose voice {taker.voice!r} is "
+            "heard only when nothing was said before: a session keeps its first voice "
+            f"({agent.voice!r})"
+            for agent, taker in pairs
+            if taker.voice and agent.voice and taker.voice != agent.voice
+        ]
+        tracing = [
+            f"agent {agent.name!r} hands over to {taker.name!r}, whose tracing is another: a "
+            "session keeps the tracing that it was opened with"
+            for agent, taker in pairs
+            if (taker.session.tracing or UNSET) != (agent.session.tracing or UNSET)
+        ]
+        return voices + tracing
+
+    # In a call ------------------------------------------------------------------------------------
+
+    def handoff(self, agent: Agent, tool_name: str, facts: CallFacts) -> HandoffTo | None:
+        """The handoff of `agent` that a tool is; `None` for any other tool."""
+        for way in agent.leads_to:
+            if way.name == tool_name:
+                offered = is_offered(way.is_enabled, _known(agent, facts), way.name)
+                return way if offered else None
+        return None
+
+    def tools(self, agent: Agent, facts: CallFacts) -> list[Tool]:
+        """What a shell may run for an agent in one call: its tools, and what its handoffs need."""
+        known = _known(agent, facts)
+        prepared = {way.name for way in agent.leads_to if way.prepared}
+        handoffs = [tool for tool in self._handoffs[agent.name] if tool.name in prepared]
+        return [
+            tool
+            for tool in (*agent.tools, *handoffs)
+            if is_offered(tool.is_enabled, known, tool.name)
+        ]
+
+    def session(self, agent: Agent, facts: CallFacts) -> SessionConfig:
+        """An agent's whole session in one call: instructions filled in, all of its tools."""
+        known = _known(agent, facts)
+        tools = self._wire_tools(agent, known)
+        session = agent.session
+        if agent.instructions or agent.tools or agent.instructions_for is not None:
+            session = replace(session, instructions=self._instructions(agent, facts))
+        return replace(session, tools=tools) if tools else session
+
+    def greeting(self, agent: Agent, facts: CallFacts) -> str | None:
+        """An agent's first words in one call."""
+        if agent.greeting is None:
+            return None
+        return fill(agent.greeting, facts.values(agent.variables, agent.time_zone))
+
+    def change(
+        self, giver: Agent, taker: Agent, facts: CallFacts, *, spoken: bool
+    ) -> SessionConfig:
+        """The settings that turn one agent's session into another's.
+
+        Instructions and tools always; of the rest what differs, with the protocol's own value
+        where the taker has none. Never the sound formats and the tracing, and the voice only before
+        the session's first sound.
+        """
+        old, new = self.session(giver, facts), self.session(taker, facts)
+        kept = _NEVER_CHANGED | ({"voice"} if spoken else set())
+        changed = {
+            name: _restored(name, getattr(new, name))
+            for name in (field.name for field in fields(SessionConfig))
+            if name not in kept and getattr(new, name) != getattr(old, name)
+        }
+        instructions = "" if new.instructions is UNSET else new.instructions
+        tools = () if new.tools is UNSET else new.tools
+        return SessionConfig(**{**changed, "instructions": instructions, "tools": tools})
+
+    def _instructions(self, agent: Agent, facts: CallFacts) -> str:
+        text = None
+        if agent.instructions_for is not None:
+            text = written_for(agent.instructions_for, _known(agent, facts), agent.name)
+        if text is None:
+            text = fill(agent.instructions, facts.values(agent.variables, agent.time_zone))
+        return f"{text}\n\n{TOOL_OUTPUT_NOTE}".strip() if agent.tools else text
+
+    def tool_names(self, agent: Agent) -> tuple[str, ...]:
+        """Everything that an agent's model may call."""
+        return tuple(str(tool.get("name", "")) for tool in self._wire_tools(agent))
+
+    def _wire_tools(
+        self, agent: Agent, facts: CallFacts | None = None
+    ) -> tuple[Mapping[str, Any], ...]:
+        """The tools that a session names; without facts, all that there may be."""
+        return (
+            *agent.session_tools,
+            *(
+                tool.wire
+                for tool in (*agent.tools, *self._handoffs[agent.name])
+                if facts is None or is_offered(tool.is_enabled, facts, tool.name)
+            ),
+        )
+
+    # At the start ---------------------------------------------------------------------------------
+
+    def _check(self, agent: Agent) -> None:
+        place = f"agent {agent.name!r}"
+        for name in agent.variables:
+            if name in FACTS or not name.isidentifier():
+                raise ConfigError(f"{place}: a variable cannot be named {name!r}")
+        check_time_zone(agent.time_zone, f"{place}: time_zone")
+        names = {*FACTS, *agent.variables}
+        check_template(agent.instructions, names, f"{place}: instructions")
+        check_template(agent.greeting or "", names, f"{place}: greeting")
+        if agent.instructions_for is not None:
+            check_function(agent.instructions_for, f"{place}: instructions_for")
+        self._check_handoffs(agent, place)
+        _check_tools(agent, place)
+        _check_guardrails(agent, place)
+
+    def _check_handoffs(self, agent: Agent, place: str) -> None:
+        tools: dict[str, str] = {}
+        for way in agent.leads_to:
+            name = way.agent
+            taker = self.get(name)
+            if taker is None:
+                known = ", ".join(sorted(self._agents.keys() - {agent.name})) or "none"
+                raise ConfigError(f"{place}: hands over to {name!r}, who is none of: {known}")
+            if taker is agent:
+                raise ConfigError(f"{place}: hands over to itself")
+            formats = (taker.input_format, taker.output_format)
+            if formats != (agent.input_format, agent.output_format):
+                raise ConfigError(
+                    f"{place}: hands over to {name!r}, who has another sound format; "
+                    "one call keeps its format"
+                )
+            other = tools.setdefault(way.name, name)
+            if other != name or way.name == PREFIX:
+                raise ConfigError(
+                    f"{place}: the model cannot tell {name!r} from {other!r}: "
+                    f"both are called {way.name}"
+                )
+        if len(tools) != len(agent.handoffs):
+            raise ConfigError(f"{place}: hands over to the same agent twice")
+        try:
+            ways = [handoff_tool(way, self[way.agent].description) for way in agent.leads_to]
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error.message}") from error
+        self._handoffs[agent.name] = tuple(ways)
+
+
+def _known(agent: Agent, facts: CallFacts) -> CallFacts:
+    """The call's facts as an agent's functions see them: variables with their defaults."""
+    return replace(facts, variables=facts.declared(agent.variables))
+
+
+def _check_tools(agent: Agent, place: str) -> None:
+    taken = {str(tool.get("name", "")) for tool in agent.session_tools}
+    for way in agent.leads_to:
+        if way.name in RESERVED_TOOL_NAMES or way.name in taken:
+            raise ConfigError(f"{place}: a handoff has the name of the tool {way.name!r}")
+        taken.add(way.name)
+    for tool in agent.tools:
+        if tool.name in RESERVED_TOOL_NAMES or tool.name in taken:
+            raise ConfigError(f"{place}: two tools are named {tool.name!r}, or one is built in")
+        if tool.name.lower().startswith(PREFIX):
+            raise ConfigError(f"{place}: tool {tool.name!r}: {PREFIX}... names belong to handoffs")
+        taken.add(tool.name)
+
+
+def _check_guardrails(agent: Agent, place: str) -> None:
+    if agent.guardrail_every_chars < 0:
+        raise ConfigError(f"{place}: guardrail_every_chars is 0 (whole turns only) or more")
+    try:
+        GuardrailRunner(agent.guardrails)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error.message}") from error
+
+
+def _restored(name: str, value: Any) -> Any:
+    return _PROTOCOL.get(name, UNSET) if value is UNSET else value
+
+
+_NEVER_CHANGED: Final = frozenset(
+    ("id", "expires_at", "model", "type", "input_format", "output_format", "tracing")
+)
+_PROTOCOL: Final[Mapping[str, Any]] = {
+    "speed": 1.0,
+    "noise_reduction": None,
+    "transcription": None,
+    "turn_detection": ServerVad(),
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "max_output_tokens": "inf",
+    "truncation": "auto",
+}
+"""What a session has where nothing was set. `reasoning_effort` has no such value: each model has
+its own, so an agent who sets none goes on with that of the agent before."""

@@ -1,0 +1,453 @@
+"""`AgentSession`: an agent in a conversation without a phone, over any voice model.
+
+    async with AgentSession([greeter, billing], model) as session:
+        await session.send_message("Hello!")
+        async for event in session:
+            ...
+
+One of three doors to the same mind: the phone call and `trunkline chat` are the others. It plays
+and records nothing: sound comes in by `send_audio` and goes out as events. A connection that
+breaks is replaced once, and again only when something was said since, as in a phone call. Whatever
+the session started ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from types import TracebackType
+from typing import Final, assert_never
+
+from app.agents.agent import Agent
+from app.agents.analysis.live import BrainPlan, Thinking
+from app.agents.dialogue.actions import GiveUp, RunTool, ToVoice
+from app.agents.dialogue.messages import SayMode, SayWhen
+from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
+from app.agents.guardrails.rules import CheckGuardrail
+from app.agents.guardrails.runner import judge
+from app.agents.instructions import CallFacts
+from app.agents.llm.out_of_band import OutOfBandAsker
+from app.agents.roster import AgentBook
+from app.agents.session.events import HistoryItem, SessionError, ToolApproval
+from app.agents.session.outbox import SessionOutbox
+from app.agents.session.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
+from app.agents.session.talk import Over, Talk, TalkAction, Tell
+from app.agents.session.voice import SessionVoice
+from app.agents.tools.invocation import ApprovalRequest
+from app.agents.tools.tool import ToolResult
+from app.errors import ConfigError, VoiceClosed, VoiceError
+from app.events import CallId, TokenUsage
+from app.realtime.connection import VoiceConnection, VoiceModel
+from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted
+
+__all__ = ["AgentSession"]
+
+
+TICK_S: Final = 0.2
+PIECE_MS: Final = 500
+"""Sound is sent in pieces: one long recording must not hold up a message behind it."""
+
+_OWN: Final = object()
+
+
+class AgentSession:
+    """A conversation, from entering its block to leaving it or `close`."""
+
+    def __init__(
+        self,
+        agents: Agent | Iterable[Agent] | AgentBook,
+        model: VoiceModel,
+        *,
+        facts: CallFacts | None = None,
+        greet: bool = False,
+        plays_audio: bool = True,
+        price: Callable[[TokenUsage], float | None] = lambda _usage: None,
+        event_limit: int = DEFAULT_LIMIT,
+        brain: BrainPlan | None = None,
+    ) -> None:
+        """The first of `agents` speaks; the others are there to be handed over to.
+
+        `greet`: the agent speaks first. `plays_audio`: sound takes its time to be heard; without,
+        it counts as heard when it is made. `brain` thinks about each of the caller's turns.
+
+        Raises:
+            ConfigError: the agents do not fit together.
+        """
+        book = _book(agents)
+        self._greet = greet
+        self._talk = Talk(
+            book,
+            facts
+            or CallFacts(call_id=CallId(f"session_{secrets.token_hex(8)}"), started_at=time.time()),
+            price=price,
+            plays_audio=plays_audio,
+        )
+        self._tools = ToolRunner(book, self._talk.dialogue.cast.facts, self)
+        self._subscriptions = Subscriptions()
+        self._subscriptions.subscribe(_OWN, event_limit)
+        self._outbox = SessionOutbox()
+        self._asker = OutOfBandAsker(self._outbox.put)
+        self._thinking = None if brain is None else self._brain(brain)
+        self._voice = SessionVoice(model, self._talk, self._outbox, self._asker)
+        self._life: _Life | None = None
+        self._judging = 0
+        self.failure: VoiceError | None = None
+
+    async def __aenter__(self) -> AgentSession:
+        """Connect.
+
+        Raises:
+            ConfigError: it was entered or closed before.
+            VoiceRefused: wrong key, model or settings.
+            VoiceUnavailable: not reached within the budget, after retries.
+        """
+        if self._life is not None:
+            raise ConfigError("a session is entered once; make another one")
+        if self._subscriptions.ended:
+            raise ConfigError("the session was closed before; make another one")
+        try:
+            connection = await self._voice.connect()
+            self._voice.up = True
+        except VoiceError as error:
+            self.failure = error
+            raise
+        finally:
+            if not self._voice.up:
+                self._subscriptions.end()  # nothing will happen: nobody is to wait for it
+        life = self._life = _Life()
+        await life.group.__aenter__()
+        life.group.create_task(self._live(life, connection), name="agent session")
+        try:
+            await life.begun.wait()  # work that is asked for before has no group to run in
+        except asyncio.CancelledError:
+            life.end()
+            await life.group.__aexit__(None, None, None)
+            raise
+        if self._greet:
+            self._perform(self._talk.greet(life.now_ms()))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+        assert self._life is not None
+        await self._life.group.__aexit__(None, None, None)
+
+    def __aiter__(self) -> Subscription:
+        """The session's events from its beginning, for one reader; see `subscribe` for more.
+
+        Raises:
+            VoiceClosed: the session was not entered yet.
+        """
+        if self._life is None and not self._subscriptions.ended:
+            self._open()
+        return self._subscriptions.subscribe(_OWN)
+
+    # Talking ------------------------------------------------------------------------------------
+
+    async def send_message(self, text: str) -> None:
+        """Say something in writing; the agent answers.
+
+        Raises:
+            VoiceError: not connected (VoiceClosed), or what the session has ended by. So do the
+                other methods below.
+        """
+        self._perform(self._talk.type_in(text, self._open().now_ms()))
+        if self._thinking is not None:
+            self._thinking.on_typed()
+
+    async def send_audio(self, chunk: bytes, *, commit: bool = False) -> None:
+        """Give the model sound in the session's input format; waits while it takes no more.
+
+        `commit`: the turn ends here and is to be answered. Needed where the session has no turn
+        detection. While a broken connection is replaced sound is dropped: it would come too late.
+        """
+        self._open()
+        if not self._voice.up:
+            self._talk.counters.uplink_dropped_ms += self._input_ms(chunk)
+            return
+        sound = self._talk.dialogue.agent.input_format
+        piece_bytes = sound.ms_to_bytes(PIECE_MS)
+        for start in range(0, len(chunk), piece_bytes):
+            await self._outbox.put_audio(chunk[start : start + piece_bytes])
+            self._open()
+        if commit:
+            self._talk.on_commit()
+            self._outbox.put(InputAudioCommit())
+
+    async def say(
+        self,
+        text: str,
+        *,
+        mode: SayMode | str = SayMode.VERBATIM,
+        when: SayWhen | str = SayWhen.AFTER_TURN,
+    ) -> None:
+        """Have the agent say a text: word for word, or as information in its own words."""
+        now_ms = self._open().now_ms()
+        self._perform(self._talk.say(text, now_ms, mode=SayMode(mode), when=SayWhen(when)))
+
+    async def interrupt(self, heard_ms: int | None = None) -> None:
+        """Stop the agent; `heard_ms` of its present item, where the player knows it."""
+        self._perform(self._talk.interrupt(self._open().now_ms(), heard_ms))
+
+    async def update_agent(self, agent: Agent | str) -> None:
+        """Put another agent in charge, by name or as it is; a known name gets new contents.
+
+        Raises:
+            ConfigError: there is no such agent, or it does not fit the session.
+        """
+        life = self._open()
+        cast = self._talk.dialogue.cast
+        named = agent if isinstance(agent, Agent) else cast.book.get(agent)
+        if named is None:
+            raise ConfigError(f"there is no agent {agent!r}")
+        formats = (named.input_format, named.output_format)
+        if formats != (cast.agent.input_format, cast.agent.output_format):
+            raise ConfigError("a session keeps its sound format")
+        if isinstance(agent, Agent):
+            others = [known for known in cast.book if known.name != agent.name]
+            cast.book = AgentBook([*others, agent])
+            self._tools.use_book(cast.book)
+        now_ms = life.now_ms()
+        actions = self._talk.dialogue.change_agent(cast.book[named.name], now_ms)
+        self._perform(self._talk.carry_out(actions, now_ms))
+
+    async def approve_tool_call(self, tool_call_id: str, *, always: bool = False) -> bool:
+        """Let a tool run that waits for it; False when none does."""
+        self._open()
+        return self._tools.decide(tool_call_id, approved=True, always=always)
+
+    async def reject_tool_call(self, tool_call_id: str, message: str = "") -> bool:
+        """Refuse a tool that waits for approval; False when none does.
+
+        `message` is what the model is told in place of "This was not approved."
+        """
+        self._open()
+        return self._tools.decide(tool_call_id, approved=False, message=message)
+
+    async def close(self) -> None:
+        """End the conversation; safe at any time, also twice."""
+        life = self._life
+        if life is None:
+            self._subscriptions.end()
+            return
+        life.end()
+        await life.over.wait()
+
+    # Looking ------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the session can be talked to."""
+        return self._life is not None and not self._life.ending
+
+    @property
+    def busy(self) -> bool:
+        """Something is on its way: a response, a tool, a judgement, a fresh connection."""
+        if not self.connected:
+            return False
+        return not self._voice.up or self._talk.busy or self._judging > 0
+
+    @property
+    def thinking(self) -> bool:
+        """The brain is at work, or something of it waits to be said."""
+        at_work = self._thinking is not None and self._thinking.busy
+        return self.connected and (at_work or self._talk.dialogue.waits_for_quiet)
+
+    @property
+    def current_agent(self) -> Agent:
+        return self._talk.dialogue.agent
+
+    @property
+    def history(self) -> list[HistoryItem]:
+        """The conversation so far, in its own order."""
+        return self._talk.history()
+
+    @property
+    def usage(self) -> TokenUsage:
+        return self._talk.dialogue.usage
+
+    def subscribe(self, key: Hashable, *, limit: int = DEFAULT_LIMIT) -> Subscription:
+        """Events from now on, to be iterated; the same key again is the same subscription."""
+        return self._subscriptions.subscribe(key, limit)
+
+    def unsubscribe(self, key: Hashable) -> None:
+        """End a subscription; one that is not there is no error."""
+        self._subscriptions.unsubscribe(key)
+
+    def _open(self) -> _Life:
+        life = self._life
+        if life is None or life.ending:
+            if self.failure is not None:
+                raise self.failure
+            raise VoiceClosed("not connected: use the session inside its block", close_code=1000)
+        return life
+
+    def _input_ms(self, chunk: bytes) -> int:
+        sound = self._talk.dialogue.agent.input_format
+        return sound.bytes_to_ms(len(chunk) - len(chunk) % sound.bytes_per_sample)
+
+    # Tools --------------------------------------------------------------------------------------
+
+    def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
+        """For the tool runner."""
+        if self._life is not None:
+            self._perform(self._talk.on_tool_done(run, result, self._life.now_ms()))
+
+    def on_tool_slow(self, run: RunTool, filler: str) -> bool:
+        """For the tool runner."""
+        if self._life is None or self._life.ending:
+            return True
+        said = self._talk.on_tool_slow(run, filler, self._life.now_ms())
+        self._perform(said)
+        return bool(said)
+
+    def on_approval_wanted(self, request: ApprovalRequest) -> None:
+        """For the tool runner."""
+        wanted = ToolApproval(
+            agent=request.context.agent,
+            tool=request.tool.name,
+            tool_call_id=request.context.tool_call_id,
+            arguments=json.dumps(dict(request.arguments), ensure_ascii=False),
+            prompt=consent_prompt(request),
+        )
+        self._subscriptions.publish(wanted)
+
+    def _brain(self, plan: BrainPlan) -> Thinking:
+        return Thinking(
+            plan,
+            self._talk.dialogue,
+            self._tools,
+            ask=self._asker,
+            emit=self._subscriptions.publish,
+            relay=self._relay,
+        )
+
+    def _relay(self, text: str) -> None:
+        if self._life is not None and not self._life.ending:
+            now_ms = self._life.now_ms()
+            mode, when = SayMode.RELAY, SayWhen.IDLE
+            self._perform(self._talk.say(text, now_ms, mode=mode, when=when))
+
+    # Life ---------------------------------------------------------------------------------------
+
+    async def _live(self, life: _Life, connection: VoiceConnection) -> None:
+        """Hold the conversation until it is ended, by whomever."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                life.work = tasks
+                life.begun.set()
+                tasks.create_task(self._talk_with_model(life, connection))
+                tasks.create_task(self._tick(life))
+                if self._thinking is not None:
+                    tasks.create_task(self._thinking.run(), name="brain")
+                await life.ended.wait()
+                raise _Over
+        except* _Over:
+            pass
+        finally:
+            life.work = None
+            life.end()
+            self._outbox.close()
+            self._subscriptions.end()
+            life.over.set()
+
+    async def _tick(self, life: _Life) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self._voice.up:
+                self._perform(self._talk.on_tick(life.now_ms()))
+
+    def _perform(self, actions: Sequence[TalkAction]) -> None:
+        """Do what the talk wants, in its order. Never waits."""
+        life = self._life
+        for action in actions:
+            match action:
+                case ToVoice(event):
+                    self._outbox.put(event)
+                case Tell(event):
+                    self._subscriptions.publish(event)
+                case RunTool():
+                    if life is not None and life.work is not None:
+                        self._tools.run(action, life.work)
+                case CheckGuardrail():
+                    if life is not None and life.work is not None:
+                        life.work.create_task(self._judge(life, action), name="guardrails")
+                case GiveUp():
+                    self._voice.give_up(action)
+                case Over():
+                    if life is not None:
+                        life.end()
+                case _:
+                    assert_never(action)
+
+    async def _judge(self, life: _Life, check: CheckGuardrail) -> None:
+        cast = self._talk.dialogue.cast
+        self._judging += 1
+        try:
+            judgement = await judge(check, cast.book.get(check.agent), cast.facts, self._asker)
+        finally:
+            self._judging -= 1
+        self._tools.on_judgement(check.side, judgement.verdict)
+        self._perform(self._talk.on_judgement(check, judgement, life.now_ms()))
+
+    def on_voice(self, event: ServerEvent) -> None:
+        """For the side towards the model."""
+        assert self._life is not None
+        self._asker.on_voice(event)
+        if isinstance(event, SpeechStarted):
+            self._tools.on_caller_speech()
+        self._perform(self._talk.on_voice(event, self._life.now_ms()))
+        if self._thinking is not None:
+            self._thinking.on_voice(event)
+
+    def on_voice_ready(self) -> None:
+        """For the side towards the model."""
+        assert self._life is not None
+        self._perform(self._talk.on_ready(self._life.now_ms()))
+
+    async def _talk_with_model(self, life: _Life, connection: VoiceConnection) -> None:
+        failure = self.failure = await self._voice.run(connection, self)
+        self._subscriptions.publish(
+            SessionError(code=failure.code, message=failure.message, fatal=True)
+        )
+        life.end()
+
+
+class _Over(Exception):
+    """Leaves a TaskGroup; carries no information."""
+
+
+class _Life:
+    """The running part of a session. `work` is the group of everything that ends with it."""
+
+    def __init__(self) -> None:
+        self.group = asyncio.TaskGroup()
+        self.work: asyncio.TaskGroup | None = None
+        self.begun = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.over = asyncio.Event()
+        self._began_s = asyncio.get_running_loop().time()
+
+    @property
+    def ending(self) -> bool:
+        return self.ended.is_set()
+
+    def end(self) -> None:
+        self.ended.set()
+
+    def now_ms(self) -> int:
+        return int((asyncio.get_running_loop().time() - self._began_s) * 1000)
+
+
+def _book(agents: Agent | Iterable[Agent] | AgentBook) -> AgentBook:
+    if isinstance(agents, AgentBook):
+        return agents
+    return AgentBook([agents] if isinstance(agents, Agent) else agents)

@@ -1,0 +1,131 @@
+"""Tools that are HTTP requests, described instead of programmed.
+
+The description is read in `app.agents.tools.http_template`, and where a request may go is the
+business of `app.http.client`. Here: asking, asking again where that does no harm, and what the
+model is given of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.agents.tools.http_template import HttpToolSpec, RequestTemplate
+from app.agents.tools.tool import Tool, ToolContext
+from app.errors import ToolFailed
+from app.http.client import Fetched, Outgoing, SafeHttp
+
+__all__ = ["HttpToolSpec", "http_tool", "point"]
+
+
+logger = logging.getLogger(__name__)
+
+_WORTH_A_RETRY: Final = frozenset((429, 502, 503, 504))
+_RETRY_DELAY_S: Final = 0.2
+_MAX_RETRY_AFTER_S: Final = 5.0
+
+
+def http_tool(spec: HttpToolSpec, http: SafeHttp) -> Tool:
+    """Make a tool of a spec; requests go through `http`, which the caller closes.
+
+    Raises:
+        ConfigError: the message names the tool and the field.
+    """
+    request = RequestTemplate(spec)
+
+    async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
+        outgoing = request.fill(context, arguments)
+        return _result(spec, await _fetch(spec, http, outgoing))
+
+    return Tool(
+        name=spec.name,
+        description=spec.description,
+        parameters=request.parameters,
+        run=run,
+        timeout_ms=spec.timeout_ms,
+        filler=spec.filler,
+        filler_after_ms=spec.filler_after_ms,
+        approval=spec.approval,
+        verified_caller=spec.verified_caller,
+        reply=spec.reply,
+        max_output_chars=spec.max_output_chars,
+    )
+
+
+async def _fetch(spec: HttpToolSpec, http: SafeHttp, outgoing: Outgoing) -> Fetched:
+    """Ask, and ask again where that does no harm; the tool's timeout covers all of it."""
+    attempt = 0
+    while True:
+        retry_after_s = 0.0
+        try:
+            fetched = await http.fetch(outgoing)
+            if fetched.status not in _WORTH_A_RETRY or attempt == spec.retries:
+                return fetched
+            retry_after_s = _retry_after_s(fetched.headers.get("retry-after", ""))
+        except ToolFailed as error:
+            if not error.retryable or attempt == spec.retries:
+                raise
+        delay_s = _RETRY_DELAY_S * 2**attempt * random.uniform(0.5, 1.5)
+        await asyncio.sleep(max(delay_s, retry_after_s))
+        attempt += 1
+
+
+def _retry_after_s(value: str) -> float:
+    """The seconds of a Retry-After; a date, or more patience than a caller has, counts as none."""
+    return min(float(value), _MAX_RETRY_AFTER_S) if re.fullmatch(r"[0-9]{1,6}", value) else 0.0
+
+
+# Answers ------------------------------------------------------------------------------------------
+
+
+def _result(spec: HttpToolSpec, fetched: Fetched) -> Any:
+    if fetched.status >= 400:
+        logger.warning(
+            "http tool was answered with an error",
+            extra={"tool": spec.name, "status": fetched.status},
+        )
+        if spec.error_body and fetched.status < 500:
+            return {"status": fetched.status, "answer": _decoded(fetched, must_be_json=False)}
+        raise ToolFailed(f"The service answered {fetched.status}.", code="http_error")
+    if not fetched.body:
+        return {"status": fetched.status}
+    return point(_decoded(fetched, must_be_json=bool(spec.result)), spec.result)
+
+
+def _decoded(fetched: Fetched, *, must_be_json: bool) -> Any:
+    if must_be_json or "json" in fetched.headers.get("content-type", "").lower():
+        try:
+            return json.loads(fetched.body)
+        except (ValueError, RecursionError) as error:
+            raise ToolFailed(
+                "The service's answer is not JSON.", code="response_invalid"
+            ) from error
+    return fetched.body.decode("utf-8", "replace")
+
+
+def point(value: Any, pointer: str) -> Any:
+    """The part of a JSON value that a JSON pointer names (RFC 6901).
+
+    Raises:
+        ToolFailed: there is no such part.
+    """
+    for token in pointer.split("/")[1:]:
+        key = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and re.fullmatch(r"0|[1-9][0-9]{0,6}", key):
+            if int(key) >= len(value):
+                raise _missing(pointer)
+            value = value[int(key)]
+        else:
+            raise _missing(pointer)
+    return value
+
+
+def _missing(pointer: str) -> ToolFailed:
+    return ToolFailed(f"The service's answer has no {pointer}.", code="response_invalid")

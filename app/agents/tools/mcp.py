@@ -1,0 +1,389 @@
+"""Tools of MCP servers, over streamable HTTP or as a process of ours (specification 2025-06-18).
+
+The `mcp` package speaks the protocol and is imported only when a server is configured. Its
+connections live in the task that opened them, so each server has one task, in a group that ends
+with `McpTools`. A server that went away is connected again once for a call; a call that may
+have reached it is repeated only when the server calls the tool idempotent. Which tools exist is
+settled at the start: a server that changes its list later changes nothing here. A URL is held to
+the same addresses as those of HTTP tools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from app.agents.tools.call_control import CALL_TOOLS, PREFIX
+from app.agents.tools.schema import bounded, closed
+from app.agents.tools.tool import Tool, ToolContext
+from app.errors import ConfigError, ToolError, ToolFailed, ToolTimeout
+from app.http.addresses import Resolve, resolve_by_system
+
+if TYPE_CHECKING:
+    from mcp import ClientSession
+    from mcp.types import CallToolResult
+    from mcp.types import Tool as Offered
+from app.agents.tools.mcp_server import McpServerSpec
+
+__all__ = ["McpTools"]
+
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S: Final = 6.0
+"""The package gives a process 2 s to go by itself and 2 s more before it kills it."""
+
+IDEMPOTENCY_META: Final = "trunkline/idempotency-key"
+_MAX_PAGES: Final = 20
+_MAX_DESCRIPTION_CHARS: Final = 1_024
+_SESSION_TERMINATED: Final = 32600  # what the package reports for an HTTP session that is gone
+_CONNECTION_CLOSED: Final = -32000
+
+
+class McpTools:
+    """The tools of several servers, for as long as the context lasts."""
+
+    def __init__(
+        self,
+        specs: Iterable[McpServerSpec],
+        *,
+        taken: Collection[str] = (),
+        resolve: Resolve = resolve_by_system,
+    ) -> None:
+        """`taken`: names of other tools; a tool of that name gets its server's before it."""
+        self._specs = tuple(specs)
+        self._taken = taken
+        self._resolve = resolve
+        self._servers: list[_Server] = []
+        self._tools: tuple[tuple[str, Tool], ...] = ()
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        return tuple(tool for _, tool in self._tools)
+
+    def of(self, server: str) -> tuple[Tool, ...]:
+        """The tools of one server, by its name."""
+        return tuple(tool for name, tool in self._tools if name == server)
+
+    async def __aenter__(self) -> Self:
+        """Connect to every server and read its tools.
+
+        Raises:
+            ConfigError: a server is not there, or lacks a tool that is allowed.
+        """
+        try:
+            if self._specs:
+                import mcp  # noqa: F401  # to fail here, with the remedy
+        except ImportError as error:
+            raise ConfigError("MCP servers need the mcp package: install trunkline[mcp]") from error
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        try:
+            offers = []
+            for spec in self._specs:
+                server = _Server(spec, self._group, self._resolve)
+                self._servers.append(server)
+                offers += [(server, offered) for offered in await server.offers()]
+            self._tools = self._named(offers)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        await self._group.__aexit__(None, None, None)
+
+    def _named(self, offers: list[tuple[_Server, Offered]]) -> tuple[tuple[str, Tool], ...]:
+        """Names that nobody else has: a server chooses its own, and we cannot change them."""
+        clashing = Counter(_plain_name(offered.name) for _, offered in offers)
+        clashing.update(list(self._taken))
+        used = {*self._taken}
+        tools = []
+        for server, offered in offers:
+            name = _plain_name(offered.name)
+            if clashing[name] > 1 or name in CALL_TOOLS or name.lower().startswith(PREFIX):
+                name = _plain_name(f"{server.spec.name}_{name}")
+            name = next(one for one in _numbered(name) if one not in used)
+            used.add(name)
+            try:
+                tools.append((server.spec.name, server.tool(name, offered)))
+            except ConfigError as error:
+                raise ConfigError(f"mcp server {server.spec.name}: {error.message}") from error
+        return tuple(tools)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    for number in count(2):
+        yield f"{name[:58]}_{number}"
+
+
+def _plain_name(name: str) -> str:
+    """A name that a Realtime session takes; MCP allows others."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
+
+
+class _Lost(Exception):
+    """The connection is gone; `reached` when the server may have got the call."""
+
+    def __init__(self, *, reached: bool) -> None:
+        super().__init__("connection lost")
+        self.reached = reached
+
+
+class _Server:
+    """One server, connected when it is needed."""
+
+    def __init__(self, spec: McpServerSpec, group: asyncio.TaskGroup, resolve: Resolve) -> None:
+        self.spec = spec
+        self._group = group
+        self._resolve = resolve
+        self._connection: _Connection | None = None
+        self._closing = False
+
+    async def offers(self) -> list[Offered]:
+        """The tools that the server has and we allow."""
+        spec = self.spec
+        try:
+            connection = await self._connected()
+            async with asyncio.timeout(spec.connect_timeout_ms / 1000):
+                offered = await connection.offers()
+        except (ToolError, TimeoutError, _Lost) as error:
+            reason = error.message if isinstance(error, ToolError) else "it does not answer"
+            raise ConfigError(f"mcp server {spec.name}: {reason}") from error
+        if spec.allowed_tools is None:
+            return offered
+        missing = set(spec.allowed_tools) - {tool.name for tool in offered}
+        if missing:
+            raise ConfigError(f"mcp server {spec.name}: it has no tool {sorted(missing)[0]!r}")
+        return [tool for tool in offered if tool.name in spec.allowed_tools]
+
+    def tool(self, name: str, offered: Offered) -> Tool:
+        hints = offered.annotations
+        repeatable = hints is not None and bool(hints.readOnlyHint or hints.idempotentHint)
+        spec = self.spec
+        return Tool(
+            name=name,
+            description=(offered.description or offered.title or name)[:_MAX_DESCRIPTION_CHARS],
+            parameters=bounded(closed({"type": "object", "properties": {}, **offered.inputSchema})),
+            run=partial(self._call, offered.name, repeatable),
+            timeout_ms=spec.timeout_ms,
+            filler=spec.filler,
+            approval=spec.approval,
+            max_output_chars=spec.max_output_chars,
+        )
+
+    async def _call(
+        self, name: str, repeatable: bool, context: ToolContext, arguments: Mapping[str, Any]
+    ) -> Any:
+        for attempt in range(2):
+            connection = await self._connected()
+            try:
+                return _value(await connection.call(name, arguments, context.idempotency_key))
+            except _Lost as lost:
+                logger.warning(
+                    "mcp connection lost",
+                    extra={"server": self.spec.name, "tool": name, "reached": lost.reached},
+                )
+                if attempt or (lost.reached and not repeatable):
+                    raise ToolFailed(
+                        "The connection broke. It is not known whether this was done.",
+                        code="connection_lost",
+                    ) from lost
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _connected(self) -> _Connection:
+        """The connection, made anew when the last one is gone. Raises ToolFailed."""
+        if self._connection is None or self._connection.lost:
+            if self._closing:
+                raise ToolFailed("The server is no longer there.", code="unreachable")
+            self._connection = _Connection(self.spec, self._resolve)
+            self._connection.start(self._group)
+        connection = self._connection
+        try:
+            async with asyncio.timeout(self.spec.connect_timeout_ms / 1000):
+                await connection.settled.wait()
+        except TimeoutError as error:
+            connection.lose()
+            raise ToolFailed("The server does not answer.", code="unreachable") from error
+        if connection.lost:
+            raise ToolFailed(connection.reason, code="unreachable")
+        return connection
+
+    def close(self) -> None:
+        self._closing = True
+        if self._connection is not None:
+            self._connection.lose()
+
+
+class _Connection:
+    """One connection to a server, held by a task of its own until it is lost."""
+
+    def __init__(self, spec: McpServerSpec, resolve: Resolve) -> None:
+        self.settled = asyncio.Event()  # connected, or lost
+        self.reason = "The server cannot be reached."
+        self._spec = spec
+        self._resolve = resolve
+        self._session: ClientSession | None = None
+        self._ended = asyncio.Event()
+        self._waiting: set[asyncio.Timeout] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def lost(self) -> bool:
+        return self._ended.is_set()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        self._task = group.create_task(self._hold())
+
+    def lose(self) -> None:
+        """Give the connection up, and whoever waits for an answer over it."""
+        if self.lost:
+            return
+        self._ended.set()
+        self.settled.set()
+        loop = asyncio.get_running_loop()
+        for scope in self._waiting:
+            if not scope.expired():
+                scope.reschedule(loop.time())
+        if self._task is not None:
+            loop.call_later(CLOSE_TIMEOUT_S, self._task.cancel)
+
+    async def _hold(self) -> None:
+        from mcp import ClientSession
+
+        from app.agents.tools.mcp_transport import (
+            transport,
+            watched,
+        )
+
+        try:
+            async with (
+                transport(self._spec, self._resolve) as (read, write),
+                watched(self._spec.name, read, self.lose) as messages,
+                ClientSession(messages, write) as session,
+            ):
+                await session.initialize()
+                self._session = session
+                self.settled.set()
+                await self._ended.wait()
+        except Exception as error:
+            # Whatever the package raises, often in groups, ends this connection and no other.
+            if not self.lost:
+                logger.warning(
+                    "mcp connection failed",
+                    extra={
+                        "server": self._spec.name,
+                        "error_type": ", ".join(type(e).__name__ for e in _leaves(error)),
+                        "pii.detail": "; ".join(str(e) for e in _leaves(error))[:600],
+                    },
+                )
+            for inner in _leaves(error):
+                if isinstance(inner, ToolError):
+                    self.reason = inner.message
+                elif isinstance(inner, FileNotFoundError | PermissionError):
+                    self.reason = "There is no such program as its command, or we may not run it."
+        finally:
+            self.lose()
+
+    async def offers(self) -> list[Offered]:
+        from mcp.types import PaginatedRequestParams
+
+        session = self._live_session()
+        found: dict[str, Offered] = {}
+        cursor: str | None = None
+        with self._given_up_when_lost(asyncio.timeout(None)) as scope:
+            async with scope:
+                for _ in range(_MAX_PAGES):
+                    page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
+                    for tool in page.tools:
+                        found.setdefault(tool.name, tool)
+                    cursor = page.nextCursor
+                    if not cursor:
+                        break
+        return list(found.values())
+
+    async def call(self, name: str, arguments: Mapping[str, Any], key: str) -> CallToolResult:
+        """Call a tool. Raises ToolError, or _Lost when the connection goes before the answer.
+
+        Not `session.call_tool`: it judges results by the server's output schema and would fetch
+        references in it from the network.
+        """
+        import anyio
+        from mcp import McpError, types
+
+        session = self._live_session()
+        params = types.CallToolRequestParams.model_validate(
+            {"name": name, "arguments": dict(arguments), "_meta": {IDEMPOTENCY_META: key}}
+        )
+        request = types.ClientRequest(types.CallToolRequest(method="tools/call", params=params))
+        try:
+            scope = asyncio.timeout(self._spec.timeout_ms / 1000)
+            with self._given_up_when_lost(scope):
+                async with scope:
+                    return await session.send_request(request, types.CallToolResult)
+        except TimeoutError as error:
+            if self.lost:
+                raise _Lost(reached=True) from error
+            raise ToolTimeout("The server did not answer in time.") from error
+        except McpError as error:
+            code = error.error.code
+            if code in (_SESSION_TERMINATED, _CONNECTION_CLOSED):
+                self.lose()
+                raise _Lost(reached=code == _CONNECTION_CLOSED) from error
+            raise ToolFailed(f"The server refused: {error.error.message}") from error
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+            self.lose()  # nothing could be written any more
+            raise _Lost(reached=False) from error
+
+    def _live_session(self) -> ClientSession:
+        if self._session is None or self.lost:
+            raise _Lost(reached=False)
+        return self._session
+
+    @contextmanager
+    def _given_up_when_lost(self, scope: asyncio.Timeout) -> Iterator[asyncio.Timeout]:
+        """The package leaves some requests waiting for ever when its connection breaks."""
+        self._waiting.add(scope)
+        try:
+            yield scope
+        finally:
+            self._waiting.discard(scope)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def _value(result: CallToolResult) -> Any:
+    """What the model gets of a result: the structured form when there is one, else its texts."""
+    texts = [
+        getattr(part, "text", None)
+        or getattr(getattr(part, "resource", None), "text", None)
+        or f"[{part.type}]"
+        for part in result.content
+    ]
+    text = "\n".join(texts)
+    if result.isError:
+        raise ToolFailed(text or "The tool did not work.")
+    return text if result.structuredContent is None else result.structuredContent

@@ -1,0 +1,110 @@
+"""An MCP server that is a process of ours: messages as lines over its stdin and stdout.
+
+In place of the `mcp` package's own wire, which collects a line of any length and looks at all of it
+again for each piece: one giant answer would keep the sound of every call waiting. What is said on
+stderr may hold anything, and would get around the redaction of our log. Specification 2025-06-18,
+"stdio" and "shutdown". Imported only when a server is configured.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import anyio
+from anyio.abc import ByteReceiveStream, ByteSendStream, Process
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.client.stdio import get_default_environment
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCMessage
+from pydantic import ValidationError
+
+__all__ = ["Reader", "Writer", "served_by_process"]
+
+
+Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
+Writer = MemoryObjectSendStream[SessionMessage]
+_Inbox = MemoryObjectSendStream[SessionMessage | Exception]
+
+_GOES_S: Final = 2.0
+"""For each step of an end: the closed stdin, and the two signals."""
+
+
+@asynccontextmanager
+async def served_by_process(
+    command: Sequence[str], env: Mapping[str, str], max_bytes: int
+) -> AsyncIterator[tuple[Reader, Writer]]:
+    """Messages from and to a process, which ends with the context.
+
+    One that says more than `max_bytes` at a time is not listened to any further.
+
+    Raises:
+        OSError: there is no such program, or it may not be run.
+    """
+    process = await anyio.open_process(
+        [*command],
+        env={**get_default_environment(), **env},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    inbox, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    write, outbox = anyio.create_memory_object_stream[SessionMessage](0)
+    async with process, read, write, anyio.create_task_group() as group:
+        group.start_soon(_listen, process.stdout, inbox, max_bytes)
+        group.start_soon(_tell, process.stdin, outbox)
+        try:
+            yield read, write
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end(process)
+            group.cancel_scope.cancel()
+
+
+async def _listen(stdout: ByteReceiveStream, inbox: _Inbox, max_bytes: int) -> None:
+    line = bytearray()
+    async with inbox:
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            async for chunk in stdout:
+                *whole, rest = chunk.split(b"\n")
+                for end in whole:
+                    line += end
+                    await inbox.send(_message(bytes(line)))
+                    line.clear()
+                line += rest
+                if len(line) > max_bytes:
+                    return
+
+
+def _message(line: bytes) -> SessionMessage | Exception:
+    try:
+        return SessionMessage(JSONRPCMessage.model_validate_json(line))
+    except ValidationError as error:
+        return error
+
+
+async def _tell(stdin: ByteSendStream, outbox: MemoryObjectReceiveStream[SessionMessage]) -> None:
+    async with outbox:
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            async for sent in outbox:
+                text = sent.message.model_dump_json(by_alias=True, exclude_none=True)
+                await stdin.send(f"{text}\n".encode())
+
+
+async def _end(process: Process) -> None:
+    """It may go by itself when nobody talks to it any more; then it is made to."""
+    with suppress(OSError, anyio.BrokenResourceError):
+        assert process.stdin is not None
+        await process.stdin.aclose()
+    for wish in (None, signal.SIGTERM, signal.SIGKILL):
+        if wish is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, wish)  # it leads a session of its own: what it started too
+        with anyio.move_on_after(_GOES_S):
+            await process.wait()
+            return

@@ -1,0 +1,305 @@
+"""Makes the agents of one number, or of all others, of what the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final
+
+from app.agents.agent import Agent
+from app.agents.guardrails.rules import Guardrail
+from app.agents.instructions import FACTS, CallFacts, check_template
+from app.agents.per_call import InstructionsFunction, check_function
+from app.agents.roster import AgentBook
+from app.agents.tools.tool import Tool
+from app.assembly.problems import Problems
+from app.assembly.python_functions import find_function
+from app.assembly.sessions import overridden, session_config
+from app.assembly.tools import session_tools
+from app.calls.keypad.menu import KeypadMap, MenuPlan, read_action, read_keypad
+from app.calls.transfer.tools import CANCEL_TRANSFER, TRANSFER_CALL
+from app.events import Party
+from app.realtime.events import SessionConfig
+from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice
+from app.settings.agents import KeySettings, MenuSettings
+
+__all__ = ["Talents", "make_book", "make_keypads"]
+
+
+SEVERAL_LANGUAGES: Final = frozenset(("gpt-transcribe", "gpt-live-transcribe"))
+"""Transcription models that take several languages (OpenAI Realtime session schema, 2026-11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Talents:
+    """What agents may be given, by name; of MCP servers, once they are connected."""
+
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    guardrails: Mapping[str, Guardrail] = field(default_factory=dict)
+    mcp: Mapping[str, tuple[Tool, ...]] = field(default_factory=dict)
+
+
+def make_book(
+    settings: Settings, talents: Talents, problems: Problems, number: str | None = None
+) -> AgentBook | None:
+    """The agents as they are on a number of ours, or on any other; `None` when they do not fit.
+
+    The first of the book answers there.
+    """
+    own = settings.numbers.get(number or "", NumberSettings())
+    place = "agents" if number is None else "numbers"
+    written = _answering_first(settings.agents, own.agent)
+    agents = [
+        _agent(settings, name, agent, talents, own if number is not None else None)
+        for name, agent in written.items()
+    ]
+    agents = [
+        _instructed(agent, settings, own if number is not None else None, problems)
+        for agent in agents
+    ]
+    if not agents:
+        agents = [_only_agent(settings, own if number is not None else None)]
+    if own.greeting is not None:
+        agents[0] = replace(agents[0], greeting=own.greeting)
+    if own.interruptible_greeting is not None:
+        agents[0] = replace(agents[0], interruptible_greeting=own.interruptible_greeting)
+    known = len(problems)
+    if number is not None:
+        _check_variables(agents, own, number, problems)
+    for agent in agents:
+        _check_templates(agent, number, problems, described=bool(settings.agents))
+    if len(problems) > known:
+        return None
+    with problems.at(*((place,) if number is None else (place, number))):
+        return AgentBook(agents)
+    return None
+
+
+def _answering_first(
+    agents: Mapping[str, AgentSettings], name: str | None
+) -> dict[str, AgentSettings]:
+    if name is None or name not in agents:
+        return dict(agents)
+    return {name: agents[name], **agents}
+
+
+def _only_agent(settings: Settings, own: NumberSettings | None) -> Agent:
+    """Who answers where no agents are described: `openai_realtime`, or the offline engine."""
+    model = settings.openai_realtime
+    offline = settings.voice_choice is VoiceChoice.OFFLINE
+    return Agent(
+        name="receptionist" if offline else "agent",
+        session=_session(settings, model, own),
+        # The receptionist opens the conversation itself: it says that it is a demo.
+        greeting=None if offline else model.greeting,
+        speaks_first=Party(model.speaks_first),
+        interruptible_greeting=model.interruptible_greeting,
+        variables={} if own is None else own.variables,
+        guesses=offline,
+    )
+
+
+def _agent(
+    settings: Settings,
+    name: str,
+    written: AgentSettings,
+    talents: Talents,
+    own: NumberSettings | None,
+) -> Agent:
+    model = overridden(settings.openai_realtime, written)
+    if written.instructions is not None:
+        model = model.model_copy(update={"system_instruction": written.instructions})
+    offline = settings.voice_choice is VoiceChoice.OFFLINE
+    # A menu says what callers can do; what is said before it is said by whoever wrote it.
+    inherited = None if offline or written.menu is not None else model.greeting
+    tools = [talents.tools[tool] for tool in written.tools if tool in talents.tools]
+    if TRANSFER_CALL in written.tools and CANCEL_TRANSFER in talents.tools:
+        tools.append(talents.tools[CANCEL_TRANSFER])
+    for server in written.mcp_servers:
+        tools += talents.mcp.get(server, ())
+    given = {} if own is None else own.variables
+    return Agent(
+        name=name,
+        description=written.description,
+        session=_session(settings, model, own, written.tools),
+        greeting=written.greeting if "greeting" in written.model_fields_set else inherited,
+        speaks_first=Party(written.speaks_first or model.speaks_first),
+        interruptible_greeting=_first_given(
+            written.interruptible_greeting, model.interruptible_greeting
+        ),
+        variables={key: given.get(key, value) for key, value in written.variables.items()},
+        tools=tuple(tools),
+        handoffs=written.handoffs,
+        guardrails=tuple(
+            talents.guardrails[rule] for rule in written.guardrails if rule in talents.guardrails
+        ),
+        guardrail_every_chars=written.guardrail_every_chars,
+        time_zone=_time_zone(written, own),
+        guesses=offline,
+    )
+
+
+def _time_zone(written: AgentSettings, own: NumberSettings | None) -> str:
+    """Whose clock an agent tells: its own, else that of the office it answers for."""
+    if written.time_zone is not None:
+        return written.time_zone
+    return "UTC" if own is None or own.hours is None else own.hours.time_zone
+
+
+def _instructed(
+    agent: Agent, settings: Settings, own: NumberSettings | None, problems: Problems
+) -> Agent:
+    """The agent with the function that writes its instructions, where the settings name one."""
+    path = settings.agents[agent.name].instructions_python
+    if path is None:
+        return agent
+    key = "instructions_python"
+    with problems.at("agents", agent.name, key, prefix=f"{key}: "):
+        function = find_function(path, settings.origin.folder)
+        check_function(function, f"{key}: the function")
+        sentence = "" if own is None else _language_sentence(own)
+        written = function if not sentence else partial(_with_languages, function, sentence)
+        return replace(agent, instructions_for=written)
+    return agent
+
+
+def _with_languages(function: InstructionsFunction, sentence: str, facts: CallFacts) -> str:
+    text = function(facts)
+    return f"{text}\n\n{sentence}" if isinstance(text, str) else text
+
+
+def _first_given(own: bool | None, inherited: bool) -> bool:
+    return inherited if own is None else own
+
+
+def _session(
+    settings: Settings,
+    model: OpenAIRealtime,
+    own: NumberSettings | None,
+    named: tuple[str, ...] = (),
+) -> SessionConfig:
+    if own is not None:
+        model = _in_languages(overridden(model, own), own)
+        if own.model is not None:
+            model = model.model_copy(update={"model": own.model})
+    session = session_config(model)
+    if settings.voice_choice is VoiceChoice.OFFLINE:
+        session = replace(session, voice=settings.offline.voice, model=None)
+    return replace(session, tools=session_tools(named))
+
+
+def _language_sentence(own: NumberSettings) -> str:
+    """What an agent is told of a number's languages; empty where it has none."""
+    if not own.languages:
+        return ""
+    first, *others = own.languages
+    if not others:
+        return (
+            f"Speak {first} (a language code) on this line, whatever language these "
+            "instructions are in."
+        )
+    return (
+        f"Callers on this line speak {' or '.join(own.languages)} (language codes). Begin in "
+        f"{first}; after that, answer in the language that the caller speaks."
+    )
+
+
+def _in_languages(model: OpenAIRealtime, own: NumberSettings) -> OpenAIRealtime:
+    """What a number's languages mean: a word to the agent, a hint to the transcription."""
+    if not own.languages:
+        return model
+    first, *others = own.languages
+    sentence = _language_sentence(own)
+    change: dict[str, Any] = {
+        "system_instruction": f"{model.system_instruction.rstrip()}\n\n{sentence}".lstrip()
+    }
+    own_hints = own.transcription is not None and (
+        own.transcription.language or own.transcription.languages
+    )
+    if model.transcription is not None and not own_hints:
+        update: dict[str, Any] = {"language": None, "languages": ()}
+        if not others:
+            update["language"] = first
+        elif model.transcription.model in SEVERAL_LANGUAGES:
+            update["languages"] = own.languages
+        change["transcription"] = model.transcription.model_copy(update=update)
+    return model.model_copy(update=change)
+
+
+# Checks -------------------------------------------------------------------------------------------
+
+
+def _check_templates(
+    agent: Agent, number: str | None, problems: Problems, *, described: bool
+) -> None:
+    names = {*FACTS, *agent.variables}
+    places = {"instructions": agent.instructions, "greeting": agent.greeting or ""}
+    for key, text in places.items():
+        with problems.at(*_place_of(agent, key, number, described), prefix=f"{key}: "):
+            check_template(text, names, key)
+
+
+def _place_of(agent: Agent, key: str, number: str | None, described: bool) -> tuple[str, ...]:
+    if number is not None:
+        return ("numbers", number, key)
+    if described:
+        return ("agents", agent.name, key)
+    return ("openai_realtime", "system_instruction" if key == "instructions" else key)
+
+
+def _check_variables(
+    agents: list[Agent], own: NumberSettings, number: str, problems: Problems
+) -> None:
+    declared = {name for agent in agents for name in agent.variables}
+    for name in own.variables:
+        if name not in declared:
+            problems.add(
+                ("numbers", number, "variables", name), "no agent declares a variable of this name"
+            )
+
+
+# Keypads ------------------------------------------------------------------------------------------
+
+
+def make_keypads(settings: Settings, problems: Problems) -> dict[str, KeypadMap]:
+    """What the caller's keys do beside each agent; agents without such keys are left out."""
+    keypads: dict[str, KeypadMap] = {}
+    for name, agent in settings.agents.items():
+        written = {key: _as_written(action) for key, action in agent.keypad.items()}
+        with problems.at("agents", name, "keypad"):
+            keypad = read_keypad(
+                written, destinations=settings.destinations, agents=settings.agents
+            )
+            if agent.menu is not None:
+                keypad = replace(keypad, menu=_menu(settings, agent.menu))
+            if keypad.actions or keypad.menu is not None:
+                keypads[name] = keypad
+    return keypads
+
+
+def _menu(settings: Settings, written: MenuSettings) -> MenuPlan:
+    return MenuPlan(
+        prompt=written.prompt,
+        otherwise=read_action(
+            _as_written(written.otherwise),
+            "menu",
+            destinations=settings.destinations,
+            agents=settings.agents,
+        ),
+        invalid=written.invalid,
+        timeout_ms=1000 * written.timeout_s,
+        tries=written.tries,
+    )
+
+
+def _as_written(action: str | KeySettings) -> object:
+    if isinstance(action, str):
+        return action
+    kinds = {
+        "say": action.say,
+        "transfer": action.transfer,
+        "agent": action.agent,
+        "hang_up": action.hang_up,
+    }
+    return {kind: value for kind, value in kinds.items() if value is not None}

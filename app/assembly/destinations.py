@@ -1,0 +1,164 @@
+"""Makes destinations, and the brain's parts, of what the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from app.agents.analysis.analyzer import BrainLimits
+from app.agents.analysis.live import BrainPlan
+from app.agents.analysis.questions import AnalysisSpec, ReviewSpec
+from app.agents.llm.chat_completions import ChatEndpoint, ChatSpec, JsonMode
+from app.agents.llm.question import Ask
+from app.agents.tools.tool import Tool
+from app.assembly.problems import Problems
+from app.carrier.base import CallerIdPolicy, Destination
+from app.carrier.destinations import Destinations, DialPolicy, destination
+from app.errors import ConfigError
+from app.http.client import SafeHttp
+from app.http.webhook import Webhook, WebhookSpec
+from app.settings import BrainSettings, DestinationSettings, Settings
+from app.settings.reader.names import no_such
+
+__all__ = ["Places", "check_task_tool", "make_brain", "make_places"]
+
+
+# Destinations -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where calls may be transferred to; `descriptions` tell a model what each is for."""
+
+    destinations: Destinations
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_places(settings: Settings, problems: Problems) -> Places:
+    """The destinations; those with problems are left out."""
+    policy = DialPolicy(frozenset(settings.twilio.allowed_countries))
+    found: list[Destination] = []
+    for name, written in settings.destinations.items():
+        with problems.at("destinations", name, prefix=f"destination {name!r}: "):
+            found.append(_destination(name, written, policy))
+    return Places(
+        destinations=Destinations.of(found, policy),
+        descriptions={
+            name: written.description
+            for name, written in settings.destinations.items()
+            if written.description
+        },
+    )
+
+
+def _destination(name: str, written: DestinationSettings, policy: DialPolicy) -> Destination:
+    queue = f"queue:{written.queue}" if written.queue else ""
+    return destination(
+        name,
+        written.number or written.sip or queue,
+        policy=policy,
+        spoken=written.spoken,
+        announcement=written.announcement or "",
+        caller_id=CallerIdPolicy(written.caller_id),
+        ring_s=written.ring_s,
+        extension=written.extension,
+        screened=written.screened,
+        detect_voicemail=written.detect_voicemail,
+        warm=written.mode == "warm",
+    )
+
+
+# Brain --------------------------------------------------------------------------------------------
+
+
+def make_brain(
+    settings: Settings, http: SafeHttp, tools: Mapping[str, Tool], problems: Problems
+) -> BrainPlan | None:
+    """The brain's parts, where there is to be one; a tool of an MCP server is known only later."""
+    written = settings.brain
+    if written is None:
+        return None
+    with problems.at("brain", prefix="brain: "):
+        return BrainPlan(
+            analysis=AnalysisSpec(
+                intents=written.intents,
+                entities=written.entities,
+                tasks=frozenset(written.tasks),
+                instructions=written.instructions,
+            ),
+            limits=BrainLimits(
+                analysis_timeout_ms=written.analysis_timeout_ms,
+                task_timeout_ms=written.task_timeout_ms,
+                max_tasks=written.max_tasks,
+            ),
+            ask=_endpoint(written, http, problems),
+            task_tool=_task_tool(written, tools, problems),
+            task_argument=written.task_argument,
+            review=_review(written, problems),
+            webhook=_webhook(written, http, problems),
+        )
+    return None
+
+
+def _task_tool(
+    written: BrainSettings, tools: Mapping[str, Tool], problems: Problems
+) -> Tool | None:
+    tool = tools.get(written.task_tool or "")
+    if tool is not None:
+        with problems.at("brain", "task_argument"):
+            check_task_tool(tool, written.task_argument)
+    return tool
+
+
+def check_task_tool(tool: Tool, argument: str) -> None:
+    """Raises ConfigError for a tool that cannot be called with a task and nothing else."""
+    properties = tool.parameters.get("properties") or {}
+    if argument not in properties:
+        raise ConfigError(f"of {tool.name}, {no_such('argument', argument, properties)}")
+    others = [name for name in tool.parameters.get("required") or () if name != argument]
+    if others:
+        raise ConfigError(f"{tool.name} needs {others[0]!r} as well, which a task does not give")
+
+
+def _endpoint(written: BrainSettings, http: SafeHttp, problems: Problems) -> Ask | None:
+    chat = written.endpoint
+    if chat is None:
+        return None
+    with problems.at("brain", "endpoint", "base_url", prefix="brain: base_url: "):
+        spec = ChatSpec(
+            base_url=chat.base_url,
+            model=chat.model,
+            api_key="" if chat.api_key is None else chat.api_key.get_secret_value(),
+            timeout_ms=chat.timeout_ms,
+            json_mode=JsonMode(chat.json_mode),
+            allow_private=chat.allow_private,
+        )
+        return ChatEndpoint(spec, http)
+    return None
+
+
+def _review(written: BrainSettings, problems: Problems) -> ReviewSpec | None:
+    review = written.review
+    if review is None:
+        return None
+    with problems.at("brain", "review", "json_schema", prefix="brain review: "):
+        if review.json_schema is None:
+            return ReviewSpec(instructions=review.instructions)
+        return ReviewSpec(schema=review.json_schema, instructions=review.instructions)
+    return None
+
+
+def _webhook(written: BrainSettings, http: SafeHttp, problems: Problems) -> Webhook | None:
+    hook = written.webhook
+    if hook is None:
+        return None
+    with problems.at("brain", "webhook", prefix="webhook: "):
+        spec = WebhookSpec(
+            url=hook.url,
+            secret=hook.secret.get_secret_value(),
+            timeout_ms=hook.timeout_ms,
+            attempts=hook.attempts,
+            allow_private=hook.allow_private,
+        )
+        return Webhook(spec, http)
+    return None

@@ -1,0 +1,208 @@
+"""Opening hours of a number, in its own time zone.
+
+Written as people write them: days or ranges of days, and ranges of hours which may go on past
+midnight. Single dates can have other hours or none. Daylight saving is the time zone's business: a
+time that the clock jumps over is as much later, one that comes twice is the first of the two. Pure:
+`now` is an argument, and aware of its zone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from app.errors import ConfigError
+
+__all__ = ["OpeningHours", "Span", "read_hours"]
+
+
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_NAMES: Final = (
+    "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+)  # fmt: skip
+_MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+_LOOK_AHEAD_DAYS: Final = 370
+"""A year and a bit: whoever does not open until then does not open."""
+
+_SPAN = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})")
+_DAY_MINUTES: Final = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From one minute of the day to another; one that is not later belongs to the next day."""
+
+    opens: int
+    closes: int
+
+    @property
+    def over_midnight(self) -> bool:
+        return self.closes <= self.opens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpeningHours:
+    """When somebody is there. `weekly`: Monday is 0. A closed date is closed from 0:00 to 24:00,
+    also for what began the evening before; `special` dates have their own hours instead."""
+
+    zone: ZoneInfo
+    weekly: Mapping[int, tuple[Span, ...]]
+    closed: frozenset[date] = frozenset()
+    closed_yearly: frozenset[tuple[int, int]] = frozenset()
+    special: Mapping[date, tuple[Span, ...]] = field(default_factory=dict)
+
+    def is_open(self, now: datetime) -> bool:
+        today = now.astimezone(self.zone).date()
+        return any(
+            opens <= now < closes
+            for day in (today - timedelta(days=1), today)
+            for opens, closes in self._on(day)
+        )
+
+    def next_opening(self, now: datetime) -> datetime | None:
+        """When it opens next, in local time; None when it does not, or not within a year."""
+        today = now.astimezone(self.zone).date()
+        for ahead in range(_LOOK_AHEAD_DAYS):
+            later = [opens for opens, _ in self._on(today + timedelta(days=ahead)) if opens > now]
+            for opens in sorted(later):
+                # Spans may touch: what opens while another is open is no opening.
+                if not self.is_open(opens - timedelta(seconds=1)):
+                    return opens.astimezone(self.zone)
+        return None
+
+    def next_opening_words(self, now: datetime) -> str:
+        """For a sentence: "today at 2 PM", "tomorrow at 9:30 AM", "on Monday at 9 AM"."""
+        opens = self.next_opening(now)
+        if opens is None:
+            return "not in the coming year"
+        days = (opens.date() - now.astimezone(self.zone).date()).days
+        hour = f"{opens.hour % 12 or 12}{f':{opens.minute:02}' if opens.minute else ''}"
+        at = f"at {hour} {'AM' if opens.hour < 12 else 'PM'}"
+        if days <= 1:
+            return f"{'tomorrow' if days else 'today'} {at}"
+        if days < 7:
+            return f"on {_DAY_NAMES[opens.weekday()]} {at}"
+        return f"on {_DAY_NAMES[opens.weekday()]}, {_MONTHS[opens.month - 1]} {opens.day}, {at}"
+
+    def _on(self, day: date) -> list[tuple[datetime, datetime]]:
+        """The spans that begin on a day, in UTC."""
+        if self._is_closed(day):
+            return []
+        found = []
+        for span in self.special.get(day, self.weekly.get(day.weekday(), ())):
+            next_day = day + timedelta(days=1)
+            closes = self._at(next_day if span.over_midnight else day, span.closes)
+            if span.over_midnight and self._is_closed(next_day):
+                closes = self._at(next_day, 0)
+            found.append((self._at(day, span.opens), closes))
+        return found
+
+    def _is_closed(self, day: date) -> bool:
+        return day in self.closed or (
+            (day.month, day.day) in self.closed_yearly and day not in self.special
+        )
+
+    def _at(self, day: date, minute: int) -> datetime:
+        if minute == _DAY_MINUTES:
+            day, minute = day + timedelta(days=1), 0
+        clock = time(minute // 60, minute % 60)
+        return datetime.combine(day, clock, tzinfo=self.zone).astimezone(UTC)
+
+
+def read_hours(
+    time_zone: str,
+    weekly: Mapping[str, str],
+    *,
+    closed: Sequence[str] = (),
+    special: Mapping[str, str] | None = None,
+) -> OpeningHours:
+    """Opening hours as the settings have them.
+
+    `weekly`: `{"mon-fri": "9:00-12:30, 13:30-17:00", "sat": "22:00-2:00", "sun": "closed"}`.
+    `closed`: dates such as `2026-12-24`, or `12-25` for every year. `special`: `{"2026-12-31":
+    "9:00-12:00"}`.
+
+    Raises:
+        ConfigError: what is wrong, and where.
+    """
+    try:
+        zone = ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"opening hours: {time_zone[:60]!r} is no time zone such as America/New_York, or this "
+            "system has no time zone data (install tzdata)"
+        ) from error
+    days: dict[int, tuple[Span, ...]] = {}
+    for written, hours in weekly.items():
+        for day in _read_days(written):
+            if day in days:
+                raise ConfigError(f"opening hours: {_DAY_NAMES[day]} is given twice")
+            days[day] = _read_spans(hours, written)
+    yearly = frozenset(_read_yearly(text) for text in closed if text.count("-") == 1)
+    single = frozenset(_read_date(text) for text in closed if text.count("-") != 1)
+    return OpeningHours(
+        zone=zone,
+        weekly=days,
+        closed=single,
+        closed_yearly=yearly,
+        special={
+            _read_date(day): _read_spans(hours, day) for day, hours in (special or {}).items()
+        },
+    )
+
+
+def _read_days(written: str) -> list[int]:
+    first, dash, last = (part.strip().lower() for part in written.partition("-"))
+    if first not in _DAYS or (dash and last not in _DAYS):
+        raise ConfigError(f"opening hours: {written!r} is no day such as mon, or mon-fri")
+    start = _DAYS.index(first)
+    count = (_DAYS.index(last) - start) % 7 + 1 if dash else 1
+    return [(start + number) % 7 for number in range(count)]
+
+
+def _read_spans(written: str, place: str) -> tuple[Span, ...]:
+    if written.strip().lower() == "closed":
+        return ()
+    spans = sorted((_read_span(part, place) for part in written.split(",")), key=_opens)
+    for span, following in pairwise(spans):
+        if span.over_midnight or following.opens < span.closes:
+            raise ConfigError(f"opening hours, {place}: {written!r} has spans that overlap")
+    return tuple(spans)
+
+
+def _opens(span: Span) -> int:
+    return span.opens
+
+
+def _read_span(written: str, place: str) -> Span:
+    found = _SPAN.fullmatch(written.strip())
+    problem = f"opening hours, {place}: {written.strip()!r} is no span such as 9:00-17:30"
+    if found is None:
+        raise ConfigError(problem)
+    opens_h, opens_m, closes_h, closes_m = (int(part) for part in found.groups())
+    opens, closes = opens_h * 60 + opens_m, closes_h * 60 + closes_m
+    if opens_m > 59 or closes_m > 59 or opens >= _DAY_MINUTES or closes > _DAY_MINUTES:
+        raise ConfigError(problem)
+    if opens == closes:
+        raise ConfigError(f"{problem}; for the whole day write 0:00-24:00")
+    return Span(opens, closes)
+
+
+def _read_date(written: str) -> date:
+    try:
+        return date.fromisoformat(written)
+    except ValueError as error:
+        raise ConfigError(f"opening hours: {written!r} is no date such as 2026-12-24") from error
+
+
+def _read_yearly(written: str) -> tuple[int, int]:
+    day = _read_date(f"2024-{written}")  # a leap year: it has every day
+    return day.month, day.day

@@ -1,0 +1,86 @@
+"""Finds the Python functions that settings name, such as `salon:find_slot`.
+
+Modules are looked for among what is installed, and then beside the configuration file. Importing
+one runs the operator's code, at the start and never in a call: whatever it raises is a ConfigError
+that says where.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from app.agents.tools.tool import Tool
+from app.errors import ConfigError
+from app.settings import Origin
+from app.settings.reader.names import no_such
+
+__all__ = ["find_function", "function_problems"]
+
+
+def function_problems(origin: Origin, functions: Mapping[tuple[str | int, ...], str]) -> list[str]:
+    """What is wrong with functions that settings name, each with its line."""
+    problems = []
+    for place, path in functions.items():
+        try:
+            find_function(path, origin.folder)
+        except ConfigError as error:
+            problems.append(f"{origin.place(*place)}: {error.message}")
+    return problems
+
+
+def find_function(path: str, folder: Path | None) -> Any:
+    """What stands at `package.module:name`: a function, or a `Tool`.
+
+    Raises:
+        ConfigError: no such module or function, or importing it failed.
+    """
+    module_name, _, name = path.partition(":")
+    module = _module(module_name, folder)
+    found = getattr(module, name, None)
+    if found is None:
+        known = [one for one, value in vars(module).items() if _is_ours(value, module)]
+        raise ConfigError(f"in {module_name}, {no_such('function', name, known)}")
+    if not isinstance(found, Tool) and not callable(found):
+        raise ConfigError(f"{path} is no function")
+    return found
+
+
+def _module(name: str, folder: Path | None) -> ModuleType:
+    if folder is not None:
+        _look_into(folder)
+    importlib.invalidate_caches()  # a file may have come since the process started
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if name == missing or name.startswith(f"{missing}."):
+            raise ConfigError(
+                f"there is no module {missing!r}, neither installed nor beside the configuration "
+                "file"
+            ) from error
+        raise ConfigError(f"{name} needs {missing!r}, which is not installed") from error
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+        raise ConfigError(
+            f"{name} cannot be imported: {where}{type(error).__name__}: {error}"
+        ) from error
+
+
+def _look_into(folder: Path) -> None:
+    # At the end: nothing beside the configuration can stand in for a module that is installed.
+    path = str(folder.resolve())
+    if path not in sys.path:
+        sys.path.append(path)
+
+
+def _is_ours(value: object, module: ModuleType) -> bool:
+    if isinstance(value, Tool):
+        return True
+    return callable(value) and getattr(value, "__module__", "") == module.__name__

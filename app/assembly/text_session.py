@@ -1,0 +1,66 @@
+"""The agents that answer the phone, in writing: what `trunkline chat` and programs talk with."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from app.agents.agent import Agent
+from app.agents.instructions import CallFacts
+from app.agents.session.session import AgentSession
+from app.assembly import hire
+from app.assembly.answering import Lines, offline_engine
+from app.events import CallId, Party
+from app.settings import Settings
+
+__all__ = ["written_session"]
+
+
+@contextlib.asynccontextmanager
+async def written_session(
+    settings: Settings, *, greets: bool, number: str | None = None, agent: str | None = None
+) -> AsyncIterator[AgentSession]:
+    """The agents that answer the phone, in writing and without sound; not entered yet.
+
+    `greets`: they speak first, where they do so on the phone. `number`: as callers of this number
+    of ours meet them in its hours; `agent`: the one who answers.
+
+    Raises:
+        ConfigError: there is no such number or agent, the agents do not fit, or the engine's speech
+            parts are not installed.
+    """
+    engine = offline_engine(settings)
+    staff = hire(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(staff.open())
+        seat = staff.seat_of(number, agent)
+        line = Lines(settings, staff, engine).at(seat)
+        others = [one for one in seat.book if one.name != seat.agent.name]
+        session = AgentSession(
+            [_in_writing(one) for one in (seat.agent, *others)],
+            line.model,
+            facts=CallFacts(
+                call_id=CallId(f"chat_{secrets.token_hex(8)}"),
+                called_number=number,
+                started_at=time.time(),
+            ),
+            greet=greets and line.agent.speaks_first is Party.AGENT,
+            plays_audio=False,
+            price=line.price if engine is None else lambda _usage: 0.0,
+            brain=staff.brain,
+        )
+        if engine is not None:
+            await engine.start()
+            stack.push_async_callback(engine.close)
+        yield session
+
+
+def _in_writing(agent: Agent) -> Agent:
+    """An agent that reads and writes: no sound is made, and none is listened to."""
+    session = replace(
+        agent.session, output_modalities=("text",), turn_detection=None, transcription=None
+    )
+    return replace(agent, session=session)

@@ -1,0 +1,134 @@
+"""Makes tools, and the specs of MCP servers, of what the settings say."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from app.agents.tools.call_control import CALL_TOOLS, END_CALL
+from app.agents.tools.http_template import HttpToolSpec
+from app.agents.tools.http_tool import http_tool
+from app.agents.tools.mcp_server import McpServerSpec
+from app.agents.tools.tool import Approval, Tool, tool
+from app.assembly.problems import Problems
+from app.assembly.python_functions import find_function
+from app.errors import ConfigError, ToolFailed
+from app.http.addresses import check_url
+from app.http.client import SafeHttp
+from app.settings import McpServerSettings, Settings, ToolSettings
+from app.settings.tools import HttpToolSettings
+
+__all__ = ["make_mcp_specs", "make_tools", "session_tools"]
+
+
+def session_tools(named: Iterable[str] = ()) -> tuple[Mapping[str, Any], ...]:
+    """Tools that the call itself runs: end_call for every agent, others for those who name them."""
+    wanted = dict.fromkeys((END_CALL, *named))
+    return tuple(CALL_TOOLS[name] for name in wanted if name in CALL_TOOLS)
+
+
+def make_tools(settings: Settings, http: SafeHttp, problems: Problems) -> dict[str, Tool]:
+    """The tools by name; those with problems are left out."""
+    tools: dict[str, Tool] = {}
+    for name, written in settings.tools.items():
+        with problems.at("tools", name, prefix=f"tool {name}: "):
+            if written.http is not None:
+                tools[name] = _http_tool(name, written, written.http, http)
+            else:
+                place = ("tools", name, "python")
+                with problems.at(*place, prefix=f"tool {name}: "):
+                    tools[name] = _python_tool(name, written, settings.origin.folder)
+    return tools
+
+
+def _python_tool(name: str, written: ToolSettings, folder: Path | None) -> Tool:
+    found = find_function(written.python or "", folder)
+    options = _options(written)
+    if isinstance(found, Tool):  # made with @tool: what the settings say goes before it
+        return replace(found, name=name, **options)
+    description = options.pop("description", None)
+    return tool(name=name, description=description, **options)(found)
+
+
+def _http_tool(name: str, written: ToolSettings, request: HttpToolSettings, http: SafeHttp) -> Tool:
+    spec = HttpToolSpec(
+        name=name,
+        description=written.description or "",
+        url=request.url,
+        method=request.method,
+        headers={key: value.get_secret_value() for key, value in request.headers.items()},
+        body=request.body,
+        result=request.result,
+        error_body=request.error_body,
+        retries=request.retries,
+        idempotency_header=request.idempotency_header,
+        response_max_bytes=request.response_max_bytes,
+        allow_private=request.allow_private,
+        follow_redirects=request.follow_redirects,
+    )
+    if request.parameters is not None:
+        spec = replace(spec, parameters=request.parameters)
+    if written.timeout_ms is not None:
+        spec = replace(spec, timeout_ms=written.timeout_ms)  # the request's as well as the tool's
+    return replace(http_tool(spec, http), **_options(written))
+
+
+def _options(written: ToolSettings) -> dict[str, Any]:
+    """The fields of `Tool` that are given; an empty filler takes away that of the function."""
+    options: dict[str, Any] = {
+        "description": written.description,
+        "timeout_ms": written.timeout_ms,
+        "filler": written.filler,
+        "filler_after_ms": written.filler_after_ms,
+        "approval": written.approval,
+        "verified_caller": written.verified_caller,
+        "reply": written.reply,
+        "interruptible": written.interruptible,
+        "max_output_chars": written.max_output_chars,
+        "max_concurrency": written.max_concurrency,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    if "filler" in written.model_fields_set:
+        given["filler"] = written.filler
+    return given
+
+
+# MCP servers --------------------------------------------------------------------------------------
+
+
+def make_mcp_specs(settings: Settings, problems: Problems) -> tuple[McpServerSpec, ...]:
+    """What is needed to connect to the servers; nothing is connected yet."""
+    specs = []
+    if settings.mcp_servers and importlib.util.find_spec("mcp") is None:
+        problems.add(("mcp_servers",), "needs the mcp package: install trunkline[mcp]")
+    for name, written in settings.mcp_servers.items():
+        with problems.at("mcp_servers", name, prefix=f"mcp server {name}: "):
+            specs.append(_mcp_spec(name, written))
+    return tuple(specs)
+
+
+def _mcp_spec(name: str, written: McpServerSettings) -> McpServerSpec:
+    if written.url is not None:
+        try:
+            check_url(written.url, allow_private=written.allow_private)
+        except ToolFailed as error:
+            raise ConfigError(f"url: {error.message}") from error
+    return McpServerSpec(
+        name=name,
+        transport="stdio" if written.url is None else "http",
+        url=written.url or "",
+        headers={key: value.get_secret_value() for key, value in written.headers.items()},
+        command=written.command or "",
+        args=written.args,
+        env={key: value.get_secret_value() for key, value in written.env.items()},
+        allowed_tools=written.allowed_tools,
+        timeout_ms=written.timeout_ms,
+        connect_timeout_ms=written.connect_timeout_ms,
+        allow_private=written.allow_private,
+        filler=written.filler,
+        approval=Approval(written.approval),
+        max_output_chars=written.max_output_chars,
+    )

@@ -1,0 +1,206 @@
+"""What a call has others do beside the sound: tools run, guardrails judge, a brain thinks.
+
+The call's own shell reads and writes sockets; here is the work that takes time. Each piece is a
+task of the call's group, reports to the conversation when it is done, and ends with the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import Context
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from app.agents.analysis.live import BrainPlan, Thinking
+from app.agents.dialogue.actions import RunTool, ToVoice
+from app.agents.dialogue.messages import SayMode, SayWhen
+from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
+from app.agents.guardrails.rules import CheckGuardrail
+from app.agents.guardrails.runner import judge
+from app.agents.llm.out_of_band import OutOfBandAsker
+from app.agents.tools.invocation import ApprovalRequest
+from app.agents.tools.tool import Approval, ToolResult
+from app.calls.actions import Action
+from app.calls.conversation import Conversation
+from app.calls.transfer.transfers import Transfers
+from app.errors import ToolError
+from app.events import BrainEvent, CallEvent, ToolApprovalRequired, ToolRan
+from app.realtime.events import ServerEvent, SpeechStarted
+
+__all__ = ["Chores", "Desk"]
+
+
+class Desk:
+    """The work of one call. `perform` does what the conversation wants, or nothing once it ends."""
+
+    def __init__(
+        self,
+        mind: Conversation,
+        *,
+        record: Callable[[CallEvent], None],
+        perform: Callable[[Sequence[Action]], None],
+        now_ms: Callable[[], int],
+        brain: BrainPlan | None = None,
+    ) -> None:
+        cast = mind.dialogue.cast
+        self.tools = ToolRunner(cast.book, cast.facts, self)
+        self.ask = OutOfBandAsker(lambda event: perform([ToVoice(event)]))
+        self._mind = mind
+        self._record = record
+        self._perform = perform
+        self._now_ms = now_ms
+        self._tasks: asyncio.TaskGroup | None = None
+        self._thinking = None if brain is None else self._brain(brain)
+
+    def _brain(self, plan: BrainPlan) -> Thinking:
+        return Thinking(
+            plan,
+            self._mind.dialogue,
+            self.tools,
+            ask=self.ask,
+            emit=self._on_thought,
+            relay=lambda text: self._say(text, SayWhen.IDLE),
+        )
+
+    def open(self, tasks: asyncio.TaskGroup) -> None:
+        """Work in the group of the call."""
+        self._tasks = tasks
+        if self._thinking is not None:
+            tasks.create_task(self._thinking.run(), name="brain")
+
+    def close(self) -> None:
+        """The call is over: nothing is begun any more, and what comes late is dropped."""
+        self._tasks = None
+
+    def on_voice(self, event: ServerEvent) -> None:
+        """Take every event of the model, before the conversation does."""
+        self.ask.on_voice(event)
+        if isinstance(event, SpeechStarted):
+            self.tools.on_caller_speech()
+
+    def after_voice(self, event: ServerEvent) -> None:
+        """Take every event of the model again, once the conversation has."""
+        if self._thinking is not None:
+            self._thinking.on_voice(event)
+
+    def run_tool(self, run: RunTool) -> None:
+        if self._tasks is not None:
+            self.tools.run(run, self._tasks)
+
+    def check(self, check: CheckGuardrail) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(self._judge(check), name="guardrails")
+
+    def transfer(self, line: Transfers, destination: str) -> None:
+        """Transfer a caller who has chosen it by keypad."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._transfer(line, destination), name="keypad transfer")
+
+    async def _transfer(self, line: Transfers, destination: str) -> None:
+        try:
+            came_of_it = (await line.transfer(destination)).outcome.value
+        except ToolError as error:
+            came_of_it = error.message
+        text = f"The transfer to {destination} did not work: {came_of_it}"
+        self._say(text, SayWhen.AFTER_TURN)
+
+    def _say(self, text: str, when: SayWhen) -> None:
+        """Have the agent pass something on, unless the call is over."""
+        if self._tasks is not None:
+            now_ms = self._now_ms()
+            self._perform(self._mind.say(text, now_ms, mode=SayMode.RELAY, when=when))
+
+    def _on_thought(self, event: BrainEvent) -> None:
+        self._record(replace(event, at_ms=self._now_ms()))
+
+    def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
+        """A tool has answered: the model hears of it, unless the call is over."""
+        if self._tasks is None:
+            return
+        now_ms = self._now_ms()
+        self._record(
+            ToolRan(
+                call_id=self._mind.call_id,
+                at_ms=now_ms,
+                name=run.name,
+                duration_ms=result.duration_ms,
+                error=result.error,
+            )
+        )
+        self._perform(
+            self._mind.on_tool_done(run.tool_call_id, result.output, now_ms, reply=result.reply)
+        )
+
+    def on_tool_slow(self, run: RunTool, filler: str) -> bool:
+        """A tool takes its time: the caller is told, where it is quiet."""
+        if self._tasks is None:
+            return True
+        said = self._mind.on_tool_slow(run.tool_call_id, filler, self._now_ms())
+        self._perform(said)
+        return bool(said)
+
+    def on_approval_wanted(self, request: ApprovalRequest) -> None:
+        """A tool waits for an operator, or for the caller's keypad."""
+        now_ms = self._now_ms()
+        tool_call_id = request.context.tool_call_id
+        self._record(
+            ToolApprovalRequired(
+                call_id=self._mind.call_id,
+                at_ms=now_ms,
+                tool_call_id=tool_call_id,
+                name=request.tool.name,
+                arguments=json.dumps(dict(request.arguments), ensure_ascii=False),
+                by=request.tool.approval.value,
+            )
+        )
+        if request.tool.approval is Approval.KEYPAD:
+            prompt = consent_prompt(request)
+            self._perform(self._mind.on_consent_wanted(tool_call_id, prompt, now_ms))
+
+    async def _judge(self, check: CheckGuardrail) -> None:
+        cast = self._mind.dialogue.cast
+        judgement = await judge(check, cast.book.get(check.agent), cast.facts, self.ask)
+        if self._tasks is not None:
+            self.tools.on_judgement(check.side, judgement.verdict)
+            self._perform(self._mind.on_judgement(check, judgement, self._now_ms()))
+
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class Chores(asyncio.TaskGroup):
+    """A group whose tasks can be ended before the group is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: set[asyncio.Task[Any]] = set()
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[_T]:
+        """As of any group."""
+        task = super().create_task(coro, name=name, context=context)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return task
+
+    def cancel(self) -> None:
+        """End all tasks; those that do so at once are over when others have had their turn."""
+        for task in self._begun:
+            task.cancel()
+
+    async def gone(self, within_s: float) -> None:
+        """Wait for the tasks that were ended, but not for long."""
+        if self._begun:
+            _, left = await asyncio.wait(self._begun, timeout=within_s)
+            for task in left:
+                logger.warning("task goes on after its call", extra={"task": task.get_name()})

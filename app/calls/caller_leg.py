@@ -1,0 +1,264 @@
+"""The caller's side of a call: one media stream after another, and the times between them.
+
+A carrier that dials somebody else, or keys tones, takes the caller off our stream: the socket
+closes, the call goes on. Where the caller is, is kept here; why they leave and what follows is
+`app.calls.transfer.transfers`. A stream that ends while nobody was asked to take the caller away is
+the end of the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from app.calls.actions import Action, Clear, PlayAudio
+from app.calls.conversation import Conversation
+from app.calls.media.outbox import PhoneOutbox
+from app.carrier.base import MediaStream, StreamStopped
+from app.errors import CarrierError
+from app.events import EndReason
+
+__all__ = ["CLOSE_S", "LOST", "PhoneLeg", "Whereabouts", "pass_cancellation_on"]
+
+
+CLOSE_S: Final = 1.5
+"""Any leg ending ends the call within 2 s; this is the share of the sockets' own goodbyes."""
+LOST: Final = 1011
+"""Websocket close code for "internal error" (RFC 6455): we are lost, the call is not over."""
+
+
+class Whereabouts(StrEnum):
+    """Where the caller is."""
+
+    EXPECTED = "expected"  # a stream is to open, and soon
+    HERE = "here"
+    LEAVING = "leaving"  # the carrier is being asked to take them away
+    AWAY = "away"  # somewhere else, for as long as it takes
+
+
+class _Left(Exception):
+    """Leaves the TaskGroup of one stream: the caller is not on it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A stream, and whether its socket may go."""
+
+    stream: MediaStream
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class PhoneLeg:
+    """Reads and writes the streams of one call."""
+
+    def __init__(
+        self,
+        mind: Conversation,
+        outbox: PhoneOutbox,
+        *,
+        perform: Callable[[Sequence[Action]], None],
+        end: Callable[[EndReason, str], None],
+        now_ms: Callable[[], int],
+        claim_ms: int,
+    ) -> None:
+        self.outbox = outbox
+        self.where = Whereabouts.EXPECTED
+        self._mind = mind
+        self._perform = perform
+        self._end = end
+        self._now_ms = now_ms
+        self._held: _Held | None = None
+        self._next: asyncio.Future[_Held] = asyncio.get_running_loop().create_future()
+        self._due_s: float | None = asyncio.get_running_loop().time() + claim_ms / 1000
+        self._deadline: asyncio.Timeout | None = None
+        self._moved = asyncio.Event()
+        self._cleared_ms: int | None = None
+
+    # Where the caller is ------------------------------------------------------------------------
+
+    @property
+    def away(self) -> bool:
+        """The carrier has the caller, and nobody knows for how long."""
+        return self.where is Whereabouts.AWAY
+
+    def leave(self) -> None:
+        """The carrier is being asked to take the caller: the stream may end without the call."""
+        self._move(Whereabouts.LEAVING)
+
+    def stay(self) -> None:
+        """The carrier did not take the caller, who is here or has hung up."""
+        if self.where is not Whereabouts.LEAVING:
+            return
+        if self._held is None:
+            self._end(EndReason.CALLER_HUNG_UP, "while_leaving")
+        self._move(Whereabouts.HERE)
+
+    def gone(self) -> None:
+        """The carrier has the caller; whether they come back will be told."""
+        if self.where is Whereabouts.LEAVING:
+            self._move(Whereabouts.AWAY)
+
+    def come_back(self, within_ms: int) -> None:
+        """The carrier was told to put the caller on a new stream."""
+        if self.where is Whereabouts.HERE:  # they were faster
+            return
+        self._due_s = asyncio.get_running_loop().time() + within_ms / 1000
+        self._move(Whereabouts.EXPECTED)
+        if self._deadline is not None:
+            self._deadline.reschedule(self._due_s)
+
+    async def until(self, *places: Whereabouts) -> None:
+        """Wait until the caller is at one of these places."""
+        while self.where not in places:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def left(self, within_s: float) -> bool:
+        """Whether the carrier takes the caller within a time, whatever it has answered."""
+        if self.where is not Whereabouts.LEAVING:
+            return True  # they are on the way back, or here again
+        held = self._held
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                if held is not None:
+                    await held.done.wait()
+        return self._held is None
+
+    async def parted(self) -> None:
+        """Wait until the stream that the caller leaves is gone: what is said before is lost."""
+        if self._held is not None and self.where is not Whereabouts.HERE:
+            await self._held.done.wait()
+
+    def _move(self, where: Whereabouts) -> None:
+        self.where = where
+        self._moved.set()
+
+    # Streams ------------------------------------------------------------------------------------
+
+    async def carry(self, stream: MediaStream) -> None:
+        """Take a stream, and return when its socket may go: it was left, or the call is over."""
+        expected = self.where in (Whereabouts.EXPECTED, Whereabouts.LEAVING)
+        if not expected or self._next.done():
+            await stream.close(LOST)  # the markup behind the stream speaks to the caller
+            return
+        held = _Held(stream)
+        self._next.set_result(held)
+        try:
+            await held.done.wait()
+        finally:
+            if not held.done.is_set():  # the server is being stopped under us
+                self._end(EndReason.CARRIER_LOST, "server_stopped")
+
+    async def run(self) -> None:
+        """Hold one stream after another, for as long as the call lasts."""
+        while (held := await self._next_stream()) is not None:
+            self._held = held
+            self._next = asyncio.get_running_loop().create_future()
+            self._due_s = None
+            self._move(Whereabouts.HERE)
+            self._perform(self._mind.on_stream(held.stream.started, self._now_ms()))
+            if not await self._talk(held.stream):
+                return
+            self._held = None
+            self._perform(self._mind.on_stream_left(self._now_ms()))
+            self.outbox.forget()
+            self._cleared_ms = None
+            await _close(held.stream, 1000)
+            held.done.set()
+
+    async def _next_stream(self) -> _Held | None:
+        try:
+            async with asyncio.timeout_at(self._due_s) as self._deadline:
+                return await asyncio.shield(self._next)
+        except TimeoutError:
+            self._end(EndReason.CARRIER_LOST, "stream_not_opened")
+            return None
+        finally:
+            self._deadline = None
+
+    async def _talk(self, stream: MediaStream) -> bool:
+        """Use a stream to its end; True when the call goes on without it."""
+        here = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write(stream))
+                group.create_task(self._give_way())
+                # The reader waits for nothing but the carrier: a slow model, tool or log must not
+                # make it discard caller audio (Twilio warning 31930).
+                async for event in stream:
+                    if isinstance(event, StreamStopped) and self.where is not Whereabouts.HERE:
+                        raise _Left
+                    self._perform(self._mind.on_stream(event, self._now_ms()))
+        except* _Left:
+            pass
+        except* CarrierError:
+            here = self.where is Whereabouts.HERE
+        pass_cancellation_on()
+        if here:
+            self._end(EndReason.CARRIER_LOST, "")
+        return not here
+
+    async def _give_way(self) -> None:
+        """A new stream of the call ends the old one, should the carrier be late to end it."""
+        await asyncio.shield(self._next)
+        raise _Left
+
+    async def _write(self, stream: MediaStream) -> None:
+        while True:
+            action = await self.outbox.take()
+            if isinstance(action, PlayAudio):
+                if action.payload:
+                    await stream.send_audio(action.payload)
+                if action.mark is not None:
+                    await stream.send_mark(action.mark)
+            else:
+                await stream.clear()
+                if self._cleared_ms is not None:
+                    self._mind.stopwatch.on_barge_in(self._cleared_ms, self._now_ms())
+                    self._cleared_ms = None
+
+    def clear(self, action: Clear) -> None:
+        """Purge what has not left, and have the carrier do the same."""
+        self._cleared_ms = self._now_ms()
+        self.outbox.clear(action)
+
+    # The end ------------------------------------------------------------------------------------
+
+    async def caller_leaves(self) -> None:
+        """Wait until the open stream ends. For a call that is over: nothing else is heard."""
+        if self._held is not None:
+            async for event in self._held.stream:
+                if isinstance(event, StreamStopped):
+                    return
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close the stream that is open, and one that has come in the last moment."""
+        streams = [] if self._held is None else [self._held.stream]
+        if self._next.done():
+            streams.append(self._next.result().stream)
+        for stream in streams:
+            await _close(stream, code, reason)
+
+    def release(self) -> None:
+        """The call is over: whoever holds a socket of it may let go."""
+        if self._held is not None:
+            self._held.done.set()
+        if self._next.done():
+            self._next.result().done.set()
+
+
+def pass_cancellation_on() -> None:
+    """A TaskGroup that fails while it is cancelled forgets the latter (until Python 3.13)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _close(stream: MediaStream, code: int, reason: str = "") -> None:
+    with contextlib.suppress(CarrierError, TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await stream.close(code, reason)

@@ -1,0 +1,142 @@
+"""An entry of several digits: how long it may take, when it is over, what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from app.errors import ConfigError
+
+__all__ = ["KEYS", "Collected", "CollectionEnd", "DigitCollection", "DigitRequest"]
+
+
+KEYS: Final = frozenset("0123456789*#")
+"""What telephones have; A to D (ITU-T Q.23) are on no caller's keypad."""
+
+MASK: Final = "\u2022"
+
+
+# Digits -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitRequest:
+    """Which digits are wanted. `masked`: nobody reads them in logs, events and transcripts.
+
+    With `min_digits` equal to `max_digits` the last digit ends it; else the terminator does, or a
+    pause of `between_ms`. The clear key begins anew.
+    """
+
+    min_digits: int = 1
+    max_digits: int = 20
+    terminator: str = "#"
+    clear: str = "*"
+    first_ms: int = 8_000
+    between_ms: int = 4_000
+    masked: bool = True
+    show_last: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_digits <= self.max_digits <= 64:
+            raise ConfigError("digits: 1 <= min_digits <= max_digits <= 64")
+        if self.first_ms <= 0 or self.between_ms <= 0:
+            raise ConfigError("digits: first_ms and between_ms must be above zero")
+        if self.terminator not in ("", "#", "*") or self.clear not in ("", "#", "*"):
+            raise ConfigError("digits: terminator and clear are #, * or nothing")
+        if self.terminator and self.terminator == self.clear:
+            raise ConfigError("digits: one key cannot both end and clear the entry")
+        if not 0 <= self.show_last <= min(4, self.min_digits - 1):
+            raise ConfigError("digits: show_last is at most 4, and less than min_digits")
+
+
+class CollectionEnd(StrEnum):
+    """How an entry ended."""
+
+    COMPLETE = "complete"
+    TOO_SHORT = "too_short"
+    NOTHING = "nothing"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """A finished entry; `shown` is what may be recorded of it."""
+
+    digits: str = field(repr=False)
+    shown: str
+    end: CollectionEnd
+
+    @property
+    def complete(self) -> bool:
+        return self.end is CollectionEnd.COMPLETE
+
+
+class DigitCollection:
+    """One entry of digits, from the question to the result."""
+
+    def __init__(self, request: DigitRequest) -> None:
+        self.request = request
+        self._digits = ""
+        self._deadline_ms: int | None = None
+        self._done = False
+
+    @property
+    def begun(self) -> bool:
+        """Some digits are there, and the others come or do not."""
+        return bool(self._digits)
+
+    def start(self, now_ms: int) -> None:
+        """The question was heard; the time for the first digit begins, if none came before."""
+        if not self._digits and not self._done:
+            self._deadline_ms = now_ms + self.request.first_ms
+
+    def on_key(self, key: str, now_ms: int) -> Collected | None:
+        """Take a key; the result when it was the last."""
+        request = self.request
+        if self._done or key not in KEYS:
+            return None
+        if request.terminator and key == request.terminator:
+            return self._end()
+        self._deadline_ms = now_ms + request.between_ms
+        if request.clear and key == request.clear:
+            self._digits = ""
+            self._deadline_ms = now_ms + request.first_ms
+            return None
+        self._digits += key
+        return self._end() if len(self._digits) == request.max_digits else None
+
+    def on_tick(self, now_ms: int) -> Collected | None:
+        """The result when the caller has stopped pressing keys."""
+        if self._done or self._deadline_ms is None or now_ms < self._deadline_ms:
+            return None
+        return self._end()
+
+    def cancel(self) -> Collected | None:
+        """Something else ends it: the caller speaks, the call ends."""
+        return None if self._done else self._end(cancelled=True)
+
+    def shown(self, key: str) -> str:
+        """What may be recorded of one key as it is pressed."""
+        return MASK if self.request.masked and key.isdecimal() else key
+
+    def _end(self, *, cancelled: bool = False) -> Collected:
+        self._done = True
+        digits = self._digits
+        if cancelled:
+            end = CollectionEnd.CANCELLED
+        elif not digits:
+            end = CollectionEnd.NOTHING
+        elif len(digits) < self.request.min_digits:
+            end = CollectionEnd.TOO_SHORT
+        else:
+            end = CollectionEnd.COMPLETE
+        return Collected(digits=digits, shown=self._shown(digits, end), end=end)
+
+    def _shown(self, digits: str, end: CollectionEnd) -> str:
+        if not self.request.masked:
+            return digits
+        # Of an entry that was broken off, the last digits may be most of what there is.
+        kept = self.request.show_last if end is CollectionEnd.COMPLETE else 0
+        hidden = len(digits) - kept
+        return MASK * hidden + digits[hidden:]

@@ -1,0 +1,1 @@
+"""Sound on its way: uplink, downlink, playout, false interruptions, outboxes."""

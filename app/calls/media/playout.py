@@ -1,0 +1,309 @@
+"""What the caller has heard: the one authority for barge-in, truncation and hang-up.
+
+The carrier plays what we send in order and in real time, and returns a mark when everything
+before it was played, or at once when its queue was cleared. So every mark carries the generation
+that it belongs to, an interruption starts a new generation, and echoes of older ones count for
+nothing. Between marks the clock fills in, but never past the next mark: had the caller heard more,
+that mark would be back. Pure: `now_ms` is monotonic and an argument.
+
+Facts: Twilio media-streams/websocket-messages (`mark`, `clear`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from audio.format import AudioFormat
+
+__all__ = ["Chunk", "HeardItem", "Interruption", "Playout", "Rest"]
+
+
+FRAME_MS: Final = 20
+MARK_EVERY_MS: Final = 200
+MARK_GRACE_MS: Final = 1_000
+"""How long past the estimated end we wait for a mark that does not come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Audio to send, and the mark to send behind it, if any."""
+
+    payload: bytes
+    mark: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeardItem:
+    """How much of an item was sent to the caller, and how much of that was heard."""
+
+    item_id: str
+    content_index: int
+    heard_ms: int
+    sent_ms: int
+
+    @property
+    def whole(self) -> bool:
+        return self.heard_ms >= self.sent_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """The audio of an item that was sent and not heard."""
+
+    item_id: str
+    content_index: int
+    audio: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """What an interruption cut: the items that were not heard to their end, in playing order.
+
+    `rest` is their audio, where it was kept.
+    """
+
+    items: tuple[HeardItem, ...]
+    rest: tuple[Rest, ...] = ()
+
+
+@dataclass(slots=True)
+class _Span:
+    """An item's place in this generation, in bytes; `end` leaves out padding."""
+
+    item_id: str
+    content_index: int
+    start: int
+    end: int
+    closed: bool = False
+
+
+class Playout:
+    """The carrier's queue as far as we can know it, in one generation at a time."""
+
+    def __init__(self, audio_format: AudioFormat, *, keep_ms: int = 0) -> None:
+        """`keep_ms`: audio that has not been heard is kept up to this, and none beyond it."""
+        self._format = audio_format
+        self._keep_bytes = audio_format.ms_to_bytes(keep_ms)
+        self._bytes_per_ms = audio_format.bytes_per_second // 1000
+        self._frame_bytes = audio_format.ms_to_bytes(FRAME_MS)
+        self._mark_bytes = audio_format.ms_to_bytes(MARK_EVERY_MS)
+        self._remainder = b""
+        self._started_ms: int | None = None
+        self._generation = 0
+        self._mark_seq = 0
+        self._begin_generation()
+
+    def _begin_generation(self) -> None:
+        self._sent = 0
+        self._reached = 0
+        self._anchor_ms = 0
+        self._ends_ms = 0
+        self._spans: deque[_Span] = deque()
+        self._marks: deque[tuple[str, int]] = deque()
+        self._kept: deque[bytes] = deque()
+        self._kept_from = 0
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    def start(self, now_ms: int) -> None:
+        """The carrier's stream is open: what was pushed before begins to play now."""
+        self._started_ms = now_ms
+        self._anchor_ms = now_ms
+        self._ends_ms = now_ms + self._sent // self._bytes_per_ms
+
+    def stop(self) -> None:
+        """The carrier's stream is gone: what is pushed from now on plays on the next one."""
+        self._generation += 1
+        self._remainder = b""
+        self._started_ms = None
+        self._begin_generation()
+
+    def push(self, item_id: str, content_index: int, audio: bytes, now_ms: int) -> list[Chunk]:
+        """Queue agent audio in the carrier's format; give what to send, in whole 20 ms frames.
+
+        Less than a frame is kept for the item's next audio, or for `finish`.
+        """
+        span = self._span(item_id, content_index)
+        data = self._remainder + audio
+        whole = len(data) - len(data) % self._frame_bytes
+        self._remainder = data[whole:]
+        if not whole:
+            return []
+        span.end = self._sent + whole
+        return self._queue(data[:whole], now_ms, last=False)
+
+    def finish(self, item_id: str, now_ms: int) -> list[Chunk]:
+        """The item has no more audio: pad its last frame with silence and mark its end."""
+        if not self._spans or self._spans[-1].item_id != item_id or self._spans[-1].closed:
+            return []
+        return self._close_last(now_ms)
+
+    def finish_all(self, now_ms: int) -> list[Chunk]:
+        """No item has more audio: the model is gone."""
+        if not self._spans or self._spans[-1].closed:
+            return []
+        return self._close_last(now_ms)
+
+    def _close_last(self, now_ms: int) -> list[Chunk]:
+        span = self._spans[-1]
+        span.closed = True
+        rest, self._remainder = self._remainder, b""
+        if rest:
+            span.end = self._sent + len(rest)
+            idle = self._format.silence(FRAME_MS)
+            return self._queue(rest + idle[len(rest) :], now_ms, last=True)
+        if self._marks and self._marks[-1][1] == self._sent:
+            return []  # a mark already stands at the end
+        if self._sent == self._reached:
+            return []
+        return [Chunk(b"", self._mark())]
+
+    def _span(self, item_id: str, content_index: int) -> _Span:
+        last = self._spans[-1] if self._spans else None
+        if last and last.item_id == item_id and last.content_index == content_index:
+            return last
+        if last:
+            # The items of one generation play one after another: a new one ends the last.
+            last.closed = True
+            last.end = self._sent + len(self._remainder)
+        start = self._sent + len(self._remainder)
+        span = _Span(item_id, content_index, start, start)
+        self._spans.append(span)
+        return span
+
+    def _queue(self, data: bytes, now_ms: int, *, last: bool) -> list[Chunk]:
+        if self._reached == self._sent:  # the queue was empty: playing begins now
+            self._anchor_ms = now_ms
+            self._kept.clear()
+            self._kept_from = self._sent
+        if self._keep_bytes:
+            self._kept.append(data)
+        self._ends_ms = max(self._ends_ms, now_ms) + len(data) // self._bytes_per_ms
+        chunks: list[Chunk] = []
+        at = 0
+        while at < len(data):
+            marked = self._marks[-1][1] if self._marks else self._reached
+            room = self._mark_bytes - (self._sent - marked)
+            piece = data[at : at + room]
+            at += len(piece)
+            self._sent += len(piece)
+            due = len(piece) == room or (last and at == len(data))
+            chunks.append(Chunk(piece, self._mark() if due else None))
+        if self._sent - self._kept_from > self._keep_bytes:
+            self._kept.clear()  # too long: from here to its end, nothing can be given back
+        return chunks
+
+    def _mark(self) -> str:
+        self._mark_seq += 1
+        name = f"{self._generation}:{self._mark_seq}"
+        self._marks.append((name, self._sent))
+        return name
+
+    def mark_reached(self, name: str, now_ms: int) -> bool:
+        """A mark came back; False when it is of an older generation, repeated or not ours."""
+        if not any(mark == name for mark, _ in self._marks):
+            return False
+        while True:
+            mark, position = self._marks.popleft()
+            self._reached = max(self._reached, position)
+            if mark == name:
+                break
+        self._anchor_ms = now_ms
+        kept = self._kept
+        while kept and self._kept_from + len(kept[0]) <= self._reached:
+            self._kept_from += len(kept.popleft())
+        return True
+
+    def _heard(self, now_ms: int) -> int:
+        """Bytes of this generation that the caller has heard."""
+        if self._started_ms is None:
+            return 0
+        bound = self._marks[0][1] if self._marks else self._sent
+        guess = self._reached + max(0, now_ms - self._anchor_ms) * self._bytes_per_ms
+        return min(guess, bound)
+
+    def heard_items(self, now_ms: int) -> list[HeardItem]:
+        """Items that are over: closed, and heard to their end. Each is given once."""
+        heard = self._heard(now_ms) if not self.drained(now_ms) else self._sent
+        over: list[HeardItem] = []
+        while self._spans and self._spans[0].closed and self._spans[0].end <= heard:
+            span = self._spans.popleft()
+            sent_ms = (span.end - span.start) // self._bytes_per_ms
+            over.append(
+                HeardItem(
+                    item_id=span.item_id,
+                    content_index=span.content_index,
+                    heard_ms=sent_ms,
+                    sent_ms=sent_ms,
+                )
+            )
+        return over
+
+    def holds_only(self, item_ids: Collection[str]) -> bool:
+        """Whether nothing else of this generation is playing, or was left unsettled."""
+        return all(span.item_id in item_ids for span in self._spans)
+
+    def heard_ms(self, item_id: str, now_ms: int) -> int | None:
+        """How much of the item the caller has heard; None when it is not in this generation."""
+        for span in self._spans:
+            if span.item_id == item_id:
+                heard = min(self._heard(now_ms), span.end) - span.start
+                return max(0, heard) // self._bytes_per_ms
+        return None
+
+    def interrupt(self, now_ms: int) -> Interruption:
+        """Forget what is queued and begin a new generation.
+
+        `audio_end_ms` of a truncation may not exceed what the model has sent (openai-realtime,
+        section 6): `heard_ms` is clamped to the item's own audio, padding left out.
+        """
+        heard = self._sent if self.drained(now_ms) else self._heard(now_ms)
+        rest = self._rest(heard)
+        cut: list[HeardItem] = []
+        for span in self._spans:
+            if span.closed and span.end <= heard:
+                continue
+            cut.append(
+                HeardItem(
+                    item_id=span.item_id,
+                    content_index=span.content_index,
+                    heard_ms=max(0, min(heard, span.end) - span.start) // self._bytes_per_ms,
+                    sent_ms=(span.end - span.start) // self._bytes_per_ms,
+                )
+            )
+        self._generation += 1
+        self._remainder = b""
+        self._begin_generation()
+        return Interruption(tuple(cut), rest)
+
+    def _rest(self, heard: int) -> tuple[Rest, ...]:
+        """What was not heard, by item; nothing where not all of it was kept."""
+        kept = b"".join(self._kept)
+        if not kept or self._kept_from + len(kept) < self._sent:
+            return ()
+        kept += self._remainder
+        rest: list[Rest] = []
+        for span in self._spans:
+            end = span.end if span.closed else self._sent + len(self._remainder)
+            audio = kept[max(heard, span.start) - self._kept_from : end - self._kept_from]
+            if audio and end > heard:
+                rest.append(
+                    Rest(item_id=span.item_id, content_index=span.content_index, audio=audio)
+                )
+        return tuple(rest)
+
+    def drained(self, now_ms: int) -> bool:
+        """Nothing is playing: the last mark is back, or is overdue by a second."""
+        if self._reached == self._sent:
+            return True
+        return self._started_ms is not None and now_ms >= self._ends_ms + MARK_GRACE_MS
+
+    @property
+    def confirmed(self) -> bool:
+        """The carrier itself says that nothing is playing: all marks are back."""
+        return self._reached == self._sent

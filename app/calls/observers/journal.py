@@ -1,0 +1,137 @@
+"""A call in the log: one line when it is admitted, one wide line when it ends.
+
+Lines between them only when something is wrong. Speech and numbers go under `pii.` keys, which
+`app.logs` masks.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+
+from app import logs
+from app.events import (
+    AgentSaid,
+    AnalysisFailed,
+    CallAdmitted,
+    CallEnded,
+    CallerSaid,
+    CallEvent,
+    CallReviewed,
+    GuardrailTripped,
+    HandedOff,
+    TaskAnswered,
+    TaskStarted,
+    ToolApprovalRequired,
+    TransferEnded,
+    TurnAnalyzed,
+    VoiceReady,
+    VoiceTrouble,
+)
+
+__all__ = ["log_event", "log_review"]
+
+
+logger = logging.getLogger("trunkline.call")
+
+
+def log_event(event: CallEvent) -> None:
+    """Write what an operator wants to read of an event, if anything, under its call's id."""
+    outer = logs.call_id.set(event.call_id)
+    try:
+        _write(event)
+    finally:
+        logs.call_id.reset(outer)
+
+
+def _write(event: CallEvent) -> None:
+    match event:
+        case CallAdmitted():
+            logger.info(
+                "call admitted",
+                extra={
+                    "carrier_call_id": event.carrier_call_id,
+                    "agent": event.agent,
+                    "tools": ", ".join(event.tools),
+                    "pii.caller": event.caller_number,
+                    "pii.called": event.called_number,
+                },
+            )
+        case CallEnded(summary=summary):
+            facts = asdict(summary)
+            del facts["call_id"]  # stands in every line of the call
+            counters = facts.pop("counters")
+            usage = facts.pop("usage")
+            counted = {key: value for key, value in (counters | usage).items() if value}
+            told = {key: value for key, value in facts.items() if value not in (None, "")}
+            logger.info("call ended", extra={**told, "reason": summary.reason.value, **counted})
+        case ToolApprovalRequired(by="operator"):
+            logger.info(
+                "tool waits for an operator",
+                extra={
+                    "tool": event.name,
+                    "tool_call_id": event.tool_call_id,
+                    "pii.arguments": event.arguments,
+                },
+            )
+        case VoiceTrouble(benign=False):
+            logger.warning("voice model trouble", extra={"code": event.code})
+        case VoiceReady() if event.differing and not event.reconnected:
+            logger.warning(
+                "voice model took other settings", extra={"settings": ", ".join(event.differing)}
+            )
+        case HandedOff() if event.kept_voice:
+            logger.warning(
+                "voice not changed: a session keeps the voice of its first sound",
+                extra={"agent": event.to_agent, "voice": event.kept_voice},
+            )
+        case TransferEnded():
+            logger.info(
+                "transfer ended",
+                extra={
+                    "destination": event.destination,
+                    "outcome": event.outcome,
+                    "evidence": event.evidence,
+                },
+            )
+        case GuardrailTripped():
+            logger.warning(
+                "guardrail tripped",
+                extra={
+                    "guardrail": event.guardrail,
+                    "side": event.side.value,
+                    "stopped": event.stopped,
+                    "pii.reason": event.reason,
+                },
+            )
+        case TaskStarted(task=task):
+            logger.info("task handed out", extra={"task": task.key, "pii.task": task.text})
+        case TaskAnswered():
+            told = {"error": event.error} if event.error else {}
+            logger.info(
+                "task answered",
+                extra={
+                    "task": event.key,
+                    "duration_ms": event.duration_ms,
+                    "pii.answer": event.answer,
+                    **told,
+                },
+            )
+        case TurnAnalyzed():
+            logger.debug("turn analyzed", extra={"pii.analysis": asdict(event.analysis)})
+        case CallerSaid() | AgentSaid():
+            logger.debug(
+                "transcript",
+                extra={"who": type(event).__name__, "pii.text": event.text},
+            )
+        case _:
+            return
+
+
+def log_review(event: CallReviewed | AnalysisFailed) -> None:
+    """Write that a call was reviewed, or why it was not."""
+    if isinstance(event, CallReviewed):
+        extra = {"call_id": event.call_id, "pii.review": dict(event.review)}
+        logger.info("call reviewed", extra=extra)
+    else:
+        logger.info("call not reviewed", extra={"call_id": event.call_id, "code": event.code})

@@ -1,0 +1,151 @@
+"""Quiet lines, useless turns, and noises that were no interruption.
+
+Three small machines beside the turn table. `StillThere` asks whether the caller is still there: one
+clock, which runs only while nobody has the floor, all that was said has been heard, and nothing of
+ours keeps the caller waiting. `Productivity` ends calls that talk with hold music or a machine.
+`FalseInterruption` finds out whether what cut the agent off was a caller or a cough. Pure: `now_ms`
+is an argument; what they decide is said, resumed or ended by the conversation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from app.calls.policy import ProductivityRules, StillThereTexts
+from app.calls.turns.turn_table import Turn
+from app.calls.turns.words import meaningful_words
+
+__all__ = ["ENDLESS_TURN", "Goodbye", "Productivity", "Prompt", "StillThere"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Ask whether the caller is there; the `number`th time, counted from 1."""
+
+    text: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """Nobody answered: say goodbye and hang up."""
+
+    text: str
+
+
+class StillThere:
+    """Asks into a silence, and gives up after the last question.
+
+    A sound of the caller sets the clock back; only words make the questions begin anew, so that a
+    noisy empty line ends too.
+    """
+
+    def __init__(self, texts: StillThereTexts, *, after_ms: int = 10_000) -> None:
+        """`after_ms`: silence before each question and before the goodbye; 0 never asks."""
+        self._texts = texts
+        self._after_ms = after_ms
+        self._asked = 0
+        self._since_ms: int | None = None
+        self._done = False
+
+    def on_state(self, turn: Turn, now_ms: int, *, drained: bool, paused: bool) -> None:
+        """Say how things stand, at every event and tick.
+
+        `drained`: the caller has heard all that was said. `paused`: a tool runs, a response is on
+        its way, digits are awaited, the call is on hold: the silence is ours.
+        """
+        if turn is not Turn.IDLE or not drained or paused:
+            self._since_ms = None
+        elif self._since_ms is None:
+            self._since_ms = now_ms
+
+    def on_caller_words(self, transcript: str, now_ms: int) -> None:
+        """The caller's turn has a transcript, maybe one without words."""
+        if self._since_ms is not None:
+            self._since_ms = now_ms
+        self._done = False  # a noise too can have cut the goodbye off
+        if meaningful_words(transcript):
+            self._asked = 0
+
+    def on_key(self, now_ms: int) -> None:
+        """A key is an answer too."""
+        if self._since_ms is not None:
+            self._since_ms = now_ms
+        self._asked = 0
+        self._done = False
+
+    def on_tick(self, now_ms: int) -> Prompt | Goodbye | None:
+        """What to say into the silence now, if anything."""
+        quiet = self._since_ms is not None and now_ms - self._since_ms >= self._after_ms
+        if not quiet or self._done or not self._after_ms:
+            return None
+        self._since_ms = None  # until the question is heard; the next `on_state` knows
+        if self._asked == len(self._texts.prompts):
+            self._done = True
+            return Goodbye(self._texts.goodbye)
+        self._asked += 1
+        return Prompt(self._texts.prompts[self._asked - 1], self._asked)
+
+
+# Useless turns ------------------------------------------------------------------------------------
+
+
+ENDLESS_TURN: Final = "endless_turn"
+
+
+class Productivity:
+    """Counts turns in a row in which no caller said anything: hold music, announcements, noise."""
+
+    def __init__(self, rules: ProductivityRules) -> None:
+        self._rules = rules
+        self._unproductive = 0
+        self._wordless_since_ms = 0
+        self._sound_since_ms: int | None = None
+        self._said: deque[tuple[str, ...]] = deque(maxlen=20)
+
+    @property
+    def unproductive_turns(self) -> int:
+        return self._unproductive
+
+    def on_caller_turn(self, transcript: str, now_ms: int) -> None:
+        """A caller's turn was transcribed; empty when nothing was made out."""
+        words = tuple(meaningful_words(transcript))
+        least = self._rules.repeated_from_words
+        repeated = bool(least) and len(words) >= least and words in self._said
+        if words and not repeated:
+            self._said.append(words)
+            self.on_caller_acted()
+            return
+        if not self._unproductive:
+            # Not from the last words on: the agent may have talked for long, and been listened to.
+            self._wordless_since_ms = now_ms
+        self._unproductive += 1
+
+    def on_caller_acted(self) -> None:
+        """The caller did something else that a machine does not: pressed a key, came back."""
+        self._unproductive = 0
+        self._sound_since_ms = None
+
+    def on_floor(self, now_ms: int, *, taken: bool) -> None:
+        """Whether a sound of the caller's side goes on; say so at every event and tick."""
+        if not taken:
+            self._sound_since_ms = None
+        elif self._sound_since_ms is None:
+            self._sound_since_ms = now_ms
+
+    def exhausted(self, now_ms: int) -> str:
+        """Why the call should end, or nothing. Ask when no tool runs and nobody is on hold."""
+        rules = self._rules
+        if rules.max_turns and self._unproductive >= rules.max_turns:
+            return "unproductive_turns"
+        # Silence alone is the business of `StillThere`: without turns, nobody is talking.
+        wordless_ms = now_ms - self._wordless_since_ms
+        if rules.max_wordless_ms and self._unproductive and wordless_ms >= rules.max_wordless_ms:
+            return "no_caller_words"
+        # Music that pauses for nobody is one turn without an end: it never gets a transcript.
+        since_ms = self._sound_since_ms
+        if rules.max_wordless_ms and since_ms is not None:
+            return ENDLESS_TURN if now_ms - since_ms >= rules.max_wordless_ms else ""
+        return ""

@@ -1,0 +1,133 @@
+"""How a call treats its caller's time: silence, useless turns, the longest call, and holding.
+
+It gathers the small machines of `app.calls.turns.inactivity` behind one clock and one question:
+what is to be said into this moment, if anything? Saying it, and hanging up, are the conversation's
+part. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.calls.policy import CallPolicy, StillThereTexts
+from app.calls.turns.inactivity import ENDLESS_TURN, Goodbye, Productivity, StillThere
+from app.calls.turns.turn_table import Turn
+from app.calls.turns.words import meaningful_words
+from app.events import EndReason
+
+__all__ = ["Farewell", "Manners", "Remark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something to say while the call goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """The last words, and why they are."""
+
+    reason: EndReason
+    text: str
+    detail: str = ""
+
+
+class Manners:
+    """The patience of one call."""
+
+    def __init__(self, policy: CallPolicy) -> None:
+        self._policy = policy
+        self._still_there = _still_there(policy)
+        self._productivity = Productivity(policy.productivity)
+        self._began_ms: int | None = None
+        self.present = False
+        self._warned = False
+        self._held_until_ms: int | None = None
+
+    def begin(self, now_ms: int) -> None:
+        """The caller is on the line, for the first time or again: the clocks run."""
+        self.present = True
+        if self._began_ms is None:
+            self._began_ms = now_ms
+
+    def leave(self) -> None:
+        """The caller was taken off the line: nobody is there to be asked anything."""
+        self.present = False
+
+    # What happens -------------------------------------------------------------------------------
+
+    def on_state(self, turn: Turn, now_ms: int, *, drained: bool, busy: bool) -> None:
+        """Say how things stand when they change; `busy`: the silence, if there is one, is ours."""
+        paused = busy or not self.present or self.on_hold(now_ms)
+        self._still_there.on_state(turn, now_ms, drained=drained, paused=paused)
+        taken = turn is Turn.CALLER and not self.on_hold(now_ms)
+        self._productivity.on_floor(now_ms, taken=taken)
+
+    def on_caller_words(self, transcript: str, now_ms: int) -> None:
+        """The caller's turn was written down; empty when it was no speech."""
+        self._still_there.on_caller_words(transcript, now_ms)
+        if self.on_hold(now_ms) and not meaningful_words(transcript):
+            return  # whoever looks for something makes noises
+        self._productivity.on_caller_turn(transcript, now_ms)
+        if not self._productivity.unproductive_turns:
+            self._held_until_ms = None
+
+    def on_caller_acted(self, now_ms: int) -> None:
+        """The caller did what only somebody does who is there: pressed a key, or spoke unheard."""
+        self._still_there.on_key(now_ms)
+        self._productivity.on_caller_acted()
+        self._held_until_ms = None
+
+    # Holding ------------------------------------------------------------------------------------
+
+    def hold(self, for_ms: int, now_ms: int) -> None:
+        """Leave the caller alone: until they speak or press a key, but not for ever."""
+        self._held_until_ms = now_ms + for_ms
+
+    def on_hold(self, now_ms: int) -> bool:
+        return self._held_until_ms is not None and now_ms < self._held_until_ms
+
+    # What is to be said -------------------------------------------------------------------------
+
+    def on_tick(self, now_ms: int, *, busy: bool) -> Remark | Farewell | None:
+        """What the moment asks for. `busy` as in `on_state`."""
+        if self._began_ms is None or not self.present:
+            return None
+        policy = self._policy
+        lasted_ms = now_ms - self._began_ms
+        limit_ms, warning_ms = policy.max_duration_ms, policy.duration_warning_ms
+        if limit_ms and lasted_ms >= limit_ms:
+            return Farewell(EndReason.MAX_DURATION, policy.farewell)
+        useless = "" if busy or self.on_hold(now_ms) else self._productivity.exhausted(now_ms)
+        if useless:
+            # While there is a sound we could not be heard, and music waits for no goodbye.
+            text = "" if useless == ENDLESS_TURN else policy.silence_farewell
+            return Farewell(EndReason.SILENCE, text, useless)
+        # A limit that is shorter than its warning needs none: it would be the first words.
+        due = 0 < warning_ms < limit_ms and lasted_ms >= limit_ms - warning_ms
+        if due and (remark := self.last_minute()):
+            return remark
+        asked = self._still_there.on_tick(now_ms)
+        if asked is None:
+            return None
+        if isinstance(asked, Goodbye):
+            return Farewell(EndReason.SILENCE, asked.text)
+        return Remark(asked.text)
+
+    def last_minute(self) -> Remark | None:
+        """What tells a caller that the call will be over soon; only once, whatever ends it."""
+        if self._warned or not self.present or not self._policy.duration_warning_ms:
+            return None
+        self._warned = True
+        return Remark(self._policy.duration_warning)
+
+
+def _still_there(policy: CallPolicy) -> StillThere:
+    """Questions where the policy has them; else only the goodbye, after one long silence."""
+    texts, after_ms = policy.still_there, policy.still_there_after_ms
+    if after_ms and texts.prompts and not 0 < policy.silence_ms <= after_ms:
+        return StillThere(texts, after_ms=after_ms)
+    alone = StillThereTexts(prompts=(), goodbye=policy.silence_farewell)
+    return StillThere(alone, after_ms=policy.silence_ms)

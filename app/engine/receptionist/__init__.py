@@ -1,0 +1,1 @@
+"""The receptionist of the offline demo: its book, its grammar, its answers."""

@@ -1,0 +1,128 @@
+"""The receptionist's dialogue as values: what it says, listens for, and does next.
+
+`load_book` (in `book_file.py`) makes one from a file that an operator can edit. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from app.engine.base import ToolUse
+from app.engine.receptionist.grammar import Grammar, StateGrammar
+
+__all__ = ["CONFIRM", "Act", "Book", "Intent", "Move", "State", "Unheard"]
+
+
+CONFIRM = "confirm"
+"""The state that "Did you want to ...?" is answered in."""
+
+
+class Act(StrEnum):
+    """What a move does besides speaking and going to a state."""
+
+    NONE = "none"
+    REPEAT = "repeat"
+    HELP = "help"
+    ACCEPT = "accept"
+    DECLINE = "decline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What happens when an intent is acted on.
+
+    The state that it goes to speaks its prompt, unless `quietly` or something is said already
+    that asks for the next turn. `without_tool` is done instead where the tool is not offered,
+    `tool_done` after the tool worked, `tool_failed` after it reported failure.
+    """
+
+    act: Act = Act.NONE
+    say: str = ""
+    go: str | None = None
+    quietly: bool = False
+    tool: ToolUse | None = None
+    without_tool: Move | None = None
+    tool_done: Move | None = None
+    tool_failed: Move | None = None
+
+    @property
+    def following(self) -> tuple[Move, ...]:
+        """What may be done in its place or after it, however far on."""
+        direct = (self.without_tool, self.tool_done, self.tool_failed)
+        return tuple(each for move in direct if move for each in (move, *move.following))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """Something that a caller may want, the words for it, and how to ask whether it was that."""
+
+    name: str
+    confirm: str
+    phrases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a dialogue is. `spoken` is the move after free speech in a state that keeps audio."""
+
+    name: str
+    prompt: str
+    keys_prompt: str
+    moves: Mapping[str, Move]
+    keys: Mapping[str, str]
+    yes_no: bool = False
+    keeps_audio: bool = False
+    spoken: Move | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unheard:
+    """What is said when a turn was not understood.
+
+    `give_up` is the intent acted on after that, `at_last` the one after another round of it.
+    """
+
+    did_you_want: str
+    again: tuple[str, ...]
+    use_keys: str
+    wrong_key: str
+    give_up: str
+    at_last: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: the grammar is made when first asked for
+class Book:
+    """A whole dialogue, checked."""
+
+    greeting: str
+    start: str
+    intents: Mapping[str, Intent]
+    states: Mapping[str, State]
+    everywhere: Mapping[str, Move]
+    everywhere_keys: Mapping[str, str]
+    unheard: Unheard
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    off_topic: tuple[str, ...]
+    pronunciations: Mapping[str, str]
+
+    def move(self, state: str, intent: str) -> Move | None:
+        """What `intent` does in `state`: the state's own move before the one for everywhere."""
+        return self.states[state].moves.get(intent) or self.everywhere.get(intent)
+
+    def key(self, state: str, digit: str) -> str | None:
+        """The intent behind a key in `state`."""
+        return self.states[state].keys.get(digit) or self.everywhere_keys.get(digit)
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        """What the recognizer listens for."""
+        return Grammar({s.name: self._listens(s) for s in self.states.values()}, self.off_topic)
+
+    def _listens(self, state: State) -> StateGrammar:
+        names = dict.fromkeys((*state.moves, *self.everywhere))
+        phrases = {name: self.intents[name].phrases for name in names}
+        return StateGrammar(state.name, phrases, self.before, self.after, state.keeps_audio)

@@ -1,0 +1,222 @@
+"""The offline receptionist: a directed dialogue over weak speech recognition.
+
+It acts where both listeners heard the same, asks "Did you want ...?" where only one heard
+something, and else prompts again: twice, then it offers the keypad, then a person. Yes and no are
+never guessed, and digits come from the keypad only. It cannot follow a model's instructions.
+Pure: what it says and does is in the book, where it stands is all that it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Final
+
+from app.engine.base import Heard, Reply
+from app.engine.receptionist.book import CONFIRM, Act, Book, Move, State
+from app.engine.receptionist.grammar import words_of
+
+__all__ = ["Receptionist"]
+
+
+_KEYPAD: Final = re.compile(r"\[keypad\]\s*([0-9A-D*#]+)", re.IGNORECASE)
+_PLACE: Final = re.compile(r"\{(prompt|keys)\}")
+_ANSWERED: Final = "answered"
+_NO_ENTRY: Final = frozenset({"too_short", "nothing"})
+"""Ends of Trunkline's tool `collect_digits` that bring no digits."""
+
+
+class Receptionist:
+    """The dialogue of one session.
+
+    Without `tools_offered` every tool is tried, and one that fails is answered as a missing one.
+    """
+
+    def __init__(self, book: Book, tools_offered: Collection[str] | None = None) -> None:
+        self._book = book
+        self._tools = frozenset(tools_offered) if tools_offered is not None else None
+        self._state = book.states[book.start]
+        self._asked: tuple[State, str] | None = None
+        """In `confirm`: the state to return to, and the intent that was asked about."""
+        self._misses = 0
+        self._gave_up = False
+        self._said = ""
+        self._calling: Move | None = None
+
+    @property
+    def context(self) -> str:
+        return self._state.name
+
+    @property
+    def keeps_audio(self) -> bool:
+        return self._state.keeps_audio
+
+    def offer_tools(self, names: Collection[str]) -> None:
+        """The session's tools changed."""
+        self._tools = frozenset(names)
+
+    def open(self) -> Reply:
+        """Speak first."""
+        return self._reply(self._book.greeting)
+
+    def repeat(self) -> Reply:
+        """Say the last words again."""
+        return Reply(text=self._said) if self._said else self._reply("{prompt}")
+
+    def hear(self, heard: Heard) -> Reply:
+        """Answer a caller turn; nothing for a turn without words."""
+        if not heard.transcript.strip():
+            return Reply()
+        if self._state.spoken is not None:
+            return self._do(self._state.spoken)
+        votes = list(heard.intents.values())
+        found = {vote for vote in votes if vote is not None}
+        if len(found) != 1:
+            return self._missed()
+        intent = found.pop()
+        if all(vote == intent for vote in votes):
+            return self._understood(intent)
+        if self._state.yes_no:
+            return self._missed()
+        return self._ask(intent)
+
+    def read(self, text: str) -> Reply:
+        """Answer typed text; `[keypad] 5` means that the caller pressed 5."""
+        pressed = _KEYPAD.fullmatch(text.strip())
+        if pressed is not None:
+            return self._press(pressed.group(1))
+        if not text.strip():
+            return Reply()
+        grammar = self._book.grammar.states[self._state.name]
+        words = words_of(text)
+        if self._state.spoken is not None:
+            # A typed message is the message, unless it is exactly one of the few commands.
+            intent = grammar.exact(words)
+            return self._do(self._state.spoken) if intent is None else self._understood(intent)
+        intent = grammar.typed(words)
+        return self._missed() if intent is None else self._understood(intent)
+
+    def tool_result(self, name: str, output: str) -> Reply:
+        """Go on after a tool answered: as the move says that called it, else where we stand."""
+        move, self._calling = self._calling, None
+        if move is None or move.tool is None or move.tool.name != name:
+            return Reply()
+        failed = _failed(output)
+        following = move.tool_failed or move.without_tool if failed else move.tool_done
+        return self._reply(self._state.prompt) if following is None else self._do(following)
+
+    def _press(self, digits: str) -> Reply:
+        # Keys pressed in a row are one wish in a menu of single keys: the last one counts.
+        intent = self._book.key(self._state.name, digits[-1].upper())
+        if intent is None:
+            return self._reply(self._book.unheard.wrong_key)
+        return self._understood(intent)
+
+    def _understood(self, intent: str) -> Reply:
+        self._gave_up = False
+        return self._act_on(intent)
+
+    def _act_on(self, intent: str) -> Reply:
+        move = self._book.move(self._state.name, intent)
+        if move is None:  # an intent of another state: a recognizer that is out of step
+            return self._missed()
+        return self._do(move)
+
+    def _do(self, move: Move) -> Reply:
+        offered = self._tools is None or move.tool is None or move.tool.name in self._tools
+        if not offered:
+            if move.without_tool is not None:
+                return self._do(move.without_tool)
+            move = replace(move, tool=None)
+        match move.act:
+            case Act.REPEAT:
+                self._misses = 0
+                return self.repeat()
+            case Act.HELP:
+                self._misses = 0
+                return self._reply("{prompt}")
+            case Act.ACCEPT if self._asked is not None:
+                state, intent = self._asked
+                self._enter(state)
+                return self._act_on(intent)
+            case Act.DECLINE if self._asked is not None:
+                misses = self._misses
+                self._enter(self._asked[0])
+                self._misses = misses
+                return self._missed()
+            case _:
+                return self._go(move)
+
+    def _go(self, move: Move) -> Reply:
+        text = move.say
+        if move.go is not None:
+            self._enter(self._book.states[move.go])
+            # A move that speaks into a state without a question of its own is the question.
+            if not move.quietly and (not move.say or not move.say.rstrip().endswith("?")):
+                text = f"{move.say} {self._state.prompt}".strip()
+        self._misses = 0
+        self._calling = move if move.tool is not None else None
+        reply = self._reply(text)
+        return replace(reply, tools=(move.tool,)) if move.tool is not None else reply
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self._asked = None
+
+    def _ask(self, intent: str) -> Reply:
+        asked = self._state
+        self._misses += 1
+        self._state = self._book.states[CONFIRM]
+        self._asked = (asked, intent)
+        return self._reply(self._question(intent))
+
+    def _question(self, intent: str) -> str:
+        question = self._book.unheard.did_you_want
+        return question.replace("{confirm}", self._book.intents[intent].confirm)
+
+    def _missed(self) -> Reply:
+        unheard = self._book.unheard
+        self._misses += 1
+        if self._misses <= len(unheard.again):
+            return self._reply(unheard.again[self._misses - 1])
+        if self._misses == len(unheard.again) + 1:
+            return self._reply(unheard.use_keys)
+        if self._asked is not None:
+            self._enter(self._asked[0])
+        last = unheard.at_last if self._gave_up else None
+        self._gave_up = True
+        return self._act_on(last or unheard.give_up)
+
+    def _reply(self, text: str) -> Reply:
+        self._said = self._fill(text)
+        return Reply(text=self._said)
+
+    def _fill(self, text: str) -> str:
+        places = {"prompt": self._state.prompt, "keys": self._state.keys_prompt}
+        if self._asked is not None:  # "Please say yes or no." means nothing without the question
+            question = self._question(self._asked[1])
+            places = {name: f"{question} {prompt}" for name, prompt in places.items()}
+        return _PLACE.sub(lambda found: places[found.group(1)], text).strip()
+
+
+def _failed(output: str) -> bool:
+    """A tool says that it failed: an error object, `ok: false`, or text that begins with it.
+
+    An `outcome` is a transfer's: the caller who is still here was not put through. An `end` is that
+    of an entry of digits.
+    """
+    try:
+        value = json.loads(output)
+    except ValueError:
+        return output.strip().lower().startswith(("error", "failed"))
+    if isinstance(value, dict) and isinstance(value.get("result"), dict):
+        value = value["result"]  # as Trunkline wraps what a tool returns
+    return isinstance(value, dict) and (
+        bool(value.get("error"))
+        or value.get("ok") is False
+        or value.get("status") == "failed"
+        or value.get("outcome", _ANSWERED) != _ANSWERED
+        or value.get("end") in _NO_ENTRY
+    )

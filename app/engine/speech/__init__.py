@@ -1,0 +1,1 @@
+"""Speech on this machine: voice activity, recognizer, synthesizer, their worker processes."""

@@ -1,0 +1,1 @@
+"""Outgoing HTTP: a client safe against SSRF, address checks, signed webhooks."""

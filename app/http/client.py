@@ -1,0 +1,256 @@
+"""HTTP requests that cannot be led to where they should not go.
+
+A tool's URL is fixed in the settings, but names resolve to what their owner likes, and answers
+redirect. So every hop is resolved once, all of its addresses are judged, and the connection is
+made to an address that was judged, with the name kept for Host and TLS. Nothing is read from the
+environment: no proxy, no .netrc. Answers are bounded in size, also unpacked, and in time.
+
+Which addresses are allowed is written in `app.http.addresses`; what a status or a body means
+belongs to `app.agents.tools.http_tool`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import zlib
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Final, Self
+
+import httpx2
+
+from app.errors import ToolFailed, ToolTimeout
+from app.http.addresses import Resolve, check_url, checked_addresses, resolve_by_system, url_refused
+
+__all__ = ["Fetched", "Outgoing", "SafeHttp"]
+
+
+CONNECT_TIMEOUT_S: Final = 3.0
+MAX_REDIRECTS: Final = 3
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+
+
+# Requests -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A request, and how far it may go."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+    timeout_ms: int = 8_000
+    max_bytes: int = 262_144
+    follow_redirects: bool = False
+    allow_private: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """An answer of whatever status; `headers` in lower case, `body` unpacked."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class SafeHttp:
+    """Makes requests to checked addresses and keeps connections warm; one for a process."""
+
+    def __init__(
+        self,
+        *,
+        resolve: Resolve = resolve_by_system,
+        verify: ssl.SSLContext | None = None,
+        max_connections: int = 100,
+    ) -> None:
+        self._resolve = resolve
+        self._verify = verify
+        self._limits = httpx2.Limits(
+            max_connections=max_connections, max_keepalive_connections=10, keepalive_expiry=30
+        )
+        self._warm: dict[tuple[str, str, int | None], httpx2.AsyncHTTPTransport] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        for transport in self._warm.values():
+            await transport.aclose()
+        self._warm.clear()
+
+    async def fetch(self, request: Outgoing) -> Fetched:
+        """Send a request and read its whole answer.
+
+        Raises:
+            ToolFailed: codes `url_refused`, `unreachable`, `redirect_refused`,
+                `response_too_large`, `response_invalid`; `retryable` says what it says.
+            ToolTimeout: all of it together took longer than `timeout_ms`.
+        """
+        try:
+            async with asyncio.timeout(request.timeout_ms / 1000):
+                return await self._follow(request)
+        except TimeoutError as error:
+            raise ToolTimeout("The service did not answer in time.") from error
+        except httpx2.TransportError as error:
+            raise ToolFailed(
+                "The service could not be reached.", code="unreachable", retryable=True
+            ) from error
+
+    async def _follow(self, request: Outgoing) -> Fetched:
+        url = check_url(request.url, allow_private=request.allow_private)
+        fetched = await self._exchange(request, url, self._transport_to(url))
+        for _ in range(MAX_REDIRECTS):
+            if fetched.status not in _REDIRECTS:
+                return fetched
+            if not request.follow_redirects or request.method not in ("GET", "HEAD"):
+                break
+            next_url = check_url(
+                _target(url, fetched.headers.get("location", "")),
+                allow_private=request.allow_private,
+            )
+            if _origin(next_url) != _origin(url):
+                request = replace(request, headers={})  # they were meant for the first host
+            url = next_url
+            # Not kept: only origins from the settings may hold connections here.
+            async with self._new_transport() as transport:
+                fetched = await self._exchange(request, url, transport)
+        if fetched.status in _REDIRECTS:
+            raise ToolFailed(
+                "The service redirects to elsewhere, which is not followed.",
+                code="redirect_refused",
+            )
+        return fetched
+
+    async def _exchange(
+        self, request: Outgoing, url: httpx2.URL, transport: httpx2.AsyncHTTPTransport
+    ) -> Fetched:
+        """One hop: resolve, judge, connect to the first address that answers, read."""
+        addresses = await checked_addresses(url, self._resolve, allow_private=request.allow_private)
+        asked = httpx2.Request(  # sets Host from the URL: the name, not the address
+            request.method,
+            url,
+            headers={"Accept-Encoding": "identity", **request.headers},
+            content=request.content,
+        )
+        for last, address in ((a == addresses[-1], a) for a in addresses):
+            pinned = httpx2.Request(
+                request.method,
+                url.copy_with(host=address),
+                headers=asked.headers,
+                content=request.content,
+                extensions={
+                    "sni_hostname": url.raw_host.decode("ascii"),
+                    "timeout": {"connect": CONNECT_TIMEOUT_S, "pool": CONNECT_TIMEOUT_S},
+                },
+            )
+            try:
+                response = await transport.handle_async_request(pinned)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                if last:
+                    raise
+                continue
+            try:
+                return await _read(response, request.max_bytes)
+            finally:
+                await response.aclose()
+        raise AssertionError("checked_addresses returns at least one")
+
+    def _transport_to(self, url: httpx2.URL) -> httpx2.AsyncHTTPTransport:
+        """The connections to one origin.
+
+        A pool for each: they are kept by address, and two names of one address must not share a
+        TLS connection.
+        """
+        key = _origin(url)
+        if key not in self._warm:
+            self._warm[key] = self._new_transport()
+        return self._warm[key]
+
+    def _new_transport(self) -> httpx2.AsyncHTTPTransport:
+        if self._verify is None:
+            self._verify = httpx2.create_ssl_context(trust_env=False)
+        return httpx2.AsyncHTTPTransport(
+            verify=self._verify, trust_env=False, limits=self._limits, retries=0
+        )
+
+
+def _target(url: httpx2.URL, location: str) -> str:
+    try:
+        return str(url.join(location))
+    except httpx2.InvalidURL as error:
+        raise url_refused("it cannot be read") from error
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+async def _read(response: httpx2.Response, max_bytes: int) -> Fetched:
+    announced = response.headers.get("content-length", "")
+    if announced.isdecimal() and len(announced) < 20 and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    body = _Body(response.headers.get("content-encoding", "identity"), max_bytes)
+    stream = response.stream
+    assert isinstance(stream, AsyncIterable)
+    async for chunk in stream:
+        body.push(chunk)
+    return Fetched(
+        status=response.status_code,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        body=body.finish(),
+    )
+
+
+class _Body:
+    """Collects an answer and unpacks it; neither form may pass the limit.
+
+    We ask for no packing, but some servers pack anyway. Unpacking stops at the limit, so that a
+    small bomb stays small.
+    """
+
+    def __init__(self, encoding: str, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._received_bytes = 0
+        self._unpacked = bytearray()
+        kind = encoding.strip().lower()
+        if kind not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise ToolFailed("The answer is packed in an unknown way.", code="response_invalid")
+        # 32 + 15: the header says whether it is gzip or zlib.
+        self._unpacker = None if kind in ("", "identity") else zlib.decompressobj(wbits=47)
+
+    def push(self, chunk: bytes) -> None:
+        self._received_bytes += len(chunk)
+        if self._received_bytes > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        if self._unpacker is None:
+            self._unpacked += chunk
+            return
+        room = self._max_bytes - len(self._unpacked)
+        try:
+            self._unpacked += self._unpacker.decompress(chunk, room + 1)
+        except zlib.error as error:
+            raise ToolFailed("The answer cannot be unpacked.", code="response_invalid") from error
+        if len(self._unpacked) > self._max_bytes:
+            raise _too_large(self._max_bytes)
+
+    def finish(self) -> bytes:
+        if self._unpacker is not None and self._received_bytes and not self._unpacker.eof:
+            raise ToolFailed("The answer ends too early.", code="response_invalid", retryable=True)
+        return bytes(self._unpacked)
+
+
+def _too_large(max_bytes: int) -> ToolFailed:
+    return ToolFailed(f"The answer is larger than {max_bytes} bytes.", code="response_too_large")

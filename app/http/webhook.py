@@ -1,0 +1,233 @@
+"""Signed webhooks: telling other systems what happened, and handing them tasks.
+
+Headers and signature follow Standard Webhooks 1.0.0 (HMAC-SHA256 over `id.timestamp.body`), which
+libraries in many languages can check. The id is the same for every attempt, so that a receiver does
+not do a thing twice. Deliveries wait in memory: `app.background` bounds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import logging
+import random
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from app.background import Errands
+from app.errors import ConfigError, ToolError, ToolFailed
+from app.http.addresses import check_url
+from app.http.client import Fetched, Outgoing, SafeHttp
+
+__all__ = ["Message", "Outbox", "Webhook", "WebhookSpec", "is_signed", "sign"]
+
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE_S: Final = 300
+"""How old a message may be when it is checked: what the standard's own libraries take."""
+
+_WORTH_A_RETRY: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_MIN_SECRET_BYTES: Final = 24  # Standard Webhooks: 24 to 64 bytes
+_MAX_SECRET_BYTES: Final = 64
+
+
+# Signing ------------------------------------------------------------------------------------------
+
+
+def read_secret(secret: str) -> bytes:
+    """A secret's bytes: base64 behind `whsec_`, or the text itself.
+
+    Raises:
+        ConfigError: too short or too long, or no base64. The secret is not in the message.
+    """
+    key = secret.encode()
+    if secret.startswith("whsec_"):
+        try:
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except binascii.Error as error:
+            raise ConfigError("webhook: what follows whsec_ in the secret is no base64") from error
+    if not _MIN_SECRET_BYTES <= len(key) <= _MAX_SECRET_BYTES:
+        raise ConfigError("webhook: a secret has 24 to 64 bytes (openssl rand -base64 32)")
+    return key
+
+
+def sign(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
+    """The value of the header `webhook-signature`."""
+    signed = f"{message_id}.{timestamp_s}.".encode() + body
+    digest = hmac.new(key, signed, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def is_signed(
+    key: bytes,
+    headers: Mapping[str, str],
+    body: bytes,
+    now_s: int,
+    *,
+    tolerance_s: int = TOLERANCE_S,
+) -> bool:
+    """Whether a message was signed with our key, and not long ago; `headers` in lower case."""
+    stamp = headers.get("webhook-timestamp", "")
+    if not re.fullmatch(r"[0-9]{1,12}", stamp) or abs(now_s - int(stamp)) > tolerance_s:
+        return False
+    expected = sign(key, headers.get("webhook-id", ""), int(stamp), body).encode()
+    given = headers.get("webhook-signature", "").encode().split()
+    return any(hmac.compare_digest(expected, one) for one in given)  # several while keys change
+
+
+# Sending ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSpec:
+    """Where messages go. `attempts` counts the first; delays double from `first_delay_ms` on."""
+
+    url: str
+    secret: str = field(repr=False)
+    timeout_ms: int = 10_000
+    attempts: int = 5
+    first_delay_ms: int = 1_000
+    max_delay_ms: int = 60_000
+    allow_private: bool = False
+    key: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.timeout_ms <= 0:
+            raise ConfigError("webhook: attempts and timeout_ms must be above zero")
+        if not 0 < self.first_delay_ms <= self.max_delay_ms:
+            raise ConfigError("webhook: 0 < first_delay_ms <= max_delay_ms")
+        try:
+            check_url(self.url, allow_private=self.allow_private)
+        except ToolFailed as error:
+            raise ConfigError(f"webhook: url: {error.message}") from error
+        object.__setattr__(self, "key", read_secret(self.secret))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What is told. `key` names it for good; `kind` has dots, such as `call.reviewed`."""
+
+    key: str
+    kind: str
+    data: Mapping[str, Any] = field(repr=False)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        # No dot: it separates what is signed.
+        if not _ID.fullmatch(self.key):
+            raise ValueError("a message's key has letters, digits, _ and - only")
+
+    def render(self) -> bytes:
+        body = {
+            "id": self.key,
+            "type": self.kind,
+            "timestamp": self.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "data": dict(self.data),
+        }
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "replace"
+        )
+
+
+class Webhook:
+    """One receiver of messages."""
+
+    def __init__(self, spec: WebhookSpec, http: SafeHttp) -> None:
+        self.spec = spec
+        self._http = http
+
+    async def post(self, message: Message) -> Fetched:
+        """Deliver a message, with retries where they may help; gives the receiver's answer.
+
+        Raises:
+            ToolError: it was not delivered; `webhook_refused`, `webhook_failed`, or the codes of
+                `SafeHttp.fetch`.
+        """
+        spec = self.spec
+        body = message.render()
+        attempt = 1
+        while True:
+            retry_after_ms = 0
+            try:
+                fetched = await self._attempt(message.key, body)
+            except ToolError as error:
+                if attempt == spec.attempts or not _may_pass(error):
+                    raise
+            else:
+                if 200 <= fetched.status < 300:
+                    return fetched
+                if fetched.status not in _WORTH_A_RETRY:
+                    raise ToolFailed(
+                        f"The webhook answered {fetched.status}.", code="webhook_refused"
+                    )
+                if attempt == spec.attempts:
+                    raise ToolFailed(
+                        f"The webhook answered {fetched.status}.", code="webhook_failed"
+                    )
+                retry_after_ms = _retry_after_ms(fetched.headers.get("retry-after", ""))
+            delay_ms = spec.first_delay_ms * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            await asyncio.sleep(min(max(delay_ms, retry_after_ms), spec.max_delay_ms) / 1000)
+            attempt += 1
+
+    async def _attempt(self, message_id: str, body: bytes) -> Fetched:
+        now_s = int(time.time())  # of the attempt, not of the event: receivers refuse old ones
+        return await self._http.fetch(
+            Outgoing(
+                method="POST",
+                url=self.spec.url,
+                headers={
+                    "Content-Type": "application/json",
+                    "Idempotency-Key": message_id,
+                    "webhook-id": message_id,
+                    "webhook-timestamp": str(now_s),
+                    "webhook-signature": sign(self.spec.key, message_id, now_s, body),
+                },
+                content=body,
+                timeout_ms=self.spec.timeout_ms,
+                allow_private=self.spec.allow_private,
+            )
+        )
+
+
+def _may_pass(error: ToolError) -> bool:
+    return error.retryable or error.code == "tool_timeout"
+
+
+def _retry_after_ms(value: str) -> int:
+    return int(value) * 1000 if re.fullmatch(r"[0-9]{1,6}", value) else 0
+
+
+class Outbox:
+    """Messages on their way, after the calls that they tell of."""
+
+    def __init__(self, errands: Errands) -> None:
+        self._errands = errands
+        self.delivered = 0
+        self.failed = 0
+
+    def put(self, webhook: Webhook, message: Message) -> bool:
+        """Deliver a message in the background; False when too many wait."""
+        return self._errands.put(f"webhook {message.key}", partial(self._deliver, webhook, message))
+
+    async def _deliver(self, webhook: Webhook, message: Message) -> None:
+        try:
+            await webhook.post(message)
+        except ToolError as error:
+            self.failed += 1
+            logger.error(
+                "webhook was not delivered",
+                extra={"message_id": message.key, "kind": message.kind, "error": error.code},
+            )
+        else:
+            self.delivered += 1

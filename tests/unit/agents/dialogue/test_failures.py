@@ -1,0 +1,63 @@
+"""Which responses leave the caller in silence."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.agents.dialogue.failures import Setbacks
+from app.events import (
+    CallCounters,
+    CallId,
+)
+from app.realtime.events import (
+    ContentPart,
+    Item,
+    Response,
+    ResponseStatus,
+)
+
+SPOKEN = Item(
+    type="message",
+    role="assistant",
+    content=(ContentPart(type="output_audio", transcript="Hello."),),
+)
+UNTOLD = Item(type="message", role="assistant", content=(ContentPart(type="output_audio"),))
+EMPTY = Item(type="message", role="assistant")
+CALL = Item(type="function_call", call_id="c", name="look_up", arguments="{}")
+
+
+def ended(*output: Item, status: ResponseStatus, reason: str | None = None) -> str | None:
+    """The code of the setback that it is, if any."""
+    response = Response(id="r", status=status, status_reason=reason, output=output)
+    setback = Setbacks(CallId("call_1"), CallCounters()).on_response(response, 0)
+    if setback is None:
+        return None
+    assert setback.goes_on  # it is asked for once more
+    return setback.actions[0].event.code  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("item", [SPOKEN, UNTOLD, CALL])
+@pytest.mark.parametrize("status", [ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE])
+def test_words_and_calls_are_no_silence(item: Item, status: ResponseStatus) -> None:
+    assert ended(item, status=status) is None
+    assert ended(EMPTY, item, status=status) is None
+
+
+def test_a_response_without_output_is_silence() -> None:
+    assert ended(status=ResponseStatus.COMPLETED) == "empty_response"
+
+
+@pytest.mark.parametrize("output", [(), (EMPTY,)])
+def test_a_response_that_was_filtered_before_its_first_word_is_silence(
+    output: tuple[Item, ...],
+) -> None:
+    filtered = ended(*output, status=ResponseStatus.INCOMPLETE, reason="content_filter")
+    assert filtered == "content_filter"
+
+
+def test_a_completed_item_may_be_told_without_its_content() -> None:
+    assert ended(EMPTY, status=ResponseStatus.COMPLETED) is None  # some servers do
+
+
+def test_a_cancelled_response_is_nobodys_fault() -> None:
+    assert ended(status=ResponseStatus.CANCELLED, reason="turn_detected") is None

@@ -1,0 +1,490 @@
+"""What a Python signature looks like to a model, and what is refused when the tool is made."""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import time
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
+
+from app.agents.tools.schema import (
+    ArgumentCheck,
+    bounded,
+    closed,
+    parse_arguments,
+)
+from app.agents.tools.signature import described
+from app.agents.tools.tool import (
+    Approval,
+    Tool,
+    ToolContext,
+    tool,
+)
+from app.errors import (
+    ConfigError,
+    ToolArgsInvalid,
+)
+
+
+class Size(StrEnum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+@dataclass
+class Guest:
+    name: str
+    age: int | None = None
+
+
+class Visit(TypedDict):
+    day: date
+    wishes: list[str]
+
+
+class Node(BaseModel):
+    children: list[Node]
+
+
+async def book(
+    context: ToolContext,
+    guest: Guest,
+    visits: list[Visit],
+    size: Size = Size.SMALL,
+    meal: Literal["lunch", "dinner"] | None = None,
+    seats: Annotated[int, Field(ge=1, le=9), "how many chairs"] = 2,
+    prices: dict[str, float] | None = None,
+) -> str:
+    """Book a table
+    for an evening.
+
+    Only for this week.
+
+    Args:
+        guest: who comes,
+            by name
+        visits (list[Visit]): the days
+
+    Returns:
+        What was booked.
+    """
+    return f"{context.agent} {guest} {visits} {size} {meal} {seats} {prices}"
+
+
+def test_a_signature_and_its_docstring_become_a_closed_schema() -> None:
+    assert tool(book).wire == {
+        "type": "function",
+        "name": "book",
+        "description": "Book a table for an evening.\n\nOnly for this week.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "guest": {
+                    "type": "object",
+                    "properties": {
+                        "name": {"type": "string"},
+                        "age": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
+                    },
+                    "required": ["name"],
+                    "additionalProperties": False,
+                    "description": "who comes, by name",
+                },
+                "visits": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "day": {"type": "string", "format": "date"},
+                            "wishes": {"type": "array", "items": {"type": "string"}},
+                        },
+                        "required": ["day", "wishes"],
+                        "additionalProperties": False,
+                    },
+                    "description": "the days",
+                },
+                "size": {"type": "string", "enum": ["small", "large"], "default": "small"},
+                "meal": {
+                    "anyOf": [{"type": "string", "enum": ["lunch", "dinner"]}, {"type": "null"}],
+                    "default": None,
+                },
+                "seats": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 9,
+                    "default": 2,
+                    "description": "how many chairs",
+                },
+                "prices": {
+                    "anyOf": [
+                        {"type": "object", "additionalProperties": {"type": "number"}},
+                        {"type": "null"},
+                    ],
+                    "default": None,
+                },
+            },
+            "required": ["guest", "visits"],
+            "additionalProperties": False,
+        },
+    }
+
+
+def test_the_decorator_takes_the_fields_of_a_tool() -> None:
+    @tool(name="look_up", description="Finds it.", timeout_ms=3_000, approval="keypad", reply=False)
+    def anything(word: str) -> str:
+        return word
+
+    assert isinstance(anything, Tool)
+    assert (anything.name, anything.description, anything.timeout_ms) == (
+        "look_up",
+        "Finds it.",
+        3_000,
+    )
+    assert anything.approval is Approval.KEYPAD
+    assert not anything.reply
+
+
+def no_type(word) -> None:  # type: ignore[no-untyped-def]  # the point of it
+    """Text."""
+
+
+def star(*words: str) -> None:
+    """Text."""
+
+
+def keywords(**words: str) -> None:
+    """Text."""
+
+
+def positional(word: str, /) -> None:
+    """Text."""
+
+
+def anything_goes(word: Any) -> None:
+    """Text."""
+
+
+def vague_list(words: list) -> None:  # type: ignore[type-arg]  # the point of it
+    """Text."""
+
+
+def vague_inside(words: dict[str, list[Any]]) -> None:
+    """Text."""
+
+
+def raw(word: bytes) -> None:
+    """Text."""
+
+
+def function(word: collections.abc.Callable[[], None]) -> None:
+    """Text."""
+
+
+def a_class_of_its_own(word: ArgumentCheck) -> None:
+    """Text."""
+
+
+def endless(node: Node) -> None:
+    """Text."""
+
+
+def late_context(word: str, context: ToolContext) -> None:
+    """Text."""
+
+
+def maybe_context(context: ToolContext | None, word: str) -> None:
+    """Text."""
+
+
+def field_default(count: int = Field(3, ge=1)) -> None:
+    """Text."""
+
+
+def generator() -> collections.abc.Iterator[str]:
+    """Text."""
+    yield "one"
+
+
+async def stream() -> collections.abc.AsyncIterator[str]:
+    """Text."""
+    yield "one"
+
+
+class Desk:
+    def method(self, word: str) -> None:
+        """Text."""
+
+
+def unsearchable(word: Annotated[str, Field(pattern="a(?=b)")]) -> None:
+    """Text."""
+
+
+def odd_default(word: str = object()) -> None:  # type: ignore[assignment]  # the point of it
+    """Text."""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (no_type, "has no type"),
+        (star, "args and"),
+        (keywords, "args and"),
+        (positional, "by name"),
+        (anything_goes, "takes anything"),
+        (vague_list, "takes anything"),
+        (vague_inside, "takes anything"),
+        (raw, "no bytes"),
+        (function, "no JSON schema"),
+        (a_class_of_its_own, "no JSON schema"),
+        (endless, "holds itself"),
+        (late_context, "first parameter"),
+        (odd_default, "not a JSON value"),
+        (maybe_context, "stands alone"),
+        (field_default, "Annotated"),
+        (generator, "one result"),
+        (stream, "one result"),
+        (Desk.method, "method of an object"),
+        (unsearchable, "look-around"),
+    ],
+)
+def test_what_json_cannot_express_is_refused_when_the_tool_is_made(wrong: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        tool(wrong)
+    assert wrong.__name__ in caught.value.message
+
+
+@pytest.mark.parametrize("wrong", [functools.partial(no_type, "x"), Desk(), Desk, max])
+def test_what_is_no_function_is_refused_with_the_remedy(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="`def`"):
+        tool(wrong)
+
+
+def test_a_method_of_an_object_is_a_function_too() -> None:
+    assert tool(Desk().method).parameters["required"] == ["word"]
+
+
+def test_a_type_that_only_a_function_knows_is_refused_with_the_remedy() -> None:
+    class Inner(StrEnum):
+        ONE = "one"
+
+    def choose(which: Inner) -> None:
+        """Text."""
+
+    with pytest.raises(ConfigError, match="top of its module"):
+        tool(choose)
+
+
+def plain(word: str) -> str:
+    """Text."""
+    return word
+
+
+def silent(word: str) -> str:
+    return word
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"name": "with space"}, "letters, digits"),
+        ({"name": "x" * 65}, "letters, digits"),
+        ({"timeout_ms": 0}, "above zero"),
+        ({"max_output_chars": -1}, "above zero"),
+        ({"timeout": 5}, "no option 'timeout'"),
+        ({"run": print}, "no option 'run'"),
+    ],
+)
+def test_a_wrong_option_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        tool(**options)(plain)
+
+
+def test_a_tool_that_says_nothing_of_itself_is_refused() -> None:
+    with pytest.raises(ConfigError, match="docstring"):
+        tool(silent)
+
+
+def test_a_docstring_without_arguments_is_all_description() -> None:
+    assert described("One.\n\nTwo: three.") == ("One.\n\nTwo: three.", {})
+
+
+def test_the_text_after_the_arguments_belongs_to_none_of_them() -> None:
+    text = "Do.\n\nArgs:\n    a: first\n    b (int, optional): second\n        line: two\nMore."
+    assert described(text) == ("Do.", {"a": "first", "b": "second line: two"})
+
+
+# Schemas that people and servers write ------------------------------------------------------------
+
+
+def test_objects_are_closed_unless_they_say_what_else_they_take() -> None:
+    inner = {"type": "object", "properties": {"x": {"type": "string"}}}
+    combined = {"properties": {"x": {}}, "allOf": [{"required": ["x"]}]}
+    schema = closed(
+        {
+            "type": "object",
+            "properties": {
+                "inner": inner,
+                "list": {"type": "array", "items": inner},
+                "open": {**inner, "additionalProperties": True},
+                "combined": combined,
+                "free": {"type": "object", "default": {"properties": {}}},
+            },
+        }
+    )
+    shut = {**inner, "additionalProperties": False}
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["inner"] == shut
+    assert schema["properties"]["list"]["items"] == shut
+    assert schema["properties"]["open"]["additionalProperties"] is True
+    assert schema["properties"]["combined"] == combined
+    assert schema["properties"]["free"] == {"type": "object", "default": {"properties": {}}}
+
+
+def test_a_property_may_be_called_like_a_word_of_the_schema_language() -> None:
+    schema = closed({"type": "object", "properties": {"properties": {"type": "string"}}})
+    check = ArgumentCheck(schema, "tool x")
+    check.check({"properties": "yes"})
+    with pytest.raises(ToolArgsInvalid):
+        check.check({"type": "no"})
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "string"}, {"type": "object", "required": "x"}])
+def test_what_is_no_schema_of_an_object_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="tool x"):
+        ArgumentCheck(schema, "tool x")
+
+
+def test_a_reference_to_elsewhere_is_never_fetched() -> None:
+    check = ArgumentCheck(
+        {
+            "type": "object",
+            "properties": {"x": {"$ref": "http://127.0.0.1:9/secret.json"}},
+        },
+        "tool x",
+    )
+    with pytest.raises(ToolArgsInvalid, match="cannot be followed"):
+        check.check({"x": 1})
+
+
+EMAIL = r"^([a-zA-Z0-9]+[._-]?)+@example\.com$"
+"""As people write them: Python's own matcher needs twice as long for every further letter."""
+
+
+def with_pattern(pattern: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {"pattern": {"type": "string", "pattern": pattern}}}
+
+
+def test_no_words_of_a_caller_make_a_pattern_take_its_time() -> None:
+    check = ArgumentCheck(with_pattern(EMAIL), "tool x")
+    check.check({"pattern": "a.b-c@example.com"})
+    with pytest.raises(ToolArgsInvalid, match="pattern: 'aaa"):
+        check.check({"pattern": "a" * 10_000 + "!"})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("a(?=b)", "looks ahead"), (r"\p{L}+", "escape"), ("(", "unterminated")]
+)
+def test_a_pattern_that_cannot_be_searched_for_is_refused_unless_others_check_it(
+    pattern: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ArgumentCheck(with_pattern(pattern), "tool x")
+    check = ArgumentCheck(bounded(with_pattern(pattern)), "tool x")
+    check.check({"pattern": "anything"})
+    with pytest.raises(ToolArgsInvalid):
+        check.check({"pattern": 7})
+
+
+@pytest.mark.parametrize("pattern", ["^[0-9]+$", "^(?:[0-9]+|[a-z]+$)$"])
+def test_a_pattern_ends_where_the_text_does(pattern: str) -> None:
+    check = ArgumentCheck(with_pattern(pattern), "tool x")
+    check.check({"pattern": "123"})
+    with pytest.raises(ToolArgsInvalid):
+        check.check({"pattern": "123\n"})
+
+
+def test_no_number_is_too_large_to_be_judged() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "number", "multipleOf": 0.01}}}
+    check = ArgumentCheck(schema, "tool x")
+    check.check({"x": 0.25})
+    with pytest.raises(ToolArgsInvalid, match="too large"):
+        check.check(parse_arguments(f'{{"x": {"9" * 400}}}'))
+
+
+# Arguments on the wire ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "  ", "{}"])
+def test_no_arguments_are_an_empty_object(text: str) -> None:
+    assert parse_arguments(text) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "null",
+        '"text"',
+        "{",
+        "{'a': 1}",
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": [1e999]}',
+        '{"a": "\\ud800"}',
+        '{"\\udfff": 1}',
+        '{"id": 1, "id": 2}',
+        '{"inner": {"id": 1, "id": 2}}',
+        "[" * 30_000,
+        '{"a": ' + "9" * 30_000 + "}",
+        '{"a": "' + "x" * 40_000 + '"}',
+    ],
+)
+def test_arguments_that_two_readers_would_read_differently_are_refused(text: str) -> None:
+    with pytest.raises(ToolArgsInvalid):
+        parse_arguments(text)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_an_object_or_refused(text: str) -> None:
+    try:
+        assert isinstance(parse_arguments(text), dict)
+    except ToolArgsInvalid as error:
+        assert len(error.message) < 300
+
+
+def with_names(**words: Any) -> dict[str, Any]:
+    return {"type": "object", "patternProperties": {"^(a+)+$": {"type": "integer"}}, **words}
+
+
+def test_patterns_of_names_take_no_more_time_than_others() -> None:
+    check = ArgumentCheck(with_names(additionalProperties=False), "tool x")
+    check.check({"aaa": 1})
+    began = time.thread_time()
+    for arguments in ({"a" * 10_000 + "b": 1}, {"aaa": "one"}):
+        with pytest.raises(ToolArgsInvalid):
+            check.check(arguments)
+    assert time.thread_time() - began < 1
+
+
+def test_what_no_pattern_names_is_judged_by_the_schema_for_it() -> None:
+    check = ArgumentCheck(with_names(additionalProperties={"type": "string"}), "tool x")
+    check.check({"aaa": 1, "b": "two"})
+    with pytest.raises(ToolArgsInvalid, match=r"^b: 2 is not of type"):
+        check.check({"aaa": 1, "b": 2})
+
+
+def test_names_that_no_pattern_can_be_searched_for_in_are_left_to_the_server() -> None:
+    rest = with_names(unevaluatedProperties=False)
+    behind = {"type": "object", "patternProperties": {"(?=a)": {}}, "additionalProperties": False}
+    for schema in (rest, behind):
+        with pytest.raises(ConfigError):
+            ArgumentCheck(schema, "tool x")
+        ArgumentCheck(bounded(schema), "tool x").check({"b": 1})

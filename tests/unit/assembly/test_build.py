@@ -1,0 +1,894 @@
+"""Settings become agents, tools, guardrails, destinations and a plan of numbers."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.agents.guardrails.rules import (
+    GuardrailContext,
+    Stop,
+    Warn,
+)
+from app.agents.instructions import CallFacts
+from app.agents.tools.call_control import CALL_TOOLS
+from app.agents.tools.read_back import READ_BACK
+from app.agents.tools.tool import Approval
+from app.assembly import (
+    Elsewhere,
+    Seat,
+    Staff,
+    call_policy,
+    hire,
+)
+from app.calls.keypad.menu import (
+    HangUp,
+    MenuPlan,
+    Repeat,
+    ToAgent,
+    Transfer,
+)
+from app.calls.policy import CallPolicy
+from app.calls.transfer.tools import phone_tools
+from app.calls.turns.presets import PRESETS
+from app.carrier.base import (
+    CallerIdPolicy,
+    CarrierCallId,
+    IncomingCall,
+)
+from app.carrier.destinations import (
+    Destinations,
+    destination,
+)
+from app.errors import ConfigError
+from app.events import (
+    CallId,
+    Party,
+)
+from app.realtime.events import (
+    UNSET,
+    SemanticVad,
+    ServerVad,
+    Transcription,
+)
+from app.settings import (
+    Settings,
+    load,
+)
+from app.settings.agents import BUILT_IN_TOOLS
+
+HEAD = "openai_realtime: {api_key: a key of the model}\n"
+OURS = "+15551234567"
+MODULES = itertools.count()
+
+
+def settings_of(text: str, folder: Path) -> Settings:
+    path = folder / "config.yaml"
+    path.write_text(HEAD + text)
+    return load(path, {})
+
+
+def staff_of(text: str, folder: Path) -> Staff:
+    return hire(settings_of(text, folder))
+
+
+def refusal(text: str, folder: Path) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        staff_of(text, folder)
+    return caught.value.message.splitlines()
+
+
+def module(folder: Path, code: str) -> str:
+    """A new module beside the configuration; each has a name of its own."""
+    name = f"operators_module_{next(MODULES)}"
+    (folder / f"{name}.py").write_text(code)
+    return name
+
+
+def call_to(number: str, call_id: str = "CA1") -> IncomingCall:
+    return IncomingCall(
+        carrier_call_id=CarrierCallId(call_id),
+        account_id="AC1",
+        caller_number="+15550001111",
+        called_number=number,
+    )
+
+
+def seat(staff: Staff, number: str = OURS, now: datetime | None = None) -> Seat:
+    found = staff.seat(call_to(number), now)
+    assert isinstance(found, Seat)
+    return found
+
+
+# Agents -------------------------------------------------------------------------------------------
+
+
+def test_without_agents_the_voice_models_settings_are_the_only_one(tmp_path: Path) -> None:
+    staff = staff_of("", tmp_path)
+    [agent] = staff.book
+    assert agent.name == "agent"
+    assert agent.greeting == "Hello! How can I help you today?"
+    assert agent.session.voice == "marin"
+    assert agent.session.model == "gpt-realtime-2.1"
+    assert [tool["name"] for tool in agent.session_tools] == ["end_call"]
+    assert seat(staff).policy is None
+
+
+def test_without_agents_and_key_the_receptionist_opens_the_conversation_itself() -> None:
+    [agent] = hire(Settings()).book
+    assert (agent.name, agent.greeting) == ("receptionist", None)
+    assert agent.session.voice == "alloy"
+
+
+def test_what_an_agent_does_not_say_is_as_for_the_voice_model(tmp_path: Path) -> None:
+    text = """\
+agents:
+  first: {}
+  second:
+    instructions: "Be {mood}."
+    greeting: ""
+    voice: cedar
+    speaks_first: caller
+    variables: {mood: kind}
+    turn_detection: {silence_duration_ms: 900}
+    transcription: null
+    audio: {speed: 1.25}
+"""
+    first, second = staff_of(text, tmp_path).book
+    assert first.greeting == "Hello! How can I help you today?"
+    assert first.instructions.startswith("You answer the telephone.")
+    assert (second.greeting, second.instructions, second.voice) == (None, "Be {mood}.", "cedar")
+    assert second.speaks_first is Party.CALLER
+    vad = second.session.turn_detection
+    assert isinstance(vad, ServerVad)
+    assert (vad.silence_duration_ms, vad.threshold) == (900, 0.6)
+    assert second.session.transcription is None
+    assert second.session.speed == 1.25
+
+
+def test_a_greeting_is_protected_for_an_agent_or_on_a_number(tmp_path: Path) -> None:
+    text = f"""\
+agents:
+  first: {{interruptible_greeting: false}}
+  second: {{}}
+numbers:
+  {OURS}: {{agent: second, interruptible_greeting: false}}
+  "{OURS[:-1]}9": {{agent: second}}
+"""
+    staff = staff_of(text, tmp_path)
+    first, second = staff.book
+    assert (first.interruptible_greeting, second.interruptible_greeting) == (False, True)
+    assert not seat(staff).agent.interruptible_greeting
+    assert seat(staff, f"{OURS[:-1]}9").agent.interruptible_greeting
+
+
+def test_a_turn_detection_of_another_type_begins_anew(tmp_path: Path) -> None:
+    text = "agents: {a: {turn_detection: {type: semantic_vad, eagerness: low}}}\n"
+    [agent] = staff_of(text, tmp_path).book
+    vad = agent.session.turn_detection
+    assert isinstance(vad, SemanticVad)
+    assert vad.eagerness == "low"
+
+
+def test_a_preset_is_a_start_for_what_is_written_beside_it(tmp_path: Path) -> None:
+    text = "agents: {a: {preset: street, turn_detection: {silence_duration_ms: 250}}}\n"
+    staff = staff_of(text, tmp_path)
+    vad = staff.book.first.session.turn_detection
+    street = PRESETS["street"]
+    assert isinstance(vad, ServerVad)
+    assert (vad.threshold, vad.silence_duration_ms) == (street.vad.threshold, 250)
+    assert staff.book.first.session.noise_reduction == street.noise_reduction
+    assert seat(staff).policy is None  # in all else it is as usual
+
+
+def test_keys_beside_an_agent_are_read(tmp_path: Path) -> None:
+    text = """\
+agents:
+  a: {keypad: {"0": {transfer: desk}, "*": repeat, "9": {hang_up: Bye.}}}
+  b: {}
+destinations: {desk: {number: +15551230000}}
+"""
+    keypads = seat(staff_of(text, tmp_path)).keypads
+    assert dict(keypads["a"].actions) == {
+        "0": Transfer("desk"),
+        "*": Repeat(),
+        "9": HangUp("Bye."),
+    }
+    assert "b" not in keypads
+
+
+def test_a_menu_is_read_and_spoken_in_place_of_an_inherited_greeting(tmp_path: Path) -> None:
+    text = """\
+agents:
+  a: {keypad: {"1": {say: At nine.}}, menu: {prompt: Press 1., otherwise: hang_up, timeout_s: 9}}
+  b:
+    greeting: Good day.
+    keypad: {"2": repeat}
+    menu: {prompt: Press 2., otherwise: {agent: a}, tries: 1}
+"""
+    staff = staff_of(text, tmp_path)
+    keypads = seat(staff).keypads
+    assert keypads["a"].menu == MenuPlan(prompt="Press 1.", otherwise=HangUp(), timeout_ms=9_000)
+    assert keypads["b"].menu == MenuPlan(prompt="Press 2.", otherwise=ToAgent("a"), tries=1)
+    assert [agent.greeting for agent in staff.book] == [None, "Good day."]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "agents:\n  a:\n    instructions: Hello {calller}.\n",
+            "config.yaml:4: agents.a.instructions: there is no {calller}; known are {caller}, "
+            "{number}, {time} (write {{ for a brace)",
+        ),
+        (
+            "agents: {a-b: {description: x}, a_b: {description: y}, c: {handoffs: [a-b, a_b]}}\n",
+            "config.yaml:2: agents: agent 'c': the model cannot tell 'a_b' from 'a-b': both are "
+            "called transfer_to_a_b",
+        ),
+        (
+            "agents:\n  a: {}\nnumbers:\n  +15551234567:\n    variables: {company: X}\n",
+            "config.yaml:6: numbers.+15551234567.variables.company: no agent declares a variable "
+            "of this name",
+        ),
+        (
+            "tools:\n  t:\n    description: Look\n    http:\n      url: http://127.0.0.1/x\n",
+            "config.yaml:3: tools.t: The URL is refused: it must be https.",
+        ),
+        (
+            "tools:\n  t:\n    description: Look\n    http:\n      url: https://a.example.com/{id}\n",
+            "config.yaml:3: tools.t: {id} is neither a parameter nor a fact",
+        ),
+        (
+            "guardrails:\n  g:\n    pattern: '(a'\n",
+            "config.yaml:4: guardrails.g.pattern: ",
+        ),
+        (
+            "destinations:\n  d:\n    number: +19005551234\n",
+            "config.yaml:3: destinations.d: +19005551234 is a premium-rate number, which calls "
+            "are not transferred to",
+        ),
+        (
+            "twilio: {allowed_countries: [CA]}\ndestinations:\n  d: {number: +12125550100}\n",
+            "config.yaml:4: destinations.d: +12125550100 is in a country (US) that may not be "
+            "called",
+        ),
+        (
+            "numbers:\n  +15551234567:\n    hours: {time_zone: UTC, open: {monday: 9:00-17:00}}\n",
+            "config.yaml:4: numbers.+15551234567.hours.open.monday: 'monday' is no day such as "
+            "mon, or mon-fri",
+        ),
+        (
+            "numbers:\n  +15551234567:\n    hours:\n      time_zone: UTC\n"
+            "      open: {mon: 9:00-17:00, mon-fri: 9:00-12:00}\n",
+            "config.yaml:4: numbers.+15551234567.hours: Monday is given twice",
+        ),
+        (
+            "brain:\n  webhook:\n    url: https://a.example.com\n    secret: too short!\n",
+            "config.yaml:3: brain.webhook: a secret has 24 to 64 bytes (openssl rand -base64 32)",
+        ),
+        (
+            "brain:\n  endpoint:\n    base_url: http://10.0.0.1/v1\n    model: m\n",
+            "config.yaml:4: brain.endpoint.base_url: ",
+        ),
+        (
+            "mcp_servers:\n  m:\n    url: http://example.com\n",
+            "config.yaml:3: mcp_servers.m: url: ",
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named_with_file_and_line(
+    text: str, expected: str, tmp_path: Path
+) -> None:
+    [line] = refusal(text, tmp_path)
+    assert line.startswith(expected)
+
+
+def test_everything_that_does_not_fit_is_told_at_once(tmp_path: Path) -> None:
+    text = """\
+agents:
+  a: {instructions: "{nobody}"}
+tools:
+  t: {python: "no_such_module_here:f"}
+destinations:
+  d: {number: +19005551234}
+numbers:
+  +15551234567:
+    hours: {time_zone: UTC, open: {someday: closed}}
+"""
+    places = [line.split(":")[1] for line in refusal(text, tmp_path)]
+    assert places == ["3", "5", "7", "10"]
+
+
+# Tools --------------------------------------------------------------------------------------------
+
+
+async def test_a_function_beside_the_configuration_is_a_tool(tmp_path: Path) -> None:
+    name = module(tmp_path, 'def find(day: str) -> str:\n    """Find a slot."""\n    return day\n')
+    text = f"""\
+agents: {{a: {{tools: [find_slot]}}}}
+tools:
+  find_slot: {{python: "{name}:find", timeout_ms: 500, filler: A moment., approval: keypad}}
+"""
+    [tool] = staff_of(text, tmp_path).book.first.tools
+    assert (tool.name, tool.description, tool.timeout_ms) == ("find_slot", "Find a slot.", 500)
+    assert (tool.filler, tool.approval) == ("A moment.", Approval.KEYPAD)
+    assert tool.parameters["required"] == ["day"]
+
+
+def test_what_is_written_goes_before_what_the_function_says(tmp_path: Path) -> None:
+    code = """\
+from app.agents.tools.tool import tool
+
+@tool(timeout_ms=7_000, filler="Hm.", reply=False)
+def find() -> str:
+    "Find."
+    return ""
+"""
+    name = module(tmp_path, code)
+    text = f"""\
+agents: {{a: {{tools: [look]}}}}
+tools: {{look: {{python: "{name}:find", description: Look it up, filler: ""}}}}
+"""
+    [tool] = staff_of(text, tmp_path).book.first.tools
+    assert (tool.name, tool.description) == ("look", "Look it up")
+    assert (tool.timeout_ms, tool.filler, tool.reply) == (7_000, None, False)
+
+
+@pytest.mark.parametrize(
+    ("code", "function", "expected"),
+    [
+        ("raise RuntimeError('no database')\n", "f", "cannot be imported: "),
+        ("import sys\nsys.exit(3)\n", "f", "cannot be imported: "),
+        ("def fine(): ...\n", "fin", "there is no function 'fin'; did you mean \"fine\"?"),
+        ("import not_installed_anywhere\n", "f", "needs 'not_installed_anywhere', which is not"),
+        ("f = 5\n", "f", "is no function"),
+        ("def f(x): ...\n", "f", "parameter x: has no type"),
+    ],
+)
+def test_a_function_that_cannot_be_had_is_named_with_the_line_of_its_setting(
+    code: str, function: str, expected: str, tmp_path: Path
+) -> None:
+    name = module(tmp_path, code)
+    [line] = refusal(f"tools:\n  t:\n    python: {name}:{function}\n", tmp_path)
+    assert line.startswith("config.yaml:4: tools.t.python: ")
+    assert expected in line
+
+
+def test_every_mistake_in_the_opening_hours_is_told_with_its_line(tmp_path: Path) -> None:
+    text = f"""\
+numbers:
+  {OURS}:
+    hours:
+      time_zone: UTC
+      open:
+        mon: 9-17
+        tue: 9:00-17:00
+      closed:
+        - 2026-02-30
+      special:
+        2026-12-31: 8:00-25:00
+"""
+    there = f"numbers.{OURS}.hours"
+    assert refusal(text, tmp_path) == [
+        f"config.yaml:7: {there}.open.mon: '9-17' is no span such as 9:00-17:30",
+        f"config.yaml:10: {there}.closed[0]: '2026-02-30' is no date such as 2026-12-24",
+        f"config.yaml:12: {there}.special.2026-12-31: '8:00-25:00' is no span such as 9:00-17:30",
+    ]
+
+
+@pytest.mark.parametrize("signature", ["text", "text, context, more"])
+def test_a_guardrail_that_could_never_be_asked_is_named_with_its_line(
+    signature: str, tmp_path: Path
+) -> None:
+    name = module(tmp_path, f"def words({signature}): ...\n")
+    assert refusal(f"guardrails:\n  g:\n    python: {name}:words\n", tmp_path) == [
+        "config.yaml:4: guardrails.g.python: the function is called with two arguments, text and "
+        "context"
+    ]
+
+
+def test_instructions_may_be_written_by_a_function(tmp_path: Path) -> None:
+    code = "def written(facts):\n    return f'You serve {facts.caller_number}.'\n"
+    name = module(tmp_path, code)
+    staff = staff_of(
+        f"agents: {{desk: {{instructions: Serve., instructions_python: '{name}:written'}}}}\n"
+        f"numbers: {{{OURS}: {{languages: [es]}}}}\n",
+        tmp_path,
+    )
+    facts = CallFacts(call_id=CallId("c1"), caller_number="+15550001111")
+    book = staff.book
+    assert book.session(book.first, facts).instructions == "You serve +15550001111."
+    ours = seat(staff)
+    text = ours.book.session(ours.agent, facts).instructions
+    assert isinstance(text, str)
+    assert text.startswith("You serve +15550001111.\n\nSpeak es")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("async def f(facts): ...\n", "cannot be async"),
+        ("def f(): ...\n", "is called with one argument"),
+        ("x = 1\n", "there is no function 'f'"),
+    ],
+)
+def test_a_function_that_cannot_write_instructions_is_named_with_its_line(
+    code: str, expected: str, tmp_path: Path
+) -> None:
+    name = module(tmp_path, code)
+    [line] = refusal(f"agents:\n  a:\n    instructions_python: {name}:f\n", tmp_path)
+    assert line.startswith("config.yaml:4: agents.a.instructions_python: ")
+    assert expected in line
+
+
+def test_a_module_that_is_nowhere_is_said_to_be_nowhere(tmp_path: Path) -> None:
+    [line] = refusal("tools:\n  t: {python: 'no_such_module_here:f'}\n", tmp_path)
+    assert line == (
+        "config.yaml:3: tools.t.python: there is no module 'no_such_module_here', neither "
+        "installed nor beside the configuration file"
+    )
+
+
+def test_an_http_tool_is_made_of_its_request_and_its_options(tmp_path: Path) -> None:
+    text = """\
+agents: {a: {tools: [book]}}
+tools:
+  book:
+    description: Book it
+    timeout_ms: 3000
+    interruptible: true
+    verified_caller: true
+    http:
+      method: POST
+      url: https://a.example.com/{context.caller_number}
+      parameters: {type: object, properties: {at: {type: string}}, required: [at]}
+"""
+    [tool] = staff_of(text, tmp_path).book.first.tools
+    assert (tool.description, tool.timeout_ms) == ("Book it", 3_000)
+    assert tool.interruptible
+    assert tool.verified_caller
+    assert tool.parameters["required"] == ["at"]
+
+
+def test_the_telephones_tools_are_there_for_agents_that_name_them(tmp_path: Path) -> None:
+    named = ", ".join(BUILT_IN_TOOLS)
+    text = (
+        f"agents: {{a: {{tools: [{named}]}}, b: {{}}}}\ndestinations: {{d: {{queue: support}}}}\n"
+    )
+    staff = staff_of(text, tmp_path)
+    first, second = staff.book
+    by_the_call = [str(tool["name"]) for tool in first.session_tools]
+    by_the_phone = [tool.name for tool in first.tools]
+    assert sorted(by_the_call + by_the_phone) == sorted(BUILT_IN_TOOLS)
+    assert [tool["name"] for tool in second.session_tools] == ["end_call"]
+    assert second.tools == ()
+
+
+def test_every_tool_that_is_built_in_can_be_named() -> None:
+    places = Destinations.of([destination("d", "queue:support")])
+    built_in = {*CALL_TOOLS, *phone_tools(places, lambda _: None), READ_BACK}
+    assert built_in == set(BUILT_IN_TOOLS)
+
+
+# Guardrails ---------------------------------------------------------------------------------------
+
+CONTEXT = GuardrailContext(call_id=CallId("call_1"), item_id="item_1")
+
+
+async def test_guardrails_say_and_stop_or_only_warn(tmp_path: Path) -> None:
+    name = module(
+        tmp_path,
+        "from app.agents.guardrails.rules import Stop\n"
+        "def check(text, context):\n    return Stop('Mine.', 'rude')\n",
+    )
+    text = f"""\
+agents: {{a: {{guardrails: [cards, trial, own, closed]}}}}
+guardrails:
+  cards: {{pattern: '[0-9]{{4}}', side: caller, say: No numbers.}}
+  trial: {{python: "{name}:check", action: warn, timeout_ms: 900}}
+  own: {{python: "{name}:check"}}
+  closed: {{question: "Nothing rude.", fail: closed, say: Let us stay polite.}}
+"""
+    cards, trial, own, closed = staff_of(text, tmp_path).book.first.guardrails
+    assert (cards.side, own.side) == (Party.CALLER, Party.AGENT)
+    assert await cards.check("1234", CONTEXT) == Stop("No numbers.", "cards")
+    assert (await trial.check("x", CONTEXT), trial.timeout_ms) == (Warn("rude"), 900)
+    assert await own.check("x", CONTEXT) == Stop("Mine.", "rude")
+    assert (closed.fail_open, closed.timeout_ms) == (False, 3_000)
+    assert closed.failed("timeout") == Stop("Let us stay polite.", "could not be checked: timeout")
+
+
+# Destinations -------------------------------------------------------------------------------------
+
+
+def test_destinations_keep_what_is_written_of_them(tmp_path: Path) -> None:
+    text = """\
+destinations:
+  desk: {number: +15551230000, spoken: our desk, description: For all else,
+         ring_s: 9, caller_id: caller, extension: w1, screened: true, detect_voicemail: true}
+  pbx: {sip: "sip:anna@pbx.example.com", mode: warm}
+"""
+    places = staff_of(text, tmp_path).places
+    desk = places.destinations.resolve("desk")
+    assert (desk.address, desk.spoken, desk.ring_s) == ("+15551230000", "our desk", 9)
+    assert (desk.caller_id, desk.extension) == (CallerIdPolicy.CALLER, "w1")
+    assert desk.screened
+    assert desk.detect_voicemail
+    assert not desk.warm
+    assert places.destinations.resolve("pbx").warm
+    assert dict(places.descriptions) == {"desk": "For all else"}
+    assert places.destinations.resolve("pbx").spoken == "pbx"
+
+
+# Numbers ------------------------------------------------------------------------------------------
+
+TWO = """\
+agents:
+  clara: {greeting: I am Clara., voice: cedar, variables: {company: Example}}
+  night: {greeting: I am the night.}
+destinations:
+  desk: {number: +15551230000}
+"""
+
+
+def test_a_call_to_a_number_without_settings_goes_to_the_first_agent(tmp_path: Path) -> None:
+    text = f"{TWO}numbers: {{{OURS}: {{agent: night}}}}\n"
+    staff = staff_of(text, tmp_path)
+    assert seat(staff, "+15559999999").agent.name == "clara"
+    assert seat(staff).agent.name == "night"
+    assert [agent.name for agent in seat(staff).book] == ["night", "clara"]
+
+
+def test_a_number_goes_before_its_agent_in_every_session_setting(tmp_path: Path) -> None:
+    text = f"""\
+{TWO}
+numbers:
+  {OURS}:
+    agent: clara
+    model: gpt-realtime-2.1-mini
+    greeting: North office.
+    voice: ash
+    variables: {{company: North}}
+    audio: {{noise_reduction: far_field}}
+    max_output_tokens: 300
+    tool_choice: none
+    parallel_tool_calls: false
+    reasoning_effort: low
+    truncation: disabled
+    tracing: {{group_id: north}}
+    limits: {{silence_s: 20, are_you_there: {{after_s: 7}}, unproductive_turns: 2}}
+"""
+    staff = staff_of(text, tmp_path)
+    found = seat(staff)
+    session = found.agent.session
+    assert (found.agent.greeting, session.voice, found.model) == (
+        "North office.",
+        "ash",
+        "gpt-realtime-2.1-mini",
+    )
+    assert session.model == "gpt-realtime-2.1-mini"
+    assert session.noise_reduction == "far_field"
+    assert (session.max_output_tokens, session.tool_choice) == (300, "none")
+    assert (session.reasoning_effort, session.truncation) == ("low", "disabled")
+    assert (session.parallel_tool_calls, session.tracing) == (False, {"group_id": "north"})
+    assert found.agent.variables == {"company": "North"}
+    assert found.policy is not None
+    assert found.policy.silence_ms == 20_000
+    assert found.policy.still_there_after_ms == 7_000
+    assert found.policy.still_there.prompts[0] == "Are you still there?"
+    assert found.policy.productivity.max_turns == 2
+    # Colleagues have the number's settings too, and others none of them.
+    assert found.book["night"].session.voice == "ash"
+    assert staff.book.first.session.voice == "cedar"
+
+
+def test_tracing_and_tools_at_a_time_are_set_for_all_for_an_agent_and_for_a_number(
+    tmp_path: Path,
+) -> None:
+    text = f"""\
+openai_realtime: {{api_key: a key of the model, tracing: auto, parallel_tool_calls: true}}
+agents:
+  a: {{parallel_tool_calls: false}}
+  b: {{tracing: null}}
+numbers:
+  {OURS}: {{agent: b, tracing: {{workflow_name: north}}, parallel_tool_calls: false}}
+"""
+    (tmp_path / "config.yaml").write_text(text)
+    staff = hire(load(tmp_path / "config.yaml", {}))
+    a, b = seat(staff, "+15559999999").agent.session, staff.book["b"].session
+    assert (a.tracing, a.parallel_tool_calls) == ("auto", False)
+    assert (b.tracing, b.parallel_tool_calls) == (UNSET, True)
+    there = seat(staff).agent.session
+    assert (there.tracing, there.parallel_tool_calls) == ({"workflow_name": "north"}, False)
+
+
+def test_limits_go_from_all_calls_to_the_agent_to_the_number(tmp_path: Path) -> None:
+    text = f"""\
+limits: {{silence_s: 50, max_duration_s: 900, false_interruption_ms: 1500}}
+agents: {{a: {{limits: {{silence_s: 40, unproductive_turns: 3}}, preset: office}}}}
+numbers: {{{OURS}: {{limits: {{silence_s: 30, false_interruption_ms: 0}}}}}}
+"""
+    staff = staff_of(text, tmp_path)
+    on_any, on_ours = seat(staff, "+15559999999").policy, seat(staff).policy
+    assert on_any is not None
+    assert on_ours is not None
+    assert (on_any.silence_ms, on_ours.silence_ms) == (40_000, 30_000)
+    assert on_ours.max_duration_ms == 900_000
+    assert on_ours.productivity.max_turns == 3
+    assert (on_any.false_interruption_ms, on_ours.false_interruption_ms) == (2_000, 0)
+
+
+def test_the_limits_in_the_file_are_those_that_calls_have_without_it() -> None:
+    assert call_policy(Settings().limits) == CallPolicy()
+
+
+def test_no_limit_of_useless_turns_is_none_of_their_time_either() -> None:
+    limits = Settings().limits.model_copy(update={"unproductive_turns": 0})
+    rules = call_policy(limits).productivity
+    assert (rules.max_turns, rules.max_wordless_ms) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("languages", "model", "language", "several", "words"),
+    [
+        ("[en]", "whisper-1", "en", (), "Speak en"),
+        ("[en, es]", "whisper-1", None, (), "speak en or es"),
+        ("[en, es]", "gpt-transcribe", None, ("en", "es"), "Begin in en"),
+    ],
+)
+def test_languages_are_told_to_the_agent_and_to_the_transcription(
+    languages: str,
+    model: str,
+    language: str | None,
+    several: tuple[str, ...],
+    words: str,
+    tmp_path: Path,
+) -> None:
+    text = f"""\
+agents: {{a: {{instructions: Be kind., transcription: {{model: {model}}}}}}}
+numbers: {{{OURS}: {{languages: {languages}}}}}
+"""
+    session = seat(staff_of(text, tmp_path)).agent.session
+    assert isinstance(session.transcription, Transcription)
+    assert (session.transcription.language, session.transcription.languages) == (language, several)
+    assert isinstance(session.instructions, str)
+    assert session.instructions.startswith("Be kind.\n\n")
+    assert words in session.instructions
+
+
+HOURS = "hours: {time_zone: America/New_York, open: {mon-fri: [9:00-12:00, 13:00-17:00]}}"
+MONDAY_10 = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)  # 10:00 in New York
+MONDAY_20 = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("agent", "number", "zone"),
+    [
+        ("{}", f"{{{HOURS}}}", "America/New_York"),
+        ("{time_zone: Asia/Tokyo}", f"{{{HOURS}}}", "Asia/Tokyo"),
+        ("{}", "{}", "UTC"),
+    ],
+)
+def test_an_agent_tells_the_time_of_the_office_that_it_answers_for(
+    agent: str, number: str, zone: str, tmp_path: Path
+) -> None:
+    text = f"agents: {{a: {agent}}}\nnumbers: {{{OURS}: {number}}}\n"
+    assert seat(staff_of(text, tmp_path), now=MONDAY_10).agent.time_zone == zone
+
+
+def test_outside_of_the_hours_the_number_says_when_it_opens(tmp_path: Path) -> None:
+    text = f"numbers: {{{OURS}: {{{HOURS}}}}}\n"
+    staff = staff_of(text, tmp_path)
+    assert isinstance(staff.seat(call_to(OURS), MONDAY_10), Seat)
+    closed = staff.seat(call_to(OURS), MONDAY_20)
+    assert closed == Elsewhere(
+        "closed", "We are closed at the moment. We open tomorrow at 9 AM. Goodbye."
+    )
+
+
+def test_outside_of_the_hours_callers_may_be_put_through(tmp_path: Path) -> None:
+    text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, closed: {{transfer: desk}}}}}}\n"
+    closed = staff_of(text, tmp_path).seat(call_to(OURS), MONDAY_20)
+    assert isinstance(closed, Elsewhere)
+    assert closed.say is None
+    assert closed.to is not None
+    assert closed.to.name == "desk"
+
+
+def test_outside_of_the_hours_another_agent_may_answer(tmp_path: Path) -> None:
+    closed = "closed: {agent: night, say: 'We open {next_opening}. I take messages.'}"
+    text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, {closed}}}}}\n"
+    staff = staff_of(text, tmp_path)
+    assert seat(staff, now=MONDAY_10).agent.name == "clara"
+    at_night = seat(staff, now=MONDAY_20).agent
+    assert at_night.name == "night"
+    assert at_night.greeting == "We open tomorrow at 9 AM. I take messages."
+
+
+def test_a_share_of_the_calls_goes_to_the_fallback_and_always_the_same_ones(tmp_path: Path) -> None:
+    text = f"{TWO}numbers: {{{OURS}: {{percent: 25, fallback: desk}}}}\n"
+    staff = staff_of(text, tmp_path)
+    calls = [call_to(OURS, f"CA{number:032x}") for number in range(1_000)]
+    answered = [call for call in calls if isinstance(staff.seat(call), Seat)]
+    # 25 % of 1000 calls, within five standard deviations of a fair draw (13.7 calls each).
+    assert 181 <= len(answered) <= 319
+    assert answered == [call for call in calls if isinstance(staff.seat(call), Seat)]
+    other = staff.seat(next(call for call in calls if call not in answered))
+    assert isinstance(other, Elsewhere)
+    assert other.to is not None
+
+
+def test_a_number_names_its_fallback(tmp_path: Path) -> None:
+    fallback = seat(staff_of(f"{TWO}numbers: {{{OURS}: {{fallback: desk}}}}\n", tmp_path)).fallback
+    assert fallback is not None
+    assert fallback.address == "+15551230000"
+
+
+@pytest.mark.parametrize(
+    ("own", "place"),
+    [
+        ("{fallback: self}", "fallback"),
+        (
+            "{hours: {time_zone: UTC, open: {mon: '9:00-17:00'}}, closed: {transfer: self}}",
+            "closed.transfer",
+        ),
+    ],
+)
+def test_a_number_sends_nobody_to_itself(own: str, place: str, tmp_path: Path) -> None:
+    text = f"destinations: {{self: {{number: {OURS}}}}}\nnumbers: {{{OURS}: {own}}}\n"
+    [told] = refusal(text, tmp_path)
+    assert f"numbers.{OURS}.{place}: self is this number itself" in told
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("{language: de}", Transcription(model="gpt-transcribe", language="de", languages=())),
+        ("{languages: [de]}", Transcription(model="gpt-transcribe", languages=("de",))),
+        ("{prompt: X}", Transcription(model="gpt-transcribe", languages=("en", "es"), prompt="X")),
+        ("{model: whisper-1}", Transcription(model="whisper-1")),
+    ],
+)
+def test_of_the_transcription_only_what_is_written_changes(
+    own: str, expected: Transcription, tmp_path: Path
+) -> None:
+    text = f"""\
+agents: {{a: {{transcription: {{model: gpt-transcribe, languages: [en, es]}}}}}}
+numbers: {{{OURS}: {{transcription: {own}}}}}
+"""
+    assert seat(staff_of(text, tmp_path)).agent.session.transcription == expected
+
+
+def test_a_preset_turns_detection_by_meaning_into_detection_by_loudness(tmp_path: Path) -> None:
+    text = f"""\
+agents: {{a: {{turn_detection: {{type: semantic_vad}}}}}}
+numbers: {{{OURS}: {{preset: quiet}}}}
+"""
+    vad = seat(staff_of(text, tmp_path)).agent.session.turn_detection
+    assert isinstance(vad, ServerVad)
+    assert vad.threshold == PRESETS["quiet"].vad.threshold
+
+
+def test_all_transcription_may_be_off_where_languages_are_known(tmp_path: Path) -> None:
+    text = f"""\
+agents: {{a: {{transcription: null}}}}
+numbers: {{{OURS}: {{languages: [en]}}}}
+"""
+    session = seat(staff_of(text, tmp_path)).agent.session
+    assert session.transcription is None
+    assert isinstance(session.instructions, str)
+    assert "Speak en" in session.instructions
+
+
+def test_a_closed_number_without_words_has_its_agent_greet_as_ever(tmp_path: Path) -> None:
+    text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, closed: {{agent: night}}}}}}\n"
+    assert seat(staff_of(text, tmp_path), now=MONDAY_20).agent.greeting == "I am the night."
+
+
+# Offline ------------------------------------------------------------------------------------------
+
+
+def test_offline_agents_have_the_engines_voice_and_greet_only_if_told_to(tmp_path: Path) -> None:
+    text = "voice_model: offline\nagents: {a: {voice: cedar}, b: {greeting: Hello from b.}}\n"
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    first, second = hire(load(path, {})).book
+    assert (first.session.voice, first.session.model) == ("alloy", None)
+    assert (first.greeting, second.greeting) == (None, "Hello from b.")
+
+
+# Brain --------------------------------------------------------------------------------------------
+
+
+def test_the_brains_parts_are_made(tmp_path: Path) -> None:
+    text = """\
+brain:
+  endpoint: {base_url: "https://a.example.com/v1", model: m}
+  intents: [book, other]
+  tasks: [book]
+  max_tasks: 2
+  review: {instructions: Short.}
+  webhook: {url: "https://a.example.com/hook", secret: a secret of at least 24 bytes}
+"""
+    brain = staff_of(text, tmp_path).brain
+    assert brain is not None
+    assert brain.ask is not None
+    assert brain.webhook is not None
+    assert brain.review is not None
+    assert brain.analysis.tasks == {"book"}
+    assert brain.limits.max_tasks == 2
+    assert staff_of("", tmp_path).brain is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "problem"),
+    [
+        ("time", "brain.task_argument: book needs 'name' as well, which a task does not give"),
+        ("tim", "brain.task_argument: of book, there is no argument 'tim'; did you mean \"time\"?"),
+    ],
+)
+def test_a_tool_that_cannot_take_a_task_is_told_at_the_start(
+    argument: str, problem: str, tmp_path: Path
+) -> None:
+    text = f"""\
+brain: {{intents: [book], tasks: [book], task_tool: book, task_argument: {argument}}}
+tools:
+  book:
+    description: Book it
+    http:
+      url: https://a.example.com/{{time}}/{{name}}
+      parameters:
+        type: object
+        properties: {{time: {{type: string}}, name: {{type: string}}}}
+        required: [time, name]
+"""
+    assert refusal(text, tmp_path) == [f"config.yaml:2: {problem}"]
+
+
+def test_a_brain_that_would_hear_nothing_or_cannot_think_is_told_of(tmp_path: Path) -> None:
+    deaf = "brain: {}\nagents: {clara: {transcription: null}}\n"
+    assert staff_of(deaf, tmp_path).notices() == [
+        "brain: hears nothing of the callers of clara: no transcription"
+    ]
+    offline = "voice_model: offline\nbrain: {}\n"
+    assert staff_of(offline, tmp_path).notices() == [
+        "brain: the offline engine cannot think: describe an endpoint"
+    ]
+
+
+def test_a_voice_that_will_not_be_heard_is_told_of(tmp_path: Path) -> None:
+    text = "agents: {a: {voice: ash, handoffs: [b]}, b: {voice: cedar, description: x}}\n"
+    [notice] = staff_of(text, tmp_path).notices()
+    assert "'cedar' is heard only when nothing was said before" in notice
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("limits: {silence_s: 10}\n", "limits.silence_s"),
+        ("limits: {are_you_there: {after_s: 60}}\n", "limits.silence_s"),
+        ("agents: {a: {limits: {silence_s: 8}}}\n", "agents.a.limits.silence_s"),
+        (
+            'numbers: {"+13025550123": {limits: {silence_s: 8}}}\n',
+            "numbers.+13025550123.limits.silence_s",
+        ),
+    ],
+)
+def test_a_silence_too_short_for_its_question_is_told_of(
+    text: str, key: str, tmp_path: Path
+) -> None:
+    [notice] = staff_of(text, tmp_path).notices()
+    assert notice.startswith(f"{key}: ")
+    assert "are_you_there.after_s" in notice
+
+
+@pytest.mark.parametrize("there", ["after_s: 0", "prompts: []", "after_s: 5"])
+def test_a_silence_in_which_nobody_is_to_be_asked_or_there_is_time_is_no_surprise(
+    there: str, tmp_path: Path
+) -> None:
+    text = f"limits: {{silence_s: 10, are_you_there: {{{there}}}}}\n"
+    assert staff_of(text, tmp_path).notices() == []

@@ -1,0 +1,348 @@
+"""Sounds that cut the agent off and were nobody's words: the agent goes on where it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.calls.media.false_interruption import Resumption
+from app.calls.media.playout import (
+    HeardItem,
+    Rest,
+)
+from app.calls.policy import CallPolicy
+from app.calls.turns.turn_table import Turn
+from app.carrier.base import MarkReached
+from app.events import (
+    AgentSaid,
+    BargeIn,
+    CallerSaid,
+    EndReason,
+    SpeechResumed,
+)
+from app.realtime.events import (
+    AudioDelta,
+    ErrorDetail,
+    ItemCreate,
+    ItemDelete,
+    ItemTruncate,
+    ResponseCancel,
+    ResponseStatus,
+    ServerVad,
+    TranscriptionDelta,
+    TranscriptionFailed,
+)
+from tests.unit.calls.scene import GOODBYE, Clear, End, PlayAudio, ResponseCreate, Scene, call_item
+
+TEXT = "one two three four five six seven eight nine ten"
+
+
+def heard_200ms(**options: object) -> Scene:
+    """A two-second answer, generated at once, of which 200 ms were heard."""
+    scene = Scene(transcribed=True, **options)  # type: ignore[arg-type]
+    scene.greeted()
+    scene.caller_turn("u0", "When do you open?")
+    scene.answer(2_000, TEXT)
+    first = next(play.mark for play in scene.take(PlayAudio) if play.mark)
+    scene.now_ms += 200
+    scene.phone(MarkReached(first))
+    scene.actions.clear()
+    return scene
+
+
+def sound(scene: Scene) -> bytes:
+    return b"".join(play.payload for play in scene.take(PlayAudio))
+
+
+def cough(scene: Scene, text: str | None = "") -> None:
+    scene.caller_starts("u1")
+    scene.wait(300)
+    scene.caller_stops("u1", text)
+
+
+def test_a_cough_stops_the_agent_at_once_and_the_speech_goes_on_after_it() -> None:
+    scene = heard_200ms()
+    scene.caller_starts("u1")
+    assert scene.order[:3] == ["Clear", "ItemTruncate", "BargeIn"]
+    assert scene.sent(ItemTruncate) == [ItemTruncate("a1", 0, 200)]
+    assert scene.take(PlayAudio) == []
+    scene.wait(300)
+    scene.caller_stops("u1", "")
+    assert sound(scene) == b"\x20" * (8 * 1_800)
+    (resumed,) = scene.recorded(SpeechResumed)
+    assert (resumed.item_id, resumed.heard_ms) == ("a1", 200)
+    assert scene.mind.turns.turn is Turn.AGENT
+    assert scene.mind.counters.false_interruptions == 1
+
+
+def test_the_model_is_told_what_was_heard_in_the_end() -> None:
+    scene = heard_200ms()
+    cough(scene)
+    assert scene.sent(ItemDelete) == [ItemDelete("u1")]
+    scene.marks()
+    (create,) = scene.sent(ItemCreate)
+    assert create.previous_item_id == "a1"
+    assert create.item.role == "assistant"
+    assert create.item.content[0].text == "two three four five six seven eight nine ten"
+    (said,) = scene.recorded(AgentSaid)
+    assert (said.heard_text, said.cut_off) == (TEXT, False)
+    assert scene.mind.turns.turn is Turn.IDLE
+
+
+def test_words_make_the_interruption_real() -> None:
+    scene = heard_200ms()
+    cough(scene, "Wait, stop")
+    assert scene.take(PlayAudio) == []
+    assert scene.recorded(SpeechResumed) == []
+    (said,) = scene.recorded(AgentSaid)
+    assert (said.heard_text, said.cut_off) == ("one", True)
+    assert [line.text for line in scene.recorded(CallerSaid)] == ["Wait, stop"]
+    scene.wait(5_000)
+    assert scene.take(PlayAudio) == []
+
+
+def test_the_first_of_the_words_is_enough() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.response_begins("r2", "a2")
+    scene.speaks(400, "Yes?", "r2", "a2")
+    assert scene.take(PlayAudio) == []
+    scene.voice(TranscriptionDelta("u1", 0, "Wait"))
+    assert len(sound(scene)) == 8 * 400
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_the_models_answer_to_a_cough_is_neither_heard_nor_remembered(cancelled: bool) -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.response_begins("r2", "a2")
+    scene.speaks(400, "Pardon?", "r2", "a2")
+    if not cancelled:
+        scene.response_ends("r2", "a2", text="Pardon?")
+    assert scene.take(PlayAudio) == []
+    scene.caller_stops("u1", "Mhm.")
+    assert scene.sent(ResponseCancel) == ([ResponseCancel("r2")] if cancelled else [])
+    assert scene.sent(ItemDelete) == [ItemDelete("a2"), ItemDelete("u1")]
+    assert len(sound(scene)) == 8 * 1_800
+    scene.voice(AudioDelta("r2", "a2", 0, 0, b"\x20" * 800)) if cancelled else None
+    assert scene.take(PlayAudio) == []
+
+
+def test_an_answer_to_the_cough_that_begins_after_it_was_settled_is_cancelled() -> None:
+    scene = heard_200ms()
+    cough(scene)
+    scene.actions.clear()
+    scene.response_begins("r2", "a2")
+    assert scene.sent(ResponseCancel) == [ResponseCancel("r2")]
+    scene.response_ends("r2", None, ResponseStatus.CANCELLED)
+    scene.marks()
+    scene.caller_turn("u2", "And on Sunday?")
+    scene.response_begins("r3", "a3")
+    assert scene.sent(ResponseCancel) == []
+
+
+def test_the_answer_to_real_words_is_played_as_soon_as_they_are_known() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.response_begins("r2", "a2")
+    scene.speaks(400, "Yes?", "r2", "a2")
+    scene.response_ends("r2", "a2", text="Yes?")
+    assert scene.take(PlayAudio) == []
+    scene.caller_stops("u1", "Stop please")
+    assert len(sound(scene)) == 8 * 400
+    assert scene.sent(ItemDelete) == []
+
+
+def test_a_sound_without_a_transcript_is_none_after_the_time() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.wait(1_900)
+    assert scene.take(PlayAudio) == []
+    scene.wait(200)
+    assert len(sound(scene)) == 8 * 1_800
+    assert scene.sent(ItemDelete) == []  # it may have been words all the same
+
+
+def test_words_that_come_after_the_time_stop_the_agent_again() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.wait(2_100)
+    scene.actions.clear()
+    scene.caller_stops("u1", "I said stop")
+    assert scene.take(Clear)
+    assert len(scene.sent(ResponseCreate)) == 1
+
+
+def test_a_failed_transcription_counts_as_no_words() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.voice(TranscriptionFailed("u1", 0, ErrorDetail(code="audio_unintelligible")))
+    assert len(sound(scene)) == 8 * 1_800
+
+
+def test_a_long_sound_is_an_interruption_whatever_it_was() -> None:
+    scene = heard_200ms()
+    scene.caller_starts("u1")
+    scene.wait(2_100)
+    scene.caller_stops("u1", "")
+    scene.wait(3_000)
+    assert scene.take(PlayAudio) == []
+    (said,) = scene.recorded(AgentSaid)
+    assert said.cut_off
+
+
+@pytest.mark.parametrize("off", ["by the policy", "without transcripts"])
+def test_where_it_is_off_nothing_is_resumed(off: str) -> None:
+    if off == "by the policy":
+        scene = heard_200ms(policy=CallPolicy(false_interruption_ms=0))
+    else:
+        scene = Scene()
+        scene.greeted()
+        scene.answer(2_000, TEXT)
+        scene.actions.clear()
+    cough(scene)
+    scene.wait(4_000)
+    assert scene.take(PlayAudio) == []
+    assert scene.recorded(AgentSaid)[0].cut_off
+
+
+def test_speech_that_is_too_long_to_keep_is_not_resumed() -> None:
+    scene = heard_200ms(policy=CallPolicy(resume_max_ms=1_000))
+    cough(scene)
+    scene.wait(4_000)
+    assert scene.take(PlayAudio) == []
+
+
+def test_two_coughs_in_a_row_are_two_resumptions_of_the_same_words() -> None:
+    scene = heard_200ms()
+    cough(scene)
+    first = next(play.mark for play in scene.take(PlayAudio) if play.mark)
+    scene.now_ms += 200
+    scene.phone(MarkReached(first))
+    scene.actions.clear()
+    scene.caller_starts("u2")
+    assert scene.take(Clear)
+    assert scene.sent(ItemTruncate) == []  # the model has truncated it before
+    (create,) = scene.sent(ItemCreate)
+    assert create.item.content[0].text == "two"
+    (barge_in,) = scene.recorded(BargeIn)
+    assert (barge_in.heard_ms, barge_in.sent_ms) == (400, 2_000)
+    scene.wait(300)
+    scene.caller_stops("u2", "")
+    assert len(scene.actions) > 0
+    scene.marks()
+    (rest,) = scene.sent(ItemCreate)
+    assert rest.previous_item_id == create.item.id
+    assert rest.item.content[0].text == "three four five six seven eight nine ten"
+    assert scene.recorded(AgentSaid)[0].heard_text == TEXT
+
+
+def test_a_second_sound_belongs_to_the_same_interruption() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.response_begins("r2", "a2")
+    scene.speaks(400, "Pardon?", "r2", "a2")
+    scene.caller_starts("u2")
+    assert scene.sent(ItemDelete) == [ItemDelete("a2")]
+    scene.caller_stops("u2", "No, stop")
+    assert scene.take(PlayAudio) == []
+
+
+def test_a_key_ends_the_matter() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.key("5")
+    scene.wait(4_000)
+    assert scene.take(PlayAudio) == []
+    assert scene.recorded(AgentSaid)[0].cut_off
+
+
+def test_a_tool_that_the_model_calls_ends_the_matter() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.response_begins("r2", "a2")
+    scene.speaks(400, "Let me see.", "r2", "a2")
+    scene.response_ends("r2", "a2", text="Let me see.", calls=(call_item("look_up"),))
+    assert len(sound(scene)) == 8 * 400
+
+
+def test_speech_that_was_cut_in_mid_generation_is_finished_by_the_model() -> None:
+    scene = Scene(transcribed=True)
+    scene.greeted()
+    scene.caller_turn("u0")
+    scene.response_begins()
+    scene.speaks(1_000, TEXT)
+    scene.actions.clear()
+    cough(scene, None)
+    scene.response_ends("r1", None, ResponseStatus.CANCELLED)
+    scene.caller_stops("u1", "")
+    assert scene.sent(ResponseCreate) == []
+    scene.marks()
+    notes = [create.item.role for create in scene.sent(ItemCreate)]
+    assert notes == ["assistant", "system"]
+    assert len(scene.sent(ResponseCreate)) == 1
+
+
+def test_a_goodbye_that_a_cough_cut_off_still_ends_the_call() -> None:
+    scene = Scene(transcribed=True)
+    scene.greeted()
+    scene.caller_turn("u0", "Bye")
+    scene.response_begins()
+    scene.speaks(1_000, "Goodbye and thank you")
+    scene.response_ends(
+        text="Goodbye and thank you", calls=(call_item("end_call", arguments=GOODBYE),)
+    )
+    cough(scene)
+    assert scene.take(End) == []
+    scene.marks()
+    assert [end.reason for end in scene.take(End)][:1] == [EndReason.AGENT_HUNG_UP]
+
+
+def test_a_lost_model_leaves_what_was_cut_cut() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    assert scene.recorded(AgentSaid) == []
+    scene.ready()
+    scene.wait(4_000)
+    assert scene.take(PlayAudio) == []
+
+
+def test_a_fresh_session_is_not_told_about_items_it_does_not_have() -> None:
+    scene = heard_200ms()
+    cough(scene)
+    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    scene.ready()
+    scene.sent(ItemCreate)
+    scene.marks()
+    assert scene.sent(ItemCreate) == []
+    assert scene.recorded(AgentSaid)[-1].heard_text == TEXT
+
+
+def test_a_call_that_ends_meanwhile_has_heard_what_it_had_heard() -> None:
+    scene = heard_200ms()
+    cough(scene, None)
+    scene.actions += scene.mind.on_call_over(scene.now_ms)
+    assert [said.heard_text for said in scene.recorded(AgentSaid)] == ["one"]
+
+
+def test_several_items_are_resumed_in_their_order() -> None:
+    scene = heard_200ms(vad=ServerVad(interrupt_response=False))
+    scene.answer(500, "and more", "2")
+    scene.actions.clear()
+    cough(scene)
+    assert len(sound(scene)) == 8 * (1_800 + 500)
+
+
+def test_what_is_switched_off_holds_nothing_even_with_audio_at_hand() -> None:
+    resumption = Resumption(0)
+    item = HeardItem(item_id="a1", content_index=0, heard_ms=0, sent_ms=20)
+    rest = (Rest(item_id="a1", content_index=0, audio=b"x"),)
+    assert not resumption.on_cut("u1", [item], rest, 0, unfinished=False)
+    assert not resumption.open
+
+
+def test_a_call_that_ends_in_mid_speech_has_heard_what_it_had_heard() -> None:
+    scene = heard_200ms()
+    scene.actions += scene.mind.on_call_over(scene.now_ms)
+    (said,) = scene.recorded(AgentSaid)
+    assert (said.heard_text, said.cut_off) == ("one", True)

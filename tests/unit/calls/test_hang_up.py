@@ -1,0 +1,143 @@
+"""A call is hung up and closed, whatever the carrier does."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from app.calls import hang_up as closing
+from app.calls.actions import End
+from app.calls.caller_leg import (
+    LOST,
+    PhoneLeg,
+    Whereabouts,
+)
+from app.calls.hang_up import (
+    Patience,
+    close_phone,
+)
+from app.carrier.base import CarrierCallId
+from app.errors import CarrierRefused
+from app.events import EndReason
+
+CALL = CarrierCallId("CA1")
+
+
+@dataclass
+class Phone:
+    """The line of a caller: what its stream was closed with."""
+
+    where: Whereabouts = Whereabouts.HERE
+    closed_with: list[int] = field(default_factory=list)
+    waits: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def caller_leaves(self) -> None:
+        self.waits.set()
+        await asyncio.Event().wait()
+
+    async def close(self, code: int, reason: str = "") -> None:
+        self.closed_with.append(code)
+
+
+@dataclass
+class Carrier:
+    """Counts its hang-ups; `refuses` or never answers, if it is to."""
+
+    refuses: bool = False
+    hangs: bool = False
+    hung_up: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def in_progress(self, carrier_call_id: CarrierCallId) -> bool:
+        return True
+
+    async def hang_up(self, carrier_call_id: CarrierCallId) -> None:
+        self.hung_up += 1
+        self.asked.set()
+        if self.refuses:
+            raise CarrierRefused("no")
+        if self.hangs:
+            await asyncio.Event().wait()
+
+
+async def close(
+    reason: EndReason, carrier: Carrier, phone: Phone, patience: Patience | None = None
+) -> None:
+    leg = cast(PhoneLeg, phone)
+    await close_phone(End(reason), leg, carrier, CALL, patience or Patience())
+
+
+@pytest.mark.parametrize("reason", EndReason)
+async def test_who_ended_the_call_decides_who_hangs_up_and_what_is_heard_after_it(
+    reason: EndReason,
+) -> None:
+    carrier, phone = Carrier(), Phone()
+    await close(reason, carrier, phone)
+    ours = {"agent_hung_up", "operator_hung_up", "silence", "max_duration", "guardrail", "drained"}
+    assert carrier.hung_up == (reason.value in ours)
+    assert phone.closed_with == [LOST if reason in ("voice_lost", "internal_error") else 1000]
+
+
+@pytest.mark.parametrize("fault", ["refuses", "hangs"])
+async def test_a_carrier_that_does_not_hang_up_loses_the_stream_all_the_same(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "HANG_UP_S", 0.05)
+    monkeypatch.setattr(closing, "LINGER_S", 0.05)
+    phone = Phone()
+    async with asyncio.timeout(2):
+        await close(
+            EndReason.AGENT_HUNG_UP,
+            Carrier(refuses=fault == "refuses", hangs=fault == "hangs"),
+            phone,
+        )
+    assert phone.closed_with == [1000]
+    assert phone.waits.is_set()  # whoever was told goodbye may hang up before that
+
+
+@pytest.mark.parametrize("reason", [EndReason.OPERATOR_HUNG_UP, EndReason.DRAINED])
+async def test_a_plug_that_is_pulled_leaves_nobody_in_silence(reason: EndReason) -> None:
+    phone = Phone()
+    async with asyncio.timeout(2):
+        await close(reason, Carrier(refuses=True), phone)
+    assert phone.closed_with == [1000]
+    assert not phone.waits.is_set()
+
+
+async def test_a_process_that_goes_waits_for_no_caller_to_hang_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
+    phone, patience = Phone(), Patience()
+    async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        group.create_task(close(EndReason.AGENT_HUNG_UP, Carrier(refuses=True), phone, patience))
+        await phone.waits.wait()
+        patience.hurry()
+    assert phone.closed_with == [1000]
+
+
+async def test_a_hang_up_under_way_is_given_little_more_time_when_the_process_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
+    carrier, phone, patience = Carrier(hangs=True), Phone(), Patience()
+    async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        group.create_task(close(EndReason.AGENT_HUNG_UP, carrier, phone, patience))
+        await carrier.asked.wait()
+        patience.hurry()
+    assert phone.closed_with == [1000]
+    patience.hurry()  # too late to matter
+
+
+async def test_a_caller_whom_nobody_has_said_goodbye_to_is_not_hung_up_on() -> None:
+    patience = Patience()
+    patience.hurry()
+    cut_off, on_the_way = Phone(), Phone(where=Whereabouts.EXPECTED)
+    carrier = Carrier()
+    await close(EndReason.DRAINED, carrier, cut_off, patience)
+    await close(EndReason.DRAINED, carrier, on_the_way)
+    assert carrier.hung_up == 0
+    assert cut_off.closed_with == on_the_way.closed_with == [LOST]

@@ -1,0 +1,354 @@
+"""Silence, useless turns, and interruptions that were none."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from app.calls.media.false_interruption import (
+    FalseInterruption,
+    Interrupted,
+)
+from app.calls.policy import (
+    ProductivityRules,
+    StillThereTexts,
+)
+from app.calls.turns.inactivity import (
+    ENDLESS_TURN,
+    Goodbye,
+    Productivity,
+    Prompt,
+    StillThere,
+)
+from app.calls.turns.presets import (
+    PRESETS,
+    preset,
+)
+from app.calls.turns.turn_table import Turn
+from app.calls.turns.words import (
+    is_echo,
+    meaningful_words,
+)
+from app.errors import ConfigError
+
+# Words --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("transcript", "words"),
+    [
+        ("", []),
+        ("Mm-hmm. Uh... Uh-huh, mhm, umm, ah, ooh!", []),
+        ("Ham, hut, am, us, mum", ["ham", "hut", "am", "us", "mum"]),
+        ("[music playing] (coughs) *sighs* ♪♪", []),
+        ("Yes.", ["yes"]),
+        ("Um, I'd like [noise] two", ["id", "like", "two"]),
+        ("5", ["5"]),
+        ("はい", ["はい"]),
+    ],
+)
+def test_hums_and_remarks_are_no_words(transcript: str, words: list[str]) -> None:
+    assert meaningful_words(transcript) == words
+
+
+# Are you still there ------------------------------------------------------------------------------
+
+TEXTS = StillThereTexts(prompts=("Hello?", "Still there?"), goodbye="Bye.")
+
+
+class Line:
+    """A phone line: the clock goes on, and the state is told at every step."""
+
+    def __init__(self, still: StillThere) -> None:
+        self.still = still
+        self.now_ms = 0
+
+    def wait(
+        self,
+        ms: int,
+        turn: Turn = Turn.IDLE,
+        *,
+        drained: bool = True,
+        paused: bool = False,
+    ) -> list[tuple[int, Prompt | Goodbye]]:
+        said = []
+        for _ in range(0, ms, 100):
+            self.still.on_state(turn, self.now_ms, drained=drained, paused=paused)
+            word = self.still.on_tick(self.now_ms)
+            if word is not None:
+                said.append((self.now_ms, word))
+            self.now_ms += 100
+        return said
+
+
+def line(after_ms: int = 5_000) -> Line:
+    return Line(StillThere(TEXTS, after_ms=after_ms))
+
+
+def test_it_asks_twice_and_then_says_goodbye_once() -> None:
+    assert line().wait(60_000) == [
+        (5_000, Prompt("Hello?", 1)),
+        (10_100, Prompt("Still there?", 2)),
+        (15_200, Goodbye("Bye.")),
+    ]
+
+
+def test_the_clock_starts_when_the_last_word_was_heard() -> None:
+    quiet = line()
+    assert quiet.wait(20_000, drained=False) == []
+    assert quiet.wait(5_000) == []
+    assert quiet.wait(100) == [(25_000, Prompt("Hello?", 1))]
+
+
+@pytest.mark.parametrize("turn", [Turn.CALLER, Turn.THINKING, Turn.AGENT])
+def test_whoever_has_the_floor_stops_the_clock(turn: Turn) -> None:
+    quiet = line()
+    quiet.wait(4_900)
+    assert quiet.wait(60_000, turn) == []
+    assert quiet.wait(5_000) == []
+    assert [word for _, word in quiet.wait(100)] == [Prompt("Hello?", 1)]
+
+
+def test_a_tool_or_hold_stops_the_clock_and_it_begins_anew() -> None:
+    quiet = line()
+    quiet.wait(4_900)
+    assert quiet.wait(60_000, paused=True) == []
+    assert quiet.wait(5_000) == []
+    assert [word for _, word in quiet.wait(100)] == [Prompt("Hello?", 1)]
+
+
+def test_a_sound_without_words_sets_the_clock_back_but_not_the_questions() -> None:
+    quiet = line()
+    assert len(quiet.wait(6_000)) == 1
+    quiet.still.on_caller_words("Mm.", quiet.now_ms)
+    assert quiet.wait(5_000) == []
+    assert [word for _, word in quiet.wait(100)] == [Prompt("Still there?", 2)]
+
+
+def test_words_begin_everything_anew() -> None:
+    quiet = line()
+    assert len(quiet.wait(12_000)) == 2
+    quiet.still.on_caller_words("Yes, one moment.", quiet.now_ms)
+    assert [word for _, word in quiet.wait(6_000)] == [Prompt("Hello?", 1)]
+
+
+def test_a_key_is_an_answer() -> None:
+    quiet = line()
+    quiet.still.on_key(0)
+    assert len(quiet.wait(5_100)) == 1
+    quiet.wait(100)
+    quiet.still.on_key(quiet.now_ms)
+    assert [word for _, word in quiet.wait(6_000)] == [Prompt("Hello?", 1)]
+
+
+def test_words_while_nobody_waits_leave_the_clock_alone() -> None:
+    quiet = line()
+    quiet.wait(200, Turn.CALLER)
+    quiet.still.on_caller_words("Hello", quiet.now_ms)
+    assert quiet.wait(5_000) == []
+    assert len(quiet.wait(100)) == 1
+
+
+def test_zero_never_asks() -> None:
+    assert line(after_ms=0).wait(60_000) == []
+
+
+# Useless turns ------------------------------------------------------------------------------------
+
+
+def test_turns_without_words_in_a_row_are_enough_at_some_point() -> None:
+    calls = Productivity(ProductivityRules(max_turns=3))
+    for turn in ("", "Uh.", "I am here!", "[music]", "", "♪"):
+        assert calls.exhausted(0) == ""
+        calls.on_caller_turn(turn, 0)
+    assert calls.unproductive_turns == 3
+    assert calls.exhausted(0) == "unproductive_turns"
+
+
+def test_an_announcement_that_comes_again_is_no_caller() -> None:
+    calls = Productivity(ProductivityRules(max_turns=2))
+    for _ in range(3):
+        calls.on_caller_turn("Your call is important to us. Please hold.", 0)
+    assert calls.exhausted(0) == "unproductive_turns"
+
+
+def test_short_answers_may_be_the_same_again_and_again() -> None:
+    calls = Productivity(ProductivityRules(max_turns=2))
+    for _ in range(5):
+        calls.on_caller_turn("Yes, please.", 0)
+    assert calls.unproductive_turns == 0
+
+
+def test_repetition_can_be_allowed() -> None:
+    calls = Productivity(ProductivityRules(repeated_from_words=0))
+    for _ in range(5):
+        calls.on_caller_turn("I want to talk to a person", 0)
+    assert calls.unproductive_turns == 0
+
+
+def test_noise_for_minutes_is_enough_however_few_its_turns() -> None:
+    calls = Productivity(ProductivityRules())
+    calls.on_caller_turn("Tell me everything", 0)
+    assert calls.exhausted(500_000) == "", "a listener is no noise"
+    calls.on_caller_turn("", 500_000)
+    calls.on_caller_turn("", 600_000)
+    assert calls.exhausted(679_999) == ""
+    assert calls.exhausted(680_000) == "no_caller_words"
+    calls.on_caller_acted()
+    assert calls.exhausted(680_000) == ""
+
+
+def test_a_turn_that_never_ends_is_enough_at_some_point() -> None:
+    calls = Productivity(ProductivityRules())
+    for now_ms in (0, 100_000, 179_999):
+        calls.on_floor(now_ms, taken=True)
+        assert calls.exhausted(now_ms) == ""
+    calls.on_floor(180_000, taken=False)
+    assert calls.exhausted(180_000) == ""
+    calls.on_floor(200_000, taken=True)
+    assert calls.exhausted(379_999) == ""
+    assert calls.exhausted(380_000) == ENDLESS_TURN
+    calls.on_caller_acted()
+    assert calls.exhausted(380_000) == ""
+
+
+def test_both_rules_can_be_off() -> None:
+    calls = Productivity(ProductivityRules(max_turns=0, max_wordless_ms=0))
+    calls.on_floor(0, taken=True)
+    for _ in range(50):
+        calls.on_caller_turn("", 0)
+    assert calls.exhausted(10**9) == ""
+
+
+# False interruptions ------------------------------------------------------------------------------
+
+
+def interrupted(limit_ms: int = 2_000) -> FalseInterruption:
+    cut = FalseInterruption(limit_ms)
+    cut.on_interrupted("sound_1", 0)
+    return cut
+
+
+def test_a_short_sound_that_no_words_follow_was_no_interruption() -> None:
+    cut = interrupted()
+    assert cut.open
+    assert cut.on_tick(300) is None
+    assert cut.on_speech_stopped(400) is None
+    assert cut.on_tick(2_399) is None
+    assert cut.on_tick(2_400) is Interrupted.FALSE
+    assert not cut.open
+    assert cut.on_tick(9_999) is None
+
+
+@pytest.mark.parametrize(
+    ("transcript", "outcome"),
+    [
+        ("", Interrupted.FALSE),
+        ("Mhm.", Interrupted.FALSE),
+        ("Wait!", Interrupted.REAL),
+    ],
+)
+def test_the_transcript_decides_at_once(transcript: str, outcome: Interrupted) -> None:
+    cut = interrupted()
+    cut.on_speech_stopped(400)
+    assert cut.on_transcript("sound_1", transcript) is outcome
+    assert cut.on_transcript("sound_1", "Wait!") is None, "it is decided once"
+
+
+@pytest.mark.parametrize("transcript", ["", "I had said this before."])
+def test_the_late_transcript_of_an_earlier_turn_decides_nothing(transcript: str) -> None:
+    cut = interrupted()
+    cut.on_speech_stopped(400)
+    assert cut.on_transcript("turn_before", transcript) is None
+    assert cut.on_tick(2_400) is Interrupted.FALSE
+
+
+def test_a_sound_that_lasts_is_an_interruption_whatever_it_was() -> None:
+    assert interrupted().on_tick(2_000) is Interrupted.REAL
+    assert interrupted().on_speech_stopped(2_000) is Interrupted.REAL
+
+
+def test_a_transcript_without_words_that_comes_before_the_end_waits_for_it() -> None:
+    cut = interrupted()
+    assert cut.on_transcript("sound_1", "") is None
+    assert cut.on_speech_stopped(500) is None
+    assert cut.on_tick(2_500) is Interrupted.FALSE
+
+
+@pytest.mark.parametrize(
+    ("second", "outcome"), [("Excuse me", Interrupted.REAL), ("", Interrupted.FALSE)]
+)
+def test_another_sound_is_waited_for(second: str, outcome: Interrupted) -> None:
+    cut = interrupted()
+    cut.on_speech_stopped(300)
+    cut.on_speech_started("sound_2")
+    assert cut.on_transcript("sound_1", "") is None, "it says nothing of the second sound"
+    assert cut.on_tick(1_900) is None
+    assert cut.on_speech_stopped(1_950) is None
+    assert cut.on_transcript("sound_2", second) is outcome
+
+
+def test_a_sound_while_nothing_was_cut_off_is_a_turn_like_any_other() -> None:
+    cut = FalseInterruption()
+    cut.on_speech_started("turn_1")
+    assert not cut.open
+    assert cut.on_speech_stopped(400) is None
+    assert cut.on_transcript("turn_1", "") is None
+
+
+def test_what_is_overtaken_stays_cut_off() -> None:
+    cut = interrupted()
+    assert cut.on_overtaken() is Interrupted.REAL
+    assert not cut.open
+    assert cut.on_overtaken() is None
+
+
+def test_zero_takes_every_sound_for_an_interruption() -> None:
+    cut = interrupted(0)
+    assert not cut.open
+    assert cut.on_speech_stopped(300) is None
+    assert cut.on_transcript("sound_1", "") is None
+
+
+# Echoes -------------------------------------------------------------------------------------------
+
+SAID = "We open at nine on weekdays, and at ten on Saturdays. Can I book you in?"
+
+
+@pytest.mark.parametrize(
+    "heard", ["we open at nine on weekdays", "Open at nine on weekday and at ten", "Can I book you"]
+)
+def test_the_agents_own_words_are_an_echo(heard: str) -> None:
+    assert is_echo(heard, SAID)
+
+
+@pytest.mark.parametrize(
+    "heard",
+    ["", "yes", "at nine", "at ten?", "No, can you book me for ten on Friday", "nine open we at"],
+)
+def test_what_a_caller_says_is_no_echo(heard: str) -> None:
+    assert not is_echo(heard, SAID)
+
+
+# Presets ------------------------------------------------------------------------------------------
+
+
+def test_noisier_places_want_louder_and_longer_speech() -> None:
+    order = [preset(name) for name in ("quiet", "office", "street")]
+    for quieter, louder in pairwise(order):
+        assert quieter.vad.threshold < louder.vad.threshold
+        assert quieter.vad.silence_duration_ms <= louder.vad.silence_duration_ms
+
+
+def test_presets_are_what_a_session_takes() -> None:
+    for chosen in PRESETS.values():
+        assert 0 <= chosen.vad.threshold <= 1
+        assert chosen.noise_reduction in {"near_field", "far_field", None}
+        assert chosen.false_interruption_ms == 2_000
+    assert preset("speakerphone").noise_reduction == "far_field"
+
+
+def test_a_preset_must_exist() -> None:
+    with pytest.raises(ConfigError, match="quiet, office, street, speakerphone"):
+        preset("stadium")

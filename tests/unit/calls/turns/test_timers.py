@@ -1,0 +1,251 @@
+"""Silence, useless turns and the longest call, as a caller meets them."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.calls.policy import (
+    CallPolicy,
+    ProductivityRules,
+    StillThereTexts,
+)
+from app.calls.turns.timers import (
+    Farewell,
+    Manners,
+    Remark,
+)
+from app.calls.turns.turn_table import Turn
+from app.events import EndReason
+from app.realtime.events import (
+    ErrorDetail,
+    TranscriptionFailed,
+)
+from tests.unit.calls.scene import End, Scene, call_item
+
+TEXTS = StillThereTexts(prompts=("There?", "Really?"), goodbye="Bye.")
+ASKING = CallPolicy(still_there_after_ms=5_000, still_there=TEXTS)
+
+
+def said(scene: Scene, name: str) -> None:
+    """The model says what it was asked to, and the caller hears it."""
+    scene.answer(500, "words", name)
+    scene.marks()
+
+
+# Are you still there ------------------------------------------------------------------------------
+
+
+def test_a_silent_caller_is_asked_twice_and_then_told_goodbye() -> None:
+    scene = Scene(policy=ASKING)
+    scene.greeted()
+    for name, text in (("2", "There?"), ("3", "Really?"), ("4", "Bye.")):
+        scene.wait(4_900)
+        assert scene.words() == []
+        scene.wait(200)
+        assert scene.words() == [text]
+        assert scene.take(End) == []
+        said(scene, name)
+    assert scene.take(End)[:1] == [End(EndReason.SILENCE)]
+
+
+def test_a_caller_who_answers_is_asked_from_the_first_question_again() -> None:
+    scene = Scene(policy=ASKING, transcribed=True)
+    scene.greeted()
+    scene.wait(5_100)
+    assert scene.words() == ["There?"]
+    said(scene, "2")
+    scene.caller_turn(text="Yes, one moment")
+    said(scene, "3")
+    scene.wait(5_100)
+    assert scene.words() == ["There?"]
+
+
+def test_without_transcripts_a_sound_is_an_answer() -> None:
+    scene = Scene(policy=ASKING)
+    scene.greeted()
+    scene.wait(5_100)
+    said(scene, "2")
+    scene.caller_starts()
+    scene.caller_stops(text=None)
+    said(scene, "3")
+    scene.words()
+    scene.wait(5_100)
+    assert scene.words() == ["There?"]
+
+
+def test_a_transcription_that_fails_is_taken_for_an_answer() -> None:
+    scene = Scene(policy=ASKING, transcribed=True)
+    scene.greeted()
+    scene.wait(5_100)
+    said(scene, "2")
+    scene.words()
+    scene.caller_starts()
+    scene.caller_stops(text=None)
+    scene.voice(TranscriptionFailed("u1", 0, ErrorDetail(code="audio_unintelligible")))
+    said(scene, "3")
+    scene.wait(5_100)
+    assert scene.words() == ["There?"]
+
+
+def test_nobody_is_asked_while_a_tool_runs() -> None:
+    scene = Scene(policy=ASKING)
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("look_up"),))
+    scene.wait(20_000)
+    assert scene.words() == []
+    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
+    said(scene, "2")
+    scene.wait(4_900)
+    assert scene.words() == []
+    scene.wait(300)
+    assert scene.words() == ["There?"]
+
+
+def test_nobody_is_asked_while_a_long_answer_is_still_heard() -> None:
+    scene = Scene(policy=ASKING)
+    scene.greeted()
+    scene.caller_turn()
+    scene.answer(20_000, "a long answer")
+    scene.wait(19_000)
+    assert scene.words() == []
+
+
+def test_a_caller_who_is_off_the_stream_is_asked_nothing() -> None:
+    scene = Scene(policy=ASKING)
+    scene.greeted()
+    scene.actions += scene.mind.on_stream_left(scene.now_ms)
+    scene.wait(60_000)
+    assert scene.words() == []
+    scene.stream()
+    scene.wait(5_100)
+    assert scene.words() == ["There?"]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        CallPolicy(still_there_after_ms=0, silence_ms=3_000),
+        CallPolicy(still_there_after_ms=3_000, silence_ms=3_000),
+        CallPolicy(still_there=StillThereTexts(prompts=()), silence_ms=3_000),
+    ],
+)
+def test_without_questions_the_silence_itself_is_the_limit(policy: CallPolicy) -> None:
+    scene = Scene(policy=policy)
+    scene.greeted()
+    scene.wait(3_200)
+    assert scene.words() == [policy.silence_farewell]
+
+
+# Useless turns ------------------------------------------------------------------------------------
+
+
+def test_a_call_with_hold_music_is_ended() -> None:
+    scene = Scene(policy=CallPolicy(productivity=ProductivityRules(max_turns=3)), transcribed=True)
+    scene.greeted()
+    for number in "123":
+        scene.caller_turn(f"u{number}", "[music]")
+        scene.answer(300, "Pardon?", number)
+        scene.marks()
+        scene.words()
+    scene.wait(200)
+    assert len(scene.words()) == 1
+    said(scene, "4")
+    assert scene.take(End)[:1] == [End(EndReason.SILENCE, "unproductive_turns")]
+
+
+def test_music_that_pauses_for_nobody_is_hung_up_on() -> None:
+    rules = ProductivityRules(max_wordless_ms=20_000)
+    scene = Scene(policy=CallPolicy(productivity=rules), transcribed=True)
+    scene.greeted()
+    scene.caller_starts()
+    scene.wait(19_000)
+    assert scene.words() == []
+    assert scene.take(End) == []
+    scene.wait(1_400)
+    assert scene.take(End)[:1] == [End(EndReason.SILENCE, "endless_turn")]
+
+
+def test_a_key_shows_that_somebody_is_there() -> None:
+    manners = Manners(CallPolicy(productivity=ProductivityRules(max_turns=2)))
+    manners.begin(0)
+    manners.on_caller_words("", 0)
+    manners.on_caller_acted(0)
+    manners.on_caller_words("", 0)
+    assert manners.on_tick(0, busy=False) is None
+    manners.on_caller_words("", 0)
+    assert manners.on_tick(0, busy=True) is None
+    ended = manners.on_tick(0, busy=False)
+    assert isinstance(ended, Farewell)
+    assert ended.detail == "unproductive_turns"
+
+
+# Length -------------------------------------------------------------------------------------------
+
+
+def test_the_longest_call_is_announced_before_it_ends() -> None:
+    policy = CallPolicy(
+        max_duration_ms=10_000, duration_warning_ms=4_000, duration_warning="Soon.", silence_ms=0
+    )
+    scene = Scene(policy=policy)
+    scene.greeted()
+    scene.wait(5_900)
+    assert scene.words() == []
+    scene.wait(200)
+    assert scene.words() == ["Soon."]
+    said(scene, "2")
+    scene.wait(3_000)
+    assert scene.words() == []
+    scene.wait(1_000)
+    assert scene.words() == [policy.farewell]
+
+
+@pytest.mark.parametrize("warning_ms", [0, 10_000, 60_000])
+def test_a_call_that_is_shorter_than_its_warning_gets_none(warning_ms: int) -> None:
+    manners = Manners(CallPolicy(max_duration_ms=10_000, duration_warning_ms=warning_ms))
+    manners.begin(0)
+    assert manners.on_tick(9_900, busy=True) is None
+    assert isinstance(manners.on_tick(10_000, busy=True), Farewell)
+
+
+def test_before_the_caller_is_on_the_line_nothing_is_said() -> None:
+    assert Manners(CallPolicy(max_duration_ms=1)).on_tick(10_000, busy=False) is None
+
+
+# Holding ------------------------------------------------------------------------------------------
+
+
+def hold(for_ms: int) -> Manners:
+    manners = Manners(ASKING)
+    manners.begin(0)
+    manners.hold(for_ms, 0)
+    manners.on_state(Turn.IDLE, 0, drained=True, busy=False)
+    return manners
+
+
+def test_on_hold_nobody_is_asked_until_the_time_is_over() -> None:
+    manners = hold(30_000)
+    assert manners.on_tick(29_000, busy=False) is None
+    manners.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
+    assert manners.on_tick(34_900, busy=False) is None
+    assert manners.on_tick(35_000, busy=False) == Remark("There?")
+
+
+@pytest.mark.parametrize("text", ["hello again", ""])
+def test_words_end_the_hold_and_noises_do_not(text: str) -> None:
+    manners = hold(30_000)
+    manners.on_caller_words(text, 1_000)
+    assert manners.on_hold(1_000) is (text == "")
+
+
+def test_noises_of_a_hold_do_not_count_against_the_caller() -> None:
+    manners = hold(30_000)
+    for second in range(1, 10):
+        manners.on_caller_words("", 1_000 * second)
+    # A radio that plays on is one sound without an end.
+    for second in range(10, 30):
+        manners.on_state(Turn.CALLER, 1_000 * second, drained=True, busy=False)
+    manners.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
+    assert manners.on_tick(30_000, busy=False) is None
+    assert manners.on_tick(35_000, busy=False) == Remark("There?")

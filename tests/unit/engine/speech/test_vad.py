@@ -1,0 +1,139 @@
+"""Edges of speech: the rules with a scripted detector, the sound with Silero."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engine.speech.vad import (
+    SpeechEdge,
+    VoiceActivity,
+)
+from tests.bench.speech_clips import clip, line, phrases
+
+WINDOW_BYTES = 1024
+LOUD = b"\x00\x10" * 512
+SILENT = bytes(WINDOW_BYTES)
+
+
+class Scripted:
+    """Gives the probabilities that it was made with, then zero; counts what it was asked."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self._left = list(probabilities)
+        self.asked = 0
+        self.resets = 0
+
+    def __call__(self, audio: bytes) -> float:
+        assert len(audio) == WINDOW_BYTES
+        self.asked += 1
+        return self._left.pop(0) if self._left else 0.0
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+def _edges(detector: Scripted, windows: int, **settings: int) -> list[SpeechEdge]:
+    options = {"silence_duration_ms": 96, "prefix_padding_ms": 64, "min_speech_ms": 64} | settings
+    activity = VoiceActivity(detector, threshold=0.6, **options)
+    return activity.push(LOUD * windows)
+
+
+def test_speech_starts_after_64_ms_and_reaches_back_by_the_padding() -> None:
+    edges = _edges(Scripted(0, 0, 0, 0, 0, 0.9, 0.9), 7)
+    assert edges == [SpeechEdge(True, 5 * 32 - 64)]
+
+
+def test_a_soft_beginning_counts_but_starts_nothing_alone() -> None:
+    assert _edges(Scripted(0, 0.45, 0.9), 3) == [SpeechEdge(True, 0)]
+    assert _edges(Scripted(0.5, 0.5, 0.5, 0.5), 4) == []
+
+
+def test_one_loud_window_is_not_speech() -> None:
+    assert _edges(Scripted(0.9, 0, 0.9, 0, 0.9, 0), 6) == []
+
+
+def test_speech_ends_after_the_silence_and_soft_syllables_do_not_end_it() -> None:
+    edges = _edges(Scripted(0.9, 0.9, 0.45, 0.1, 0.1, 0.5, 0.1, 0.1, 0.1), 9)
+    assert edges == [SpeechEdge(True, 0), SpeechEdge(False, 9 * 32)]
+
+
+def test_the_padding_does_not_reach_into_the_turn_before() -> None:
+    edges = _edges(Scripted(0.9, 0.9, 0, 0, 0, 0.9, 0.9), 7, prefix_padding_ms=500)
+    assert edges == [SpeechEdge(True, 0), SpeechEdge(False, 160), SpeechEdge(True, 160)]
+
+
+def test_an_endless_turn_is_cut_and_says_so() -> None:
+    edges = _edges(Scripted(*[0.9] * 20), 20, max_turn_ms=320)
+    assert edges[:2] == [SpeechEdge(True, 0), SpeechEdge(False, 320, forced=True)]
+    assert edges[2] == SpeechEdge(True, 320)
+
+
+def test_how_the_audio_was_cut_changes_nothing() -> None:
+    script = (0, 0.9, 0.9, 0.9, 0, 0, 0, 0.9, 0.9, 0)
+    whole = _edges(Scripted(*script), 10)
+    for piece_bytes in (1, 7, 640, 1025, 5000):
+        activity = VoiceActivity(Scripted(*script), silence_duration_ms=96, prefix_padding_ms=64)
+        audio = LOUD * 10
+        pieces = [audio[at : at + piece_bytes] for at in range(0, len(audio), piece_bytes)]
+        assert [edge for piece in pieces for edge in activity.push(piece)] == whole
+        assert activity.now_ms == 320
+
+
+def test_digital_silence_costs_no_look_at_the_network() -> None:
+    detector = Scripted()
+    activity = VoiceActivity(detector)
+    activity.push(SILENT * 100)
+    assert detector.asked == 0
+    activity.push(LOUD + SILENT * 100)
+    assert detector.asked <= 5
+    assert detector.resets == 1
+    assert activity.now_ms == 201 * 32
+
+
+def test_speech_ends_in_digital_silence_too() -> None:
+    activity = VoiceActivity(Scripted(0.9, 0.9), silence_duration_ms=300)
+    edges = activity.push(LOUD * 2 + SILENT * 20)
+    assert edges == [SpeechEdge(True, 0), SpeechEdge(False, 64 + 320)]
+
+
+def test_a_turn_ended_from_outside_is_forgotten_and_time_goes_on() -> None:
+    activity = VoiceActivity(Scripted(*[0.9] * 10), prefix_padding_ms=500)
+    activity.push(LOUD * 3)
+    assert activity.speaking
+    activity.end_turn()
+    assert not activity.speaking
+    assert activity.push(LOUD * 2) == [SpeechEdge(True, 96)]
+
+
+def _with_gaps(text: str, lead_ms: int) -> tuple[bytes, float]:
+    """A turn on a line with faint hiss, and when its sound begins."""
+    speech = clip(text, "slt")
+    assert speech is not None
+    hiss = np.random.default_rng(3).normal(size=lead_ms * 8) * 30
+    lead: NDArray[np.int16] = np.rint(hiss).astype(np.int16)
+    loud = np.flatnonzero(np.abs(speech.astype(np.int32)) > 1000)[0]
+    return line(np.concatenate([lead, speech])), 300 + lead_ms + float(loud) / 8
+
+
+def test_silero_finds_speech_within_about_80_ms_and_each_turn_once() -> None:
+    late_ms = []
+    for phrase in [p for p in phrases() if p.set == "tuned"][:24:2]:
+        audio, begins_ms = _with_gaps(phrase.text, 1000)
+        activity = VoiceActivity(prefix_padding_ms=0, silence_duration_ms=300)
+        edges = []
+        for start in range(0, len(audio), 640):
+            for edge in activity.push(audio[start : start + 640]):
+                edges.append(edge)
+                if edge.started:
+                    late_ms.append(activity.now_ms - begins_ms)
+        assert [edge.started for edge in edges] == [True, False], phrase.text
+    assert statistics.median(late_ms) <= 90
+    assert max(late_ms) <= 160
+
+
+def test_silero_hears_no_speech_in_hiss() -> None:
+    hiss = np.random.default_rng(5).normal(size=16_000 * 3) * 300
+    assert VoiceActivity().push(np.rint(hiss).astype("<i2").tobytes()) == []

@@ -1,0 +1,230 @@
+"""Signatures of webhooks, what specs refuse, and errands that outlive calls."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from app.agents.llm.chat_completions import ChatSpec
+from app.background import Errands
+from app.errors import ConfigError
+from app.http.webhook import (
+    Message,
+    WebhookSpec,
+    is_signed,
+    read_secret,
+    sign,
+)
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+KEY = read_secret(SECRET)
+URL = "https://hooks.example.com/calls"
+
+# Signing ------------------------------------------------------------------------------------------
+
+
+def test_the_signature_is_the_one_of_the_standards_own_example() -> None:
+    # The example that implementations of Standard Webhooks test with.
+    signature = sign(KEY, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_the_signature_covers_id_time_and_body() -> None:
+    digest = hmac.new(KEY, b"m1.17.body", hashlib.sha256).digest()
+    assert sign(KEY, "m1", 17, b"body") == f"v1,{base64.b64encode(digest).decode()}"
+
+
+def headers(**changed: str) -> dict[str, str]:
+    made = {
+        "webhook-id": "m1",
+        "webhook-timestamp": "1000",
+        "webhook-signature": sign(KEY, "m1", 1000, b"body"),
+    }
+    return {**made, **{name.replace("_", "-"): value for name, value in changed.items()}}
+
+
+@pytest.mark.parametrize("now_s", [700, 1000, 1300])
+def test_a_fresh_message_of_ours_is_accepted(now_s: int) -> None:
+    assert is_signed(KEY, headers(), b"body", now_s)
+
+
+def test_one_of_several_signatures_is_enough_while_keys_change() -> None:
+    both = f"v1,AAAA {sign(KEY, 'm1', 1000, b'body')}"
+    assert is_signed(KEY, headers(webhook_signature=both), b"body", 1000)
+
+
+@pytest.mark.parametrize(
+    ("changed", "body", "now_s"),
+    [
+        ({}, b"bodY", 1000),
+        ({}, b"body", 1301),
+        ({}, b"body", 699),
+        ({"webhook_id": "m2"}, b"body", 1000),
+        ({"webhook_timestamp": "1001"}, b"body", 1000),
+        ({"webhook_timestamp": ""}, b"body", 1000),
+        ({"webhook_timestamp": "-1000"}, b"body", 1000),
+        ({"webhook_timestamp": "1e3"}, b"body", 1000),
+        ({"webhook_signature": ""}, b"body", 1000),
+        ({"webhook_signature": "v1,"}, b"body", 1000),
+        ({"webhook_signature": "v1,\u00e9"}, b"body", 1000),
+    ],
+)
+def test_anything_else_is_not(changed: dict[str, str], body: bytes, now_s: int) -> None:
+    assert not is_signed(KEY, headers(**changed), body, now_s)
+
+
+def test_a_secret_may_be_plain_text() -> None:
+    assert read_secret("correct horse battery staple") == b"correct horse battery staple"
+
+
+@pytest.mark.parametrize("secret", ["", "short", "whsec_short", "whsec_!!!!", "x" * 65])
+def test_a_weak_or_broken_secret_is_refused_and_not_shown(secret: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        WebhookSpec(url=URL, secret=secret)
+    assert not secret or secret not in raised.value.message
+
+
+# Messages -----------------------------------------------------------------------------------------
+
+
+def test_a_message_is_rendered_in_utc() -> None:
+    at = datetime(2026, 11, 21, 5, 0, tzinfo=timezone(timedelta(hours=2)))
+    message = Message(key="m1", kind="call.reviewed", data={"name": "Zoë"}, at=at)
+    assert json.loads(message.render()) == {
+        "id": "m1",
+        "type": "call.reviewed",
+        "timestamp": "2026-11-21T03:00:00Z",
+        "data": {"name": "Zoë"},
+    }
+
+
+def test_a_message_made_now_knows_when() -> None:
+    before = datetime.now(UTC)
+    assert before <= Message(key="m1", kind="k", data={}).at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("key", ["", "a.b", "a b", "x" * 129])
+def test_a_key_cannot_blur_what_is_signed(key: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        Message(key=key, kind="k", data={})
+
+
+# Specs --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "http://hooks.example.com"},
+        {"url": "https://127.0.0.1/"},
+        {"url": "https://user:pass@hooks.example.com"},
+        {"attempts": 0},
+        {"timeout_ms": 0},
+        {"first_delay_ms": 0},
+        {"max_delay_ms": 10},
+    ],
+)
+def test_a_webhook_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="webhook"):
+        WebhookSpec(**{"url": URL, "secret": SECRET, **wrong})
+
+
+def test_a_secret_does_not_show() -> None:
+    spec = WebhookSpec(url=URL, secret=SECRET)
+    assert SECRET not in repr(spec)
+    assert "key" not in repr(spec)
+    assert "sk-1" not in repr(ChatSpec(base_url=URL, model="m", api_key="sk-1"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"base_url": "http://api.example.com/v1"}, {"model": ""}, {"timeout_ms": -1}],
+)
+def test_a_chat_endpoint_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="brain"):
+        ChatSpec(**{"base_url": URL, "model": "m", **wrong})
+
+
+# Errands ------------------------------------------------------------------------------------------
+
+
+async def test_an_errand_is_done_before_its_home_closes() -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        done.append("done")
+
+    async with Errands() as errands:
+        assert errands.put("a", work)
+    assert done == ["done"]
+    assert len(errands) == 0
+
+
+async def test_an_errand_may_hand_in_another_at_the_last_moment() -> None:
+    done: list[str] = []
+
+    async def second() -> None:
+        done.append("second")
+
+    async def first() -> None:
+        errands.put("b", second)
+
+    async with Errands() as errands:
+        errands.put("a", first)
+    assert done == ["second"]
+
+
+async def test_what_is_not_done_in_time_is_given_up_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Errands(grace_ms=10) as errands:
+        errands.put("for ever", lambda: asyncio.Event().wait())  # type: ignore[arg-type,return-value]
+    assert errands.unfinished == 1
+    assert [record.getMessage() for record in caplog.records] == ["errand was not finished"]
+    assert not errands.put("late", lambda: asyncio.sleep(0))
+
+
+async def test_an_errand_that_fails_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    async def fail() -> None:
+        raise ValueError("no")
+
+    async def work() -> None:
+        done.append("done")
+
+    async with Errands() as errands:
+        errands.put("a", fail)
+        errands.put("b", work)
+    assert done == ["done"]
+    assert [record.getMessage() for record in caplog.records] == ["errand failed"]
+
+
+async def test_errands_do_not_pile_up_and_run_once_at_a_time() -> None:
+    release = asyncio.Event()
+    runs: list[str] = []
+
+    async def work() -> None:
+        runs.append("ran")
+        await release.wait()
+
+    async with Errands(max_waiting=2) as errands:
+        assert errands.put("a", work)
+        assert errands.put("a", work)
+        assert errands.put("b", work)
+        assert not errands.put("c", work)
+        release.set()
+    assert (len(runs), errands.refused) == (2, 1)
+
+
+def test_half_a_surrogate_pair_of_a_models_answer_does_not_keep_a_message_back() -> None:
+    message = Message(key="m", kind="call.reviewed", data={"review": {"summary": "a\ud83d"}})
+    assert json.loads(message.render())["data"] == {"review": {"summary": "a?"}}
