@@ -13,13 +13,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Errands"]
+__all__ = ["BackgroundJobs"]
 
 
 logger = logging.getLogger(__name__)
 
 
-class Errands:
+class BackgroundJobs:
     """Runs errands until the context ends, and then for at most `grace_ms`."""
 
     def __init__(self, *, max_waiting: int = 1_000, grace_ms: int = 5_000) -> None:

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, NewType
 __all__ = [
     "AgentSaid",
     "Analysis",
+    "AnalysisEvent",
     "AnalysisFailed",
     "BargeIn",
-    "BrainEvent",
     "CallAdmitted",
     "CallCounters",
     "CallEnded",
@@ -417,7 +417,7 @@ class CallReviewed:
     review: Mapping[str, Any]
 
 
-BrainEvent = TurnAnalyzed | AnalysisFailed | TaskStarted | TaskAnswered
+AnalysisEvent = TurnAnalyzed | AnalysisFailed | TaskStarted | TaskAnswered
 """Of a call that goes on; `at_ms` is of that call, and 0 where there is no phone."""
 
 
@@ -447,6 +447,6 @@ CallEvent = (
     | TransferEnded
     | GuardrailTripped
     | VoiceTrouble
-    | BrainEvent
+    | AnalysisEvent
     | CallEnded
 )

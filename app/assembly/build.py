@@ -1,8 +1,8 @@
 """The staff of a server: agents, tools, guardrails, destinations and numbers, from settings.
 
-`hire` checks everything that can be checked without talking to anybody; `Staff.open` connects to
-what needs a connection, which is MCP servers. Says what a call gets, and wires nothing: models,
-carriers and switchboards are `app.main`'s.
+`assemble` checks everything that can be checked without talking to anybody; `Assembly.open`
+connects to what needs a connection, which is MCP servers. Says what a call gets, and wires nothing:
+models, carriers and switchboards are `app.main`'s.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from app.agents.analysis.live import BrainPlan
-from app.agents.roster import AgentBook
+from app.agents.analysis.live import AnalysisPlan
+from app.agents.roster import Roster
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.read_back import READ_BACK, read_back_tool
 from app.agents.tools.tool import Tool
-from app.assembly.agents import Talents
-from app.assembly.destinations import Places, check_task_tool, make_brain, make_places
+from app.assembly.agents import AgentParts
+from app.assembly.destinations import DestinationBook, check_task_tool, make_brain, make_places
 from app.assembly.guardrails import make_guardrails
 from app.assembly.problems import Problems
-from app.assembly.routing import Elsewhere, NumberPlan, Seat, make_plan
+from app.assembly.routing import Diversion, Route, RoutingTable, make_plan
 from app.assembly.sessions import call_policy
 from app.assembly.tools import make_mcp_specs, make_tools
 from app.calls.transfer.tools import Lookup, phone_tools
@@ -34,25 +34,25 @@ from app.http.client import SafeHttp
 from app.settings import Settings, VoiceChoice
 from app.settings.reader.names import no_such
 
-__all__ = ["Staff", "hire"]
+__all__ = ["Assembly", "assemble"]
 
 
 logger = logging.getLogger(__name__)
 
 
-class Staff:
-    """Everybody and everything that a call may meet. Made by `hire`."""
+class Assembly:
+    """Everybody and everything that a call may meet. Made by `assemble`."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         http: SafeHttp,
-        talents: Talents,
+        talents: AgentParts,
         servers: tuple[McpServerSpec, ...],
-        places: Places,
-        plan: NumberPlan,
-        brain: BrainPlan | None,
+        places: DestinationBook,
+        plan: RoutingTable,
+        brain: AnalysisPlan | None,
     ) -> None:
         self.places = places
         self.brain = brain
@@ -63,20 +63,20 @@ class Staff:
         self._plan = plan
 
     @property
-    def book(self) -> AgentBook:
+    def book(self) -> Roster:
         """The agents as they are on a number without settings of its own."""
         return self._plan.default.book
 
     @property
-    def seats(self) -> tuple[Seat, ...]:
+    def seats(self) -> tuple[Route, ...]:
         """The seat of each number, and first that of all others."""
         return (self._plan.default, *(number.seat for number in self._plan.numbers.values()))
 
-    def seat(self, incoming: IncomingCall, now: datetime | None = None) -> Seat | Elsewhere:
+    def seat(self, incoming: IncomingCall, now: datetime | None = None) -> Route | Diversion:
         """Who answers a call, by the number that was called and by the time."""
         return self._plan.seat(incoming, now or datetime.now(UTC))
 
-    def seat_of(self, number: str | None = None, agent: str | None = None) -> Seat:
+    def seat_of(self, number: str | None = None, agent: str | None = None) -> Route:
         """Who answers at a number of ours in its hours, or at any other; or another agent there.
 
         Raises:
@@ -111,7 +111,7 @@ class Staff:
                 )
         return list(dict.fromkeys(found))
 
-    def _seats_of_numbers(self) -> list[tuple[str, Seat]]:
+    def _seats_of_numbers(self) -> list[tuple[str, Route]]:
         return [(number, one.seat) for number, one in self._plan.numbers.items()]
 
     def _silence_key(self, number: str | None, agent_name: str) -> str:
@@ -135,7 +135,7 @@ class Staff:
         return found
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Staff]:
+    async def open(self) -> AsyncIterator[Assembly]:
         """Connect to the MCP servers for as long as the context lasts.
 
         Raises:
@@ -167,7 +167,7 @@ class Staff:
     def _take(self, mcp: McpTools) -> None:
         """Give the agents the tools of the servers, which are known only now."""
         by_server = {spec.name: mcp.of(spec.name) for spec in self._servers}
-        talents = Talents(self._talents.tools, self._talents.guardrails, by_server)
+        talents = AgentParts(self._talents.tools, self._talents.guardrails, by_server)
         problems = Problems(self._settings.origin)
         self._take_task_tool(mcp.tools, problems)
         plan = make_plan(self._settings, talents, self.places, problems)
@@ -197,7 +197,7 @@ def _no_line(_call_id: CallId) -> None:
     return None
 
 
-def hire(settings: Settings, lookup: Lookup = _no_line) -> Staff:
+def assemble(settings: Settings, lookup: Lookup = _no_line) -> Assembly:
     """Make the staff that settings describe.
 
     Imports the Python functions that they name. `lookup` finds the line of a live call, for the
@@ -214,14 +214,14 @@ def hire(settings: Settings, lookup: Lookup = _no_line) -> Staff:
         READ_BACK: read_back_tool(),
         **make_tools(settings, http, problems),
     }
-    talents = Talents(tools, make_guardrails(settings, problems))
+    talents = AgentParts(tools, make_guardrails(settings, problems))
     servers = make_mcp_specs(settings, problems)
     brain = make_brain(settings, http, tools, problems)
     plan = make_plan(settings, talents, places, problems)
     problems.raise_any()
     if plan is None:
         raise ConfigError("the agents do not fit together")
-    return Staff(
+    return Assembly(
         settings,
         http=http,
         talents=talents,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.agents.analysis.analyzer import BrainLimits
-from app.agents.analysis.live import BrainPlan
+from app.agents.analysis.analyzer import AnalyzerLimits
+from app.agents.analysis.live import AnalysisPlan
 from app.agents.analysis.questions import AnalysisSpec, ReviewSpec
 from app.agents.llm.chat_completions import ChatEndpoint, ChatSpec, JsonMode
 from app.agents.llm.question import Ask
@@ -17,31 +17,31 @@ from app.carrier.destinations import Destinations, DialPolicy, destination
 from app.errors import ConfigError
 from app.http.client import SafeHttp
 from app.http.webhook import Webhook, WebhookSpec
-from app.settings import BrainSettings, DestinationSettings, Settings
+from app.settings import AnalysisSettings, DestinationSettings, Settings
 from app.settings.reader.names import no_such
 
-__all__ = ["Places", "check_task_tool", "make_brain", "make_places"]
+__all__ = ["DestinationBook", "check_task_tool", "make_brain", "make_places"]
 
 
 # Destinations -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class DestinationBook:
     """Where calls may be transferred to; `descriptions` tell a model what each is for."""
 
     destinations: Destinations
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_places(settings: Settings, problems: Problems) -> Places:
+def make_places(settings: Settings, problems: Problems) -> DestinationBook:
     """The destinations; those with problems are left out."""
     policy = DialPolicy(frozenset(settings.twilio.allowed_countries))
     found: list[Destination] = []
     for name, written in settings.destinations.items():
         with problems.at("destinations", name, prefix=f"destination {name!r}: "):
             found.append(_destination(name, written, policy))
-    return Places(
+    return DestinationBook(
         destinations=Destinations.of(found, policy),
         descriptions={
             name: written.description
@@ -73,20 +73,20 @@ def _destination(name: str, written: DestinationSettings, policy: DialPolicy) ->
 
 def make_brain(
     settings: Settings, http: SafeHttp, tools: Mapping[str, Tool], problems: Problems
-) -> BrainPlan | None:
+) -> AnalysisPlan | None:
     """The brain's parts, where there is to be one; a tool of an MCP server is known only later."""
     written = settings.brain
     if written is None:
         return None
     with problems.at("brain", prefix="brain: "):
-        return BrainPlan(
+        return AnalysisPlan(
             analysis=AnalysisSpec(
                 intents=written.intents,
                 entities=written.entities,
                 tasks=frozenset(written.tasks),
                 instructions=written.instructions,
             ),
-            limits=BrainLimits(
+            limits=AnalyzerLimits(
                 analysis_timeout_ms=written.analysis_timeout_ms,
                 task_timeout_ms=written.task_timeout_ms,
                 max_tasks=written.max_tasks,
@@ -101,7 +101,7 @@ def make_brain(
 
 
 def _task_tool(
-    written: BrainSettings, tools: Mapping[str, Tool], problems: Problems
+    written: AnalysisSettings, tools: Mapping[str, Tool], problems: Problems
 ) -> Tool | None:
     tool = tools.get(written.task_tool or "")
     if tool is not None:
@@ -120,7 +120,7 @@ def check_task_tool(tool: Tool, argument: str) -> None:
         raise ConfigError(f"{tool.name} needs {others[0]!r} as well, which a task does not give")
 
 
-def _endpoint(written: BrainSettings, http: SafeHttp, problems: Problems) -> Ask | None:
+def _endpoint(written: AnalysisSettings, http: SafeHttp, problems: Problems) -> Ask | None:
     chat = written.endpoint
     if chat is None:
         return None
@@ -137,7 +137,7 @@ def _endpoint(written: BrainSettings, http: SafeHttp, problems: Problems) -> Ask
     return None
 
 
-def _review(written: BrainSettings, problems: Problems) -> ReviewSpec | None:
+def _review(written: AnalysisSettings, problems: Problems) -> ReviewSpec | None:
     review = written.review
     if review is None:
         return None
@@ -148,7 +148,7 @@ def _review(written: BrainSettings, problems: Problems) -> ReviewSpec | None:
     return None
 
 
-def _webhook(written: BrainSettings, http: SafeHttp, problems: Problems) -> Webhook | None:
+def _webhook(written: AnalysisSettings, http: SafeHttp, problems: Problems) -> Webhook | None:
     hook = written.webhook
     if hook is None:
         return None

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Final
 
 from app.agents.agent import Agent
-from app.agents.roster import AgentBook
-from app.assembly.agents import Talents, make_book, make_keypads
-from app.assembly.destinations import Places
+from app.agents.roster import Roster
+from app.assembly.agents import AgentParts, make_book, make_keypads
+from app.assembly.destinations import DestinationBook
 from app.assembly.opening_hours import OpeningHours, read_hours
 from app.assembly.problems import Problems
 from app.assembly.sessions import call_policy, with_limits
@@ -22,7 +22,7 @@ from app.events import Party
 from app.settings import NumberSettings, Settings
 from app.settings.numbers import HoursSettings
 
-__all__ = ["Elsewhere", "Number", "NumberPlan", "Seat", "make_plan"]
+__all__ = ["Diversion", "Number", "Route", "RoutingTable", "make_plan"]
 
 
 CLOSED: Final = "We are closed at the moment. We open {next_opening}. Goodbye."
@@ -30,7 +30,7 @@ CLOSED: Final = "We are closed at the moment. We open {next_opening}. Goodbye."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
+class Route:
     """Who answers a call, with all that holds for it.
 
     `book` holds the agents that may take over, as they are on this number. `policy` is `None` where
@@ -38,7 +38,7 @@ class Seat:
     """
 
     agent: Agent
-    book: AgentBook
+    book: Roster
     policy: CallPolicy | None = None
     keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
     model: str | None = None
@@ -46,7 +46,7 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Diversion:
     """No agent answers this call: something is said, or it is put through, or both."""
 
     code: str
@@ -62,26 +62,26 @@ class Number:
     or the caller is put through to `closed_to` behind them.
     """
 
-    seat: Seat
+    seat: Route
     hours: OpeningHours | None = None
-    closed_seat: Seat | None = None
+    closed_seat: Route | None = None
     closed_say: str | None = None
     closed_to: Destination | None = None
     percent: int = 100
 
-    def at(self, now: datetime, incoming: IncomingCall) -> Seat | Elsewhere:
+    def at(self, now: datetime, incoming: IncomingCall) -> Route | Diversion:
         """Who answers a call to this number."""
         if self.hours is not None and not self.hours.is_open(now):
             return self._closed(self.hours.next_opening_words(now))
         # By the call and not by chance: a webhook that is sent again is answered the same.
         if zlib.crc32(incoming.carrier_call_id.encode()) % 100 >= self.percent:
-            return Elsewhere("not_in_percent", to=self.seat.fallback)
+            return Diversion("not_in_percent", to=self.seat.fallback)
         return self.seat
 
-    def _closed(self, next_opening: str) -> Seat | Elsewhere:
+    def _closed(self, next_opening: str) -> Route | Diversion:
         say = self.closed_say and self.closed_say.replace("{next_opening}", next_opening)
         if self.closed_seat is None:
-            return Elsewhere("closed", say, self.closed_to)
+            return Diversion("closed", say, self.closed_to)
         if say is None:
             return self.closed_seat
         agent = replace(self.closed_seat.agent, greeting=say, speaks_first=Party.AGENT)
@@ -89,21 +89,21 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class NumberPlan:
+class RoutingTable:
     """Seats by the number that was called; calls to any other number go to `default`."""
 
-    default: Seat
+    default: Route
     numbers: Mapping[str, Number] = field(default_factory=dict)
 
-    def seat(self, incoming: IncomingCall, now: datetime) -> Seat | Elsewhere:
+    def seat(self, incoming: IncomingCall, now: datetime) -> Route | Diversion:
         """Who answers a call that comes in now; `now` is aware of its zone."""
         number = self.numbers.get(incoming.called_number)
         return self.default if number is None else number.at(now, incoming)
 
 
 def make_plan(
-    settings: Settings, talents: Talents, places: Places, problems: Problems
-) -> NumberPlan | None:
+    settings: Settings, talents: AgentParts, places: DestinationBook, problems: Problems
+) -> RoutingTable | None:
     """The plan; `None` when something is wrong with it."""
     keypads = make_keypads(settings, problems)
     hours = _all_hours(settings, problems)
@@ -111,14 +111,14 @@ def make_plan(
     if book is None:
         return None  # what is wrong with agents would be told again for each number
     agent = book.first
-    default = Seat(agent=agent, book=book, policy=_policy(settings, agent.name), keypads=keypads)
+    default = Route(agent=agent, book=book, policy=_policy(settings, agent.name), keypads=keypads)
     numbers: dict[str, Number] = {}
     for number, own in settings.numbers.items():
         _find_circles(number, own, places, problems)
         own_book = make_book(settings, talents, problems, number)
         if own_book is not None:
             agent = own_book.first
-            seat = Seat(
+            seat = Route(
                 agent=agent,
                 book=own_book,
                 policy=_policy(settings, agent.name, own),
@@ -127,15 +127,15 @@ def make_plan(
                 fallback=places.destinations.by_name.get(own.fallback or ""),
             )
             numbers[number] = _number(settings, own, seat, hours.get(number), places)
-    return None if problems else NumberPlan(default, numbers)
+    return None if problems else RoutingTable(default, numbers)
 
 
 def _number(
     settings: Settings,
     own: NumberSettings,
-    seat: Seat,
+    seat: Route,
     hours: OpeningHours | None,
-    places: Places,
+    places: DestinationBook,
 ) -> Number:
     closed = own.closed
     nothing_said = closed.say is None and closed.agent is None and closed.transfer is None
@@ -153,7 +153,9 @@ def _number(
     )
 
 
-def _find_circles(number: str, own: NumberSettings, places: Places, problems: Problems) -> None:
+def _find_circles(
+    number: str, own: NumberSettings, places: DestinationBook, problems: Problems
+) -> None:
     """A number that sends its callers to itself: each round is a call that somebody pays for."""
     ways = {("fallback",): own.fallback, ("closed", "transfer"): own.closed.transfer}
     for way, name in ways.items():

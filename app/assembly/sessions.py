@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel
 
 from app.assembly.tools import session_tools
-from app.calls.policy import CallPolicy, ProductivityRules, StillThereTexts
+from app.calls.policy import CallPolicy, InactivityTexts, ProductivityRules
 from app.calls.turns.presets import preset
 from app.realtime.events import UNSET, SemanticVad, ServerVad, SessionConfig, Transcription, Unset
 from app.settings import (
@@ -209,7 +209,7 @@ def call_policy(limits: Limits, preset_name: str | None = None) -> CallPolicy:
         silence_ms=limits.silence_s * 1000,
         claim_deadline_ms=limits.claim_s * 1000,
         still_there_after_ms=there.after_s * 1000,
-        still_there=StillThereTexts(prompts=there.prompts, goodbye=there.goodbye),
+        still_there=InactivityTexts(prompts=there.prompts, goodbye=there.goodbye),
         productivity=_productivity(limits.unproductive_turns),
         echo_guard=preset_name is not None and preset(preset_name).echo_guard,
         false_interruption_ms=limits.false_interruption_ms,

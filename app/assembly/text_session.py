@@ -11,8 +11,8 @@ from dataclasses import replace
 from app.agents.agent import Agent
 from app.agents.instructions import CallFacts
 from app.agents.session.session import AgentSession
-from app.assembly import hire
-from app.assembly.answering import Lines, offline_engine
+from app.assembly import assemble
+from app.assembly.answering import VoiceModels, offline_engine
 from app.events import CallId, Party
 from app.settings import Settings
 
@@ -33,11 +33,11 @@ async def written_session(
             parts are not installed.
     """
     engine = offline_engine(settings)
-    staff = hire(settings)
+    staff = assemble(settings)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(staff.open())
         seat = staff.seat_of(number, agent)
-        line = Lines(settings, staff, engine).at(seat)
+        line = VoiceModels(settings, staff, engine).at(seat)
         others = [one for one in seat.book if one.name != seat.agent.name]
         session = AgentSession(
             [_in_writing(one) for one in (seat.agent, *others)],

@@ -14,12 +14,12 @@ from contextvars import Context
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from app.agents.analysis.live import BrainPlan, Thinking
+from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
 from app.agents.dialogue.actions import RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
 from app.agents.guardrails.rules import CheckGuardrail
-from app.agents.guardrails.runner import judge
+from app.agents.guardrails.runner import check_guardrails
 from app.agents.llm.out_of_band import OutOfBandAsker
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval, ToolResult
@@ -27,13 +27,13 @@ from app.calls.actions import Action
 from app.calls.conversation import Conversation
 from app.calls.transfer.transfers import Transfers
 from app.errors import ToolError
-from app.events import BrainEvent, CallEvent, ToolApprovalRequired, ToolRan
+from app.events import AnalysisEvent, CallEvent, ToolApprovalRequired, ToolRan
 from app.realtime.events import ServerEvent, SpeechStarted
 
-__all__ = ["Chores", "Desk"]
+__all__ = ["BackgroundWork", "CallTasks"]
 
 
-class Desk:
+class BackgroundWork:
     """The work of one call. `perform` does what the conversation wants, or nothing once it ends."""
 
     def __init__(
@@ -43,10 +43,10 @@ class Desk:
         record: Callable[[CallEvent], None],
         perform: Callable[[Sequence[Action]], None],
         now_ms: Callable[[], int],
-        brain: BrainPlan | None = None,
+        brain: AnalysisPlan | None = None,
     ) -> None:
-        cast = mind.dialogue.cast
-        self.tools = ToolRunner(cast.book, cast.facts, self)
+        active = mind.dialogue.active
+        self.tools = ToolRunner(active.book, active.facts, self)
         self.ask = OutOfBandAsker(lambda event: perform([ToVoice(event)]))
         self._mind = mind
         self._record = record
@@ -55,8 +55,8 @@ class Desk:
         self._tasks: asyncio.TaskGroup | None = None
         self._thinking = None if brain is None else self._brain(brain)
 
-    def _brain(self, plan: BrainPlan) -> Thinking:
-        return Thinking(
+    def _brain(self, plan: AnalysisPlan) -> LiveAnalysis:
+        return LiveAnalysis(
             plan,
             self._mind.dialogue,
             self.tools,
@@ -92,7 +92,7 @@ class Desk:
 
     def check(self, check: CheckGuardrail) -> None:
         if self._tasks is not None:
-            self._tasks.create_task(self._judge(check), name="guardrails")
+            self._tasks.create_task(self._check_rule(check), name="guardrails")
 
     def transfer(self, line: Transfers, destination: str) -> None:
         """Transfer a caller who has chosen it by keypad."""
@@ -113,7 +113,7 @@ class Desk:
             now_ms = self._now_ms()
             self._perform(self._mind.say(text, now_ms, mode=SayMode.RELAY, when=when))
 
-    def _on_thought(self, event: BrainEvent) -> None:
+    def _on_thought(self, event: AnalysisEvent) -> None:
         self._record(replace(event, at_ms=self._now_ms()))
 
     def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
@@ -160,12 +160,12 @@ class Desk:
             prompt = consent_prompt(request)
             self._perform(self._mind.on_consent_wanted(tool_call_id, prompt, now_ms))
 
-    async def _judge(self, check: CheckGuardrail) -> None:
-        cast = self._mind.dialogue.cast
-        judgement = await judge(check, cast.book.get(check.agent), cast.facts, self.ask)
+    async def _check_rule(self, check: CheckGuardrail) -> None:
+        active = self._mind.dialogue.active
+        result = await check_guardrails(check, active.book.get(check.agent), active.facts, self.ask)
         if self._tasks is not None:
-            self.tools.on_judgement(check.side, judgement.verdict)
-            self._perform(self._mind.on_judgement(check, judgement, self._now_ms()))
+            self.tools.on_guardrail_result(check.side, result.verdict)
+            self._perform(self._mind.on_guardrail_result(check, result, self._now_ms()))
 
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Chores(asyncio.TaskGroup):
+class CallTasks(asyncio.TaskGroup):
     """A group whose tasks can be ended before the group is."""
 
     def __init__(self) -> None:

@@ -15,12 +15,12 @@ from typing import Final, assert_never
 
 from app import logs
 from app.agents.agent import Agent
-from app.agents.analysis.live import BrainPlan
+from app.agents.analysis.live import AnalysisPlan
 from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.calls.actions import (
     Action,
     AppendAudio,
@@ -31,15 +31,15 @@ from app.calls.actions import (
     RenewVoice,
     TransferCall,
 )
-from app.calls.background_work import Chores, Desk
-from app.calls.caller_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts, pass_cancellation_on
+from app.calls.background_work import BackgroundWork, CallTasks
+from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, Whereabouts, pass_cancellation_on
 from app.calls.conversation import Conversation
 from app.calls.goodbye import NOT_OURS_TO_END
-from app.calls.hang_up import Patience, close_connection, close_phone, contained, who_left
+from app.calls.hang_up import HangUpDeadline, close_connection, close_phone, contained, who_left
 from app.calls.keypad.menu import KeypadMap
-from app.calls.media.outbox import PhoneOutbox, VoiceOutbox
+from app.calls.media.outbox import CarrierOutbox, VoiceOutbox
 from app.calls.policy import CallPolicy
-from app.calls.transfer.consult_leg import LineControl
+from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers
 from app.carrier.base import CallControl, Fallback, IncomingCall, MediaStream
 from app.carrier.destinations import Destinations
@@ -97,19 +97,19 @@ class Call:
         self._mind = Conversation(
             call_id, agent, parts.policy, 0, book=parts.book, facts=facts, keypads=parts.keypads
         )
-        self._desk = Desk(
+        self._work = BackgroundWork(
             self._mind,
             record=parts.record,
             perform=self._perform,
             now_ms=self._now_ms,
             brain=parts.brain,
         )
-        self.tools = self._desk.tools
+        self.tools = self._work.tools
         counters = self._mind.counters
         self._to_voice = VoiceOutbox(agent.input_format, parts.policy.uplink_max_ms, counters)
-        self._phone = PhoneLeg(
+        self._phone = CallerLeg(
             self._mind,
-            PhoneOutbox(PCMU_8K.ms_to_bytes(parts.policy.downlink_max_ms)),
+            CarrierOutbox(PCMU_8K.ms_to_bytes(parts.policy.downlink_max_ms)),
             perform=self._perform,
             end=self.end,
             now_ms=self._now_ms,
@@ -118,7 +118,7 @@ class Call:
         self.line = Transfers(
             call_id,
             incoming,
-            LineControl(
+            TransferControl(
                 carrier=parts.carrier,
                 destinations=parts.destinations,
                 issue_token=parts.issue_token,
@@ -133,7 +133,7 @@ class Call:
             heard_out=lambda: self._mind.heard_out(self._now_ms()) and not self._mind.undecided,
             interjections=lambda: self._mind.interjections,
         )
-        self._patience = Patience()
+        self._patience = HangUpDeadline()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
         self._leg: asyncio.Future[GiveUp | VoiceConnection] | None = None
@@ -207,18 +207,18 @@ class Call:
         """
         logs.call_id.set(self.call_id)
         try:
-            async with Chores() as chores:
+            async with CallTasks() as chores:
                 summary = await self._hold(chores)
         except* Exception as errors:  # of a chore, which has ended the call
             logger.error("call failed", exc_info=errors)
         return summary
 
-    async def _hold(self, chores: Chores) -> CallSummary:
+    async def _hold(self, chores: CallTasks) -> CallSummary:
         failure: End | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self._desk.open(chores)
+                self._work.open(chores)
                 tasks.create_task(self._voice_side())
                 tasks.create_task(self._phone.run())
                 tasks.create_task(self._tick())
@@ -231,7 +231,7 @@ class Call:
             logger.error("call failed", exc_info=errors)
         finally:
             self._tasks = None
-            self._desk.close()
+            self._work.close()
             chores.cancel()
             self.end(EndReason.INTERNAL_ERROR)  # unless it has ended for another reason
             summary = await self._finish(failure or self._end.result(), chores)
@@ -257,13 +257,13 @@ class Call:
                 case Clear():
                     self._phone.clear(action)
                 case RunTool():
-                    self._desk.run_tool(action)
+                    self._work.run_tool(action)
                 case CheckGuardrail():
-                    self._desk.check(action)
+                    self._work.check(action)
                 case Decide(tool_call_id, approved):
-                    self._desk.tools.decide(tool_call_id, approved=approved)
+                    self._work.tools.decide(tool_call_id, approved=approved)
                 case TransferCall(destination):
-                    self._desk.transfer(self.line, destination)
+                    self._work.transfer(self.line, destination)
                 case GiveUp():
                     self._give_up(action)
                 case RenewVoice():
@@ -326,7 +326,7 @@ class Call:
                 self.end(EndReason.VOICE_LOST, outcome.code)
                 return
             completed = self._mind.dialogue.completed
-            self._desk.ask.on_voice_lost()
+            self._work.ask.on_voice_lost()
             self._perform(self._mind.on_voice_lost(self._now_ms()))
             connection = await self._connect()
 
@@ -402,9 +402,9 @@ class Call:
         completed = self._mind.dialogue.completed
         async for event in connection:
             await self._phone.outbox.room()
-            self._desk.on_voice(event)
+            self._work.on_voice(event)
             self._perform(self._mind.on_voice(event, self._now_ms()))
-            self._desk.after_voice(event)
+            self._work.after_voice(event)
             if self._mind.dialogue.completed != completed:
                 completed = self._mind.dialogue.completed
                 self._parts.model.note_success()
@@ -433,7 +433,7 @@ class Call:
 
     # The end ------------------------------------------------------------------------------------
 
-    async def _finish(self, end: End, chores: Chores) -> CallSummary:
+    async def _finish(self, end: End, chores: CallTasks) -> CallSummary:
         """Hang up and close both sockets; the model's is closed at once, whatever REST does."""
         with contained("transcript"):
             self._perform_last()
@@ -465,7 +465,7 @@ class Call:
                 self._parts.record(action.event)
 
     def _summarize(self, end: End) -> CallSummary:
-        watch = self._mind.stopwatch
+        watch = self._mind.latency
         usage = self._mind.dialogue.usage
         cost_usd = None
         with contained("price"):
@@ -504,10 +504,10 @@ class CallParts:
     clock_ms: Callable[[], int]
     unix_s: Callable[[], float]
     price: Callable[[TokenUsage], float | None]
-    book: AgentBook | None = None
+    book: Roster | None = None
     keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
     destinations: Destinations = field(default_factory=Destinations)
     issue_token: Callable[[], str] = str
     """Makes the token that the call's next media stream brings."""
     fallback: Fallback | None = None
-    brain: BrainPlan | None = None
+    brain: AnalysisPlan | None = None

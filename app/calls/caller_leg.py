@@ -17,12 +17,12 @@ from typing import Final
 
 from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.conversation import Conversation
-from app.calls.media.outbox import PhoneOutbox
+from app.calls.media.outbox import CarrierOutbox
 from app.carrier.base import MediaStream, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
 
-__all__ = ["CLOSE_S", "LOST", "PhoneLeg", "Whereabouts", "pass_cancellation_on"]
+__all__ = ["CLOSE_S", "LOST", "CallerLeg", "Whereabouts", "pass_cancellation_on"]
 
 
 CLOSE_S: Final = 1.5
@@ -52,13 +52,13 @@ class _Held:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class PhoneLeg:
+class CallerLeg:
     """Reads and writes the streams of one call."""
 
     def __init__(
         self,
         mind: Conversation,
-        outbox: PhoneOutbox,
+        outbox: CarrierOutbox,
         *,
         perform: Callable[[Sequence[Action]], None],
         end: Callable[[EndReason, str], None],
@@ -218,7 +218,7 @@ class PhoneLeg:
             else:
                 await stream.clear()
                 if self._cleared_ms is not None:
-                    self._mind.stopwatch.on_barge_in(self._cleared_ms, self._now_ms())
+                    self._mind.latency.on_barge_in(self._cleared_ms, self._now_ms())
                     self._cleared_ms = None
 
     def clear(self, action: Clear) -> None:

@@ -16,9 +16,9 @@ from app.agents.agent import Agent
 from app.agents.dialogue.actions import GiveUp, Interrupt, Record, RunTool, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
 from app.agents.dialogue.messages import SayMode, SayWhen
-from app.agents.guardrails.rules import CheckGuardrail, Judgement
+from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult
 from app.agents.instructions import CallFacts
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.tools.call_control import (
     CALL_TOOLS,
     END_CALL,
@@ -28,16 +28,16 @@ from app.agents.tools.call_control import (
 )
 from app.calls.actions import Action, AppendAudio, End, PlayAudio, RenewVoice
 from app.calls.goodbye import Ending
-from app.calls.keypad.keypad import Handset, Wanted
+from app.calls.keypad.keypad import Keypad, Wanted
 from app.calls.keypad.menu import KeypadMap
-from app.calls.latency import Stopwatch
+from app.calls.latency import TurnLatency
 from app.calls.media.downlink import Speech
 from app.calls.media.false_interruption import Interrupted
 from app.calls.media.ringback import Ringback
 from app.calls.media.uplink import Uplink
-from app.calls.model_watch import VoiceLink
+from app.calls.model_watch import ModelWatch
 from app.calls.policy import CallPolicy
-from app.calls.turns.timers import Farewell, Manners
+from app.calls.turns.timers import CallTimers, ClosingPrompt
 from app.calls.turns.turn_table import Turn, TurnEvent, Turns
 from app.calls.turns.words import is_echo, meaningful_words
 from app.carrier.base import (
@@ -99,7 +99,7 @@ class Exchange:
         policy: CallPolicy,
         now_ms: int,
         *,
-        book: AgentBook | None = None,
+        book: Roster | None = None,
         facts: CallFacts | None = None,
         keypads: Mapping[str, KeypadMap] | None = None,
     ) -> None:
@@ -108,23 +108,23 @@ class Exchange:
         self.counters = CallCounters()
         self.dialogue = Dialogue(agent, call_id, self.counters, book=book, facts=facts)
         self.turns = Turns(now_ms)
-        self.stopwatch = Stopwatch()
+        self.latency = TurnLatency()
         self._carrier_format: AudioFormat = PCMU_8K
         self._input_format = agent.input_format
         self._output_format = agent.output_format
         self._uplink = Uplink(self._carrier_format, self._input_format, self.counters)
         self._speech = Speech(call_id, self.dialogue, self.counters, policy, self._carrier_format)
-        self._manners = Manners(policy)
+        self._timers = CallTimers(policy)
         self._ending = Ending()
-        self._connection = VoiceLink(now_ms)
+        self._connection = ModelWatch(now_ms)
         # First words that nothing may interrupt; and whether the caller speaks over them now.
         self._protected = not agent.interruptible_greeting and agent.speaks_first is Party.AGENT
         self._spoken_over = False
         self.interjections = 0  # how often the caller took the floor; a cough does not count
-        self.dialogue.cast.uninterrupted = self._protected
+        self.dialogue.active.uninterrupted = self._protected
         self._ringback = Ringback()
         self._ringing = False
-        self._handset = Handset(call_id, self.dialogue, self._manners, keypads or {})
+        self._keypad = Keypad(call_id, self.dialogue, self._timers, keypads or {})
 
     # The floor ----------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Exchange:
         return (
             self.dialogue.gate.busy
             or self.dialogue.tools_running
-            or self._handset.waiting
+            or self._keypad.waiting
             or self._speech.resumption.open
             or self._ringing
             or not self._connection.ready
@@ -161,7 +161,7 @@ class Exchange:
 
     def _note_state(self, now_ms: int) -> None:
         drained = self._speech.playout.drained(now_ms)
-        self._manners.on_state(self.turns.turn, now_ms, drained=drained, busy=self._busy)
+        self._timers.on_state(self.turns.turn, now_ms, drained=drained, busy=self._busy)
 
     def _turn(self, event: TurnEvent, now_ms: int) -> None:
         if not self.turns.on_event(event, now_ms):
@@ -194,7 +194,7 @@ class Exchange:
         if not self._protected:
             return []
         self._protected = False
-        update = self.dialogue.cast.let_interrupt()
+        update = self.dialogue.active.let_interrupt()
         return [] if update is None else [update]
 
     def _interrupt(self, now_ms: int) -> list[Action]:
@@ -214,7 +214,7 @@ class Exchange:
         self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
     ) -> list[Action]:
         """A tool answered: the model hears of it, and speaks when all of its tools have."""
-        asked = self._handset.on_tool_done(tool_call_id, now_ms)
+        asked = self._keypad.on_tool_done(tool_call_id, now_ms)
         reply = reply or self._connection.owes_reply
         done = self.dialogue.on_tool_done(tool_call_id, output, now_ms, reply=reply)
         actions = self._carry([*asked, *done], now_ms)
@@ -224,21 +224,21 @@ class Exchange:
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[Action]:
         """A tool takes its time: say so to a caller who waits in silence."""
-        listens = self._manners.present and self._speech.playout.drained(now_ms)
+        listens = self._timers.present and self._speech.playout.drained(now_ms)
         if self.turns.turn is Turn.CALLER or not listens:
             return []
         return self._carry(self.dialogue.on_tool_slow(tool_call_id, filler, now_ms), now_ms)
 
     def on_consent_wanted(self, tool_call_id: str, prompt: str, now_ms: int) -> list[Action]:
         """A tool needs the caller's consent by keypad: the next key counts."""
-        wanted = self._handset.on_consent_wanted(tool_call_id, prompt, now_ms)
+        wanted = self._keypad.on_consent_wanted(tool_call_id, prompt, now_ms)
         return self._carry(wanted, now_ms)
 
-    def on_judgement(
-        self, check: CheckGuardrail, judgement: Judgement, now_ms: int
+    def on_guardrail_result(
+        self, check: CheckGuardrail, result: GuardrailResult, now_ms: int
     ) -> list[Action]:
         """The guardrails have looked at something that was said."""
-        return self._carry(self.dialogue.on_judgement(check, judgement, now_ms), now_ms)
+        return self._carry(self.dialogue.on_guardrail_result(check, result, now_ms), now_ms)
 
     def say(self, text: str, now_ms: int, *, mode: SayMode, when: SayWhen) -> list[Action]:
         """Have something said that neither side has asked for."""
@@ -254,7 +254,7 @@ class Exchange:
         if run.name == END_CALL:
             return self._end_call(run, now_ms)
         spoken = self.turns.turn is Turn.AGENT
-        actions = self._carry(self._handset.run(run, now_ms, spoken=spoken), now_ms)
+        actions = self._carry(self._keypad.run(run, now_ms, spoken=spoken), now_ms)
         if self.turns.turn is Turn.THINKING and not self._owed(now_ms):
             self._turn(TurnEvent.NO_REPLY, now_ms)
         return actions
@@ -262,19 +262,19 @@ class Exchange:
     def _end_call(self, run: RunTool, now_ms: int) -> list[Action]:
         """The model wants to hang up: once the goodbye is heard, unless the caller speaks."""
         try:
-            if not (self.counters.turns or self._handset.used):
+            if not (self.counters.turns or self._keypad.used):
                 raise too_early()
             reason = read_call_tool(END_CALL, run.arguments)["reason"]
         except ToolError as error:
             refused = self.on_tool_done(run.tool_call_id, refused_call_tool(error), now_ms)
-            return [self._handset.ran(run, now_ms, now_ms, error=error.code), *refused]
+            return [self._keypad.ran(run, now_ms, now_ms, error=error.code), *refused]
         spoken = self.turns.turn is Turn.AGENT
         self._ending.begin(EndReason.AGENT_HUNG_UP, reason, now_ms)
         self._ending.said = spoken
         output = json.dumps({"ok": True, "note": "Say goodbye now if you have not yet."})
         self._ending.asked = True
         done = self.on_tool_done(run.tool_call_id, output, now_ms, reply=not spoken)
-        return [self._handset.ran(run, now_ms, now_ms), *done]
+        return [self._keypad.ran(run, now_ms, now_ms), *done]
 
     # Endings ------------------------------------------------------------------------------------
 
@@ -283,7 +283,7 @@ class Exchange:
         if self._ending.reason is not None:
             return []
         self._ending.begin(reason, detail, now_ms)
-        if not self._connection.ready or self.stopwatch.stream_ms is None:
+        if not self._connection.ready or self.latency.stream_ms is None:
             return [End(reason, detail)]
         if not text:
             return [*self._interrupt(now_ms), End(reason, detail)]
@@ -304,7 +304,7 @@ class Exchange:
                 actions += self._silence_agent(now_ms)
             elif isinstance(action, RunTool) and self._runs_here(action):
                 actions += self._run_tool(action, now_ms)
-            elif isinstance(action, Farewell):
+            elif isinstance(action, ClosingPrompt):
                 actions += self.farewell(action.reason, action.text, now_ms, action.detail)
             else:
                 actions.append(action)
@@ -349,7 +349,7 @@ class Conversation(Exchange):
                 assert_never(event)
 
     def _on_stream_started(self, event: StreamStarted, now_ms: int) -> list[Action]:
-        self.stopwatch.on_stream(now_ms)
+        self.latency.on_stream(now_ms)
         if event.audio_format != self._carrier_format:
             # Nothing has been pushed yet: a carrier with another format is known from the start.
             self._carrier_format = event.audio_format
@@ -357,7 +357,7 @@ class Conversation(Exchange):
             self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
             self._uplink.on_sign_of_life(now_ms)
         self._speech.playout.start(now_ms)
-        self._manners.begin(now_ms)
+        self._timers.begin(now_ms)
         return [Record(StreamOpened(call_id=self.call_id, at_ms=now_ms))]
 
     def on_stream_left(self, now_ms: int) -> list[Action]:
@@ -365,7 +365,7 @@ class Conversation(Exchange):
         actions = [*self.dialogue.drop_response(server_cancels=False), *self._silence_agent(now_ms)]
         self._speech.playout.stop()
         self._ending.on_caller_acted()
-        self._manners.leave()
+        self._timers.leave()
         self._uplink = Uplink(self._carrier_format, self._input_format, self.counters)
         return actions
 
@@ -375,14 +375,14 @@ class Conversation(Exchange):
         return self._after_playing(now_ms)
 
     def _on_key(self, digit: str, now_ms: int) -> list[Action]:
-        shown = self._handset.shown(digit, now_ms)
+        shown = self._keypad.shown(digit, now_ms)
         pressed = Record(KeyPressed(call_id=self.call_id, at_ms=now_ms, digit=shown))
-        self._manners.on_caller_acted(now_ms)
-        if self._handset.absorbs(digit, now_ms):
+        self._timers.on_caller_acted(now_ms)
+        if self._keypad.absorbs(digit, now_ms):
             return [pressed]
         actions: list[Action] = [pressed, *self._interrupt(now_ms)]
         self._ending.on_caller_acted()
-        return actions + self._carry(self._handset.on_key(digit, now_ms), now_ms)
+        return actions + self._carry(self._keypad.on_key(digit, now_ms), now_ms)
 
     # Model --------------------------------------------------------------------------------------
 
@@ -392,8 +392,8 @@ class Conversation(Exchange):
         if first:
             if self.dialogue.agent.speaks_first is Party.CALLER:
                 return []
-            greeting = self.dialogue.cast.greeting
-            menu = self._handset.open_menu(now_ms, greeting or "")
+            greeting = self.dialogue.active.greeting
+            menu = self._keypad.open_menu(now_ms, greeting or "")
             if menu is not None:
                 return self._carry(menu, now_ms)
             if greeting:
@@ -412,7 +412,7 @@ class Conversation(Exchange):
         waiting = waiting and not self.dialogue.gate.busy
         self._connection.owes_reply = waiting and self.dialogue.tools_running
         if self._connection.owes_reply:
-            actions += self._carry(self._handset.ask_again(now_ms), now_ms)
+            actions += self._carry(self._keypad.ask_again(now_ms), now_ms)
         elif waiting:
             actions += self._carry(self.dialogue.ask(now_ms), now_ms)
         return actions
@@ -478,11 +478,11 @@ class Conversation(Exchange):
     def _on_speech_stopped(self, now_ms: int) -> list[Action]:
         self.counters.turns += 1
         if not self.dialogue.agent.transcribed:
-            self._manners.on_caller_acted(now_ms)
+            self._timers.on_caller_acted(now_ms)
         if self._protected:
             self._spoken_over = False
             return []
-        self.stopwatch.on_caller_stopped(now_ms)
+        self.latency.on_caller_stopped(now_ms)
         self._turn(TurnEvent.SPEECH_STOPPED, now_ms)
         return self._decided(self._speech.resumption.on_speech_stopped(now_ms), now_ms)
 
@@ -494,13 +494,13 @@ class Conversation(Exchange):
         if self.policy.echo_guard and is_echo(words, self._last_said()):
             words = ""
         if isinstance(event, TranscriptionCompleted):
-            self._manners.on_caller_words(words, now_ms)
+            self._timers.on_caller_words(words, now_ms)
         else:
-            self._manners.on_caller_acted(now_ms)  # in doubt it was a caller
+            self._timers.on_caller_acted(now_ms)  # in doubt it was a caller
         if words:
             self._connection.reply_asked = False
             actions += self._carry(
-                self._handset.on_caller_words(event.item_id, words, now_ms), now_ms
+                self._keypad.on_caller_words(event.item_id, words, now_ms), now_ms
             )
         decided = self._speech.resumption.on_transcript(event.item_id, words)
         if decided is not None:
@@ -529,7 +529,7 @@ class Conversation(Exchange):
             self._speech.resumption.hold(event)
             return []
         if self.turns.turn is not Turn.AGENT:
-            self.stopwatch.on_agent_audio(now_ms)
+            self.latency.on_agent_audio(now_ms)
             self._turn(TurnEvent.FIRST_AUDIO, now_ms)
         return self._speech.push(event, now_ms)
 
@@ -609,7 +609,7 @@ class Conversation(Exchange):
             return []
         if outcome is Interrupted.FALSE:
             self.counters.turns -= 1
-            self.stopwatch.forget_caller()
+            self.latency.forget_caller()
             self._ending.on_false_alarm(now_ms)
             self._turn(TurnEvent.FIRST_AUDIO, now_ms)
             return self._speech.resume(now_ms)
@@ -645,13 +645,13 @@ class Conversation(Exchange):
         if self._ending.overdue(now_ms, patience * self.policy.goodbye_cap_ms):
             return [*actions, End(self._ending.reason or EndReason.AGENT_HUNG_UP, "goodbye_cap")]
         heard_out = self.heard_out(now_ms) and self.turns.turn is Turn.IDLE
-        actions += self._carry(self._handset.on_tick(now_ms, heard_out=heard_out), now_ms)
+        actions += self._carry(self._keypad.on_tick(now_ms, heard_out=heard_out), now_ms)
         actions += self._mind_manners(now_ms)
         if self._connection.ready:
             actions += self._carry(self.dialogue.on_tick(now_ms), now_ms)
             actions += self._watch_model(now_ms)
             if self.quiet() and not self.dialogue.tools_running and self._ending.reason is None:
-                on_hold = self._manners.on_hold(now_ms)
+                on_hold = self._timers.on_hold(now_ms)
                 actions += self._carry(self.dialogue.on_quiet(now_ms, on_hold=on_hold), now_ms)
         return [*actions, *self._ring(now_ms)]
 
@@ -678,16 +678,16 @@ class Conversation(Exchange):
         if self._ending.reason is not None:
             return []
         self._note_state(now_ms)
-        wanted = self._manners.on_tick(now_ms, busy=self._busy)
+        wanted = self._timers.on_tick(now_ms, busy=self._busy)
         if wanted is None:
             return []
-        if isinstance(wanted, Farewell):
+        if isinstance(wanted, ClosingPrompt):
             return self.farewell(wanted.reason, wanted.text, now_ms, wanted.detail)
         return self._carry(self.dialogue.say(wanted.text, now_ms), now_ms)
 
     def warn_of_end(self, now_ms: int) -> list[Action]:
         """The call will be over soon, for a reason that nobody in it knows of."""
-        remark = None if self._ending.reason is not None else self._manners.last_minute()
+        remark = None if self._ending.reason is not None else self._timers.last_minute()
         return [] if remark is None else self._carry(self.dialogue.say(remark.text, now_ms), now_ms)
 
     def _watch_model(self, now_ms: int) -> list[Action]:
@@ -720,4 +720,4 @@ class Conversation(Exchange):
     def on_call_over(self, now_ms: int) -> list[Action]:
         """Settle the transcript at what the caller has heard."""
         self._speech.on_call_over(now_ms)
-        return [*self._handset.on_call_over(now_ms), *self.dialogue.on_call_over(now_ms)]
+        return [*self._keypad.on_call_over(now_ms), *self.dialogue.on_call_over(now_ms)]

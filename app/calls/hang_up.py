@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from app.calls.actions import End
-from app.calls.caller_leg import CLOSE_S, LOST, PhoneLeg, Whereabouts
+from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, Whereabouts
 from app.calls.goodbye import CARRIER_HANGS_UP
 from app.carrier.base import Carrier, CarrierCallId
 from app.errors import CarrierError, VoiceError
 from app.events import EndReason
 from app.realtime.connection import VoiceConnection
 
-__all__ = ["Patience", "close_connection", "close_phone", "contained"]
+__all__ = ["HangUpDeadline", "close_connection", "close_phone", "contained"]
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _AT_ONCE: Final = frozenset({EndReason.DRAINED, EndReason.OPERATOR_HUNG_UP})
 _STREAM_LOST: Final = frozenset({"", "stream_silent", "stream_not_opened"})
 
 
-class Patience:
+class HangUpDeadline:
     """How long one call waits for the carrier to hang up: at last not at all."""
 
     def __init__(self) -> None:
@@ -91,10 +91,10 @@ async def who_left(end: End, carrier: Carrier, carrier_call_id: CarrierCallId) -
 
 async def close_phone(
     end: End,
-    phone: PhoneLeg,
+    phone: CallerLeg,
     carrier: Carrier,
     carrier_call_id: CarrierCallId,
-    patience: Patience,
+    patience: HangUpDeadline,
 ) -> None:
     """Hang up at the carrier where that is ours to do, and close the stream.
 
@@ -117,7 +117,9 @@ async def close_phone(
             await phone.close(1000, "hung up" if ours else "")
 
 
-async def _hang_up(carrier: Carrier, carrier_call_id: CarrierCallId, patience: Patience) -> bool:
+async def _hang_up(
+    carrier: Carrier, carrier_call_id: CarrierCallId, patience: HangUpDeadline
+) -> bool:
     """Whether the carrier has ended the call."""
     try:
         async with patience.limit(HANG_UP_S):
@@ -129,7 +131,7 @@ async def _hang_up(carrier: Carrier, carrier_call_id: CarrierCallId, patience: P
     return True
 
 
-async def _let_them_go(phone: PhoneLeg, patience: Patience) -> None:
+async def _let_them_go(phone: CallerLeg, patience: HangUpDeadline) -> None:
     """Leave the stream open for a while: whoever was told goodbye hangs up by themselves.
 
     A socket that is closed before that has the carrier speak of a lost connection, and dial the

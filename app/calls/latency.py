@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Stopwatch"]
+__all__ = ["TurnLatency"]
 
 
-class Stopwatch:
+class TurnLatency:
     """Collects latencies; percentiles are read when the call is over."""
 
     def __init__(self) -> None:

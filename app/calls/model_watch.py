@@ -6,14 +6,14 @@ from typing import Final
 
 from app.calls.policy import CallPolicy
 
-__all__ = ["VoiceLink"]
+__all__ = ["ModelWatch"]
 
 
 SHORTEST_MS: Final = 10_000
 """No session is renewed sooner, however soon its model says that it ends."""
 
 
-class VoiceLink:
+class ModelWatch:
     """The state of the connection to the model, as the caller notices it."""
 
     def __init__(self, now_ms: int) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["CallPolicy", "ProductivityRules", "StillThereTexts"]
+__all__ = ["CallPolicy", "InactivityTexts", "ProductivityRules"]
 
 
 # Are you still there ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StillThereTexts:
+class InactivityTexts:
     """What is asked, one text after another, and what is said before hanging up."""
 
     prompts: tuple[str, ...] = ("Are you still there?", "I cannot hear you. Are you still there?")
@@ -68,7 +68,7 @@ class CallPolicy:
     """A sound without words, and shorter than this, has not interrupted; 0: every one has."""
     resume_max_ms: int = 60_000
     """Unheard agent audio that is kept to be resumed; of more than this, none is."""
-    still_there: StillThereTexts = field(default_factory=StillThereTexts)
+    still_there: InactivityTexts = field(default_factory=InactivityTexts)
     productivity: ProductivityRules = field(default_factory=ProductivityRules)
     duration_warning: str = "Just so you know, our call can only last one more minute."
     farewell: str = "I am sorry, I have to end the call here. Goodbye."

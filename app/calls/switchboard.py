@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.agents.agent import Agent
-from app.agents.analysis.live import BrainPlan
-from app.agents.roster import AgentBook
+from app.agents.analysis.live import AnalysisPlan
+from app.agents.roster import Roster
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval
 from app.calls.call import (
@@ -89,11 +89,11 @@ class Line:
     agent: Agent
     model: GuardedModel
     price: Callable[[TokenUsage], float | None] = field(default=lambda _usage: None)
-    book: AgentBook | None = None
+    book: Roster | None = None
     policy: CallPolicy | None = None
     keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
     fallback: Destination | None = None
-    brain: BrainPlan | None = None
+    brain: AnalysisPlan | None = None
 
 
 class Diverted(CapacityError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.assembly import function_problems, hire
+from app.assembly import assemble, function_problems
 from app.assembly.answering import offline_problems, speech_problems
 from app.errors import ConfigError
 from app.settings import Settings, check_deployment, load, named_functions, notices
@@ -38,7 +38,7 @@ def check_config(path: Path, env: Mapping[str, str]) -> Checked:
     problems = [*offline_problems(settings), *speech_problems(settings)]
     surprises: list[str] = []
     try:
-        surprises = hire(settings).notices()
+        surprises = assemble(settings).notices()
     except ConfigError as error:
         problems += error.message.splitlines()
     return Checked(

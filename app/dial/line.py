@@ -28,7 +28,7 @@ from app.carrier.twilio.caller_side import (
     render_stop,
 )
 from app.dial.faults import Fault
-from app.dial.listening import Ear
+from app.dial.listening import UtteranceDetector
 from app.dial.measures import QueueCleared
 from app.dial.playout import (
     BYTES_PER_MS,
@@ -40,7 +40,7 @@ from app.dial.playout import (
 from app.dial.speaking import (
     FRAME_BYTES,
     FRAME_MS,
-    Mouth,
+    SpeechPlayer,
 )
 from app.errors import RemoteProtocolError
 
@@ -97,8 +97,8 @@ class Line:
         self.identity = identity
         self.start_ms = start_ms
         self.playout = CallerPlayout(start_ms)
-        self.ear = Ear(start_ms)
-        self.mouth = Mouth()
+        self.ear = UtteranceDetector(start_ms)
+        self.mouth = SpeechPlayer()
         self.clears: list[QueueCleared] = []
         self.faults: list[Fault] = []
         self.marks: list[MarkBack] = []

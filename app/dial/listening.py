@@ -13,7 +13,7 @@ from app.dial.playout import BYTES_PER_MS, Heard
 from audio.g711 import decode_ulaw
 from audio.level import level_dbfs
 
-__all__ = ["AUDIBLE_DBFS", "WINDOW_MS", "Ear", "Span", "audible_windows"]
+__all__ = ["AUDIBLE_DBFS", "WINDOW_MS", "Span", "UtteranceDetector", "audible_windows"]
 
 
 # Below it a telephone line is idle noise, above it somebody speaks. Speech on a line is about
@@ -47,7 +47,7 @@ def audible_windows(ulaw: bytes) -> list[bool]:
     ]
 
 
-class Ear:
+class UtteranceDetector:
     """Collects what reached the ear and tells when it was sound."""
 
     def __init__(self, start_ms: int) -> None:

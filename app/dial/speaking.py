@@ -18,7 +18,7 @@ from audio.format import PCMU_8K
 from audio.g711 import decode_ulaw
 from audio.wav import StereoRecorder
 
-__all__ = ["FRAME_BYTES", "FRAME_MS", "SILENT_FRAME", "Mouth", "Recording", "Utterance"]
+__all__ = ["FRAME_BYTES", "FRAME_MS", "SILENT_FRAME", "Recording", "SpeechPlayer", "Utterance"]
 
 
 # Twilio sends 20 ms per media message (observed, not promised).
@@ -56,7 +56,7 @@ class _Speech:
         self.sent_ms = 0
 
 
-class Mouth:
+class SpeechPlayer:
     """Gives one frame every 20 ms and keeps the times of each utterance."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from app.background import Errands
+from app.background import BackgroundJobs
 from app.errors import ConfigError, ToolError, ToolFailed
 from app.http.addresses import check_url
 from app.http.client import Fetched, Outgoing, SafeHttp
@@ -211,7 +211,7 @@ def _retry_after_ms(value: str) -> int:
 class Outbox:
     """Messages on their way, after the calls that they tell of."""
 
-    def __init__(self, errands: Errands) -> None:
+    def __init__(self, errands: BackgroundJobs) -> None:
         self._errands = errands
         self.delivered = 0
         self.failed = 0

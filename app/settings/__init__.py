@@ -8,7 +8,7 @@ from app.settings.agents import (
     AgentSettings,
     GuardrailSettings,
 )
-from app.settings.analysis import BrainSettings
+from app.settings.analysis import AnalysisSettings
 from app.settings.deployment import (
     DEVELOPMENT_ACCOUNT_SID,
     CarrierCredentials,
@@ -62,8 +62,8 @@ __all__ = [
     "DEVELOPMENT_ACCOUNT_SID",
     "OPENAI_REALTIME_URL",
     "AgentSettings",
+    "AnalysisSettings",
     "AudioSettings",
-    "BrainSettings",
     "CallLimits",
     "CarrierCredentials",
     "DestinationSettings",

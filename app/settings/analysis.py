@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from app.settings.values import Blank, Name, OptionalSecret, Secret, Section, Text
 
-__all__ = ["BrainSettings", "ChatSettings", "ReviewSettings", "WebhookSettings"]
+__all__ = ["AnalysisSettings", "ChatSettings", "ReviewSettings", "WebhookSettings"]
 
 
 Timeout = Annotated[int, Field(ge=100, le=300_000)]
@@ -42,7 +42,7 @@ class WebhookSettings(Section):
     allow_private: bool = False
 
 
-class BrainSettings(Section):
+class AnalysisSettings(Section):
     """Analysis of each turn, tasks for other systems, and a review after the call."""
 
     endpoint: ChatSettings | None = None

@@ -19,7 +19,7 @@ from app.settings.agents import (
     GuardrailName,
     GuardrailSettings,
 )
-from app.settings.analysis import BrainSettings
+from app.settings.analysis import AnalysisSettings
 from app.settings.limits import Limits
 from app.settings.numbers import (
     DestinationName,
@@ -180,7 +180,7 @@ class Settings(Section):
     guardrails: dict[GuardrailName, GuardrailSettings] = Field(default_factory=dict)
     destinations: dict[DestinationName, DestinationSettings] = Field(default_factory=dict)
     numbers: dict[PhoneNumber, NumberSettings] = Field(default_factory=dict)
-    brain: BrainSettings | None = None
+    brain: AnalysisSettings | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
     _origin: Origin = PrivateAttr(default_factory=Origin)
 

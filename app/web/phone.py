@@ -55,7 +55,7 @@ from app.web.transfers import (
     add_transfer_routes,
 )
 
-__all__ = ["Call", "Desk", "Form", "PhoneFront", "SignedForms", "UnclaimedSeats", "phone_router"]
+__all__ = ["Call", "Desk", "Form", "PhoneFront", "SignedForms", "UnclaimedSockets", "phone_router"]
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def phone_router(
     status_path: str = "/twilio/status",
     stream_path: str = "/twilio/media-stream",
     transcript_feed: bool = False,
-    seats: UnclaimedSeats | None = None,
+    seats: UnclaimedSockets | None = None,
 ) -> APIRouter:
     """The routes of one carrier; every HTTP route among them wants a signature."""
     forms = SignedForms(front, metrics)
@@ -163,7 +163,7 @@ def phone_router(
         add_transcript_feed(signed, desk)
     router = APIRouter()
     router.include_router(signed)
-    media = MediaSocket(front, desk, metrics, seats or UnclaimedSeats())
+    media = MediaSocket(front, desk, metrics, seats or UnclaimedSockets())
     router.add_api_websocket_route(stream_path, media.serve)
     return router
 
@@ -240,7 +240,7 @@ def _target(connection: HTTPConnection) -> str:
     return (path + b"?" + query if query else path).decode("ascii", "replace")
 
 
-class UnclaimedSeats:
+class UnclaimedSockets:
     """Accepted sockets that have not claimed a call: so many in all, so many from one address.
 
     `per_client` is for a server that strangers reach directly (32 is a good number); behind a proxy
@@ -280,7 +280,7 @@ class MediaSocket:
     """The media websocket, from its handshake to the end of its call."""
 
     def __init__(
-        self, front: PhoneFront, desk: Desk, metrics: Metrics, seats: UnclaimedSeats
+        self, front: PhoneFront, desk: Desk, metrics: Metrics, seats: UnclaimedSockets
     ) -> None:
         self._front = front
         self._desk = desk

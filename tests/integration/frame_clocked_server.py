@@ -2,7 +2,7 @@
 
 For the tests of `trunkline dial`, with which it shares no code. Its time is the caller's frames,
 20 ms each, so that it behaves the same at any speed. What it does wrong on purpose is named in
-`Manners`.
+`CallTimers`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from audio.g711 import decode_ulaw
 from audio.level import level_dbfs
 from tests.fakes.caller import tone
 
-__all__ = ["AUTH_TOKEN", "Manners", "SpeakingServer", "serve"]
+__all__ = ["AUTH_TOKEN", "CallTimers", "SpeakingServer", "serve"]
 
 AUTH_TOKEN = "a-token-for-tests"
 _TURN_OVER_FRAMES = 15
 
 
 @dataclass(kw_only=True)
-class Manners:
+class CallTimers:
     """How this server behaves."""
 
     greeting_ms: int = 400
@@ -55,7 +55,7 @@ class Manners:
 class SpeakingServer:
     """What it saw; `url` is where it listens."""
 
-    manners: Manners
+    timers: CallTimers
     port: int = 0
     statuses: list[dict[str, str]] = field(default_factory=list)
     digits: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class SpeakingServer:
 
     @property
     def host(self) -> str:
-        return self.manners.public_host or f"127.0.0.1:{self.port}"
+        return self.timers.public_host or f"127.0.0.1:{self.port}"
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -83,7 +83,7 @@ class SpeakingServer:
 
     async def _form(self, request: Request) -> dict[str, str] | None:
         form = {name: str(value) for name, value in (await request.form()).items()}
-        scheme = "https" if self.manners.public_host else "http"
+        scheme = "https" if self.timers.public_host else "http"
         url = f"{scheme}://{self.host}{request.url.path}"
         signature = request.headers.get("x-twilio-signature", "")
         return form if RequestValidator(AUTH_TOKEN).validate(url, form, signature) else None
@@ -91,31 +91,31 @@ class SpeakingServer:
     async def voice(self, request: Request) -> Response:
         if await self._form(request) is None:
             return Response(status_code=403)
-        action = ' action="/after"' if self.manners.action_twiml is not None else ""
-        scheme = "wss" if self.manners.public_host else "ws"
-        twiml = self.manners.twiml or (
+        action = ' action="/after"' if self.timers.action_twiml is not None else ""
+        scheme = "wss" if self.timers.public_host else "ws"
+        twiml = self.timers.twiml or (
             f'<Response><Connect{action}><Stream url="{scheme}://{self.host}/media">'
             '<Parameter name="token" value="t0ken"/></Stream></Connect>'
             "<Say>We were cut off.</Say><Hangup/></Response>"
         )
-        return Response(twiml, media_type=self.manners.content_type)
+        return Response(twiml, media_type=self.timers.content_type)
 
     async def after(self, request: Request) -> Response:
         signed = await self._form(request) is not None
-        return Response(self.manners.action_twiml, 200 if signed else 403, media_type="text/xml")
+        return Response(self.timers.action_twiml, 200 if signed else 403, media_type="text/xml")
 
     async def status(self, request: Request) -> Response:
         form = await self._form(request)
         if form is not None:
             self.statuses.append(form)
-        return Response(status_code=self.manners.status_code if form is not None else 403)
+        return Response(status_code=self.timers.status_code if form is not None else 403)
 
     async def transcript(self, request: Request) -> Response:
         url = f"http://{self.host}{request.url.path}"
         signature = request.headers.get("x-twilio-signature", "")
         if not RequestValidator(AUTH_TOKEN).validate(url, {}, signature):
             return Response(status_code=403)
-        if not self.manners.transcript:
+        if not self.timers.transcript:
             return Response(status_code=404)
 
         async def rows() -> AsyncIterator[str]:
@@ -126,10 +126,10 @@ class SpeakingServer:
         return StreamingResponse(rows(), media_type="application/x-ndjson")
 
     async def media(self, websocket: WebSocket) -> None:
-        scheme = "wss" if self.manners.public_host else "ws"
+        scheme = "wss" if self.timers.public_host else "ws"
         signature = websocket.headers.get("x-twilio-signature", "")
         good = RequestValidator(AUTH_TOKEN).compute_signature(f"{scheme}://{self.host}/media", {})
-        if signature != good or self.manners.refuses_handshake:
+        if signature != good or self.timers.refuses_handshake:
             await websocket.close()
             return
         await websocket.accept()
@@ -143,7 +143,7 @@ class _Conversation:
 
     def __init__(self, server: SpeakingServer, websocket: WebSocket) -> None:
         self.server = server
-        self.manners = server.manners
+        self.timers = server.timers
         self.websocket = websocket
         self.stream_sid = ""
         self.turns = 0
@@ -156,8 +156,8 @@ class _Conversation:
         start = json.loads(await self.websocket.receive_text())
         assert start["start"]["customParameters"] == {"token": "t0ken"}
         self.stream_sid = start["streamSid"]
-        await self.say(self.manners.greeting_ms, "hello")
-        for bad in self.manners.bad_messages:
+        await self.say(self.timers.greeting_ms, "hello")
+        for bad in self.timers.bad_messages:
             if isinstance(bad, bytes):
                 await self.websocket.send_bytes(bad)
             else:
@@ -179,7 +179,7 @@ class _Conversation:
     async def on_frame(self, ulaw: bytes) -> None:
         loud = level_dbfs(decode_ulaw(ulaw)) > -40
         self.loud, self.quiet = (self.loud + 1, 0) if loud else (self.loud, self.quiet + 1)
-        if loud and self.loud == 5 and self.unplayed and self.manners.obeys_barge_in:
+        if loud and self.loud == 5 and self.unplayed and self.timers.obeys_barge_in:
             await self.send({"event": "clear"})
         if self.loud >= 5 and self.quiet == _TURN_OVER_FRAMES:
             self.loud = 0
@@ -187,9 +187,9 @@ class _Conversation:
 
     async def answer(self) -> None:
         self.turns += 1
-        last = self.turns >= self.manners.goodbye_after
-        await self.say(self.manners.answer_ms, "goodbye" if last else f"answer-{self.turns}")
-        if last and self.manners.cuts_its_goodbye:
+        last = self.turns >= self.timers.goodbye_after
+        await self.say(self.timers.answer_ms, "goodbye" if last else f"answer-{self.turns}")
+        if last and self.timers.cuts_its_goodbye:
             await self.websocket.close(1000)
             raise WebSocketDisconnect(1000)
 
@@ -197,7 +197,7 @@ class _Conversation:
         """True when the server is done with the call."""
         self.server.marks.append(name)
         self.unplayed.discard(name)
-        code = self.manners.close_code_after_greeting
+        code = self.timers.close_code_after_greeting
         if name == "hello" and code is not None:
             await self.websocket.close(code)
             return True
@@ -220,9 +220,9 @@ class _Conversation:
 
 
 @contextlib.asynccontextmanager
-async def serve(manners: Manners | None = None) -> AsyncIterator[SpeakingServer]:
+async def serve(timers: CallTimers | None = None) -> AsyncIterator[SpeakingServer]:
     """The server on a free port of the loopback, for as long as the block lasts."""
-    server = SpeakingServer(manners or Manners())
+    server = SpeakingServer(timers or CallTimers())
     listener = socket.create_server(("127.0.0.1", 0))
     server.port = listener.getsockname()[1]
     config = uvicorn.Config(server.app(), log_config=None, lifespan="off", ws="websockets-sansio")

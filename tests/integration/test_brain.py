@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from app.agents.analysis.analyzer import (
-    Brain,
-    BrainLimits,
+    Analyzer,
+    AnalyzerLimits,
 )
 from app.agents.analysis.delegates import (
     Delegate,
@@ -32,7 +32,7 @@ from app.agents.llm.question import (
     Ask,
     ModelQuestion,
 )
-from app.agents.tools.invocation import ToolBox
+from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.tool import (
@@ -40,12 +40,12 @@ from app.agents.tools.tool import (
     ToolContext,
     tool,
 )
-from app.background import Errands
+from app.background import BackgroundJobs
 from app.errors import AppError
 from app.events import (
     Analysis,
+    AnalysisEvent,
     AnalysisFailed,
-    BrainEvent,
     CallReviewed,
     Party,
     TaskAnswered,
@@ -88,11 +88,11 @@ async def http() -> AsyncIterator[SafeHttp]:
 class Mind:
     """A running brain, its events, and what it wanted said."""
 
-    def __init__(self, ask: Ask, delegate: Delegate | None, limits: BrainLimits | None) -> None:
-        self.events: list[BrainEvent] = []
+    def __init__(self, ask: Ask, delegate: Delegate | None, limits: AnalyzerLimits | None) -> None:
+        self.events: list[AnalysisEvent] = []
         self.said: list[str] = []
         self._changed = asyncio.Event()
-        self.brain = Brain(
+        self.brain = Analyzer(
             CALL,
             SPEC,
             ask,
@@ -102,7 +102,7 @@ class Mind:
             limits=limits,
         )
 
-    def _on_event(self, event: BrainEvent) -> None:
+    def _on_event(self, event: AnalysisEvent) -> None:
         self.events.append(event)
         self._changed.set()
 
@@ -124,7 +124,7 @@ class Mind:
 async def thinking(
     ask: Ask, delegate: Delegate | None = None, **limits: int
 ) -> AsyncIterator[Mind]:
-    mind = Mind(ask, delegate, BrainLimits(**limits) if limits else None)
+    mind = Mind(ask, delegate, AnalyzerLimits(**limits) if limits else None)
     async with asyncio.TaskGroup() as group:
         run = group.create_task(mind.brain.run())
         yield mind
@@ -385,7 +385,7 @@ async def test_a_task_may_go_to_a_tool_of_an_mcp_server(http: SafeHttp) -> None:
         env={"PYTHONPATH": str(ROOT)},
     )
     async with WebService(BOOK) as chat, McpTools([desk]) as tools:
-        delegate = ToolDelegate(ToolBox(tools.tools), "echo", facts, argument="text")
+        delegate = ToolDelegate(ToolInvoker(tools.tools), "echo", facts, argument="text")
         async with thinking(endpoint(chat, http), delegate) as mind:
             mind.brain.on_caller_turn("item_1", lines("Book Friday."))
             await mind.until(lambda: bool(mind.said))
@@ -394,7 +394,7 @@ async def test_a_task_may_go_to_a_tool_of_an_mcp_server(http: SafeHttp) -> None:
 
 async def test_a_tools_failure_is_the_tasks(http: SafeHttp) -> None:
     async with WebService(BOOK) as chat:
-        delegate = ToolDelegate(ToolBox([]), "gone", facts)
+        delegate = ToolDelegate(ToolInvoker([]), "gone", facts)
         async with thinking(endpoint(chat, http), delegate) as mind:
             mind.brain.on_caller_turn("item_1", lines("Book Friday."))
             await mind.until(lambda: bool(mind.said))
@@ -424,7 +424,7 @@ async def test_a_task_that_is_named_again_is_done_once_and_their_number_is_bound
         thought(intent="book", task="Book Sunday."),
     ]
     async with WebService(*scripts) as chat:
-        delegate = ToolDelegate(ToolBox([made]), "book", facts)
+        delegate = ToolDelegate(ToolInvoker([made]), "book", facts)
         async with thinking(endpoint(chat, http), delegate, max_tasks=2) as mind:
             for number in range(1, 5):
                 mind.brain.on_caller_turn(f"item_{number}", lines("Book."))
@@ -471,7 +471,7 @@ async def reviewed(
     said: Sequence[TranscriptLine] = (),
 ) -> tuple[list[CallReviewed | AnalysisFailed], Reviewer]:
     events: list[CallReviewed | AnalysisFailed] = []
-    async with Errands() as errands:
+    async with BackgroundJobs() as errands:
         reviewer = Reviewer(
             REVIEW,
             endpoint(chat, http),
@@ -526,7 +526,11 @@ async def test_a_call_that_cannot_be_reviewed_is_told_all_the_same(
 
 async def test_a_call_without_a_word_is_not_thought_about(http: SafeHttp) -> None:
     events: list[CallReviewed | AnalysisFailed] = []
-    async with WebService(GOOD) as chat, WebService(answer()) as receiver, Errands() as errands:
+    async with (
+        WebService(GOOD) as chat,
+        WebService(answer()) as receiver,
+        BackgroundJobs() as errands,
+    ):
         reviewer = Reviewer(
             REVIEW, endpoint(chat, http), errands, events.append, webhook=hook(receiver, http)
         )
@@ -538,7 +542,7 @@ async def test_a_call_without_a_word_is_not_thought_about(http: SafeHttp) -> Non
 
 async def test_the_end_of_the_process_does_not_wait_for_a_review(http: SafeHttp) -> None:
     events: list[CallReviewed | AnalysisFailed] = []
-    async with WebService(silence) as chat, Errands(grace_ms=20) as errands:
+    async with WebService(silence) as chat, BackgroundJobs(grace_ms=20) as errands:
         reviewer = Reviewer(REVIEW, endpoint(chat, http), errands, events.append)
         reviewer.on_call_over(CALL, lines("Bye."), {})
     assert events == []

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.background import Errands
+from app.background import BackgroundJobs
 from app.errors import ToolError
 from app.http.client import SafeHttp
 from app.http.webhook import (
@@ -97,7 +97,7 @@ async def test_the_outbox_delivers_behind_everybodys_back(
     http: SafeHttp, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = WebService(answer(status=404)), WebService(answer())
-    async with bad, good, Errands() as errands:
+    async with bad, good, BackgroundJobs() as errands:
         outbox = Outbox(errands)
         assert outbox.put(hook(bad, http), MESSAGE)
         assert outbox.put(hook(good, http), Message(key="msg_2", kind="k", data={}))

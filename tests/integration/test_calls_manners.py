@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from app.calls.policy import StillThereTexts
+from app.calls.policy import InactivityTexts
 from app.dial.leg import EndedBy
 from app.events import (
     AgentSaid,
@@ -102,7 +102,7 @@ async def test_words_end_the_answer_for_good() -> None:
 
 async def test_a_silent_caller_is_asked_and_then_told_goodbye() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
-    texts = StillThereTexts(prompts=("Are you there?",), goodbye="Bye then.")
+    texts = InactivityTexts(prompts=("Are you there?",), goodbye="Bye then.")
     policy = {"still_there_after_ms": 300, "still_there": texts}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
@@ -115,7 +115,7 @@ async def test_a_silent_caller_is_asked_and_then_told_goodbye() -> None:
 async def test_a_silent_caller_who_speaks_into_the_goodbye_is_not_hung_up_on() -> None:
     replies = [Reply(audio_ms=300), Reply(audio_ms=3_000), Reply(audio_ms=300, text="Yes?")]
     voice = ScriptedVoiceServer(replies=replies, heard=["Hello? I am here."])
-    texts = StillThereTexts(prompts=(), goodbye="Bye then.")
+    texts = InactivityTexts(prompts=(), goodbye="Bye then.")
     policy = {"still_there_after_ms": 300, "silence_ms": 400, "still_there": texts}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)

@@ -19,7 +19,7 @@ from app.agents.guardrails.rules import (
     regex_guardrail,
 )
 from app.agents.handoffs import HandoffTo
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.tools.tool import (
     Approval,
     ToolContext,
@@ -55,7 +55,7 @@ def staffed(app: App, change: Callable[[Agent], list[Agent]]) -> None:
         line = choose(incoming)
         assert isinstance(line, Line)
         agents = change(line.agent)
-        return replace(line, agent=agents[0], book=AgentBook(agents))
+        return replace(line, agent=agents[0], book=Roster(agents))
 
     switchboard._choose = chosen
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from app.agents.agent import Agent
-from app.agents.analysis.analyzer import BrainLimits
-from app.agents.analysis.live import BrainPlan
+from app.agents.analysis.analyzer import AnalyzerLimits
+from app.agents.analysis.live import AnalysisPlan
 from app.agents.analysis.questions import AnalysisSpec
 from app.agents.guardrails.rules import (
     Stop,
@@ -201,7 +201,7 @@ async def shown(
     *,
     say: str | None = None,
     ended_well: bool = True,
-    brain: BrainPlan | None = None,
+    brain: AnalysisPlan | None = None,
 ) -> str:
     out = StringIO()
     model = WebSocketModel(server.url, headers={}, model="scripted")
@@ -290,9 +290,9 @@ async def test_handoffs_and_guardrails_are_shown() -> None:
 async def test_what_a_brain_thinks_is_shown_and_a_single_turn_waits_for_it() -> None:
     found = {"intent": "add", "entities": [{"name": "a", "value": "2"}], "summary": "Sums."}
     asides = [json.dumps({**found, "task": "two"}), "no json"]
-    plan = BrainPlan(
+    plan = AnalysisPlan(
         analysis=AnalysisSpec(intents=("add",), tasks=frozenset({"add"})),
-        limits=BrainLimits(),
+        limits=AnalyzerLimits(),
         task_tool=tool(name="double")(double),
         task_argument="text",
     )

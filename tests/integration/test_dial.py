@@ -25,7 +25,7 @@ from app.errors import ConfigError
 from audio.wav import read_wav
 from tests.fakes.caller import phrase_path
 from tests.fakes.clock import FastClock
-from tests.integration.frame_clocked_server import AUTH_TOKEN, Manners, SpeakingServer, serve
+from tests.integration.frame_clocked_server import AUTH_TOKEN, CallTimers, SpeakingServer, serve
 
 SHORT = "- listen: {quiet_ms: 400, at_most_ms: 4000}\n"
 
@@ -72,7 +72,7 @@ CONVERSATION = """
 
 
 async def test_a_conversation_with_one_barge_in_is_a_good_call(tmp_path: Path) -> None:
-    async with serve(Manners(answer_ms=3_000, goodbye_after=3)) as server:
+    async with serve(CallTimers(answer_ms=3_000, goodbye_after=3)) as server:
         report, story = await call(server, tmp_path, CONVERSATION, out=tmp_path / "call.wav")
     assert report.ok, report
     assert report.ended_by == "agent"
@@ -109,7 +109,7 @@ async def test_the_recording_holds_the_caller_left_and_the_agent_right(tmp_path:
 
 async def test_audio_that_was_cleared_is_not_in_the_recording(tmp_path: Path) -> None:
     script = SHORT + "- say: {file: hours.wav}\n- barge_in: {file: address.wav, after_ms: 400}\n"
-    async with serve(Manners(answer_ms=20_000)) as server:
+    async with serve(CallTimers(answer_ms=20_000)) as server:
         report, _ = await call(server, tmp_path, script, out=tmp_path / "call.wav")
     assert report.streams[0].counters.agent_audio_ms >= 20_000
     with (tmp_path / "call.wav").open("rb") as file:
@@ -118,7 +118,7 @@ async def test_audio_that_was_cleared_is_not_in_the_recording(tmp_path: Path) ->
 
 
 async def test_the_servers_transcript_is_told_with_what_it_understood(tmp_path: Path) -> None:
-    async with serve(Manners(transcript=True)) as server:
+    async with serve(CallTimers(transcript=True)) as server:
         guess = {"who": "caller", "text": "when are you open", "unverified": True}
         server.lines.append({"at_ms": 900, **guess})
         cut = {"who": "agent", "text": "a b c", "heard_text": "a b", "cut_off": True}
@@ -131,7 +131,7 @@ async def test_the_servers_transcript_is_told_with_what_it_understood(tmp_path: 
 
 
 async def test_without_a_transcript_agent_speech_is_told_from_its_sound(tmp_path: Path) -> None:
-    async with serve(Manners(greeting_ms=700)) as server:
+    async with serve(CallTimers(greeting_ms=700)) as server:
         _, story = await call(server, tmp_path)
     assert "agent   (agent speaks 0.7 s)" in story.text
 
@@ -160,7 +160,7 @@ async def test_keys_reach_the_server(tmp_path: Path) -> None:
 async def test_a_broken_message_of_the_server_makes_it_a_bad_call(
     tmp_path: Path, bad: str | bytes, code: str
 ) -> None:
-    async with serve(Manners(bad_messages=(bad,))) as server:
+    async with serve(CallTimers(bad_messages=(bad,))) as server:
         report, _ = await call(server, tmp_path)
     assert [fault.code for fault in report.faults] == [code]
     assert not report.ok
@@ -169,7 +169,7 @@ async def test_a_broken_message_of_the_server_makes_it_a_bad_call(
 
 async def test_an_agent_that_cannot_be_interrupted_shows_in_the_figures(tmp_path: Path) -> None:
     script = SHORT + "- say: {file: hours.wav}\n- barge_in: {file: address.wav, after_ms: 400}\n"
-    async with serve(Manners(answer_ms=6_000, obeys_barge_in=False)) as server:
+    async with serve(CallTimers(answer_ms=6_000, obeys_barge_in=False)) as server:
         report, _ = await call(server, tmp_path, script)
     assert [measure.reaction_ms for measure in report.streams[0].barge_ins] == [None]
     assert report.streams[0].turn_latencies_ms[1] is None
@@ -177,7 +177,7 @@ async def test_an_agent_that_cannot_be_interrupted_shows_in_the_figures(tmp_path
 
 async def test_an_agent_that_hangs_up_on_its_own_goodbye_is_found(tmp_path: Path) -> None:
     script = SHORT + "- say: {file: goodbye.wav}\n- await_hang_up: {}\n"
-    async with serve(Manners(goodbye_after=1, cuts_its_goodbye=True)) as server:
+    async with serve(CallTimers(goodbye_after=1, cuts_its_goodbye=True)) as server:
         report, _ = await call(server, tmp_path, script)
     assert report.ended_by == "agent"
     (failure,) = report.failures
@@ -185,7 +185,7 @@ async def test_an_agent_that_hangs_up_on_its_own_goodbye_is_found(tmp_path: Path
 
 
 async def test_a_dropped_stream_is_a_failure_and_its_next_verb_is_performed(tmp_path: Path) -> None:
-    async with serve(Manners(close_code_after_greeting=1011)) as server:
+    async with serve(CallTimers(close_code_after_greeting=1011)) as server:
         report, story = await call(server, tmp_path, CONVERSATION)
     assert report.ended_by == "a lost connection"
     assert report.failures[0] == "the server dropped the stream (code 1011)"
@@ -195,8 +195,8 @@ async def test_a_dropped_stream_is_a_failure_and_its_next_verb_is_performed(tmp_
 
 async def test_the_action_of_connect_decides_how_the_call_goes_on(tmp_path: Path) -> None:
     after = "<Response><Say>Thank you for calling.</Say><Hangup/></Response>"
-    manners = Manners(close_code_after_greeting=1000, action_twiml=after)
-    async with serve(manners) as server:
+    timers = CallTimers(close_code_after_greeting=1000, action_twiml=after)
+    async with serve(timers) as server:
         report, story = await call(server, tmp_path)
     assert report.ok, report
     assert "Thank you for calling." in story.text
@@ -204,7 +204,7 @@ async def test_the_action_of_connect_decides_how_the_call_goes_on(tmp_path: Path
 
 
 async def test_a_silent_agent_is_a_failure(tmp_path: Path) -> None:
-    async with serve(Manners(greeting_ms=0)) as server:
+    async with serve(CallTimers(greeting_ms=0)) as server:
         report, _ = await call(server, tmp_path)
     assert "the agent was never heard: no media message came" in report.failures
     assert "the agent said nothing for 4000 ms" in report.failures
@@ -213,14 +213,14 @@ async def test_a_silent_agent_is_a_failure(tmp_path: Path) -> None:
 
 async def test_a_polite_refusal_is_told_and_is_no_good_call(tmp_path: Path) -> None:
     twiml = "<Response><Say>All lines are busy.</Say><Reject/></Response>"
-    async with serve(Manners(twiml=twiml)) as server:
+    async with serve(CallTimers(twiml=twiml)) as server:
         report, story = await call(server, tmp_path)
     assert report.failures == ("the server opened no media stream for the call",)
     assert "All lines are busy." in story.text
 
 
 async def test_a_refused_handshake_is_explained_and_the_next_verb_performed(tmp_path: Path) -> None:
-    async with serve(Manners(refuses_handshake=True)) as server:
+    async with serve(CallTimers(refuses_handshake=True)) as server:
         report, story = await call(server, tmp_path)
     assert "HTTP 403" in report.failures[0]
     assert "31920" in report.failures[0]
@@ -235,20 +235,20 @@ async def test_a_forged_signature_is_explained(tmp_path: Path) -> None:
 
 
 async def test_an_answer_that_is_no_twiml_is_explained(tmp_path: Path) -> None:
-    async with serve(Manners(twiml="{}", content_type="application/json")) as server:
+    async with serve(CallTimers(twiml="{}", content_type="application/json")) as server:
         report, _ = await call(server, tmp_path)
     assert report.failures == ("the answer is application/json, not text/xml (Twilio 12300)",)
 
 
 async def test_twiml_that_redirects_for_ever_is_ended(tmp_path: Path) -> None:
     twiml = "<Response><Redirect>/twilio/voice</Redirect></Response>"
-    async with serve(Manners(twiml=twiml)) as server:
+    async with serve(CallTimers(twiml=twiml)) as server:
         report, _ = await call(server, tmp_path)
     assert report.failures == ("the TwiML went on to more than 10 documents",)
 
 
 async def test_a_server_behind_a_tunnel_is_signed_as_it_knows_itself(tmp_path: Path) -> None:
-    async with serve(Manners(public_host="voice.example.com")) as server:
+    async with serve(CallTimers(public_host="voice.example.com")) as server:
         report, _ = await call(server, tmp_path, public_url="https://voice.example.com")
     assert report.ok, report
 
@@ -262,7 +262,7 @@ async def test_a_call_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
 
 async def test_wav_files_are_spoken_as_turns() -> None:
-    async with serve(Manners(answer_ms=300)) as server:
+    async with serve(CallTimers(answer_ms=300)) as server:
         wavs = (phrase_path("hours"), phrase_path("goodbye"))
         options = DialOptions(to=server.url, auth_token=AUTH_TOKEN, wavs=wavs, out=None)
         report = await dial(options, clock=FastClock(8))
@@ -300,7 +300,7 @@ async def test_wrong_options_are_told_before_anything_is_dialed(tmp_path: Path) 
 
 
 async def test_the_table_holds_every_figure(tmp_path: Path) -> None:
-    async with serve(Manners(answer_ms=2_000, bad_messages=("x",))) as server:
+    async with serve(CallTimers(answer_ms=2_000, bad_messages=("x",))) as server:
         script = SHORT + "- say: {file: hours.wav}\n- barge_in: {file: hours.wav, after_ms: 200}\n"
         report, _ = await call(server, tmp_path, script)
     file = io.StringIO()
@@ -349,8 +349,8 @@ async def test_a_transfer_ends_the_simulation_and_names_its_target(tmp_path: Pat
         '<Response><Pause length="2"/><Play>a.mp3</Play>'
         "<Dial><Number>+15005550009</Number></Dial></Response>"
     )
-    manners = Manners(close_code_after_greeting=1000, action_twiml=after)
-    async with serve(manners) as server:
+    timers = CallTimers(close_code_after_greeting=1000, action_twiml=after)
+    async with serve(timers) as server:
         report, story = await call(server, tmp_path)
     assert report.ended_by == "a transfer"
     assert "transfers the call to +15005550009" in story.text
@@ -363,7 +363,7 @@ async def test_a_stream_on_a_dead_address_is_explained(
 ) -> None:
     url = f"ws://127.0.0.1:{unused_tcp_port}/media?token=1"
     twiml = f'<Response><Connect><Stream url="{url}"/></Connect></Response>'
-    async with serve(Manners(twiml=twiml)) as server:
+    async with serve(CallTimers(twiml=twiml)) as server:
         report, _ = await call(server, tmp_path)
     assert "cannot open" in report.failures[0]
     assert "31901" in report.failures[0]
@@ -372,7 +372,7 @@ async def test_a_stream_on_a_dead_address_is_explained(
 
 
 async def test_a_server_that_fails_its_status_callbacks_is_told(tmp_path: Path) -> None:
-    async with serve(Manners(status_code=500)) as server:
+    async with serve(CallTimers(status_code=500)) as server:
         report, _ = await call(server, tmp_path)
     assert report.failures == (
         "status callback in-progress: answered HTTP 500",
@@ -386,7 +386,7 @@ async def test_the_command_prints_the_call_and_its_figures(
     script = tmp_path / "script.yaml"
     script.write_text("- listen: {quiet_ms: 100}\n")
     out = tmp_path / "call.wav"
-    async with serve(Manners(greeting_ms=100)) as server:
+    async with serve(CallTimers(greeting_ms=100)) as server:
         options = DialOptions(to=server.url, auth_token=AUTH_TOKEN, script=script, out=out)
         assert await asyncio.to_thread(run, options) == 0
     printed = capsys.readouterr().out

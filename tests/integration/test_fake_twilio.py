@@ -14,7 +14,7 @@ from app.dial.leg import (
 from app.errors import DialError
 from tests.fakes.caller import phrase, silence
 from tests.fakes.carrier import FakeTwilio
-from tests.integration.frame_clocked_server import AUTH_TOKEN, Manners, serve
+from tests.integration.frame_clocked_server import AUTH_TOKEN, CallTimers, serve
 
 
 def twilio(speed: float = 8.0) -> FakeTwilio:
@@ -22,7 +22,7 @@ def twilio(speed: float = 8.0) -> FakeTwilio:
 
 
 async def test_a_call_is_heard_spoken_to_and_hung_up() -> None:
-    async with serve(Manners(answer_ms=600)) as server, twilio() as carrier:
+    async with serve(CallTimers(answer_ms=600)) as server, twilio() as carrier:
         call = await carrier.call(server.url)
         await call.hear(ms=400)
         await call.speak(phrase("hours"))
@@ -37,7 +37,7 @@ async def test_a_call_is_heard_spoken_to_and_hung_up() -> None:
 
 
 async def test_a_barge_in_clears_the_line_and_returns_the_marks() -> None:
-    async with serve(Manners(answer_ms=20_000)) as server, twilio() as carrier:
+    async with serve(CallTimers(answer_ms=20_000)) as server, twilio() as carrier:
         call = await carrier.call(server.url)
         await call.hear_quiet(ms=200)
         await call.speak(0.5)
@@ -59,7 +59,7 @@ async def test_many_calls_are_placed_at_once() -> None:
 
 
 async def test_the_servers_hang_up_is_seen() -> None:
-    async with serve(Manners(goodbye_after=1)) as server, twilio() as carrier:
+    async with serve(CallTimers(goodbye_after=1)) as server, twilio() as carrier:
         call = await carrier.call(server.url)
         await call.speak(0.5)
         assert await call.ended() == LegEnd(EndedBy.AGENT, 1000)
@@ -137,7 +137,7 @@ async def test_a_muted_caller_leaves_a_gap() -> None:
 
 
 async def test_a_server_that_breaks_the_rules_fails_the_assertion() -> None:
-    async with serve(Manners(bad_messages=("?",))) as server, twilio() as carrier:
+    async with serve(CallTimers(bad_messages=("?",))) as server, twilio() as carrier:
         call = await carrier.call(server.url)
         await call.wait_for(lambda: call.counters.faults == 1)
         with pytest.raises(AssertionError, match="31951"):
@@ -145,7 +145,7 @@ async def test_a_server_that_breaks_the_rules_fails_the_assertion() -> None:
 
 
 async def test_waiting_in_vain_tells_how_the_call_stands() -> None:
-    async with serve(Manners(greeting_ms=0)) as server, twilio() as carrier:
+    async with serve(CallTimers(greeting_ms=0)) as server, twilio() as carrier:
         call = await carrier.call(server.url)
         with pytest.raises(AssertionError, match=r"not within 0\.2 s: still open, heard 0 ms"):
             await call.hear(ms=1, within_s=0.2)
@@ -159,7 +159,7 @@ async def test_silence_is_sent_between_words() -> None:
 
 
 async def test_a_frozen_caller_takes_nothing_more() -> None:
-    async with serve(Manners(answer_ms=500)) as server, twilio() as carrier:
+    async with serve(CallTimers(answer_ms=500)) as server, twilio() as carrier:
         call = await carrier.call(server.url)
         await call.hear_quiet(ms=100)
         received = call.counters.media_received

@@ -23,7 +23,7 @@ from app.agents.tools.http_tool import (
     HttpToolSpec,
     http_tool,
 )
-from app.agents.tools.invocation import ToolBox
+from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.tool import (
     ToolContext,
     ToolResult,
@@ -61,7 +61,7 @@ def local(service: WebService, path: str = "/", **more: Any) -> HttpToolSpec:
 
 async def run(spec: HttpToolSpec, http: SafeHttp, **arguments: Any) -> ToolResult:
     context = ToolContext(call_id=CallId("c1"), tool_call_id="t1", caller_number="+15550100")
-    box = ToolBox([http_tool(spec, http)])
+    box = ToolInvoker([http_tool(spec, http)])
     return await box.invoke(spec.name, json.dumps(arguments), context)
 
 

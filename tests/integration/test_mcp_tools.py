@@ -16,8 +16,8 @@ import pytest
 from mcp.shared.message import SessionMessage
 
 from app.agents.agent import Agent
-from app.agents.roster import AgentBook
-from app.agents.tools.invocation import ToolBox
+from app.agents.roster import Roster
+from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.mcp_stdio import served_by_process
@@ -65,7 +65,7 @@ def context(tool_call_id: str = "t1") -> ToolContext:
 
 
 async def run(tools: McpTools, name: str, tool_call_id: str = "t1", **arguments: Any) -> ToolResult:
-    return await ToolBox(tools.tools).invoke(name, json.dumps(arguments), context(tool_call_id))
+    return await ToolInvoker(tools.tools).invoke(name, json.dumps(arguments), context(tool_call_id))
 
 
 def told(result: ToolResult) -> Any:
@@ -153,7 +153,7 @@ async def test_an_http_server_serves_its_tools() -> None:
     async with serve_http() as port, McpTools([http(port)]) as tools:
         assert told(await run(tools, "add", a=2, b=3)) == {"result": {"sum": 5}}
         assert told(await run(tools, "refuse"))["error"].endswith("The book is closed.")
-        slow = await ToolBox(tools.tools).invoke("echo", '{"text": "hi"}', context())
+        slow = await ToolInvoker(tools.tools).invoke("echo", '{"text": "hi"}', context())
         assert told(slow) == {"result": "hi"}
 
 
@@ -269,7 +269,7 @@ async def test_no_server_chooses_a_name_that_somebody_else_has() -> None:
     async with McpTools([stdio(allowed_tools=names)]) as tools:
         given = ["desk_two_ways", "desk_two_ways_2", "desk_end_call", "desk_transfer_to_boss"]
         assert [tool.name for tool in tools.tools] == given
-        AgentBook([Agent(name="a", session=SessionConfig(), tools=tools.tools)])
+        Roster([Agent(name="a", session=SessionConfig(), tools=tools.tools)])
         for name, meant in zip(given, names, strict=True):
             assert told(await run(tools, name)) == {"result": meant}
 

@@ -26,7 +26,7 @@ from app.carrier.twilio.media import (
     render_connected,
     render_start,
 )
-from app.web.phone import UnclaimedSeats
+from app.web.phone import UnclaimedSockets
 from app.web.serving import running
 from tests.integration.web_server import (
     ACCOUNT,
@@ -402,7 +402,7 @@ async def test_compression_is_never_agreed(site: Site) -> None:
 
 
 async def test_unclaimed_sockets_are_few_and_give_their_seats_back() -> None:
-    site = build(seats=UnclaimedSeats(total=2), start_deadline_s=30)
+    site = build(seats=UnclaimedSockets(total=2), start_deadline_s=30)
     async with running(site.server):
         headers = site.signed_stream()
         async with (

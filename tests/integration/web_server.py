@@ -50,7 +50,7 @@ from app.web.app import make_app
 from app.web.health import health_router
 from app.web.metrics import Metrics
 from app.web.phone import (
-    UnclaimedSeats,
+    UnclaimedSockets,
     phone_router,
 )
 from app.web.realtime import realtime_router
@@ -233,7 +233,7 @@ class Site:
     engine: EchoEngine
     metrics: Metrics
     app: FastAPI
-    seats: UnclaimedSeats
+    seats: UnclaimedSockets
 
     @property
     def url(self) -> str:
@@ -279,7 +279,7 @@ async def until(claim: Callable[[], bool], *, within_s: float = 5) -> None:
 def build(
     *,
     limits: SocketLimits | None = None,
-    seats: UnclaimedSeats | None = None,
+    seats: UnclaimedSockets | None = None,
     start_deadline_s: float = 5.0,
     transcript_feed: bool = True,
     realtime_token: str = "",
@@ -289,7 +289,7 @@ def build(
 ) -> Site:
     """A server on a free port of 127.0.0.1, bound and not started."""
     desk, engine, metrics = Desk(), EchoEngine(), Metrics()
-    seats = seats or UnclaimedSeats()
+    seats = seats or UnclaimedSockets()
     address = {"url": ""}
     front = TwilioFront(
         auth_tokens=[AUTH_TOKEN],

@@ -36,7 +36,7 @@ from app.agents.guardrails.rules import (
     regex_guardrail,
 )
 from app.agents.instructions import CallFacts
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.tools.tool import (
     Tool,
     ToolContext,
@@ -48,7 +48,7 @@ from app.calls.actions import (
     End,
     PlayAudio,
 )
-from app.calls.background_work import Desk
+from app.calls.background_work import BackgroundWork
 from app.calls.conversation import Conversation
 from app.calls.policy import CallPolicy
 from app.carrier.base import (
@@ -99,7 +99,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 class Play:
     """One dialogue being played: `app.calls.call`, but for its sockets."""
 
-    def __init__(self, cast: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, active: Sequence[Mapping[str, Any]]) -> None:
         self.done: list[dict[str, Any]] = []
         self.now_ms = 0
         self._answers: dict[str, asyncio.Future[str]] = {}
@@ -107,11 +107,11 @@ class Play:
         self._last: dict[str, str] = {"$ask": "", "$update": ""}
         self._over = False
         self._changed = asyncio.Event()
-        book = AgentBook([self._agent(facts) for facts in cast])
+        book = Roster([self._agent(facts) for facts in active])
         facts = CallFacts(call_id=CallId("call"))
         policy = CallPolicy()
         self._mind = Conversation(facts.call_id, book.first, policy, 0, book=book, facts=facts)
-        self.desk = Desk(
+        self.desk = BackgroundWork(
             self._mind, record=self._record, perform=self._perform, now_ms=lambda: self.now_ms
         )
 

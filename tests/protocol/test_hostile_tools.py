@@ -19,7 +19,7 @@ from app.agents.tools.http_tool import (
 )
 from app.agents.tools.invocation import (
     ApprovalRequest,
-    ToolBox,
+    ToolInvoker,
 )
 from app.agents.tools.tool import (
     Tool,
@@ -103,7 +103,7 @@ async def test_a_hostile_call_has_no_effect_and_is_answered(attack: dict[str, An
     name, arguments = spelled(attack["name"]), spelled(attack["arguments"])
     async with WebService(answer(b"{}")) as crm, SafeHttp() as http:
         tools = make_tools(crm, http, effects, lookups)
-        box = ToolBox(tools, max_calls_per_call=BUDGET, approver=deny)
+        box = ToolInvoker(tools, max_calls_per_call=BUDGET, approver=deny)
         for number in range(times):
             result = await box.invoke(name, arguments, context(number))
         assert effects == []
@@ -124,7 +124,7 @@ async def test_the_same_tools_do_work_for_whom_they_are_meant() -> None:
         return True
 
     async with WebService(answer(b'{"name": "Ada"}')) as crm, SafeHttp() as http:
-        box = ToolBox(make_tools(crm, http, effects, lookups), approver=approve)
+        box = ToolInvoker(make_tools(crm, http, effects, lookups), approver=approve)
         calls = [
             ("read_balance", '{"account": "savings"}'),
             ("refund", '{"amount_cents": 500}'),
@@ -142,7 +142,7 @@ async def test_the_same_tools_do_work_for_whom_they_are_meant() -> None:
 async def test_a_flood_spends_the_budget_and_the_call_goes_on() -> None:
     lookups: list[str] = []
     async with WebService(answer(b"{}")) as crm, SafeHttp() as http:
-        box = ToolBox(make_tools(crm, http, [], lookups), max_calls_per_call=BUDGET)
+        box = ToolInvoker(make_tools(crm, http, [], lookups), max_calls_per_call=BUDGET)
         results = [
             await box.invoke("look_up", '{"word": "x"}', context(number)) for number in range(1_000)
         ]

@@ -1,7 +1,7 @@
 """The brain: what is thought about a call beside the voice, and never in its way.
 
-When a turn of the caller has its transcript, `Brain.on_caller_turn` takes it and returns at once;
-the analysis runs in a task of the call and comes out as an event. It is that turn which is
+When a turn of the caller has its transcript, `Analyzer.on_caller_turn` takes it and returns at
+once; the analysis runs in a task of the call and comes out as an event. It is that turn which is
 analyzed, not the one before; while one analysis runs, later turns wait as one: each question holds
 all that was said, and says what of it is new. A task that the operator allows is handed to an
 outside agent, whose answer is relayed as data. Nothing here can end a call: what fails is an event.
@@ -30,8 +30,8 @@ from app.agents.llm.question import Ask
 from app.errors import AppError
 from app.events import (
     Analysis,
+    AnalysisEvent,
     AnalysisFailed,
-    BrainEvent,
     CallId,
     CallReviewed,
     TaskAnswered,
@@ -40,13 +40,13 @@ from app.events import (
     TurnAnalyzed,
 )
 
-__all__ = ["Brain", "BrainLimits", "Emit"]
+__all__ = ["Analyzer", "AnalyzerLimits", "Emit"]
 
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Emit = Callable[[BrainEvent], None]
+Emit = Callable[[AnalysisEvent], None]
 EmitReview = Callable[[CallReviewed | AnalysisFailed], None]
 _MAX_ANSWER_CHARS: Final = 4_000
 
@@ -55,7 +55,7 @@ _MAX_ANSWER_CHARS: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BrainLimits:
+class AnalyzerLimits:
     """What one call may use. Tasks beyond the limit are not handed to anybody."""
 
     analysis_timeout_ms: int = 10_000
@@ -77,7 +77,7 @@ class _Done:
     tasks: set[str] = field(default_factory=set)
 
 
-class Brain:
+class Analyzer:
     """One call's brain. `run` is a task of the call; everything else returns at once."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Brain:
         *,
         delegate: Delegate | None = None,
         relay: Callable[[str], None] | None = None,
-        limits: BrainLimits | None = None,
+        limits: AnalyzerLimits | None = None,
     ) -> None:
         """`relay` has a text told in the agent's own words, as data, when nobody speaks."""
         self.analysis = Analysis()
@@ -99,7 +99,7 @@ class Brain:
         self._emit = emit
         self._delegate = delegate
         self._relay = relay
-        self._limits = limits or BrainLimits()
+        self._limits = limits or AnalyzerLimits()
         self._next: _Turn | None = None
         self._wanted = asyncio.Event()
         self._done = _Done()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Protocol
 
-from app.agents.tools.invocation import ToolBox
+from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.tool import ToolContext
 from app.errors import ToolFailed
 from app.events import (
@@ -70,12 +70,13 @@ class WebhookDelegate:
 class ToolDelegate:
     """An agent behind a tool, such as one of an MCP server: the task is one of its arguments.
 
-    The call goes through the call's own `ToolBox`, so that its limits and approvals hold here too.
+    The call goes through the call's own `ToolInvoker`, so that its limits and approvals hold here
+    too.
     """
 
     def __init__(
         self,
-        box: ToolBox,
+        box: ToolInvoker,
         tool: str,
         context: Callable[[str], ToolContext],
         *,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from app.agents.analysis.analyzer import Brain, BrainLimits, Emit
+from app.agents.analysis.analyzer import Analyzer, AnalyzerLimits, Emit
 from app.agents.analysis.delegates import Delegate, ToolDelegate, WebhookDelegate
 from app.agents.analysis.questions import AnalysisSpec, ReviewSpec, TranscriptLine
 from app.agents.dialogue.dialogue import Dialogue
@@ -20,18 +20,18 @@ from app.events import Party
 from app.http.webhook import Webhook
 from app.realtime.events import ServerEvent, TranscriptionCompleted
 
-__all__ = ["BrainPlan", "Thinking", "said_until"]
+__all__ = ["AnalysisPlan", "LiveAnalysis", "said_until"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BrainPlan:
+class AnalysisPlan:
     """What the brains of conversations are made of. Without `ask`, their own voice model is asked.
 
     Tasks go to `task_tool`, without one to `webhook`, which also gets the `review` of a call.
     """
 
     analysis: AnalysisSpec
-    limits: BrainLimits
+    limits: AnalyzerLimits
     ask: Ask | None = None
     task_tool: Tool | None = None
     task_argument: str = "task"
@@ -39,12 +39,12 @@ class BrainPlan:
     webhook: Webhook | None = None
 
 
-class Thinking:
+class LiveAnalysis:
     """One conversation's brain. `run` is a task of the conversation; the rest returns at once."""
 
     def __init__(
         self,
-        plan: BrainPlan,
+        plan: AnalysisPlan,
         dialogue: Dialogue,
         tools: ToolRunner,
         *,
@@ -54,8 +54,8 @@ class Thinking:
     ) -> None:
         """`ask` reaches the conversation's own model, `relay` has a text told in its own words."""
         self._dialogue = dialogue
-        self._brain = Brain(
-            dialogue.cast.facts.call_id,
+        self._brain = Analyzer(
+            dialogue.active.facts.call_id,
             plan.analysis,
             plan.ask or ask,
             emit,
@@ -90,7 +90,7 @@ class Thinking:
         self._brain.on_caller_turn(latest, said_until(latest, entries))
 
 
-def _delegate(plan: BrainPlan, dialogue: Dialogue, tools: ToolRunner) -> Delegate | None:
+def _delegate(plan: AnalysisPlan, dialogue: Dialogue, tools: ToolRunner) -> Delegate | None:
     tool = plan.task_tool
     if tool is not None:
         return ToolDelegate(

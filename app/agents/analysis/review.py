@@ -19,7 +19,7 @@ from app.agents.analysis.questions import (
     review_question,
 )
 from app.agents.llm.question import Ask
-from app.background import Errands
+from app.background import BackgroundJobs
 from app.events import (
     AgentSaid,
     Analysis,
@@ -111,7 +111,7 @@ class Reviewer:
         self,
         spec: ReviewSpec,
         ask: Ask,
-        errands: Errands,
+        errands: BackgroundJobs,
         emit: EmitReview,
         *,
         webhook: Webhook | None = None,

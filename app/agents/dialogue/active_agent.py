@@ -16,11 +16,11 @@ from typing import Any, Final
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import ToVoice
 from app.agents.instructions import CallFacts
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.events import HandedOff
 from app.realtime.events import SemanticVad, ServerVad, SessionConfig, SessionUpdate
 
-__all__ = ["Cast", "Handoff"]
+__all__ = ["ActiveAgent", "Handoff"]
 
 
 CONFIRM_MS: Final = 3_000
@@ -45,8 +45,8 @@ class Handoff:
     """
 
     tool_call_id: str
-    giver: Agent
-    taker: Agent
+    from_agent: Agent
+    to_agent: Agent
     update_id: str
     since_ms: int
     kept_voice: str = ""
@@ -55,7 +55,7 @@ class Handoff:
     def output(self) -> str:
         """What the model is told once its settings have changed."""
         note = "You speak with the caller from here on. Go on without greeting again."
-        told: dict[str, Any] = {"agent": self.taker.name, "note": note}
+        told: dict[str, Any] = {"agent": self.to_agent.name, "note": note}
         if self.given is not None:
             told["given"] = dict(self.given)
         return json.dumps(told, ensure_ascii=False)
@@ -65,11 +65,11 @@ class Handoff:
         return json.dumps({"error": "The handoff failed; go on yourself.", "code": code})
 
 
-class Cast:
+class ActiveAgent:
     """The agents of one conversation."""
 
     def __init__(
-        self, agent: Agent, book: AgentBook, facts: CallFacts, new_id: Callable[[str], str]
+        self, agent: Agent, book: Roster, facts: CallFacts, new_id: Callable[[str], str]
     ) -> None:
         self.agent = agent
         self.book = book
@@ -119,48 +119,48 @@ class Cast:
     def hand_over(
         self,
         tool_call_id: str,
-        taker: Agent,
+        to_agent: Agent,
         now_ms: int,
         given: Mapping[str, Any] | None = None,
     ) -> ToVoice:
         """Begin a handoff; `given` is what the model has to say with it."""
-        giver = self.agent
-        update = self.change_to(taker)
+        from_agent = self.agent
+        update = self.change_to(to_agent)
         self.handoff = Handoff(
             tool_call_id=tool_call_id,
-            giver=giver,
-            taker=taker,
+            from_agent=from_agent,
+            to_agent=to_agent,
             update_id=self._updates[-1].event_id,
             since_ms=now_ms,
-            kept_voice=self.kept_voice(taker),
+            kept_voice=self.kept_voice(to_agent),
             given=given,
         )
         return update
 
-    def kept_voice(self, taker: Agent) -> str:
+    def kept_voice(self, to_agent: Agent) -> str:
         """The voice that an agent has to go on with, where its own would come too late."""
-        late = bool(self._voice and taker.voice and taker.voice != self._voice)
+        late = bool(self._voice and to_agent.voice and to_agent.voice != self._voice)
         return (self._voice or "") if late else ""
 
     def handed_over(
-        self, giver: Agent, taker: Agent, now_ms: int, kept_voice: str = ""
+        self, from_agent: Agent, to_agent: Agent, now_ms: int, kept_voice: str = ""
     ) -> HandedOff:
         """What is recorded of a change of agents."""
         return HandedOff(
             call_id=self.facts.call_id,
             at_ms=now_ms,
-            from_agent=giver.name,
-            to_agent=taker.name,
+            from_agent=from_agent.name,
+            to_agent=to_agent.name,
             kept_voice=kept_voice,
         )
 
-    def change_to(self, taker: Agent) -> ToVoice:
+    def change_to(self, to_agent: Agent) -> ToVoice:
         """Put another agent's settings into force."""
         spoken = self._voice is not None
-        change = self.book.change(self.agent, taker, self.facts, spoken=spoken)
+        change = self.book.change(self.agent, to_agent, self.facts, spoken=spoken)
         update_id = self._new_id("agent")
         self._updates.append(_Update(event_id=update_id, before=self.agent))
-        self.agent = taker
+        self.agent = to_agent
         return ToVoice(SessionUpdate(change, update_id))
 
     def on_updated(self) -> Handoff | None:

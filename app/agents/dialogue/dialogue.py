@@ -13,18 +13,26 @@ from collections.abc import Sequence
 
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import DialogueAction, Interrupt, Record, ToVoice
-from app.agents.dialogue.active_agent import Cast
-from app.agents.dialogue.failures import Setbacks
+from app.agents.dialogue.active_agent import ActiveAgent
+from app.agents.dialogue.failures import ResponseFailures
 from app.agents.dialogue.function_calls import FunctionCalls
 from app.agents.dialogue.history import Entry, History
-from app.agents.dialogue.messages import GOING_ON, SayMode, SayWhen, Telling, note, spoken, typed
-from app.agents.dialogue.response_queue import Requests
+from app.agents.dialogue.messages import (
+    GOING_ON,
+    ModelMessages,
+    SayMode,
+    SayWhen,
+    note,
+    spoken,
+    typed,
+)
+from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.dialogue.transcript import Live, Transcript, billed
-from app.agents.guardrails.rules import CheckGuardrail, Judgement, Stop
+from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
 from app.agents.guardrails.watch import feedback
 from app.agents.instructions import CallFacts
 from app.agents.llm.question import OUT_OF_BAND_KEY
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.events import CallCounters, CallId, TokenUsage
 from app.realtime.events import (
     AudioTranscriptDelta,
@@ -65,7 +73,7 @@ class Dialogue:
         call_id: CallId,
         counters: CallCounters,
         *,
-        book: AgentBook | None = None,
+        book: Roster | None = None,
         facts: CallFacts | None = None,
     ) -> None:
         """`book` holds the agents that `agent` may hand over to.
@@ -74,22 +82,22 @@ class Dialogue:
             ConfigError: an agent that has not been checked in a book before, and is wrong.
         """
         self.usage = TokenUsage()
-        self._telling = Telling()
-        self.cast = Cast(
+        self._messages = ModelMessages()
+        self.active = ActiveAgent(
             agent,
-            book or AgentBook([agent]),
+            book or Roster([agent]),
             facts or CallFacts(call_id=call_id),
-            self._telling.new_id,
+            self._messages.new_id,
         )
         self._counters = counters
-        self._setbacks = Setbacks(call_id, counters)
-        self._requests = Requests(self._telling.new_id)
+        self._failures = ResponseFailures(call_id, counters)
+        self._responses = ResponseQueue(self._messages.new_id)
         self._transcript = Transcript(call_id)
-        self._deeds = FunctionCalls(
-            self.cast,
-            telling=self._telling,
-            requests=self._requests,
-            setbacks=self._setbacks,
+        self._function_calls = FunctionCalls(
+            self.active,
+            telling=self._messages,
+            requests=self._responses,
+            setbacks=self._failures,
             history=self._transcript.history,
             counters=counters,
         )
@@ -100,16 +108,16 @@ class Dialogue:
     @property
     def agent(self) -> Agent:
         """The agent who speaks now."""
-        return self.cast.agent
+        return self.active.agent
 
     @property
     def session(self) -> SessionConfig:
         """The settings of the agent who speaks now."""
-        return self.cast.session
+        return self.active.session
 
     def opening(self) -> SessionConfig:
         """What a connection is to be opened with, which begins now."""
-        return self.cast.opening()
+        return self.active.opening()
 
     @property
     def history(self) -> History:
@@ -117,13 +125,13 @@ class Dialogue:
 
     @property
     def gate(self) -> ResponseGate:
-        return self._requests.gate
+        return self._responses.gate
 
     # Asking for words ---------------------------------------------------------------------------
 
     def ask(self, now_ms: int) -> list[ToVoice]:
         """Ask the model to speak: now, or once the running response is done."""
-        return self._requests.ask(now_ms)
+        return self._responses.ask(now_ms)
 
     def say(
         self,
@@ -134,40 +142,40 @@ class Dialogue:
         when: SayWhen = SayWhen.AFTER_TURN,
     ) -> list[DialogueAction]:
         """Have a text spoken: word for word (as far as a model obeys), or as information."""
-        wish = spoken(text, mode)
+        request = spoken(text, mode)
         actions: list[DialogueAction] = []
         if when is SayWhen.NOW:
-            self._requests.forget()
+            self._responses.forget()
             actions += [Interrupt(), *self.drop_response(server_cancels=False)]
         if when is SayWhen.IDLE:
             # Not told before: an answer that comes first would say it, and then it came again.
-            self._requests.ask_when_quiet(wish)
+            self._responses.ask_when_quiet(request)
             return actions
         # A fresh connection is told of what waits for it anyway.
-        told = self._requests.tell(wish) if self._telling.connected else []
+        told = self._responses.tell(request) if self._messages.connected else []
         first = when is SayWhen.NOW
-        return [*actions, *told, *self._requests.ask(now_ms, wish, first=first)]
+        return [*actions, *told, *self._responses.ask(now_ms, request, first=first)]
 
-    def unsay(self, text: str) -> None:
+    def withdraw(self, text: str) -> None:
         """A sentence is not wanted any more, unless it is being said."""
-        self._requests.take_back(spoken(text, SayMode.VERBATIM))
+        self._responses.take_back(spoken(text, SayMode.VERBATIM))
 
     def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
         """Have a sentence spoken in place of everything that was still to be said."""
-        self._requests.forget_all()
-        wish = spoken(text, SayMode.VERBATIM)
-        return [] if self._requests.asks_for(wish) else self._requests.ask(now_ms, wish)
+        self._responses.forget_all()
+        request = spoken(text, SayMode.VERBATIM)
+        return [] if self._responses.asks_for(request) else self._responses.ask(now_ms, request)
 
     def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[DialogueAction]:
         """Give the model words of the caller that were typed or keyed, and have it answer.
 
         `quiet`: no words, but what stands for a key.
         """
-        self._requests.on_caller_words()
-        item = typed(text, self._telling.new_id("typed"))
+        self._responses.on_caller_words()
+        item = typed(text, self._messages.new_id("typed"))
         entry = self.history.add(item, None, now_ms)
         entry.quiet = quiet
-        actions: list[DialogueAction] = [*self._telling.tell(ItemCreate(item)), *self.ask(now_ms)]
+        actions: list[DialogueAction] = [*self._messages.tell(ItemCreate(item)), *self.ask(now_ms)]
         if quiet:
             return actions
         return actions + self._transcript.watch.on_caller_text(self.agent, entry.item_id, text)
@@ -175,7 +183,7 @@ class Dialogue:
     def prompt(self, text: str, now_ms: int) -> list[ToVoice]:
         """Tell the model something, and have it answer."""
         return [
-            *self._telling.tell(ItemCreate(note(text, self._telling.new_id("note")))),
+            *self._messages.tell(ItemCreate(note(text, self._messages.new_id("note")))),
             *self.ask(now_ms),
         ]
 
@@ -197,7 +205,7 @@ class Dialogue:
 
     def forget_request(self) -> None:
         """What was asked for and has not begun is not wanted any more."""
-        self._requests.forget()
+        self._responses.forget()
 
     def on_heard(self, item_id: str, heard_ms: int, sent_ms: int, *, cut_off: bool = False) -> None:
         """The caller has heard so much of an item and will hear no more of it."""
@@ -207,9 +215,9 @@ class Dialogue:
         self, item_id: str, from_ms: int, to_ms: int, sent_ms: int
     ) -> list[ToVoice]:
         """The caller has heard more of an item than the model was told."""
-        new_id = self._telling.new_id("heard")
+        new_id = self._messages.new_id("heard")
         create = self._transcript.heard_after_all(item_id, from_ms, to_ms, sent_ms, new_id)
-        return [] if create is None else self._telling.tell(create)
+        return [] if create is None else self._messages.tell(create)
 
     # Events -------------------------------------------------------------------------------------
 
@@ -217,7 +225,7 @@ class Dialogue:
         """Take any event of the model that is not sound."""
         match event:
             case AudioTranscriptDelta():
-                self.cast.on_sound()
+                self.active.on_sound()
                 self._on_written(event.response_id, event.item_id)
                 return self._on_text(event.item_id, event.response_id, event.delta, final=False)
             case TextDelta():
@@ -241,7 +249,7 @@ class Dialogue:
                 self.history.remove(item_id)
                 return []
             case SessionUpdated():
-                return self._deeds.on_handed_over(self.cast.on_updated(), now_ms)
+                return self._function_calls.on_handed_over(self.active.on_updated(), now_ms)
             case ErrorEvent(error):
                 return self._on_error(error, now_ms)
             case _:
@@ -251,9 +259,9 @@ class Dialogue:
         """What the model hears of the caller."""
         match event:
             case SpeechStarted():
-                self._requests.on_caller_speech()
+                self._responses.on_caller_speech()
             case InputAudioCommitted():
-                self._requests.on_caller_turn()
+                self._responses.on_caller_turn()
             case TranscriptionCompleted(seconds=seconds, tokens=tokens):
                 self.usage += TokenUsage(
                     transcription_seconds=seconds or 0.0, transcription_tokens=tokens or 0
@@ -282,7 +290,7 @@ class Dialogue:
         watch = live is not None and not live.verbatim and not self.is_stale(response_id)
         watched = live.agent if live is not None and watch else None
         runs = response_id == self.gate.active_response_id
-        sentence = self._requests.sentence if runs else ""
+        sentence = self._responses.sentence if runs else ""
         return self._transcript.on_text(
             item_id, text, final=final, watched=watched, sentence=sentence
         )
@@ -294,8 +302,8 @@ class Dialogue:
             self._out_of_band.add(response.id)
             return []
         self._counters.responses += 1
-        cancelled = self._requests.on_created(response)
-        running = self._requests.running
+        cancelled = self._responses.on_created(response)
+        running = self._responses.running
         verbatim = running is not None and running.verbatim
         self._live[response.id] = Live(self.agent, verbatim=verbatim)
         if cancelled is None:
@@ -311,11 +319,11 @@ class Dialogue:
             return []
         # One that does not run here has been settled, or never was ours: it changes nothing.
         runs = self.gate.runs(response.id)
-        actions: list[DialogueAction] = list(self._requests.on_done(response.id, now_ms))
-        setback = self._setbacks.on_response(response, now_ms) if runs else None
-        if setback is not None:
-            actions += setback.actions
-            actions += self._requests.again(now_ms) if setback.goes_on else []
+        actions: list[DialogueAction] = list(self._responses.on_done(response.id, now_ms))
+        failure = self._failures.on_response(response, now_ms) if runs else None
+        if failure is not None:
+            actions += failure.actions
+            actions += self._responses.again(now_ms) if failure.goes_on else []
         for item in response.output:
             if response.status is ResponseStatus.COMPLETED:
                 actions += self._on_output_item_done(response.id, item, now_ms)
@@ -323,36 +331,38 @@ class Dialogue:
         done = response.status is ResponseStatus.COMPLETED and not self.is_stale(response.id)
         if live is not None and not done:
             self._transcript.on_over(live)
-        return [*actions, *self._deeds.ask_when_done(now_ms)]
+        return [*actions, *self._function_calls.ask_when_done(now_ms)]
 
     def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
-        setback = self._setbacks.on_error(error, now_ms)
-        actions: list[DialogueAction] = [*setback.actions]
-        asked = self._requests.on_error(
+        failure = self._failures.on_error(error, now_ms)
+        actions: list[DialogueAction] = [*failure.actions]
+        asked = self._responses.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms
         )
         in_charge = self.agent
-        refused = self.cast.on_error(error.client_event_id)
-        actions += self._deeds.on_handoff_refused(refused, error.code or error.type, now_ms)
+        refused = self.active.on_error(error.client_event_id)
+        actions += self._function_calls.on_handoff_refused(
+            refused, error.code or error.type, now_ms
+        )
         if refused is None and self.agent.name != in_charge.name:
             # It was told of.
-            actions.append(Record(self.cast.handed_over(in_charge, self.agent, now_ms)))
-        return [*actions, *asked] if setback.goes_on else actions
+            actions.append(Record(self.active.handed_over(in_charge, self.agent, now_ms)))
+        return [*actions, *asked] if failure.goes_on else actions
 
     @property
     def waits_for_quiet(self) -> bool:
         """Words wait until nobody speaks."""
-        return self._requests.waits_for_quiet
+        return self._responses.waits_for_quiet
 
     @property
     def completed(self) -> int:
         """How many responses were completed."""
-        return self._setbacks.completed
+        return self._failures.completed
 
     @property
     def owes_words(self) -> bool:
         """Somebody waits for words: a response runs, was asked for, or has failed."""
-        return self.gate.busy or self._setbacks.in_a_row > 0
+        return self.gate.busy or self._failures.in_a_row > 0
 
     def _words_inside(self, item: Item, response_id: str) -> list[CheckGuardrail]:
         """Words that stand only in their item: some servers send no events of a transcript."""
@@ -375,42 +385,42 @@ class Dialogue:
         if item.type == "message":
             return [*self._words_inside(item, response_id)]
         if self.is_stale(response_id):
-            return self._deeds.on_dropped(item, response_id, agent, now_ms)
-        return self._deeds.on_item(item, response_id, agent, now_ms)
+            return self._function_calls.on_dropped(item, response_id, agent, now_ms)
+        return self._function_calls.on_item(item, response_id, agent, now_ms)
 
     def on_tool_done(
         self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
     ) -> list[DialogueAction]:
         """Give the model a tool's output; when it was the last of its response, have it speak."""
-        return self._deeds.on_tool_done(tool_call_id, output, now_ms, reply=reply)
+        return self._function_calls.on_tool_done(tool_call_id, output, now_ms, reply=reply)
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
         """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
-        return self._deeds.on_tool_slow(tool_call_id, filler, now_ms)
+        return self._function_calls.on_tool_slow(tool_call_id, filler, now_ms)
 
     @property
     def tools_running(self) -> bool:
-        return self._deeds.running
+        return self._function_calls.running
 
     # Guardrails ---------------------------------------------------------------------------------
 
-    def on_judgement(
-        self, check: CheckGuardrail, judgement: Judgement, now_ms: int
+    def on_guardrail_result(
+        self, check: CheckGuardrail, result: GuardrailResult, now_ms: int
     ) -> list[DialogueAction]:
         """Act on what the guardrails found: words that are stopped are not heard to their end."""
-        verdict = judgement.verdict
-        tripped = self._transcript.watch.on_verdict(check, judgement.rule, verdict, now_ms)
+        verdict = result.verdict
+        tripped = self._transcript.watch.on_verdict(check, result.rule, verdict, now_ms)
         if tripped is None:
             return []
         if not isinstance(verdict, Stop):
             return [Record(tripped)]
-        self._requests.forget()  # the answer that waits is one to these words
-        correction = note(feedback(check.side, verdict.reason), self._telling.new_id("note"))
+        self._responses.forget()  # the answer that waits is one to these words
+        correction = note(feedback(check.side, verdict.reason), self._messages.new_id("note"))
         actions: list[DialogueAction] = [
             Interrupt(),
             *self.drop_response(server_cancels=False),
             Record(tripped),
-            *self._telling.tell(ItemCreate(correction)),
+            *self._messages.tell(ItemCreate(correction)),
         ]
         if verdict.say:
             return actions + self.say(verdict.say, now_ms)
@@ -420,58 +430,58 @@ class Dialogue:
 
     def on_tick(self, now_ms: int) -> list[DialogueAction]:
         """Watch over a request for words, or for settings, that the model never answered."""
-        if not self._telling.connected:
+        if not self._messages.connected:
             return []
-        handed_over = self._deeds.on_handed_over(self.cast.overdue(now_ms), now_ms)
-        expired = self._requests.expired(now_ms)
+        handed_over = self._function_calls.on_handed_over(self.active.overdue(now_ms), now_ms)
+        expired = self._responses.expired(now_ms)
         if expired is None:
             return handed_over
         unanswered = expired.state is GateState.REQUESTED
-        setback = self._setbacks.on_timeout(now_ms, unanswered=unanswered)
-        actions = [*handed_over, *setback.actions]
-        if not setback.goes_on:
+        failure = self._failures.on_timeout(now_ms, unanswered=unanswered)
+        actions = [*handed_over, *failure.actions]
+        if not failure.goes_on:
             return actions
-        return [*actions, *self._requests.after_expiry(expired, now_ms)]
+        return [*actions, *self._responses.after_expiry(expired, now_ms)]
 
     def on_quiet(self, now_ms: int, *, on_hold: bool = False) -> list[ToVoice]:
         """Nobody speaks and nothing is on its way: say what has waited for it.
 
         `on_hold`: the caller has asked for the silence.
         """
-        return self._requests.on_quiet(now_ms, on_hold=on_hold)
+        return self._responses.on_quiet(now_ms, on_hold=on_hold)
 
     def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
         """Put another agent in charge, from outside of the conversation."""
-        giver, kept_voice = self.agent, self.cast.kept_voice(agent)
-        actions: list[DialogueAction] = [*self._telling.tell(self.cast.change_to(agent).event)]
-        if agent.name != giver.name or kept_voice:
-            actions.append(Record(self.cast.handed_over(giver, agent, now_ms, kept_voice)))
+        from_agent, kept_voice = self.agent, self.active.kept_voice(agent)
+        actions: list[DialogueAction] = [*self._messages.tell(self.active.change_to(agent).event)]
+        if agent.name != from_agent.name or kept_voice:
+            actions.append(Record(self.active.handed_over(from_agent, agent, now_ms, kept_voice)))
         return actions
 
     def on_lost(self) -> None:
         """The connection is gone: what is asked for waits for the next one."""
-        self._telling.connected = False
+        self._messages.connected = False
         live = self._live.get(self.gate.active_response_id or "")
-        self._requests.on_lost(begun=live is not None and bool(live.sounded or live.written))
+        self._responses.on_lost(begun=live is not None and bool(live.sounded or live.written))
 
     def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
         """A fresh connection: give it the conversation so far, and no second greeting."""
-        if self._telling.connected:
+        if self._messages.connected:
             self.on_lost()  # the one before was renewed: it is over as one is that broke
-        self._telling.on_reconnected()
+        self._messages.on_reconnected()
         self._stale.clear()
         self._out_of_band.clear()
         for live in self._live.values():
             self._transcript.on_over(live)
         self._live.clear()
-        replay = self._transcript.replay(self._telling.epoch)
-        going_on = note(GOING_ON, self._telling.new_id("note"))
-        update = self.cast.caught_up()
+        replay = self._transcript.replay(self._messages.epoch)
+        going_on = note(GOING_ON, self._messages.new_id("note"))
+        update = self.active.caught_up()
         actions: list[DialogueAction] = [] if update is None else [update]
         actions += [ToVoice(create) for create in replay]
         actions.append(ToVoice(ItemCreate(going_on)))
-        actions += self._deeds.on_reconnected(now_ms)
-        return [*actions, *self._requests.on_reconnected(now_ms)]
+        actions += self._function_calls.on_reconnected(now_ms)
+        return [*actions, *self._responses.on_reconnected(now_ms)]
 
     # Transcript ---------------------------------------------------------------------------------
 

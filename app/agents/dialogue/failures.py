@@ -14,14 +14,14 @@ from app.events import CallCounters, CallId, VoiceTrouble
 from app.realtime.events import ErrorDetail, Response, ResponseStatus
 from app.realtime.faults import FaultClass, classify
 
-__all__ = ["Setback", "Setbacks"]
+__all__ = ["ResponseFailure", "ResponseFailures"]
 
 
 _MAX_FAILURES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
+class ResponseFailure:
     """What to report, and whether to go on: asking again, or with what the error has let through.
 
     Where it does not go on, the last action gives the connection up.
@@ -31,7 +31,7 @@ class Setback:
     goes_on: bool
 
 
-class Setbacks:
+class ResponseFailures:
     """The failures of one conversation's model. `completed` counts the responses that were not."""
 
     def __init__(self, call_id: CallId, counters: CallCounters) -> None:
@@ -40,7 +40,7 @@ class Setbacks:
         self._call_id = call_id
         self._counters = counters
 
-    def on_response(self, response: Response, now_ms: int) -> Setback | None:
+    def on_response(self, response: Response, now_ms: int) -> ResponseFailure | None:
         """A response is over: a setback if it leaves the caller in silence."""
         status = response.status
         empty = status is ResponseStatus.COMPLETED and not response.output
@@ -56,12 +56,12 @@ class Setbacks:
         fatal = classify(error) is FaultClass.FATAL
         return self._failed(error.code or error.type, now_ms, fatal=fatal)
 
-    def on_timeout(self, now_ms: int, *, unanswered: bool) -> Setback:
+    def on_timeout(self, now_ms: int, *, unanswered: bool) -> ResponseFailure:
         """The model left us waiting; `unanswered`: it never began what we had asked for."""
         failures = 1 if unanswered else 0
         return self._failed("response_timeout", now_ms, fatal=False, failures=failures)
 
-    def on_error(self, error: ErrorDetail, now_ms: int) -> Setback:
+    def on_error(self, error: ErrorDetail, now_ms: int) -> ResponseFailure:
         """An `error` event."""
         code = error.code or error.type or "unknown"
         kind = classify(error)
@@ -73,20 +73,20 @@ class Setbacks:
         trouble = self._trouble(code, now_ms, benign=benign)
         if kind in {FaultClass.FATAL, FaultClass.ROTATE}:
             give_up = GiveUp(code=code, retryable=kind is FaultClass.ROTATE)
-            return Setback((trouble, give_up), goes_on=False)
-        return Setback((trouble,), goes_on=True)
+            return ResponseFailure((trouble, give_up), goes_on=False)
+        return ResponseFailure((trouble,), goes_on=True)
 
     def on_tool_loop(self, now_ms: int) -> list[Record]:
         """The model calls tools again and again, and nobody has said a word meanwhile."""
         self._counters.voice_errors += 1
         return [self._trouble("tool_loop", now_ms, benign=False)]
 
-    def _failed(self, code: str, now_ms: int, *, fatal: bool, failures: int = 1) -> Setback:
+    def _failed(self, code: str, now_ms: int, *, fatal: bool, failures: int = 1) -> ResponseFailure:
         self.in_a_row += failures
         trouble = self._trouble(code, now_ms, benign=False)
         if fatal or self.in_a_row >= _MAX_FAILURES:
-            return Setback((trouble, GiveUp(code=code, retryable=not fatal)), goes_on=False)
-        return Setback((trouble,), goes_on=True)
+            return ResponseFailure((trouble, GiveUp(code=code, retryable=not fatal)), goes_on=False)
+        return ResponseFailure((trouble,), goes_on=True)
 
     def _trouble(self, code: str, now_ms: int, *, benign: bool) -> Record:
         return Record(VoiceTrouble(call_id=self._call_id, at_ms=now_ms, code=code, benign=benign))

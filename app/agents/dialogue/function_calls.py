@@ -14,11 +14,11 @@ from typing import Final
 
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import DialogueAction, Record, RunTool, ToVoice
-from app.agents.dialogue.active_agent import Cast, Handoff
-from app.agents.dialogue.failures import Setbacks
+from app.agents.dialogue.active_agent import ActiveAgent, Handoff
+from app.agents.dialogue.failures import ResponseFailures
 from app.agents.dialogue.history import History
-from app.agents.dialogue.messages import SayMode, Telling, spoken
-from app.agents.dialogue.response_queue import Requests
+from app.agents.dialogue.messages import ModelMessages, SayMode, spoken
+from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.handoffs import HandoffTo, failed, refused_output
 from app.agents.tools.schema import parse_arguments
 from app.events import CallCounters
@@ -46,18 +46,18 @@ class FunctionCalls:
 
     def __init__(
         self,
-        cast: Cast,
+        active: ActiveAgent,
         *,
-        telling: Telling,
-        requests: Requests,
-        setbacks: Setbacks,
+        telling: ModelMessages,
+        requests: ResponseQueue,
+        setbacks: ResponseFailures,
         history: History,
         counters: CallCounters,
     ) -> None:
-        self._cast = cast
-        self._telling = telling
-        self._requests = requests
-        self._setbacks = setbacks
+        self._active = active
+        self._messages = telling
+        self._responses = requests
+        self._failures = setbacks
         self._history = history
         self._counters = counters
         self._calls = ToolCalls()
@@ -74,7 +74,7 @@ class FunctionCalls:
         tool_call_id, name = item.call_id, item.name or ""
         if tool_call_id is None or not self._is_new(item):
             return []
-        self._calls.add(ToolCall(item, response_id, agent, self._telling.epoch))
+        self._calls.add(ToolCall(item, response_id, agent, self._messages.epoch))
         self._counters.tool_calls += 1
         run = RunTool(
             tool_call_id=tool_call_id,
@@ -82,7 +82,7 @@ class FunctionCalls:
             arguments=item.arguments or "{}",
             agent=agent.name,
         )
-        way = self._cast.book.handoff(agent, name, self._cast.facts)
+        way = self._active.book.handoff(agent, name, self._active.facts)
         return [run] if way is None else self._on_handoff(run, way, agent, now_ms)
 
     def on_dropped(
@@ -94,7 +94,7 @@ class FunctionCalls:
         """
         if item.call_id is None or not self._is_new(item):
             return []
-        self._calls.add(ToolCall(item, response_id, agent, self._telling.epoch))
+        self._calls.add(ToolCall(item, response_id, agent, self._messages.epoch))
         return self.on_tool_done(item.call_id, _INTERRUPTED, now_ms, reply=False)
 
     def _is_new(self, item: Item) -> bool:
@@ -115,13 +115,13 @@ class FunctionCalls:
         if prepared is not None and prepared.call is call and not prepared.ready:
             prepared.ready = not failed(output)
             if prepared.ready:
-                return self._hand_over(now_ms) if self._telling.connected else []
+                return self._hand_over(now_ms) if self._messages.connected else []
             self._prepared = None
         call.done = True
         call.reply = reply
-        tell, new_id = self._telling.tell, self._telling.new_id
+        tell, new_id = self._messages.tell, self._messages.new_id
         actions: list[DialogueAction] = []
-        if call.epoch != self._telling.epoch:  # asked on a connection that is gone
+        if call.epoch != self._messages.epoch:  # asked on a connection that is gone
             actions += tell(ItemCreate(call.again(new_id("call"))))
         out = new_id("out")
         item = Item(type="function_call_output", id=out, call_id=tool_call_id, output=output)
@@ -130,28 +130,32 @@ class FunctionCalls:
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
         """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
-        if self._requests.gate.busy or not self._calls.may_fill(tool_call_id):
+        if self._responses.gate.busy or not self._calls.may_fill(tool_call_id):
             return []
-        return self._requests.ask(now_ms, spoken(filler, SayMode.VERBATIM, optional=True))
+        return self._responses.ask(now_ms, spoken(filler, SayMode.VERBATIM, optional=True))
 
     def ask_when_done(self, now_ms: int) -> Sequence[ToVoice | Record]:
         """One reply for all the tools of a response, when it and they are done."""
-        if not self._calls.take_due(self._requests.gate.active_response_id):
+        if not self._calls.take_due(self._responses.gate.active_response_id):
             return []
-        if self._requests.in_tool_loop:
-            return self._setbacks.on_tool_loop(now_ms)
-        return self._requests.ask_after_tools(now_ms)
+        if self._responses.in_tool_loop:
+            return self._failures.on_tool_loop(now_ms)
+        return self._responses.ask_after_tools(now_ms)
 
     # Handoffs -----------------------------------------------------------------------------------
 
     def _on_handoff(
-        self, run: RunTool, way: HandoffTo, giver: Agent, now_ms: int
+        self, run: RunTool, way: HandoffTo, from_agent: Agent, now_ms: int
     ) -> list[DialogueAction]:
-        if self._cast.agent is not giver or self._cast.handoff is not None or self._prepared:
+        if (
+            self._active.agent is not from_agent
+            or self._active.handoff is not None
+            or self._prepared
+        ):
             return self.on_tool_done(run.tool_call_id, refused_output(), now_ms, reply=False)
         if not way.prepared:
-            taker = self._cast.book[way.agent]
-            return [self._cast.hand_over(run.tool_call_id, taker, now_ms)]
+            to_agent = self._active.book[way.agent]
+            return [self._active.hand_over(run.tool_call_id, to_agent, now_ms)]
         call = self._calls.open_call(run.tool_call_id)
         assert call is not None
         self._prepared = _Prepared(call, way)
@@ -163,16 +167,16 @@ class FunctionCalls:
         call, way = self._prepared.call, self._prepared.way
         self._prepared = None
         tool_call_id = call.item.call_id or ""
-        taker = self._cast.book.get(way.agent)
-        busy = self._cast.handoff is not None
-        if taker is None or self._cast.agent is not call.agent or busy:
+        to_agent = self._active.book.get(way.agent)
+        busy = self._active.handoff is not None
+        if to_agent is None or self._active.agent is not call.agent or busy:
             return self.on_tool_done(tool_call_id, refused_output(), now_ms, reply=not busy)
         given = None if way.input_type is None else parse_arguments(call.item.arguments or "{}")
-        return [self._cast.hand_over(tool_call_id, taker, now_ms, given)]
+        return [self._active.hand_over(tool_call_id, to_agent, now_ms, given)]
 
     def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
         """A fresh connection: the handoff that was under way is done, or goes on."""
-        actions = self.on_handed_over(self._cast.on_reconnected(), now_ms)
+        actions = self.on_handed_over(self._active.on_reconnected(), now_ms)
         if self._prepared is not None and self._prepared.ready:
             actions += self._hand_over(now_ms)
         # What was found while a response ran that is lost with its connection.
@@ -182,7 +186,9 @@ class FunctionCalls:
         """The model has the new agent's settings: it gets the tool's output, and the floor."""
         if handoff is None:
             return []
-        event = self._cast.handed_over(handoff.giver, handoff.taker, now_ms, handoff.kept_voice)
+        event = self._active.handed_over(
+            handoff.from_agent, handoff.to_agent, now_ms, handoff.kept_voice
+        )
         return [
             Record(event),
             *self.on_tool_done(handoff.tool_call_id, handoff.output(), now_ms),

@@ -10,15 +10,15 @@ from enum import StrEnum
 from typing import Final
 
 from app.agents.dialogue.actions import ToVoice
-from app.agents.dialogue.response_queue import Wish
+from app.agents.dialogue.response_queue import ResponseRequest
 from app.agents.llm.question import quoted
 from app.realtime.events import SAY_METADATA_KEY, ClientEvent, ContentPart, Item, ResponseConfig
 
 __all__ = [
     "GOING_ON",
+    "ModelMessages",
     "SayMode",
     "SayWhen",
-    "Telling",
     "note",
     "relayed",
     "replayed",
@@ -80,21 +80,21 @@ def relayed(text: str) -> str:
     )
 
 
-def spoken(text: str, mode: SayMode, *, optional: bool = False) -> Wish:
+def spoken(text: str, mode: SayMode, *, optional: bool = False) -> ResponseRequest:
     """The response that says a text. The offline engine, which has no words, always says it so."""
     metadata = {SAY_METADATA_KEY: text[:_METADATA_MAX_CHARS]}
     if mode is SayMode.RELAY:
         config = ResponseConfig(metadata=metadata, tool_choice="none")
-        return Wish(config=config, optional=optional, note=note(relayed(text), ""))
+        return ResponseRequest(config=config, optional=optional, note=note(relayed(text), ""))
     config = ResponseConfig(
         instructions=f"Say exactly this to the caller, and nothing else: {text}",
         metadata=metadata,
         tool_choice="none",
     )
-    return Wish(config=config, verbatim=True, optional=optional)
+    return ResponseRequest(config=config, verbatim=True, optional=optional)
 
 
-class Telling:
+class ModelMessages:
     """`epoch` counts connections: an id that one of them has seen is never used on another."""
 
     def __init__(self) -> None:

@@ -25,11 +25,11 @@ from app.realtime.events import (
 )
 from app.realtime.protocol import ALREADY_ACTIVE, Expired, GateState, Nothing, ResponseGate
 
-__all__ = ["Requests", "Wish"]
+__all__ = ["ResponseQueue", "ResponseRequest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ResponseRequest:
     """A response that somebody wants. `config` is absent for a reply to what was said.
 
     `verbatim`: the words are ours, not the model's. An `optional` one is dropped where it would
@@ -49,7 +49,7 @@ class Wish:
         return self.config.metadata.get(SAY_METADATA_KEY, "")
 
 
-_REPLY = Wish()
+_REPLY = ResponseRequest()
 
 MAX_TOOL_REPLIES: Final = 20
 """In a row, without a word of the caller: a model that goes on so would go on for ever."""
@@ -64,12 +64,12 @@ class _Claim:
     before ours began, and it waits for the next one.
     """
 
-    running: Wish | None = None
+    running: ResponseRequest | None = None
     sentence: str = ""
     echoes: bool = False
     unsaid: bool = False
 
-    def on_created(self, sent: Wish | None, response: Response) -> None:
+    def on_created(self, sent: ResponseRequest | None, response: Response) -> None:
         """A response began; `sent` is what was asked for and is not there yet."""
         self.echoes = self.echoes or SAY_METADATA_KEY in response.metadata
         self.running = sent if sent is not None and _is_ours(sent, response) else None
@@ -77,7 +77,7 @@ class _Claim:
         self.sentence = "" if claimed is None else claimed.sentence
 
 
-class Requests:
+class ResponseQueue:
     """The replies of one conversation that were asked for and are not there yet."""
 
     def __init__(self, new_id: Callable[[str], str]) -> None:
@@ -85,8 +85,8 @@ class Requests:
         self._claim = _Claim()
         self._tool_replies = 0
         self._new_id = new_id
-        self._waiting: deque[Wish] = deque()
-        self._for_quiet: deque[Wish] = deque()
+        self._waiting: deque[ResponseRequest] = deque()
+        self._for_quiet: deque[ResponseRequest] = deque()
         self._sent = _REPLY
         self._sent_id = ""
         self._plain_waits = False
@@ -95,7 +95,7 @@ class Requests:
         self._open = True
 
     @property
-    def running(self) -> Wish | None:
+    def running(self) -> ResponseRequest | None:
         """The request that the response which runs answers, as far as we know."""
         return self._claim.running
 
@@ -106,19 +106,21 @@ class Requests:
 
     # Asking -------------------------------------------------------------------------------------
 
-    def ask(self, now_ms: int, wish: Wish = _REPLY, *, first: bool = False) -> list[ToVoice]:
+    def ask(
+        self, now_ms: int, request: ResponseRequest = _REPLY, *, first: bool = False
+    ) -> list[ToVoice]:
         """Ask for a response: now, or as soon as it is its turn; `first`: before all that wait."""
-        if wish.config is None and not self._open:
+        if request.config is None and not self._open:
             self._owed = True
-        elif wish.config is None:
+        elif request.config is None:
             if self.gate.request(now_ms):
-                return [self._create(wish, now_ms)]
+                return [self._create(request, now_ms)]
             self._plain_waits = True
-        elif not wish.optional or (self._open and not self.gate.busy):
+        elif not request.optional or (self._open and not self.gate.busy):
             if first:
-                self._waiting.appendleft(wish)
+                self._waiting.appendleft(request)
             else:
-                self._waiting.append(wish)
+                self._waiting.append(request)
             return self._next(now_ms)
         return []
 
@@ -130,9 +132,9 @@ class Requests:
             return []
         return self.ask(now_ms)
 
-    def ask_when_quiet(self, wish: Wish) -> None:
+    def ask_when_quiet(self, request: ResponseRequest) -> None:
         """Keep a request until nobody speaks; its note is told then, ahead of it."""
-        self._for_quiet.append(wish)
+        self._for_quiet.append(request)
 
     @property
     def waits_for_quiet(self) -> bool:
@@ -141,18 +143,18 @@ class Requests:
 
     def again(self, now_ms: int) -> list[ToVoice]:
         """Ask again for what the response that just failed was to say."""
-        wish = self.running or _REPLY
-        return [] if wish.optional else self.ask(now_ms, wish)
+        request = self.running or _REPLY
+        return [] if request.optional else self.ask(now_ms, request)
 
     def forget(self) -> None:
         """Drop the plain reply and the optional words that wait; messages are kept."""
         self.gate.drop_pending()
         self._plain_waits = False
-        self._waiting = deque(wish for wish in self._waiting if not wish.optional)
+        self._waiting = deque(request for request in self._waiting if not request.optional)
 
-    def take_back(self, wish: Wish) -> None:
+    def take_back(self, request: ResponseRequest) -> None:
         """Drop a request that still waits, however often it was made."""
-        self._waiting = deque(one for one in self._waiting if one != wish)
+        self._waiting = deque(one for one in self._waiting if one != request)
 
     def forget_all(self) -> None:
         """Drop everything that waits."""
@@ -192,9 +194,9 @@ class Requests:
             self._owed = False
             return self.ask(now_ms)
         if not self._waiting and self._for_quiet and self._open and not on_hold:
-            wish = self._for_quiet.popleft()
-            self._waiting.append(wish)
-            return [*self.tell(wish), *self._next(now_ms)]
+            request = self._for_quiet.popleft()
+            self._waiting.append(request)
+            return [*self.tell(request), *self._next(now_ms)]
         return self._next(now_ms)
 
     def on_created(self, response: Response) -> str | None:
@@ -258,33 +260,33 @@ class Requests:
         self.forget()
         self.gate = ResponseGate()  # what ran on it is over
 
-    def _unsaid(self, *, begun: bool) -> Wish | None:
+    def _unsaid(self, *, begun: bool) -> ResponseRequest | None:
         """Words that were asked for, are still wanted, and of which nothing was said."""
         if self.gate.state is GateState.REQUESTED and not self.gate.cancels_next:
-            wish: Wish | None = self._sent
+            request: ResponseRequest | None = self._sent
         else:
-            wish = self.running if self.gate.state is GateState.ACTIVE and not begun else None
-        return None if wish is None or wish.config is None or wish.optional else wish
+            request = self.running if self.gate.state is GateState.ACTIVE and not begun else None
+        return None if request is None or request.config is None or request.optional else request
 
     def on_reconnected(self, now_ms: int) -> list[ToVoice]:
         """A fresh connection: nothing runs on it; what waits is still wanted."""
         self.gate = ResponseGate()
         self._claim.running = None
         self._open = True
-        actions = [told for wish in self._waiting for told in self.tell(wish)]
+        actions = [told for request in self._waiting for told in self.tell(request)]
         if self._claim.unsaid:
             actions += self._next(now_ms)
         owed, self._owed, self._claim.unsaid = self._owed, False, False
         return actions + (self.ask(now_ms) if owed else [])
 
-    def tell(self, wish: Wish) -> list[ToVoice]:
+    def tell(self, request: ResponseRequest) -> list[ToVoice]:
         """What the model has to know for these words."""
-        note = wish.note
+        note = request.note
         return [] if note is None else [ToVoice(ItemCreate(replace(note, id=self._new_id("note"))))]
 
-    def asks_for(self, wish: Wish) -> bool:
+    def asks_for(self, request: ResponseRequest) -> bool:
         """Whether these words were asked for and have not begun."""
-        return self.gate.state is GateState.REQUESTED and self._sent == wish
+        return self.gate.state is GateState.REQUESTED and self._sent == request
 
     # Sending ------------------------------------------------------------------------------------
 
@@ -297,23 +299,23 @@ class Requests:
     def _next(self, now_ms: int) -> list[ToVoice]:
         if self.gate.busy or self._caller_speaks or not self._waiting or not self._open:
             return []
-        wish = self._waiting.popleft()
-        self.gate.request(now_ms, wish.config)
-        return [self._create(wish, now_ms)]
+        request = self._waiting.popleft()
+        self.gate.request(now_ms, request.config)
+        return [self._create(request, now_ms)]
 
-    def _create(self, wish: Wish, now_ms: int) -> ToVoice:
-        self._sent = wish
+    def _create(self, request: ResponseRequest, now_ms: int) -> ToVoice:
+        self._sent = request
         self._sent_id = self._new_id("ask")
         self.gate.sent(self._sent_id, now_ms)
-        return ToVoice(ResponseCreate(wish.config, self._sent_id))
+        return ToVoice(ResponseCreate(request.config, self._sent_id))
 
 
-def _is_ours(wish: Wish, response: Response) -> bool:
+def _is_ours(request: ResponseRequest, response: Response) -> bool:
     """Whether a response that began is the one we asked for, and not the server's own.
 
     A plain request cannot be told apart, and need not be.
     """
-    if wish.config is None or isinstance(wish.config.metadata, Unset):
+    if request.config is None or isinstance(request.config.metadata, Unset):
         return True
-    said = wish.config.metadata.get(SAY_METADATA_KEY)
+    said = request.config.metadata.get(SAY_METADATA_KEY)
     return response.metadata.get(SAY_METADATA_KEY) == said

@@ -16,8 +16,8 @@ from typing import Final, Protocol
 from app.agents.dialogue.actions import RunTool
 from app.agents.guardrails.rules import Stop, Verdict
 from app.agents.instructions import CallFacts
-from app.agents.roster import AgentBook
-from app.agents.tools.invocation import ApprovalRequest, ToolBox
+from app.agents.roster import Roster
+from app.agents.tools.invocation import ApprovalRequest, ToolInvoker
 from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult
 from app.events import Party
 
@@ -50,7 +50,7 @@ class ToolRunner:
 
     def __init__(
         self,
-        book: AgentBook,
+        book: Roster,
         facts: CallFacts,
         listener: ToolListener,
         *,
@@ -59,7 +59,7 @@ class ToolRunner:
         self._book = book
         self._facts = facts
         self._listener = listener
-        self._box = ToolBox((), approver=self._approve, approval_timeout_ms=approval_timeout_ms)
+        self._box = ToolInvoker((), approver=self._approve, approval_timeout_ms=approval_timeout_ms)
         self._fillers: dict[str, asyncio.TimerHandle] = {}
         self._decisions: dict[str, asyncio.Future[bool | str]] = {}
         self._wanted: dict[str, ApprovalRequest] = {}
@@ -103,7 +103,7 @@ class ToolRunner:
             task.cancel()
         self._interruptible.clear()
 
-    def on_judgement(self, side: Party, verdict: Verdict) -> None:
+    def on_guardrail_result(self, side: Party, verdict: Verdict) -> None:
         """Words of the caller were stopped: so is what was begun for them and can be.
 
         What waits for consent has done nothing yet. Any other tool runs to its end, unless it may
@@ -114,16 +114,16 @@ class ToolRunner:
             for tool_call_id in list(self._decisions):
                 self.decide(tool_call_id, approved=False, message=_STOPPED)
 
-    def use_book(self, book: AgentBook) -> None:
+    def use_book(self, book: Roster) -> None:
         """Agents have changed; what the conversation has used of its budget counts on."""
         self._book = book
 
-    def _box_of(self, agent_name: str) -> ToolBox:
+    def _box_of(self, agent_name: str) -> ToolInvoker:
         # Anew each time: what is offered may depend on more than the call's first moment.
         agent = self._book.get(agent_name)
         return self._box.with_tools(() if agent is None else self._book.tools(agent, self._facts))
 
-    async def _answer(self, run: RunTool, box: ToolBox) -> None:
+    async def _answer(self, run: RunTool, box: ToolInvoker) -> None:
         tool = box.get(run.name)
         self._start_filler(run, tool)
         try:
@@ -139,7 +139,7 @@ class ToolRunner:
             self._interruptible.pop(run.tool_call_id, None)
         self._listener.on_tool_result(run, result)
 
-    def box(self, *tools: Tool) -> ToolBox:
+    def box(self, *tools: Tool) -> ToolInvoker:
         """Other tools under the limits of the conversation, and with its approvals."""
         return self._box.with_tools(tools)
 

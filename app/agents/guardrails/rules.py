@@ -29,10 +29,10 @@ from app.threads import Slots, in_thread
 __all__ = [
     "Allow",
     "CheckGuardrail",
-    "Finding",
     "Guardrail",
     "GuardrailContext",
-    "Judgement",
+    "GuardrailResult",
+    "RuleResult",
     "Stop",
     "Verdict",
     "Warn",
@@ -119,7 +119,7 @@ class Guardrail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class RuleResult:
     """What one rule found; `error` is a code, or empty when the rule itself has judged."""
 
     rule: str
@@ -129,7 +129,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class GuardrailResult:
     """The strictest verdict, and the rule that gave it; `findings` in the order of the rules.
 
     Rules that were still at work when another stopped the words are not among the findings.
@@ -137,7 +137,7 @@ class Judgement:
 
     verdict: Verdict = field(default_factory=Allow)
     rule: str = ""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[RuleResult, ...] = ()
 
 
 # Rules --------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def read_answer(answer: str, say: str | None) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckGuardrail:
-    """Have an agent's guardrails judge a text and report with `on_judgement`.
+    """Have an agent's guardrails judge a text and report with `on_guardrail_result`.
 
     `final`: the text will not grow any more.
     """

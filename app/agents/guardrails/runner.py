@@ -13,10 +13,10 @@ from app.agents.guardrails.rules import (
     MAX_TEXT_CHARS,
     Allow,
     CheckGuardrail,
-    Finding,
     Guardrail,
     GuardrailContext,
-    Judgement,
+    GuardrailResult,
+    RuleResult,
     Stop,
     Verdict,
     Warn,
@@ -26,7 +26,7 @@ from app.agents.llm.question import Ask
 from app.errors import AppError, ConfigError
 from app.events import Party
 
-__all__ = ["GuardrailRunner", "judge"]
+__all__ = ["GuardrailRunner", "check_guardrails"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,22 +46,22 @@ class GuardrailRunner:
         """Whether there is anything to check on this side."""
         return any(rule.side is side for rule in self._rules)
 
-    async def check(self, side: Party, text: str, context: GuardrailContext) -> Judgement:
+    async def check(self, side: Party, text: str, context: GuardrailContext) -> GuardrailResult:
         """Ask all rules of a side at once; a stop does not wait for slower rules."""
         rules = [rule for rule in self._rules if rule.side is side]
         if not rules:
-            return Judgement()
-        findings: dict[str, Finding] = {}
+            return GuardrailResult()
+        findings: dict[str, RuleResult] = {}
         stopped = asyncio.Event()
 
-        async def judge(rule: Guardrail) -> None:
-            finding = await _judge(rule, text, context)
+        async def check_guardrails(rule: Guardrail) -> None:
+            finding = await _check_rule(rule, text, context)
             findings[rule.name] = finding
             if isinstance(finding.verdict, Stop):
                 stopped.set()
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(judge(rule)) for rule in rules]
+            tasks = [group.create_task(check_guardrails(rule)) for rule in rules]
             watch = group.create_task(_cancel_when(stopped, tasks))
             await asyncio.wait(tasks)
             watch.cancel()
@@ -74,7 +74,7 @@ async def _cancel_when(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) 
         task.cancel()
 
 
-async def _judge(rule: Guardrail, text: str, context: GuardrailContext) -> Finding:
+async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> RuleResult:
     began = time.monotonic()
     code = ""
     deadline = asyncio.timeout(rule.timeout_ms / 1000)
@@ -98,7 +98,7 @@ async def _judge(rule: Guardrail, text: str, context: GuardrailContext) -> Findi
     if code:
         verdict = rule.failed(code)
     duration_ms = round((time.monotonic() - began) * 1000)
-    return Finding(rule=rule.name, verdict=verdict, duration_ms=duration_ms, error=code)
+    return RuleResult(rule=rule.name, verdict=verdict, duration_ms=duration_ms, error=code)
 
 
 def _report(rule: Guardrail, error: BaseException, code: str) -> str:
@@ -115,24 +115,24 @@ def _report(rule: Guardrail, error: BaseException, code: str) -> str:
     return code
 
 
-def _strictest(findings: list[Finding]) -> Judgement:
-    worst = Finding(rule="", verdict=Allow(), duration_ms=0)
+def _strictest(findings: list[RuleResult]) -> GuardrailResult:
+    worst = RuleResult(rule="", verdict=Allow(), duration_ms=0)
     for finding in findings:
         if _strictness(finding.verdict) > _strictness(worst.verdict):
             worst = finding
-    return Judgement(verdict=worst.verdict, rule=worst.rule, findings=tuple(findings))
+    return GuardrailResult(verdict=worst.verdict, rule=worst.rule, findings=tuple(findings))
 
 
 def _strictness(verdict: Verdict) -> int:
     return {Allow: 0, Warn: 1, Stop: 2}[type(verdict)]
 
 
-async def judge(
+async def check_guardrails(
     check: CheckGuardrail, agent: Agent | None, facts: CallFacts, ask: Ask | None = None
-) -> Judgement:
+) -> GuardrailResult:
     """Judge a text; `ask` reaches a model for the rules that need one. Never raises."""
     if agent is None:  # taken out of the conversation meanwhile
-        return Judgement()
+        return GuardrailResult()
     context = GuardrailContext(
         call_id=facts.call_id,
         item_id=check.item_id,

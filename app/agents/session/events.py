@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from app.agents.dialogue.history import Entry
-from app.events import BrainEvent, Party, TokenUsage
+from app.events import AnalysisEvent, Party, TokenUsage
 from app.realtime.events import ServerEvent
 
 __all__ = [
@@ -263,6 +263,6 @@ SessionEvent = (
     | UsageCounted
     | InputTimeout
     | RawModelEvent
-    | BrainEvent
+    | AnalysisEvent
     | EventsDropped
 )

@@ -22,15 +22,15 @@ from types import TracebackType
 from typing import Final, assert_never
 
 from app.agents.agent import Agent
-from app.agents.analysis.live import BrainPlan, Thinking
+from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
 from app.agents.dialogue.actions import GiveUp, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
 from app.agents.guardrails.rules import CheckGuardrail
-from app.agents.guardrails.runner import judge
+from app.agents.guardrails.runner import check_guardrails
 from app.agents.instructions import CallFacts
 from app.agents.llm.out_of_band import OutOfBandAsker
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.session.events import HistoryItem, SessionError, ToolApproval
 from app.agents.session.outbox import SessionOutbox
 from app.agents.session.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
@@ -58,7 +58,7 @@ class AgentSession:
 
     def __init__(
         self,
-        agents: Agent | Iterable[Agent] | AgentBook,
+        agents: Agent | Iterable[Agent] | Roster,
         model: VoiceModel,
         *,
         facts: CallFacts | None = None,
@@ -66,7 +66,7 @@ class AgentSession:
         plays_audio: bool = True,
         price: Callable[[TokenUsage], float | None] = lambda _usage: None,
         event_limit: int = DEFAULT_LIMIT,
-        brain: BrainPlan | None = None,
+        brain: AnalysisPlan | None = None,
     ) -> None:
         """The first of `agents` speaks; the others are there to be handed over to.
 
@@ -85,7 +85,7 @@ class AgentSession:
             price=price,
             plays_audio=plays_audio,
         )
-        self._tools = ToolRunner(book, self._talk.dialogue.cast.facts, self)
+        self._tools = ToolRunner(book, self._talk.dialogue.active.facts, self)
         self._subscriptions = Subscriptions()
         self._subscriptions.subscribe(_OWN, event_limit)
         self._outbox = SessionOutbox()
@@ -204,19 +204,19 @@ class AgentSession:
             ConfigError: there is no such agent, or it does not fit the session.
         """
         life = self._open()
-        cast = self._talk.dialogue.cast
-        named = agent if isinstance(agent, Agent) else cast.book.get(agent)
+        active = self._talk.dialogue.active
+        named = agent if isinstance(agent, Agent) else active.book.get(agent)
         if named is None:
             raise ConfigError(f"there is no agent {agent!r}")
         formats = (named.input_format, named.output_format)
-        if formats != (cast.agent.input_format, cast.agent.output_format):
+        if formats != (active.agent.input_format, active.agent.output_format):
             raise ConfigError("a session keeps its sound format")
         if isinstance(agent, Agent):
-            others = [known for known in cast.book if known.name != agent.name]
-            cast.book = AgentBook([*others, agent])
-            self._tools.use_book(cast.book)
+            others = [known for known in active.book if known.name != agent.name]
+            active.book = Roster([*others, agent])
+            self._tools.use_book(active.book)
         now_ms = life.now_ms()
-        actions = self._talk.dialogue.change_agent(cast.book[named.name], now_ms)
+        actions = self._talk.dialogue.change_agent(active.book[named.name], now_ms)
         self._perform(self._talk.carry_out(actions, now_ms))
 
     async def approve_tool_call(self, tool_call_id: str, *, always: bool = False) -> bool:
@@ -320,8 +320,8 @@ class AgentSession:
         )
         self._subscriptions.publish(wanted)
 
-    def _brain(self, plan: BrainPlan) -> Thinking:
-        return Thinking(
+    def _brain(self, plan: AnalysisPlan) -> LiveAnalysis:
+        return LiveAnalysis(
             plan,
             self._talk.dialogue,
             self._tools,
@@ -379,7 +379,7 @@ class AgentSession:
                         self._tools.run(action, life.work)
                 case CheckGuardrail():
                     if life is not None and life.work is not None:
-                        life.work.create_task(self._judge(life, action), name="guardrails")
+                        life.work.create_task(self._check_rule(life, action), name="guardrails")
                 case GiveUp():
                     self._voice.give_up(action)
                 case Over():
@@ -388,15 +388,17 @@ class AgentSession:
                 case _:
                     assert_never(action)
 
-    async def _judge(self, life: _Life, check: CheckGuardrail) -> None:
-        cast = self._talk.dialogue.cast
+    async def _check_rule(self, life: _Life, check: CheckGuardrail) -> None:
+        active = self._talk.dialogue.active
         self._judging += 1
         try:
-            judgement = await judge(check, cast.book.get(check.agent), cast.facts, self._asker)
+            result = await check_guardrails(
+                check, active.book.get(check.agent), active.facts, self._asker
+            )
         finally:
             self._judging -= 1
-        self._tools.on_judgement(check.side, judgement.verdict)
-        self._perform(self._talk.on_judgement(check, judgement, life.now_ms()))
+        self._tools.on_guardrail_result(check.side, result.verdict)
+        self._perform(self._talk.on_guardrail_result(check, result, life.now_ms()))
 
     def on_voice(self, event: ServerEvent) -> None:
         """For the side towards the model."""
@@ -447,7 +449,7 @@ class _Life:
         return int((asyncio.get_running_loop().time() - self._began_s) * 1000)
 
 
-def _book(agents: Agent | Iterable[Agent] | AgentBook) -> AgentBook:
-    if isinstance(agents, AgentBook):
+def _book(agents: Agent | Iterable[Agent] | Roster) -> Roster:
+    if isinstance(agents, Roster):
         return agents
-    return AgentBook([agents] if isinstance(agents, Agent) else agents)
+    return Roster([agents] if isinstance(agents, Agent) else agents)

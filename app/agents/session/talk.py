@@ -16,10 +16,10 @@ from app.agents.dialogue.actions import DialogueAction, GiveUp, Interrupt, Recor
 from app.agents.dialogue.dialogue import Dialogue
 from app.agents.dialogue.history import Entry
 from app.agents.dialogue.messages import SayMode, SayWhen
-from app.agents.guardrails.rules import CheckGuardrail, Judgement
+from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult
 from app.agents.instructions import CallFacts
 from app.agents.llm.question import OUT_OF_BAND_KEY
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.session.events import (
     AgentEnd,
     AgentStart,
@@ -98,7 +98,7 @@ class Talk:
 
     def __init__(
         self,
-        book: AgentBook,
+        book: Roster,
         facts: CallFacts,
         *,
         price: Callable[[TokenUsage], float | None] = lambda _usage: None,
@@ -121,7 +121,7 @@ class Talk:
 
     def greet(self, now_ms: int) -> list[TalkAction]:
         """Have the agent speak first."""
-        greeting = self.dialogue.cast.greeting
+        greeting = self.dialogue.active.greeting
         if greeting:
             return self._carry(self.dialogue.say(greeting, now_ms), now_ms)
         return self._carry(self.dialogue.ask(now_ms), now_ms)
@@ -285,11 +285,11 @@ class Talk:
             return []
         return self._carry(self.dialogue.on_tool_slow(run.tool_call_id, filler, now_ms), now_ms)
 
-    def on_judgement(
-        self, check: CheckGuardrail, judgement: Judgement, now_ms: int
+    def on_guardrail_result(
+        self, check: CheckGuardrail, result: GuardrailResult, now_ms: int
     ) -> list[TalkAction]:
         """The guardrails have looked at something that was said."""
-        return self._carry(self.dialogue.on_judgement(check, judgement, now_ms), now_ms)
+        return self._carry(self.dialogue.on_guardrail_result(check, result, now_ms), now_ms)
 
     def on_tick(self, now_ms: int) -> list[TalkAction]:
         """Call some times a second: what was heard, watchdogs, what waits for a quiet moment."""

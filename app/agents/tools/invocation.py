@@ -2,9 +2,9 @@
 
 The voice model is not trusted: a caller or a web page can talk it into anything. So a tool runs
 only when this agent has it, its arguments are what the schema allows and its guardrails let pass,
-the call has budget left, and whoever must approve has approved. `ToolBox.invoke` answers in every
-case, with JSON text; only cancellation gets through. Fillers, events and the wire belong to the
-call.
+the call has budget left, and whoever must approve has approved. `ToolInvoker.invoke` answers in
+every case, with JSON text; only cancellation gets through. Fillers, events and the wire belong to
+the call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult
 from app.errors import AppError, ConfigError, ToolArgsInvalid, ToolError, ToolFailed, ToolTimeout
 from app.threads import in_thread
 
-__all__ = ["TOOL_OUTPUT_NOTE", "ApprovalRequest", "Approver", "ToolBox", "render_output"]
+__all__ = ["TOOL_OUTPUT_NOTE", "ApprovalRequest", "Approver", "ToolInvoker", "render_output"]
 
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ Approver = Callable[[ApprovalRequest], Awaitable[bool | str]]
 """True lets a tool run; a text is a no, and what the model is told of it."""
 
 
-class ToolBox:
+class ToolInvoker:
     """The tools of one call, with what the call has used of its budget."""
 
     def __init__(
@@ -75,9 +75,11 @@ class ToolBox:
         self._approval_timeout_ms = approval_timeout_ms
         self._ledger = _Ledger(max_calls_per_call)
 
-    def with_tools(self, tools: Iterable[Tool]) -> ToolBox:
+    def with_tools(self, tools: Iterable[Tool]) -> ToolInvoker:
         """The box after a handoff: other tools, and what the call has used so far."""
-        box = ToolBox(tools, approver=self._approver, approval_timeout_ms=self._approval_timeout_ms)
+        box = ToolInvoker(
+            tools, approver=self._approver, approval_timeout_ms=self._approval_timeout_ms
+        )
         box._ledger = self._ledger
         return box
 

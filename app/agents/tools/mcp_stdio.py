@@ -101,10 +101,12 @@ async def _end(process: Process) -> None:
     with suppress(OSError, anyio.BrokenResourceError):
         assert process.stdin is not None
         await process.stdin.aclose()
-    for wish in (None, signal.SIGTERM, signal.SIGKILL):
-        if wish is not None:
+    for request in (None, signal.SIGTERM, signal.SIGKILL):
+        if request is not None:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, wish)  # it leads a session of its own: what it started too
+                os.killpg(
+                    process.pid, request
+                )  # it leads a session of its own: what it started too
         with anyio.move_on_after(_GOES_S):
             await process.wait()
             return

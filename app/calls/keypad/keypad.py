@@ -20,15 +20,15 @@ from app.calls.actions import Action, Decide, TransferCall
 from app.calls.keypad import menu
 from app.calls.keypad.digits import Collected, CollectionEnd, DigitCollection, DigitRequest
 from app.calls.keypad.menu import KeypadMap, KeypadMenu
-from app.calls.turns.timers import Farewell, Manners
+from app.calls.turns.timers import CallTimers, ClosingPrompt
 from app.calls.turns.words import meaningful_words
 from app.errors import AppError, ToolArgsInvalid
 from app.events import CallId, EndReason, MessageTaken, Party, ToolRan
 
-__all__ = ["Handset", "Wanted"]
+__all__ = ["Keypad", "Wanted"]
 
 
-Wanted = DialogueAction | Action | Farewell
+Wanted = DialogueAction | Action | ClosingPrompt
 
 HOLD_S: Final = 120
 LATE_WORDS_MS: Final = 5_000
@@ -72,20 +72,20 @@ class _Consent:
     before: frozenset[str] = frozenset()
 
 
-class Handset:
+class Keypad:
     """The keys and the phone-side tools of one call."""
 
     def __init__(
         self,
         call_id: CallId,
         dialogue: Dialogue,
-        manners: Manners,
+        timers: CallTimers,
         keypads: Mapping[str, KeypadMap],
     ) -> None:
         """`keypads` are the maps of the agents, by name."""
         self._call_id = call_id
         self._dialogue = dialogue
-        self._manners = manners
+        self._timers = timers
         self._keypads = keypads
         self._consents: dict[str, _Consent] = {}
         self._entry: _Entry | None = None
@@ -163,11 +163,11 @@ class Handset:
             case menu.Transfer(destination):
                 return [TransferCall(destination)]
             case menu.ToAgent(name):
-                changed = dialogue.change_agent(dialogue.cast.book[name], now_ms)
+                changed = dialogue.change_agent(dialogue.active.book[name], now_ms)
                 spoken = self.open_menu(now_ms)
                 return [*changed, *(self._ask(now_ms) if spoken is None else spoken)]
             case menu.HangUp(text):
-                return [Farewell(EndReason.AGENT_HUNG_UP, text or "", "keypad")]
+                return [ClosingPrompt(EndReason.AGENT_HUNG_UP, text or "", "keypad")]
             case menu.Repeat():
                 return self._repeat(now_ms)
             case _:
@@ -175,7 +175,7 @@ class Handset:
 
     def _repeat(self, now_ms: int) -> Sequence[Wanted]:
         said = [line.text for line in self._agent_lines() if line.text]
-        text = said[-1] if said else self._dialogue.cast.greeting
+        text = said[-1] if said else self._dialogue.active.greeting
         return self._dialogue.say(text, now_ms) if text else self._ask(now_ms)
 
     def _ask(self, now_ms: int) -> Sequence[Wanted]:
@@ -195,7 +195,7 @@ class Handset:
     def _ask_consent(self, now_ms: int) -> Sequence[Wanted]:
         consent = next(iter(self._consents.values()))
         consent.before = frozenset(line.item_id for line in self._agent_lines())
-        self._dialogue.unsay(consent.prompt)  # once is enough, however often a key was pressed
+        self._dialogue.withdraw(consent.prompt)  # once is enough, however often a key was pressed
         return self._dialogue.say(consent.prompt, now_ms)
 
     def _on_consent_key(self, key: str, now_ms: int) -> Sequence[Wanted]:
@@ -215,7 +215,7 @@ class Handset:
         first = next(iter(self._consents), None)
         consent = self._consents.pop(settled, None)
         if consent is not None:
-            self._dialogue.unsay(consent.prompt)
+            self._dialogue.withdraw(consent.prompt)
         return self._ask_consent(now_ms) if self._consents and first == settled else []
 
     def _agent_lines(self) -> list[Entry]:
@@ -271,7 +271,7 @@ class Handset:
         return []
 
     def _hold(self, run: RunTool, arguments: Mapping[str, Any], now_ms: int) -> Sequence[Wanted]:
-        self._manners.hold(1_000 * arguments.get("seconds", HOLD_S), now_ms)
+        self._timers.hold(1_000 * arguments.get("seconds", HOLD_S), now_ms)
         phrase = arguments.get("phrase", "").strip()
         said = self._dialogue.say(phrase, now_ms) if phrase else []
         note = "You wait now. The caller speaks first."

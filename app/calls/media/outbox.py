@@ -15,7 +15,7 @@ from app.events import CallCounters
 from app.realtime.events import ClientEvent, InputAudioAppend
 from audio.format import AudioFormat
 
-__all__ = ["PhoneOutbox", "VoiceOutbox"]
+__all__ = ["CarrierOutbox", "VoiceOutbox"]
 
 
 BATCH_CHUNKS: Final = 10
@@ -98,7 +98,7 @@ class VoiceOutbox:
         self._queue = deque(entry for entry in self._queue if isinstance(entry, bytes))
 
 
-class PhoneOutbox:
+class CarrierOutbox:
     """Audio, marks and clears for the carrier. `Clear` overtakes the audio that it makes void."""
 
     def __init__(self, max_bytes: int) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from app.background import Errands
+from app.background import BackgroundJobs
 from app.events import CallAdmitted, CallEnded, CallEvent, CallId, MessageTaken
 
 __all__ = ["MessageFiles", "keep"]
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class MessageFiles:
     """Keeps messages in a folder, which is made when the first one comes."""
 
-    def __init__(self, folder: Path, errands: Errands) -> None:
+    def __init__(self, folder: Path, errands: BackgroundJobs) -> None:
         self._folder = folder
         self._errands = errands
         self._live: dict[CallId, CallAdmitted] = {}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from app.calls.caller_leg import PhoneLeg, Whereabouts
+from app.calls.caller_leg import CallerLeg, Whereabouts
 from app.calls.transfer.warm import (
     BringBack,
     CancelLeg,
@@ -37,7 +37,7 @@ from app.carrier.destinations import Destinations
 from app.errors import CarrierError, CarrierRefused, CarrierUnavailable
 from app.events import CallEvent, EndReason
 
-__all__ = ["PERHAPS_S", "LineControl", "SecondLeg"]
+__all__ = ["PERHAPS_S", "ConsultLeg", "TransferControl"]
 
 
 PERHAPS_S: Final = 3.0
@@ -48,7 +48,7 @@ _REQUEST_MS: Final = 15_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LineControl:
+class TransferControl:
     """The carrier's hand on one call. `issue_token` makes the token of the call's next stream."""
 
     carrier: CallControl
@@ -62,15 +62,15 @@ class LineControl:
     fallback: Fallback | None = None
 
 
-class SecondLeg:
+class ConsultLeg:
     """The person who is called while the caller waits, and the caller's way to them and back."""
 
     def __init__(
         self,
         order: LegOrder,
         carrier_call_id: CarrierCallId,
-        control: LineControl,
-        phone: PhoneLeg,
+        control: TransferControl,
+        phone: CallerLeg,
     ) -> None:
         self.token: str | None = None
         """Of the stream on which the caller comes back, once they do."""

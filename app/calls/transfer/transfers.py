@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.calls.caller_leg import PhoneLeg, Whereabouts
-from app.calls.transfer.consult_leg import PERHAPS_S, LineControl, SecondLeg
+from app.calls.caller_leg import CallerLeg, Whereabouts
+from app.calls.transfer.consult_leg import PERHAPS_S, ConsultLeg, TransferControl
 from app.carrier.base import (
     CarrierCallId,
     Destination,
@@ -86,7 +86,7 @@ class _Transfer:
     place: Destination
     summary: str
     result: asyncio.Future[TransferResult]
-    second: SecondLeg | None = None
+    second: ConsultLeg | None = None
     screening: Screening | None = None
     told: bool = False
     token: str | None = field(default=None, repr=False)
@@ -104,8 +104,8 @@ class Transfers:
         self,
         call_id: CallId,
         incoming: IncomingCall,
-        control: LineControl,
-        phone: PhoneLeg,
+        control: TransferControl,
+        phone: CallerLeg,
         *,
         heard_out: Callable[[], bool],
         interjections: Callable[[], int],
@@ -194,7 +194,7 @@ class Transfers:
             our_number=self._incoming.called_number,
             prompt=transfer.prompt,
         )
-        second = transfer.second = SecondLeg(
+        second = transfer.second = ConsultLeg(
             order, self._incoming.carrier_call_id, self._control, self._phone
         )
         result = await second.run(lambda result: self._tell(transfer, result))
@@ -429,7 +429,7 @@ class Transfers:
         )
 
     @property
-    def _second(self) -> SecondLeg | None:
+    def _second(self) -> ConsultLeg | None:
         return None if self._last is None else self._last.second
 
     def _resolve(self, name: object) -> Destination:

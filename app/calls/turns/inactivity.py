@@ -1,10 +1,10 @@
 """Quiet lines, useless turns, and noises that were no interruption.
 
-Three small machines beside the turn table. `StillThere` asks whether the caller is still there: one
-clock, which runs only while nobody has the floor, all that was said has been heard, and nothing of
-ours keeps the caller waiting. `Productivity` ends calls that talk with hold music or a machine.
-`FalseInterruption` finds out whether what cut the agent off was a caller or a cough. Pure: `now_ms`
-is an argument; what they decide is said, resumed or ended by the conversation.
+Three small machines beside the turn table. `InactivityPrompts` asks whether the caller is still
+there: one clock, which runs only while nobody has the floor, all that was said has been heard, and
+nothing of ours keeps the caller waiting. `Productivity` ends calls that talk with hold music or a
+machine. `FalseInterruption` finds out whether what cut the agent off was a caller or a cough. Pure:
+`now_ms` is an argument; what they decide is said, resumed or ended by the conversation.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from app.calls.policy import ProductivityRules, StillThereTexts
+from app.calls.policy import InactivityTexts, ProductivityRules
 from app.calls.turns.turn_table import Turn
 from app.calls.turns.words import meaningful_words
 
-__all__ = ["ENDLESS_TURN", "Goodbye", "Productivity", "Prompt", "StillThere"]
+__all__ = ["ENDLESS_TURN", "Goodbye", "InactivityPrompts", "Productivity", "Prompt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Goodbye:
     text: str
 
 
-class StillThere:
+class InactivityPrompts:
     """Asks into a silence, and gives up after the last question.
 
     A sound of the caller sets the clock back; only words make the questions begin anew, so that a
     noisy empty line ends too.
     """
 
-    def __init__(self, texts: StillThereTexts, *, after_ms: int = 10_000) -> None:
+    def __init__(self, texts: InactivityTexts, *, after_ms: int = 10_000) -> None:
         """`after_ms`: silence before each question and before the goodbye; 0 never asks."""
         self._texts = texts
         self._after_ms = after_ms
@@ -140,7 +140,7 @@ class Productivity:
         rules = self._rules
         if rules.max_turns and self._unproductive >= rules.max_turns:
             return "unproductive_turns"
-        # Silence alone is the business of `StillThere`: without turns, nobody is talking.
+        # Silence alone is the business of `InactivityPrompts`: without turns, nobody is talking.
         wordless_ms = now_ms - self._wordless_since_ms
         if rules.max_wordless_ms and self._unproductive and wordless_ms >= rules.max_wordless_ms:
             return "no_caller_words"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.calls.policy import CallPolicy, StillThereTexts
-from app.calls.turns.inactivity import ENDLESS_TURN, Goodbye, Productivity, StillThere
+from app.calls.policy import CallPolicy, InactivityTexts
+from app.calls.turns.inactivity import ENDLESS_TURN, Goodbye, InactivityPrompts, Productivity
 from app.calls.turns.turn_table import Turn
 from app.calls.turns.words import meaningful_words
 from app.events import EndReason
 
-__all__ = ["Farewell", "Manners", "Remark"]
+__all__ = ["CallTimers", "ClosingPrompt", "Remark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Farewell:
+class ClosingPrompt:
     """The last words, and why they are."""
 
     reason: EndReason
@@ -34,12 +34,12 @@ class Farewell:
     detail: str = ""
 
 
-class Manners:
+class CallTimers:
     """The patience of one call."""
 
     def __init__(self, policy: CallPolicy) -> None:
         self._policy = policy
-        self._still_there = _still_there(policy)
+        self._inactivity = _inactivity(policy)
         self._productivity = Productivity(policy.productivity)
         self._began_ms: int | None = None
         self.present = False
@@ -61,13 +61,13 @@ class Manners:
     def on_state(self, turn: Turn, now_ms: int, *, drained: bool, busy: bool) -> None:
         """Say how things stand when they change; `busy`: the silence, if there is one, is ours."""
         paused = busy or not self.present or self.on_hold(now_ms)
-        self._still_there.on_state(turn, now_ms, drained=drained, paused=paused)
+        self._inactivity.on_state(turn, now_ms, drained=drained, paused=paused)
         taken = turn is Turn.CALLER and not self.on_hold(now_ms)
         self._productivity.on_floor(now_ms, taken=taken)
 
     def on_caller_words(self, transcript: str, now_ms: int) -> None:
         """The caller's turn was written down; empty when it was no speech."""
-        self._still_there.on_caller_words(transcript, now_ms)
+        self._inactivity.on_caller_words(transcript, now_ms)
         if self.on_hold(now_ms) and not meaningful_words(transcript):
             return  # whoever looks for something makes noises
         self._productivity.on_caller_turn(transcript, now_ms)
@@ -76,7 +76,7 @@ class Manners:
 
     def on_caller_acted(self, now_ms: int) -> None:
         """The caller did what only somebody does who is there: pressed a key, or spoke unheard."""
-        self._still_there.on_key(now_ms)
+        self._inactivity.on_key(now_ms)
         self._productivity.on_caller_acted()
         self._held_until_ms = None
 
@@ -91,7 +91,7 @@ class Manners:
 
     # What is to be said -------------------------------------------------------------------------
 
-    def on_tick(self, now_ms: int, *, busy: bool) -> Remark | Farewell | None:
+    def on_tick(self, now_ms: int, *, busy: bool) -> Remark | ClosingPrompt | None:
         """What the moment asks for. `busy` as in `on_state`."""
         if self._began_ms is None or not self.present:
             return None
@@ -99,21 +99,21 @@ class Manners:
         lasted_ms = now_ms - self._began_ms
         limit_ms, warning_ms = policy.max_duration_ms, policy.duration_warning_ms
         if limit_ms and lasted_ms >= limit_ms:
-            return Farewell(EndReason.MAX_DURATION, policy.farewell)
+            return ClosingPrompt(EndReason.MAX_DURATION, policy.farewell)
         useless = "" if busy or self.on_hold(now_ms) else self._productivity.exhausted(now_ms)
         if useless:
             # While there is a sound we could not be heard, and music waits for no goodbye.
             text = "" if useless == ENDLESS_TURN else policy.silence_farewell
-            return Farewell(EndReason.SILENCE, text, useless)
+            return ClosingPrompt(EndReason.SILENCE, text, useless)
         # A limit that is shorter than its warning needs none: it would be the first words.
         due = 0 < warning_ms < limit_ms and lasted_ms >= limit_ms - warning_ms
         if due and (remark := self.last_minute()):
             return remark
-        asked = self._still_there.on_tick(now_ms)
+        asked = self._inactivity.on_tick(now_ms)
         if asked is None:
             return None
         if isinstance(asked, Goodbye):
-            return Farewell(EndReason.SILENCE, asked.text)
+            return ClosingPrompt(EndReason.SILENCE, asked.text)
         return Remark(asked.text)
 
     def last_minute(self) -> Remark | None:
@@ -124,10 +124,10 @@ class Manners:
         return Remark(self._policy.duration_warning)
 
 
-def _still_there(policy: CallPolicy) -> StillThere:
+def _inactivity(policy: CallPolicy) -> InactivityPrompts:
     """Questions where the policy has them; else only the goodbye, after one long silence."""
     texts, after_ms = policy.still_there, policy.still_there_after_ms
     if after_ms and texts.prompts and not 0 < policy.silence_ms <= after_ms:
-        return StillThere(texts, after_ms=after_ms)
-    alone = StillThereTexts(prompts=(), goodbye=policy.silence_farewell)
-    return StillThere(alone, after_ms=policy.silence_ms)
+        return InactivityPrompts(texts, after_ms=after_ms)
+    alone = InactivityTexts(prompts=(), goodbye=policy.silence_farewell)
+    return InactivityPrompts(alone, after_ms=policy.silence_ms)

@@ -110,8 +110,8 @@ class WorkerSynthesizer:
         number = next(self._numbers)
         frames: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._waiting[number] = frames
-        wish = {"text": text, "voice": voice, "speed": speed}
-        self._worker.send(Kind.BEGIN, number, json.dumps(wish).encode())
+        request = {"text": text, "voice": voice, "speed": speed}
+        self._worker.send(Kind.BEGIN, number, json.dumps(request).encode())
         try:
             while True:
                 frame = await self._next(frames)

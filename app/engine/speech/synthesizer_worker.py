@@ -278,10 +278,10 @@ class _Desk:
                 self._speak(frame)
 
     def _speak(self, frame: Frame) -> None:
-        wish = json.loads(frame.body)
-        voice = voice_of(wish["voice"])
+        request = json.loads(frame.body)
+        voice = voice_of(request["voice"])
         try:
-            samples, rate_hz = self._speaker.render(wish["text"], voice, wish["speed"])
+            samples, rate_hz = self._speaker.render(request["text"], voice, request["speed"])
         except (OSError, subprocess.SubprocessError, wave.Error, EOFError) as error:
             self._send(Kind.FAILED, frame.number, type(error).__name__.encode())
             return

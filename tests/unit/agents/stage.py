@@ -12,7 +12,7 @@ from app.agents.dialogue.actions import (
     ToVoice,
 )
 from app.agents.dialogue.dialogue import Dialogue
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.tools.tool import Tool
 from app.events import (
     CallCounters,
@@ -78,7 +78,7 @@ class Stage:
     """Drives a `Dialogue` and keeps what it wanted done, in order."""
 
     def __init__(self, *agents: Agent) -> None:
-        book = AgentBook(agents or [agent_named()])
+        book = Roster(agents or [agent_named()])
         self.now_ms = 0
         self.counters = CallCounters()
         self.dialogue = Dialogue(book.first, CallId("call"), self.counters, book=book)

@@ -29,7 +29,7 @@ from app.agents.instructions import (
     fill,
     spoken_time,
 )
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.tools.invocation import TOOL_OUTPUT_NOTE
 from app.agents.tools.tool import (
     Tool,
@@ -74,7 +74,7 @@ def named_tool(name: str) -> Tool:
 
 
 def test_instructions_know_the_caller_the_number_and_the_time() -> None:
-    book = AgentBook(
+    book = Roster(
         [
             agent(
                 instructions="{caller} rang {number} on {time} about {topic}.",
@@ -91,7 +91,7 @@ def test_instructions_know_the_caller_the_number_and_the_time() -> None:
 
 
 def test_a_call_brings_its_own_values_for_declared_variables_only() -> None:
-    book = AgentBook([agent(greeting="Hello {name}.", variables={"name": "there"})])
+    book = Roster([agent(greeting="Hello {name}.", variables={"name": "there"})])
     given_names = CallFacts(call_id=CallId("c1"), variables={"name": "Ada", "caller": "the King"})
     assert book.greeting(book.first, given_names) == "Hello Ada."
     assert book.greeting(book.first, FACTS) == "Hello there."
@@ -99,9 +99,9 @@ def test_a_call_brings_its_own_values_for_declared_variables_only() -> None:
 
 def test_a_name_that_no_call_knows_is_found_at_the_start() -> None:
     with pytest.raises(ConfigError, match=r"agent 'greeter': instructions: there is no \{nmae\}"):
-        AgentBook([agent(instructions="Talk to {nmae}.", variables={"name": ""})])
+        Roster([agent(instructions="Talk to {nmae}.", variables={"name": ""})])
     with pytest.raises(ConfigError, match=r"agent 'greeter': greeting: there is no \{x\}"):
-        AgentBook([agent(greeting="{x}")])
+        Roster([agent(greeting="{x}")])
 
 
 def test_what_a_caller_says_in_a_value_names_no_place() -> None:
@@ -135,13 +135,13 @@ def test_filling_is_one_pass_whatever_the_value_holds(before: str, value: str) -
 def test_the_time_is_spoken_in_english_in_the_agents_zone() -> None:
     assert spoken_time(0, "UTC") == "Thursday, 1 January 1970, 00:00 (UTC)"
     with pytest.raises(ConfigError, match="there is no time zone 'Mars/Olympus'"):
-        AgentBook([agent(time_zone="Mars/Olympus")])
+        Roster([agent(time_zone="Mars/Olympus")])
 
 
 @pytest.mark.parametrize("name", ["caller", "not a name", ""])
 def test_a_variable_must_not_hide_a_fact(name: str) -> None:
     with pytest.raises(ConfigError, match="a variable cannot be named"):
-        AgentBook([agent(variables={name: "x"})])
+        Roster([agent(variables={name: "x"})])
 
 
 # Books --------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def look_up(city: str) -> str:
 
 
 def test_an_agents_session_has_all_of_its_tools() -> None:
-    book = AgentBook(
+    book = Roster(
         [
             agent(
                 instructions="Help.",
@@ -178,11 +178,11 @@ def test_an_agents_session_has_all_of_its_tools() -> None:
 
 def test_an_agent_without_tools_leaves_the_session_as_it_is() -> None:
     plain = agent(instructions="Help.")
-    assert AgentBook([plain]).session(plain, FACTS) == plain.session
+    assert Roster([plain]).session(plain, FACTS) == plain.session
 
 
 def test_a_handoff_tool_leads_to_its_agent_and_other_names_lead_nowhere() -> None:
-    book = AgentBook([agent(handoffs=("b",)), agent("b"), agent("c")])
+    book = Roster([agent(handoffs=("b",)), agent("b"), agent("c")])
     assert book.handoff(book.first, "transfer_to_b", FACTS) == HandoffTo(agent="b")
     assert book.handoff(book.first, "transfer_to_c", FACTS) is None
     assert book.handoff(book["b"], "transfer_to_b", FACTS) is None
@@ -219,17 +219,17 @@ def test_a_handoff_tool_leads_to_its_agent_and_other_names_lead_nowhere() -> Non
 )
 def test_agents_that_do_not_fit_together_are_refused(agents: list[Agent], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint.replace("?", r"\?")):
-        AgentBook(agents)
+        Roster(agents)
 
 
 def test_a_voice_that_the_model_does_not_have_is_refused() -> None:
-    AgentBook([agent(voice="marin"), agent("b")], voices={"marin"})
+    Roster([agent(voice="marin"), agent("b")], voices={"marin"})
     with pytest.raises(ConfigError, match="there is no voice 'mairn'; there are marin"):
-        AgentBook([agent(voice="mairn")], voices={"marin"})
+        Roster([agent(voice="mairn")], voices={"marin"})
 
 
 def test_a_colleague_with_another_voice_is_worth_a_notice() -> None:
-    book = AgentBook(
+    book = Roster(
         [agent(voice="marin", handoffs=("b", "c")), agent("b", voice="cedar"), agent("c")]
     )
     (notice,) = book.notices()
@@ -237,14 +237,18 @@ def test_a_colleague_with_another_voice_is_worth_a_notice() -> None:
 
 
 def test_a_change_names_what_differs_and_never_the_sound() -> None:
-    giver = agent(instructions="Greet.", voice="marin", turn_detection=ServerVad(), handoffs=("b",))
-    taker = agent("b", instructions="Bill.", voice="cedar", turn_detection=ServerVad(threshold=0.8))
-    book = AgentBook([giver, taker])
-    before = book.change(giver, taker, FACTS, spoken=False)
+    from_agent = agent(
+        instructions="Greet.", voice="marin", turn_detection=ServerVad(), handoffs=("b",)
+    )
+    to_agent = agent(
+        "b", instructions="Bill.", voice="cedar", turn_detection=ServerVad(threshold=0.8)
+    )
+    book = Roster([from_agent, to_agent])
+    before = book.change(from_agent, to_agent, FACTS, spoken=False)
     assert before == SessionConfig(
         instructions="Bill.", tools=(), voice="cedar", turn_detection=ServerVad(threshold=0.8)
     )
-    after = book.change(giver, taker, FACTS, spoken=True)
+    after = book.change(from_agent, to_agent, FACTS, spoken=True)
     assert after.voice is UNSET
 
 
@@ -264,7 +268,7 @@ def test_an_agent_without_a_setting_does_not_inherit_that_of_the_agent_before() 
             truncation="disabled",
         ),
     )
-    book = AgentBook([plain, special])
+    book = Roster([plain, special])
     assert book.change(special, plain, FACTS, spoken=True) == SessionConfig(
         instructions="",
         tools=(),
@@ -281,7 +285,7 @@ def test_an_agent_without_a_setting_does_not_inherit_that_of_the_agent_before() 
 
 def test_a_session_keeps_the_tracing_that_it_was_opened_with_and_a_notice_says_so() -> None:
     traced = agent(tracing="auto", handoffs=("b", "c"))
-    book = AgentBook([traced, agent("b", tracing=None), agent("c", tracing="auto")])
+    book = Roster([traced, agent("b", tracing=None), agent("c", tracing="auto")])
     assert book.change(traced, book["b"], FACTS, spoken=True).tracing is UNSET
     assert book.change(book["b"], traced, FACTS, spoken=True).tracing is UNSET
     (notice,) = book.notices()
@@ -302,6 +306,6 @@ def test_the_name_of_a_handoff_fits_the_protocol() -> None:
 def test_guardrails_are_checked_with_their_agent() -> None:
     rule = regex_guardrail("gold", Party.AGENT, "gold", Warn("gold"))
     with pytest.raises(ConfigError, match="agent 'greeter': two guardrails are called 'gold'"):
-        AgentBook([agent(guardrails=(rule, rule))])
+        Roster([agent(guardrails=(rule, rule))])
     with pytest.raises(ConfigError, match="guardrail_every_chars is 0"):
-        AgentBook([agent(guardrail_every_chars=-1)])
+        Roster([agent(guardrail_every_chars=-1)])

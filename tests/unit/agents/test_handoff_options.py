@@ -15,9 +15,9 @@ import pytest
 from app.agents.dialogue.actions import RunTool
 from app.agents.handoffs import HandoffTo
 from app.agents.instructions import CallFacts
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.tools.call_control import CALL_TOOLS
-from app.agents.tools.invocation import ToolBox
+from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.tool import (
     ToolContext,
     ToolResult,
@@ -63,10 +63,10 @@ def asked(stage: Stage, arguments: str = "{}") -> RunTool:
 
 
 async def prepared(stage: Stage, run: RunTool) -> ToolResult:
-    cast = stage.dialogue.cast
-    agent = cast.book[run.agent]
+    active = stage.dialogue.active
+    agent = active.book[run.agent]
     context = ToolContext(call_id=CallId("call"), tool_call_id=run.tool_call_id, agent=run.agent)
-    box = ToolBox(cast.book.tools(agent, cast.facts))
+    box = ToolInvoker(active.book.tools(agent, active.facts))
     result = await box.invoke(run.name, run.arguments, context)
     stage.do(stage.dialogue.on_tool_done(run.tool_call_id, result.output, 0, reply=result.reply))
     return result
@@ -159,7 +159,7 @@ async def test_a_handoff_that_is_ready_without_a_connection_is_done_on_the_next_
 async def test_an_agent_who_was_replaced_meanwhile_hands_nobody_over_and_the_model_speaks() -> None:
     stage = stage_with(on_handoff=lambda _context: None)
     run = asked(stage)
-    stage.do(stage.dialogue.change_agent(stage.dialogue.cast.book["repairs"], 0))
+    stage.do(stage.dialogue.change_agent(stage.dialogue.active.book["repairs"], 0))
     stage.take(SessionUpdate)
     await prepared(stage, run)
     assert stage.take(SessionUpdate) == []
@@ -171,7 +171,7 @@ def test_the_model_is_shown_the_name_the_words_and_the_input() -> None:
     way = HandoffTo(
         agent="billing", tool_name="to_money", description="For refunds.", input_type=Complaint
     )
-    book = AgentBook([agent_named(handoffs=(way,)), agent_named("billing")])
+    book = Roster([agent_named(handoffs=(way,)), agent_named("billing")])
     (shown,) = tools_of(book.session(book.first, FACTS))
     assert shown["name"] == "to_money"
     assert shown["description"].endswith("For refunds.")
@@ -192,7 +192,7 @@ def test_what_is_not_enabled_is_not_offered_and_cannot_be_called() -> None:
     greeter = agent_named(
         handoffs=(way,), tools=(tool_named(), refund, never), variables={"tier": "guest"}
     )
-    book = AgentBook([greeter, agent_named("billing")])
+    book = Roster([greeter, agent_named("billing")])
     assert [t["name"] for t in tools_of(book.session(greeter, FACTS))] == ["look_up"]
     assert [t.name for t in book.tools(greeter, FACTS)] == ["look_up"]
     assert book.handoff(greeter, TRANSFER, FACTS) is None
@@ -209,7 +209,7 @@ def test_a_condition_that_fails_is_not_met(caplog: pytest.LogCaptureFixture) -> 
 
     refund = tool_named("refund", is_enabled=broken)
     vague: Any = lambda _facts: "yes"  # noqa: E731
-    book = AgentBook([agent_named(tools=(refund, tool_named("pay", is_enabled=vague)))])
+    book = Roster([agent_named(tools=(refund, tool_named("pay", is_enabled=vague)))])
     with caplog.at_level(logging.WARNING):
         assert book.tools(book.first, FACTS) == []
     assert {record.message for record in caplog.records} == {"is_enabled failed"}
@@ -242,7 +242,7 @@ async def nothing(facts: CallFacts) -> bool:
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], complaint: str) -> None:
     way = HandoffTo(agent="billing", **options)
     with pytest.raises(ConfigError, match=complaint):
-        AgentBook([agent_named(handoffs=(way,), tools=(tool_named(),)), agent_named("billing")])
+        Roster([agent_named(handoffs=(way,), tools=(tool_named(),)), agent_named("billing")])
 
 
 # Instructions -------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_instructions_are_written_for_each_call() -> None:
     def written(facts: CallFacts) -> str:
         return f"You serve {facts.variables['shop']}. {{caller}} is {facts.caller_number}."
 
-    book = AgentBook([agent_named(instructions_for=written, variables={"shop": "North"})])
+    book = Roster([agent_named(instructions_for=written, variables={"shop": "North"})])
     text = book.session(book.first, FACTS).instructions
     # What a function wrote is no template.
     assert text == "You serve North. {caller} is +15005550006."
@@ -267,7 +267,7 @@ def test_instructions_that_fail_leave_those_of_the_session(
             raise answer
 
     agent = agent_named(instructions="Serve {caller}.", instructions_for=written)
-    book = AgentBook([agent])
+    book = Roster([agent])
     with caplog.at_level(logging.WARNING):
         assert book.session(agent, FACTS).instructions == "Serve +15005550006."
     assert [record.message for record in caplog.records] == ["instructions failed"]
@@ -275,9 +275,9 @@ def test_instructions_that_fail_leave_those_of_the_session(
 
 def test_instructions_are_a_function_of_one_argument() -> None:
     with pytest.raises(ConfigError, match="instructions_for is called with one argument"):
-        AgentBook([agent_named(instructions_for=lambda _facts, _agent: "")])
+        Roster([agent_named(instructions_for=lambda _facts, _agent: "")])
 
 
 def test_instructions_cannot_be_awaited() -> None:
     with pytest.raises(ConfigError, match=r"instructions_for .* cannot be async"):
-        AgentBook([agent_named(instructions_for=nothing)])
+        Roster([agent_named(instructions_for=nothing)])

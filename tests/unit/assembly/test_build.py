@@ -18,11 +18,11 @@ from app.agents.tools.call_control import CALL_TOOLS
 from app.agents.tools.read_back import READ_BACK
 from app.agents.tools.tool import Approval
 from app.assembly import (
-    Elsewhere,
-    Seat,
-    Staff,
+    Assembly,
+    Diversion,
+    Route,
+    assemble,
     call_policy,
-    hire,
 )
 from app.calls.keypad.menu import (
     HangUp,
@@ -71,8 +71,8 @@ def settings_of(text: str, folder: Path) -> Settings:
     return load(path, {})
 
 
-def staff_of(text: str, folder: Path) -> Staff:
-    return hire(settings_of(text, folder))
+def staff_of(text: str, folder: Path) -> Assembly:
+    return assemble(settings_of(text, folder))
 
 
 def refusal(text: str, folder: Path) -> list[str]:
@@ -97,9 +97,9 @@ def call_to(number: str, call_id: str = "CA1") -> IncomingCall:
     )
 
 
-def seat(staff: Staff, number: str = OURS, now: datetime | None = None) -> Seat:
+def seat(staff: Assembly, number: str = OURS, now: datetime | None = None) -> Route:
     found = staff.seat(call_to(number), now)
-    assert isinstance(found, Seat)
+    assert isinstance(found, Route)
     return found
 
 
@@ -118,7 +118,7 @@ def test_without_agents_the_voice_models_settings_are_the_only_one(tmp_path: Pat
 
 
 def test_without_agents_and_key_the_receptionist_opens_the_conversation_itself() -> None:
-    [agent] = hire(Settings()).book
+    [agent] = assemble(Settings()).book
     assert (agent.name, agent.greeting) == ("receptionist", None)
     assert agent.session.voice == "alloy"
 
@@ -598,7 +598,7 @@ numbers:
   {OURS}: {{agent: b, tracing: {{workflow_name: north}}, parallel_tool_calls: false}}
 """
     (tmp_path / "config.yaml").write_text(text)
-    staff = hire(load(tmp_path / "config.yaml", {}))
+    staff = assemble(load(tmp_path / "config.yaml", {}))
     a, b = seat(staff, "+15559999999").agent.session, staff.book["b"].session
     assert (a.tracing, a.parallel_tool_calls) == ("auto", False)
     assert (b.tracing, b.parallel_tool_calls) == (UNSET, True)
@@ -683,9 +683,9 @@ def test_an_agent_tells_the_time_of_the_office_that_it_answers_for(
 def test_outside_of_the_hours_the_number_says_when_it_opens(tmp_path: Path) -> None:
     text = f"numbers: {{{OURS}: {{{HOURS}}}}}\n"
     staff = staff_of(text, tmp_path)
-    assert isinstance(staff.seat(call_to(OURS), MONDAY_10), Seat)
+    assert isinstance(staff.seat(call_to(OURS), MONDAY_10), Route)
     closed = staff.seat(call_to(OURS), MONDAY_20)
-    assert closed == Elsewhere(
+    assert closed == Diversion(
         "closed", "We are closed at the moment. We open tomorrow at 9 AM. Goodbye."
     )
 
@@ -693,7 +693,7 @@ def test_outside_of_the_hours_the_number_says_when_it_opens(tmp_path: Path) -> N
 def test_outside_of_the_hours_callers_may_be_put_through(tmp_path: Path) -> None:
     text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, closed: {{transfer: desk}}}}}}\n"
     closed = staff_of(text, tmp_path).seat(call_to(OURS), MONDAY_20)
-    assert isinstance(closed, Elsewhere)
+    assert isinstance(closed, Diversion)
     assert closed.say is None
     assert closed.to is not None
     assert closed.to.name == "desk"
@@ -713,12 +713,12 @@ def test_a_share_of_the_calls_goes_to_the_fallback_and_always_the_same_ones(tmp_
     text = f"{TWO}numbers: {{{OURS}: {{percent: 25, fallback: desk}}}}\n"
     staff = staff_of(text, tmp_path)
     calls = [call_to(OURS, f"CA{number:032x}") for number in range(1_000)]
-    answered = [call for call in calls if isinstance(staff.seat(call), Seat)]
+    answered = [call for call in calls if isinstance(staff.seat(call), Route)]
     # 25 % of 1000 calls, within five standard deviations of a fair draw (13.7 calls each).
     assert 181 <= len(answered) <= 319
-    assert answered == [call for call in calls if isinstance(staff.seat(call), Seat)]
+    assert answered == [call for call in calls if isinstance(staff.seat(call), Route)]
     other = staff.seat(next(call for call in calls if call not in answered))
-    assert isinstance(other, Elsewhere)
+    assert isinstance(other, Diversion)
     assert other.to is not None
 
 
@@ -796,7 +796,7 @@ def test_offline_agents_have_the_engines_voice_and_greet_only_if_told_to(tmp_pat
     text = "voice_model: offline\nagents: {a: {voice: cedar}, b: {greeting: Hello from b.}}\n"
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    first, second = hire(load(path, {})).book
+    first, second = assemble(load(path, {})).book
     assert (first.session.voice, first.session.model) == ("alloy", None)
     assert (first.greeting, second.greeting) == (None, "Hello from b.")
 

@@ -12,7 +12,7 @@ from app.agents.dialogue.actions import (
     RunTool,
     ToVoice,
 )
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.calls.actions import (
     Action,
     AppendAudio,
@@ -104,7 +104,7 @@ class Scene:
             agent,
             policy or CallPolicy(),
             0,
-            book=AgentBook([agent, *colleagues]),
+            book=Roster([agent, *colleagues]),
             keypads=keypads,
         )
         self.actions: list[Action] = []

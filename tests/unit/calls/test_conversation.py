@@ -12,11 +12,11 @@ from app.agents.dialogue.messages import (
 )
 from app.agents.guardrails.rules import (
     CheckGuardrail,
-    Judgement,
+    GuardrailResult,
     Stop,
 )
 from app.calls.actions import Decide
-from app.calls.model_watch import VoiceLink
+from app.calls.model_watch import ModelWatch
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
 from app.carrier.base import (
@@ -104,7 +104,7 @@ def test_a_greeting_generated_before_the_stream_opens_is_played_when_it_does() -
     scene.now_ms = 900
     scene.stream()
     assert scene.recorded(StreamOpened)
-    assert scene.mind.stopwatch.answer_to_first_audio_ms == 0
+    assert scene.mind.latency.answer_to_first_audio_ms == 0
     scene.marks()
     assert [said.heard_text for said in scene.recorded(AgentSaid)] == ["Hello!"]
 
@@ -144,7 +144,7 @@ def test_turn_latency_is_measured_from_the_end_of_speech_to_the_first_audio() ->
     scene.now_ms += 250
     scene.response_begins()
     scene.speaks(200)
-    assert scene.mind.stopwatch.turn_latency_ms(0.5) == 250
+    assert scene.mind.latency.turn_latency_ms(0.5) == 250
 
 
 def test_a_noise_without_words_is_nobodys_turn() -> None:
@@ -663,7 +663,7 @@ def test_the_session_is_renewed_in_a_quiet_moment_before_its_end() -> None:
 def test_a_session_is_renewed_ahead_of_its_end_and_not_for_ever(
     expires_in_ms: int | None, renewed_after_ms: int
 ) -> None:
-    link = VoiceLink(0)
+    link = ModelWatch(0)
     link.on_ready(1_000, expires_in_ms, CallPolicy())
     assert not link.renewal_due(1_000 + renewed_after_ms - 1)
     assert link.renewal_due(1_000 + renewed_after_ms)
@@ -846,8 +846,8 @@ def test_words_that_guardrails_stop_are_cut_at_what_was_heard() -> None:
     scene.phone(MarkReached(mark))
     scene.actions.clear()
     check = CheckGuardrail(side=Party.AGENT, item_id="a1", text="x", final=False, agent="test")
-    stop = Judgement(verdict=Stop("I must not say that.", "secret"), rule="secrets")
-    scene.actions += scene.mind.on_judgement(check, stop, scene.now_ms)
+    stop = GuardrailResult(verdict=Stop("I must not say that.", "secret"), rule="secrets")
+    scene.actions += scene.mind.on_guardrail_result(check, stop, scene.now_ms)
     assert scene.order[:2] == ["Clear", "ItemTruncate"]
     assert "ResponseCancel" in scene.order
     assert scene.recorded(BargeIn) == []

@@ -12,11 +12,11 @@ from app.calls import hang_up as closing
 from app.calls.actions import End
 from app.calls.caller_leg import (
     LOST,
-    PhoneLeg,
+    CallerLeg,
     Whereabouts,
 )
 from app.calls.hang_up import (
-    Patience,
+    HangUpDeadline,
     close_phone,
 )
 from app.carrier.base import CarrierCallId
@@ -64,10 +64,10 @@ class Carrier:
 
 
 async def close(
-    reason: EndReason, carrier: Carrier, phone: Phone, patience: Patience | None = None
+    reason: EndReason, carrier: Carrier, phone: Phone, patience: HangUpDeadline | None = None
 ) -> None:
-    leg = cast(PhoneLeg, phone)
-    await close_phone(End(reason), leg, carrier, CALL, patience or Patience())
+    leg = cast(CallerLeg, phone)
+    await close_phone(End(reason), leg, carrier, CALL, patience or HangUpDeadline())
 
 
 @pytest.mark.parametrize("reason", EndReason)
@@ -111,7 +111,7 @@ async def test_a_process_that_goes_waits_for_no_caller_to_hang_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
-    phone, patience = Phone(), Patience()
+    phone, patience = Phone(), HangUpDeadline()
     async with asyncio.timeout(2), asyncio.TaskGroup() as group:
         group.create_task(close(EndReason.AGENT_HUNG_UP, Carrier(refuses=True), phone, patience))
         await phone.waits.wait()
@@ -123,7 +123,7 @@ async def test_a_hang_up_under_way_is_given_little_more_time_when_the_process_go
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
-    carrier, phone, patience = Carrier(hangs=True), Phone(), Patience()
+    carrier, phone, patience = Carrier(hangs=True), Phone(), HangUpDeadline()
     async with asyncio.timeout(2), asyncio.TaskGroup() as group:
         group.create_task(close(EndReason.AGENT_HUNG_UP, carrier, phone, patience))
         await carrier.asked.wait()
@@ -133,7 +133,7 @@ async def test_a_hang_up_under_way_is_given_little_more_time_when_the_process_go
 
 
 async def test_a_caller_whom_nobody_has_said_goodbye_to_is_not_hung_up_on() -> None:
-    patience = Patience()
+    patience = HangUpDeadline()
     patience.hurry()
     cut_off, on_the_way = Phone(), Phone(where=Whereabouts.EXPECTED)
     carrier = Carrier()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from app.dial.listening import (
-    Ear,
     Span,
+    UtteranceDetector,
 )
 from app.dial.measures import (
     BargeInMeasure,
@@ -17,15 +17,15 @@ from app.dial.measures import (
 from app.dial.playout import Heard
 from app.dial.speaking import (
     SILENT_FRAME,
-    Mouth,
+    SpeechPlayer,
     Utterance,
 )
 from tests.fakes.caller import silence, tone
 
 
-def ear_of(*pieces: tuple[int, bytes]) -> Ear:
+def ear_of(*pieces: tuple[int, bytes]) -> UtteranceDetector:
     """An ear that heard mu-law pieces from given times on; the stream began at 1000 ms."""
-    ear = Ear(1_000)
+    ear = UtteranceDetector(1_000)
     for at_ms, ulaw in pieces:
         ear.hear(Heard((at_ms - 1_000) * 8, ulaw))
     ear.flush()
@@ -55,7 +55,7 @@ def test_sentences_of_one_answer_are_one_stretch() -> None:
 
 def test_how_audio_is_cut_does_not_change_what_is_heard() -> None:
     sound = silence(35) + tone(333) + silence(500) + tone(77)
-    whole, cut = ear_of((1_000, sound)), Ear(1_000)
+    whole, cut = ear_of((1_000, sound)), UtteranceDetector(1_000)
     for at in range(0, len(sound), 23):
         cut.hear(Heard(at, sound[at : at + 23]))
     cut.flush()
@@ -67,7 +67,7 @@ def test_a_gap_in_the_audio_is_kept_as_time() -> None:
     assert ear.spans == (Span(1_000, 1_105), Span(1_600, 1_700))
 
 
-def drain(mouth: Mouth, from_ms: int, *, agent_playing: bool = False) -> list[bytes]:
+def drain(mouth: SpeechPlayer, from_ms: int, *, agent_playing: bool = False) -> list[bytes]:
     frames = []
     now_ms = from_ms
     while mouth.speaking:
@@ -77,11 +77,11 @@ def drain(mouth: Mouth, from_ms: int, *, agent_playing: bool = False) -> list[by
 
 
 def test_a_silent_caller_sends_silence() -> None:
-    assert Mouth().next_frame(20, agent_playing=False) == SILENT_FRAME == b"\xff" * 160
+    assert SpeechPlayer().next_frame(20, agent_playing=False) == SILENT_FRAME == b"\xff" * 160
 
 
 def test_speech_is_sent_whole_and_filled_up_to_full_frames() -> None:
-    mouth = Mouth()
+    mouth = SpeechPlayer()
     speech = tone(50)
     mouth.say(speech)
     frames = drain(mouth, 0)
@@ -90,7 +90,7 @@ def test_speech_is_sent_whole_and_filled_up_to_full_frames() -> None:
 
 
 def test_speech_begins_a_frame_before_its_first_message_and_ends_with_its_last() -> None:
-    mouth = Mouth()
+    mouth = SpeechPlayer()
     mouth.say(silence(30) + tone(100) + silence(200), "hello")
     drain(mouth, 5_000)
     (utterance,) = mouth.utterances
@@ -98,7 +98,7 @@ def test_speech_begins_a_frame_before_its_first_message_and_ends_with_its_last()
 
 
 def test_one_utterance_after_another_keeps_its_own_times() -> None:
-    mouth = Mouth()
+    mouth = SpeechPlayer()
     mouth.say(tone(100), "a")
     mouth.say(tone(60), "b")
     drain(mouth, 0)
@@ -106,7 +106,7 @@ def test_one_utterance_after_another_keeps_its_own_times() -> None:
 
 
 def test_a_recording_of_silence_is_no_speech() -> None:
-    mouth = Mouth()
+    mouth = SpeechPlayer()
     mouth.say(silence(100))
     mouth.say(b"")
     drain(mouth, 0)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.agents.llm.chat_completions import ChatSpec
-from app.background import Errands
+from app.background import BackgroundJobs
 from app.errors import ConfigError
 from app.http.webhook import (
     Message,
@@ -162,7 +162,7 @@ async def test_an_errand_is_done_before_its_home_closes() -> None:
         await asyncio.sleep(0)
         done.append("done")
 
-    async with Errands() as errands:
+    async with BackgroundJobs() as errands:
         assert errands.put("a", work)
     assert done == ["done"]
     assert len(errands) == 0
@@ -177,7 +177,7 @@ async def test_an_errand_may_hand_in_another_at_the_last_moment() -> None:
     async def first() -> None:
         errands.put("b", second)
 
-    async with Errands() as errands:
+    async with BackgroundJobs() as errands:
         errands.put("a", first)
     assert done == ["second"]
 
@@ -185,7 +185,7 @@ async def test_an_errand_may_hand_in_another_at_the_last_moment() -> None:
 async def test_what_is_not_done_in_time_is_given_up_and_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with Errands(grace_ms=10) as errands:
+    async with BackgroundJobs(grace_ms=10) as errands:
         errands.put("for ever", lambda: asyncio.Event().wait())  # type: ignore[arg-type,return-value]
     assert errands.unfinished == 1
     assert [record.getMessage() for record in caplog.records] == ["errand was not finished"]
@@ -201,7 +201,7 @@ async def test_an_errand_that_fails_harms_no_other(caplog: pytest.LogCaptureFixt
     async def work() -> None:
         done.append("done")
 
-    async with Errands() as errands:
+    async with BackgroundJobs() as errands:
         errands.put("a", fail)
         errands.put("b", work)
     assert done == ["done"]
@@ -216,7 +216,7 @@ async def test_errands_do_not_pile_up_and_run_once_at_a_time() -> None:
         runs.append("ran")
         await release.wait()
 
-    async with Errands(max_waiting=2) as errands:
+    async with BackgroundJobs(max_waiting=2) as errands:
         assert errands.put("a", work)
         assert errands.put("a", work)
         assert errands.put("b", work)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from app.web.phone import UnclaimedSeats
+from app.web.phone import UnclaimedSockets
 
 
 def test_seats_are_bounded_in_all() -> None:
-    seats = UnclaimedSeats(total=2)
+    seats = UnclaimedSockets(total=2)
     with seats.place("a") as first, seats.place("b") as second, seats.place("c") as third:
         assert (first, second, third) == (True, True, False)
         assert seats.taken == 2
@@ -16,7 +16,7 @@ def test_seats_are_bounded_in_all() -> None:
 
 
 def test_seats_are_bounded_by_client() -> None:
-    seats = UnclaimedSeats(total=10, per_client=1)
+    seats = UnclaimedSockets(total=10, per_client=1)
     with seats.place("a") as first, seats.place("a") as second, seats.place("b") as third:
         assert (first, second, third) == (True, False, True)
     with seats.place("a") as again:
@@ -24,14 +24,14 @@ def test_seats_are_bounded_by_client() -> None:
 
 
 def test_a_seat_is_given_back_when_its_socket_fails() -> None:
-    seats = UnclaimedSeats(total=1)
+    seats = UnclaimedSockets(total=1)
     with pytest.raises(ValueError, match="broken"), seats.place("a"):
         raise ValueError("broken")
     assert seats.taken == 0
 
 
 def test_refused_clients_leave_nothing_behind() -> None:
-    seats = UnclaimedSeats(total=0)
+    seats = UnclaimedSockets(total=0)
     for number in range(100):
         with seats.place(f"client {number}") as seated:
             assert not seated

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from app.agents.analysis.analyzer import (
-    BrainLimits,
+    AnalyzerLimits,
     relayed,
 )
 from app.agents.analysis.live import (
-    BrainPlan,
-    Thinking,
+    AnalysisPlan,
+    LiveAnalysis,
 )
 from app.agents.analysis.questions import (
     MAX_LINES,
@@ -34,7 +34,7 @@ from app.errors import (
 )
 from app.events import (
     Analysis,
-    BrainEvent,
+    AnalysisEvent,
     CallId,
     Party,
     TaskRequest,
@@ -240,9 +240,9 @@ async def test_a_transcript_that_comes_late_does_not_hide_the_turn_behind_it() -
         return answer()
 
     stage = Stage()
-    analyzed: asyncio.Queue[BrainEvent] = asyncio.Queue()
-    thinking = Thinking(
-        BrainPlan(analysis=SPEC, limits=BrainLimits()),
+    analyzed: asyncio.Queue[AnalysisEvent] = asyncio.Queue()
+    thinking = LiveAnalysis(
+        AnalysisPlan(analysis=SPEC, limits=AnalyzerLimits()),
         stage.dialogue,
         cast(ToolRunner, None),  # only tasks need it
         ask=ask,

@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-from app.agents.analysis.analyzer import BrainLimits
+from app.agents.analysis.analyzer import AnalyzerLimits
 from app.agents.guardrails.rules import (
     DEBOUNCE_CHARS,
     Guardrail,
     model_guardrail,
 )
 from app.agents.guardrails.runner import GuardrailRunner
-from app.background import Errands
+from app.background import BackgroundJobs
 from app.calls.keypad.digits import DigitRequest
 from app.calls.keypad.menu import MenuPlan
 from app.calls.media.false_interruption import FalseInterruption
 from app.calls.policy import (
+    InactivityTexts,
     ProductivityRules,
-    StillThereTexts,
 )
-from app.calls.turns.inactivity import StillThere
+from app.calls.turns.inactivity import InactivityPrompts
 from app.calls.turns.presets import PRESETS
 from app.http.webhook import (
     TOLERANCE_S,
@@ -70,15 +70,18 @@ def default(owner: Any, name: str) -> Any:
         ("Guardrails", f"every {DEBOUNCE_CHARS} characters"),
         ("Guardrails", f"`timeout_ms`: {default(Guardrail, 'timeout_ms')}, for a model "
                        f"{default(model_guardrail, 'timeout_ms')}"),
-        ("Brain", f"at most {BrainLimits().max_tasks} in all"),
-        ("Brain", f"with {BrainLimits().task_timeout_ms // 1000} seconds"),
+        ("Brain", f"at most {AnalyzerLimits().max_tasks} in all"),
+        ("Brain", f"with {AnalyzerLimits().task_timeout_ms // 1000} seconds"),
         ("Brain", f"{default(WebhookSpec, 'attempts')} attempts in all"),
-        ("Brain", f"at most {default(Errands, 'max_waiting')} at a time"),
-        ("Brain", f"{default(Errands, 'grace_ms') // 1000} seconds, and what is lost"),
+        ("Brain", f"at most {default(BackgroundJobs, 'max_waiting')} at a time"),
+        ("Brain", f"{default(BackgroundJobs, 'grace_ms') // 1000} seconds, and what is lost"),
         ("Keypad, silence, opening hours", f"when {default(MenuPlan, 'timeout_ms') // 1000} s"),
         ("Keypad, silence, opening hours", f"a pause of {DigitRequest().between_ms // 1000} s"),
         ("Keypad, silence, opening hours", f"first digit has {DigitRequest().first_ms // 1000} s"),
-        ("Keypad, silence, opening hours", f"After {default(StillThere, 'after_ms') // 1000} s"),
+        (
+            "Keypad, silence, opening hours",
+            f"After {default(InactivityPrompts, 'after_ms') // 1000} s",
+        ),
         ("Keypad, silence, opening hours",
          f"within {default(FalseInterruption, 'false_interruption_ms') // 1000} seconds"),
     ],
@@ -95,7 +98,7 @@ def test_the_figures_that_the_document_writes_as_words() -> None:
     assert (rules.max_turns, rules.max_wordless_ms) == (6, 180_000)
     assert "Six turns in a row" in text
     assert "three minutes of such turns" in text
-    assert len(StillThereTexts().prompts) == 2
+    assert len(InactivityTexts().prompts) == 2
     assert "then once more; then it says goodbye" in text
     assert TOLERANCE_S == 5 * 60
 

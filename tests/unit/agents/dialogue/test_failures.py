@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.agents.dialogue.failures import Setbacks
+from app.agents.dialogue.failures import ResponseFailures
 from app.events import (
     CallCounters,
     CallId,
@@ -29,11 +29,11 @@ CALL = Item(type="function_call", call_id="c", name="look_up", arguments="{}")
 def ended(*output: Item, status: ResponseStatus, reason: str | None = None) -> str | None:
     """The code of the setback that it is, if any."""
     response = Response(id="r", status=status, status_reason=reason, output=output)
-    setback = Setbacks(CallId("call_1"), CallCounters()).on_response(response, 0)
-    if setback is None:
+    failure = ResponseFailures(CallId("call_1"), CallCounters()).on_response(response, 0)
+    if failure is None:
         return None
-    assert setback.goes_on  # it is asked for once more
-    return setback.actions[0].event.code  # type: ignore[union-attr]
+    assert failure.goes_on  # it is asked for once more
+    return failure.actions[0].event.code  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("item", [SPOKEN, UNTOLD, CALL])

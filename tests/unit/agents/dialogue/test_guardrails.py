@@ -7,7 +7,7 @@ from app.agents.dialogue.actions import Interrupt
 from app.agents.guardrails.rules import (
     Allow,
     CheckGuardrail,
-    Judgement,
+    GuardrailResult,
     Stop,
     Verdict,
     Warn,
@@ -32,7 +32,9 @@ def guarded() -> Agent:
 
 
 def judged(stage: Stage, check: CheckGuardrail, verdict: Verdict, rule: str = "no gold") -> None:
-    stage.do(stage.dialogue.on_judgement(check, Judgement(verdict=verdict, rule=rule), 0))
+    stage.do(
+        stage.dialogue.on_guardrail_result(check, GuardrailResult(verdict=verdict, rule=rule), 0)
+    )
 
 
 def speaking() -> tuple[Stage, CheckGuardrail]:

@@ -21,7 +21,7 @@ from app.agents.guardrails.rules import (
     Warn,
 )
 from app.agents.instructions import CallFacts
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import (
     Approval,
@@ -85,7 +85,7 @@ def wanted(name: str, tool_call_id: str = "c1", agent: str = "a", arguments: str
 @asynccontextmanager
 async def running(*tools: Tool, **agent: Any) -> AsyncIterator[tuple[ToolRunner, Heard, Any]]:
     heard = Heard()
-    book = AgentBook([Agent(name="a", session=SessionConfig(), tools=tools, **agent)])
+    book = Roster([Agent(name="a", session=SessionConfig(), tools=tools, **agent)])
     facts = CallFacts(call_id=CallId("call"), caller_number="+1", variables={"vip": "yes"})
     runner = ToolRunner(book, facts, heard)
     async with asyncio.TaskGroup() as tasks:
@@ -162,7 +162,7 @@ async def test_a_filler_that_finds_somebody_speaking_is_tried_again_until_the_to
 async def test_nothing_is_heard_of_tools_when_the_conversation_is_over() -> None:
     over = RuntimeError("over")
     heard = Heard()
-    book = AgentBook([Agent(name="a", session=SessionConfig(), tools=(tool("slow", forever),))])
+    book = Roster([Agent(name="a", session=SessionConfig(), tools=(tool("slow", forever),))])
     runner = ToolRunner(book, CallFacts(call_id=CallId("call")), heard)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -197,10 +197,10 @@ async def test_what_was_begun_for_words_that_are_stopped_is_stopped_where_it_can
         for tool_call_id, name in enumerate(("search", "pay", "book")):
             runner.run(wanted(name, str(tool_call_id)), tasks)
         await heard.until(1, "wanted")
-        runner.on_judgement(Party.AGENT, Stop("No.", "advice"))
-        runner.on_judgement(Party.CALLER, Warn("advice"))
+        runner.on_guardrail_result(Party.AGENT, Stop("No.", "advice"))
+        runner.on_guardrail_result(Party.CALLER, Warn("advice"))
         assert heard.results == {}
-        runner.on_judgement(Party.CALLER, Stop("No.", "advice"))
+        runner.on_guardrail_result(Party.CALLER, Stop("No.", "advice"))
         await heard.until(3)
     errors = {name: result.error for name, result in heard.results.items()}
     assert errors == {"0": "interrupted", "1": "not_approved", "2": "tool_timeout"}
@@ -266,7 +266,7 @@ async def test_the_budget_of_a_call_survives_a_change_of_agents() -> None:
         runner.run(wanted("look"), tasks)
         await heard.until(1)
         other = Agent(name="b", session=SessionConfig(), tools=(tool("look", quick),))
-        runner.use_book(AgentBook([other]))
+        runner.use_book(Roster([other]))
         runner.run(wanted("look", "c2", agent="b"), tasks)
         await heard.until(2)
     assert heard.results["c2"].error == ""

@@ -13,7 +13,7 @@ from app.agents.guardrails.rules import (
     Allow,
     Guardrail,
     GuardrailContext,
-    Judgement,
+    GuardrailResult,
     Stop,
     Verdict,
     Warn,
@@ -44,7 +44,7 @@ def context(ask: Ask | None = None) -> GuardrailContext:
     return GuardrailContext(call_id=CallId("c1"), item_id="item_1", agent="front desk", ask=ask)
 
 
-async def judged(*rules: Guardrail, text: str = "words", ask: Ask | None = None) -> Judgement:
+async def judged(*rules: Guardrail, text: str = "words", ask: Ask | None = None) -> GuardrailResult:
     return await GuardrailRunner(rules).check(AGENT, text, context(ask))
 
 
@@ -285,7 +285,7 @@ async def test_rules_watch_their_own_side_only() -> None:
     runner = GuardrailRunner([rule_that(NO, side=CALLER)])
     assert runner.watches(CALLER)
     assert not runner.watches(AGENT)
-    assert await runner.check(AGENT, "words", context()) == Judgement()
+    assert await runner.check(AGENT, "words", context()) == GuardrailResult()
     assert (await runner.check(CALLER, "words", context())).verdict == NO
 
 

@@ -12,7 +12,7 @@ from app.agents.dialogue.actions import (
     ToVoice,
 )
 from app.agents.instructions import CallFacts
-from app.agents.roster import AgentBook
+from app.agents.roster import Roster
 from app.agents.session.events import (
     Audio,
     AudioEnd,
@@ -71,7 +71,7 @@ class Room:
 
     def __init__(self, *, vad: ServerVad | None = None, plays: bool = True, **agent: Any) -> None:
         session = SessionConfig(turn_detection=vad, tools=tuple(CALL_TOOLS.values()))
-        book = AgentBook([Agent(name="a", session=session, **agent)])
+        book = Roster([Agent(name="a", session=session, **agent)])
         self.talk = Talk(book, CallFacts(call_id=CallId("s")), plays_audio=plays)
         self.now_ms = 0
         self.actions: list[TalkAction] = []

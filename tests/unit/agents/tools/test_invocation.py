@@ -21,7 +21,7 @@ from pydantic import BaseModel, computed_field
 
 from app.agents.tools.invocation import (
     ApprovalRequest,
-    ToolBox,
+    ToolInvoker,
     render_output,
 )
 from app.agents.tools.tool import (
@@ -57,7 +57,7 @@ def tool_that(answer: Any, **options: Any) -> Tool:
 
 
 async def only(made: Tool, arguments: str = "{}", **facts: Any) -> ToolResult:
-    return await ToolBox([made]).invoke(made.name, arguments, context(**facts))
+    return await ToolInvoker([made]).invoke(made.name, arguments, context(**facts))
 
 
 def told(result: ToolResult) -> Any:
@@ -117,7 +117,7 @@ async def test_nobody_is_asked_to_approve_what_a_guardrail_refuses() -> None:
         wanted.append(request)
         return True
 
-    box = ToolBox([made], approver=approve)
+    box = ToolInvoker([made], approver=approve)
     refused = await box.invoke("pay", '{"amount": 500}', context())
     assert (refused.error, wanted) == ("input_refused", [])
     assert (await box.invoke("pay", '{"amount": 5}', context("call_2"))).error == ""
@@ -261,7 +261,7 @@ async def test_a_tool_that_never_answers_times_out() -> None:
 
 
 async def test_an_unknown_tool_is_answered() -> None:
-    answer = await ToolBox([]).invoke("x" * 5_000, "{}", context())
+    answer = await ToolInvoker([]).invoke("x" * 5_000, "{}", context())
     assert answer.error == "unknown_tool"
     assert len(answer.output) < 200
 
@@ -312,7 +312,7 @@ async def test_the_context_is_given_by_us_and_is_no_parameter() -> None:
 
     assert "context" not in who.parameters["properties"]
     facts = context("call_9", caller_number="+15550100", variables={"plan": "gold"})
-    answer = await ToolBox([who]).invoke("who", "", facts)
+    answer = await ToolInvoker([who]).invoke("who", "", facts)
     assert told(answer)["result"] == ["+15550100", "gold", facts.idempotency_key]
     refused = await only(who, '{"context": {"caller_number": "+1555"}}')
     assert refused.error == "tool_args_invalid"
@@ -341,7 +341,7 @@ async def test_the_same_function_call_runs_once_also_while_it_runs() -> None:
         await may_end.wait()
         return f"run {len(runs)}"
 
-    box = ToolBox([tool_that(work)])
+    box = ToolInvoker([tool_that(work)])
     async with asyncio.TaskGroup() as group:
         both = [group.create_task(box.invoke("it", "{}", context())) for _ in range(2)]
         await asyncio.sleep(0)
@@ -352,7 +352,7 @@ async def test_the_same_function_call_runs_once_also_while_it_runs() -> None:
 
 
 async def test_an_id_used_for_another_call_is_refused() -> None:
-    box = ToolBox([tool_that("a", name="a"), tool_that("b", name="b")])
+    box = ToolInvoker([tool_that("a", name="a"), tool_that("b", name="b")])
     await box.invoke("a", "{}", context())
     assert (await box.invoke("b", "{}", context())).error == "tool_call_id_reused"
     assert (await box.invoke("a", '{"x": 1}', context())).error == "tool_call_id_reused"
@@ -365,7 +365,7 @@ async def test_the_budget_of_a_call_ends_and_outlives_a_handoff() -> None:
         runs.append(facts.tool_call_id)
         return "done"
 
-    box = ToolBox([tool_that(work)], max_calls_per_call=3)
+    box = ToolInvoker([tool_that(work)], max_calls_per_call=3)
     for n in range(2):
         await box.invoke("it", "{}", context(f"call_{n}"))
     await box.invoke("no such tool", "{}", context("unknown"))
@@ -393,7 +393,9 @@ async def test_no_more_calls_of_a_tool_run_at_a_time_than_it_allows() -> None:
     made = tool_that(work, max_concurrency=2)
     async with asyncio.TaskGroup() as group:
         # Each from a phone call of its own: the limit is the tool's.
-        tasks = [group.create_task(ToolBox([made]).invoke("it", "{}", context())) for _ in range(5)]
+        tasks = [
+            group.create_task(ToolInvoker([made]).invoke("it", "{}", context())) for _ in range(5)
+        ]
         await full.wait()
         may_end.set()
     assert [task.result().error for task in tasks] == [""] * 5
@@ -410,7 +412,7 @@ async def test_a_cancelled_call_of_a_tool_is_given_up_and_not_repeated() -> None
         began.set()
         await asyncio.Event().wait()
 
-    box = ToolBox([tool_that(work)])
+    box = ToolInvoker([tool_that(work)])
     async with asyncio.TaskGroup() as group:
         task = group.create_task(box.invoke("it", "{}", context()))
         await began.wait()
@@ -472,7 +474,7 @@ async def test_a_thread_that_hangs_keeps_its_slot_and_nobody_elses() -> None:
         """Work."""
         return "done"
 
-    box = ToolBox([hang, other])
+    box = ToolInvoker([hang, other])
     try:
         assert (await box.invoke("hang", "{}", context("1"))).error == "tool_timeout"
         assert (await box.invoke("hang", "{}", context("2"))).error == "tool_timeout"
@@ -529,7 +531,7 @@ async def test_a_tool_that_needs_approval_runs_only_when_it_is_given(
         runs.append(facts.tool_call_id)
         return "refunded"
 
-    box = ToolBox(
+    box = ToolInvoker(
         [tool_that(work, approval=Approval.OPERATOR)], approver=approver, approval_timeout_ms=10
     )
     assert (await box.invoke("it", "{}", context())).error == error
@@ -543,7 +545,7 @@ async def test_an_approver_is_asked_only_about_arguments_that_are_allowed() -> N
         asked.append(request)
         return True
 
-    box = ToolBox([tool_that("ok", approval=Approval.KEYPAD)], approver=ask)
+    box = ToolInvoker([tool_that("ok", approval=Approval.KEYPAD)], approver=ask)
     assert (await box.invoke("it", '{"more": 1}', context("1"))).error == "tool_args_invalid"
     assert asked == []
     await box.invoke("it", "{}", context("2"))
@@ -561,11 +563,11 @@ async def test_a_tool_for_verified_callers_refuses_a_number_that_is_only_claimed
 
 def test_two_tools_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two tools"):
-        ToolBox([tool_that(1), tool_that(2)])
+        ToolInvoker([tool_that(1), tool_that(2)])
 
 
 def test_the_schemas_are_what_a_session_takes() -> None:
-    [schema] = ToolBox([tool_that(1)]).schemas()
+    [schema] = ToolInvoker([tool_that(1)]).schemas()
     assert schema == {
         "type": "function",
         "name": "it",
@@ -578,7 +580,7 @@ async def test_one_tool_serves_several_event_loops() -> None:
     made = tool_that("ok", max_concurrency=1)
 
     async def twice() -> list[str]:
-        box = ToolBox([made])
+        box = ToolInvoker([made])
         return [
             result.error
             for result in await asyncio.gather(

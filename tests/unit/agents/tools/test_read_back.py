@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.agents.tools.invocation import ToolBox
+from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.read_back import (
     KINDS,
     check_entry,
@@ -64,14 +64,14 @@ def test_signs_are_spelled_so_that_nobody_mishears_them() -> None:
     )
 
 
-async def told(box: ToolBox, number: int, kind: str, value: str, call_id: str = "c") -> Any:
+async def told(box: ToolInvoker, number: int, kind: str, value: str, call_id: str = "c") -> Any:
     context = ToolContext(call_id=CallId(call_id), tool_call_id=f"t{number}")
     result = await box.invoke("read_back", json.dumps({"kind": kind, "value": value}), context)
     return json.loads(result.output).get("result", result.error)
 
 
 async def test_a_correction_is_read_back_more_slowly_and_then_keyed_in() -> None:
-    box = ToolBox([read_back_tool()])
+    box = ToolInvoker([read_back_tool()])
     first, second, third = [await told(box, n, "code", "B12") for n in range(3)]
     assert first["read_back"] == "B 1 2"
     assert second["read_back"] == "B as in Bravo, 1, 2"
@@ -80,7 +80,7 @@ async def test_a_correction_is_read_back_more_slowly_and_then_keyed_in() -> None
 
 
 async def test_attempts_count_by_kind_and_conversation_and_not_for_what_is_refused() -> None:
-    box = ToolBox([read_back_tool()])
+    box = ToolInvoker([read_back_tool()])
     assert await told(box, 0, "email", "nonsense") == "tool_args_invalid"
     assert (await told(box, 1, "email", "jo@example.com"))["read_back"] == "jo at example dot com"
     assert "sign by sign" in (await told(box, 2, "email", "joe@example.com"))["then"]
@@ -90,7 +90,7 @@ async def test_attempts_count_by_kind_and_conversation_and_not_for_what_is_refus
 
 
 async def test_a_date_is_read_back_with_its_weekday() -> None:
-    box = ToolBox([read_back_tool()])
+    box = ToolInvoker([read_back_tool()])
     for number in range(2):
         found = await told(box, number, "date", "2026-11-27")
         assert found["read_back"] == "Friday, November 27, 2026"

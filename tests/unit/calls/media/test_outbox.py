@@ -12,7 +12,7 @@ from app.calls.actions import (
 )
 from app.calls.media.outbox import (
     BATCH_CHUNKS,
-    PhoneOutbox,
+    CarrierOutbox,
     VoiceOutbox,
 )
 from app.events import CallCounters
@@ -104,7 +104,7 @@ async def test_sound_outlives_the_connection_and_events_do_not() -> None:
     assert await taken(box) == [InputAudioAppend(frame(1) + frame(2))]
 
 
-async def has_room(box: PhoneOutbox) -> bool:
+async def has_room(box: CarrierOutbox) -> bool:
     """Whether the model may send more at once."""
     waiting = asyncio.ensure_future(box.room())
     await asyncio.sleep(0)
@@ -115,7 +115,7 @@ async def has_room(box: PhoneOutbox) -> bool:
 
 @pytest.mark.parametrize("freed_by", ["sending", "clear", "another stream"])
 async def test_a_phone_that_takes_nothing_has_the_model_wait(freed_by: str) -> None:
-    box = PhoneOutbox(max_bytes=10 * 160)
+    box = CarrierOutbox(max_bytes=10 * 160)
     for _ in range(10):
         box.put(PlayAudio(bytes(160), None))
         assert await has_room(box)

@@ -11,15 +11,15 @@ from app.calls.media.false_interruption import (
     Interrupted,
 )
 from app.calls.policy import (
+    InactivityTexts,
     ProductivityRules,
-    StillThereTexts,
 )
 from app.calls.turns.inactivity import (
     ENDLESS_TURN,
     Goodbye,
+    InactivityPrompts,
     Productivity,
     Prompt,
-    StillThere,
 )
 from app.calls.turns.presets import (
     PRESETS,
@@ -54,13 +54,13 @@ def test_hums_and_remarks_are_no_words(transcript: str, words: list[str]) -> Non
 
 # Are you still there ------------------------------------------------------------------------------
 
-TEXTS = StillThereTexts(prompts=("Hello?", "Still there?"), goodbye="Bye.")
+TEXTS = InactivityTexts(prompts=("Hello?", "Still there?"), goodbye="Bye.")
 
 
 class Line:
     """A phone line: the clock goes on, and the state is told at every step."""
 
-    def __init__(self, still: StillThere) -> None:
+    def __init__(self, still: InactivityPrompts) -> None:
         self.still = still
         self.now_ms = 0
 
@@ -83,7 +83,7 @@ class Line:
 
 
 def line(after_ms: int = 5_000) -> Line:
-    return Line(StillThere(TEXTS, after_ms=after_ms))
+    return Line(InactivityPrompts(TEXTS, after_ms=after_ms))
 
 
 def test_it_asks_twice_and_then_says_goodbye_once() -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from app.calls.policy import (
     CallPolicy,
+    InactivityTexts,
     ProductivityRules,
-    StillThereTexts,
 )
 from app.calls.turns.timers import (
-    Farewell,
-    Manners,
+    CallTimers,
+    ClosingPrompt,
     Remark,
 )
 from app.calls.turns.turn_table import Turn
@@ -22,7 +22,7 @@ from app.realtime.events import (
 )
 from tests.unit.calls.scene import End, Scene, call_item
 
-TEXTS = StillThereTexts(prompts=("There?", "Really?"), goodbye="Bye.")
+TEXTS = InactivityTexts(prompts=("There?", "Really?"), goodbye="Bye.")
 ASKING = CallPolicy(still_there_after_ms=5_000, still_there=TEXTS)
 
 
@@ -128,7 +128,7 @@ def test_a_caller_who_is_off_the_stream_is_asked_nothing() -> None:
     [
         CallPolicy(still_there_after_ms=0, silence_ms=3_000),
         CallPolicy(still_there_after_ms=3_000, silence_ms=3_000),
-        CallPolicy(still_there=StillThereTexts(prompts=()), silence_ms=3_000),
+        CallPolicy(still_there=InactivityTexts(prompts=()), silence_ms=3_000),
     ],
 )
 def test_without_questions_the_silence_itself_is_the_limit(policy: CallPolicy) -> None:
@@ -168,16 +168,16 @@ def test_music_that_pauses_for_nobody_is_hung_up_on() -> None:
 
 
 def test_a_key_shows_that_somebody_is_there() -> None:
-    manners = Manners(CallPolicy(productivity=ProductivityRules(max_turns=2)))
-    manners.begin(0)
-    manners.on_caller_words("", 0)
-    manners.on_caller_acted(0)
-    manners.on_caller_words("", 0)
-    assert manners.on_tick(0, busy=False) is None
-    manners.on_caller_words("", 0)
-    assert manners.on_tick(0, busy=True) is None
-    ended = manners.on_tick(0, busy=False)
-    assert isinstance(ended, Farewell)
+    timers = CallTimers(CallPolicy(productivity=ProductivityRules(max_turns=2)))
+    timers.begin(0)
+    timers.on_caller_words("", 0)
+    timers.on_caller_acted(0)
+    timers.on_caller_words("", 0)
+    assert timers.on_tick(0, busy=False) is None
+    timers.on_caller_words("", 0)
+    assert timers.on_tick(0, busy=True) is None
+    ended = timers.on_tick(0, busy=False)
+    assert isinstance(ended, ClosingPrompt)
     assert ended.detail == "unproductive_turns"
 
 
@@ -203,49 +203,49 @@ def test_the_longest_call_is_announced_before_it_ends() -> None:
 
 @pytest.mark.parametrize("warning_ms", [0, 10_000, 60_000])
 def test_a_call_that_is_shorter_than_its_warning_gets_none(warning_ms: int) -> None:
-    manners = Manners(CallPolicy(max_duration_ms=10_000, duration_warning_ms=warning_ms))
-    manners.begin(0)
-    assert manners.on_tick(9_900, busy=True) is None
-    assert isinstance(manners.on_tick(10_000, busy=True), Farewell)
+    timers = CallTimers(CallPolicy(max_duration_ms=10_000, duration_warning_ms=warning_ms))
+    timers.begin(0)
+    assert timers.on_tick(9_900, busy=True) is None
+    assert isinstance(timers.on_tick(10_000, busy=True), ClosingPrompt)
 
 
 def test_before_the_caller_is_on_the_line_nothing_is_said() -> None:
-    assert Manners(CallPolicy(max_duration_ms=1)).on_tick(10_000, busy=False) is None
+    assert CallTimers(CallPolicy(max_duration_ms=1)).on_tick(10_000, busy=False) is None
 
 
 # Holding ------------------------------------------------------------------------------------------
 
 
-def hold(for_ms: int) -> Manners:
-    manners = Manners(ASKING)
-    manners.begin(0)
-    manners.hold(for_ms, 0)
-    manners.on_state(Turn.IDLE, 0, drained=True, busy=False)
-    return manners
+def hold(for_ms: int) -> CallTimers:
+    timers = CallTimers(ASKING)
+    timers.begin(0)
+    timers.hold(for_ms, 0)
+    timers.on_state(Turn.IDLE, 0, drained=True, busy=False)
+    return timers
 
 
 def test_on_hold_nobody_is_asked_until_the_time_is_over() -> None:
-    manners = hold(30_000)
-    assert manners.on_tick(29_000, busy=False) is None
-    manners.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
-    assert manners.on_tick(34_900, busy=False) is None
-    assert manners.on_tick(35_000, busy=False) == Remark("There?")
+    timers = hold(30_000)
+    assert timers.on_tick(29_000, busy=False) is None
+    timers.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
+    assert timers.on_tick(34_900, busy=False) is None
+    assert timers.on_tick(35_000, busy=False) == Remark("There?")
 
 
 @pytest.mark.parametrize("text", ["hello again", ""])
 def test_words_end_the_hold_and_noises_do_not(text: str) -> None:
-    manners = hold(30_000)
-    manners.on_caller_words(text, 1_000)
-    assert manners.on_hold(1_000) is (text == "")
+    timers = hold(30_000)
+    timers.on_caller_words(text, 1_000)
+    assert timers.on_hold(1_000) is (text == "")
 
 
 def test_noises_of_a_hold_do_not_count_against_the_caller() -> None:
-    manners = hold(30_000)
+    timers = hold(30_000)
     for second in range(1, 10):
-        manners.on_caller_words("", 1_000 * second)
+        timers.on_caller_words("", 1_000 * second)
     # A radio that plays on is one sound without an end.
     for second in range(10, 30):
-        manners.on_state(Turn.CALLER, 1_000 * second, drained=True, busy=False)
-    manners.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
-    assert manners.on_tick(30_000, busy=False) is None
-    assert manners.on_tick(35_000, busy=False) == Remark("There?")
+        timers.on_state(Turn.CALLER, 1_000 * second, drained=True, busy=False)
+    timers.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
+    assert timers.on_tick(30_000, busy=False) is None
+    assert timers.on_tick(35_000, busy=False) == Remark("There?")
