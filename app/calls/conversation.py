@@ -398,7 +398,7 @@ class Conversation(Exchange):
                 return self._carry(menu, now_ms)
             if greeting:
                 return self._carry(self.dialogue.say(greeting, now_ms), now_ms)
-            return self._carry(self.dialogue.ask(now_ms), now_ms)
+            return self._carry(self.dialogue.responses.ask(now_ms), now_ms)
         waiting = self.turns.turn is Turn.THINKING or self._connection.owes_reply
         actions = self._carry(self.dialogue.on_reconnected(now_ms), now_ms)
         if self.turns.turn is Turn.CALLER:
@@ -414,7 +414,7 @@ class Conversation(Exchange):
         if self._connection.owes_reply:
             actions += self._carry(self._keypad.ask_again(now_ms), now_ms)
         elif waiting:
-            actions += self._carry(self.dialogue.ask(now_ms), now_ms)
+            actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
 
     def on_voice_lost(self, now_ms: int) -> list[Action]:
@@ -451,7 +451,7 @@ class Conversation(Exchange):
                 # A model that may not interrupt itself answers nobody who speaks over it.
                 unanswered = self._protected and self.dialogue.gate.busy
                 if unanswered or not getattr(self._vad, "create_response", True):
-                    actions += self._carry(self.dialogue.ask(now_ms), now_ms)
+                    actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
                 return actions
             case ResponseCreated():
                 return self._on_response_created(event, now_ms)
@@ -507,7 +507,7 @@ class Conversation(Exchange):
             actions += self._decided(decided, now_ms)
         elif meaningful_words(words) and event.item_id in self._speech.resumption.late_sounds:
             actions += self._interrupt(now_ms)
-            actions += self._carry(self.dialogue.ask(now_ms), now_ms)
+            actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
         elif words or self._speech.resumption.open:
             pass
         elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
@@ -589,7 +589,7 @@ class Conversation(Exchange):
     def _on_speech_started(self, item_id: str, now_ms: int) -> list[Action]:
         if not self._speech.resumption.open:
             self._ending.on_caller_speech()
-        self.dialogue.forget_request()
+        self.dialogue.responses.forget()
         self._connection.reply_asked = False
         server_cancels = bool(getattr(self._vad, "interrupt_response", False))
         # Without transcripts nobody can tell a cough from a word.
@@ -652,7 +652,9 @@ class Conversation(Exchange):
             actions += self._watch_model(now_ms)
             if self.quiet() and not self.dialogue.tools_running and self._ending.reason is None:
                 on_hold = self._timers.on_hold(now_ms)
-                actions += self._carry(self.dialogue.on_quiet(now_ms, on_hold=on_hold), now_ms)
+                actions += self._carry(
+                    self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms
+                )
         return [*actions, *self._ring(now_ms)]
 
     def _ring(self, now_ms: int) -> list[Action]:
@@ -706,7 +708,7 @@ class Conversation(Exchange):
                 return self._replace_connection("no_reply", now_ms)
             link.reply_asked = True
             self.turns.since_ms = now_ms
-            return self._carry(self.dialogue.ask(now_ms), now_ms)
+            return self._carry(self.dialogue.responses.ask(now_ms), now_ms)
         if link.renewal_due(now_ms) and self.turns.turn is Turn.IDLE and not self._owed(now_ms):
             link.renew_at_ms = now_ms + 30_000  # should it fail, try again in a while
             return [RenewVoice()]

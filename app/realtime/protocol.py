@@ -329,9 +329,13 @@ class ResponseGate:
             event_id=self._event_id,
             wanted=_merge(unanswered, self._pending),
         )
+        self.reset()
+        return expired
+
+    def reset(self) -> None:
+        """A fresh connection: nothing runs on it, and nothing was asked for."""
         self._in_flight = self._pending = NOTHING
         self._enter(GateState.FREE, None)
-        return expired
 
     def _launch(self, config: Request) -> None:
         self._enter(GateState.REQUESTED, None)

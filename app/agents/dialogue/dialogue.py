@@ -91,12 +91,13 @@ class Dialogue:
         )
         self._counters = counters
         self._failures = ResponseFailures(call_id, counters)
-        self._responses = ResponseQueue(self._messages.new_id)
+        self.gate = ResponseGate()
+        self.responses = ResponseQueue(self.gate, self._messages.new_id)
         self._transcript = Transcript(call_id)
         self._function_calls = FunctionCalls(
             self.active,
             telling=self._messages,
-            requests=self._responses,
+            requests=self.responses,
             setbacks=self._failures,
             history=self._transcript.history,
             counters=counters,
@@ -123,15 +124,7 @@ class Dialogue:
     def history(self) -> History:
         return self._transcript.history
 
-    @property
-    def gate(self) -> ResponseGate:
-        return self._responses.gate
-
     # Asking for words ---------------------------------------------------------------------------
-
-    def ask(self, now_ms: int) -> list[ToVoice]:
-        """Ask the model to speak: now, or once the running response is done."""
-        return self._responses.ask(now_ms)
 
     def say(
         self,
@@ -145,37 +138,36 @@ class Dialogue:
         request = spoken(text, mode)
         actions: list[DialogueAction] = []
         if when is SayWhen.NOW:
-            self._responses.forget()
+            self.responses.forget()
             actions += [Interrupt(), *self.drop_response(server_cancels=False)]
         if when is SayWhen.IDLE:
             # Not told before: an answer that comes first would say it, and then it came again.
-            self._responses.ask_when_quiet(request)
+            self.responses.ask_when_quiet(request)
             return actions
         # A fresh connection is told of what waits for it anyway.
-        told = self._responses.tell(request) if self._messages.connected else []
+        told = self.responses.tell(request) if self._messages.connected else []
         first = when is SayWhen.NOW
-        return [*actions, *told, *self._responses.ask(now_ms, request, first=first)]
-
-    def withdraw(self, text: str) -> None:
-        """A sentence is not wanted any more, unless it is being said."""
-        self._responses.take_back(spoken(text, SayMode.VERBATIM))
+        return [*actions, *told, *self.responses.ask(now_ms, request, first=first)]
 
     def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
         """Have a sentence spoken in place of everything that was still to be said."""
-        self._responses.forget_all()
+        self.responses.forget_all()
         request = spoken(text, SayMode.VERBATIM)
-        return [] if self._responses.asks_for(request) else self._responses.ask(now_ms, request)
+        return [] if self.responses.asks_for(request) else self.responses.ask(now_ms, request)
 
     def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[DialogueAction]:
         """Give the model words of the caller that were typed or keyed, and have it answer.
 
         `quiet`: no words, but what stands for a key.
         """
-        self._responses.on_caller_words()
+        self.responses.on_caller_words()
         item = typed(text, self._messages.new_id("typed"))
         entry = self.history.add(item, None, now_ms)
         entry.quiet = quiet
-        actions: list[DialogueAction] = [*self._messages.tell(ItemCreate(item)), *self.ask(now_ms)]
+        actions: list[DialogueAction] = [
+            *self._messages.tell(ItemCreate(item)),
+            *self.responses.ask(now_ms),
+        ]
         if quiet:
             return actions
         return actions + self._transcript.watch.on_caller_text(self.agent, entry.item_id, text)
@@ -184,7 +176,7 @@ class Dialogue:
         """Tell the model something, and have it answer."""
         return [
             *self._messages.tell(ItemCreate(note(text, self._messages.new_id("note")))),
-            *self.ask(now_ms),
+            *self.responses.ask(now_ms),
         ]
 
     # Stopping -----------------------------------------------------------------------------------
@@ -202,10 +194,6 @@ class Dialogue:
                 return []
         cancelled = self.gate.cancel()  # one only asked for is cancelled when it begins
         return [] if cancelled is None else [ToVoice(ResponseCancel(cancelled))]
-
-    def forget_request(self) -> None:
-        """What was asked for and has not begun is not wanted any more."""
-        self._responses.forget()
 
     def on_heard(self, item_id: str, heard_ms: int, sent_ms: int, *, cut_off: bool = False) -> None:
         """The caller has heard so much of an item and will hear no more of it."""
@@ -259,9 +247,9 @@ class Dialogue:
         """What the model hears of the caller."""
         match event:
             case SpeechStarted():
-                self._responses.on_caller_speech()
+                self.responses.on_caller_speech()
             case InputAudioCommitted():
-                self._responses.on_caller_turn()
+                self.responses.on_caller_turn()
             case TranscriptionCompleted(seconds=seconds, tokens=tokens):
                 self.usage += TokenUsage(
                     transcription_seconds=seconds or 0.0, transcription_tokens=tokens or 0
@@ -290,7 +278,7 @@ class Dialogue:
         watch = live is not None and not live.verbatim and not self.is_stale(response_id)
         watched = live.agent if live is not None and watch else None
         runs = response_id == self.gate.active_response_id
-        sentence = self._responses.sentence if runs else ""
+        sentence = self.responses.sentence if runs else ""
         return self._transcript.on_text(
             item_id, text, final=final, watched=watched, sentence=sentence
         )
@@ -302,8 +290,8 @@ class Dialogue:
             self._out_of_band.add(response.id)
             return []
         self._counters.responses += 1
-        cancelled = self._responses.on_created(response)
-        running = self._responses.running
+        cancelled = self.responses.on_created(response)
+        running = self.responses.running
         verbatim = running is not None and running.verbatim
         self._live[response.id] = Live(self.agent, verbatim=verbatim)
         if cancelled is None:
@@ -319,11 +307,11 @@ class Dialogue:
             return []
         # One that does not run here has been settled, or never was ours: it changes nothing.
         runs = self.gate.runs(response.id)
-        actions: list[DialogueAction] = list(self._responses.on_done(response.id, now_ms))
+        actions: list[DialogueAction] = list(self.responses.on_done(response.id, now_ms))
         failure = self._failures.on_response(response, now_ms) if runs else None
         if failure is not None:
             actions += failure.actions
-            actions += self._responses.again(now_ms) if failure.goes_on else []
+            actions += self.responses.again(now_ms) if failure.goes_on else []
         for item in response.output:
             if response.status is ResponseStatus.COMPLETED:
                 actions += self._on_output_item_done(response.id, item, now_ms)
@@ -336,7 +324,7 @@ class Dialogue:
     def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
         failure = self._failures.on_error(error, now_ms)
         actions: list[DialogueAction] = [*failure.actions]
-        asked = self._responses.on_error(
+        asked = self.responses.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms
         )
         in_charge = self.agent
@@ -348,11 +336,6 @@ class Dialogue:
             # It was told of.
             actions.append(Record(self.active.handed_over(in_charge, self.agent, now_ms)))
         return [*actions, *asked] if failure.goes_on else actions
-
-    @property
-    def waits_for_quiet(self) -> bool:
-        """Words wait until nobody speaks."""
-        return self._responses.waits_for_quiet
 
     @property
     def completed(self) -> int:
@@ -414,7 +397,7 @@ class Dialogue:
             return []
         if not isinstance(verdict, Stop):
             return [Record(tripped)]
-        self._responses.forget()  # the answer that waits is one to these words
+        self.responses.forget()  # the answer that waits is one to these words
         correction = note(feedback(check.side, verdict.reason), self._messages.new_id("note"))
         actions: list[DialogueAction] = [
             Interrupt(),
@@ -424,7 +407,11 @@ class Dialogue:
         ]
         if verdict.say:
             return actions + self.say(verdict.say, now_ms)
-        return [*actions, *self.ask(now_ms)] if self._transcript.watch.may_try_again else actions
+        return (
+            [*actions, *self.responses.ask(now_ms)]
+            if self._transcript.watch.may_try_again
+            else actions
+        )
 
     # Time and connections -----------------------------------------------------------------------
 
@@ -433,7 +420,7 @@ class Dialogue:
         if not self._messages.connected:
             return []
         handed_over = self._function_calls.on_handed_over(self.active.overdue(now_ms), now_ms)
-        expired = self._responses.expired(now_ms)
+        expired = self.responses.expired(now_ms)
         if expired is None:
             return handed_over
         unanswered = expired.state is GateState.REQUESTED
@@ -441,14 +428,7 @@ class Dialogue:
         actions = [*handed_over, *failure.actions]
         if not failure.goes_on:
             return actions
-        return [*actions, *self._responses.after_expiry(expired, now_ms)]
-
-    def on_quiet(self, now_ms: int, *, on_hold: bool = False) -> list[ToVoice]:
-        """Nobody speaks and nothing is on its way: say what has waited for it.
-
-        `on_hold`: the caller has asked for the silence.
-        """
-        return self._responses.on_quiet(now_ms, on_hold=on_hold)
+        return [*actions, *self.responses.after_expiry(expired, now_ms)]
 
     def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
         """Put another agent in charge, from outside of the conversation."""
@@ -462,7 +442,7 @@ class Dialogue:
         """The connection is gone: what is asked for waits for the next one."""
         self._messages.connected = False
         live = self._live.get(self.gate.active_response_id or "")
-        self._responses.on_lost(begun=live is not None and bool(live.sounded or live.written))
+        self.responses.on_lost(begun=live is not None and bool(live.sounded or live.written))
 
     def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
         """A fresh connection: give it the conversation so far, and no second greeting."""
@@ -481,7 +461,7 @@ class Dialogue:
         actions += [ToVoice(create) for create in replay]
         actions.append(ToVoice(ItemCreate(going_on)))
         actions += self._function_calls.on_reconnected(now_ms)
-        return [*actions, *self._responses.on_reconnected(now_ms)]
+        return [*actions, *self.responses.on_reconnected(now_ms)]
 
     # Transcript ---------------------------------------------------------------------------------
 

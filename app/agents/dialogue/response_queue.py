@@ -80,8 +80,8 @@ class _Claim:
 class ResponseQueue:
     """The replies of one conversation that were asked for and are not there yet."""
 
-    def __init__(self, new_id: Callable[[str], str]) -> None:
-        self.gate = ResponseGate()
+    def __init__(self, gate: ResponseGate, new_id: Callable[[str], str]) -> None:
+        self.gate = gate
         self._claim = _Claim()
         self._tool_replies = 0
         self._new_id = new_id
@@ -152,9 +152,9 @@ class ResponseQueue:
         self._plain_waits = False
         self._waiting = deque(request for request in self._waiting if not request.optional)
 
-    def take_back(self, request: ResponseRequest) -> None:
-        """Drop a request that still waits, however often it was made."""
-        self._waiting = deque(one for one in self._waiting if one != request)
+    def withdraw(self, sentence: str) -> None:
+        """Drop a sentence that still waits, however often it was asked for."""
+        self._waiting = deque(one for one in self._waiting if one.sentence != sentence)
 
     def forget_all(self) -> None:
         """Drop everything that waits."""
@@ -258,7 +258,7 @@ class ResponseQueue:
             self._waiting.appendleft(unsaid)
         self._open = self._caller_speaks = False
         self.forget()
-        self.gate = ResponseGate()  # what ran on it is over
+        self.gate.reset()
 
     def _unsaid(self, *, begun: bool) -> ResponseRequest | None:
         """Words that were asked for, are still wanted, and of which nothing was said."""
@@ -270,7 +270,7 @@ class ResponseQueue:
 
     def on_reconnected(self, now_ms: int) -> list[ToVoice]:
         """A fresh connection: nothing runs on it; what waits is still wanted."""
-        self.gate = ResponseGate()
+        self.gate.reset()
         self._claim.running = None
         self._open = True
         actions = [told for request in self._waiting for told in self.tell(request)]

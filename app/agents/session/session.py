@@ -259,7 +259,7 @@ class AgentSession:
     def thinking(self) -> bool:
         """The brain is at work, or something of it waits to be said."""
         at_work = self._thinking is not None and self._thinking.busy
-        return self.connected and (at_work or self._talk.dialogue.waits_for_quiet)
+        return self.connected and (at_work or self._talk.dialogue.responses.waits_for_quiet)
 
     @property
     def current_agent(self) -> Agent:

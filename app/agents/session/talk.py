@@ -124,7 +124,7 @@ class Talk:
         greeting = self.dialogue.active.greeting
         if greeting:
             return self._carry(self.dialogue.say(greeting, now_ms), now_ms)
-        return self._carry(self.dialogue.ask(now_ms), now_ms)
+        return self._carry(self.dialogue.responses.ask(now_ms), now_ms)
 
     def type_in(self, text: str, now_ms: int) -> list[TalkAction]:
         """The user has written something."""
@@ -140,7 +140,7 @@ class Talk:
 
     def interrupt(self, now_ms: int, heard_ms: int | None = None) -> list[TalkAction]:
         """Stop the agent; `heard_ms` of what plays now, where the player knows."""
-        self.dialogue.forget_request()
+        self.dialogue.responses.forget()
         dropped = self.dialogue.drop_response(server_cancels=False)
         return [*dropped, *self._cut(now_ms, heard_ms)]
 
@@ -158,7 +158,7 @@ class Talk:
         waits = self._owes_reply and not self.dialogue.gate.busy
         self._owes_reply = waits and self.dialogue.tools_running
         if waits and not self._owes_reply:
-            actions += self._carry(self.dialogue.ask(now_ms), now_ms)
+            actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
 
     def on_lost(self) -> None:
@@ -240,7 +240,7 @@ class Talk:
             self._commits -= 1
             self.counters.turns += 1
         if by_us or not getattr(detection, "create_response", True):
-            actions += self._carry(self.dialogue.ask(now_ms), now_ms)
+            actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
 
     def _on_created(self, response: Response) -> list[TalkAction]:
@@ -301,7 +301,7 @@ class Talk:
             self._last_event_ms = now_ms
             actions.append(GiveUp(code="response_stalled", retryable=True))
         if not self.busy and not self._caller_speaks and self._hearing.drained:
-            actions += self._carry(self.dialogue.on_quiet(now_ms), now_ms)
+            actions += self._carry(self.dialogue.responses.on_quiet(now_ms), now_ms)
         return actions
 
     # Plumbing -----------------------------------------------------------------------------------

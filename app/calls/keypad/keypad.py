@@ -179,7 +179,7 @@ class Keypad:
         return self._dialogue.say(text, now_ms) if text else self._ask(now_ms)
 
     def _ask(self, now_ms: int) -> Sequence[Wanted]:
-        return self._dialogue.ask(now_ms)
+        return self._dialogue.responses.ask(now_ms)
 
     # Consent ------------------------------------------------------------------------------------
 
@@ -195,7 +195,9 @@ class Keypad:
     def _ask_consent(self, now_ms: int) -> Sequence[Wanted]:
         consent = next(iter(self._consents.values()))
         consent.before = frozenset(line.item_id for line in self._agent_lines())
-        self._dialogue.withdraw(consent.prompt)  # once is enough, however often a key was pressed
+        self._dialogue.responses.withdraw(
+            consent.prompt
+        )  # once is enough, however often a key was pressed
         return self._dialogue.say(consent.prompt, now_ms)
 
     def _on_consent_key(self, key: str, now_ms: int) -> Sequence[Wanted]:
@@ -215,7 +217,7 @@ class Keypad:
         first = next(iter(self._consents), None)
         consent = self._consents.pop(settled, None)
         if consent is not None:
-            self._dialogue.withdraw(consent.prompt)
+            self._dialogue.responses.withdraw(consent.prompt)
         return self._ask_consent(now_ms) if self._consents and first == settled else []
 
     def _agent_lines(self) -> list[Entry]:

@@ -115,7 +115,7 @@ def test_what_a_tool_found_while_the_caller_spoke_is_told_in_the_answer_to_them(
     assert stage.outputs() == [("c1", "one")]
     stage.caller_stops()
     stage.answers("r2")  # the server's own answer to the turn
-    stage.do(stage.dialogue.on_quiet(0))
+    stage.do(stage.dialogue.responses.on_quiet(0))
     assert stage.said() == []
 
 
@@ -128,7 +128,7 @@ def test_what_a_tool_found_is_told_also_when_the_caller_had_only_coughed() -> No
     stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
     stage.caller_stops("")
     assert stage.said() == []
-    stage.do(stage.dialogue.on_quiet(0))
+    stage.do(stage.dialogue.responses.on_quiet(0))
     assert stage.said() == [""]
 
 
@@ -254,7 +254,7 @@ def test_words_for_a_quiet_moment_wait_for_it() -> None:
     stage.do(stage.dialogue.say("By the way.", 0, when=SayWhen.IDLE))
     stage.answers("r1")
     assert stage.said() == []
-    stage.do(stage.dialogue.on_quiet(0))
+    stage.do(stage.dialogue.responses.on_quiet(0))
     assert stage.said() == ["By the way."]
 
 
@@ -281,7 +281,7 @@ def test_information_for_a_quiet_moment_is_not_told_before_it() -> None:
     stage.do(stage.dialogue.say("Booked.", 0, mode=SayMode.RELAY, when=SayWhen.IDLE))
     stage.answers("r1")  # which would say it, if it knew, and then it came again
     assert stage.take(ItemCreate) == []
-    stage.do(stage.dialogue.on_quiet(0))
+    stage.do(stage.dialogue.responses.on_quiet(0))
     assert stage.order[-2:] == ["ItemCreate", "ResponseCreate"]
     assert stage.said() == ["Booked."]
 
@@ -312,12 +312,12 @@ def test_a_last_sentence_takes_the_place_of_everything_that_waits() -> None:
     stage = Stage()
     stage.begins("r1")
     stage.do(stage.dialogue.say("Notice.", 0))
-    stage.do(stage.dialogue.ask(0))
+    stage.do(stage.dialogue.responses.ask(0))
     stage.do(stage.dialogue.say_last("Goodbye.", 0))
     stage.ends("r1")
     assert stage.said() == ["Goodbye."]
     stage.answers("r2", says="Goodbye.")
-    stage.do(stage.dialogue.on_quiet(0))
+    stage.do(stage.dialogue.responses.on_quiet(0))
     assert stage.said() == []
 
 
@@ -361,7 +361,7 @@ def test_a_tool_that_outlived_its_connection_is_told_to_the_next_one_whole() -> 
 def test_an_error_that_is_about_no_request_of_ours_changes_nothing() -> None:
     stage = Stage()
     stage.do(stage.dialogue.say("One.", 0))
-    stage.do(stage.dialogue.ask(0))
+    stage.do(stage.dialogue.responses.ask(0))
     stage.said()
     stage.voice(ErrorEvent(ErrorDetail(code="invalid_value", client_event_id="another")))
     stage.begins("r1", says="One.")

@@ -32,7 +32,7 @@ def test_a_sentence_that_had_not_begun_is_said_on_the_next_connection() -> None:
     reconnect(stage)
     assert stage.said() == ["Your code is 4711."]
     stage.answers("r2", says="Your code is 4711.")
-    stage.do(stage.dialogue.on_quiet(0))
+    stage.do(stage.dialogue.responses.on_quiet(0))
     assert stage.said() == []
 
 
@@ -49,7 +49,7 @@ def test_a_sentence_that_was_taken_back_is_not_said_on_the_next_connection() -> 
     stage.do(stage.dialogue.say("Your code is 4711.", 0))
     stage.do(stage.dialogue.drop_response(server_cancels=False))
     reconnect(stage)
-    stage.do(stage.dialogue.on_quiet(0))
+    stage.do(stage.dialogue.responses.on_quiet(0))
     assert stage.said() == []
 
 
@@ -72,7 +72,7 @@ def test_information_that_waits_is_told_to_the_next_connection() -> None:
         stage.begins()
         stage.do(stage.dialogue.say("The taxi comes at nine", 0, mode=SayMode.RELAY, when=when))
         reconnect(stage)
-        stage.do(stage.dialogue.on_quiet(0))
+        stage.do(stage.dialogue.responses.on_quiet(0))
         assert told(stage).count("The taxi comes at nine") == 1
         assert stage.said() == ["The taxi comes at nine"]
 
@@ -82,10 +82,10 @@ def test_information_that_comes_between_two_connections_is_told_to_the_next() ->
         stage = Stage()
         stage.dialogue.on_lost()
         stage.do(stage.dialogue.say("The taxi comes at nine", 0, mode=SayMode.RELAY, when=when))
-        stage.do(stage.dialogue.on_quiet(0))
+        stage.do(stage.dialogue.responses.on_quiet(0))
         stage.actions.clear()
         stage.do(stage.dialogue.on_reconnected(0))
-        stage.do(stage.dialogue.on_quiet(0))
+        stage.do(stage.dialogue.responses.on_quiet(0))
         assert told(stage).count("The taxi comes at nine") == 1
         assert stage.said() == ["The taxi comes at nine"]
 
