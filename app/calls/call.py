@@ -338,7 +338,7 @@ class Call:
         try:
             return await connect_with_retry(
                 self._parts.model,
-                self._mind.dialogue.opening(),
+                self._mind.dialogue.active.opening(),
                 tries=policy.voice_tries,
                 budget_s=policy.voice_budget_ms / 1000,
             )
@@ -418,7 +418,7 @@ class Call:
         """Open a fresh connection beside the old one, and change over if it is still quiet."""
         old = self._connection
         try:
-            fresh = await self._parts.model.connect(self._mind.dialogue.opening())
+            fresh = await self._parts.model.connect(self._mind.dialogue.active.opening())
         except VoiceError as error:
             self._trouble(error.code)
             return
@@ -473,7 +473,7 @@ class Call:
         return CallSummary(
             call_id=self.call_id,
             carrier_call_id=self.incoming.carrier_call_id,
-            agent=self._mind.dialogue.agent.name,
+            agent=self._mind.dialogue.active.agent.name,
             model=self._parts.model.name,
             reason=end.reason,
             detail=end.detail,

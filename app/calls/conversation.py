@@ -247,7 +247,7 @@ class Exchange:
     def _runs_here(self, run: RunTool) -> bool:
         """Tools of the phone side; a model that names one it was not given gets no such tool."""
         return run.name == END_CALL or (
-            run.name in CALL_TOOLS and self.dialogue.agent.has_session_tool(run.name)
+            run.name in CALL_TOOLS and self.dialogue.active.agent.has_session_tool(run.name)
         )
 
     def _run_tool(self, run: RunTool, now_ms: int) -> list[Action]:
@@ -325,7 +325,7 @@ class Conversation(Exchange):
     @property
     def _vad(self) -> object:
         """How the model finds turns, which may change with the agent."""
-        return self.dialogue.agent.session.turn_detection
+        return self.dialogue.active.agent.session.turn_detection
 
     # Phone --------------------------------------------------------------------------------------
 
@@ -390,7 +390,7 @@ class Conversation(Exchange):
         """The model has confirmed its session: greet, or go on where the conversation stands."""
         first = self._connection.on_ready(now_ms, expires_in_ms, self.policy)
         if first:
-            if self.dialogue.agent.speaks_first is Party.CALLER:
+            if self.dialogue.active.agent.speaks_first is Party.CALLER:
                 return []
             greeting = self.dialogue.active.greeting
             menu = self._keypad.open_menu(now_ms, greeting or "")
@@ -477,7 +477,7 @@ class Conversation(Exchange):
 
     def _on_speech_stopped(self, now_ms: int) -> list[Action]:
         self.counters.turns += 1
-        if not self.dialogue.agent.transcribed:
+        if not self.dialogue.active.agent.transcribed:
             self._timers.on_caller_acted(now_ms)
         if self._protected:
             self._spoken_over = False
@@ -593,7 +593,7 @@ class Conversation(Exchange):
         self._connection.reply_asked = False
         server_cancels = bool(getattr(self._vad, "interrupt_response", False))
         # Without transcripts nobody can tell a cough from a word.
-        tracked = self.dialogue.agent.transcribed and self._ending.reason is None
+        tracked = self.dialogue.active.agent.transcribed and self._ending.reason is None
         actions = self._speech.interrupt(
             now_ms, server_cancels=server_cancels, sound_id=item_id if tracked else None
         )

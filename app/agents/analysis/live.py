@@ -96,7 +96,7 @@ def _delegate(plan: AnalysisPlan, dialogue: Dialogue, tools: ToolRunner) -> Dele
         return ToolDelegate(
             tools.box(tool),
             tool.name,
-            lambda key: tools.context(key, dialogue.agent.name),
+            lambda key: tools.context(key, dialogue.active.agent.name),
             argument=plan.task_argument,
         )
     return None if plan.webhook is None else WebhookDelegate(plan.webhook)

@@ -52,7 +52,6 @@ from app.realtime.events import (
     ResponseDone,
     ResponseStatus,
     ServerEvent,
-    SessionConfig,
     SessionUpdated,
     SpeechStarted,
     TextDelta,
@@ -107,20 +106,6 @@ class Dialogue:
         self._out_of_band: set[str] = set()
 
     @property
-    def agent(self) -> Agent:
-        """The agent who speaks now."""
-        return self.active.agent
-
-    @property
-    def session(self) -> SessionConfig:
-        """The settings of the agent who speaks now."""
-        return self.active.session
-
-    def opening(self) -> SessionConfig:
-        """What a connection is to be opened with, which begins now."""
-        return self.active.opening()
-
-    @property
     def history(self) -> History:
         return self._transcript.history
 
@@ -170,7 +155,9 @@ class Dialogue:
         ]
         if quiet:
             return actions
-        return actions + self._transcript.watch.on_caller_text(self.agent, entry.item_id, text)
+        return actions + self._transcript.watch.on_caller_text(
+            self.active.agent, entry.item_id, text
+        )
 
     def prompt(self, text: str, now_ms: int) -> list[ToVoice]:
         """Tell the model something, and have it answer."""
@@ -256,7 +243,7 @@ class Dialogue:
                 )
             case _:
                 pass
-        return self._transcript.on_caller(event, self.agent, now_ms)
+        return self._transcript.on_caller(event, self.active.agent, now_ms)
 
     def on_sound(self, response_id: str, item_id: str) -> None:
         """Sound of an item was passed on to whoever plays it."""
@@ -293,7 +280,7 @@ class Dialogue:
         cancelled = self.responses.on_created(response)
         running = self.responses.running
         verbatim = running is not None and running.verbatim
-        self._live[response.id] = Live(self.agent, verbatim=verbatim)
+        self._live[response.id] = Live(self.active.agent, verbatim=verbatim)
         if cancelled is None:
             return []
         self._stale.add(cancelled)
@@ -327,14 +314,14 @@ class Dialogue:
         asked = self.responses.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms
         )
-        in_charge = self.agent
+        in_charge = self.active.agent
         refused = self.active.on_error(error.client_event_id)
         actions += self._function_calls.on_handoff_refused(
             refused, error.code or error.type, now_ms
         )
-        if refused is None and self.agent.name != in_charge.name:
+        if refused is None and self.active.agent.name != in_charge.name:
             # It was told of.
-            actions.append(Record(self.active.handed_over(in_charge, self.agent, now_ms)))
+            actions.append(Record(self.active.handed_over(in_charge, self.active.agent, now_ms)))
         return [*actions, *asked] if failure.goes_on else actions
 
     @property
@@ -364,7 +351,7 @@ class Dialogue:
             return []
         self._transcript.on_item(item, None, now_ms)
         live = self._live.get(response_id)
-        agent = self.agent if live is None else live.agent
+        agent = self.active.agent if live is None else live.agent
         if item.type == "message":
             return [*self._words_inside(item, response_id)]
         if self.is_stale(response_id):
@@ -432,7 +419,7 @@ class Dialogue:
 
     def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
         """Put another agent in charge, from outside of the conversation."""
-        from_agent, kept_voice = self.agent, self.active.kept_voice(agent)
+        from_agent, kept_voice = self.active.agent, self.active.kept_voice(agent)
         actions: list[DialogueAction] = [*self._messages.tell(self.active.change_to(agent).event)]
         if agent.name != from_agent.name or kept_voice:
             actions.append(Record(self.active.handed_over(from_agent, agent, now_ms, kept_voice)))
@@ -467,7 +454,7 @@ class Dialogue:
 
     def lines(self, now_ms: int) -> list[Record]:
         """Transcript lines that are settled, in the order of the conversation."""
-        return self._transcript.lines(now_ms, unverified=self.agent.guesses)
+        return self._transcript.lines(now_ms, unverified=self.active.agent.guesses)
 
     def on_call_over(self, now_ms: int) -> list[Record]:
         """The last lines: nothing more will be heard or transcribed."""

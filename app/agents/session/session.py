@@ -173,7 +173,7 @@ class AgentSession:
         if not self._voice.up:
             self._talk.counters.uplink_dropped_ms += self._input_ms(chunk)
             return
-        sound = self._talk.dialogue.agent.input_format
+        sound = self._talk.dialogue.active.agent.input_format
         piece_bytes = sound.ms_to_bytes(PIECE_MS)
         for start in range(0, len(chunk), piece_bytes):
             await self._outbox.put_audio(chunk[start : start + piece_bytes])
@@ -263,7 +263,7 @@ class AgentSession:
 
     @property
     def current_agent(self) -> Agent:
-        return self._talk.dialogue.agent
+        return self._talk.dialogue.active.agent
 
     @property
     def history(self) -> list[HistoryItem]:
@@ -291,7 +291,7 @@ class AgentSession:
         return life
 
     def _input_ms(self, chunk: bytes) -> int:
-        sound = self._talk.dialogue.agent.input_format
+        sound = self._talk.dialogue.active.agent.input_format
         return sound.bytes_to_ms(len(chunk) - len(chunk) % sound.bytes_per_sample)
 
     # Tools --------------------------------------------------------------------------------------

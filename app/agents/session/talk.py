@@ -209,7 +209,7 @@ class Talk:
         return actions + _in_words(told, event.error if isinstance(event, ErrorEvent) else None)
 
     def _on_audio(self, event: AudioDelta, now_ms: int) -> list[TalkAction]:
-        sound = self.dialogue.agent.output_format
+        sound = self.dialogue.active.agent.output_format
         whole = len(event.audio) - len(event.audio) % sound.bytes_per_sample
         ms = sound.bytes_to_ms(whole)
         if self.dialogue.is_stale(event.response_id):
@@ -226,7 +226,7 @@ class Talk:
         self._caller_speaks = True
         self._ending = False
         actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
-        detection = self.dialogue.agent.session.turn_detection
+        detection = self.dialogue.active.agent.session.turn_detection
         server_cancels = bool(getattr(detection, "interrupt_response", True))
         actions += self.dialogue.drop_response(server_cancels=server_cancels)
         return actions + self._cut(now_ms)
@@ -234,7 +234,7 @@ class Talk:
     def _on_committed(self, event: InputAudioCommitted, now_ms: int) -> list[TalkAction]:
         self._caller_speaks = False
         actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
-        detection = self.dialogue.agent.session.turn_detection
+        detection = self.dialogue.active.agent.session.turn_detection
         by_us = self._commits > 0
         if by_us:
             self._commits -= 1
@@ -247,7 +247,7 @@ class Talk:
         if response.metadata.get(OUT_OF_BAND_KEY):
             return []
         self._spoke = self._owes_reply = False
-        agent = self._speaker[response.id] = self.dialogue.agent.name
+        agent = self._speaker[response.id] = self.dialogue.active.agent.name
         return [Tell(AgentStart(agent=agent, response_id=response.id))]
 
     def _on_done(self, response: Response) -> list[TalkAction]:
@@ -336,7 +336,7 @@ class Talk:
             arguments=run.arguments,
         )
         actions: list[TalkAction] = [Tell(started)]
-        ours = run.name in CALL_TOOLS and self.dialogue.agent.has_session_tool(run.name)
+        ours = run.name in CALL_TOOLS and self.dialogue.active.agent.has_session_tool(run.name)
         if run.name != END_CALL and not ours:
             return [*actions, run]
         try:

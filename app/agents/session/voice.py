@@ -58,7 +58,7 @@ class SessionVoice:
             VoiceRefused: wrong key, model or settings.
             VoiceUnavailable: not reached within the budget, after retries.
         """
-        return await connect_with_retry(self._model, self._talk.dialogue.opening())
+        return await connect_with_retry(self._model, self._talk.dialogue.active.opening())
 
     def give_up(self, action: GiveUp) -> None:
         """The present connection is of no use any more."""

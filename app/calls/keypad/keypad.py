@@ -104,7 +104,7 @@ class Keypad:
 
     def open_menu(self, now_ms: int, before: str = "") -> Sequence[Wanted] | None:
         """Speak the agent's menu, with its first words `before`; `None` where it has none."""
-        keypad = self._keypads.get(self._dialogue.agent.name)
+        keypad = self._keypads.get(self._dialogue.active.agent.name)
         if keypad is None or keypad.menu is None:
             return None
         self._menu = KeypadMenu(keypad, keypad.menu)
@@ -149,7 +149,7 @@ class Keypad:
             return self._on_consent_key(key, now_ms)
         if self._menu is not None:
             return self._in_menu(self._menu.on_key(key), now_ms)
-        keypad = self._keypads.get(self._dialogue.agent.name)
+        keypad = self._keypads.get(self._dialogue.active.agent.name)
         action = None if keypad is None else keypad.on_key(key)
         if action is None:
             return self._dialogue.type_in(f"[keypad] {key}", now_ms, quiet=True)
@@ -282,7 +282,7 @@ class Keypad:
     def _take_message(
         self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, *, spoken: bool
     ) -> Sequence[Wanted]:
-        if not self._dialogue.agent.transcribed:
+        if not self._dialogue.active.agent.transcribed:
             raise ToolArgsInvalid("What the caller says is not written down in this call.")
         before = self._keep_message(now_ms)
         self._message = _Message(arguments.get("recipient", ""))

@@ -48,7 +48,7 @@ class Speech:
     def use_line(self, carrier_format: AudioFormat) -> None:
         """Speak on a carrier of this format; nothing has been said on another one."""
         self._downlink = Downlink(
-            self._dialogue.agent.output_format,
+            self._dialogue.active.agent.output_format,
             carrier_format,
             self._counters,
             keep_ms=self._keep_ms,

@@ -101,7 +101,7 @@ async def test_input_without_a_function_is_checked_and_passed_on() -> None:
     result = await prepared(stage, asked(stage))
     assert result.error == "tool_args_invalid"
     assert stage.take(SessionUpdate) == []
-    assert stage.dialogue.agent.name == "greeter"
+    assert stage.dialogue.active.agent.name == "greeter"
     assert len(stage.outputs()) == 1
     assert stage.said() == [""]
 
@@ -136,7 +136,7 @@ async def test_a_second_handoff_while_the_first_is_prepared_is_refused() -> None
     stage.confirms()
     outputs = dict(stage.outputs())
     assert "error" in json.loads(outputs["c2"] or "")
-    assert stage.dialogue.agent.name == "billing"
+    assert stage.dialogue.active.agent.name == "billing"
     assert stage.said() == [""]
 
 
@@ -145,7 +145,7 @@ async def test_a_handoff_that_is_ready_without_a_connection_is_done_on_the_next_
     run = asked(stage)
     stage.dialogue.on_lost()
     await prepared(stage, run)
-    assert stage.dialogue.agent.name == "greeter"
+    assert stage.dialogue.active.agent.name == "greeter"
     stage.actions.clear()
     stage.do(stage.dialogue.on_reconnected(0))
     assert len(stage.take(SessionUpdate)) == 1
@@ -163,7 +163,7 @@ async def test_an_agent_who_was_replaced_meanwhile_hands_nobody_over_and_the_mod
     stage.take(SessionUpdate)
     await prepared(stage, run)
     assert stage.take(SessionUpdate) == []
-    assert stage.dialogue.agent.name == "repairs"
+    assert stage.dialogue.active.agent.name == "repairs"
     assert stage.said() == [""]
 
 

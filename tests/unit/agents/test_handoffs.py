@@ -45,7 +45,7 @@ def test_settings_come_first_then_the_output_then_the_reply() -> None:
     assert [named["name"] for named in session.tools] == ["look_up"]
     ((_, output),) = stage.outputs()
     assert json.loads(output or "")["agent"] == "billing"
-    assert stage.dialogue.agent.name == "billing"
+    assert stage.dialogue.active.agent.name == "billing"
     assert stage.take(RunTool) == []
 
 
@@ -65,7 +65,7 @@ def test_the_voice_stays_once_there_was_sound_and_the_event_says_so() -> None:
     stage.confirms()
     (event,) = stage.take(HandedOff)
     assert (event.from_agent, event.to_agent, event.kept_voice) == ("greeter", "billing", "marin")
-    assert stage.dialogue.session.voice == "marin"  # also on a fresh connection
+    assert stage.dialogue.active.session.voice == "marin"  # also on a fresh connection
 
 
 def test_the_voice_changes_before_the_first_sound() -> None:
@@ -82,7 +82,7 @@ def test_a_refused_change_leaves_the_first_agent_in_charge() -> None:
     asked(stage)
     stage.ends()
     stage.refuses(stage.last_update().event_id)
-    assert stage.dialogue.agent.name == "greeter"
+    assert stage.dialogue.active.agent.name == "greeter"
     assert stage.take(HandedOff) == []
     ((_, output),) = stage.outputs()
     assert json.loads(output or "")["code"] == "invalid_value"
@@ -109,7 +109,7 @@ def test_a_second_handoff_at_the_same_time_is_refused() -> None:
     stage.ends()
     assert len(stage.take(SessionUpdate)) == 1
     stage.confirms()
-    assert stage.dialogue.agent.name == "billing"
+    assert stage.dialogue.active.agent.name == "billing"
     outputs = dict(stage.outputs())
     assert "error" in json.loads(outputs["c2"] or "")
     assert stage.said() == [""]
@@ -126,7 +126,7 @@ def test_a_handoff_that_the_connection_broke_is_done_on_the_next_one() -> None:
     stage = stage_of_two()
     asked(stage)
     stage.dialogue.on_lost()
-    assert stage.dialogue.session.instructions != "Greet."
+    assert stage.dialogue.active.session.instructions != "Greet."
     stage.actions.clear()
     stage.do(stage.dialogue.on_reconnected(0))
     assert stage.take(HandedOff)[0].to_agent == "billing"
@@ -145,7 +145,7 @@ def test_a_caller_who_interrupts_the_announcement_is_answered_by_the_new_agent()
     assert stage.said() == []
     stage.caller_stops("No, wait!")
     stage.answers("r2")
-    assert stage.dialogue.agent.name == "billing"
+    assert stage.dialogue.active.agent.name == "billing"
     assert stage.said() == []
 
 
@@ -156,4 +156,4 @@ def test_an_agent_is_changed_from_outside_without_a_word() -> None:
     assert stage.order == ["SessionUpdate", "HandedOff"]
     stage.confirms()
     assert stage.order == ["SessionUpdate", "HandedOff"]
-    assert stage.dialogue.agent is billing
+    assert stage.dialogue.active.agent is billing

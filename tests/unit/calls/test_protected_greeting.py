@@ -34,14 +34,14 @@ def greeting(*, vad: ServerVad | None = None, done: bool = True) -> Scene:
 
 def test_the_model_is_asked_not_to_interrupt_itself_until_the_greeting_was_heard() -> None:
     scene = greeting()
-    detection = scene.mind.dialogue.session.turn_detection
+    detection = scene.mind.dialogue.active.session.turn_detection
     assert isinstance(detection, ServerVad)
     assert not detection.interrupt_response
     assert scene.sent(SessionUpdate) == []
     scene.marks()
     (update,) = scene.sent(SessionUpdate)
     assert update.session.turn_detection == ServerVad()
-    assert scene.mind.dialogue.session.turn_detection == ServerVad()
+    assert scene.mind.dialogue.active.session.turn_detection == ServerVad()
 
 
 def test_speech_over_it_stops_nothing_and_reaches_the_model() -> None:
@@ -105,5 +105,5 @@ def test_only_what_was_changed_is_changed_back(interrupts: bool) -> None:
 def test_a_model_that_is_lost_in_the_greeting_is_replaced_by_one_that_may_be_interrupted() -> None:
     scene = greeting(done=False)
     scene.actions += scene.mind.on_voice_lost(scene.now_ms)
-    assert scene.mind.dialogue.session.turn_detection == ServerVad()
+    assert scene.mind.dialogue.active.session.turn_detection == ServerVad()
     assert scene.sent(SessionUpdate) == []

@@ -448,15 +448,15 @@ def test_a_change_from_outside_that_the_model_refuses_is_told_of_as_undone() -> 
     stage.refuses(update)
     [back] = stage.take(HandedOff)
     assert (back.from_agent, back.to_agent) == ("b", "a")
-    assert stage.dialogue.agent.name == "a"
+    assert stage.dialogue.active.agent.name == "a"
 
 
 def test_who_took_over_since_a_refused_change_stays_in_charge() -> None:
     stage, [to_b, to_c] = changed("b", "c")
     stage.refuses(to_b)
-    assert (stage.dialogue.agent.name, stage.take(HandedOff)) == ("c", [])
+    assert (stage.dialogue.active.agent.name, stage.take(HandedOff)) == ("c", [])
     stage.refuses(to_c)
-    assert stage.dialogue.agent.name == "a"
+    assert stage.dialogue.active.agent.name == "a"
 
 
 def test_a_call_that_a_fresh_connection_is_told_of_stands_in_the_history_once() -> None:
