@@ -321,11 +321,11 @@ class Call:
                 continue
             await close_connection(connection)
             self._connection = None
-            if completed == self._mind.dialogue.completed and not self._phone.away:
+            if completed == self._mind.dialogue.failures.completed and not self._phone.away:
                 # Nothing was said since the last reconnect: another one would be dead air.
                 self.end(EndReason.VOICE_LOST, outcome.code)
                 return
-            completed = self._mind.dialogue.completed
+            completed = self._mind.dialogue.failures.completed
             self._work.ask.on_voice_lost()
             self._perform(self._mind.on_voice_lost(self._now_ms()))
             connection = await self._connect()
@@ -399,14 +399,14 @@ class Call:
         return leg.result()
 
     async def _read_voice(self, connection: VoiceConnection) -> None:
-        completed = self._mind.dialogue.completed
+        completed = self._mind.dialogue.failures.completed
         async for event in connection:
             await self._phone.outbox.room()
             self._work.on_voice(event)
             self._perform(self._mind.on_voice(event, self._now_ms()))
             self._work.after_voice(event)
-            if self._mind.dialogue.completed != completed:
-                completed = self._mind.dialogue.completed
+            if self._mind.dialogue.failures.completed != completed:
+                completed = self._mind.dialogue.failures.completed
                 self._parts.model.note_success()
         self._give_up(GiveUp(code="voice_closed", retryable=True))
 

@@ -145,14 +145,14 @@ class Exchange:
         return free and self.turns.turn is Turn.IDLE
 
     def _owed(self, now_ms: int) -> bool:
-        return self.dialogue.gate.busy or self.dialogue.tools_running
+        return self.dialogue.gate.busy or self.dialogue.function_calls.running
 
     @property
     def _busy(self) -> bool:
         """Whether a caller who waits in silence waits for us."""
         return (
             self.dialogue.gate.busy
-            or self.dialogue.tools_running
+            or self.dialogue.function_calls.running
             or self._keypad.waiting
             or self._speech.resumption.open
             or self._ringing
@@ -216,7 +216,7 @@ class Exchange:
         """A tool answered: the model hears of it, and speaks when all of its tools have."""
         asked = self._keypad.on_tool_done(tool_call_id, now_ms)
         reply = reply or self._connection.owes_reply
-        done = self.dialogue.on_tool_done(tool_call_id, output, now_ms, reply=reply)
+        done = self.dialogue.function_calls.on_tool_done(tool_call_id, output, now_ms, reply=reply)
         actions = self._carry([*asked, *done], now_ms)
         if self.turns.turn is Turn.THINKING and not self._owed(now_ms):
             self._turn(TurnEvent.NO_REPLY, now_ms)  # a tool that has nothing to say
@@ -227,7 +227,9 @@ class Exchange:
         listens = self._timers.present and self._speech.playout.drained(now_ms)
         if self.turns.turn is Turn.CALLER or not listens:
             return []
-        return self._carry(self.dialogue.on_tool_slow(tool_call_id, filler, now_ms), now_ms)
+        return self._carry(
+            self.dialogue.function_calls.on_tool_slow(tool_call_id, filler, now_ms), now_ms
+        )
 
     def on_consent_wanted(self, tool_call_id: str, prompt: str, now_ms: int) -> list[Action]:
         """A tool needs the caller's consent by keypad: the next key counts."""
@@ -410,7 +412,7 @@ class Conversation(Exchange):
             waiting = True  # the goodbye is in the model's own words
         # A model that is asked while a tool runs, which it was not told of, would call it again.
         waiting = waiting and not self.dialogue.gate.busy
-        self._connection.owes_reply = waiting and self.dialogue.tools_running
+        self._connection.owes_reply = waiting and self.dialogue.function_calls.running
         if self._connection.owes_reply:
             actions += self._carry(self._keypad.ask_again(now_ms), now_ms)
         elif waiting:
@@ -516,7 +518,7 @@ class Conversation(Exchange):
 
     def _last_said(self) -> str:
         """The agent's last words, also those of a turn that was cut off."""
-        said = [e.text for e in self.dialogue.transcript() if e.party is Party.AGENT]
+        said = [e.text for e in self.dialogue.transcript.messages() if e.party is Party.AGENT]
         return " ".join(said[-_ECHO_TURNS:])
 
     def _on_audio(self, event: AudioDelta, now_ms: int) -> list[Action]:
@@ -650,7 +652,11 @@ class Conversation(Exchange):
         if self._connection.ready:
             actions += self._carry(self.dialogue.on_tick(now_ms), now_ms)
             actions += self._watch_model(now_ms)
-            if self.quiet() and not self.dialogue.tools_running and self._ending.reason is None:
+            if (
+                self.quiet()
+                and not self.dialogue.function_calls.running
+                and self._ending.reason is None
+            ):
                 on_hold = self._timers.on_hold(now_ms)
                 actions += self._carry(
                     self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms

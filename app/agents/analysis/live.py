@@ -80,11 +80,11 @@ class LiveAnalysis:
 
     def on_typed(self) -> None:
         """The caller has written something, which stands last."""
-        self.on_caller_turn(self._dialogue.transcript()[-1].item_id)
+        self.on_caller_turn(self._dialogue.transcript.messages()[-1].item_id)
 
     def on_caller_turn(self, item_id: str) -> None:
         """What the caller said in this item is known now; what they said since may be known too."""
-        entries = self._dialogue.transcript()
+        entries = self._dialogue.transcript.messages()
         said = [entry.item_id for entry in entries if entry.party is Party.CALLER and entry.text]
         latest = said[-1] if said else item_id
         self._brain.on_caller_turn(latest, said_until(latest, entries))

@@ -16,7 +16,7 @@ from app.agents.dialogue.actions import DialogueAction, Interrupt, Record, ToVoi
 from app.agents.dialogue.active_agent import ActiveAgent
 from app.agents.dialogue.failures import ResponseFailures
 from app.agents.dialogue.function_calls import FunctionCalls
-from app.agents.dialogue.history import Entry, History
+from app.agents.dialogue.history import History
 from app.agents.dialogue.messages import (
     GOING_ON,
     ModelMessages,
@@ -89,25 +89,22 @@ class Dialogue:
             self._messages.new_id,
         )
         self._counters = counters
-        self._failures = ResponseFailures(call_id, counters)
+        self.failures = ResponseFailures(call_id, counters)
         self.gate = ResponseGate()
         self.responses = ResponseQueue(self.gate, self._messages.new_id)
-        self._transcript = Transcript(call_id)
-        self._function_calls = FunctionCalls(
+        self.history = History()
+        self.transcript = Transcript(call_id, self.history)
+        self.function_calls = FunctionCalls(
             self.active,
             telling=self._messages,
             requests=self.responses,
-            setbacks=self._failures,
-            history=self._transcript.history,
+            setbacks=self.failures,
+            history=self.history,
             counters=counters,
         )
         self._live: dict[str, Live] = {}
         self._stale: set[str] = set()
         self._out_of_band: set[str] = set()
-
-    @property
-    def history(self) -> History:
-        return self._transcript.history
 
     # Asking for words ---------------------------------------------------------------------------
 
@@ -155,7 +152,7 @@ class Dialogue:
         ]
         if quiet:
             return actions
-        return actions + self._transcript.watch.on_caller_text(
+        return actions + self.transcript.watch.on_caller_text(
             self.active.agent, entry.item_id, text
         )
 
@@ -182,16 +179,12 @@ class Dialogue:
         cancelled = self.gate.cancel()  # one only asked for is cancelled when it begins
         return [] if cancelled is None else [ToVoice(ResponseCancel(cancelled))]
 
-    def on_heard(self, item_id: str, heard_ms: int, sent_ms: int, *, cut_off: bool = False) -> None:
-        """The caller has heard so much of an item and will hear no more of it."""
-        self._transcript.on_heard(item_id, heard_ms, sent_ms, cut_off=cut_off)
-
     def on_heard_after_all(
         self, item_id: str, from_ms: int, to_ms: int, sent_ms: int
     ) -> list[ToVoice]:
         """The caller has heard more of an item than the model was told."""
         new_id = self._messages.new_id("heard")
-        create = self._transcript.heard_after_all(item_id, from_ms, to_ms, sent_ms, new_id)
+        create = self.transcript.heard_after_all(item_id, from_ms, to_ms, sent_ms, new_id)
         return [] if create is None else self._messages.tell(create)
 
     # Events -------------------------------------------------------------------------------------
@@ -213,10 +206,10 @@ class Dialogue:
                 return self._on_response_done(response, now_ms)
             case OutputItemAdded(response_id=response_id, item=item):
                 if response_id not in self._out_of_band:
-                    self._transcript.on_item(item, None, now_ms)
+                    self.transcript.on_item(item, None, now_ms)
                 return []
             case ItemAdded(item=item, previous_item_id=previous_item_id):
-                self._transcript.on_item(item, previous_item_id, now_ms)
+                self.transcript.on_item(item, previous_item_id, now_ms)
                 return []
             case OutputItemDone(response_id, _, item):
                 return self._on_output_item_done(response_id, item, now_ms)
@@ -224,7 +217,7 @@ class Dialogue:
                 self.history.remove(item_id)
                 return []
             case SessionUpdated():
-                return self._function_calls.on_handed_over(self.active.on_updated(), now_ms)
+                return self.function_calls.on_handed_over(self.active.on_updated(), now_ms)
             case ErrorEvent(error):
                 return self._on_error(error, now_ms)
             case _:
@@ -243,7 +236,7 @@ class Dialogue:
                 )
             case _:
                 pass
-        return self._transcript.on_caller(event, self.active.agent, now_ms)
+        return self.transcript.on_caller(event, self.active.agent, now_ms)
 
     def on_sound(self, response_id: str, item_id: str) -> None:
         """Sound of an item was passed on to whoever plays it."""
@@ -266,7 +259,7 @@ class Dialogue:
         watched = live.agent if live is not None and watch else None
         runs = response_id == self.gate.active_response_id
         sentence = self.responses.sentence if runs else ""
-        return self._transcript.on_text(
+        return self.transcript.on_text(
             item_id, text, final=final, watched=watched, sentence=sentence
         )
 
@@ -295,7 +288,7 @@ class Dialogue:
         # One that does not run here has been settled, or never was ours: it changes nothing.
         runs = self.gate.runs(response.id)
         actions: list[DialogueAction] = list(self.responses.on_done(response.id, now_ms))
-        failure = self._failures.on_response(response, now_ms) if runs else None
+        failure = self.failures.on_response(response, now_ms) if runs else None
         if failure is not None:
             actions += failure.actions
             actions += self.responses.again(now_ms) if failure.goes_on else []
@@ -305,34 +298,27 @@ class Dialogue:
         live = self._live.pop(response.id, None)
         done = response.status is ResponseStatus.COMPLETED and not self.is_stale(response.id)
         if live is not None and not done:
-            self._transcript.on_over(live)
-        return [*actions, *self._function_calls.ask_when_done(now_ms)]
+            self.transcript.on_over(live)
+        return [*actions, *self.function_calls.ask_when_done(now_ms)]
 
     def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
-        failure = self._failures.on_error(error, now_ms)
+        failure = self.failures.on_error(error, now_ms)
         actions: list[DialogueAction] = [*failure.actions]
         asked = self.responses.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms
         )
         in_charge = self.active.agent
         refused = self.active.on_error(error.client_event_id)
-        actions += self._function_calls.on_handoff_refused(
-            refused, error.code or error.type, now_ms
-        )
+        actions += self.function_calls.on_handoff_refused(refused, error.code or error.type, now_ms)
         if refused is None and self.active.agent.name != in_charge.name:
             # It was told of.
             actions.append(Record(self.active.handed_over(in_charge, self.active.agent, now_ms)))
         return [*actions, *asked] if failure.goes_on else actions
 
     @property
-    def completed(self) -> int:
-        """How many responses were completed."""
-        return self._failures.completed
-
-    @property
     def owes_words(self) -> bool:
         """Somebody waits for words: a response runs, was asked for, or has failed."""
-        return self.gate.busy or self._failures.in_a_row > 0
+        return self.gate.busy or self.failures.in_a_row > 0
 
     def _words_inside(self, item: Item, response_id: str) -> list[CheckGuardrail]:
         """Words that stand only in their item: some servers send no events of a transcript."""
@@ -349,28 +335,14 @@ class Dialogue:
     ) -> list[DialogueAction]:
         if response_id in self._out_of_band:
             return []
-        self._transcript.on_item(item, None, now_ms)
+        self.transcript.on_item(item, None, now_ms)
         live = self._live.get(response_id)
         agent = self.active.agent if live is None else live.agent
         if item.type == "message":
             return [*self._words_inside(item, response_id)]
         if self.is_stale(response_id):
-            return self._function_calls.on_dropped(item, response_id, agent, now_ms)
-        return self._function_calls.on_item(item, response_id, agent, now_ms)
-
-    def on_tool_done(
-        self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
-    ) -> list[DialogueAction]:
-        """Give the model a tool's output; when it was the last of its response, have it speak."""
-        return self._function_calls.on_tool_done(tool_call_id, output, now_ms, reply=reply)
-
-    def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
-        """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
-        return self._function_calls.on_tool_slow(tool_call_id, filler, now_ms)
-
-    @property
-    def tools_running(self) -> bool:
-        return self._function_calls.running
+            return self.function_calls.on_dropped(item, response_id, agent, now_ms)
+        return self.function_calls.on_item(item, response_id, agent, now_ms)
 
     # Guardrails ---------------------------------------------------------------------------------
 
@@ -379,7 +351,7 @@ class Dialogue:
     ) -> list[DialogueAction]:
         """Act on what the guardrails found: words that are stopped are not heard to their end."""
         verdict = result.verdict
-        tripped = self._transcript.watch.on_verdict(check, result.rule, verdict, now_ms)
+        tripped = self.transcript.watch.on_verdict(check, result.rule, verdict, now_ms)
         if tripped is None:
             return []
         if not isinstance(verdict, Stop):
@@ -396,7 +368,7 @@ class Dialogue:
             return actions + self.say(verdict.say, now_ms)
         return (
             [*actions, *self.responses.ask(now_ms)]
-            if self._transcript.watch.may_try_again
+            if self.transcript.watch.may_try_again
             else actions
         )
 
@@ -406,12 +378,12 @@ class Dialogue:
         """Watch over a request for words, or for settings, that the model never answered."""
         if not self._messages.connected:
             return []
-        handed_over = self._function_calls.on_handed_over(self.active.overdue(now_ms), now_ms)
+        handed_over = self.function_calls.on_handed_over(self.active.overdue(now_ms), now_ms)
         expired = self.responses.expired(now_ms)
         if expired is None:
             return handed_over
         unanswered = expired.state is GateState.REQUESTED
-        failure = self._failures.on_timeout(now_ms, unanswered=unanswered)
+        failure = self.failures.on_timeout(now_ms, unanswered=unanswered)
         actions = [*handed_over, *failure.actions]
         if not failure.goes_on:
             return actions
@@ -439,28 +411,24 @@ class Dialogue:
         self._stale.clear()
         self._out_of_band.clear()
         for live in self._live.values():
-            self._transcript.on_over(live)
+            self.transcript.on_over(live)
         self._live.clear()
-        replay = self._transcript.replay(self._messages.epoch)
+        replay = self.transcript.replay(self._messages.epoch)
         going_on = note(GOING_ON, self._messages.new_id("note"))
         update = self.active.caught_up()
         actions: list[DialogueAction] = [] if update is None else [update]
         actions += [ToVoice(create) for create in replay]
         actions.append(ToVoice(ItemCreate(going_on)))
-        actions += self._function_calls.on_reconnected(now_ms)
+        actions += self.function_calls.on_reconnected(now_ms)
         return [*actions, *self.responses.on_reconnected(now_ms)]
 
     # Transcript ---------------------------------------------------------------------------------
 
     def lines(self, now_ms: int) -> list[Record]:
         """Transcript lines that are settled, in the order of the conversation."""
-        return self._transcript.lines(now_ms, unverified=self.active.agent.guesses)
+        return self.transcript.lines(now_ms, unverified=self.active.agent.guesses)
 
     def on_call_over(self, now_ms: int) -> list[Record]:
         """The last lines: nothing more will be heard or transcribed."""
         self.history.close()
         return self.lines(now_ms + 1_000_000)
-
-    def transcript(self) -> Sequence[Entry]:
-        """All messages so far, in the conversation's order."""
-        return self._transcript.messages()

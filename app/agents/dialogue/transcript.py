@@ -46,10 +46,10 @@ class Live:
 class Transcript:
     """The words of one conversation."""
 
-    def __init__(self, call_id: CallId) -> None:
-        self.history = History()
+    def __init__(self, call_id: CallId, history: History) -> None:
         self.watch = Watch(call_id)
         self._call_id = call_id
+        self._history = history
         self._replayed: set[str] = set()
         self._continued: dict[str, str] = {}
         self._speech_started_ms: dict[str, int] = {}
@@ -58,7 +58,7 @@ class Transcript:
         """The model has put an item into the conversation, or changed one."""
         if not item.id or item.id in self._replayed or item.role == "system":
             return
-        self.history.add(item, previous_item_id, now_ms)
+        self._history.add(item, previous_item_id, now_ms)
 
     def on_text(
         self,
@@ -70,7 +70,7 @@ class Transcript:
         sentence: str = "",
     ) -> list[CheckGuardrail]:
         """The agent's words; the guardrails of `watched` look at them. `sentence`: what is said."""
-        entry = self.history.get(item_id)
+        entry = self._history.get(item_id)
         if entry is None:
             return []
         entry.sentence = sentence
@@ -86,22 +86,22 @@ class Transcript:
                 self._speech_started_ms = {item_id: now_ms}
             case InputAudioCommitted(item_id, previous_item_id):
                 began_ms = self._speech_started_ms.pop(item_id, now_ms)
-                self.history.expect_caller(item_id, previous_item_id, began_ms)
+                self._history.expect_caller(item_id, previous_item_id, began_ms)
             case TranscriptionCompleted(item_id=item_id):
-                entry = self.history.expect_caller(item_id, None, now_ms)
+                entry = self._history.expect_caller(item_id, None, now_ms)
                 entry.on_text(event.transcript.strip(), final=True)
                 return self.watch.on_caller_text(agent, item_id, entry.text)
             case TranscriptionFailed(item_id=item_id):
-                entry = self.history.expect_caller(item_id, None, now_ms)
+                entry = self._history.expect_caller(item_id, None, now_ms)
                 entry.failed = True
                 entry.on_text("", final=True)
             case _:
                 pass
         return []
 
-    def on_heard(self, item_id: str, heard_ms: int, sent_ms: int, *, cut_off: bool) -> None:
+    def on_heard(self, item_id: str, heard_ms: int, sent_ms: int, *, cut_off: bool = False) -> None:
         """The caller has heard so much of an item and will hear no more of it."""
-        entry = self.history.get(item_id)
+        entry = self._history.get(item_id)
         if entry is not None:
             entry.on_heard(heard_ms, sent_ms, cut_off=cut_off)
 
@@ -118,7 +118,7 @@ class Transcript:
         A truncation cannot be taken back, and audio of the assistant cannot be created
         (openai-realtime, section 2).
         """
-        entry = self.history.get(item_id)
+        entry = self._history.get(item_id)
         words = "" if entry is None else entry.words_between(from_ms, to_ms, sent_ms)
         if not words:
             return None
@@ -129,8 +129,8 @@ class Transcript:
 
     def replay(self, epoch: int) -> list[ItemCreate]:
         """The conversation for a fresh connection; the old one will add nothing to it."""
-        self.history.seal()
-        items = self.history.replay(f"replay_{epoch}_")
+        self._history.seal()
+        items = self._history.replay(f"replay_{epoch}_")
         self._replayed = {create.item.id or "" for create in items}
         return items
 
@@ -138,13 +138,13 @@ class Transcript:
         """Transcript lines that are settled, in the order of the conversation."""
         return [
             Record(line_of(entry, self._call_id, now_ms, unverified=unverified))
-            for entry in self.history.settled_lines(now_ms)
+            for entry in self._history.settled_lines(now_ms)
             if entry.text or entry.failed
         ]
 
     def messages(self) -> Sequence[Entry]:
         """All messages so far, in the conversation's order."""
-        return [entry for entry in self.history if entry.kind == "message" and not entry.quiet]
+        return [entry for entry in self._history if entry.kind == "message" and not entry.quiet]
 
 
 def line_of(

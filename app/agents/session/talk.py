@@ -156,7 +156,7 @@ class Talk:
         actions = self._carry(self.dialogue.on_reconnected(now_ms), now_ms)
         # A model that is asked while a tool runs, which it was not told of, would call it again.
         waits = self._owes_reply and not self.dialogue.gate.busy
-        self._owes_reply = waits and self.dialogue.tools_running
+        self._owes_reply = waits and self.dialogue.function_calls.running
         if waits and not self._owes_reply:
             actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
@@ -276,14 +276,18 @@ class Talk:
             duration_ms=result.duration_ms,
         )
         reply = result.reply or self._owes_reply
-        done = self.dialogue.on_tool_done(run.tool_call_id, result.output, now_ms, reply=reply)
+        done = self.dialogue.function_calls.on_tool_done(
+            run.tool_call_id, result.output, now_ms, reply=reply
+        )
         return [Tell(ended), *self._carry(done, now_ms)]
 
     def on_tool_slow(self, run: RunTool, filler: str, now_ms: int) -> list[TalkAction]:
         """A tool takes its time: say so, where nobody speaks."""
         if self._caller_speaks or not self._hearing.drained:
             return []
-        return self._carry(self.dialogue.on_tool_slow(run.tool_call_id, filler, now_ms), now_ms)
+        return self._carry(
+            self.dialogue.function_calls.on_tool_slow(run.tool_call_id, filler, now_ms), now_ms
+        )
 
     def on_guardrail_result(
         self, check: CheckGuardrail, result: GuardrailResult, now_ms: int
@@ -294,7 +298,7 @@ class Talk:
     def on_tick(self, now_ms: int) -> list[TalkAction]:
         """Call some times a second: what was heard, watchdogs, what waits for a quiet moment."""
         for heard in self._hearing.take_heard(now_ms):
-            self.dialogue.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
+            self.dialogue.transcript.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
         actions = self._carry(self.dialogue.on_tick(now_ms), now_ms)
         running = self.dialogue.gate.active_response_id is not None
         if running and now_ms - self._last_event_ms >= STALL_MS:
@@ -309,7 +313,7 @@ class Talk:
     @property
     def busy(self) -> bool:
         """A response runs or was asked for, or a tool does."""
-        return self.dialogue.gate.busy or self.dialogue.tools_running
+        return self.dialogue.gate.busy or self.dialogue.function_calls.running
 
     def _carry(self, wanted: Sequence[DialogueAction], now_ms: int) -> list[TalkAction]:
         """A dialogue's actions as a session's."""
@@ -358,10 +362,10 @@ class Talk:
     def _cut(self, now_ms: int, heard_ms: int | None = None) -> list[TalkAction]:
         """Stop what plays: the model forgets what was not heard of it."""
         for heard in self._hearing.take_heard(now_ms):
-            self.dialogue.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
+            self.dialogue.transcript.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
         actions: list[TalkAction] = []
         for cut in self._hearing.interrupt(now_ms, heard_ms):
-            self.dialogue.on_heard(cut.item_id, cut.heard_ms, cut.sent_ms, cut_off=True)
+            self.dialogue.transcript.on_heard(cut.item_id, cut.heard_ms, cut.sent_ms, cut_off=True)
             actions.append(ToVoice(ItemTruncate(cut.item_id, cut.content_index, cut.heard_ms)))
             actions.append(Tell(AudioInterrupted(item_id=cut.item_id, heard_ms=cut.heard_ms)))
             actions += self._changes([cut.item_id])

@@ -70,10 +70,10 @@ class SessionVoice:
         completed = -1
         while True:
             outcome = await self._converse(connection, listener)
-            said_since = completed != self._talk.dialogue.completed
+            said_since = completed != self._talk.dialogue.failures.completed
             if not outcome.retryable or not said_since:
                 return VoiceUnavailable("the model was lost", code=outcome.code)
-            completed = self._talk.dialogue.completed
+            completed = self._talk.dialogue.failures.completed
             self._outbox.forget()
             self._asker.on_voice_lost()
             self._talk.on_lost()

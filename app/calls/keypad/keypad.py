@@ -221,7 +221,7 @@ class Keypad:
         return self._ask_consent(now_ms) if self._consents and first == settled else []
 
     def _agent_lines(self) -> list[Entry]:
-        return [line for line in self._dialogue.transcript() if line.party is Party.AGENT]
+        return [line for line in self._dialogue.transcript.messages() if line.party is Party.AGENT]
 
     def on_tool_done(self, tool_call_id: str, now_ms: int) -> Sequence[Wanted]:
         """A tool has its answer: nobody's consent is needed for it any more."""
@@ -243,7 +243,9 @@ class Keypad:
         except AppError as error:
             return [
                 self.ran(run, now_ms, now_ms, error=error.code),
-                *self._dialogue.on_tool_done(run.tool_call_id, refused_call_tool(error), now_ms),
+                *self._dialogue.function_calls.on_tool_done(
+                    run.tool_call_id, refused_call_tool(error), now_ms
+                ),
             ]
 
     def ran(self, run: RunTool, since_ms: int, now_ms: int, *, error: str = "") -> Record:
@@ -315,7 +317,9 @@ class Keypad:
         reply: bool = True,
     ) -> Sequence[Wanted]:
         text = json.dumps(dict(output), ensure_ascii=False)
-        done = self._dialogue.on_tool_done(run.tool_call_id, text, now_ms, reply=reply)
+        done = self._dialogue.function_calls.on_tool_done(
+            run.tool_call_id, text, now_ms, reply=reply
+        )
         return [self.ran(run, since_ms, now_ms), *done]
 
     # What happens -------------------------------------------------------------------------------
@@ -350,7 +354,7 @@ class Keypad:
         message = self._message
         if message is None:  # asked at every tick of every call: before the transcript is copied
             return False
-        lines = self._dialogue.transcript()
+        lines = self._dialogue.transcript.messages()
         if all(line.text_final for line in lines if line.party is Party.CALLER):
             return False
         if message.answered_ms is None:

@@ -77,7 +77,7 @@ class Speech:
             told, whole = self._tell_heard(item)
             actions += told
             self.items_over += 1
-            self._dialogue.on_heard(whole.item_id, whole.heard_ms, whole.sent_ms)
+            self._dialogue.transcript.on_heard(whole.item_id, whole.heard_ms, whole.sent_ms)
         return actions
 
     def on_voice_lost(self, now_ms: int) -> list[Action]:
@@ -162,7 +162,9 @@ class Speech:
 
     def _note_cut(self, items: Sequence[HeardItem]) -> None:
         for item in items:
-            self._dialogue.on_heard(item.item_id, item.heard_ms, item.sent_ms, cut_off=True)
+            self._dialogue.transcript.on_heard(
+                item.item_id, item.heard_ms, item.sent_ms, cut_off=True
+            )
 
     # After a sound ------------------------------------------------------------------------------
 
@@ -203,7 +205,7 @@ class Speech:
         self.settle(now_ms)
         for item in self._downlink.interrupt(now_ms).items:
             _, whole = self._tell_heard(item)
-            self._dialogue.on_heard(
+            self._dialogue.transcript.on_heard(
                 whole.item_id, whole.heard_ms, whole.sent_ms, cut_off=not whole.whole
             )
 

@@ -68,7 +68,11 @@ async def prepared(stage: Stage, run: RunTool) -> ToolResult:
     context = ToolContext(call_id=CallId("call"), tool_call_id=run.tool_call_id, agent=run.agent)
     box = ToolInvoker(active.book.tools(agent, active.facts))
     result = await box.invoke(run.name, run.arguments, context)
-    stage.do(stage.dialogue.on_tool_done(run.tool_call_id, result.output, 0, reply=result.reply))
+    stage.do(
+        stage.dialogue.function_calls.on_tool_done(
+            run.tool_call_id, result.output, 0, reply=result.reply
+        )
+    )
     return result
 
 

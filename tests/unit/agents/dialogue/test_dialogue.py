@@ -52,19 +52,19 @@ def test_several_tools_get_one_reply_after_the_last_of_them() -> None:
     stage.calls(call_of("look_up", "c1"), call_of("book", "c2"))
     assert [run.tool_call_id for run in stage.take(RunTool)] == ["c1", "c2"]
     stage.ends("r1", ResponseStatus.COMPLETED, call_of("look_up", "c1"), call_of("book", "c2"))
-    stage.do(stage.dialogue.on_tool_done("c2", "two", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c2", "two", 0))
     assert stage.said() == []
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     assert stage.said() == [""]
     assert stage.outputs() == [("c2", "two"), ("c1", "one")]
-    assert not stage.dialogue.tools_running
+    assert not stage.dialogue.function_calls.running
 
 
 def test_a_tool_that_is_done_before_its_response_waits_for_it() -> None:
     stage = staged_tools()
     stage.begins()
     stage.calls(call_of("look_up"))
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     assert stage.said() == []
     stage.ends()
     assert stage.said() == [""]
@@ -83,10 +83,10 @@ def test_a_second_answer_to_a_call_is_dropped() -> None:
     stage.begins()
     stage.calls(call_of("look_up"))
     stage.ends()
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     stage.take(ItemCreate)
-    stage.do(stage.dialogue.on_tool_done("c1", "again", 0))
-    stage.do(stage.dialogue.on_tool_done("nobody", "x", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "again", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("nobody", "x", 0))
     assert stage.outputs() == []
 
 
@@ -95,13 +95,13 @@ def test_tools_that_want_no_reply_get_none_unless_another_does() -> None:
     stage.begins()
     stage.calls(call_of("look_up", "c1"))
     stage.ends()
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0, reply=False))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0, reply=False))
     assert stage.said() == []
     stage.begins("r2")
     stage.calls(call_of("look_up", "c2"), call_of("book", "c3"), response_id="r2")
     stage.ends("r2")
-    stage.do(stage.dialogue.on_tool_done("c2", "two", 0, reply=False))
-    stage.do(stage.dialogue.on_tool_done("c3", "three", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c2", "two", 0, reply=False))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c3", "three", 0))
     assert stage.said() == [""]
 
 
@@ -111,7 +111,7 @@ def test_what_a_tool_found_while_the_caller_spoke_is_told_in_the_answer_to_them(
     stage.calls(call_of("look_up"))
     stage.ends()
     stage.caller_starts()
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     assert stage.outputs() == [("c1", "one")]
     stage.caller_stops()
     stage.answers("r2")  # the server's own answer to the turn
@@ -125,7 +125,7 @@ def test_what_a_tool_found_is_told_also_when_the_caller_had_only_coughed() -> No
     stage.calls(call_of("look_up"))
     stage.ends()
     stage.caller_starts()
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     stage.caller_stops("")
     assert stage.said() == []
     stage.do(stage.dialogue.responses.on_quiet(0))
@@ -145,21 +145,21 @@ def slow_tools() -> Stage:
 
 def test_a_filler_is_said_once_for_the_tools_of_a_response() -> None:
     stage = slow_tools()
-    stage.do(stage.dialogue.on_tool_slow("c1", "One moment.", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_slow("c1", "One moment.", 0))
     stage.begins("r2", says="One moment.")
-    stage.do(stage.dialogue.on_tool_slow("c2", "Bear with me.", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_slow("c2", "Bear with me.", 0))
     stage.speaks("One moment.", "r2", final=True)
     stage.ends("r2")
-    stage.do(stage.dialogue.on_tool_slow("c2", "Bear with me.", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_slow("c2", "Bear with me.", 0))
     assert stage.said() == ["One moment."]
 
 
 def test_a_reply_that_is_due_during_a_filler_follows_it() -> None:
     stage = slow_tools()
-    stage.do(stage.dialogue.on_tool_slow("c1", "One moment.", 0))
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_slow("c1", "One moment.", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     stage.begins("r2", says="One moment.")
-    stage.do(stage.dialogue.on_tool_done("c2", "two", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c2", "two", 0))
     assert stage.said() == ["One moment."]
     stage.speaks("One moment.", "r2", final=True)
     stage.ends("r2")
@@ -168,10 +168,10 @@ def test_a_reply_that_is_due_during_a_filler_follows_it() -> None:
 
 def test_a_filler_that_meets_another_response_is_dropped_and_the_reply_is_not() -> None:
     stage = slow_tools()
-    stage.do(stage.dialogue.on_tool_slow("c1", "One moment.", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_slow("c1", "One moment.", 0))
     (create,) = stage.take(ResponseCreate)
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
-    stage.do(stage.dialogue.on_tool_done("c2", "two", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c2", "two", 0))
     stage.refuses(create.event_id, ACTIVE)
     stage.begins("r9")
     stage.ends("r9")
@@ -182,7 +182,7 @@ def test_a_filler_that_meets_another_response_is_dropped_and_the_reply_is_not() 
 
 def test_a_filler_that_fails_is_not_asked_for_again() -> None:
     stage = slow_tools()
-    stage.do(stage.dialogue.on_tool_slow("c1", "One moment.", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_slow("c1", "One moment.", 0))
     stage.take(ResponseCreate)
     stage.begins("r2", says="One moment.")
     stage.ends("r2", ResponseStatus.FAILED)
@@ -266,7 +266,7 @@ def test_a_model_that_calls_tools_for_ever_waits_for_the_caller_at_last() -> Non
     for number in range(40):
         stage.calls(call_of("look_up", f"c{number}"), response_id=f"r{number}")
         stage.ends(f"r{number}")
-        stage.do(stage.dialogue.on_tool_done(f"c{number}", "{}", 0))
+        stage.do(stage.dialogue.function_calls.on_tool_done(f"c{number}", "{}", 0))
         if not stage.take(ResponseCreate):
             break
         stage.begins(f"r{number + 1}")
@@ -328,8 +328,8 @@ def test_what_happens_without_a_connection_is_replayed_to_the_next_one() -> None
     stage = slow_tools()
     stage.actions.clear()
     stage.dialogue.on_lost()
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
-    stage.do(stage.dialogue.on_tool_done("c2", "two", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c2", "two", 0))
     stage.do(stage.dialogue.type_in("Are you there?", 0))
     stage.do(stage.dialogue.say("Notice.", 0))
     stage.wait(10_000)
@@ -350,7 +350,7 @@ def test_a_tool_that_outlived_its_connection_is_told_to_the_next_one_whole() -> 
     stage.dialogue.on_lost()
     stage.do(stage.dialogue.on_reconnected(0))
     stage.actions.clear()
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     items = [create.item for create in stage.take(ItemCreate)]
     assert [(item.type, item.call_id) for item in items] == [
         ("function_call", "c1"),
@@ -431,7 +431,7 @@ def test_words_that_stand_only_in_their_item_are_read(text: str) -> None:
     said = ContentPart(type="output_audio", transcript="Good day.")
     item = Item(type="message", id="a_r1", role="assistant", content=(said,))
     stage.voice(OutputItemDone("r1", 0, item))
-    assert [entry.text for entry in stage.dialogue.transcript()] == ["Good day."]
+    assert [entry.text for entry in stage.dialogue.transcript.messages()] == ["Good day."]
 
 
 def changed(*names: str) -> tuple[Stage, list[str]]:
@@ -467,7 +467,7 @@ def test_a_call_that_a_fresh_connection_is_told_of_stands_in_the_history_once() 
     stage.dialogue.on_lost()
     stage.do(stage.dialogue.on_reconnected(0))
     stage.take(ItemCreate)
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     for create in stage.take(ItemCreate):
         stage.voice(ItemAdded(create.item))
     kinds = [entry.kind for entry in stage.dialogue.history]

@@ -59,7 +59,7 @@ def test_the_reply_behind_a_sentence_that_had_not_begun_comes_behind_it_still() 
     stage.calls(call_of("look_up"))
     stage.ends("r1", ResponseStatus.COMPLETED, call_of("look_up"))
     stage.do(stage.dialogue.say("One moment.", 0))
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     reconnect(stage)
     assert stage.said() == ["One moment."]
     stage.answers("r2", says="One moment.")
@@ -94,7 +94,7 @@ def test_what_a_tool_found_before_its_response_was_lost_is_told_in_one_reply() -
     stage = Stage(agent_named(tools=(tool_named(),)))
     stage.begins()
     stage.calls(call_of("look_up"))
-    stage.do(stage.dialogue.on_tool_done("c1", "one", 0))
+    stage.do(stage.dialogue.function_calls.on_tool_done("c1", "one", 0))
     reconnect(stage)
     assert stage.said() == [""]
     stage.answers("r2")
