@@ -43,7 +43,7 @@ class Agent:
     `session.instructions` and `greeting` are templates (`app.agents.instructions`); `variables`
     declares the names that they may use besides the call's facts, with defaults. `session.tools`
     are tools that the phone side runs; `tools` are run by `app.agents.dialogue.tool_runner`.
-    `handoffs` names agents of the same book, each of which says in its `description` what it is
+    `handoffs` names agents of the same roster, each of which says in its `description` what it is
     there for. `guardrails` look at the agent's transcript each `guardrail_every_chars` characters.
     Callers who speak over a greeting that is not interruptible are answered after it. `guesses`:
     what it makes of callers' words is a guess among a few sentences, and transcripts say so.

@@ -46,7 +46,7 @@ class BackgroundWork:
         brain: AnalysisPlan | None = None,
     ) -> None:
         active = mind.dialogue.active
-        self.tools = ToolRunner(active.book, active.facts, self)
+        self.tools = ToolRunner(active.roster, active.facts, self)
         self.ask = OutOfBandAsker(lambda event: perform([ToVoice(event)]))
         self._mind = mind
         self._record = record
@@ -162,7 +162,9 @@ class BackgroundWork:
 
     async def _check_rule(self, check: CheckGuardrail) -> None:
         active = self._mind.dialogue.active
-        result = await check_guardrails(check, active.book.get(check.agent), active.facts, self.ask)
+        result = await check_guardrails(
+            check, active.roster.get(check.agent), active.facts, self.ask
+        )
         if self._tasks is not None:
             self.tools.on_guardrail_result(check.side, result.verdict)
             self._perform(self._mind.on_guardrail_result(check, result, self._now_ms()))

@@ -106,7 +106,7 @@ class Exchange:
         self.call_id = call_id
         self.policy = policy
         self.counters = CallCounters()
-        self.dialogue = Dialogue(agent, call_id, self.counters, book=book, facts=facts)
+        self.dialogue = Dialogue(agent, call_id, self.counters, roster=book, facts=facts)
         self.turns = Turns(now_ms)
         self.latency = TurnLatency()
         self._carrier_format: AudioFormat = PCMU_8K

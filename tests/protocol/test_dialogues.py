@@ -107,10 +107,10 @@ class Play:
         self._last: dict[str, str] = {"$ask": "", "$update": ""}
         self._over = False
         self._changed = asyncio.Event()
-        book = Roster([self._agent(facts) for facts in active])
+        roster = Roster([self._agent(facts) for facts in active])
         facts = CallFacts(call_id=CallId("call"))
         policy = CallPolicy()
-        self._mind = Conversation(facts.call_id, book.first, policy, 0, book=book, facts=facts)
+        self._mind = Conversation(facts.call_id, roster.first, policy, 0, book=roster, facts=facts)
         self.desk = BackgroundWork(
             self._mind, record=self._record, perform=self._perform, now_ms=lambda: self.now_ms
         )

@@ -69,10 +69,10 @@ class ActiveAgent:
     """The agents of one conversation."""
 
     def __init__(
-        self, agent: Agent, book: Roster, facts: CallFacts, new_id: Callable[[str], str]
+        self, agent: Agent, roster: Roster, facts: CallFacts, new_id: Callable[[str], str]
     ) -> None:
         self.agent = agent
-        self.book = book
+        self.roster = roster
         self.facts = facts
         self.handoff: Handoff | None = None
         self.uninterrupted = False
@@ -89,7 +89,7 @@ class ActiveAgent:
     @property
     def session(self) -> SessionConfig:
         """The settings that a connection is opened with: those of the agent who speaks."""
-        session = self.book.session(self.agent, self.facts)
+        session = self.roster.session(self.agent, self.facts)
         detection = session.turn_detection
         if self.uninterrupted and isinstance(detection, ServerVad | SemanticVad):
             # Else the model itself would stop at the caller's first sound.
@@ -109,7 +109,7 @@ class ActiveAgent:
 
     @property
     def greeting(self) -> str | None:
-        return self.book.greeting(self.agent, self.facts)
+        return self.roster.greeting(self.agent, self.facts)
 
     def on_sound(self) -> None:
         """The session has made its first sound: its voice stays."""
@@ -157,7 +157,7 @@ class ActiveAgent:
     def change_to(self, to_agent: Agent) -> ToVoice:
         """Put another agent's settings into force."""
         spoken = self._voice is not None
-        change = self.book.change(self.agent, to_agent, self.facts, spoken=spoken)
+        change = self.roster.change(self.agent, to_agent, self.facts, spoken=spoken)
         update_id = self._new_id("agent")
         self._updates.append(_Update(event_id=update_id, before=self.agent))
         self.agent = to_agent
@@ -201,7 +201,7 @@ class ActiveAgent:
         if opened_for is None or opened_for is self.agent:
             return None
         spoken = self._voice is not None
-        change = self.book.change(opened_for, self.agent, self.facts, spoken=spoken)
+        change = self.roster.change(opened_for, self.agent, self.facts, spoken=spoken)
         update_id = self._new_id("agent")
         self._updates.append(_Update(event_id=update_id))
         return ToVoice(SessionUpdate(change, update_id))

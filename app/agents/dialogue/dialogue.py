@@ -72,19 +72,19 @@ class Dialogue:
         call_id: CallId,
         counters: CallCounters,
         *,
-        book: Roster | None = None,
+        roster: Roster | None = None,
         facts: CallFacts | None = None,
     ) -> None:
-        """`book` holds the agents that `agent` may hand over to.
+        """`roster` holds the agents that `agent` may hand over to.
 
         Raises:
-            ConfigError: an agent that has not been checked in a book before, and is wrong.
+            ConfigError: an agent that has not been checked in a roster before, and is wrong.
         """
         self.usage = TokenUsage()
         self._messages = ModelMessages()
         self.active = ActiveAgent(
             agent,
-            book or Roster([agent]),
+            roster or Roster([agent]),
             facts or CallFacts(call_id=call_id),
             self._messages.new_id,
         )

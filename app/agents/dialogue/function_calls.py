@@ -82,7 +82,7 @@ class FunctionCalls:
             arguments=item.arguments or "{}",
             agent=agent.name,
         )
-        way = self._active.book.handoff(agent, name, self._active.facts)
+        way = self._active.roster.handoff(agent, name, self._active.facts)
         return [run] if way is None else self._on_handoff(run, way, agent, now_ms)
 
     def on_dropped(
@@ -154,7 +154,7 @@ class FunctionCalls:
         ):
             return self.on_tool_done(run.tool_call_id, refused_output(), now_ms, reply=False)
         if not way.prepared:
-            to_agent = self._active.book[way.agent]
+            to_agent = self._active.roster[way.agent]
             return [self._active.hand_over(run.tool_call_id, to_agent, now_ms)]
         call = self._calls.open_call(run.tool_call_id)
         assert call is not None
@@ -167,7 +167,7 @@ class FunctionCalls:
         call, way = self._prepared.call, self._prepared.way
         self._prepared = None
         tool_call_id = call.item.call_id or ""
-        to_agent = self._active.book.get(way.agent)
+        to_agent = self._active.roster.get(way.agent)
         busy = self._active.handoff is not None
         if to_agent is None or self._active.agent is not call.agent or busy:
             return self.on_tool_done(tool_call_id, refused_output(), now_ms, reply=not busy)

@@ -50,13 +50,13 @@ class ToolRunner:
 
     def __init__(
         self,
-        book: Roster,
+        roster: Roster,
         facts: CallFacts,
         listener: ToolListener,
         *,
         approval_timeout_ms: int = 60_000,
     ) -> None:
-        self._book = book
+        self._roster = roster
         self._facts = facts
         self._listener = listener
         self._box = ToolInvoker((), approver=self._approve, approval_timeout_ms=approval_timeout_ms)
@@ -114,14 +114,14 @@ class ToolRunner:
             for tool_call_id in list(self._decisions):
                 self.decide(tool_call_id, approved=False, message=_STOPPED)
 
-    def use_book(self, book: Roster) -> None:
+    def use_roster(self, roster: Roster) -> None:
         """Agents have changed; what the conversation has used of its budget counts on."""
-        self._book = book
+        self._roster = roster
 
     def _box_of(self, agent_name: str) -> ToolInvoker:
         # Anew each time: what is offered may depend on more than the call's first moment.
-        agent = self._book.get(agent_name)
-        return self._box.with_tools(() if agent is None else self._book.tools(agent, self._facts))
+        agent = self._roster.get(agent_name)
+        return self._box.with_tools(() if agent is None else self._roster.tools(agent, self._facts))
 
     async def _answer(self, run: RunTool, box: ToolInvoker) -> None:
         tool = box.get(run.name)
@@ -146,7 +146,7 @@ class ToolRunner:
     def context(self, tool_call_id: str, agent_name: str) -> ToolContext:
         """What a tool is told of the conversation."""
         facts = self._facts
-        agent = self._book.get(agent_name)
+        agent = self._roster.get(agent_name)
         return ToolContext(
             call_id=facts.call_id,
             tool_call_id=tool_call_id,

@@ -205,18 +205,18 @@ class AgentSession:
         """
         life = self._open()
         active = self._talk.dialogue.active
-        named = agent if isinstance(agent, Agent) else active.book.get(agent)
+        named = agent if isinstance(agent, Agent) else active.roster.get(agent)
         if named is None:
             raise ConfigError(f"there is no agent {agent!r}")
         formats = (named.input_format, named.output_format)
         if formats != (active.agent.input_format, active.agent.output_format):
             raise ConfigError("a session keeps its sound format")
         if isinstance(agent, Agent):
-            others = [known for known in active.book if known.name != agent.name]
-            active.book = Roster([*others, agent])
-            self._tools.use_book(active.book)
+            others = [known for known in active.roster if known.name != agent.name]
+            active.roster = Roster([*others, agent])
+            self._tools.use_roster(active.roster)
         now_ms = life.now_ms()
-        actions = self._talk.dialogue.change_agent(active.book[named.name], now_ms)
+        actions = self._talk.dialogue.change_agent(active.roster[named.name], now_ms)
         self._perform(self._talk.carry_out(actions, now_ms))
 
     async def approve_tool_call(self, tool_call_id: str, *, always: bool = False) -> bool:
@@ -393,7 +393,7 @@ class AgentSession:
         self._judging += 1
         try:
             result = await check_guardrails(
-                check, active.book.get(check.agent), active.facts, self._asker
+                check, active.roster.get(check.agent), active.facts, self._asker
             )
         finally:
             self._judging -= 1

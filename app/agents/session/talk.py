@@ -105,7 +105,7 @@ class Talk:
         plays_audio: bool = True,
     ) -> None:
         self.counters = CallCounters()
-        self.dialogue = Dialogue(book.first, facts.call_id, self.counters, book=book, facts=facts)
+        self.dialogue = Dialogue(book.first, facts.call_id, self.counters, roster=book, facts=facts)
         self._price = price
         self._hearing = Hearing(plays=plays_audio)
         self._known: dict[str, HistoryItem] = {}

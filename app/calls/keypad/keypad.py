@@ -163,7 +163,7 @@ class Keypad:
             case menu.Transfer(destination):
                 return [TransferCall(destination)]
             case menu.ToAgent(name):
-                changed = dialogue.change_agent(dialogue.active.book[name], now_ms)
+                changed = dialogue.change_agent(dialogue.active.roster[name], now_ms)
                 spoken = self.open_menu(now_ms)
                 return [*changed, *(self._ask(now_ms) if spoken is None else spoken)]
             case menu.HangUp(text):

@@ -78,10 +78,10 @@ class Stage:
     """Drives a `Dialogue` and keeps what it wanted done, in order."""
 
     def __init__(self, *agents: Agent) -> None:
-        book = Roster(agents or [agent_named()])
+        roster = Roster(agents or [agent_named()])
         self.now_ms = 0
         self.counters = CallCounters()
-        self.dialogue = Dialogue(book.first, CallId("call"), self.counters, book=book)
+        self.dialogue = Dialogue(roster.first, CallId("call"), self.counters, roster=roster)
         self.actions: list[DialogueAction] = []
 
     def do(self, actions: Sequence[DialogueAction]) -> None:

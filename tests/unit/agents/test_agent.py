@@ -1,4 +1,4 @@
-"""Agents say what they are, their templates are filled safely, and a book of them fits together."""
+"""Agents are described by values, their templates are filled safely, and a roster checks them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def named_tool(name: str) -> Tool:
 
 
 def test_instructions_know_the_caller_the_number_and_the_time() -> None:
-    book = Roster(
+    roster = Roster(
         [
             agent(
                 instructions="{caller} rang {number} on {time} about {topic}.",
@@ -83,7 +83,7 @@ def test_instructions_know_the_caller_the_number_and_the_time() -> None:
             )
         ]
     )
-    session = book.session(book.first, FACTS)
+    session = roster.session(roster.first, FACTS)
     assert session.instructions == (
         "+15005550006 rang +15005550001 on Wednesday, 18 November 2026, 12:06 (Europe/Zurich) "
         "about anything."
@@ -91,10 +91,10 @@ def test_instructions_know_the_caller_the_number_and_the_time() -> None:
 
 
 def test_a_call_brings_its_own_values_for_declared_variables_only() -> None:
-    book = Roster([agent(greeting="Hello {name}.", variables={"name": "there"})])
+    roster = Roster([agent(greeting="Hello {name}.", variables={"name": "there"})])
     given_names = CallFacts(call_id=CallId("c1"), variables={"name": "Ada", "caller": "the King"})
-    assert book.greeting(book.first, given_names) == "Hello Ada."
-    assert book.greeting(book.first, FACTS) == "Hello there."
+    assert roster.greeting(roster.first, given_names) == "Hello Ada."
+    assert roster.greeting(roster.first, FACTS) == "Hello there."
 
 
 def test_a_name_that_no_call_knows_is_found_at_the_start() -> None:
@@ -154,7 +154,7 @@ def look_up(city: str) -> str:
 
 
 def test_an_agents_session_has_all_of_its_tools() -> None:
-    book = Roster(
+    roster = Roster(
         [
             agent(
                 instructions="Help.",
@@ -165,7 +165,7 @@ def test_an_agents_session_has_all_of_its_tools() -> None:
             agent("Billing Support", description="For invoices."),
         ]
     )
-    session = book.session(book.first, FACTS)
+    session = roster.session(roster.first, FACTS)
     assert isinstance(session.tools, tuple)
     assert [named["name"] for named in session.tools] == [
         "end_call",
@@ -182,12 +182,12 @@ def test_an_agent_without_tools_leaves_the_session_as_it_is() -> None:
 
 
 def test_a_handoff_tool_leads_to_its_agent_and_other_names_lead_nowhere() -> None:
-    book = Roster([agent(handoffs=("b",)), agent("b"), agent("c")])
-    assert book.handoff(book.first, "transfer_to_b", FACTS) == HandoffTo(agent="b")
-    assert book.handoff(book.first, "transfer_to_c", FACTS) is None
-    assert book.handoff(book["b"], "transfer_to_b", FACTS) is None
-    assert len(book) == 3
-    assert book.get("d") is None
+    roster = Roster([agent(handoffs=("b",)), agent("b"), agent("c")])
+    assert roster.handoff(roster.first, "transfer_to_b", FACTS) == HandoffTo(agent="b")
+    assert roster.handoff(roster.first, "transfer_to_c", FACTS) is None
+    assert roster.handoff(roster["b"], "transfer_to_b", FACTS) is None
+    assert len(roster) == 3
+    assert roster.get("d") is None
 
 
 @pytest.mark.parametrize(
@@ -229,10 +229,10 @@ def test_a_voice_that_the_model_does_not_have_is_refused() -> None:
 
 
 def test_a_colleague_with_another_voice_is_worth_a_notice() -> None:
-    book = Roster(
+    roster = Roster(
         [agent(voice="marin", handoffs=("b", "c")), agent("b", voice="cedar"), agent("c")]
     )
-    (notice,) = book.notices()
+    (notice,) = roster.notices()
     assert "'b', whose voice 'cedar' is heard only when nothing was said before" in notice
 
 
@@ -243,12 +243,12 @@ def test_a_change_names_what_differs_and_never_the_sound() -> None:
     to_agent = agent(
         "b", instructions="Bill.", voice="cedar", turn_detection=ServerVad(threshold=0.8)
     )
-    book = Roster([from_agent, to_agent])
-    before = book.change(from_agent, to_agent, FACTS, spoken=False)
+    roster = Roster([from_agent, to_agent])
+    before = roster.change(from_agent, to_agent, FACTS, spoken=False)
     assert before == SessionConfig(
         instructions="Bill.", tools=(), voice="cedar", turn_detection=ServerVad(threshold=0.8)
     )
-    after = book.change(from_agent, to_agent, FACTS, spoken=True)
+    after = roster.change(from_agent, to_agent, FACTS, spoken=True)
     assert after.voice is UNSET
 
 
@@ -268,8 +268,8 @@ def test_an_agent_without_a_setting_does_not_inherit_that_of_the_agent_before() 
             truncation="disabled",
         ),
     )
-    book = Roster([plain, special])
-    assert book.change(special, plain, FACTS, spoken=True) == SessionConfig(
+    roster = Roster([plain, special])
+    assert roster.change(special, plain, FACTS, spoken=True) == SessionConfig(
         instructions="",
         tools=(),
         speed=1.0,
@@ -285,10 +285,10 @@ def test_an_agent_without_a_setting_does_not_inherit_that_of_the_agent_before() 
 
 def test_a_session_keeps_the_tracing_that_it_was_opened_with_and_a_notice_says_so() -> None:
     traced = agent(tracing="auto", handoffs=("b", "c"))
-    book = Roster([traced, agent("b", tracing=None), agent("c", tracing="auto")])
-    assert book.change(traced, book["b"], FACTS, spoken=True).tracing is UNSET
-    assert book.change(book["b"], traced, FACTS, spoken=True).tracing is UNSET
-    (notice,) = book.notices()
+    roster = Roster([traced, agent("b", tracing=None), agent("c", tracing="auto")])
+    assert roster.change(traced, roster["b"], FACTS, spoken=True).tracing is UNSET
+    assert roster.change(roster["b"], traced, FACTS, spoken=True).tracing is UNSET
+    (notice,) = roster.notices()
     assert "hands over to 'b', whose tracing is another" in notice
 
 

@@ -64,9 +64,9 @@ def asked(stage: Stage, arguments: str = "{}") -> RunTool:
 
 async def prepared(stage: Stage, run: RunTool) -> ToolResult:
     active = stage.dialogue.active
-    agent = active.book[run.agent]
+    agent = active.roster[run.agent]
     context = ToolContext(call_id=CallId("call"), tool_call_id=run.tool_call_id, agent=run.agent)
-    box = ToolInvoker(active.book.tools(agent, active.facts))
+    box = ToolInvoker(active.roster.tools(agent, active.facts))
     result = await box.invoke(run.name, run.arguments, context)
     stage.do(
         stage.dialogue.function_calls.on_tool_done(
@@ -163,7 +163,7 @@ async def test_a_handoff_that_is_ready_without_a_connection_is_done_on_the_next_
 async def test_an_agent_who_was_replaced_meanwhile_hands_nobody_over_and_the_model_speaks() -> None:
     stage = stage_with(on_handoff=lambda _context: None)
     run = asked(stage)
-    stage.do(stage.dialogue.change_agent(stage.dialogue.active.book["repairs"], 0))
+    stage.do(stage.dialogue.change_agent(stage.dialogue.active.roster["repairs"], 0))
     stage.take(SessionUpdate)
     await prepared(stage, run)
     assert stage.take(SessionUpdate) == []
@@ -175,8 +175,8 @@ def test_the_model_is_shown_the_name_the_words_and_the_input() -> None:
     way = HandoffTo(
         agent="billing", tool_name="to_money", description="For refunds.", input_type=Complaint
     )
-    book = Roster([agent_named(handoffs=(way,)), agent_named("billing")])
-    (shown,) = tools_of(book.session(book.first, FACTS))
+    roster = Roster([agent_named(handoffs=(way,)), agent_named("billing")])
+    (shown,) = tools_of(roster.session(roster.first, FACTS))
     assert shown["name"] == "to_money"
     assert shown["description"].endswith("For refunds.")
     assert shown["parameters"]["required"] == ["about", "since"]
@@ -196,15 +196,15 @@ def test_what_is_not_enabled_is_not_offered_and_cannot_be_called() -> None:
     greeter = agent_named(
         handoffs=(way,), tools=(tool_named(), refund, never), variables={"tier": "guest"}
     )
-    book = Roster([greeter, agent_named("billing")])
-    assert [t["name"] for t in tools_of(book.session(greeter, FACTS))] == ["look_up"]
-    assert [t.name for t in book.tools(greeter, FACTS)] == ["look_up"]
-    assert book.handoff(greeter, TRANSFER, FACTS) is None
+    roster = Roster([greeter, agent_named("billing")])
+    assert [t["name"] for t in tools_of(roster.session(greeter, FACTS))] == ["look_up"]
+    assert [t.name for t in roster.tools(greeter, FACTS)] == ["look_up"]
+    assert roster.handoff(greeter, TRANSFER, FACTS) is None
     assert asked_with[0].caller_number == "+15005550006"
     member = CallFacts(call_id=CallId("c2"), variables={"tier": "member"})
-    offered = [t["name"] for t in tools_of(book.session(greeter, member))]
+    offered = [t["name"] for t in tools_of(roster.session(greeter, member))]
     assert offered == ["look_up", "refund", TRANSFER]
-    assert book.handoff(greeter, TRANSFER, member) is way
+    assert roster.handoff(greeter, TRANSFER, member) is way
 
 
 def test_a_condition_that_fails_is_not_met(caplog: pytest.LogCaptureFixture) -> None:
@@ -213,9 +213,9 @@ def test_a_condition_that_fails_is_not_met(caplog: pytest.LogCaptureFixture) -> 
 
     refund = tool_named("refund", is_enabled=broken)
     vague: Any = lambda _facts: "yes"  # noqa: E731
-    book = Roster([agent_named(tools=(refund, tool_named("pay", is_enabled=vague)))])
+    roster = Roster([agent_named(tools=(refund, tool_named("pay", is_enabled=vague)))])
     with caplog.at_level(logging.WARNING):
-        assert book.tools(book.first, FACTS) == []
+        assert roster.tools(roster.first, FACTS) == []
     assert {record.message for record in caplog.records} == {"is_enabled failed"}
 
 
@@ -256,8 +256,8 @@ def test_instructions_are_written_for_each_call() -> None:
     def written(facts: CallFacts) -> str:
         return f"You serve {facts.variables['shop']}. {{caller}} is {facts.caller_number}."
 
-    book = Roster([agent_named(instructions_for=written, variables={"shop": "North"})])
-    text = book.session(book.first, FACTS).instructions
+    roster = Roster([agent_named(instructions_for=written, variables={"shop": "North"})])
+    text = roster.session(roster.first, FACTS).instructions
     # What a function wrote is no template.
     assert text == "You serve North. {caller} is +15005550006."
 
@@ -271,9 +271,9 @@ def test_instructions_that_fail_leave_those_of_the_session(
             raise answer
 
     agent = agent_named(instructions="Serve {caller}.", instructions_for=written)
-    book = Roster([agent])
+    roster = Roster([agent])
     with caplog.at_level(logging.WARNING):
-        assert book.session(agent, FACTS).instructions == "Serve +15005550006."
+        assert roster.session(agent, FACTS).instructions == "Serve +15005550006."
     assert [record.message for record in caplog.records] == ["instructions failed"]
 
 

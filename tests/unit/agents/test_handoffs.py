@@ -151,7 +151,7 @@ def test_a_caller_who_interrupts_the_announcement_is_answered_by_the_new_agent()
 
 def test_an_agent_is_changed_from_outside_without_a_word() -> None:
     stage = stage_of_two()
-    billing = stage.dialogue.active.book["billing"]
+    billing = stage.dialogue.active.roster["billing"]
     stage.do(stage.dialogue.change_agent(billing, 0))
     assert stage.order == ["SessionUpdate", "HandedOff"]
     stage.confirms()

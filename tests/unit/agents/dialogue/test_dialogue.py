@@ -415,7 +415,7 @@ def test_a_fresh_connection_is_not_told_of_words_that_never_became_sound() -> No
 def test_an_agent_who_is_put_in_charge_from_outside_is_told_of_with_the_voice_that_stays() -> None:
     stage = Stage(agent_named("a", voice="marin"), agent_named("b", voice="cedar"))
     stage.answers("r1")
-    stage.do(stage.dialogue.change_agent(stage.dialogue.active.book["b"], 70))
+    stage.do(stage.dialogue.change_agent(stage.dialogue.active.roster["b"], 70))
     [made] = stage.take(HandedOff)
     assert (made.from_agent, made.to_agent, made.kept_voice, made.at_ms) == ("a", "b", "marin", 70)
     stage.do(stage.dialogue.change_agent(agent_named("b", voice="marin", instructions="New."), 80))
@@ -438,7 +438,7 @@ def changed(*names: str) -> tuple[Stage, list[str]]:
     """A conversation of the agent `a` with others put in charge, and the ids of the updates."""
     stage = Stage(*(agent_named(name) for name in ("a", *names)))
     for name in names:
-        stage.do(stage.dialogue.change_agent(stage.dialogue.active.book[name], 0))
+        stage.do(stage.dialogue.change_agent(stage.dialogue.active.roster[name], 0))
     stage.take(HandedOff)
     return stage, [update.event_id for update in stage.take(SessionUpdate)]
 

@@ -109,7 +109,7 @@ def test_an_agent_who_takes_over_while_a_connection_opens_gets_their_settings_th
     stage.answers()
     stage.dialogue.on_lost()
     assert stage.dialogue.active.opening().instructions == "Be first."
-    stage.do(stage.dialogue.change_agent(stage.dialogue.active.book["second"], 0))
+    stage.do(stage.dialogue.change_agent(stage.dialogue.active.roster["second"], 0))
     stage.actions.clear()
     stage.do(stage.dialogue.on_reconnected(0))
     assert stage.order[0] == "SessionUpdate"
@@ -124,7 +124,7 @@ def test_an_agent_who_takes_over_while_a_session_is_renewed_gets_their_settings_
     stage = Stage(agent_named("first"), agent_named("second", instructions="Be second."))
     stage.answers()
     stage.dialogue.active.opening()
-    stage.do(stage.dialogue.change_agent(stage.dialogue.active.book["second"], 0))
+    stage.do(stage.dialogue.change_agent(stage.dialogue.active.roster["second"], 0))
     stage.actions.clear()
     stage.do(stage.dialogue.on_reconnected(0))
     assert stage.last_update().session.instructions == "Be second."

@@ -85,9 +85,9 @@ def wanted(name: str, tool_call_id: str = "c1", agent: str = "a", arguments: str
 @asynccontextmanager
 async def running(*tools: Tool, **agent: Any) -> AsyncIterator[tuple[ToolRunner, Heard, Any]]:
     heard = Heard()
-    book = Roster([Agent(name="a", session=SessionConfig(), tools=tools, **agent)])
+    roster = Roster([Agent(name="a", session=SessionConfig(), tools=tools, **agent)])
     facts = CallFacts(call_id=CallId("call"), caller_number="+1", variables={"vip": "yes"})
-    runner = ToolRunner(book, facts, heard)
+    runner = ToolRunner(roster, facts, heard)
     async with asyncio.TaskGroup() as tasks:
         yield runner, heard, tasks
 
@@ -162,8 +162,8 @@ async def test_a_filler_that_finds_somebody_speaking_is_tried_again_until_the_to
 async def test_nothing_is_heard_of_tools_when_the_conversation_is_over() -> None:
     over = RuntimeError("over")
     heard = Heard()
-    book = Roster([Agent(name="a", session=SessionConfig(), tools=(tool("slow", forever),))])
-    runner = ToolRunner(book, CallFacts(call_id=CallId("call")), heard)
+    roster = Roster([Agent(name="a", session=SessionConfig(), tools=(tool("slow", forever),))])
+    runner = ToolRunner(roster, CallFacts(call_id=CallId("call")), heard)
     try:
         async with asyncio.TaskGroup() as tasks:
             runner.run(wanted("slow"), tasks)
@@ -266,7 +266,7 @@ async def test_the_budget_of_a_call_survives_a_change_of_agents() -> None:
         runner.run(wanted("look"), tasks)
         await heard.until(1)
         other = Agent(name="b", session=SessionConfig(), tools=(tool("look", quick),))
-        runner.use_book(Roster([other]))
+        runner.use_roster(Roster([other]))
         runner.run(wanted("look", "c2", agent="b"), tasks)
         await heard.until(2)
     assert heard.results["c2"].error == ""
