@@ -52,7 +52,7 @@ class BackgroundJobs:
         finally:
             self._closing = True
             for key, task in self._running.items():
-                logger.warning("errand was not finished", extra={"errand": key})
+                logger.warning("background job was not finished", extra={"job": key})
                 self.unfinished += 1
                 task.cancel()
             await self._group.__aexit__(None, None, None)
@@ -66,7 +66,9 @@ class BackgroundJobs:
             return True
         if self._closing or len(self._running) >= self._max_waiting:
             self.refused += 1
-            logger.error("errand was refused", extra={"errand": key, "waiting": len(self._running)})
+            logger.error(
+                "background job was refused", extra={"job": key, "waiting": len(self._running)}
+            )
             return False
         self._running[key] = self._group.create_task(self._run(key, work))
         return True
@@ -76,7 +78,7 @@ class BackgroundJobs:
             await work()
         except Exception as error:
             logger.exception(
-                "errand failed", extra={"errand": key, "error_type": type(error).__name__}
+                "background job failed", extra={"job": key, "error_type": type(error).__name__}
             )
         finally:
             del self._running[key]

@@ -38,7 +38,7 @@ EXAMPLES: Final = (
     "guardrails",
     "destinations",
     "numbers",
-    "brain",
+    "analysis",
 )
 """Sections that are empty unless somebody fills them: the file shows an example, turned off."""
 

@@ -107,7 +107,7 @@ class Assembly:
                 key = self._silence_key(number, seat.agent.name)
                 found.append(
                     f"{key}: calls end after {policy.silence_ms // 1000} s of silence: nobody is "
-                    f"asked whether they are there (are_you_there.after_s: {after_ms // 1000})"
+                    f"asked whether they are there (inactivity.after_s: {after_ms // 1000})"
                 )
         return list(dict.fromkeys(found))
 
@@ -128,10 +128,10 @@ class Assembly:
             return []
         found = []
         if self.brain.ask is None and self._settings.voice_choice is VoiceChoice.OFFLINE:
-            found.append("brain: the offline engine cannot think: describe an endpoint")
+            found.append("analysis: the offline engine cannot do it: describe an endpoint")
         deaf = [agent.name for agent in self.book if not agent.transcribed]
         if deaf:
-            found.append(f"brain: hears nothing of the callers of {deaf[0]}: no transcription")
+            found.append(f"analysis: hears nothing of the callers of {deaf[0]}: no transcription")
         return found
 
     @asynccontextmanager
@@ -179,16 +179,16 @@ class Assembly:
 
     def _take_task_tool(self, tools: Sequence[Tool], problems: Problems) -> None:
         """A tool of a server may be the one that does the brain's tasks."""
-        written, brain = self._settings.brain, self.brain
+        written, brain = self._settings.analysis, self.brain
         if written is None or brain is None or not written.task_tool or brain.task_tool is not None:
             return
         by_name = {tool.name: tool for tool in tools}
         tool = by_name.get(written.task_tool)
         if tool is None:
             known = [*self._settings.tools, *by_name]
-            problems.add(("brain", "task_tool"), no_such("tool", written.task_tool, known))
+            problems.add(("analysis", "task_tool"), no_such("tool", written.task_tool, known))
             return
-        with problems.at("brain", "task_argument"):
+        with problems.at("analysis", "task_argument"):
             check_task_tool(tool, written.task_argument)
         self.brain = replace(brain, task_tool=tool)
 

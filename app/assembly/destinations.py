@@ -75,10 +75,10 @@ def make_brain(
     settings: Settings, http: SafeHttp, tools: Mapping[str, Tool], problems: Problems
 ) -> AnalysisPlan | None:
     """The brain's parts, where there is to be one; a tool of an MCP server is known only later."""
-    written = settings.brain
+    written = settings.analysis
     if written is None:
         return None
-    with problems.at("brain", prefix="brain: "):
+    with problems.at("analysis", prefix="analysis: "):
         return AnalysisPlan(
             analysis=AnalysisSpec(
                 intents=written.intents,
@@ -87,7 +87,7 @@ def make_brain(
                 instructions=written.instructions,
             ),
             limits=AnalyzerLimits(
-                analysis_timeout_ms=written.analysis_timeout_ms,
+                analysis_timeout_ms=written.turn_timeout_ms,
                 task_timeout_ms=written.task_timeout_ms,
                 max_tasks=written.max_tasks,
             ),
@@ -105,7 +105,7 @@ def _task_tool(
 ) -> Tool | None:
     tool = tools.get(written.task_tool or "")
     if tool is not None:
-        with problems.at("brain", "task_argument"):
+        with problems.at("analysis", "task_argument"):
             check_task_tool(tool, written.task_argument)
     return tool
 
@@ -124,7 +124,7 @@ def _endpoint(written: AnalysisSettings, http: SafeHttp, problems: Problems) -> 
     chat = written.endpoint
     if chat is None:
         return None
-    with problems.at("brain", "endpoint", "base_url", prefix="brain: base_url: "):
+    with problems.at("analysis", "endpoint", "base_url", prefix="analysis: base_url: "):
         spec = ChatSpec(
             base_url=chat.base_url,
             model=chat.model,
@@ -141,7 +141,7 @@ def _review(written: AnalysisSettings, problems: Problems) -> ReviewSpec | None:
     review = written.review
     if review is None:
         return None
-    with problems.at("brain", "review", "json_schema", prefix="brain review: "):
+    with problems.at("analysis", "review", "json_schema", prefix="analysis review: "):
         if review.json_schema is None:
             return ReviewSpec(instructions=review.instructions)
         return ReviewSpec(schema=review.json_schema, instructions=review.instructions)
@@ -152,7 +152,7 @@ def _webhook(written: AnalysisSettings, http: SafeHttp, problems: Problems) -> W
     hook = written.webhook
     if hook is None:
         return None
-    with problems.at("brain", "webhook", prefix="webhook: "):
+    with problems.at("analysis", "webhook", prefix="webhook: "):
         spec = WebhookSpec(
             url=hook.url,
             secret=hook.secret.get_secret_value(),

@@ -193,15 +193,15 @@ def with_limits(limits: Limits, own: CallLimits, preset_name: str | None = None)
         heard_ms = preset(preset_name).false_interruption_ms
         found = limits.model_copy(update={"false_interruption_ms": heard_ms})
     found = with_given(found, own)
-    if own.are_you_there is not None:
-        there = with_given(limits.are_you_there, own.are_you_there)
-        found = found.model_copy(update={"are_you_there": there})
+    if own.inactivity is not None:
+        there = with_given(limits.inactivity, own.inactivity)
+        found = found.model_copy(update={"inactivity": there})
     return found
 
 
 def call_policy(limits: Limits, preset_name: str | None = None) -> CallPolicy:
     """The limits of a call as its conversation keeps them."""
-    there = limits.are_you_there
+    there = limits.inactivity
     return CallPolicy(
         max_duration_ms=limits.max_duration_s * 1000,
         duration_warning_ms=limits.duration_warning_s * 1000,

@@ -645,7 +645,10 @@ class Conversation(Exchange):
         # A goodbye that is being heard may take its time, but not for ever.
         patience = 1 if self._speech.playout.drained(now_ms) else 4
         if self._ending.overdue(now_ms, patience * self.policy.goodbye_cap_ms):
-            return [*actions, End(self._ending.reason or EndReason.AGENT_HUNG_UP, "goodbye_cap")]
+            return [
+                *actions,
+                End(self._ending.reason or EndReason.AGENT_HUNG_UP, "goodbye_timeout"),
+            ]
         heard_out = self.heard_out(now_ms) and self.turns.turn is Turn.IDLE
         actions += self._carry(self._keypad.on_tick(now_ms, heard_out=heard_out), now_ms)
         actions += self._mind_manners(now_ms)

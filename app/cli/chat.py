@@ -230,9 +230,9 @@ class TextReport:
             case TurnAnalyzed(analysis=found):
                 facts = [f"{name} {value}" for name, value in found.entities.items()]
                 noted = "; ".join(part for part in (found.intent, *facts, found.summary) if part)
-                self._line(f"[brain: {noted}]")
+                self._line(f"[analysis: {noted}]")
             case AnalysisFailed():
-                self._line(f"[brain failed: {event.code}]")
+                self._line(f"[analysis failed: {event.code}]")
             case TaskStarted(task=task):
                 self._line(f"[task: {task.text}]")
             case TaskAnswered():

@@ -53,7 +53,7 @@ class AnalysisSettings(Section):
     task_tool: Annotated[Name | None, Blank] = None
     task_argument: Name = "task"
     max_tasks: int = Field(default=5, ge=0, le=100)
-    analysis_timeout_ms: Timeout = 10_000
+    turn_timeout_ms: Timeout = 10_000
     task_timeout_ms: Timeout = 60_000
     review: ReviewSettings | None = None
     webhook: WebhookSettings | None = None

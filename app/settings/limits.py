@@ -11,7 +11,7 @@ from app.settings.values import (
     Spoken,
 )
 
-__all__ = ["AreYouThere", "CallLimits", "Limits"]
+__all__ = ["CallLimits", "Inactivity", "Limits"]
 
 Duration = Annotated[int, Field(ge=10, le=86_400)]
 Silence = Annotated[int, Field(ge=5, le=3_600)]
@@ -20,8 +20,8 @@ Turns = Annotated[int, Field(ge=0, le=100)]
 FalseInterruption = Annotated[int, Field(ge=0, le=10_000)]
 
 
-class AreYouThere(Section):
-    """Questions into a silence of the caller."""
+class Inactivity(Section):
+    """Prompts for a caller who is silent, and the goodbye when nobody answers."""
 
     after_s: int = Field(default=10, ge=0, le=300)
     prompts: tuple[Spoken, ...] = (
@@ -39,7 +39,7 @@ class Limits(Section):
     duration_warning_s: WarningTime = 60
     duration_warning: Spoken = "Just so you know, our call can only last one more minute."
     silence_s: Silence = 60
-    are_you_there: AreYouThere = Field(default_factory=AreYouThere)
+    inactivity: Inactivity = Field(default_factory=Inactivity)
     unproductive_turns: Turns = 6
     false_interruption_ms: FalseInterruption = 2_000
     drain_timeout_s: int = Field(default=300, ge=0, le=86_400)
@@ -55,6 +55,6 @@ class CallLimits(Section):
     duration_warning_s: WarningTime | None = None
     duration_warning: Spoken | None = None
     silence_s: Silence | None = None
-    are_you_there: AreYouThere | None = None
+    inactivity: Inactivity | None = None
     unproductive_turns: Turns | None = None
     false_interruption_ms: FalseInterruption | None = None

@@ -33,6 +33,7 @@ from app.settings.reader.names import (
     dotted,
 )
 from app.settings.reader.origin import Origin
+from app.settings.reader.renamed import with_new_names
 from app.settings.reader.strict_yaml import (
     parse_yaml,
     resolve_plain,
@@ -127,9 +128,11 @@ def _read(path: Path, env: Mapping[str, str]) -> tuple[Filled, Origin]:
         parse_dotenv(read_text(dotenv_path), name=str(dotenv_path)) if dotenv_path.exists() else {}
     )
     environment = Environment(env, dotenv, path.parent)
-    root = with_variables(parse_yaml(text, name=path.name), environment)
-    filled = interpolation.fill(root, environment)
-    return filled, Origin(path.parent, path.name, filled.lines)
+    root, renames = with_new_names(parse_yaml(text, name=path.name))
+    filled = interpolation.fill(with_variables(root, environment), environment)
+    filled.problems += renames.clashes
+    old_keys = tuple(f"{path.name}:{line}: {text}" for line, text in renames.used)
+    return filled, Origin(path.parent, path.name, filled.lines, old_keys)
 
 
 def _validate(values: dict[str, Plain], folder: Path) -> Settings:

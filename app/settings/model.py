@@ -180,7 +180,7 @@ class Settings(Section):
     guardrails: dict[GuardrailName, GuardrailSettings] = Field(default_factory=dict)
     destinations: dict[DestinationName, DestinationSettings] = Field(default_factory=dict)
     numbers: dict[PhoneNumber, NumberSettings] = Field(default_factory=dict)
-    brain: AnalysisSettings | None = None
+    analysis: AnalysisSettings | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
@@ -236,7 +236,7 @@ class Settings(Section):
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, for the log filter."""
-        model, twilio, brain = self.openai_realtime, self.twilio, self.brain
+        model, twilio, analysis = self.openai_realtime, self.twilio, self.analysis
         held: list[SecretStr | None] = [
             model.api_key,
             *model.headers.values(),
@@ -246,10 +246,10 @@ class Settings(Section):
             self.server.metrics_token,
             self.server.operator_token,
         ]
-        if brain is not None and brain.endpoint is not None:
-            held.append(brain.endpoint.api_key)
-        if brain is not None and brain.webhook is not None:
-            held.append(brain.webhook.secret)
+        if analysis is not None and analysis.endpoint is not None:
+            held.append(analysis.endpoint.api_key)
+        if analysis is not None and analysis.webhook is not None:
+            held.append(analysis.webhook.secret)
         texts = [secret.get_secret_value() for secret in held if secret is not None]
         for values in (
             *(tool.http.headers for tool in self.tools.values() if tool.http is not None),

@@ -1,4 +1,4 @@
-"""Names retiring models and voices that Realtime does not have, from `models.yaml`."""
+"""Notices about old keys, retiring models and unknown voices (`models.yaml`)."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def load_facts(path: Path = _BUILT_IN) -> ModelFacts:
 def notices(settings: Settings, today: date, facts: ModelFacts | None = None) -> tuple[str, ...]:
     """What an operator should know at start-up; empty when all is well.
 
-    Silent where the offline engine talks, and about models of other vendors' servers.
+    Nothing about models where the offline engine talks, or another vendor's server.
     """
     model = settings.openai_realtime
     if settings.voice_choice is VoiceChoice.OFFLINE or not model.is_openai:
-        return ()
+        return settings.origin.old_keys
     facts = facts or load_facts()
     found = [
         _retirement("openai_realtime.model", model.model, today, facts),
@@ -82,7 +82,7 @@ def notices(settings: Settings, today: date, facts: ModelFacts | None = None) ->
     for number, there in settings.numbers.items():
         found.append(_retirement(f"numbers.{number}.model", there.model or "", today, facts))
         found += _session(f"numbers.{number}", there, today, facts)
-    return tuple(text for text in found if text)
+    return (*settings.origin.old_keys, *(text for text in found if text))
 
 
 def _session(

@@ -62,7 +62,7 @@ def broken_references(values: Mapping[str, Any]) -> Broken:
         yield from _one(closed, "transfer", (*place, "closed"), "destination", destinations)
     if not _table(values, "mcp_servers"):  # the tools of servers are known once they are connected
         described = _table(values, "tools")
-        yield from _one(values.get("brain"), "task_tool", ("brain",), "tool", described)
+        yield from _one(values.get("analysis"), "task_tool", ("analysis",), "tool", described)
 
 
 def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

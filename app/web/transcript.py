@@ -142,10 +142,10 @@ def transcript_line(event: CallEvent) -> dict[str, Any] | None:
             text = f"tool {event.name} needs approval by {event.by}"
             return _event(event.at_ms, text, name=event.name, by=event.by)
         case TurnAnalyzed(analysis=analysis):
-            text = f"brain: {analysis.intent or 'no intent'}; {analysis.summary}"
+            text = f"analysis: {analysis.intent or 'no intent'}; {analysis.summary}"
             return _event(event.at_ms, text, intent=analysis.intent, summary=analysis.summary)
         case AnalysisFailed():
-            return _event(event.at_ms, f"brain failed: {event.code}", code=event.code)
+            return _event(event.at_ms, f"analysis failed: {event.code}", code=event.code)
         case TaskStarted(task=task):
             return _event(event.at_ms, f"task handed out: {task.text}", task=task.text)
         case TaskAnswered():

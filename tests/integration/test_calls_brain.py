@@ -1,4 +1,4 @@
-"""The brain of `config.yaml` in a whole phone call: analysis, tasks, review, over real sockets."""
+"""Analysis, tasks and review by `config.yaml` in a whole phone call, over real sockets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ASKED = "Book a table for Friday."
 
 
 def brain(chat: WebService | None = None, hook: WebService | None = None, **more: Any) -> Any:
-    """A section `brain` that asks and tells servers of this machine."""
+    """A section `analysis` that asks and tells servers of this machine."""
     section: dict[str, Any] = {"intents": ["book", "chat"], **more}
     if chat is not None:
         section["endpoint"] = {
@@ -62,7 +62,7 @@ async def test_a_callers_turn_is_analyzed_at_once_and_its_task_done_and_told() -
     voice = ScriptedVoiceServer(replies=replies, heard=[ASKED])
     async with WebService(book) as chat, WebService(agent) as desk, voice:
         section = brain(chat, desk, tasks=["book"])
-        async with trunkline(voice, brain=section) as app, app.twilio() as twilio:
+        async with trunkline(voice, analysis=section) as app, app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
             await call.speak(0.6)
@@ -100,7 +100,7 @@ async def test_the_voice_is_not_held_up_by_a_brain_that_does_not_answer() -> Non
     async with (
         WebService(silence) as chat,
         voice,
-        trunkline(voice, brain=brain(chat)) as app,
+        trunkline(voice, analysis=brain(chat)) as app,
         app.twilio() as twilio,
     ):
         call = await twilio.call(app.url)
@@ -119,7 +119,7 @@ async def test_without_an_endpoint_the_calls_own_model_is_asked_beside_the_conve
     voice = ScriptedVoiceServer(
         replies=[GREETING, Reply(text="At nine.", audio_ms=200)], asides=[found, "no json"]
     )
-    async with voice, trunkline(voice, brain=brain()) as app, app.twilio() as twilio:
+    async with voice, trunkline(voice, analysis=brain()) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await app.event(call, AgentSaid)
         await call.speak(0.6)
@@ -148,7 +148,7 @@ async def test_a_call_that_is_over_is_reviewed_by_the_schema_and_told() -> None:
     voice = ScriptedVoiceServer(replies=[GREETING, Reply(text="Done.")], heard=[ASKED])
     async with WebService(*chats) as chat, WebService(answer()) as desk, voice:
         section = brain(chat, desk, review={"json_schema": schema})
-        async with trunkline(voice, brain=section) as app, app.twilio() as twilio:
+        async with trunkline(voice, analysis=section) as app, app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
             await call.speak(0.6)
@@ -175,7 +175,7 @@ async def test_a_task_goes_to_a_tool_of_an_mcp_server() -> None:
     voice = ScriptedVoiceServer(replies=[GREETING, Reply(text="Well.", audio_ms=200), Reply()])
     async with WebService(book) as chat, voice:
         section = brain(chat, tasks=["book"], task_tool="echo", task_argument="text")
-        sections = {"brain": section, "mcp_servers": servers}
+        sections = {"analysis": section, "mcp_servers": servers}
         async with trunkline(voice, **sections) as app, app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
@@ -193,7 +193,7 @@ async def test_who_types_has_the_same_brain(tmp_path: Path) -> None:
     async with WebService(book) as chat, WebService(agent) as desk, voice:
         model = {"url": voice.url, "api_key": "sk-for-tests"}
         section = brain(chat, desk, tasks=["book"])
-        path.write_text(json.dumps({"openai_realtime": model, "brain": section}))
+        path.write_text(json.dumps({"openai_realtime": model, "analysis": section}))
         kinds = []
         async with written_session(load(path, {}), greets=False) as ready, ready as session:
             await session.send_message(ASKED)

@@ -231,4 +231,4 @@ async def test_a_farewell_that_the_model_never_speaks_is_not_waited_for() -> Non
         async with asyncio.timeout(5):
             assert (await call.ended()).by is EndedBy.AGENT
         summary = await app.ended(call)
-    assert (summary.reason, summary.detail) == (EndReason.SILENCE, "goodbye_cap")
+    assert (summary.reason, summary.detail) == (EndReason.SILENCE, "goodbye_timeout")

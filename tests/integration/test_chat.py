@@ -298,14 +298,14 @@ async def test_what_a_brain_thinks_is_shown_and_a_single_turn_waits_for_it() -> 
     )
     async with ScriptedVoiceServer(asides=asides, replies=[Reply(text="Well.")]) as server:
         text = await shown(server, [agent()], say="two and three?", brain=plan)
-        assert "[brain: add; a 2; Sums.]" in text
+        assert "[analysis: add; a 2; Sums.]" in text
         assert "[task: two]" in text
         assert '[task: {"result": "twotwo"} (done)]' in text
         told = text[text.index("(done)") :]
         assert "agent> Another system was asked to do this: two" in told
         server.asides = ["no json"]
         text = await shown(server, [agent()], say="two and three?", brain=plan)
-        assert "[brain failed: answer_not_json]" in text
+        assert "[analysis failed: answer_not_json]" in text
 
 
 def double(text: str) -> str:
@@ -325,7 +325,7 @@ def test_what_comes_while_the_user_types_prompts_again() -> None:
     report.typed()
     report.event(SessionError(code="odd"))
     assert out.getvalue() == (
-        "you> \n[brain failed: timeout]\nyou> \nagent> It is done.\nyou> [error odd]\n"
+        "you> \n[analysis failed: timeout]\nyou> \nagent> It is done.\nyou> [error odd]\n"
     )
 
 

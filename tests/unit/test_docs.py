@@ -90,13 +90,13 @@ def explained_elsewhere(name: str) -> bool:
     for place in (parent, parent.replace("numbers.NUMBER.", "agents.NAME.")):
         if key in COMMENTS.get(place, ""):
             return True
-        root = place.removesuffix(".are_you_there").replace("agents.NAME.limits", "limits")
+        root = place.removesuffix(".inactivity").replace("agents.NAME.limits", "limits")
         if place.startswith("agents.NAME.") and f"{root}.{key}" in COMMENTS:
             return True
         of_the_model = place.replace("agents.NAME.", "openai_realtime.")
         if f"{of_the_model}.{key}" in COMMENTS or key in COMMENTS.get(of_the_model, ""):
             return True
-        if f"limits.are_you_there.{key}" in COMMENTS and place.endswith(".are_you_there"):
+        if f"limits.inactivity.{key}" in COMMENTS and place.endswith(".inactivity"):
             return True
     return False
 
@@ -154,7 +154,7 @@ TOKENS = {
     "CLINIC_TOKEN": "a token of the clinic",
     "CALENDAR_TOKEN": "a token of the calendar",
     "ORDERS_TOKEN": "a token of the orders",
-    "BRAIN_API_KEY": "a key of the brain",
+    "ANALYSIS_API_KEY": "a key of the analysis",
     "WEBHOOK_SECRET": "a secret of at least 24 bytes",
 }
 CLINIC = """

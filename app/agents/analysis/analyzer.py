@@ -242,7 +242,7 @@ async def _attempt(
     except Exception as error:  # models and agents are asked through what the operator hands in
         code, failure = "failed", error
     logger.warning(
-        "brain could not finish",
+        "analysis could not finish",
         extra={
             "call_id": call_id,
             "work": kind,

@@ -103,7 +103,7 @@ async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> 
 
 def _report(rule: Guardrail, error: BaseException, code: str) -> str:
     logger.warning(
-        "guardrail could not judge",
+        "guardrail check failed",
         extra={
             "guardrail": rule.name,
             "error": code,

@@ -16,11 +16,15 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A configuration file: its folder, its name, and the line of each setting in it."""
+    """A configuration file: its folder, its name, and the line of each setting in it.
+
+    `old_keys` are notices about keys that were found under a former name.
+    """
 
     folder: Path | None = None
     name: str = ""
     lines: Mapping[Place, int] = field(default_factory=dict, repr=False)
+    old_keys: tuple[str, ...] = ()
 
     def line(self, path: Place) -> int:
         """The line of a setting, or of the nearest section around it."""

@@ -267,12 +267,13 @@ agents:
             "config.yaml:4: numbers.+15551234567.hours: Monday is given twice",
         ),
         (
-            "brain:\n  webhook:\n    url: https://a.example.com\n    secret: too short!\n",
-            "config.yaml:3: brain.webhook: a secret has 24 to 64 bytes (openssl rand -base64 32)",
+            "analysis:\n  webhook:\n    url: https://a.example.com\n    secret: too short!\n",
+            "config.yaml:3: analysis.webhook: a secret has 24 to 64 bytes (openssl rand "
+            "-base64 32)",
         ),
         (
-            "brain:\n  endpoint:\n    base_url: http://10.0.0.1/v1\n    model: m\n",
-            "config.yaml:4: brain.endpoint.base_url: ",
+            "analysis:\n  endpoint:\n    base_url: http://10.0.0.1/v1\n    model: m\n",
+            "config.yaml:4: analysis.endpoint.base_url: ",
         ),
         (
             "mcp_servers:\n  m:\n    url: http://example.com\n",
@@ -560,7 +561,7 @@ numbers:
     reasoning_effort: low
     truncation: disabled
     tracing: {{group_id: north}}
-    limits: {{silence_s: 20, are_you_there: {{after_s: 7}}, unproductive_turns: 2}}
+    limits: {{silence_s: 20, inactivity: {{after_s: 7}}, unproductive_turns: 2}}
 """
     staff = staff_of(text, tmp_path)
     found = seat(staff)
@@ -806,7 +807,7 @@ def test_offline_agents_have_the_engines_voice_and_greet_only_if_told_to(tmp_pat
 
 def test_the_brains_parts_are_made(tmp_path: Path) -> None:
     text = """\
-brain:
+analysis:
   endpoint: {base_url: "https://a.example.com/v1", model: m}
   intents: [book, other]
   tasks: [book]
@@ -827,15 +828,18 @@ brain:
 @pytest.mark.parametrize(
     ("argument", "problem"),
     [
-        ("time", "brain.task_argument: book needs 'name' as well, which a task does not give"),
-        ("tim", "brain.task_argument: of book, there is no argument 'tim'; did you mean \"time\"?"),
+        ("time", "analysis.task_argument: book needs 'name' as well, which a task does not give"),
+        (
+            "tim",
+            "analysis.task_argument: of book, there is no argument 'tim'; did you mean \"time\"?",
+        ),
     ],
 )
 def test_a_tool_that_cannot_take_a_task_is_told_at_the_start(
     argument: str, problem: str, tmp_path: Path
 ) -> None:
     text = f"""\
-brain: {{intents: [book], tasks: [book], task_tool: book, task_argument: {argument}}}
+analysis: {{intents: [book], tasks: [book], task_tool: book, task_argument: {argument}}}
 tools:
   book:
     description: Book it
@@ -850,13 +854,13 @@ tools:
 
 
 def test_a_brain_that_would_hear_nothing_or_cannot_think_is_told_of(tmp_path: Path) -> None:
-    deaf = "brain: {}\nagents: {clara: {transcription: null}}\n"
+    deaf = "analysis: {}\nagents: {clara: {transcription: null}}\n"
     assert staff_of(deaf, tmp_path).notices() == [
-        "brain: hears nothing of the callers of clara: no transcription"
+        "analysis: hears nothing of the callers of clara: no transcription"
     ]
-    offline = "voice_model: offline\nbrain: {}\n"
+    offline = "voice_model: offline\nanalysis: {}\n"
     assert staff_of(offline, tmp_path).notices() == [
-        "brain: the offline engine cannot think: describe an endpoint"
+        "analysis: the offline engine cannot do it: describe an endpoint"
     ]
 
 
@@ -870,7 +874,7 @@ def test_a_voice_that_will_not_be_heard_is_told_of(tmp_path: Path) -> None:
     ("text", "key"),
     [
         ("limits: {silence_s: 10}\n", "limits.silence_s"),
-        ("limits: {are_you_there: {after_s: 60}}\n", "limits.silence_s"),
+        ("limits: {inactivity: {after_s: 60}}\n", "limits.silence_s"),
         ("agents: {a: {limits: {silence_s: 8}}}\n", "agents.a.limits.silence_s"),
         (
             'numbers: {"+13025550123": {limits: {silence_s: 8}}}\n',
@@ -883,12 +887,12 @@ def test_a_silence_too_short_for_its_question_is_told_of(
 ) -> None:
     [notice] = staff_of(text, tmp_path).notices()
     assert notice.startswith(f"{key}: ")
-    assert "are_you_there.after_s" in notice
+    assert "inactivity.after_s" in notice
 
 
 @pytest.mark.parametrize("there", ["after_s: 0", "prompts: []", "after_s: 5"])
 def test_a_silence_in_which_nobody_is_to_be_asked_or_there_is_time_is_no_surprise(
     there: str, tmp_path: Path
 ) -> None:
-    text = f"limits: {{silence_s: 10, are_you_there: {{{there}}}}}\n"
+    text = f"limits: {{silence_s: 10, inactivity: {{{there}}}}}\n"
     assert staff_of(text, tmp_path).notices() == []

@@ -188,7 +188,7 @@ async def test_what_is_not_done_in_time_is_given_up_and_named(
     async with BackgroundJobs(grace_ms=10) as errands:
         errands.put("for ever", lambda: asyncio.Event().wait())  # type: ignore[arg-type,return-value]
     assert errands.unfinished == 1
-    assert [record.getMessage() for record in caplog.records] == ["errand was not finished"]
+    assert [record.getMessage() for record in caplog.records] == ["background job was not finished"]
     assert not errands.put("late", lambda: asyncio.sleep(0))
 
 
@@ -205,7 +205,7 @@ async def test_an_errand_that_fails_harms_no_other(caplog: pytest.LogCaptureFixt
         errands.put("a", fail)
         errands.put("b", work)
     assert done == ["done"]
-    assert [record.getMessage() for record in caplog.records] == ["errand failed"]
+    assert [record.getMessage() for record in caplog.records] == ["background job failed"]
 
 
 async def test_errands_do_not_pile_up_and_run_once_at_a_time() -> None:

@@ -175,8 +175,8 @@ CANARY = "canary-0123456789-0123456789"
             "'speakerphone'; found 'loud'",
         ),
         (
-            "brain: {tasks: [book], intents: [cancel]}\n",
-            "config.yaml:1: brain: tasks names 'book', which is none of the intents",
+            "analysis: {tasks: [book], intents: [cancel]}\n",
+            "config.yaml:1: analysis: tasks names 'book', which is none of the intents",
         ),
         (
             "guardrails:\n  g: {question: x, reason: y}\n",
@@ -184,8 +184,8 @@ CANARY = "canary-0123456789-0123456789"
             "their own",
         ),
         (
-            "brain: {tasks: [book], intents: [book]}\n",
-            "config.yaml:1: brain: tasks need a task_tool or a webhook that does them",
+            "analysis: {tasks: [book], intents: [book]}\n",
+            "config.yaml:1: analysis: tasks need a task_tool or a webhook that does them",
         ),
         (
             "agents:\n  clara: {}\nnumbers:\n  +15551234567:\n    hours: {time_zone: UTC, "
@@ -212,12 +212,12 @@ CANARY = "canary-0123456789-0123456789"
             "without blanks around it",
         ),
         (
-            "brain:\n  review: {}\n  endpoint: {base_url: https://a.example.com, model: m}\n",
-            "config.yaml:1: brain: review needs a webhook, which gets it",
+            "analysis:\n  review: {}\n  endpoint: {base_url: https://a.example.com, model: m}\n",
+            "config.yaml:1: analysis: review needs a webhook, which gets it",
         ),
         (
-            "brain:\n  review: {}\n",
-            "config.yaml:1: brain: review needs an endpoint: the voice model is gone after the "
+            "analysis:\n  review: {}\n",
+            "config.yaml:1: analysis: review needs an endpoint: the voice model is gone after the "
             "call",
         ),
         (
@@ -231,8 +231,8 @@ CANARY = "canary-0123456789-0123456789"
             "as en",
         ),
         (
-            "limits:\n  are_you_there: {after: 5}\n",
-            'config.yaml:2: limits.are_you_there.after: unknown key; did you mean "after_s"?',
+            "limits:\n  inactivity: {after: 5}\n",
+            'config.yaml:2: limits.inactivity.after: unknown key; did you mean "after_s"?',
         ),
         (
             "twilio:\n  allowed_countries: [us]\n",
@@ -264,9 +264,9 @@ numbers:
 
 
 def test_tables_may_be_there_with_all_of_their_entries_turned_off(tmp_path: Path) -> None:
-    text = "agents:\ntools:\nmcp_servers:\nguardrails:\ndestinations:\nnumbers:\nbrain:\n"
+    text = "agents:\ntools:\nmcp_servers:\nguardrails:\ndestinations:\nnumbers:\nanalysis:\n"
     found = settings_of(text, tmp_path)
-    assert (found.agents, found.tools, found.numbers, found.brain) == ({}, {}, {}, None)
+    assert (found.agents, found.tools, found.numbers, found.analysis) == ({}, {}, {}, None)
 
 
 def test_agents_stay_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ tools:
 mcp_servers:
   m: {{command: m, env: {{KEY: env-{CANARY}}}}}
   n: {{url: 'https://a.example.com', headers: {{Authorization: n-{CANARY}}}}}
-brain:
+analysis:
   endpoint: {{base_url: 'https://a.example.com', model: m, api_key: brain-{CANARY}}}
   webhook: {{url: 'https://a.example.com', secret: hook-{CANARY}}}
 """
@@ -311,7 +311,7 @@ agents:
   clara:
     turn_detection: {silence_duration_ms: 900}
     transcription: null
-    limits: {are_you_there: {after_s: 3}}
+    limits: {inactivity: {after_s: 3}}
     keypad: {"0": {say: Hello.}, "9": hang_up}
   nora: {}
 tools:

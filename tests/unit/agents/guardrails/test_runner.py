@@ -225,7 +225,7 @@ async def test_a_rule_that_fails_is_open_or_closed_as_it_says(
     assert opened.findings[0].error == code
     assert closed.verdict == Stop("One moment.", f"could not be checked: {code}")
     record = caplog.records[0]
-    assert (record.levelno, record.getMessage()) == (logging.WARNING, "guardrail could not judge")
+    assert (record.levelno, record.getMessage()) == (logging.WARNING, "guardrail check failed")
     assert "secret" not in record.getMessage()
 
 
