@@ -1,7 +1,7 @@
 """One simulated call, from the webhook to the last status callback.
 
 The shell that performs TwiML as a carrier would: opens the stream where a `<Connect>` asks for it,
-goes on with `action` or the next verb when the server closes it, and tells what it performs.
+goes on with `action` or the next verb when the server closes it, and prints what it performs.
 Follows Twilio voice/twiml/connect: a call does not end because a socket did, only because somebody
 hung up or the TwiML ran out.
 """
@@ -29,21 +29,21 @@ from app.dial.leg import (
     LegEnd,
     open_stream,
 )
-from app.dial.line import (
-    Line,
-    StreamIdentity,
-)
 from app.dial.listening import (
     WINDOW_MS,
     audible_windows,
 )
 from app.dial.report import (
+    CallPrinter,
     DialReport,
-    Narrator,
     StreamMeasures,
 )
 from app.dial.script import ScriptedCaller
 from app.dial.speaking import Recording
+from app.dial.stream import (
+    CarrierStream,
+    StreamIdentity,
+)
 from app.dial.twiml import (
     StreamOrder,
     Verb,
@@ -69,15 +69,15 @@ _MAX_DOCUMENTS: Final = 10
 # A hang-up that cuts off less than this is nothing that a caller would notice.
 _CUT_NOTICED_MS: Final = 100
 
+# Trunkline's close reason when the agent ended the call. It tells Twilio by REST as well, which a
+# simulated carrier does not serve, so the reason stands in for that.
 HUNG_UP: Final = "hung up"
-"""Trunkline's close reason when the agent ended the call. Twilio would be told by REST, which a
-simulated caller has not: it takes this word for it."""
 _NOT_ANSWERED: Final = "nobody: it was not answered"
 
 
 @dataclass(slots=True)
-class _Found:
-    """What a call showed so far."""
+class _Outcome:
+    """Everything that the call has shown so far."""
 
     ended_by: str = _NOT_ANSWERED
     streams: list[StreamMeasures] = field(default_factory=list)
@@ -87,7 +87,7 @@ class _Found:
 
 
 class SimulatedCall:
-    """One call in progress, and what it showed so far.
+    """One call in progress.
 
     `dial_status` is how a `<Dial>` ends (Twilio's `DialCallStatus`); without it, the simulation
     ends there.
@@ -99,7 +99,7 @@ class SimulatedCall:
         webhooks: Webhooks,
         scripted: ScriptedCaller,
         *,
-        narrator: Narrator,
+        printer: CallPrinter,
         recording: Recording | None,
         clock: Clock,
         dial_status: str | None = None,
@@ -107,14 +107,14 @@ class SimulatedCall:
         self._caller = caller
         self._webhooks = webhooks
         self._scripted = scripted
-        self._narrator = narrator
+        self._printer = printer
         self._recording = recording
         self._clock = clock
         self._dial_status = dial_status
         self._leg: Leg | None = None
         self._redirected: TwimlAnswer | None = None
         self._answered_ms = clock.now_ms()
-        self._found = _Found()
+        self._outcome = _Outcome()
 
     async def run(self, voice_url: str, *, at_most_ms: int) -> DialReport:
         """Ring, perform what the server answers, report the end."""
@@ -122,12 +122,12 @@ class SimulatedCall:
         try:
             answer = await self._webhooks.ask(voice_url, "ringing")
         except (DialError, RemoteProtocolError) as error:
-            self._found.failures.append(error.message)
+            self._outcome.failures.append(error.message)
             return self._report(webhook_ms=self._clock.now_ms() - asked_ms)
         self._answered_ms = self._clock.now_ms()
         webhook_ms = self._answered_ms - asked_ms
         self._scripted.answered(self._answered_ms, at_most_ms=at_most_ms)
-        self._tell(f"{voice_url} answered")
+        self._print_event(f"{voice_url} answered")
         async with asyncio.TaskGroup() as group:
             feed = group.create_task(self._follow_transcript())
             group.create_task(self._callback("in-progress"))
@@ -135,34 +135,34 @@ class SimulatedCall:
             await asyncio.wait([feed], timeout=_FEED_GRACE_S)
             feed.cancel()
         await self._callback("completed", self._elapsed_ms() // 1000)
-        self._complain()
+        self._check_script()
         return self._report(webhook_ms=webhook_ms)
 
     def redirect(self, document: TwimlAnswer) -> None:
-        """The account gives the call another document by REST: it leaves its stream for that."""
+        """Leave the stream for another document, as when the account updates the call by REST."""
         self._redirected = document
         if self._leg is not None:
             self._leg.hang_up()
 
     async def _perform(self, answer: TwimlAnswer) -> None:
-        """Documents one after another, until one ends the call."""
+        """Perform one document after another until one ends the call."""
         following: TwimlAnswer | None = answer
         try:
             for _ in range(_MAX_DOCUMENTS):
                 if following is None:
                     return
                 following = await self._perform_document(following)
-            self._found.failures.append(
+            self._outcome.failures.append(
                 f"the TwiML went on to more than {_MAX_DOCUMENTS} documents"
             )
         except (DialError, RemoteProtocolError) as error:
-            self._found.failures.append(error.message)
-            self._found.ended_by = "an error"
+            self._outcome.failures.append(error.message)
+            self._outcome.ended_by = "an error"
 
     async def _perform_document(self, answer: TwimlAnswer) -> TwimlAnswer | None:
-        """Verb after verb; gives the document to go on with, None when the call is over."""
-        if self._found.ended_by == _NOT_ANSWERED:
-            self._found.ended_by = "the carrier: the TwiML was at its end"
+        """Perform each verb; return the document to go on with, None when the call is over."""
+        if self._outcome.ended_by == _NOT_ANSWERED:
+            self._outcome.ended_by = "the carrier: the TwiML was at its end"
         for verb in answer.verbs:
             order = stream_of(verb)
             if order is not None:
@@ -171,10 +171,10 @@ class SimulatedCall:
                     document, self._redirected = self._redirected, None
                     return document
                 if end is not None and end.by is EndedBy.CALLER:
-                    self._found.ended_by = "caller"
+                    self._outcome.ended_by = "caller"
                     return None
                 if end is not None:
-                    self._found.ended_by = (
+                    self._outcome.ended_by = (
                         "agent" if end.by is EndedBy.AGENT else "a lost connection"
                     )
                 if end is not None and end.reason == HUNG_UP:
@@ -194,42 +194,44 @@ class SimulatedCall:
         return None
 
     async def _dial(self, verb: Verb, action_url: str) -> TwimlAnswer:
-        """Ring where a `<Dial>` says, for as long as it takes to tell it."""
+        """End a `<Dial>` at once, with the status that was given for it."""
         status = self._dial_status or ""
-        self._tell(f"the carrier rings {_dialed(verb)}: {status}")
+        self._print_event(f"the carrier rings {_dialed(verb)}: {status}")
         return await self._webhooks.ask(action_url, "in-progress", {"DialCallStatus": status})
 
     def _perform_verb(self, verb: Verb) -> bool:
-        """Tell what the caller would hear; True when the call is over."""
+        """Print what the caller would hear; return True when the call is over."""
         match verb.name:
             case "Say":
-                self._tell(f'the carrier says: "{verb.text}"')
+                self._print_event(f'the carrier says: "{verb.text}"')
             case "Hangup" | "Reject":
-                self._tell("the server's TwiML hangs up")
-                if not self._found.streams:
-                    self._found.ended_by = "the server's TwiML"
+                self._print_event("the server's TwiML hangs up")
+                if not self._outcome.streams:
+                    self._outcome.ended_by = "the server's TwiML"
                 return True
             case "Dial" | "Refer" | "Enqueue":
-                self._tell(
+                self._print_event(
                     f"the carrier transfers the call to {_dialed(verb)}; the simulation ends here"
                 )
-                self._found.ended_by = "a transfer"
+                self._outcome.ended_by = "a transfer"
                 return True
             case "Pause":
-                self._tell(f"the carrier is silent for {verb.attributes.get('length', '1')} s")
+                self._print_event(
+                    f"the carrier is silent for {verb.attributes.get('length', '1')} s"
+                )
             case _:
-                self._tell(f"<{verb.name}> is not simulated")
+                self._print_event(f"<{verb.name}> is not simulated")
         return False
 
     async def _stream(self, order: StreamOrder, base_url: str) -> LegEnd | None:
-        """Open a stream and live through it; None when it could not be opened."""
-        self._found.faults += check_stream(order)
+        """Open a stream and run it to its end; None when it could not be opened."""
+        self._outcome.faults += check_stream(order)
         url, signature = self._webhooks.handshake(base_url, order.url)
         try:
             socket = await open_stream(url, signature)
         except DialError as error:
-            self._found.failures.append(error.message)
-            self._tell(error.message)
+            self._outcome.failures.append(error.message)
+            self._print_event(error.message)
             return None
         identity = StreamIdentity(
             stream_id=StreamId("MZ" + secrets.token_hex(16)),
@@ -240,66 +242,66 @@ class SimulatedCall:
         start_ms = self._clock.now_ms()
         if self._recording is not None:
             self._recording.begin_stream(start_ms - self._answered_ms)
-        line = Line(identity, start_ms, tap=self._recording)
-        self._leg = leg = Leg(socket, line, self._clock)
+        stream = CarrierStream(identity, start_ms, recorder=self._recording)
+        self._leg = leg = Leg(socket, stream, self._clock)
         end = await leg.run(partial(self._on_frame, leg))
         self._leg = None
-        line.ear.flush()
-        self._scripted.tell_sound(leg, self._clock.now_ms())
-        self._stream_over(line, end)
+        stream.detector.flush()
+        self._scripted.print_agent_sound(leg, self._clock.now_ms())
+        self._stream_over(stream, end)
         return end
 
     def _on_frame(self, leg: Leg, now_ms: int) -> None:
         self._scripted.has_transcript = self._webhooks.has_transcript
         self._scripted.on_frame(leg, now_ms)
 
-    def _stream_over(self, line: Line, end: LegEnd) -> None:
-        answered_ms = line.start_ms if self._found.streams else self._answered_ms
-        self._found.streams.append(StreamMeasures.of(line, answered_ms))
-        self._found.faults += line.faults
-        if not line.counters.media_received:
-            self._found.failures.append("the agent was never heard: no media message came")
-        elif not line.ear.spans:
-            self._found.failures.append("the agent was never heard: all its audio was silence")
+    def _stream_over(self, stream: CarrierStream, end: LegEnd) -> None:
+        answered_ms = stream.start_ms if self._outcome.streams else self._answered_ms
+        self._outcome.streams.append(StreamMeasures.of(stream, answered_ms))
+        self._outcome.faults += stream.faults
+        if not stream.counters.media_received:
+            self._outcome.failures.append("the agent was never heard: no media message came")
+        elif not stream.detector.spans:
+            self._outcome.failures.append("the agent was never heard: all its audio was silence")
         if end.by is EndedBy.LOST:
             why = f": {end.reason}" if end.reason else ""
-            self._found.failures.append(
+            self._outcome.failures.append(
                 f"the server dropped the stream (code {end.close_code}{why})"
             )
         if end.by is EndedBy.AGENT:
-            self._tell("the agent hangs up")
-            cut_ms = sum(audible_windows(line.playout.unheard)) * WINDOW_MS
+            self._print_event("the agent hangs up")
+            cut_ms = sum(audible_windows(stream.playout.unheard)) * WINDOW_MS
             if cut_ms >= _CUT_NOTICED_MS:
-                self._found.failures.append(
+                self._outcome.failures.append(
                     f"the agent hung up on its own words: {cut_ms} ms unheard"
                 )
 
-    def _complain(self) -> None:
-        self._found.failures += self._scripted.complaints
-        if not self._found.streams and not self._found.failures:
-            self._found.failures.append("the server opened no media stream for the call")
-        elif self._found.streams and self._scripted.unsaid:
-            self._found.failures.append(
+    def _check_script(self) -> None:
+        self._outcome.failures += self._scripted.problems
+        if not self._outcome.streams and not self._outcome.failures:
+            self._outcome.failures.append("the server opened no media stream for the call")
+        elif self._outcome.streams and self._scripted.utterances_left:
+            self._outcome.failures.append(
                 f"the call was over before the caller had said everything:"
-                f" {self._scripted.unsaid} more to say"
+                f" {self._scripted.utterances_left} more to say"
             )
 
     async def _callback(self, call_status: str, duration_s: int | None = None) -> None:
         try:
             status = await self._webhooks.report(call_status, duration_s)
         except DialError as error:
-            self._found.failures.append(f"status callback {call_status}: {error.message}")
+            self._outcome.failures.append(f"status callback {call_status}: {error.message}")
             return
         if status is not None and status >= 400 and status != 404:
-            self._found.failures.append(f"status callback {call_status}: answered HTTP {status}")
+            self._outcome.failures.append(f"status callback {call_status}: answered HTTP {status}")
 
     async def _follow_transcript(self) -> None:
         async for line in self._webhooks.transcript():
-            self._found.transcript.append(line)
-            self._narrator.spoken(line)
+            self._outcome.transcript.append(line)
+            self._printer.spoken(line)
 
-    def _tell(self, text: str) -> None:
-        self._narrator.event(self._elapsed_ms(), text)
+    def _print_event(self, text: str) -> None:
+        self._printer.event(self._elapsed_ms(), text)
 
     def _elapsed_ms(self) -> int:
         return self._clock.now_ms() - self._answered_ms
@@ -309,11 +311,11 @@ class SimulatedCall:
             call_id=self._caller.call_id,
             webhook_ms=webhook_ms,
             duration_ms=self._elapsed_ms(),
-            ended_by=self._found.ended_by,
-            streams=tuple(self._found.streams),
-            faults=tuple(self._found.faults),
-            failures=tuple(self._found.failures),
-            transcript=tuple(self._found.transcript),
+            ended_by=self._outcome.ended_by,
+            streams=tuple(self._outcome.streams),
+            faults=tuple(self._outcome.faults),
+            failures=tuple(self._outcome.failures),
+            transcript=tuple(self._outcome.transcript),
         )
 
 

@@ -1,6 +1,6 @@
-"""`trunkline dial`: what it can be told, and what it prints.
+"""The command `trunkline dial`: its options and its output.
 
-`dial` makes one call and gives its report, `run` is the command around it. The options come from
+`dial` makes one call and returns its report, `run` is the command around it. The options come from
 `app.cli`, the call itself is `call.SimulatedCall`.
 """
 
@@ -23,8 +23,8 @@ from app.dial.leg import (
     RealClock,
 )
 from app.dial.report import (
+    CallPrinter,
     DialReport,
-    Narrator,
     report_table,
 )
 from app.dial.script import (
@@ -59,7 +59,7 @@ _EXIT_INTERRUPTED: Final = 130
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialOptions:
-    """What `trunkline dial` can be told.
+    """The options of `trunkline dial`.
 
     `to` is a server's base URL or the full URL of a voice webhook; `public_url` the URL that the
     server believes to be reached at, when that is another. `auth_token` None reads the development
@@ -82,11 +82,11 @@ class DialOptions:
 
 
 def run(options: DialOptions) -> int:
-    """Make the call and print it; gives the exit code: 0 good, 1 not, 2 wrong options."""
+    """Make the call and print it; return the exit code: 0 good, 1 not, 2 wrong options."""
     errors = Console(stderr=True)
-    narrator = Narrator(None if options.json else Console())
+    printer = CallPrinter(None if options.json else Console())
     try:
-        report = asyncio.run(dial(options, narrator))
+        report = asyncio.run(dial(options, printer))
     except ConfigError as error:
         errors.print(f"[red]{escape(error.message)}[/]", highlight=False, soft_wrap=True)
         return _EXIT_USAGE
@@ -104,9 +104,9 @@ def run(options: DialOptions) -> int:
 
 
 async def dial(
-    options: DialOptions, narrator: Narrator | None = None, *, clock: Clock | None = None
+    options: DialOptions, printer: CallPrinter | None = None, *, clock: Clock | None = None
 ) -> DialReport:
-    """Make the call and measure it. What goes wrong from here on is in the report.
+    """Make the call and measure it. The report names everything that goes wrong on the way.
 
     Raises:
         ConfigError: an option, a script or a WAV file is wrong; nothing was dialed.
@@ -123,15 +123,15 @@ async def dial(
         caller_number=options.caller_number,
         called_number=options.called_number,
     )
-    teller = narrator or Narrator(None)
+    printer = printer or CallPrinter(None)
     recording = Recording(options.out) if options.out is not None else None
     try:
         async with http_client(options.to) as client:
             call = SimulatedCall(
                 caller,
                 Webhooks(client, endpoints, token, caller),
-                ScriptedCaller(ScriptRun(steps), speech, teller),
-                narrator=teller,
+                ScriptedCaller(ScriptRun(steps), speech, printer),
+                printer=printer,
                 recording=recording,
                 clock=clock or RealClock(),
             )
@@ -143,7 +143,7 @@ async def dial(
 
 
 def _script(options: DialOptions) -> tuple[tuple[Step, ...], dict[str, bytes]]:
-    """The steps, and the speech of every file in them: read before anything is dialed."""
+    """Read the steps and the speech of every file in them, before anything is dialed."""
     if options.script is not None and options.wavs:
         raise ConfigError("--script and --wav exclude each other")
     if options.script is not None:

@@ -1,7 +1,7 @@
 """Rules that a server broke: what Twilio would warn of or refuse, with its error numbers.
 
-Pure. Messages on the stream are read by `app.carrier.twilio.caller_side`; here is what it cannot
-know, the order for the stream itself. Follows Twilio voice/twiml/stream and its error pages.
+Pure. Checks the TwiML that asks for a stream; the messages on the stream are checked by
+`app.carrier.twilio.caller_side`. Follows Twilio voice/twiml/stream and its error pages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A broken rule: Twilio's error number, and what was wrong in words."""
+    """A broken rule: Twilio's error number and a description."""
 
     code: str
     text: str
@@ -29,7 +29,7 @@ class Fault:
 
 
 def check_stream(order: StreamOrder) -> list[Fault]:
-    """What Twilio would refuse or drop silently; plain ws is allowed on the loopback only."""
+    """Find what Twilio would refuse or drop silently; plain ws is allowed on the loopback only."""
     faults = []
     parts = urlsplit(order.url)
     if parts.scheme not in {"ws", "wss"}:

@@ -1,7 +1,7 @@
-"""The socket around a `Line`: sends a frame every 20 ms, reads at once, returns what is due.
+"""The socket around a `CarrierStream`, and the clock that paces it.
 
-A thin shell: what is sent is decided by `Line`, what is said by whoever is called `on_frame`. Paced
-by absolute deadlines, so that a slow frame does not delay those after it.
+A thin shell: `CarrierStream` decides what is sent, the `on_frame` callback what is said. Frames
+leave every 20 ms by absolute deadlines, so that a slow frame does not delay those after it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from websockets.exceptions import (
     InvalidURI,
 )
 
-from app.dial.line import Line
 from app.dial.speaking import FRAME_MS
+from app.dial.stream import CarrierStream
 from app.errors import DialError
 
 __all__ = ["HANDSHAKE_REFUSED", "Clock", "EndedBy", "Leg", "LegEnd", "RealClock", "open_stream"]
@@ -45,8 +45,26 @@ _CLOSE_TIMEOUT_S: Final = 2
 _MEANT: Final = frozenset({1000, 1005})
 
 
+class Clock(Protocol):
+    """Milliseconds of call time. A fast clock makes a call play faster than real time."""
+
+    def now_ms(self) -> int: ...
+
+    async def sleep_until(self, at_ms: int) -> None: ...
+
+
+class RealClock:
+    """Monotonic time of this machine."""
+
+    def now_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+    async def sleep_until(self, at_ms: int) -> None:
+        await asyncio.sleep(max(0, at_ms - self.now_ms()) / 1000)
+
+
 class EndedBy(StrEnum):
-    """Who ended the stream; `LOST` is a socket that broke or was closed with an error."""
+    """The side that ended the stream; `LOST` is a socket that broke or closed with an error."""
 
     CALLER = "caller"
     AGENT = "agent"
@@ -55,7 +73,7 @@ class EndedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LegEnd:
-    """How the stream ended; `close_code` is the server's, 1006 when it sent none."""
+    """The end of a stream; `close_code` is the server's, 1006 when it sent none."""
 
     by: EndedBy
     close_code: int
@@ -63,10 +81,10 @@ class LegEnd:
 
 
 async def open_stream(url: str, signature: str) -> ClientConnection:
-    """The media websocket, with a signed handshake.
+    """Open the media websocket with a signed handshake.
 
     Raises:
-        DialError: refused, unreachable, or no websocket server; says which and why.
+        DialError: the server refused, is unreachable, or does not speak websocket.
     """
     local = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
     try:
@@ -109,9 +127,9 @@ class Leg:
     never waits for the writer. Caller audio that the server does not take is lost, not queued.
     """
 
-    def __init__(self, socket: ClientConnection, line: Line, clock: Clock) -> None:
+    def __init__(self, socket: ClientConnection, stream: CarrierStream, clock: Clock) -> None:
         self.socket = socket
-        self.line = line
+        self.stream = stream
         self._clock = clock
         self._hung_up = False
         self._muted = False
@@ -120,7 +138,7 @@ class Leg:
         self._drained = asyncio.Event()
 
     def hang_up(self) -> None:
-        """Put the receiver down: `stop` goes out with the next frame, then the socket closes."""
+        """Hang up: `stop` goes out with the next frame, then the socket closes."""
         self._hung_up = True
 
     def mute(self, muted: bool) -> None:
@@ -129,7 +147,7 @@ class Leg:
 
     def press(self, digits: str) -> None:
         """Press keys, one message each."""
-        self.post(self.line.press(digit) for digit in digits)
+        self.post(self.stream.press(digit) for digit in digits)
 
     def post(self, messages: Iterable[str]) -> None:
         """Queue messages for the writer."""
@@ -140,7 +158,7 @@ class Leg:
 
     async def run(self, on_frame: Callable[[int], None]) -> LegEnd:
         """Speak and listen until either side ends it; `on_frame(now_ms)` before each frame."""
-        self.post(self.line.opening())
+        self.post(self.stream.opening())
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._write()), group.create_task(self._pace(on_frame))]
@@ -156,7 +174,7 @@ class Leg:
             while True:
                 frame = await self.socket.recv()
                 if not self._hung_up:
-                    self.post(self.line.receive(frame, self._clock.now_ms()))
+                    self.post(self.stream.receive(frame, self._clock.now_ms()))
         except ConnectionClosed as error:
             if self._hung_up:
                 return LegEnd(EndedBy.CALLER, 1000)
@@ -175,34 +193,16 @@ class Leg:
                 self._drained.set()
 
     async def _pace(self, on_frame: Callable[[int], None]) -> None:
-        due_ms = self.line.start_ms
+        due_ms = self.stream.start_ms
         while not self._hung_up:
             due_ms += FRAME_MS
             await self._clock.sleep_until(due_ms)
             now_ms = self._clock.now_ms()
             on_frame(now_ms)
             late = now_ms - due_ms > _LATE_MS or len(self._outbox) > _OUTBOX_MESSAGES
-            self.post(self.line.frame(now_ms, discard=late or self._muted))
-        self.post([self.line.stop()])
+            self.post(self.stream.frame(now_ms, discard=late or self._muted))
+        self.post([self.stream.stop()])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._drained.wait()
         await self.socket.close()
-
-
-class Clock(Protocol):
-    """Milliseconds of call time. A fast clock makes a call play faster than real time."""
-
-    def now_ms(self) -> int: ...
-
-    async def sleep_until(self, at_ms: int) -> None: ...
-
-
-class RealClock:
-    """Monotonic time of this machine."""
-
-    def now_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
-
-    async def sleep_until(self, at_ms: int) -> None:
-        await asyncio.sleep(max(0, at_ms - self.now_ms()) / 1000)

@@ -1,7 +1,7 @@
-"""When sound could be heard: energy of mu-law audio, as spans of time.
+"""Detection of audible sound in mu-law audio, as spans of time.
 
-Pure. Both sides of a call are judged by the same rule, so that a latency is a difference between
-two things measured alike. It leaves to `measures` what a span means.
+Pure. Both sides of a call are measured by the same rule, so that a latency is the difference of
+two like values. `measures` interprets the spans.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from audio.level import level_dbfs
 __all__ = ["AUDIBLE_DBFS", "WINDOW_MS", "Span", "UtteranceDetector", "audible_windows"]
 
 
-# Below it a telephone line is idle noise, above it somebody speaks. Speech on a line is about
-# -20 dBFS, its weakest fricatives about -45, a quiet room's noise about -60.
+# Telephone speech is about -20 dBFS, its weakest fricatives about -45, a quiet room's noise about
+# -60.
 AUDIBLE_DBFS: Final = -50.0
 WINDOW_MS: Final = 10
 _WINDOW_BYTES: Final = WINDOW_MS * BYTES_PER_MS
@@ -40,7 +40,7 @@ class Span:
 
 
 def audible_windows(ulaw: bytes) -> list[bool]:
-    """Whether each 10 ms window of mu-law 8 kHz audio holds sound; the last may be shorter."""
+    """Measure each 10 ms window of mu-law 8 kHz audio: True where it holds sound."""
     return [
         level_dbfs(decode_ulaw(ulaw[at : at + _WINDOW_BYTES])) > AUDIBLE_DBFS
         for at in range(0, len(ulaw), _WINDOW_BYTES)
@@ -48,7 +48,7 @@ def audible_windows(ulaw: bytes) -> list[bool]:
 
 
 class UtteranceDetector:
-    """Collects what reached the ear and tells when it was sound."""
+    """Collects the audio that was heard and finds the spans in which it was sound."""
 
     def __init__(self, start_ms: int) -> None:
         self._start_ms = start_ms
@@ -69,12 +69,12 @@ class UtteranceDetector:
 
     @property
     def latest_stretch(self) -> Span | None:
-        """The stretch of sound that is being heard, or was heard last."""
+        """The current or last stretch of sound."""
         return self._stretches[-1] if self._stretches else None
 
     @property
     def last_audible_ms(self) -> int | None:
-        """When sound was last heard; None as long as there was none."""
+        """The end of the latest sound; None before the first."""
         return self._spans[-1].end_ms if self._spans else None
 
     def hear(self, heard: Heard) -> None:
@@ -84,17 +84,17 @@ class UtteranceDetector:
             self._pending_at = heard.at_byte
         self._pending += heard.payload
         whole = len(self._pending) // _WINDOW_BYTES * _WINDOW_BYTES
-        self._judge(self._pending[:whole])
+        self._measure(self._pending[:whole])
         self._pending_at += whole
         self._pending = self._pending[whole:]
 
     def flush(self) -> None:
-        """Judge the part of a window that is left: no more audio follows it directly."""
-        self._judge(self._pending)
+        """Measure the part of a window that is left: no more audio follows it directly."""
+        self._measure(self._pending)
         self._pending_at += len(self._pending)
         self._pending = b""
 
-    def _judge(self, ulaw: bytes) -> None:
+    def _measure(self, ulaw: bytes) -> None:
         for index, audible in enumerate(audible_windows(ulaw)):
             if not audible:
                 continue

@@ -1,7 +1,7 @@
-"""What a caller would complain about, in numbers: from spans of sound to latencies.
+"""Latencies and barge-in figures, computed from spans of sound.
 
-Pure. All times are measured at the two ends of the line, by energy; nothing is taken from what
-the server says of itself.
+Pure. All times come from the energy of the audio at the caller's end; nothing that the server
+reports about itself is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class QueueCleared:
-    """The server emptied the queue; `discarded_ms` of audio were thrown away unheard."""
+    """A `clear` of the server, which discarded `discarded_ms` of audio unheard."""
 
     at_ms: int
     discarded_ms: int
@@ -32,11 +32,11 @@ class QueueCleared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BargeInMeasure:
-    """The caller spoke while agent audio was playing.
+    """Caller speech that began while agent audio was playing.
 
-    `reaction_ms` is from the caller's first sound to the clear that made the ear silent; None when
-    no clear came before the caller had finished. `leaked_ms` is agent sound heard between that
-    clear and the end of the caller's speech.
+    `reaction_ms` runs from the caller's first sound to the server's clear; None when no clear came
+    before the caller had finished. `leaked_ms` is agent sound heard between that clear and the end
+    of the caller's speech.
     """
 
     at_ms: int
@@ -45,15 +45,15 @@ class BargeInMeasure:
 
 
 def first_audio_ms(spans: Sequence[Span], answered_ms: int) -> int | None:
-    """From the answered call to the first audible agent sound."""
+    """Time from the answered call to the first audible agent sound."""
     return spans[0].start_ms - answered_ms if spans else None
 
 
 def turn_latencies(utterances: Sequence[Utterance], spans: Sequence[Span]) -> list[int | None]:
-    """For each spoken utterance, from its end to the first agent sound after it.
+    """Time from the end of each spoken utterance to the first agent sound after it.
 
     None where no answer came before the caller's next words, and where agent audio was still
-    playing when the caller finished: what came then was no answer.
+    playing when the caller finished, since the sound after that is not an answer.
     """
     spoken = [u for u in utterances if u.onset_ms is not None and u.end_ms is not None]
     latencies: list[int | None] = []
@@ -93,7 +93,7 @@ def barge_ins(
 
 
 def percentile(values: Sequence[int], percent: int) -> int | None:
-    """The nearest-rank percentile: always a value that was measured; None of nothing."""
+    """Nearest-rank percentile, always one of the values; None of no values."""
     if not values:
         return None
     rank = -(-percent * len(values) // 100)

@@ -1,9 +1,9 @@
-"""What a carrier does with agent audio: queue it, play it in real time, return marks.
+"""A carrier's queue of agent audio, played in real time, with its marks.
 
-Pure: driven by `now_ms`. It leaves to others the messages (`line`) and what the played audio means
-(`ear`). Follows Twilio, voice/media-streams/websocket-messages: audio plays in the order of
-arrival, a mark returns when all before it has been played or at once when nothing is queued,
-`clear` empties the queue and returns every outstanding mark, and about ten minutes of audio fit.
+Pure: driven by `now_ms`. `stream` reads and writes the messages, `listening` measures the played
+audio. Follows Twilio, voice/media-streams/websocket-messages: audio plays in the order of arrival,
+a mark returns when all before it has been played or at once when nothing is queued, `clear`
+empties the queue and returns every outstanding mark, and about ten minutes of audio fit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class MarkBack:
-    """A mark to return; `cleared` when its audio was thrown away and not heard."""
+    """A mark to return; `cleared` when its audio was discarded unheard."""
 
     name: str
     at_ms: int
@@ -86,7 +86,7 @@ class CallerPlayout:
         return len(payload) - len(fits)
 
     def mark(self, name: str, now_ms: int) -> MarkBack | None:
-        """Queue a mark; it comes straight back when nothing is queued before it."""
+        """Queue a mark, or return it at once when nothing is queued before it."""
         self._settle(now_ms)
         if not self._queue:
             return MarkBack(name, now_ms, cleared=False)
@@ -94,7 +94,7 @@ class CallerPlayout:
         return None
 
     def clear(self, now_ms: int) -> list[MarkBack]:
-        """Throw away what was not heard; every outstanding mark comes back, in order."""
+        """Discard the unheard audio; every outstanding mark comes back, in order."""
         self._settle(now_ms)
         names = self.outstanding_marks
         self._queue.clear()
@@ -103,7 +103,7 @@ class CallerPlayout:
         return [MarkBack(name, now_ms, cleared=True) for name in names]
 
     def advance(self, now_ms: int) -> list[PlayoutEvent]:
-        """Play up to `now_ms`; gives what was heard and the marks passed, in order."""
+        """Play up to `now_ms`; return the audio heard and the marks passed, in order."""
         target = self._position(now_ms)
         events: list[PlayoutEvent] = []
         while self._queue:
@@ -132,11 +132,11 @@ class CallerPlayout:
         return (now_ms - self._start_ms) * BYTES_PER_MS
 
     def _settle(self, now_ms: int) -> None:
-        """An idle line has no audio to wait for: the next byte plays now.
+        """Move the cursor of an empty queue to now: the next byte plays at once.
 
         Raises:
-            ValueError: audio that should have been heard by now is still queued; the caller
-                forgot `advance`, and its events would be lost here.
+            ValueError: audio that should have been heard by now is still queued: `advance` was
+                not called, and its events would be lost.
         """
         position = self._position(now_ms)
         if self._queue and position > self._cursor:

@@ -1,6 +1,6 @@
-"""What a simulated call showed: figures, faults and whether it was a good call.
+"""The report of a simulated call: figures and faults, as JSON or as a table, and live printing.
 
-Pure values, and the two forms they are given out in: JSON for machines, a table for people.
+`CallPrinter` prints the call while it goes on; the rest are pure values.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.dial.faults import Fault
-from app.dial.line import Line, LineCounters
 from app.dial.measures import BargeInMeasure, barge_ins, first_audio_ms, percentile, turn_latencies
+from app.dial.stream import CarrierStream, StreamCounters
 from app.dial.webhook import SpokenLine
 
-__all__ = ["DialReport", "Narrator", "StreamMeasures", "report_table"]
+__all__ = ["CallPrinter", "DialReport", "StreamMeasures", "report_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMeasures:
-    """What one media stream showed. A turn latency is None where no answer came.
+    """Figures of one media stream. A turn latency is None where no answer came.
 
-    Of the streams behind the first, the answer is the document that brought the call back.
+    `answer_to_first_audio_ms` of a later stream starts at the stream itself.
     """
 
     answer_to_first_audio_ms: int | None = None
@@ -32,19 +32,19 @@ class StreamMeasures:
     barge_ins: tuple[BargeInMeasure, ...] = ()
     clears: int = 0
     agent_heard_ms: int = 0
-    counters: LineCounters = field(default_factory=LineCounters)
+    counters: StreamCounters = field(default_factory=StreamCounters)
 
     @classmethod
-    def of(cls, line: Line, answered_ms: int) -> StreamMeasures:
-        """From a line that is over; `answered_ms` is when its TwiML arrived."""
-        spans, utterances = line.ear.spans, line.mouth.utterances
+    def of(cls, stream: CarrierStream, answered_ms: int) -> StreamMeasures:
+        """Measure a stream that is over; its TwiML arrived at `answered_ms`."""
+        spans, utterances = stream.detector.spans, stream.player.utterances
         return cls(
             answer_to_first_audio_ms=first_audio_ms(spans, answered_ms),
             turn_latencies_ms=tuple(turn_latencies(utterances, spans)),
-            barge_ins=tuple(barge_ins(utterances, spans, line.clears)),
-            clears=len(line.clears),
+            barge_ins=tuple(barge_ins(utterances, spans, stream.clears)),
+            clears=len(stream.clears),
             agent_heard_ms=sum(span.duration_ms for span in spans),
-            counters=line.counters,
+            counters=stream.counters,
         )
 
     @property
@@ -58,10 +58,10 @@ class StreamMeasures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialReport:
-    """One simulated call.
+    """The result of one simulated call.
 
-    `failures` are sentences on what went wrong, `faults` the rules that the server broke. The call
-    was good when there are neither.
+    `failures` describe what went wrong in sentences, `faults` are the rules that the server broke.
+    The call was good when there are neither.
     """
 
     call_id: str
@@ -79,7 +79,7 @@ class DialReport:
         return not self.failures and not self.faults
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with the figures that the table shows."""
+        """Every field, with the computed figures that the table shows."""
         document = asdict(self)
         document["ok"] = self.ok
         for stream, measures in zip(document["streams"], self.streams, strict=True):
@@ -90,7 +90,7 @@ class DialReport:
 
 
 def report_table(report: DialReport) -> Table:
-    """The report for a person."""
+    """Render the report for a person."""
     table = Table(title="The call in figures", title_justify="left", show_header=False)
     table.add_column("what", style="bold")
     table.add_column("figure", overflow="fold")
@@ -153,21 +153,21 @@ def _ms(value: int | None) -> str:
     return "-" if value is None else f"{value} ms"
 
 
-class Narrator:
-    """Prints one line per thing that happened; `None` as console keeps it silent."""
+class CallPrinter:
+    """Prints one line per event of a call; `None` as console prints nothing."""
 
     def __init__(self, console: Console | None) -> None:
         self._console = console
 
     def event(self, at_ms: int, text: str) -> None:
-        """Something that nobody said: answered, a key, the end."""
+        """Print an event without speech: answered, a key, the end."""
         self._print(at_ms, "", f"[dim]{escape(text)}[/]")
 
     def caller(self, at_ms: int, text: str) -> None:
         self._print(at_ms, "[cyan]caller[/]", escape(text))
 
     def spoken(self, line: SpokenLine) -> None:
-        """A line of the server's transcript: agent speech, or what it made of the caller's."""
+        """Print a line of the server's transcript: agent speech, or the caller's as recognized."""
         if line.who == "caller":
             heard = escape(line.text) if line.text else "[i]nothing[/]"
             mark = " (unverified)" if line.unverified else ""
@@ -182,7 +182,7 @@ class Narrator:
             self._print(line.at_ms, "[green]agent[/] ", escape(line.text))
 
     def agent_sound(self, at_ms: int, duration_ms: int) -> None:
-        """For servers without a transcript."""
+        """Print that the agent spoke, for servers without a transcript."""
         text = f"[i](agent speaks {duration_ms / 1000:.1f} s)[/]"
         self._print(at_ms, "[green]agent[/] ", text)
 
@@ -191,7 +191,7 @@ class Narrator:
             return
         minutes, tenths = divmod(max(0, at_ms) // 100, 600)
         clock = f"{minutes:02}:{tenths // 10:02}.{tenths % 10}"
-        if not self._console.is_terminal:  # a line is a line for whoever reads it there
+        if not self._console.is_terminal:  # a file or a pipe gets one line per event, unwrapped
             self._console.print(
                 f"{clock}  {who or '      '}  {text}", soft_wrap=True, highlight=False
             )

@@ -1,7 +1,7 @@
-"""What the simulated caller does: a list of steps as data, and where in it the caller is.
+"""The simulated caller's script: its steps as data, and the caller who follows them.
 
-Pure. `ScriptRun` is asked every 20 ms and answers with what to do now. Sound and sockets are left
-to the shell, the form on disk to `script_file`.
+Pure. `ScriptRun` decides every 20 ms what the caller does; `ScriptedCaller` carries that out on a
+`Leg`. `script_file` reads scripts from disk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.dial.leg import Leg
-from app.dial.report import Narrator
+from app.dial.report import CallPrinter
 
 __all__ = [
     "Action",
@@ -37,6 +37,8 @@ __all__ = [
 
 # An agent that has been silent this long is not speaking: nobody could be interrupted.
 _PAUSE_MS: Final = 150
+# The pause that ends a stretch of agent sound (`listening`): only then is its length known.
+_STRETCH_OVER_MS: Final = 800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +121,14 @@ class PressKeys:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The call did not go as the script expects."""
+    """Report that the call did not go as the script expects."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class HungUp:
-    """Put the receiver down."""
+    """End the call now."""
 
 
 Action = Speak | PressKeys | Note | HungUp
@@ -134,7 +136,7 @@ Action = Speak | PressKeys | Note | HungUp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What the caller notices at `now_ms`.
+    """The state of the call that the caller can notice at `now_ms`.
 
     `agent_since_ms` is when the agent's latest stretch of sound began and `agent_until_ms` when it
     was last heard; None before the first sound. `streams` counts the call's media streams so far.
@@ -163,14 +165,14 @@ class ScriptRun:
         return self._index >= len(self._steps)
 
     @property
-    def unsaid(self) -> int:
+    def utterances_left(self) -> int:
         """Utterances that were never begun."""
         left = self._steps[self._index :]
         begun = self._acted and self._entered_ms is not None
         return sum(isinstance(step, Say | BargeIn) for step in left[1 if begun else 0 :])
 
     def on_tick(self, situation: Situation) -> list[Action]:
-        """What to do now; usually nothing. Past the last step the caller has hung up."""
+        """Return what to do now, usually nothing. The caller hangs up after the last step."""
         actions: list[Action] = []
         while not self.finished:
             if self._entered_ms is None:
@@ -223,7 +225,7 @@ class ScriptRun:
                 return True, [HungUp()]
 
     def _listen(self, step: Listen, at: Situation, waited_ms: int) -> tuple[bool, list[Action]]:
-        """Sound from before the step counts only when it lasted into it."""
+        """Wait for agent sound and a pause. Sound from before the step must last into it."""
         until_ms = at.agent_until_ms
         heard = until_ms is not None and until_ms > (self._entered_ms or 0)
         if heard and until_ms is not None and at.now_ms - until_ms >= step.quiet_ms:
@@ -249,7 +251,7 @@ class ScriptRun:
 
 
 def _spoken_for_ms(at: Situation, since_ms: int) -> int:
-    """How long the agent has been speaking, if it is speaking now, counted from the step on."""
+    """Time for which the agent has been speaking, counted from `since_ms`; 0 when it is silent."""
     if at.agent_since_ms is None or at.agent_until_ms is None:
         return 0
     if at.now_ms - at.agent_until_ms > _PAUSE_MS:
@@ -258,57 +260,53 @@ def _spoken_for_ms(at: Situation, since_ms: int) -> int:
 
 
 def turns_script(files: tuple[str, ...]) -> tuple[Step, ...]:
-    """Listen, speak each file and hear its answer, hang up: what `--wav` does."""
+    """The script of `--wav`: listen, speak each file and hear its answer, hang up."""
     turns: list[Step] = [Listen()]
     for file in files:
         turns += [Say(file=file), Listen()]
     return (*turns, HangUp())
 
 
-# The pause that ends a stretch of agent sound (`ear`): only then is its length known.
-_STRETCH_OVER_MS: Final = 800
-
-
 class ScriptedCaller:
-    """Follows one script over all streams of a call. `hang_up_at_ms` ends it in any case."""
+    """Follows one script over all streams of a call, and hangs up at a time limit."""
 
-    def __init__(self, run: ScriptRun, speech: Mapping[str, bytes], narrator: Narrator) -> None:
-        self.complaints: list[str] = []
+    def __init__(self, run: ScriptRun, speech: Mapping[str, bytes], printer: CallPrinter) -> None:
+        self.problems: list[str] = []
         self.has_transcript = False
         self._run = run
         self._speech = speech
-        self._narrator = narrator
+        self._printer = printer
         self._answered_ms = 0
         self._hang_up_at_ms = 0
-        self._told_until_ms = 0
+        self._printed_until_ms = 0
         self._leg: Leg | None = None
         self._streams = 0
 
     @property
-    def unsaid(self) -> int:
-        """How many utterances of the script were never begun."""
-        return self._run.unsaid
+    def utterances_left(self) -> int:
+        """The number of the script's utterances that were never begun."""
+        return self._run.utterances_left
 
     def answered(self, now_ms: int, *, at_most_ms: int) -> None:
-        """The call's time begins here."""
-        self._answered_ms = self._told_until_ms = now_ms
+        """Start the call's clock."""
+        self._answered_ms = self._printed_until_ms = now_ms
         self._hang_up_at_ms = now_ms + at_most_ms
 
     def on_frame(self, leg: Leg, now_ms: int) -> None:
-        """Do what the script wants done now."""
+        """Carry out the script's actions that are due."""
         if leg is not self._leg:
             self._leg = leg
             self._streams += 1
         if now_ms >= self._hang_up_at_ms:
             at_most_s = (self._hang_up_at_ms - self._answered_ms) // 1000
-            self.complaints.append(f"the call was still going on after {at_most_s} s")
+            self.problems.append(f"the call was still going on after {at_most_s} s")
             leg.hang_up()
             return
-        stretch = leg.line.ear.latest_stretch
-        self.tell_sound(leg, now_ms - _STRETCH_OVER_MS)
+        stretch = leg.stream.detector.latest_stretch
+        self.print_agent_sound(leg, now_ms - _STRETCH_OVER_MS)
         situation = Situation(
             now_ms=now_ms,
-            speaking=leg.line.mouth.speaking,
+            speaking=leg.stream.player.speaking,
             streams=self._streams,
             agent_since_ms=stretch.start_ms if stretch else None,
             agent_until_ms=stretch.end_ms if stretch else None,
@@ -316,23 +314,23 @@ class ScriptedCaller:
         for action in self._run.on_tick(situation):
             match action:
                 case Speak(file, text):
-                    self._narrator.caller(now_ms - self._answered_ms, text or f"({file})")
-                    leg.line.mouth.say(self._speech[file], text)
+                    self._printer.caller(now_ms - self._answered_ms, text or f"({file})")
+                    leg.stream.player.say(self._speech[file], text)
                 case PressKeys(digits):
-                    self._narrator.event(now_ms - self._answered_ms, f"caller presses {digits}")
+                    self._printer.event(now_ms - self._answered_ms, f"caller presses {digits}")
                     leg.press(digits)
                 case Note(text):
-                    self.complaints.append(text)
-                    self._narrator.event(now_ms - self._answered_ms, text)
+                    self.problems.append(text)
+                    self._printer.event(now_ms - self._answered_ms, text)
                 case HungUp():
-                    self._narrator.event(now_ms - self._answered_ms, "caller hangs up")
+                    self._printer.event(now_ms - self._answered_ms, "caller hangs up")
                     leg.hang_up()
 
-    def tell_sound(self, leg: Leg, until_ms: int) -> None:
-        """For a server without transcript: agent sound that was over before `until_ms`."""
-        for stretch in leg.line.ear.stretches:
-            if self._told_until_ms < stretch.end_ms <= until_ms:
-                self._told_until_ms = stretch.end_ms
+    def print_agent_sound(self, leg: Leg, until_ms: int) -> None:
+        """Print the agent sound that ended before `until_ms`, unless there is a transcript."""
+        for stretch in leg.stream.detector.stretches:
+            if self._printed_until_ms < stretch.end_ms <= until_ms:
+                self._printed_until_ms = stretch.end_ms
                 if not self.has_transcript:
                     at_ms = stretch.start_ms - self._answered_ms
-                    self._narrator.agent_sound(at_ms, stretch.duration_ms)
+                    self._printer.agent_sound(at_ms, stretch.duration_ms)

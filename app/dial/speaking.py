@@ -1,7 +1,7 @@
-"""What the caller says: utterances cut into 20 ms frames, silence between them.
+"""The caller's speech, cut into 20 ms frames with silence between them, and the recording.
 
-Pure. A frame that is sent at a time holds the 20 ms before it, as on a real line: speech begins
-20 ms before its first frame leaves and ends with its last one.
+A frame that is sent at a time holds the 20 ms before it, as on a real line: speech begins 20 ms
+before its first frame leaves and ends with its last one. Only `Recording` does I/O.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ SILENT_FRAME: Final = b"\xff" * FRAME_BYTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """One stretch of caller speech as it was really sent; times are of its energy.
+    """One stretch of caller speech as it was sent; the times bound its audible part.
 
-    `agent_playing_at_onset` and `..._at_end` say whether agent audio was queued at the ear then.
+    `agent_playing_at_onset` and `..._at_end`: the agent could be heard at that moment.
     """
 
     text: str = ""
@@ -42,7 +42,7 @@ class Utterance:
 
 
 class _Speech:
-    """An utterance on its way: its audio and where in it speech begins and ends."""
+    """An utterance being sent: its frames, and the position of the speech in them."""
 
     def __init__(self, ulaw: bytes, index: int) -> None:
         self.frames = deque(
@@ -72,7 +72,7 @@ class SpeechPlayer:
         return bool(self._queue)
 
     def say(self, ulaw: bytes, text: str = "") -> int:
-        """Queue mu-law 8 kHz speech; the last frame is filled up with silence. Gives its index."""
+        """Queue mu-law 8 kHz speech, padded to whole frames with silence; return its index."""
         self._utterances.append(Utterance(text=text))
         index = len(self._utterances) - 1
         if ulaw:
@@ -113,7 +113,7 @@ class SpeechPlayer:
 
 
 class Recording:
-    """A `line.Tap` that writes a file. One byte of mu-law is one sample.
+    """A `stream.Recorder` that writes a stereo WAV file. One byte of mu-law is one sample.
 
     A call may hold several streams; each begins `offset_ms` after the call.
     """
@@ -146,7 +146,7 @@ class Recording:
         self._recorder.write_right(self._origin + at_byte, decode_ulaw(ulaw))
 
     def close(self) -> None:
-        """Finish the file; of a call that never had a stream nothing is kept."""
+        """Finish the file, or remove it when the call never had a stream."""
         self._recorder.close()
         self._file.close()
         if not self._begun:

@@ -1,7 +1,7 @@
-"""The caller's recorded speech: WAV files as mu-law 8 kHz, and the demo that is shipped with us.
+"""The caller's recorded speech: WAV files as mu-law 8 kHz, and the packaged demo call.
 
-Reads PCM16 of any usual rate, mono or stereo. Everything else is refused with the command that
-converts it.
+Reads PCM16 of any usual rate, mono or stereo. Other files are refused with the command that
+converts them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KEPT_TAIL_MS: Final = 40
 
 
 class _Folder(Protocol):
-    """What a path and a packaged resource have in common."""
+    """The common part of a path and a packaged resource."""
 
     def joinpath(self, *descendants: str) -> _Folder: ...
 
@@ -50,7 +50,7 @@ class SpeechFolder:
         self._folder = folder
 
     def load(self, file: str) -> bytes:
-        """A file's speech as mu-law 8 kHz.
+        """Load a file's speech as mu-law 8 kHz.
 
         Raises:
             ConfigError: it is not there, or is not a WAV file that can be read.
@@ -63,14 +63,14 @@ class SpeechFolder:
 
 
 def demo_script() -> tuple[tuple[Step, ...], SpeechFolder]:
-    """The call that `trunkline dial` makes when nothing else is asked for."""
+    """The packaged call, which `trunkline dial` makes by default."""
     data = resources.files("app.dial") / "data"
     text = (data / DEMO_SCRIPT).read_text(encoding="utf-8")
     return load_script(text, DEMO_SCRIPT), SpeechFolder(data)
 
 
 def read_script(path: Path) -> tuple[tuple[Step, ...], SpeechFolder]:
-    """A script of the operator's own; its WAV files lie beside it.
+    """Read an operator's script; its WAV files lie beside it.
 
     Raises:
         ConfigError: it cannot be read, or a line of it is wrong.
@@ -83,7 +83,7 @@ def read_script(path: Path) -> tuple[tuple[Step, ...], SpeechFolder]:
 
 
 def parse_wav(content: bytes, name: str) -> bytes:
-    """A WAV file as mu-law 8 kHz, silence at its end cut off so that a turn ends where it ends.
+    """Convert a WAV file to mu-law 8 kHz, without the silence at its end, which would add latency.
 
     Raises:
         ConfigError: not a WAV file, not PCM16, or a rate that is not read.
@@ -101,7 +101,7 @@ def parse_wav(content: bytes, name: str) -> bytes:
 
 
 def _at_8khz(samples: NDArray[np.int16], rate_hz: int) -> NDArray[np.int16]:
-    """A whole recording at another rate, by a windowed sinc; no stream, so nothing is delayed."""
+    """Resample a whole recording with a windowed sinc, without delay."""
     if rate_hz == _RATE_HZ:
         return samples
     step = rate_hz / _RATE_HZ

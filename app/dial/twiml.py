@@ -30,7 +30,7 @@ class Verb:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOrder:
-    """A `<Connect><Stream>`: where to connect, what to hand over, where to go on afterwards."""
+    """A `<Connect><Stream>`; `action` is the document that follows the stream."""
 
     url: str
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ def parse_twiml(document: str, content_type: str) -> tuple[Verb, ...]:
     """The verbs of a `<Response>`, in order.
 
     Raises:
-        RemoteProtocolError: no TwiML: code 12300 or 12100 of Twilio is in the message.
+        RemoteProtocolError: it is not TwiML; the message has Twilio's code, 12300 or 12100.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type not in _MEDIA_TYPES:

@@ -1,7 +1,7 @@
 """The carrier's HTTP side: signed webhooks to a server, its TwiML and its transcript feed.
 
-A thin shell around `signature` and `twiml`; turns every failure into a `DialError` in plain words.
-Form fields follow Twilio voice/twiml, "Request parameters", and its status callbacks.
+Turns every failure into a `DialError` in plain words. Form fields follow Twilio voice/twiml,
+"Request parameters", and its status callbacks; signatures follow Twilio usage/security.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 
+VOICE_PATH: Final = "/twilio/voice"
+_STATUS_PATH: Final = "/twilio/status"
 # Twilio gives a webhook 15 s, a hard limit.
 _WEBHOOK_TIMEOUT_S: Final = 15
 _CONNECT_TIMEOUT_S: Final = 5
@@ -42,7 +44,7 @@ _CONNECT_TIMEOUT_S: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """One call as its webhooks name it."""
+    """The ids and numbers of one call, as its webhooks give them."""
 
     call_id: str
     account_id: str
@@ -52,7 +54,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class TwimlAnswer:
-    """The verbs of a document and the URL that gave it: relative URLs inside start there."""
+    """The verbs of a document and its URL, against which relative URLs inside are resolved."""
 
     url: str
     verbs: tuple[Verb, ...]
@@ -60,7 +62,7 @@ class TwimlAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpokenLine:
-    """One line of a server's transcript; of an agent line that was cut off, what was heard."""
+    """One line of a server's transcript; `heard_text` belongs to an agent line that was cut off."""
 
     at_ms: int
     who: str
@@ -71,7 +73,7 @@ class SpokenLine:
 
 
 def http_client(url: str) -> httpx2.AsyncClient:
-    """A client that goes through a proxy of the environment only for hosts elsewhere."""
+    """Make a client that uses the environment's proxy, except for a local server."""
     local = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
     timeout = httpx2.Timeout(_WEBHOOK_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
     return httpx2.AsyncClient(
@@ -80,7 +82,7 @@ def http_client(url: str) -> httpx2.AsyncClient:
 
 
 class Webhooks:
-    """What a carrier asks and tells a server about one call."""
+    """The HTTP requests that a carrier makes about one call."""
 
     def __init__(
         self, client: httpx2.AsyncClient, endpoints: Endpoints, auth_token: str, caller: Caller
@@ -118,18 +120,18 @@ class Webhooks:
         return TwimlAnswer(url, parse_twiml(response.text, content_type))
 
     def handshake(self, base: str, url: str) -> tuple[str, str]:
-        """Where to connect for a stream's URL, and the signature of that handshake."""
+        """Return the address to connect to for a stream's URL, and the handshake's signature."""
         absolute = urljoin(base, url)
         if absolute.startswith("http"):  # a relative URL: Twilio speaks websocket to it
             absolute = "ws" + self._endpoints.as_public(absolute).removeprefix("http")
         return self._endpoints.as_reached(absolute), sign(self._auth_token, absolute)
 
     def absolute(self, base: str, url: str) -> str:
-        """A URL out of TwiML, led to where the server is reached."""
+        """Resolve a URL of TwiML to the address where the server is reached."""
         return self._endpoints.as_reached(urljoin(base, url))
 
     async def report(self, call_status: str, duration_s: int | None = None) -> int | None:
-        """Post a status callback; gives the HTTP status, None when there is nowhere to post to.
+        """Post a status callback; return the HTTP status, None without a URL for callbacks.
 
         Raises:
             DialError: the server did not answer.
@@ -146,9 +148,9 @@ class Webhooks:
         return (await self._post(self._endpoints.status_url, fields)).status_code
 
     async def transcript(self) -> AsyncIterator[SpokenLine]:
-        """What the server heard and said, line by line; ends at once when it has no such feed.
+        """Yield the server's transcript line by line; end at once when it has no such feed.
 
-        `has_transcript` tells from the moment that it is known.
+        `has_transcript` becomes True when the feed opens.
         """
         url = self._endpoints.transcript_url(self._caller.call_id)
         headers = {"X-Twilio-Signature": sign(self._auth_token, self._endpoints.as_public(url))}
@@ -199,7 +201,7 @@ class Webhooks:
 
 
 def parse_spoken_line(row: str) -> SpokenLine | None:
-    """A row of the feed; None for one that is not as agreed, such as a blank keep-alive."""
+    """Parse a row of the feed; None for an unreadable one, such as a blank keep-alive."""
     try:
         line = json.loads(row)
         return SpokenLine(
@@ -214,12 +216,8 @@ def parse_spoken_line(row: str) -> SpokenLine | None:
         return None
 
 
-VOICE_PATH = "/twilio/voice"
-_STATUS_PATH = "/twilio/status"
-
-
 def sign(auth_token: str, url: str, form: Mapping[str, str] | None = None) -> str:
-    """The X-Twilio-Signature of a request to `url`."""
+    """Compute the X-Twilio-Signature of a request to `url`."""
     message = url + "".join(name + value for name, value in sorted((form or {}).items()))
     digest = hmac.new(auth_token.encode(), message.encode(), hashlib.sha1).digest()
     return base64.b64encode(digest).decode("ascii")
@@ -239,10 +237,9 @@ class Endpoints:
 
     @classmethod
     def of(cls, to: str, *, public_url: str | None = None) -> Endpoints:
-        """From `--to`: a server's base, or the full URL of a voice webhook anywhere.
+        """Derive them from `--to`: a server's base, or the full URL of a voice webhook anywhere.
 
-        Only Trunkline's own paths tell where status callbacks go; for another server there are
-        none unless its TwiML asks for them.
+        Status callbacks are posted only to Trunkline, whose path for them is known.
 
         Raises:
             ValueError: not an http or https URL.
@@ -264,13 +261,13 @@ class Endpoints:
         return f"{self.base_url}/calls/{call_sid}/transcript"
 
     def as_public(self, url: str) -> str:
-        """The URL that the server believes it was asked at: what the signature covers."""
+        """Translate a URL to the server's public one, which the signature covers."""
         if url == self.base_url or url.startswith(self.base_url + "/"):
             return self.public_base_url + url[len(self.base_url) :]
         return url
 
     def as_reached(self, url: str) -> str:
-        """Where to connect for a URL that the server gave: its public name led back to `--to`."""
+        """Translate a public URL that the server gave to the address given by `--to`."""
         public, parts = urlsplit(self.public_base_url), urlsplit(url)
         if parts.netloc != public.netloc or public.netloc == urlsplit(self.base_url).netloc:
             return url

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from app.dial.leg import RealClock
-from app.dial.report import Narrator, report_table
+from app.dial.report import CallPrinter, report_table
 from app.errors import AppError
 from tests.demo.stage import Shown, show
 
@@ -42,7 +42,7 @@ def main() -> int:
         except AppError as error:
             console.print(f"[red]{escape(error.message)}[/]", highlight=False, soft_wrap=True)
             return 1
-        _tell(shown, console)
+        _print_event(shown, console)
         good = good and shown.ok
     return 0 if good else 1
 
@@ -52,14 +52,14 @@ async def _show(name: str, console: Console) -> Shown:
     with tempfile.TemporaryDirectory() as state:
         return await show(
             offline=name == "offline",
-            narrator=Narrator(console),
+            printer=CallPrinter(console),
             out=out,
             state_dir=Path(state),
             clock=RealClock(),
         )
 
 
-def _tell(shown: Shown, console: Console) -> None:
+def _print_event(shown: Shown, console: Console) -> None:
     console.print()
     for act in shown.acts:
         console.print("[green]seen[/]    " if act.seen else "[red]missing[/] ", escape(act.what))

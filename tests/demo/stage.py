@@ -18,7 +18,7 @@ from typing import Any, Final
 from app.carrier.base import CarrierCallId
 from app.dial.call import SimulatedCall
 from app.dial.leg import Clock
-from app.dial.report import DialReport, Narrator
+from app.dial.report import CallPrinter, DialReport
 from app.dial.script import ScriptedCaller, ScriptRun
 from app.dial.speaking import Recording
 from app.dial.speech import read_script
@@ -64,7 +64,7 @@ class Shown:
 
 
 async def show(
-    *, offline: bool, narrator: Narrator, out: Path, state_dir: Path, clock: Clock
+    *, offline: bool, printer: CallPrinter, out: Path, state_dir: Path, clock: Clock
 ) -> Shown:
     """Play the call of `examples/clinic/calls/call.yaml` against one of the two models."""
     with contextlib.closing(Recording(out)) as recording:
@@ -72,7 +72,7 @@ async def show(
             api = await stack.enter_async_context(TwilioApi(numbers=[{"phone_number": OURS}]))
             started_ms = clock.now_ms()
             clinic = await stack.enter_async_context(
-                Clinic(lambda text: narrator.event(clock.now_ms() - started_ms, text))
+                Clinic(lambda text: printer.event(clock.now_ms() - started_ms, text))
             )
             model = {} if offline else await stack.enter_async_context(_scripted_model())
             settings = load(
@@ -107,9 +107,9 @@ async def show(
                 caller,
                 Webhooks(client, endpoints, api.auth_token, caller),
                 ScriptedCaller(
-                    ScriptRun(steps), {file: folder.load(file) for file in files}, narrator
+                    ScriptRun(steps), {file: folder.load(file) for file in files}, printer
                 ),
-                narrator=narrator,
+                printer=printer,
                 recording=recording,
                 clock=clock,
                 dial_status="no-answer",

@@ -37,9 +37,9 @@ from app.dial.leg import (
     LegEnd,
     open_stream,
 )
-from app.dial.line import (
-    Line,
-    LineCounters,
+from app.dial.stream import (
+    CarrierStream,
+    StreamCounters,
     StreamIdentity,
 )
 from app.dial.twiml import (
@@ -198,10 +198,10 @@ class FakeCall:
     ) -> None:
         self.ringing = ringing
         self.identity = identity
-        self.line = Line(identity, clock.now_ms(), tap=self)
+        self.stream = CarrierStream(identity, clock.now_ms(), recorder=self)
         self.caller_sound = bytearray()
         self.agent_sound = bytearray()
-        self._leg = Leg(socket, self.line, clock)
+        self._leg = Leg(socket, self.stream, clock)
         self._clock = clock
         self._pulse = asyncio.Event()
         self._task = asyncio.create_task(self._leg.run(self._on_frame), name=identity.call_id)
@@ -212,12 +212,12 @@ class FakeCall:
     async def speak(self, sound: bytes | float) -> None:
         """Say mu-law bytes, or a tone of so many seconds, to its end."""
         self.say(sound)
-        await self.wait_for(lambda: not self.line.mouth.speaking)
+        await self.wait_for(lambda: not self.stream.player.speaking)
 
     def say(self, sound: bytes | float) -> None:
         """The same without waiting."""
         ulaw = sound if isinstance(sound, bytes) else tone(round(sound * 1000))
-        self.line.mouth.say(ulaw)
+        self.stream.player.say(ulaw)
 
     async def barge_in(self, sound: bytes | float, *, after_ms: int = 300) -> None:
         """Let the agent speak for `after_ms`, then speak over it."""
@@ -233,7 +233,7 @@ class FakeCall:
         """Wait until the agent, having spoken, has been silent for `ms` of call time."""
 
         def quiet() -> bool:
-            last_ms = self.line.ear.last_audible_ms
+            last_ms = self.stream.detector.last_audible_ms
             return last_ms is not None and self._clock.now_ms() - last_ms >= ms
 
         await self.wait_for(quiet, within_s=within_s)
@@ -269,7 +269,7 @@ class FakeCall:
         await self._leg.socket.send(frame)
 
     def second_start(self) -> None:
-        self._leg.post(self.line.opening()[1:])
+        self._leg.post(self.stream.opening()[1:])
 
     async def drop(self) -> None:
         """Reset the connection: no stop, no close frame."""
@@ -302,15 +302,15 @@ class FakeCall:
     @property
     def heard_ms(self) -> int:
         """Agent sound so far, short pauses included."""
-        return sum(span.duration_ms for span in self.line.ear.spans)
+        return sum(span.duration_ms for span in self.stream.detector.spans)
 
     @property
-    def counters(self) -> LineCounters:
-        return self.line.counters
+    def counters(self) -> StreamCounters:
+        return self.stream.counters
 
     @property
     def faults(self) -> list[Fault]:
-        return self.line.faults
+        return self.stream.faults
 
     def assert_clean(self) -> None:
         """The server broke no rule of Media Streams on this call."""
@@ -329,7 +329,7 @@ class FakeCall:
             except TimeoutError:
                 raise AssertionError(f"not within {within_s} s: {self._outcome()}") from None
 
-    # `app.dial.line.Tap`: everything that was said and heard, as mu-law
+    # `app.dial.stream.Recorder`: everything that was said and heard, as mu-law
 
     def caller_audio(self, at_byte: int, ulaw: bytes) -> None:
         self.caller_sound += ulaw

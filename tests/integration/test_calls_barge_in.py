@@ -34,7 +34,7 @@ async def test_a_barge_in_while_the_model_generates_stops_it() -> None:
         await call.barge_in(0.4, after_ms=800)
         barge_in = await app.event(call, BargeIn)
         await voice.until(lambda: len(voice.truncated) == 1)
-        await call.wait_for(lambda: len(call.line.clears) == 1)
+        await call.wait_for(lambda: len(call.stream.clears) == 1)
         await call.hang_up()
         call.assert_clean()
         item_id, truncated_ms = voice.truncated[0]
@@ -67,8 +67,8 @@ async def test_what_was_cleared_is_not_heard_and_its_marks_count_for_nothing() -
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await call.barge_in(0.4, after_ms=500)
-        await call.wait_for(lambda: len(call.line.clears) == 1)
-        await call.wait_for(lambda: any(mark.cleared for mark in call.line.marks))
+        await call.wait_for(lambda: len(call.stream.clears) == 1)
+        await call.wait_for(lambda: any(mark.cleared for mark in call.stream.marks))
         heard = heard_ms(call.agent_sound)
         await call.hear_quiet(ms=600)
         await call.hang_up()
@@ -124,7 +124,7 @@ async def test_two_barge_ins_in_a_row_cut_two_answers() -> None:
         events = await app.events(call)
         counters = (await app.ended(call)).counters
         items = [item_id for item_id, _ in voice.truncated]
-    assert len(set(items)) == len(items) == len(call.line.clears) == counters.barge_ins == 2
+    assert len(set(items)) == len(items) == len(call.stream.clears) == counters.barge_ins == 2
     lines = [event for event in events if isinstance(event, AgentSaid | CallerSaid)]
     assert [(line.text, getattr(line, "cut_off", None)) for line in lines[1:]] == [
         ("Stop.", None),
@@ -157,7 +157,7 @@ async def test_speech_that_starts_when_all_was_heard_interrupts_nothing() -> Non
         await call.hang_up()
         call.assert_clean()
         assert voice.truncated == []
-    assert call.line.clears == []
+    assert call.stream.clears == []
 
 
 async def test_a_model_that_repeats_itself_costs_the_caller_nothing() -> None:
@@ -167,7 +167,7 @@ async def test_a_model_that_repeats_itself_costs_the_caller_nothing() -> None:
         await call.hear(ms=300)
         for _ in range(3):
             voice.latest.emit(SpeechStarted("item_again", 300))
-        await call.wait_for(lambda: len(call.line.clears) == 1)
+        await call.wait_for(lambda: len(call.stream.clears) == 1)
         await call.hang_up()
         counters = (await app.ended(call)).counters
         assert len(voice.truncated) == 1
@@ -193,7 +193,7 @@ async def test_a_key_interrupts_the_agent() -> None:
         call = await twilio.call(app.url)
         await call.hear(ms=500)
         call.press("0")
-        await call.wait_for(lambda: len(call.line.clears) == 1)
+        await call.wait_for(lambda: len(call.stream.clears) == 1)
         await call.hear(ms=200)
         await call.hang_up()
         call.assert_clean()

@@ -217,7 +217,7 @@ async def test_a_mebibyte_of_sound_in_one_event_is_heard_like_any_other() -> Non
         response.release()
         await call.wait_for(lambda: call.counters.agent_audio_ms == 16_200)
         await call.barge_in(0.4, after_ms=300)
-        await call.wait_for(lambda: len(call.line.clears) == 1)
+        await call.wait_for(lambda: len(call.stream.clears) == 1)
         await call.hang_up()
         call.assert_clean()
 

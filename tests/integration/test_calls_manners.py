@@ -54,7 +54,7 @@ async def test_after_a_cough_the_agent_goes_on_where_it_was() -> None:
         call.assert_clean()
         [(item_id, truncated_ms)] = voice.truncated
         [rest] = voice.items
-        assert len(call.line.clears) == 1  # the agent was silent at once all the same
+        assert len(call.stream.clears) == 1  # the agent was silent at once all the same
         assert len(voice.latest.of(ItemDelete)) >= 1
     assert (resumed.item_id, resumed.heard_ms) == (item_id, truncated_ms)
     assert 0 < truncated_ms < 4000
@@ -197,7 +197,7 @@ async def test_a_protected_greeting_is_heard_to_its_end(held: bool) -> None:
         await call.hang_up()
         call.assert_clean()
         events = await app.events(call)
-        assert call.line.clears == []
+        assert call.stream.clears == []
         assert voice.truncated == []
         updates = voice.latest.of(SessionUpdate)
         interrupts = [update.session.turn_detection.interrupt_response for update in updates]

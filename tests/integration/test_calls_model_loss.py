@@ -70,7 +70,7 @@ async def test_a_lost_model_is_replaced_and_does_not_greet_again(phase: Phase, h
         fresh = await reconnected(app, call)
         await call.hear_quiet(ms=400)
         if phase is Phase.CALLER_TURN:
-            await call.wait_for(lambda: not call.line.mouth.speaking)
+            await call.wait_for(lambda: not call.stream.player.speaking)
         else:
             await call.speak(0.4)
         await call.hear(ms=400)
@@ -94,7 +94,7 @@ async def test_what_was_sent_before_the_loss_is_heard_to_its_end() -> None:
         call.assert_clean()
         assert fresh.of(ResponseCreate) == []  # nothing is owed
     assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(2000)
-    assert call.line.clears == []
+    assert call.stream.clears == []
 
 
 async def test_a_response_that_is_cut_in_the_middle_is_asked_for_again() -> None:
@@ -378,7 +378,7 @@ async def test_nothing_that_was_meant_for_a_lost_connection_is_sent_to_the_next(
         await voice.until(lambda: bool(fresh.of(ResponseCreate)))
         await call.hang_up()
         call.assert_clean()
-    assert call.line.clears
+    assert call.stream.clears
     assert fresh.of(ItemTruncate) == []
 
 

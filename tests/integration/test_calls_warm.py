@@ -108,7 +108,7 @@ async def test_the_caller_hears_it_ring_and_talks_with_the_agent_meanwhile() -> 
         await call.hear(ms=1_200)  # nobody speaks: it rings
         await call.speak(0.4)
         await site.app.event(call, AgentSaid, lambda line: line.text == "Yes, still here.")
-        assert not call.line.clears  # a phone that rings is not interrupted
+        assert not call.stream.clears  # a phone that rings is not interrupted
         await call.hear(ms=600)  # and it rings again
         await site.phones.end(leg, "busy")
         await site.tool_ran(call)

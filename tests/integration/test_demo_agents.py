@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from app.dial.report import Narrator
+from app.dial.report import CallPrinter
 from tests.demo.stage import show
 from tests.fakes.clock import FastClock
 from tests.integration.server import Leftovers
@@ -25,7 +25,7 @@ async def test_the_demo_of_agents_goes_as_its_story(model: str, tmp_path: Path) 
     out = tmp_path / "call.wav"
     shown = await show(
         offline=model == "offline",
-        narrator=Narrator(Console(file=printed, width=200)),
+        printer=CallPrinter(Console(file=printed, width=200)),
         out=out,
         state_dir=tmp_path,
         clock=FastClock(SPEED[model]),

@@ -20,7 +20,7 @@ from app.dial import (
     dial,
     run,
 )
-from app.dial.report import Narrator, report_table
+from app.dial.report import CallPrinter, report_table
 from app.errors import ConfigError
 from audio.wav import read_wav
 from tests.fakes.caller import phrase_path
@@ -31,11 +31,11 @@ SHORT = "- listen: {quiet_ms: 400, at_most_ms: 4000}\n"
 
 
 class Story:
-    """A narrator's console, kept as text."""
+    """A printer's console, kept as text."""
 
     def __init__(self) -> None:
         self.file = io.StringIO()
-        self.narrator = Narrator(Console(file=self.file, width=200))
+        self.printer = CallPrinter(Console(file=self.file, width=200))
 
     @property
     def text(self) -> str:
@@ -57,7 +57,7 @@ async def call(
         **options,
     }
     story = Story()
-    report = await dial(DialOptions(**settings), story.narrator, clock=FastClock(8))
+    report = await dial(DialOptions(**settings), story.printer, clock=FastClock(8))
     return report, story
 
 

@@ -42,7 +42,7 @@ async def test_a_barge_in_clears_the_line_and_returns_the_marks() -> None:
         await call.hear_quiet(ms=200)
         await call.speak(0.5)
         await call.barge_in(0.5, after_ms=400)
-        assert [(mark.name, mark.cleared) for mark in call.line.marks] == [
+        assert [(mark.name, mark.cleared) for mark in call.stream.marks] == [
             ("hello", False),
             ("answer-1", True),
         ]

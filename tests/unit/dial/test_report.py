@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from app.dial.report import Narrator
+from app.dial.report import CallPrinter
 from app.dial.webhook import SpokenLine
 
 LONG = SpokenLine(at_ms=61_200, who="agent", text="We are open [from] nine to five, and " * 4)
@@ -15,9 +15,9 @@ LONG = SpokenLine(at_ms=61_200, who="agent", text="We are open [from] nine to fi
 def told(*, terminal: bool) -> list[str]:
     file = io.StringIO()
     console = Console(file=file, width=60, force_terminal=terminal, color_system=None)
-    narrator = Narrator(console)
-    narrator.caller(100, "Hello.")
-    narrator.spoken(LONG)
+    printer = CallPrinter(console)
+    printer.caller(100, "Hello.")
+    printer.spoken(LONG)
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 

@@ -168,9 +168,9 @@ def test_a_script_that_just_ends_hangs_up() -> None:
 
 def test_what_was_never_said_is_counted() -> None:
     call = Rehearsal(Say(file="a.wav"), Listen(), Say(file="b.wav"), HangUp())
-    assert call.run.unsaid == 2
+    assert call.run.utterances_left == 2
     call.until(100)
-    assert call.run.unsaid == 1
+    assert call.run.utterances_left == 1
 
 
 def test_wav_files_become_turns() -> None:

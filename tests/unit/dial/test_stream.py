@@ -24,11 +24,11 @@ from app.carrier.twilio.media import (
     render_mark,
     render_media,
 )
-from app.dial.line import (
-    Line,
+from app.dial.playout import MarkBack
+from app.dial.stream import (
+    CarrierStream,
     StreamIdentity,
 )
-from app.dial.playout import MarkBack
 from tests.fakes.caller import silence, tone
 
 STREAM = StreamId("MZ" + "1" * 32)
@@ -45,15 +45,15 @@ def names(messages: list[str]) -> list[Any]:
 
 
 def test_a_server_understands_everything_that_a_caller_sends() -> None:
-    line, server = Line(IDENTITY, 0), MediaProtocol()
-    line.mouth.say(tone(20))
-    events = [server.receive(text) for text in line.opening()]
-    events += [server.receive(text) for text in line.frame(20)]
-    events.append(server.receive(line.press("#")))
-    line.receive(render_media(STREAM, tone(20)), 20)
-    line.receive(render_mark(STREAM, "m1"), 20)
-    events += [server.receive(text) for text in line.frame(40)]
-    events.append(server.receive(line.stop()))
+    stream, server = CarrierStream(IDENTITY, 0), MediaProtocol()
+    stream.player.say(tone(20))
+    events = [server.receive(text) for text in stream.opening()]
+    events += [server.receive(text) for text in stream.frame(20)]
+    events.append(server.receive(stream.press("#")))
+    stream.receive(render_media(STREAM, tone(20)), 20)
+    stream.receive(render_mark(STREAM, "m1"), 20)
+    events += [server.receive(text) for text in stream.frame(40)]
+    events.append(server.receive(stream.stop()))
     started, audio, key, mark, more = events[1:6]
     assert isinstance(started, StreamStarted)
     assert started.parameters == {"token": "secret"}
@@ -65,62 +65,68 @@ def test_a_server_understands_everything_that_a_caller_sends() -> None:
 
 
 def test_sequence_numbers_count_every_message_and_chunks_only_media() -> None:
-    line = Line(IDENTITY, 0)
-    sent = [*line.opening()[1:], *line.frame(20), line.press("1"), *line.frame(40), line.stop()]
+    stream = CarrierStream(IDENTITY, 0)
+    sent = [
+        *stream.opening()[1:],
+        *stream.frame(20),
+        stream.press("1"),
+        *stream.frame(40),
+        stream.stop(),
+    ]
     messages = [json.loads(text) for text in sent]
     assert [message["sequenceNumber"] for message in messages] == ["1", "2", "3", "4", "5"]
     assert [m["media"]["chunk"] for m in messages if m["event"] == "media"] == ["1", "2"]
 
 
 def test_a_lost_frame_leaves_a_gap_in_the_timestamps() -> None:
-    line = Line(IDENTITY, 0)
-    line.frame(20)
-    assert line.frame(40, discard=True) == []
-    media = json.loads(line.frame(60)[0])["media"]
+    stream = CarrierStream(IDENTITY, 0)
+    stream.frame(20)
+    assert stream.frame(40, discard=True) == []
+    media = json.loads(stream.frame(60)[0])["media"]
     assert (media["chunk"], media["timestamp"]) == ("2", "40")
-    assert (line.counters.frames_sent, line.counters.frames_discarded) == (2, 1)
+    assert (stream.counters.frames_sent, stream.counters.frames_discarded) == (2, 1)
 
 
 def test_marks_come_back_when_their_audio_has_been_played() -> None:
-    line = Line(IDENTITY, 0)
-    assert line.receive(render_media(STREAM, tone(100)), 0) == []
-    assert line.receive(render_mark(STREAM, "a"), 0) == []
-    assert len(line.frame(80)) == 1
-    assert names(line.frame(100)[:1]) == ["a"]
+    stream = CarrierStream(IDENTITY, 0)
+    assert stream.receive(render_media(STREAM, tone(100)), 0) == []
+    assert stream.receive(render_mark(STREAM, "a"), 0) == []
+    assert len(stream.frame(80)) == 1
+    assert names(stream.frame(100)[:1]) == ["a"]
 
 
 def test_a_mark_on_an_idle_line_comes_straight_back() -> None:
-    assert names(Line(IDENTITY, 0).receive(render_mark(STREAM, "a"), 5)) == ["a"]
+    assert names(CarrierStream(IDENTITY, 0).receive(render_mark(STREAM, "a"), 5)) == ["a"]
 
 
 def test_marks_passed_while_other_messages_arrive_come_back_first() -> None:
-    line = Line(IDENTITY, 0)
-    line.receive(render_media(STREAM, tone(40)), 0)
-    line.receive(render_mark(STREAM, "a"), 0)
-    assert names(line.receive(render_mark(STREAM, "b"), 50)) == ["a", "b"]
+    stream = CarrierStream(IDENTITY, 0)
+    stream.receive(render_media(STREAM, tone(40)), 0)
+    stream.receive(render_mark(STREAM, "a"), 0)
+    assert names(stream.receive(render_mark(STREAM, "b"), 50)) == ["a", "b"]
 
 
 def test_clear_brings_all_marks_back_and_silence_to_the_ear() -> None:
-    line = Line(IDENTITY, 0)
+    stream = CarrierStream(IDENTITY, 0)
     for name in ("a", "b"):
-        line.receive(render_media(STREAM, tone(1_000)), 0)
-        line.receive(render_mark(STREAM, name), 0)
-    line.frame(300)
-    assert line.agent_audible(300)
-    assert names(line.receive(render_clear(STREAM), 310)) == ["a", "b"]
-    assert not line.agent_audible(320)
-    assert line.marks == [MarkBack("a", 310, cleared=True), MarkBack("b", 310, cleared=True)]
-    assert (line.clears[0].at_ms, line.clears[0].discarded_ms) == (310, 1_690)
-    assert line.ear.last_audible_ms == 310
+        stream.receive(render_media(STREAM, tone(1_000)), 0)
+        stream.receive(render_mark(STREAM, name), 0)
+    stream.frame(300)
+    assert stream.agent_audible(300)
+    assert names(stream.receive(render_clear(STREAM), 310)) == ["a", "b"]
+    assert not stream.agent_audible(320)
+    assert stream.marks == [MarkBack("a", 310, cleared=True), MarkBack("b", 310, cleared=True)]
+    assert (stream.clears[0].at_ms, stream.clears[0].discarded_ms) == (310, 1_690)
+    assert stream.detector.last_audible_ms == 310
 
 
 def test_the_silent_tail_of_an_answer_is_no_agent_speech() -> None:
-    line = Line(IDENTITY, 0)
-    line.receive(render_media(STREAM, tone(100) + silence(1_000)), 0)
-    line.frame(200)
-    assert line.agent_audible(200)
-    line.frame(500)
-    assert not line.agent_audible(500)
+    stream = CarrierStream(IDENTITY, 0)
+    stream.receive(render_media(STREAM, tone(100) + silence(1_000)), 0)
+    stream.frame(200)
+    assert stream.agent_audible(200)
+    stream.frame(500)
+    assert not stream.agent_audible(500)
 
 
 def test_both_sides_are_recorded_where_they_were_heard() -> None:
@@ -136,11 +142,11 @@ def test_both_sides_are_recorded_where_they_were_heard() -> None:
             self.agent.append((at_byte, ulaw))
 
     tape = Tape()
-    line = Line(IDENTITY, 7_000, tap=tape)
-    line.mouth.say(tone(20))
-    line.receive(render_media(STREAM, tone(10)), 7_013)
-    line.frame(7_020)
-    line.frame(7_040, discard=True)
+    stream = CarrierStream(IDENTITY, 7_000, recorder=tape)
+    stream.player.say(tone(20))
+    stream.receive(render_media(STREAM, tone(10)), 7_013)
+    stream.frame(7_020)
+    stream.frame(7_040, discard=True)
     assert tape.caller == [(0, tone(20)), (160, silence(20))]
     assert b"".join(ulaw for _, ulaw in tape.agent) == tone(10)
     assert tape.agent[0][0] == 13 * 8
@@ -171,30 +177,30 @@ WAV_HEADER = base64.b64encode(b"RIFF\0\0\0\0WAVEfmt ").decode()
     ],
 )
 def test_every_broken_rule_of_a_server_is_kept(frame: str | bytes, code: str, words: str) -> None:
-    line = Line(IDENTITY, 1_000)
-    assert line.receive(frame, 1_250) == []
-    (fault,) = line.faults
+    stream = CarrierStream(IDENTITY, 1_000)
+    assert stream.receive(frame, 1_250) == []
+    (fault,) = stream.faults
     assert (fault.code, fault.at_ms) == (code, 250)
     assert words in fault.text
-    assert line.counters.media_received == 0
+    assert stream.counters.media_received == 0
 
 
 def test_more_than_ten_minutes_of_audio_are_a_fault() -> None:
-    line = Line(IDENTITY, 0)
-    line.receive(render_media(STREAM, b"\x10" * 4_800_000), 0)
-    assert line.faults == []
-    line.receive(render_media(STREAM, b"\x10" * 8_000), 0)
-    assert line.faults[0].code == "31931"
-    assert "1000 ms" in line.faults[0].text
+    stream = CarrierStream(IDENTITY, 0)
+    stream.receive(render_media(STREAM, b"\x10" * 4_800_000), 0)
+    assert stream.faults == []
+    stream.receive(render_media(STREAM, b"\x10" * 8_000), 0)
+    assert stream.faults[0].code == "31931"
+    assert "1000 ms" in stream.faults[0].text
 
 
 def test_faults_are_counted_beyond_those_that_are_kept() -> None:
-    line = Line(IDENTITY, 0)
+    stream = CarrierStream(IDENTITY, 0)
     for _ in range(150):
-        line.receive("?", 0)
-    assert (len(line.faults), line.counters.faults) == (100, 150)
+        stream.receive("?", 0)
+    assert (len(stream.faults), stream.counters.faults) == (100, 150)
 
 
 def test_no_telephone_has_that_key() -> None:
     with pytest.raises(ValueError, match="telephone key"):
-        Line(IDENTITY, 0).press("x")
+        CarrierStream(IDENTITY, 0).press("x")

@@ -1,8 +1,8 @@
-"""One media stream as the carrier runs it: what it sends, and what it does with what it gets.
+"""One media stream as the carrier runs it.
 
-Pure: text and `now_ms` in, text out; the socket and the pace are `leg`'s, the wire's spelling is
-`app.carrier.twilio.caller_side`'s. Here are the order (`connected`, `start` as number 1, then
-`media`, `dtmf` and `mark`, at the end `stop`), the counts, the playing and the marks.
+Pure: text and `now_ms` in, text out. Keeps the order of messages (`connected`, `start` as number
+1, then `media`, `dtmf` and `mark`, at the end `stop`), the counters, the playout and the marks.
+`leg` has the socket and the pace, `app.carrier.twilio.caller_side` the spelling of messages.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from app.dial.speaking import (
 )
 from app.errors import RemoteProtocolError
 
-__all__ = ["Line", "LineCounters", "StreamIdentity", "Tap"]
+__all__ = ["CarrierStream", "Recorder", "StreamCounters", "StreamIdentity"]
 
-# A caller speaks over the agent only where the agent was heard just now; a queue that holds the
-# silent tail of an answer is no speech.
+# A caller barges in only where the agent was heard just now; a queue that holds the silent tail of
+# an answer does not count.
 _JUST_HEARD_MS: Final = 300
 # Twilio warns once per stream; more than this many of a kind say nothing new.
 _FAULTS_KEPT: Final = 100
@@ -56,7 +56,7 @@ _DIGITS: Final = frozenset("0123456789*#ABCD")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamIdentity:
-    """The names that a `start` message carries."""
+    """The ids and parameters that a `start` message carries."""
 
     stream_id: StreamId
     call_id: CarrierCallId
@@ -65,8 +65,8 @@ class StreamIdentity:
 
 
 @dataclass(slots=True)
-class LineCounters:
-    """What passed over the stream."""
+class StreamCounters:
+    """Counts of what passed over the stream."""
 
     frames_sent: int = 0
     frames_discarded: int = 0
@@ -82,28 +82,30 @@ class LineCounters:
         return self.agent_bytes // BYTES_PER_MS
 
 
-class Tap(Protocol):
-    """Where both sides of the line are recorded, in mu-law, by position since the start."""
+class Recorder(Protocol):
+    """Records both sides of the stream, in mu-law, by position since the start."""
 
     def caller_audio(self, at_byte: int, ulaw: bytes) -> None: ...
 
     def agent_audio(self, at_byte: int, ulaw: bytes) -> None: ...
 
 
-class Line:
+class CarrierStream:
     """The carrier's end of one media stream, from `start` to `stop`."""
 
-    def __init__(self, identity: StreamIdentity, start_ms: int, *, tap: Tap | None = None) -> None:
+    def __init__(
+        self, identity: StreamIdentity, start_ms: int, *, recorder: Recorder | None = None
+    ) -> None:
         self.identity = identity
         self.start_ms = start_ms
         self.playout = CallerPlayout(start_ms)
-        self.ear = UtteranceDetector(start_ms)
-        self.mouth = SpeechPlayer()
+        self.detector = UtteranceDetector(start_ms)
+        self.player = SpeechPlayer()
         self.clears: list[QueueCleared] = []
         self.faults: list[Fault] = []
         self.marks: list[MarkBack] = []
-        self.counters = LineCounters()
-        self._tap = tap
+        self.counters = StreamCounters()
+        self._recorder = recorder
         self._sequence = 0
         self._frame_index = 0
 
@@ -119,12 +121,12 @@ class Line:
         return render_connected(), start
 
     def agent_audible(self, now_ms: int) -> bool:
-        """Whether the ear hears the agent, now or a moment ago."""
-        last_ms = self.ear.last_audible_ms
+        """True while the caller hears the agent, or heard it a moment ago."""
+        last_ms = self.detector.last_audible_ms
         return self.playout.playing and last_ms is not None and now_ms - last_ms < _JUST_HEARD_MS
 
     def frame(self, now_ms: int, *, discard: bool = False) -> list[str]:
-        """Play up to now and give the next 20 ms of the caller, with the marks that are due.
+        """Play up to now and return the next 20 ms of the caller, with the marks that are due.
 
         With `discard` the frame is lost on its way: time goes on and a gap stays, as when a
         carrier drops audio for a server that reads too slowly (31930).
@@ -132,9 +134,9 @@ class Line:
         messages = self._played(self.playout.advance(now_ms))
         index = self._frame_index
         self._frame_index += 1
-        ulaw = self.mouth.next_frame(now_ms, agent_playing=self.agent_audible(now_ms))
-        if self._tap is not None:
-            self._tap.caller_audio(index * FRAME_BYTES, ulaw)
+        ulaw = self.player.next_frame(now_ms, agent_playing=self.agent_audible(now_ms))
+        if self._recorder is not None:
+            self._recorder.caller_audio(index * FRAME_BYTES, ulaw)
         if discard:
             self.counters.frames_discarded += 1
             return messages
@@ -149,7 +151,7 @@ class Line:
         return [*messages, media]
 
     def receive(self, frame: str | bytes, now_ms: int) -> list[str]:
-        """A frame from the server; gives the marks to return for it."""
+        """Take a frame of the server; return the marks to send back for it."""
         returned = self._played(self.playout.advance(now_ms))
         try:
             message = parse_server_message(frame, self.identity.stream_id)
@@ -166,14 +168,14 @@ class Line:
             case Clear():
                 self.clears.append(QueueCleared(now_ms, self.playout.queued_ms))
                 returned += self._played(self.playout.clear(now_ms))
-                self.ear.flush()
+                self.detector.flush()
         return returned
 
     def press(self, digit: str) -> str:
-        """One key press.
+        """Render one key press.
 
         Raises:
-            ValueError: no telephone has that key.
+            ValueError: telephones do not have that key.
         """
         if digit not in _DIGITS:
             raise ValueError(f"{digit!r} is not a telephone key")
@@ -201,9 +203,9 @@ class Line:
         messages = []
         for event in events:
             if isinstance(event, Heard):
-                self.ear.hear(event)
-                if self._tap is not None:
-                    self._tap.agent_audio(event.at_byte, event.payload)
+                self.detector.hear(event)
+                if self._recorder is not None:
+                    self._recorder.agent_audio(event.at_byte, event.payload)
             else:
                 self.marks.append(event)
                 self.counters.marks_returned += 1
