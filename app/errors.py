@@ -19,7 +19,7 @@ AppError
     ToolTimeout, ToolFailed, ToolArgsInvalid
 
 Each error has a stable `code`, a message that is safe to show to an operator (no secret, no
-speech), and `retryable`, set when it is made.
+speech), and `retryable`, set when it is made; `retry_after_s` is the pause that a peer asked for.
 """
 
 from __future__ import annotations
@@ -54,10 +54,16 @@ class AppError(Exception):
     retryable = False
 
     def __init__(
-        self, message: str, *, code: str | None = None, retryable: bool | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        retryable: bool | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.retry_after_s = retry_after_s
         if code is not None:
             self.code = code
         if retryable is not None:
@@ -130,12 +136,6 @@ class VoiceUnavailable(VoiceError):
 
     code = "voice_unavailable"
     retryable = True
-
-    def __init__(
-        self, message: str, *, code: str | None = None, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(message, code=code)
-        self.retry_after_s = retry_after_s
 
 
 class VoiceClosed(VoiceError):

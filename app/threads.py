@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Any
+from typing import TypeVar, cast
 
 from app.errors import ToolFailed
 
 __all__ = ["Slots", "in_thread"]
+
+
+_T = TypeVar("_T")
 
 
 class Slots:
@@ -33,39 +36,49 @@ class Slots:
         return self._semaphore
 
 
-async def in_thread(slots: asyncio.Semaphore, work: Callable[[], Any]) -> Any:
-    """Run work in a thread and wait for it; giving up the wait does not end the thread.
+async def in_thread(
+    work: Callable[[], _T],
+    slots: asyncio.Semaphore | None = None,
+    *,
+    name: str = "trunkline-tool",
+) -> _T:
+    """Run work in a daemon thread and wait for it; giving up the wait does not end the thread.
 
-    The slot is taken until the thread is done, so that work which hangs holds up its own tool and
-    no other. A daemon: the pools of the standard library keep the process from ending for as long
-    as anything hangs in them.
+    A slot is taken until the thread is done, so that work which hangs holds up its own tool and
+    no other. The pools of the standard library keep the process from ending while anything hangs
+    in them.
+
+    Raises:
+        ToolFailed: the system has no thread to spare.
     """
-    await slots.acquire()
+    if slots is not None:
+        await slots.acquire()
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+    outcome: asyncio.Future[tuple[_T, None] | tuple[None, BaseException]] = loop.create_future()
     context = copy_context()
 
-    def finish(value: Any, error: BaseException | None) -> None:
-        slots.release()
+    def finish(found: tuple[_T, None] | tuple[None, BaseException]) -> None:
+        if slots is not None:
+            slots.release()
         if not outcome.done():
-            outcome.set_result((value, error))
+            outcome.set_result(found)
 
-    def body() -> None:
-        value: Any = None
-        error: BaseException | None = None
+    def run() -> None:
+        found: tuple[_T, None] | tuple[None, BaseException]
         try:
-            value = context.run(work)
+            found = context.run(work), None
         except BaseException as raised:  # of whatever kind: it belongs to the waiting task
-            error = raised
+            found = None, raised
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finish, value, error)
+            loop.call_soon_threadsafe(finish, found)
 
     try:
-        threading.Thread(target=body, daemon=True, name="trunkline-tool").start()
+        threading.Thread(target=run, daemon=True, name=name).start()
     except RuntimeError as error:
-        slots.release()
+        if slots is not None:
+            slots.release()
         raise ToolFailed("The tool could not be started.") from error
     value, raised = await outcome
     if raised is not None:
         raise raised
-    return value
+    return cast(_T, value)

@@ -130,7 +130,7 @@ def _preparation(to: HandoffTo, adapter: TypeAdapter[Any] | None) -> ToolFunctio
         if inspect.iscoroutinefunction(told):
             await call()
             return
-        found = await in_thread(slots.here, call)
+        found = await in_thread(call, slots.here)
         if inspect.isawaitable(found):
             await found
 

@@ -10,8 +10,6 @@ import asyncio
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict
 from io import StringIO, TextIOWrapper
@@ -36,6 +34,7 @@ from app.agents.session.events import (
 )
 from app.agents.session.session import AgentSession
 from app.events import AnalysisFailed, Party, TaskAnswered, TaskStarted, TurnAnalyzed
+from app.threads import in_thread
 
 __all__ = ["JsonReport", "Lines", "Report", "TerminalLines", "TextReport", "chat", "run"]
 
@@ -348,15 +347,7 @@ class TerminalLines:
         self._file = file
 
     async def next(self) -> str | None:
-        loop = asyncio.get_running_loop()
-        line: asyncio.Future[str | None] = loop.create_future()
-
-        def read() -> None:
-            text = self._read()
-            _in_loop(loop, lambda: None if line.done() else line.set_result(text))
-
-        threading.Thread(target=read, daemon=True, name="trunkline-chat-lines").start()
-        return await line
+        return await in_thread(self._read, name="trunkline-chat-lines")
 
     def _read(self) -> str | None:
         try:
@@ -364,10 +355,3 @@ class TerminalLines:
         except (OSError, ValueError):  # closed under us
             return None
         return text.rstrip("\r\n") if text else None
-
-
-def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    try:
-        loop.call_soon_threadsafe(call)
-    except RuntimeError:  # the loop is closed: nobody waits any more
-        return

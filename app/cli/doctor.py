@@ -212,7 +212,7 @@ async def check_account(settings: Settings) -> list[Finding]:
         twilio.auth_token.get_secret_value(),
         base_url=twilio.rest_url,
         timeout_s=_TIMEOUT_S,
-        backoff_s=(),
+        attempts=1,
     )
     try:
         return await _ask_account(rest, settings)

@@ -145,7 +145,7 @@ async def resolve_by_system(host: str, port: int) -> Sequence[str]:
     keep them from finding the voice model's.
     """
     ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    found = await in_thread(_RESOLVING.here, ask)
+    found = await in_thread(ask, _RESOLVING.here)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

@@ -7,14 +7,12 @@ not do a thing twice. Deliveries wait in memory: `app.background` bounds them.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
 import json
 import logging
-import random
 import re
 import time
 from collections.abc import Mapping
@@ -27,6 +25,7 @@ from app.background import BackgroundJobs
 from app.errors import ConfigError, ToolError, ToolFailed
 from app.http.addresses import check_url
 from app.http.client import Fetched, Outgoing, SafeHttp
+from app.retry import parse_retry_after, retry
 
 __all__ = ["Message", "Outbox", "Webhook", "WebhookSpec", "is_signed", "sign"]
 
@@ -156,33 +155,17 @@ class Webhook:
         """
         spec = self.spec
         body = message.render()
-        attempt = 1
-        while True:
-            retry_after_ms = 0
-            try:
-                fetched = await self._attempt(message.key, body)
-            except ToolError as error:
-                if attempt == spec.attempts or not _may_pass(error):
-                    raise
-            else:
-                if 200 <= fetched.status < 300:
-                    return fetched
-                if fetched.status not in _WORTH_A_RETRY:
-                    raise ToolFailed(
-                        f"The webhook answered {fetched.status}.", code="webhook_refused"
-                    )
-                if attempt == spec.attempts:
-                    raise ToolFailed(
-                        f"The webhook answered {fetched.status}.", code="webhook_failed"
-                    )
-                retry_after_ms = _retry_after_ms(fetched.headers.get("retry-after", ""))
-            delay_ms = spec.first_delay_ms * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-            await asyncio.sleep(min(max(delay_ms, retry_after_ms), spec.max_delay_ms) / 1000)
-            attempt += 1
+        return await retry(
+            lambda: self._attempt(message.key, body),
+            attempts=spec.attempts,
+            first_delay_s=spec.first_delay_ms / 1000,
+            max_delay_s=spec.max_delay_ms / 1000,
+            may_retry=lambda error: error.retryable or error.code == "tool_timeout",
+        )
 
     async def _attempt(self, message_id: str, body: bytes) -> Fetched:
         now_s = int(time.time())  # of the attempt, not of the event: receivers refuse old ones
-        return await self._http.fetch(
+        fetched = await self._http.fetch(
             Outgoing(
                 method="POST",
                 url=self.spec.url,
@@ -198,14 +181,15 @@ class Webhook:
                 allow_private=self.spec.allow_private,
             )
         )
-
-
-def _may_pass(error: ToolError) -> bool:
-    return error.retryable or error.code == "tool_timeout"
-
-
-def _retry_after_ms(value: str) -> int:
-    return int(value) * 1000 if re.fullmatch(r"[0-9]{1,6}", value) else 0
+        if 200 <= fetched.status < 300:
+            return fetched
+        passing = fetched.status in _WORTH_A_RETRY
+        raise ToolFailed(
+            f"The webhook answered {fetched.status}.",
+            code="webhook_failed" if passing else "webhook_refused",
+            retryable=passing,
+            retry_after_s=parse_retry_after(fetched.headers.get("retry-after")),
+        )
 
 
 class Outbox:

@@ -14,8 +14,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -54,6 +52,7 @@ from app.realtime.faults import (
     find_code,
     refusal_for_status,
 )
+from app.retry import parse_retry_after
 
 __all__ = ["AZURE_PATH", "ENVIRONMENT_PROXY", "OPENAI_URL", "WebSocketModel", "WebSocketTransport"]
 
@@ -263,23 +262,8 @@ def _refusal(response: Response) -> VoiceRefused | VoiceUnavailable:
     return refusal_for_status(
         response.status_code,
         code=find_code(body),
-        retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
+        retry_after_s=parse_retry_after(response.headers.get("Retry-After")),
     )
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds from a `Retry-After` header: a number or a date (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            at = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if seconds < float("inf") else None
 
 
 def _with_query(url: str, query: Mapping[str, str]) -> str:

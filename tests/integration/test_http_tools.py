@@ -155,7 +155,7 @@ async def hang_up(_: Asked, writer: asyncio.StreamWriter) -> None:
 async def test_a_failure_that_may_pass_is_tried_again_under_the_same_key(
     http: SafeHttp, trouble: Script, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.agents.tools.http_tool._RETRY_DELAY_S", 0.001)
+    monkeypatch.setattr("app.agents.tools.http_tool._FIRST_DELAY_S", 0.001)
     async with WebService(trouble, answer(b"[1]")) as service:
         assert told(await run(local(service, method=method, retries=1), http)) == {"result": [1]}
     first, second = service.asked
@@ -177,7 +177,7 @@ async def test_nothing_is_tried_again_that_was_not_meant_to_be(
 async def test_retries_end_with_the_last_failure(
     http: SafeHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.agents.tools.http_tool._RETRY_DELAY_S", 0.001)
+    monkeypatch.setattr("app.agents.tools.http_tool._FIRST_DELAY_S", 0.001)
     async with WebService(hang_up) as service:
         assert (await run(local(service, retries=2), http)).error == "unreachable"
     assert len(service.asked) == 3

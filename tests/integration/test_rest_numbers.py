@@ -279,7 +279,7 @@ async def test_refusals_are_told_in_plain_words(
 async def test_a_change_is_tried_again_since_twice_is_as_once(tmp_path: Path) -> None:
     async with account(tmp_path) as (api, _, __):
         rest = TwilioRest(
-            api.account_sid, api.auth_token, base_url=api.url, timeout_s=0.3, backoff_s=(0.0, 0.0)
+            api.account_sid, api.auth_token, base_url=api.url, timeout_s=0.3, first_delay_s=0.0
         )
         try:
             api.fail(500, 20500)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -52,7 +52,7 @@ WARM = LegOrder(transfer_id=ID, destination=ANNA, our_number=OURS, prompt="A cal
 
 @asynccontextmanager
 async def account(
-    site: Site = SITE, *, timeout_s: float = 5.0, backoff_s: Sequence[float] = (0.0, 0.0)
+    site: Site = SITE, *, timeout_s: float = 5.0, first_delay_s: float = 0.0
 ) -> AsyncIterator[tuple[TwilioApi, TwilioControl]]:
     async with TwilioApi(numbers=[{"phone_number": OURS}]) as api:
         api.add_call(CALL)
@@ -61,7 +61,7 @@ async def account(
             api.auth_token,
             base_url=api.url,
             timeout_s=timeout_s,
-            backoff_s=backoff_s,
+            first_delay_s=first_delay_s,
         )
         control = TwilioControl(rest, lambda: site)
         try:
@@ -282,7 +282,7 @@ async def test_ends_of_calls_are_tried_again_after_errors_and_silence(action: Ac
 async def test_a_server_that_refuses_connections_is_tried_again(action: Action) -> None:
     async with account() as (api, _):
         url = api.url
-    rest = TwilioRest("AC1", "secret", base_url=url, backoff_s=(0.0, 0.0))
+    rest = TwilioRest("AC1", "secret", base_url=url, first_delay_s=0.0)
     tried: list[str] = []
     original = TwilioHttpClient.request
 

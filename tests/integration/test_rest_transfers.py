@@ -216,7 +216,7 @@ async def world(place: Destination = FRONT_DESK, *, timeout_s: float = 5.0) -> A
             api.auth_token,
             base_url=api.url,
             timeout_s=timeout_s,
-            backoff_s=(0.0, 0.0),
+            first_delay_s=0.0,
         )
 
         async def serve(asked: Asked, writer: asyncio.StreamWriter) -> None:

@@ -100,7 +100,7 @@ async def twilio(
     host, port = server.sockets[0].getsockname()
     stand_in.url = f"http://{host}:{port}"
     rest = TwilioRest(
-        "AC1", "secret", base_url=stand_in.url, timeout_s=timeout_s, backoff_s=(0.0, 0.0),
+        "AC1", "secret", base_url=stand_in.url, timeout_s=timeout_s, first_delay_s=0.0,
         budget_s=budget_s,
     )  # fmt: skip
     try:
@@ -195,7 +195,7 @@ async def test_all_tries_together_have_a_limit() -> None:
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
     async with twilio(DONE) as (stand_in, _):
         url = stand_in.url
-    rest = TwilioRest("AC1", "secret", base_url=url, backoff_s=(0.0,))
+    rest = TwilioRest("AC1", "secret", base_url=url, attempts=2, first_delay_s=0.0)
     with pytest.raises(CarrierUnavailable, match="reached"):
         await rest.hang_up(CALL)
     await rest.aclose()

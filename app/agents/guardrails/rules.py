@@ -204,7 +204,7 @@ def function_guardrail(
         if inspect.iscoroutinefunction(function):
             found = await function(text, context)
         else:
-            found = await in_thread(slots.here, partial(function, text, context))
+            found = await in_thread(partial(function, text, context), slots.here)
             if inspect.isawaitable(found):
                 found = await found
         if found is None:

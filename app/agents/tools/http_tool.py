@@ -7,10 +7,8 @@ model is given of the answer.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import random
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -19,6 +17,7 @@ from app.agents.tools.http_template import HttpToolSpec, RequestTemplate
 from app.agents.tools.tool import Tool, ToolContext
 from app.errors import ToolFailed
 from app.http.client import Fetched, Outgoing, SafeHttp
+from app.retry import parse_retry_after, retry
 
 __all__ = ["HttpToolSpec", "http_tool", "point"]
 
@@ -26,8 +25,8 @@ __all__ = ["HttpToolSpec", "http_tool", "point"]
 logger = logging.getLogger(__name__)
 
 _WORTH_A_RETRY: Final = frozenset((429, 502, 503, 504))
-_RETRY_DELAY_S: Final = 0.2
-_MAX_RETRY_AFTER_S: Final = 5.0
+_FIRST_DELAY_S: Final = 0.2
+_MAX_DELAY_S: Final = 5.0  # a caller waits
 
 
 def http_tool(spec: HttpToolSpec, http: SafeHttp) -> Tool:
@@ -57,27 +56,35 @@ def http_tool(spec: HttpToolSpec, http: SafeHttp) -> Tool:
     )
 
 
+class _ForNow(ToolFailed):
+    """The service answered that another try may succeed."""
+
+    retryable = True
+
+    def __init__(self, fetched: Fetched) -> None:
+        retry_after_s = parse_retry_after(fetched.headers.get("retry-after"))
+        super().__init__(f"The service answered {fetched.status}.", retry_after_s=retry_after_s)
+        self.fetched = fetched
+
+
 async def _fetch(spec: HttpToolSpec, http: SafeHttp, outgoing: Outgoing) -> Fetched:
-    """Ask, and ask again where that does no harm; the tool's timeout covers all of it."""
-    attempt = 0
-    while True:
-        retry_after_s = 0.0
-        try:
-            fetched = await http.fetch(outgoing)
-            if fetched.status not in _WORTH_A_RETRY or attempt == spec.retries:
-                return fetched
-            retry_after_s = _retry_after_s(fetched.headers.get("retry-after", ""))
-        except ToolFailed as error:
-            if not error.retryable or attempt == spec.retries:
-                raise
-        delay_s = _RETRY_DELAY_S * 2**attempt * random.uniform(0.5, 1.5)
-        await asyncio.sleep(max(delay_s, retry_after_s))
-        attempt += 1
+    """Send the request, again where that does no harm; the tool's timeout covers all of it."""
 
+    async def attempt() -> Fetched:
+        fetched = await http.fetch(outgoing)
+        if fetched.status in _WORTH_A_RETRY:
+            raise _ForNow(fetched)
+        return fetched
 
-def _retry_after_s(value: str) -> float:
-    """The seconds of a Retry-After; a date, or more patience than a caller has, counts as none."""
-    return min(float(value), _MAX_RETRY_AFTER_S) if re.fullmatch(r"[0-9]{1,6}", value) else 0.0
+    try:
+        return await retry(
+            attempt,
+            attempts=spec.retries + 1,
+            first_delay_s=_FIRST_DELAY_S,
+            max_delay_s=_MAX_DELAY_S,
+        )
+    except _ForNow as error:
+        return error.fetched
 
 
 # Answers ------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ async def _guard(request: ApprovalRequest) -> None:
                 if inspect.iscoroutinefunction(rule):
                     found: object = await rule(context, arguments)
                 else:
-                    found = await in_thread(tool.slots.here, partial(rule, context, arguments))
+                    found = await in_thread(partial(rule, context, arguments), tool.slots.here)
             if not (found is None or isinstance(found, str)):
                 raise TypeError("an input guardrail returns None or a text")
         except Exception as error:

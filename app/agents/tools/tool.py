@@ -228,7 +228,7 @@ def _awaited(function: Callable[..., Awaitable[Any]], signature: Signature) -> T
 def _threaded(function: Callable[..., Any], signature: Signature, slots: Slots) -> ToolFunction:
     async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
         keywords = _call_with(signature, context, arguments)
-        found = await in_thread(slots.here, partial(function, **keywords))
+        found = await in_thread(partial(function, **keywords), slots.here)
         return await found if inspect.isawaitable(found) else found  # as of a decorated function
 
     return run

@@ -15,11 +15,8 @@ incoming-phone-numbers-resource (2010-04-01).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import random
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -42,6 +39,8 @@ from app.errors import (
     CarrierRefused,
     CarrierUnavailable,
 )
+from app.retry import retry
+from app.threads import in_thread
 
 __all__ = ["AccountState", "LegRequest", "NumberSetup", "TwilioRest"]
 
@@ -108,20 +107,22 @@ class TwilioRest:
         *,
         base_url: str | None = None,
         timeout_s: float = 10.0,
-        backoff_s: Sequence[float] = (0.5, 1.5),
+        attempts: int = 3,
+        first_delay_s: float = 0.5,
         budget_s: float = 12.0,
     ) -> None:
-        """`backoff_s` holds the waits between tries: as many more tries as it has entries.
+        """Pauses between attempts double from `first_delay_s` on.
 
-        `timeout_s` bounds one try, `budget_s` all of them: who waits for a hang-up must know soon
-        enough to end the call in another way.
+        `timeout_s` bounds one attempt, `budget_s` all of them: who waits for a hang-up must know
+        soon enough to end the call in another way.
 
         `base_url` replaces https://api.twilio.com; without it TWILIO_REGION and TWILIO_EDGE of the
         environment are honored, as twilio's client does.
         """
         self._account_id = account_id
         self._timeout_s = timeout_s
-        self._backoff_s = tuple(backoff_s)
+        self._attempts = attempts
+        self._first_delay_s = first_delay_s
         self._budget_s = budget_s
         self._http = TwilioHttpClient(timeout=timeout_s, logger=_wire_logger)
         # An empty mapping would be taken for none, and the environment would rewrite the address.
@@ -290,32 +291,23 @@ class TwilioRest:
     async def _request(self, send: Callable[[], _T], *, repeatable: bool = True) -> _T:
         """Send, and again after a failure that may pass; `repeatable` when twice is as once."""
         try:
-            async with asyncio.timeout(self._budget_s):
-                return await self._try_again(send, repeatable=repeatable)
+            return await retry(
+                lambda: self._try(send),
+                attempts=self._attempts,
+                first_delay_s=self._first_delay_s,
+                budget_s=self._budget_s,
+                may_retry=lambda error: (
+                    error.retryable and (repeatable or error.code in NEVER_DONE)
+                ),
+            )
         except TimeoutError as error:
             raise CarrierUnavailable("Twilio did not answer in time", code="timeout") from error
-
-    async def _try_again(self, send: Callable[[], _T], *, repeatable: bool) -> _T:
-        tries = 0
-        while True:
-            try:
-                return await self._try(send)
-            except CarrierUnavailable as error:
-                if tries == len(self._backoff_s) or not (repeatable or error.code in NEVER_DONE):
-                    raise
-                wait_s = self._backoff_s[tries] * random.uniform(0.5, 1.5)
-                tries += 1
-                logger.debug(
-                    "carrier request failed, trying again",
-                    extra={"code": error.code, "tries": tries, "wait_ms": int(wait_s * 1000)},
-                )
-            await asyncio.sleep(wait_s)
 
     async def _try(self, send: Callable[[], _T]) -> _T:
         try:
             # The client's own limit counts from byte to byte; this one counts from the start.
             async with self._turn, asyncio.timeout(self._timeout_s):
-                return await _in_thread(send)
+                return await in_thread(send, name="twilio-rest")
         except TimeoutError as error:
             raise CarrierUnavailable("Twilio did not answer in time", code="timeout") from error
         except TwilioException as error:
@@ -324,33 +316,6 @@ class TwilioRest:
             raise network_failure(error) from error
         except ValueError as error:  # a proxy's page in place of JSON
             raise CarrierUnavailable("Twilio's answer is not JSON", code="garbled") from error
-
-
-def _in_thread(send: Callable[[], _T]) -> asyncio.Future[_T]:
-    """Run what blocks in a thread that nobody waits for: a process can end before its answer."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_T] = loop.create_future()
-
-    def finish(value: _T | None, error: BaseException | None) -> None:
-        if answer.done():
-            return
-        if error is None:
-            answer.set_result(value)  # type: ignore[arg-type]
-        else:
-            answer.set_exception(error)
-
-    def run() -> None:
-        value: _T | None = None
-        error: BaseException | None = None
-        try:
-            value = send()
-        except Exception as raised:
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
-            loop.call_soon_threadsafe(finish, value, error)
-
-    threading.Thread(target=run, name="twilio-rest", daemon=True).start()
-    return answer
 
 
 def _number_setup(row: Any) -> NumberSetup:
