@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from app.agents.agent import Agent
-from app.agents.dialogue.actions import GiveUp, Interrupt, Record, RunTool, ToVoice
+from app.agents.dialogue.actions import GiveUp, Interrupt, Record, RunTool
 from app.agents.dialogue.dialogue import Dialogue
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult
@@ -31,15 +31,15 @@ from app.calls.goodbye import Ending
 from app.calls.keypad.keypad import Keypad, Wanted
 from app.calls.keypad.menu import KeypadMap
 from app.calls.latency import TurnLatency
-from app.calls.media.downlink import Speech
-from app.calls.media.false_interruption import Interrupted
+from app.calls.media.downlink import Downlink
+from app.calls.media.false_interruption import FalseInterruption, Interrupted
 from app.calls.media.ringback import Ringback
 from app.calls.media.uplink import Uplink
 from app.calls.model_watch import ModelWatch
 from app.calls.policy import CallPolicy
 from app.calls.turns.timers import CallTimers, ClosingPrompt
 from app.calls.turns.turn_table import Turn, TurnEvent, Turns
-from app.calls.turns.words import is_echo, meaningful_words
+from app.calls.turns.words import is_echo
 from app.carrier.base import (
     CallerAudio,
     Dtmf,
@@ -64,7 +64,6 @@ from app.realtime.events import (
     AudioDone,
     ErrorDetail,
     InputAudioCommitted,
-    ItemDelete,
     OutputItemDone,
     Response,
     ResponseCreated,
@@ -78,7 +77,7 @@ from app.realtime.events import (
     TranscriptionDelta,
     TranscriptionFailed,
 )
-from audio.format import PCMU_8K, AudioFormat
+from audio.format import PCMU_8K
 
 __all__ = ["Conversation", "Exchange"]
 
@@ -109,11 +108,18 @@ class Exchange:
         self.dialogue = Dialogue(agent, call_id, self.counters, roster=book, facts=facts)
         self.turns = Turns(now_ms)
         self.latency = TurnLatency()
-        self._carrier_format: AudioFormat = PCMU_8K
         self._input_format = agent.input_format
         self._output_format = agent.output_format
-        self._uplink = Uplink(self._carrier_format, self._input_format, self.counters)
-        self._speech = Speech(call_id, self.dialogue, self.counters, policy, self._carrier_format)
+        self._uplink = Uplink(PCMU_8K, self._input_format, self.counters)
+        self._false_interruption = FalseInterruption(policy.false_interruption_ms)
+        self._downlink = Downlink(
+            call_id,
+            self.dialogue,
+            self.counters,
+            self._false_interruption,
+            PCMU_8K,
+            keep_ms=policy.resume_max_ms if policy.false_interruption_ms else 0,
+        )
         self._timers = CallTimers(policy)
         self._ending = Ending()
         self._connection = ModelWatch(now_ms)
@@ -130,18 +136,16 @@ class Exchange:
 
     def heard_out(self, now_ms: int) -> bool:
         """Nothing of the agent is playing or on its way."""
-        return (
-            self._speech.playout.drained(now_ms) and self.dialogue.gate.active_response_id is None
-        )
+        return self._downlink.drained(now_ms) and self.dialogue.gate.active_response_id is None
 
     @property
     def undecided(self) -> bool:
         """A sound has cut the agent off, and nobody knows yet whether it was the caller."""
-        return self._speech.resumption.open
+        return self._false_interruption.undecided
 
     def quiet(self) -> bool:
         """Nobody speaks and nothing is on its way: a moment to change connections."""
-        free = not self.dialogue.gate.busy and not self._speech.resumption.open
+        free = not self.dialogue.gate.busy and not self._false_interruption.undecided
         return free and self.turns.turn is Turn.IDLE
 
     def _owed(self, now_ms: int) -> bool:
@@ -154,13 +158,13 @@ class Exchange:
             self.dialogue.gate.busy
             or self.dialogue.function_calls.running
             or self._keypad.waiting
-            or self._speech.resumption.open
+            or self._false_interruption.undecided
             or self._ringing
             or not self._connection.ready
         )
 
     def _note_state(self, now_ms: int) -> None:
-        drained = self._speech.playout.drained(now_ms)
+        drained = self._downlink.drained(now_ms)
         self._timers.on_state(self.turns.turn, now_ms, drained=drained, busy=self._busy)
 
     def _turn(self, event: TurnEvent, now_ms: int) -> None:
@@ -172,16 +176,16 @@ class Exchange:
 
     def _after_playing(self, now_ms: int) -> list[Action]:
         """Something more was heard: settle items, and give the floor back when all is."""
-        actions = self._speech.settle(now_ms)
-        if self._speech.items_over:
+        actions = self._downlink.settle(now_ms)
+        if self._downlink.heard_an_item:
             actions += self._unprotect()
         if self.heard_out(now_ms):
             if self.turns.turn is Turn.AGENT:
                 self._turn(TurnEvent.DRAINED, now_ms)
             if self._ending.reason is not None and self._ending.said:
                 actions.append(End(self._ending.reason, self._ending.detail))
-            elif self._speech.resumption.unfinished and not self._speech.resumption.open:
-                self._speech.resumption.unfinished = False
+            elif self._false_interruption.unfinished and not self._false_interruption.undecided:
+                self._false_interruption.unfinished = False
                 actions += self._carry(self.dialogue.prompt(GO_ON, now_ms), now_ms)
         if self._spoken_over and not self._protected:
             self._spoken_over = False
@@ -199,11 +203,11 @@ class Exchange:
 
     def _interrupt(self, now_ms: int) -> list[Action]:
         """Stop the agent for a reason that is no sound: a key, words of our own."""
-        return self._speech.interrupt(now_ms, server_cancels=False) + self._unprotect()
+        return self._downlink.interrupt(now_ms, server_cancels=False) + self._unprotect()
 
     def _silence_agent(self, now_ms: int) -> list[Action]:
         """Stop the agent for a reason of ours; its response has been dropped already."""
-        actions = self._speech.silence(now_ms) + self._unprotect()
+        actions = self._downlink.stop(now_ms) + self._unprotect()
         if self.turns.turn is Turn.AGENT:
             self._turn(TurnEvent.DRAINED, now_ms)
         return actions
@@ -224,7 +228,7 @@ class Exchange:
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[Action]:
         """A tool takes its time: say so to a caller who waits in silence."""
-        listens = self._timers.present and self._speech.playout.drained(now_ms)
+        listens = self._timers.present and self._downlink.drained(now_ms)
         if self.turns.turn is Turn.CALLER or not listens:
             return []
         return self._carry(
@@ -352,27 +356,23 @@ class Conversation(Exchange):
 
     def _on_stream_started(self, event: StreamStarted, now_ms: int) -> list[Action]:
         self.latency.on_stream(now_ms)
-        if event.audio_format != self._carrier_format:
-            # Nothing has been pushed yet: a carrier with another format is known from the start.
-            self._carrier_format = event.audio_format
-            self._speech.use_line(event.audio_format)
-            self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
-            self._uplink.on_sign_of_life(now_ms)
-        self._speech.playout.start(now_ms)
+        self._downlink.on_stream_started(event.audio_format, now_ms)
+        self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
+        self._uplink.on_sign_of_life(now_ms)
         self._timers.begin(now_ms)
         return [Record(StreamOpened(call_id=self.call_id, at_ms=now_ms))]
 
     def on_stream_left(self, now_ms: int) -> list[Action]:
         """The caller was taken off the stream: cut what they miss; the next one starts anew."""
         actions = [*self.dialogue.drop_response(server_cancels=False), *self._silence_agent(now_ms)]
-        self._speech.playout.stop()
+        self._downlink.on_stream_left()
         self._ending.on_caller_acted()
         self._timers.leave()
-        self._uplink = Uplink(self._carrier_format, self._input_format, self.counters)
+        self._uplink = Uplink(self._downlink.carrier_format, self._input_format, self.counters)
         return actions
 
     def _on_mark(self, name: str, now_ms: int) -> list[Action]:
-        if not self._speech.playout.mark_reached(name, now_ms):
+        if not self._downlink.on_mark(name, now_ms):
             return []
         return self._after_playing(now_ms)
 
@@ -422,7 +422,7 @@ class Conversation(Exchange):
     def on_voice_lost(self, now_ms: int) -> list[Action]:
         """The connection broke. What the caller is hearing plays on; the rest is settled later."""
         self._connection.owes_reply = self.dialogue.owes_words
-        actions = self._speech.on_voice_lost(now_ms)
+        actions = self._downlink.on_voice_lost(now_ms)
         self.dialogue.on_lost()
         self._unprotect()  # the next session is opened as one that may be interrupted
         self._spoken_over = False  # nobody will hear this caller's end of speech
@@ -436,10 +436,10 @@ class Conversation(Exchange):
             case AudioDelta():
                 return self._on_audio(event, now_ms)
             case AudioDone(item_id=item_id):
-                if self._speech.resumption.open:
-                    self._speech.resumption.hold(event)
+                if self._false_interruption.undecided:
+                    self._false_interruption.hold(event)
                     return []
-                return self._speech.finish(item_id, now_ms)
+                return self._downlink.finish(item_id, now_ms)
             case SpeechStarted(item_id=item_id):
                 self.dialogue.on_voice(event, now_ms)
                 if self._protected:
@@ -461,12 +461,14 @@ class Conversation(Exchange):
                 return self._on_response_done(event, now_ms)
             case OutputItemDone(item=item) if item.type == "function_call":
                 # The model acts on what it has heard: it is too late to call that nothing.
-                overtaken = self._decided(self._speech.resumption.on_overtaken(), now_ms)
+                overtaken = self._decided(self._false_interruption.on_overtaken(), now_ms)
                 return overtaken + self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
             case TranscriptionDelta() if self.policy.echo_guard:
                 return []  # some words do not tell yet whose they are
             case TranscriptionDelta(item_id=item_id, delta=delta):
-                return self._decided(self._speech.resumption.on_words(item_id, delta), now_ms)
+                return self._decided(
+                    self._false_interruption.on_partial_transcript(item_id, delta), now_ms
+                )
             case SessionUpdated(session):
                 # A later update can switch the format back: static in the caller's ear.
                 if session.output_format not in (UNSET, self._output_format):
@@ -486,7 +488,7 @@ class Conversation(Exchange):
             return []
         self.latency.on_caller_stopped(now_ms)
         self._turn(TurnEvent.SPEECH_STOPPED, now_ms)
-        return self._decided(self._speech.resumption.on_speech_stopped(now_ms), now_ms)
+        return self._decided(self._false_interruption.on_speech_stopped(now_ms), now_ms)
 
     def _on_transcript(
         self, event: TranscriptionCompleted | TranscriptionFailed, now_ms: int
@@ -504,13 +506,13 @@ class Conversation(Exchange):
             actions += self._carry(
                 self._keypad.on_caller_words(event.item_id, words, now_ms), now_ms
             )
-        decided = self._speech.resumption.on_transcript(event.item_id, words)
+        decided = self._false_interruption.on_transcript(event.item_id, words)
         if decided is not None:
             actions += self._decided(decided, now_ms)
-        elif meaningful_words(words) and event.item_id in self._speech.resumption.late_sounds:
+        elif self._false_interruption.interrupts_late(event.item_id, words):
             actions += self._interrupt(now_ms)
             actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
-        elif words or self._speech.resumption.open:
+        elif words or self._false_interruption.undecided:
             pass
         elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
             self._turn(TurnEvent.NO_REPLY, now_ms)  # a noise: nobody owes an answer
@@ -527,31 +529,33 @@ class Conversation(Exchange):
                 len(event.audio) - len(event.audio) % self._output_format.bytes_per_sample
             )
             return []
-        if self._speech.resumption.open:
-            self._speech.resumption.hold(event)
+        if self._false_interruption.undecided:
+            self._false_interruption.hold(event)
             return []
         if self.turns.turn is not Turn.AGENT:
             self.latency.on_agent_audio(now_ms)
             self._turn(TurnEvent.FIRST_AUDIO, now_ms)
-        return self._speech.push(event, now_ms)
+        return self._downlink.push(event, now_ms)
 
     def _on_response_created(self, event: ResponseCreated, now_ms: int) -> list[Action]:
         ours = self.dialogue.gate.busy
         self._connection.owes_reply = False
         actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
-        if self._speech.resumption.reply_comes and not ours:
-            self._speech.resumption.reply_comes = False
-            if not self._speech.resumption.open:  # the answer to a noise, after that was settled
+        if self._false_interruption.reply_expected and not ours:
+            self._false_interruption.reply_expected = False
+            if (
+                not self._false_interruption.undecided
+            ):  # the answer to a noise, after that was settled
                 actions += self.dialogue.drop_response(server_cancels=False)
         return actions
 
     def _on_response_done(self, event: ResponseDone, now_ms: int) -> list[Action]:
         actions: list[Action] = []
-        if self._is_inaudible(event.response):
-            event, actions = self._unsaid(event.response, now_ms)
+        if self._downlink.is_inaudible(event.response):
+            event, actions = self._take_back(event.response, now_ms)
         for item in event.response.output:
-            if item.id and item.type == "message" and not self._speech.resumption.open:
-                actions += self._speech.finish(item.id, now_ms)
+            if item.id and item.type == "message" and not self._false_interruption.undecided:
+                actions += self._downlink.finish(item.id, now_ms)
         stale = self.dialogue.is_stale(event.response.id)
         actions += self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
         if not stale:
@@ -562,26 +566,11 @@ class Conversation(Exchange):
             self._turn(TurnEvent.NO_REPLY, now_ms)
         return actions + self._after_playing(now_ms)
 
-    def _is_inaudible(self, response: Response) -> bool:
-        """A response that is done, and of whose sound the caller can hear nothing."""
-        return (
-            response.status is ResponseStatus.COMPLETED
-            and bool(response.output)
-            and all(item.type == "message" for item in response.output)
-            and self.dialogue.gate.runs(response.id)
-            and not self.dialogue.is_stale(response.id)
-            and not self._speech.resumption.open  # its sound is held, and not known yet
-            and self._speech.was_inaudible(response.id)
-        )
-
-    def _unsaid(self, response: Response, now_ms: int) -> tuple[ResponseDone, list[Action]]:
-        """Take back what could not be heard: it counts as a response that failed."""
-        item_ids = [item.id for item in response.output if item.id]
-        for item_id in item_ids:
-            self.dialogue.history.remove(item_id)
-        only = self._speech.playout.holds_only(item_ids)
-        actions = self._silence_agent(now_ms) if only else []
-        actions += [ToVoice(ItemDelete(item_id)) for item_id in item_ids]
+    def _take_back(self, response: Response, now_ms: int) -> tuple[ResponseDone, list[Action]]:
+        """Remove what could not be heard: it counts as a response that failed."""
+        deleted = self._downlink.take_back(response)  # first: none of it becomes a transcript
+        actions = self._silence_agent(now_ms) if self._downlink.plays_only(response) else []
+        actions += deleted
         error = ErrorDetail(code="inaudible_response")
         failed = replace(response, status=ResponseStatus.FAILED, output=(), error=error)
         return ResponseDone(failed), actions
@@ -589,17 +578,17 @@ class Conversation(Exchange):
     # Barge-in -----------------------------------------------------------------------------------
 
     def _on_speech_started(self, item_id: str, now_ms: int) -> list[Action]:
-        if not self._speech.resumption.open:
+        if not self._false_interruption.undecided:
             self._ending.on_caller_speech()
         self.dialogue.responses.forget()
         self._connection.reply_asked = False
         server_cancels = bool(getattr(self._vad, "interrupt_response", False))
         # Without transcripts nobody can tell a cough from a word.
         tracked = self.dialogue.active.agent.transcribed and self._ending.reason is None
-        actions = self._speech.interrupt(
+        actions = self._downlink.interrupt(
             now_ms, server_cancels=server_cancels, sound_id=item_id if tracked else None
         )
-        self._speech.resumption.on_speech_started(item_id)
+        self._false_interruption.on_speech_started(item_id)
         if not self.undecided:
             self.interjections += 1
         self._turn(TurnEvent.SPEECH_STARTED, now_ms)
@@ -614,15 +603,15 @@ class Conversation(Exchange):
             self.latency.forget_caller()
             self._ending.on_false_alarm(now_ms)
             self._turn(TurnEvent.FIRST_AUDIO, now_ms)
-            return self._speech.resume(now_ms)
+            return self._downlink.resume(now_ms)
         self.interjections += 1
         actions: list[Action] = []
-        held = self._speech.confirm()
+        held = self._downlink.confirm()
         for event in held:
             actions += self.on_voice(event, now_ms)
         if self.dialogue.gate.active_response_id is None:
             for item_id in dict.fromkeys(event.item_id for event in held):
-                actions += self._speech.finish(item_id, now_ms)
+                actions += self._downlink.finish(item_id, now_ms)
         return actions + self._after_playing(now_ms)
 
     # Time ---------------------------------------------------------------------------------------
@@ -637,13 +626,13 @@ class Conversation(Exchange):
         filled = self._uplink.on_tick(now_ms, speaking=speaking)
         actions: list[Action] = [AppendAudio(filled)] if filled else []
         actions += self._watch_stream(now_ms)
-        actions += self._decided(self._speech.resumption.on_tick(now_ms), now_ms)
+        actions += self._decided(self._false_interruption.on_tick(now_ms), now_ms)
         if self.turns.turn is Turn.AGENT or self._ending.reason is not None:
             actions += self._after_playing(now_ms)
         else:
             actions += self.dialogue.lines(now_ms)
         # A goodbye that is being heard may take its time, but not for ever.
-        patience = 1 if self._speech.playout.drained(now_ms) else 4
+        patience = 1 if self._downlink.drained(now_ms) else 4
         if self._ending.overdue(now_ms, patience * self.policy.goodbye_cap_ms):
             return [
                 *actions,
@@ -671,7 +660,7 @@ class Conversation(Exchange):
         if not self._ringing or self.turns.turn is Turn.CALLER or not self.heard_out(now_ms):
             self._ringback.stop()
             return []
-        sound = self._ringback.on_tick(now_ms, self._carrier_format)
+        sound = self._ringback.on_tick(now_ms, self._downlink.carrier_format)
         return [PlayAudio(sound, None)] if sound else []
 
     def _watch_stream(self, now_ms: int) -> list[Action]:
@@ -730,5 +719,5 @@ class Conversation(Exchange):
 
     def on_call_over(self, now_ms: int) -> list[Action]:
         """Settle the transcript at what the caller has heard."""
-        self._speech.on_call_over(now_ms)
+        self._downlink.on_call_over(now_ms)
         return [*self._keypad.on_call_over(now_ms), *self.dialogue.on_call_over(now_ms)]

@@ -1,90 +1,155 @@
-"""What the agent says, as the caller hears it: playing, cutting, and going on after a noise.
+"""The agent's sound on its way to the caller: converted, played, cut, and resumed after a noise.
 
-Between the dialogue, which knows what was generated, and `Playout`, which knows what was heard:
-each item that is over or cut is settled here on both sides, the model's and the transcript's. When
-the agent is to be cut, and who has the floor then, the conversation knows. Pure.
+It stands between the dialogue, which knows what was generated, and `Playout`, which knows what was
+heard: each item that is over or cut is settled here on both sides, the model's and the
+transcript's. The conversation knows when the agent is to be cut, and who has the floor then. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from app.agents.dialogue.actions import Record, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import Action, Clear, PlayAudio
-from app.calls.media.false_interruption import Held, Resumption
-from app.calls.media.playout import Chunk, HeardItem, Interruption, Playout, Rest
-from app.calls.policy import CallPolicy
+from app.calls.media.false_interruption import AgentSound, FalseInterruption
+from app.calls.media.playout import Chunk, HeardItem, Playout
 from app.events import BargeIn, CallCounters, CallId, SpeechResumed
-from app.realtime.events import AudioDelta, ItemDelete, ItemTruncate
+from app.realtime.events import AudioDelta, ItemDelete, ItemTruncate, Response, ResponseStatus
 from audio.bridge import Transcoder
 from audio.format import AudioFormat
 from audio.level import peak_dbfs
 
-__all__ = ["Downlink", "Speech"]
+__all__ = ["Downlink"]
 
 
-class Speech:
-    """The agent's voice in one call."""
+AUDIBLE_PEAK_DBFS: Final = -40.0
+"""The peaks of the quietest speech on a line are some 15 dB above it, a line's noise is below."""
+
+
+class Downlink:
+    """The sound of one call's agent."""
 
     def __init__(
         self,
         call_id: CallId,
         dialogue: Dialogue,
         counters: CallCounters,
-        policy: CallPolicy,
+        false_interruption: FalseInterruption,
         carrier_format: AudioFormat,
+        *,
+        keep_ms: int,
     ) -> None:
+        """`keep_ms`: how much unheard audio an interruption may give back."""
         self._call_id = call_id
         self._dialogue = dialogue
         self._counters = counters
-        self._keep_ms = policy.resume_max_ms if policy.false_interruption_ms else 0
-        self.items_over = 0
-        self.resumption = Resumption(policy.false_interruption_ms)
-        self.use_line(carrier_format)
+        self._false_interruption = false_interruption
+        self._model_format = dialogue.active.agent.output_format
+        self._keep_ms = keep_ms
+        self._transcoder: tuple[str, Transcoder] | None = None
+        self._audible = ("", False)  # the last response that had sound, and whether one can hear it
+        self.heard_an_item = False
+        self._use(carrier_format)
 
-    def use_line(self, carrier_format: AudioFormat) -> None:
-        """Speak on a carrier of this format; nothing has been said on another one."""
-        self._downlink = Downlink(
-            self._dialogue.active.agent.output_format,
-            carrier_format,
-            self._counters,
-            keep_ms=self._keep_ms,
-        )
-        self.playout = self._downlink.playout
+    def _use(self, carrier_format: AudioFormat) -> None:
+        self.carrier_format = carrier_format
+        self._frame_bytes = carrier_format.ms_to_bytes(20)
+        self._playout = Playout(carrier_format, keep_ms=self._keep_ms)
+
+    # The stream ---------------------------------------------------------------------------------
+
+    def on_stream_started(self, carrier_format: AudioFormat, now_ms: int) -> None:
+        """The carrier plays what was pushed before from now on."""
+        if carrier_format != self.carrier_format:
+            # Nothing has been pushed yet: a carrier with another format is known from the start.
+            self._use(carrier_format)
+        self._playout.start(now_ms)
+
+    def on_stream_left(self) -> None:
+        """The stream is gone: what is pushed from now on plays on the next one."""
+        self._playout.stop()
+
+    def on_mark(self, name: str, now_ms: int) -> bool:
+        """A mark came back; True when more was heard."""
+        return self._playout.mark_reached(name, now_ms)
+
+    def drained(self, now_ms: int) -> bool:
+        """Nothing is playing."""
+        return self._playout.drained(now_ms)
 
     # Playing ------------------------------------------------------------------------------------
 
     def push(self, event: AudioDelta, now_ms: int) -> list[Action]:
         """Play audio of the model."""
-        self._dialogue.on_sound(event.response_id, event.item_id)
-        return self._downlink.push(event, now_ms)
-
-    def was_inaudible(self, response_id: str) -> bool:
-        """Whether a response that is over had sound, and all of it was silence."""
-        return self._downlink.was_inaudible(response_id)
+        item_id = event.item_id
+        self._dialogue.on_sound(event.response_id, item_id)
+        if self._transcoder is None or self._transcoder[0] != item_id:
+            self._transcoder = (item_id, Transcoder(self._model_format, self.carrier_format))
+        audio = self._transcoder[1].push(event.audio)
+        if self._audible != (event.response_id, True):
+            loud = peak_dbfs(audio, self.carrier_format) > AUDIBLE_PEAK_DBFS
+            self._audible = (event.response_id, loud)
+        return self._play(self._playout.push(item_id, event.content_index, audio, now_ms))
 
     def finish(self, item_id: str, now_ms: int) -> list[Action]:
         """An item has no more audio."""
-        return self._downlink.finish(item_id, now_ms)
+        chunks: list[Chunk] = []
+        if self._transcoder is not None and self._transcoder[0] == item_id:
+            tail = self._transcoder[1].flush()
+            self._transcoder = None
+            chunks = self._playout.push(item_id, 0, tail, now_ms) if tail else []
+        return self._play(chunks + self._playout.finish(item_id, now_ms))
 
     def settle(self, now_ms: int) -> list[Action]:
         """Items that were heard to their end are over."""
         actions: list[Action] = []
-        for item in self.playout.heard_items(now_ms):
+        for item in self._playout.heard_items(now_ms):
             told, whole = self._tell_heard(item)
             actions += told
-            self.items_over += 1
+            self.heard_an_item = True
             self._dialogue.transcript.on_heard(whole.item_id, whole.heard_ms, whole.sent_ms)
         return actions
 
     def on_voice_lost(self, now_ms: int) -> list[Action]:
         """The model is gone: what the caller is hearing plays on."""
-        dropped = self.overtaken()
-        self.resumption.on_voice_lost()
-        return dropped + self._downlink.finish_all(now_ms)
+        dropped = self.overtake()
+        self._false_interruption.on_voice_lost()
+        self._transcoder = None
+        return dropped + self._play(self._playout.finish_all(now_ms))
+
+    def _play(self, chunks: list[Chunk]) -> list[Action]:
+        for chunk in chunks:
+            self._counters.agent_frames += len(chunk.payload) // self._frame_bytes
+            self._counters.agent_audio_ms += self.carrier_format.bytes_to_ms(len(chunk.payload))
+        return [PlayAudio(chunk.payload, chunk.mark) for chunk in chunks]
+
+    # Responses that nobody can hear -------------------------------------------------------------
+
+    def is_inaudible(self, response: Response) -> bool:
+        """True for a response that is done, and of whose sound the caller can hear nothing."""
+        return (
+            response.status is ResponseStatus.COMPLETED
+            and bool(response.output)
+            and all(item.type == "message" for item in response.output)
+            and self._dialogue.gate.runs(response.id)
+            and not self._dialogue.is_stale(response.id)
+            and not self._false_interruption.undecided  # its sound is held, and not known yet
+            and self._audible != (response.id, True)
+        )
+
+    def plays_only(self, response: Response) -> bool:
+        """True when nothing but this response is playing, or was left unsettled."""
+        return self._playout.holds_only([item.id for item in response.output if item.id])
+
+    def take_back(self, response: Response) -> list[Action]:
+        """Remove what could not be heard from the conversation."""
+        item_ids = [item.id for item in response.output if item.id]
+        for item_id in item_ids:
+            self._dialogue.history.remove(item_id)
+        return [ToVoice(ItemDelete(item_id)) for item_id in item_ids]
 
     # Cutting ------------------------------------------------------------------------------------
 
@@ -93,12 +158,12 @@ class Speech:
     ) -> list[Action]:
         """Stop the agent: discard, clear, cancel, truncate at what was heard. One step.
 
-        `sound_id`: what stops it is a sound, which may turn out to be none of the caller's.
+        `sound_id`: what stops it is a sound, which may turn out not to be the caller's words.
         """
-        held = self.overtaken() if sound_id is None else self._discard_held()
+        held = self.overtake() if sound_id is None else self._discard_held()
         unfinished = self._dialogue.gate.active_response_id is not None
         # A mark that is overdue may be a carrier that plays late: only the carrier knows.
-        playing = not self.playout.confirmed
+        playing = not self._playout.confirmed
         drop = self._dialogue.drop_response(server_cancels=server_cancels)
         cut, items = self._cut(now_ms, sound_id=sound_id, unfinished=unfinished)
         if not playing and not items:
@@ -116,10 +181,10 @@ class Speech:
             actions.append(Record(barge_in))
         return [*actions, *self._dialogue.lines(now_ms)]
 
-    def silence(self, now_ms: int) -> list[Action]:
-        """Stop the agent for a reason of ours; its response has been dropped already."""
-        held = self.overtaken()
-        playing = not self.playout.drained(now_ms)
+    def stop(self, now_ms: int) -> list[Action]:
+        """Stop the agent without the caller's doing; its response has been dropped already."""
+        held = self.overtake()
+        playing = not self._playout.drained(now_ms)
         cut, items = self._cut(now_ms)
         stopped = [Clear(), *cut, *self._dialogue.lines(now_ms)] if playing or items else []
         return [*stopped, *held]
@@ -129,13 +194,14 @@ class Speech:
     ) -> tuple[list[Action], Sequence[HeardItem]]:
         """Truncate what is playing at what was heard; the items that were cut."""
         actions = self.settle(now_ms)
-        interruption = self._downlink.interrupt(now_ms)
+        self._transcoder = None
+        interruption = self._playout.interrupt(now_ms)
         items: list[HeardItem] = []
         for item in interruption.items:
             told, whole = self._tell_heard(item, cut_off=True)
             actions += told
             items.append(whole)
-        if sound_id is None or not self.resumption.on_cut(
+        if sound_id is None or not self._false_interruption.on_interrupted(
             sound_id, items, interruption.rest, now_ms, unfinished=unfinished
         ):
             self._note_cut(items)
@@ -145,7 +211,7 @@ class Speech:
         self, item: HeardItem, *, cut_off: bool = False
     ) -> tuple[list[Action], HeardItem]:
         """Tell the model what it does not know of an item's hearing; and all that was heard."""
-        before = self.resumption.take_resumed(item.item_id)
+        before = self._false_interruption.take_resumed(item.item_id)
         if before is None:
             if not cut_off:
                 return [], item
@@ -168,116 +234,47 @@ class Speech:
 
     # After a sound ------------------------------------------------------------------------------
 
-    def overtaken(self) -> list[Action]:
+    def overtake(self) -> list[Action]:
         """Something else comes first: neither the speech nor the answer to the sound is played."""
-        self.resumption.on_overtaken()
-        self._note_cut(self.resumption.take_cut())
+        self._false_interruption.on_overtaken()
+        self._note_cut(self._false_interruption.take_cut())
         return self._discard_held()
 
-    def confirm(self) -> list[Held]:
-        """It was the caller: what was cut stays so. The answer to it, which may be played now."""
-        self._note_cut(self.resumption.take_cut())
-        return self.resumption.take_held()
+    def confirm(self) -> list[AgentSound]:
+        """The interruption was real: what was cut stays so. The answer to it may be played now."""
+        self._note_cut(self._false_interruption.take_cut())
+        return self._false_interruption.take_held()
 
     def resume(self, now_ms: int) -> list[Action]:
-        """It was a noise: go on where the agent was cut off, and take back the answer to it."""
+        """The interruption was false: go on where the agent was cut, and take back the answer."""
         actions: list[Action] = [*self._dialogue.drop_response(server_cancels=False)]
         actions += self._discard_held()
-        actions += [ToVoice(ItemDelete(item_id)) for item_id in self.resumption.noises]
-        rest = self.resumption.take_rest()
+        actions += [ToVoice(ItemDelete(item_id)) for item_id in self._false_interruption.noises]
+        rest = self._false_interruption.take_rest()
         self._counters.false_interruptions += 1
+        chunks: list[Chunk] = []
+        for piece in rest:
+            chunks += self._playout.push(piece.item_id, piece.content_index, piece.audio, now_ms)
+            chunks += self._playout.finish(piece.item_id, now_ms)
         resumed = SpeechResumed(
             call_id=self._call_id,
             at_ms=now_ms,
             item_id=rest[0].item_id,
-            heard_ms=self.resumption.heard_ms(rest[0].item_id),
+            heard_ms=self._false_interruption.heard_before_ms(rest[0].item_id),
         )
-        return [*actions, *self._downlink.resume(rest, now_ms), Record(resumed)]
+        return [*actions, *self._play(chunks), Record(resumed)]
 
     def _discard_held(self) -> list[Action]:
         """Nobody has heard the answer that was held: the model shall not think so."""
-        held = dict.fromkeys(event.item_id for event in self.resumption.take_held())
+        held = dict.fromkeys(event.item_id for event in self._false_interruption.take_held())
         return [ToVoice(ItemDelete(item_id)) for item_id in held]
 
     def on_call_over(self, now_ms: int) -> None:
         """Settle the transcript at what the caller has heard."""
-        self.overtaken()
+        self.overtake()
         self.settle(now_ms)
-        for item in self._downlink.interrupt(now_ms).items:
+        for item in self._playout.interrupt(now_ms).items:
             _, whole = self._tell_heard(item)
             self._dialogue.transcript.on_heard(
                 whole.item_id, whole.heard_ms, whole.sent_ms, cut_off=not whole.whole
             )
-
-
-AUDIBLE_PEAK_DBFS: Final = -40.0
-"""The peaks of the quietest speech on a line are some 15 dB above it, a line's noise is below."""
-
-
-class Downlink:
-    """The sound of one call's agent."""
-
-    def __init__(
-        self,
-        model_format: AudioFormat,
-        carrier_format: AudioFormat,
-        counters: CallCounters,
-        *,
-        keep_ms: int = 0,
-    ) -> None:
-        """`keep_ms`: how much unheard audio an interruption may give back, see `Playout`."""
-        self.playout = Playout(carrier_format, keep_ms=keep_ms)
-        self._model_format = model_format
-        self._carrier_format = carrier_format
-        self._frame_bytes = carrier_format.ms_to_bytes(20)
-        self._counters = counters
-        self._transcoder: tuple[str, Transcoder] | None = None
-        self._audible = ("", False)  # the last response that had sound, and whether one can hear it
-
-    def push(self, event: AudioDelta, now_ms: int) -> list[Action]:
-        """Take audio of the model; give what to send."""
-        item_id = event.item_id
-        if self._transcoder is None or self._transcoder[0] != item_id:
-            self._transcoder = (item_id, Transcoder(self._model_format, self._carrier_format))
-        audio = self._transcoder[1].push(event.audio)
-        if self._audible != (event.response_id, True):
-            loud = peak_dbfs(audio, self._carrier_format) > AUDIBLE_PEAK_DBFS
-            self._audible = (event.response_id, loud)
-        return self._play(self.playout.push(item_id, event.content_index, audio, now_ms))
-
-    def was_inaudible(self, response_id: str) -> bool:
-        """Whether a response that is over had no sound, or nothing but silence."""
-        return self._audible != (response_id, True)
-
-    def finish(self, item_id: str, now_ms: int) -> list[Action]:
-        """The item has no more audio."""
-        chunks: list[Chunk] = []
-        if self._transcoder is not None and self._transcoder[0] == item_id:
-            tail = self._transcoder[1].flush()
-            self._transcoder = None
-            chunks = self.playout.push(item_id, 0, tail, now_ms) if tail else []
-        return self._play(chunks + self.playout.finish(item_id, now_ms))
-
-    def finish_all(self, now_ms: int) -> list[Action]:
-        """No item has more audio: the model is gone."""
-        self._transcoder = None
-        return self._play(self.playout.finish_all(now_ms))
-
-    def interrupt(self, now_ms: int) -> Interruption:
-        """Forget what is queued and begin a new generation."""
-        self._transcoder = None
-        return self.playout.interrupt(now_ms)
-
-    def resume(self, rest: Iterable[Rest], now_ms: int) -> list[Action]:
-        """Play what an interruption cut off, from what was heard on."""
-        chunks: list[Chunk] = []
-        for piece in rest:
-            chunks += self.playout.push(piece.item_id, piece.content_index, piece.audio, now_ms)
-            chunks += self.playout.finish(piece.item_id, now_ms)
-        return self._play(chunks)
-
-    def _play(self, chunks: list[Chunk]) -> list[Action]:
-        for chunk in chunks:
-            self._counters.agent_frames += len(chunk.payload) // self._frame_bytes
-            self._counters.agent_audio_ms += self._carrier_format.bytes_to_ms(len(chunk.payload))
-        return [PlayAudio(chunk.payload, chunk.mark) for chunk in chunks]

@@ -6,10 +6,6 @@ from itertools import pairwise
 
 import pytest
 
-from app.calls.media.false_interruption import (
-    FalseInterruption,
-    Interrupted,
-)
 from app.calls.policy import (
     InactivityTexts,
     ProductivityRules,
@@ -219,96 +215,6 @@ def test_both_rules_can_be_off() -> None:
     for _ in range(50):
         calls.on_caller_turn("", 0)
     assert calls.exhausted(10**9) == ""
-
-
-# False interruptions ------------------------------------------------------------------------------
-
-
-def interrupted(limit_ms: int = 2_000) -> FalseInterruption:
-    cut = FalseInterruption(limit_ms)
-    cut.on_interrupted("sound_1", 0)
-    return cut
-
-
-def test_a_short_sound_that_no_words_follow_was_no_interruption() -> None:
-    cut = interrupted()
-    assert cut.open
-    assert cut.on_tick(300) is None
-    assert cut.on_speech_stopped(400) is None
-    assert cut.on_tick(2_399) is None
-    assert cut.on_tick(2_400) is Interrupted.FALSE
-    assert not cut.open
-    assert cut.on_tick(9_999) is None
-
-
-@pytest.mark.parametrize(
-    ("transcript", "outcome"),
-    [
-        ("", Interrupted.FALSE),
-        ("Mhm.", Interrupted.FALSE),
-        ("Wait!", Interrupted.REAL),
-    ],
-)
-def test_the_transcript_decides_at_once(transcript: str, outcome: Interrupted) -> None:
-    cut = interrupted()
-    cut.on_speech_stopped(400)
-    assert cut.on_transcript("sound_1", transcript) is outcome
-    assert cut.on_transcript("sound_1", "Wait!") is None, "it is decided once"
-
-
-@pytest.mark.parametrize("transcript", ["", "I had said this before."])
-def test_the_late_transcript_of_an_earlier_turn_decides_nothing(transcript: str) -> None:
-    cut = interrupted()
-    cut.on_speech_stopped(400)
-    assert cut.on_transcript("turn_before", transcript) is None
-    assert cut.on_tick(2_400) is Interrupted.FALSE
-
-
-def test_a_sound_that_lasts_is_an_interruption_whatever_it_was() -> None:
-    assert interrupted().on_tick(2_000) is Interrupted.REAL
-    assert interrupted().on_speech_stopped(2_000) is Interrupted.REAL
-
-
-def test_a_transcript_without_words_that_comes_before_the_end_waits_for_it() -> None:
-    cut = interrupted()
-    assert cut.on_transcript("sound_1", "") is None
-    assert cut.on_speech_stopped(500) is None
-    assert cut.on_tick(2_500) is Interrupted.FALSE
-
-
-@pytest.mark.parametrize(
-    ("second", "outcome"), [("Excuse me", Interrupted.REAL), ("", Interrupted.FALSE)]
-)
-def test_another_sound_is_waited_for(second: str, outcome: Interrupted) -> None:
-    cut = interrupted()
-    cut.on_speech_stopped(300)
-    cut.on_speech_started("sound_2")
-    assert cut.on_transcript("sound_1", "") is None, "it says nothing of the second sound"
-    assert cut.on_tick(1_900) is None
-    assert cut.on_speech_stopped(1_950) is None
-    assert cut.on_transcript("sound_2", second) is outcome
-
-
-def test_a_sound_while_nothing_was_cut_off_is_a_turn_like_any_other() -> None:
-    cut = FalseInterruption()
-    cut.on_speech_started("turn_1")
-    assert not cut.open
-    assert cut.on_speech_stopped(400) is None
-    assert cut.on_transcript("turn_1", "") is None
-
-
-def test_what_is_overtaken_stays_cut_off() -> None:
-    cut = interrupted()
-    assert cut.on_overtaken() is Interrupted.REAL
-    assert not cut.open
-    assert cut.on_overtaken() is None
-
-
-def test_zero_takes_every_sound_for_an_interruption() -> None:
-    cut = interrupted(0)
-    assert not cut.open
-    assert cut.on_speech_stopped(300) is None
-    assert cut.on_transcript("sound_1", "") is None
 
 
 # Echoes -------------------------------------------------------------------------------------------
