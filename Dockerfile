@@ -13,9 +13,10 @@ ARG EXTRAS=[offline]
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/trunkline
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY app app
 COPY audio audio
+COPY trunkline trunkline
 RUN /opt/trunkline/bin/pip install ".${EXTRAS}" \
     && /opt/trunkline/bin/python -m compileall -q /opt/trunkline/lib
 

@@ -47,6 +47,8 @@ LAST_LINES_S: Final = 1.0
 _STANDARD: Final = frozenset(
     (*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message")
 )
+_INSTALLED_UNDER: Final = __package__.removesuffix("app")
+"""`trunkline._` in a wheel: a line names the same logger wherever the code is installed."""
 _RESERVED: Final = frozenset(("time", "level", "logger", "message", "call_id", "exception"))
 _HIDDEN: Final = "[secret]"
 _SHORTEST_SECRET: Final = 6  # anything shorter would blank out ordinary words
@@ -202,7 +204,7 @@ class JsonFormatter(_Formatter):
         line: dict[str, Any] = {
             "time": self._time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "logger": record.name,
+            "logger": record.name.removeprefix(_INSTALLED_UNDER),
             "message": self._message(record),
         }
         if call := _call_of(record):

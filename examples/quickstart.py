@@ -14,16 +14,17 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
-from app.agents.agent import Agent
-from app.agents.session.session import AgentSession
-from app.errors import AppError
-from app.realtime.connection import VoiceModel
-from app.realtime.events import (
+from trunkline import (
+    Agent,
+    AgentSession,
+    AppError,
     ServerVad,
     SessionConfig,
     Transcription,
+    VoiceModel,
+    WebSocketModel,
+    make_engine,
 )
-from app.realtime.websocket import WebSocketModel
 
 assistant = Agent(
     name="Assistant",
@@ -62,8 +63,6 @@ async def a_model() -> AsyncIterator[VoiceModel]:
     if key:
         yield WebSocketModel.openai(key, "gpt-realtime-2.1")
         return
-    from app.engine import make_engine
-
     engine = make_engine(max_sessions=1, workers=1)
     await engine.start()
     try:

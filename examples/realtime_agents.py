@@ -14,8 +14,9 @@ from pathlib import Path
 
 from quickstart import a_model, start  # beside this file
 
-from app.agents.agent import Agent
-from app.agents.session.events import (
+from trunkline import Agent, AgentSession, SessionConfig, Transcription, VoiceModel, tool
+from trunkline.audio import PCM16_24K, PCMU_8K, Transcoder, encode_ulaw, read_wav
+from trunkline.events import (
     AgentEnd,
     AgentStart,
     Audio,
@@ -26,17 +27,6 @@ from app.agents.session.events import (
     ToolEnd,
     ToolStart,
 )
-from app.agents.session.session import AgentSession
-from app.agents.tools.tool import tool
-from app.realtime.connection import VoiceModel
-from app.realtime.events import (
-    SessionConfig,
-    Transcription,
-)
-from audio.bridge import Transcoder
-from audio.format import PCM16_24K, PCMU_8K
-from audio.g711 import encode_ulaw
-from audio.wav import read_wav
 
 
 @tool

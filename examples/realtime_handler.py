@@ -9,7 +9,7 @@ As they stand the microphone is silence in real time and the speaker only counts
 import asyncio
 import os
 
-from app.agents.session.handler import OpenAIRealtimeHandler
+from trunkline import OpenAIRealtimeHandler
 
 
 async def get_audio_from_microphone() -> bytes:

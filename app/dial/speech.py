@@ -64,7 +64,7 @@ class SpeechFolder:
 
 def demo_script() -> tuple[tuple[Step, ...], SpeechFolder]:
     """The packaged call, which `trunkline dial` makes by default."""
-    data = resources.files("app.dial") / "data"
+    data = resources.files(__package__) / "data"
     text = (data / DEMO_SCRIPT).read_text(encoding="utf-8")
     return load_script(text, DEMO_SCRIPT), SpeechFolder(data)
 

@@ -117,7 +117,7 @@ class _Post:
         self.hearings: dict[int, asyncio.Future[dict[str, str]]] = {}
         self.results = 0
         self.worker = Worker(
-            "app.engine.speech.recognizer_worker",
+            f"{__package__}.recognizer_worker",
             setup=setup,
             on_frame=self._on_frame,
             on_lost=self._on_lost,

@@ -60,7 +60,7 @@ class WorkerSynthesizer:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Queue[Frame | None]] = {}
         self._worker = Worker(
-            "app.engine.speech.synthesizer_worker",
+            f"{__package__}.synthesizer_worker",
             setup=json.dumps({"voices": dict(voices or {})}).encode(),
             on_frame=self._on_frame,
             on_lost=self._on_lost,

@@ -1,0 +1,238 @@
+"""The wheel in a project that has packages `app` and `audio` of its own: neither hides the other.
+
+One wheel is built, as an installer builds it, and installed into a fresh environment. Trunkline's
+dependencies come from the environment that runs the tests, so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _load_hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HOOK = _load_hook()
+
+PROGRAM = '''
+import asyncio, sys
+from pathlib import Path
+
+import app, app.tools, audio
+import trunkline
+from trunkline import Agent, AgentSession, SessionConfig, make_engine, tool
+from trunkline.audio import PCM16_24K
+from trunkline.events import AgentEnd, HistoryUpdated
+
+assert app.OWNER == audio.OWNER == "the project"
+assert "trunkline" in Path(trunkline.__file__).parts
+
+
+@tool
+def look_up(name: str) -> str:
+    """Look somebody up."""
+    return name
+
+
+async def main() -> None:
+    agent = Agent(name="A", session=SessionConfig(instructions="Be brief."), tools=(look_up,))
+    engine = make_engine(max_sessions=1, workers=1)
+    await engine.start()
+    try:
+        async with AgentSession(agent, engine.model()) as session:
+            await session.send_message("When are you open?")
+            async for event in session:
+                if isinstance(event, AgentEnd):
+                    break
+            print([item.text for item in session.history])
+    finally:
+        await engine.close()
+
+
+asyncio.run(main())
+ours = {name for name in sys.modules if name.partition(".")[0] in ("app", "audio")}
+assert ours == {"app", "app.tools", "audio"}
+'''
+CONFIG = """
+agents:
+  greeter: {instructions: Greet., tools: [look_up]}
+tools:
+  look_up: {python: "app.tools:look_up"}
+logging: {format: json}
+"""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The environment that holds the wheel, and the project that uses it."""
+
+    environment: Path
+    project: Path
+    wheel: Path
+    sdist: Path
+
+    def run(self, *command: str, folder: Path | None = None) -> str:
+        """What a program of the environment prints; a test fails with what it complained about."""
+        done = subprocess.run(
+            [str(self.environment / "bin" / command[0]), *command[1:]],
+            cwd=folder or self.project,
+            env={"PATH": os.environ.get("PATH", ""), "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    folder = tmp_path_factory.mktemp("wheel")
+    dist, environment, project = (folder / name for name in ("dist", "environment", "project"))
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(dist)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=100)
+    [wheel], [sdist] = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    venv.create(environment, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment), "install", "--quiet"]
+    subprocess.run(
+        [*pip, "--disable-pip-version-check", "--no-index", "--no-deps", str(wheel)],
+        check=True,
+        timeout=100,
+    )
+    # A path in a .pth file is searched, but its own .pth files (the checkout's) are not read.
+    [packages] = environment.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    for name in ("app", "audio"):
+        (project / name).mkdir(parents=True)
+        (project / name / "__init__.py").write_text('OWNER = "the project"\n')
+    (project / "app" / "tools.py").write_text(
+        "from trunkline import tool\n\n\n@tool\ndef look_up(name: str) -> str:\n"
+        '    """Look somebody up."""\n    return name\n'
+    )
+    (project / "program.py").write_text(PROGRAM)
+    (project / "config.yaml").write_text(CONFIG)
+    return Installed(environment, project, wheel, sdist)
+
+
+def test_the_wheel_holds_one_package_with_its_data(installed: Installed) -> None:
+    names = zipfile.ZipFile(installed.wheel).namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"trunkline"}
+    for home, room in (("_app", "app"), ("_audio", "audio")):
+        kept = {name.removeprefix(f"trunkline/{home}/") for name in names if f"/{home}/" in name}
+        here = {
+            str(path.relative_to(ROOT / room))
+            for path in (ROOT / room).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        assert kept == here
+    assert "trunkline/py.typed" in names
+
+
+def test_no_module_of_the_wheel_imports_a_package_of_the_checkout(installed: Installed) -> None:
+    with zipfile.ZipFile(installed.wheel) as wheel:
+        for name in wheel.namelist():
+            if not name.endswith(".py"):
+                continue
+            for node in ast.walk(ast.parse(wheel.read(name))):
+                if isinstance(node, ast.ImportFrom):
+                    assert (node.module or "").partition(".")[0] not in HOOK.HOMES, name
+                elif isinstance(node, ast.Import):
+                    assert not {a.name.partition(".")[0] for a in node.names} & set(HOOK.HOMES)
+
+
+def test_the_source_distribution_builds_the_same_wheel(
+    installed: Installed, tmp_path: Path
+) -> None:
+    with tarfile.open(installed.sdist) as sources:
+        sources.extractall(tmp_path, filter="data")
+    [folder] = tmp_path.iterdir()
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=folder, check=True, capture_output=True, timeout=100)
+    [again] = tmp_path.glob("*.whl")
+    first, second = zipfile.ZipFile(installed.wheel), zipfile.ZipFile(again)
+    assert {n: first.read(n) for n in first.namelist()} == {
+        n: second.read(n) for n in second.namelist()
+    }
+
+
+def test_a_program_uses_its_own_app_and_an_agent_of_trunkline(installed: Installed) -> None:
+    assert "We are open" in installed.run("python", "program.py")
+
+
+def test_the_command_finds_the_functions_of_the_projects_app(installed: Installed) -> None:
+    checked = installed.run("trunkline", "config", "check")
+    assert "config.yaml" in checked
+    assert installed.run("python", "-m", "trunkline", "--version") == installed.run(
+        "trunkline", "--version"
+    )
+
+
+def test_the_command_talks_offline(installed: Installed) -> None:
+    said = installed.run("trunkline", "chat", "--say", "When are you open?", "--json")
+    assert "open" in said
+
+
+def test_trunkline_brings_no_package_app_of_its_own(installed: Installed, tmp_path: Path) -> None:
+    code = "import importlib.util as u; print([u.find_spec(n) for n in ('app', 'audio')])"
+    assert installed.run("python", "-c", code, folder=tmp_path).split() == ["[None,", "None]"]
+
+
+def test_a_line_of_the_log_names_the_same_logger_as_in_a_checkout(installed: Installed) -> None:
+    code = (
+        "import logging, sys\nfrom trunkline._app.logs import JsonFormatter, Redactor\n"
+        "record = logging.LogRecord('trunkline._app.calls.call', 20, '', 1, 'm', (), None)\n"
+        "print(JsonFormatter(Redactor()).format(record))"
+    )
+    assert '"logger": "app.calls.call"' in installed.run("python", "-c", code)
+
+
+@pytest.mark.parametrize(
+    ("code", "in_the_wheel"),
+    [
+        ("from app.errors import AppError", "from trunkline._app.errors import AppError"),
+        ("from app import logs", "from trunkline._app import logs"),
+        ("if x:\n    from audio import wav", "if x:\n    from trunkline._audio import wav"),
+        ("from app.a import (\n    app,\n)", "from trunkline._app.a import (\n    app,\n)"),
+        ("from apps import x\nfrom application.app import y", None),
+        ('"""See `app.errors`."""\nx = "app"\napp.errors = 1', None),
+        ('x = "pip install app.errors"', None),
+    ],
+)
+def test_imports_are_rewritten_and_nothing_else(code: str, in_the_wheel: str | None) -> None:
+    assert HOOK.rewritten(code) == (in_the_wheel or code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import app.errors",
+        "import os, audio.wav as wav",
+        'run("app.engine.worker")',
+        'x = "app.a:b"',
+    ],
+)
+def test_what_cannot_be_rewritten_stops_the_build_with_its_line(code: str) -> None:
+    with pytest.raises(ValueError, match=r"^line 2: "):
+        HOOK.rewritten(f"\n{code}")

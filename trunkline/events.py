@@ -1,0 +1,63 @@
+"""What an `AgentSession` reports, as values to `match` on."""
+
+from __future__ import annotations
+
+from app.agents.session.events import (
+    AgentEnd,
+    AgentStart,
+    Audio,
+    AudioEnd,
+    AudioInterrupted,
+    EventsDropped,
+    GuardrailTrip,
+    HandoffMade,
+    HistoryAdded,
+    HistoryItem,
+    HistoryUpdated,
+    InputTimeout,
+    RawModelEvent,
+    SessionError,
+    SessionEvent,
+    ToolApproval,
+    ToolEnd,
+    ToolStart,
+    UsageCounted,
+)
+from app.events import (
+    Analysis,
+    AnalysisFailed,
+    TaskAnswered,
+    TaskRequest,
+    TaskStarted,
+    TokenUsage,
+    TurnAnalyzed,
+)
+
+__all__ = [
+    "AgentEnd",
+    "AgentStart",
+    "Analysis",
+    "AnalysisFailed",
+    "Audio",
+    "AudioEnd",
+    "AudioInterrupted",
+    "EventsDropped",
+    "GuardrailTrip",
+    "HandoffMade",
+    "HistoryAdded",
+    "HistoryItem",
+    "HistoryUpdated",
+    "InputTimeout",
+    "RawModelEvent",
+    "SessionError",
+    "SessionEvent",
+    "TaskAnswered",
+    "TaskRequest",
+    "TaskStarted",
+    "TokenUsage",
+    "ToolApproval",
+    "ToolEnd",
+    "ToolStart",
+    "TurnAnalyzed",
+    "UsageCounted",
+]
