@@ -18,6 +18,7 @@ from app.agents.agent import Agent
 from app.agents.analysis.live import AnalysisPlan
 from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
+from app.agents.dialogue.voice_loop import VoiceLoop
 from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
@@ -32,10 +33,10 @@ from app.calls.actions import (
     TransferCall,
 )
 from app.calls.background_work import BackgroundWork, CallTasks
-from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, Whereabouts, pass_cancellation_on
+from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, Whereabouts
 from app.calls.conversation import Conversation
 from app.calls.goodbye import NOT_OURS_TO_END
-from app.calls.hang_up import HangUpDeadline, close_connection, close_phone, contained, who_left
+from app.calls.hang_up import HangUpDeadline, close_phone, contained, who_left
 from app.calls.keypad.menu import KeypadMap
 from app.calls.media.outbox import CarrierOutbox, VoiceOutbox
 from app.calls.policy import CallPolicy
@@ -54,9 +55,9 @@ from app.events import (
     VoiceReady,
     VoiceTrouble,
 )
-from app.realtime.connecting import GuardedModel, connect_with_retry
+from app.realtime.connecting import GuardedModel
 from app.realtime.connection import VoiceConnection
-from app.realtime.events import InputAudioAppend
+from app.realtime.events import InputAudioAppend, ServerEvent
 from audio.format import PCMU_8K
 
 __all__ = ["LOST", "Call", "CallParts"]
@@ -71,10 +72,6 @@ LONGEST_MS: Final = 86_400_000
 
 class _Over(Exception):
     """Leaves the call's TaskGroup; carries no information."""
-
-
-class _LegOver(Exception):
-    """Leaves the TaskGroup of one voice connection."""
 
 
 class Call:
@@ -136,8 +133,14 @@ class Call:
         self._patience = HangUpDeadline()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
-        self._leg: asyncio.Future[GiveUp | VoiceConnection] | None = None
-        self._connection: VoiceConnection | None = None
+        self._voice = VoiceLoop(
+            parts.model,
+            self._mind.dialogue,
+            self._to_voice.take,
+            self,
+            tries=parts.policy.voice_tries,
+            budget_s=parts.policy.voice_budget_ms / 1000,
+        )
         self._tasks: asyncio.TaskGroup | None = None
 
     # The outside --------------------------------------------------------------------------------
@@ -219,7 +222,7 @@ class Call:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 self._work.open(chores)
-                tasks.create_task(self._voice_side())
+                tasks.create_task(self._talk_with_model())
                 tasks.create_task(self._phone.run())
                 tasks.create_task(self._tick())
                 await asyncio.shield(self._end)
@@ -276,7 +279,7 @@ class Call:
 
     def _append(self, audio: bytes) -> None:
         """Caller audio to the model: at once where its socket keeps up, else through the outbox."""
-        connection = self._connection
+        connection = self._voice.connection
         if (
             connection is not None
             and self._to_voice.idle
@@ -291,8 +294,8 @@ class Call:
             reason = VoiceRefused("the model failed a response for good", code=action.code)
             self._parts.model.note_refused(reason)
             self.end(EndReason.VOICE_LOST, action.code)
-        elif self._leg is not None and not self._leg.done():
-            self._leg.set_result(action)
+        else:
+            self._voice.give_up(action)
 
     async def _tick(self) -> None:
         while True:
@@ -310,62 +313,27 @@ class Call:
 
     # Model --------------------------------------------------------------------------------------
 
-    async def _voice_side(self) -> None:
-        """Talk with the model over one connection after another."""
-        connection = await self._connect()
-        completed = -1
-        while connection is not None:
-            outcome = await self._converse(connection)
-            if not isinstance(outcome, GiveUp):
-                connection = outcome  # renewed in a quiet moment
-                continue
-            await close_connection(connection)
-            self._connection = None
-            if completed == self._mind.dialogue.failures.completed and not self._phone.away:
-                # Nothing was said since the last reconnect: another one would be dead air.
-                self.end(EndReason.VOICE_LOST, outcome.code)
-                return
-            completed = self._mind.dialogue.failures.completed
-            self._work.ask.on_voice_lost()
-            self._perform(self._mind.on_voice_lost(self._now_ms()))
-            connection = await self._connect()
-
-    async def _connect(self) -> VoiceConnection | None:
-        """Connect within the budget; None when the call was ended instead."""
-        policy = self._parts.policy
-        # A caller who is elsewhere needs no model until they come back.
-        await self._phone.until(*(place for place in Whereabouts if place is not Whereabouts.AWAY))
+    async def _talk_with_model(self) -> None:
+        """Talk with the model until it is lost for good."""
         try:
-            return await connect_with_retry(
-                self._parts.model,
-                self._mind.dialogue.active.opening(),
-                tries=policy.voice_tries,
-                budget_s=policy.voice_budget_ms / 1000,
-            )
+            code = (await self._voice.run()).code
         except VoiceError as error:
-            self._trouble(error.code)
+            code = error.code
+            self._trouble(code)
             logger.warning(
                 "voice model refused the call",
-                extra={
-                    "code": error.code,
-                    "reason": error.message,
-                    "model": self._parts.model.name,
-                },
+                extra={"code": code, "reason": error.message, "model": self._parts.model.name},
             )
-            self.end(EndReason.VOICE_LOST, error.code)
-            return None
+        self.end(EndReason.VOICE_LOST, code)
 
-    def _trouble(self, code: str) -> None:
-        at_ms = self._now_ms()
-        self._parts.record(VoiceTrouble(call_id=self.call_id, at_ms=at_ms, code=code, benign=False))
+    @property
+    def present(self) -> bool:
+        """For the voice loop: a model that is lost while the caller is away can be replaced."""
+        return not self._phone.away
 
-    async def _converse(self, connection: VoiceConnection) -> GiveUp | VoiceConnection:
-        """Use a connection until it breaks, is given up, or is replaced."""
+    def on_voice_ready(self, connection: VoiceConnection, *, reconnected: bool) -> None:
+        """For the voice loop."""
         now_ms = self._now_ms()
-        reconnected = self._connection is not None or self._mind.counters.voice_reconnects > 0
-        self._connection = connection
-        leg: asyncio.Future[GiveUp | VoiceConnection] = asyncio.get_running_loop().create_future()
-        self._leg = leg
         self._parts.record(
             VoiceReady(
                 call_id=self.call_id,
@@ -375,61 +343,39 @@ class Call:
                 differing=connection.differences,
             )
         )
+        if reconnected:
+            self._to_voice.forget_events()  # meant for the one before: all is told anew
         expires_at = connection.session.expires_at
         expires_in_ms = (
             None if expires_at is None else round((expires_at - self._parts.unix_s()) * 1000)
         )
-        if reconnected:
-            self._to_voice.forget_events()  # meant for the one before: all is told anew
         self._perform(self._mind.on_voice_ready(now_ms, expires_in_ms))
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._read_voice(connection))
-                both.create_task(self._write_voice(connection))
-                await asyncio.shield(leg)  # which a failing task would cancel with this one
-                raise _LegOver
-        except* _LegOver:
-            pass
-        except* VoiceError as errors:
-            if not leg.done():
-                leg.set_result(GiveUp(code=_code(errors), retryable=True))
-        finally:
-            self._leg = None
-        pass_cancellation_on()
-        return leg.result()
 
-    async def _read_voice(self, connection: VoiceConnection) -> None:
+    async def on_voice(self, event: ServerEvent) -> None:
+        """For the voice loop."""
+        await self._phone.outbox.room()
         completed = self._mind.dialogue.failures.completed
-        async for event in connection:
-            await self._phone.outbox.room()
-            self._work.on_voice(event)
-            self._perform(self._mind.on_voice(event, self._now_ms()))
-            self._work.after_voice(event)
-            if self._mind.dialogue.failures.completed != completed:
-                completed = self._mind.dialogue.failures.completed
-                self._parts.model.note_success()
-        self._give_up(GiveUp(code="voice_closed", retryable=True))
+        self._work.on_voice(event)
+        self._perform(self._mind.on_voice(event, self._now_ms()))
+        self._work.after_voice(event)
+        if self._mind.dialogue.failures.completed != completed:
+            self._parts.model.note_success()
 
-    async def _write_voice(self, connection: VoiceConnection) -> None:
-        while True:
-            await connection.send(await self._to_voice.take())
+    async def on_voice_lost(self) -> None:
+        """For the voice loop."""
+        self._work.ask.on_voice_lost()
+        self._perform(self._mind.on_voice_lost(self._now_ms()))
+        await self._phone.until(Whereabouts.HERE, Whereabouts.LEAVING, Whereabouts.EXPECTED)
 
     async def _renew_voice(self) -> None:
-        """Open a fresh connection beside the old one, and change over if it is still quiet."""
-        old = self._connection
         try:
-            fresh = await self._parts.model.connect(self._mind.dialogue.active.opening())
+            await self._voice.renew(self._mind.quiet)
         except VoiceError as error:
             self._trouble(error.code)
-            return
-        leg = self._leg
-        if leg is None or leg.done() or self._connection is not old or not self._mind.quiet():
-            await close_connection(fresh)
-            return
-        leg.set_result(fresh)
-        self._connection = fresh  # should the call end now, this is the one to close
-        if old is not None:
-            await close_connection(old)
+
+    def _trouble(self, code: str) -> None:
+        at_ms = self._now_ms()
+        self._parts.record(VoiceTrouble(call_id=self.call_id, at_ms=at_ms, code=code, benign=False))
 
     # The end ------------------------------------------------------------------------------------
 
@@ -439,8 +385,7 @@ class Call:
             self._perform_last()
         try:
             async with asyncio.TaskGroup() as closing:
-                if self._connection is not None:
-                    closing.create_task(close_connection(self._connection))
+                closing.create_task(self._close_voice())
                 closing.create_task(chores.gone(CLOSE_S))
                 closing.create_task(self._close_line(end.reason))
                 carrier, call_id = self._parts.carrier, self.incoming.carrier_call_id
@@ -454,6 +399,10 @@ class Call:
             self._over.set()
             self._phone.release()
         return summary
+
+    async def _close_voice(self) -> None:
+        with contained("model"):
+            await self._voice.close()
 
     async def _close_line(self, reason: EndReason) -> None:
         with contained("line"):
@@ -486,11 +435,6 @@ class Call:
             usage=usage,
             cost_usd=cost_usd,
         )
-
-
-def _code(errors: BaseExceptionGroup[VoiceError]) -> str:
-    first = errors.exceptions[0]
-    return first.code if isinstance(first, VoiceError) else "voice_error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

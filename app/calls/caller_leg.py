@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from app.agents.dialogue.voice_loop import pass_cancellation_on
 from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.conversation import Conversation
 from app.calls.media.outbox import CarrierOutbox
@@ -22,7 +23,7 @@ from app.carrier.base import MediaStream, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
 
-__all__ = ["CLOSE_S", "LOST", "CallerLeg", "Whereabouts", "pass_cancellation_on"]
+__all__ = ["CLOSE_S", "LOST", "CallerLeg", "Whereabouts"]
 
 
 CLOSE_S: Final = 1.5
@@ -249,13 +250,6 @@ class CallerLeg:
             self._held.done.set()
         if self._next.done():
             self._next.result().done.set()
-
-
-def pass_cancellation_on() -> None:
-    """A TaskGroup that fails while it is cancelled forgets the latter (until Python 3.13)."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 async def _close(stream: MediaStream, code: int, reason: str = "") -> None:

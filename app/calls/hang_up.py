@@ -14,14 +14,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from app.calls.actions import End
-from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, Whereabouts
+from app.calls.caller_leg import LOST, CallerLeg, Whereabouts
 from app.calls.goodbye import CARRIER_HANGS_UP
 from app.carrier.base import Carrier, CarrierCallId
-from app.errors import CarrierError, VoiceError
+from app.errors import CarrierError
 from app.events import EndReason
-from app.realtime.connection import VoiceConnection
 
-__all__ = ["HangUpDeadline", "close_connection", "close_phone", "contained"]
+__all__ = ["HangUpDeadline", "close_phone", "contained"]
 
 
 logger = logging.getLogger(__name__)
@@ -70,13 +69,6 @@ def contained(part: str) -> Iterator[None]:
         yield
     except Exception:
         logger.exception("the end of a call failed", extra={"part": part})
-
-
-async def close_connection(connection: VoiceConnection) -> None:
-    """Close a connection within bounds; one that is already gone is closed."""
-    with contained("model"), contextlib.suppress(VoiceError, TimeoutError):
-        async with asyncio.timeout(CLOSE_S):
-            await connection.close()
 
 
 async def who_left(end: End, carrier: Carrier, carrier_call_id: CarrierCallId) -> End:

@@ -165,7 +165,7 @@ async def test_what_a_caller_says_to_a_model_that_is_not_there_yet_is_kept_withi
         await there.wait()
         return await connect(*args, **options)
 
-    monkeypatch.setattr("app.calls.call.connect_with_retry", connect_late)
+    monkeypatch.setattr("app.agents.dialogue.voice_loop.connect_with_retry", connect_late)
     model = {"speaks_first": "caller"}
     async with voice, trunkline(voice, model=model) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)

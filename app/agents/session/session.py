@@ -26,6 +26,7 @@ from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
 from app.agents.dialogue.actions import GiveUp, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
+from app.agents.dialogue.voice_loop import VoiceLoop
 from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.guardrails.runner import check_guardrails
 from app.agents.instructions import CallFacts
@@ -35,10 +36,9 @@ from app.agents.session.events import HistoryItem, SessionError, ToolApproval
 from app.agents.session.outbox import SessionOutbox
 from app.agents.session.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
 from app.agents.session.talk import Over, Talk, TalkAction, Tell
-from app.agents.session.voice import SessionVoice
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import ToolResult
-from app.errors import ConfigError, VoiceClosed, VoiceError
+from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
 from app.events import CallId, TokenUsage
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted
@@ -91,7 +91,7 @@ class AgentSession:
         self._outbox = SessionOutbox()
         self._asker = OutOfBandAsker(self._outbox.put)
         self._thinking = None if brain is None else self._brain(brain)
-        self._voice = SessionVoice(model, self._talk, self._outbox, self._asker)
+        self._voice = VoiceLoop(model, self._talk.dialogue, self._outbox.take, self)
         self._life: _Life | None = None
         self._judging = 0
         self.failure: VoiceError | None = None
@@ -109,17 +109,16 @@ class AgentSession:
         if self._subscriptions.ended:
             raise ConfigError("the session was closed before; make another one")
         try:
-            connection = await self._voice.connect()
-            self._voice.up = True
+            await self._voice.connect()
         except VoiceError as error:
             self.failure = error
             raise
         finally:
-            if not self._voice.up:
+            if not self._voice.connected:
                 self._subscriptions.end()  # nothing will happen: nobody is to wait for it
         life = self._life = _Life()
         await life.group.__aenter__()
-        life.group.create_task(self._live(life, connection), name="agent session")
+        life.group.create_task(self._live(life), name="agent session")
         try:
             await life.begun.wait()  # work that is asked for before has no group to run in
         except asyncio.CancelledError:
@@ -170,7 +169,7 @@ class AgentSession:
         detection. While a broken connection is replaced sound is dropped: it would come too late.
         """
         self._open()
-        if not self._voice.up:
+        if not self._voice.connected:
             self._talk.counters.uplink_dropped_ms += self._input_ms(chunk)
             return
         sound = self._talk.dialogue.active.agent.input_format
@@ -253,7 +252,7 @@ class AgentSession:
         """Something is on its way: a response, a tool, a judgement, a fresh connection."""
         if not self.connected:
             return False
-        return not self._voice.up or self._talk.busy or self._judging > 0
+        return not self._voice.connected or self._talk.busy or self._judging > 0
 
     @property
     def thinking(self) -> bool:
@@ -338,13 +337,13 @@ class AgentSession:
 
     # Life ---------------------------------------------------------------------------------------
 
-    async def _live(self, life: _Life, connection: VoiceConnection) -> None:
+    async def _live(self, life: _Life) -> None:
         """Hold the conversation until it is ended, by whomever."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 life.work = tasks
                 life.begun.set()
-                tasks.create_task(self._talk_with_model(life, connection))
+                tasks.create_task(self._talk_with_model(life))
                 tasks.create_task(self._tick(life))
                 if self._thinking is not None:
                     tasks.create_task(self._thinking.run(), name="brain")
@@ -362,7 +361,7 @@ class AgentSession:
     async def _tick(self, life: _Life) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            if self._voice.up:
+            if self._voice.connected:
                 self._perform(self._talk.on_tick(life.now_ms()))
 
     def _perform(self, actions: Sequence[TalkAction]) -> None:
@@ -400,8 +399,36 @@ class AgentSession:
         self._tools.on_guardrail_result(check.side, result.verdict)
         self._perform(self._talk.on_guardrail_result(check, result, life.now_ms()))
 
-    def on_voice(self, event: ServerEvent) -> None:
-        """For the side towards the model."""
+    # Model --------------------------------------------------------------------------------------
+
+    async def _talk_with_model(self, life: _Life) -> None:
+        """Talk with the model until it is lost for good."""
+        try:
+            lost = await self._voice.run()
+            self.failure = VoiceUnavailable("the model was lost", code=lost.code)
+        except VoiceError as error:
+            self.failure = error
+        finally:
+            await self._voice.close()
+        self._subscriptions.publish(
+            SessionError(code=self.failure.code, message=self.failure.message, fatal=True)
+        )
+        life.end()
+
+    @property
+    def present(self) -> bool:
+        """For the voice loop."""
+        return True
+
+    def on_voice_ready(self, connection: VoiceConnection, *, reconnected: bool) -> None:
+        """For the voice loop."""
+        if reconnected:
+            assert self._life is not None
+            self._outbox.forget()  # meant for the one before: all is told anew
+            self._perform(self._talk.on_ready(self._life.now_ms()))
+
+    async def on_voice(self, event: ServerEvent) -> None:
+        """For the voice loop."""
         assert self._life is not None
         self._asker.on_voice(event)
         if isinstance(event, SpeechStarted):
@@ -410,17 +437,11 @@ class AgentSession:
         if self._thinking is not None:
             self._thinking.on_voice(event)
 
-    def on_voice_ready(self) -> None:
-        """For the side towards the model."""
-        assert self._life is not None
-        self._perform(self._talk.on_ready(self._life.now_ms()))
-
-    async def _talk_with_model(self, life: _Life, connection: VoiceConnection) -> None:
-        failure = self.failure = await self._voice.run(connection, self)
-        self._subscriptions.publish(
-            SessionError(code=failure.code, message=failure.message, fatal=True)
-        )
-        life.end()
+    async def on_voice_lost(self) -> None:
+        """For the voice loop."""
+        self._outbox.forget()  # who waits for room would send sound that comes too late
+        self._asker.on_voice_lost()
+        self._talk.on_lost()
 
 
 class _Over(Exception):

@@ -1,0 +1,200 @@
+"""The voice loop: one conversation over one connection to its voice model after another.
+
+Phone calls and `AgentSession` share it. It connects, reads and writes a connection side by side,
+replaces one that breaks and changes over to a fresh one in a quiet moment. The meaning of the
+events, and what a fresh connection has to be told, is the listener's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from app.agents.dialogue.actions import GiveUp
+from app.agents.dialogue.dialogue import Dialogue
+from app.errors import VoiceError
+from app.realtime.connecting import connect_with_retry
+from app.realtime.connection import VoiceConnection, VoiceModel
+from app.realtime.events import ClientEvent, ServerEvent
+
+__all__ = ["VoiceListener", "VoiceLoop", "pass_cancellation_on"]
+
+
+CLOSE_S: Final = 1.5
+
+
+class VoiceListener(Protocol):
+    """The conversation that a voice loop serves."""
+
+    @property
+    def present(self) -> bool:
+        """True while somebody is there to hear the agent."""
+        ...
+
+    def on_voice_ready(self, connection: VoiceConnection, *, reconnected: bool) -> None:
+        """A connection is in use from now on."""
+        ...
+
+    async def on_voice(self, event: ServerEvent) -> None:
+        """The model sent an event; the next one is read once this returns."""
+        ...
+
+    async def on_voice_lost(self) -> None:
+        """The connection is gone; another one is opened once this returns."""
+        ...
+
+
+class VoiceLoop:
+    """The connections of one conversation. `connection` is the one in use."""
+
+    def __init__(
+        self,
+        model: VoiceModel,
+        dialogue: Dialogue,
+        next_event: Callable[[], Awaitable[ClientEvent]],
+        listener: VoiceListener,
+        *,
+        tries: int = 3,
+        budget_s: float = 6.0,
+        reconnects: bool = True,
+    ) -> None:
+        """`next_event` waits for something to send. All `tries` to connect fit into `budget_s`."""
+        self.connection: VoiceConnection | None = None
+        self.connected = False
+        self.error: VoiceError | None = None
+        """What the last connection broke with."""
+        self._model = model
+        self._dialogue = dialogue
+        self._next_event = next_event
+        self._listener = listener
+        self._tries = tries
+        self._budget_s = budget_s
+        self._reconnects = reconnects
+        self._outcome: asyncio.Future[GiveUp | VoiceConnection] | None = None
+
+    async def connect(self) -> None:
+        """Connect for the agent who speaks now.
+
+        Raises:
+            VoiceRefused: wrong key, model or settings.
+            VoiceUnavailable: not reached within the budget, after retries.
+        """
+        self.connection = await connect_with_retry(
+            self._model,
+            self._dialogue.active.opening(),
+            tries=self._tries,
+            budget_s=self._budget_s,
+        )
+        self.connected = True
+
+    async def run(self) -> GiveUp:
+        """Talk with the model until it is lost for good; returns how.
+
+        A connection that breaks is replaced once, and again only when a response was completed
+        since: more would be dead air.
+
+        Raises:
+            VoiceError: as `connect`.
+        """
+        completed = -1
+        reconnected = False
+        while True:
+            if self.connection is None:
+                await self.connect()
+            assert self.connection is not None
+            outcome = await self._converse(self.connection, reconnected=reconnected)
+            reconnected = True
+            if not isinstance(outcome, GiveUp):
+                continue  # renewed in a quiet moment
+            self.connected = False
+            await self.close()
+            fruitless = completed == self._dialogue.failures.completed and self._listener.present
+            if fruitless or not outcome.retryable or not self._reconnects:
+                return outcome
+            completed = self._dialogue.failures.completed
+            await self._listener.on_voice_lost()
+
+    def give_up(self, action: GiveUp) -> None:
+        """Part with the connection in use, if there is one."""
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(action)
+
+    async def renew(self, quiet: Callable[[], bool]) -> None:
+        """Open a fresh connection beside the old one, and change over if it is still quiet.
+
+        Raises:
+            VoiceError: there is no fresh one; the old one stays in use.
+        """
+        old = self.connection
+        fresh = await self._model.connect(self._dialogue.active.opening())
+        outcome = self._outcome
+        if outcome is None or outcome.done() or self.connection is not old or not quiet():
+            await _close(fresh)
+            return
+        outcome.set_result(fresh)
+        self.connection = fresh
+        if old is not None:
+            await _close(old)
+
+    async def close(self) -> None:
+        """Close the connection within bounds; safe at any time."""
+        connection = self.connection
+        if connection is not None:
+            await _close(connection)
+            self.connection = None
+
+    async def _converse(
+        self, connection: VoiceConnection, *, reconnected: bool
+    ) -> GiveUp | VoiceConnection:
+        """Use a connection until it breaks, is given up, or is replaced."""
+        outcome: asyncio.Future[GiveUp | VoiceConnection] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._outcome = outcome
+        self._listener.on_voice_ready(connection, reconnected=reconnected)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._read(connection))
+                both.create_task(self._write(connection))
+                await asyncio.shield(outcome)  # which a failing task would cancel with this one
+                raise _Over
+        except* _Over:
+            pass
+        except* VoiceError as errors:
+            for error in errors.exceptions:
+                if isinstance(error, VoiceError):
+                    self.error = error
+                    self.give_up(GiveUp(code=error.code, retryable=True))
+        finally:
+            self._outcome = None
+        pass_cancellation_on()
+        return outcome.result()
+
+    async def _read(self, connection: VoiceConnection) -> None:
+        async for event in connection:
+            await self._listener.on_voice(event)
+        self.give_up(GiveUp(code="voice_closed", retryable=True))
+
+    async def _write(self, connection: VoiceConnection) -> None:
+        while True:
+            await connection.send(await self._next_event())
+
+
+class _Over(Exception):
+    """Leaves the TaskGroup of one connection; carries no information."""
+
+
+async def _close(connection: VoiceConnection) -> None:
+    """Close a connection within bounds; one that is already gone is closed."""
+    with contextlib.suppress(VoiceError, TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await connection.close()
+
+
+def pass_cancellation_on() -> None:
+    """A TaskGroup that fails while it is cancelled forgets the latter (until Python 3.13)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
