@@ -9,7 +9,8 @@ import pytest
 
 from app.events import EndReason
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import ALL_OVER_S, by_then, trunkline
+from tests.fakes.waiting import until
+from tests.integration.server import ALL_OVER_S, trunkline
 
 TURNS_OF_THE_LOOP = 12
 
@@ -31,4 +32,4 @@ async def test_a_call_that_breaks_at_both_ends_is_over(first: str) -> None:
                 breaks[1]()
                 ended = await app.ended(call)
                 assert ended.reason in {EndReason.CARRIER_LOST, EndReason.VOICE_LOST}
-                await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+                await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)

@@ -19,7 +19,8 @@ import app.calls.switchboard as switchboard
 from app.dial.webhook import http_client
 from tests.chaos.crowd import Crowd, Fate, MoodyVoiceServer
 from tests.fakes.carrier import FakeTwilio
-from tests.integration.server import App, by_then, trunkline
+from tests.fakes.waiting import until
+from tests.integration.server import App, trunkline
 
 LIMITS: Final = {"max_calls": 80, "claim_s": 1}
 
@@ -47,7 +48,7 @@ class Count:
 async def count(app: App) -> Count:
     """Wait until all calls are over, and look."""
     state = app.trunkline.server.server_state
-    await by_then(
+    await until(
         lambda: (
             not app.switchboard.active and not app.voice.open_connections and not state.connections
         ),

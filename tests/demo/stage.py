@@ -7,7 +7,6 @@ offline engine is not the model.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
@@ -38,6 +37,7 @@ from tests.demo.clinic import Clinic
 from tests.demo.story import HEARD, REPLIES, Act, acts
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import ScriptedVoiceServer
+from tests.fakes.waiting import patience
 
 __all__ = ["EXAMPLE", "Shown", "show"]
 
@@ -118,7 +118,7 @@ async def show(
             api.redirected = lambda told: call.redirect(_document(told, url))
             started_ms = clock.now_ms()
             report = await call.run(endpoints.voice_url, at_most_ms=AT_MOST_MS)
-            async with asyncio.timeout(10):
+            async with patience():
                 follow = built.switchboard.follow(CarrierCallId(caller.call_id))
                 events = [event async for event in follow]
             return Shown(report=report, events=events, appointments=clinic.appointments)

@@ -57,11 +57,11 @@ from app.dial.webhook import (
 )
 from tests.fakes.caller import tone
 from tests.fakes.clock import FastClock
+from tests.fakes.waiting import PATIENCE_S, within
 
 __all__ = ["DEVELOPMENT_ACCOUNT", "FakeCall", "FakeTwilio", "Ringing"]
 
 DEVELOPMENT_ACCOUNT = "AC" + "0" * 32
-_PATIENCE_S = 10.0
 
 
 class FakeTwilio:
@@ -224,12 +224,12 @@ class FakeCall:
         await self.hear(ms=after_ms)
         await self.speak(sound)
 
-    async def hear(self, *, ms: int, within_s: float = _PATIENCE_S) -> None:
+    async def hear(self, *, ms: int, within_s: float = PATIENCE_S) -> None:
         """Wait until `ms` more of agent sound have reached the ear."""
         goal_ms = self.heard_ms + ms
         await self.wait_for(lambda: self.heard_ms >= goal_ms, within_s=within_s)
 
-    async def hear_quiet(self, *, ms: int, within_s: float = _PATIENCE_S) -> None:
+    async def hear_quiet(self, *, ms: int, within_s: float = PATIENCE_S) -> None:
         """Wait until the agent, having spoken, has been silent for `ms` of call time."""
 
         def quiet() -> bool:
@@ -249,10 +249,9 @@ class FakeCall:
             await self.ringing.webhooks.report("completed", duration_s=1)
         return end
 
-    async def ended(self, *, within_s: float = _PATIENCE_S) -> LegEnd:
+    async def ended(self, *, within_s: float = PATIENCE_S) -> LegEnd:
         """How the stream ended, whoever ended it."""
-        async with asyncio.timeout(within_s):
-            return await asyncio.shield(self._task)
+        return await within(within_s, asyncio.shield(self._task))
 
     # What a carrier or a network does
 
@@ -316,7 +315,7 @@ class FakeCall:
         """The server broke no rule of Media Streams on this call."""
         assert not self.faults, f"{self.identity.call_id}: {self.faults}"
 
-    async def wait_for(self, claim: Callable[[], bool], *, within_s: float = _PATIENCE_S) -> None:
+    async def wait_for(self, claim: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
         """Wait until a claim holds; it is looked at with every frame and at the end."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + within_s

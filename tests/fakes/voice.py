@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -43,6 +43,7 @@ from app.realtime.protocol import (
     Side,
 )
 from tests.fakes.voice_session import FreeSession, Reply, Speech, tone
+from tests.fakes.waiting import patience
 
 __all__ = [
     "Close",
@@ -56,8 +57,6 @@ __all__ = [
     "Trouble",
     "tone",
 ]
-
-DEADLINE_S: Final = 10.0
 
 
 # Script -------------------------------------------------------------------------------------------
@@ -394,9 +393,9 @@ class ScriptedVoiceServer:
             assert not self.failures, self.failures
             assert not self._script.unmet, f"not met: {list(self._script.unmet)}"
 
-    async def until(self, holds: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
+    async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds that changes with what is received."""
-        async with asyncio.timeout(deadline_s):
+        async with patience():
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()

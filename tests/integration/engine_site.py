@@ -28,12 +28,11 @@ from tests.fakes.engine_parts import (
     quiet,
     speech,
 )
+from tests.fakes.waiting import patience
 
-__all__ = ["Caller", "Site", "open_site", "until"]
+__all__ = ["Caller", "Site", "open_site"]
 
 E = TypeVar("E")
-
-DEADLINE_S = 10.0
 
 
 class Site:
@@ -69,7 +68,7 @@ class Caller:
         self.seen: list[object] = []
 
     async def until(self, kind: type[E]) -> E:
-        async with asyncio.timeout(DEADLINE_S):
+        async with patience():
             async for event in self.connection:
                 self.seen.append(event)
                 if isinstance(event, kind):
@@ -99,9 +98,3 @@ async def open_site(*script: Heard, **settings: Any) -> AsyncIterator[Site]:
     assert {task for task in asyncio.all_tasks() if not task.done()} <= before
     assert not [t for t in threading.enumerate() if t.name.startswith("engine-vad")]
     assert site.engine.sessions == 0
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not claim():  # noqa: ASYNC110 - what is claimed has no event of its own
-            await asyncio.sleep(0.001)

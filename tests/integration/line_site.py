@@ -22,7 +22,8 @@ from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import App, by_then, trunkline
+from tests.fakes.waiting import until
+from tests.integration.server import App, trunkline
 
 __all__ = [
     "CALLER",
@@ -75,7 +76,7 @@ async def answered(voice: ScriptedVoiceServer, nth: int = 0) -> dict[str, Any]:
         items = [create.item for create in voice.latest.of(ItemCreate)]
         return len([item for item in items if item.type == "function_call_output"]) > nth
 
-    await by_then(told, within_s=10)
+    await until(told)
     return output(voice, nth)
 
 
@@ -114,7 +115,7 @@ class LineSite:
 
     async def leaves(self, call: FakeCall) -> Verb:
         """Wait until the call has a document and no stream; the document's first verb."""
-        await by_then(lambda: bool(self.at_carrier(call).documents), within_s=10)
+        await until(lambda: bool(self.at_carrier(call).documents))
         await call.ended()
         return self.at_carrier(call).verbs[0]
 
@@ -123,7 +124,7 @@ class LineSite:
         sid = CarrierCallId(call.identity.call_id)
         held = self.app.switchboard._admissions[sid].call
         assert isinstance(held, Call)
-        await by_then(lambda: held._phone.away, within_s=10)
+        await until(lambda: held._phone.away)
 
     async def post(self, call: FakeCall, url: str, status: str, **fields: str) -> Ringing:
         """A signed webhook about the call, and the document that it is answered with."""
@@ -149,7 +150,7 @@ class LineSite:
 
     async def leg(self) -> str:
         """Wait until a person is called; the id of the leg that was placed last."""
-        await by_then(lambda: bool(self._legs()), within_s=10)
+        await until(lambda: bool(self._legs()))
         return self._legs()[-1]
 
     def _legs(self) -> list[str]:

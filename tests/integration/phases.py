@@ -16,7 +16,8 @@ from audio.format import PCM16_24K
 from audio.level import level_dbfs
 from tests.fakes.carrier import FakeCall, FakeTwilio
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
-from tests.integration.server import App, by_then
+from tests.fakes.waiting import until
+from tests.integration.server import App
 
 __all__ = ["Phase", "caller_is_heard", "reach", "voice_for"]
 
@@ -47,7 +48,7 @@ async def reach(phase: Phase, app: App, twilio: FakeTwilio) -> FakeCall:
     """A call in that phase."""
     call = await twilio.call(app.url)
     if phase is Phase.MODEL_NOT_READY:
-        await by_then(lambda: app.voice.open_connections == 1, within_s=5)
+        await until(lambda: app.voice.open_connections == 1)
         await app.event(call, StreamOpened)
         return call
     await call.hear(ms=200)

@@ -46,8 +46,9 @@ from app.settings import (
 from app.web.serving import running
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import ScriptedVoiceServer
+from tests.fakes.waiting import patience, until, within
 
-__all__ = ["GREETING", "SPEED", "App", "Leftovers", "by_then", "trunkline"]
+__all__ = ["GREETING", "SPEED", "App", "Leftovers", "trunkline"]
 
 GREETING: Final = "Good day, how can I help?"
 
@@ -102,11 +103,9 @@ class App:
         call: FakeCall | Ringing,
         kind: type[Event],
         where: Callable[[Event], bool] = lambda _: True,
-        *,
-        within_s: float = 10.0,
     ) -> Event:
         """The first event of a kind, from the beginning of the call on."""
-        async with asyncio.timeout(within_s):
+        async with patience():
             async for event in self.switchboard.follow(_id_of(call)):
                 if isinstance(event, kind) and where(event):
                     return event
@@ -114,11 +113,11 @@ class App:
 
     async def ended(self, call: FakeCall | Ringing, *, within_s: float = ALL_OVER_S) -> CallSummary:
         """How the call ended, which it must have by `within_s` from now."""
-        return (await self.event(call, CallEnded, within_s=within_s)).summary
+        return (await within(within_s, self.event(call, CallEnded))).summary
 
     async def events(self, call: FakeCall | Ringing) -> list[CallEvent]:
         """Everything that happened in a call that ends by itself."""
-        async with asyncio.timeout(ALL_OVER_S):
+        async with patience():
             return [event async for event in self.switchboard.follow(_id_of(call))]
 
 
@@ -186,27 +185,16 @@ def _settings(
 
 async def _all_calls_are_over(built: Trunkline, voice: ScriptedVoiceServer) -> None:
     state = built.server.server_state
-    await by_then(
+    await until(
         lambda: not built.switchboard.active and not voice.open_connections,
         within_s=ALL_OVER_S,
         what=lambda: f"{built.switchboard.active} calls and {voice.open_connections} connections",
     )
-    await by_then(
+    await until(
         lambda: not state.connections,
         within_s=ALL_OVER_S,
         what=lambda: f"server sockets {state.connections}",
     )
-
-
-async def by_then(
-    claim: Callable[[], bool], *, within_s: float, what: Callable[[], object] = lambda: "claim"
-) -> None:
-    """Look every few milliseconds whether a claim holds, which it must by `within_s`."""
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + within_s
-    while not claim():
-        assert loop.time() < deadline_s, f"not within {within_s} s: {what()}"
-        await asyncio.sleep(0.005)
 
 
 class Leftovers:
@@ -217,8 +205,8 @@ class Leftovers:
         self._descriptors = _descriptors()
 
     async def are_gone(self, within_s: float = ALL_OVER_S) -> None:
-        await by_then(lambda: not self._new_tasks(), within_s=within_s, what=self._new_tasks)
-        await by_then(
+        await until(lambda: not self._new_tasks(), within_s=within_s, what=self._new_tasks)
+        await until(
             lambda: not self._new_descriptors(), within_s=within_s, what=self._new_descriptors
         )
 

@@ -60,6 +60,7 @@ from app.http.webhook import (
 from app.realtime import events as ev
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Emit, Expect, ScriptedVoiceServer, Served
+from tests.fakes.waiting import patience
 from tests.fakes.web_service import WebService, answer
 from tests.integration.brain_site import (
     CALL,
@@ -111,7 +112,7 @@ class Mind:
         self._changed.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with patience():
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()

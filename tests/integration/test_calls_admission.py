@@ -27,7 +27,8 @@ from app.realtime.events import (
 )
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
-from tests.integration.server import App, by_then, trunkline
+from tests.fakes.waiting import until
+from tests.integration.server import App, trunkline
 
 
 def told_that_lines_are_busy(ringing: Ringing, app: App) -> bool:
@@ -151,7 +152,7 @@ async def test_a_draining_server_refuses_new_calls_while_a_live_one_goes_on() ->
         call = await twilio.call(app.url)
         await talk(call)
         app.trunkline.server.stop()
-        await by_then(lambda: app.switchboard.draining, within_s=2)
+        await until(lambda: app.switchboard.draining)
         assert told_that_lines_are_busy(await twilio.ring(app.url), app)
         assert (await app.get("/readyz")).status_code == 503
         assert (await app.get("/healthz")).status_code == 200
@@ -167,7 +168,7 @@ async def test_a_call_whose_webhook_came_before_the_drain_is_still_connected() -
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         ringing = await twilio.ring(app.url)
         app.trunkline.server.stop()
-        await by_then(lambda: app.switchboard.draining, within_s=2)
+        await until(lambda: app.switchboard.draining)
         call = await ringing.connect()
         await talk(call)
         await call.hang_up()
@@ -190,7 +191,7 @@ async def test_no_call_is_lost_between_its_webhook_and_its_stream_when_a_drain_b
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         async with asyncio.TaskGroup() as group:
             callers = [group.create_task(caller(app, twilio)) for _ in range(30)]
-            await by_then(lambda: app.switchboard.active >= 10, within_s=5)
+            await until(lambda: app.switchboard.active >= 10)
             app.trunkline.server.stop()
         served = sum(task.result() for task in callers)
         assert served >= 10
@@ -204,12 +205,12 @@ async def test_the_last_report_of_the_last_call_finds_the_door_open() -> None:
         await call.hear(ms=100)
         assert await call.ringing.webhooks.report("in-progress") == 200
         app.trunkline.server.stop()
-        await by_then(lambda: app.switchboard.draining, within_s=2)
+        await until(lambda: app.switchboard.draining)
         await call.hang_up()
         await app.ended(call)
         assert not app.trunkline.server.should_exit
         assert await call.ringing.webhooks.report("completed", duration_s=1) == 200
-        await by_then(lambda: app.trunkline.server.should_exit, within_s=0.5)
+        await until(lambda: app.trunkline.server.should_exit)
 
 
 async def test_a_drain_that_has_waited_long_enough_says_goodbye() -> None:

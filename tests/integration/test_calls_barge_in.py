@@ -17,7 +17,8 @@ from app.realtime.events import (
 )
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, tone
-from tests.integration.server import GREETING, by_then, trunkline
+from tests.fakes.waiting import until
+from tests.integration.server import GREETING, trunkline
 
 SILENT = Reply(never_starts=True)
 """No answer: what the caller has heard until then is one reply only."""
@@ -206,7 +207,7 @@ async def test_keys_in_quick_succession_arrive_in_their_order() -> None:
         call = await twilio.call(app.url)
         await call.hear_quiet(ms=300)
         call.press("1234#")
-        await by_then(lambda: len(voice.items) == 5, within_s=5)
+        await until(lambda: len(voice.items) == 5)
         await call.hear(ms=200)
         await call.hang_up()
         call.assert_clean()

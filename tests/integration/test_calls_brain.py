@@ -26,9 +26,10 @@ from app.http.webhook import (
 from app.realtime import events as ev
 from app.settings import load
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import patience, until
 from tests.fakes.web_service import Asked, WebService, answer
 from tests.integration.brain_site import SECRET, completed, thought
-from tests.integration.server import by_then, trunkline
+from tests.integration.server import trunkline
 
 ROOT = Path(__file__).parents[2]
 GREETING = Reply(text="Hello.", audio_ms=200)
@@ -155,7 +156,7 @@ async def test_a_call_that_is_over_is_reviewed_by_the_schema_and_told() -> None:
             await app.event(call, TurnAnalyzed)
             await call.hang_up()
             await app.ended(call)
-            await by_then(lambda: bool(desk.asked), within_s=5.0)
+            await until(lambda: bool(desk.asked))
     body = json.loads(desk.asked[0].body)
     assert body["type"] == "call.reviewed"
     data = body["data"]
@@ -197,7 +198,7 @@ async def test_who_types_has_the_same_brain(tmp_path: Path) -> None:
         kinds = []
         async with written_session(load(path, {}), greets=False) as ready, ready as session:
             await session.send_message(ASKED)
-            async with asyncio.timeout(10):
+            async with patience():
                 async for event in session:
                     kinds.append(event.type)
                     if kinds.count("agent_end") == 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import permutations
 
 import pytest
@@ -26,8 +25,9 @@ from app.realtime.events import (
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import patience, until, within
 from tests.integration.phases import Phase, reach, voice_for
-from tests.integration.server import ALL_OVER_S, by_then, trunkline
+from tests.integration.server import ALL_OVER_S, trunkline
 
 HUNG_UP = LegEnd(EndedBy.AGENT, 1000, "hung up")
 END_CALL = ("end_call", '{"reason": "caller_said_goodbye"}')
@@ -42,7 +42,7 @@ async def test_a_caller_who_hangs_up_ends_all_of_the_call(phase: Phase) -> None:
         call = await reach(phase, app, twilio)
         await call.hang_up()
         assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
-        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         call.assert_clean()
 
 
@@ -54,7 +54,7 @@ async def test_a_phone_socket_that_breaks_ends_all_of_the_call(phase: Phase, how
         call = await reach(phase, app, twilio)
         await (call.drop() if how == "reset" else call.close_silently())
         assert (await app.ended(call)).reason is EndReason.CARRIER_LOST
-        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         call.assert_clean()
 
 
@@ -76,7 +76,7 @@ async def test_a_call_whose_stream_never_opens_is_given_up() -> None:
         ringing = await twilio.ring(app.url)
         summary = await app.ended(ringing, within_s=1 + ALL_OVER_S)
         assert (summary.reason, summary.detail) == (EndReason.CARRIER_LOST, "stream_not_opened")
-        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         late = await ringing.connect()
         assert (await late.ended()).close_code == LOST
 
@@ -116,8 +116,7 @@ async def test_a_late_report_does_not_hold_up_the_drain() -> None:
         await call.hang_up(report=True)
         await app.ended(call)
         assert await call.ringing.webhooks.report("in-progress") == 200
-        async with asyncio.timeout(switchboard.LAST_REPORTS_S / 2):
-            await app.switchboard.drain(0)
+        await within(switchboard.LAST_REPORTS_S / 2, app.switchboard.drain(0))
 
 
 async def test_reports_of_a_call_that_goes_on_change_nothing() -> None:
@@ -228,7 +227,7 @@ async def test_a_farewell_that_the_model_never_speaks_is_not_waited_for() -> Non
     policy = {"silence_ms": 300, "goodbye_cap_ms": 500}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
-        async with asyncio.timeout(5):
+        async with patience():
             assert (await call.ended()).by is EndedBy.AGENT
         summary = await app.ended(call)
     assert (summary.reason, summary.detail) == (EndReason.SILENCE, "goodbye_timeout")

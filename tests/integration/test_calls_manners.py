@@ -26,7 +26,8 @@ from app.realtime.events import (
     Unset,
 )
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import GREETING, by_then, trunkline
+from tests.fakes.waiting import until
+from tests.integration.server import GREETING, trunkline
 
 
 def said_for_us(voice: ScriptedVoiceServer) -> list[str]:
@@ -160,7 +161,7 @@ async def test_digits_reach_the_model_and_nobody_else(caplog: pytest.LogCaptureF
         await call.speak(0.4)
         await app.event(call, AgentSaid, lambda line: line.text == "Your PIN, please.")
         call.press("8642")
-        await by_then(lambda: bool(voice.items), within_s=5)
+        await until(lambda: bool(voice.items))
         [answer] = voice.items
         await call.hang_up()
         call.assert_clean()

@@ -29,8 +29,9 @@ from app.realtime.events import (
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Served, Trouble
+from tests.fakes.waiting import until
 from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
-from tests.integration.server import GREETING, App, by_then, trunkline
+from tests.integration.server import ALL_OVER_S, GREETING, App, trunkline
 
 TALKING = [phase for phase in Phase if phase is not Phase.MODEL_NOT_READY]
 
@@ -283,7 +284,7 @@ async def test_the_session_is_renewed_in_a_quiet_moment_before_its_limit() -> No
         await call.hear_quiet(ms=100)
         await app.event(call, VoiceReady, lambda ready: ready.reconnected)
         fresh = await reconnected(app, call)
-        await by_then(lambda: voice.connections[0].closed, within_s=2)
+        await until(lambda: voice.connections[0].closed, within_s=ALL_OVER_S)
         await call.speak(0.4)
         await call.hear(ms=600)
         await call.hang_up()
@@ -313,7 +314,7 @@ async def test_a_call_that_ends_while_its_session_is_renewed_leaves_no_connectio
         live._perform([RenewVoice()])
         assert (await app.ended(call)).reason is EndReason.OPERATOR_HUNG_UP
         assert len(voice.connections) == 2
-        await by_then(lambda: not voice.open_connections, within_s=2)
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
 
 
 async def test_a_caller_who_begins_to_speak_meanwhile_puts_the_renewal_off(
@@ -338,7 +339,7 @@ async def test_a_caller_who_begins_to_speak_meanwhile_puts_the_renewal_off(
         await call.wait_for(lambda: caller_is_heard(voice))
         speaks.set()
         await voice.until(lambda: len(voice.connections) == 2)
-        await by_then(lambda: voice.connections[1].closed, within_s=2)
+        await until(lambda: voice.connections[1].closed, within_s=ALL_OVER_S)
         await call.hear(ms=300)
         await call.hang_up()
         call.assert_clean()
@@ -372,7 +373,7 @@ async def test_nothing_that_was_meant_for_a_lost_connection_is_sent_to_the_next(
         await call.wait_for(lambda: call.counters.agent_audio_ms == 2000)
         voice.trouble = Trouble(http_status=500, connections=voice.attempts + 1)
         voice.latest.drop()
-        await by_then(lambda: voice.attempts == 2, within_s=3)
+        await until(lambda: voice.attempts == 2)
         call.press("1")  # cuts the agent off
         fresh = await reconnected(app, call)
         await voice.until(lambda: bool(fresh.of(ResponseCreate)))

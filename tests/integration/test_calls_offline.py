@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -17,6 +16,7 @@ from app.events import (
 from audio.g711 import encode_ulaw
 from audio.wav import read_wav
 from tests.fakes.voice import ScriptedVoiceServer
+from tests.fakes.waiting import patience
 from tests.integration.line_site import DESK, line_site
 from tests.integration.server import trunkline
 
@@ -89,7 +89,7 @@ async def test_readyz_names_the_speech_part_that_has_no_process(part: str) -> No
     async with ScriptedVoiceServer() as nobody, trunkline(nobody, offline=ENGINE) as app:
 
         async def until_degraded(codes: list[str]) -> None:
-            async with asyncio.timeout(20):
+            async with patience():
                 while (ready := await app.get("/readyz")).json()["degraded"] != codes:
                     assert ready.status_code == 200
 

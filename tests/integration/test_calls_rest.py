@@ -22,7 +22,8 @@ from app.dial.leg import EndedBy
 from app.events import EndReason
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import ALL_OVER_S, by_then, trunkline
+from tests.fakes.waiting import until
+from tests.integration.server import ALL_OVER_S, trunkline
 
 ACCOUNT = "AC" + "1" * 32
 AUTH_TOKEN = "an-auth-token-of-tests"
@@ -178,8 +179,8 @@ async def test_a_caller_whom_the_carrier_does_not_hang_up_leaves_after_the_goodb
     ):
         call = await twilio.call(app.url)
         await say_something(call)
-        await by_then(lambda: bool(rest.requests), within_s=5)
-        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        await until(lambda: bool(rest.requests))
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         assert not call.over  # what is behind the stream would speak of a lost connection
         assert (await call.hang_up()).by is EndedBy.CALLER
         assert (await app.ended(call)).reason is EndReason.AGENT_HUNG_UP
@@ -199,8 +200,8 @@ async def test_a_carrier_whose_rest_fails_still_loses_the_call_and_the_model_at_
     ):
         call = await twilio.call(app.url)
         await say_something(call)
-        await by_then(lambda: bool(rest.requests), within_s=5)
-        await by_then(lambda: not voice.open_connections, within_s=ALL_OVER_S)
+        await until(lambda: bool(rest.requests))
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         assert (await call.ended()).by is EndedBy.AGENT
         assert (await app.ended(call)).reason is EndReason.AGENT_HUNG_UP
     assert len(rest.requests) == (1 if status == 403 else 3)

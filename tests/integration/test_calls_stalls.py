@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from app.carrier.twilio.carrier import SEND_TIMEOUT_S
 from app.events import (
     CallEnded,
     CallerSaid,
@@ -18,8 +17,9 @@ from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection
 from audio.format import PCM16_24K
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import until
 from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
-from tests.integration.server import ALL_OVER_S, by_then, trunkline
+from tests.integration.server import ALL_OVER_S, trunkline
 
 WATCHED = {"stream_probe_ms": 300, "stream_lost_ms": 900, "still_there_after_ms": 0}
 
@@ -105,7 +105,7 @@ async def test_a_phone_that_gives_no_sign_of_life_is_lost() -> None:
         call.freeze()
         summary = await app.ended(call, within_s=3)
         assert (summary.reason, summary.detail) == (EndReason.CARRIER_LOST, "stream_silent")
-        await by_then(lambda: not voice.open_connections, within_s=2)
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
 
 
 async def test_a_goodbye_whose_marks_do_not_return_is_not_waited_for() -> None:
@@ -116,7 +116,7 @@ async def test_a_goodbye_whose_marks_do_not_return_is_not_waited_for() -> None:
         call.say(0.4)
         await call.wait_for(lambda: caller_is_heard(voice))
         call.freeze()  # it plays what it has, and says nothing of it
-        done = await app.event(call, CallEnded, within_s=6)
+        done = await app.event(call, CallEnded)
         turn = await app.event(call, CallerSaid)
     assert done.summary.reason is EndReason.AGENT_HUNG_UP
     assert done.summary.detail == "task_complete"
@@ -145,7 +145,7 @@ async def test_a_caller_who_takes_nothing_more_is_given_up_and_costs_no_other_ca
         frozen.freeze()
         await frozen.speak(0.4)
         other = await reach(Phase.AGENT_TURN, app, twilio)
-        ended = await app.event(frozen, CallEnded, within_s=SEND_TIMEOUT_S + ALL_OVER_S)
+        ended = await app.event(frozen, CallEnded)
         assert ended.summary.reason is EndReason.CARRIER_LOST
         await other.barge_in(0.4)
         await other.hear(ms=200)

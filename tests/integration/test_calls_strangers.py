@@ -26,7 +26,8 @@ from app.errors import DialError
 from app.events import EndReason
 from tests.fakes.carrier import FakeCall, FakeTwilio
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import App, by_then, trunkline
+from tests.fakes.waiting import until, within
+from tests.integration.server import App, trunkline
 
 
 async def refused(call: FakeCall) -> None:
@@ -179,7 +180,7 @@ async def test_of_two_streams_at_once_one_gets_the_call() -> None:
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         ringing = await twilio.ring(app.url)
         calls = await asyncio.gather(*(ringing.connect() for _ in range(5)))
-        await by_then(lambda: sum(call.over for call in calls) == 4, within_s=5)
+        await until(lambda: sum(call.over for call in calls) == 4)
         (rightful,) = [call for call in calls if not call.over]
         for call in calls:
             if call is not rightful:
@@ -228,8 +229,7 @@ async def test_a_socket_that_never_starts_is_closed_and_its_call_can_still_be_ha
         ringing = await twilio.ring(app.url)
         socket = await ringing.open_socket()
         with pytest.raises(ConnectionClosed) as closed:
-            async with asyncio.timeout(3):
-                await socket.recv()
+            await within(3, socket.recv())
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
         await goes_on(app, await ringing.connect())

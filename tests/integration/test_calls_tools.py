@@ -41,7 +41,8 @@ from app.events import (
 )
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.server import ALL_OVER_S, App, by_then, trunkline
+from tests.fakes.waiting import until
+from tests.integration.server import ALL_OVER_S, App, trunkline
 
 GREETING = Reply(text="Hello.", audio_ms=200)
 
@@ -179,7 +180,7 @@ async def test_an_operator_is_asked_before_a_tool_runs_and_answers_over_http() -
             await app.event(call, AgentSaid)
             for approved, said in ((True, "Done."), (False, "No.")):
                 await call.speak(0.6)
-                await by_then(lambda: bool(app.switchboard.approvals()), within_s=10)
+                await until(lambda: bool(app.switchboard.approvals()))
                 [wanted] = (await operator.get(url)).json()["approvals"]
                 assert (wanted["tool"], wanted["arguments"]) == ("pay", {"amount": 3})
                 place = f"{url}/{wanted['call_id']}/{wanted['tool_call_id']}"
@@ -223,9 +224,9 @@ async def test_a_message_that_a_caller_leaves_is_kept_in_a_file_of_its_own() -> 
         await call.speak(0.6)
         taken = await app.event(call, MessageTaken)
         folder = app.settings.offline.messages_dir
-        await by_then(lambda: any(folder.glob("*.json")), within_s=5)
+        await until(lambda: any(folder.glob("*.json")))
         [path] = folder.glob("*.json")
-        await by_then(lambda: path.read_text().endswith("}\n"), within_s=5)
+        await until(lambda: path.read_text().endswith("}\n"))
         kept = json.loads(path.read_text())
         assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
         assert (kept["recipient"], kept["text"]) == ("Ms. Lee", words)

@@ -20,6 +20,7 @@ from app.realtime.events import (
     OutputItemDone,
 )
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import until
 from tests.integration.line_site import (
     CALLER,
     DESK,
@@ -29,7 +30,7 @@ from tests.integration.line_site import (
     line_site,
     output,
 )
-from tests.integration.server import ALL_OVER_S, by_then
+from tests.integration.server import ALL_OVER_S
 
 TO_DESK = asks_for("transfer_call", destination="front_desk")
 
@@ -62,7 +63,7 @@ async def test_a_long_transfer_is_no_silence_and_needs_no_model() -> None:
         await site.leaves(call)
         await site.is_away(call)
         voice.latest.drop()
-        await by_then(lambda: not voice.open_connections, within_s=2)
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         await asyncio.sleep(1.0)  # three times the silence that would end a call
         assert (site.app.switchboard.active, voice.attempts) == (1, 1)
         await site.dial_ends(call, "completed")
@@ -118,7 +119,7 @@ async def test_a_model_that_is_lost_meanwhile_is_replaced_when_the_caller_is_bac
         await site.is_away(call)
         voice.replies = [Reply(audio_ms=400, text="There you are.")]
         voice.latest.drop()
-        await by_then(lambda: not voice.open_connections, within_s=2)
+        await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         back = await site.comes_back(await site.dial_ends(call, "busy"))
         await back.hear(ms=350)
         assert len(voice.connections) == 2
@@ -136,7 +137,7 @@ async def test_a_caller_is_transferred_a_second_time() -> None:
         first = site.at_carrier(call).verbs[0].attributes["action"]
         back = await site.comes_back(await site.dial_ends(call, "no-answer"))
         await back.ended()
-        await by_then(lambda: len(site.at_carrier(call).documents) == 2, within_s=5)
+        await until(lambda: len(site.at_carrier(call).documents) == 2)
         # The first one's report once more, late: it changes nothing.
         late = await site.post(call, first, "in-progress", DialCallStatus="no-answer")
         assert late.order is None
@@ -289,7 +290,7 @@ async def test_a_transfer_that_the_carrier_refuses_leaves_the_caller_with_the_ag
         call = await site.call()
         site.api.fail(status, code, times=times)
         assert (await site.tool_ran(call)).error == "transfer_failed"
-        await by_then(lambda: voice.created == 2, within_s=2)
+        await until(lambda: voice.created == 2)
         await call.hear_quiet(ms=300)
         assert len(site.api.requests) == times
         assert not call.over
@@ -302,7 +303,7 @@ async def test_a_caller_who_hangs_up_while_the_carrier_is_asked_is_gone() -> Non
     async with voice, line_site(voice) as site:
         call = await site.call()
         site.at_carrier(call).status = "completed"  # Twilio knows it before we do
-        await by_then(lambda: bool(site.api.requests), within_s=5)
+        await until(lambda: bool(site.api.requests))
         await call.hang_up()
         assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 
@@ -359,7 +360,7 @@ async def test_a_hostile_request_of_the_model_reaches_no_carrier(tool: str, argu
     async with voice, line_site(voice) as site:
         call = await site.call()
         assert (await site.tool_ran(call)).error
-        await by_then(lambda: voice.created == 2, within_s=2)
+        await until(lambda: voice.created == 2)
         assert not site.api.requests
         await call.hang_up()
         await site.app.ended(call)
@@ -413,7 +414,7 @@ async def test_a_new_stream_ends_one_that_the_carrier_is_late_to_end() -> None:
     async with voice, line_site(voice) as site:
         site.api.redirected = lambda _call: None  # the old stream stays open
         call = await site.call()
-        await by_then(lambda: bool(site.at_carrier(call).documents), within_s=10)
+        await until(lambda: bool(site.at_carrier(call).documents))
         back = await site.comes_back(site.dialed_on(call))
         assert (await call.ended(within_s=3)).close_code == 1000
         await back.hear(ms=350)
@@ -486,7 +487,7 @@ async def test_a_machine_that_picked_up_is_left_and_the_caller_comes_back(verdic
         url = dial.children[0].attributes["amdStatusCallback"]
         machine = site.api.add_call("CA" + "c" * 32)
         await site.phones.post(machine, url, {"AnsweredBy": verdict})
-        await by_then(lambda: machine.status == "completed", within_s=2)
+        await until(lambda: machine.status == "completed")
         # It was connected until then: only the verdict tells what that was.
         back = await site.comes_back(await site.dial_ends(call, "completed", DialBridged="true"))
         assert (await answered(voice))["result"]["outcome"] == "voicemail"
@@ -573,7 +574,7 @@ async def test_draining_parts_nobody_from_the_person_they_talk_with() -> None:
     async with voice, line_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
-        await by_then(lambda: _is_away(site), within_s=2)
+        await until(lambda: _is_away(site))
         await site.app.switchboard.drain(0.1)
         summary = await site.app.ended(call)
         assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "drained")
@@ -649,7 +650,7 @@ async def test_a_stopped_server_leaves_people_talking() -> None:
     async with voice, line_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
-        await by_then(lambda: _is_away(site), within_s=2)
+        await until(lambda: _is_away(site))
         site.app.trunkline.server.stop()
         site.app.trunkline.server.stop()  # twice: it waits for no call
         assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED

@@ -23,6 +23,7 @@ from app.realtime.events import (
 )
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import until
 from tests.integration.line_site import (
     CALLER,
     DESK,
@@ -32,7 +33,6 @@ from tests.integration.line_site import (
     asks_for,
     line_site,
 )
-from tests.integration.server import by_then
 
 TO_BOSS = asks_for("transfer_call", destination="boss", summary="Ann asks about her bill.")
 
@@ -203,7 +203,7 @@ async def test_a_machine_is_hung_up_on() -> None:
     async with transferring() as (site, call, leg):
         await site.phones.pick_up(leg, answered_by="machine_start")
         assert (await answered(voice_of(site)))["result"]["outcome"] == "voicemail"
-        await by_then(lambda: site.api.calls[leg].status == "completed", within_s=2)
+        await until(lambda: site.api.calls[leg].status == "completed")
         await site.phones.report_end(leg)
         await stays(site, call)
 
@@ -285,7 +285,7 @@ async def test_a_person_who_accepts_at_the_instant_in_which_the_caller_leaves() 
         await site.phones.pick_up(leg)
         site.at_carrier(call).status = "completed"  # Twilio knows it before we do
         await site.phones.press(leg, "1")
-        await by_then(lambda: site.api.calls[leg].status == "completed", within_s=3)
+        await until(lambda: site.api.calls[leg].status == "completed")
         await call.hang_up()
         assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 
@@ -310,7 +310,7 @@ async def test_a_leg_whose_placing_was_overtaken_by_the_hang_up_does_not_ring_on
         await call.hang_up()
         assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
         await site.phones.ring(leg)
-        await by_then(lambda: site.api.calls[leg].status != "ringing", within_s=2)
+        await until(lambda: site.api.calls[leg].status != "ringing")
         site.api.drop()
 
 
@@ -319,9 +319,9 @@ async def test_a_person_who_hangs_up_while_the_caller_is_on_the_way_gives_them_b
         await site.phones.pick_up(leg)
         await site.phones.press(leg, "1")
         await site.leaves(call)
-        await by_then(lambda: bool(site.app.switchboard._live), within_s=1)
+        await until(lambda: bool(site.app.switchboard._live))
         await site.phones.end(leg)
-        await by_then(lambda: len(site.at_carrier(call).documents) == 2, within_s=5)
+        await until(lambda: len(site.at_carrier(call).documents) == 2)
         back = await site.comes_back(site.dialed_on(call))
         await back.hear(ms=200)
         assert (await answered(voice_of(site)))["result"]["outcome"] == "declined"
@@ -357,7 +357,7 @@ async def test_a_leg_that_rings_although_its_request_failed_is_let_go() -> None:
         leg = await site.leg()
         assert (await answered(voice))["result"]["outcome"] == "failed"
         await site.phones.ring(leg)
-        await by_then(lambda: site.api.calls[leg].status == "canceled", within_s=2)
+        await until(lambda: site.api.calls[leg].status == "canceled")
         await stays(site, call)
 
 
@@ -371,11 +371,11 @@ async def test_a_move_that_is_refused_leaves_the_caller_and_frees_the_person(
         await site.phones.press(leg, "1")
         back = call
         if status == 500:  # nobody knows: a new stream brings the caller back for certain
-            await by_then(lambda: bool(site.at_carrier(call).documents), within_s=8)
+            await until(lambda: bool(site.at_carrier(call).documents))
             back = await site.comes_back(site.dialed_on(call))
             await back.hear(ms=200)
         assert (await answered(voice_of(site)))["result"]["outcome"] == "failed"
-        await by_then(lambda: site.api.calls[leg].status == "completed", within_s=3)
+        await until(lambda: site.api.calls[leg].status == "completed")
         await back.hang_up()
         await site.app.ended(call)
 
@@ -388,7 +388,7 @@ async def test_a_conference_that_fails_brings_the_caller_back() -> None:
         back = await site.comes_back(await site.dial_ends(call, "failed"))
         await back.hear(ms=200)
         assert (await answered(voice_of(site)))["result"]["outcome"] == "failed"
-        await by_then(lambda: site.api.calls[leg].status == "completed", within_s=3)
+        await until(lambda: site.api.calls[leg].status == "completed")
         await back.hang_up()
         await site.app.ended(call)
 
@@ -408,7 +408,7 @@ async def test_the_agent_stops_a_transfer_for_a_caller_who_has_changed_their_min
     async with transferring() as (site, call, leg):
         await site.phones.ring(leg)
         voice_of(site).latest.emit(OutputItemDone("resp_stop", 0, stop))
-        await by_then(lambda: site.api.calls[leg].status == "canceled", within_s=3)
+        await until(lambda: site.api.calls[leg].status == "canceled")
         assert told(await stays(site, call)) == [("boss", "canceled")]
 
 
@@ -467,7 +467,7 @@ async def test_a_model_that_is_lost_while_it_rings_takes_nobody_away() -> None:
     async with transferring(voice=voice) as (site, call, leg):
         await site.phones.ring(leg)
         voice.latest.drop()
-        await by_then(lambda: len(voice.connections) == 2, within_s=5)
+        await until(lambda: len(voice.connections) == 2)
         await site.phones.pick_up(leg)
         await site.phones.press(leg, "1")
         await caller_moved(site, call)
@@ -482,9 +482,9 @@ async def test_no_more_than_five_attempts_are_made_in_a_call() -> None:
     async with voice, line_site(voice) as site:
         call = await site.call()
         for attempt in range(1, 6):
-            await by_then(lambda n=attempt: len(site._legs()) == n, within_s=10)  # type: ignore[misc]
+            await until(lambda n=attempt: len(site._legs()) == n)  # type: ignore[misc]
             await site.phones.end(site._legs()[-1], "busy")
-        await by_then(lambda: voice.created == 7, within_s=10)
+        await until(lambda: voice.created == 7)
         assert len(site._legs()) == 5
         assert (await answered(voice, 5))["code"] == "transfer_limit"
         await call.hang_up()

@@ -53,6 +53,7 @@ from app.events import (
 from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import patience
 
 # Whoever runs tests in the background may have them ignore SIGINT, and children inherit that.
 PROGRAM = """\
@@ -63,9 +64,6 @@ main()
 """
 COMMAND = (sys.executable, "-c", PROGRAM, "chat")
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 30.0
-
-
 # In a terminal ------------------------------------------------------------------------------------
 
 
@@ -90,7 +88,7 @@ class Terminal:
         self._changed.set()
 
     async def until(self, text: str, after: str = "") -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with patience():
             while text not in self.shown.partition(after)[2] if after else text not in self.shown:
                 self._changed.clear()
                 await self._changed.wait()
@@ -99,7 +97,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     async def code(self) -> int:
-        async with asyncio.timeout(PATIENCE_S):
+        async with patience():
             return await self.process.wait()
 
 
@@ -208,7 +206,7 @@ async def shown(
     session = AgentSession(
         agents, model, plays_audio=False, price=lambda _usage: 0.00123, brain=brain
     )
-    async with asyncio.timeout(PATIENCE_S), session:
+    async with patience(), session:
         report = TextReport(out, prompts=True)
         assert await chat(session, Typed(lines), report, say=say) is ended_well
     return out.getvalue()
@@ -346,7 +344,7 @@ async def test_events_as_json_leave_sound_out() -> None:
     out = StringIO()
     async with ScriptedVoiceServer() as server:
         model = WebSocketModel(server.url, headers={}, model="scripted")
-        async with asyncio.timeout(PATIENCE_S), AgentSession(agent(), model) as session:
+        async with patience(), AgentSession(agent(), model) as session:
             await chat(session, Typed(()), JsonReport(out), say="Hello!")
     kinds = [json.loads(line)["type"] for line in out.getvalue().splitlines()]
     assert {"agent_start", "history_added", "history_updated", "usage"} <= set(kinds)
@@ -401,7 +399,7 @@ async def test_who_answers_can_be_chosen(
         cwd=ROOT,
         env={"PATH": os.environ.get("PATH", ""), "HOME": str(tmp_path)},
     )
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience():
         out, _ = await process.communicate()
     assert (process.returncode, out.decode().splitlines()[0]) == (code, shown)
 
@@ -441,7 +439,7 @@ async def piped(
             "PYTHONIOENCODING": encoding,
         },
     )
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience():
         out, errors = await process.communicate(typed)
     return process.returncode, (out or b"").decode(), errors.decode()
 

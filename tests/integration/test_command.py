@@ -22,7 +22,7 @@ from tests.fakes.carrier import FakeTwilio
 from tests.fakes.twilio_rest import Trouble as CarrierTrouble
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
-from tests.integration.server import by_then
+from tests.fakes.waiting import patience, until
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from app.cli import main; main()")
@@ -45,7 +45,7 @@ async def start(*arguments: str, folder: Path, **variables: str) -> asyncio.subp
 async def outcome(*arguments: str, folder: Path, **variables: str) -> tuple[int | None, str, str]:
     """Exit code, standard output and standard error of the command."""
     process = await start(*arguments, folder=folder, **variables)
-    async with asyncio.timeout(100):
+    async with patience():
         out, errors = await process.communicate()
     return process.returncode, out.decode(), errors.decode()
 
@@ -65,12 +65,12 @@ class Served:
         return listening.split()[1]
 
     async def until_logged(self, text: str, *, times: int = 1) -> None:
-        async with asyncio.timeout(20):
+        async with patience():
             while sum(text in line for line in self.log) < times:  # noqa: ASYNC110 - read elsewhere
                 await asyncio.sleep(0.02)
 
-    async def ended(self, within_s: float = 10) -> int | None:
-        async with asyncio.timeout(within_s):
+    async def ended(self) -> int | None:
+        async with patience():
             return await self.process.wait()
 
     def lines(self) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ async def _read(stream: asyncio.StreamReader, lines: list[str]) -> None:
 
 
 async def _until_ready(server: Served) -> None:
-    async with asyncio.timeout(40), httpx2.AsyncClient(trust_env=False) as client:
+    async with patience(), httpx2.AsyncClient(trust_env=False) as client:
         while True:
             assert server.process.returncode is None, server.log
             if any("Ctrl-C" in line for line in server.banner):
@@ -313,7 +313,7 @@ async def test_callers_whom_a_second_signal_cuts_off_are_left_to_the_words_behin
         await server.until_logged("draining")
         server.process.send_signal(signal.SIGTERM)
         assert (await call.ended()).by is EndedBy.LOST
-        assert await server.ended(within_s=3) == 1
+        assert await server.ended() == 1
         assert api.requests == []
 
 
@@ -327,10 +327,10 @@ async def test_a_carrier_that_does_not_answer_cannot_hold_up_the_second_signal(
         await call.hear_quiet(ms=200)
         api.troubles += [CarrierTrouble(status=None)] * 9
         await call.speak(0.4)
-        await by_then(lambda: bool(api.requests), within_s=5)
+        await until(lambda: bool(api.requests))
         server.process.send_signal(signal.SIGTERM)
         await server.until_logged("draining")
         server.process.send_signal(signal.SIGTERM)
-        assert await server.ended(within_s=3) == 1
+        assert await server.ended() == 1
         assert [request.fields for request in api.requests] == [{"Status": "completed"}]
         await server.until_logged("agent_hung_up")

@@ -35,7 +35,8 @@ from tests.fakes.engine_parts import (
     ToneSynthesizer,
     said,
 )
-from tests.integration.engine_site import open_site, until
+from tests.fakes.waiting import patience, until
+from tests.integration.engine_site import open_site
 
 # Endings ------------------------------------------------------------------------------------------
 
@@ -181,7 +182,7 @@ async def test_a_system_that_makes_no_process_is_told_at_once(
         on_frame=lambda frame: None,
         on_lost=lambda: lost.append(True),
     )
-    async with asyncio.timeout(5):
+    async with patience():
         with pytest.raises(ConfigError, match="cannot be started: No such file"):
             await worker.start(timeout_s=60)
     assert lost

@@ -52,7 +52,8 @@ from tests.fakes.engine_parts import (
     said,
     speech,
 )
-from tests.integration.engine_site import Caller, Site, open_site, until
+from tests.fakes.waiting import until
+from tests.integration.engine_site import Caller, Site, open_site
 from tests.unit.engine.session_driver import message, tool
 
 # Turns --------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from app.errors import (
     VoiceUnavailable,
 )
 from tests.bench.speech_clips import clip, line
+from tests.fakes.waiting import until
 
 BOOK = load_book()
 PIECE_BYTES = 640
@@ -66,12 +67,6 @@ def _pushed(hearing: PocketsphinxHearing, audio: bytes) -> PocketsphinxHearing:
     for start in range(0, len(audio), PIECE_BYTES):
         hearing.push(audio[start : start + PIECE_BYTES])
     return hearing
-
-
-async def _until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not claim():  # noqa: ASYNC110 - a process's birth sets no event of ours
-            await asyncio.sleep(0.01)
 
 
 def _alive(pid: int) -> bool:
@@ -158,7 +153,7 @@ async def test_a_worker_that_dies_costs_its_turns_and_is_replaced() -> None:
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(VoiceUnavailable):
             await hearing.finish()
-        await _until(lambda: recognizer.pids not in ((), (pid,)) and recognizer.ready)
+        await until(lambda: recognizer.pids not in ((), (pid,)) and recognizer.ready)
         heard = await _pushed(recognizer.listen("menu"), _speech("opening hours")).finish()
         assert heard.intents == {"lm": "hours", "grammar": "hours"}
     finally:

@@ -31,6 +31,7 @@ from app.events import CallId
 from app.http.addresses import resolve_by_system
 from app.realtime.events import SessionConfig
 from tests.fakes.mcp_server import serve_http
+from tests.fakes.waiting import patience
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +132,7 @@ time.sleep(600)
 
 
 async def test_a_process_that_will_not_go_is_ended_with_all_that_it_started() -> None:
-    async with asyncio.timeout(30):
+    async with patience():
         async with served_by_process((sys.executable, "-c", STUBBORN), {}, 4_096) as (read, _):
             said = await read.receive()
         assert isinstance(said, SessionMessage)

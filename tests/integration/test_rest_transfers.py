@@ -7,7 +7,7 @@ order and answers webhooks with what `TwilioFront` writes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
@@ -53,6 +53,7 @@ from app.errors import (
 )
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import TwilioApi
+from tests.fakes.waiting import until
 from tests.fakes.web_service import Asked, WebService
 
 OURS = "+15551230002"
@@ -241,13 +242,6 @@ async def world(place: Destination = FRONT_DESK, *, timeout_s: float = 5.0) -> A
 
 
 # Warm ---------------------------------------------------------------------------------------------
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """What a webhook sets off goes on after its answer."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - it looks into a stand-in, which has no events
-            await asyncio.sleep(0.002)
 
 
 async def outcomes(world: World) -> list[TransferOutcome]:

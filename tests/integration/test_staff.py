@@ -28,6 +28,7 @@ from app.realtime.events import (
 from app.settings import load
 from tests.fakes.caller import phrase
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import patience
 from tests.fakes.web_service import WebService, answer
 from tests.integration.server import App, trunkline
 
@@ -257,7 +258,7 @@ async def test_a_server_of_tools_that_is_not_as_described_keeps_the_process_from
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(30):
+    async with patience():
         _, stderr = await process.communicate()
     line = path.read_text().splitlines().index('  "math": {') + 1
     assert "Traceback" not in stderr.decode()

@@ -33,7 +33,8 @@ from app.web.serving import (
     make_server,
     running,
 )
-from tests.integration.web_server import Site, build, until
+from tests.fakes.waiting import until
+from tests.integration.web_server import Site, build
 
 CALL = CarrierCallId("CA" + "1" * 32)
 ID = CallId("call_1")

@@ -28,6 +28,7 @@ from app.carrier.twilio.media import (
 )
 from app.web.phone import UnclaimedSockets
 from app.web.serving import running
+from tests.fakes.waiting import patience, until
 from tests.integration.web_server import (
     ACCOUNT,
     AUTH_TOKEN,
@@ -38,7 +39,6 @@ from tests.integration.web_server import (
     Site,
     build,
     call_form,
-    until,
 )
 
 CALL = "CA" + "1" * 32
@@ -80,13 +80,13 @@ async def _echo(socket: ClientConnection, number: int = 1) -> None:
     sound = render_caller_media(
         STREAM, b"\xff" * 160, sequence=number + 1, chunk=number, timestamp_ms=20 * number
     )
-    async with asyncio.timeout(5):
+    async with patience():
         await socket.send(sound)
         assert json.loads(await socket.recv())["event"] == "media"
 
 
-async def _close_code(socket: ClientConnection, *, within_s: float = 5) -> int | None:
-    async with asyncio.timeout(within_s):
+async def _close_code(socket: ClientConnection) -> int | None:
+    async with patience():
         try:
             while True:
                 await socket.recv()
@@ -301,7 +301,7 @@ async def _raw_handshake(site: Site, headers: dict[str, str]) -> bytes:
     }
     lines = [f"GET {STREAM_PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-    async with asyncio.timeout(5):
+    async with patience():
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -386,7 +386,7 @@ async def test_a_frame_that_is_too_large_closes_its_socket_with_1009(
         if begun:
             await _begin(socket)
         with pytest.raises(ConnectionClosed):
-            async with asyncio.timeout(10):
+            async with patience():
                 await socket.send("x" * size_bytes)
                 while True:
                     await socket.recv()

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,7 @@ from app.web.serving import (
 )
 from app.web.sockets import SocketLimits
 
-__all__ = ["ACCOUNT", "AUTH_TOKEN", "Desk", "EchoEngine", "Site", "build", "call_form", "until"]
+__all__ = ["ACCOUNT", "AUTH_TOKEN", "Desk", "EchoEngine", "Site", "build", "call_form"]
 
 ACCOUNT = "AC" + "0" * 32
 AUTH_TOKEN = "a token of the tests"
@@ -267,13 +267,6 @@ def call_form(call_id: str = "CA" + "1" * 32, **fields: str) -> dict[str, str]:
         "Direction": "inbound",
         **fields,
     }
-
-
-async def until(claim: Callable[[], bool], *, within_s: float = 5) -> None:
-    """Wait for a claim to become true."""
-    async with asyncio.timeout(within_s):
-        while not claim():  # noqa: ASYNC110 - whatever makes it true has no event to wait for
-            await asyncio.sleep(0.005)
 
 
 def build(

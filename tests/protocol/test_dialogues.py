@@ -78,13 +78,11 @@ from app.realtime.events import (
     SessionUpdate,
 )
 from audio.format import PCMU_8K
+from tests.fakes.waiting import patience
 
 DIALOGUES = sorted((Path(__file__).parent / "data" / "dialogues").glob("*.jsonl"))
 TOLD = (BargeIn, GuardrailTripped, HandedOff, ToolRan)
 SETTLE_STEPS = 50
-DEADLINE_S = 5.0
-
-
 _SOUND = re.compile(r"\$sound (\d+)")
 
 
@@ -191,7 +189,7 @@ class Play:
             await asyncio.sleep(0)
 
     async def _want(self, wanted: Sequence[Mapping[str, Any]]) -> None:
-        async with asyncio.timeout(DEADLINE_S):
+        async with patience():
             while len(self.done) < len(wanted):
                 self._changed.clear()
                 await self._changed.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -14,6 +13,7 @@ from app.realtime.connection import VoiceConnection
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from tests.fakes.voice import Emit, Expect, Reply, ScriptedVoiceServer, tone
+from tests.fakes.waiting import patience
 
 _Kind = TypeVar("_Kind")
 
@@ -27,7 +27,7 @@ class Client:
 
     async def next(self, kind: type[_Kind]) -> _Kind:
         """Read on to the next event of a kind."""
-        async with asyncio.timeout(10):
+        async with patience():
             async for event in self.connection:
                 self.events.append(event)
                 if isinstance(event, kind):

@@ -25,6 +25,7 @@ from app.realtime.websocket import (
 )
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Close, Emit, EmitText, Expect, Reply, ScriptedVoiceServer, Trouble
+from tests.fakes.waiting import patience, within
 
 KEY = "sk-canary-7f3a"
 CONFIG = ev.SessionConfig(
@@ -286,7 +287,7 @@ async def test_a_server_that_recovers_is_reached_by_retrying() -> None:
 
 async def _events_until(connection: VoiceConnection, last: type[object]) -> list[ev.ServerEvent]:
     events = []
-    async with asyncio.timeout(10):
+    async with patience():
         async for event in connection:
             events.append(event)
             if isinstance(event, last):
@@ -367,8 +368,7 @@ async def test_a_megabyte_in_one_message_is_no_trouble() -> None:
 async def test_a_peer_that_never_answers_our_close_is_left_within_bounds() -> None:
     async with ScriptedVoiceServer(trouble=Trouble(deaf=True)) as server:
         connection = await _model(server).connect(CONFIG)
-        async with asyncio.timeout(3):
-            await connection.close()
+        await within(3, connection.close())
         await connection.close()
 
 

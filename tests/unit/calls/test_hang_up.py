@@ -22,6 +22,7 @@ from app.calls.hang_up import (
 from app.carrier.base import CarrierCallId
 from app.errors import CarrierRefused
 from app.events import EndReason
+from tests.fakes.waiting import within
 
 CALL = CarrierCallId("CA1")
 
@@ -88,12 +89,8 @@ async def test_a_carrier_that_does_not_hang_up_loses_the_stream_all_the_same(
     monkeypatch.setattr(closing, "HANG_UP_S", 0.05)
     monkeypatch.setattr(closing, "LINGER_S", 0.05)
     phone = Phone()
-    async with asyncio.timeout(2):
-        await close(
-            EndReason.AGENT_HUNG_UP,
-            Carrier(refuses=fault == "refuses", hangs=fault == "hangs"),
-            phone,
-        )
+    carrier = Carrier(refuses=fault == "refuses", hangs=fault == "hangs")
+    await within(2, close(EndReason.AGENT_HUNG_UP, carrier, phone))
     assert phone.closed_with == [1000]
     assert phone.waits.is_set()  # whoever was told goodbye may hang up before that
 
@@ -101,8 +98,7 @@ async def test_a_carrier_that_does_not_hang_up_loses_the_stream_all_the_same(
 @pytest.mark.parametrize("reason", [EndReason.OPERATOR_HUNG_UP, EndReason.DRAINED])
 async def test_a_plug_that_is_pulled_leaves_nobody_in_silence(reason: EndReason) -> None:
     phone = Phone()
-    async with asyncio.timeout(2):
-        await close(reason, Carrier(refuses=True), phone)
+    await within(2, close(reason, Carrier(refuses=True), phone))
     assert phone.closed_with == [1000]
     assert not phone.waits.is_set()
 
@@ -112,10 +108,11 @@ async def test_a_process_that_goes_waits_for_no_caller_to_hang_up(
 ) -> None:
     monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
     phone, patience = Phone(), HangUpDeadline()
-    async with asyncio.timeout(2), asyncio.TaskGroup() as group:
-        group.create_task(close(EndReason.AGENT_HUNG_UP, Carrier(refuses=True), phone, patience))
-        await phone.waits.wait()
-        patience.hurry()
+    carrier = Carrier(refuses=True)
+    closed = asyncio.create_task(close(EndReason.AGENT_HUNG_UP, carrier, phone, patience))
+    await phone.waits.wait()
+    patience.hurry()
+    await within(2, closed)
     assert phone.closed_with == [1000]
 
 
@@ -124,10 +121,10 @@ async def test_a_hang_up_under_way_is_given_little_more_time_when_the_process_go
 ) -> None:
     monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
     carrier, phone, patience = Carrier(hangs=True), Phone(), HangUpDeadline()
-    async with asyncio.timeout(2), asyncio.TaskGroup() as group:
-        group.create_task(close(EndReason.AGENT_HUNG_UP, carrier, phone, patience))
-        await carrier.asked.wait()
-        patience.hurry()
+    closed = asyncio.create_task(close(EndReason.AGENT_HUNG_UP, carrier, phone, patience))
+    await carrier.asked.wait()
+    patience.hurry()
+    await within(2, closed)
     assert phone.closed_with == [1000]
     patience.hurry()  # too late to matter
 

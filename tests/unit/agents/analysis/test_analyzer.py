@@ -44,6 +44,7 @@ from app.realtime.events import (
     InputAudioCommitted,
     TranscriptionCompleted,
 )
+from tests.fakes.waiting import patience
 from tests.unit.agents.stage import Stage
 
 SPEC = AnalysisSpec(
@@ -258,7 +259,7 @@ async def test_a_transcript_that_comes_late_does_not_hide_the_turn_behind_it() -
     stage.voice(first)
     thinking.on_voice(first)
     running = asyncio.create_task(thinking.run())
-    async with asyncio.timeout(10):
+    async with patience():
         event = await analyzed.get()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -34,6 +34,7 @@ from app.events import (
     Party,
 )
 from app.realtime.events import SessionConfig
+from tests.fakes.waiting import patience
 
 ANY: Mapping[str, Any] = {"type": "object"}
 
@@ -68,7 +69,7 @@ class Heard:
         self._changed.set()
 
     async def until(self, count: int, what: str = "results") -> None:
-        async with asyncio.timeout(5):
+        async with patience():
             while len(getattr(self, what)) < count:
                 self._changed.clear()
                 await self._changed.wait()
