@@ -302,6 +302,20 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links spell them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_to_a_heading_lead_to_one() -> None:
+    for page in (*DOCS, *ROOT.glob("*.md")):
+        for target in re.findall(r"\]\(([^):]*#[^)]*)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = target.partition("#")
+            place = page.parent / name if name else page
+            assert anchor in anchors(place), f"{page.name} links to {target}"
+
+
 def test_compose_and_image_agree_on_port_user_and_patience(tmp_path: Path) -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
