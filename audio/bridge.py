@@ -94,11 +94,11 @@ class Transcoder:
             self._recode = _RECODE[src.encoding]
 
     def push(self, data: bytes) -> bytes:
-        """What `data` completes; `data` itself where the formats agree."""
+        """Convert what `data` completes; return `data` itself where the formats agree."""
         if self._filter is not None:
             return self._write(self._filter.push(data))
         return data if self._recode is None else data.translate(self._recode)
 
     def flush(self) -> bytes:
-        """What is still owed; half of a split sample is dropped. The next push starts afresh."""
+        """Return the rest; half of a split sample is dropped. The next push starts afresh."""
         return b"" if self._filter is None else self._write(self._filter.flush())

@@ -13,7 +13,7 @@ __all__ = ["PCM16_16K", "PCM16_24K", "PCMA_8K", "PCMU_8K", "AudioFormat", "Encod
 
 
 class Encoding(StrEnum):
-    """How a sample is written: G.711 mu-law, G.711 A-law, or signed 16-bit little-endian."""
+    """The coding of a sample: G.711 mu-law, G.711 A-law, or signed 16-bit little-endian."""
 
     PCMU = "pcmu"
     PCMA = "pcma"

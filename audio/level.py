@@ -1,4 +1,4 @@
-"""How loud a piece of sound is, how often it clipped, whether it is silence.
+"""Level, clipping and silence of a piece of sound.
 
 The scale is that of RFC 6465: 0 dB is the overload point (a square wave of full scale), and -127
 stands for digital silence. Samples are mono int16 of any rate. What counts as speech is left to
@@ -47,11 +47,11 @@ def peak_dbfs(data: bytes, wire: AudioFormat) -> float:
 
 
 def clipped_count(samples: NDArray[np.int16], *, peak: int = 32124) -> int:
-    """How many samples reach `peak` on either side; by default the loudest code of mu-law."""
+    """Count the samples that reach `peak` on either side; by default mu-law's loudest code."""
     wide = samples.astype(np.int32)  # -32768 has no int16 of the other sign
     return int(np.count_nonzero(np.abs(wide) >= peak))
 
 
 def is_silent(samples: NDArray[np.int16], *, threshold_dbfs: float = -60.0) -> bool:
-    """Whether the level is below the threshold: by default, below the idle noise of a line."""
+    """True if the level is below the threshold, by default below the idle noise of a line."""
     return level_dbfs(samples) < threshold_dbfs

@@ -50,7 +50,7 @@ _HIGHEST: Final = np.array(32767.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleReader:
-    """How bytes become samples: the type of a code, the code of silence, codes to float64."""
+    """Conversion of bytes to samples: a code's type, the code of silence, codes to float64."""
 
     dtype: np.dtype[Any]
     idle: bytes

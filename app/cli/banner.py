@@ -1,4 +1,4 @@
-"""What `trunkline serve` says before it listens: address, mode, voice, and what to do next."""
+"""The start screen of `trunkline serve`: address, mode, voice and next steps."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["banner"]
 
 
 def banner(settings: Settings, *, demo_options: str = "", open_files: int | None = None) -> str:
-    """What the server is about to do and where to go next, on one screen.
+    """Describe the server that is about to start, and the next steps, on one screen.
 
-    `demo_options` is what `trunkline dial` must be told to find the server, `open_files` how many
-    the system allows; None: as many as it takes.
+    `demo_options` are the options with which `make demo` finds the server, `open_files` the
+    system's limit; None is no limit.
     """
     today = datetime.now(UTC).date()
     rows = [("listening", _listening(settings)), *_mode_rows(settings), *_voice_rows(settings)]

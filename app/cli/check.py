@@ -1,7 +1,7 @@
-"""`trunkline config check`: everything that is wrong with a configuration, in one run.
+"""`trunkline config check`: all mistakes of a configuration, in one run.
 
-Nothing is connected to. Python that the configuration names is imported, and the offline engine's
-synthesizer is asked for its voices.
+It makes no connection. It imports the Python that the configuration names, and asks the offline
+engine's synthesizer for its voices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Checked", "check_config"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What is wrong, and what may surprise. `settings` are absent where they could not be read."""
+    """Problems and notices of a configuration; `settings` is None where it could not be read."""
 
     settings: Settings | None = None
     problems: list[str]
@@ -29,7 +29,7 @@ class Checked:
 
 
 def check_config(path: Path, env: Mapping[str, str]) -> Checked:
-    """Whether the server would start with the file at `path`, and why not."""
+    """Check that the server would start with the file at `path`."""
     try:
         settings = load(path, env)
     except ConfigError as error:

@@ -1,6 +1,6 @@
 """The commands serve, dial, chat, doctor and config; `numbers` has a module of its own.
 
-The work is done elsewhere and imported by the command that needs it, so that `--help` is quick.
+Each command imports the code that it needs when it runs, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from app.settings import (
 
 if TYPE_CHECKING:
     from app.cli.check import Checked
-    from app.cli.doctor import Finding
+    from app.cli.doctor import CheckResult
 
 __all__ = ["app", "banner", "main", "own_server"]
 
@@ -140,7 +140,7 @@ def _open_files() -> int | None:
 
 
 def _demo_options(config: Path, configured: Settings, running: Settings) -> str:
-    """What `make demo` has to be told to find this server: nothing where the file says it all."""
+    """The options with which `make demo` finds this server; none where the file says it all."""
     options = []
     if config != DEFAULT_CONFIG and os.environ.get("TRUNKLINE_CONFIG") != str(config):
         options.append(f"--config {shlex.quote(str(config))}")
@@ -211,7 +211,7 @@ def _own_url(server: Server) -> str:
 
 
 def own_server(config: Path) -> dict[str, Any]:
-    """How the server of this configuration is called: address, account and token, as options."""
+    """The options with which `trunkline dial` calls this configuration's server."""
     settings = load_settings(config)
     server = settings.server
     to = _own_url(server)
@@ -295,28 +295,28 @@ async def _examine(settings: Settings, checked: Checked) -> bool:
         from app.assembly.answering import voice_model
 
         voice, session = voice_model(settings), session_config(settings.openai_realtime)
-    findings = []
-    async for finding in checks.examine(
+    results = []
+    async for result in checks.examine(
         settings,
         problems=checked.problems,
         surprises=checked.notices,
         voice=voice,
         session=session,
     ):
-        findings.append(finding)
-        _print_finding(finding)
-    wrong = checks.failed(findings)
-    typer.echo(f"\n{checks.verdict_of(findings)}")
+        results.append(result)
+        _print_result(result)
+    wrong = checks.failed(results)
+    typer.echo(f"\n{checks.verdict_of(results)}")
     return wrong
 
 
 _MARKS: Final = {"good": "ok  ", "warning": "note", "wrong": "BAD ", "unchecked": "?   "}
 
 
-def _print_finding(finding: Finding) -> None:
-    typer.echo(f"{_MARKS[finding.verdict.value]}  {finding.subject}: {finding.text}")
-    if finding.remedy:
-        typer.echo(f"      -> {finding.remedy}")
+def _print_result(result: CheckResult) -> None:
+    typer.echo(f"{_MARKS[result.verdict.value]}  {result.subject}: {result.text}")
+    if result.remedy:
+        typer.echo(f"      -> {result.remedy}")
 
 
 # config -------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def _print_finding(finding: Finding) -> None:
 
 @config_app.command("check")
 def config_check(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Say whether the server would start with this configuration, and why not."""
+    """Check that the server would start with this configuration, and say why not."""
     from app.cli.check import check_config
 
     find(config)

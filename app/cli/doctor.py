@@ -1,6 +1,6 @@
 """`trunkline doctor`: looks at everything that a real call needs and says what is wrong.
 
-Each check gives findings in plain words with what to do. Nothing here changes anything, places a
+Each check gives results in plain words with what to do. Nothing here changes anything, places a
 call or costs more than one silent model session. What cannot be reached is said to be unchecked:
 without a network, doctor still checks the rest. The web addresses come from the settings.
 """
@@ -31,7 +31,7 @@ from app.realtime.connection import VoiceModel
 from app.realtime.events import SessionConfig
 from app.settings import Mode, Settings, VoiceChoice, needed_open_files
 
-__all__ = ["Finding", "Verdict", "examine", "failed", "verdict_of"]
+__all__ = ["CheckResult", "Verdict", "examine", "failed", "verdict_of"]
 
 
 _TIMEOUT_S: Final = 10.0
@@ -40,7 +40,7 @@ _TWILIO_AUTH_TOKEN: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Verdict(StrEnum):
-    """What a check came to."""
+    """The outcome of a check."""
 
     GOOD = "good"
     WARNING = "warning"
@@ -49,8 +49,8 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: its name, the verdict, and a sentence; `remedy` is what to do."""
+class CheckResult:
+    """The result of one check: its subject, the verdict, a sentence and the remedy."""
 
     subject: str
     verdict: Verdict
@@ -58,16 +58,16 @@ class Finding:
     remedy: str = ""
 
 
-def failed(findings: list[Finding]) -> bool:
-    """Whether anything is wrong; what could not be checked is not."""
-    return any(finding.verdict is Verdict.WRONG for finding in findings)
+def failed(results: list[CheckResult]) -> bool:
+    """True if anything is wrong; checks that could not be made do not count."""
+    return any(result.verdict is Verdict.WRONG for result in results)
 
 
-def verdict_of(findings: list[Finding]) -> str:
-    """All findings in one sentence."""
-    if failed(findings):
+def verdict_of(results: list[CheckResult]) -> str:
+    """Sum up all results in one sentence."""
+    if failed(results):
         return "Something is wrong: see above."
-    unchecked = sum(finding.verdict is Verdict.UNCHECKED for finding in findings)
+    unchecked = sum(result.verdict is Verdict.UNCHECKED for result in results)
     rest = f" {unchecked} could not be checked: see the lines with ?." if unchecked else ""
     return f"Nothing wrong was found.{rest}"
 
@@ -79,26 +79,26 @@ async def examine(
     surprises: Sequence[str],
     voice: VoiceModel | None,
     session: SessionConfig | None,
-) -> AsyncIterator[Finding]:
-    """Every finding as soon as it is there.
+) -> AsyncIterator[CheckResult]:
+    """Every result as soon as it is there.
 
     `problems` and `surprises` are those of `app.cli.check`; `voice` and `session` are what a call
     would use.
     """
-    for finding in (*check_settings(settings, problems, surprises), *check_host(settings)):
-        yield finding
+    for result in (*check_settings(settings, problems, surprises), *check_host(settings)):
+        yield result
     if settings.voice_choice is VoiceChoice.OFFLINE:
         yield _offline_choice(settings)
     elif voice is not None and session is not None:
         yield await check_voice_model(voice, session)
     if settings.mode is Mode.DEVELOPMENT:
         text = "no carrier credentials: a development server that only this machine can call"
-        yield Finding("Twilio", Verdict.UNCHECKED, text, "see the README for a real number")
+        yield CheckResult("Twilio", Verdict.UNCHECKED, text, "see the README for a real number")
         return
-    for finding in await check_account(settings):
-        yield finding
-    for finding in await check_public_address(settings):
-        yield finding
+    for result in await check_account(settings):
+        yield result
+    for result in await check_public_address(settings):
+        yield result
     yield await check_clock(settings.twilio.rest_url)
 
 
@@ -107,36 +107,38 @@ async def examine(
 
 def check_settings(
     settings: Settings, problems: Sequence[str], surprises: Sequence[str]
-) -> list[Finding]:
+) -> list[CheckResult]:
     """The configuration itself: what keeps the server from starting, and what may surprise."""
-    wrong = [Finding("config.yaml", Verdict.WRONG, text) for text in problems]
-    soon = [Finding("config.yaml", Verdict.WARNING, text) for text in surprises]
+    wrong = [CheckResult("config.yaml", Verdict.WRONG, text) for text in problems]
+    soon = [CheckResult("config.yaml", Verdict.WARNING, text) for text in surprises]
     odd = []
     token = settings.twilio.auth_token
     if token is not None and not _TWILIO_AUTH_TOKEN.fullmatch(token.get_secret_value()):
         text = "does not look like one: Twilio's are 32 digits and letters from a to f"
-        odd.append(Finding("TWILIO_AUTH_TOKEN", Verdict.WARNING, text, "copy it again"))
-    good = [] if wrong else [Finding("config.yaml", Verdict.GOOD, "can be started with")]
+        odd.append(CheckResult("TWILIO_AUTH_TOKEN", Verdict.WARNING, text, "copy it again"))
+    good = [] if wrong else [CheckResult("config.yaml", Verdict.GOOD, "can be started with")]
     return [*good, *wrong, *soon, *odd]
 
 
-def check_host(settings: Settings, *, open_files: int | None = None) -> list[Finding]:
+def check_host(settings: Settings, *, open_files: int | None = None) -> list[CheckResult]:
     """This machine: enough file handles for the calls, and a place to write to."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if open_files is None else open_files
     needed = needed_open_files(settings)
     if limit != resource.RLIM_INFINITY and limit < needed:
-        files = Finding(
+        files = CheckResult(
             "open files",
             Verdict.WRONG,
             f"this shell allows {limit}, {settings.limits.max_calls} calls need {needed}",
             f"run `ulimit -n {needed}` first, or lower limits.max_calls",
         )
     else:
-        files = Finding("open files", Verdict.GOOD, f"enough for {settings.limits.max_calls} calls")
+        files = CheckResult(
+            "open files", Verdict.GOOD, f"enough for {settings.limits.max_calls} calls"
+        )
     return [files, _writable(settings), *_open_secrets(settings)]
 
 
-def _open_secrets(settings: Settings) -> list[Finding]:
+def _open_secrets(settings: Settings) -> list[CheckResult]:
     """A `.env` that other users of the machine may read."""
     if settings.origin.folder is None:
         return []
@@ -144,24 +146,26 @@ def _open_secrets(settings: Settings) -> list[Finding]:
     if not path.exists() or not path.stat().st_mode & 0o077:
         return []
     text = "holds secrets, and other users of this machine may read it"
-    return [Finding(".env", Verdict.WARNING, text, f"chmod 600 {path}")]
+    return [CheckResult(".env", Verdict.WARNING, text, f"chmod 600 {path}")]
 
 
-def _writable(settings: Settings) -> Finding:
+def _writable(settings: Settings) -> CheckResult:
     place = settings.state_dir
     while not os.path.exists(place):  # Path.exists raises where a folder may not be entered
         place = place.parent
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return Finding("state_dir", Verdict.GOOD, f"{settings.state_dir} can be written")
+        return CheckResult("state_dir", Verdict.GOOD, f"{settings.state_dir} can be written")
     remedy = "set STATE_DIR to a folder that this user may write to"
-    return Finding("state_dir", Verdict.WRONG, f"{settings.state_dir} cannot be written", remedy)
+    return CheckResult(
+        "state_dir", Verdict.WRONG, f"{settings.state_dir} cannot be written", remedy
+    )
 
 
-def _offline_choice(settings: Settings) -> Finding:
+def _offline_choice(settings: Settings) -> CheckResult:
     text = "the offline receptionist talks with callers"
     if settings.voice_model == "auto" and not settings.openai_realtime.has_credentials:
-        return Finding("OPENAI_API_KEY", Verdict.UNCHECKED, f"not set: {text}")
-    return Finding("voice", Verdict.GOOD, text)
+        return CheckResult("OPENAI_API_KEY", Verdict.UNCHECKED, f"not set: {text}")
+    return CheckResult("voice", Verdict.GOOD, text)
 
 
 # The voice model ----------------------------------------------------------------------------------
@@ -179,30 +183,30 @@ _VOICE_REMEDIES: Final = {
 }
 
 
-async def check_voice_model(voice: VoiceModel, session: SessionConfig) -> Finding:
+async def check_voice_model(voice: VoiceModel, session: SessionConfig) -> CheckResult:
     """Opens a session with the settings of a call and closes it; no speech, so no tokens."""
     name = "voice model"
     try:
         connection = await voice.connect(session)
     except VoiceUnavailable as error:
         remedy = _VOICE_REMEDIES.get(error.code, "try again; see also https://status.openai.com")
-        return Finding(name, Verdict.UNCHECKED, f"{error.message} ({error.code})", remedy)
+        return CheckResult(name, Verdict.UNCHECKED, f"{error.message} ({error.code})", remedy)
     except VoiceError as error:
         remedy = _VOICE_REMEDIES.get(error.code, "check the openai_realtime settings")
-        return Finding(name, Verdict.WRONG, f"{error.message} ({error.code})", remedy)
+        return CheckResult(name, Verdict.WRONG, f"{error.message} ({error.code})", remedy)
     differences = connection.differences
     await connection.close()
     if differences:
         text = f"{voice.name} answers, but took other values for: {', '.join(differences)}"
-        return Finding(name, Verdict.WARNING, text)
+        return CheckResult(name, Verdict.WARNING, text)
     # A used-up quota shows at the first response only: this cannot promise that there is credit.
-    return Finding(name, Verdict.GOOD, f"{voice.name} took the session as configured")
+    return CheckResult(name, Verdict.GOOD, f"{voice.name} took the session as configured")
 
 
 # Twilio -------------------------------------------------------------------------------------------
 
 
-async def check_account(settings: Settings) -> list[Finding]:
+async def check_account(settings: Settings) -> list[CheckResult]:
     """The credentials, and where each of our numbers points."""
     twilio = settings.twilio
     if twilio.account_sid is None or twilio.auth_token is None:
@@ -220,53 +224,55 @@ async def check_account(settings: Settings) -> list[Finding]:
         await rest.aclose()
 
 
-async def _ask_account(rest: TwilioRest, settings: Settings) -> list[Finding]:
+async def _ask_account(rest: TwilioRest, settings: Settings) -> list[CheckResult]:
     name = "TWILIO_ACCOUNT_SID"
     try:
         account = await rest.check_account()
     except CarrierRefused:
         text = "Twilio does not accept the account SID with this auth token"
         remedy = "copy both again from the console; API keys and test credentials do not work here"
-        return [Finding(name, Verdict.WRONG, text, remedy)]
+        return [CheckResult(name, Verdict.WRONG, text, remedy)]
     except CarrierError as error:
-        return [Finding(name, Verdict.UNCHECKED, f"Twilio could not be asked ({error.code})")]
+        return [CheckResult(name, Verdict.UNCHECKED, f"Twilio could not be asked ({error.code})")]
     if account.status != "active":
         text = f"the account is {account.status}"
-        return [Finding(name, Verdict.WRONG, text, "see the Twilio console for the reason")]
+        return [CheckResult(name, Verdict.WRONG, text, "see the Twilio console for the reason")]
     kind = " (a trial: callers hear Twilio's own message first)" if account.kind == "Trial" else ""
-    findings = [Finding(name, Verdict.GOOD, f"the account is active{kind}")]
+    results = [CheckResult(name, Verdict.GOOD, f"the account is active{kind}")]
     if not settings.all_numbers:
         text = "no number is configured, so none was checked"
-        findings.append(Finding("number", Verdict.UNCHECKED, text, "set TWILIO_PHONE_NUMBER"))
+        results.append(CheckResult("number", Verdict.UNCHECKED, text, "set TWILIO_PHONE_NUMBER"))
     for number in settings.all_numbers:
         try:
-            findings.append(_judge(number, await rest.find_number(number), settings))
+            results.append(_check_number(number, await rest.find_number(number), settings))
         except CarrierError as error:
             text = f"Twilio could not be asked ({error.code})"
-            findings.append(Finding(number, Verdict.UNCHECKED, text))
-    return findings
+            results.append(CheckResult(number, Verdict.UNCHECKED, text))
+    return results
 
 
-def _judge(number: str, setup: NumberSetup | None, settings: Settings) -> Finding:
+def _check_number(number: str, setup: NumberSetup | None, settings: Settings) -> CheckResult:
     wanted = settings.base_url + settings.server.webhook_path
     if setup is None:
         remedy = "check the number and the account"
-        return Finding(number, Verdict.WRONG, "is not a number of this account", remedy)
+        return CheckResult(number, Verdict.WRONG, "is not a number of this account", remedy)
     if setup.voice_url != wanted:
         where = setup.voice_url or "nowhere"
         remedy = f"run `trunkline numbers connect {number}`, or set its voice webhook to {wanted}"
-        return Finding(number, Verdict.WRONG, f"points to {where}, not to this server", remedy)
+        return CheckResult(number, Verdict.WRONG, f"points to {where}, not to this server", remedy)
     here = f"points to this server by {setup.voice_method}"
     if not setup.voice_fallback_url:
         text = f"{here}, and has no fallback for when the server does not answer"
-        return Finding(number, Verdict.WARNING, text, f"run `trunkline numbers connect {number}`")
-    return Finding(number, Verdict.GOOD, here)
+        return CheckResult(
+            number, Verdict.WARNING, text, f"run `trunkline numbers connect {number}`"
+        )
+    return CheckResult(number, Verdict.GOOD, here)
 
 
 # The public address -------------------------------------------------------------------------------
 
 
-async def check_public_address(settings: Settings) -> list[Finding]:
+async def check_public_address(settings: Settings) -> list[CheckResult]:
     """The way from the internet to the server: reachable, ours, and closed to strangers."""
     name = "PUBLIC_URL"
     if settings.server.public_url is None:
@@ -279,7 +285,7 @@ async def check_public_address(settings: Settings) -> list[Finding]:
             return [_unreachable(base, error)]
         if health.status_code != HTTPStatus.OK:
             return [_not_serving(base, health.status_code)]
-        found = [Finding(name, Verdict.GOOD, f"{base} is reached")]
+        found = [CheckResult(name, Verdict.GOOD, f"{base} is reached")]
         for check in (_unsigned_webhook, _signed_status):
             try:
                 found.append(await check(client, settings))
@@ -289,51 +295,53 @@ async def check_public_address(settings: Settings) -> list[Finding]:
     return found
 
 
-def _unreachable(base: str, error: httpx2.HTTPError) -> Finding:
+def _unreachable(base: str, error: httpx2.HTTPError) -> CheckResult:
     host = urlsplit(base).hostname
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             text = f"the certificate of {host} is not valid: {cause.verify_message}"
-            return Finding("PUBLIC_URL", Verdict.WRONG, text, "renew it, or check the host name")
+            return CheckResult(
+                "PUBLIC_URL", Verdict.WRONG, text, "renew it, or check the host name"
+            )
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx2.TimeoutException):
         text = f"{base} does not answer within {_TIMEOUT_S:.0f} s"
     else:
         text = f"{base} cannot be reached from here"
     remedy = "check the name, the tunnel or proxy, and this machine's own network"
-    return Finding("PUBLIC_URL", Verdict.WRONG, text, remedy)
+    return CheckResult("PUBLIC_URL", Verdict.WRONG, text, remedy)
 
 
-def _not_serving(base: str, status: int) -> Finding:
+def _not_serving(base: str, status: int) -> CheckResult:
     if status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, 504, 530):
         text = f"{base} is reached, but no Trunkline runs behind it (HTTP {status})"
-        return Finding("PUBLIC_URL", Verdict.WRONG, text, "start it with: trunkline serve")
+        return CheckResult("PUBLIC_URL", Verdict.WRONG, text, "start it with: trunkline serve")
     text = f"{base}/healthz answers HTTP {status}: something else runs there"
     remedy = "check the address, and that the proxy passes every path on"
-    return Finding("PUBLIC_URL", Verdict.WRONG, text, remedy)
+    return CheckResult("PUBLIC_URL", Verdict.WRONG, text, remedy)
 
 
-async def _unsigned_webhook(client: httpx2.AsyncClient, settings: Settings) -> Finding:
+async def _unsigned_webhook(client: httpx2.AsyncClient, settings: Settings) -> CheckResult:
     path = settings.server.webhook_path
     answer = await client.post(settings.base_url + path, data={"CallSid": "none"})
     if answer.status_code == HTTPStatus.FORBIDDEN:
-        return Finding("voice webhook", Verdict.GOOD, "refuses requests without a signature")
+        return CheckResult("voice webhook", Verdict.GOOD, "refuses requests without a signature")
     if answer.is_success:
         text = "answers requests that nobody signed: anyone could place calls at your cost"
         remedy = "the running server has other settings: restart it with these"
-        return Finding("voice webhook", Verdict.WRONG, text, remedy)
+        return CheckResult("voice webhook", Verdict.WRONG, text, remedy)
     text = f"{path} answers HTTP {answer.status_code} where 403 was expected"
     remedy = "check that the proxy passes this path on unchanged"
-    return Finding("voice webhook", Verdict.WRONG, text, remedy)
+    return CheckResult("voice webhook", Verdict.WRONG, text, remedy)
 
 
-async def _signed_status(client: httpx2.AsyncClient, settings: Settings) -> Finding:
-    """A status report of a call that never was, signed with our token: harmless, and telling."""
+async def _signed_status(client: httpx2.AsyncClient, settings: Settings) -> CheckResult:
+    """Post a signed status of an unknown call: harmless, and it shows that the token fits."""
     twilio = settings.twilio
     name = "signatures"
     if twilio.account_sid is None or twilio.auth_token is None:
-        return Finding(name, Verdict.UNCHECKED, "the credentials are incomplete")
+        return CheckResult(name, Verdict.UNCHECKED, "the credentials are incomplete")
     url = settings.base_url + settings.server.status_path
     form = {
         "AccountSid": twilio.account_sid,
@@ -345,33 +353,35 @@ async def _signed_status(client: httpx2.AsyncClient, settings: Settings) -> Find
     signature = sign_http(twilio.auth_token.get_secret_value(), url, form)
     answer = await client.post(url, data=form, headers={SIGNATURE_HEADER: signature})
     if answer.is_success:
-        return Finding(name, Verdict.GOOD, "the running server believes this auth token")
+        return CheckResult(name, Verdict.GOOD, "the running server believes this auth token")
     if answer.status_code == HTTPStatus.FORBIDDEN:
         text = "the running server does not believe requests signed with this token and address"
         remedy = "restart it with these settings; it must know the same PUBLIC_URL, to the letter"
-        return Finding(name, Verdict.WRONG, text, remedy)
+        return CheckResult(name, Verdict.WRONG, text, remedy)
     text = f"{settings.server.status_path} answers HTTP {answer.status_code}"
-    return Finding(name, Verdict.WRONG, text, "check that the proxy passes this path on unchanged")
+    return CheckResult(
+        name, Verdict.WRONG, text, "check that the proxy passes this path on unchanged"
+    )
 
 
-async def _media_socket(settings: Settings) -> Finding:
+async def _media_socket(settings: Settings) -> CheckResult:
     """A websocket handshake without a signature: only a 403 shows that upgrades get through."""
     name = "media websocket"
     url = "ws" + settings.base_url.removeprefix("http") + settings.server.websocket_path
     try:
         async with connect(url, open_timeout=_TIMEOUT_S, close_timeout=2):
             text = "opens for anyone: a stranger could talk at your cost"
-            return Finding(name, Verdict.WRONG, text, "restart the server with these settings")
+            return CheckResult(name, Verdict.WRONG, text, "restart the server with these settings")
     except InvalidStatus as refusal:
         status = refusal.response.status_code
         if status == HTTPStatus.FORBIDDEN:
-            return Finding(name, Verdict.GOOD, "is reached, and refuses strangers")
+            return CheckResult(name, Verdict.GOOD, "is reached, and refuses strangers")
         text = f"the handshake is answered with HTTP {status} where 403 was expected"
         remedy = "let the proxy pass websocket upgrades on (the Upgrade and Connection headers)"
-        return Finding(name, Verdict.WRONG, text, remedy)
+        return CheckResult(name, Verdict.WRONG, text, remedy)
     except (OSError, WebSocketException, TimeoutError, EOFError):
         text = f"{url} cannot be opened"
-        return Finding(name, Verdict.WRONG, text, "let the proxy pass websocket upgrades on")
+        return CheckResult(name, Verdict.WRONG, text, "let the proxy pass websocket upgrades on")
 
 
 # The clock ----------------------------------------------------------------------------------------
@@ -379,7 +389,7 @@ async def _media_socket(settings: Settings) -> Finding:
 
 async def check_clock(
     url: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> Finding:
+) -> CheckResult:
     """This machine's clock against the `Date` of a large service."""
     name = "clock"
     try:
@@ -387,9 +397,11 @@ async def check_clock(
             answer = await client.head(url)
         theirs = parsedate_to_datetime(answer.headers["date"])
     except (httpx2.HTTPError, KeyError, ValueError):
-        return Finding(name, Verdict.UNCHECKED, "no other clock could be asked")
+        return CheckResult(name, Verdict.UNCHECKED, "no other clock could be asked")
     off_s = round((now() - theirs).total_seconds())
     if abs(off_s) > _CLOCK_TOLERANCE_S:
         text = f"this machine is {abs(off_s)} s {'ahead' if off_s > 0 else 'behind'}"
-        return Finding(name, Verdict.WRONG, text, "let NTP set it: tokens and keys depend on time")
-    return Finding(name, Verdict.GOOD, "right")
+        return CheckResult(
+            name, Verdict.WRONG, text, "let NTP set it: tokens and keys depend on time"
+        )
+    return CheckResult(name, Verdict.GOOD, "right")

@@ -83,7 +83,7 @@ def numbers_connect(
     if fallback_url is not None and not fallback_url.startswith("https://"):
         fail("--fallback-url must be an https address outside of this server")
     if fallback_url is not None and say is not None:
-        fail("--say is for a fallback of ours: what is heard at --fallback-url is written there")
+        fail("--say goes with our own fallback: the document at --fallback-url says what is heard")
 
     async def connect(rest: TwilioRest, archive: Archive) -> None:
         from app.carrier.twilio import numbers
@@ -162,10 +162,10 @@ def numbers_fallback(
 def _fallback(
     settings: Settings, number: str | None, say: str | None, to: str | None = None
 ) -> str:
-    """What callers get while this server does not answer.
+    """The document for callers while this server does not answer.
 
     Raises:
-        ConfigError: the settings are wrong, or `to` is no number that calls should go to.
+        ConfigError: the settings are wrong, or `to` is not a number that calls should go to.
     """
     from app.carrier.twilio.numbers import (
         dialed,
@@ -186,7 +186,7 @@ def _fallback(
 
 
 def _shown(changes: list[Change], nothing: str, *, dry_run: bool) -> bool:
-    """Print the difference; whether it is to be made."""
+    """Print the difference; return True if it is to be made."""
     from app.carrier.twilio.numbers import describe
 
     for line in describe(changes):

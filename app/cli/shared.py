@@ -1,4 +1,4 @@
-"""What the commands share: the option that names the configuration, and how a command fails."""
+"""Shared parts of the commands: the option that names the configuration, and failing."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def fail(text: str, code: int = EXIT_CONFIG) -> NoReturn:
 
 
 def find(path: Path) -> None:
-    """End the command when there is no such file."""
+    """End the command when the file does not exist."""
     # A parent folder that may not be entered is told below; before Python 3.14 Path.exists raises.
     if not os.path.exists(path) and os.access(path.parent, os.X_OK):
         fail(f"there is no {path}: start in the folder that holds it, or name it with --config")
 
 
 def load_settings(path: Path) -> Settings:
-    """The settings, or the end of the command with everything that is wrong with them."""
+    """Load the settings, or end the command with all their mistakes."""
     find(path)
     try:
         return load(path, os.environ)

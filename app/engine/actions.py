@@ -1,8 +1,8 @@
-"""What an engine session asks its shell to do, as values.
+"""The actions that an engine session asks its shell to perform, as values.
 
-The session decides, `app.engine.server` performs: it sends, listens, speaks and writes. Actions
-are performed in order. Every one that starts work names the item or response that the work
-belongs to, so that results of work that nobody waits for any more can be told apart.
+The session decides, `app.engine.host` sends, listens, speaks and writes. Actions are performed in
+order. Every one that starts work names the item or response that the work belongs to, so that late
+results can be told apart.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class NoteKind(StrEnum):
-    """Things that an operator should read once in the log, at DEBUG."""
+    """Remarks for the operator, logged once per session at DEBUG."""
 
     INSTRUCTIONS_IGNORED = "instructions_ignored"
     TOOL_NOT_OFFERED = "tool_not_offered"
@@ -55,7 +55,7 @@ class TakeAudio:
 
 @dataclass(frozen=True, slots=True)
 class ResetVad:
-    """Begin voice activity detection anew; `None`: turns are the client's business."""
+    """Restart voice activity detection; `None` leaves turns to the client."""
 
     settings: ServerVad | None
 
@@ -117,7 +117,7 @@ class KeepAudio:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Say something in the log."""
+    """Log a remark."""
 
     kind: NoteKind
 

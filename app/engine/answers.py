@@ -1,4 +1,4 @@
-"""Who answers what and when: the responses of an engine session and the prompts they take.
+"""The responses of an engine session and the prompts that they answer.
 
 Pure. At most one response of the default conversation lives at a time; responses out of band run
 beside it. A response created by the client may have to wait until the turn that it answers has
@@ -82,7 +82,7 @@ class Answers:
         self._active: LiveReply | None = None
         self._out_of_band: dict[str, LiveReply] = {}
         self.opened = False
-        """Somebody has spoken for the agent: there is no second greeting."""
+        """The agent has spoken, so there is no second greeting."""
         self._ended_audio_ms: int | None = None
 
     @property
@@ -91,7 +91,7 @@ class Answers:
         return self._active is not None
 
     def pop_ended_audio_ms(self) -> int | None:
-        """How much the response that ended since the last call has spoken, if one ended."""
+        """Audio of the response that ended since the last call of this method; None without one."""
         ended, self._ended_audio_ms = self._ended_audio_ms, None
         return ended
 
@@ -240,7 +240,7 @@ class Answers:
             self.opened = self.opened or plan.conversation_id is not None
             return self._end(reply.begin(Reply(text=plan.say)), reply)
         if plan.conversation_id is None:
-            # The dialogue is one; a question beside it has nobody to answer it.
+            # There is one dialogue, and it cannot answer a question outside of it.
             error = ErrorDetail(
                 type="invalid_request_error",
                 code="offline_engine_cannot_answer",
@@ -254,8 +254,8 @@ class Answers:
         if prompts:
             decided = answer(self._responder, prompts)
         elif self.opened:
-            # Nothing new was said: the last answer failed or was cut off, or nobody took it up. Who
-            # is about to leave a message is not hurried.
+            # Nothing new was said: the last answer failed, was cut off or met silence. A caller
+            # about to leave a message is not hurried.
             decided = Reply() if self._responder.keeps_audio else self._responder.repeat()
         else:
             decided = self._responder.open()
@@ -264,7 +264,7 @@ class Answers:
         return actions + self._end(reply.begin(offered), reply)
 
     def _offered_only(self, reply: Reply, offered: Mapping[str, Any]) -> tuple[Reply, list[Action]]:
-        """The reply without calls that the client could not serve; the responder is told so."""
+        """Drop the calls of tools that the client does not offer, and tell the responder so."""
         text, kept = [reply.text], []
         actions: list[Action] = []
         tools = reply.tools
@@ -285,7 +285,7 @@ class Answers:
         return self._out_of_band.get(response_id)
 
     def _end(self, actions: list[Action], reply: LiveReply) -> list[Action]:
-        """Let go of the reply if these actions were its last."""
+        """Forget the reply if these actions were its last."""
         if reply.state is ReplyState.DONE:
             if reply is self._active:
                 self._active = None
@@ -304,7 +304,7 @@ def _given(override: object, otherwise: object) -> object:
 
 
 def _offered(tools: Sequence[Mapping[str, Any]], choice: object) -> dict[str, Any]:
-    """The functions that a response may call, with the schemas of their arguments."""
+    """Return the functions that a response may call, with the schemas of their arguments."""
     if choice == "none":
         return {}
     return {tool["name"]: tool.get("parameters") for tool in tools}

@@ -1,4 +1,4 @@
-"""The built-in engine, put together: the receptionist's book and the speech parts that fit it."""
+"""Construction of the offline engine from the receptionist's book and the speech parts."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def make_engine(
     workers: int | None = None,
     voices: Mapping[str, str] | None = None,
 ) -> Engine:
-    """An engine that is not started yet; `workers` recognize, by default one per core.
+    """Make an engine, not started yet; it recognizes in `workers` processes, one per core.
 
-    It does not start without `voices`, by name; beside each stands where it is asked for.
+    `voices` maps each voice that must exist to the place in the settings that names it.
 
     Raises:
         ConfigError: speech parts are not installed, or the receptionist's file is wrong; the
@@ -87,7 +87,7 @@ def _check_parts() -> None:
 
 
 async def check_speech(voices: Mapping[str, str]) -> None:
-    """Whether an engine with these voices would start.
+    """Check that an engine with these voices would start.
 
     Raises:
         ConfigError: speech parts are not installed, or a voice is not there.

@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What the recognizer made of one caller turn.
+    """The recognizer's result for one caller turn.
 
     `transcript` is shown to people and is unverified. `intents` maps each listener (`lm`,
     `grammar`) to the intent that it found, or `None`; the responder acts where they agree.
@@ -34,7 +34,7 @@ class Heard:
 
 
 class Hearing(Protocol):
-    """One caller turn being listened to."""
+    """The recognition of one caller turn."""
 
     def push(self, pcm16: bytes) -> None:
         """Take caller audio: int16 mono, 16 kHz, any amount. Never blocks, never fails."""
@@ -71,7 +71,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the responder does next: say `text` (may be empty), then call `tools`."""
+    """The responder's next step: say `text` (may be empty), then call `tools`."""
 
     text: str = ""
     tools: tuple[ToolUse, ...] = ()

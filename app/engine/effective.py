@@ -35,7 +35,7 @@ MAX_TEXT_CHARS: Final = 100_000
 _FORMATS: Final = (PCM16_24K, PCMU_8K, PCMA_8K)
 _EAGERNESS_SILENCE_MS: Final = {"auto": 800, "medium": 800, "low": 1_200, "high": 400}
 """`semantic_vad` here: how long a caller pauses before the turn ends. OpenAI's own limits (8, 4
-and 2 s) bound a wait for meaning, which this engine cannot judge."""
+and 2 s) bound a wait for meaning, which this engine cannot detect."""
 _REASONING: Final = ("minimal", "low", "medium", "high", "xhigh")
 
 

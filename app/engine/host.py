@@ -1,7 +1,7 @@
 """One client of the engine: an `EngineSession` over a transport, with the work that it asks for.
 
 One task owns the session and is the only one to touch it; the reader, the speech and the hearing
-tasks hand it what they have through one bounded queue. All of them live in one `TaskGroup`, and
+tasks hand it their results through one bounded queue. All of them live in one `TaskGroup`, and
 nothing of a connection is left when `run` returns.
 
 Speech is made as fast as it can be, as on OpenAI's server, until `SPEECH_MARK_BYTES` wait to be
@@ -81,7 +81,7 @@ class SpeechDetector(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineParts:
-    """What a session is made of. `keep_message` blocks and is called in a thread."""
+    """The parts of a session. `keep_message` blocks and is called in a thread."""
 
     recognizer: Recognizer
     synthesizer: Synthesizer
@@ -91,7 +91,7 @@ class EngineParts:
 
 
 Step = Callable[[], list[Action]]
-"""Something that happened, as what to tell the session."""
+"""Something that happened, as a call of the session."""
 
 
 class SessionHost:
@@ -108,7 +108,7 @@ class SessionHost:
         self._protocol = RealtimeProtocol(Side.SERVER)
         self._inbox: asyncio.Queue[Step] = asyncio.Queue(INBOX_STEPS)
         self._over = asyncio.Event()
-        self._ears = _Ears(parts)
+        self._input = _SpeechInput(parts)
         self._speech: dict[str, asyncio.Task[None]] = {}
         self._noted: set[str] = set()
 
@@ -122,10 +122,10 @@ class SessionHost:
                     group.create_task(self._write()),
                 ]
                 await self._over.wait()
-                for task in (*tasks, *self._speech.values(), *self._ears.tasks()):
+                for task in (*tasks, *self._speech.values(), *self._input.tasks()):
                     task.cancel()
         finally:
-            self._ears.close()
+            self._input.close()
 
     def stop(self) -> None:
         """End the session from outside."""
@@ -170,15 +170,15 @@ class SessionHost:
                 case TakeAudio(audio=audio):
                     await self._take_audio(audio, group)
                 case ResetVad(settings=settings):
-                    self._ears.detect(settings)
+                    self._input.detect(settings)
                 case Listen(item_id=item_id, context=context):
-                    self._ears.listen(item_id, context)
+                    self._input.listen(item_id, context)
                 case FeedTurn(item_id=item_id, pcm16=pcm16):
-                    self._ears.feed(item_id, pcm16)
+                    self._input.feed(item_id, pcm16)
                 case FinishHearing(item_id=item_id):
-                    self._ears.finish(item_id, group.create_task(self._hear(item_id)))
+                    self._input.finish(item_id, group.create_task(self._hear(item_id)))
                 case AbandonHearing(item_id=item_id):
-                    self._ears.abandon(item_id)
+                    self._input.abandon(item_id)
                 case Speak(response_id=response_id):
                     self._speech[response_id] = group.create_task(self._speak(action))
                 case StopSpeaking(response_id=response_id):
@@ -196,14 +196,14 @@ class SessionHost:
         step_bytes = self._session.input_format.ms_to_bytes(SLICE_MS)
         for start in range(0, len(audio), step_bytes):
             piece = audio[start : start + step_bytes]
-            pcm16 = self._ears.transcode(piece, self._session)
-            edges = await self._ears.look(pcm16, self._threads)
+            pcm16 = self._input.transcode(piece, self._session)
+            edges = await self._input.look(pcm16, self._threads)
             await self._perform(self._session.on_audio(pcm16, edges), group)
 
     async def _hear(self, item_id: str) -> None:
         session = self._session
         try:
-            heard = await self._ears.heard(item_id)
+            heard = await self._input.heard(item_id)
         except VoiceUnavailable as error:
             failed = error
             logger.warning("turn not recognized", extra={"code": failed.code})
@@ -249,14 +249,14 @@ class SessionHost:
         if note.kind in self._noted:
             return
         self._noted.add(note.kind)
-        # The banner says it; in each call's log it would stand between its two lines.
+        # The banner says it once; at INFO it would stand in every call's log.
         logger.debug(
             "offline demo cannot do what the session asks", extra={"what": note.kind.value}
         )
 
 
-class _Ears:
-    """The session's way from bytes to what was heard: transcoder, detector, hearings."""
+class _SpeechInput:
+    """The path from the client's bytes to recognized speech: transcoder, detector, hearings."""
 
     def __init__(self, parts: EngineParts) -> None:
         self._parts = parts

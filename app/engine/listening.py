@@ -65,9 +65,9 @@ from audio.format import PCM16_16K
 __all__ = ["MESSAGE_PAUSE_MS", "Listening"]
 
 MESSAGE_PAUSE_MS: Final = 2_000
-"""Who leaves a message thinks in between; answering machines wait longer still."""
+"""Callers think while they leave a message; answering machines wait longer still."""
 _GOES_ON_MS: Final = 500
-"""Who speaks again so soon after a message that met the length limit has never stopped."""
+"""Speech so soon after a message was cut at the length limit belongs to the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Listening:
     def on_hearing_failed(
         self, item_id: str, code: str, message: str, config: SessionConfig
     ) -> list[Action]:
-        """The recognizer could not do it. The turn is answered as one that was not understood."""
+        """A turn could not be recognized; it is answered as one that was not understood."""
         turn = self._answers.prompts.heard(item_id, None)
         if turn is None or not isinstance(config.transcription, Transcription):
             return []
@@ -265,7 +265,7 @@ class Listening:
             item_id=item_id,
             audio_ms=now_ms - start_ms,
             replies=True,
-            # Nobody is asked again while he may be thinking about his message.
+            # A caller who may be thinking about a message is not prompted again.
             never_empty=not self._responder.keeps_audio,
             heard=Heard(transcript=""),
         )

@@ -1,4 +1,4 @@
-"""What the caller or the client put to the session and nobody has answered yet.
+"""The inputs of a session that await an answer: caller turns, typed text, tool output.
 
 Pure. A response takes the open prompts, in order; the responder answers each. Caller turns become
 answerable when they have been heard, typed text and tool output at once.
@@ -20,7 +20,7 @@ __all__ = ["UNCLEAR", "CallerTurn", "Prompt", "Prompts", "ToolOutput", "TypedTex
 
 
 MAX_OPEN: Final = 100
-"""More than a conversation has unanswered; a client that never asks for an answer meets it."""
+"""Bounds a client that never asks for an answer."""
 UNCLEAR: Final = Heard(transcript="[unclear]")
 """Stands for a turn that has to be answered although no word of it is known."""
 
@@ -60,7 +60,7 @@ class TypedText:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What a function call of ours came back with."""
+    """The result of a function that the engine called."""
 
     item_id: str
     name: str
@@ -85,9 +85,9 @@ class Prompts:
             self._hearing[prompt.item_id] = prompt
 
     def heard(self, item_id: str, heard: Heard | None) -> CallerTurn | None:
-        """A turn was heard (`None`: it could not be); `None` when that was known already.
+        """Note a recognized turn (`None`: it failed); return None when that was known already.
 
-        An empty turn is no prompt from now on. One that failed stays: the caller did speak.
+        An empty turn is dropped. A failed one stays, since the caller did speak.
         """
         turn = self._hearing.pop(item_id, None)
         if turn is not None:
@@ -98,11 +98,11 @@ class Prompts:
         return turn
 
     def drop(self, item_id: str) -> None:
-        """The item is gone or was nothing: it needs no answer. Its hearing goes on."""
+        """Forget the prompt of an item that is gone or empty. Its recognition goes on."""
         self._open = [prompt for prompt in self._open if prompt.item_id != item_id]
 
     def answered(self) -> None:
-        """Text and tool output so far have their answer: a replayed conversation says so."""
+        """Forget text and tool output so far: a replayed conversation has answered them."""
         self._open = [prompt for prompt in self._open if isinstance(prompt, CallerTurn)]
 
     def take(self) -> list[Prompt]:
@@ -111,7 +111,7 @@ class Prompts:
         return taken
 
     def put_back(self, prompts: Iterable[Prompt]) -> None:
-        """Prompts whose response was interrupted before it answered them."""
+        """Restore prompts whose response was interrupted before it answered them."""
         self._open[:0] = [p for p in prompts if not (isinstance(p, CallerTurn) and p.is_empty)]
 
     @property

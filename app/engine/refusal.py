@@ -1,4 +1,4 @@
-"""How a session says no: a refusal raised where a rule is checked, sent as an error event.
+"""Refusals of a session: raised where a rule is checked, sent as an error event.
 
 Checks come before changes, so a refused event changes nothing. Codes are OpenAI's where OpenAI
 has one (`conversation_already_has_active_response`, `item_truncate_invalid_item_id`, ...).

@@ -79,7 +79,7 @@ class ReplyState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyPlan:
-    """What is settled about a response when it is created.
+    """The settings of a response, fixed when it is created.
 
     `conversation_id` is `None` for an out-of-band response, whose items are not stored. `say` is a
     text to be spoken word for word; `tools` are the functions that it may call, with the schemas

@@ -1,8 +1,8 @@
 """The offline engine: serves Realtime sessions, in this process or to any Realtime client.
 
 It holds the shared speech parts and counts its sessions; one session is `app.engine.host`, the
-rules are `app.engine.session`. The first client over the limit and every one after it is told so
-in an error event and closed with 1013 (try again later): a voice that stutters helps nobody.
+rules are `app.engine.session`. A client over the limit gets an error event and is closed with 1013
+(try again later), so that the speech of the others does not stutter.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ _TRY_AGAIN_LATER: Final = 1013
 
 @runtime_checkable
 class _Startable(Protocol):
-    """A part that has processes or other things of its own."""
+    """A part that owns processes or other resources."""
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
 
 
 @runtime_checkable
-class _Watched(Protocol):
-    """A part that knows whether it can work now."""
+class _Monitored(Protocol):
+    """A part that reports its readiness."""
 
     @property
     def ready(self) -> bool: ...
@@ -109,13 +109,13 @@ class Engine:
         return self._group is not None and not self._stopping.is_set()
 
     def degraded(self) -> list[str]:
-        """What has no worker process now: callers are not understood, or hear nothing."""
+        """Name the parts without a working process: callers are not understood or hear nothing."""
         parts = {
             "offline_recognizer_down": self._parts.recognizer,
             "offline_synthesizer_down": self._parts.synthesizer,
         }
         return [
-            code for code, part in parts.items() if isinstance(part, _Watched) and not part.ready
+            code for code, part in parts.items() if isinstance(part, _Monitored) and not part.ready
         ]
 
     async def start(self) -> None:
@@ -141,7 +141,7 @@ class Engine:
         await ready.wait()
 
     async def close(self) -> None:
-        """End every session and the parts. Nothing is left: no task, thread or process."""
+        """End every session, task, thread and process."""
         self._stopping.set()
         for host in tuple(self._hosts):
             host.stop()
@@ -166,7 +166,8 @@ class Engine:
     async def serve(self, transport: Transport) -> None:
         """Serve one client until it leaves, then close the transport.
 
-        A failure of ours ends this session and no other: the client is told, the log says why.
+        A failure inside the engine ends this session only: the client gets an error, the log the
+        reason.
         """
         if not self.running or self.sessions >= self.max_sessions:
             await self._refuse(transport)
@@ -189,7 +190,7 @@ class Engine:
         return theirs
 
     async def _keep(self, ready: asyncio.Event) -> None:
-        """Hold the group of the sessions of this process: one owner, whoever starts and closes."""
+        """Own the task group of this process's sessions, whichever task starts and closes it."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             ready.set()
@@ -215,10 +216,12 @@ class Engine:
             await host.run()
             if self._stopping.is_set():
                 code = _GOING_AWAY
-        except Exception:  # a session's failure is not its neighbors'
+        except Exception:  # one session's failure must not end the others
             code = _INTERNAL_ERROR
             logger.exception("engine session failed", extra={"session_id": session.config.id})
-            await _tell(transport, "internal_error", "The engine failed; please connect again.")
+            await _send_error(
+                transport, "internal_error", "The engine failed; please connect again."
+            )
         finally:
             self._hosts.discard(host)
             self._idle.set()
@@ -226,7 +229,7 @@ class Engine:
 
     async def _refuse(self, transport: Transport) -> None:
         logger.warning("engine session refused", extra={"sessions": self.sessions})
-        await _tell(transport, AT_CAPACITY, "All lines of the offline engine are busy.")
+        await _send_error(transport, AT_CAPACITY, "All lines of the offline engine are busy.")
         await transport.close(_TRY_AGAIN_LATER)
 
     def _startable(self) -> list[_Startable]:
@@ -235,7 +238,7 @@ class Engine:
 
 
 class EngineModel:
-    """The engine behind the same seam as any other voice model."""
+    """The engine as a `VoiceModel`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -254,7 +257,7 @@ class EngineModel:
         return await open_connection(await self._engine.serve_in_process(), config)
 
 
-async def _tell(transport: Transport, code: str, message: str) -> None:
+async def _send_error(transport: Transport, code: str, message: str) -> None:
     error = ErrorDetail(type="server_error", code=code, message=message)
     with contextlib.suppress(VoiceClosed):
         await transport.send(
@@ -263,6 +266,6 @@ async def _tell(transport: Transport, code: str, message: str) -> None:
 
 
 def _ids() -> Callable[[str], str]:
-    """Ids that no other session has: `item_5f0c2a9be1d4_3`."""
+    """Make ids that are unique among all sessions: `item_5f0c2a9be1d4_3`."""
     key, numbers = secrets.token_hex(6), itertools.count(1)
     return lambda kind: f"{kind}_{key}_{next(numbers)}"

@@ -87,7 +87,7 @@ class SessionLimits:
 
 
 class EngineSession:
-    """One conversation. Every `on_...` returns what is to be done, in order."""
+    """One conversation. Every `on_...` returns the actions to perform, in order."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class EngineSession:
 
     @property
     def input_format(self) -> AudioFormat:
-        """What the client's audio is in."""
+        """The format of the client's audio."""
         assert not isinstance(self._config.input_format, Unset)
         return self._config.input_format
 
@@ -200,7 +200,7 @@ class EngineSession:
         return actions
 
     def _prompt(self, item: Item) -> None:
-        """A new item at the end of the conversation may ask for an answer, or be one."""
+        """Note the answer that a new last item asks for, or is."""
         assert item.id is not None
         prompts = self._answers.prompts
         if item.type == "function_call_output":

@@ -20,7 +20,7 @@ from app.carrier.twilio.signature import (
 )
 from app.cli import doctor
 from app.cli.doctor import (
-    Finding,
+    CheckResult,
     Verdict,
 )
 from app.errors import (
@@ -142,16 +142,16 @@ def settings_for(world: World, **twilio: object) -> Settings:
     )
 
 
-def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
-    return {finding.subject: finding.verdict for finding in findings}
+def verdicts(results: list[CheckResult]) -> dict[str, Verdict]:
+    return {result.subject: result.verdict for result in results}
 
 
 async def test_a_healthy_account_and_server_are_found_good(world: World) -> None:
     settings = settings_for(world)
-    findings = await doctor.check_account(settings)
-    findings += await doctor.check_public_address(settings)
-    findings.append(await doctor.check_clock(world.url))
-    assert verdicts(findings) == dict.fromkeys(
+    results = await doctor.check_account(settings)
+    results += await doctor.check_public_address(settings)
+    results.append(await doctor.check_clock(world.url))
+    assert verdicts(results) == dict.fromkeys(
         [
             "TWILIO_ACCOUNT_SID",
             NUMBER,
@@ -163,53 +163,53 @@ async def test_a_healthy_account_and_server_are_found_good(world: World) -> None
         ],
         Verdict.GOOD,
     )
-    assert not doctor.failed(findings)
+    assert not doctor.failed(results)
 
 
 async def test_wrong_credentials_are_told_from_a_twilio_out_of_reach(world: World) -> None:
     world.account_status = 401
-    [finding] = await doctor.check_account(settings_for(world))
-    assert finding.verdict is Verdict.WRONG
-    assert "does not accept" in finding.text
+    [result] = await doctor.check_account(settings_for(world))
+    assert result.verdict is Verdict.WRONG
+    assert "does not accept" in result.text
     unreachable = settings_for(world, rest_url="http://127.0.0.1:9")
-    [finding] = await doctor.check_account(unreachable)
-    assert finding.verdict is Verdict.UNCHECKED
+    [result] = await doctor.check_account(unreachable)
+    assert result.verdict is Verdict.UNCHECKED
 
 
 async def test_a_suspended_account_is_wrong_and_a_trial_is_mentioned(world: World) -> None:
     world.account["status"] = "suspended"
-    [finding] = await doctor.check_account(settings_for(world))
-    assert (finding.verdict, finding.text) == (Verdict.WRONG, "the account is suspended")
+    [result] = await doctor.check_account(settings_for(world))
+    assert (result.verdict, result.text) == (Verdict.WRONG, "the account is suspended")
     world.account |= {"status": "active", "type": "Trial"}
     assert "a trial" in (await doctor.check_account(settings_for(world)))[0].text
 
 
 async def test_a_number_that_points_elsewhere_is_shown_where_it_should_point(world: World) -> None:
     world.voice_url = "https://demo.twilio.com/welcome"
-    _, finding = await doctor.check_account(settings_for(world))
-    assert finding.verdict is Verdict.WRONG
-    assert "points to https://demo.twilio.com/welcome" in finding.text
-    assert f"numbers connect {NUMBER}" in finding.remedy
-    assert finding.remedy.endswith(f"{world.url}/twilio/voice")
+    _, result = await doctor.check_account(settings_for(world))
+    assert result.verdict is Verdict.WRONG
+    assert "points to https://demo.twilio.com/welcome" in result.text
+    assert f"numbers connect {NUMBER}" in result.remedy
+    assert result.remedy.endswith(f"{world.url}/twilio/voice")
 
 
 async def test_a_number_without_a_fallback_is_worth_a_warning(world: World) -> None:
     world.fallback_url = ""
-    _, finding = await doctor.check_account(settings_for(world))
-    assert finding.verdict is Verdict.WARNING
-    assert "no fallback" in finding.text
-    assert finding.remedy == f"run `trunkline numbers connect {NUMBER}`"
+    _, result = await doctor.check_account(settings_for(world))
+    assert result.verdict is Verdict.WARNING
+    assert "no fallback" in result.text
+    assert result.remedy == f"run `trunkline numbers connect {NUMBER}`"
 
 
 async def test_a_number_of_another_account_is_wrong(world: World) -> None:
     world.voice_url = None
-    _, finding = await doctor.check_account(settings_for(world))
-    assert (finding.verdict, finding.text) == (Verdict.WRONG, "is not a number of this account")
+    _, result = await doctor.check_account(settings_for(world))
+    assert (result.verdict, result.text) == (Verdict.WRONG, "is not a number of this account")
 
 
 async def test_without_a_number_the_webhook_is_said_to_be_unchecked(world: World) -> None:
-    _, finding = await doctor.check_account(settings_for(world, from_number=None))
-    assert finding.verdict is Verdict.UNCHECKED
+    _, result = await doctor.check_account(settings_for(world, from_number=None))
+    assert result.verdict is Verdict.UNCHECKED
 
 
 async def test_a_server_that_is_not_there_is_wrong(world: World) -> None:
@@ -217,9 +217,9 @@ async def test_a_server_that_is_not_there_is_wrong(world: World) -> None:
         update={"server": settings_for(world).server.model_copy(
             update={"public_url": "http://127.0.0.1:9"})}
     )  # fmt: skip
-    [finding] = await doctor.check_public_address(settings)
-    assert finding.verdict is Verdict.WRONG
-    assert "cannot be reached" in finding.text
+    [result] = await doctor.check_public_address(settings)
+    assert result.verdict is Verdict.WRONG
+    assert "cannot be reached" in result.text
 
 
 @pytest.mark.parametrize(
@@ -230,9 +230,9 @@ async def test_something_else_at_the_address_is_told_apart(
     status: int, expected: str, world: World
 ) -> None:
     world.health_status = status
-    [finding] = await doctor.check_public_address(settings_for(world))
-    assert finding.verdict is Verdict.WRONG
-    assert expected in finding.text
+    [result] = await doctor.check_public_address(settings_for(world))
+    assert result.verdict is Verdict.WRONG
+    assert expected in result.text
 
 
 @pytest.mark.parametrize(
@@ -242,23 +242,23 @@ async def test_a_webhook_that_does_not_refuse_strangers_is_wrong(
     status: int, expected: str, world: World
 ) -> None:
     world.webhook_status = status
-    findings = await doctor.check_public_address(settings_for(world))
-    assert verdicts(findings)["voice webhook"] is Verdict.WRONG
-    assert any(expected in finding.text for finding in findings)
+    results = await doctor.check_public_address(settings_for(world))
+    assert verdicts(results)["voice webhook"] is Verdict.WRONG
+    assert any(expected in result.text for result in results)
 
 
 async def test_a_server_with_another_token_is_found_out(world: World) -> None:
     world.trusted_token = "e" * 32
-    findings = await doctor.check_public_address(settings_for(world))
-    assert verdicts(findings)["signatures"] is Verdict.WRONG
+    results = await doctor.check_public_address(settings_for(world))
+    assert verdicts(results)["signatures"] is Verdict.WRONG
 
 
 async def test_a_proxy_that_drops_websockets_is_found_out(world: World) -> None:
     world.websocket_status = 404
-    findings = await doctor.check_public_address(settings_for(world))
-    [finding] = [finding for finding in findings if finding.subject == "media websocket"]
-    assert finding.verdict is Verdict.WRONG
-    assert "HTTP 404" in finding.text
+    results = await doctor.check_public_address(settings_for(world))
+    [result] = [result for result in results if result.subject == "media websocket"]
+    assert result.verdict is Verdict.WRONG
+    assert "HTTP 404" in result.text
 
 
 @pytest.mark.parametrize(("off_s", "verdict"), [(3600, Verdict.WRONG), (-3600, Verdict.WRONG)])
@@ -301,19 +301,19 @@ class Refusing:
 async def test_why_the_model_refuses_comes_with_what_to_do(
     error: Exception, verdict: Verdict, remedy: str
 ) -> None:
-    finding = await doctor.check_voice_model(Refusing(error), SessionConfig())
-    assert finding.verdict is verdict
-    assert remedy in finding.remedy
+    result = await doctor.check_voice_model(Refusing(error), SessionConfig())
+    assert result.verdict is verdict
+    assert remedy in result.remedy
 
 
 async def test_without_credentials_the_rest_is_still_checked() -> None:
-    findings = [
-        finding
-        async for finding in doctor.examine(
+    results = [
+        result
+        async for result in doctor.examine(
             Settings(), problems=(), surprises=(), voice=None, session=None
         )
     ]
-    found = verdicts(findings)
+    found = verdicts(results)
     assert found["config.yaml"] is Verdict.GOOD
     assert found["Twilio"] is Verdict.UNCHECKED
 
@@ -332,17 +332,17 @@ def test_a_dotenv_file_that_others_may_read_is_mentioned(tmp_path: Path) -> None
     dotenv.write_text("")
     settings = load(tmp_path / "config.yaml", {})
     dotenv.chmod(0o644)
-    finding = next(one for one in doctor.check_host(settings) if one.subject == ".env")
-    assert finding.verdict is Verdict.WARNING
-    assert finding.remedy == f"chmod 600 {dotenv}"
+    result = next(one for one in doctor.check_host(settings) if one.subject == ".env")
+    assert result.verdict is Verdict.WARNING
+    assert result.remedy == f"chmod 600 {dotenv}"
     dotenv.chmod(0o600)
     assert ".env" not in [one.subject for one in doctor.check_host(settings)]
 
 
 def test_what_could_not_be_checked_is_counted_at_the_end() -> None:
-    good = doctor.Finding("a", Verdict.GOOD, "")
-    unknown = doctor.Finding("b", Verdict.UNCHECKED, "")
-    wrong = doctor.Finding("c", Verdict.WRONG, "")
+    good = doctor.CheckResult("a", Verdict.GOOD, "")
+    unknown = doctor.CheckResult("b", Verdict.UNCHECKED, "")
+    wrong = doctor.CheckResult("c", Verdict.WRONG, "")
     assert doctor.verdict_of([good]) == "Nothing wrong was found."
     assert doctor.verdict_of([good, unknown]).startswith("Nothing wrong was found. 1 could not")
     assert doctor.verdict_of([good, unknown, wrong]) == "Something is wrong: see above."
@@ -350,10 +350,10 @@ def test_what_could_not_be_checked_is_counted_at_the_end() -> None:
 
 def test_an_unfinished_configuration_is_named_before_anything_is_asked() -> None:
     settings = Settings.model_validate({"twilio": {"account_sid": ACCOUNT, "auth_token": "x" * 8}})
-    findings = doctor.check_settings(settings, check_deployment(settings), ())
-    assert [finding.verdict for finding in findings] == [
+    results = doctor.check_settings(settings, check_deployment(settings), ())
+    assert [result.verdict for result in results] == [
         Verdict.WRONG,  # no public address
         Verdict.WRONG,  # no key
         Verdict.WARNING,  # a token that is none
     ]
-    assert doctor.failed(findings)
+    assert doctor.failed(results)

@@ -1,4 +1,4 @@
-"""The receptionist's dialogue as values: what it says, listens for, and does next.
+"""The receptionist's dialogue as values: states, intents and moves.
 
 `load_book` (in `book_file.py`) makes one from a file that an operator can edit. Pure.
 """
@@ -21,7 +21,7 @@ CONFIRM = "confirm"
 
 
 class Act(StrEnum):
-    """What a move does besides speaking and going to a state."""
+    """An effect of a move besides speaking and going to a state."""
 
     NONE = "none"
     REPEAT = "repeat"
@@ -32,7 +32,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """What happens when an intent is acted on.
+    """The reaction to an intent.
 
     The state that it goes to speaks its prompt, unless `quietly` or something is said already
     that asks for the next turn. `without_tool` is done instead where the tool is not offered,
@@ -50,14 +50,14 @@ class Move:
 
     @property
     def following(self) -> tuple[Move, ...]:
-        """What may be done in its place or after it, however far on."""
+        """All moves that may be done in its place or after it, at any depth."""
         direct = (self.without_tool, self.tool_done, self.tool_failed)
         return tuple(each for move in direct if move for each in (move, *move.following))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """Something that a caller may want, the words for it, and how to ask whether it was that."""
+    """Something that a caller may want, its phrases, and the words that confirm it."""
 
     name: str
     confirm: str
@@ -66,7 +66,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where a dialogue is. `spoken` is the move after free speech in a state that keeps audio."""
+    """A state of the dialogue. `spoken` is the move after free speech where audio is kept."""
 
     name: str
     prompt: str
@@ -80,7 +80,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unheard:
-    """What is said when a turn was not understood.
+    """The sentences for a turn that was not understood.
 
     `give_up` is the intent acted on after that, `at_last` the one after another round of it.
     """
@@ -110,7 +110,7 @@ class Book:
     pronunciations: Mapping[str, str]
 
     def move(self, state: str, intent: str) -> Move | None:
-        """What `intent` does in `state`: the state's own move before the one for everywhere."""
+        """The move for `intent` in `state`: the state's own before the one for everywhere."""
         return self.states[state].moves.get(intent) or self.everywhere.get(intent)
 
     def key(self, state: str, digit: str) -> str | None:
@@ -119,7 +119,7 @@ class Book:
 
     @cached_property
     def grammar(self) -> Grammar:
-        """What the recognizer listens for."""
+        """The phrases that the recognizer listens for."""
         return Grammar({s.name: self._listens(s) for s in self.states.values()}, self.off_topic)
 
     def _listens(self, state: State) -> StateGrammar:

@@ -1,8 +1,8 @@
 """Reads the receptionist's dialogue from a file that an operator edits, and checks it whole.
 
-Every mistake is a `ConfigError` with `file:line` and what to do: unknown keys and names, phrases
-that are none, one phrase for two wishes, places such as `{prompt}` that nothing fills, states that
-nobody can reach, keys used twice. What the keys mean is told in `receptionist.yaml`.
+Every mistake is a `ConfigError` with `file:line` and its cure: unknown keys and names, invalid
+phrases, one phrase for two intents, placeholders such as `{prompt}` that nothing fills, states
+that cannot be reached, keys used twice. `receptionist.yaml` documents the keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["DEFAULT_BOOK", "load_book"]
 
 DEFAULT_BOOK: Final = Path(__file__).with_name("receptionist.yaml")
 
-_PLACE: Final = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _KEYS: Final = frozenset("0123456789*#ABCD")
 _PHONES: Final = re.compile(r"[A-Z]{1,2}( [A-Z]{1,2})*")
 _TOP: Final = (
@@ -240,14 +240,16 @@ class _Reader:
                 self._fail(phones.line, f'"{said[word]}" are not phones such as "HH AH L OW"')
         return said
 
-    def _said(self, node: Node, places: Iterable[str]) -> str:
-        """Text to be spoken, with the facts filled in and `places` left for later."""
-        allowed = set(places)
+    def _said(self, node: Node, placeholders: Iterable[str]) -> str:
+        """Text to be spoken, with the facts filled in and `placeholders` left for later."""
+        allowed = set(placeholders)
         text = " ".join(self._text(node).split())
-        for place in _PLACE.findall(text):
-            if place not in allowed and place not in self._facts:
-                self._known(place, allowed | set(self._facts), "place", node.line)
-        filled = _PLACE.sub(lambda found: self._facts.get(found.group(1), found.group(0)), text)
+        for placeholder in _PLACEHOLDER.findall(text):
+            if placeholder not in allowed and placeholder not in self._facts:
+                self._known(placeholder, allowed | set(self._facts), "placeholder", node.line)
+        filled = _PLACEHOLDER.sub(
+            lambda found: self._facts.get(found.group(1), found.group(0)), text
+        )
         if not filled:
             self._fail(node.line, "expected a text")
         return filled

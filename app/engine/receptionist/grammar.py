@@ -1,4 +1,4 @@
-"""What callers may say, as grammars, training sentences and matching rules.
+"""The phrases of callers as grammars, training sentences and matching rules.
 
 A phrase is written in a small part of JSGF: words, `(a | b)` for a choice and `[a]` for what may
 be left out. From the phrases of a dialogue state come the JSGF text that the strict listener uses,
@@ -120,7 +120,7 @@ def _sequence(tokens: list[str]) -> tuple[list[tuple[str, ...]], list[str]]:
 
 @dataclass(frozen=True)  # no slots: the tables are made when first used, and kept
 class StateGrammar:
-    """What one dialogue state listens for: phrases per intent.
+    """The phrases of one dialogue state, by intent.
 
     `free` marks a state in which the caller says whatever they like (a message).
     """
@@ -220,7 +220,7 @@ class StateGrammar:
     def typed(self, words: tuple[str, ...]) -> str | None:
         """The intent of typed words: a whole phrase inside them is enough.
 
-        The longest phrase counts; a tie between intents is no answer.
+        The longest phrase counts; a tie between intents gives None.
         """
         found = self.exact(words)
         if found is not None:
@@ -246,16 +246,16 @@ class StateGrammar:
 
 @dataclass(frozen=True)  # no slots, as above
 class Grammar:
-    """All that an engine listens for: every dialogue state, and speech that is none of it."""
+    """The grammar of every dialogue state, and off-topic sentences."""
 
     states: Mapping[str, StateGrammar]
     off_topic: tuple[str, ...] = ()
 
     def intents(self, state: str, heard: Mapping[str, str]) -> dict[str, str | None]:
-        """What each listener (`lm` and `grammar`) made of a turn in `state`, from its words.
+        """The intent that each listener (`lm`, `grammar`) found in a turn, from its words.
 
         The strict listener fits every sound into its grammar. Where the statistical one heard
-        mostly words that only off-topic sentences have, the strict one's finding does not count.
+        mostly words that only off-topic sentences have, the strict one's result does not count.
         """
         grammar = self.states[state]
         statistical, strict = words_of(heard.get(LM, "")), words_of(heard.get(GRAMMAR, ""))

@@ -1,7 +1,7 @@
 """Callers' recorded messages as files that only their owner may read.
 
 One WAV per message (RIFF, PCM16 mono 16 kHz), named by time and item. Writing blocks: call it in
-a thread. What was said never reaches the log, where the file is does.
+a thread. The log gets the path of the file, never its content.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["MessageFolder"]
 
 
 class MessageFolder:
-    """Where messages are kept; made when the first one comes."""
+    """The folder of messages, created with the first one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

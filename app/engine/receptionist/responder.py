@@ -3,7 +3,7 @@
 It acts where both listeners heard the same, asks "Did you want ...?" where only one heard
 something, and else prompts again: twice, then it offers the keypad, then a person. Yes and no are
 never guessed, and digits come from the keypad only. It cannot follow a model's instructions.
-Pure: what it says and does is in the book, where it stands is all that it holds.
+Pure: the book says what it says and does; the object holds the state of the dialogue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Receptionist"]
 
 
 _KEYPAD: Final = re.compile(r"\[keypad\]\s*([0-9A-D*#]+)", re.IGNORECASE)
-_PLACE: Final = re.compile(r"\{(prompt|keys)\}")
+_PLACEHOLDER: Final = re.compile(r"\{(prompt|keys)\}")
 _ANSWERED: Final = "answered"
 _NO_ENTRY: Final = frozenset({"too_short", "nothing"})
 """Ends of Trunkline's tool `collect_digits` that bring no digits."""
@@ -99,7 +99,7 @@ class Receptionist:
         return self._missed() if intent is None else self._understood(intent)
 
     def tool_result(self, name: str, output: str) -> Reply:
-        """Go on after a tool answered: as the move says that called it, else where we stand."""
+        """Go on after a tool answered: as its move says, else with the state's prompt."""
         move, self._calling = self._calling, None
         if move is None or move.tool is None or move.tool.name != name:
             return Reply()
@@ -108,7 +108,7 @@ class Receptionist:
         return self._reply(self._state.prompt) if following is None else self._do(following)
 
     def _press(self, digits: str) -> Reply:
-        # Keys pressed in a row are one wish in a menu of single keys: the last one counts.
+        # In a menu of single keys, the last of several keys in a row counts.
         intent = self._book.key(self._state.name, digits[-1].upper())
         if intent is None:
             return self._reply(self._book.unheard.wrong_key)
@@ -194,18 +194,18 @@ class Receptionist:
         return Reply(text=self._said)
 
     def _fill(self, text: str) -> str:
-        places = {"prompt": self._state.prompt, "keys": self._state.keys_prompt}
+        prompts = {"prompt": self._state.prompt, "keys": self._state.keys_prompt}
         if self._asked is not None:  # "Please say yes or no." means nothing without the question
             question = self._question(self._asked[1])
-            places = {name: f"{question} {prompt}" for name, prompt in places.items()}
-        return _PLACE.sub(lambda found: places[found.group(1)], text).strip()
+            prompts = {name: f"{question} {prompt}" for name, prompt in prompts.items()}
+        return _PLACEHOLDER.sub(lambda found: prompts[found.group(1)], text).strip()
 
 
 def _failed(output: str) -> bool:
-    """A tool says that it failed: an error object, `ok: false`, or text that begins with it.
+    """True if a tool reported failure: an error object, `ok: false`, or text that begins so.
 
-    An `outcome` is a transfer's: the caller who is still here was not put through. An `end` is that
-    of an entry of digits.
+    `outcome` comes from a transfer, and a caller who is still here was not put through; `end`
+    comes from an entry of digits.
     """
     try:
         value = json.loads(output)

@@ -21,7 +21,7 @@ _MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 
 class Kind(IntEnum):
-    """What a frame is. The first row goes to a worker, the second comes from one."""
+    """The kind of a frame. The first row goes to a worker, the second comes from one."""
 
     SETUP, BEGIN, AUDIO, FINISH, ABANDON = 1, 2, 3, 4, 5
     READY, REFUSED, RESULT, SOUND, DONE, FAILED = 16, 17, 18, 19, 20, 21
@@ -45,7 +45,7 @@ def unpack_header(header: bytes) -> tuple[Kind, int, int]:
     """Kind, number and body length.
 
     Raises:
-        ValueError: not a header of ours.
+        ValueError: not a valid header.
     """
     kind, number, length = _HEADER.unpack(header)
     if length > _MAX_BODY_BYTES:

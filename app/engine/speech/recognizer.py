@@ -1,11 +1,11 @@
 """Speech to intents by pocketsphinx, in worker processes.
 
 Two listeners hear every turn side by side: a small statistical language model, trained on the
-dialogue's own phrases and on sentences that are none of them, and the strict grammar of the
-dialogue state. What each made of the turn goes to the responder, which acts where they agree.
+dialogue's own phrases and on off-topic sentences, and the strict grammar of the dialogue state.
+Both results go to the responder, which acts where they agree.
 
-The acoustic model is English. Accuracy over a telephone band, and what was measured how, is in
-docs/engine.md; transcripts are what the listeners can say at all, hence "unverified".
+The acoustic model is English. docs/engine.md has its measured accuracy over a telephone band.
+Transcripts hold only words that the listeners know, hence "unverified".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["MESSAGE_TRANSCRIPT", "PocketsphinxHearing", "PocketsphinxRecognizer"
 logger = logging.getLogger(__name__)
 
 MESSAGE_TRANSCRIPT: Final = "[spoken message]"
-"""Stands for free speech, which this recognizer cannot write down."""
+"""Stands for free speech, which this recognizer cannot transcribe."""
 
 _BYTES_PER_S: Final = 32_000
 _READY_S: Final = 30.0
@@ -67,7 +67,7 @@ class PocketsphinxRecognizer:
             "hearings": hearings,
         }
         packed = json.dumps(setup).encode()
-        self._posts = [_Post(packed) for _ in range(workers)]
+        self._slots = [_WorkerSlot(packed) for _ in range(workers)]
 
     async def start(self) -> None:
         """Start the workers and wait until all can listen.
@@ -78,25 +78,25 @@ class PocketsphinxRecognizer:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                for post in self._posts:
-                    group.create_task(post.worker.start(timeout_s=_READY_S))
+                for slot in self._slots:
+                    group.create_task(slot.worker.start(timeout_s=_READY_S))
         except* (ConfigError, VoiceUnavailable) as failures:
             await self.close()
             raise failures.exceptions[0] from None
 
     async def close(self) -> None:
         """End the workers; no process is left."""
-        await asyncio.gather(*(post.worker.close() for post in self._posts))
+        await asyncio.gather(*(slot.worker.close() for slot in self._slots))
 
     @property
     def pids(self) -> tuple[int, ...]:
         """The worker processes that are up, for health checks and measurement."""
-        return tuple(post.worker.pid for post in self._posts if post.worker.pid is not None)
+        return tuple(slot.worker.pid for slot in self._slots if slot.worker.pid is not None)
 
     @property
     def ready(self) -> bool:
         """At least one worker can listen."""
-        return any(post.worker.ready for post in self._posts)
+        return any(slot.worker.ready for slot in self._slots)
 
     def listen(self, context: str) -> PocketsphinxHearing:
         """Begin a caller turn in a dialogue state, on the worker with the fewest turns.
@@ -105,13 +105,13 @@ class PocketsphinxRecognizer:
             KeyError: the grammar has no such state.
         """
         state = self.grammar.states[context]
-        ready = [post for post in self._posts if post.worker.ready]
-        post = min(ready or self._posts, key=lambda post: len(post.hearings))
-        return PocketsphinxHearing(self, post, next(self._numbers), state.name)
+        ready = [slot for slot in self._slots if slot.worker.ready]
+        slot = min(ready or self._slots, key=lambda slot: len(slot.hearings))
+        return PocketsphinxHearing(self, slot, next(self._numbers), state.name)
 
 
-class _Post:
-    """One worker and the turns that it has in hand."""
+class _WorkerSlot:
+    """One worker and the turns that it decodes."""
 
     def __init__(self, setup: bytes) -> None:
         self.hearings: dict[int, asyncio.Future[dict[str, str]]] = {}
@@ -138,30 +138,30 @@ class _Post:
 
 
 class PocketsphinxHearing:
-    """One caller turn being listened to."""
+    """The recognition of one caller turn."""
 
     def __init__(
-        self, recognizer: PocketsphinxRecognizer, post: _Post, number: int, state: str
+        self, recognizer: PocketsphinxRecognizer, slot: _WorkerSlot, number: int, state: str
     ) -> None:
         self._recognizer = recognizer
-        self._post = post
+        self._slot = slot
         self._number = number
         self._state = state
         self._room_bytes = recognizer.max_turn_bytes
         self._answer: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
-        if post.worker.ready:
-            post.hearings[number] = self._answer
-            post.worker.send(Kind.BEGIN, number, recognizer.searches[state].encode())
+        if slot.worker.ready:
+            slot.hearings[number] = self._answer
+            slot.worker.send(Kind.BEGIN, number, recognizer.searches[state].encode())
         else:
             self._answer.set_exception(VoiceUnavailable("the recognizer is starting again"))
             self._answer.exception()
 
     def push(self, pcm16: bytes) -> None:
-        """Take caller audio: int16 mono, 16 kHz. What is over the longest turn is not heard."""
+        """Take caller audio: int16 mono, 16 kHz. Audio beyond the longest turn is dropped."""
         audio = pcm16[: self._room_bytes]
         self._room_bytes -= len(audio)
         if audio and not self._answer.done():
-            self._post.worker.send(Kind.AUDIO, self._number, audio)
+            self._slot.worker.send(Kind.AUDIO, self._number, audio)
 
     async def finish(self) -> Heard:
         """No more audio: return what was said.
@@ -170,23 +170,23 @@ class PocketsphinxHearing:
             VoiceUnavailable: the worker died or took too long.
         """
         if not self._answer.done():
-            self._post.worker.send(Kind.FINISH, self._number)
-        results = self._post.results
+            self._slot.worker.send(Kind.FINISH, self._number)
+        results = self._slot.results
         try:
             async with asyncio.timeout(_FINISH_S):
                 words = await self._answer
         except TimeoutError:
             self.abandon()
-            if self._post.results == results:
+            if self._slot.results == results:
                 # Nothing came from it for anybody: it hangs, and only a new process helps.
-                self._post.worker.kill()
+                self._slot.worker.kill()
             raise VoiceUnavailable(f"no transcript within {_FINISH_S:g} s") from None
         return self._heard(words)
 
     def abandon(self) -> None:
         """Forget this turn; safe at any time."""
-        if self._post.hearings.pop(self._number, None) is not None:
-            self._post.worker.send(Kind.ABANDON, self._number)
+        if self._slot.hearings.pop(self._number, None) is not None:
+            self._slot.worker.send(Kind.ABANDON, self._number)
         self._answer.cancel()
 
     def _heard(self, words: dict[str, str]) -> Heard:

@@ -1,4 +1,4 @@
-"""The process that listens: pocketsphinx decoders fed over a pipe.
+"""The recognizer's process: pocketsphinx decoders fed over a pipe.
 
 Run as `python -m app.engine.speech.recognizer_worker` by `recognizer.py`. It knows nothing of
 intents: it gets grammars and training sentences in its set-up and returns the words of both
@@ -38,11 +38,11 @@ upper band empty (measured gain: docs/engine.md)."""
 
 _NOISE_SAMPLES: Final = 16_000
 
-_EAR_PIECES: Final = 70
+_CHANNEL_PIECES: Final = 70
 """The first 1.4 s of a turn (or all of it) are held back to learn how the line sounds, and then
 decoded. The silence that ends a turn leaves time to catch up."""
 
-_EAR_WEIGHT: Final = 0.7
+_CHANNEL_WEIGHT: Final = 0.7
 _TELEPHONE_CEPSTRUM: Final = (
     44.3, 2.8, -2.9, 17.5, 0.0, -3.7, 9.7, -6.0, -2.0, -0.5, -5.8, 2.7, -5.0,
 )  # fmt: skip
@@ -55,7 +55,7 @@ _DECODING: Final[dict[str, float]] = {"silprob": 0.3, "wip": 0.1, "lw": 8.0, "ma
 
 
 class _Refused(Exception):
-    """The set-up cannot be worked with; the text is for the operator."""
+    """The set-up is unusable; the text is for the operator."""
 
 
 def _decoder(folder: Path, *, bestpath: bool = True) -> Any:
@@ -71,8 +71,8 @@ def _decoder(folder: Path, *, bestpath: bool = True) -> Any:
     )
 
 
-class _Ear:
-    """Measures how a line and a voice sound: the mean cepstrum, nothing decoded."""
+class _ChannelEstimator:
+    """Measures the sound of a line and a voice as their mean cepstrum, without decoding."""
 
     def __init__(self, folder: Path, word: str) -> None:
         self._decoder = _decoder(folder)
@@ -81,14 +81,14 @@ class _Ear:
         self._decoder.activate_search("any")
 
     def mean(self, audio: bytes) -> str:
-        """The mean to begin a turn with, from its first audio and what telephones are like."""
+        """The mean to begin a turn with, from its first audio and the telephone's usual mean."""
         self._decoder.start_stream()
         self._decoder.start_utt()
         self._decoder.process_raw(audio, True, True)
         self._decoder.end_utt()
         heard = [float(part) for part in self._decoder.get_cmn(False).split(",")]
         return ",".join(
-            f"{_EAR_WEIGHT * here + (1 - _EAR_WEIGHT) * usual:.3f}"
+            f"{_CHANNEL_WEIGHT * here + (1 - _CHANNEL_WEIGHT) * usual:.3f}"
             for here, usual in zip(heard, _TELEPHONE_CEPSTRUM, strict=True)
         )
 
@@ -126,7 +126,7 @@ class _Listeners:
         self._grammar.process_raw(piece)
 
     def end(self) -> dict[str, str]:
-        """What each listener heard."""
+        """End the turn; return the words of each listener."""
         words = {}
         for name, decoder in (("lm", self._lm), ("grammar", self._grammar)):
             decoder.end_utt()
@@ -136,7 +136,7 @@ class _Listeners:
 
 
 class _Turn:
-    """One turn being heard: its audio that is not decoded yet, and its decoders once it has any."""
+    """One turn: its audio that is not decoded yet, and its decoders once it has any."""
 
     def __init__(self, state: str) -> None:
         self.state = state
@@ -169,7 +169,7 @@ class _Turn:
         return array("h", [max(-32768, min(32767, sample)) for sample in mixed]).tobytes()
 
 
-class _Room:
+class _TurnScheduler:
     """The turns of one process and the decoders that they share."""
 
     def __init__(self, setup: Mapping[str, Any], out: BinaryIO) -> None:
@@ -181,7 +181,7 @@ class _Room:
         with tempfile.TemporaryDirectory(prefix="trunkline-") as name:
             folder = Path(name)
             _write_dictionary(setup, folder / "words.dict")
-            self._ear = _Ear(folder, setup["vocabulary"][0])
+            self._channel = _ChannelEstimator(folder, setup["vocabulary"][0])
             models: dict[str, Any] = {}
             self._free = [_Listeners(setup, folder, models) for _ in range(setup["hearings"])]
 
@@ -216,8 +216,8 @@ class _Room:
                 continue
             if turn.listeners is None:
                 turn.listeners = self._free.pop()
-                first = b"".join(itertools.islice(turn.pieces, _EAR_PIECES))
-                turn.listeners.begin(turn.state, self._ear.mean(first))
+                first = b"".join(itertools.islice(turn.pieces, _CHANNEL_PIECES))
+                turn.listeners.begin(turn.state, self._channel.mean(first))
             if turn.pieces:
                 turn.listeners.push(turn.pieces.popleft())
             if turn.finished and not turn.pieces:
@@ -232,15 +232,15 @@ class _Room:
     def _can_work(self, turn: _Turn) -> bool:
         if turn.listeners is not None:
             return bool(turn.pieces) or turn.finished
-        heard_enough = len(turn.pieces) >= _EAR_PIECES or turn.finished
+        heard_enough = len(turn.pieces) >= _CHANNEL_PIECES or turn.finished
         return heard_enough and bool(self._free)
 
 
 def _write_dictionary(setup: Mapping[str, Any], file: Path) -> None:
-    """Write the pronunciations of our words only: the whole dictionary would cost 30 MB each.
+    """Write the pronunciations of the dialogue's words only: the whole dictionary costs 30 MB.
 
     Raises:
-        _Refused: words that nobody told us how to say.
+        _Refused: words without a pronunciation.
     """
     import pocketsphinx
 
@@ -294,7 +294,7 @@ def main() -> None:
     if first is None:
         return
     try:
-        room = _Room(json.loads(first.body), out)
+        scheduler = _TurnScheduler(json.loads(first.body), out)
     except (_Refused, ImportError, ValueError, RuntimeError) as error:
         out.write(pack(Kind.REFUSED, 0, str(error).encode()))
         out.flush()
@@ -304,12 +304,12 @@ def main() -> None:
     out.write(pack(Kind.READY))
     out.flush()
     while True:
-        while not inbox.empty() or room.idle:
+        while not inbox.empty() or scheduler.idle:
             frame = inbox.get()
             if frame is None:
                 return
-            room.take(frame)
-        room.work()
+            scheduler.take(frame)
+        scheduler.work()
 
 
 if __name__ == "__main__":

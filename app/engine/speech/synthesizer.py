@@ -24,7 +24,7 @@ __all__ = ["WorkerSynthesizer", "sentences"]
 
 _READY_S: Final = 15.0
 _RESTART_S: Final = 2.0
-"""A caller can wait so long; a worker that dies is back in half a second."""
+"""A caller can wait this long; a worker that dies is back in half a second."""
 _SOUND_S: Final = 10.0
 _LONGEST_CHARS: Final = 240
 _END: Final = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
@@ -56,7 +56,7 @@ class WorkerSynthesizer:
     """Shared by all sessions of an engine; `await start()` before the first sentence."""
 
     def __init__(self, *, voices: Mapping[str, str] | None = None) -> None:
-        """`voices` have to be there, by name; beside each stands where it is asked for."""
+        """`voices` maps each voice that must exist to the setting that names it."""
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Queue[Frame | None]] = {}
         self._worker = Worker(

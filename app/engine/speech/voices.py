@@ -1,4 +1,4 @@
-"""The voices by name: those of Realtime, as they sound here, and espeak-ng's own. Pure."""
+"""Voices by name: Realtime's, mapped to local ones, and espeak-ng's own. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["REALTIME_VOICES", "Voice", "is_spelled", "no_such_voice", "voice_of"
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How a Realtime voice name sounds here: an espeak variant and pitch, a flite voice."""
+    """The offline sound of a Realtime voice: an espeak variant and pitch, a flite voice."""
 
     variant: str
     pitch: int
@@ -40,7 +40,7 @@ _PITCH: Final = 50  # espeak's own
 
 
 def is_spelled(name: str) -> bool:
-    """Whether this may be the name of a voice of espeak-ng."""
+    """True if the name may be one of espeak-ng's voices."""
     return _ESPEAK_NAME.fullmatch(name) is not None
 
 

@@ -29,7 +29,7 @@ _KEPT_ENVIRONMENT: Final = (
     "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "SYSTEMROOT", "TEMP",
     "TMP", "TMPDIR", "VIRTUAL_ENV",
 )  # fmt: skip
-"""What a worker sees of our environment: enough to start, no key and no token."""
+"""The variables that a worker gets: enough to start, no key and no token."""
 
 
 class Worker:
