@@ -1,13 +1,16 @@
 """Refreshes the generated parts of the documents in this folder; `make docs` runs it.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. Settings are taken
-from the comments of config.yaml, the turn diagram from the table that the code runs by.
+from the comments of config.yaml, the turn diagram from the table that the code runs by, and the
+rooms with their imports from the code itself.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +147,84 @@ def turns() -> str:
     return "\n".join([*rows, "```", ""])
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {"configuration": configuration, "turns": turns}
+GROUND: Final = "events, errors, logs, ..."
+"""The files beside the rooms, which stand for one room: all of them are imported from above."""
+Arrows = dict[str, set[str]]
+"""Rooms, and the rooms that each imports."""
+
+
+def arrows(inside: str = "") -> Arrows:
+    """Imports between the rooms at the top, or between those inside of one room."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for top in ("app", "audio")
+        for path in sorted((ROOT / top).rglob("*.py"))
+    }
+
+    def room(module: str) -> str:
+        top, *steps = module.split(".")
+        folders = steps if modules[module].name == "__init__.py" else steps[:-1]
+        if inside:
+            return (folders[1:2] or [inside])[0] if folders[:1] == [inside] else ""
+        if top == "audio":
+            return top
+        return folders[0] if folders else {"app.main": "main"}.get(module, GROUND)
+
+    found: Arrows = defaultdict(set)
+    for module, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.module is None:
+                continue
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                target = whole if whole in modules else node.module
+                if target in modules and room(module) != room(target) and room(target):
+                    found[room(module)].add(room(target))
+    found.pop("", None)
+    return found
+
+
+def without_detours(found: Arrows) -> Arrows:
+    """The arrows that do not follow from others: none where a longer way leads to the same room.
+
+    Raises:
+        ValueError: the arrows lead in a circle, so that no arrow follows from others.
+    """
+
+    def reached(start: str, path: tuple[str, ...] = ()) -> set[str]:
+        if start in path:
+            raise ValueError(f"imports lead in a circle: {' -> '.join((*path, start))}")
+        onward = found.get(start, set())
+        return onward.union(*(reached(room, (*path, start)) for room in onward))
+
+    return {
+        start: {end for end in ends if not any(end in reached(other) for other in ends - {end})}
+        for start, ends in found.items()
+    }
+
+
+def _graph(found: Arrows, own: str = "") -> str:
+    labels = {GROUND: f'ground["{GROUND}"]', own: f'{own}["files of {own}/ itself"]'}
+    rows = [
+        f"    {labels.get(start, start)} --> {labels.get(end, end)}"
+        for start in sorted(found)
+        for end in sorted(found[start])
+    ]
+    return "\n".join(["```mermaid", "graph TD", *rows, "```", ""])
+
+
+def rooms() -> str:
+    """The rooms of the code and their imports."""
+    return _graph(without_detours(arrows()))
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "configuration": configuration,
+    "rooms": rooms,
+    "rooms-of-agents": lambda: _graph(arrows("agents"), "agents"),
+    "rooms-of-calls": lambda: _graph(arrows("calls"), "calls"),
+    "turns": turns,
+}
 
 
 def refreshed(text: str) -> str:
