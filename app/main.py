@@ -1,4 +1,4 @@
-"""The composition root: carriers are named here, voice models in `app.assembly.answering`.
+"""The composition root: carriers are named here, voice models in `app.assembly.voice_models`.
 
 Settings go in, a server with everything wired comes out. What things do is written elsewhere.
 """
@@ -19,9 +19,8 @@ from app.agents.analysis.review import CallReviews, Reviewer
 from app.assembly import (
     Assembly,
     assemble,
-    call_policy,
 )
-from app.assembly.answering import (
+from app.assembly.voice_models import (
     VoiceModels,
     offline_engine,
 )
@@ -118,7 +117,7 @@ def fallback_of(settings: Settings, number: str) -> Destination | None:
     own = settings.numbers.get(number)
     if own is None or own.fallback is None:
         return None
-    return assemble(settings).places.destinations.by_name[own.fallback]
+    return assemble(settings).destinations.by_name[own.fallback]
 
 
 def build(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> Trunkline:
@@ -129,27 +128,26 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
     """
     credentials = carrier_credentials(settings)
     engine = offline_engine(settings)
-    staff = assemble(settings, lambda call_id: switchboard.line(call_id))
-    for notice in staff.notices():
+    models = VoiceModels(settings, engine)
+    assembly = assemble(settings, models, lambda call_id: switchboard.transfers_of(call_id))
+    for notice in assembly.notices():
         logger.warning("configuration notice", extra={"notice": notice})
-    lines = VoiceModels(settings, staff, engine)
     carrier = _carrier(settings, credentials, lambda: front.site)
     metrics = Metrics()
-    errands = BackgroundJobs()
+    jobs = BackgroundJobs()
     not_started: list[AppError] = []
     switchboard = Switchboard(
-        choose=lines.choose,
+        route=assembly.route,
         carrier=carrier,
-        policy=call_policy(settings.limits),
         capacity=settings.limits.max_calls if engine is None else engine.max_sessions,
         token_life_s=settings.limits.token_ttl_s,
+        drain_warning_s=settings.limits.duration_warning_s,
         observers=(
             log_event,
             metrics.observe,
-            MessageFiles(settings.offline.messages_dir, errands).observe,
-            *_reviews(staff, errands),
+            MessageFiles(settings.offline.messages_dir, jobs).observe,
+            *_reviews(assembly, jobs),
         ),
-        destinations=staff.places.destinations,
     )
 
     async def drain() -> None:
@@ -164,11 +162,11 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
                 if engine is not None:
                     await engine.start()
                     stack.push_async_callback(engine.close)
-                await stack.enter_async_context(staff.open())
+                await stack.enter_async_context(assembly.open())
             except AppError as error:
                 not_started.append(error)
                 raise
-            await stack.enter_async_context(errands)
+            await stack.enter_async_context(jobs)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             monitor = tasks.create_task(LoopMonitor(metrics).run())
             stack.callback(monitor.cancel)
@@ -207,7 +205,7 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
         health_router(
             metrics,
             reasons_not_ready=switchboard.reasons_not_ready,
-            degraded=lines.degraded,
+            degraded=models.degraded,
             metrics_token=_revealed(settings.server.metrics_token),
         ),
     ]
@@ -235,12 +233,12 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
     )
 
 
-def _reviews(staff: Assembly, errands: BackgroundJobs) -> list[Callable[[CallEvent], None]]:
-    """Who follows calls to have them reviewed, where they are to be."""
-    plan = staff.brain
+def _reviews(assembly: Assembly, jobs: BackgroundJobs) -> list[Callable[[CallEvent], None]]:
+    """The observer that has calls reviewed when they end, where they are to be."""
+    plan = assembly.analysis
     if plan is None or plan.review is None or plan.ask is None:
         return []
-    reviewer = Reviewer(plan.review, plan.ask, errands, log_review, webhook=plan.webhook)
+    reviewer = Reviewer(plan.review, plan.ask, jobs, log_review, webhook=plan.webhook)
     return [CallReviews(reviewer).observe]
 
 

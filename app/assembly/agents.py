@@ -24,7 +24,7 @@ from app.realtime.events import SessionConfig
 from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice
 from app.settings.agents import KeySettings, MenuSettings
 
-__all__ = ["AgentParts", "make_book", "make_keypads"]
+__all__ = ["AgentParts", "make_keypads", "make_roster"]
 
 
 SEVERAL_LANGUAGES: Final = frozenset(("gpt-transcribe", "gpt-live-transcribe"))
@@ -40,18 +40,18 @@ class AgentParts:
     mcp: Mapping[str, tuple[Tool, ...]] = field(default_factory=dict)
 
 
-def make_book(
-    settings: Settings, talents: AgentParts, problems: Problems, number: str | None = None
+def make_roster(
+    settings: Settings, parts: AgentParts, problems: Problems, number: str | None = None
 ) -> Roster | None:
     """The agents as they are on a number of ours, or on any other; `None` when they do not fit.
 
-    The first of the book answers there.
+    The first one answers there.
     """
     own = settings.numbers.get(number or "", NumberSettings())
     place = "agents" if number is None else "numbers"
     written = _answering_first(settings.agents, own.agent)
     agents = [
-        _agent(settings, name, agent, talents, own if number is not None else None)
+        _agent(settings, name, agent, parts, own if number is not None else None)
         for name, agent in written.items()
     ]
     agents = [
@@ -85,7 +85,7 @@ def _answering_first(
 
 
 def _only_agent(settings: Settings, own: NumberSettings | None) -> Agent:
-    """Who answers where no agents are described: `openai_realtime`, or the offline engine."""
+    """The agent where none is described: `openai_realtime`, or the offline engine."""
     model = settings.openai_realtime
     offline = settings.voice_choice is VoiceChoice.OFFLINE
     return Agent(
@@ -104,7 +104,7 @@ def _agent(
     settings: Settings,
     name: str,
     written: AgentSettings,
-    talents: AgentParts,
+    parts: AgentParts,
     own: NumberSettings | None,
 ) -> Agent:
     model = overridden(settings.openai_realtime, written)
@@ -113,11 +113,11 @@ def _agent(
     offline = settings.voice_choice is VoiceChoice.OFFLINE
     # A menu says what callers can do; what is said before it is said by whoever wrote it.
     inherited = None if offline or written.menu is not None else model.greeting
-    tools = [talents.tools[tool] for tool in written.tools if tool in talents.tools]
-    if TRANSFER_CALL in written.tools and CANCEL_TRANSFER in talents.tools:
-        tools.append(talents.tools[CANCEL_TRANSFER])
+    tools = [parts.tools[tool] for tool in written.tools if tool in parts.tools]
+    if TRANSFER_CALL in written.tools and CANCEL_TRANSFER in parts.tools:
+        tools.append(parts.tools[CANCEL_TRANSFER])
     for server in written.mcp_servers:
-        tools += talents.mcp.get(server, ())
+        tools += parts.mcp.get(server, ())
     given = {} if own is None else own.variables
     return Agent(
         name=name,
@@ -132,7 +132,7 @@ def _agent(
         tools=tuple(tools),
         handoffs=written.handoffs,
         guardrails=tuple(
-            talents.guardrails[rule] for rule in written.guardrails if rule in talents.guardrails
+            parts.guardrails[rule] for rule in written.guardrails if rule in parts.guardrails
         ),
         guardrail_every_chars=written.guardrail_every_chars,
         time_zone=_time_zone(written, own),
@@ -141,7 +141,7 @@ def _agent(
 
 
 def _time_zone(written: AgentSettings, own: NumberSettings | None) -> str:
-    """Whose clock an agent tells: its own, else that of the office it answers for."""
+    """The zone of an agent's clock: its own, else that of the office it answers for."""
     if written.time_zone is not None:
         return written.time_zone
     return "UTC" if own is None or own.hours is None else own.hours.time_zone
@@ -190,7 +190,7 @@ def _session(
 
 
 def _language_sentence(own: NumberSettings) -> str:
-    """What an agent is told of a number's languages; empty where it has none."""
+    """The sentence for an agent about a number's languages; empty where it has none."""
     if not own.languages:
         return ""
     first, *others = own.languages
@@ -234,8 +234,8 @@ def _check_templates(
     agent: Agent, number: str | None, problems: Problems, *, described: bool
 ) -> None:
     names = {*FACTS, *agent.variables}
-    places = {"instructions": agent.instructions, "greeting": agent.greeting or ""}
-    for key, text in places.items():
+    destinations = {"instructions": agent.instructions, "greeting": agent.greeting or ""}
+    for key, text in destinations.items():
         with problems.at(*_place_of(agent, key, number, described), prefix=f"{key}: "):
             check_template(text, names, key)
 

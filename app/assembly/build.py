@@ -1,8 +1,7 @@
-"""The staff of a server: agents, tools, guardrails, destinations and numbers, from settings.
+"""The assembly of a server: agents, tools, guardrails, destinations and routes, from settings.
 
 `assemble` checks everything that can be checked without talking to anybody; `Assembly.open`
-connects to what needs a connection, which is MCP servers. Says what a call gets, and wires nothing:
-models, carriers and switchboards are `app.main`'s.
+connects to MCP servers. Carriers and the switchboard are `app.main`'s.
 """
 
 from __future__ import annotations
@@ -20,14 +19,17 @@ from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.read_back import READ_BACK, read_back_tool
 from app.agents.tools.tool import Tool
 from app.assembly.agents import AgentParts
-from app.assembly.destinations import DestinationBook, check_task_tool, make_brain, make_places
+from app.assembly.analysis import check_task_tool, make_analysis
+from app.assembly.destinations import make_destinations
 from app.assembly.guardrails import make_guardrails
 from app.assembly.problems import Problems
-from app.assembly.routing import Diversion, Route, RoutingTable, make_plan
-from app.assembly.sessions import call_policy
+from app.assembly.routing import RoutingTable, make_routing_table
 from app.assembly.tools import make_mcp_specs, make_tools
+from app.assembly.voice_models import VoiceModels
+from app.calls.route import Diversion, Route
 from app.calls.transfer.tools import Lookup, phone_tools
 from app.carrier.base import IncomingCall
+from app.carrier.destinations import Destinations
 from app.errors import ConfigError
 from app.events import CallId
 from app.http.client import SafeHttp
@@ -41,78 +43,73 @@ logger = logging.getLogger(__name__)
 
 
 class Assembly:
-    """Everybody and everything that a call may meet. Made by `assemble`."""
+    """The agents of a server with all that belongs to them. Made by `assemble`."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         http: SafeHttp,
-        talents: AgentParts,
+        parts: AgentParts,
         servers: tuple[McpServerSpec, ...],
-        places: DestinationBook,
-        plan: RoutingTable,
-        brain: AnalysisPlan | None,
+        destinations: Destinations,
+        models: VoiceModels,
+        table: RoutingTable,
+        analysis: AnalysisPlan | None,
     ) -> None:
-        self.places = places
-        self.brain = brain
+        self.analysis = analysis
+        self.destinations = destinations
         self.http = http
         self._settings = settings
-        self._talents = talents
+        self._parts = parts
         self._servers = servers
-        self._plan = plan
+        self._models = models
+        self._table = table
 
     @property
-    def book(self) -> Roster:
+    def roster(self) -> Roster:
         """The agents as they are on a number without settings of its own."""
-        return self._plan.default.book
+        return self._table.default.roster
 
-    @property
-    def seats(self) -> tuple[Route, ...]:
-        """The seat of each number, and first that of all others."""
-        return (self._plan.default, *(number.seat for number in self._plan.numbers.values()))
+    def route(self, incoming: IncomingCall, now: datetime | None = None) -> Route | Diversion:
+        """The route of a call, by the number that was called and by the time."""
+        return self._table.route(incoming, now or datetime.now(UTC))
 
-    def seat(self, incoming: IncomingCall, now: datetime | None = None) -> Route | Diversion:
-        """Who answers a call, by the number that was called and by the time."""
-        return self._plan.seat(incoming, now or datetime.now(UTC))
-
-    def seat_of(self, number: str | None = None, agent: str | None = None) -> Route:
-        """Who answers at a number of ours in its hours, or at any other; or another agent there.
+    def route_of(self, number: str | None = None, agent: str | None = None) -> Route:
+        """The route of a number of ours in its hours, or of any other; `agent`: to another agent.
 
         Raises:
             ConfigError: there is no such number or agent.
         """
-        numbers = self._plan.numbers
+        numbers = self._table.numbers
         if number is not None and number not in numbers:
             raise ConfigError(no_such("number", number, numbers))
-        seat = self._plan.default if number is None else numbers[number].seat
+        route = self._table.default if number is None else numbers[number].route
         if agent is None:
-            return seat
-        found = seat.book.get(agent)
+            return route
+        found = route.roster.get(agent)
         if found is None:
-            raise ConfigError(no_such("agent", agent, [one.name for one in seat.book]))
-        return replace(seat, agent=found)
+            raise ConfigError(no_such("agent", agent, [one.name for one in route.roster]))
+        return replace(route, agent=found)
 
     def notices(self) -> list[str]:
         """What is allowed and may surprise."""
-        return [*self.book.notices(), *self._brain_notices(), *self._silence_notices()]
+        return [*self.roster.notices(), *self._analysis_notices(), *self._silence_notices()]
 
     def _silence_notices(self) -> list[str]:
-        """Where the time for the question whether the caller is still there never comes."""
+        """Routes on which a silence ends the call before the first inactivity prompt."""
         found = []
-        for number, seat in ((None, self._plan.default), *self._seats_of_numbers()):
-            policy = seat.policy or call_policy(self._settings.limits)
+        routes = {number: one.route for number, one in self._table.numbers.items()}
+        for number, route in ((None, self._table.default), *routes.items()):
+            policy = route.policy
             after_ms = policy.still_there_after_ms
             if policy.still_there.prompts and 0 < policy.silence_ms <= after_ms:
-                key = self._silence_key(number, seat.agent.name)
+                key = self._silence_key(number, route.agent.name)
                 found.append(
                     f"{key}: calls end after {policy.silence_ms // 1000} s of silence: nobody is "
                     f"asked whether they are there (inactivity.after_s: {after_ms // 1000})"
                 )
         return list(dict.fromkeys(found))
-
-    def _seats_of_numbers(self) -> list[tuple[str, Route]]:
-        return [(number, one.seat) for number, one in self._plan.numbers.items()]
 
     def _silence_key(self, number: str | None, agent_name: str) -> str:
         """Where the settings say how long a silence may last."""
@@ -123,15 +120,17 @@ class Assembly:
             return f"agents.{agent_name}.limits.silence_s"
         return "limits.silence_s"
 
-    def _brain_notices(self) -> list[str]:
-        if self.brain is None:
+    def _analysis_notices(self) -> list[str]:
+        if self.analysis is None:
             return []
         found = []
-        if self.brain.ask is None and self._settings.voice_choice is VoiceChoice.OFFLINE:
+        if self.analysis.ask is None and self._settings.voice_choice is VoiceChoice.OFFLINE:
             found.append("analysis: the offline engine cannot do it: describe an endpoint")
-        deaf = [agent.name for agent in self.book if not agent.transcribed]
-        if deaf:
-            found.append(f"analysis: hears nothing of the callers of {deaf[0]}: no transcription")
+        unheard = [agent.name for agent in self.roster if not agent.transcribed]
+        if unheard:
+            found.append(
+                f"analysis: hears nothing of the callers of {unheard[0]}: no transcription"
+            )
         return found
 
     @asynccontextmanager
@@ -150,7 +149,7 @@ class Assembly:
         if not self._servers:
             return
         try:
-            tools = McpTools(self._servers, taken=self._talents.tools)
+            tools = McpTools(self._servers, taken=self._parts.tools)
             self._take(await stack.enter_async_context(tools))
         except ConfigError as error:
             raise ConfigError(self._located(error.message)) from error
@@ -167,20 +166,26 @@ class Assembly:
     def _take(self, mcp: McpTools) -> None:
         """Give the agents the tools of the servers, which are known only now."""
         by_server = {spec.name: mcp.of(spec.name) for spec in self._servers}
-        talents = AgentParts(self._talents.tools, self._talents.guardrails, by_server)
         problems = Problems(self._settings.origin)
         self._take_task_tool(mcp.tools, problems)
-        plan = make_plan(self._settings, talents, self.places, problems)
+        table = make_routing_table(
+            self._settings,
+            replace(self._parts, mcp=by_server),
+            self.destinations,
+            self._models,
+            self.analysis,
+            problems,
+        )
         problems.raise_any()
-        if plan is None:
+        if table is None:
             raise ConfigError("the tools of the MCP servers do not fit the agents")
-        self._plan = plan
+        self._table = table
         logger.info("mcp servers connected", extra={"tools": len(mcp.tools)})
 
     def _take_task_tool(self, tools: Sequence[Tool], problems: Problems) -> None:
-        """A tool of a server may be the one that does the brain's tasks."""
-        written, brain = self._settings.analysis, self.brain
-        if written is None or brain is None or not written.task_tool or brain.task_tool is not None:
+        """A tool of a server may be the one that does the tasks of the analysis."""
+        written, plan = self._settings.analysis, self.analysis
+        if written is None or plan is None or not written.task_tool or plan.task_tool is not None:
             return
         by_name = {tool.name: tool for tool in tools}
         tool = by_name.get(written.task_tool)
@@ -190,43 +195,47 @@ class Assembly:
             return
         with problems.at("analysis", "task_argument"):
             check_task_tool(tool, written.task_argument)
-        self.brain = replace(brain, task_tool=tool)
+        self.analysis = replace(plan, task_tool=tool)
 
 
-def _no_line(_call_id: CallId) -> None:
+def _no_call(_call_id: CallId) -> None:
     return None
 
 
-def assemble(settings: Settings, lookup: Lookup = _no_line) -> Assembly:
-    """Make the staff that settings describe.
+def assemble(
+    settings: Settings, models: VoiceModels | None = None, lookup: Lookup = _no_call
+) -> Assembly:
+    """Make the agents that settings describe, and their routes.
 
-    Imports the Python functions that they name. `lookup` finds the line of a live call, for the
-    tools that do something with it.
+    Imports the Python functions that they name. `models` answer the calls. `lookup` finds the
+    transfers of a live call, for the tools that use them.
 
     Raises:
         ConfigError: a line for everything that is wrong, with file and line.
     """
     problems = Problems(settings.origin)
     http = SafeHttp()
-    places = make_places(settings, problems)
+    models = models or VoiceModels(settings)
+    destinations = make_destinations(settings, problems)
     tools = {
-        **phone_tools(places.destinations, lookup, places.descriptions),
+        **phone_tools(destinations, lookup),
         READ_BACK: read_back_tool(),
         **make_tools(settings, http, problems),
     }
-    talents = AgentParts(tools, make_guardrails(settings, problems))
+    parts = AgentParts(tools, make_guardrails(settings, problems))
     servers = make_mcp_specs(settings, problems)
-    brain = make_brain(settings, http, tools, problems)
-    plan = make_plan(settings, talents, places, problems)
+    analysis = make_analysis(settings, http, tools, problems)
+    table = make_routing_table(settings, parts, destinations, models, analysis, problems)
     problems.raise_any()
-    if plan is None:
+    if table is None:
         raise ConfigError("the agents do not fit together")
     return Assembly(
         settings,
         http=http,
-        talents=talents,
+        parts=parts,
         servers=servers,
-        places=places,
-        plan=plan,
-        brain=brain,
+        destinations=destinations,
+        models=models,
+        table=table,
+        analysis=analysis,
     )

@@ -12,7 +12,7 @@ from app.agents.agent import Agent
 from app.agents.instructions import CallFacts
 from app.agents.session.session import AgentSession
 from app.assembly import assemble
-from app.assembly.answering import VoiceModels, offline_engine
+from app.assembly.voice_models import VoiceModels, offline_engine
 from app.events import CallId, Party
 from app.settings import Settings
 
@@ -33,24 +33,23 @@ async def written_session(
             parts are not installed.
     """
     engine = offline_engine(settings)
-    staff = assemble(settings)
+    assembly = assemble(settings, VoiceModels(settings, engine))
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(staff.open())
-        seat = staff.seat_of(number, agent)
-        line = VoiceModels(settings, staff, engine).at(seat)
-        others = [one for one in seat.book if one.name != seat.agent.name]
+        await stack.enter_async_context(assembly.open())
+        route = assembly.route_of(number, agent)
+        others = [one for one in route.roster if one.name != route.agent.name]
         session = AgentSession(
-            [_in_writing(one) for one in (seat.agent, *others)],
-            line.model,
+            [_in_writing(one) for one in (route.agent, *others)],
+            route.model,
             facts=CallFacts(
                 call_id=CallId(f"chat_{secrets.token_hex(8)}"),
                 called_number=number,
                 started_at=time.time(),
             ),
-            greet=greets and line.agent.speaks_first is Party.AGENT,
+            greet=greets and route.agent.speaks_first is Party.AGENT,
             plays_audio=False,
-            price=line.price if engine is None else lambda _usage: 0.0,
-            brain=staff.brain,
+            price=route.price if engine is None else lambda _usage: 0.0,
+            brain=route.analysis,
         )
         if engine is not None:
             await engine.start()

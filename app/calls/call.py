@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, assert_never
 
 from app import logs
-from app.agents.agent import Agent
-from app.agents.analysis.live import AnalysisPlan
 from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.dialogue.voice_loop import VoiceLoop
 from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
-from app.agents.roster import Roster
 from app.calls.actions import (
     Action,
     AppendAudio,
@@ -37,13 +34,11 @@ from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, Whereabouts
 from app.calls.conversation import Conversation
 from app.calls.goodbye import NOT_OURS_TO_END
 from app.calls.hang_up import HangUpDeadline, close_phone, contained, who_left
-from app.calls.keypad.menu import KeypadMap
 from app.calls.media.outbox import CarrierOutbox, VoiceOutbox
-from app.calls.policy import CallPolicy
+from app.calls.route import Route
 from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers
-from app.carrier.base import CallControl, Fallback, IncomingCall, MediaStream
-from app.carrier.destinations import Destinations
+from app.carrier.base import CallControl, IncomingCall, MediaStream
 from app.errors import VoiceError, VoiceRefused
 from app.events import (
     CallEnded,
@@ -51,16 +46,14 @@ from app.events import (
     CallId,
     CallSummary,
     EndReason,
-    TokenUsage,
     VoiceReady,
     VoiceTrouble,
 )
-from app.realtime.connecting import GuardedModel
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import InputAudioAppend, ServerEvent
 from audio.format import PCMU_8K
 
-__all__ = ["LOST", "Call", "CallParts"]
+__all__ = ["LOST", "Call"]
 
 
 logger = logging.getLogger(__name__)
@@ -78,53 +71,68 @@ class Call:
     """A live call, from its admission to its last event."""
 
     def __init__(
-        self, call_id: CallId, incoming: IncomingCall, agent: Agent, parts: CallParts
+        self,
+        call_id: CallId,
+        incoming: IncomingCall,
+        route: Route,
+        *,
+        carrier: CallControl,
+        record: Callable[[CallEvent], None],
+        issue_token: Callable[[], str],
+        clock_ms: Callable[[], int],
+        unix_s: Callable[[], float],
     ) -> None:
+        """`issue_token` makes the token that the call's next media stream brings."""
         self.call_id = call_id
         self.incoming = incoming
-        self._parts = parts
-        self._began_ms = parts.clock_ms()
+        self._route = route
+        self._carrier = carrier
+        self._record = record
+        self._clock_ms = clock_ms
+        self._unix_s = unix_s
+        self._began_ms = clock_ms()
+        agent, policy = route.agent, route.policy
         facts = CallFacts(
             call_id=call_id,
             caller_number=incoming.caller_number or None,
             called_number=incoming.called_number or None,
             caller_verified=incoming.caller_verified,
-            started_at=parts.unix_s(),
+            started_at=unix_s(),
         )
         self._mind = Conversation(
-            call_id, agent, parts.policy, 0, book=parts.book, facts=facts, keypads=parts.keypads
+            call_id, agent, policy, 0, book=route.roster, facts=facts, keypads=route.keypads
         )
         self._work = BackgroundWork(
             self._mind,
-            record=parts.record,
+            record=record,
             perform=self._perform,
             now_ms=self._now_ms,
-            brain=parts.brain,
+            brain=route.analysis,
         )
         self.tools = self._work.tools
         counters = self._mind.counters
-        self._to_voice = VoiceOutbox(agent.input_format, parts.policy.uplink_max_ms, counters)
+        self._to_voice = VoiceOutbox(agent.input_format, policy.uplink_max_ms, counters)
         self._phone = CallerLeg(
             self._mind,
-            CarrierOutbox(PCMU_8K.ms_to_bytes(parts.policy.downlink_max_ms)),
+            CarrierOutbox(PCMU_8K.ms_to_bytes(policy.downlink_max_ms)),
             perform=self._perform,
             end=self.end,
             now_ms=self._now_ms,
-            claim_ms=parts.policy.claim_deadline_ms,
+            claim_ms=policy.claim_deadline_ms,
         )
         self.line = Transfers(
             call_id,
             incoming,
             TransferControl(
-                carrier=parts.carrier,
-                destinations=parts.destinations,
-                issue_token=parts.issue_token,
-                fallback=parts.fallback,
-                claim_ms=parts.policy.claim_deadline_ms,
-                hear_out_ms=parts.policy.goodbye_cap_ms,
+                carrier=carrier,
+                destinations=route.destinations,
+                issue_token=issue_token,
+                fallback=route.fallback_of(incoming),
+                claim_ms=policy.claim_deadline_ms,
+                hear_out_ms=policy.goodbye_cap_ms,
                 now_ms=self._now_ms,
                 end=self.end,
-                record=parts.record,
+                record=record,
             ),
             self._phone,
             heard_out=lambda: self._mind.heard_out(self._now_ms()) and not self._mind.undecided,
@@ -134,12 +142,12 @@ class Call:
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
         self._voice = VoiceLoop(
-            parts.model,
+            route.model,
             self._mind.dialogue,
             self._to_voice.take,
             self,
-            tries=parts.policy.voice_tries,
-            budget_s=parts.policy.voice_budget_ms / 1000,
+            tries=policy.voice_tries,
+            budget_s=policy.voice_budget_ms / 1000,
         )
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -188,7 +196,7 @@ class Call:
         elif not self._end.done():
             now_ms = self._now_ms()
             with contained("goodbye"):
-                self._perform(self._mind.farewell(reason, self._parts.policy.farewell, now_ms))
+                self._perform(self._mind.farewell(reason, self._route.policy.farewell, now_ms))
                 return
             self.end(EndReason.INTERNAL_ERROR, "goodbye")
 
@@ -241,7 +249,7 @@ class Call:
         return summary
 
     def _now_ms(self) -> int:
-        return self._parts.clock_ms() - self._began_ms
+        return self._clock_ms() - self._began_ms
 
     # Actions ------------------------------------------------------------------------------------
 
@@ -256,7 +264,7 @@ class Call:
                 case ToVoice(event):
                     self._to_voice.put(event)
                 case Record(event):
-                    self._parts.record(event)
+                    self._record(event)
                 case Clear():
                     self._phone.clear(action)
                 case RunTool():
@@ -292,7 +300,7 @@ class Call:
     def _give_up(self, action: GiveUp) -> None:
         if not action.retryable:
             reason = VoiceRefused("the model failed a response for good", code=action.code)
-            self._parts.model.note_refused(reason)
+            self._route.model.note_refused(reason)
             self.end(EndReason.VOICE_LOST, action.code)
         else:
             self._voice.give_up(action)
@@ -307,7 +315,7 @@ class Call:
 
     def _watch_length(self) -> None:
         """The one limit of a call whose caller is elsewhere: nobody here can be silent."""
-        limit_ms = self._parts.policy.max_duration_ms or LONGEST_MS
+        limit_ms = self._route.policy.max_duration_ms or LONGEST_MS
         if self._now_ms() >= limit_ms:
             self.end(EndReason.MAX_DURATION)
 
@@ -322,7 +330,7 @@ class Call:
             self._trouble(code)
             logger.warning(
                 "voice model refused the call",
-                extra={"code": code, "reason": error.message, "model": self._parts.model.name},
+                extra={"code": code, "reason": error.message, "model": self._route.model.name},
             )
         self.end(EndReason.VOICE_LOST, code)
 
@@ -334,7 +342,7 @@ class Call:
     def on_voice_ready(self, connection: VoiceConnection, *, reconnected: bool) -> None:
         """For the voice loop."""
         now_ms = self._now_ms()
-        self._parts.record(
+        self._record(
             VoiceReady(
                 call_id=self.call_id,
                 at_ms=now_ms,
@@ -346,9 +354,7 @@ class Call:
         if reconnected:
             self._to_voice.forget_events()  # meant for the one before: all is told anew
         expires_at = connection.session.expires_at
-        expires_in_ms = (
-            None if expires_at is None else round((expires_at - self._parts.unix_s()) * 1000)
-        )
+        expires_in_ms = None if expires_at is None else round((expires_at - self._unix_s()) * 1000)
         self._perform(self._mind.on_voice_ready(now_ms, expires_in_ms))
 
     async def on_voice(self, event: ServerEvent) -> None:
@@ -359,7 +365,7 @@ class Call:
         self._perform(self._mind.on_voice(event, self._now_ms()))
         self._work.after_voice(event)
         if self._mind.dialogue.failures.completed != completed:
-            self._parts.model.note_success()
+            self._route.model.note_success()
 
     async def on_voice_lost(self) -> None:
         """For the voice loop."""
@@ -375,7 +381,7 @@ class Call:
 
     def _trouble(self, code: str) -> None:
         at_ms = self._now_ms()
-        self._parts.record(VoiceTrouble(call_id=self.call_id, at_ms=at_ms, code=code, benign=False))
+        self._record(VoiceTrouble(call_id=self.call_id, at_ms=at_ms, code=code, benign=False))
 
     # The end ------------------------------------------------------------------------------------
 
@@ -388,12 +394,12 @@ class Call:
                 closing.create_task(self._close_voice())
                 closing.create_task(chores.gone(CLOSE_S))
                 closing.create_task(self._close_line(end.reason))
-                carrier, call_id = self._parts.carrier, self.incoming.carrier_call_id
+                carrier, call_id = self._carrier, self.incoming.carrier_call_id
                 closing.create_task(close_phone(end, self._phone, carrier, call_id, self._patience))
                 end = await who_left(end, carrier, call_id)
         finally:  # also when the process has no time left for it
             summary = self._summarize(end)
-            self._parts.record(
+            self._record(
                 CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
             )
             self._over.set()
@@ -411,19 +417,19 @@ class Call:
     def _perform_last(self) -> None:
         for action in self._mind.on_call_over(self._now_ms()):
             if isinstance(action, Record):
-                self._parts.record(action.event)
+                self._record(action.event)
 
     def _summarize(self, end: End) -> CallSummary:
         watch = self._mind.latency
         usage = self._mind.dialogue.usage
         cost_usd = None
         with contained("price"):
-            cost_usd = self._parts.price(usage)
+            cost_usd = self._route.price(usage)
         return CallSummary(
             call_id=self.call_id,
             carrier_call_id=self.incoming.carrier_call_id,
             agent=self._mind.dialogue.active.agent.name,
-            model=self._parts.model.name,
+            model=self._route.model.name,
             reason=end.reason,
             detail=end.detail,
             duration_ms=self._now_ms(),
@@ -435,23 +441,3 @@ class Call:
             usage=usage,
             cost_usd=cost_usd,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallParts:
-    """What a call is made of besides itself."""
-
-    model: GuardedModel
-    carrier: CallControl
-    policy: CallPolicy
-    record: Callable[[CallEvent], None]
-    clock_ms: Callable[[], int]
-    unix_s: Callable[[], float]
-    price: Callable[[TokenUsage], float | None]
-    book: Roster | None = None
-    keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
-    destinations: Destinations = field(default_factory=Destinations)
-    issue_token: Callable[[], str] = str
-    """Makes the token that the call's next media stream brings."""
-    fallback: Fallback | None = None
-    brain: AnalysisPlan | None = None

@@ -13,24 +13,19 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from app.agents.agent import Agent
-from app.agents.analysis.live import AnalysisPlan
-from app.agents.roster import Roster
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval
 from app.calls.call import (
     LOST,
     Call,
-    CallParts,
 )
 from app.calls.hang_up import contained
-from app.calls.keypad.menu import KeypadMap
 from app.calls.observers.feed import Feed
-from app.calls.policy import CallPolicy
+from app.calls.route import Diversion, Route
 from app.calls.transfer.reports import TransferReports
 from app.calls.transfer.transfers import Transfers
 from app.carrier import token as stream_token
@@ -38,7 +33,6 @@ from app.carrier.base import (
     CallControl,
     CallProgress,
     CarrierCallId,
-    Destination,
     Fallback,
     IncomingCall,
     MediaStream,
@@ -46,7 +40,6 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.destinations import Destinations
 from app.errors import (
     CapacityError,
     CarrierError,
@@ -58,11 +51,9 @@ from app.events import (
     CallEvent,
     CallId,
     EndReason,
-    TokenUsage,
 )
-from app.realtime.connecting import GuardedModel
 
-__all__ = ["Admission", "CallOver", "Diverted", "Line", "Switchboard"]
+__all__ = ["Admission", "CallOver", "Switchboard"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,36 +67,6 @@ CUT_OFF_S: Final = 1.0
 """How long calls that nobody waits for have to hang up and close their sockets."""
 LAST_REPORTS_S: Final = 0.7
 """Part of the second in which the process should be gone after its last call."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """What answers a call: an agent, the model behind it, and what its tokens cost.
-
-    `book` holds the agents that it may hand over to, `policy` limits other than those of all calls,
-    `keypads` what keys do beside each agent; callers go to `fallback` when the agent cannot answer.
-    """
-
-    agent: Agent
-    model: GuardedModel
-    price: Callable[[TokenUsage], float | None] = field(default=lambda _usage: None)
-    book: Roster | None = None
-    policy: CallPolicy | None = None
-    keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
-    fallback: Destination | None = None
-    brain: AnalysisPlan | None = None
-
-
-class Diverted(CapacityError):
-    """No agent answers this call: something is said, or it is put through, or both.
-
-    With nothing to say, and nowhere to go, the carrier's own words for a full house are said.
-    """
-
-    def __init__(self, code: str, *, say: str | None = None, to: Destination | None = None) -> None:
-        super().__init__("no agent answers this call", code=code)
-        self.say = say
-        self.to = to
 
 
 class CallOver:
@@ -129,33 +90,25 @@ class Admission:
     progress: CallProgress | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Reach:
-    """What calls can be sent through, and where to."""
-
-    carrier: CallControl
-    destinations: Destinations
-
-
 class Switchboard(TransferReports):
     """Admission, claim and drain of the calls of one process."""
 
     def __init__(
         self,
         *,
-        choose: Callable[[IncomingCall], Line],
+        route: Callable[[IncomingCall], Route | Diversion],
         carrier: CallControl,
-        policy: CallPolicy,
         capacity: int,
         token_life_s: int = TOKEN_LIFE_S,
+        drain_warning_s: float = 60,
         observers: Sequence[Callable[[CallEvent], None]] = (),
-        destinations: Destinations | None = None,
     ) -> None:
+        """`drain_warning_s`: callers are told so long before a drain ends their calls."""
         self.capacity = capacity
         self.draining = False
-        self._choose = choose
-        self._reach = _Reach(carrier, destinations or Destinations())
-        self._policy = policy
+        self._route = route
+        self._carrier = carrier
+        self._drain_warning_s = drain_warning_s
         self._observers = tuple(observers)
         self._tokens = _StreamTokens(token_life_s)
         self._admissions: dict[CarrierCallId, Admission] = {}
@@ -191,52 +144,48 @@ class Switchboard(TransferReports):
 
     # One call -----------------------------------------------------------------------------------
 
-    def admit(self, incoming: IncomingCall) -> Admission:
+    def admit(self, incoming: IncomingCall) -> Admission | Diversion:
         """Let a call in and start to connect its model. Instant; the same call again is the same.
 
         Raises:
-            CapacityError: full (`at_capacity`) or shutting down (`draining`).
-            Diverted: this call goes elsewhere, for one of these reasons or another.
+            CapacityError: full (`at_capacity`) or shutting down (`draining`), and no fallback.
         """
         known = self._admissions.get(incoming.carrier_call_id)
         if known is not None:
             return known
-        line = self._choose(incoming)
+        route = self._route(incoming)
+        if isinstance(route, Diversion):
+            return route
         if self.draining or self._tasks is None:
-            raise _no_room(line, "the server is shutting down", "draining")
+            return _no_room(route, "the server is shutting down", "draining")
         if self.active >= self.capacity:
-            raise _no_room(line, "all lines are busy", "at_capacity")
+            return _no_room(route, "all lines are busy", "at_capacity")
         call_id = _new_call_id()
         feed = Feed()
-        parts = CallParts(
-            model=line.model,
-            carrier=self._reach.carrier,
-            policy=line.policy or self._policy,
-            keypads=line.keypads,
+        call = Call(
+            call_id,
+            incoming,
+            route,
+            carrier=self._carrier,
             record=lambda event: self._record(feed, event),
+            issue_token=lambda: self._renew_token(incoming),
             clock_ms=_monotonic_ms,
             unix_s=time.time,
-            price=line.price,
-            book=line.book,
-            destinations=self._reach.destinations,
-            issue_token=lambda: self._renew_token(incoming),
-            fallback=_fallback(line, incoming),
-            brain=line.brain,
         )
-        call = Call(call_id, incoming, line.agent, parts)
         token = self._tokens.issue(incoming)
-        admission = Admission(call_id, token, call, feed, parts.fallback)
+        admission = Admission(call_id, token, call, feed, route.fallback_of(incoming))
         self._admissions[incoming.carrier_call_id] = admission
         self._live[call_id] = call
-        parts.record(
+        self._record(
+            feed,
             CallAdmitted(
                 call_id=call_id,
                 carrier_call_id=incoming.carrier_call_id,
                 caller_number=incoming.caller_number,
                 called_number=incoming.called_number,
-                agent=line.agent.name,
-                tools=() if line.book is None else line.book.tool_names(line.agent),
-            )
+                agent=route.agent.name,
+                tools=route.roster.tool_names(route.agent),
+            ),
         )
         self._tasks.create_task(self._hold(call), name=f"call {call_id}")
         return admission
@@ -351,8 +300,8 @@ class Switchboard(TransferReports):
 
     # Transfers ----------------------------------------------------------------------------------
 
-    def line(self, call_id: CallId) -> Transfers | None:
-        """What can be done with the line of a live call."""
+    def transfers_of(self, call_id: CallId) -> Transfers | None:
+        """The transfers of a live call, for its tools."""
         call = self._live.get(call_id)
         return None if call is None else call.line
 
@@ -362,7 +311,7 @@ class Switchboard(TransferReports):
     def _end_leg(self, leg_id: CarrierCallId) -> None:
         async def end() -> None:
             with contextlib.suppress(CarrierError):  # tried three times; it rings out by itself
-                await self._reach.carrier.cancel_leg(leg_id)
+                await self._carrier.cancel_leg(leg_id)
 
         if self._tasks is not None:
             self._tasks.create_task(end(), name="end a leg")
@@ -401,7 +350,7 @@ class Switchboard(TransferReports):
             call.cut_off(ending_too=ending_too)
 
     async def _let_calls_finish(self, limit_s: float) -> None:
-        warning_s = self._policy.duration_warning_ms / 1000
+        warning_s = self._drain_warning_s
         if 0 < warning_s < limit_s:
             await self._idle_within(limit_s - warning_s)
             for call in list(self._live.values()):
@@ -480,20 +429,10 @@ class _StreamTokens:
         )
 
 
-def _fallback(line: Line, incoming: IncomingCall) -> Fallback | None:
-    if line.fallback is None:
-        return None
-    return Fallback(
-        to=line.fallback,
-        caller_number=incoming.caller_number,
-        our_number=incoming.called_number,
-    )
-
-
-def _no_room(line: Line, message: str, code: str) -> CapacityError:
-    if line.fallback is None:
-        return CapacityError(message, code=code)
-    return Diverted(code, to=line.fallback)
+def _no_room(route: Route, message: str, code: str) -> Diversion:
+    if route.fallback is None:
+        raise CapacityError(message, code=code)
+    return Diversion(code, to=route.fallback)
 
 
 def _report_due(admission: Admission) -> bool:

@@ -159,16 +159,17 @@ class CallerIdPolicy(StrEnum):
 class Destination:
     """A named place that calls may be transferred to. Made from configuration, never by a model.
 
-    `spoken` is the name as people say it, `announcement` what the person hears first who is asked
-    for a key. `ring_s` is how long it may ring, for a queue how long
-    the caller may wait. `screened` asks the person for a key before the two are connected. `warm`:
-    the caller stays with the agent until the person has accepted.
+    `spoken` is the name as people say it, `description` tells a model what it is for. A person who
+    is asked for a key hears `announcement` first. `ring_s` is how long it may ring; for a queue,
+    how long the caller may wait. `screened` asks the person for a key before the two are
+    connected. `warm`: the caller stays with the agent until the person has accepted.
     """
 
     name: str
     kind: DestinationKind
     address: str
     spoken: str = ""
+    description: str = ""
     announcement: str = ""
     caller_id: CallerIdPolicy = CallerIdPolicy.OURS
     ring_s: int = 20
@@ -251,7 +252,7 @@ class TransferOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegOrder:
-    """The second leg of a warm transfer: a person is called, hears `prompt` and presses a key."""
+    """The consult leg of a warm transfer: a person is called, hears `prompt` and presses a key."""
 
     transfer_id: TransferId
     destination: Destination

@@ -119,6 +119,7 @@ class DestinationOptions(TypedDict, total=False):
     """What can be said of a destination besides its name and address; see `Destination`."""
 
     spoken: str
+    description: str
     announcement: str
     caller_id: CallerIdPolicy
     ring_s: int

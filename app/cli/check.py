@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.assembly import assemble, function_problems
-from app.assembly.answering import offline_problems, speech_problems
+from app.assembly.voice_models import offline_problems, speech_problems
 from app.errors import ConfigError
 from app.settings import Settings, check_deployment, load, named_functions, notices
 

@@ -292,7 +292,7 @@ async def _examine(settings: Settings, checked: Checked) -> bool:
     voice, session = None, None
     if settings.voice_choice is VoiceChoice.OPENAI:
         from app.assembly import session_config
-        from app.assembly.answering import voice_model
+        from app.assembly.voice_models import voice_model
 
         voice, session = voice_model(settings), session_config(settings.openai_realtime)
     results = []

@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from websockets.frames import CloseCode
 
-from app.calls.switchboard import Diverted
+from app.calls.route import Diversion
 from app.carrier.base import (
     CallProgress,
     CarrierCallId,
@@ -115,7 +115,7 @@ class Call(Protocol):
 class Desk(Followable, TransferDesk, Protocol):
     """The part of the switchboard that the edge uses."""
 
-    def admit(self, incoming: IncomingCall) -> Admission: ...
+    def admit(self, incoming: IncomingCall) -> Admission | Diversion: ...
     def claim(self, started: StreamStarted) -> Call: ...
     def report(
         self, carrier_call_id: CarrierCallId, progress: CallProgress, sequence: int | None
@@ -141,15 +141,18 @@ def phone_router(
     async def voice(request: Request) -> Response:
         incoming = forms.read(front.read_incoming, request)
         try:
-            admission = desk.admit(incoming)
-            document = front.answer(admission.token, desk.fallback(incoming.carrier_call_id))
-        except Diverted as error:
-            logger.info("call diverted", extra={"code": error.code, "put_through": bool(error.to)})
-            document = front.divert(incoming, error.say, error.to)
+            admitted = desk.admit(incoming)
         except CapacityError as error:
             metrics.refused(error.code)
             logger.info("call refused", extra={"code": error.code})
             document = front.refuse()
+        else:
+            if isinstance(admitted, Diversion):
+                facts = {"code": admitted.code, "put_through": admitted.to is not None}
+                logger.info("call diverted", extra=facts)
+                document = front.divert(incoming, admitted.say, admitted.to)
+            else:
+                document = front.answer(admitted.token, desk.fallback(incoming.carrier_call_id))
         return Response(document, media_type=front.content_type, headers=_NO_STORE)
 
     @signed.post(status_path)

@@ -26,8 +26,9 @@ from typing import Any, Final, TypeVar
 
 import httpx2
 
+from app.calls.route import Diversion, Route
 from app.calls.switchboard import Switchboard
-from app.carrier.base import CarrierCallId
+from app.carrier.base import CarrierCallId, IncomingCall
 from app.events import (
     CallEnded,
     CallEvent,
@@ -145,8 +146,7 @@ async def trunkline(
         settings = _settings(Path(folder), voice, {**sections, "openai_realtime": model or {}})
         built = build(settings)
         if policy is not None:
-            switchboard = built.switchboard
-            switchboard._policy = replace(switchboard._policy, **policy)
+            _change_policy(built.switchboard, policy)
         failure: BaseException | None = None
         async with running(built.server):
             try:
@@ -163,6 +163,20 @@ async def trunkline(
         if failure is not None:
             raise failure
         await left.are_gone()
+
+
+def _change_policy(switchboard: Switchboard, policy: Mapping[str, Any]) -> None:
+    route = switchboard._route
+
+    def changed(incoming: IncomingCall) -> Route | Diversion:
+        found = route(incoming)
+        if isinstance(found, Diversion):
+            return found
+        return replace(found, policy=replace(found.policy, **policy))
+
+    switchboard._route = changed
+    if "duration_warning_ms" in policy:
+        switchboard._drain_warning_s = policy["duration_warning_ms"] / 1000
 
 
 def _settings(

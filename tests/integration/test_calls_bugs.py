@@ -60,7 +60,7 @@ async def test_a_carrier_that_fails_in_an_unknown_way_costs_no_other_call() -> N
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         board = app.switchboard
-        board._reach = replace(board._reach, carrier=cast(CallControl, BrokenCarrier()))
+        board._carrier = cast(CallControl, BrokenCarrier())
         broken, other = await twilio.call(app.url), await twilio.call(app.url)
         await broken.hear_quiet(ms=300)
         await hung_up_beside_another(app, broken, other)
@@ -76,7 +76,7 @@ async def test_a_call_whose_end_fails_takes_no_other_with_it(
         await broken.hear_quiet(ms=300)
         call = call_of(app, broken)
         if part == "price":
-            monkeypatch.setattr(call, "_parts", replace(call._parts, price=fail))
+            monkeypatch.setattr(call, "_route", replace(call._route, price=fail))
         else:
             monkeypatch.setattr(call._mind, "on_call_over", fail)
         await hung_up_beside_another(app, broken, other)

@@ -16,7 +16,7 @@ from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.web_service import WebService, answer
 from tests.integration.server import trunkline
-from tests.integration.test_calls_tools import staffed
+from tests.integration.test_calls_tools import with_agents
 from tests.protocol.test_hostile_tools import ATTACKS, BUDGET, make_tools, spelled
 
 BEFORE = "Well."
@@ -56,7 +56,7 @@ async def test_sixty_attacks_in_one_breath_have_no_effect_and_the_call_goes_on()
     async with WebService(answer(b"{}")) as crm, SafeHttp() as http, voice:
         tools = tuple(make_tools(crm, http, effects, lookups))
         async with trunkline(voice) as app, app.twilio() as twilio:
-            staffed(app, lambda agent: [replace(agent, tools=tools)])
+            with_agents(app, lambda agent: [replace(agent, tools=tools)])
             call = await twilio.call(app.url)
             await call.speak(0.6)
             await app.event(call, AgentSaid, lambda said: said.text == BEFORE)

@@ -15,8 +15,8 @@ from app.realtime.events import (
     Unset,
 )
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.integration.line_site import DESK, line_site
 from tests.integration.server import trunkline
+from tests.integration.transfer_site import DESK, transfer_site
 
 PROMPT = "For our hours press 1. For Anna press 2."
 MENU: dict[str, Any] = {"prompt": PROMPT, "otherwise": {"hang_up": "Goodbye."}, "timeout_s": 1}
@@ -97,7 +97,7 @@ async def test_a_key_of_a_menu_transfers_the_caller_and_takes_them_back() -> Non
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=300)])
     written = agents()
     written["desk"]["keypad"]["0"] = {"transfer": "front_desk"}
-    async with voice, line_site(voice, agents=written) as site:
+    async with voice, transfer_site(voice, agents=written) as site:
         ringing = await site.twilio.ring(site.app.url)
         site.api.add_call(ringing.caller.call_id)
         call = await site.comes_back(ringing)

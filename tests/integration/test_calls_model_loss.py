@@ -302,7 +302,7 @@ async def test_a_call_that_ends_while_its_session_is_renewed_leaves_no_connectio
         call = await twilio.call(app.url)
         await call.hear_quiet(ms=300)
         (live,) = app.switchboard._live.values()
-        model = live._parts.model
+        model = live._route.model
         connect = model.connect
 
         async def connect_at_the_last_moment(config: SessionConfig) -> VoiceConnection:
@@ -325,7 +325,7 @@ async def test_a_caller_who_begins_to_speak_meanwhile_puts_the_renewal_off(
         call = await twilio.call(app.url)
         await call.hear_quiet(ms=300)
         (live,) = app.switchboard._live.values()
-        model = live._parts.model
+        model = live._route.model
         connect = model.connect
         speaks = asyncio.Event()
 

@@ -17,15 +17,15 @@ from audio.g711 import encode_ulaw
 from audio.wav import read_wav
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import patience
-from tests.integration.line_site import DESK, line_site
 from tests.integration.server import trunkline
+from tests.integration.transfer_site import DESK, transfer_site
 
 SPEECH = Path(__file__).parents[1] / "data" / "caller"
 ENGINE = {"workers": 1}
 
 
 async def test_a_caller_who_asks_for_a_person_is_put_through_and_taken_back() -> None:
-    async with ScriptedVoiceServer() as nobody, line_site(nobody, offline=ENGINE) as site:
+    async with ScriptedVoiceServer() as nobody, transfer_site(nobody, offline=ENGINE) as site:
         ringing = await site.twilio.ring(site.app.url)
         site.api.add_call(ringing.caller.call_id)
         call = await site._connect(ringing)

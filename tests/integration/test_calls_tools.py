@@ -25,7 +25,7 @@ from app.agents.tools.tool import (
     ToolContext,
     tool,
 )
-from app.calls.switchboard import Line
+from app.calls.route import Route
 from app.dial.leg import EndedBy
 from app.errors import ToolFailed
 from app.events import (
@@ -47,18 +47,18 @@ from tests.integration.server import ALL_OVER_S, App, trunkline
 GREETING = Reply(text="Hello.", audio_ms=200)
 
 
-def staffed(app: App, change: Callable[[Agent], list[Agent]]) -> None:
+def with_agents(app: App, change: Callable[[Agent], list[Agent]]) -> None:
     """Put other agents on the line: `change` makes them of the one that the settings describe."""
     switchboard: Any = app.switchboard
-    choose = switchboard._choose
+    route = switchboard._route
 
-    def chosen(incoming: Any) -> Line:
-        line = choose(incoming)
-        assert isinstance(line, Line)
-        agents = change(line.agent)
-        return replace(line, agent=agents[0], book=Roster(agents))
+    def changed(incoming: Any) -> Route:
+        found = route(incoming)
+        assert isinstance(found, Route)
+        agents = change(found.agent)
+        return replace(found, agent=agents[0], roster=Roster(agents))
 
-    switchboard._choose = chosen
+    switchboard._route = changed
 
 
 async def test_a_tool_runs_beside_the_sound_and_is_answered_over_the_phone() -> None:
@@ -73,7 +73,7 @@ async def test_a_tool_runs_beside_the_sound_and_is_answered_over_the_phone() -> 
         Reply(text="At nine."),
     ]
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
-        staffed(app, lambda agent: [replace(agent, tools=(opening_hours,))])
+        with_agents(app, lambda agent: [replace(agent, tools=(opening_hours,))])
         async with app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
@@ -98,7 +98,7 @@ async def test_a_tool_that_outlives_its_call_is_ended_with_it() -> None:
 
     replies = [GREETING, Reply(text="One moment.", tool=("wait_for_ever", "{}"))]
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
-        staffed(app, lambda agent: [replace(agent, tools=(wait_for_ever,))])
+        with_agents(app, lambda agent: [replace(agent, tools=(wait_for_ever,))])
         async with app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
@@ -127,7 +127,7 @@ async def test_a_tool_that_ignores_its_end_keeps_nobody_on_the_line(
 
     replies = [GREETING, Reply(text="One moment.", tool=("stubborn", "{}"))]
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
-        staffed(app, lambda agent: [replace(agent, tools=(stubborn,))])
+        with_agents(app, lambda agent: [replace(agent, tools=(stubborn,))])
         async with app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
@@ -150,7 +150,7 @@ async def test_a_caller_consents_by_key() -> None:
 
     replies = [GREETING, Reply(text="Very well.", tool=("pay", '{"amount": 3}')), Reply()]
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
-        staffed(app, lambda agent: [replace(agent, tools=(pay,))])
+        with_agents(app, lambda agent: [replace(agent, tools=(pay,))])
         async with app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
@@ -172,7 +172,7 @@ async def test_an_operator_is_asked_before_a_tool_runs_and_answers_over_http() -
     asks = Reply(text="Very well.", audio_ms=200, tool=("pay", '{"amount": 3}'))
     replies = [GREETING, asks, Reply(text="Done."), asks, Reply(text="No.")]
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
-        staffed(app, lambda agent: [replace(agent, tools=(pay,))])
+        with_agents(app, lambda agent: [replace(agent, tools=(pay,))])
         async with app.twilio() as twilio, httpx2.AsyncClient(trust_env=False) as operator:
             url = f"{app.url}/approvals"
             assert (await operator.get(url)).json() == {"approvals": []}
@@ -273,7 +273,7 @@ async def test_a_sensitive_tool_wants_a_number_that_the_network_vouches_for() ->
 
     replies = [GREETING, Reply(text="Let me look.", tool=("balance", "{}")), Reply()]
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
-        staffed(app, lambda agent: [replace(agent, tools=(balance,))])
+        with_agents(app, lambda agent: [replace(agent, tools=(balance,))])
         async with app.twilio() as twilio:
             for verstat, error in (
                 (None, "caller_not_verified"),
@@ -304,7 +304,7 @@ async def test_a_caller_is_handed_over_and_a_guardrail_cuts_the_new_agent_off() 
         return [replace(agent, handoffs=("money",)), money]
 
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
-        staffed(app, two)
+        with_agents(app, two)
         async with app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
@@ -336,7 +336,7 @@ async def test_a_handoff_on_the_phone_waits_for_what_is_done_first() -> None:
         return [replace(agent, handoffs=(way,)), replace(agent, name="billing", greeting=None)]
 
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
-        staffed(app, two)
+        with_agents(app, two)
         async with app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)

@@ -21,16 +21,16 @@ from app.realtime.events import (
 )
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
-from tests.integration.line_site import (
+from tests.integration.server import ALL_OVER_S
+from tests.integration.transfer_site import (
     CALLER,
     DESK,
     OURS,
     answered,
     asks_for,
-    line_site,
     output,
+    transfer_site,
 )
-from tests.integration.server import ALL_OVER_S
 
 TO_DESK = asks_for("transfer_call", destination="front_desk")
 
@@ -39,7 +39,7 @@ TO_DESK = asks_for("transfer_call", destination="front_desk")
 
 async def test_a_caller_is_transferred_after_hearing_the_agent_out() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         dial = await site.leaves(call)
         assert dial.name == "Dial"
@@ -58,7 +58,7 @@ async def test_a_caller_is_transferred_after_hearing_the_agent_out() -> None:
 
 async def test_a_long_transfer_is_no_silence_and_needs_no_model() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice, policy={"silence_ms": 300}) as site:
+    async with voice, transfer_site(voice, policy={"silence_ms": 300}) as site:
         call = await site.call()
         await site.leaves(call)
         await site.is_away(call)
@@ -87,7 +87,7 @@ async def test_the_agent_takes_the_caller_back(
     status: str, fields: dict[str, str], outcome: str
 ) -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         back = await site.comes_back(await site.dial_ends(call, status, **fields))
@@ -113,7 +113,7 @@ async def test_the_agent_takes_the_caller_back(
 
 async def test_a_model_that_is_lost_meanwhile_is_replaced_when_the_caller_is_back() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         await site.is_away(call)
@@ -131,7 +131,7 @@ async def test_a_model_that_is_lost_meanwhile_is_replaced_when_the_caller_is_bac
 async def test_a_caller_is_transferred_a_second_time() -> None:
     again = ("transfer_call", json.dumps({"destination": "anna"}))
     voice = ScriptedVoiceServer(replies=[*TO_DESK[:2], Reply(audio_ms=200, tool=again)])
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         first = site.at_carrier(call).verbs[0].attributes["action"]
@@ -148,7 +148,7 @@ async def test_a_caller_is_transferred_a_second_time() -> None:
 
 async def test_a_report_that_comes_twice_is_answered_twice() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         first = await site.dial_ends(call, "busy")
@@ -162,7 +162,7 @@ async def test_a_report_that_comes_twice_is_answered_twice() -> None:
 
 async def test_the_token_of_the_way_back_opens_one_stream() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         ringing = await site.dial_ends(call, "busy")
@@ -183,7 +183,7 @@ async def test_the_token_of_the_way_back_opens_one_stream() -> None:
 
 async def test_a_caller_who_never_comes_back_is_not_waited_for() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice, limits={"claim_s": 1}) as site:
+    async with voice, transfer_site(voice, limits={"claim_s": 1}) as site:
         call = await site.call()
         await site.leaves(call)
         await site.dial_ends(call, "busy")
@@ -196,7 +196,7 @@ async def test_a_caller_who_never_comes_back_is_not_waited_for() -> None:
 
 async def test_a_caller_who_hangs_up_in_mid_transfer_ends_the_call() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         await call.ringing.webhooks.report("completed", duration_s=9)
@@ -207,7 +207,7 @@ async def test_a_caller_who_hangs_up_in_mid_transfer_ends_the_call() -> None:
 
 async def test_the_report_of_the_transfer_may_tell_that_the_caller_is_gone() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         gone = await site.dial_ends(call, "no-answer", CallStatus="completed")
@@ -219,7 +219,7 @@ async def test_a_caller_who_speaks_before_the_transfer_stays() -> None:
     voice = ScriptedVoiceServer(
         replies=asks_for("transfer_call", audio_ms=3_000, destination="front_desk")
     )
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await call.barge_in(0.4, after_ms=400)
         assert (await answered(voice))["code"] == "caller_spoke"
@@ -241,7 +241,7 @@ async def test_of_a_stream_that_breaks_the_carrier_knows_whether_the_caller_has_
     status: str, trouble: int | None, reason: EndReason
 ) -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         site.at_carrier(call).status = status
         if trouble is not None:
@@ -253,7 +253,7 @@ async def test_of_a_stream_that_breaks_the_carrier_knows_whether_the_caller_has_
 async def test_a_cough_keeps_nobody_from_being_transferred() -> None:
     replies = asks_for("transfer_call", audio_ms=3_000, destination="front_desk")
     voice = ScriptedVoiceServer(replies=replies, heard=["Anna, please.", ""])
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await call.barge_in(0.3, after_ms=1_000)
         assert (await site.leaves(call)).name == "Dial"
@@ -264,7 +264,7 @@ async def test_a_cough_keeps_nobody_from_being_transferred() -> None:
 
 async def test_a_caller_who_hangs_up_on_the_person_was_transferred_whatever_is_told_first() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         await site.is_away(call)
@@ -286,7 +286,7 @@ async def test_a_transfer_that_the_carrier_refuses_leaves_the_caller_with_the_ag
     status: int, code: int, times: int
 ) -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         site.api.fail(status, code, times=times)
         assert (await site.tool_ran(call)).error == "transfer_failed"
@@ -300,7 +300,7 @@ async def test_a_transfer_that_the_carrier_refuses_leaves_the_caller_with_the_ag
 
 async def test_a_caller_who_hangs_up_while_the_carrier_is_asked_is_gone() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         site.at_carrier(call).status = "completed"  # Twilio knows it before we do
         await until(lambda: bool(site.api.requests))
@@ -313,7 +313,7 @@ async def test_a_caller_who_hangs_up_while_the_carrier_is_asked_is_gone() -> Non
 
 async def test_a_forged_report_is_refused_and_changes_nothing() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         webhooks = call.ringing.webhooks
@@ -357,7 +357,7 @@ async def test_a_forged_report_is_refused_and_changes_nothing() -> None:
 async def test_a_hostile_request_of_the_model_reaches_no_carrier(tool: str, arguments: str) -> None:
     replies = [Reply(audio_ms=200), Reply(audio_ms=200, tool=(tool, arguments)), Reply()]
     voice = ScriptedVoiceServer(replies=replies)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         assert (await site.tool_ran(call)).error
         await until(lambda: voice.created == 2)
@@ -368,7 +368,7 @@ async def test_a_hostile_request_of_the_model_reaches_no_carrier(tool: str, argu
 
 async def test_one_thing_at_a_time_is_done_with_the_line() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         second = Item(
@@ -391,7 +391,7 @@ async def test_one_thing_at_a_time_is_done_with_the_line() -> None:
 
 async def test_tones_go_out_and_the_conversation_goes_on() -> None:
     voice = ScriptedVoiceServer(replies=asks_for("send_dtmf", digits="1w2#"))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         play = await site.leaves(call)
         assert (play.name, play.attributes) == ("Play", {"digits": "1w2#"})
@@ -411,7 +411,7 @@ async def test_tones_go_out_and_the_conversation_goes_on() -> None:
 
 async def test_a_new_stream_ends_one_that_the_carrier_is_late_to_end() -> None:
     voice = ScriptedVoiceServer(replies=asks_for("send_dtmf", digits="1w2#"))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         site.api.redirected = lambda _call: None  # the old stream stays open
         call = await site.call()
         await until(lambda: bool(site.at_carrier(call).documents))
@@ -425,7 +425,7 @@ async def test_a_new_stream_ends_one_that_the_carrier_is_late_to_end() -> None:
 
 async def test_a_caller_gets_a_text_message() -> None:
     voice = ScriptedVoiceServer(replies=asks_for("send_sms", to="caller", body="Tuesday, nine."))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         assert not (await site.tool_ran(call)).error
         [message] = site.api.messages
@@ -445,7 +445,7 @@ async def test_a_person_who_does_not_press_1_is_not_connected(
     digits: str, answer: list[str], outcome: str
 ) -> None:
     voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination="guarded"))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         dial = await site.leaves(call)
         asked = await site.post(call, dial.children[0].attributes["url"], "in-progress")
@@ -466,7 +466,7 @@ async def test_a_person_who_presses_1_is_connected() -> None:
     voice = ScriptedVoiceServer(
         replies=asks_for("transfer_call", destination="guarded", summary=summary)
     )
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         dial = await site.leaves(call)
         asked = await site.post(call, dial.children[0].attributes["url"], "in-progress")
@@ -481,7 +481,7 @@ async def test_a_person_who_presses_1_is_connected() -> None:
 @pytest.mark.parametrize("verdict", ["machine_start", "machine_end_beep", "fax"])
 async def test_a_machine_that_picked_up_is_left_and_the_caller_comes_back(verdict: str) -> None:
     voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination="listened"))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         dial = await site.leaves(call)
         url = dial.children[0].attributes["amdStatusCallback"]
@@ -499,7 +499,7 @@ async def test_a_machine_that_picked_up_is_left_and_the_caller_comes_back(verdic
 @pytest.mark.parametrize("verdict", ["human", "unknown"])
 async def test_a_person_who_picked_up_is_not_parted_from_the_caller(verdict: str) -> None:
     voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination="listened"))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         dial = await site.leaves(call)
         person = site.api.add_call("CA" + "c" * 32)
@@ -518,7 +518,7 @@ async def test_a_caller_who_keys_a_transfer_during_the_goodbye_is_not_hung_up_on
     replies = [Reply(audio_ms=300), Reply(audio_ms=3_000, text="Goodbye.", tool=goodbye), Reply()]
     voice = ScriptedVoiceServer(replies=replies)
     agents = {"agent": {"keypad": {"0": {"transfer": "front_desk"}}}}
-    async with voice, line_site(voice, agents=agents) as site:
+    async with voice, transfer_site(voice, agents=agents) as site:
         call = await site.call()
         await call.hear(ms=600)
         call.press("0")
@@ -537,7 +537,7 @@ async def test_a_key_during_the_goodbye_keeps_the_line_open() -> None:
     replies = [Reply(audio_ms=300), Reply(audio_ms=3_000, text="Goodbye.", tool=goodbye), Reply()]
     voice = ScriptedVoiceServer(replies=replies)
     agents = {"agent": {"keypad": {"1": {"say": "We open at nine."}}}}
-    async with voice, line_site(voice, agents=agents) as site:
+    async with voice, transfer_site(voice, agents=agents) as site:
         call = await site.call()
         await call.hear(ms=600)
         call.press("1")
@@ -549,7 +549,7 @@ async def test_a_key_during_the_goodbye_keeps_the_line_open() -> None:
 
 async def test_a_queue_is_left_when_the_wait_is_over() -> None:
     voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination="line"))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         enqueue = await site.leaves(call)
         assert (enqueue.name, enqueue.text) == ("Enqueue", "support")
@@ -571,7 +571,7 @@ async def test_a_queue_is_left_when_the_wait_is_over() -> None:
 
 async def test_draining_parts_nobody_from_the_person_they_talk_with() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         await until(lambda: _is_away(site))
@@ -585,7 +585,7 @@ async def test_draining_parts_nobody_from_the_person_they_talk_with() -> None:
 
 async def test_the_longest_call_is_over_for_us_while_people_talk_on() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice, policy={"max_duration_ms": 3_000}) as site:
+    async with voice, transfer_site(voice, policy={"max_duration_ms": 3_000}) as site:
         call = await site.call()
         await site.leaves(call)
         summary = await site.app.ended(call, within_s=5)
@@ -596,7 +596,7 @@ async def test_the_longest_call_is_over_for_us_while_people_talk_on() -> None:
 
 async def test_an_operator_ends_a_call_whose_caller_was_transferred() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         [call_id] = site.app.switchboard._live
@@ -615,7 +615,7 @@ def _is_away(site: Any) -> bool:
 async def test_a_fallback_stands_behind_every_stream() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
     numbers = {OURS: {"fallback": "front_desk"}}
-    async with voice, line_site(voice, numbers=numbers) as site:
+    async with voice, transfer_site(voice, numbers=numbers) as site:
         call = await site.call()
         await site.leaves(call)
         ringing = await site.dial_ends(call, "busy")
@@ -632,8 +632,8 @@ async def test_a_fallback_stands_behind_every_stream() -> None:
 
 async def test_a_transfer_whose_answer_is_lost_goes_on() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
-        rest = cast("Any", site.app.switchboard._reach.carrier)._rest
+    async with voice, transfer_site(voice) as site:
+        rest = cast("Any", site.app.switchboard._carrier)._rest
         rest._timeout_s = rest._http.timeout = 0.3
         call = await site.call()
         site.api.lose_answer()
@@ -647,7 +647,7 @@ async def test_a_transfer_whose_answer_is_lost_goes_on() -> None:
 
 async def test_a_stopped_server_leaves_people_talking() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
         await until(lambda: _is_away(site))

@@ -24,24 +24,24 @@ from app.realtime.events import (
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
-from tests.integration.line_site import (
+from tests.integration.transfer_site import (
     CALLER,
     DESK,
     OURS,
-    LineSite,
+    TransferSite,
     answered,
     asks_for,
-    line_site,
+    transfer_site,
 )
 
 TO_BOSS = asks_for("transfer_call", destination="boss", summary="Ann asks about her bill.")
 
 
 @asynccontextmanager
-async def transferring(**options: Any) -> AsyncIterator[tuple[LineSite, FakeCall, str]]:
+async def transferring(**options: Any) -> AsyncIterator[tuple[TransferSite, FakeCall, str]]:
     """A call whose agent has a person called: the site, the call and the person's leg."""
     voice = options.pop("voice", None) or ScriptedVoiceServer(replies=list(TO_BOSS))
-    async with voice, line_site(voice, **options) as site:
+    async with voice, transfer_site(voice, **options) as site:
         call = await site.call()
         leg = await site.leg()
         yield site, call, leg
@@ -49,11 +49,11 @@ async def transferring(**options: Any) -> AsyncIterator[tuple[LineSite, FakeCall
         call.assert_clean()
 
 
-def voice_of(site: LineSite) -> ScriptedVoiceServer:
+def voice_of(site: TransferSite) -> ScriptedVoiceServer:
     return site.app.voice
 
 
-async def caller_moved(site: LineSite, call: FakeCall) -> None:
+async def caller_moved(site: TransferSite, call: FakeCall) -> None:
     """Wait until the caller has left the stream for the conference, and go there."""
     await site.leaves(call)
     await site.phones.follow(call.identity.call_id)
@@ -64,7 +64,7 @@ def told(events: list[CallEvent]) -> list[tuple[str, str]]:
     return [(end.destination, end.outcome) for end in ends]
 
 
-async def stays(site: LineSite, call: FakeCall) -> list[CallEvent]:
+async def stays(site: TransferSite, call: FakeCall) -> list[CallEvent]:
     """The caller is with the agent, who says so; then they hang up. What happened in the call."""
     said = await site.app.event(call, AgentSaid, lambda line: line.text == "I am still with you.")
     assert said.text
@@ -130,7 +130,7 @@ async def test_a_key_brings_a_person_to_the_phone_without_the_model() -> None:
     agents = {"agent": {"keypad": {"0": {"transfer": "boss"}}}}
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=300), Reply()])
     policy = {"still_there_after_ms": 400, "silence_ms": 1_000}
-    async with voice, line_site(voice, agents=agents, policy=policy) as site:
+    async with voice, transfer_site(voice, agents=agents, policy=policy) as site:
         call = await site.call()
         call.press("0")
         leg = await site.leg()
@@ -153,7 +153,7 @@ async def test_what_twilio_says_is_in_the_language_of_the_house() -> None:
     }
     destinations = {"boss": {"number": DESK, "mode": "warm", "announcement": "Ein Anruf."}}
     voice = ScriptedVoiceServer(replies=list(TO_BOSS))
-    async with voice, line_site(voice, twilio=twilio, destinations=destinations) as site:
+    async with voice, transfer_site(voice, twilio=twilio, destinations=destinations) as site:
         call = await site.call()
         leg = await site.leg()
         [say] = site.api.calls[leg].verbs[0].children
@@ -303,7 +303,7 @@ async def test_a_caller_who_hangs_up_on_the_way_frees_the_person() -> None:
 
 async def test_a_leg_whose_placing_was_overtaken_by_the_hang_up_does_not_ring_on() -> None:
     voice = ScriptedVoiceServer(replies=list(TO_BOSS))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         site.api.lose_answer()  # it is placed, and we do not hear so
         leg = await site.leg()
@@ -340,7 +340,7 @@ async def test_a_leg_that_is_refused_leaves_the_caller_with_the_agent(
     status: int, code: int, times: int
 ) -> None:
     voice = ScriptedVoiceServer(replies=list(TO_BOSS))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         site.api.fail(status, code, times=times)
         assert (await answered(voice))["result"]["outcome"] == "failed"
@@ -351,7 +351,7 @@ async def test_a_leg_that_is_refused_leaves_the_caller_with_the_agent(
 
 async def test_a_leg_that_rings_although_its_request_failed_is_let_go() -> None:
     voice = ScriptedVoiceServer(replies=list(TO_BOSS))
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         site.api.lose_answer(504)
         leg = await site.leg()
@@ -479,7 +479,7 @@ async def test_no_more_than_five_attempts_are_made_in_a_call() -> None:
     again = ("transfer_call", json.dumps({"destination": "boss"}))
     replies = [TO_BOSS[0], *[Reply(audio_ms=60, tool=again) for _ in range(6)], Reply(audio_ms=200)]
     voice = ScriptedVoiceServer(replies=replies)
-    async with voice, line_site(voice) as site:
+    async with voice, transfer_site(voice) as site:
         call = await site.call()
         for attempt in range(1, 6):
             await until(lambda n=attempt: len(site._legs()) == n)  # type: ignore[misc]

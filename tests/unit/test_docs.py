@@ -178,7 +178,7 @@ def test_the_examples_can_be_turned_on_and_make_a_staff(left_out: str, tmp_path:
     settings = load(path, {**TOKENS, "OPENAI_API_KEY": "a key of the model"})
     assert set(settings.agents) == {"greeter", "booking"}
     staff = assemble(settings)
-    assert [agent.name for agent in staff.book] == ["greeter", "booking"]
+    assert [agent.name for agent in staff.roster] == ["greeter", "booking"]
     for secret in TOKENS.values():
         assert any(secret in held for held in settings.secrets())
 
@@ -190,7 +190,7 @@ def test_the_example_in_the_document_on_agents_makes_a_staff(tmp_path: Path) -> 
     path = tmp_path / "config.yaml"
     path.write_text(example)
     settings = load(path, {**TOKENS, "OPENAI_API_KEY": "a key of the model"})
-    assert [agent.name for agent in assemble(settings).book] == ["greeter", "booking"]
+    assert [agent.name for agent in assemble(settings).roster] == ["greeter", "booking"]
     assert settings.all_numbers == ("+15551234567",)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.assembly.answering import voice_model
+from app.assembly.voice_models import voice_model
 from app.settings import (
     OpenAIRealtime,
     Settings,

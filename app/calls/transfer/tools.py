@@ -1,4 +1,4 @@
-"""The tools of an agent that has a telephone line: transfer, tones, text messages.
+"""The tools of an agent on the phone: transfers, tones, text messages.
 
 Made once for all calls, from the destinations of the configuration; which call a function call
 belongs to is a fact of its context. A model names a destination and never an address: names that
@@ -35,28 +35,25 @@ _ALL_CALLS: Final = 10_000
 Lookup = Callable[[CallId], Transfers | None]
 
 
-def phone_tools(
-    destinations: Destinations, lookup: Lookup, descriptions: Mapping[str, str] | None = None
-) -> dict[str, Tool]:
+def phone_tools(destinations: Destinations, lookup: Lookup) -> dict[str, Tool]:
     """The tools by name; without destinations there is nowhere to transfer to.
 
-    `descriptions` tell the model what each destination is for. `lookup` finds the line of a live
-    call. Text messages go to the caller, or to a destination that
-    is a phone number.
+    `lookup` finds the transfers of a live call. Text messages go to the caller, or to a destination
+    that is a phone number.
     """
     tools = [_send_dtmf(lookup), _send_sms(destinations, lookup)]
     if destinations.names:
-        tools.append(_transfer_call(destinations, lookup, descriptions or {}))
+        tools.append(_transfer_call(destinations, lookup))
     if any(place.warm for place in destinations.by_name.values()):
         tools.append(_cancel_transfer(lookup))
     return {tool.name: tool for tool in tools}
 
 
-def _line(lookup: Lookup, context: ToolContext) -> Transfers:
-    line = lookup(context.call_id)
-    if line is None:
+def _transfers(lookup: Lookup, context: ToolContext) -> Transfers:
+    found = lookup(context.call_id)
+    if found is None:
         raise ToolError("There is no telephone line in this conversation.", code="no_line")
-    return line
+    return found
 
 
 def _parameters(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,12 +65,10 @@ def _parameters(properties: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _transfer_call(
-    destinations: Destinations, lookup: Lookup, descriptions: Mapping[str, str]
-) -> Tool:
+def _transfer_call(destinations: Destinations, lookup: Lookup) -> Tool:
     async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
-        line = _line(lookup, context)
-        result = await line.transfer(arguments["destination"], arguments.get("summary", ""))
+        transfers = _transfers(lookup, context)
+        result = await transfers.transfer(arguments["destination"], arguments.get("summary", ""))
         return {
             "outcome": result.outcome.value,
             "note": transfer_note(result),
@@ -87,7 +82,7 @@ def _transfer_call(
             "description": "What the person hears before they take the call: who calls, and why.",
         }
     places = "; ".join(
-        f"{name}: {place.spoken}" + (f" ({descriptions[name]})" if name in descriptions else "")
+        f"{name}: {place.spoken}" + (f" ({place.description})" if place.description else "")
         for name, place in destinations.by_name.items()
     )
     return Tool(
@@ -106,7 +101,7 @@ def _transfer_call(
 
 def _cancel_transfer(lookup: Lookup) -> Tool:
     async def run(context: ToolContext, _arguments: Mapping[str, Any]) -> Any:
-        _line(lookup, context).cancel()
+        _transfers(lookup, context).cancel()
         return "Nobody is called any more. The caller stays with you."
 
     return Tool(
@@ -122,7 +117,7 @@ def _cancel_transfer(lookup: Lookup) -> Tool:
 
 def _send_dtmf(lookup: Lookup) -> Tool:
     async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
-        await _line(lookup, context).send_digits(arguments["digits"])
+        await _transfers(lookup, context).send_digits(arguments["digits"])
         return "The tones were sent."
 
     digits = {
@@ -145,7 +140,7 @@ def _send_dtmf(lookup: Lookup) -> Tool:
 
 def _send_sms(destinations: Destinations, lookup: Lookup) -> Tool:
     async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
-        await _line(lookup, context).send_sms(arguments["to"], arguments["body"])
+        await _transfers(lookup, context).send_sms(arguments["to"], arguments["body"])
         return "The message was sent."
 
     numbers = [

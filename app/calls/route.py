@@ -1,0 +1,60 @@
+"""Which agent answers a call, with everything that holds for it, or what happens instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from app.agents.agent import Agent
+from app.agents.analysis.live import AnalysisPlan
+from app.agents.roster import Roster
+from app.calls.keypad.menu import KeypadMap
+from app.calls.policy import CallPolicy
+from app.carrier.base import Destination, Fallback, IncomingCall
+from app.carrier.destinations import Destinations
+from app.events import TokenUsage
+from app.realtime.connecting import GuardedModel
+
+__all__ = ["Diversion", "Route"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What answers a call.
+
+    `roster` holds the agents that may take over, `keypads` what keys do beside each of them,
+    `destinations` where they may transfer callers to. Callers go to `fallback` when no agent can
+    answer. `price` is in US dollars; None where the model's prices are not known.
+    """
+
+    agent: Agent
+    roster: Roster
+    model: GuardedModel
+    policy: CallPolicy = field(default_factory=CallPolicy)
+    keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
+    destinations: Destinations = field(default_factory=Destinations)
+    fallback: Destination | None = None
+    price: Callable[[TokenUsage], float | None] = field(default=lambda _usage: None)
+    analysis: AnalysisPlan | None = None
+
+    def fallback_of(self, incoming: IncomingCall) -> Fallback | None:
+        """The way to the fallback for one caller."""
+        if self.fallback is None:
+            return None
+        return Fallback(
+            to=self.fallback,
+            caller_number=incoming.caller_number,
+            our_number=incoming.called_number,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Diversion:
+    """No agent answers the call: something is said, or it is put through, or both.
+
+    With nothing to say and nowhere to go, the carrier says that all lines are busy.
+    """
+
+    code: str
+    say: str | None = None
+    to: Destination | None = None
