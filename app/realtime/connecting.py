@@ -1,9 +1,8 @@
-"""Connecting that does not give up at once, and does not knock for ever.
+"""Connecting to a voice model: retries, and a breaker that all calls share.
 
-`connect_with_retry` is the only place that retries, with a limit and jitter. `Breaker` (pure) and
-`GuardedModel` keep calls from waiting for a model that has just refused several others: they get
-the last reason at once, and now and then one of them is let through to see. Classes of errors are
-`app.realtime.faults`'s.
+`Breaker` (pure) and `GuardedModel` keep calls from waiting for a model that has just refused
+several others: they get the last reason at once, and now and then one of them is let through to
+see. `app.realtime.faults` classifies errors.
 """
 
 from __future__ import annotations
@@ -13,15 +12,10 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from app.errors import (
-    VoiceRefused,
-    VoiceUnavailable,
-)
-from app.realtime.connection import (
-    VoiceConnection,
-    VoiceModel,
-)
+from app.errors import VoiceRefused, VoiceUnavailable
+from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import SessionConfig
+from app.retry import retry
 
 __all__ = ["Breaker", "GuardedModel", "connect_with_retry"]
 
@@ -37,33 +31,24 @@ async def connect_with_retry(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: Callable[[], float] = random.random,
 ) -> VoiceConnection:
-    """Connect, trying again when the failure may pass.
-
-    All tries and the pauses between them fit into `budget_s`. A pause doubles each time, plus or
-    minus half by chance, and is never shorter than the server asks for with `retry_after_s`; a
-    longer wait than the budget allows ends it.
+    """Connect, trying again when the failure may pass; all of it fits into `budget_s`.
 
     Raises:
         VoiceRefused: at once.
         VoiceUnavailable: the last failure, once tries or time are used up.
     """
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + budget_s
-    for attempt in range(1, tries + 1):
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await model.connect(config)
-        except TimeoutError:
-            raise VoiceUnavailable(
-                "the model did not answer in time", code="connect_timeout"
-            ) from None
-        except VoiceUnavailable as error:
-            pause_s = FIRST_PAUSE_S * 2 ** (attempt - 1) * (0.5 + rng())
-            pause_s = max(pause_s, error.retry_after_s or 0.0)
-            if attempt == tries or clock() + pause_s >= deadline:
-                raise
-        await sleep(pause_s)
-    raise ValueError("tries must be 1 at least")
+    try:
+        return await retry(
+            lambda: model.connect(config),
+            attempts=tries,
+            first_delay_s=FIRST_PAUSE_S,
+            budget_s=budget_s,
+            may_retry=lambda error: isinstance(error, VoiceUnavailable),
+            sleep=sleep,
+            rng=rng,
+        )
+    except TimeoutError:
+        raise VoiceUnavailable("the model did not answer in time", code="connect_timeout") from None
 
 
 class Breaker:
