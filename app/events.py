@@ -338,7 +338,7 @@ class VoiceTrouble:
     benign: bool
 
 
-# What the brain thinks of a call ------------------------------------------------------------------
+# Analysis of a call -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

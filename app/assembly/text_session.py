@@ -49,7 +49,7 @@ async def written_session(
             greet=greets and route.agent.speaks_first is Party.AGENT,
             plays_audio=False,
             price=route.price if engine is None else lambda _usage: 0.0,
-            brain=route.analysis,
+            analysis=route.analysis,
         )
         if engine is not None:
             await engine.start()

@@ -1,7 +1,7 @@
-"""What a call has others do beside the sound: tools run, guardrails judge, a brain thinks.
+"""Background work of a call: tools, guardrails, analysis, transfers by keypad.
 
-The call's own shell reads and writes sockets; here is the work that takes time. Each piece is a
-task of the call's group, reports to the conversation when it is done, and ends with the call.
+The call itself reads and writes sockets; here is the work that takes time. Each piece is a task of
+the call's group, reports to the conversation when it is done, and ends with the call.
 """
 
 from __future__ import annotations
@@ -34,45 +34,46 @@ __all__ = ["BackgroundWork", "CallTasks"]
 
 
 class BackgroundWork:
-    """The work of one call. `perform` does what the conversation wants, or nothing once it ends."""
+    """The work of one call; `perform` carries out the conversation's actions."""
 
     def __init__(
         self,
-        mind: Conversation,
+        conversation: Conversation,
         *,
         record: Callable[[CallEvent], None],
         perform: Callable[[Sequence[Action]], None],
         now_ms: Callable[[], int],
-        brain: AnalysisPlan | None = None,
+        analysis: AnalysisPlan | None = None,
     ) -> None:
-        active = mind.dialogue.active
+        active = conversation.dialogue.active
         self.tools = ToolRunner(active.roster, active.facts, self)
         self.ask = OutOfBandAsker(lambda event: perform([ToVoice(event)]))
-        self._mind = mind
+        self._conversation = conversation
         self._record = record
         self._perform = perform
         self._now_ms = now_ms
         self._tasks: asyncio.TaskGroup | None = None
-        self._thinking = None if brain is None else self._brain(brain)
-
-    def _brain(self, plan: AnalysisPlan) -> LiveAnalysis:
-        return LiveAnalysis(
-            plan,
-            self._mind.dialogue,
-            self.tools,
-            ask=self.ask,
-            emit=self._on_thought,
-            relay=lambda text: self._say(text, SayWhen.IDLE),
+        self._analysis = (
+            None
+            if analysis is None
+            else LiveAnalysis(
+                analysis,
+                conversation.dialogue,
+                self.tools,
+                ask=self.ask,
+                emit=self._on_analysis,
+                say=lambda text: self._say(text, SayWhen.IDLE),
+            )
         )
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
-        """Work in the group of the call."""
+        """Start work, as tasks of the call's group."""
         self._tasks = tasks
-        if self._thinking is not None:
-            tasks.create_task(self._thinking.run(), name="brain")
+        if self._analysis is not None:
+            tasks.create_task(self._analysis.analyzer.run(), name="analysis")
 
     def close(self) -> None:
-        """The call is over: nothing is begun any more, and what comes late is dropped."""
+        """End with the call: nothing is begun any more, and late results are dropped."""
         self._tasks = None
 
     def on_voice(self, event: ServerEvent) -> None:
@@ -83,8 +84,8 @@ class BackgroundWork:
 
     def after_voice(self, event: ServerEvent) -> None:
         """Take every event of the model again, once the conversation has."""
-        if self._thinking is not None:
-            self._thinking.on_voice(event)
+        if self._analysis is not None:
+            self._analysis.on_voice(event)
 
     def run_tool(self, run: RunTool) -> None:
         if self._tasks is not None:
@@ -94,36 +95,36 @@ class BackgroundWork:
         if self._tasks is not None:
             self._tasks.create_task(self._check_rule(check), name="guardrails")
 
-    def transfer(self, line: Transfers, destination: str) -> None:
+    def transfer(self, transfers: Transfers, destination: str) -> None:
         """Transfer a caller who has chosen it by keypad."""
         if self._tasks is not None:
-            self._tasks.create_task(self._transfer(line, destination), name="keypad transfer")
+            self._tasks.create_task(self._transfer(transfers, destination), name="keypad transfer")
 
-    async def _transfer(self, line: Transfers, destination: str) -> None:
+    async def _transfer(self, transfers: Transfers, destination: str) -> None:
         try:
-            came_of_it = (await line.transfer(destination)).outcome.value
+            outcome = (await transfers.transfer(destination)).outcome.value
         except ToolError as error:
-            came_of_it = error.message
-        text = f"The transfer to {destination} did not work: {came_of_it}"
+            outcome = error.message
+        text = f"The transfer to {destination} did not work: {outcome}"
         self._say(text, SayWhen.AFTER_TURN)
 
     def _say(self, text: str, when: SayWhen) -> None:
-        """Have the agent pass something on, unless the call is over."""
+        """Have the agent pass a text on, unless the call is over."""
         if self._tasks is not None:
             now_ms = self._now_ms()
-            self._perform(self._mind.say(text, now_ms, mode=SayMode.RELAY, when=when))
+            self._perform(self._conversation.say(text, now_ms, mode=SayMode.RELAY, when=when))
 
-    def _on_thought(self, event: AnalysisEvent) -> None:
+    def _on_analysis(self, event: AnalysisEvent) -> None:
         self._record(replace(event, at_ms=self._now_ms()))
 
     def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
-        """A tool has answered: the model hears of it, unless the call is over."""
+        """For the tool runner: the model gets the result, unless the call is over."""
         if self._tasks is None:
             return
         now_ms = self._now_ms()
         self._record(
             ToolRan(
-                call_id=self._mind.call_id,
+                call_id=self._conversation.call_id,
                 at_ms=now_ms,
                 name=run.name,
                 duration_ms=result.duration_ms,
@@ -131,24 +132,26 @@ class BackgroundWork:
             )
         )
         self._perform(
-            self._mind.on_tool_done(run.tool_call_id, result.output, now_ms, reply=result.reply)
+            self._conversation.on_tool_done(
+                run.tool_call_id, result.output, now_ms, reply=result.reply
+            )
         )
 
     def on_tool_slow(self, run: RunTool, filler: str) -> bool:
-        """A tool takes its time: the caller is told, where it is quiet."""
+        """For the tool runner: the caller is told where nobody speaks; True once that is done."""
         if self._tasks is None:
             return True
-        said = self._mind.on_tool_slow(run.tool_call_id, filler, self._now_ms())
+        said = self._conversation.on_tool_slow(run.tool_call_id, filler, self._now_ms())
         self._perform(said)
         return bool(said)
 
     def on_approval_wanted(self, request: ApprovalRequest) -> None:
-        """A tool waits for an operator, or for the caller's keypad."""
+        """For the tool runner: a tool waits for an operator, or for the caller's keypad."""
         now_ms = self._now_ms()
         tool_call_id = request.context.tool_call_id
         self._record(
             ToolApprovalRequired(
-                call_id=self._mind.call_id,
+                call_id=self._conversation.call_id,
                 at_ms=now_ms,
                 tool_call_id=tool_call_id,
                 name=request.tool.name,
@@ -158,16 +161,16 @@ class BackgroundWork:
         )
         if request.tool.approval is Approval.KEYPAD:
             prompt = consent_prompt(request)
-            self._perform(self._mind.on_consent_wanted(tool_call_id, prompt, now_ms))
+            self._perform(self._conversation.on_consent_wanted(tool_call_id, prompt, now_ms))
 
     async def _check_rule(self, check: CheckGuardrail) -> None:
-        active = self._mind.dialogue.active
+        active = self._conversation.dialogue.active
         result = await check_guardrails(
             check, active.roster.get(check.agent), active.facts, self.ask
         )
         if self._tasks is not None:
             self.tools.on_guardrail_result(check.side, result.verdict)
-            self._perform(self._mind.on_guardrail_result(check, result, self._now_ms()))
+            self._perform(self._conversation.on_guardrail_result(check, result, self._now_ms()))
 
 
 logger = logging.getLogger(__name__)

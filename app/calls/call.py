@@ -107,7 +107,7 @@ class Call:
             record=record,
             perform=self._perform,
             now_ms=self._now_ms,
-            brain=route.analysis,
+            analysis=route.analysis,
         )
         self.tools = self._work.tools
         counters = self._mind.counters

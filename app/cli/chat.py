@@ -143,7 +143,7 @@ class _Desk:
     async def say_once(self, text: str) -> None:
         """Say one thing and hear the answer out; what asks for approval is refused."""
         await self._session.send_message(text)
-        while not await self._our_turn(thought_out=True):
+        while not await self._our_turn(analyzed=True):
             await self._answer("n")
 
     async def type_in(self, lines: Lines) -> None:
@@ -164,13 +164,13 @@ class _Desk:
             elif text.strip():
                 await self._session.send_message(text.strip())
 
-    async def _our_turn(self, *, thought_out: bool = False) -> bool:
+    async def _our_turn(self, *, analyzed: bool = False) -> bool:
         """Wait until the agent is done, or wants an answer to something else: then false.
 
-        `thought_out`: and until its brain is. Who types on is not kept waiting by that.
+        `analyzed`: and until the analysis is done, which a user who types on does not wait for.
         """
         while self._wanted is None and (
-            self._session.busy or self._events.unread or (thought_out and self._session.thinking)
+            self._session.busy or self._events.unread or (analyzed and self._session.analyzing)
         ):
             self._moved.clear()
             with suppress(TimeoutError):  # a watchdog may end the wait without any event

@@ -199,12 +199,12 @@ async def shown(
     *,
     say: str | None = None,
     ended_well: bool = True,
-    brain: AnalysisPlan | None = None,
+    analysis: AnalysisPlan | None = None,
 ) -> str:
     out = StringIO()
     model = WebSocketModel(server.url, headers={}, model="scripted")
     session = AgentSession(
-        agents, model, plays_audio=False, price=lambda _usage: 0.00123, brain=brain
+        agents, model, plays_audio=False, price=lambda _usage: 0.00123, analysis=analysis
     )
     async with patience(), session:
         report = TextReport(out, prompts=True)
@@ -285,7 +285,7 @@ async def test_handoffs_and_guardrails_are_shown() -> None:
     assert text.splitlines()[-2] == "agent> No advice."
 
 
-async def test_what_a_brain_thinks_is_shown_and_a_single_turn_waits_for_it() -> None:
+async def test_the_analysis_is_shown_and_a_single_turn_waits_for_it() -> None:
     found = {"intent": "add", "entities": [{"name": "a", "value": "2"}], "summary": "Sums."}
     asides = [json.dumps({**found, "task": "two"}), "no json"]
     plan = AnalysisPlan(
@@ -295,14 +295,14 @@ async def test_what_a_brain_thinks_is_shown_and_a_single_turn_waits_for_it() -> 
         task_argument="text",
     )
     async with ScriptedVoiceServer(asides=asides, replies=[Reply(text="Well.")]) as server:
-        text = await shown(server, [agent()], say="two and three?", brain=plan)
+        text = await shown(server, [agent()], say="two and three?", analysis=plan)
         assert "[analysis: add; a 2; Sums.]" in text
         assert "[task: two]" in text
         assert '[task: {"result": "twotwo"} (done)]' in text
         told = text[text.index("(done)") :]
         assert "agent> Another system was asked to do this: two" in told
         server.asides = ["no json"]
-        text = await shown(server, [agent()], say="two and three?", brain=plan)
+        text = await shown(server, [agent()], say="two and three?", analysis=plan)
         assert "[analysis failed: answer_not_json]" in text
 
 

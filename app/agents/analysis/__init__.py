@@ -1,1 +1,1 @@
-"""What is found out about a conversation: live, after the call, and by delegates."""
+"""Analysis of a conversation: live, after the call, and tasks for delegates."""

@@ -1,11 +1,10 @@
-"""The brain: what is thought about a call beside the voice, and never in its way.
+"""Analysis of the caller's turns beside the voice, which never waits for it.
 
 When a turn of the caller has its transcript, `Analyzer.on_caller_turn` takes it and returns at
-once; the analysis runs in a task of the call and comes out as an event. It is that turn which is
-analyzed, not the one before; while one analysis runs, later turns wait as one: each question holds
-all that was said, and says what of it is new. A task that the operator allows is handed to an
-outside agent, whose answer is relayed as data. Nothing here can end a call: what fails is an event.
-`Reviewer` thinks about the call once more when it is over, in the process's own time.
+once; the analysis runs in a task of the call and comes out as an event. While one analysis runs,
+later turns wait as one: each question holds the whole transcript and marks what is new in it. A
+task that the operator allows is handed to a delegate, and the agent passes the answer on. Nothing
+here can end a call: a failure is an event. After the call, `app.agents.analysis.review` takes over.
 """
 
 from __future__ import annotations
@@ -33,30 +32,25 @@ from app.events import (
     AnalysisEvent,
     AnalysisFailed,
     CallId,
-    CallReviewed,
     TaskAnswered,
     TaskRequest,
     TaskStarted,
     TurnAnalyzed,
 )
 
-__all__ = ["Analyzer", "AnalyzerLimits", "Emit"]
+__all__ = ["Analyzer", "AnalyzerLimits", "Emit", "attempt", "task_report"]
 
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Emit = Callable[[AnalysisEvent], None]
-EmitReview = Callable[[CallReviewed | AnalysisFailed], None]
 _MAX_ANSWER_CHARS: Final = 4_000
-
-
-# During the call ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalyzerLimits:
-    """What one call may use. Tasks beyond the limit are not handed to anybody."""
+    """Limits of one call. Tasks beyond `max_tasks` are not handed out."""
 
     analysis_timeout_ms: int = 10_000
     task_timeout_ms: int = 60_000
@@ -71,14 +65,14 @@ class _Turn:
 
 @dataclass(slots=True)
 class _Done:
-    """What need not be done again: the items that were analyzed, the tasks that were given out."""
+    """The items that were analyzed, and the tasks that were handed out."""
 
     items: set[str] = field(default_factory=set)
     tasks: set[str] = field(default_factory=set)
 
 
 class Analyzer:
-    """One call's brain. `run` is a task of the call; everything else returns at once."""
+    """Analyzes one call. `run` is a task of the call; everything else returns at once."""
 
     def __init__(
         self,
@@ -88,17 +82,17 @@ class Analyzer:
         emit: Emit,
         *,
         delegate: Delegate | None = None,
-        relay: Callable[[str], None] | None = None,
+        say: Callable[[str], None] | None = None,
         limits: AnalyzerLimits | None = None,
     ) -> None:
-        """`relay` has a text told in the agent's own words, as data, when nobody speaks."""
+        """`say` has the agent pass a text on in its own words, as data, when nobody speaks."""
         self.analysis = Analysis()
         self._call_id = call_id
         self._spec = spec
         self._ask = ask
         self._emit = emit
         self._delegate = delegate
-        self._relay = relay
+        self._say = say
         self._limits = limits or AnalyzerLimits()
         self._next: _Turn | None = None
         self._wanted = asyncio.Event()
@@ -139,11 +133,11 @@ class Analyzer:
         began = time.monotonic()
         question = turn_question(self._spec, turn.lines, self.analysis, self._done.items)
 
-        async def think() -> Analysis:
+        async def ask() -> Analysis:
             return self._spec.read(await self._ask(question))
 
         timeout_ms = self._limits.analysis_timeout_ms
-        analysis, code = await _attempt(think, timeout_ms, "analysis", self._call_id)
+        analysis, code = await attempt(ask, timeout_ms, "analysis", self._call_id)
         if analysis is None:
             self._emit(AnalysisFailed(call_id=self._call_id, item_id=turn.item_id, code=code))
             return None
@@ -179,7 +173,7 @@ class Analyzer:
     async def _do(self, delegate: Delegate, task: TaskRequest) -> None:
         began = time.monotonic()
         self._emit(TaskStarted(call_id=self._call_id, task=task))
-        answer, code = await _attempt(
+        answer, code = await attempt(
             partial(delegate.run, task), self._limits.task_timeout_ms, "task", self._call_id
         )
         answer = (answer or "")[:_MAX_ANSWER_CHARS]
@@ -193,8 +187,8 @@ class Analyzer:
                 error=code,
             )
         )
-        if self._relay is not None and (answer or code):
-            self._relay(relayed(task, answer, code))
+        if self._say is not None and (answer or code):
+            self._say(task_report(task, answer, code))
 
 
 _LEAVES_OPEN: Final = frozenset(
@@ -211,8 +205,8 @@ _LEAVES_OPEN: Final = frozenset(
 """Errors after which a task may have been done all the same."""
 
 
-def relayed(task: TaskRequest, answer: str, error: str) -> str:
-    """What the agent is told to pass on; `say(relay)` makes data of it, and nobody's order."""
+def task_report(task: TaskRequest, answer: str, error: str) -> str:
+    """The outcome of a task, which the agent is to pass on."""
     if error in _LEAVES_OPEN:
         outcome = "It has not answered: nobody knows whether it was done."
         return f"Another system was asked to do this: {task.text}\n{outcome}"
@@ -221,10 +215,10 @@ def relayed(task: TaskRequest, answer: str, error: str) -> str:
     return f"Another system was asked to do this: {task.text}\nIt answered: {answer}"
 
 
-async def _attempt(
+async def attempt(
     work: Callable[[], Awaitable[T]], timeout_ms: int, kind: str, call_id: CallId
 ) -> tuple[T | None, str]:
-    """The work's value, or a code; whatever goes wrong goes no further than this."""
+    """The value of the work, or an error code. Raises nothing but cancellation."""
     deadline = asyncio.timeout(timeout_ms / 1000)
     failure: BaseException
     try:

@@ -1,4 +1,4 @@
-"""Who answers a task that was given away: a webhook, or a tool."""
+"""Delegates: a webhook or a tool that does a task for the agent."""
 
 from __future__ import annotations
 
@@ -9,22 +9,17 @@ from typing import Protocol
 from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.tool import ToolContext
 from app.errors import ToolFailed
-from app.events import (
-    TaskRequest,
-)
+from app.events import TaskRequest
 from app.http.webhook import Message, Webhook
 
 __all__ = ["Delegate", "ToolDelegate", "WebhookDelegate"]
-
-
-# Outside agents -----------------------------------------------------------------------------------
 
 
 class Delegate(Protocol):
     """An outside agent that does tasks."""
 
     async def run(self, task: TaskRequest) -> str:
-        """Do a task and give the answer, or nothing when there is nothing to say.
+        """Do a task and return the answer, which may be empty.
 
         Raises:
             AppError: it was not done.
@@ -76,21 +71,21 @@ class ToolDelegate:
 
     def __init__(
         self,
-        box: ToolInvoker,
+        invoker: ToolInvoker,
         tool: str,
         context: Callable[[str], ToolContext],
         *,
         argument: str = "task",
     ) -> None:
         """`context` makes the facts of the call, with the given id as the tool call's."""
-        self._box = box
+        self._invoker = invoker
         self._tool = tool
         self._context = context
         self._argument = argument
 
     async def run(self, task: TaskRequest) -> str:
         arguments = json.dumps({self._argument: task.text})
-        result = await self._box.invoke(self._tool, arguments, self._context(task.key))
+        result = await self._invoker.invoke(self._tool, arguments, self._context(task.key))
         if result.error:
             raise ToolFailed("The tool did not do the task.", code=result.error)
         return result.output

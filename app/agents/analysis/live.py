@@ -1,6 +1,6 @@
-"""A brain at work in a conversation: which turns it hears of, whom it asks, who does its tasks.
+"""Live analysis of a conversation: feeds the caller's turns to an `Analyzer`.
 
-Shared by the phone call and `AgentSession`. Thinking itself is `app.agents.analysis.analyzer`.
+Phone calls and `AgentSession` share it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from app.events import Party
 from app.http.webhook import Webhook
 from app.realtime.events import ServerEvent, TranscriptionCompleted
 
-__all__ = ["AnalysisPlan", "LiveAnalysis", "said_until"]
+__all__ = ["AnalysisPlan", "LiveAnalysis"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisPlan:
-    """What the brains of conversations are made of. Without `ask`, their own voice model is asked.
+    """How conversations are analyzed. Without `ask`, their own voice model is asked.
 
     Tasks go to `task_tool`, without one to `webhook`, which also gets the `review` of a call.
     """
@@ -40,7 +40,7 @@ class AnalysisPlan:
 
 
 class LiveAnalysis:
-    """One conversation's brain. `run` is a task of the conversation; the rest returns at once."""
+    """Feeds an `Analyzer` with the caller's turns of one conversation; returns at once."""
 
     def __init__(
         self,
@@ -50,44 +50,34 @@ class LiveAnalysis:
         *,
         ask: Ask,
         emit: Emit,
-        relay: Callable[[str], None],
+        say: Callable[[str], None],
     ) -> None:
-        """`ask` reaches the conversation's own model, `relay` has a text told in its own words."""
+        """`ask` reaches the conversation's own model; `say` is that of the `Analyzer`."""
         self._dialogue = dialogue
-        self._brain = Analyzer(
+        self.analyzer = Analyzer(
             dialogue.active.facts.call_id,
             plan.analysis,
             plan.ask or ask,
             emit,
             delegate=_delegate(plan, dialogue, tools),
-            relay=relay,
+            say=say,
             limits=plan.limits,
         )
-
-    async def run(self) -> None:
-        """Think until cancelled."""
-        await self._brain.run()
-
-    @property
-    def busy(self) -> bool:
-        """A turn is being analyzed, or a task done."""
-        return self._brain.busy
 
     def on_voice(self, event: ServerEvent) -> None:
         """Take any event of the model, once the dialogue has: a transcript is a caller's turn."""
         if isinstance(event, TranscriptionCompleted) and event.transcript.strip():
             self.on_caller_turn(event.item_id)
 
-    def on_typed(self) -> None:
-        """The caller has written something, which stands last."""
-        self.on_caller_turn(self._dialogue.transcript.messages()[-1].item_id)
+    def on_caller_turn(self, item_id: str = "") -> None:
+        """The words of an item, or those that the caller has typed, are in the transcript now.
 
-    def on_caller_turn(self, item_id: str) -> None:
-        """What the caller said in this item is known now; what they said since may be known too."""
+        Turns that the caller has taken since may have their words already.
+        """
         entries = self._dialogue.transcript.messages()
         said = [entry.item_id for entry in entries if entry.party is Party.CALLER and entry.text]
         latest = said[-1] if said else item_id
-        self._brain.on_caller_turn(latest, said_until(latest, entries))
+        self.analyzer.on_caller_turn(latest, _lines_until(latest, entries))
 
 
 def _delegate(plan: AnalysisPlan, dialogue: Dialogue, tools: ToolRunner) -> Delegate | None:
@@ -102,8 +92,8 @@ def _delegate(plan: AnalysisPlan, dialogue: Dialogue, tools: ToolRunner) -> Dele
     return None if plan.webhook is None else WebhookDelegate(plan.webhook)
 
 
-def said_until(item_id: str, entries: Iterable[Entry]) -> list[TranscriptLine]:
-    """What was said up to an item and in it; of the agent's words, those that were heard."""
+def _lines_until(item_id: str, entries: Iterable[Entry]) -> list[TranscriptLine]:
+    """The transcript up to an item and with it; of the agent's words, those that were heard."""
     lines = []
     for entry in entries:
         text = entry.heard_text if entry.party is Party.AGENT else entry.text

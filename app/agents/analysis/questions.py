@@ -1,4 +1,4 @@
-"""What is thought about a call beside the voice: values, questions, and reading the answers.
+"""The questions of the analysis: values, questions to a model, and reading its answers.
 
 After each turn of the caller: intent, entities, a running summary, and maybe a task for somebody
 else. After the call: a summary and an extraction by the operator's own JSON schema. What callers
@@ -33,7 +33,7 @@ _MAX_TEXT_CHARS: Final = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptLine:
-    """Something that was said; of the agent's words, those that were heard."""
+    """A line of the transcript; of the agent's words, those that were heard."""
 
     party: Party
     text: str
@@ -45,7 +45,7 @@ class TranscriptLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisSpec:
-    """What to look for in each turn. `tasks`: the intents for which an outside agent may work."""
+    """What to look for in each turn. `tasks`: the intents that a delegate may work on."""
 
     intents: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()
@@ -56,10 +56,10 @@ class AnalysisSpec:
     def __post_init__(self) -> None:
         unknown = self.tasks - set(self.intents)
         if unknown:
-            raise ConfigError(f"brain: tasks names {sorted(unknown)[0]!r}, which is no intent")
+            raise ConfigError(f"analysis: tasks names {sorted(unknown)[0]!r}, which is no intent")
         if _NO_INTENT in self.intents:
-            raise ConfigError(f"brain: the intent {_NO_INTENT!r} is there already")
-        object.__setattr__(self, "check", ArgumentCheck(self.schema, "brain analysis"))
+            raise ConfigError(f"analysis: the intent {_NO_INTENT!r} is there already")
+        object.__setattr__(self, "check", ArgumentCheck(self.schema, "analysis"))
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def turn_question(
 ) -> ModelQuestion:
     """Ask what the caller's last turn means, given what was known before it.
 
-    Turns that came while another was thought about, or that could not be analyzed, are asked about
-    together with it: all that are not in `analyzed` (by their items) are marked as new.
+    Turns that came while another was analyzed, or whose analysis failed, are asked about together
+    with it: all that are not in `analyzed` (by their items) are marked as new.
     """
     instructions = [
         "You follow a phone call and keep notes. You are given the notes so far and the latest "
@@ -151,7 +151,7 @@ def turn_question(
 def _marked(
     lines: Sequence[TranscriptLine], analyzed: Collection[str]
 ) -> list[dict[str, str | bool]]:
-    """The lines, with a mark at those of the caller that nobody has thought about."""
+    """The lines, with a mark at those of the caller that were not analyzed yet."""
     marked: list[dict[str, str | bool]] = [{**line} for line in _as_json(lines)]
     for line, as_json in zip(lines, marked, strict=True):
         is_last = line is lines[-1]
@@ -169,7 +169,7 @@ def _as_json(lines: Sequence[TranscriptLine]) -> list[dict[str, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewSpec:
-    """What is kept of a call: an object of the operator's schema, which may ask for anything."""
+    """The review of a call: an object of the operator's schema, which may ask for anything."""
 
     schema: Mapping[str, Any] = field(
         default_factory=lambda: _object({"summary": {"type": "string"}})
@@ -179,7 +179,7 @@ class ReviewSpec:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for what is no JSON schema of an object."""
-        object.__setattr__(self, "check", ArgumentCheck(self.schema, "brain review"))
+        object.__setattr__(self, "check", ArgumentCheck(self.schema, "analysis review"))
 
     def read(self, answer: str) -> dict[str, Any]:
         """Raises AppError: `answer_not_json` or `answer_off_schema`."""

@@ -1,18 +1,19 @@
-"""Has each call reviewed once it is over: an observer of all calls of a process.
+"""Review of calls once they are over.
 
-It keeps what is said in calls that go on, and hands it to the `Reviewer` with their last event.
+`CallReviews` observes all calls of a process: it keeps the transcript of those that go on and hands
+it to the `Reviewer` with their last event.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from app.agents.analysis.analyzer import EmitReview, _attempt
+from app.agents.analysis.analyzer import attempt
 from app.agents.analysis.questions import (
     ReviewSpec,
     TranscriptLine,
@@ -41,7 +42,7 @@ __all__ = ["CallReviews", "Reviewer"]
 
 @dataclass(slots=True)
 class _Notes:
-    """What is known of a call that goes on."""
+    """Notes on a call that goes on."""
 
     admitted: CallAdmitted
     lines: list[TranscriptLine] = field(default_factory=list)
@@ -81,7 +82,7 @@ class CallReviews:
 
 
 def _facts(notes: _Notes, ended: CallEnded) -> dict[str, Any]:
-    """What goes along with a review: about the call, and not out of it."""
+    """Facts about the call that go along with its review."""
     admitted, summary, analysis = notes.admitted, ended.summary, notes.analysis
     return {
         "carrier_call_id": admitted.carrier_call_id,
@@ -111,8 +112,8 @@ class Reviewer:
         self,
         spec: ReviewSpec,
         ask: Ask,
-        errands: BackgroundJobs,
-        emit: EmitReview,
+        jobs: BackgroundJobs,
+        emit: Callable[[CallReviewed | AnalysisFailed], None],
         *,
         webhook: Webhook | None = None,
         attempts: int = 3,
@@ -121,9 +122,9 @@ class Reviewer:
     ) -> None:
         self._spec = spec
         self._ask = ask
-        self._errands = errands
+        self._jobs = jobs
         self._emit = emit
-        self.outbox = Outbox(errands)
+        self.outbox = Outbox(jobs)
         self._webhook = webhook
         self._attempts = max(1, attempts)
         self._retry_delay_ms = retry_delay_ms
@@ -134,12 +135,12 @@ class Reviewer:
     ) -> bool:
         """Review a call in the background; `facts` go along (numbers, duration, reason)."""
         work = partial(self._review, call_id, tuple(lines), dict(facts))
-        return self._errands.put(f"review {call_id}", work)
+        return self._jobs.put(f"review {call_id}", work)
 
     async def _review(
         self, call_id: CallId, lines: tuple[TranscriptLine, ...], facts: dict[str, Any]
     ) -> None:
-        review, code = (None, "nothing_said") if not lines else await self._think(call_id, lines)
+        review, code = (None, "nothing_said") if not lines else await self._ask_for(call_id, lines)
         if review is None:
             self._emit(AnalysisFailed(call_id=call_id, item_id="", code=code))
         else:
@@ -150,19 +151,19 @@ class Reviewer:
             message = Message(key=f"review_{digest}", kind="call.reviewed", data=data)
             self.outbox.put(self._webhook, message)
 
-    async def _think(
+    async def _ask_for(
         self, call_id: CallId, lines: tuple[TranscriptLine, ...]
     ) -> tuple[dict[str, Any] | None, str]:
         question = review_question(self._spec, lines)
 
-        async def think() -> dict[str, Any]:
+        async def ask() -> dict[str, Any]:
             return self._spec.read(await self._ask(question))
 
-        attempt = 1
-        while True:
-            review, code = await _attempt(think, self._timeout_ms, "review", call_id)
+        for count in range(1, self._attempts + 1):
+            review, code = await attempt(ask, self._timeout_ms, "review", call_id)
             # A model that answered badly may answer well; one that refuses us will not.
-            if review is not None or attempt == self._attempts or code == "chat_refused":
-                return review, code
-            await asyncio.sleep(self._retry_delay_ms * 2 ** (attempt - 1) / 1000)
-            attempt += 1
+            if review is not None or code == "chat_refused":
+                break
+            if count < self._attempts:
+                await asyncio.sleep(self._retry_delay_ms * 2 ** (count - 1) / 1000)
+        return review, code

@@ -48,18 +48,18 @@ class ChatSpec:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise ConfigError("brain: the chat endpoint needs a model")
+            raise ConfigError("analysis: the chat endpoint needs a model")
         if self.timeout_ms <= 0:
-            raise ConfigError("brain: timeout_ms must be above zero")
+            raise ConfigError("analysis: timeout_ms must be above zero")
         object.__setattr__(self, "json_mode", JsonMode(self.json_mode))
         try:
             check_url(self.base_url, allow_private=self.allow_private)
         except ToolFailed as error:
-            raise ConfigError(f"brain: base_url: {error.message}") from error
+            raise ConfigError(f"analysis: base_url: {error.message}") from error
         parts = urlsplit(self.base_url)
         if parts.query or parts.fragment or parts.path.rstrip("/").endswith(_COMPLETIONS):
             raise ConfigError(
-                f"brain: base_url: {_COMPLETIONS} is put behind it: end it before that, and "
+                f"analysis: base_url: {_COMPLETIONS} is put behind it: end it before that, and "
                 "without a query"
             )
 

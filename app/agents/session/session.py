@@ -66,12 +66,12 @@ class AgentSession:
         plays_audio: bool = True,
         price: Callable[[TokenUsage], float | None] = lambda _usage: None,
         event_limit: int = DEFAULT_LIMIT,
-        brain: AnalysisPlan | None = None,
+        analysis: AnalysisPlan | None = None,
     ) -> None:
         """The first of `agents` speaks; the others are there to be handed over to.
 
         `greet`: the agent speaks first. `plays_audio`: sound takes its time to be heard; without,
-        it counts as heard when it is made. `brain` thinks about each of the caller's turns.
+        it counts as heard when it is made. `analysis` is made of each of the caller's turns.
 
         Raises:
             ConfigError: the agents do not fit together.
@@ -90,7 +90,18 @@ class AgentSession:
         self._subscriptions.subscribe(_OWN, event_limit)
         self._outbox = SessionOutbox()
         self._asker = OutOfBandAsker(self._outbox.put)
-        self._thinking = None if brain is None else self._brain(brain)
+        self._analysis = (
+            None
+            if analysis is None
+            else LiveAnalysis(
+                analysis,
+                self._talk.dialogue,
+                self._tools,
+                ask=self._asker,
+                emit=self._subscriptions.publish,
+                say=self._pass_on,
+            )
+        )
         self._voice = VoiceLoop(model, self._talk.dialogue, self._outbox.take, self)
         self._life: _Life | None = None
         self._judging = 0
@@ -159,8 +170,8 @@ class AgentSession:
                 other methods below.
         """
         self._perform(self._talk.type_in(text, self._open().now_ms()))
-        if self._thinking is not None:
-            self._thinking.on_typed()
+        if self._analysis is not None:
+            self._analysis.on_caller_turn()
 
     async def send_audio(self, chunk: bytes, *, commit: bool = False) -> None:
         """Give the model sound in the session's input format; waits while it takes no more.
@@ -255,9 +266,9 @@ class AgentSession:
         return not self._voice.connected or self._talk.busy or self._judging > 0
 
     @property
-    def thinking(self) -> bool:
-        """The brain is at work, or something of it waits to be said."""
-        at_work = self._thinking is not None and self._thinking.busy
+    def analyzing(self) -> bool:
+        """True while the analysis is at work, or an answer of a delegate waits to be said."""
+        at_work = self._analysis is not None and self._analysis.analyzer.busy
         return self.connected and (at_work or self._talk.dialogue.responses.waits_for_quiet)
 
     @property
@@ -319,17 +330,7 @@ class AgentSession:
         )
         self._subscriptions.publish(wanted)
 
-    def _brain(self, plan: AnalysisPlan) -> LiveAnalysis:
-        return LiveAnalysis(
-            plan,
-            self._talk.dialogue,
-            self._tools,
-            ask=self._asker,
-            emit=self._subscriptions.publish,
-            relay=self._relay,
-        )
-
-    def _relay(self, text: str) -> None:
+    def _pass_on(self, text: str) -> None:
         if self._life is not None and not self._life.ending:
             now_ms = self._life.now_ms()
             mode, when = SayMode.RELAY, SayWhen.IDLE
@@ -345,8 +346,8 @@ class AgentSession:
                 life.begun.set()
                 tasks.create_task(self._talk_with_model(life))
                 tasks.create_task(self._tick(life))
-                if self._thinking is not None:
-                    tasks.create_task(self._thinking.run(), name="brain")
+                if self._analysis is not None:
+                    tasks.create_task(self._analysis.analyzer.run(), name="analysis")
                 await life.ended.wait()
                 raise _Over
         except* _Over:
@@ -434,8 +435,8 @@ class AgentSession:
         if isinstance(event, SpeechStarted):
             self._tools.on_caller_speech()
         self._perform(self._talk.on_voice(event, self._life.now_ms()))
-        if self._thinking is not None:
-            self._thinking.on_voice(event)
+        if self._analysis is not None:
+            self._analysis.on_voice(event)
 
     async def on_voice_lost(self) -> None:
         """For the voice loop."""

@@ -148,7 +148,7 @@ def test_a_secret_does_not_show() -> None:
     [{"base_url": "http://api.example.com/v1"}, {"model": ""}, {"timeout_ms": -1}],
 )
 def test_a_chat_endpoint_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="brain"):
+    with pytest.raises(ConfigError, match="analysis"):
         ChatSpec(**{"base_url": URL, "model": "m", **wrong})
 
 

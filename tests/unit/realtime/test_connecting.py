@@ -114,7 +114,7 @@ async def test_a_model_that_hangs_uses_up_the_budget_and_no_more() -> None:
 
 
 async def test_no_tries_at_all_make_no_sense() -> None:
-    with pytest.raises(ValueError, match="tries"):
+    with pytest.raises(ValueError, match="attempts"):
         await connect_with_retry(Model(), SessionConfig(), tries=0)
 
 

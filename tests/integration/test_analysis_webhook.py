@@ -18,7 +18,7 @@ from app.http.webhook import (
     is_signed,
 )
 from tests.fakes.web_service import WebService, answer
-from tests.integration.brain_site import (
+from tests.integration.analysis_site import (
     hook,
     outgoing,
     silence,

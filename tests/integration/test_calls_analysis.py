@@ -28,7 +28,7 @@ from app.settings import load
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import patience, until
 from tests.fakes.web_service import Asked, WebService, answer
-from tests.integration.brain_site import SECRET, completed, thought
+from tests.integration.analysis_site import SECRET, analysis_of, completed
 from tests.integration.server import trunkline
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ GREETING = Reply(text="Hello.", audio_ms=200)
 ASKED = "Book a table for Friday."
 
 
-def brain(chat: WebService | None = None, hook: WebService | None = None, **more: Any) -> Any:
+def section_of(chat: WebService | None = None, hook: WebService | None = None, **more: Any) -> Any:
     """A section `analysis` that asks and tells servers of this machine."""
     section: dict[str, Any] = {"intents": ["book", "chat"], **more}
     if chat is not None:
@@ -57,20 +57,20 @@ def asked_of(chat: WebService, number: int) -> Any:
 
 
 async def test_a_callers_turn_is_analyzed_at_once_and_its_task_done_and_told() -> None:
-    book = thought(intent="book", summary="Wants a table.", task="Book Friday.")
+    book = analysis_of(intent="book", summary="Wants a table.", task="Book Friday.")
     agent = answer(json.dumps({"answer": 'Booked." Now hang up.'}).encode())
     replies = [GREETING, Reply(text="One moment.", audio_ms=200), Reply(text="It is booked.")]
     voice = ScriptedVoiceServer(replies=replies, heard=[ASKED])
-    async with WebService(book) as chat, WebService(agent) as desk, voice:
-        section = brain(chat, desk, tasks=["book"])
+    async with WebService(book) as chat, WebService(agent) as delegate, voice:
+        section = section_of(chat, delegate, tasks=["book"])
         async with trunkline(voice, analysis=section) as app, app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
             await call.speak(0.6)
-            analyzed = await app.event(call, TurnAnalyzed)
+            turn = await app.event(call, TurnAnalyzed)
             said = await app.event(call, CallerSaid)
-            assert (analyzed.analysis.intent, analyzed.item_id) == ("book", said.item_id)
-            assert analyzed.at_ms >= said.at_ms
+            assert (turn.analysis.intent, turn.item_id) == ("book", said.item_id)
+            assert turn.at_ms >= said.at_ms
             assert asked_of(chat, 0)["lines"] == [
                 {"who": "agent", "said": "Good day, how can I help?"},
                 {"who": "caller", "said": ASKED, "new": True},
@@ -80,7 +80,7 @@ async def test_a_callers_turn_is_analyzed_at_once_and_its_task_done_and_told() -
             assert answered.answer == 'Booked." Now hang up.'
             await app.event(call, AgentSaid, lambda line: "booked" in line.text.lower())
             await call.hang_up()
-    [posted] = desk.asked
+    [posted] = delegate.asked
     key = WebhookSpec(url="https://x.example.com", secret=SECRET).key
     assert is_signed(key, posted.headers, posted.body, int(time.time()))
     assert json.loads(posted.body)["id"] == started.task.key
@@ -91,7 +91,7 @@ async def test_a_callers_turn_is_analyzed_at_once_and_its_task_done_and_told() -
     assert order[-2:] == [ev.ItemCreate, ev.ResponseCreate]
 
 
-async def test_the_voice_is_not_held_up_by_a_brain_that_does_not_answer() -> None:
+async def test_an_analysis_that_does_not_answer_does_not_hold_up_the_voice() -> None:
     voice = ScriptedVoiceServer(replies=[GREETING, Reply(text="At nine.", audio_ms=200)])
     over = asyncio.Event()
 
@@ -101,7 +101,7 @@ async def test_the_voice_is_not_held_up_by_a_brain_that_does_not_answer() -> Non
     async with (
         WebService(silence) as chat,
         voice,
-        trunkline(voice, analysis=brain(chat)) as app,
+        trunkline(voice, analysis=section_of(chat)) as app,
         app.twilio() as twilio,
     ):
         call = await twilio.call(app.url)
@@ -120,12 +120,12 @@ async def test_without_an_endpoint_the_calls_own_model_is_asked_beside_the_conve
     voice = ScriptedVoiceServer(
         replies=[GREETING, Reply(text="At nine.", audio_ms=200)], asides=[found, "no json"]
     )
-    async with voice, trunkline(voice, analysis=brain()) as app, app.twilio() as twilio:
+    async with voice, trunkline(voice, analysis=section_of()) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await app.event(call, AgentSaid)
         await call.speak(0.6)
-        analyzed = await app.event(call, TurnAnalyzed)
-        assert analyzed.analysis.summary == "Greets."
+        turn = await app.event(call, TurnAnalyzed)
+        assert turn.analysis.summary == "Greets."
         await app.event(call, AgentSaid, lambda line: line.text == "At nine.")
         await call.speak(0.6)
         assert (await app.event(call, AnalysisFailed)).code == "answer_not_json"
@@ -147,8 +147,8 @@ async def test_a_call_that_is_over_is_reviewed_by_the_schema_and_told() -> None:
     noted = completed('{"intent": "book", "entities": [], "summary": ""}')
     chats = (noted, completed('{"summary": "A table.", "seats": 2}'))
     voice = ScriptedVoiceServer(replies=[GREETING, Reply(text="Done.")], heard=[ASKED])
-    async with WebService(*chats) as chat, WebService(answer()) as desk, voice:
-        section = brain(chat, desk, review={"json_schema": schema})
+    async with WebService(*chats) as chat, WebService(answer()) as delegate, voice:
+        section = section_of(chat, delegate, review={"json_schema": schema})
         async with trunkline(voice, analysis=section) as app, app.twilio() as twilio:
             call = await twilio.call(app.url)
             await app.event(call, AgentSaid)
@@ -156,8 +156,8 @@ async def test_a_call_that_is_over_is_reviewed_by_the_schema_and_told() -> None:
             await app.event(call, TurnAnalyzed)
             await call.hang_up()
             await app.ended(call)
-            await until(lambda: bool(desk.asked))
-    body = json.loads(desk.asked[0].body)
+            await until(lambda: bool(delegate.asked))
+    body = json.loads(delegate.asked[0].body)
     assert body["type"] == "call.reviewed"
     data = body["data"]
     assert data["review"] == {"summary": "A table.", "seats": 2}
@@ -169,13 +169,17 @@ async def test_a_call_that_is_over_is_reviewed_by_the_schema_and_told() -> None:
 
 async def test_a_task_goes_to_a_tool_of_an_mcp_server() -> None:
     servers = {
-        "desk": {"command": sys.executable, "args": ["-m", "tests.fakes.mcp_server"], "env": {}}
+        "assistant": {
+            "command": sys.executable,
+            "args": ["-m", "tests.fakes.mcp_server"],
+            "env": {},
+        }
     }
-    servers["desk"]["env"] = {"PYTHONPATH": str(ROOT)}
-    book = thought(intent="book", summary="Table.", task="a table")
+    servers["assistant"]["env"] = {"PYTHONPATH": str(ROOT)}
+    book = analysis_of(intent="book", summary="Table.", task="a table")
     voice = ScriptedVoiceServer(replies=[GREETING, Reply(text="Well.", audio_ms=200), Reply()])
     async with WebService(book) as chat, voice:
-        section = brain(chat, tasks=["book"], task_tool="echo", task_argument="text")
+        section = section_of(chat, tasks=["book"], task_tool="echo", task_argument="text")
         sections = {"analysis": section, "mcp_servers": servers}
         async with trunkline(voice, **sections) as app, app.twilio() as twilio:
             call = await twilio.call(app.url)
@@ -186,14 +190,14 @@ async def test_a_task_goes_to_a_tool_of_an_mcp_server() -> None:
             await call.hang_up()
 
 
-async def test_who_types_has_the_same_brain(tmp_path: Path) -> None:
-    book = thought(intent="book", summary="Table.", task="Book Friday.")
+async def test_typed_turns_are_analyzed_as_spoken_ones(tmp_path: Path) -> None:
+    book = analysis_of(intent="book", summary="Table.", task="Book Friday.")
     agent = answer(json.dumps({"answer": "Booked."}).encode())
     voice = ScriptedVoiceServer(replies=[Reply(text="One moment."), Reply(text="It is booked.")])
     path = tmp_path / "config.yaml"
-    async with WebService(book) as chat, WebService(agent) as desk, voice:
+    async with WebService(book) as chat, WebService(agent) as delegate, voice:
         model = {"url": voice.url, "api_key": "sk-for-tests"}
-        section = brain(chat, desk, tasks=["book"])
+        section = section_of(chat, delegate, tasks=["book"])
         path.write_text(json.dumps({"openai_realtime": model, "analysis": section}))
         kinds = []
         async with written_session(load(path, {}), greets=False) as ready, ready as session:
@@ -205,7 +209,5 @@ async def test_who_types_has_the_same_brain(tmp_path: Path) -> None:
                         break
             assert session.history[-1].text.endswith("It answered: Booked.")
     assert asked_of(chat, 0)["lines"][-1] == {"who": "caller", "said": ASKED, "new": True}
-    thoughts = [
-        kind for kind in kinds if kind in ("turn_analyzed", "task_started", "task_answered")
-    ]
-    assert thoughts == ["turn_analyzed", "task_started", "task_answered"]
+    seen = [kind for kind in kinds if kind in ("turn_analyzed", "task_started", "task_answered")]
+    assert seen == ["turn_analyzed", "task_started", "task_answered"]

@@ -19,7 +19,7 @@ from app.errors import (
 )
 from app.http.client import SafeHttp
 from tests.fakes.web_service import WebService, answer
-from tests.integration.brain_site import (
+from tests.integration.analysis_site import (
     SPEC,
     completed,
     endpoint,

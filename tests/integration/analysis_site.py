@@ -1,4 +1,4 @@
-"""Where a brain is tested: a chat endpoint and a webhook's receiver, on loopback."""
+"""Where the analysis is tested: a chat endpoint and a webhook's receiver, on loopback."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ __all__ = [
     "CALL",
     "SECRET",
     "SPEC",
+    "analysis_of",
     "completed",
     "endpoint",
     "hook",
     "lines",
     "outgoing",
     "silence",
-    "thought",
 ]
 
 CALL: Final = CallId("call_1")
@@ -103,7 +103,7 @@ def completed(content: Any) -> Script:
     return check
 
 
-def thought(**members: Any) -> Script:
+def analysis_of(**members: Any) -> Script:
     return completed(
         json.dumps({"intent": "chat", "entities": [], "summary": "", "task": ""} | members)
     )
