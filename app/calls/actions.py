@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.agents.dialogue.actions import (
-    GiveUp,
-    Record,
-    RunTool,
-    ToVoice,
-)
+from app.agents.dialogue.actions import DialogueAction, GiveUp, Record, RunTool, ToVoice
 from app.agents.guardrails.rules import CheckGuardrail
 from app.events import EndReason
 
@@ -17,8 +12,10 @@ __all__ = [
     "Action",
     "AppendAudio",
     "Clear",
+    "ClosingPrompt",
     "Decide",
     "End",
+    "Intent",
     "PlayAudio",
     "RenewVoice",
     "TransferCall",
@@ -73,7 +70,6 @@ class TransferCall:
     destination: str
 
 
-# What a dialogue wants, but for `Interrupt`: a conversation makes that of clears and truncations.
 Action = (
     ToVoice
     | RunTool
@@ -88,3 +84,17 @@ Action = (
     | RenewVoice
     | End
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingPrompt:
+    """Say this, and end the call for this reason once it was heard."""
+
+    reason: EndReason
+    text: str
+    detail: str = ""
+
+
+# What a part of the conversation asks for; the conversation itself makes actions of what `Call`
+# does not know: interruptions, closing prompts, and tools that act on the call.
+Intent = DialogueAction | Action | ClosingPrompt

@@ -23,6 +23,7 @@ from app.calls.actions import (
     Action,
     AppendAudio,
     Clear,
+    ClosingPrompt,
     Decide,
     End,
     PlayAudio,
@@ -100,7 +101,7 @@ class Call:
             started_at=unix_s(),
         )
         self._mind = Conversation(
-            call_id, agent, policy, 0, book=route.roster, facts=facts, keypads=route.keypads
+            call_id, agent, policy, 0, roster=route.roster, facts=facts, keypads=route.keypads
         )
         self._work = BackgroundWork(
             self._mind,
@@ -136,7 +137,7 @@ class Call:
             ),
             self._phone,
             heard_out=lambda: self._mind.heard_out(self._now_ms()) and not self._mind.undecided,
-            interjections=lambda: self._mind.interjections,
+            interjections=lambda: self._mind.caller_speech_count,
         )
         self._patience = HangUpDeadline()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
@@ -196,7 +197,8 @@ class Call:
         elif not self._end.done():
             now_ms = self._now_ms()
             with contained("goodbye"):
-                self._perform(self._mind.farewell(reason, self._route.policy.farewell, now_ms))
+                closing = ClosingPrompt(reason, self._route.policy.farewell)
+                self._perform(self._mind.say_goodbye(closing, now_ms))
                 return
             self.end(EndReason.INTERNAL_ERROR, "goodbye")
 

@@ -107,7 +107,7 @@ async def test_a_goodbye_that_fails_does_not_stop_the_drain(
         broken, other = await twilio.call(app.url), await twilio.call(app.url)
         await broken.hear_quiet(ms=300)
         await other.hear_quiet(ms=300)
-        monkeypatch.setattr(call_of(app, broken)._mind, "farewell", fail)
+        monkeypatch.setattr(call_of(app, broken)._mind, "say_goodbye", fail)
         app.trunkline.server.stop()
         assert (await app.ended(broken)).reason is EndReason.INTERNAL_ERROR
         assert (await app.ended(other, within_s=8)).reason is EndReason.DRAINED

@@ -108,7 +108,9 @@ class Play:
         roster = Roster([self._agent(facts) for facts in active])
         facts = CallFacts(call_id=CallId("call"))
         policy = CallPolicy()
-        self._mind = Conversation(facts.call_id, roster.first, policy, 0, book=roster, facts=facts)
+        self._mind = Conversation(
+            facts.call_id, roster.first, policy, 0, roster=roster, facts=facts
+        )
         self.desk = BackgroundWork(
             self._mind, record=self._record, perform=self._perform, now_ms=lambda: self.now_ms
         )

@@ -60,10 +60,8 @@ class FalseInterruption:
         self._rest: tuple[Rest, ...] = ()
         self._held: list[AgentSound] = []
         self._resumed: dict[str, Resumed] = {}
-        self.unfinished = False
-        """The model was still generating what was cut off."""
-        self.reply_expected = False
-        """The model may yet begin to answer the sound."""
+        self._unfinished = False  # the model was still generating what was cut off
+        self._reply_expected = False  # the model may yet begin to answer the sound
 
     @property
     def undecided(self) -> bool:
@@ -87,7 +85,7 @@ class FalseInterruption:
         self._awaited, self._transcribed = {sound_id}, {sound_id: False}
         self._began_ms, self._ended_ms = now_ms, None
         self._cut, self._rest = list(items), rest
-        self.unfinished, self.reply_expected = unfinished, True
+        self._unfinished, self._reply_expected = unfinished, True
         return True
 
     def on_speech_started(self, sound_id: str) -> None:
@@ -98,7 +96,7 @@ class FalseInterruption:
             self._transcribed.setdefault(sound_id, False)
             self._ended_ms = None
         else:
-            self.reply_expected = False
+            self._reply_expected = False
 
     def on_speech_stopped(self, now_ms: int) -> Interrupted | None:
         """The sound has ended; one that was not short is decided."""
@@ -144,11 +142,25 @@ class FalseInterruption:
     def on_voice_lost(self) -> None:
         """The model that knew the items is gone."""
         self._resumed = {key: replace(was, known=False) for key, was in self._resumed.items()}
-        self.unfinished = self.reply_expected = False
+        self._unfinished = self._reply_expected = False
 
     def _decide(self, outcome: Interrupted) -> Interrupted:
         self._awaited = set()
         return outcome
+
+    # Questions that are asked once ---------------------------------------------------------------
+
+    def answers_noise(self) -> bool:
+        """True for a response that nobody asked for, once the sound it answers was a noise."""
+        expected, self._reply_expected = self._reply_expected, False
+        return expected and not self.undecided
+
+    def take_unfinished(self) -> bool:
+        """True when what was resumed was heard, and the model had not finished it."""
+        if self.undecided or not self._unfinished:
+            return False
+        self._unfinished = False
+        return True
 
     # What is kept -------------------------------------------------------------------------------
 
@@ -165,7 +177,7 @@ class FalseInterruption:
         """The interruption was real: give up the items that it cut off for good."""
         cut, self._cut = self._cut, []
         self._rest = ()
-        self.unfinished = self.reply_expected = False
+        self._unfinished = self._reply_expected = False
         return cut
 
     def take_rest(self) -> tuple[Rest, ...]:

@@ -1,7 +1,7 @@
 """What a caller hears while somebody is called for them and nobody speaks: a phone that rings.
 
 Pure. The tone of North America: 440 and 480 Hz at -19 dBm0 each, two seconds in six (Telcordia
-GR-506). It is sent just ahead of the time in which it is heard, so that whoever speaks next has to
+GR-506). It is sent just ahead of the time in which it is heard, so that the next speaker has to
 wait for next to nothing of it.
 """
 
@@ -24,13 +24,13 @@ _TONE: Final = dual_tone(440, 480, ms=_TONE_MS, level_dbm0=-19.0)
 
 
 class Ringback:
-    """The tone of one call, in the format of its line."""
+    """The tone of one call, in the carrier's format."""
 
     def __init__(self) -> None:
         self._began_ms: int | None = None
         self._sent_ms = 0
 
-    def on_tick(self, now_ms: int, line: AudioFormat) -> bytes:
+    def on_tick(self, now_ms: int, carrier_format: AudioFormat) -> bytes:
         """The sound that is due by now; ask a few times a second, as long as nobody speaks."""
         if self._began_ms is None:
             self._began_ms = now_ms
@@ -43,7 +43,9 @@ class Ringback:
             for at_ms in (at % _CYCLE_MS for at in range(begin_ms, self._sent_ms, _FRAME_MS))
             if at_ms < _TONE_MS
         )
-        return sound if line == PCMU_8K else Transcoder(PCMU_8K, line).push(sound)
+        return (
+            sound if carrier_format == PCMU_8K else Transcoder(PCMU_8K, carrier_format).push(sound)
+        )
 
     def stop(self) -> None:
         """Somebody speaks, or nobody is called any more: it begins anew the next time."""

@@ -42,16 +42,23 @@ class Uplink:
         self._last_audio_ms: int | None = None
         self._stall_filled_ms = 0
         self._last_sign_ms: int | None = None
-        self.probed = False
+        self._probed = False
 
     def on_sign_of_life(self, now_ms: int) -> None:
         """The carrier has sent something, whatever it was."""
         self._last_sign_ms = now_ms
-        self.probed = False
+        self._probed = False
 
     def quiet_ms(self, now_ms: int) -> int:
         """For how long the carrier has sent nothing at all; 0 while no stream is open."""
         return 0 if self._last_sign_ms is None else now_ms - self._last_sign_ms
+
+    def probe_due(self, now_ms: int, after_ms: int) -> bool:
+        """True once in a silence: ask the carrier for a sign of life."""
+        if self._probed or self.quiet_ms(now_ms) < after_ms:
+            return False
+        self._probed = True
+        return True
 
     def push(self, payload: bytes, timestamp_ms: int, now_ms: int) -> bytes:
         """Convert caller audio; silence stands in for skipped time.

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.calls.actions import ClosingPrompt
 from app.calls.policy import CallPolicy, InactivityTexts
 from app.calls.turns.inactivity import ENDLESS_TURN, Goodbye, InactivityPrompts, Productivity
 from app.calls.turns.turn_table import Turn
 from app.calls.turns.words import meaningful_words
 from app.events import EndReason
 
-__all__ = ["CallTimers", "ClosingPrompt", "Remark"]
+__all__ = ["CallTimers", "Remark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,6 @@ class Remark:
     """Something to say while the call goes on."""
 
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClosingPrompt:
-    """The last words, and why they are."""
-
-    reason: EndReason
-    text: str
-    detail: str = ""
 
 
 class CallTimers:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+from app.events import CallCounters
+
 __all__ = ["TURNS", "Turn", "TurnEvent", "Turns"]
 
 
@@ -54,17 +56,16 @@ TURNS: Final[dict[tuple[Turn, TurnEvent], Turn]] = {
 class Turns:
     """The floor of one call."""
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, counters: CallCounters, now_ms: int) -> None:
+        self._counters = counters
         self.turn = Turn.IDLE
         self.since_ms = now_ms
-        self.surprises = 0
 
-    def on_event(self, event: TurnEvent, now_ms: int) -> bool:
-        """Move by the table; False when the table has no such arc."""
+    def on_event(self, event: TurnEvent, now_ms: int) -> None:
+        """Move by the table, and count an arc that it does not have."""
         following = TURNS.get((self.turn, event))
         if following is None:
-            self.surprises += 1
-            return False
-        self.turn = following
-        self.since_ms = now_ms
-        return True
+            self._counters.protocol_surprises += 1
+        else:
+            self.turn = following
+            self.since_ms = now_ms

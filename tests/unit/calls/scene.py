@@ -104,7 +104,7 @@ class Scene:
             agent,
             policy or CallPolicy(),
             0,
-            book=Roster([agent, *colleagues]),
+            roster=Roster([agent, *colleagues]),
             keypads=keypads,
         )
         self.actions: list[Action] = []

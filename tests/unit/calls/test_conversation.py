@@ -15,7 +15,7 @@ from app.agents.guardrails.rules import (
     GuardrailResult,
     Stop,
 )
-from app.calls.actions import Decide
+from app.calls.actions import ClosingPrompt, Decide
 from app.calls.model_watch import ModelWatch
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
@@ -463,7 +463,7 @@ def test_a_farewell_that_the_model_never_speaks_is_capped() -> None:
 
 def test_a_farewell_without_a_model_ends_at_once() -> None:
     scene = Scene(live=False)
-    actions = scene.mind.farewell(EndReason.DRAINED, "Goodbye", 0)
+    actions = scene.mind.say_goodbye(ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0)
     assert actions == [End(EndReason.DRAINED)]
 
 
@@ -663,10 +663,11 @@ def test_the_session_is_renewed_in_a_quiet_moment_before_its_end() -> None:
 def test_a_session_is_renewed_ahead_of_its_end_and_not_for_ever(
     expires_in_ms: int | None, renewed_after_ms: int
 ) -> None:
-    link = ModelWatch(0)
-    link.on_ready(1_000, expires_in_ms, CallPolicy())
-    assert not link.renewal_due(1_000 + renewed_after_ms - 1)
-    assert link.renewal_due(1_000 + renewed_after_ms)
+    mind = Scene().mind
+    watch = ModelWatch(mind.call_id, mind.dialogue, mind.turns, CallPolicy(), 0)
+    watch.on_ready(1_000, expires_in_ms)
+    assert not watch.renewal_due(1_000 + renewed_after_ms - 1)
+    assert watch.renewal_due(1_000 + renewed_after_ms)
 
 
 def test_repeated_speech_events_of_the_model_are_harmless() -> None:

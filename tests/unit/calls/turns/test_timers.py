@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.calls.actions import ClosingPrompt
 from app.calls.policy import (
     CallPolicy,
     InactivityTexts,
@@ -11,7 +12,6 @@ from app.calls.policy import (
 )
 from app.calls.turns.timers import (
     CallTimers,
-    ClosingPrompt,
     Remark,
 )
 from app.calls.turns.turn_table import Turn

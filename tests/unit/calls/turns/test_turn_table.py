@@ -10,10 +10,12 @@ from app.calls.turns.turn_table import (
     TurnEvent,
     Turns,
 )
+from app.events import CallCounters
 
 
 def test_a_turn_of_each_side_returns_to_idle() -> None:
-    turns = Turns(0)
+    counters = CallCounters()
+    turns = Turns(counters, 0)
     path = [
         (TurnEvent.SPEECH_STARTED, Turn.CALLER),
         (TurnEvent.SPEECH_STOPPED, Turn.THINKING),
@@ -21,16 +23,17 @@ def test_a_turn_of_each_side_returns_to_idle() -> None:
         (TurnEvent.DRAINED, Turn.IDLE),
     ]
     for at_ms, (event, turn) in enumerate(path, start=1):
-        assert turns.on_event(event, at_ms)
+        turns.on_event(event, at_ms)
         assert turns.turn is turn
         assert turns.since_ms == at_ms
+    assert counters.protocol_surprises == 0
 
 
 @pytest.mark.parametrize("turn", [Turn.AGENT, Turn.THINKING])
 def test_the_caller_may_always_take_the_floor(turn: Turn) -> None:
-    turns = Turns(0)
+    turns = Turns(CallCounters(), 0)
     turns.turn = turn
-    assert turns.on_event(TurnEvent.SPEECH_STARTED, 1)
+    turns.on_event(TurnEvent.SPEECH_STARTED, 1)
     assert turns.turn is Turn.CALLER
 
 
@@ -39,7 +42,8 @@ def test_every_arc_outside_the_table_changes_nothing_and_is_counted() -> None:
         for event in TurnEvent:
             if (turn, event) in TURNS:
                 continue
-            turns = Turns(0)
+            counters = CallCounters()
+            turns = Turns(counters, 0)
             turns.turn = turn
-            assert not turns.on_event(event, 5)
-            assert (turns.turn, turns.since_ms, turns.surprises) == (turn, 0, 1)
+            turns.on_event(event, 5)
+            assert (turns.turn, turns.since_ms, counters.protocol_surprises) == (turn, 0, 1)
