@@ -18,6 +18,7 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
+from app.agents.dialogue.response_kinds import RULES, Moment, Rules
 from app.calls.turns.turn_table import (
     TURNS,
     Turn,
@@ -218,11 +219,39 @@ def rooms() -> str:
     return _graph(without_detours(arrows()))
 
 
+_MOMENTS: Final = {
+    Moment.FREE: "no response runs",
+    Moment.CALLER_SILENT: "the caller does not speak either",
+    Moment.QUIET: "nobody speaks or is about to",
+    Moment.IDLE: "the same, and the caller has not asked to wait",
+}
+
+
+def response_kinds() -> str:
+    """The kinds of responses in the order in which they are said, with the rules of each."""
+    rows = [
+        "| Kind | What it is | Begins when | Caller speaks | Connection lost | Several |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows += [_kind_row(kind, rules) for kind, rules in RULES.items()]
+    return "\n".join([*rows, ""])
+
+
+def _kind_row(kind: str, rules: Rules) -> str:
+    speech = "dropped" if rules.dropped_by_speech else "kept"
+    several = "joined" if rules.joined else "one after the other"
+    moment, on_loss = _MOMENTS[rules.begins_when], rules.on_loss.value
+    if rules.optional:
+        moment, speech, several = "at once, or never", "never waits", "never wait"
+    return f"| {kind} | {rules.meaning} | {moment} | {speech} | {on_loss} | {several} |"
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "configuration": configuration,
     "rooms": rooms,
     "rooms-of-agents": lambda: _graph(arrows("agents"), "agents"),
     "rooms-of-calls": lambda: _graph(arrows("calls"), "calls"),
+    "response-kinds": response_kinds,
     "turns": turns,
 }
 

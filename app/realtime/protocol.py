@@ -8,8 +8,7 @@ sides share it: a client of OpenAI, a server of our own engine. `ResponseGate` d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Final, Generic, Literal, TypeVar, cast, overload
 
 from app.errors import LocalProtocolError
@@ -20,7 +19,6 @@ from app.realtime.dialect import (
 from app.realtime.events import (
     ClientEvent,
     ErrorEvent,
-    ResponseConfig,
     ServerEvent,
     SessionCreated,
     SessionUpdate,
@@ -30,12 +28,10 @@ from app.realtime.events import (
 
 __all__ = [
     "ALREADY_ACTIVE",
-    "NOTHING",
-    "Expired",
     "GateState",
-    "Nothing",
     "ProtocolState",
     "RealtimeProtocol",
+    "Rejection",
     "ResponseGate",
     "Side",
 ]
@@ -146,22 +142,6 @@ class RealtimeProtocol(Generic[_In, _Out]):
 ALREADY_ACTIVE: Final = "conversation_already_has_active_response"  # OpenAI's error code
 
 
-class Nothing(Enum):
-    """No request at all, where `None` is a request without overrides."""
-
-    NOTHING = "nothing"
-
-    def __repr__(self) -> str:
-        return "NOTHING"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-NOTHING: Final = Nothing.NOTHING
-Request = ResponseConfig | None
-
-
 class GateState(StrEnum):
     """FREE -> REQUESTED -> ACTIVE -> CANCELLING -> FREE."""
 
@@ -171,89 +151,66 @@ class GateState(StrEnum):
     CANCELLING = "cancelling"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expired:
-    """The server left us waiting in `state`; `wanted` is the request that is still unanswered.
+class Rejection(StrEnum):
+    """How the server has turned down a request.
 
-    `event_id` is that of our `response.create`, if one was waiting. The gate is free again.
+    OVERTAKEN: another response runs, so the request may be made again after it. REFUSED: for good.
     """
 
-    state: GateState
-    event_id: str
-    wanted: Request | Nothing
-
-
-def _merge(older: Request | Nothing, newer: Request | Nothing) -> Request | Nothing:
-    """Two requests as one: the latest with overrides wins, a plain one never displaces it."""
-    if isinstance(newer, Nothing) or (newer is None and not isinstance(older, Nothing)):
-        return older
-    return newer
+    OVERTAKEN = "overtaken"
+    REFUSED = "refused"
 
 
 class ResponseGate:
     """Lets one response at a time write to the conversation.
 
-    A request made while a response runs waits for its `response.done`; several that wait become
-    one. What the server starts by itself after a caller's turn occupies the gate too; a response
+    What the server starts by itself after a caller's turn occupies the gate too; a response
     outside the conversation (`conversation: "none"`) does not and needs no request. Responses are
-    told apart by id, so a late `response.done` of an older one changes nothing.
+    told apart by id, so a late `response.done` of an older one changes nothing. What waits for the
+    gate is kept by whoever asks: a call's is `app.agents.dialogue.response_queue`.
 
-        if gate.request(now_ms, config):
-            gate.sent(await connection.send(ResponseCreate(config)), now_ms)
-        ...
-        wanted = gate.on_done(response_id)
-        if wanted is not NOTHING:
-            gate.sent(await connection.send(ResponseCreate(wanted)), now_ms)
+        if not gate.busy:
+            gate.request(event_id, now_ms)
+            await connection.send(ResponseCreate(config, event_id))
 
-    Where another task may receive before `send` returns, choose the event's id yourself and call
-    `sent` first. A request is in flight from `request` (or from `on_done` and `on_error`, when
-    they return it) until `response.created`, an error naming it, or the watchdog.
+    A request is in flight from `request` until `response.created`, an error naming it, or the
+    watchdog.
     """
 
     def __init__(self, *, watchdog_ms: int = 4_000) -> None:
         self.state = GateState.FREE
         self.active_response_id: str | None = None  # None while ACTIVE: one that we do not know
         self._watchdog_ms = watchdog_ms
-        self._in_flight: Request | Nothing = NOTHING
-        self._event_id = ""
-        self._pending: Request | Nothing = NOTHING
+        self._event_id = ""  # of the last request, until an error has named it
         self._waiting_since_ms: int | None = None
         self._cancel_next = False
 
     @property
     def busy(self) -> bool:
-        """Whether a request made now would have to wait."""
+        """True while a response runs or was asked for: another one has to wait."""
         return self.state is not GateState.FREE
 
     def runs(self, response_id: str) -> bool:
-        """Whether this response is the one that runs, as far as we know."""
+        """True for the response that runs, as far as we know."""
         running = self.state in {GateState.ACTIVE, GateState.CANCELLING}
         return running and self.active_response_id in {None, response_id}
 
     @property
     def cancels_next(self) -> bool:
-        """Whether what was requested is to be cancelled as soon as it begins."""
+        """True where what was requested is to be cancelled as soon as it begins."""
         return self._cancel_next
 
-    @property
-    def has_pending(self) -> bool:
-        """Whether a request waits for the response that runs."""
-        return self._pending is not NOTHING
+    def request(self, event_id: str, now_ms: int) -> None:
+        """A `response.create` goes out as `event_id`.
 
-    def request(self, now_ms: int, config: ResponseConfig | None = None) -> bool:
-        """Ask for a response: true to send `response.create` now, false when it has to wait."""
+        Raises:
+            LocalProtocolError: a response runs already, or was asked for.
+        """
         if self.busy:
-            self._pending = _merge(self._pending, config)
-            return False
-        self._launch(config)
-        self._waiting_since_ms = now_ms
-        return True
-
-    def sent(self, event_id: str, now_ms: int) -> None:
-        """The `response.create` in flight went out as `event_id`."""
+            raise LocalProtocolError(f"response requested in state {self.state}")
+        self._enter(GateState.REQUESTED, None)
         self._event_id = event_id
-        if self.state is GateState.REQUESTED:
-            self._waiting_since_ms = now_ms
+        self._waiting_since_ms = now_ms
 
     def on_created(self, response_id: str, *, out_of_band: bool = False) -> str | None:
         """`response.created`: returns the id if it is to be cancelled at once (see `cancel`)."""
@@ -265,36 +222,37 @@ class ResponseGate:
             return None
         return self.cancel()
 
-    def on_done(self, response_id: str) -> Request | Nothing:
-        """`response.done`: returns the request to send now, or `NOTHING`."""
-        return self._release() if self.runs(response_id) else NOTHING
+    def on_done(self, response_id: str) -> None:
+        """`response.done`: the gate is free, if that response held it."""
+        if self.runs(response_id):
+            self._enter(GateState.FREE, None)
 
-    def on_error(self, client_event_id: str | None, code: str | None) -> Request | Nothing:
-        """An error of the server: returns the request to send now, or `NOTHING`.
+    def on_error(self, client_event_id: str | None, code: str | None) -> Rejection | None:
+        """An error of the server: tells whether it rejects what was requested.
 
         Only an error that names our `response.create` counts, or one without a name whose code
-        can be about nothing else.
+        can be about nothing else. One that names it may also come later: after the server's own
+        response, which it met, has begun or even ended.
         """
-        if isinstance(self._in_flight, Nothing):
-            return NOTHING
         requested = self.state is GateState.REQUESTED
         named = bool(client_event_id) and client_event_id == self._event_id
         unnamed = requested and not client_event_id and code == ALREADY_ACTIVE
         if not (named or unnamed):
-            return NOTHING
-        unanswered, self._in_flight = self._in_flight, NOTHING
+            return None
+        self._event_id = ""
         if code == ALREADY_ACTIVE:
-            self._pending = _merge(unanswered, self._pending)
             if requested or not self.busy:  # somebody's response runs, we missed whose
                 self._enter(GateState.ACTIVE, None)
-            return NOTHING
-        return self._release() if requested else NOTHING
+            return Rejection.OVERTAKEN
+        if requested:
+            self._enter(GateState.FREE, None)
+        return Rejection.REFUSED
 
     def cancel(self) -> str | None:
         """Give up the response that runs: returns the id to cancel, if there is one to name.
 
         One that was requested and not yet created is cancelled as soon as it is: `on_created`
-        returns its id then. Requests that wait are kept; see `drop_pending`.
+        returns its id then.
         """
         if self.state is GateState.REQUESTED:
             self._cancel_next = True
@@ -303,14 +261,8 @@ class ResponseGate:
         self._enter(GateState.CANCELLING, self.active_response_id)
         return self.active_response_id
 
-    def drop_pending(self) -> bool:
-        """Forget the request that waits; true if there was one."""
-        dropped = self.has_pending
-        self._pending = NOTHING
-        return dropped
-
-    def on_tick(self, now_ms: int) -> Expired | Nothing:
-        """The watchdog: a server that does not answer must not keep the gate shut.
+    def on_tick(self, now_ms: int) -> GateState | None:
+        """The watchdog: returns the state in which the server left us; the gate is free again.
 
         It watches a request without `response.created`, a cancel without `response.done`, and an
         active response whose id we never learned.
@@ -318,41 +270,19 @@ class ResponseGate:
         if self.state is GateState.FREE or (
             self.state is GateState.ACTIVE and self.active_response_id is not None
         ):
-            return NOTHING
+            return None
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
         if now_ms - self._waiting_since_ms < self._watchdog_ms:
-            return NOTHING
-        unanswered = self._in_flight if self.state is GateState.REQUESTED else NOTHING
-        expired = Expired(
-            state=self.state,
-            event_id=self._event_id,
-            wanted=_merge(unanswered, self._pending),
-        )
+            return None
+        state = self.state
         self.reset()
-        return expired
+        return state
 
     def reset(self) -> None:
-        """A fresh connection: nothing runs on it, and nothing was asked for."""
-        self._in_flight = self._pending = NOTHING
-        self._enter(GateState.FREE, None)
-
-    def _launch(self, config: Request) -> None:
-        self._enter(GateState.REQUESTED, None)
-        self._in_flight = config
+        """Nothing runs and nothing was asked for, as on a fresh connection."""
         self._event_id = ""
-
-    def _release(self) -> Request | Nothing:
-        """The way is free: launch what waits.
-
-        What was in flight is remembered: if the response that ended was the server's own, the
-        error that rejects ours may be still to come.
-        """
         self._enter(GateState.FREE, None)
-        wanted, self._pending = self._pending, NOTHING
-        if not isinstance(wanted, Nothing):
-            self._launch(wanted)
-        return wanted
 
     def _enter(self, state: GateState, response_id: str | None) -> None:
         self.state = state

@@ -101,6 +101,7 @@ PURE = [
     "app.agents.tools.pattern",
     "app.agents.dialogue.transcript",
     "app.agents.llm.question",
+    "app.agents.dialogue.response_kinds",
     "app.agents.dialogue.response_queue",
     "app.agents.session.events",
     "app.agents.dialogue.failures",

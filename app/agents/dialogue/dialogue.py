@@ -10,6 +10,7 @@ dialogue. Pure: events and `now_ms` go in, actions come out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import DialogueAction, Interrupt, Record, ToVoice
@@ -26,6 +27,7 @@ from app.agents.dialogue.messages import (
     spoken,
     typed,
 )
+from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.dialogue.transcript import Live, Transcript, billed
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
@@ -63,6 +65,13 @@ from app.realtime.protocol import GateState, ResponseGate
 __all__ = ["Dialogue"]
 
 
+_KINDS: Final = {
+    SayWhen.NOW: Kind.URGENT,
+    SayWhen.AFTER_TURN: Kind.MESSAGE,
+    SayWhen.IDLE: Kind.REMARK,
+}
+
+
 class Dialogue:
     """One conversation with agents over one voice connection after another."""
 
@@ -97,6 +106,7 @@ class Dialogue:
         self.function_calls = FunctionCalls(
             self.active,
             telling=self._messages,
+            gate=self.gate,
             requests=self.responses,
             setbacks=self.failures,
             history=self.history,
@@ -117,19 +127,16 @@ class Dialogue:
         when: SayWhen = SayWhen.AFTER_TURN,
     ) -> list[DialogueAction]:
         """Have a text spoken: word for word (as far as a model obeys), or as information."""
-        request = spoken(text, mode)
+        request = spoken(text, mode, _KINDS[when])
         actions: list[DialogueAction] = []
         if when is SayWhen.NOW:
             self.responses.forget()
             actions += [Interrupt(), *self.drop_response(server_cancels=False)]
-        if when is SayWhen.IDLE:
-            # Not told before: an answer that comes first would say it, and then it came again.
-            self.responses.ask_when_quiet(request)
-            return actions
-        # A fresh connection is told of what waits for it anyway.
-        told = self.responses.tell(request) if self._messages.connected else []
-        first = when is SayWhen.NOW
-        return [*actions, *told, *self.responses.ask(now_ms, request, first=first)]
+        # A remark is not told before: an answer that comes first would say it, and then it came
+        # again. A fresh connection is told of what waits for it anyway.
+        if when is not SayWhen.IDLE and self._messages.connected:
+            actions += self.responses.tell(request)
+        return [*actions, *self.responses.ask(now_ms, request)]
 
     def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
         """Have a sentence spoken in place of everything that was still to be said."""
@@ -142,7 +149,7 @@ class Dialogue:
 
         `quiet`: no words, but what stands for a key.
         """
-        self.responses.on_caller_words()
+        self.function_calls.on_caller_words()
         item = typed(text, self._messages.new_id("typed"))
         entry = self.history.add(item, None, now_ms)
         entry.quiet = quiet
@@ -230,6 +237,7 @@ class Dialogue:
                 self.responses.on_caller_speech()
             case InputAudioCommitted():
                 self.responses.on_caller_turn()
+                self.function_calls.on_caller_words()
             case TranscriptionCompleted(seconds=seconds, tokens=tokens):
                 self.usage += TokenUsage(
                     transcription_seconds=seconds or 0.0, transcription_tokens=tokens or 0
@@ -272,7 +280,7 @@ class Dialogue:
         self._counters.responses += 1
         cancelled = self.responses.on_created(response)
         running = self.responses.running
-        verbatim = running is not None and running.verbatim
+        verbatim = running is not None and bool(running.sentence)
         self._live[response.id] = Live(self.active.agent, verbatim=verbatim)
         if cancelled is None:
             return []
@@ -291,7 +299,7 @@ class Dialogue:
         failure = self.failures.on_response(response, now_ms) if runs else None
         if failure is not None:
             actions += failure.actions
-            actions += self.responses.again(now_ms) if failure.goes_on else []
+            actions += self.responses.ask_again(now_ms) if failure.goes_on else []
         for item in response.output:
             if response.status is ResponseStatus.COMPLETED:
                 actions += self._on_output_item_done(response.id, item, now_ms)
@@ -379,15 +387,15 @@ class Dialogue:
         if not self._messages.connected:
             return []
         handed_over = self.function_calls.on_handed_over(self.active.overdue(now_ms), now_ms)
-        expired = self.responses.expired(now_ms)
-        if expired is None:
+        stuck = self.gate.on_tick(now_ms)
+        if stuck is None:
             return handed_over
-        unanswered = expired.state is GateState.REQUESTED
+        unanswered = stuck is GateState.REQUESTED
         failure = self.failures.on_timeout(now_ms, unanswered=unanswered)
         actions = [*handed_over, *failure.actions]
         if not failure.goes_on:
             return actions
-        return [*actions, *self.responses.after_expiry(expired, now_ms)]
+        return [*actions, *self.responses.after_timeout(stuck, now_ms)]
 
     def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
         """Put another agent in charge, from outside of the conversation."""

@@ -18,14 +18,19 @@ from app.agents.dialogue.active_agent import ActiveAgent, Handoff
 from app.agents.dialogue.failures import ResponseFailures
 from app.agents.dialogue.history import History
 from app.agents.dialogue.messages import ModelMessages, SayMode, spoken
+from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.handoffs import HandoffTo, failed, refused_output
 from app.agents.tools.schema import parse_arguments
 from app.events import CallCounters
 from app.realtime.events import Item, ItemCreate
+from app.realtime.protocol import ResponseGate
 
 __all__ = ["FunctionCalls", "ToolCall", "ToolCalls"]
 
+
+MAX_TOOL_REPLIES: Final = 20
+"""In a row, without a word of the caller: a model that goes on so would go on for ever."""
 
 _INTERRUPTED: Final = json.dumps(
     {"error": "You were interrupted before this, so it was not done.", "code": "interrupted"}
@@ -49,6 +54,7 @@ class FunctionCalls:
         active: ActiveAgent,
         *,
         telling: ModelMessages,
+        gate: ResponseGate,
         requests: ResponseQueue,
         setbacks: ResponseFailures,
         history: History,
@@ -56,16 +62,22 @@ class FunctionCalls:
     ) -> None:
         self._active = active
         self._messages = telling
+        self._gate = gate
         self._responses = requests
         self._failures = setbacks
         self._history = history
         self._counters = counters
         self._calls = ToolCalls()
+        self._replies = 0
         self._prepared: _Prepared | None = None
 
     @property
     def running(self) -> bool:
         return self._calls.running
+
+    def on_caller_words(self) -> None:
+        """The caller has said or written something: what follows is for them."""
+        self._replies = 0
 
     def on_item(
         self, item: Item, response_id: str, agent: Agent, now_ms: int
@@ -130,16 +142,17 @@ class FunctionCalls:
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
         """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
-        if self._responses.gate.busy or not self._calls.may_fill(tool_call_id):
+        if self._gate.busy or not self._calls.may_fill(tool_call_id):
             return []
-        return self._responses.ask(now_ms, spoken(filler, SayMode.VERBATIM, optional=True))
+        return self._responses.ask(now_ms, spoken(filler, SayMode.VERBATIM, Kind.FILLER))
 
     def ask_when_done(self, now_ms: int) -> Sequence[ToVoice | Record]:
         """One reply for all the tools of a response, when it and they are done."""
-        if not self._calls.take_due(self._responses.gate.active_response_id):
+        if not self._calls.take_due(self._gate.active_response_id):
             return []
-        if self._responses.in_tool_loop:
+        if self._replies >= MAX_TOOL_REPLIES:
             return self._failures.on_tool_loop(now_ms)
+        self._replies += 1
         return self._responses.ask_after_tools(now_ms)
 
     # Handoffs -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from app.agents.dialogue.actions import ToVoice
-from app.agents.dialogue.response_queue import ResponseRequest
+from app.agents.dialogue.response_kinds import Kind, ResponseRequest
 from app.agents.llm.question import quoted
 from app.realtime.events import SAY_METADATA_KEY, ClientEvent, ContentPart, Item, ResponseConfig
 
@@ -80,18 +80,19 @@ def relayed(text: str) -> str:
     )
 
 
-def spoken(text: str, mode: SayMode, *, optional: bool = False) -> ResponseRequest:
+def spoken(text: str, mode: SayMode, kind: Kind = Kind.MESSAGE) -> ResponseRequest:
     """The response that says a text. The offline engine, which has no words, always says it so."""
-    metadata = {SAY_METADATA_KEY: text[:_METADATA_MAX_CHARS]}
+    sentence = text[:_METADATA_MAX_CHARS]
+    metadata = {SAY_METADATA_KEY: sentence}
     if mode is SayMode.RELAY:
         config = ResponseConfig(metadata=metadata, tool_choice="none")
-        return ResponseRequest(config=config, optional=optional, note=note(relayed(text), ""))
+        return ResponseRequest(kind=kind, config=config, note=note(relayed(text), ""))
     config = ResponseConfig(
         instructions=f"Say exactly this to the caller, and nothing else: {text}",
         metadata=metadata,
         tool_choice="none",
     )
-    return ResponseRequest(config=config, verbatim=True, optional=optional)
+    return ResponseRequest(kind=kind, config=config, sentence=sentence)
 
 
 class ModelMessages:

@@ -1,169 +1,104 @@
-"""What the agent is to say next: every reply that was asked for, one response at a time.
+"""One queue for everything the agent is to say next, sent one response at a time.
 
-The gate (`app.realtime.protocol`) lets one response run and joins plain requests for a reply.
-Requests with words of their own - a greeting, a notice, a filler - must not be joined: they wait
-here, in order. While the caller speaks nothing of ours begins, and what the tools have found is
-told in the answer to the caller's turn. Pure.
+`ResponseGate` (`app.realtime.protocol`) knows whether a response runs. Here is what waits for it,
+in the order in which it will be said; the table in `app.agents.dialogue.response_kinds` says what
+each kind of request waits for and what drops it. Pure.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
 from app.agents.dialogue.actions import ToVoice
+from app.agents.dialogue.response_kinds import REPLY, Kind, Moment, OnLoss, ResponseRequest
 from app.realtime.events import (
     SAY_METADATA_KEY,
-    Item,
     ItemCreate,
     Response,
-    ResponseConfig,
     ResponseCreate,
     Unset,
 )
-from app.realtime.protocol import ALREADY_ACTIVE, Expired, GateState, Nothing, ResponseGate
+from app.realtime.protocol import GateState, Rejection, ResponseGate
 
-__all__ = ["ResponseQueue", "ResponseRequest"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseRequest:
-    """A response that somebody wants. `config` is absent for a reply to what was said.
-
-    `verbatim`: the words are ours, not the model's. An `optional` one is dropped where it would
-    have to wait. `note` is what the model has to know for it.
-    """
-
-    config: ResponseConfig | None = None
-    verbatim: bool = False
-    optional: bool = False
-    note: Item | None = None
-
-    @property
-    def sentence(self) -> str:
-        """The words, where they are ours."""
-        if not self.verbatim or self.config is None or isinstance(self.config.metadata, Unset):
-            return ""
-        return self.config.metadata.get(SAY_METADATA_KEY, "")
-
-
-_REPLY = ResponseRequest()
-
-MAX_TOOL_REPLIES: Final = 20
-"""In a row, without a word of the caller: a model that goes on so would go on for ever."""
-
-
-@dataclass(slots=True)
-class _Claim:
-    """Which of our requests the response that runs answers.
-
-    `running` is as certain as it can be. `sentence` is also believed of a server that has never
-    told whose a response is, and began this one when it was asked to. `unsaid`: a connection broke
-    before ours began, and it waits for the next one.
-    """
-
-    running: ResponseRequest | None = None
-    sentence: str = ""
-    echoes: bool = False
-    unsaid: bool = False
-
-    def on_created(self, sent: ResponseRequest | None, response: Response) -> None:
-        """A response began; `sent` is what was asked for and is not there yet."""
-        self.echoes = self.echoes or SAY_METADATA_KEY in response.metadata
-        self.running = sent if sent is not None and _is_ours(sent, response) else None
-        claimed = self.running if self.echoes else sent
-        self.sentence = "" if claimed is None else claimed.sentence
+__all__ = ["ResponseQueue"]
 
 
 class ResponseQueue:
-    """The replies of one conversation that were asked for and are not there yet."""
+    """The responses of one conversation that were asked for and have not begun.
+
+    `running` is the request that the current response answers, as far as that is certain.
+    """
 
     def __init__(self, gate: ResponseGate, new_id: Callable[[str], str]) -> None:
-        self.gate = gate
-        self._claim = _Claim()
-        self._tool_replies = 0
+        self.running: ResponseRequest | None = None
+        self._gate = gate
         self._new_id = new_id
-        self._waiting: deque[ResponseRequest] = deque()
-        self._for_quiet: deque[ResponseRequest] = deque()
-        self._sent = _REPLY
-        self._sent_id = ""
-        self._plain_waits = False
+        self._waiting: list[ResponseRequest] = []
+        self._sent = REPLY
+        self._assumed: ResponseRequest | None = None  # like `running`, but from timing alone
+        self._server_echoes = False
         self._caller_speaks = False
-        self._owed = False
-        self._open = True
-
-    @property
-    def running(self) -> ResponseRequest | None:
-        """The request that the response which runs answers, as far as we know."""
-        return self._claim.running
+        self._connected = True
 
     @property
     def sentence(self) -> str:
-        """What the response that runs was told to say, word for word."""
-        return self._claim.sentence
+        """The words that the current response was told to say.
 
-    # Asking -------------------------------------------------------------------------------------
-
-    def ask(
-        self, now_ms: int, request: ResponseRequest = _REPLY, *, first: bool = False
-    ) -> list[ToVoice]:
-        """Ask for a response: now, or as soon as it is its turn; `first`: before all that wait."""
-        if request.config is None and not self._open:
-            self._owed = True
-        elif request.config is None:
-            if self.gate.request(now_ms):
-                return [self._create(request, now_ms)]
-            self._plain_waits = True
-        elif not request.optional or (self._open and not self.gate.busy):
-            if first:
-                self._waiting.appendleft(request)
-            else:
-                self._waiting.append(request)
-            return self._next(now_ms)
-        return []
-
-    def ask_after_tools(self, now_ms: int) -> list[ToVoice]:
-        """Ask for the reply to what tools have found; a caller who speaks is answered with it."""
-        self._tool_replies += 1
-        if self._caller_speaks:
-            self._owed = True
-            return []
-        return self.ask(now_ms)
-
-    def ask_when_quiet(self, request: ResponseRequest) -> None:
-        """Keep a request until nobody speaks; its note is told then, ahead of it."""
-        self._for_quiet.append(request)
+        A server that has never named a response is believed to have begun what it was asked for.
+        """
+        request = self.running if self._server_echoes else self._assumed
+        return "" if request is None else request.sentence
 
     @property
     def waits_for_quiet(self) -> bool:
-        """Something waits until nobody speaks."""
-        return bool(self._for_quiet)
+        """True while words wait for a quiet moment."""
+        return any(request.kind is Kind.REMARK for request in self._waiting)
 
-    def again(self, now_ms: int) -> list[ToVoice]:
+    def asks_for(self, request: ResponseRequest) -> bool:
+        """True while these words are asked for and have not begun."""
+        return self._gate.state is GateState.REQUESTED and self._sent.config == request.config
+
+    # Asking -------------------------------------------------------------------------------------
+
+    def ask(self, now_ms: int, request: ResponseRequest = REPLY) -> list[ToVoice]:
+        """Ask for a response: it is sent now, or waits for its moment."""
+        if request.kind is Kind.REPLY and not self._connected:
+            request = _OWED
+        self._add(request)
+        sent = self._next(now_ms)
+        if request.rules.optional:
+            self._drop(lambda waiting: waiting is request)
+        return sent
+
+    def ask_after_tools(self, now_ms: int) -> list[ToVoice]:
+        """Ask for the reply to what tools found."""
+        return self.ask(now_ms, _OWED if self._caller_speaks else REPLY)
+
+    def ask_again(self, now_ms: int) -> list[ToVoice]:
         """Ask again for what the response that just failed was to say."""
-        request = self.running or _REPLY
-        return [] if request.optional else self.ask(now_ms, request)
+        request = self.running or REPLY
+        return [] if request.rules.optional else self.ask(now_ms, request)
+
+    def tell(self, request: ResponseRequest) -> list[ToVoice]:
+        """Send what the model has to know for a request."""
+        note = request.note
+        return [] if note is None else [ToVoice(ItemCreate(replace(note, id=self._new_id("note"))))]
 
     def forget(self) -> None:
-        """Drop the plain reply and the optional words that wait; messages are kept."""
-        self.gate.drop_pending()
-        self._plain_waits = False
-        self._waiting = deque(request for request in self._waiting if not request.optional)
-
-    def withdraw(self, sentence: str) -> None:
-        """Drop a sentence that still waits, however often it was asked for."""
-        self._waiting = deque(one for one in self._waiting if one.sentence != sentence)
+        """Drop the reply that waits; words are kept."""
+        self._drop(lambda request: request.rules.dropped_by_speech)
 
     def forget_all(self) -> None:
         """Drop everything that waits."""
-        self.forget()
         self._waiting.clear()
-        self._for_quiet.clear()
-        self._owed = False
 
-    # What happens -------------------------------------------------------------------------------
+    def withdraw(self, sentence: str) -> None:
+        """Drop a sentence that still waits, however often it was asked for."""
+        self._drop(lambda request: request.sentence == sentence)
+
+    # Events -------------------------------------------------------------------------------------
 
     def on_caller_speech(self) -> None:
         """The caller speaks: their turn will be answered, with all that is known by then."""
@@ -172,146 +107,122 @@ class ResponseQueue:
 
     def on_caller_turn(self) -> None:
         """The caller's turn was taken into the conversation."""
-        self.on_caller_words()
         self._caller_speaks = False
-
-    def on_caller_words(self) -> None:
-        """The caller has said or written something: what follows is for them."""
-        self._tool_replies = 0
-
-    @property
-    def in_tool_loop(self) -> bool:
-        """Tools were replied to again and again, and the caller has not said a word."""
-        return self._tool_replies >= MAX_TOOL_REPLIES
 
     def on_quiet(self, now_ms: int, *, on_hold: bool = False) -> list[ToVoice]:
-        """Nobody speaks and nothing is on its way: the moment for what has waited.
-
-        What waits for a quiet moment does not end a silence that the caller has asked for.
-        """
+        """Nobody speaks and nothing is on its way; `on_hold`: the caller asked for the silence."""
         self._caller_speaks = False
-        if self._owed:
-            self._owed = False
-            return self.ask(now_ms)
-        if not self._waiting and self._for_quiet and self._open and not on_hold:
-            request = self._for_quiet.popleft()
-            self._waiting.append(request)
-            return [*self.tell(request), *self._next(now_ms)]
-        return self._next(now_ms)
+        return self._next(now_ms, Moment.QUIET if on_hold else Moment.IDLE)
 
     def on_created(self, response: Response) -> str | None:
         """`response.created`: returns the id if it is to be cancelled at once."""
-        requested = self.gate.state is GateState.REQUESTED
-        self._claim.on_created(self._sent if requested else None, response)
-        cancelled = self.gate.on_created(response.id)
+        self._assumed = self._sent if self._gate.state is GateState.REQUESTED else None
+        self._server_echoes = self._server_echoes or SAY_METADATA_KEY in response.metadata
+        ours = self._assumed is not None and _answers(self._assumed, response)
+        self.running = self._assumed if ours else None
+        cancelled = self._gate.on_created(response.id)
         if cancelled is None and not self._caller_speaks:
-            self._owed = False  # it knows of the tools' results: they were sent before it began
+            # It knows what the tools found: their output was sent before it began.
+            self._drop(lambda request: request.kind is Kind.OWED_REPLY)
         return cancelled
 
     def on_done(self, response_id: str, now_ms: int) -> list[ToVoice]:
         """`response.done`: returns what is to be sent now."""
-        return self._launch(self.gate.on_done(response_id), now_ms)
+        self._gate.on_done(response_id)
+        return self._next(now_ms)
 
     def on_error(self, client_event_id: str | None, code: str, now_ms: int) -> list[ToVoice]:
-        """An error of the model, which may be about a request of ours."""
-        requested = self.gate.state is GateState.REQUESTED
-        about_ours = client_event_id == self._sent_id if client_event_id else requested
-        launched = self.gate.on_error(client_event_id, code)
-        if not (about_ours and code == ALREADY_ACTIVE and self.gate.has_pending):
-            return self._launch(launched, now_ms)
-        self._claim.sentence = ""  # what runs is somebody else's
-        if self._sent.config is None:
-            self._plain_waits = True
-            return []
-        # The gate would join it with a plain reply that waits, and one of them would be lost.
-        self.gate.drop_pending()
-        if not self._sent.optional:
-            self._waiting.appendleft(self._sent)
-        if self._plain_waits:
-            self.gate.request(now_ms)
-        return []
+        """An error of the model, which may reject what was asked for."""
+        if self._gate.on_error(client_event_id, code) is Rejection.OVERTAKEN:
+            self.running = self._assumed = None  # the server's own response runs
+            self._put_back(self._sent)
+        return self._next(now_ms)
 
-    def expired(self, now_ms: int) -> Expired | None:
-        """The watchdog of the gate: what the model left unanswered, if anything."""
-        expired = self.gate.on_tick(now_ms)
-        return None if isinstance(expired, Nothing) else expired
-
-    def after_expiry(self, expired: Expired, now_ms: int) -> list[ToVoice]:
+    def after_timeout(self, state: GateState, now_ms: int) -> list[ToVoice]:
         """Ask again for what was unanswered, and go on with what waits behind it."""
-        plain, self._plain_waits = self._plain_waits, False
-        if expired.state is GateState.REQUESTED and not self._sent.optional:
-            if self._sent.config is None:
-                plain = True
-            else:
-                self._waiting.appendleft(self._sent)
-        return (self.ask(now_ms) if plain else []) + self._next(now_ms)
+        if state is GateState.REQUESTED:
+            self._put_back(self._sent)
+        return self._next(now_ms)
 
     def on_lost(self, *, begun: bool) -> None:
-        """The connection is gone: what is asked for waits for the next one.
-
-        `begun`: something is known already of what the response that runs says.
-        """
-        unsaid = self._unsaid(begun=begun)
-        self._claim.unsaid = unsaid is not None
-        if unsaid is not None:
-            self._owed = self._owed or self.gate.has_pending
-            self._waiting.appendleft(unsaid)
-        self._open = self._caller_speaks = False
-        self.forget()
-        self.gate.reset()
-
-    def _unsaid(self, *, begun: bool) -> ResponseRequest | None:
-        """Words that were asked for, are still wanted, and of which nothing was said."""
-        if self.gate.state is GateState.REQUESTED and not self.gate.cancels_next:
-            request: ResponseRequest | None = self._sent
-        else:
-            request = self.running if self.gate.state is GateState.ACTIVE and not begun else None
-        return None if request is None or request.config is None or request.optional else request
+        """The connection is gone; `begun`: some of the current response is known already."""
+        lost = self._lost_message(begun=begun)
+        if lost is not None and REPLY in self._waiting:
+            self._add(_OWED)  # else nobody asks for the reply: the lost message comes first
+        self._drop(lambda request: request.rules.on_loss is OnLoss.DROPPED)
+        if lost is not None:
+            self._put_back(replace(lost, kind=Kind.RESUMED))
+        self.running = None
+        self._connected = self._caller_speaks = False
+        self._gate.reset()
 
     def on_reconnected(self, now_ms: int) -> list[ToVoice]:
-        """A fresh connection: nothing runs on it; what waits is still wanted."""
-        self.gate.reset()
-        self._claim.running = None
-        self._open = True
-        actions = [told for request in self._waiting for told in self.tell(request)]
-        if self._claim.unsaid:
-            actions += self._next(now_ms)
-        owed, self._owed, self._claim.unsaid = self._owed, False, False
-        return actions + (self.ask(now_ms) if owed else [])
+        """A fresh connection: nothing runs on it, and it was told nothing of what waits."""
+        self._connected = True
+        resumes = any(request.rules.on_loss is OnLoss.SENT_FIRST for request in self._waiting)
+        if _OWED in self._waiting:
+            self._drop(lambda request: request.kind is Kind.OWED_REPLY)
+            self._add(REPLY)
+        told = [request for request in self._waiting if request.kind is not Kind.REMARK]
+        actions = [event for request in told for event in self.tell(request)]
+        return actions + (self._next(now_ms) if resumes else [])
 
-    def tell(self, request: ResponseRequest) -> list[ToVoice]:
-        """What the model has to know for these words."""
-        note = request.note
-        return [] if note is None else [ToVoice(ItemCreate(replace(note, id=self._new_id("note"))))]
+    def _lost_message(self, *, begun: bool) -> ResponseRequest | None:
+        """A message that was asked for, is still wanted, and of which nothing was said."""
+        if self._gate.state is GateState.REQUESTED and not self._gate.cancels_next:
+            request: ResponseRequest | None = self._sent
+        else:
+            request = self.running if self._gate.state is GateState.ACTIVE and not begun else None
+        if request is None or request.config is None or request.rules.optional:
+            return None
+        return request
 
-    def asks_for(self, request: ResponseRequest) -> bool:
-        """Whether these words were asked for and have not begun."""
-        return self.gate.state is GateState.REQUESTED and self._sent == request
+    # Queue --------------------------------------------------------------------------------------
 
-    # Sending ------------------------------------------------------------------------------------
+    def _add(self, request: ResponseRequest) -> None:
+        if not (request.rules.joined and request in self._waiting):
+            at = bisect_right(self._waiting, request.place, key=_place)
+            self._waiting.insert(at, request)
 
-    def _launch(self, wanted: ResponseConfig | Nothing | None, now_ms: int) -> list[ToVoice]:
-        if isinstance(wanted, Nothing):
-            return self._next(now_ms)
-        self._plain_waits = False
-        return [self._create(_REPLY, now_ms)]
+    def _put_back(self, request: ResponseRequest) -> None:
+        """Queue again, ahead of its kind, what was sent and came to nothing."""
+        if not request.rules.optional and not (request.rules.joined and request in self._waiting):
+            at = bisect_left(self._waiting, request.place, key=_place)
+            self._waiting.insert(at, request)
 
-    def _next(self, now_ms: int) -> list[ToVoice]:
-        if self.gate.busy or self._caller_speaks or not self._waiting or not self._open:
+    def _drop(self, unwanted: Callable[[ResponseRequest], bool]) -> None:
+        self._waiting = [request for request in self._waiting if not unwanted(request)]
+
+    def _next(self, now_ms: int, moment: Moment = Moment.CALLER_SILENT) -> list[ToVoice]:
+        """Send the first request whose moment this is."""
+        if self._gate.busy or not self._connected:
             return []
-        request = self._waiting.popleft()
-        self.gate.request(now_ms, request.config)
-        return [self._create(request, now_ms)]
+        if self._caller_speaks:
+            moment = Moment.FREE
+        due = (n for n, waiting in enumerate(self._waiting) if waiting.rules.begins_when <= moment)
+        at = next(due, None)
+        if at is None:
+            return []
+        request = self._waiting.pop(at)
+        actions: list[ToVoice] = []
+        if request.kind is Kind.REMARK:  # from now on as any message, and its note was not told
+            request = replace(request, kind=Kind.MESSAGE)
+            actions = self.tell(request)
+        self._sent = REPLY if request.kind is Kind.OWED_REPLY else request
+        event_id = self._new_id("ask")
+        self._gate.request(event_id, now_ms)
+        return [*actions, ToVoice(ResponseCreate(request.config, event_id))]
 
-    def _create(self, request: ResponseRequest, now_ms: int) -> ToVoice:
-        self._sent = request
-        self._sent_id = self._new_id("ask")
-        self.gate.sent(self._sent_id, now_ms)
-        return ToVoice(ResponseCreate(request.config, self._sent_id))
+
+_OWED = ResponseRequest(kind=Kind.OWED_REPLY)
 
 
-def _is_ours(request: ResponseRequest, response: Response) -> bool:
-    """Whether a response that began is the one we asked for, and not the server's own.
+def _place(request: ResponseRequest) -> int:
+    return request.place
+
+
+def _answers(request: ResponseRequest, response: Response) -> bool:
+    """True for the response that was asked for, false for one that the server began by itself.
 
     A plain request cannot be told apart, and need not be.
     """

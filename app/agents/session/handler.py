@@ -41,7 +41,7 @@ from app.realtime.events import (
     Transcription,
     TranscriptionCompleted,
 )
-from app.realtime.protocol import Nothing, ResponseGate
+from app.realtime.protocol import Rejection, ResponseGate
 from app.realtime.websocket import OPENAI_URL, WebSocketModel
 from audio.format import PCM16_24K
 
@@ -170,16 +170,20 @@ class _Link:
         self._caller = _Caller()
         self._gate = ResponseGate()
         self._creates = 0
+        self._reply_waits = False
 
     async def respond(self) -> None:
         """Ask for a response, now or when the one that runs is done."""
-        if self._gate.request(_now_ms()):
-            await self._create()
+        self._reply_waits = True
+        await self._go_on()
 
-    async def _create(self) -> None:
+    async def _go_on(self) -> None:
+        if not self._reply_waits or self._gate.busy:
+            return
+        self._reply_waits = False
         self._creates += 1
         event_id = f"create_{self._creates}"
-        self._gate.sent(event_id, _now_ms())  # before sending: its answer may overtake `send`
+        self._gate.request(event_id, _now_ms())  # before sending: its answer may overtake `send`
         await self.connection.send(ResponseCreate(event_id=event_id))
 
     async def _run(self) -> None:
@@ -215,8 +219,9 @@ class _Link:
         while True:
             await asyncio.sleep(TICK_S)
             expired = self._gate.on_tick(_now_ms())
-            if not isinstance(expired, Nothing):
-                logger.warning("model did not answer", extra={"gate_state": expired.state.value})
+            if expired is not None:
+                self._reply_waits = False
+                logger.warning("model did not answer", extra={"gate_state": expired.value})
 
     async def _take(self, event: ServerEvent) -> None:
         hooks = self._callbacks
@@ -242,16 +247,15 @@ class _Link:
                     facts = {"status": response.status.value, "code": code}
                     logger.warning("response not completed", extra=facts)
                 self._caller.call(hooks["on_turn_complete"])
-                await self._go_on(self._gate.on_done(response.id))
+                self._gate.on_done(response.id)
+                await self._go_on()
             case ErrorEvent(error=error):
                 logger.warning("model reported an error", extra={"code": error.code})
-                await self._go_on(self._gate.on_error(error.client_event_id, error.code))
+                rejection = self._gate.on_error(error.client_event_id, error.code)
+                self._reply_waits = self._reply_waits or rejection is Rejection.OVERTAKEN
+                await self._go_on()
             case _:
                 pass
-
-    async def _go_on(self, wanted: object) -> None:
-        if not isinstance(wanted, Nothing):
-            await self._create()
 
     async def close(self) -> None:
         await self.connection.close()

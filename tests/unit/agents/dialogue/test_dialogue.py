@@ -12,11 +12,11 @@ from app.agents.dialogue.actions import (
     Interrupt,
     RunTool,
 )
+from app.agents.dialogue.function_calls import MAX_TOOL_REPLIES
 from app.agents.dialogue.messages import (
     SayMode,
     SayWhen,
 )
-from app.agents.dialogue.response_queue import MAX_TOOL_REPLIES
 from app.events import (
     HandedOff,
     VoiceTrouble,

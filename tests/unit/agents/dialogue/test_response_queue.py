@@ -1,0 +1,320 @@
+"""The response queue keeps to its table for each kind, and loses nothing in any order of events."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.agents.dialogue.actions import ToVoice
+from app.agents.dialogue.messages import SayMode, spoken
+from app.agents.dialogue.response_kinds import REPLY, RULES, Kind, Moment, OnLoss, ResponseRequest
+from app.agents.dialogue.response_queue import ResponseQueue
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    UNSET,
+    Response,
+    ResponseCreate,
+    ResponseStatus,
+    Unset,
+)
+from app.realtime.protocol import ALREADY_ACTIVE, GateState, ResponseGate
+
+OWED = ResponseRequest(kind=Kind.OWED_REPLY)
+WORDS = [kind for kind in Kind if kind not in (Kind.REPLY, Kind.OWED_REPLY)]
+MESSAGES = [kind for kind in WORDS if kind is not Kind.FILLER]
+
+
+def request(kind: Kind, text: str = "") -> ResponseRequest:
+    if kind not in WORDS:
+        return ResponseRequest(kind=kind)
+    return spoken(text or kind.value, SayMode.VERBATIM, kind)
+
+
+class Conversation:
+    """A queue with a gate, and what it sent."""
+
+    def __init__(self) -> None:
+        ids = itertools.count(1)
+        self.gate = ResponseGate()
+        self.queue = ResponseQueue(self.gate, lambda kind: f"{kind}_{next(ids)}")
+        self.event_ids: list[str] = []
+        self.said: list[str] = []
+        self.responses = 0
+
+    def do(self, actions: list[ToVoice]) -> list[str]:
+        """What was asked for: sentences, and `reply` for replies to what was said."""
+        sent: list[str] = []
+        for action in actions:
+            assert isinstance(action.event, ResponseCreate)
+            self.event_ids.append(action.event.event_id)
+            config = action.event.response
+            metadata = UNSET if config is None else config.metadata
+            sent.append("reply" if isinstance(metadata, Unset) else metadata[SAY_METADATA_KEY])
+        self.said += sent
+        return sent
+
+    def ask(self, *requests: ResponseRequest) -> list[str]:
+        return [said for one in requests for said in self.do(self.queue.ask(0, one))]
+
+    def begins(self, says: str = "") -> str:
+        self.responses += 1
+        metadata = {SAY_METADATA_KEY: says} if says and says != "reply" else {}
+        response_id = f"r{self.responses}"
+        self.queue.on_created(
+            Response(id=response_id, status=ResponseStatus.IN_PROGRESS, metadata=metadata)
+        )
+        return response_id
+
+    def ends(self) -> list[str]:
+        return self.do(self.queue.on_done(self.gate.active_response_id or "", 0))
+
+    def says_all(self) -> list[str]:
+        """Let everything be said that follows by itself, one response after the other."""
+        while self.gate.busy:
+            if self.gate.state is GateState.REQUESTED:
+                self.begins(self.said[-1])
+            self.ends()
+        return self.said
+
+
+def busy() -> Conversation:
+    conversation = Conversation()
+    conversation.begins()
+    return conversation
+
+
+def test_every_kind_has_its_rules() -> None:
+    assert set(RULES) == set(Kind)
+
+
+def test_what_waits_is_said_in_the_order_of_the_kinds() -> None:
+    conversation = busy()
+    kinds = [Kind.RESUMED, Kind.REPLY, Kind.URGENT, Kind.MESSAGE]
+    conversation.ask(*(request(kind) for kind in reversed(kinds)))
+    conversation.ends()
+    assert conversation.says_all() == kinds
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_two_of_a_kind_are_joined_where_the_table_says_so(kind: Kind) -> None:
+    conversation = busy()
+    conversation.ask(request(kind, "one"), request(kind, "two"))
+    conversation.ends()
+    conversation.says_all()
+    for _ in range(2):
+        conversation.do(conversation.queue.on_quiet(0))
+        conversation.says_all()
+    expected = ["reply"] if RULES[kind].joined else ["one", "two"]
+    assert conversation.said == ([] if RULES[kind].optional else expected)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_kind_waits_for_its_moment(kind: Kind) -> None:
+    rules = RULES[kind]
+    if rules.optional:
+        return
+    conversation = Conversation()
+    conversation.queue.on_caller_speech()
+    asked = conversation.ask(request(kind))
+    assert bool(asked) is (rules.begins_when <= Moment.FREE)
+    conversation.queue.on_caller_turn()
+    asked += conversation.ends()
+    assert bool(asked) is (rules.begins_when <= Moment.CALLER_SILENT)
+    asked += conversation.do(conversation.queue.on_quiet(0, on_hold=True))
+    assert bool(asked) is (rules.begins_when <= Moment.QUIET)
+    asked += conversation.do(conversation.queue.on_quiet(0))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_caller_drops_what_the_table_says(kind: Kind) -> None:
+    conversation = busy()
+    conversation.ask(request(kind))
+    conversation.queue.on_caller_speech()
+    conversation.ends()
+    conversation.do(conversation.queue.on_quiet(0))
+    rules = RULES[kind]
+    assert bool(conversation.said) is not (rules.dropped_by_speech or rules.optional)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_lost_connection_keeps_what_the_table_says(kind: Kind) -> None:
+    conversation = busy()
+    conversation.ask(request(kind))
+    conversation.queue.on_lost(begun=True)
+    at_once = conversation.do(conversation.queue.on_reconnected(0))
+    assert bool(at_once) is (RULES[kind].on_loss is OnLoss.SENT_FIRST)
+    at_once += conversation.do(conversation.queue.on_quiet(0))
+    assert bool(at_once) is (RULES[kind].on_loss is not OnLoss.DROPPED)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_met_another_response_is_asked_for_again_unless_it_is_optional(kind: Kind) -> None:
+    conversation = Conversation()
+    conversation.ask(request(kind))
+    conversation.do(conversation.queue.on_quiet(0))
+    assert len(conversation.said) == 1
+    conversation.do(conversation.queue.on_error(conversation.event_ids[-1], ALREADY_ACTIVE, 0))
+    assert conversation.queue.sentence == ""
+    conversation.begins()
+    assert bool(conversation.ends()) is not RULES[kind].optional
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_was_not_answered_is_asked_for_again_unless_it_is_optional(kind: Kind) -> None:
+    conversation = Conversation()
+    conversation.ask(request(kind))
+    conversation.do(conversation.queue.on_quiet(0))
+    stuck = conversation.gate.on_tick(4_000)
+    assert stuck is GateState.REQUESTED
+    again = conversation.do(conversation.queue.after_timeout(stuck, 4_000))
+    assert bool(again) is not RULES[kind].optional
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_a_message_that_was_not_begun_is_said_first_on_the_next_connection(kind: Kind) -> None:
+    conversation = Conversation()
+    conversation.ask(request(kind))
+    conversation.do(conversation.queue.on_quiet(0))
+    conversation.ask(REPLY, request(Kind.MESSAGE, "later"))
+    conversation.queue.on_lost(begun=False)
+    conversation.do(conversation.queue.on_reconnected(0))
+    assert conversation.says_all() == [kind.value, kind.value, "reply", "later"]
+
+
+def test_a_cancel_that_never_ended_is_not_asked_for_again() -> None:
+    conversation = busy()
+    conversation.ask(request(Kind.MESSAGE))
+    conversation.gate.cancel()
+    conversation.gate.on_tick(0)
+    stuck = conversation.gate.on_tick(4_000)
+    assert stuck is GateState.CANCELLING
+    assert conversation.do(conversation.queue.after_timeout(stuck, 4_000)) == ["message"]
+
+
+def test_a_request_that_was_refused_makes_way_for_the_one_behind_it() -> None:
+    conversation = Conversation()
+    conversation.ask(request(Kind.MESSAGE, "one"), request(Kind.MESSAGE, "two"))
+    refused = conversation.queue.on_error(conversation.event_ids[-1], "invalid_value", 0)
+    assert conversation.do(refused) == ["two"]
+
+
+def test_an_error_about_something_else_changes_nothing() -> None:
+    conversation = Conversation()
+    conversation.ask(request(Kind.MESSAGE))
+    assert conversation.queue.on_error("another", "invalid_value", 0) == []
+    assert conversation.gate.state is GateState.REQUESTED
+
+
+def test_the_answer_to_the_callers_turn_stands_in_for_an_owed_reply() -> None:
+    conversation = Conversation()
+    conversation.queue.on_caller_speech()
+    assert conversation.queue.ask_after_tools(0) == []
+    conversation.queue.on_caller_turn()
+    conversation.begins()
+    conversation.ends()
+    assert conversation.do(conversation.queue.on_quiet(0)) == []
+
+
+def test_a_sentence_is_known_by_its_metadata_once_the_server_has_sent_any() -> None:
+    conversation = Conversation()
+    conversation.ask(request(Kind.MESSAGE, "one"))
+    conversation.begins()  # a server that echoes nothing: believed to be ours
+    assert (conversation.queue.running, conversation.queue.sentence) == (None, "one")
+    conversation.ends()
+    conversation.ask(request(Kind.MESSAGE, "two"))
+    conversation.begins("two")
+    assert conversation.queue.sentence == "two"
+    conversation.ends()
+    conversation.ask(request(Kind.MESSAGE, "three"))
+    conversation.begins()
+    assert conversation.queue.sentence == ""
+
+
+def test_only_a_remark_waits_for_a_quiet_moment() -> None:
+    conversation = busy()
+    conversation.ask(request(Kind.MESSAGE))
+    assert not conversation.queue.waits_for_quiet
+    conversation.ask(request(Kind.REMARK))
+    assert conversation.queue.waits_for_quiet
+
+
+STEPS = ["reply", "message", "vad", "finish", "deliver", "cancel"]
+
+
+class _Server:
+    """A server with the rules of the real one: rejects a create while a response runs."""
+
+    def __init__(self) -> None:
+        self.active: str | None = None
+        self.count = 0
+        self.answers: list[tuple[str, str, str]] = []
+
+    def create(self, event_id: str, says: str) -> None:
+        if self.active is not None:
+            self.answers.append(("error", event_id, ""))
+        else:
+            self.start(says)
+
+    def start(self, says: str = "") -> None:
+        self.count += 1
+        self.active = f"r{self.count}"
+        self.answers.append(("created", self.active, says))
+
+    def finish(self) -> None:
+        if self.active is not None:
+            self.answers.append(("done", self.active, ""))
+            self.active = None
+
+
+@settings(max_examples=600, deadline=None, database=None)
+@given(st.lists(st.sampled_from(STEPS), max_size=40))
+def test_no_request_is_forgotten_in_any_order_of_events(steps: list[str]) -> None:
+    conversation, server = Conversation(), _Server()
+    started_before_last_request = -1
+    asked: list[str] = []
+    begun: list[str] = []
+
+    def send(actions: list[ToVoice]) -> None:
+        for says in conversation.do(actions):
+            server.create(conversation.event_ids[-1], says)
+
+    def deliver() -> None:
+        kind, name, says = server.answers.pop(0)
+        if kind == "created":
+            metadata = {SAY_METADATA_KEY: says} if says in asked else {}
+            begun.extend([says] if says in asked else [])
+            status = ResponseStatus.IN_PROGRESS
+            if conversation.queue.on_created(Response(id=name, status=status, metadata=metadata)):
+                server.finish()
+        elif kind == "done":
+            send(conversation.queue.on_done(name, 0))
+        else:
+            send(conversation.queue.on_error(name, ALREADY_ACTIVE, 0))
+
+    for step in steps:
+        if step == "reply":
+            started_before_last_request = server.count
+            send(conversation.queue.ask(0))
+        elif step == "message":
+            started_before_last_request = server.count
+            asked.append(f"message {len(asked):02}")
+            send(conversation.queue.ask(0, request(Kind.MESSAGE, asked[-1])))
+        elif step == "vad" and server.active is None:
+            server.start()
+        elif step == "finish":
+            server.finish()
+        elif step == "deliver" and server.answers:
+            deliver()
+        elif step == "cancel" and conversation.gate.cancel():
+            server.finish()
+    for _ in range(60):  # everything answered and finished: the queue must come to rest
+        server.finish()
+        while server.answers:
+            deliver()
+    assert conversation.gate.state is GateState.FREE
+    assert server.count > started_before_last_request
+    assert begun == sorted(set(begun))
