@@ -105,10 +105,10 @@ class Dialogue:
         self.transcript = Transcript(call_id, self.history)
         self.function_calls = FunctionCalls(
             self.active,
-            telling=self._messages,
+            messages=self._messages,
             gate=self.gate,
-            requests=self.responses,
-            setbacks=self.failures,
+            responses=self.responses,
+            failures=self.failures,
             history=self.history,
             counters=counters,
         )

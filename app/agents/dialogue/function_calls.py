@@ -1,8 +1,8 @@
-"""What the model has us do: its function calls, from the item to the one reply after them.
+"""The model's function calls: from the item that makes one to the one reply after all of them.
 
-A handoff is a call that we answer ourselves, once the model has taken the other agent's settings
-and, where it has to be prepared, a shell has done so; every other one is run by a shell. The half
-of `app.agents.dialogue.dialogue` that is about deeds and not about words. Pure.
+A shell runs them (`app.agents.dialogue.tool_runner`), but for handoffs: those are answered here,
+once the model has taken the other agent's settings. A handoff that needs preparation (its input
+checked, an `on_handoff` called) is run by the shell first. Pure.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from app.events import CallCounters
 from app.realtime.events import Item, ItemCreate
 from app.realtime.protocol import ResponseGate
 
-__all__ = ["FunctionCalls", "ToolCall", "ToolCalls"]
+__all__ = ["FunctionCalls"]
 
 
-MAX_TOOL_REPLIES: Final = 20
+MAX_REPLIES: Final = 20
 """In a row, without a word of the caller: a model that goes on so would go on for ever."""
 
 _INTERRUPTED: Final = json.dumps(
@@ -38,11 +38,31 @@ _INTERRUPTED: Final = json.dumps(
 
 
 @dataclass(slots=True)
-class _Prepared:
-    """A handoff that something is done for first; `ready`: it is done, and nobody was connected."""
+class _Call:
+    """One function call, made in a response on the connection that `epoch` counts.
 
-    call: ToolCall
-    way: HandoffTo
+    `reply`: the model is asked to speak once it is done. `settled`: that was seen to.
+    """
+
+    item: Item
+    response_id: str
+    agent: Agent
+    epoch: int
+    done: bool = False
+    reply: bool = True
+    settled: bool = False
+
+    @property
+    def tool_call_id(self) -> str:
+        return self.item.call_id or ""
+
+
+@dataclass(slots=True)
+class _Preparation:
+    """A handoff that is being prepared; `ready` once it is, until there is a connection for it."""
+
+    call: _Call
+    handoff: HandoffTo
     ready: bool = False
 
 
@@ -53,27 +73,29 @@ class FunctionCalls:
         self,
         active: ActiveAgent,
         *,
-        telling: ModelMessages,
+        messages: ModelMessages,
         gate: ResponseGate,
-        requests: ResponseQueue,
-        setbacks: ResponseFailures,
+        responses: ResponseQueue,
+        failures: ResponseFailures,
         history: History,
         counters: CallCounters,
     ) -> None:
         self._active = active
-        self._messages = telling
+        self._messages = messages
         self._gate = gate
-        self._responses = requests
-        self._failures = setbacks
+        self._responses = responses
+        self._failures = failures
         self._history = history
         self._counters = counters
-        self._calls = ToolCalls()
+        self._calls: dict[str, _Call] = {}
+        self._filled: set[str] = set()  # responses whose tools have had their filler
         self._replies = 0
-        self._prepared: _Prepared | None = None
+        self._preparation: _Preparation | None = None
 
     @property
     def running(self) -> bool:
-        return self._calls.running
+        """True while a call waits for its output."""
+        return any(not call.done for call in self._calls.values())
 
     def on_caller_words(self) -> None:
         """The caller has said or written something: what follows is for them."""
@@ -83,58 +105,68 @@ class FunctionCalls:
         self, item: Item, response_id: str, agent: Agent, now_ms: int
     ) -> list[DialogueAction]:
         """An item is complete: begin what it calls, once. `agent` is the one who spoke."""
-        tool_call_id, name = item.call_id, item.name or ""
-        if tool_call_id is None or not self._is_new(item):
+        call = self._new_call(item, response_id, agent)
+        if call is None:
             return []
-        self._calls.add(ToolCall(item, response_id, agent, self._messages.epoch))
         self._counters.tool_calls += 1
+        name = item.name or ""
         run = RunTool(
-            tool_call_id=tool_call_id,
+            tool_call_id=call.tool_call_id,
             name=name,
             arguments=item.arguments or "{}",
             agent=agent.name,
         )
-        way = self._active.roster.handoff(agent, name, self._active.facts)
-        return [run] if way is None else self._on_handoff(run, way, agent, now_ms)
+        handoff = self._active.roster.handoff(agent, name, self._active.facts)
+        return [run] if handoff is None else self._on_handoff(call, run, handoff, now_ms)
 
     def on_dropped(
         self, item: Item, response_id: str, agent: Agent, now_ms: int
     ) -> list[DialogueAction]:
-        """An item of a response that was interrupted: what it calls is not done, and not heard of.
+        """An item of a response that was interrupted: answer what it calls, and do nothing.
 
         It stands in the model's conversation all the same; unanswered, it would pass for done.
         """
-        if item.call_id is None or not self._is_new(item):
+        call = self._new_call(item, response_id, agent)
+        if call is None:
             return []
-        self._calls.add(ToolCall(item, response_id, agent, self._messages.epoch))
-        return self.on_tool_done(item.call_id, _INTERRUPTED, now_ms, reply=False)
+        return self.on_tool_done(call.tool_call_id, _INTERRUPTED, now_ms, reply=False)
 
-    def _is_new(self, item: Item) -> bool:
-        return (
-            item.type == "function_call"
-            and item.call_id not in self._calls
-            and item.status != "incomplete"
-        )
+    def _new_call(self, item: Item, response_id: str, agent: Agent) -> _Call | None:
+        if item.type != "function_call" or item.call_id is None or item.status == "incomplete":
+            return None
+        if item.call_id in self._calls:
+            return None
+        call = _Call(item, response_id, agent, self._messages.epoch)
+        self._calls[item.call_id] = call
+        return call
+
+    def _open_call(self, tool_call_id: str) -> _Call | None:
+        call = self._calls.get(tool_call_id)
+        return None if call is None or call.done else call
+
+    # Answers ------------------------------------------------------------------------------------
 
     def on_tool_done(
         self, tool_call_id: str, output: str, now_ms: int, *, reply: bool = True
     ) -> list[DialogueAction]:
         """Give the model a tool's output; when it was the last of its response, have it speak."""
-        call = self._calls.open_call(tool_call_id)
+        call = self._open_call(tool_call_id)
         if call is None:
             return []
-        prepared = self._prepared
-        if prepared is not None and prepared.call is call and not prepared.ready:
-            prepared.ready = not failed(output)
-            if prepared.ready:
+        preparation = self._preparation
+        if preparation is not None and preparation.call is call and not preparation.ready:
+            preparation.ready = not failed(output)
+            if preparation.ready:
                 return self._hand_over(now_ms) if self._messages.connected else []
-            self._prepared = None
+            self._preparation = None
         call.done = True
         call.reply = reply
         tell, new_id = self._messages.tell, self._messages.new_id
         actions: list[DialogueAction] = []
-        if call.epoch != self._messages.epoch:  # asked on a connection that is gone
-            actions += tell(ItemCreate(call.again(new_id("call"))))
+        if call.epoch != self._messages.epoch:  # this connection has not seen the call
+            arguments = call.item.arguments or "{}"
+            again = replace(call.item, id=new_id("call"), status=None, arguments=arguments)
+            actions += tell(ItemCreate(again))
         out = new_id("out")
         item = Item(type="function_call_output", id=out, call_id=tool_call_id, output=output)
         self._history.add(item, None, now_ms)
@@ -142,58 +174,66 @@ class FunctionCalls:
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
         """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
-        if self._gate.busy or not self._calls.may_fill(tool_call_id):
+        call = self._open_call(tool_call_id)
+        if call is None or call.response_id in self._filled:
             return []
-        return self._responses.ask(now_ms, spoken(filler, SayMode.VERBATIM, Kind.FILLER))
+        said = self._responses.ask(now_ms, spoken(filler, SayMode.VERBATIM, Kind.FILLER))
+        if said:
+            self._filled.add(call.response_id)
+        return said
 
     def ask_when_done(self, now_ms: int) -> Sequence[ToVoice | Record]:
         """One reply for all the tools of a response, when it and they are done."""
-        if not self._calls.take_due(self._gate.active_response_id):
+        if not self._take_due():
             return []
-        if self._replies >= MAX_TOOL_REPLIES:
+        if self._replies >= MAX_REPLIES:
             return self._failures.on_tool_loop(now_ms)
         self._replies += 1
         return self._responses.ask_after_tools(now_ms)
 
+    def _take_due(self) -> bool:
+        """True where a reply is due: a response is over, and all of its tools are done.
+
+        Each response's tools are due once; those that want no reply count, but ask for none.
+        """
+        unsettled: dict[str, list[_Call]] = {}
+        for call in self._calls.values():
+            if not call.settled:
+                unsettled.setdefault(call.response_id, []).append(call)
+        due = False
+        for response_id, calls in unsettled.items():
+            over = response_id != self._gate.active_response_id
+            if over and all(call.done for call in calls):
+                due = due or any(call.reply for call in calls)
+                for call in calls:
+                    call.settled = True
+        return due
+
     # Handoffs -----------------------------------------------------------------------------------
 
     def _on_handoff(
-        self, run: RunTool, way: HandoffTo, from_agent: Agent, now_ms: int
+        self, call: _Call, run: RunTool, handoff: HandoffTo, now_ms: int
     ) -> list[DialogueAction]:
-        if (
-            self._active.agent is not from_agent
-            or self._active.handoff is not None
-            or self._prepared
-        ):
-            return self.on_tool_done(run.tool_call_id, refused_output(), now_ms, reply=False)
-        if not way.prepared:
-            to_agent = self._active.roster[way.agent]
-            return [self._active.hand_over(run.tool_call_id, to_agent, now_ms)]
-        call = self._calls.open_call(run.tool_call_id)
-        assert call is not None
-        self._prepared = _Prepared(call, way)
+        under_way = self._active.handoff is not None or self._preparation is not None
+        if under_way or self._active.agent is not call.agent:
+            return self.on_tool_done(call.tool_call_id, refused_output(), now_ms, reply=False)
+        if not handoff.prepared:
+            to_agent = self._active.roster[handoff.agent]
+            return [self._active.hand_over(call.tool_call_id, to_agent, now_ms)]
+        self._preparation = _Preparation(call, handoff)
         return [run]
 
     def _hand_over(self, now_ms: int) -> list[DialogueAction]:
-        """What is done before a handoff is done, and the model's arguments were checked."""
-        assert self._prepared is not None
-        call, way = self._prepared.call, self._prepared.way
-        self._prepared = None
-        tool_call_id = call.item.call_id or ""
-        to_agent = self._active.roster.get(way.agent)
+        """Go on with a handoff whose preparation is done; the arguments have been checked."""
+        assert self._preparation is not None
+        call, handoff = self._preparation.call, self._preparation.handoff
+        self._preparation = None
+        to_agent = self._active.roster.get(handoff.agent)
         busy = self._active.handoff is not None
         if to_agent is None or self._active.agent is not call.agent or busy:
-            return self.on_tool_done(tool_call_id, refused_output(), now_ms, reply=not busy)
-        given = None if way.input_type is None else parse_arguments(call.item.arguments or "{}")
-        return [self._active.hand_over(tool_call_id, to_agent, now_ms, given)]
-
-    def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
-        """A fresh connection: the handoff that was under way is done, or goes on."""
-        actions = self.on_handed_over(self._active.on_reconnected(), now_ms)
-        if self._prepared is not None and self._prepared.ready:
-            actions += self._hand_over(now_ms)
-        # What was found while a response ran that is lost with its connection.
-        return [*actions, *self.ask_when_done(now_ms)]
+            return self.on_tool_done(call.tool_call_id, refused_output(), now_ms, reply=not busy)
+        given = None if handoff.input_type is None else parse_arguments(call.item.arguments or "{}")
+        return [self._active.hand_over(call.tool_call_id, to_agent, now_ms, given)]
 
     def on_handed_over(self, handoff: Handoff | None, now_ms: int) -> list[DialogueAction]:
         """The model has the new agent's settings: it gets the tool's output, and the floor."""
@@ -215,68 +255,10 @@ class FunctionCalls:
             return []
         return self.on_tool_done(handoff.tool_call_id, handoff.failed_output(code), now_ms)
 
-
-@dataclass(slots=True)
-class ToolCall:
-    """One function call. `epoch` counts connections: one that is gone has to be told again."""
-
-    item: Item
-    response_id: str
-    agent: Agent
-    epoch: int
-    done: bool = False
-    reply: bool = True
-    answered: bool = False
-
-    def again(self, item_id: str) -> Item:
-        """The call as an item for a session that has never seen it."""
-        return replace(self.item, id=item_id, status=None, arguments=self.item.arguments or "{}")
-
-
-class ToolCalls:
-    """The function calls of one conversation, by their ids."""
-
-    def __init__(self) -> None:
-        self._calls: dict[str, ToolCall] = {}
-        self._filled: set[str] = set()
-
-    def __contains__(self, tool_call_id: object) -> bool:
-        return tool_call_id in self._calls
-
-    def add(self, call: ToolCall) -> None:
-        self._calls[call.item.call_id or ""] = call
-
-    def open_call(self, tool_call_id: str) -> ToolCall | None:
-        """A call that waits for its answer."""
-        call = self._calls.get(tool_call_id)
-        return None if call is None or call.done else call
-
-    @property
-    def running(self) -> bool:
-        return any(not call.done for call in self._calls.values())
-
-    def take_due(self, active_response_id: str | None) -> bool:
-        """Whether a reply is due: all tools of a response are done, and so is the response.
-
-        Each response's tools are due once; those that want no reply count, but do not ask for one.
-        """
-        groups: dict[str, list[ToolCall]] = {}
-        for call in self._calls.values():
-            if not call.answered:
-                groups.setdefault(call.response_id, []).append(call)
-        due = False
-        for response_id, calls in groups.items():
-            if response_id == active_response_id or not all(call.done for call in calls):
-                continue
-            for call in calls:
-                call.answered = True
-            due = due or any(call.reply for call in calls)
-        return due
-
-    def may_fill(self, tool_call_id: str) -> bool:
-        """Whether a filler may be said for a call: it runs, and none was for its response."""
-        call = self.open_call(tool_call_id)
-        if call is None or call.response_id in self._filled:
-            return False
-        self._filled.add(call.response_id)
-        return True
+    def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
+        """A fresh connection: the handoff that was under way is done, or goes on."""
+        actions = self.on_handed_over(self._active.on_reconnected(), now_ms)
+        if self._preparation is not None and self._preparation.ready:
+            actions += self._hand_over(now_ms)
+        # What was found while a response ran that is lost with its connection.
+        return [*actions, *self.ask_when_done(now_ms)]

@@ -12,7 +12,7 @@ from app.agents.dialogue.actions import (
     Interrupt,
     RunTool,
 )
-from app.agents.dialogue.function_calls import MAX_TOOL_REPLIES
+from app.agents.dialogue.function_calls import MAX_REPLIES
 from app.agents.dialogue.messages import (
     SayMode,
     SayWhen,
@@ -270,7 +270,7 @@ def test_a_model_that_calls_tools_for_ever_waits_for_the_caller_at_last() -> Non
         if not stage.take(ResponseCreate):
             break
         stage.begins(f"r{number + 1}")
-    assert number == MAX_TOOL_REPLIES
+    assert number == MAX_REPLIES
     assert [event.code for event in stage.take(VoiceTrouble)] == ["tool_loop"]
     stage.do(stage.dialogue.type_in("And now?", 0))
     assert len(stage.take(ResponseCreate)) == 1
