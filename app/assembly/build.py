@@ -102,8 +102,8 @@ class Assembly:
         routes = {number: one.route for number, one in self._table.numbers.items()}
         for number, route in ((None, self._table.default), *routes.items()):
             policy = route.policy
-            after_ms = policy.still_there_after_ms
-            if policy.still_there.prompts and 0 < policy.silence_ms <= after_ms:
+            after_ms = policy.inactivity_after_ms
+            if policy.inactivity_texts.prompts and 0 < policy.silence_ms <= after_ms:
                 key = self._silence_key(number, route.agent.name)
                 found.append(
                     f"{key}: calls end after {policy.silence_ms // 1000} s of silence: nobody is "

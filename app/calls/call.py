@@ -130,7 +130,7 @@ class Call:
                 issue_token=issue_token,
                 fallback=route.fallback_of(incoming),
                 claim_ms=policy.claim_deadline_ms,
-                hear_out_ms=policy.goodbye_cap_ms,
+                hear_out_ms=policy.goodbye_max_ms,
                 now_ms=self._now_ms,
                 end=self.end,
                 record=record,
@@ -197,7 +197,7 @@ class Call:
         elif not self._end.done():
             now_ms = self._now_ms()
             with contained("goodbye"):
-                closing = ClosingPrompt(reason, self._route.policy.farewell)
+                closing = ClosingPrompt(reason, self._route.policy.closing_prompt)
                 self._perform(self._mind.say_goodbye(closing, now_ms))
                 return
             self.end(EndReason.INTERNAL_ERROR, "goodbye")

@@ -608,7 +608,7 @@ class Conversation:
 
     def _limit_goodbye(self, now_ms: int) -> list[Action]:
         playing = not self._downlink.drained(now_ms)
-        return [*self._goodbye.on_tick(now_ms, self.policy.goodbye_cap_ms, playing=playing)]
+        return [*self._goodbye.on_tick(now_ms, self.policy.goodbye_max_ms, playing=playing)]
 
     def _watch_keypad(self, now_ms: int) -> list[Action]:
         heard_out = self.heard_out(now_ms) and self.turns.turn is Turn.IDLE

@@ -7,15 +7,12 @@ from dataclasses import dataclass, field
 __all__ = ["CallPolicy", "InactivityTexts", "ProductivityRules"]
 
 
-# Are you still there ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InactivityTexts:
-    """What is asked, one text after another, and what is said before hanging up."""
+    """What a silent caller is asked, one text after another, and told before the call ends."""
 
     prompts: tuple[str, ...] = ("Are you still there?", "I cannot hear you. Are you still there?")
-    goodbye: str = "I cannot hear anybody, so I will hang up now. Goodbye."
+    closing_prompt: str = "I cannot hear anybody, so I will hang up now. Goodbye."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,25 +30,25 @@ class CallPolicy:
     """How long things may take. Durations are milliseconds."""
 
     max_duration_ms: int = 3_600_000
-    """Longest call; 0: no limit of ours."""
+    """Longest call; 0: unlimited."""
     duration_warning_ms: int = 60_000
-    """Say `duration_warning` so long before the longest call ends; 0: say nothing."""
+    """Time before the end of the longest call at which `duration_warning` is said; 0: never."""
     silence_ms: int = 60_000
-    """Hang up after so much silence of both sides; 0: never."""
+    """Silence of both sides after which the call ends; 0: never."""
     claim_deadline_ms: int = 10_000
-    """The media stream must open so soon after the webhook was answered."""
+    """Time from the webhook's answer within which the media stream must open."""
     stream_probe_ms: int = 10_000
-    """After so long without any message of the carrier, ask it for one."""
+    """Time without any message of the carrier after which it is asked for one."""
     stream_lost_ms: int = 30_000
-    """After so long the stream counts as lost."""
-    goodbye_cap_ms: int = 15_000
+    """Time without any message after which the stream counts as lost."""
+    goodbye_max_ms: int = 15_000
     """Longest wait for a goodbye to be generated and heard."""
     reply_deadline_ms: int = 5_000
-    """After the caller's turn the model must show a sign of life."""
+    """Time after the caller's turn within which the model must show a sign of life."""
     stall_deadline_ms: int = 4_000
-    """A running response must go on within this."""
+    """Longest pause of a running response."""
     renew_after_ms: int = 3_300_000
-    """Renew the model's session in a quiet moment after this: it ends at 60 minutes."""
+    """Age at which the model's session is renewed in a quiet moment: it ends at 60 minutes."""
     renew_margin_ms: int = 300_000
     """The same, counted back from the expiry that the model itself has named."""
     voice_tries: int = 3
@@ -60,16 +57,16 @@ class CallPolicy:
     """Caller audio that may wait for the model; the oldest is dropped beyond it."""
     downlink_max_ms: int = 60_000
     """Agent audio that may wait for the carrier before we stop reading the model."""
-    still_there_after_ms: int = 10_000
-    """Ask whether the caller is there after so much silence of theirs; 0: never."""
+    inactivity_after_ms: int = 10_000
+    """Silence of the caller before each inactivity prompt; 0: nobody is asked."""
     echo_guard: bool = False
     """A sound whose words the agent has just said is its own, come back through the room."""
     false_interruption_ms: int = 2_000
     """A sound without words, and shorter than this, has not interrupted; 0: every one has."""
     resume_max_ms: int = 60_000
     """Unheard agent audio that is kept to be resumed; of more than this, none is."""
-    still_there: InactivityTexts = field(default_factory=InactivityTexts)
+    inactivity_texts: InactivityTexts = field(default_factory=InactivityTexts)
     productivity: ProductivityRules = field(default_factory=ProductivityRules)
     duration_warning: str = "Just so you know, our call can only last one more minute."
-    farewell: str = "I am sorry, I have to end the call here. Goodbye."
-    silence_farewell: str = "I cannot hear anybody, so I will hang up now. Goodbye."
+    closing_prompt: str = "I am sorry, I have to end the call here. Goodbye."
+    silence_closing_prompt: str = "I cannot hear anybody, so I will hang up now. Goodbye."

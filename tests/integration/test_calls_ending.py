@@ -203,7 +203,7 @@ async def _farewell_heard(call: FakeCall, voice: ScriptedVoiceServer) -> str:
 
 async def test_a_call_has_a_longest_duration_and_ends_with_a_farewell() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=60_000), Reply(audio_ms=700)])
-    policy = {"max_duration_ms": 500, "farewell": "Time is up."}
+    policy = {"max_duration_ms": 500, "closing_prompt": "Time is up."}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         assert await _farewell_heard(call, voice) == "Time is up."
@@ -214,7 +214,7 @@ async def test_a_call_has_a_longest_duration_and_ends_with_a_farewell() -> None:
 
 async def test_a_silent_line_is_hung_up_with_a_farewell() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=700)])
-    policy = {"silence_ms": 400, "silence_farewell": "Nobody there."}
+    policy = {"silence_ms": 400, "silence_closing_prompt": "Nobody there."}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         assert await _farewell_heard(call, voice) == "Nobody there."
@@ -224,7 +224,7 @@ async def test_a_silent_line_is_hung_up_with_a_farewell() -> None:
 
 async def test_a_farewell_that_the_model_never_speaks_is_not_waited_for() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(never_starts=True)])
-    policy = {"silence_ms": 300, "goodbye_cap_ms": 500}
+    policy = {"silence_ms": 300, "goodbye_max_ms": 500}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         async with patience():

@@ -103,8 +103,8 @@ async def test_words_end_the_answer_for_good() -> None:
 
 async def test_a_silent_caller_is_asked_and_then_told_goodbye() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
-    texts = InactivityTexts(prompts=("Are you there?",), goodbye="Bye then.")
-    policy = {"still_there_after_ms": 300, "still_there": texts}
+    texts = InactivityTexts(prompts=("Are you there?",), closing_prompt="Bye then.")
+    policy = {"inactivity_after_ms": 300, "inactivity_texts": texts}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         assert (await call.ended()).by is EndedBy.AGENT
@@ -116,8 +116,8 @@ async def test_a_silent_caller_is_asked_and_then_told_goodbye() -> None:
 async def test_a_silent_caller_who_speaks_into_the_goodbye_is_not_hung_up_on() -> None:
     replies = [Reply(audio_ms=300), Reply(audio_ms=3_000), Reply(audio_ms=300, text="Yes?")]
     voice = ScriptedVoiceServer(replies=replies, heard=["Hello? I am here."])
-    texts = InactivityTexts(prompts=(), goodbye="Bye then.")
-    policy = {"still_there_after_ms": 300, "silence_ms": 400, "still_there": texts}
+    texts = InactivityTexts(prompts=(), closing_prompt="Bye then.")
+    policy = {"inactivity_after_ms": 300, "silence_ms": 400, "inactivity_texts": texts}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await call.hear(ms=300)

@@ -111,7 +111,7 @@ async def test_an_agent_hangs_up_at_the_carrier() -> None:
     ("policy", "reason"),
     [
         ({"max_duration_ms": 900}, EndReason.MAX_DURATION),
-        ({"still_there_after_ms": 0, "silence_ms": 300}, EndReason.SILENCE),
+        ({"inactivity_after_ms": 0, "silence_ms": 300}, EndReason.SILENCE),
         ({"silence_ms": 300}, EndReason.SILENCE),
         ({}, EndReason.OPERATOR_HUNG_UP),
         ({}, EndReason.DRAINED),

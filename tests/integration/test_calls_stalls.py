@@ -21,7 +21,7 @@ from tests.fakes.waiting import until
 from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
 from tests.integration.server import ALL_OVER_S, trunkline
 
-WATCHED = {"stream_probe_ms": 300, "stream_lost_ms": 900, "still_there_after_ms": 0}
+WATCHED = {"stream_probe_ms": 300, "stream_lost_ms": 900, "inactivity_after_ms": 0}
 
 
 def goodbye(audio_ms: int) -> Reply:
@@ -120,7 +120,7 @@ async def test_a_goodbye_whose_marks_do_not_return_is_not_waited_for() -> None:
         turn = await app.event(call, CallerSaid)
     assert done.summary.reason is EndReason.AGENT_HUNG_UP
     assert done.summary.detail == "task_complete"
-    # The goodbye's own second, one of patience, and a tick; not the 15 s of `goodbye_cap_ms`.
+    # The goodbye's own second, one of patience, and a tick; not the 15 s of `goodbye_max_ms`.
     assert 1_900 <= done.at_ms - turn.at_ms <= 3_500
 
 

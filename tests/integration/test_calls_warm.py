@@ -117,7 +117,7 @@ async def test_the_caller_hears_it_ring_and_talks_with_the_agent_meanwhile() -> 
 
 
 async def test_a_wait_for_somebody_is_no_silence_of_the_caller() -> None:
-    policy = {"still_there_after_ms": 300, "silence_ms": 900}
+    policy = {"inactivity_after_ms": 300, "silence_ms": 900}
     async with transferring(policy=policy) as (site, call, leg):
         await asyncio.sleep(1.5)
         assert not call.over
@@ -129,7 +129,7 @@ async def test_a_wait_for_somebody_is_no_silence_of_the_caller() -> None:
 async def test_a_key_brings_a_person_to_the_phone_without_the_model() -> None:
     agents = {"agent": {"keypad": {"0": {"transfer": "boss"}}}}
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=300), Reply()])
-    policy = {"still_there_after_ms": 400, "silence_ms": 1_000}
+    policy = {"inactivity_after_ms": 400, "silence_ms": 1_000}
     async with voice, transfer_site(voice, agents=agents, policy=policy) as site:
         call = await site.call()
         call.press("0")
@@ -430,7 +430,7 @@ async def test_a_second_transfer_waits_for_the_end_of_the_first() -> None:
 
 
 async def test_the_longest_call_ends_while_it_rings_and_nobody_is_called_any_more() -> None:
-    policy = {"max_duration_ms": 3_000, "duration_warning_ms": 0, "farewell": ""}
+    policy = {"max_duration_ms": 3_000, "duration_warning_ms": 0, "closing_prompt": ""}
     async with transferring(policy=policy) as (site, call, leg):
         await site.phones.ring(leg)
         summary = await site.app.ended(call, within_s=6)
@@ -454,7 +454,7 @@ async def test_the_longest_call_does_not_part_the_two() -> None:
 
 
 async def test_draining_while_it_rings_calls_nobody_for_a_caller_who_is_gone() -> None:
-    policy = {"farewell": ""}
+    policy = {"closing_prompt": ""}
     async with transferring(policy=policy) as (site, call, leg):
         await site.phones.ring(leg)
         await site.app.switchboard.drain(0.1)

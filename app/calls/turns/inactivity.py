@@ -1,10 +1,9 @@
-"""Quiet lines, useless turns, and noises that were no interruption.
+"""Silent callers, and callers who are none: inactivity prompts and unproductive turns.
 
-Three small machines beside the turn table. `InactivityPrompts` asks whether the caller is still
-there: one clock, which runs only while nobody has the floor, all that was said has been heard, and
-nothing of ours keeps the caller waiting. `Productivity` ends calls that talk with hold music or a
-machine. `FalseInterruption` finds out whether what cut the agent off was a caller or a cough. Pure:
-`now_ms` is an argument; what they decide is said, resumed or ended by the conversation.
+`InactivityPrompts` asks whether the caller is still there: one clock, which runs only while nobody
+has the floor, all that was said has been heard, and nothing of ours keeps the caller waiting.
+`Productivity` ends calls that talk with hold music or a machine. Pure: what they decide is said and
+ended by the conversation.
 """
 
 from __future__ import annotations
@@ -13,37 +12,31 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from app.calls.actions import ClosingPrompt
 from app.calls.policy import InactivityTexts, ProductivityRules
 from app.calls.turns.turn_table import Turn
 from app.calls.turns.words import meaningful_words
+from app.events import EndReason
 
-__all__ = ["ENDLESS_TURN", "Goodbye", "InactivityPrompts", "Productivity", "Prompt"]
+__all__ = ["ENDLESS_TURN", "InactivityPrompts", "Productivity", "Prompt"]
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Ask whether the caller is there; the `number`th time, counted from 1."""
-
-    text: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Goodbye:
-    """Nobody answered: say goodbye and hang up."""
+    """Something to say while the call goes on."""
 
     text: str
 
 
 class InactivityPrompts:
-    """Asks into a silence, and gives up after the last question.
+    """Asks into a silence, and ends the call after the last question.
 
     A sound of the caller sets the clock back; only words make the questions begin anew, so that a
-    noisy empty line ends too.
+    noisy line without a caller ends too.
     """
 
     def __init__(self, texts: InactivityTexts, *, after_ms: int = 10_000) -> None:
-        """`after_ms`: silence before each question and before the goodbye; 0 never asks."""
+        """`after_ms`: silence before each question and before the end; 0 never asks."""
         self._texts = texts
         self._after_ms = after_ms
         self._asked = 0
@@ -54,7 +47,7 @@ class InactivityPrompts:
         """Say how things stand, at every event and tick.
 
         `drained`: the caller has heard all that was said. `paused`: a tool runs, a response is on
-        its way, digits are awaited, the call is on hold: the silence is ours.
+        its way, digits are awaited, the call is on hold: the caller waits for us.
         """
         if turn is not Turn.IDLE or not drained or paused:
             self._since_ms = None
@@ -65,7 +58,7 @@ class InactivityPrompts:
         """The caller's turn has a transcript, maybe one without words."""
         if self._since_ms is not None:
             self._since_ms = now_ms
-        self._done = False  # a noise too can have cut the goodbye off
+        self._done = False  # a noise too can have cut the closing prompt off
         if meaningful_words(transcript):
             self._asked = 0
 
@@ -76,7 +69,7 @@ class InactivityPrompts:
         self._asked = 0
         self._done = False
 
-    def on_tick(self, now_ms: int) -> Prompt | Goodbye | None:
+    def on_tick(self, now_ms: int) -> Prompt | ClosingPrompt | None:
         """What to say into the silence now, if anything."""
         quiet = self._since_ms is not None and now_ms - self._since_ms >= self._after_ms
         if not quiet or self._done or not self._after_ms:
@@ -84,12 +77,12 @@ class InactivityPrompts:
         self._since_ms = None  # until the question is heard; the next `on_state` knows
         if self._asked == len(self._texts.prompts):
             self._done = True
-            return Goodbye(self._texts.goodbye)
+            return ClosingPrompt(EndReason.SILENCE, self._texts.closing_prompt)
         self._asked += 1
-        return Prompt(self._texts.prompts[self._asked - 1], self._asked)
+        return Prompt(self._texts.prompts[self._asked - 1])
 
 
-# Useless turns ------------------------------------------------------------------------------------
+# Unproductive turns -------------------------------------------------------------------------------
 
 
 ENDLESS_TURN: Final = "endless_turn"
@@ -100,14 +93,10 @@ class Productivity:
 
     def __init__(self, rules: ProductivityRules) -> None:
         self._rules = rules
-        self._unproductive = 0
+        self.unproductive_turns = 0
         self._wordless_since_ms = 0
         self._sound_since_ms: int | None = None
         self._said: deque[tuple[str, ...]] = deque(maxlen=20)
-
-    @property
-    def unproductive_turns(self) -> int:
-        return self._unproductive
 
     def on_caller_turn(self, transcript: str, now_ms: int) -> None:
         """A caller's turn was transcribed; empty when nothing was made out."""
@@ -118,31 +107,35 @@ class Productivity:
             self._said.append(words)
             self.on_caller_acted()
             return
-        if not self._unproductive:
+        if not self.unproductive_turns:
             # Not from the last words on: the agent may have talked for long, and been listened to.
             self._wordless_since_ms = now_ms
-        self._unproductive += 1
+        self.unproductive_turns += 1
 
     def on_caller_acted(self) -> None:
         """The caller did something else that a machine does not: pressed a key, came back."""
-        self._unproductive = 0
+        self.unproductive_turns = 0
         self._sound_since_ms = None
 
     def on_floor(self, now_ms: int, *, taken: bool) -> None:
-        """Whether a sound of the caller's side goes on; say so at every event and tick."""
+        """Say at every event and tick whether a sound of the caller's side goes on."""
         if not taken:
             self._sound_since_ms = None
         elif self._sound_since_ms is None:
             self._sound_since_ms = now_ms
 
     def exhausted(self, now_ms: int) -> str:
-        """Why the call should end, or nothing. Ask when no tool runs and nobody is on hold."""
+        """The reason to end the call, or nothing. Ask when no tool runs and nobody is on hold."""
         rules = self._rules
-        if rules.max_turns and self._unproductive >= rules.max_turns:
+        if rules.max_turns and self.unproductive_turns >= rules.max_turns:
             return "unproductive_turns"
         # Silence alone is the business of `InactivityPrompts`: without turns, nobody is talking.
         wordless_ms = now_ms - self._wordless_since_ms
-        if rules.max_wordless_ms and self._unproductive and wordless_ms >= rules.max_wordless_ms:
+        if (
+            rules.max_wordless_ms
+            and self.unproductive_turns
+            and wordless_ms >= rules.max_wordless_ms
+        ):
             return "no_caller_words"
         # Music that pauses for nobody is one turn without an end: it never gets a transcript.
         since_ms = self._sound_since_ms

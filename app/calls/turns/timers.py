@@ -1,4 +1,4 @@
-"""How a call treats its caller's time: silence, useless turns, the longest call, and holding.
+"""The timers of a call: inactivity, unproductive turns, the longest call, and holding.
 
 It gathers the small machines of `app.calls.turns.inactivity` behind one clock and one question:
 what is to be said into this moment, if anything? Saying it, and hanging up, are the conversation's
@@ -7,27 +7,18 @@ part. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from app.calls.actions import ClosingPrompt
 from app.calls.policy import CallPolicy, InactivityTexts
-from app.calls.turns.inactivity import ENDLESS_TURN, Goodbye, InactivityPrompts, Productivity
+from app.calls.turns.inactivity import ENDLESS_TURN, InactivityPrompts, Productivity, Prompt
 from app.calls.turns.turn_table import Turn
 from app.calls.turns.words import meaningful_words
 from app.events import EndReason
 
-__all__ = ["CallTimers", "Remark"]
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something to say while the call goes on."""
-
-    text: str
+__all__ = ["CallTimers"]
 
 
 class CallTimers:
-    """The patience of one call."""
+    """The clocks of one call, which run while its caller is on a stream."""
 
     def __init__(self, policy: CallPolicy) -> None:
         self._policy = policy
@@ -35,55 +26,57 @@ class CallTimers:
         self._productivity = Productivity(policy.productivity)
         self._began_ms: int | None = None
         self.present = False
+        """The caller is on a stream."""
         self._warned = False
-        self._held_until_ms: int | None = None
+        self._hold_until_ms: int | None = None
 
     def begin(self, now_ms: int) -> None:
-        """The caller is on the line, for the first time or again: the clocks run."""
+        """The caller is on a stream, for the first time or again: the clocks run."""
         self.present = True
         if self._began_ms is None:
             self._began_ms = now_ms
 
     def leave(self) -> None:
-        """The caller was taken off the line: nobody is there to be asked anything."""
+        """The caller was taken off the stream: nobody is there to be asked anything."""
         self.present = False
 
     # What happens -------------------------------------------------------------------------------
 
     def on_state(self, turn: Turn, now_ms: int, *, drained: bool, busy: bool) -> None:
-        """Say how things stand when they change; `busy`: the silence, if there is one, is ours."""
+        """Say how things stand when they change; `busy`: a caller who is silent waits for us."""
         paused = busy or not self.present or self.on_hold(now_ms)
         self._inactivity.on_state(turn, now_ms, drained=drained, paused=paused)
         taken = turn is Turn.CALLER and not self.on_hold(now_ms)
         self._productivity.on_floor(now_ms, taken=taken)
 
     def on_caller_words(self, transcript: str, now_ms: int) -> None:
-        """The caller's turn was written down; empty when it was no speech."""
+        """The caller's turn was transcribed; empty when it was no speech."""
         self._inactivity.on_caller_words(transcript, now_ms)
         if self.on_hold(now_ms) and not meaningful_words(transcript):
-            return  # whoever looks for something makes noises
+            return  # a caller who looks for something makes noises
         self._productivity.on_caller_turn(transcript, now_ms)
         if not self._productivity.unproductive_turns:
-            self._held_until_ms = None
+            self._hold_until_ms = None
 
     def on_caller_acted(self, now_ms: int) -> None:
-        """The caller did what only somebody does who is there: pressed a key, or spoke unheard."""
+        """The caller pressed a key, or spoke in a call without transcripts: somebody is there."""
         self._inactivity.on_key(now_ms)
         self._productivity.on_caller_acted()
-        self._held_until_ms = None
+        self._hold_until_ms = None
 
     # Holding ------------------------------------------------------------------------------------
 
     def hold(self, for_ms: int, now_ms: int) -> None:
-        """Leave the caller alone: until they speak or press a key, but not for ever."""
-        self._held_until_ms = now_ms + for_ms
+        """Leave the caller alone until they speak or press a key, but not for ever."""
+        self._hold_until_ms = now_ms + for_ms
 
     def on_hold(self, now_ms: int) -> bool:
-        return self._held_until_ms is not None and now_ms < self._held_until_ms
+        """The caller has asked for the silence."""
+        return self._hold_until_ms is not None and now_ms < self._hold_until_ms
 
     # What is to be said -------------------------------------------------------------------------
 
-    def on_tick(self, now_ms: int, *, busy: bool) -> Remark | ClosingPrompt | None:
+    def on_tick(self, now_ms: int, *, busy: bool) -> Prompt | ClosingPrompt | None:
         """What the moment asks for. `busy` as in `on_state`."""
         if self._began_ms is None or not self.present:
             return None
@@ -91,35 +84,30 @@ class CallTimers:
         lasted_ms = now_ms - self._began_ms
         limit_ms, warning_ms = policy.max_duration_ms, policy.duration_warning_ms
         if limit_ms and lasted_ms >= limit_ms:
-            return ClosingPrompt(EndReason.MAX_DURATION, policy.farewell)
-        useless = "" if busy or self.on_hold(now_ms) else self._productivity.exhausted(now_ms)
-        if useless:
+            return ClosingPrompt(EndReason.MAX_DURATION, policy.closing_prompt)
+        exhausted = "" if busy or self.on_hold(now_ms) else self._productivity.exhausted(now_ms)
+        if exhausted:
             # While there is a sound we could not be heard, and music waits for no goodbye.
-            text = "" if useless == ENDLESS_TURN else policy.silence_farewell
-            return ClosingPrompt(EndReason.SILENCE, text, useless)
+            text = "" if exhausted == ENDLESS_TURN else policy.silence_closing_prompt
+            return ClosingPrompt(EndReason.SILENCE, text, exhausted)
         # A limit that is shorter than its warning needs none: it would be the first words.
         due = 0 < warning_ms < limit_ms and lasted_ms >= limit_ms - warning_ms
-        if due and (remark := self.last_minute()):
-            return remark
-        asked = self._inactivity.on_tick(now_ms)
-        if asked is None:
-            return None
-        if isinstance(asked, Goodbye):
-            return ClosingPrompt(EndReason.SILENCE, asked.text)
-        return Remark(asked.text)
+        if due and (warning := self.last_minute()):
+            return warning
+        return self._inactivity.on_tick(now_ms)
 
-    def last_minute(self) -> Remark | None:
+    def last_minute(self) -> Prompt | None:
         """What tells a caller that the call will be over soon; only once, whatever ends it."""
         if self._warned or not self.present or not self._policy.duration_warning_ms:
             return None
         self._warned = True
-        return Remark(self._policy.duration_warning)
+        return Prompt(self._policy.duration_warning)
 
 
 def _inactivity(policy: CallPolicy) -> InactivityPrompts:
-    """Questions where the policy has them; else only the goodbye, after one long silence."""
-    texts, after_ms = policy.still_there, policy.still_there_after_ms
+    """Questions where the policy has them; else only the closing prompt, after one long silence."""
+    texts, after_ms = policy.inactivity_texts, policy.inactivity_after_ms
     if after_ms and texts.prompts and not 0 < policy.silence_ms <= after_ms:
         return InactivityPrompts(texts, after_ms=after_ms)
-    alone = InactivityTexts(prompts=(), goodbye=policy.silence_farewell)
+    alone = InactivityTexts(prompts=(), closing_prompt=policy.silence_closing_prompt)
     return InactivityPrompts(alone, after_ms=policy.silence_ms)

@@ -1,4 +1,4 @@
-"""Whether a transcript holds words, hums, or an echo of the agent."""
+"""What a transcript holds: words, hums, or an echo of the agent."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from typing import Final
 __all__ = ["is_echo", "meaningful_words"]
 
 
-# Words --------------------------------------------------------------------------------------------
-
 # What transcription models write for breath, hums and agreement in passing. Yes, no and okay are
 # not here: they answer questions. These are English; elsewhere some of it are words ("er", "um"),
 # which cost a caller who says nothing else a resumed sentence.
 _HUM: Final = re.compile(r"[mh]+|h?u[hmu]*[hm]|a+h+|aha|ahem|eh|erm?|o+h")
 # "[music]", "(background noise)", "*coughs*", and the notes of subtitles: no words of a caller.
-_REMARK: Final = re.compile(r"\[[^\]]{0,80}\]|\([^)]{0,80}\)|\*[^*]{0,80}\*|[\u2669-\u266f]")
+_NOTE: Final = re.compile(r"\[[^\]]{0,80}\]|\([^)]{0,80}\)|\*[^*]{0,80}\*|[\u2669-\u266f]")
 _WORD: Final = re.compile(r"\w+")
 
 
 def meaningful_words(transcript: str) -> list[str]:
-    """The words of a transcript without hums and remarks, in small letters."""
-    plain = _REMARK.sub(" ", transcript.lower()).replace("'", "").replace("-", "")
+    """The words of a transcript without hums and notes, in small letters."""
+    plain = _NOTE.sub(" ", transcript.lower()).replace("'", "").replace("-", "")
     return [word for word in _WORD.findall(plain) if not _HUM.fullmatch(word)]
 
 
 _ECHO_WORDS: Final = 3
-"""Of fewer words nobody can tell an echo from an answer that repeats a time or a name."""
+"""Fewer words cannot tell an echo from an answer that repeats a time or a name."""
 _ECHO_SHARE: Final = 0.8
 
 
 def is_echo(heard: str, said: str) -> bool:
-    """Whether what was heard of the caller is what the agent has just said, more or less.
+    """True when what was heard of the caller is what the agent has just said, more or less.
 
     `said` is the agent's last speech. What comes back through a room is written down with mistakes,
     so that most of the words in their order are enough.

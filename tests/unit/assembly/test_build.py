@@ -577,8 +577,8 @@ numbers:
     assert (session.parallel_tool_calls, session.tracing) == (False, {"group_id": "north"})
     assert found.agent.variables == {"company": "North"}
     assert found.policy.silence_ms == 20_000
-    assert found.policy.still_there_after_ms == 7_000
-    assert found.policy.still_there.prompts[0] == "Are you still there?"
+    assert found.policy.inactivity_after_ms == 7_000
+    assert found.policy.inactivity_texts.prompts[0] == "Are you still there?"
     assert found.policy.productivity.max_turns == 2
     # Colleagues have the number's settings too, and others none of them.
     assert found.roster["night"].session.voice == "ash"

@@ -275,7 +275,7 @@ def test_a_reply_that_was_asked_for_before_the_caller_spoke_is_cancelled_when_it
 
 
 def test_a_stream_that_sends_nothing_is_probed_and_then_lost() -> None:
-    scene = Scene(policy=CallPolicy(still_there_after_ms=0))
+    scene = Scene(policy=CallPolicy(inactivity_after_ms=0))
     scene.greeted()
     scene.wait(9_900)
     assert scene.take(PlayAudio) == []
@@ -289,7 +289,7 @@ def test_a_stream_that_sends_nothing_is_probed_and_then_lost() -> None:
 
 
 def test_a_quiet_stream_whose_carrier_returns_the_probe_goes_on() -> None:
-    scene = Scene(policy=CallPolicy(still_there_after_ms=0))
+    scene = Scene(policy=CallPolicy(inactivity_after_ms=0))
     scene.greeted()
     for _ in range(5):
         scene.wait(10_000)
@@ -299,7 +299,7 @@ def test_a_quiet_stream_whose_carrier_returns_the_probe_goes_on() -> None:
 
 
 def test_a_caller_who_is_not_on_a_stream_is_not_probed() -> None:
-    scene = Scene(policy=CallPolicy(still_there_after_ms=0))
+    scene = Scene(policy=CallPolicy(inactivity_after_ms=0))
     scene.greeted()
     scene.actions += scene.mind.on_stream_left(scene.now_ms)
     scene.actions.clear()
@@ -389,7 +389,7 @@ def test_the_callers_voice_cancels_the_hang_up() -> None:
     assert scene.take(End) == []
     scene.answer(1_000, name="2")
     scene.marks()
-    scene.wait(scene.mind.policy.goodbye_cap_ms)
+    scene.wait(scene.mind.policy.goodbye_max_ms)
     assert scene.take(End) == []
 
 
@@ -455,7 +455,7 @@ def test_the_longest_call_ends_with_a_sentence_even_over_the_agents_own_words() 
 
 
 def test_a_farewell_that_the_model_never_speaks_is_capped() -> None:
-    scene = Scene(policy=CallPolicy(max_duration_ms=1_000, goodbye_cap_ms=3_000))
+    scene = Scene(policy=CallPolicy(max_duration_ms=1_000, goodbye_max_ms=3_000))
     scene.greeted()
     scene.wait(4_500)
     assert [end.reason for end in scene.take(End)][:1] == [EndReason.MAX_DURATION]

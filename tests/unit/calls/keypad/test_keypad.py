@@ -310,7 +310,7 @@ def test_one_entry_at_a_time() -> None:
 
 
 def test_a_caller_who_looks_for_the_number_is_not_asked_whether_they_are_there() -> None:
-    policy = CallPolicy(still_there_after_ms=3_000, still_there=InactivityTexts())
+    policy = CallPolicy(inactivity_after_ms=3_000, inactivity_texts=InactivityTexts())
     scene = asks_for("collect_digits", {"max_digits": 4, "wait_seconds": 60}, policy=policy)
     scene.wait(30_000)
     assert scene.words() == []
@@ -321,7 +321,7 @@ def test_a_caller_who_looks_for_the_number_is_not_asked_whether_they_are_there()
 
 def test_on_hold_the_agent_waits_until_the_caller_speaks() -> None:
     policy = CallPolicy(
-        still_there_after_ms=3_000, still_there=InactivityTexts(prompts=("There?",))
+        inactivity_after_ms=3_000, inactivity_texts=InactivityTexts(prompts=("There?",))
     )
     arguments = {"phrase": "Take your time.", "seconds": 60}
     scene = asks_for("hold", arguments, policy=policy, transcribed=True)

@@ -1,4 +1,4 @@
-"""Silence, useless turns, and interruptions that were none."""
+"""Inactivity prompts, unproductive turns, words, echoes and presets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import pytest
 
+from app.calls.actions import ClosingPrompt
 from app.calls.policy import (
     InactivityTexts,
     ProductivityRules,
 )
 from app.calls.turns.inactivity import (
     ENDLESS_TURN,
-    Goodbye,
     InactivityPrompts,
     Productivity,
     Prompt,
@@ -27,6 +27,7 @@ from app.calls.turns.words import (
     meaningful_words,
 )
 from app.errors import ConfigError
+from app.events import EndReason
 
 # Words --------------------------------------------------------------------------------------------
 
@@ -44,20 +45,20 @@ from app.errors import ConfigError
         ("はい", ["はい"]),
     ],
 )
-def test_hums_and_remarks_are_no_words(transcript: str, words: list[str]) -> None:
+def test_hums_and_notes_are_not_words(transcript: str, words: list[str]) -> None:
     assert meaningful_words(transcript) == words
 
 
-# Are you still there ------------------------------------------------------------------------------
+# Inactivity prompts -------------------------------------------------------------------------------
 
-TEXTS = InactivityTexts(prompts=("Hello?", "Still there?"), goodbye="Bye.")
+TEXTS = InactivityTexts(prompts=("Hello?", "Still there?"), closing_prompt="Bye.")
 
 
-class Line:
-    """A phone line: the clock goes on, and the state is told at every step."""
+class Silence:
+    """A silence in which the clock goes on, and the state is told at every step."""
 
-    def __init__(self, still: InactivityPrompts) -> None:
-        self.still = still
+    def __init__(self, after_ms: int = 5_000) -> None:
+        self.prompts = InactivityPrompts(TEXTS, after_ms=after_ms)
         self.now_ms = 0
 
     def wait(
@@ -67,90 +68,86 @@ class Line:
         *,
         drained: bool = True,
         paused: bool = False,
-    ) -> list[tuple[int, Prompt | Goodbye]]:
+    ) -> list[tuple[int, Prompt | ClosingPrompt]]:
         said = []
         for _ in range(0, ms, 100):
-            self.still.on_state(turn, self.now_ms, drained=drained, paused=paused)
-            word = self.still.on_tick(self.now_ms)
+            self.prompts.on_state(turn, self.now_ms, drained=drained, paused=paused)
+            word = self.prompts.on_tick(self.now_ms)
             if word is not None:
                 said.append((self.now_ms, word))
             self.now_ms += 100
         return said
 
 
-def line(after_ms: int = 5_000) -> Line:
-    return Line(InactivityPrompts(TEXTS, after_ms=after_ms))
-
-
 def test_it_asks_twice_and_then_says_goodbye_once() -> None:
-    assert line().wait(60_000) == [
-        (5_000, Prompt("Hello?", 1)),
-        (10_100, Prompt("Still there?", 2)),
-        (15_200, Goodbye("Bye.")),
+    assert Silence().wait(60_000) == [
+        (5_000, Prompt("Hello?")),
+        (10_100, Prompt("Still there?")),
+        (15_200, ClosingPrompt(EndReason.SILENCE, "Bye.")),
     ]
 
 
 def test_the_clock_starts_when_the_last_word_was_heard() -> None:
-    quiet = line()
+    quiet = Silence()
     assert quiet.wait(20_000, drained=False) == []
     assert quiet.wait(5_000) == []
-    assert quiet.wait(100) == [(25_000, Prompt("Hello?", 1))]
+    assert quiet.wait(100) == [(25_000, Prompt("Hello?"))]
 
 
 @pytest.mark.parametrize("turn", [Turn.CALLER, Turn.THINKING, Turn.AGENT])
 def test_whoever_has_the_floor_stops_the_clock(turn: Turn) -> None:
-    quiet = line()
+    quiet = Silence()
     quiet.wait(4_900)
     assert quiet.wait(60_000, turn) == []
     assert quiet.wait(5_000) == []
-    assert [word for _, word in quiet.wait(100)] == [Prompt("Hello?", 1)]
+    assert [word for _, word in quiet.wait(100)] == [Prompt("Hello?")]
 
 
 def test_a_tool_or_hold_stops_the_clock_and_it_begins_anew() -> None:
-    quiet = line()
+    quiet = Silence()
     quiet.wait(4_900)
     assert quiet.wait(60_000, paused=True) == []
     assert quiet.wait(5_000) == []
-    assert [word for _, word in quiet.wait(100)] == [Prompt("Hello?", 1)]
+    assert [word for _, word in quiet.wait(100)] == [Prompt("Hello?")]
 
 
 def test_a_sound_without_words_sets_the_clock_back_but_not_the_questions() -> None:
-    quiet = line()
+    quiet = Silence()
     assert len(quiet.wait(6_000)) == 1
-    quiet.still.on_caller_words("Mm.", quiet.now_ms)
+    quiet.prompts.on_caller_words("Mm.", quiet.now_ms)
     assert quiet.wait(5_000) == []
-    assert [word for _, word in quiet.wait(100)] == [Prompt("Still there?", 2)]
+    assert [word for _, word in quiet.wait(100)] == [Prompt("Still there?")]
 
 
 def test_words_begin_everything_anew() -> None:
-    quiet = line()
+    quiet = Silence()
     assert len(quiet.wait(12_000)) == 2
-    quiet.still.on_caller_words("Yes, one moment.", quiet.now_ms)
-    assert [word for _, word in quiet.wait(6_000)] == [Prompt("Hello?", 1)]
+    quiet.prompts.on_caller_words("Yes, one moment.", quiet.now_ms)
+    assert [word for _, word in quiet.wait(6_000)] == [Prompt("Hello?")]
 
 
 def test_a_key_is_an_answer() -> None:
-    quiet = line()
-    quiet.still.on_key(0)
+    quiet = Silence()
+    quiet.prompts.on_key(0)
     assert len(quiet.wait(5_100)) == 1
     quiet.wait(100)
-    quiet.still.on_key(quiet.now_ms)
-    assert [word for _, word in quiet.wait(6_000)] == [Prompt("Hello?", 1)]
+    quiet.prompts.on_key(quiet.now_ms)
+    assert [word for _, word in quiet.wait(6_000)] == [Prompt("Hello?")]
 
 
 def test_words_while_nobody_waits_leave_the_clock_alone() -> None:
-    quiet = line()
+    quiet = Silence()
     quiet.wait(200, Turn.CALLER)
-    quiet.still.on_caller_words("Hello", quiet.now_ms)
+    quiet.prompts.on_caller_words("Hello", quiet.now_ms)
     assert quiet.wait(5_000) == []
     assert len(quiet.wait(100)) == 1
 
 
 def test_zero_never_asks() -> None:
-    assert line(after_ms=0).wait(60_000) == []
+    assert Silence(after_ms=0).wait(60_000) == []
 
 
-# Useless turns ------------------------------------------------------------------------------------
+# Unproductive turns -------------------------------------------------------------------------------
 
 
 def test_turns_without_words_in_a_row_are_enough_at_some_point() -> None:

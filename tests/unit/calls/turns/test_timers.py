@@ -1,4 +1,4 @@
-"""Silence, useless turns and the longest call, as a caller meets them."""
+"""Inactivity, unproductive turns, the longest call and holding, as a caller meets them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from app.calls.policy import (
     InactivityTexts,
     ProductivityRules,
 )
-from app.calls.turns.timers import (
-    CallTimers,
-    Remark,
-)
+from app.calls.turns.inactivity import Prompt
+from app.calls.turns.timers import CallTimers
 from app.calls.turns.turn_table import Turn
 from app.events import EndReason
 from app.realtime.events import (
@@ -22,8 +20,8 @@ from app.realtime.events import (
 )
 from tests.unit.calls.scene import End, Scene, call_item
 
-TEXTS = InactivityTexts(prompts=("There?", "Really?"), goodbye="Bye.")
-ASKING = CallPolicy(still_there_after_ms=5_000, still_there=TEXTS)
+TEXTS = InactivityTexts(prompts=("There?", "Really?"), closing_prompt="Bye.")
+ASKING = CallPolicy(inactivity_after_ms=5_000, inactivity_texts=TEXTS)
 
 
 def said(scene: Scene, name: str) -> None:
@@ -32,7 +30,7 @@ def said(scene: Scene, name: str) -> None:
     scene.marks()
 
 
-# Are you still there ------------------------------------------------------------------------------
+# Inactivity prompts -------------------------------------------------------------------------------
 
 
 def test_a_silent_caller_is_asked_twice_and_then_told_goodbye() -> None:
@@ -126,19 +124,19 @@ def test_a_caller_who_is_off_the_stream_is_asked_nothing() -> None:
 @pytest.mark.parametrize(
     "policy",
     [
-        CallPolicy(still_there_after_ms=0, silence_ms=3_000),
-        CallPolicy(still_there_after_ms=3_000, silence_ms=3_000),
-        CallPolicy(still_there=InactivityTexts(prompts=()), silence_ms=3_000),
+        CallPolicy(inactivity_after_ms=0, silence_ms=3_000),
+        CallPolicy(inactivity_after_ms=3_000, silence_ms=3_000),
+        CallPolicy(inactivity_texts=InactivityTexts(prompts=()), silence_ms=3_000),
     ],
 )
 def test_without_questions_the_silence_itself_is_the_limit(policy: CallPolicy) -> None:
     scene = Scene(policy=policy)
     scene.greeted()
     scene.wait(3_200)
-    assert scene.words() == [policy.silence_farewell]
+    assert scene.words() == [policy.silence_closing_prompt]
 
 
-# Useless turns ------------------------------------------------------------------------------------
+# Unproductive turns -------------------------------------------------------------------------------
 
 
 def test_a_call_with_hold_music_is_ended() -> None:
@@ -198,7 +196,7 @@ def test_the_longest_call_is_announced_before_it_ends() -> None:
     scene.wait(3_000)
     assert scene.words() == []
     scene.wait(1_000)
-    assert scene.words() == [policy.farewell]
+    assert scene.words() == [policy.closing_prompt]
 
 
 @pytest.mark.parametrize("warning_ms", [0, 10_000, 60_000])
@@ -229,7 +227,7 @@ def test_on_hold_nobody_is_asked_until_the_time_is_over() -> None:
     assert timers.on_tick(29_000, busy=False) is None
     timers.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
     assert timers.on_tick(34_900, busy=False) is None
-    assert timers.on_tick(35_000, busy=False) == Remark("There?")
+    assert timers.on_tick(35_000, busy=False) == Prompt("There?")
 
 
 @pytest.mark.parametrize("text", ["hello again", ""])
@@ -248,4 +246,4 @@ def test_noises_of_a_hold_do_not_count_against_the_caller() -> None:
         timers.on_state(Turn.CALLER, 1_000 * second, drained=True, busy=False)
     timers.on_state(Turn.IDLE, 30_000, drained=True, busy=False)
     assert timers.on_tick(30_000, busy=False) is None
-    assert timers.on_tick(35_000, busy=False) == Remark("There?")
+    assert timers.on_tick(35_000, busy=False) == Prompt("There?")
