@@ -121,7 +121,7 @@ class Call:
             now_ms=self._now_ms,
             claim_ms=policy.claim_deadline_ms,
         )
-        self.line = Transfers(
+        self.transfers = Transfers(
             call_id,
             incoming,
             TransferControl(
@@ -171,7 +171,7 @@ class Call:
             if self._phone.away and reason in NOT_OURS_TO_END:
                 # People are talking with each other: the carrier needs us for nothing.
                 reason, detail = EndReason.TRANSFERRED, reason.value
-            elif reason is EndReason.CALLER_HUNG_UP and (place := self.line.connected_to):
+            elif reason is EndReason.CALLER_HUNG_UP and (place := self.transfers.connected_to):
                 reason, detail = EndReason.TRANSFERRED, place
             self._end.set_result(End(reason, detail))
 
@@ -276,7 +276,7 @@ class Call:
                 case Decide(tool_call_id, approved):
                     self._work.tools.decide(tool_call_id, approved=approved)
                 case TransferCall(destination):
-                    self._work.transfer(self.line, destination)
+                    self._work.transfer(self.transfers, destination)
                 case GiveUp():
                     self._give_up(action)
                 case RenewVoice():
@@ -313,7 +313,7 @@ class Call:
             if self._phone.away:
                 self._watch_length()
             else:
-                self._perform(self._mind.on_tick(self._now_ms(), ringing=self.line.rings))
+                self._perform(self._mind.on_tick(self._now_ms(), ringing=self.transfers.rings))
 
     def _watch_length(self) -> None:
         """The one limit of a call whose caller is elsewhere: nobody here can be silent."""
@@ -395,7 +395,7 @@ class Call:
             async with asyncio.TaskGroup() as closing:
                 closing.create_task(self._close_voice())
                 closing.create_task(chores.gone(CLOSE_S))
-                closing.create_task(self._close_line(end.reason))
+                closing.create_task(self._close_transfers(end.reason))
                 carrier, call_id = self._carrier, self.incoming.carrier_call_id
                 closing.create_task(close_phone(end, self._phone, carrier, call_id, self._patience))
                 end = await who_left(end, carrier, call_id)
@@ -412,9 +412,9 @@ class Call:
         with contained("model"):
             await self._voice.close()
 
-    async def _close_line(self, reason: EndReason) -> None:
-        with contained("line"):
-            await self.line.close(reason)
+    async def _close_transfers(self, reason: EndReason) -> None:
+        with contained("transfers"):
+            await self.transfers.close(reason)
 
     def _perform_last(self) -> None:
         for action in self._mind.on_call_over(self._now_ms()):

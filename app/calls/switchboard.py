@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,8 +37,6 @@ from app.carrier.base import (
     IncomingCall,
     MediaStream,
     StreamStarted,
-    TransferId,
-    TransferResult,
 )
 from app.errors import (
     CapacityError,
@@ -90,7 +88,7 @@ class Admission:
     progress: CallProgress | None = None
 
 
-class Switchboard(TransferReports):
+class Switchboard:
     """Admission, claim and drain of the calls of one process."""
 
     def __init__(
@@ -106,6 +104,9 @@ class Switchboard(TransferReports):
         """`drain_warning_s`: callers are told so long before a drain ends their calls."""
         self.capacity = capacity
         self.draining = False
+        self.transfer_reports = TransferReports(
+            lambda: (call.transfers for call in self._live.values()), self._end_leg
+        )
         self._route = route
         self._carrier = carrier
         self._drain_warning_s = drain_warning_s
@@ -232,10 +233,8 @@ class Switchboard(TransferReports):
         admission.used = True
         return admission.call
 
-    def report(
-        self, carrier_call_id: CarrierCallId, progress: CallProgress, sequence: int | None
-    ) -> None:
-        """What the carrier says of a call: any order, any number of times, known or not."""
+    def report(self, carrier_call_id: CarrierCallId, progress: CallProgress) -> None:
+        """Take the carrier's report of a call: in any order, repeated, of a call known or not."""
         admission = self._admissions.get(carrier_call_id)
         if admission is None:
             return
@@ -245,7 +244,7 @@ class Switchboard(TransferReports):
         self._changed.set()
         if progress.ended and isinstance(admission.call, Call):
             # The media socket usually says it first; where it cannot, this does.
-            admission.call.line.on_caller_gone(f"carrier_reported_{progress.value}")
+            admission.call.transfers.on_caller_gone(f"carrier_reported_{progress.value}")
 
     def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
         """The events of a call as they happen, from its beginning to its end.
@@ -303,10 +302,7 @@ class Switchboard(TransferReports):
     def transfers_of(self, call_id: CallId) -> Transfers | None:
         """The transfers of a live call, for its tools."""
         call = self._live.get(call_id)
-        return None if call is None else call.line
-
-    def _lines(self) -> Iterator[Transfers]:
-        return (call.line for call in self._live.values())
+        return None if call is None else call.transfers
 
     def _end_leg(self, leg_id: CarrierCallId) -> None:
         async def end() -> None:
@@ -315,15 +311,6 @@ class Switchboard(TransferReports):
 
         if self._tasks is not None:
             self._tasks.create_task(end(), name="end a leg")
-
-    def transfer_over(
-        self, carrier_call_id: CarrierCallId, transfer_id: TransferId, result: TransferResult
-    ) -> str | None:
-        """A transfer is over: the token that brings the caller back, `None` to hang up."""
-        admission = self._admissions.get(carrier_call_id)
-        if admission is None or not isinstance(admission.call, Call):
-            return None
-        return admission.call.line.on_over(transfer_id, result)
 
     # All calls ----------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ __all__ = [
     "TransferId",
     "TransferOrder",
     "TransferOutcome",
+    "TransferPaths",
     "TransferResult",
 ]
 
@@ -237,6 +238,19 @@ class LegNews:
     leg_id: CarrierCallId
     progress: CallProgress
     result: TransferResult | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferPaths:
+    """The paths of a carrier's webhooks about transfers."""
+
+    over: str
+    question: str
+    keys: str
+    machine: str
+    leg: str
+    conference: str
+    queue_wait: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

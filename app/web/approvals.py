@@ -9,15 +9,15 @@ Arguments are what callers have said: the answers hold personal data.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.agents.tools.invocation import ApprovalRequest
+from app.calls.switchboard import Switchboard
 from app.errors import SignatureError
 from app.events import CallId
 from app.web.access import (
@@ -28,7 +28,7 @@ from app.web.access import (
 )
 from app.web.app import error_response
 
-__all__ = ["APPROVALS_PATH", "Decision", "ToolDesk", "approvals_router"]
+__all__ = ["APPROVALS_PATH", "Decision", "approvals_router"]
 
 APPROVALS_PATH: Final = "/approvals"
 MAX_BODY_BYTES: Final = 1_024
@@ -48,34 +48,14 @@ class Decision:
     message: str = ""
 
 
-class ToolDesk(Protocol):
-    """Where tools wait."""
-
-    def approvals(self) -> Sequence[ApprovalRequest]:
-        """What waits for an operator, over all calls, the oldest of each call first."""
-        ...
-
-    def approve(
-        self,
-        call_id: CallId,
-        tool_call_id: str,
-        *,
-        approved: bool,
-        always: bool = False,
-        message: str = "",
-    ) -> bool:
-        """Decide; False when nothing waits there."""
-        ...
-
-
-def approvals_router(desk: ToolDesk, *, token: str = "") -> APIRouter:
+def approvals_router(switchboard: Switchboard, *, token: str = "") -> APIRouter:
     """The two routes."""
     router = APIRouter()
 
     @router.get(APPROVALS_PATH)
     async def approvals(request: Request) -> Response:
         _check(request, token)
-        waiting = [_shown(wanted) for wanted in desk.approvals()]
+        waiting = [_shown(wanted) for wanted in switchboard.approvals()]
         return JSONResponse({"approvals": waiting}, headers=_NO_STORE)
 
     @router.post(APPROVALS_PATH + "/{call_id}/{tool_call_id}")
@@ -88,7 +68,7 @@ def approvals_router(desk: ToolDesk, *, token: str = "") -> APIRouter:
                 'or "message": "..."'
             )
             return error_response(HTTPStatus.BAD_REQUEST, "decision_invalid", message)
-        if not desk.approve(
+        if not switchboard.approve(
             CallId(call_id),
             tool_call_id,
             approved=decision.approved,

@@ -1,9 +1,9 @@
 """The carrier's routes: voice webhook, status callback, media websocket, transcript feed.
 
-Knows no carrier: a `PhoneFront` checks signatures, reads forms and writes documents, a `Desk`
-admits and claims calls. What is decided here is the order of things. The signature comes before
-anything else, for websockets before they are accepted; a webhook waits for no model and no store; a
-socket that has not claimed a call costs one of a few seats and reaches no model.
+Knows no carrier: a `PhoneFront` checks signatures, reads forms and writes documents; `Calls` admits
+and claims calls. This module decides the order of things. The signature comes before anything else,
+for websockets before they are accepted; a webhook waits for no model and no store; few sockets may
+be open that have not claimed a call, and they reach no model.
 
 Every refusal of a request that did not prove its origin is the same 403. A socket is refused with
 HTTP 403 before it is accepted, and with close code 1008 after.
@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 from fastapi import APIRouter, Depends, Request, WebSocket
@@ -25,6 +25,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from websockets.frames import CloseCode
 
 from app.calls.route import Diversion
+from app.calls.transfer.reports import TransferReports
 from app.carrier.base import (
     CallProgress,
     CarrierCallId,
@@ -40,22 +41,21 @@ from app.errors import (
     RemoteProtocolError,
     SignatureError,
 )
+from app.events import CallEvent
 from app.web.metrics import (
     AuthFailure,
     Metrics,
     Refusal,
 )
 from app.web.transcript import (
-    Followable,
     add_transcript_feed,
 )
 from app.web.transfers import (
-    TransferDesk,
     TransferFront,
     add_transfer_routes,
 )
 
-__all__ = ["Call", "Desk", "Form", "PhoneFront", "SignedForms", "UnclaimedSockets", "phone_router"]
+__all__ = ["Call", "Calls", "Form", "PhoneFront", "SignedForms", "UnclaimedSockets", "phone_router"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,17 +70,6 @@ Form = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
 
-class Report(Protocol):
-    """One status callback, read."""
-
-    @property
-    def carrier_call_id(self) -> CarrierCallId: ...
-    @property
-    def progress(self) -> CallProgress: ...
-    @property
-    def sequence(self) -> int | None: ...
-
-
 class PhoneFront(TransferFront, Protocol):
     """A carrier at the door; raises `SignatureError` and `RemoteProtocolError`."""
 
@@ -90,7 +79,7 @@ class PhoneFront(TransferFront, Protocol):
     def check_websocket(self, path: str, headers: Mapping[str, str]) -> None: ...
     def parse_form(self, body: bytes) -> list[tuple[str, str]]: ...
     def read_incoming(self, form: Form) -> IncomingCall: ...
-    def read_status(self, form: Form) -> Report: ...
+    def read_status(self, form: Form) -> tuple[CarrierCallId, CallProgress]: ...
     def answer(self, token: str, fallback: Fallback | None = None) -> str: ...
     def refuse(self) -> str: ...
     def divert(self, incoming: IncomingCall, say: str | None, to: Destination | None) -> str: ...
@@ -112,26 +101,28 @@ class Call(Protocol):
         ...
 
 
-class Desk(Followable, TransferDesk, Protocol):
-    """The part of the switchboard that the edge uses."""
+class Calls(Protocol):
+    """The part of the switchboard that webhooks and media sockets use."""
 
+    @property
+    def transfer_reports(self) -> TransferReports: ...
     def admit(self, incoming: IncomingCall) -> Admission | Diversion: ...
     def claim(self, started: StreamStarted) -> Call: ...
-    def report(
-        self, carrier_call_id: CarrierCallId, progress: CallProgress, sequence: int | None
-    ) -> None: ...
+    def report(self, carrier_call_id: CarrierCallId, progress: CallProgress) -> None: ...
+    def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None: ...
+    def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]: ...
 
 
 def phone_router(
     front: PhoneFront,
-    desk: Desk,
+    calls: Calls,
     metrics: Metrics,
     *,
-    webhook_path: str = "/twilio/voice",
-    status_path: str = "/twilio/status",
-    stream_path: str = "/twilio/media-stream",
+    webhook_path: str,
+    status_path: str,
+    stream_path: str,
     transcript_feed: bool = False,
-    seats: UnclaimedSockets | None = None,
+    unclaimed: UnclaimedSockets | None = None,
 ) -> APIRouter:
     """The routes of one carrier; every HTTP route among them wants a signature."""
     forms = SignedForms(front, metrics)
@@ -141,7 +132,7 @@ def phone_router(
     async def voice(request: Request) -> Response:
         incoming = forms.read(front.read_incoming, request)
         try:
-            admitted = desk.admit(incoming)
+            admitted = calls.admit(incoming)
         except CapacityError as error:
             metrics.refused(error.code)
             logger.info("call refused", extra={"code": error.code})
@@ -152,21 +143,20 @@ def phone_router(
                 logger.info("call diverted", extra=facts)
                 document = front.divert(incoming, admitted.say, admitted.to)
             else:
-                document = front.answer(admitted.token, desk.fallback(incoming.carrier_call_id))
+                document = front.answer(admitted.token, calls.fallback(incoming.carrier_call_id))
         return Response(document, media_type=front.content_type, headers=_NO_STORE)
 
     @signed.post(status_path)
     async def status(request: Request) -> Response:
-        report = forms.read(front.read_status, request)
-        desk.report(report.carrier_call_id, report.progress, report.sequence)
+        calls.report(*forms.read(front.read_status, request))
         return PlainTextResponse("", headers=_NO_STORE)
 
-    add_transfer_routes(signed, front, desk, forms.read)
+    add_transfer_routes(signed, front, calls.transfer_reports, forms.read, fallback=calls.fallback)
     if transcript_feed:
-        add_transcript_feed(signed, desk)
+        add_transcript_feed(signed, calls.follow)
     router = APIRouter()
     router.include_router(signed)
-    media = MediaSocket(front, desk, metrics, seats or UnclaimedSockets())
+    media = MediaSocket(front, calls, metrics, unclaimed or UnclaimedSockets())
     router.add_api_websocket_route(stream_path, media.serve)
     return router
 
@@ -257,12 +247,12 @@ class UnclaimedSockets:
 
     @property
     def taken(self) -> int:
-        """Seats in use."""
+        """Sockets that are open and unclaimed."""
         return self._taken.total()
 
     @contextlib.contextmanager
     def place(self, client: str) -> Iterator[bool]:
-        """A seat for as long as the block lasts; False when there is none."""
+        """Count a socket for as long as the block lasts; False when there is no room for it."""
         if self.taken >= self._total or self._taken[client] >= self._per_client:
             self._forget_empty(client)
             yield False
@@ -283,12 +273,12 @@ class MediaSocket:
     """The media websocket, from its handshake to the end of its call."""
 
     def __init__(
-        self, front: PhoneFront, desk: Desk, metrics: Metrics, seats: UnclaimedSockets
+        self, front: PhoneFront, calls: Calls, metrics: Metrics, unclaimed: UnclaimedSockets
     ) -> None:
         self._front = front
-        self._desk = desk
+        self._calls = calls
         self._metrics = metrics
-        self._seats = seats
+        self._unclaimed = unclaimed
         self._complain = _Complaints()
 
     async def serve(self, websocket: WebSocket) -> None:
@@ -303,8 +293,8 @@ class MediaSocket:
         client = websocket.client.host if websocket.client else ""
         # The handshake's signature is the same for every call: whoever has seen one can send it
         # again. A signed socket is still a stranger until it claims a call.
-        with self._seats.place(client) as seated:
-            if not seated:
+        with self._unclaimed.place(client) as has_room:
+            if not has_room:
                 self._metrics.refused(Refusal.SOCKETS)
                 self._complain("media socket refused", code="too_many_unclaimed")
                 await websocket.close()
@@ -320,7 +310,7 @@ class MediaSocket:
     async def _claim(self, websocket: WebSocket) -> tuple[Call, MediaStream] | None:
         try:
             stream = await self._front.open_stream(websocket)
-            return self._desk.claim(stream.started), stream
+            return self._calls.claim(stream.started), stream
         except SignatureError as error:
             self._metrics.auth_failed(AuthFailure.MEDIA_TOKEN)
             code = error.code

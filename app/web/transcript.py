@@ -12,8 +12,8 @@ the listener, and none of them is waited for by the call.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
@@ -43,31 +43,23 @@ from app.events import (
 )
 from app.web.app import error_response
 
-__all__ = ["TRANSCRIPT_PATH", "Followable", "add_transcript_feed", "transcript_line"]
+__all__ = ["TRANSCRIPT_PATH", "Follow", "add_transcript_feed", "transcript_line"]
 
 TRANSCRIPT_PATH = "/calls/{carrier_call_id}/transcript"
 MEDIA_TYPE = "application/x-ndjson"
 
 
-class Followable(Protocol):
-    """Where a call's events can be had."""
-
-    def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
-        """The events of a call until its end.
-
-        Raises:
-            KeyError: at once, when there is no such call.
-        """
-        ...
+Follow = Callable[[CarrierCallId], AsyncIterator[CallEvent]]
+"""Gives the events of a call until its end; raises KeyError at once when there is no such call."""
 
 
-def add_transcript_feed(router: APIRouter, calls: Followable) -> None:
+def add_transcript_feed(router: APIRouter, follow: Follow) -> None:
     """Add the feed to a router whose routes are all signed."""
 
     @router.get(TRANSCRIPT_PATH)
     async def transcript(carrier_call_id: str) -> Response:
         try:
-            events = calls.follow(CarrierCallId(carrier_call_id))
+            events = follow(CarrierCallId(carrier_call_id))
         except KeyError:
             return error_response(404, "call_not_found", "There is no such call")
         return StreamingResponse(

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from app.calls.transfer.reports import TransferReports
 from app.carrier.base import (
     CarrierCallId,
     Fallback,
@@ -20,10 +21,11 @@ from app.carrier.base import (
     LegNews,
     Screening,
     TransferId,
+    TransferPaths,
     TransferResult,
 )
 
-__all__ = ["TransferDesk", "TransferFront", "add_transfer_routes"]
+__all__ = ["TransferFront", "add_transfer_routes"]
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 
@@ -32,9 +34,13 @@ T = TypeVar("T")
 
 
 class TransferFront(Protocol):
-    """A carrier's words for transfers; raises `SignatureError` and `RemoteProtocolError`."""
+    """A carrier's forms and documents for transfers.
+
+    Raises `SignatureError` and `RemoteProtocolError`.
+    """
 
     content_type: str
+    transfer_paths: TransferPaths
 
     def read_transfer_over(
         self, form: Form, screening: Screening | None
@@ -50,24 +56,6 @@ class TransferFront(Protocol):
     def queue_wait(self, waited_s: int, limit_s: int) -> str: ...
 
 
-class TransferDesk(Protocol):
-    """The part of the switchboard that transfers use."""
-
-    def screening(self, transfer_id: TransferId) -> Screening | None: ...
-    def transfer_prompt(self, transfer_id: TransferId) -> str | None: ...
-    def transfer_keys(
-        self, transfer_id: TransferId, leg_id: CarrierCallId, digits: str
-    ) -> LegAnswer: ...
-    def transfer_machine(self, transfer_id: TransferId, leg_id: CarrierCallId) -> None: ...
-    def transfer_leg(self, transfer_id: TransferId, news: LegNews) -> None: ...
-    def transfer_joined(self, transfer_id: TransferId) -> None: ...
-    def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None: ...
-    def transfer_wait_s(self, transfer_id: TransferId) -> int: ...
-    def transfer_over(
-        self, carrier_call_id: CarrierCallId, transfer_id: TransferId, result: TransferResult
-    ) -> str | None: ...
-
-
 class FormReader(Protocol):
     """Reads the form of a request whose signature was checked."""
 
@@ -77,59 +65,65 @@ class FormReader(Protocol):
 def add_transfer_routes(
     signed: APIRouter,
     front: TransferFront,
-    desk: TransferDesk,
+    reports: TransferReports,
     read: FormReader,
+    *,
+    fallback: Callable[[CarrierCallId], Fallback | None],
 ) -> None:
-    """Add the routes to a router that checks signatures; `read` reads its checked forms."""
+    """Add the routes to a router that checks signatures; `read` reads its checked forms.
+
+    `fallback` takes callers whose agent is lost.
+    """
+    paths = front.transfer_paths
 
     def document(text: str) -> Response:
         return Response(text, media_type=front.content_type, headers=_NO_STORE)
 
-    @signed.post("/twilio/after-transfer")
-    async def after_transfer(request: Request) -> Response:
+    @signed.post(paths.over)
+    async def over(request: Request) -> Response:
         transfer_id = _transfer_of(request)
-        screening = desk.screening(transfer_id)
+        screening = reports.screening(transfer_id)
         call_id, result = read(lambda form: front.read_transfer_over(form, screening), request)
-        token = desk.transfer_over(call_id, transfer_id, result)
-        return document(front.after_transfer(token, desk.fallback(call_id)))
+        token = reports.on_over(call_id, transfer_id, result)
+        return document(front.after_transfer(token, fallback(call_id)))
 
-    @signed.post("/twilio/transfer-screen")
-    async def screen(request: Request) -> Response:
+    @signed.post(paths.question)
+    async def question(request: Request) -> Response:
         transfer_id = _transfer_of(request)
         read(front.read_person_keys, request)
-        prompt = desk.transfer_prompt(transfer_id)
+        prompt = reports.prompt(transfer_id)
         if prompt is None:
             return document(front.answer_person(LegAnswer.TOO_LATE, transfer_id))
         return document(front.ask_person(prompt, transfer_id))
 
-    @signed.post("/twilio/transfer-keys")
+    @signed.post(paths.keys)
     async def keys(request: Request) -> Response:
         transfer_id = _transfer_of(request)
-        answer = desk.transfer_keys(transfer_id, *read(front.read_person_keys, request))
+        answer = reports.on_keys(transfer_id, *read(front.read_person_keys, request))
         return document(front.answer_person(answer, transfer_id))
 
-    @signed.post("/twilio/leg-machine")
+    @signed.post(paths.machine)
     async def machine(request: Request) -> Response:
         leg_id = read(front.read_machine_answered, request)
         if leg_id is not None:
-            desk.transfer_machine(_transfer_of(request), leg_id)
+            reports.on_machine(_transfer_of(request), leg_id)
         return PlainTextResponse("", headers=_NO_STORE)
 
-    @signed.post("/twilio/leg-status")
-    async def leg_status(request: Request) -> Response:
-        desk.transfer_leg(_transfer_of(request), read(front.read_leg_news, request))
+    @signed.post(paths.leg)
+    async def leg(request: Request) -> Response:
+        reports.on_leg(_transfer_of(request), read(front.read_leg_news, request))
         return PlainTextResponse("", headers=_NO_STORE)
 
-    @signed.post("/twilio/conference")
+    @signed.post(paths.conference)
     async def conference(request: Request) -> Response:
         if read(front.read_caller_joined, request):
-            desk.transfer_joined(_transfer_of(request))
+            reports.on_caller_joined(_transfer_of(request))
         return PlainTextResponse("", headers=_NO_STORE)
 
-    @signed.post("/twilio/queue-wait")
+    @signed.post(paths.queue_wait)
     async def queue_wait(request: Request) -> Response:
         waited_s = read(front.read_queue_wait, request)
-        limit_s = desk.transfer_wait_s(_transfer_of(request))
+        limit_s = reports.wait_limit_s(_transfer_of(request))
         return document(front.queue_wait(waited_s, limit_s))
 
 

@@ -103,7 +103,7 @@ async def test_reports_move_a_call_forward_in_whatever_order_they_come() -> None
         for order in permutations(reports):
             admission.progress = None
             for progress in order:
-                app.switchboard.report(call.identity.call_id, progress, None)
+                app.switchboard.report(call.identity.call_id, progress)
             assert admission.progress is CallProgress.COMPLETED
         assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 

@@ -99,12 +99,12 @@ async def test_a_leg_is_placed_with_its_document_reports_and_detector() -> None:
         "Twiml": whisper_document("A call.", ID, SITE),
         "Timeout": "15",
         "SendDigits": "w1",
-        "StatusCallback": SITE.url(SITE.leg_status_path, ID),
+        "StatusCallback": SITE.url(SITE.paths.leg, ID),
         "StatusCallbackMethod": "POST",
         "StatusCallbackEvent": ["initiated", "ringing", "answered", "completed"],
         "MachineDetection": "Enable",
         "AsyncAmd": "true",
-        "AsyncAmdStatusCallback": SITE.url(SITE.machine_path, ID),
+        "AsyncAmdStatusCallback": SITE.url(SITE.paths.machine, ID),
         "AsyncAmdStatusCallbackMethod": "POST",
     }
 

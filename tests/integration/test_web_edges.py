@@ -72,7 +72,7 @@ def _ended(reason: EndReason = EndReason.CALLER_HUNG_UP) -> CallEnded:
 async def test_what_is_said_is_streamed_as_it_happens(
     site: Site, client: httpx2.AsyncClient
 ) -> None:
-    feed = site.desk.feeds[CALL] = asyncio.Queue()
+    feed = site.calls.feeds[CALL] = asyncio.Queue()
     url, headers = site.url + TRANSCRIPT, site.signed(TRANSCRIPT)
     async with client.stream("GET", url, headers=headers) as answer:
         assert answer.status_code == 200
@@ -123,11 +123,11 @@ async def test_what_is_said_is_streamed_as_it_happens(
 
 
 async def test_a_reader_who_leaves_is_forgotten(site: Site, client: httpx2.AsyncClient) -> None:
-    site.desk.feeds[CALL] = asyncio.Queue()
+    site.calls.feeds[CALL] = asyncio.Queue()
     url, headers = site.url + TRANSCRIPT, site.signed(TRANSCRIPT)
     async with client.stream("GET", url, headers=headers):
-        await until(lambda: site.desk.followers == 1)
-    await until(lambda: site.desk.followers == 0)
+        await until(lambda: site.calls.followers == 1)
+    await until(lambda: site.calls.followers == 0)
 
 
 async def test_the_transcript_of_an_unknown_call_is_not_found(
@@ -141,7 +141,7 @@ async def test_the_transcript_of_an_unknown_call_is_not_found(
 async def test_another_calls_signature_opens_no_transcript(
     site: Site, client: httpx2.AsyncClient
 ) -> None:
-    site.desk.feeds[CALL] = asyncio.Queue()
+    site.calls.feeds[CALL] = asyncio.Queue()
     headers = site.signed("/calls/CA2/transcript")
     assert (await client.get(site.url + TRANSCRIPT, headers=headers)).status_code == 403
     assert (await client.get(site.url + TRANSCRIPT)).status_code == 403
@@ -151,7 +151,7 @@ async def test_transcripts_do_not_exist_unless_they_are_turned_on(
     client: httpx2.AsyncClient,
 ) -> None:
     site = build(transcript_feed=False)
-    site.desk.feeds[CALL] = asyncio.Queue()
+    site.calls.feeds[CALL] = asyncio.Queue()
     async with running(site.server):
         answer = await client.get(site.url + TRANSCRIPT, headers=site.signed(TRANSCRIPT))
         assert answer.status_code == 404
@@ -254,7 +254,7 @@ async def test_health_says_alive_and_ready(site: Site, client: httpx2.AsyncClien
         200,
         {"ready": True, "reasons": [], "degraded": []},
     )
-    site.desk.full = "at_capacity"
+    site.calls.full = "at_capacity"
     ready = await client.get(site.url + "/readyz")
     assert ready.status_code == 503
     assert ready.json() == {"ready": False, "reasons": ["at_capacity"], "degraded": []}

@@ -105,7 +105,7 @@ async def test_the_same_webhook_twice_gets_the_same_document(
     assert first.status_code == second.status_code == 200
     assert first.content == second.content
     assert first.headers["content-type"].startswith("application/xml")
-    assert len(site.desk.admitted) == 1
+    assert len(site.calls.admitted) == 1
     stream = ElementTree.fromstring(first.text).find("./Connect/Stream")
     assert stream is not None
     assert stream.attrib["url"] == site.stream_url
@@ -116,14 +116,14 @@ async def test_a_webhook_may_be_a_get(site: Site, client: httpx2.AsyncClient) ->
     answer = await client.get(site.url + target, headers=site.signed(target))
     assert answer.status_code == 200
     assert "<Stream" in answer.text
-    assert list(site.desk.admitted) == [CALL]
+    assert list(site.calls.admitted) == [CALL]
 
 
 @pytest.mark.parametrize("reason", ["at_capacity", "draining"])
 async def test_a_call_without_room_is_refused_in_speech(
     site: Site, client: httpx2.AsyncClient, reason: str
 ) -> None:
-    site.desk.full = reason
+    site.calls.full = reason
     answer = await _post(client, site, VOICE_PATH, call_form())
     assert answer.status_code == 200
     assert [verb.tag for verb in ElementTree.fromstring(answer.text)] == ["Say", "Hangup"]
@@ -145,7 +145,7 @@ async def test_a_webhook_of_another_account_is_forbidden(
     form = call_form(AccountSid="AC" + "9" * 32)
     assert (await _post(client, site, VOICE_PATH, form)).status_code == 403
     assert (await _post(client, site, STATUS_PATH, form)).status_code == 403
-    assert not site.desk.admitted
+    assert not site.calls.admitted
     assert site.counted("auth_failures_total", kind="webhook_account") == 2
 
 
@@ -162,7 +162,7 @@ async def test_a_signed_webhook_without_a_call_is_a_bad_request(
 async def test_status_callbacks_reach_the_desk(site: Site, client: httpx2.AsyncClient) -> None:
     form = call_form(CallStatus="completed", SequenceNumber="3")
     assert (await _post(client, site, STATUS_PATH, form)).status_code == 200
-    assert site.desk.reports == [(CALL, CallProgress.COMPLETED, 3)]
+    assert site.calls.reports == [(CALL, CallProgress.COMPLETED)]
 
 
 # Signatures: every route --------------------------------------------------------------------------
@@ -224,9 +224,9 @@ async def test_every_route_of_the_carrier_wants_a_signature(
             assert answer.status_code == 403, (method, path, signature)
             bodies.add(answer.content)
         assert bodies == {b'{"error":{"code":"forbidden","message":"Forbidden"}}'}
-    assert not site.desk.admitted
-    assert not site.desk.reports
-    assert not site.desk.transfers
+    assert not site.calls.admitted
+    assert not site.calls.reports
+    assert not site.calls.transfer_reports.found
 
 
 async def test_signed_reports_of_transfers_reach_the_desk(
@@ -240,7 +240,7 @@ async def test_signed_reports_of_transfers_reach_the_desk(
     assert "<Hangup" in answer.text
     moved = path.replace("abcdefgh", "hgfedcba")  # the address is signed as well
     assert (await client.post(site.url + moved, data=form, headers=headers)).status_code == 403
-    assert site.desk.transfers == ["abcdefgh busy"]
+    assert site.calls.transfer_reports.found == ["abcdefgh busy"]
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ async def test_a_stranger_is_refused_on_the_wire_with_403(
     headers = {} if signature is None else {"X-Twilio-Signature": signature}
     answer = await _raw_handshake(site, headers)
     assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
-    assert not site.desk.used
+    assert not site.calls.used
     assert site.counted("auth_failures_total", kind="media_signature") == 1
 
 
@@ -331,8 +331,8 @@ async def test_audio_goes_both_ways_once_a_call_is_claimed(
     async with connect(site.stream_url, additional_headers=site.signed_stream()) as socket:
         await _begin(socket)
         await _echo(socket)
-        assert site.seats.taken == 0
-        assert site.desk.live == 1
+        assert site.unclaimed.taken == 0
+        assert site.calls.live == 1
 
 
 @pytest.mark.parametrize(
@@ -356,9 +356,9 @@ async def test_a_socket_without_a_call_is_closed(messages: list[Any], kind: str)
             for message in messages:
                 await socket.send(message)
             assert await _close_code(socket) == 1008
-    assert not site.desk.used
+    assert not site.calls.used
     assert site.counted("auth_failures_total", kind=kind) == 1
-    assert site.seats.taken == 0
+    assert site.unclaimed.taken == 0
 
 
 async def test_a_token_opens_one_stream(site: Site, client: httpx2.AsyncClient) -> None:
@@ -371,7 +371,7 @@ async def test_a_token_opens_one_stream(site: Site, client: httpx2.AsyncClient) 
         await _echo(first)
         await _begin(second)
         assert await _close_code(second) == 1008
-        assert site.desk.live == 1
+        assert site.calls.live == 1
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["in a call", "before start"])
@@ -402,7 +402,7 @@ async def test_compression_is_never_agreed(site: Site) -> None:
 
 
 async def test_unclaimed_sockets_are_few_and_give_their_seats_back() -> None:
-    site = build(seats=UnclaimedSockets(total=2), start_deadline_s=30)
+    site = build(unclaimed=UnclaimedSockets(total=2), start_deadline_s=30)
     async with running(site.server):
         headers = site.signed_stream()
         async with (
@@ -414,9 +414,9 @@ async def test_unclaimed_sockets_are_few_and_give_their_seats_back() -> None:
             assert refused.value.response.status_code == 403
             assert site.counted("refused_total", reason="sockets") == 1
             await first.close()
-            await until(lambda: site.seats.taken == 1)
+            await until(lambda: site.unclaimed.taken == 1)
             async with connect(site.stream_url, additional_headers=headers):
-                assert site.seats.taken == 2
+                assert site.unclaimed.taken == 2
 
 
 async def test_a_flood_of_strangers_does_not_keep_a_caller_out(

@@ -1,6 +1,6 @@
-"""A server with the real HTTP edge and the real Twilio front, and a small desk behind them.
+"""A server with the real HTTP edge and the real Twilio front, and a small switchboard behind them.
 
-The desk takes the switchboard's side of `app.web.phone.Desk`: it admits by call id, honors each
+`FakeCalls` takes the switchboard's side of `app.web.phone.Calls`: it admits by call id, honors each
 token once, and its calls send every piece of caller audio back. As a program (`python -m`) it
 serves on a free port, prints it, and drains as the real one does: until the last call is over.
 """
@@ -17,16 +17,14 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.calls.transfer.reports import TransferReports
 from app.carrier.base import (
     CallerAudio,
     CallProgress,
     CarrierCallId,
     Fallback,
     IncomingCall,
-    LegAnswer,
-    LegNews,
     MediaStream,
-    Screening,
     StreamStarted,
     TransferId,
     TransferResult,
@@ -60,7 +58,7 @@ from app.web.serving import (
 )
 from app.web.sockets import SocketLimits
 
-__all__ = ["ACCOUNT", "AUTH_TOKEN", "Desk", "EchoEngine", "Site", "build", "call_form"]
+__all__ = ["ACCOUNT", "AUTH_TOKEN", "EchoEngine", "FakeCalls", "Site", "build", "call_form"]
 
 ACCOUNT = "AC" + "0" * 32
 AUTH_TOKEN = "a token of the tests"
@@ -80,7 +78,7 @@ TRANSFER_PATHS = {
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A call that the desk has let in."""
+    """A call that was let in."""
 
     token: str
 
@@ -88,26 +86,47 @@ class Admission:
 class EchoCall:
     """Sends the caller's audio back until the stream is over."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, calls: FakeCalls) -> None:
+        self._calls = calls
 
     async def carry(self, stream: MediaStream) -> None:
         """Hold the call."""
-        self._desk.live += 1
-        self._desk.idle.clear()
+        self._calls.live += 1
+        self._calls.idle.clear()
         try:
             async for event in stream:
                 if isinstance(event, CallerAudio):
                     await stream.send_audio(event.payload)
         finally:
-            self._desk.live -= 1
-            if not self._desk.live:
-                self._desk.idle.set()
+            self._calls.live -= 1
+            if not self._calls.live:
+                self._calls.idle.set()
             await stream.close()
 
 
+class RecordedReports(TransferReports):
+    """Notes which transfers are reported; no call knows any of them."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: (), lambda leg_id: None)
+        self.found: list[str] = []
+
+    def _find(self, transfer_id: TransferId) -> None:
+        self.found.append(transfer_id)
+
+    def screening(self, transfer_id: TransferId) -> None:
+        """Nobody was asked for a key."""
+
+    def on_over(
+        self, carrier_call_id: CarrierCallId, transfer_id: TransferId, result: TransferResult
+    ) -> str | None:
+        """Note the outcome as well."""
+        self.found.append(f"{transfer_id} {result.outcome.value}")
+        return None
+
+
 @dataclass
-class Desk:
+class FakeCalls:
     """The switchboard's side of the edge, in memory."""
 
     full: str = ""
@@ -115,13 +134,13 @@ class Desk:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     admitted: dict[CarrierCallId, Admission] = field(default_factory=dict)
     used: set[CarrierCallId] = field(default_factory=set)
-    reports: list[tuple[str, CallProgress, int | None]] = field(default_factory=list)
+    reports: list[tuple[str, CallProgress]] = field(default_factory=list)
     feeds: dict[CarrierCallId, asyncio.Queue[CallEvent | None]] = field(default_factory=dict)
     followers: int = 0
-    transfers: list[str] = field(default_factory=list)
+    transfer_reports: RecordedReports = field(default_factory=RecordedReports)
 
     def admit(self, incoming: IncomingCall) -> Admission:
-        """Let a call in, unless the desk is full."""
+        """Let a call in, unless there is no room."""
         if self.full:
             raise CapacityError("no room", code=self.full)
         known = self.admitted.get(incoming.carrier_call_id)
@@ -139,11 +158,9 @@ class Desk:
         self.used.add(started.carrier_call_id)
         return EchoCall(self)
 
-    def report(
-        self, carrier_call_id: CarrierCallId, progress: CallProgress, sequence: int | None
-    ) -> None:
+    def report(self, carrier_call_id: CarrierCallId, progress: CallProgress) -> None:
         """Note a status callback."""
-        self.reports.append((carrier_call_id, progress, sequence))
+        self.reports.append((carrier_call_id, progress))
 
     def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
         """The events that a test puts into the call's queue; `None` ends them."""
@@ -159,46 +176,6 @@ class Desk:
 
     def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None:
         """Nobody else takes the caller."""
-        return None
-
-    def screening(self, transfer_id: TransferId) -> Screening | None:
-        """Nobody was asked for a key."""
-        return None
-
-    def transfer_prompt(self, transfer_id: TransferId) -> str | None:
-        """Note a person who picked up."""
-        self.transfers.append(transfer_id)
-        return None
-
-    def transfer_keys(
-        self, transfer_id: TransferId, leg_id: CarrierCallId, digits: str
-    ) -> LegAnswer:
-        """Note a person's key."""
-        self.transfers.append(transfer_id)
-        return LegAnswer.TOO_LATE
-
-    def transfer_machine(self, transfer_id: TransferId, leg_id: CarrierCallId) -> None:
-        """Note a machine."""
-        self.transfers.append(transfer_id)
-
-    def transfer_leg(self, transfer_id: TransferId, news: LegNews) -> None:
-        """Note a leg's progress."""
-        self.transfers.append(transfer_id)
-
-    def transfer_joined(self, transfer_id: TransferId) -> None:
-        """Note a caller in a conference."""
-        self.transfers.append(transfer_id)
-
-    def transfer_wait_s(self, transfer_id: TransferId) -> int:
-        """Note a caller in a queue."""
-        self.transfers.append(transfer_id)
-        return 0
-
-    def transfer_over(
-        self, carrier_call_id: CarrierCallId, transfer_id: TransferId, result: TransferResult
-    ) -> str | None:
-        """Note how a transfer ended."""
-        self.transfers.append(f"{transfer_id} {result.outcome.value}")
         return None
 
     def reasons_not_ready(self) -> list[str]:
@@ -229,11 +206,11 @@ class Site:
     """A server and what is behind it, with signatures for its address."""
 
     server: Server
-    desk: Desk
+    calls: FakeCalls
     engine: EchoEngine
     metrics: Metrics
     app: FastAPI
-    seats: UnclaimedSockets
+    unclaimed: UnclaimedSockets
 
     @property
     def url(self) -> str:
@@ -272,7 +249,7 @@ def call_form(call_id: str = "CA" + "1" * 32, **fields: str) -> dict[str, str]:
 def build(
     *,
     limits: SocketLimits | None = None,
-    seats: UnclaimedSockets | None = None,
+    unclaimed: UnclaimedSockets | None = None,
     start_deadline_s: float = 5.0,
     transcript_feed: bool = True,
     realtime_token: str = "",
@@ -281,8 +258,8 @@ def build(
     own_signals: bool = False,
 ) -> Site:
     """A server on a free port of 127.0.0.1, bound and not started."""
-    desk, engine, metrics = Desk(), EchoEngine(), Metrics()
-    seats = seats or UnclaimedSockets()
+    calls, engine, metrics = FakeCalls(), EchoEngine(), Metrics()
+    unclaimed = unclaimed or UnclaimedSockets()
     address = {"url": ""}
     front = TwilioFront(
         auth_tokens=[AUTH_TOKEN],
@@ -294,19 +271,28 @@ def build(
     )
     app = make_app(
         [
-            phone_router(front, desk, metrics, transcript_feed=transcript_feed, seats=seats),
+            phone_router(
+                front,
+                calls,
+                metrics,
+                webhook_path=VOICE_PATH,
+                status_path=STATUS_PATH,
+                stream_path=STREAM_PATH,
+                transcript_feed=transcript_feed,
+                unclaimed=unclaimed,
+            ),
             health_router(
-                metrics, reasons_not_ready=desk.reasons_not_ready, metrics_token=metrics_token
+                metrics, reasons_not_ready=calls.reasons_not_ready, metrics_token=metrics_token
             ),
             realtime_router(engine, metrics, token=realtime_token, open_to_local=open_to_local),
         ]
     )
 
     async def drain() -> None:
-        desk.full = "draining"
+        calls.full = "draining"
         metrics.set_draining(True)
-        if desk.live:
-            await desk.idle.wait()
+        if calls.live:
+            await calls.idle.wait()
 
     server = make_server(
         app,
@@ -317,7 +303,7 @@ def build(
         own_signals=own_signals,
     )
     address["url"] = f"http://127.0.0.1:{server.port}"
-    return Site(server, desk, engine, metrics, app, seats)
+    return Site(server, calls, engine, metrics, app, unclaimed)
 
 
 def _main() -> None:

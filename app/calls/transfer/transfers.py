@@ -167,7 +167,7 @@ class Transfers:
     async def _cold(self, transfer: _Transfer) -> TransferResult:
         order = TransferOrder(
             transfer_id=transfer.transfer_id,
-            carrier_call_id=self._incoming.carrier_call_id,
+            carrier_call_id=self.carrier_call_id,
             destination=transfer.place,
             caller_number=self._incoming.caller_number,
             our_number=self._incoming.called_number,
@@ -195,7 +195,7 @@ class Transfers:
             prompt=transfer.prompt,
         )
         second = transfer.second = ConsultLeg(
-            order, self._incoming.carrier_call_id, self._control, self._phone
+            order, self.carrier_call_id, self._control, self._phone
         )
         result = await second.run(lambda result: self._tell(transfer, result))
         transfer.token = second.token
@@ -232,7 +232,7 @@ class Transfers:
             self._phone.leave()
             try:
                 await self._control.carrier.send_digits(
-                    self._incoming.carrier_call_id, digits, token, self._control.fallback
+                    self.carrier_call_id, digits, token, self._control.fallback
                 )
             except CarrierError as error:
                 await self._not_left(error, "digits_failed", "The tones were not sent.")
@@ -306,8 +306,12 @@ class Transfers:
         else:
             self._control.end(EndReason.CALLER_HUNG_UP, detail)
 
+    @property
+    def carrier_call_id(self) -> CarrierCallId:
+        return self._incoming.carrier_call_id
+
     def knows(self, transfer_id: TransferId) -> bool:
-        """Whether a webhook's transfer is the last one of this call."""
+        """True when a webhook's transfer is the last one of this call."""
         return self._last is not None and self._last.transfer_id == transfer_id
 
     @property

@@ -63,8 +63,8 @@ class TwilioControl(TwilioCarrier):
             from_number=self._sender(order.our_number),
             twiml=whisper_document(order.prompt, order.transfer_id, site),
             ring_s=place.ring_s,
-            status_url=site.url(site.leg_status_path, order.transfer_id),
-            machine_url=site.url(site.machine_path, order.transfer_id)
+            status_url=site.url(site.paths.leg, order.transfer_id),
+            machine_url=site.url(site.paths.machine, order.transfer_id)
             if place.detect_voicemail
             else "",
             extension=place.extension,

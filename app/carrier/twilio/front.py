@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.carrier.base import (
+    CallProgress,
     CarrierCallId,
     Destination,
     Fallback,
@@ -31,7 +32,6 @@ from app.carrier.twilio.http import (
     SIGNATURE_SETTINGS_HEADER,
     TWIML_CONTENT_TYPE,
     SignatureChecker,
-    StatusReport,
     parse_form,
     read_incoming,
     read_status,
@@ -56,6 +56,7 @@ from app.carrier.twilio.reports import (
 )
 from app.carrier.twilio.transfer import (
     CALLER_LABEL,
+    TRANSFER_PATHS,
     Site,
     after_transfer_document,
     answer_document,
@@ -83,6 +84,7 @@ class TwilioFront:
     before the listener is bound."""
 
     content_type = TWIML_CONTENT_TYPE
+    transfer_paths = TRANSFER_PATHS
 
     def __init__(
         self,
@@ -142,8 +144,10 @@ class TwilioFront:
     def read_incoming(self, form: Sequence[tuple[str, str]]) -> IncomingCall:
         return read_incoming(form, expect_account=self._account_id)
 
-    def read_status(self, form: Sequence[tuple[str, str]]) -> StatusReport:
-        return read_status(form, expect_account=self._account_id)
+    def read_status(self, form: Sequence[tuple[str, str]]) -> tuple[CarrierCallId, CallProgress]:
+        """The call that a status callback is about, and how far it is."""
+        report = read_status(form, expect_account=self._account_id)
+        return report.carrier_call_id, report.progress
 
     @property
     def site(self) -> Site:

@@ -23,6 +23,7 @@ from app.carrier.base import (
     LegAnswer,
     TransferId,
     TransferOrder,
+    TransferPaths,
 )
 from app.carrier.destinations import digits_fault
 from app.carrier.twilio.forward import append_forward
@@ -35,6 +36,7 @@ from app.errors import LocalProtocolError
 __all__ = [
     "CALLER_LABEL",
     "MAX_TWIML_CHARS",
+    "TRANSFER_PATHS",
     "Site",
     "after_transfer_document",
     "answer_document",
@@ -61,6 +63,17 @@ _MIN_PROMPT_CHARS: Final = 80
 _QUEUE_POLL_S: Final = 5
 
 
+TRANSFER_PATHS: Final = TransferPaths(
+    over="/twilio/after-transfer",
+    question="/twilio/transfer-screen",
+    keys="/twilio/transfer-keys",
+    machine="/twilio/leg-machine",
+    leg="/twilio/leg-status",
+    conference="/twilio/conference",
+    queue_wait="/twilio/queue-wait",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Our public address and the routes that Twilio is sent to; every one wants a signature."""
@@ -68,13 +81,7 @@ class Site:
     base_url: str
     stream_path: str
     lost_message: str
-    after_transfer_path: str = "/twilio/after-transfer"
-    screen_path: str = "/twilio/transfer-screen"
-    keys_path: str = "/twilio/transfer-keys"
-    leg_status_path: str = "/twilio/leg-status"
-    machine_path: str = "/twilio/leg-machine"
-    conference_path: str = "/twilio/conference"
-    queue_wait_path: str = "/twilio/queue-wait"
+    paths: TransferPaths = TRANSFER_PATHS
     keys_hint: str = "Press 1 to take the call, or 2 to decline."
     ring_tone: str = ""
     voice: str | None = None
@@ -108,9 +115,9 @@ class Site:
 def transfer_document(order: TransferOrder, site: Site) -> str:
     """A cold transfer: the caller hears the destination ring, and comes back by `action`."""
     document, place = VoiceResponse(), order.destination
-    action = site.url(site.after_transfer_path, order.transfer_id)
+    action = site.url(site.paths.over, order.transfer_id)
     if place.kind is DestinationKind.QUEUE:
-        wait = site.url(site.queue_wait_path, order.transfer_id)
+        wait = site.url(site.paths.queue_wait, order.transfer_id)
         enqueue = Enqueue(place.address, action=action, method="POST", wait_url=wait)
         document.append(enqueue)
         return str(document)
@@ -145,11 +152,11 @@ def _caller_id(order: TransferOrder, site: Site) -> str | None:
 def _screening(place: Destination, transfer_id: TransferId, site: Site) -> dict[str, str]:
     options: dict[str, str] = {}
     if place.screened:
-        options |= {"url": site.url(site.screen_path, transfer_id), "method": "POST"}
+        options |= {"url": site.url(site.paths.question, transfer_id), "method": "POST"}
     if place.detect_voicemail:
         options |= {
             "machine_detection": "Enable",
-            "amd_status_callback": site.url(site.machine_path, transfer_id),
+            "amd_status_callback": site.url(site.paths.machine, transfer_id),
             "amd_status_callback_method": "POST",
         }
     return options
@@ -158,7 +165,7 @@ def _screening(place: Destination, transfer_id: TransferId, site: Site) -> dict[
 def join_document(transfer_id: TransferId, site: Site) -> str:
     """The caller's way into the conference of a warm transfer."""
     document = VoiceResponse()
-    dial = Dial(action=site.url(site.after_transfer_path, transfer_id), method="POST")
+    dial = Dial(action=site.url(site.paths.over, transfer_id), method="POST")
     _conference(dial, transfer_id, site, label=CALLER_LABEL)
     document.append(dial)
     return str(document)
@@ -179,7 +186,7 @@ def _conference(dial: Dial, transfer_id: TransferId, site: Site, *, label: str) 
         wait_url="",
         max_participants=2,
         participant_label=label,
-        status_callback=site.url(site.conference_path, transfer_id),
+        status_callback=site.url(site.paths.conference, transfer_id),
         status_callback_event="join leave end",
         status_callback_method="POST",
     )
@@ -248,8 +255,8 @@ def queue_wait_document(waited_s: int, limit_s: int, music_url: str = "") -> str
 def whisper_document(prompt: str, transfer_id: TransferId, site: Site) -> str:
     """What a person who is called hears: the prompt and the question for a key, twice.
 
-    A key, or its absence after the second time, is posted to `keys_path`. A prompt that is too long
-    for a REST request is cut at a blank.
+    A key, or its absence after the second time, is posted to `paths.keys`. A prompt that is too
+    long for a REST request is cut at a blank.
     """
     text = " ".join(clean_text(prompt).split())
     while True:
@@ -270,7 +277,7 @@ def _whisper(prompt: str, transfer_id: TransferId, site: Site) -> str:
             input="dtmf",
             num_digits=1,
             timeout=4 if not last else 6,
-            action=site.url(site.keys_path, transfer_id),
+            action=site.url(site.paths.keys, transfer_id),
             method="POST",
             # Silence is an answer as well, but only the second time.
             action_on_empty_result=True if last else None,
