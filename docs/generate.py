@@ -118,7 +118,9 @@ def configuration() -> str:
     rows: list[str] = []
     section = None
     seen: set[str] = set()
-    for key in config_keys((ROOT / "config.yaml").read_text(encoding="utf-8")):
+    keys = config_keys((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    # Keys that stand by themselves share a table, wherever the file has them.
+    for key in sorted(keys, key=lambda key: len(key.path) > 1 or not key.value):
         name = key.name
         if name in seen:
             continue
