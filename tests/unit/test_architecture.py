@@ -109,7 +109,7 @@ PURE = [
     "app.agents.dialogue.messages",
     "app.agents.dialogue.function_calls",
     "app.agents.dialogue.transcript",
-    "app.agents.guardrails.watch",
+    "app.agents.guardrails.checks",
     "app.agents.dialogue.messages",
     "app.agents.tools.schema",
     "app.calls.actions",

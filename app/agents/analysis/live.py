@@ -12,7 +12,7 @@ from app.agents.analysis.analyzer import Analyzer, AnalyzerLimits, Emit
 from app.agents.analysis.delegates import Delegate, ToolDelegate, WebhookDelegate
 from app.agents.analysis.questions import AnalysisSpec, ReviewSpec, TranscriptLine
 from app.agents.dialogue.dialogue import Dialogue
-from app.agents.dialogue.history import Entry
+from app.agents.dialogue.history import HistoryEntry
 from app.agents.dialogue.tool_runner import ToolRunner
 from app.agents.llm.question import Ask
 from app.agents.tools.tool import Tool
@@ -92,7 +92,7 @@ def _delegate(plan: AnalysisPlan, dialogue: Dialogue, tools: ToolRunner) -> Dele
     return None if plan.webhook is None else WebhookDelegate(plan.webhook)
 
 
-def _lines_until(item_id: str, entries: Iterable[Entry]) -> list[TranscriptLine]:
+def _lines_until(item_id: str, entries: Iterable[HistoryEntry]) -> list[TranscriptLine]:
     """The transcript up to an item and with it; of the agent's words, those that were heard."""
     lines = []
     for entry in entries:

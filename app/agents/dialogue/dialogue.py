@@ -1,10 +1,11 @@
-"""The half of a conversation's mind that knows no phone.
+"""A conversation between a caller and agents, as far as no phone is concerned.
 
-It keeps the items and the transcript, lets one response run at a time, has guardrails look at what
-is said, sees failed responses, and can rebuild the conversation on a fresh connection. Tools and
-handoffs are `app.agents.dialogue.function_calls`. What is heard, barge-in and keypads belong to
-`app.calls.conversation`, a conversation without a phone to `app.agents.session.talk`; both hold a
-dialogue. Pure: events and `now_ms` go in, actions come out.
+Events of the model and `now_ms` go in, actions come out. A dialogue is composed of parts, each of
+which is asked directly: who speaks (`active`), what is said next (`responses`), function calls and
+handoffs (`function_calls`), what was said (`transcript`, `history`) and failed responses
+(`failures`). Here is what concerns more than one of them: events of the model, guardrail results,
+and a fresh connection. What is heard, barge-in and keypads belong to `app.calls.conversation`, a
+conversation without a phone to `app.agents.session.talk`; both hold a dialogue. Pure.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from app.agents.dialogue.messages import (
 )
 from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue
-from app.agents.dialogue.transcript import Live, Transcript, billed
+from app.agents.dialogue.transcript import RunningResponse, Transcript, billed
+from app.agents.guardrails.checks import feedback
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
-from app.agents.guardrails.watch import feedback
 from app.agents.instructions import CallFacts
 from app.agents.llm.question import OUT_OF_BAND_KEY
 from app.agents.roster import Roster
@@ -112,7 +113,7 @@ class Dialogue:
             history=self.history,
             counters=counters,
         )
-        self._live: dict[str, Live] = {}
+        self._running: dict[str, RunningResponse] = {}
         self._stale: set[str] = set()
         self._out_of_band: set[str] = set()
 
@@ -139,29 +140,30 @@ class Dialogue:
         return [*actions, *self.responses.ask(now_ms, request)]
 
     def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
-        """Have a sentence spoken in place of everything that was still to be said."""
+        """Have a sentence spoken in place of everything that waits to be said."""
         self.responses.forget_all()
         request = spoken(text, SayMode.VERBATIM)
         return [] if self.responses.asks_for(request) else self.responses.ask(now_ms, request)
 
-    def type_in(self, text: str, now_ms: int, *, quiet: bool = False) -> list[DialogueAction]:
+    def type_in(
+        self, text: str, now_ms: int, *, in_transcript: bool = True
+    ) -> list[DialogueAction]:
         """Give the model words of the caller that were typed or keyed, and have it answer.
 
-        `quiet`: no words, but what stands for a key.
+        `in_transcript=False`: they stand for a key and are no words of the caller.
         """
         self.function_calls.on_caller_words()
         item = typed(text, self._messages.new_id("typed"))
         entry = self.history.add(item, None, now_ms)
-        entry.quiet = quiet
+        entry.in_transcript = in_transcript
         actions: list[DialogueAction] = [
             *self._messages.tell(ItemCreate(item)),
             *self.responses.ask(now_ms),
         ]
-        if quiet:
+        if not in_transcript:
             return actions
-        return actions + self.transcript.watch.on_caller_text(
-            self.active.agent, entry.item_id, text
-        )
+        checks = self.transcript.checks
+        return actions + checks.on_caller_text(self.active.agent, entry.item_id, text)
 
     def prompt(self, text: str, now_ms: int) -> list[ToVoice]:
         """Tell the model something, and have it answer."""
@@ -173,7 +175,7 @@ class Dialogue:
     # Stopping -----------------------------------------------------------------------------------
 
     def is_stale(self, response_id: str) -> bool:
-        """The response was interrupted: whatever still comes of it is dropped."""
+        """True for a response that was interrupted: whatever still comes of it is dropped."""
         return response_id in self._stale
 
     def drop_response(self, *, server_cancels: bool) -> list[ToVoice]:
@@ -201,7 +203,8 @@ class Dialogue:
         match event:
             case AudioTranscriptDelta():
                 self.active.on_sound()
-                self._on_written(event.response_id, event.item_id)
+                if response := self._running.get(event.response_id):
+                    response.written.add(event.item_id)
                 return self._on_text(event.item_id, event.response_id, event.delta, final=False)
             case TextDelta():
                 return self._on_text(event.item_id, event.response_id, event.delta, final=False)
@@ -231,7 +234,7 @@ class Dialogue:
                 return self._on_caller(event, now_ms)
 
     def _on_caller(self, event: ServerEvent, now_ms: int) -> list[CheckGuardrail]:
-        """What the model hears of the caller."""
+        """Take an event about the caller."""
         match event:
             case SpeechStarted():
                 self.responses.on_caller_speech()
@@ -248,27 +251,23 @@ class Dialogue:
 
     def on_sound(self, response_id: str, item_id: str) -> None:
         """Sound of an item was passed on to whoever plays it."""
-        live = self._live.get(response_id)
-        if live is not None:
-            live.sounded.add(item_id)
-
-    def _on_written(self, response_id: str, item_id: str) -> None:
-        live = self._live.get(response_id)
-        if live is not None:
-            live.written.add(item_id)
+        if response := self._running.get(response_id):
+            response.sounded.add(item_id)
 
     def _on_text(
         self, item_id: str, response_id: str, text: str, *, final: bool
     ) -> list[CheckGuardrail]:
         if response_id in self._out_of_band:
             return []
-        live = self._live.get(response_id)
-        watch = live is not None and not live.verbatim and not self.is_stale(response_id)
-        watched = live.agent if live is not None and watch else None
-        runs = response_id == self.gate.active_response_id
-        sentence = self.responses.sentence if runs else ""
+        response = self._running.get(response_id)
+        checked = response is not None and not response.verbatim and not self.is_stale(response_id)
+        current = response_id == self.gate.active_response_id
         return self.transcript.on_text(
-            item_id, text, final=final, watched=watched, sentence=sentence
+            item_id,
+            text,
+            final=final,
+            checked_for=response.agent if response is not None and checked else None,
+            sentence=self.responses.sentence if current else "",
         )
 
     # Responses ----------------------------------------------------------------------------------
@@ -281,7 +280,7 @@ class Dialogue:
         cancelled = self.responses.on_created(response)
         running = self.responses.running
         verbatim = running is not None and bool(running.sentence)
-        self._live[response.id] = Live(self.active.agent, verbatim=verbatim)
+        self._running[response.id] = RunningResponse(self.active.agent, verbatim=verbatim)
         if cancelled is None:
             return []
         self._stale.add(cancelled)
@@ -293,7 +292,7 @@ class Dialogue:
         if response.id in self._out_of_band:
             self._out_of_band.discard(response.id)
             return []
-        # One that does not run here has been settled, or never was ours: it changes nothing.
+        # A failed response that holds no gate was dealt with, or is no part of the conversation.
         runs = self.gate.runs(response.id)
         actions: list[DialogueAction] = list(self.responses.on_done(response.id, now_ms))
         failure = self.failures.on_response(response, now_ms) if runs else None
@@ -303,10 +302,10 @@ class Dialogue:
         for item in response.output:
             if response.status is ResponseStatus.COMPLETED:
                 actions += self._on_output_item_done(response.id, item, now_ms)
-        live = self._live.pop(response.id, None)
+        running = self._running.pop(response.id, None)
         done = response.status is ResponseStatus.COMPLETED and not self.is_stale(response.id)
-        if live is not None and not done:
-            self.transcript.on_over(live)
+        if running is not None and not done:
+            self.transcript.on_unsaid(running)
         return [*actions, *self.function_calls.ask_when_done(now_ms)]
 
     def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
@@ -315,21 +314,21 @@ class Dialogue:
         asked = self.responses.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms
         )
-        in_charge = self.active.agent
+        before = self.active.agent
         refused = self.active.on_error(error.client_event_id)
         actions += self.function_calls.on_handoff_refused(refused, error.code or error.type, now_ms)
-        if refused is None and self.active.agent.name != in_charge.name:
-            # It was told of.
-            actions.append(Record(self.active.handed_over(in_charge, self.active.agent, now_ms)))
+        if refused is None and self.active.agent.name != before.name:
+            # The change was recorded when it was made, so its undoing is recorded too.
+            actions.append(Record(self.active.handed_over(before, self.active.agent, now_ms)))
         return [*actions, *asked] if failure.goes_on else actions
 
     @property
     def owes_words(self) -> bool:
-        """Somebody waits for words: a response runs, was asked for, or has failed."""
+        """True while a response runs, was asked for, or has failed and was not made good."""
         return self.gate.busy or self.failures.in_a_row > 0
 
     def _words_inside(self, item: Item, response_id: str) -> list[CheckGuardrail]:
-        """Words that stand only in their item: some servers send no events of a transcript."""
+        """Read the words of an item: some servers send no transcript events."""
         entry = self.history.get(item.id or "")
         words = "".join(part.transcript or part.text or "" for part in item.content)
         if entry is None or entry.text_final or not words:
@@ -344,8 +343,8 @@ class Dialogue:
         if response_id in self._out_of_band:
             return []
         self.transcript.on_item(item, None, now_ms)
-        live = self._live.get(response_id)
-        agent = self.active.agent if live is None else live.agent
+        response = self._running.get(response_id)
+        agent = self.active.agent if response is None else response.agent
         if item.type == "message":
             return [*self._words_inside(item, response_id)]
         if self.is_stale(response_id):
@@ -357,9 +356,9 @@ class Dialogue:
     def on_guardrail_result(
         self, check: CheckGuardrail, result: GuardrailResult, now_ms: int
     ) -> list[DialogueAction]:
-        """Act on what the guardrails found: words that are stopped are not heard to their end."""
-        verdict = result.verdict
-        tripped = self.transcript.watch.on_verdict(check, result.rule, verdict, now_ms)
+        """Act on the result of a check: words that are stopped are not heard to their end."""
+        checks, verdict = self.transcript.checks, result.verdict
+        tripped = checks.on_result(check, result, now_ms)
         if tripped is None:
             return []
         if not isinstance(verdict, Stop):
@@ -374,16 +373,12 @@ class Dialogue:
         ]
         if verdict.say:
             return actions + self.say(verdict.say, now_ms)
-        return (
-            [*actions, *self.responses.ask(now_ms)]
-            if self.transcript.watch.may_try_again
-            else actions
-        )
+        return [*actions, *self.responses.ask(now_ms)] if checks.may_try_again else actions
 
     # Time and connections -----------------------------------------------------------------------
 
     def on_tick(self, now_ms: int) -> list[DialogueAction]:
-        """Watch over a request for words, or for settings, that the model never answered."""
+        """Notice requests for a response or for settings that the model never answered."""
         if not self._messages.connected:
             return []
         handed_over = self.function_calls.on_handed_over(self.active.overdue(now_ms), now_ms)
@@ -398,7 +393,7 @@ class Dialogue:
         return [*actions, *self.responses.after_timeout(stuck, now_ms)]
 
     def change_agent(self, agent: Agent, now_ms: int) -> list[DialogueAction]:
-        """Put another agent in charge, from outside of the conversation."""
+        """Hand over to another agent, without the model having asked for it."""
         from_agent, kept_voice = self.active.agent, self.active.kept_voice(agent)
         actions: list[DialogueAction] = [*self._messages.tell(self.active.change_to(agent).event)]
         if agent.name != from_agent.name or kept_voice:
@@ -406,10 +401,11 @@ class Dialogue:
         return actions
 
     def on_lost(self) -> None:
-        """The connection is gone: what is asked for waits for the next one."""
+        """The connection is gone: what is asked for from now on waits for the next one."""
         self._messages.connected = False
-        live = self._live.get(self.gate.active_response_id or "")
-        self.responses.on_lost(begun=live is not None and bool(live.sounded or live.written))
+        running = self._running.get(self.gate.active_response_id or "")
+        begun = running is not None and bool(running.sounded or running.written)
+        self.responses.on_lost(begun=begun)
 
     def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
         """A fresh connection: give it the conversation so far, and no second greeting."""
@@ -418,9 +414,9 @@ class Dialogue:
         self._messages.on_reconnected()
         self._stale.clear()
         self._out_of_band.clear()
-        for live in self._live.values():
-            self.transcript.on_over(live)
-        self._live.clear()
+        for response in self._running.values():
+            self.transcript.on_unsaid(response)
+        self._running.clear()
         replay = self.transcript.replay(self._messages.epoch)
         going_on = note(GOING_ON, self._messages.new_id("note"))
         update = self.active.caught_up()

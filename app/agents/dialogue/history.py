@@ -15,7 +15,7 @@ from typing import Final
 from app.events import Party
 from app.realtime.events import ContentPart, Item, ItemCreate
 
-__all__ = ["Entry", "History"]
+__all__ = ["History", "HistoryEntry"]
 
 
 LATE_TRANSCRIPT_MS: Final = 3_000
@@ -25,10 +25,11 @@ _MAX_ENTRIES: Final = 2_000
 
 
 @dataclass(slots=True)
-class Entry:
-    """One item. `settled`: its text will not change any more; `given`: it was given out.
+class HistoryEntry:
+    """One item. `settled`: its text will not change any more; `reported`: its line was given out.
 
-    `sentence` is what we had the agent say with it, as we wrote it.
+    `sentence` holds the words that the agent was told to say with it. An item that is not
+    `in_transcript` stands for a key.
     """
 
     item_id: str
@@ -42,8 +43,8 @@ class Entry:
     sent_ms: int = 0
     cut_off: bool = False
     failed: bool = False
-    quiet: bool = False
-    given: bool = False
+    in_transcript: bool = True
+    reported: bool = False
     sentence: str = ""
     tool_call_id: str = ""
     name: str = ""
@@ -52,21 +53,21 @@ class Entry:
 
     @property
     def settled(self) -> bool:
-        if self.kind != "message" or self.quiet:
+        if self.kind != "message" or not self.in_transcript:
             return True
         if self.party is Party.AGENT:
             return self.heard_ms is not None and (self.text_final or self.cut_off)
         return self.text_final
 
     def on_heard(self, heard_ms: int, sent_ms: int, *, cut_off: bool) -> None:
-        """The caller has heard so much of it, and will hear no more."""
+        """The caller has heard so much of it and will hear no more."""
         self.heard_ms = heard_ms
         self.sent_ms = sent_ms
         self.cut_off = cut_off
         self._cut_text()
 
     def on_text(self, text: str, *, final: bool) -> None:
-        """More text, or with `final` the whole of it. A known text is never erased by none."""
+        """Add more text, or with `final` set the whole of it; no text never erases one."""
         if final:
             self.text = text or self.text
             self.text_final = True
@@ -75,7 +76,7 @@ class Entry:
         self._cut_text()
 
     def words_between(self, from_ms: int, to_ms: int, sent_ms: int) -> str:
-        """About the words of a stretch of its audio, estimated as the heard text is."""
+        """Estimate the words of a stretch of its audio, as the heard text is estimated."""
         words = self.text.split()
         first, last = (len(words) * ms // sent_ms if sent_ms else 0 for ms in (from_ms, to_ms))
         return " ".join(words[first:last])
@@ -95,17 +96,17 @@ class History:
     """The items of one conversation, by id and in order."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._by_id: dict[str, Entry] = {}
+        self._entries: list[HistoryEntry] = []
+        self._by_id: dict[str, HistoryEntry] = {}
         self._blocked_since_ms: int | None = None
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[HistoryEntry]:
         return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, item_id: str) -> Entry | None:
+    def get(self, item_id: str) -> HistoryEntry | None:
         return self._by_id.get(item_id)
 
     def before(self, item_id: str) -> str | None:
@@ -113,7 +114,7 @@ class History:
         at = self._entries.index(self._by_id[item_id])
         return self._entries[at - 1].item_id if at else None
 
-    def add(self, item: Item, previous_item_id: str | None, now_ms: int) -> Entry:
+    def add(self, item: Item, previous_item_id: str | None, now_ms: int) -> HistoryEntry:
         """Insert an item behind the one that the model names; a known one is only updated."""
         item_id = item.id or ""
         entry = self._by_id.get(item_id)
@@ -122,7 +123,7 @@ class History:
             if known is not None:  # told again, under another id, to a connection that lacked it
                 return known
         if entry is None:
-            entry = Entry(item_id, item.type, _party(item), now_ms)
+            entry = HistoryEntry(item_id, item.type, _party(item), now_ms)
             self._insert(entry, previous_item_id)
         if item.type == "function_call":
             entry.tool_call_id = item.call_id or entry.tool_call_id
@@ -137,12 +138,12 @@ class History:
                 entry.on_text(typed, final=True)
         return entry
 
-    def _call(self, tool_call_id: str | None) -> Entry | None:
+    def _call(self, tool_call_id: str | None) -> HistoryEntry | None:
         """The function call that has this id."""
         calls = (entry for entry in self._entries if entry.kind == "function_call")
         return next((e for e in calls if tool_call_id and e.tool_call_id == tool_call_id), None)
 
-    def _insert(self, entry: Entry, previous_item_id: str | None) -> None:
+    def _insert(self, entry: HistoryEntry, previous_item_id: str | None) -> None:
         at = len(self._entries)
         if previous_item_id and previous_item_id in self._by_id:
             at = self._entries.index(self._by_id[previous_item_id]) + 1
@@ -151,7 +152,9 @@ class History:
         if len(self._entries) > _MAX_ENTRIES:
             del self._by_id[self._entries.pop(0).item_id]
 
-    def expect_caller(self, item_id: str, previous_item_id: str | None, now_ms: int) -> Entry:
+    def expect_caller(
+        self, item_id: str, previous_item_id: str | None, now_ms: int
+    ) -> HistoryEntry:
         """The caller's turn was closed: keep its place until the transcript comes."""
         item = Item(type="message", id=item_id, role="user")
         return self.add(item, previous_item_id, now_ms)
@@ -161,22 +164,22 @@ class History:
         if entry is not None:
             self._entries.remove(entry)
 
-    def settled_lines(self, now_ms: int) -> list[Entry]:
-        """Lines that can be given out now, in order; each is given once.
+    def settled_lines(self, now_ms: int) -> list[HistoryEntry]:
+        """Lines that can be given out now, in order; each is given out once.
 
         A line that is not settled holds back those behind it, but not for longer than
-        `LATE_TRANSCRIPT_MS`; it is given when it settles.
+        `LATE_TRANSCRIPT_MS`; it is given out when it settles.
         """
-        lines: list[Entry] = []
+        lines: list[HistoryEntry] = []
         waiting = False
         for entry in self._entries:
-            if entry.given:
+            if entry.reported:
                 continue
             if entry.settled:
                 if waiting and not self._overdue(now_ms):
                     break
-                entry.given = True
-                if entry.kind == "message" and not entry.quiet:
+                entry.reported = True
+                if entry.kind == "message" and entry.in_transcript:
                     lines.append(entry)
             elif not waiting:
                 waiting = True
@@ -223,7 +226,7 @@ def _party(item: Item) -> Party | None:
     return {"user": Party.CALLER, "assistant": Party.AGENT}.get(item.role or "")
 
 
-def _replayed(entry: Entry, item_id: str, outputs: set[str]) -> Item | None:
+def _replayed(entry: HistoryEntry, item_id: str, outputs: set[str]) -> Item | None:
     if entry.kind == "function_call":
         if entry.tool_call_id not in outputs:
             return None

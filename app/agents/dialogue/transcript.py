@@ -1,7 +1,7 @@
-"""What is said in a conversation, as it becomes known: items, texts, lines, and a replay of it.
+"""The words of a conversation as they become known: items, texts, transcript lines, a replay.
 
-Keeps the `History` up to date and has the guardrails look at new words. Whether a response still
-counts is the dialogue's to know. Pure.
+Keeps the `History` up to date and has guardrails check new words. Which responses still count is
+known to the dialogue. Pure.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import Record
-from app.agents.dialogue.history import Entry, History
+from app.agents.dialogue.history import History, HistoryEntry
 from app.agents.dialogue.messages import replayed
+from app.agents.guardrails.checks import GuardrailChecks
 from app.agents.guardrails.rules import CheckGuardrail
-from app.agents.guardrails.watch import Watch
 from app.events import AgentSaid, CallerSaid, CallId, Party, TokenUsage
 from app.realtime.events import (
     InputAudioCommitted,
@@ -27,12 +27,12 @@ from app.realtime.events import (
     Usage,
 )
 
-__all__ = ["Live", "Transcript", "billed", "line_of"]
+__all__ = ["RunningResponse", "Transcript", "billed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """A response that runs: who speaks in it, and whether the words are ours.
+class RunningResponse:
+    """A response that runs, and the agent who speaks in it; `verbatim`: in words it was given.
 
     `written` holds its items whose words have come, `sounded` those whose sound was passed on.
     """
@@ -47,7 +47,7 @@ class Transcript:
     """The words of one conversation."""
 
     def __init__(self, call_id: CallId, history: History) -> None:
-        self.watch = Watch(call_id)
+        self.checks = GuardrailChecks(call_id)
         self._call_id = call_id
         self._history = history
         self._replayed: set[str] = set()
@@ -66,21 +66,24 @@ class Transcript:
         text: str,
         *,
         final: bool,
-        watched: Agent | None,
+        checked_for: Agent | None,
         sentence: str = "",
     ) -> list[CheckGuardrail]:
-        """The agent's words; the guardrails of `watched` look at them. `sentence`: what is said."""
+        """The agent has said something, which is checked by the guardrails of `checked_for`.
+
+        `sentence`: the words that the agent was told to say.
+        """
         entry = self._history.get(item_id)
         if entry is None:
             return []
         entry.sentence = sentence
         entry.on_text(text, final=final)
-        if watched is None:
+        if checked_for is None:
             return []
-        return self.watch.on_agent_text(watched, item_id, entry.text, final=final)
+        return self.checks.on_agent_text(checked_for, item_id, entry.text, final=final)
 
     def on_caller(self, event: ServerEvent, agent: Agent, now_ms: int) -> list[CheckGuardrail]:
-        """What the model hears of the caller."""
+        """Take an event about the caller's words."""
         match event:
             case SpeechStarted(item_id=item_id):
                 self._speech_started_ms = {item_id: now_ms}
@@ -90,7 +93,7 @@ class Transcript:
             case TranscriptionCompleted(item_id=item_id):
                 entry = self._history.expect_caller(item_id, None, now_ms)
                 entry.on_text(event.transcript.strip(), final=True)
-                return self.watch.on_caller_text(agent, item_id, entry.text)
+                return self.checks.on_caller_text(agent, item_id, entry.text)
             case TranscriptionFailed(item_id=item_id):
                 entry = self._history.expect_caller(item_id, None, now_ms)
                 entry.failed = True
@@ -105,9 +108,9 @@ class Transcript:
         if entry is not None:
             entry.on_heard(heard_ms, sent_ms, cut_off=cut_off)
 
-    def on_over(self, live: Live) -> None:
-        """A response has come to nothing: words of it that were never sound were not heard."""
-        for item_id in live.written - live.sounded:
+    def on_unsaid(self, response: RunningResponse) -> None:
+        """A response has come to nothing: words of it that never became sound were not heard."""
+        for item_id in response.written - response.sounded:
             self.on_heard(item_id, 0, 0, cut_off=True)
 
     def heard_after_all(
@@ -137,20 +140,20 @@ class Transcript:
     def lines(self, now_ms: int, *, unverified: bool = False) -> list[Record]:
         """Transcript lines that are settled, in the order of the conversation."""
         return [
-            Record(line_of(entry, self._call_id, now_ms, unverified=unverified))
+            Record(_line(entry, self._call_id, now_ms, unverified=unverified))
             for entry in self._history.settled_lines(now_ms)
             if entry.text or entry.failed
         ]
 
-    def messages(self) -> Sequence[Entry]:
-        """All messages so far, in the conversation's order."""
-        return [entry for entry in self._history if entry.kind == "message" and not entry.quiet]
+    def messages(self) -> Sequence[HistoryEntry]:
+        """All messages of the transcript so far, in the conversation's order."""
+        return [entry for entry in self._history if entry.kind == "message" and entry.in_transcript]
 
 
-def line_of(
-    entry: Entry, call_id: CallId, now_ms: int, *, unverified: bool = False
+def _line(
+    entry: HistoryEntry, call_id: CallId, now_ms: int, *, unverified: bool = False
 ) -> AgentSaid | CallerSaid:
-    """A settled transcript line as an event; `unverified` is what is known of a caller's words."""
+    """A settled transcript line as an event; `unverified`: a caller's words are a guess."""
     at_ms = min(entry.at_ms, now_ms)
     if entry.party is Party.AGENT:
         return AgentSaid(

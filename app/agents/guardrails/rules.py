@@ -1,11 +1,9 @@
-"""Guardrails: rules about what callers say and what agents say, and who watches over them.
+"""Guardrails: rules about what callers and agents say.
 
-A rule looks at a transcript and allows it, warns, or stops it with something to say instead. Rules
-are patterns, Python functions or questions to a model. `GuardrailRunner` asks all rules of a side
-at once, gives each its time, and never raises: a rule that fails lets the words pass or stops them,
-as the rule says. `Debounce` tells when a growing transcript is to be looked at. What a stop does to
-the sound belongs to the conversation; asking a model over a call's own connection to
-`app.agents.llm.out_of_band`.
+A rule checks a transcript and allows it, warns, or stops it with something to say instead. Rules
+are patterns, Python functions or questions to a model. `app.agents.guardrails.runner` runs them,
+`app.agents.guardrails.checks` decides when. What a stop does to the sound belongs to the
+conversation.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_TEXT_CHARS: Final = 20_000
-"""Some twenty minutes of speech in one breath; longer texts are not judged, which is a failure."""
+"""Some twenty minutes of speech in one breath; longer texts are not checked, which is a failure."""
 DEBOUNCE_CHARS: Final = 100
 MAX_REASON_CHARS: Final = 300
 
@@ -114,13 +112,13 @@ class Guardrail:
             raise ConfigError(f"guardrail {self.name}: timeout_ms must be above zero")
 
     def failed(self, code: str) -> Verdict:
-        """The verdict when there is none."""
+        """The verdict of a rule that could not be checked."""
         return Allow() if self.fail_open else Stop(self.say, f"could not be checked: {code}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleResult:
-    """What one rule found; `error` is a code, or empty when the rule itself has judged."""
+    """The verdict of one rule; `error` is a code where the rule failed, else empty."""
 
     rule: str
     verdict: Verdict
@@ -130,14 +128,28 @@ class RuleResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailResult:
-    """The strictest verdict, and the rule that gave it; `findings` in the order of the rules.
+    """The strictest verdict, and the rule that gave it; `results` in the order of the rules.
 
-    Rules that were still at work when another stopped the words are not among the findings.
+    Rules that were still at work when another stopped the words have no result.
     """
 
     verdict: Verdict = field(default_factory=Allow)
     rule: str = ""
-    findings: tuple[RuleResult, ...] = ()
+    results: tuple[RuleResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckGuardrail:
+    """An action: check a text by an agent's guardrails and report with `on_guardrail_result`.
+
+    `final`: the text will not grow any more.
+    """
+
+    side: Party
+    item_id: str
+    text: str
+    final: bool
+    agent: str
 
 
 # Rules --------------------------------------------------------------------------------------------
@@ -230,7 +242,7 @@ def model_guardrail(
     fail_open: bool = True,
     say: str | None = None,
 ) -> Guardrail:
-    """A rule in plain words that a model judges; `say` is what is said when it trips."""
+    """A rule in plain words, checked by a model; `say` is what is said when it trips."""
 
     async def check(text: str, context: GuardrailContext) -> Verdict:
         if context.ask is None:
@@ -271,17 +283,3 @@ def read_answer(answer: str, say: str | None) -> Verdict:
             return Warn(reason)
         case _:
             return Stop(say, reason)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckGuardrail:
-    """Have an agent's guardrails judge a text and report with `on_guardrail_result`.
-
-    `final`: the text will not grow any more.
-    """
-
-    side: Party
-    item_id: str
-    text: str
-    final: bool
-    agent: str

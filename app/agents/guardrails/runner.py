@@ -43,7 +43,7 @@ class GuardrailRunner:
             raise ConfigError(f"two guardrails are called {sorted(twice)[0]!r}")
 
     def watches(self, side: Party) -> bool:
-        """Whether there is anything to check on this side."""
+        """True where a rule checks this side."""
         return any(rule.side is side for rule in self._rules)
 
     async def check(self, side: Party, text: str, context: GuardrailContext) -> GuardrailResult:
@@ -51,21 +51,20 @@ class GuardrailRunner:
         rules = [rule for rule in self._rules if rule.side is side]
         if not rules:
             return GuardrailResult()
-        findings: dict[str, RuleResult] = {}
+        results: dict[str, RuleResult] = {}
         stopped = asyncio.Event()
 
-        async def check_guardrails(rule: Guardrail) -> None:
-            finding = await _check_rule(rule, text, context)
-            findings[rule.name] = finding
-            if isinstance(finding.verdict, Stop):
+        async def check_rule(rule: Guardrail) -> None:
+            result = results[rule.name] = await _check_rule(rule, text, context)
+            if isinstance(result.verdict, Stop):
                 stopped.set()
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(check_guardrails(rule)) for rule in rules]
+            tasks = [group.create_task(check_rule(rule)) for rule in rules]
             watch = group.create_task(_cancel_when(stopped, tasks))
             await asyncio.wait(tasks)
             watch.cancel()
-        return _strictest([findings[rule.name] for rule in rules if rule.name in findings])
+        return _strictest([results[rule.name] for rule in rules if rule.name in results])
 
 
 async def _cancel_when(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
@@ -81,7 +80,7 @@ async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> 
     verdict: Verdict = Allow()
     try:
         if len(text) > MAX_TEXT_CHARS:
-            raise AppError("the text is too long to judge", code="text_too_long")
+            raise AppError("the text is too long to check", code="text_too_long")
         async with deadline:
             verdict = await rule.check(text, context)
     except asyncio.CancelledError as error:
@@ -115,12 +114,12 @@ def _report(rule: Guardrail, error: BaseException, code: str) -> str:
     return code
 
 
-def _strictest(findings: list[RuleResult]) -> GuardrailResult:
+def _strictest(results: list[RuleResult]) -> GuardrailResult:
     worst = RuleResult(rule="", verdict=Allow(), duration_ms=0)
-    for finding in findings:
-        if _strictness(finding.verdict) > _strictness(worst.verdict):
-            worst = finding
-    return GuardrailResult(verdict=worst.verdict, rule=worst.rule, findings=tuple(findings))
+    for result in results:
+        if _strictness(result.verdict) > _strictness(worst.verdict):
+            worst = result
+    return GuardrailResult(verdict=worst.verdict, rule=worst.rule, results=tuple(results))
 
 
 def _strictness(verdict: Verdict) -> int:
@@ -130,7 +129,7 @@ def _strictness(verdict: Verdict) -> int:
 async def check_guardrails(
     check: CheckGuardrail, agent: Agent | None, facts: CallFacts, ask: Ask | None = None
 ) -> GuardrailResult:
-    """Judge a text; `ask` reaches a model for the rules that need one. Never raises."""
+    """Check a text; `ask` reaches a model for the rules that need one. Never raises."""
     if agent is None:  # taken out of the conversation meanwhile
         return GuardrailResult()
     context = GuardrailContext(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from app.agents.dialogue.history import Entry
+from app.agents.dialogue.history import HistoryEntry
 from app.events import AnalysisEvent, Party, TokenUsage
 from app.realtime.events import ServerEvent
 
@@ -62,7 +62,7 @@ class HistoryItem:
     output: str | None = None
 
     @classmethod
-    def of(cls, entry: Entry) -> HistoryItem:
+    def of(cls, entry: HistoryEntry) -> HistoryItem:
         """A snapshot of an entry."""
         return cls(
             item_id=entry.item_id,

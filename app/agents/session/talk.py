@@ -14,7 +14,7 @@ from typing import Final
 
 from app.agents.dialogue.actions import DialogueAction, GiveUp, Interrupt, Record, RunTool, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
-from app.agents.dialogue.history import Entry
+from app.agents.dialogue.history import HistoryEntry
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult
 from app.agents.instructions import CallFacts
@@ -393,7 +393,7 @@ class Talk:
 
     def history(self) -> list[HistoryItem]:
         """The conversation so far, in its own order."""
-        entries: list[Entry] = list(self.dialogue.history)
+        entries: list[HistoryEntry] = list(self.dialogue.history)
         return [HistoryItem.of(entry) for entry in entries]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.agents.dialogue.dialogue import Dialogue
-from app.agents.dialogue.history import Entry
+from app.agents.dialogue.history import HistoryEntry
 from app.calls.actions import Decide, Intent
 from app.events import Party
 
@@ -72,12 +72,12 @@ class KeypadConsent:
         self._dialogue.responses.withdraw(question.prompt)
         return self._dialogue.say(question.prompt, now_ms)
 
-    def _agent_entries(self) -> list[Entry]:
+    def _agent_entries(self) -> list[HistoryEntry]:
         entries = self._dialogue.transcript.messages()
         return [entry for entry in entries if entry.party is Party.AGENT]
 
 
-def _asks(entry: Entry, prompt: str) -> bool:
+def _asks(entry: HistoryEntry, prompt: str) -> bool:
     """True for words that ask the question; some servers do not say what they were asked to say."""
     opening, said = prompt.partition(":")[0].casefold(), entry.text.strip().casefold()
     return entry.sentence == prompt or (

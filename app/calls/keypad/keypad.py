@@ -112,7 +112,7 @@ class Keypad:
             return self._in_menu(self._menu.on_key(key), now_ms)
         action = None if self._map is None else self._map.on_key(key)
         if action is None:
-            return self._dialogue.type_in(f"[keypad] {key}", now_ms, quiet=True)
+            return self._dialogue.type_in(f"[keypad] {key}", now_ms, in_transcript=False)
         return self._act(action, now_ms)
 
     def on_caller_words(self, now_ms: int) -> Sequence[Intent]:

@@ -76,7 +76,7 @@ def test_the_callers_written_words_are_looked_at_and_their_keys_are_not() -> Non
     stage.begins()
     judged(stage, check, Stop("Not here.", "no advice"))
     assert len(stage.take(ResponseCancel)) == 1
-    stage.do(stage.dialogue.type_in("[keypad] 5", 0, quiet=True))
+    stage.do(stage.dialogue.type_in("[keypad] 5", 0, in_transcript=False))
     assert stage.take(CheckGuardrail) == []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.agents.guardrails.checks import Debounce
 from app.agents.guardrails.rules import (
     Allow,
     Guardrail,
@@ -22,7 +23,6 @@ from app.agents.guardrails.rules import (
     regex_guardrail,
 )
 from app.agents.guardrails.runner import GuardrailRunner
-from app.agents.guardrails.watch import Debounce
 from app.agents.llm.question import (
     Ask,
     ModelQuestion,
@@ -92,7 +92,7 @@ async def test_a_pattern_with_much_to_do_lets_others_work_and_keeps_its_time() -
         f"{chr(0x4E00 + number)} a{chr(0x400 + number % 200)}" for number in range(5_000)
     )
     found = await judged(slow, text=text)
-    assert found.findings[0].error == "timeout"
+    assert found.results[0].error == "timeout"
     assert found.verdict == Stop(NO.say, "could not be checked: timeout")
 
 
@@ -149,7 +149,7 @@ async def test_a_function_that_hangs_holds_up_nobody() -> None:
         found = await judged(rule)
     finally:
         release.set()
-    assert (found.verdict, found.findings[0].error) == (Allow(), "timeout")
+    assert (found.verdict, found.results[0].error) == (Allow(), "timeout")
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ async def test_a_models_answer_that_is_no_verdict_is_a_failure(answer: str) -> N
 
 async def test_without_a_model_a_models_rule_fails() -> None:
     found = await judged(model_guardrail("m", AGENT, "Be nice."))
-    assert (found.verdict, found.findings[0].error) == (Allow(), "no_model")
+    assert (found.verdict, found.results[0].error) == (Allow(), "no_model")
 
 
 # Failing ------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ async def test_a_rule_that_fails_is_open_or_closed_as_it_says(
     opened = await judged(rule_that(answer, timeout_ms=10))
     closed = await judged(rule_that(answer, timeout_ms=10, fail_open=False, say="One moment."))
     assert opened.verdict == Allow()
-    assert opened.findings[0].error == code
+    assert opened.results[0].error == code
     assert closed.verdict == Stop("One moment.", f"could not be checked: {code}")
     record = caplog.records[0]
     assert (record.levelno, record.getMessage()) == (logging.WARNING, "guardrail check failed")
@@ -261,13 +261,13 @@ async def test_the_strictest_verdict_counts_and_the_first_of_equals() -> None:
         rule_that(Allow(), "a"), rule_that(Warn("b"), "b"), rule_that(Warn("c"), "c")
     )
     assert (found.rule, found.verdict) == ("b", Warn("b"))
-    assert [finding.rule for finding in found.findings] == ["a", "b", "c"]
+    assert [result.rule for result in found.results] == ["a", "b", "c"]
 
 
 async def test_a_stop_does_not_wait_for_slower_rules() -> None:
     found = await judged(rule_that(for_ever, "slow", timeout_ms=60_000), rule_that(NO, "quick"))
     assert found.rule == "quick"
-    assert [finding.rule for finding in found.findings] == ["quick"]
+    assert [result.rule for result in found.results] == ["quick"]
 
 
 async def test_rules_run_side_by_side() -> None:
@@ -278,7 +278,7 @@ async def test_rules_run_side_by_side() -> None:
         return Allow()
 
     found = await judged(rule_that(meet, "a", timeout_ms=5_000), rule_that(meet, "b"))
-    assert [finding.error for finding in found.findings] == ["", ""]
+    assert [result.error for result in found.results] == ["", ""]
 
 
 async def test_rules_watch_their_own_side_only() -> None:

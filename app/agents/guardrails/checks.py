@@ -1,8 +1,8 @@
-"""What guardrails are to look at in a conversation, and what follows from their judgement.
+"""Guardrail checks in a conversation: when words are checked, and what follows from the result.
 
-The agent's transcript is looked at as it grows, the caller's once it is written down. Words that
-we had spoken for us are not: they are the operator's own. Judging is `app.agents.guardrails.rules`,
-cutting the sound belongs to whoever plays it. Pure.
+The agent's transcript is checked as it grows, the caller's once it is written down. Sentences that
+the agent was given to say are not checked: they are the operator's own. The rules are
+`app.agents.guardrails.rules`, cutting the sound belongs to whoever plays it. Pure.
 """
 
 from __future__ import annotations
@@ -10,18 +10,25 @@ from __future__ import annotations
 from typing import Final
 
 from app.agents.agent import Agent
-from app.agents.guardrails.rules import DEBOUNCE_CHARS, CheckGuardrail, Stop, Verdict, Warn
+from app.agents.guardrails.rules import (
+    DEBOUNCE_CHARS,
+    CheckGuardrail,
+    GuardrailResult,
+    Stop,
+    Warn,
+)
 from app.events import CallId, GuardrailTripped, Party
 
-__all__ = ["Debounce", "Watch", "feedback"]
+__all__ = ["Debounce", "GuardrailChecks", "feedback"]
 
 
 MAX_STOPS_IN_A_ROW: Final = 3
-"""So often the agent may try again before it waits for the caller to speak."""
+"""After so many the agent waits for the caller to speak."""
+_MAX_ITEMS: Final = 200
 
 
-class Watch:
-    """The guardrails' place in one conversation."""
+class GuardrailChecks:
+    """The guardrail checks of one conversation."""
 
     def __init__(self, call_id: CallId) -> None:
         self._call_id = call_id
@@ -34,7 +41,7 @@ class Watch:
         self, agent: Agent, item_id: str, text: str, *, final: bool
     ) -> list[CheckGuardrail]:
         """The agent's transcript grew, or is whole."""
-        if item_id in self._stopped or not _watches(agent, Party.AGENT):
+        if item_id in self._stopped or not _has_rules(agent, Party.AGENT):
             return []
         debounce = self._debounces.get(agent.name)
         if debounce is None:
@@ -45,15 +52,15 @@ class Watch:
     def on_caller_text(self, agent: Agent, item_id: str, text: str) -> list[CheckGuardrail]:
         """The caller's words were written down."""
         self._stops_in_a_row = 0
-        if not text or not _watches(agent, Party.CALLER):
+        if not text or not _has_rules(agent, Party.CALLER):
             return []
         return [_check(agent, Party.CALLER, item_id, text, final=True)]
 
-    def on_verdict(
-        self, check: CheckGuardrail, rule: str, verdict: Verdict, now_ms: int
+    def on_result(
+        self, check: CheckGuardrail, result: GuardrailResult, now_ms: int
     ) -> GuardrailTripped | None:
-        """What a judgement comes to; `None` for words that pass or were stopped before."""
-        key = (check.item_id, rule)
+        """The event to record; `None` for words that pass, or were stopped before."""
+        verdict, key = result.verdict, (check.item_id, result.rule)
         if check.item_id in self._stopped or not isinstance(verdict, Warn | Stop):
             return None
         stopped = isinstance(verdict, Stop)
@@ -66,7 +73,7 @@ class Watch:
         return GuardrailTripped(
             call_id=self._call_id,
             at_ms=now_ms,
-            guardrail=rule,
+            guardrail=result.rule,
             side=check.side,
             stopped=stopped,
             reason=verdict.reason,
@@ -75,12 +82,12 @@ class Watch:
 
     @property
     def may_try_again(self) -> bool:
-        """Whether the agent is asked for other words; else it waits for the caller."""
+        """True where the agent is asked for other words; else it waits for the caller."""
         return self._stops_in_a_row < MAX_STOPS_IN_A_ROW
 
 
 def feedback(side: Party, reason: str) -> str:
-    """What the model is told of a stop: the reason, and nothing of how rules are called."""
+    """The note that tells the model of a stop: the reason, but not the rule's name."""
     why = f" ({reason})" if reason else ""
     if side is Party.AGENT:
         return (
@@ -93,7 +100,7 @@ def feedback(side: Party, reason: str) -> str:
     )
 
 
-def _watches(agent: Agent, side: Party) -> bool:
+def _has_rules(agent: Agent, side: Party) -> bool:
     return any(rule.side is side for rule in agent.guardrails)
 
 
@@ -101,17 +108,11 @@ def _check(agent: Agent, side: Party, item_id: str, text: str, *, final: bool) -
     return CheckGuardrail(side=side, item_id=item_id, text=text, final=final, agent=agent.name)
 
 
-_MAX_WATCHED: Final = 200
-
-
-# When to look -------------------------------------------------------------------------------------
-
-
 class Debounce:
-    """When a growing transcript is looked at: each `every_chars` characters, and at its end.
+    """Decides when a growing transcript is checked: each `every_chars` characters, and at its end.
 
     Half a word says something else than the whole ("pass" in "passenger"), so a text that still
-    grows is given up to its last whole word. `every_chars=0` looks at whole items only. Pure.
+    grows is checked up to its last whole word. `every_chars=0` checks whole items only.
     """
 
     def __init__(self, every_chars: int = DEBOUNCE_CHARS) -> None:
@@ -119,7 +120,7 @@ class Debounce:
         self._seen: dict[str, tuple[int, str]] = {}
 
     def due(self, item_id: str, text: str, *, final: bool) -> str | None:
-        """The text to check now, if any; nothing is given twice."""
+        """The text to check now, if any; nothing is checked twice."""
         steps, last = self._seen.get(item_id, (0, ""))
         if final:
             self._seen[item_id] = (steps, text)
@@ -135,12 +136,12 @@ class Debounce:
         return whole
 
     def _forget_oldest(self) -> None:
-        if len(self._seen) > _MAX_WATCHED:
+        if len(self._seen) > _MAX_ITEMS:
             del self._seen[next(iter(self._seen))]
 
 
 def _last_blank(text: str) -> int:
-    """Where the last word begins; scripts without blanks are given whole."""
+    """The index of the last blank; scripts without blanks are checked whole."""
     stripped = len(text.rstrip())
     if stripped < len(text):
         return stripped
