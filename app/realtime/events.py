@@ -17,6 +17,7 @@ from typing import Any, Final
 from audio.format import AudioFormat
 
 __all__ = [
+    "DEFAULT_TURN_DETECTION",
     "SAY_METADATA_KEY",
     "UNSET",
     "AudioDelta",
@@ -107,7 +108,7 @@ UNSET: Final = Unset.UNSET
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerVad:
-    """Turn detection by voice activity. Defaults are the vendor's; Trunkline sets its own."""
+    """Turn detection by voice activity, with the vendor's defaults."""
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
@@ -115,6 +116,12 @@ class ServerVad:
     create_response: bool = True
     interrupt_response: bool = True
     idle_timeout_ms: int | None = None
+
+
+DEFAULT_TURN_DETECTION: Final = ServerVad(
+    threshold=0.6, prefix_padding_ms=200, silence_duration_ms=300
+)
+"""Trunkline's own defaults: quicker than the vendor's, and less easily set off by noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

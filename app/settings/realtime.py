@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from app.realtime.events import DEFAULT_TURN_DETECTION
 from app.settings.values import (
     Blank,
     Language,
@@ -38,17 +39,20 @@ DEFAULT_INSTRUCTION: Final = (
 )
 
 
+_VAD: Final = DEFAULT_TURN_DETECTION
+
+
 class TurnDetection(Section):
-    """When the caller's turn begins and ends. `none`: the caller's turn is ended by nobody."""
+    """When the caller's turn begins and ends. With `none`, no turn of the caller ever ends."""
 
     type: Literal["server_vad", "semantic_vad", "none"] = "server_vad"
-    threshold: float = Field(default=0.6, ge=0, le=1)
-    prefix_padding_ms: int = Field(default=200, ge=0, le=5_000)
-    silence_duration_ms: int = Field(default=300, ge=50, le=10_000)
-    idle_timeout_ms: int | None = Field(default=None, ge=1_000, le=60_000)
+    threshold: float = Field(default=_VAD.threshold, ge=0, le=1)
+    prefix_padding_ms: int = Field(default=_VAD.prefix_padding_ms, ge=0, le=5_000)
+    silence_duration_ms: int = Field(default=_VAD.silence_duration_ms, ge=50, le=10_000)
+    idle_timeout_ms: int | None = Field(default=_VAD.idle_timeout_ms, ge=1_000, le=60_000)
     eagerness: Literal["auto", "low", "medium", "high"] = "auto"
-    create_response: bool = True
-    interrupt_response: bool = True
+    create_response: bool = _VAD.create_response
+    interrupt_response: bool = _VAD.interrupt_response
 
     @model_validator(mode="after")
     def _fields_fit_the_type(self) -> Self:

@@ -21,6 +21,7 @@ from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.dialect import MAX_APPEND_BYTES
 from app.realtime.events import (
+    DEFAULT_TURN_DETECTION,
     AudioDelta,
     AudioTranscriptDelta,
     AudioTranscriptDone,
@@ -34,7 +35,6 @@ from app.realtime.events import (
     ResponseDone,
     ResponseStatus,
     ServerEvent,
-    ServerVad,
     SessionConfig,
     SpeechStarted,
     SpeechStopped,
@@ -296,7 +296,7 @@ class OpenAIRealtimeHandler:
             input_format=PCM16_24K,
             output_format=PCM16_24K,
             transcription=Transcription(model="whisper-1"),
-            turn_detection=ServerVad(threshold=0.6, prefix_padding_ms=200, silence_duration_ms=300),
+            turn_detection=DEFAULT_TURN_DETECTION,
         )
         self._callbacks: dict[str, Callback | None] = dict.fromkeys(_HOOKS)
         self._link: _Link | None = None

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from app.errors import ConfigError
+from app.realtime.events import DEFAULT_TURN_DETECTION
 
 __all__ = ["SpeechEdge", "VoiceActivity", "VoiceDetector", "silero"]
 
@@ -79,9 +80,9 @@ class VoiceActivity:
         self,
         detector: VoiceDetector | None = None,
         *,
-        threshold: float = 0.6,
-        silence_duration_ms: int = 300,
-        prefix_padding_ms: int = 200,
+        threshold: float = DEFAULT_TURN_DETECTION.threshold,
+        silence_duration_ms: int = DEFAULT_TURN_DETECTION.silence_duration_ms,
+        prefix_padding_ms: int = DEFAULT_TURN_DETECTION.prefix_padding_ms,
         min_speech_ms: int = 64,
         max_turn_ms: int = 30_000,
     ) -> None:

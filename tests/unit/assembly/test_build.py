@@ -21,6 +21,7 @@ from app.assembly import (
     Assembly,
     assemble,
     call_policy,
+    session_config,
 )
 from app.calls.keypad.menu import (
     HangUp,
@@ -48,6 +49,7 @@ from app.events import (
     Party,
 )
 from app.realtime.events import (
+    DEFAULT_TURN_DETECTION,
     UNSET,
     SemanticVad,
     ServerVad,
@@ -114,6 +116,11 @@ def test_without_agents_the_voice_models_settings_are_the_only_one(tmp_path: Pat
     assert agent.session.model == "gpt-realtime-2.1"
     assert [tool["name"] for tool in agent.session_tools] == ["end_call"]
     assert route(assembly).policy == CallPolicy()
+
+
+def test_turns_are_detected_by_the_one_default() -> None:
+    session = session_config(Settings().openai_realtime)
+    assert session.turn_detection == DEFAULT_TURN_DETECTION
 
 
 def test_without_agents_and_key_the_receptionist_opens_the_conversation_itself() -> None:
