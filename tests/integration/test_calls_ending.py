@@ -193,7 +193,7 @@ async def test_an_operator_ends_a_call() -> None:
 # By a limit ---------------------------------------------------------------------------------------
 
 
-async def _farewell_heard(call: FakeCall, voice: ScriptedVoiceServer) -> str:
+async def _closing_prompt_heard(call: FakeCall, voice: ScriptedVoiceServer) -> str:
     """What was asked to be said last before our side hung up."""
     assert await call.ended() == HUNG_UP
     call.assert_clean()
@@ -201,28 +201,28 @@ async def _farewell_heard(call: FakeCall, voice: ScriptedVoiceServer) -> str:
     return str(asked[SAY_METADATA_KEY])
 
 
-async def test_a_call_has_a_longest_duration_and_ends_with_a_farewell() -> None:
+async def test_a_call_has_a_longest_duration_and_ends_with_a_closing_prompt() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=60_000), Reply(audio_ms=700)])
     policy = {"max_duration_ms": 500, "closing_prompt": "Time is up."}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
-        assert await _farewell_heard(call, voice) == "Time is up."
+        assert await _closing_prompt_heard(call, voice) == "Time is up."
         assert (await app.ended(call)).reason is EndReason.MAX_DURATION
         said = [e for e in await app.events(call) if isinstance(e, AgentSaid)]
     assert [(line.text, line.cut_off) for line in said][1:] == [("Time is up.", False)]
 
 
-async def test_a_silent_line_is_hung_up_with_a_farewell() -> None:
+async def test_a_silent_line_is_hung_up_with_a_closing_prompt() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=700)])
     policy = {"silence_ms": 400, "silence_closing_prompt": "Nobody there."}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
-        assert await _farewell_heard(call, voice) == "Nobody there."
+        assert await _closing_prompt_heard(call, voice) == "Nobody there."
         assert (await app.ended(call)).reason is EndReason.SILENCE
     assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(300 + 700)
 
 
-async def test_a_farewell_that_the_model_never_speaks_is_not_waited_for() -> None:
+async def test_a_closing_prompt_that_the_model_never_speaks_is_not_waited_for() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(never_starts=True)])
     policy = {"silence_ms": 300, "goodbye_max_ms": 500}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:

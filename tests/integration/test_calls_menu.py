@@ -75,7 +75,7 @@ async def test_keys_count_before_the_choices_were_heard_and_wrong_ones_are_told(
         ]
 
 
-async def test_who_talks_to_a_menu_is_talked_with() -> None:
+async def test_a_caller_who_talks_to_a_menu_talks_with_the_agent() -> None:
     replies = [Reply(audio_ms=300), Reply(audio_ms=300, text="Of course.")]
     voice = ScriptedVoiceServer(replies=replies, heard=["I want to talk to somebody."])
     options: dict[str, Any] = {"agents": agents(), "destinations": DESTINATIONS}

@@ -1,7 +1,8 @@
-"""A conversation on a stage: short words for what the phone and the model do, at a given time."""
+"""Drives a conversation: short words for what the phone and the model do, at a given time."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from app.agents.dialogue.actions import (
     ToVoice,
 )
 from app.agents.roster import Roster
+from app.agents.tools.call_control import CALL_TOOLS
 from app.calls.actions import (
     Action,
     AppendAudio,
@@ -49,8 +51,10 @@ from app.realtime.events import (
     InputAudioCommitted,
     Item,
     ItemAdded,
+    ItemCreate,
     OutputItemDone,
     Response,
+    ResponseConfig,
     ResponseCreate,
     ResponseCreated,
     ResponseDone,
@@ -71,7 +75,7 @@ T = TypeVar("T")
 class Scene:
     """Drives a `Conversation` and keeps what it wanted done."""
 
-    def __init__(  # noqa: PLR0913 - a stage has many switches, and tests turn one or two
+    def __init__(  # noqa: PLR0913 - many switches, and tests turn one or two
         self,
         *,
         greeting: str | None = "Hello!",
@@ -82,7 +86,7 @@ class Scene:
         transcribed: bool = False,
         tools: tuple[Mapping[str, Any], ...] = (),
         keypads: Mapping[str, KeypadMap] | None = None,
-        colleagues: tuple[Agent, ...] = (),
+        other_agents: tuple[Agent, ...] = (),
         interruptible_greeting: bool = True,
     ) -> None:
         agent = Agent(
@@ -104,7 +108,7 @@ class Scene:
             agent,
             policy or CallPolicy(),
             0,
-            roster=Roster([agent, *colleagues]),
+            roster=Roster([agent, *other_agents]),
             keypads=keypads,
         )
         self.actions: list[Action] = []
@@ -262,6 +266,44 @@ def call_item(name: str, tool_call_id: str = "c1", arguments: str = "{}") -> Ite
     )
 
 
+def calls_tool(name: str, arguments: dict[str, Any], *, speech: str = "", **options: Any) -> Scene:
+    """A scene in which the model calls a tool of the call, maybe with words before."""
+    scene = Scene(tools=tuple(CALL_TOOLS.values()), **options)
+    scene.greeted()
+    scene.caller_turn("u0", "hello")
+    scene.response_begins("r1", "a1" if speech else None)
+    if speech:
+        scene.speaks(1_000, speech)
+    call = call_item(name, arguments=json.dumps(arguments))
+    scene.response_ends("r1", "a1" if speech else None, text=speech, calls=(call,))
+    return scene
+
+
+def tool_output(scene: Scene) -> dict[str, Any]:
+    """The answer that the model got."""
+    [answer] = [c.item.output for c in scene.sent(ItemCreate) if c.item.output is not None]
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+def with_tool_running() -> Scene:
+    """A scene in which the caller waits for a tool."""
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("look_up"),))
+    scene.actions.clear()
+    return scene
+
+
+def spoken(config: ResponseConfig | None) -> str:
+    """The sentence that a `response.create` asks to be said word for word."""
+    assert config is not None
+    assert isinstance(config.metadata, dict)
+    return str(config.metadata[SAY_METADATA_KEY])
+
+
 __all__ = [
     "GOODBYE",
     "AppendAudio",
@@ -276,4 +318,8 @@ __all__ = [
     "RunTool",
     "Scene",
     "call_item",
+    "calls_tool",
+    "spoken",
+    "tool_output",
+    "with_tool_running",
 ]

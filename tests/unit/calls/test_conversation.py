@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
 from app.agents.dialogue.messages import (
     SayMode,
     SayWhen,
@@ -15,13 +11,10 @@ from app.agents.guardrails.rules import (
     GuardrailResult,
     Stop,
 )
-from app.calls.actions import ClosingPrompt, Decide
-from app.calls.model_watch import ModelWatch
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
 from app.carrier.base import (
     MarkReached,
-    StreamStopped,
 )
 from app.events import (
     AgentSaid,
@@ -34,7 +27,6 @@ from app.events import (
     VoiceTrouble,
 )
 from app.realtime.events import (
-    SAY_METADATA_KEY,
     AudioDelta,
     AudioTranscriptDelta,
     ErrorDetail,
@@ -44,7 +36,6 @@ from app.realtime.events import (
     ItemTruncate,
     OutputItemDone,
     ResponseCancel,
-    ResponseConfig,
     ResponseStatus,
     ServerVad,
     SessionConfig,
@@ -52,25 +43,17 @@ from app.realtime.events import (
 )
 from audio.format import PCM16_24K, PCMU_8K
 from tests.unit.calls.scene import (
-    GOODBYE,
     AppendAudio,
     Clear,
     End,
     GiveUp,
     PlayAudio,
-    RenewVoice,
     ResponseCreate,
     Scene,
     call_item,
+    spoken,
+    with_tool_running,
 )
-
-
-def spoken(config: ResponseConfig | None) -> str:
-    """The sentence that a `response.create` asks to be said word for word."""
-    assert config is not None
-    assert isinstance(config.metadata, dict)
-    return str(config.metadata[SAY_METADATA_KEY])
-
 
 # Greeting -----------------------------------------------------------------------------------------
 
@@ -348,125 +331,6 @@ def test_a_key_stops_the_agent_and_is_given_to_the_model() -> None:
     assert len(scene.sent(ResponseCreate)) == 1
 
 
-# Endings ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("hung_up", "reason"), [(True, EndReason.CALLER_HUNG_UP), (False, EndReason.CARRIER_LOST)]
-)
-def test_the_streams_end_is_the_calls_end(hung_up: bool, reason: EndReason) -> None:
-    scene = Scene()
-    scene.phone(StreamStopped(hung_up))
-    assert scene.take(End) == [End(reason)]
-
-
-def say_goodbye_and_hang_up(scene: Scene) -> None:
-    scene.caller_turn(text="Goodbye")
-    scene.response_begins()
-    scene.speaks(1_000, "Goodbye!")
-    scene.response_ends(
-        text="Goodbye!", calls=(call_item("end_call", arguments='{"reason": "task_complete"}'),)
-    )
-
-
-def test_the_agent_hangs_up_when_the_goodbye_was_heard_and_not_before() -> None:
-    scene = Scene()
-    scene.greeted()
-    say_goodbye_and_hang_up(scene)
-    scene.wait(500)
-    assert scene.take(End) == []
-    scene.marks()
-    assert scene.take(End) == [End(EndReason.AGENT_HUNG_UP, "task_complete")]
-
-
-def test_the_callers_voice_cancels_the_hang_up() -> None:
-    scene = Scene()
-    scene.greeted()
-    say_goodbye_and_hang_up(scene)
-    scene.wait(200)
-    scene.caller_turn("u2", "Wait, one more thing")
-    scene.wait(2_000)
-    assert scene.take(End) == []
-    scene.answer(1_000, name="2")
-    scene.marks()
-    scene.wait(scene.mind.policy.goodbye_max_ms)
-    assert scene.take(End) == []
-
-
-def test_a_hang_up_without_a_goodbye_asks_for_one_first() -> None:
-    scene = Scene()
-    scene.greeted()
-    scene.caller_turn(text="That is all")
-    scene.response_begins("r1", None)
-    scene.response_ends("r1", None, calls=(call_item("end_call", arguments=GOODBYE),))
-    (create,) = scene.sent(ResponseCreate)
-    assert create.response is None
-    scene.answer(500, "Goodbye!", "2")
-    assert scene.take(End) == []
-    scene.marks()
-    assert [end.reason for end in scene.take(End)] == [EndReason.AGENT_HUNG_UP]
-
-
-def test_the_agent_may_not_hang_up_before_the_caller_has_spoken() -> None:
-    scene = Scene()
-    scene.greeted()
-    scene.response_begins("r1", None)
-    scene.response_ends("r1", None, calls=(call_item("end_call", arguments=GOODBYE),))
-    (output,) = scene.sent(ItemCreate)
-    assert "not spoken" in json.loads(output.item.output or "")["error"]
-    scene.wait(20_000)
-    assert EndReason.AGENT_HUNG_UP not in [end.reason for end in scene.take(End)]
-
-
-def test_a_goodbye_whose_marks_never_return_ends_all_the_same() -> None:
-    scene = Scene()
-    scene.greeted()
-    say_goodbye_and_hang_up(scene)
-    scene.wait(1_900)
-    assert scene.take(End) == []
-    scene.wait(300)  # a second of goodbye, a second of grace
-    assert {end.reason for end in scene.take(End)} == {EndReason.AGENT_HUNG_UP}
-
-
-def test_long_silence_ends_the_call_with_a_sentence() -> None:
-    scene = Scene(policy=CallPolicy(silence_ms=10_000))
-    scene.greeted()
-    scene.wait(9_900)
-    assert scene.sent(ResponseCreate) == []
-    scene.wait(200)
-    (create,) = scene.sent(ResponseCreate)
-    assert "hang up" in spoken(create.response)
-    scene.answer(500, "Goodbye", "2")
-    scene.marks()
-    assert [end.reason for end in scene.take(End)] == [EndReason.SILENCE]
-
-
-def test_the_longest_call_ends_with_a_sentence_even_over_the_agents_own_words() -> None:
-    scene = Scene(policy=CallPolicy(max_duration_ms=5_000))
-    scene.greeted()
-    scene.wait(4_000)
-    scene.answer(3_000)
-    scene.wait(1_100)
-    (create,) = scene.sent(ResponseCreate)
-    assert "Goodbye" in spoken(create.response)
-    scene.answer(500, "Goodbye", "2")
-    scene.marks()
-    assert EndReason.MAX_DURATION in [end.reason for end in scene.take(End)]
-
-
-def test_a_farewell_that_the_model_never_speaks_is_capped() -> None:
-    scene = Scene(policy=CallPolicy(max_duration_ms=1_000, goodbye_max_ms=3_000))
-    scene.greeted()
-    scene.wait(4_500)
-    assert [end.reason for end in scene.take(End)][:1] == [EndReason.MAX_DURATION]
-
-
-def test_a_farewell_without_a_model_ends_at_once() -> None:
-    scene = Scene(live=False)
-    actions = scene.mind.say_goodbye(ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0)
-    assert actions == [End(EndReason.DRAINED)]
-
-
 # The model in trouble -----------------------------------------------------------------------------
 
 
@@ -585,29 +449,6 @@ def test_benign_errors_are_counted_and_nothing_else() -> None:
     assert scene.take(GiveUp) == []
 
 
-def test_a_caller_who_gets_no_answer_is_answered_at_the_second_asking_or_by_reconnecting() -> None:
-    scene = Scene(policy=CallPolicy(reply_deadline_ms=2_000))
-    scene.greeted()
-    scene.caller_starts()
-    scene.caller_stops(text="hello")
-    scene.wait(2_100)
-    assert len(scene.sent(ResponseCreate)) == 1
-    scene.wait(10_000)
-    assert any(give_up.retryable for give_up in scene.take(GiveUp))
-    assert "no_reply" in [trouble.code for trouble in scene.recorded(VoiceTrouble)]
-
-
-def test_a_response_that_stalls_in_mid_sentence_is_given_up() -> None:
-    scene = Scene(policy=CallPolicy(stall_deadline_ms=4_000))
-    scene.greeted()
-    scene.caller_turn()
-    scene.response_begins()
-    scene.speaks(300)
-    scene.wait(4_100)
-    assert scene.take(GiveUp) == [GiveUp(code="response_stalled", retryable=True)]
-    assert [trouble.code for trouble in scene.recorded(VoiceTrouble)] == ["response_stalled"]
-
-
 def test_a_reconnect_replays_the_conversation_and_greets_nobody() -> None:
     scene = Scene()
     scene.greeted()
@@ -634,42 +475,6 @@ def test_a_reconnect_in_mid_answer_has_the_model_go_on() -> None:
     assert len(scene.sent(ResponseCreate)) == 1
 
 
-def test_the_session_is_renewed_in_a_quiet_moment_before_its_end() -> None:
-    scene = Scene(live=False, policy=CallPolicy(silence_ms=0, renew_margin_ms=5_000))
-    scene.ready(expires_in_ms=16_000)
-    scene.stream()
-    scene.greeted()
-    scene.caller_starts()
-    scene.wait(11_500)
-    assert scene.take(RenewVoice) == []  # the caller is speaking
-    scene.caller_stops(text="")
-    scene.wait(200)
-    assert len(scene.take(RenewVoice)) == 1
-    scene.wait(1_000)
-    assert scene.take(RenewVoice) == []
-
-
-@pytest.mark.parametrize(
-    ("expires_in_ms", "renewed_after_ms"),
-    [
-        (None, 3_300_000),
-        (3_600_000, 3_300_000),
-        (1_800_000, 1_500_000),
-        (60_000, 30_000),  # shorter than the margin
-        (5_000, 10_000),
-        (-3_600_000, 3_300_000),  # a clock is wrong
-    ],
-)
-def test_a_session_is_renewed_ahead_of_its_end_and_not_for_ever(
-    expires_in_ms: int | None, renewed_after_ms: int
-) -> None:
-    mind = Scene().mind
-    watch = ModelWatch(mind.call_id, mind.dialogue, mind.turns, CallPolicy(), 0)
-    watch.on_ready(1_000, expires_in_ms)
-    assert not watch.renewal_due(1_000 + renewed_after_ms - 1)
-    assert watch.renewal_due(1_000 + renewed_after_ms)
-
-
 def test_repeated_speech_events_of_the_model_are_harmless() -> None:
     scene = Scene()
     scene.greeted()
@@ -681,7 +486,7 @@ def test_repeated_speech_events_of_the_model_are_harmless() -> None:
     assert scene.mind.counters.protocol_surprises > 0
 
 
-# Tools --------------------------------------------------------------------------------------------
+# Tools and guardrails -----------------------------------------------------------------------------
 
 
 def test_parallel_tools_get_one_reply_when_the_last_has_answered() -> None:
@@ -712,19 +517,6 @@ def test_a_tool_that_answers_while_its_response_still_runs_waits_with_the_reply(
     assert len(scene.sent(ResponseCreate)) == 1
 
 
-# Tools and guardrails -----------------------------------------------------------------------------
-
-
-def with_tool_running() -> Scene:
-    scene = Scene()
-    scene.greeted()
-    scene.caller_turn()
-    scene.response_begins("r1", None)
-    scene.response_ends("r1", None, calls=(call_item("look_up"),))
-    scene.actions.clear()
-    return scene
-
-
 def test_a_filler_is_said_to_a_caller_who_waits_in_silence() -> None:
     scene = with_tool_running()
     scene.actions += scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms)
@@ -745,7 +537,7 @@ def test_a_filler_is_not_said_to_a_caller_who_speaks_or_listens() -> None:
     assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
 
 
-def test_a_filler_waits_for_a_caller_who_is_elsewhere() -> None:
+def test_a_filler_waits_for_a_caller_who_is_not_on_a_stream() -> None:
     scene = with_tool_running()
     scene.mind.on_stream_left(scene.now_ms)
     assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
@@ -758,82 +550,6 @@ def test_a_tool_that_wants_no_reply_gives_the_floor_back() -> None:
     scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms, reply=False)
     assert scene.mind.turns.turn is Turn.IDLE
     assert scene.sent(ResponseCreate) == []
-
-
-def test_a_key_answers_a_tool_that_needs_consent() -> None:
-    scene = with_tool_running()
-    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
-    assert [spoken(create.response) for create in scene.sent(ResponseCreate)] == ["Press 1 or 2."]
-    scene.answer(500, "Press 1 or 2.", "2")
-    scene.key("7")
-    assert [spoken(create.response) for create in scene.sent(ResponseCreate)] == ["Press 1 or 2."]
-    scene.response_begins("r3", "a3")
-    scene.speaks(500, "Press 1", "r3", "a3")
-    scene.now_ms += 200
-    scene.key("1")
-    assert scene.take(Decide) == [Decide("c1", approved=True)]
-    assert scene.take(Clear)
-    assert scene.sent(ItemCreate) == []  # the model is not told of these keys
-    scene.key("5")
-    assert len(scene.sent(ItemCreate)) == 1
-
-
-def test_two_tools_that_need_consent_are_asked_for_one_after_the_other() -> None:
-    scene = Scene()
-    scene.greeted()
-    for tool_call_id, prompt in (("c1", "Pay ten?"), ("c2", "Pay ninety?")):
-        scene.actions += scene.mind.on_consent_wanted(tool_call_id, prompt, scene.now_ms)
-    scene.answer(500, "Pay ten?", "1")
-    scene.marks()
-    assert scene.words() == ["Pay ten?"]
-    scene.key("1")
-    assert scene.take(Decide) == [Decide("c1", approved=True)]
-    scene.answer(500, "Pay ninety?", "2")
-    scene.marks()
-    assert scene.words() == ["Pay ninety?"]
-    scene.key("2")
-    assert scene.take(Decide) == [Decide("c2", approved=False)]
-    scene.key("1")
-    assert scene.take(Decide) == []
-
-
-def test_who_waits_behind_a_consent_that_ran_out_is_asked_for() -> None:
-    scene = Scene()
-    scene.greeted()
-    for tool_call_id, prompt in (("c1", "Pay ten?"), ("c2", "Pay ninety?")):
-        scene.actions += scene.mind.on_consent_wanted(tool_call_id, prompt, scene.now_ms)
-    scene.answer(500, "Pay ten?", "1")
-    scene.marks()
-    scene.words()
-    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
-    assert scene.words() == ["Pay ninety?"]
-    scene.answer(500, "Pay ninety?", "2")
-    scene.marks()
-    scene.key("1")
-    assert scene.take(Decide) == [Decide("c2", approved=True)]
-
-
-def test_a_key_that_comes_before_the_question_was_heard_is_no_consent() -> None:
-    scene = with_tool_running()
-    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
-    assert scene.words() == ["Press 1 or 2."]
-    scene.key("1")  # meant for something else: nothing was asked yet
-    assert scene.take(Decide) == []
-    scene.response_begins("r2", "a2")
-    scene.response_ends("r2", "a2", ResponseStatus.CANCELLED)
-    assert scene.words() == ["Press 1 or 2."]  # asked anew
-    scene.answer(500, "Press 1 or 2.", "3")
-    scene.marks()
-    scene.key("1")
-    assert scene.take(Decide) == [Decide("c1", approved=True)]
-
-
-def test_a_consent_that_came_from_elsewhere_frees_the_keys() -> None:
-    scene = with_tool_running()
-    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
-    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
-    scene.key("1")
-    assert scene.take(Decide) == []
 
 
 def test_words_that_guardrails_stop_are_cut_at_what_was_heard() -> None:

@@ -48,7 +48,7 @@ def test_a_caller_who_waits_is_answered_also_behind_a_tool_that_wants_no_reply()
     assert len(scene.sent(ResponseCreate)) == 1
 
 
-def test_a_goodbye_of_the_models_own_is_finished_by_the_next_one() -> None:
+def test_a_goodbye_in_the_models_own_words_is_finished_after_a_reconnect() -> None:
     scene = Scene()
     scene.greeted()
     scene.caller_turn()
@@ -64,7 +64,7 @@ def test_a_goodbye_of_the_models_own_is_finished_by_the_next_one() -> None:
     assert scene.take(End)
 
 
-def test_a_caller_who_spoke_over_a_protected_greeting_has_the_floor_no_longer() -> None:
+def test_double_talk_ends_with_the_connection_that_heard_it() -> None:
     scene = Scene(interruptible_greeting=False)
     scene.response_begins("r1", "a1")
     scene.speaks(3_000, "Hello!", "r1", "a1")

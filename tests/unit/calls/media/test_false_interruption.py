@@ -1,4 +1,4 @@
-"""Sounds that cut the agent off and were nobody's words: the agent goes on where it was."""
+"""Sounds without words that cut the agent off: it goes on where it was."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_speech_that_is_too_long_to_keep_is_not_resumed() -> None:
     assert scene.take(PlayAudio) == []
 
 
-def test_two_coughs_in_a_row_are_two_resumptions_of_the_same_words() -> None:
+def test_two_coughs_in_a_row_resume_the_same_words_twice() -> None:
     scene = heard_200ms()
     cough(scene)
     first = next(play.mark for play in scene.take(PlayAudio) if play.mark)
@@ -247,7 +247,7 @@ def test_a_second_sound_belongs_to_the_same_interruption() -> None:
     assert scene.take(PlayAudio) == []
 
 
-def test_a_key_ends_the_matter() -> None:
+def test_a_key_makes_the_interruption_real() -> None:
     scene = heard_200ms()
     cough(scene, None)
     scene.key("5")
@@ -256,7 +256,7 @@ def test_a_key_ends_the_matter() -> None:
     assert scene.recorded(AgentSaid)[0].cut_off
 
 
-def test_a_tool_that_the_model_calls_ends_the_matter() -> None:
+def test_a_tool_call_of_the_model_makes_the_interruption_real() -> None:
     scene = heard_200ms()
     cough(scene, None)
     scene.response_begins("r2", "a2")
@@ -428,7 +428,7 @@ def test_a_sound_while_nothing_was_cut_off_is_a_turn_like_any_other() -> None:
     assert cut.on_transcript("turn_1", "") is None
 
 
-def test_what_is_overtaken_stays_cut_off() -> None:
+def test_speech_that_something_overtakes_stays_cut_off() -> None:
     cut = interrupted()
     assert cut.on_overtaken() is Interrupted.REAL
     assert not cut.undecided

@@ -1,4 +1,4 @@
-"""Coughs, silence, keys and greetings that must be heard: how a call treats its caller."""
+"""Noises, silence, keys and greetings that must be heard, over real sockets."""
 
 from __future__ import annotations
 

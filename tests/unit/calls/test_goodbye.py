@@ -1,0 +1,143 @@
+"""Endings: nothing hangs up before the caller has heard the goodbye."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.calls.actions import ClosingPrompt
+from app.calls.policy import CallPolicy
+from app.carrier.base import (
+    StreamStopped,
+)
+from app.events import (
+    EndReason,
+)
+from app.realtime.events import (
+    ItemCreate,
+)
+from tests.unit.calls.scene import (
+    GOODBYE,
+    End,
+    ResponseCreate,
+    Scene,
+    call_item,
+    spoken,
+)
+
+
+@pytest.mark.parametrize(
+    ("hung_up", "reason"), [(True, EndReason.CALLER_HUNG_UP), (False, EndReason.CARRIER_LOST)]
+)
+def test_the_streams_end_is_the_calls_end(hung_up: bool, reason: EndReason) -> None:
+    scene = Scene()
+    scene.phone(StreamStopped(hung_up))
+    assert scene.take(End) == [End(reason)]
+
+
+def say_goodbye_and_hang_up(scene: Scene) -> None:
+    scene.caller_turn(text="Goodbye")
+    scene.response_begins()
+    scene.speaks(1_000, "Goodbye!")
+    scene.response_ends(
+        text="Goodbye!", calls=(call_item("end_call", arguments='{"reason": "task_complete"}'),)
+    )
+
+
+def test_the_agent_hangs_up_when_the_goodbye_was_heard_and_not_before() -> None:
+    scene = Scene()
+    scene.greeted()
+    say_goodbye_and_hang_up(scene)
+    scene.wait(500)
+    assert scene.take(End) == []
+    scene.marks()
+    assert scene.take(End) == [End(EndReason.AGENT_HUNG_UP, "task_complete")]
+
+
+def test_the_callers_voice_cancels_the_hang_up() -> None:
+    scene = Scene()
+    scene.greeted()
+    say_goodbye_and_hang_up(scene)
+    scene.wait(200)
+    scene.caller_turn("u2", "Wait, one more thing")
+    scene.wait(2_000)
+    assert scene.take(End) == []
+    scene.answer(1_000, name="2")
+    scene.marks()
+    scene.wait(scene.mind.policy.goodbye_max_ms)
+    assert scene.take(End) == []
+
+
+def test_a_hang_up_without_a_goodbye_asks_for_one_first() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn(text="That is all")
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("end_call", arguments=GOODBYE),))
+    (create,) = scene.sent(ResponseCreate)
+    assert create.response is None
+    scene.answer(500, "Goodbye!", "2")
+    assert scene.take(End) == []
+    scene.marks()
+    assert [end.reason for end in scene.take(End)] == [EndReason.AGENT_HUNG_UP]
+
+
+def test_the_agent_may_not_hang_up_before_the_caller_has_spoken() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.response_begins("r1", None)
+    scene.response_ends("r1", None, calls=(call_item("end_call", arguments=GOODBYE),))
+    (output,) = scene.sent(ItemCreate)
+    assert "not spoken" in json.loads(output.item.output or "")["error"]
+    scene.wait(20_000)
+    assert EndReason.AGENT_HUNG_UP not in [end.reason for end in scene.take(End)]
+
+
+def test_a_goodbye_whose_marks_never_return_ends_all_the_same() -> None:
+    scene = Scene()
+    scene.greeted()
+    say_goodbye_and_hang_up(scene)
+    scene.wait(1_900)
+    assert scene.take(End) == []
+    scene.wait(300)  # a second of goodbye, a second of grace
+    assert {end.reason for end in scene.take(End)} == {EndReason.AGENT_HUNG_UP}
+
+
+def test_long_silence_ends_the_call_with_a_sentence() -> None:
+    scene = Scene(policy=CallPolicy(silence_ms=10_000))
+    scene.greeted()
+    scene.wait(9_900)
+    assert scene.sent(ResponseCreate) == []
+    scene.wait(200)
+    (create,) = scene.sent(ResponseCreate)
+    assert "hang up" in spoken(create.response)
+    scene.answer(500, "Goodbye", "2")
+    scene.marks()
+    assert [end.reason for end in scene.take(End)] == [EndReason.SILENCE]
+
+
+def test_the_longest_call_ends_with_a_sentence_even_over_the_agents_own_words() -> None:
+    scene = Scene(policy=CallPolicy(max_duration_ms=5_000))
+    scene.greeted()
+    scene.wait(4_000)
+    scene.answer(3_000)
+    scene.wait(1_100)
+    (create,) = scene.sent(ResponseCreate)
+    assert "Goodbye" in spoken(create.response)
+    scene.answer(500, "Goodbye", "2")
+    scene.marks()
+    assert EndReason.MAX_DURATION in [end.reason for end in scene.take(End)]
+
+
+def test_a_closing_prompt_that_the_model_never_speaks_is_capped() -> None:
+    scene = Scene(policy=CallPolicy(max_duration_ms=1_000, goodbye_max_ms=3_000))
+    scene.greeted()
+    scene.wait(4_500)
+    assert [end.reason for end in scene.take(End)][:1] == [EndReason.MAX_DURATION]
+
+
+def test_a_closing_prompt_without_a_model_ends_at_once() -> None:
+    scene = Scene(live=False)
+    actions = scene.mind.say_goodbye(ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0)
+    assert actions == [End(EndReason.DRAINED)]

@@ -1,0 +1,95 @@
+"""Messages that callers leave: what they say next, word for word."""
+
+from __future__ import annotations
+
+from app.events import (
+    MessageTaken,
+)
+from app.realtime.events import (
+    TranscriptionCompleted,
+)
+from tests.unit.calls.scene import (
+    PlayAudio,
+    ResponseCreate,
+    calls_tool,
+    tool_output,
+)
+
+
+def test_a_message_is_what_the_caller_says_next() -> None:
+    scene = calls_tool("take_message", {"recipient": "Ms. Lee"}, speech="Go on.", transcribed=True)
+    assert tool_output(scene)["ok"] is True
+    scene.marks()
+    scene.caller_turn("u1", "mhm")
+    scene.answer(500, "Yes?", "2")
+    scene.marks()
+    scene.wait(300)
+    assert scene.recorded(MessageTaken) == []
+    scene.caller_turn("u2", "Please call me back on Monday,")
+    scene.caller_turn("u3", "that is Ada Byron,")
+    scene.answer(2_000, "I will tell her that.", "3")
+    scene.caller_turn("u4", "at extension seven.")
+    assert scene.recorded(MessageTaken) == []
+    scene.take(PlayAudio)
+    scene.answer(500, "I will tell her.", "4")
+    scene.marks()
+    scene.wait(300)
+    (taken,) = scene.recorded(MessageTaken)
+    assert (taken.item_id, taken.recipient) == ("u2", "Ms. Lee")
+    said = "Please call me back on Monday, that is Ada Byron, at extension seven."
+    assert taken.text == said
+    scene.caller_turn("u5", "Thank you")
+    scene.answer(500, "Goodbye.", "5")
+    scene.marks()
+    scene.wait(300)
+    assert scene.recorded(MessageTaken) == []
+
+
+def test_words_that_are_written_down_after_the_answer_belong_to_the_message() -> None:
+    scene = calls_tool("take_message", {}, speech="Go on.", transcribed=True)
+    scene.marks()
+    scene.caller_turn("u1", "Please call me back,")
+    scene.caller_starts("u2")
+    scene.caller_stops("u2", None)
+    scene.answer(500, "I will tell her.", "2")
+    scene.marks()
+    scene.wait(1_000)
+    assert scene.recorded(MessageTaken) == []
+    scene.voice(TranscriptionCompleted("u2", 0, "at extension seven."))
+    scene.wait(300)
+    (taken,) = scene.recorded(MessageTaken)
+    assert taken.text == "Please call me back, at extension seven."
+
+
+def test_words_that_are_never_written_down_hold_up_no_message() -> None:
+    scene = calls_tool("take_message", {}, speech="Go on.", transcribed=True)
+    scene.marks()
+    scene.caller_turn("u1", "Please call me back.")
+    scene.caller_starts("u2")
+    scene.caller_stops("u2", None)
+    scene.answer(500, "I will tell her.", "2")
+    scene.marks()
+    scene.wait(4_900)
+    assert scene.recorded(MessageTaken) == []
+    scene.wait(300)
+    (taken,) = scene.recorded(MessageTaken)
+    assert taken.text == "Please call me back."
+
+
+def test_a_message_of_a_caller_who_hangs_up_behind_it_is_kept() -> None:
+    scene = calls_tool("take_message", {}, speech="Go on.", transcribed=True)
+    scene.marks()
+    scene.caller_turn("u1", "Please call me back on Monday")
+    scene.actions += scene.mind.on_call_over(scene.now_ms)
+    assert [taken.text for taken in scene.recorded(MessageTaken)] == [
+        "Please call me back on Monday"
+    ]
+
+
+def test_a_message_that_was_not_asked_for_yet_is_asked_for() -> None:
+    scene = calls_tool("take_message", {}, transcribed=True)
+    assert len(scene.sent(ResponseCreate)) == 1
+
+
+def test_without_transcripts_there_are_no_messages() -> None:
+    assert "not written down" in tool_output(calls_tool("take_message", {}))["error"]
