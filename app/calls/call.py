@@ -31,10 +31,10 @@ from app.calls.actions import (
     TransferCall,
 )
 from app.calls.background_work import BackgroundWork, CallTasks
-from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, Whereabouts
+from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
 from app.calls.conversation import Conversation
 from app.calls.goodbye import NOT_OURS_TO_END
-from app.calls.hang_up import HangUpDeadline, close_phone, contained, who_left
+from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
 from app.calls.media.outbox import CarrierOutbox, VoiceOutbox
 from app.calls.route import Route
 from app.calls.transfer.consult_leg import TransferControl
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.2
 LONGEST_MS: Final = 86_400_000
-"""A caller who was transferred is forgotten after a day, where no limit is set."""
+"""Longest call with the caller away, where no limit is set: a day."""
 
 
 class _Over(Exception):
@@ -100,21 +100,21 @@ class Call:
             caller_verified=incoming.caller_verified,
             started_at=unix_s(),
         )
-        self._mind = Conversation(
+        self._conversation = Conversation(
             call_id, agent, policy, 0, roster=route.roster, facts=facts, keypads=route.keypads
         )
         self._work = BackgroundWork(
-            self._mind,
+            self._conversation,
             record=record,
             perform=self._perform,
             now_ms=self._now_ms,
             analysis=route.analysis,
         )
         self.tools = self._work.tools
-        counters = self._mind.counters
+        counters = self._conversation.counters
         self._to_voice = VoiceOutbox(agent.input_format, policy.uplink_max_ms, counters)
-        self._phone = CallerLeg(
-            self._mind,
+        self._caller_leg = CallerLeg(
+            self._conversation,
             CarrierOutbox(PCMU_8K.ms_to_bytes(policy.downlink_max_ms)),
             perform=self._perform,
             end=self.end,
@@ -135,16 +135,16 @@ class Call:
                 end=self.end,
                 record=record,
             ),
-            self._phone,
-            heard_out=lambda: self._mind.heard_out(self._now_ms()) and not self._mind.undecided,
-            interjections=lambda: self._mind.caller_speech_count,
+            self._caller_leg,
+            heard_out=self._heard_out,
+            interjections=lambda: self._conversation.caller_speech_count,
         )
-        self._patience = HangUpDeadline()
+        self._deadline = HangUpDeadline()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
         self._voice = VoiceLoop(
             route.model,
-            self._mind.dialogue,
+            self._conversation.dialogue,
             self._to_voice.take,
             self,
             tries=policy.voice_tries,
@@ -158,47 +158,49 @@ class Call:
     def over(self) -> bool:
         return self._over.is_set()
 
-    async def carry(self, stream: MediaStream) -> None:
-        """Give the call a media stream and wait until its socket may go."""
+    async def attach(self, stream: MediaStream) -> None:
+        """Attach a media stream to the call, and wait until its socket may go."""
         if self.over or self._end.done():
             await stream.close(LOST)  # the markup behind the stream speaks to the caller
             return
-        await self._phone.carry(stream)
+        await self._caller_leg.attach(stream)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the call now. The first reason counts."""
         if not self._end.done():
-            if self._phone.away and reason in NOT_OURS_TO_END:
+            if self._caller_leg.away and reason in NOT_OURS_TO_END:
                 # People are talking with each other: the carrier needs us for nothing.
                 reason, detail = EndReason.TRANSFERRED, reason.value
-            elif reason is EndReason.CALLER_HUNG_UP and (place := self.transfers.connected_to):
-                reason, detail = EndReason.TRANSFERRED, place
+            elif reason is EndReason.CALLER_HUNG_UP and (
+                destination := self.transfers.connected_to
+            ):
+                reason, detail = EndReason.TRANSFERRED, destination
             self._end.set_result(End(reason, detail))
 
     def cut_off(self, *, ending_too: bool = True) -> None:
-        """End the call without a goodbye of ours: the process is about to go.
+        """End the call without a goodbye: the process is about to stop.
 
-        `ending_too`: one that has ended already gets no more time for it either.
+        `ending_too`: hurry a call that is ending already as well.
         """
         if ending_too or not self._end.done():
-            self._patience.hurry()
+            self._deadline.hurry()
         self.end(EndReason.DRAINED)
 
     def warn_of_end(self) -> None:
         """Tell the caller that the call will be over soon."""
         if not self._end.done():
             with contained("warning"):
-                self._perform(self._mind.warn_of_end(self._now_ms()))
+                self._perform(self._conversation.warn_of_end(self._now_ms()))
 
     def say_goodbye(self, reason: EndReason) -> None:
-        """End the call politely: a spoken farewell first, if the agent can still speak."""
-        if self._phone.away:
+        """End the call after a spoken goodbye, if the agent can still speak."""
+        if self._caller_leg.away:
             self.end(reason)
         elif not self._end.done():
             now_ms = self._now_ms()
             with contained("goodbye"):
                 closing = ClosingPrompt(reason, self._route.policy.closing_prompt)
-                self._perform(self._mind.say_goodbye(closing, now_ms))
+                self._perform(self._conversation.say_goodbye(closing, now_ms))
                 return
             self.end(EndReason.INTERNAL_ERROR, "goodbye")
 
@@ -209,31 +211,31 @@ class Call:
         mode: SayMode = SayMode.VERBATIM,
         when: SayWhen = SayWhen.AFTER_TURN,
     ) -> None:
-        """Have the agent say something that neither side has asked for."""
+        """Have the agent say a text that neither side has asked for."""
         if not self._end.done():
-            self._perform(self._mind.say(text, self._now_ms(), mode=mode, when=when))
+            self._perform(self._conversation.say(text, self._now_ms(), mode=mode, when=when))
 
     async def run(self) -> CallSummary:
-        """Hold the call. Never raises but for cancellation; its last event is when it is over.
+        """Hold the call until it is over and its tasks are gone. Raises nothing but cancellation.
 
-        Returns when nothing is left of it, which may be later: a tool can ignore its cancellation.
+        The last event is recorded earlier: a tool may ignore its cancellation for a while.
         """
         logs.call_id.set(self.call_id)
         try:
-            async with CallTasks() as chores:
-                summary = await self._hold(chores)
-        except* Exception as errors:  # of a chore, which has ended the call
+            async with CallTasks() as work:
+                summary = await self._hold(work)
+        except* Exception as errors:  # of a background task, which has ended the call
             logger.error("call failed", exc_info=errors)
         return summary
 
-    async def _hold(self, chores: CallTasks) -> CallSummary:
+    async def _hold(self, work: CallTasks) -> CallSummary:
         failure: End | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self._work.open(chores)
+                self._work.open(work)
                 tasks.create_task(self._talk_with_model())
-                tasks.create_task(self._phone.run())
+                tasks.create_task(self._caller_leg.run())
                 tasks.create_task(self._tick())
                 await asyncio.shield(self._end)
                 raise _Over
@@ -245,10 +247,14 @@ class Call:
         finally:
             self._tasks = None
             self._work.close()
-            chores.cancel()
+            work.cancel()
             self.end(EndReason.INTERNAL_ERROR)  # unless it has ended for another reason
-            summary = await self._finish(failure or self._end.result(), chores)
+            summary = await self._finish(failure or self._end.result(), work)
         return summary
+
+    def _heard_out(self) -> bool:
+        heard_out = self._conversation.heard_out(self._now_ms())
+        return heard_out and not self._conversation.undecided
 
     def _now_ms(self) -> int:
         return self._clock_ms() - self._began_ms
@@ -256,19 +262,19 @@ class Call:
     # Actions ------------------------------------------------------------------------------------
 
     def _perform(self, actions: Sequence[Action]) -> None:
-        """Do what the conversation wants, in its order. Never waits."""
+        """Carry out the conversation's actions in order. Never waits."""
         for action in actions:
             match action:
                 case AppendAudio(audio):
                     self._append(audio)
                 case PlayAudio():
-                    self._phone.outbox.put(action)
+                    self._caller_leg.outbox.put(action)
                 case ToVoice(event):
                     self._to_voice.put(event)
                 case Record(event):
                     self._record(event)
                 case Clear():
-                    self._phone.clear(action)
+                    self._caller_leg.clear(action)
                 case RunTool():
                     self._work.run_tool(action)
                 case CheckGuardrail():
@@ -288,14 +294,14 @@ class Call:
                     assert_never(action)
 
     def _append(self, audio: bytes) -> None:
-        """Caller audio to the model: at once where its socket keeps up, else through the outbox."""
+        """Send caller audio at once where the model's socket keeps up, else through the outbox."""
         connection = self._voice.connection
         if (
             connection is not None
             and self._to_voice.idle
             and connection.send_at_once(InputAudioAppend(audio))
         ):
-            self._mind.counters.appends_sent += 1
+            self._conversation.counters.appends_sent += 1
         else:
             self._to_voice.put_audio(audio)
 
@@ -310,13 +316,15 @@ class Call:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            if self._phone.away:
+            if self._caller_leg.away:
                 self._watch_length()
             else:
-                self._perform(self._mind.on_tick(self._now_ms(), ringing=self.transfers.rings))
+                self._perform(
+                    self._conversation.on_tick(self._now_ms(), ringing=self.transfers.rings)
+                )
 
     def _watch_length(self) -> None:
-        """The one limit of a call whose caller is elsewhere: nobody here can be silent."""
+        """Limit the length of a call whose caller is away; no other limit applies then."""
         limit_ms = self._route.policy.max_duration_ms or LONGEST_MS
         if self._now_ms() >= limit_ms:
             self.end(EndReason.MAX_DURATION)
@@ -339,7 +347,7 @@ class Call:
     @property
     def present(self) -> bool:
         """For the voice loop: a model that is lost while the caller is away can be replaced."""
-        return not self._phone.away
+        return not self._caller_leg.away
 
     def on_voice_ready(self, connection: VoiceConnection, *, reconnected: bool) -> None:
         """For the voice loop."""
@@ -357,27 +365,29 @@ class Call:
             self._to_voice.forget_events()  # meant for the one before: all is told anew
         expires_at = connection.session.expires_at
         expires_in_ms = None if expires_at is None else round((expires_at - self._unix_s()) * 1000)
-        self._perform(self._mind.on_voice_ready(now_ms, expires_in_ms))
+        self._perform(self._conversation.on_voice_ready(now_ms, expires_in_ms))
 
     async def on_voice(self, event: ServerEvent) -> None:
         """For the voice loop."""
-        await self._phone.outbox.room()
-        completed = self._mind.dialogue.failures.completed
+        await self._caller_leg.outbox.room()
+        completed = self._conversation.dialogue.failures.completed
         self._work.on_voice(event)
-        self._perform(self._mind.on_voice(event, self._now_ms()))
+        self._perform(self._conversation.on_voice(event, self._now_ms()))
         self._work.after_voice(event)
-        if self._mind.dialogue.failures.completed != completed:
+        if self._conversation.dialogue.failures.completed != completed:
             self._route.model.note_success()
 
     async def on_voice_lost(self) -> None:
         """For the voice loop."""
         self._work.ask.on_voice_lost()
-        self._perform(self._mind.on_voice_lost(self._now_ms()))
-        await self._phone.until(Whereabouts.HERE, Whereabouts.LEAVING, Whereabouts.EXPECTED)
+        self._perform(self._conversation.on_voice_lost(self._now_ms()))
+        await self._caller_leg.until(
+            CallerState.ATTACHED, CallerState.LEAVING, CallerState.EXPECTED
+        )
 
     async def _renew_voice(self) -> None:
         try:
-            await self._voice.renew(self._mind.quiet)
+            await self._voice.renew(self._conversation.quiet)
         except VoiceError as error:
             self._trouble(error.code)
 
@@ -387,50 +397,44 @@ class Call:
 
     # The end ------------------------------------------------------------------------------------
 
-    async def _finish(self, end: End, chores: CallTasks) -> CallSummary:
+    async def _finish(self, end: End, work: CallTasks) -> CallSummary:
         """Hang up and close both sockets; the model's is closed at once, whatever REST does."""
         with contained("transcript"):
             self._perform_last()
         try:
             async with asyncio.TaskGroup() as closing:
-                closing.create_task(self._close_voice())
-                closing.create_task(chores.gone(CLOSE_S))
-                closing.create_task(self._close_transfers(end.reason))
+                closing.create_task(contain("model", self._voice.close()))
+                closing.create_task(work.gone(CLOSE_S))
+                closing.create_task(contain("transfers", self.transfers.close(end.reason)))
                 carrier, call_id = self._carrier, self.incoming.carrier_call_id
-                closing.create_task(close_phone(end, self._phone, carrier, call_id, self._patience))
-                end = await who_left(end, carrier, call_id)
+                closing.create_task(
+                    close_caller_leg(end, self._caller_leg, carrier, call_id, self._deadline)
+                )
+                end = await settled_end(end, carrier, call_id)
         finally:  # also when the process has no time left for it
             summary = self._summarize(end)
             self._record(
                 CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
             )
             self._over.set()
-            self._phone.release()
+            self._caller_leg.release()
         return summary
 
-    async def _close_voice(self) -> None:
-        with contained("model"):
-            await self._voice.close()
-
-    async def _close_transfers(self, reason: EndReason) -> None:
-        with contained("transfers"):
-            await self.transfers.close(reason)
-
     def _perform_last(self) -> None:
-        for action in self._mind.on_call_over(self._now_ms()):
+        for action in self._conversation.on_call_over(self._now_ms()):
             if isinstance(action, Record):
                 self._record(action.event)
 
     def _summarize(self, end: End) -> CallSummary:
-        watch = self._mind.latency
-        usage = self._mind.dialogue.usage
+        watch = self._conversation.latency
+        usage = self._conversation.dialogue.usage
         cost_usd = None
         with contained("price"):
             cost_usd = self._route.price(usage)
         return CallSummary(
             call_id=self.call_id,
             carrier_call_id=self.incoming.carrier_call_id,
-            agent=self._mind.dialogue.active.agent.name,
+            agent=self._conversation.dialogue.active.agent.name,
             model=self._route.model.name,
             reason=end.reason,
             detail=end.detail,
@@ -439,7 +443,7 @@ class Call:
             turn_latency_p50_ms=watch.turn_latency_ms(0.5),
             turn_latency_p95_ms=watch.turn_latency_ms(0.95),
             barge_in_reaction_max_ms=max(watch.reactions_ms, default=None),
-            counters=replace(self._mind.counters),
+            counters=replace(self._conversation.counters),
             usage=usage,
             cost_usd=cost_usd,
         )

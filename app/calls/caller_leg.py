@@ -23,7 +23,7 @@ from app.carrier.base import MediaStream, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
 
-__all__ = ["CLOSE_S", "LOST", "CallerLeg", "Whereabouts"]
+__all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState"]
 
 
 CLOSE_S: Final = 1.5
@@ -32,17 +32,17 @@ LOST: Final = 1011
 """Websocket close code for "internal error" (RFC 6455): we are lost, the call is not over."""
 
 
-class Whereabouts(StrEnum):
-    """Where the caller is."""
+class CallerState(StrEnum):
+    """Where the caller is, as far as the call knows."""
 
-    EXPECTED = "expected"  # a stream is to open, and soon
-    HERE = "here"
+    EXPECTED = "expected"  # a stream opens soon
+    ATTACHED = "attached"
     LEAVING = "leaving"  # the carrier is being asked to take them away
-    AWAY = "away"  # somewhere else, for as long as it takes
+    AWAY = "away"  # with somebody else, for as long as it takes
 
 
 class _Left(Exception):
-    """Leaves the TaskGroup of one stream: the caller is not on it any more."""
+    """Leaves the TaskGroup of one stream that the caller has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class CallerLeg:
 
     def __init__(
         self,
-        mind: Conversation,
+        conversation: Conversation,
         outbox: CarrierOutbox,
         *,
         perform: Callable[[Sequence[Action]], None],
@@ -67,8 +67,8 @@ class CallerLeg:
         claim_ms: int,
     ) -> None:
         self.outbox = outbox
-        self.where = Whereabouts.EXPECTED
-        self._mind = mind
+        self.state = CallerState.EXPECTED
+        self._conversation = conversation
         self._perform = perform
         self._end = end
         self._now_ms = now_ms
@@ -83,44 +83,44 @@ class CallerLeg:
 
     @property
     def away(self) -> bool:
-        """The carrier has the caller, and nobody knows for how long."""
-        return self.where is Whereabouts.AWAY
+        """True while the carrier has the caller, for an unknown time."""
+        return self.state is CallerState.AWAY
 
     def leave(self) -> None:
         """The carrier is being asked to take the caller: the stream may end without the call."""
-        self._move(Whereabouts.LEAVING)
+        self._move(CallerState.LEAVING)
 
     def stay(self) -> None:
         """The carrier did not take the caller, who is here or has hung up."""
-        if self.where is not Whereabouts.LEAVING:
+        if self.state is not CallerState.LEAVING:
             return
         if self._held is None:
             self._end(EndReason.CALLER_HUNG_UP, "while_leaving")
-        self._move(Whereabouts.HERE)
+        self._move(CallerState.ATTACHED)
 
     def gone(self) -> None:
-        """The carrier has the caller; whether they come back will be told."""
-        if self.where is Whereabouts.LEAVING:
-            self._move(Whereabouts.AWAY)
+        """The carrier has the caller; `come_back` follows if they return."""
+        if self.state is CallerState.LEAVING:
+            self._move(CallerState.AWAY)
 
     def come_back(self, within_ms: int) -> None:
         """The carrier was told to put the caller on a new stream."""
-        if self.where is Whereabouts.HERE:  # they were faster
+        if self.state is CallerState.ATTACHED:  # they were faster
             return
         self._due_s = asyncio.get_running_loop().time() + within_ms / 1000
-        self._move(Whereabouts.EXPECTED)
+        self._move(CallerState.EXPECTED)
         if self._deadline is not None:
             self._deadline.reschedule(self._due_s)
 
-    async def until(self, *places: Whereabouts) -> None:
-        """Wait until the caller is at one of these places."""
-        while self.where not in places:
+    async def until(self, *states: CallerState) -> None:
+        """Wait until the caller is in one of these states."""
+        while self.state not in states:
             self._moved.clear()
             await self._moved.wait()
 
     async def left(self, within_s: float) -> bool:
-        """Whether the carrier takes the caller within a time, whatever it has answered."""
-        if self.where is not Whereabouts.LEAVING:
+        """True once the carrier takes the caller, within a time and whatever it has answered."""
+        if self.state is not CallerState.LEAVING:
             return True  # they are on the way back, or here again
         held = self._held
         with contextlib.suppress(TimeoutError):
@@ -131,18 +131,18 @@ class CallerLeg:
 
     async def parted(self) -> None:
         """Wait until the stream that the caller leaves is gone: what is said before is lost."""
-        if self._held is not None and self.where is not Whereabouts.HERE:
+        if self._held is not None and self.state is not CallerState.ATTACHED:
             await self._held.done.wait()
 
-    def _move(self, where: Whereabouts) -> None:
-        self.where = where
+    def _move(self, state: CallerState) -> None:
+        self.state = state
         self._moved.set()
 
     # Streams ------------------------------------------------------------------------------------
 
-    async def carry(self, stream: MediaStream) -> None:
-        """Take a stream, and return when its socket may go: it was left, or the call is over."""
-        expected = self.where in (Whereabouts.EXPECTED, Whereabouts.LEAVING)
+    async def attach(self, stream: MediaStream) -> None:
+        """Take a stream; return when its socket may go: the caller left it, or the call is over."""
+        expected = self.state in (CallerState.EXPECTED, CallerState.LEAVING)
         if not expected or self._next.done():
             await stream.close(LOST)  # the markup behind the stream speaks to the caller
             return
@@ -160,12 +160,12 @@ class CallerLeg:
             self._held = held
             self._next = asyncio.get_running_loop().create_future()
             self._due_s = None
-            self._move(Whereabouts.HERE)
-            self._perform(self._mind.on_stream(held.stream.started, self._now_ms()))
+            self._move(CallerState.ATTACHED)
+            self._perform(self._conversation.on_stream(held.stream.started, self._now_ms()))
             if not await self._talk(held.stream):
                 return
             self._held = None
-            self._perform(self._mind.on_stream_left(self._now_ms()))
+            self._perform(self._conversation.on_stream_left(self._now_ms()))
             self.outbox.forget()
             self._cleared_ms = None
             await _close(held.stream, 1000)
@@ -183,7 +183,7 @@ class CallerLeg:
 
     async def _talk(self, stream: MediaStream) -> bool:
         """Use a stream to its end; True when the call goes on without it."""
-        here = False
+        lost = False
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(stream))
@@ -191,17 +191,17 @@ class CallerLeg:
                 # The reader waits for nothing but the carrier: a slow model, tool or log must not
                 # make it discard caller audio (Twilio warning 31930).
                 async for event in stream:
-                    if isinstance(event, StreamStopped) and self.where is not Whereabouts.HERE:
+                    if isinstance(event, StreamStopped) and self.state is not CallerState.ATTACHED:
                         raise _Left
-                    self._perform(self._mind.on_stream(event, self._now_ms()))
+                    self._perform(self._conversation.on_stream(event, self._now_ms()))
         except* _Left:
             pass
         except* CarrierError:
-            here = self.where is Whereabouts.HERE
+            lost = self.state is CallerState.ATTACHED
         pass_cancellation_on()
-        if here:
+        if lost:
             self._end(EndReason.CARRIER_LOST, "")
-        return not here
+        return not lost
 
     async def _give_way(self) -> None:
         """A new stream of the call ends the old one, should the carrier be late to end it."""
@@ -219,7 +219,7 @@ class CallerLeg:
             else:
                 await stream.clear()
                 if self._cleared_ms is not None:
-                    self._mind.latency.on_barge_in(self._cleared_ms, self._now_ms())
+                    self._conversation.latency.on_barge_in(self._cleared_ms, self._now_ms())
                     self._cleared_ms = None
 
     def clear(self, action: Clear) -> None:
@@ -245,7 +245,7 @@ class CallerLeg:
             await _close(stream, code, reason)
 
     def release(self) -> None:
-        """The call is over: whoever holds a socket of it may let go."""
+        """The call is over: its sockets may go."""
         if self._held is not None:
             self._held.done.set()
         if self._next.done():

@@ -1,8 +1,7 @@
-"""The end of a call at its two ends: hung up at the carrier, both sockets closed.
+"""Hanging up: ends a call at the carrier and closes the caller's stream.
 
-Whatever fails here is logged, and the rest of the end goes on: nothing that one call meets may
-reach another. Every wait has an end, and a process that is about to go shortens the longest of
-them, which is for the carrier's answer to a hang-up.
+A failure here is logged and the rest of the end goes on. Every wait is bounded, and a process that
+is about to stop shortens the longest one, which is for the carrier's answer to a hang-up.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Final
 
 from app.calls.actions import End
-from app.calls.caller_leg import LOST, CallerLeg, Whereabouts
+from app.calls.caller_leg import LOST, CallerLeg, CallerState
 from app.calls.goodbye import CARRIER_HANGS_UP
 from app.carrier.base import Carrier, CarrierCallId
 from app.errors import CarrierError
 from app.events import EndReason
 
-__all__ = ["HangUpDeadline", "close_phone", "contained"]
+__all__ = ["HangUpDeadline", "close_caller_leg", "contain", "contained", "settled_end"]
 
 
 logger = logging.getLogger(__name__)
@@ -28,19 +27,19 @@ logger = logging.getLogger(__name__)
 HANG_UP_S: Final = 10.0
 HURRIED_HANG_UP_S: Final = 0.5
 LOOK_S: Final = 1.0
-"""How long the carrier may take to say whether a caller is there; part of the 2 s of an end."""
+"""Limit of the question whether the caller is still there; part of the 2 s of an end."""
 LINGER_S: Final = 15.0
-"""How long a caller has to hang up who was told goodbye, where the carrier does not do it."""
+"""Time for a caller to hang up after the goodbye, where the carrier does not do it."""
 
 
 _AT_ONCE: Final = frozenset({EndReason.DRAINED, EndReason.OPERATOR_HUNG_UP})
-"""Ends that wait for nobody: the process is to go, or somebody has pulled the plug."""
+"""Ends that wait for nobody: the process stops, or an operator has hung up."""
 
 _STREAM_LOST: Final = frozenset({"", "stream_silent", "stream_not_opened"})
 
 
 class HangUpDeadline:
-    """How long one call waits for the carrier to hang up: at last not at all."""
+    """Limits the waits for a hang-up of one call, and cuts them short once the process stops."""
 
     def __init__(self) -> None:
         self.over = False
@@ -56,7 +55,7 @@ class HangUpDeadline:
             self._waiting = None
 
     def hurry(self) -> None:
-        """The process is about to go: no more time than is left for a wait under way."""
+        """The process is about to stop: cut a wait under way short."""
         self.over = True
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time() + HURRIED_HANG_UP_S)
@@ -64,15 +63,21 @@ class HangUpDeadline:
 
 @contextlib.contextmanager
 def contained(part: str) -> Iterator[None]:
-    """A bug in one part of a call's end stays in it."""
+    """Log an error in one part of a call's end, and go on with the rest."""
     try:
         yield
     except Exception:
         logger.exception("the end of a call failed", extra={"part": part})
 
 
-async def who_left(end: End, carrier: Carrier, carrier_call_id: CarrierCallId) -> End:
-    """How a call has ended whose stream is gone without a word: the carrier knows of the caller."""
+async def contain(part: str, closing: Awaitable[None]) -> None:
+    """Await one part of a call's end; an error in it is logged."""
+    with contained(part):
+        await closing
+
+
+async def settled_end(end: End, carrier: Carrier, carrier_call_id: CarrierCallId) -> End:
+    """The end of a call; asks the carrier when the stream was lost without a message."""
     if end.reason is EndReason.CARRIER_LOST and end.detail in _STREAM_LOST:
         with contained("look"), contextlib.suppress(CarrierError, TimeoutError):
             async with asyncio.timeout(LOOK_S):
@@ -81,12 +86,12 @@ async def who_left(end: End, carrier: Carrier, carrier_call_id: CarrierCallId) -
     return end
 
 
-async def close_phone(
+async def close_caller_leg(
     end: End,
-    phone: CallerLeg,
+    leg: CallerLeg,
     carrier: Carrier,
     carrier_call_id: CarrierCallId,
-    patience: HangUpDeadline,
+    deadline: HangUpDeadline,
 ) -> None:
     """Hang up at the carrier where that is ours to do, and close the stream.
 
@@ -95,26 +100,26 @@ async def close_phone(
     """
     ours = end.reason in CARRIER_HANGS_UP
     lost = end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}
-    if end.reason is EndReason.DRAINED and (patience.over or phone.where is Whereabouts.EXPECTED):
+    if end.reason is EndReason.DRAINED and (deadline.over or leg.state is CallerState.EXPECTED):
         ours, lost = False, True
     if ours:
         with contained("hang_up"):
-            done = await _hang_up(carrier, carrier_call_id, patience)
-            if not (done or patience.over or end.reason in _AT_ONCE):
-                await _let_them_go(phone, patience)
-    with contained("phone"):
+            done = await _hang_up(carrier, carrier_call_id, deadline)
+            if not (done or deadline.over or end.reason in _AT_ONCE):
+                await _wait_for_caller(leg, deadline)
+    with contained("caller leg"):
         if lost:
-            await phone.close(LOST)
+            await leg.close(LOST)
         else:
-            await phone.close(1000, "hung up" if ours else "")
+            await leg.close(1000, "hung up" if ours else "")
 
 
 async def _hang_up(
-    carrier: Carrier, carrier_call_id: CarrierCallId, patience: HangUpDeadline
+    carrier: Carrier, carrier_call_id: CarrierCallId, deadline: HangUpDeadline
 ) -> bool:
-    """Whether the carrier has ended the call."""
+    """True if the carrier has ended the call."""
     try:
-        async with patience.limit(HANG_UP_S):
+        async with deadline.limit(HANG_UP_S):
             await carrier.hang_up(carrier_call_id)
     except (CarrierError, TimeoutError) as error:
         # The markup behind the stream ends the call once the socket is closed.
@@ -123,12 +128,12 @@ async def _hang_up(
     return True
 
 
-async def _let_them_go(phone: CallerLeg, patience: HangUpDeadline) -> None:
+async def _wait_for_caller(leg: CallerLeg, deadline: HangUpDeadline) -> None:
     """Leave the stream open for a while: whoever was told goodbye hangs up by themselves.
 
     A socket that is closed before that has the carrier speak of a lost connection, and dial the
     fallback.
     """
     with contextlib.suppress(CarrierError, TimeoutError):
-        async with patience.limit(LINGER_S):
-            await phone.caller_leaves()
+        async with deadline.limit(LINGER_S):
+            await leg.caller_leaves()

@@ -70,7 +70,7 @@ LAST_REPORTS_S: Final = 0.7
 class CallOver:
     """What is left of a call that has ended: so little that many can be remembered."""
 
-    async def carry(self, stream: MediaStream) -> None:
+    async def attach(self, stream: MediaStream) -> None:
         """The stream came too late: the markup behind it speaks to the caller."""
         await stream.close(LOST)
 

@@ -96,7 +96,7 @@ class Admission(Protocol):
 class Call(Protocol):
     """A call that a media stream has claimed."""
 
-    async def carry(self, stream: MediaStream) -> None:
+    async def attach(self, stream: MediaStream) -> None:
         """Take the stream, and return when the call is over and the stream closed."""
         ...
 
@@ -282,7 +282,7 @@ class MediaSocket:
         self._complain = _Complaints()
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Check, accept, claim, carry."""
+        """Check, accept, claim a call and attach the stream to it."""
         try:
             self._front.check_websocket(_target(websocket), websocket.headers)
         except SignatureError as error:
@@ -305,7 +305,7 @@ class MediaSocket:
             await _close(websocket, CloseCode.POLICY_VIOLATION)
             return
         call, stream = claimed
-        await call.carry(stream)
+        await call.attach(stream)
 
     async def _claim(self, websocket: WebSocket) -> tuple[Call, MediaStream] | None:
         try:

@@ -78,7 +78,7 @@ async def test_a_call_whose_end_fails_takes_no_other_with_it(
         if part == "price":
             monkeypatch.setattr(call, "_route", replace(call._route, price=fail))
         else:
-            monkeypatch.setattr(call._mind, "on_call_over", fail)
+            monkeypatch.setattr(call._conversation, "on_call_over", fail)
         await hung_up_beside_another(app, broken, other)
 
 
@@ -89,7 +89,7 @@ async def test_a_call_that_fails_is_over_and_no_other_is(
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         broken, other = await twilio.call(app.url), await twilio.call(app.url)
         await broken.hear_quiet(ms=300)
-        monkeypatch.setattr(call_of(app, broken)._mind, "on_tick", fail)
+        monkeypatch.setattr(call_of(app, broken)._conversation, "on_tick", fail)
         await broken.ended()
         summary = await app.ended(broken)
         assert (summary.reason, summary.detail) == (EndReason.INTERNAL_ERROR, "Bug")
@@ -107,7 +107,7 @@ async def test_a_goodbye_that_fails_does_not_stop_the_drain(
         broken, other = await twilio.call(app.url), await twilio.call(app.url)
         await broken.hear_quiet(ms=300)
         await other.hear_quiet(ms=300)
-        monkeypatch.setattr(call_of(app, broken)._mind, "say_goodbye", fail)
+        monkeypatch.setattr(call_of(app, broken)._conversation, "say_goodbye", fail)
         app.trunkline.server.stop()
         assert (await app.ended(broken)).reason is EndReason.INTERNAL_ERROR
         assert (await app.ended(other, within_s=8)).reason is EndReason.DRAINED

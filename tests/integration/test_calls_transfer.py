@@ -606,7 +606,7 @@ async def test_an_operator_ends_a_call_whose_caller_was_transferred() -> None:
 
 
 def _is_away(site: Any) -> bool:
-    return all(call._phone.away for call in site.app.switchboard._live.values())
+    return all(call._caller_leg.away for call in site.app.switchboard._live.values())
 
 
 # When the agent is lost ---------------------------------------------------------------------------

@@ -124,7 +124,7 @@ class TransferSite:
         sid = CarrierCallId(call.identity.call_id)
         held = self.app.switchboard._admissions[sid].call
         assert isinstance(held, Call)
-        await until(lambda: held._phone.away)
+        await until(lambda: held._caller_leg.away)
 
     async def post(self, call: FakeCall, url: str, status: str, **fields: str) -> Ringing:
         """A signed webhook about the call, and the document that it is answered with."""

@@ -89,7 +89,7 @@ class EchoCall:
     def __init__(self, calls: FakeCalls) -> None:
         self._calls = calls
 
-    async def carry(self, stream: MediaStream) -> None:
+    async def attach(self, stream: MediaStream) -> None:
         """Hold the call."""
         self._calls.live += 1
         self._calls.idle.clear()

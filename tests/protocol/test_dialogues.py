@@ -108,11 +108,14 @@ class Play:
         roster = Roster([self._agent(facts) for facts in active])
         facts = CallFacts(call_id=CallId("call"))
         policy = CallPolicy()
-        self._mind = Conversation(
+        self._conversation = Conversation(
             facts.call_id, roster.first, policy, 0, roster=roster, facts=facts
         )
-        self.desk = BackgroundWork(
-            self._mind, record=self._record, perform=self._perform, now_ms=lambda: self.now_ms
+        self.work = BackgroundWork(
+            self._conversation,
+            record=self._record,
+            perform=self._perform,
+            now_ms=lambda: self.now_ms,
         )
 
     def _agent(self, facts: Mapping[str, Any]) -> Agent:
@@ -157,15 +160,15 @@ class Play:
                 for place, event_id in self._last.items():
                     text = text.replace(f'"{place}"', json.dumps(event_id))
                 event = GA.decode_server(text)
-                self.desk.on_voice(event)
-                self._perform(self._mind.on_voice(event, self.now_ms))
+                self.work.on_voice(event)
+                self._perform(self._conversation.on_voice(event, self.now_ms))
             case {"phone": "answers"}:
                 started = StreamStarted(
                     stream_id=StreamId("MZ1"),
                     carrier_call_id=CarrierCallId("CA1"),
                     account_id="AC1",
                 )
-                self._perform(self._mind.on_voice_ready(self.now_ms, None))
+                self._perform(self._conversation.on_voice_ready(self.now_ms, None))
                 self._phone(started)
             case {"phone": "hears all"}:
                 marks, self._marks = self._marks, []
@@ -182,7 +185,7 @@ class Play:
             case {"wait_ms": ms}:
                 for _ in range(ms // 100):
                     self.now_ms += 100
-                    self._perform(self._mind.on_tick(self.now_ms))
+                    self._perform(self._conversation.on_tick(self.now_ms))
             case {"want": wanted}:
                 await self._want(wanted)
             case _:
@@ -201,7 +204,7 @@ class Play:
         assert len(found) == len(wanted), f"more than wanted: {found[len(wanted) :]}"
 
     def _phone(self, event: StreamEvent) -> None:
-        self._perform(self._mind.on_stream(event, self.now_ms))
+        self._perform(self._conversation.on_stream(event, self.now_ms))
 
     # What is done -------------------------------------------------------------------------------
 
@@ -224,17 +227,17 @@ class Play:
                     self._note({"clear": True})
                 case RunTool():
                     self._note({"run": action.name, "by": action.agent})
-                    self.desk.run_tool(action)
+                    self.work.run_tool(action)
                 case CheckGuardrail():
-                    self.desk.check(action)
+                    self.work.check(action)
                 case Decide(tool_call_id, approved):
-                    self.desk.tools.decide(tool_call_id, approved=approved)
+                    self.work.tools.decide(tool_call_id, approved=approved)
                 case Record(event):
                     self._record(event)
                 case End(reason):
                     self._note({"end": reason.value})
                     self._over = True
-                    self.desk.close()
+                    self.work.close()
                 case _:
                     self._note({"other": repr(action)})
 
@@ -273,7 +276,7 @@ async def test_a_dialogue_goes_as_it_is_written(path: Path) -> None:
     play = Play(head["agents"])
     try:
         async with asyncio.TaskGroup() as tasks:
-            play.desk.open(tasks)
+            play.work.open(tasks)
             for line in steps:
                 await play.step(line)
             raise _Curtain

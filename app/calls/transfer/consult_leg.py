@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from app.calls.caller_leg import CallerLeg, Whereabouts
+from app.calls.caller_leg import CallerLeg, CallerState
 from app.calls.transfer.warm import (
     BringBack,
     CancelLeg,
@@ -205,7 +205,7 @@ class ConsultLeg:
         if self.token is not None:
             return  # a webhook was faster
         self.token = self._control.issue_token()
-        away = self._phone.where is Whereabouts.AWAY
+        away = self._phone.state is CallerState.AWAY
         if away:  # the stream may come before the answer to the request
             self._phone.come_back(_REQUEST_MS + self._control.claim_ms)
         try:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.calls.caller_leg import CallerLeg, Whereabouts
+from app.calls.caller_leg import CallerLeg, CallerState
 from app.calls.transfer.consult_leg import PERHAPS_S, ConsultLeg, TransferControl
 from app.carrier.base import (
     CarrierCallId,
@@ -237,7 +237,7 @@ class Transfers:
             except CarrierError as error:
                 await self._not_left(error, "digits_failed", "The tones were not sent.")
             self._phone.come_back(tones_ms + self._control.claim_ms)
-            await self._phone.until(Whereabouts.HERE)
+            await self._phone.until(CallerState.ATTACHED)
 
     async def send_sms(self, name: object, body: str) -> None:
         """Send a text message to the caller or to a named destination.
@@ -266,7 +266,7 @@ class Transfers:
     @property
     def rings(self) -> bool:
         """The caller is here and waits for somebody who is being called."""
-        here = self._phone.where is Whereabouts.HERE
+        here = self._phone.state is CallerState.ATTACHED
         return here and self._second is not None and self._second.rings
 
     async def close(self, reason: EndReason) -> None:
@@ -444,7 +444,7 @@ class Transfers:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        if self._busy or self._phone.where is not Whereabouts.HERE:
+        if self._busy or self._phone.state is not CallerState.ATTACHED:
             raise ToolError("The line is busy with something else.", code="line_busy")
         self._busy, self._said_before = True, self._interjections()
         try:

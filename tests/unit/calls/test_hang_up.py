@@ -8,16 +8,16 @@ from typing import cast
 
 import pytest
 
-from app.calls import hang_up as closing
+from app.calls import hang_up
 from app.calls.actions import End
 from app.calls.caller_leg import (
     LOST,
     CallerLeg,
-    Whereabouts,
+    CallerState,
 )
 from app.calls.hang_up import (
     HangUpDeadline,
-    close_phone,
+    close_caller_leg,
 )
 from app.carrier.base import CarrierCallId
 from app.errors import CarrierRefused
@@ -28,10 +28,10 @@ CALL = CarrierCallId("CA1")
 
 
 @dataclass
-class Phone:
-    """The line of a caller: what its stream was closed with."""
+class Leg:
+    """A caller leg that keeps what its stream was closed with."""
 
-    where: Whereabouts = Whereabouts.HERE
+    state: CallerState = CallerState.ATTACHED
     closed_with: list[int] = field(default_factory=list)
     waits: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -65,76 +65,76 @@ class Carrier:
 
 
 async def close(
-    reason: EndReason, carrier: Carrier, phone: Phone, patience: HangUpDeadline | None = None
+    reason: EndReason, carrier: Carrier, leg: Leg, deadline: HangUpDeadline | None = None
 ) -> None:
-    leg = cast(CallerLeg, phone)
-    await close_phone(End(reason), leg, carrier, CALL, patience or HangUpDeadline())
+    caller_leg = cast(CallerLeg, leg)
+    await close_caller_leg(End(reason), caller_leg, carrier, CALL, deadline or HangUpDeadline())
 
 
 @pytest.mark.parametrize("reason", EndReason)
 async def test_who_ended_the_call_decides_who_hangs_up_and_what_is_heard_after_it(
     reason: EndReason,
 ) -> None:
-    carrier, phone = Carrier(), Phone()
-    await close(reason, carrier, phone)
+    carrier, leg = Carrier(), Leg()
+    await close(reason, carrier, leg)
     ours = {"agent_hung_up", "operator_hung_up", "silence", "max_duration", "guardrail", "drained"}
     assert carrier.hung_up == (reason.value in ours)
-    assert phone.closed_with == [LOST if reason in ("voice_lost", "internal_error") else 1000]
+    assert leg.closed_with == [LOST if reason in ("voice_lost", "internal_error") else 1000]
 
 
 @pytest.mark.parametrize("fault", ["refuses", "hangs"])
 async def test_a_carrier_that_does_not_hang_up_loses_the_stream_all_the_same(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closing, "HANG_UP_S", 0.05)
-    monkeypatch.setattr(closing, "LINGER_S", 0.05)
-    phone = Phone()
+    monkeypatch.setattr(hang_up, "HANG_UP_S", 0.05)
+    monkeypatch.setattr(hang_up, "LINGER_S", 0.05)
+    leg = Leg()
     carrier = Carrier(refuses=fault == "refuses", hangs=fault == "hangs")
-    await within(2, close(EndReason.AGENT_HUNG_UP, carrier, phone))
-    assert phone.closed_with == [1000]
-    assert phone.waits.is_set()  # whoever was told goodbye may hang up before that
+    await within(2, close(EndReason.AGENT_HUNG_UP, carrier, leg))
+    assert leg.closed_with == [1000]
+    assert leg.waits.is_set()  # whoever was told goodbye may hang up before that
 
 
 @pytest.mark.parametrize("reason", [EndReason.OPERATOR_HUNG_UP, EndReason.DRAINED])
 async def test_a_plug_that_is_pulled_leaves_nobody_in_silence(reason: EndReason) -> None:
-    phone = Phone()
-    await within(2, close(reason, Carrier(refuses=True), phone))
-    assert phone.closed_with == [1000]
-    assert not phone.waits.is_set()
+    leg = Leg()
+    await within(2, close(reason, Carrier(refuses=True), leg))
+    assert leg.closed_with == [1000]
+    assert not leg.waits.is_set()
 
 
 async def test_a_process_that_goes_waits_for_no_caller_to_hang_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
-    phone, patience = Phone(), HangUpDeadline()
+    monkeypatch.setattr(hang_up, "HURRIED_HANG_UP_S", 0.05)
+    leg, deadline = Leg(), HangUpDeadline()
     carrier = Carrier(refuses=True)
-    closed = asyncio.create_task(close(EndReason.AGENT_HUNG_UP, carrier, phone, patience))
-    await phone.waits.wait()
-    patience.hurry()
+    closed = asyncio.create_task(close(EndReason.AGENT_HUNG_UP, carrier, leg, deadline))
+    await leg.waits.wait()
+    deadline.hurry()
     await within(2, closed)
-    assert phone.closed_with == [1000]
+    assert leg.closed_with == [1000]
 
 
 async def test_a_hang_up_under_way_is_given_little_more_time_when_the_process_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(closing, "HURRIED_HANG_UP_S", 0.05)
-    carrier, phone, patience = Carrier(hangs=True), Phone(), HangUpDeadline()
-    closed = asyncio.create_task(close(EndReason.AGENT_HUNG_UP, carrier, phone, patience))
+    monkeypatch.setattr(hang_up, "HURRIED_HANG_UP_S", 0.05)
+    carrier, leg, deadline = Carrier(hangs=True), Leg(), HangUpDeadline()
+    closed = asyncio.create_task(close(EndReason.AGENT_HUNG_UP, carrier, leg, deadline))
     await carrier.asked.wait()
-    patience.hurry()
+    deadline.hurry()
     await within(2, closed)
-    assert phone.closed_with == [1000]
-    patience.hurry()  # too late to matter
+    assert leg.closed_with == [1000]
+    deadline.hurry()  # too late to matter
 
 
 async def test_a_caller_whom_nobody_has_said_goodbye_to_is_not_hung_up_on() -> None:
-    patience = HangUpDeadline()
-    patience.hurry()
-    cut_off, on_the_way = Phone(), Phone(where=Whereabouts.EXPECTED)
+    deadline = HangUpDeadline()
+    deadline.hurry()
+    cut_off, on_the_way = Leg(), Leg(state=CallerState.EXPECTED)
     carrier = Carrier()
-    await close(EndReason.DRAINED, carrier, cut_off, patience)
+    await close(EndReason.DRAINED, carrier, cut_off, deadline)
     await close(EndReason.DRAINED, carrier, on_the_way)
     assert carrier.hung_up == 0
     assert cut_off.closed_with == on_the_way.closed_with == [LOST]
