@@ -8,7 +8,6 @@ conversation.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import re
@@ -170,18 +169,12 @@ def regex_guardrail(
         ConfigError: not a pattern, or one that cannot be searched for in bounded time.
     """
     try:
-        regex = LinearRegex(pattern, re.IGNORECASE)
+        regex = LinearRegex(pattern, ignore_case=True)
     except ConfigError as error:
         raise ConfigError(f"guardrail {name}: {error.message}") from error
 
     async def check(text: str, _: GuardrailContext) -> Verdict:
-        scan = regex.scan(text)
-        while True:
-            try:
-                next(scan)
-            except StopIteration as done:
-                return verdict if done.value else Allow()
-            await asyncio.sleep(0)
+        return verdict if regex.search(text) else Allow()
 
     say = verdict.say if isinstance(verdict, Stop) else None
     return Guardrail(

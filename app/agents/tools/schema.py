@@ -1,40 +1,34 @@
-"""What a tool takes: Python signatures as JSON schemas, and arguments held against a schema.
+"""JSON schemas of tools (draft 2020-12), and arguments held against them.
 
-Signatures are read with pydantic (the annotations) and a small reader of Google style docstrings
-(the descriptions); arguments that a model sends are judged by jsonschema, draft 2020-12, which
-also covers the schemas that people write in YAML and those of MCP servers. No schema is ever
-fetched: a reference leads into the schema itself or is refused. Pure.
+Arguments that a model sends are checked by jsonschema-rs, also against schemas that people write
+in YAML and those of MCP servers. Its linear regular expressions are used, and no schema is ever
+fetched: a reference leads into the schema itself or nowhere. Pure.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import lru_cache, reduce
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, cast
 
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import SchemaError, best_match
-from jsonschema.exceptions import ValidationError as SchemaViolation
-from jsonschema.validators import extend
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError, ValidationErrorKind
 
 from app.agents.tools.pattern import LinearRegex
 from app.errors import ConfigError, ToolArgsInvalid
 
-__all__ = ["ArgumentCheck", "bounded", "closed", "parse_arguments"]
+__all__ = ["ArgumentCheck", "bounded", "closed", "parse_arguments", "shortened"]
 
 
 MAX_ARGUMENTS_CHARS: Final = 32_768
 """More than any tool of a phone call takes; what is longer is not even parsed."""
 
 _MAX_MESSAGE_CHARS: Final = 240
-_SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns|Yields|Raises|Example|Examples|Note):")
-_ENTRY = re.compile(r"^\*{0,2}(\w+)(?: *\([^)]*\))?: *(.*)$")
-_KEYS_OF_ANY_VALUE: Final = ("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
+_MAX_PATTERN_BYTES: Final = 1_000_000  # of the compiled automaton
+_MAX_DEPTH: Final = 250
 _COMBINING: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "$ref", "if"))
 
 
@@ -68,43 +62,24 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema without patterns that we cannot search for; its author checks those.
+    """The schema without patterns that take more than linear time; its author checks those.
 
     Servers of tools write in JavaScript's syntax, and look ahead in it.
     """
+    if _is_deep(schema):
+        return dict(schema)
     copy = deepcopy(dict(schema))
+    rest_is_known = True
     for error in _META.iter_errors(copy):
-        *path, last = error.absolute_path or [""]
-        if isinstance(error.cause, ConfigError) and last in _WITHOUT:
-            holder = reduce(lambda node, key: node[key], path, copy)
-            for word in _WITHOUT[str(last)]:
-                holder.pop(word, None)
-    return _without_rest(copy) if _judges_the_rest(copy) else copy
-
-
-_WITHOUT: Final = {
-    "pattern": ("pattern",),
-    "patternProperties": ("patternProperties", "additionalProperties"),
-}
-"""What goes with a pattern that we cannot search for: without it the other would mean more."""
-
-
-def _judges_the_rest(schema: Any) -> bool:
-    """Whether names have patterns, and what no pattern has named is judged across subschemas.
-
-    jsonschema would look for these patterns with Python's own matcher.
-    """
-    words = set(_words(schema))
-    return {"patternProperties", "unevaluatedProperties"} <= words
-
-
-def _words(schema: Any) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        yield from schema
-    elif not isinstance(schema, list | tuple):
-        return
-    for part in schema.values() if isinstance(schema, Mapping) else schema:
-        yield from _words(part)
+        if not _is_about_a_pattern(error):
+            continue
+        *path, word = error.instance_path
+        holder: Any = reduce(lambda node, key: node[key], path, cast(Any, copy))
+        holder.pop(word, None)
+        if word == "patternProperties":  # without it these would refuse what it allowed
+            holder.pop("additionalProperties", None)
+            rest_is_known = False
+    return copy if rest_is_known else _without_rest(copy)
 
 
 def _without_rest(schema: Any) -> Any:
@@ -114,95 +89,106 @@ def _without_rest(schema: Any) -> Any:
     return [_without_rest(part) for part in schema] if isinstance(schema, list) else schema
 
 
-_FORMATS = FormatChecker(formats=())
-
-
-@_FORMATS.checks("regex", raises=ConfigError)
-def _is_pattern(value: object) -> bool:
-    """A pattern that a caller's words cannot stop us with: see `app.agents.tools.pattern`."""
-    return not isinstance(value, str) or bool(_linear(value))
-
-
 @lru_cache(maxsize=1_000)
-def _linear(pattern: str) -> LinearRegex:
-    return LinearRegex(pattern, strict_end=True)  # as ECMA-262 has it, and so JSON schema
+def _is_linear(pattern: str) -> bool:
+    try:
+        _validator({"pattern": pattern})
+    except ValueError:
+        return False
+    return True
 
 
-def _matches(
-    validator: Any, pattern: str, text: object, _: Mapping[str, Any]
-) -> Iterator[SchemaViolation]:
-    if validator.is_type(text, "string") and not _linear(pattern).search(str(text)):
-        yield SchemaViolation(f"{text!r} does not match {pattern!r}")
+def _is_about_a_pattern(error: ValidationError) -> bool:
+    return error.kind.name == "format" or error.instance_path[-1:] == ["patternProperties"]
 
 
-def _match_names(
-    validator: Any, patterns: Mapping[str, Any], given: Any, _: Mapping[str, Any]
-) -> Iterator[SchemaViolation]:
-    if not validator.is_type(given, "object"):
-        return
-    for pattern, schema in patterns.items():
-        for name in filter(_linear(pattern).search, given):
-            yield from validator.descend(given[name], schema, path=name, schema_path=pattern)
+def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
+    """Raises ValueError for what is no schema, or refers to what is not in it."""
+    return Draft202012Validator(dict(schema), pattern_options=_PATTERNS, offline=True)
 
 
-def _judge_others(
-    validator: Any, others: Any, given: Any, schema: Mapping[str, Any]
-) -> Iterator[SchemaViolation]:
-    if not validator.is_type(given, "object"):
-        return
-    patterns = [_linear(pattern) for pattern in schema.get("patternProperties", ())]
-    named = schema.get("properties", ())
-    for name, value in given.items():
-        if name in named or any(pattern.search(name) for pattern in patterns):
-            continue
-        if others is False:
-            yield SchemaViolation(
-                f"Additional properties are not allowed ({name!r} was unexpected)"
-            )
-        else:
-            yield from validator.descend(value, others, path=name)
-
-
-_META: Final = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=_FORMATS)
-_Judge: Final[Any] = extend(
-    Draft202012Validator,
-    {
-        "pattern": _matches,
-        "patternProperties": _match_names,
-        "additionalProperties": _judge_others,
-    },
-)  # type: ignore[no-untyped-call]
+_PATTERNS: Final = RegexOptions(size_limit=_MAX_PATTERN_BYTES, dfa_size_limit=_MAX_PATTERN_BYTES)
+_META: Final = Draft202012Validator(
+    {"$ref": "https://json-schema.org/draft/2020-12/schema"},
+    formats={"regex": _is_linear, "uri": lambda _: True, "uri-reference": lambda _: True},
+    validate_formats=True,
+    offline=True,
+)
 
 
 class ArgumentCheck:
-    """A tool's schema, ready to judge arguments."""
+    """A tool's schema, ready to check arguments."""
 
     def __init__(self, parameters: Mapping[str, Any], place: str) -> None:
-        """Raises ConfigError for what is no JSON schema of an object."""
+        """Raises ConfigError for what is not a JSON schema of an object."""
         if parameters.get("type") != "object":
             raise ConfigError(f"{place}: parameters must be a JSON schema of type object")
+        if _is_deep(parameters):
+            raise ConfigError(f"{place}: the schema is nested too deeply")
+        self._validator: Draft202012Validator | None = None
         try:
-            Draft202012Validator.check_schema(parameters, format_checker=_FORMATS)
-        except SchemaError as error:
-            at = ".".join(map(str, error.absolute_path)) or "top"
-            reason = getattr(error.cause, "message", error.message)
-            raise ConfigError(_short(f"{place}: not a JSON schema ({at}: {reason})")) from error
-        if _judges_the_rest(parameters):
-            raise ConfigError(f"{place}: patternProperties go with no unevaluatedProperties here")
-        # An empty registry: jsonschema would otherwise fetch a reference from the network.
-        self._validator = _Judge(parameters, registry=Registry())
+            _META.validate(dict(parameters))
+            with suppress(ValidationError):  # a reference leads out of the schema
+                self._validator = _validator(parameters)
+        except ValueError as error:
+            message = f"{place}: not a JSON schema ({_reason(error)})"
+            raise ConfigError(shortened(message)) from error
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raises ToolArgsInvalid, with words by which the model can do better."""
+        if self._validator is None:
+            raise ToolArgsInvalid("the tool's own schema cannot be followed")
+        if _is_deep(arguments):
+            raise ToolArgsInvalid("nested too deeply")
         try:
-            error = best_match(self._validator.iter_errors(arguments))
-        except (Unresolvable, RecursionError) as failure:
-            raise ToolArgsInvalid("the tool's own schema cannot be followed") from failure
-        except OverflowError as failure:  # multipleOf
-            raise ToolArgsInvalid("a number is too large") from failure
-        if error is not None:
-            at = ".".join(map(str, error.absolute_path))
-            raise ToolArgsInvalid(_short(f"{at}: {error.message}" if at else error.message))
+            self._validator.validate(dict(arguments))
+        except ValidationError as error:
+            error = _deepest(error)
+            at = ".".join(map(str, error.instance_path))
+            raise ToolArgsInvalid(
+                shortened(f"{at}: {error.message}" if at else error.message)
+            ) from error
+        except ValueError as error:
+            raise ToolArgsInvalid("not a JSON value") from error
+
+
+def _is_deep(value: object) -> bool:
+    """True when a value is nested so deeply that the checks might run out of stack."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, Mapping | list | tuple)
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    message = error.message
+    if _is_about_a_pattern(error):
+        pattern = getattr(error.kind, "error", error).instance
+        message = f"pattern {pattern!r} cannot be searched for in linear time"
+        try:
+            LinearRegex(str(pattern))
+        except ConfigError as reason:  # of another reader, but with words
+            message = reason.message
+    return f"{'.'.join(map(str, error.instance_path)) or 'top'}: {message}"
+
+
+def _deepest(error: ValidationError) -> ValidationError:
+    """Of alternatives that all fail, the error that lies deepest: what was probably meant."""
+    while isinstance(error.kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
+        inner = max(chain.from_iterable(error.kind.context), key=lambda e: len(e.instance_path))
+        if len(inner.instance_path) <= len(error.instance_path):
+            break
+        error = inner
+    return error
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
@@ -241,5 +227,7 @@ def _no_constant(name: str) -> None:
     raise ToolArgsInvalid(f"{name} is not JSON")
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_MESSAGE_CHARS else f"{text[:_MAX_MESSAGE_CHARS]}..."
+def shortened(text: str) -> str:
+    """A message with its middle left out where it quotes much."""
+    half = _MAX_MESSAGE_CHARS // 2
+    return text if len(text) <= _MAX_MESSAGE_CHARS else f"{text[:half]} ... {text[-half:]}"

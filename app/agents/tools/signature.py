@@ -6,18 +6,22 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaError as PydanticSchemaError
 from pydantic_core import to_jsonable_python
 
-from app.agents.tools.schema import _ENTRY, _KEYS_OF_ANY_VALUE, _SECTION, _short, bounded, closed
+from app.agents.tools.schema import bounded, closed, shortened
 from app.errors import ConfigError, ToolArgsInvalid
 
 __all__ = ["Signature", "described", "read_signature", "read_type"]
 
+
+_SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns|Yields|Raises|Example|Examples|Note):")
+_ENTRY = re.compile(r"^\*{0,2}(\w+)(?: *\([^)]*\))?: *(.*)$")
+_KEYS_OF_ANY_VALUE: Final = ("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
 
 # Signatures -------------------------------------------------------------------------------------
 
@@ -44,7 +48,7 @@ class Signature:
             except ValidationError as error:
                 first = error.errors(include_url=False, include_input=False)[0]
                 place = ".".join(map(str, (name, *first["loc"])))
-                raise ToolArgsInvalid(_short(f"{place}: {first['msg']}")) from error
+                raise ToolArgsInvalid(shortened(f"{place}: {first['msg']}")) from error
         return converted
 
 
@@ -139,7 +143,7 @@ def read_type(annotation: Any, place: str) -> tuple[TypeAdapter[Any], dict[str, 
         reason = error.message.partition("\n")[0]
         raise ConfigError(f"{place}: its type has no JSON schema ({reason})") from error
     except PydanticSchemaError as error:  # such as a pattern that pydantic cannot search for
-        raise ConfigError(_short(f"{place}: {' '.join(str(error).split())}")) from error
+        raise ConfigError(shortened(f"{place}: {' '.join(str(error).split())}")) from error
     definitions = schema.pop("$defs", {})
     inlined = _inline(schema, definitions, (), place)
     _refuse_vague(inlined, place)

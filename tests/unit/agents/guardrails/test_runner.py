@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -84,20 +85,19 @@ async def test_a_pattern_may_warn_and_says_which_rule_it_was() -> None:
     assert (found.verdict, found.rule) == (Warn("named a price"), "price")
 
 
-async def test_a_pattern_with_much_to_do_lets_others_work_and_keeps_its_time() -> None:
-    slow = regex_guardrail(
-        "slow", AGENT, r"(?:\w{1,30}\W{1,3}){0,10}z", NO, timeout_ms=1, fail_open=False
-    )
+async def test_a_pattern_with_much_to_do_keeps_its_time() -> None:
+    slow = regex_guardrail("slow", AGENT, r"(?:\w{1,10}\W{1,3}){0,10}z", NO, fail_open=False)
     text = "".join(
         f"{chr(0x4E00 + number)} a{chr(0x400 + number % 200)}" for number in range(5_000)
     )
+    began = time.thread_time()
     found = await judged(slow, text=text)
-    assert found.results[0].error == "timeout"
-    assert found.verdict == Stop(NO.say, "could not be checked: timeout")
+    assert time.thread_time() - began < 0.3
+    assert (found.results[0].error, found.verdict) == ("", Allow())
 
 
 def test_a_pattern_that_cannot_be_bounded_is_refused_by_the_name_of_its_rule() -> None:
-    with pytest.raises(ConfigError, match="guardrail twice: the pattern refers back"):
+    with pytest.raises(ConfigError, match=r"guardrail twice: pattern .*backreferences"):
         regex_guardrail("twice", AGENT, r"(\w+) \1", NO)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -385,12 +386,17 @@ def with_pattern(pattern: str) -> dict[str, Any]:
 def test_no_words_of_a_caller_make_a_pattern_take_its_time() -> None:
     check = ArgumentCheck(with_pattern(EMAIL), "tool x")
     check.check({"pattern": "a.b-c@example.com"})
-    with pytest.raises(ToolArgsInvalid, match="pattern: 'aaa"):
+    with pytest.raises(ToolArgsInvalid, match='pattern: "aaa'):
         check.check({"pattern": "a" * 10_000 + "!"})
 
 
 @pytest.mark.parametrize(
-    ("pattern", "said"), [("a(?=b)", "looks ahead"), (r"\p{L}+", "escape"), ("(", "unterminated")]
+    ("pattern", "said"),
+    [
+        ("a(?=b)", r"properties\.pattern\.pattern: .*look-ahead"),
+        (r"(a)\1", "backreferences"),
+        ("(", "unclosed"),
+    ],
 )
 def test_a_pattern_that_cannot_be_searched_for_is_refused_unless_others_check_it(
     pattern: str, said: str
@@ -411,12 +417,17 @@ def test_a_pattern_ends_where_the_text_does(pattern: str) -> None:
         check.check({"pattern": "123\n"})
 
 
-def test_no_number_is_too_large_to_be_judged() -> None:
-    schema = {"type": "object", "properties": {"x": {"type": "number", "multipleOf": 0.01}}}
+@pytest.mark.parametrize(("step", "fits"), [(0.01, True), (3, True), (7, False)])
+def test_no_number_is_too_large_to_be_judged(step: float, fits: bool) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "number", "multipleOf": step}}}
     check = ArgumentCheck(schema, "tool x")
-    check.check({"x": 0.25})
-    with pytest.raises(ToolArgsInvalid, match="too large"):
-        check.check(parse_arguments(f'{{"x": {"9" * 400}}}'))
+    check.check({"x": 21})
+    large = parse_arguments(f'{{"x": {"9" * 400}}}')
+    if fits:
+        check.check(large)
+        return
+    with pytest.raises(ToolArgsInvalid, match="multiple of"):
+        check.check(large)
 
 
 # Arguments on the wire ----------------------------------------------------------------------------
@@ -482,9 +493,136 @@ def test_what_no_pattern_names_is_judged_by_the_schema_for_it() -> None:
 
 
 def test_names_that_no_pattern_can_be_searched_for_in_are_left_to_the_server() -> None:
-    rest = with_names(unevaluatedProperties=False)
-    behind = {"type": "object", "patternProperties": {"(?=a)": {}}, "additionalProperties": False}
-    for schema in (rest, behind):
-        with pytest.raises(ConfigError):
+    pattern: dict[str, Any] = {"patternProperties": {"(?=a)": {}}}
+    beside = {"type": "object", **pattern, "additionalProperties": False}
+    around = {"type": "object", "allOf": [pattern], "unevaluatedProperties": False}
+    for schema in (beside, around):
+        with pytest.raises(ConfigError, match=r"patternProperties: .*look-ahead"):
             ArgumentCheck(schema, "tool x")
         ArgumentCheck(bounded(schema), "tool x").check({"b": 1})
+
+
+def test_names_that_patterns_have_named_are_known_across_subschemas() -> None:
+    check = ArgumentCheck(with_names(unevaluatedProperties=False), "tool x")
+    check.check({"aaa": 1})
+    with pytest.raises(ToolArgsInvalid, match="'b' was unexpected"):
+        check.check({"aaa": 1, "b": 2})
+
+
+def test_of_alternatives_the_error_in_what_was_meant_is_told() -> None:
+    guest = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    schema = {"type": "object", "properties": {"x": {"anyOf": [{"type": "string"}, guest]}}}
+    check = ArgumentCheck(schema, "tool x")
+    with pytest.raises(ToolArgsInvalid, match=r'^x\.age: "ten" is not of type "integer"$'):
+        check.check({"x": {"age": "ten"}})
+    with pytest.raises(ToolArgsInvalid, match=r"^x: 7 is not valid under any"):
+        check.check({"x": 7})
+
+
+# Schemas that mean harm ---------------------------------------------------------------------------
+
+
+def nested(depth: int, word: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", word: {"x": schema} if word == "properties" else schema}
+    return schema
+
+
+@pytest.mark.parametrize("word", ["properties", "not", "additionalProperties"])
+def test_a_schema_that_is_nested_too_deeply_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"tool x: .*too deeply"):
+        ArgumentCheck(nested(5_000, word), "tool x")
+
+
+def test_arguments_that_are_nested_too_deeply_are_refused_or_held_against_the_schema() -> None:
+    tree = {"type": "object", "properties": {"x": {"$ref": "#"}}, "additionalProperties": False}
+    check = ArgumentCheck(tree, "tool x")
+    for leaf, depth, said in (({}, 200, ""), ({"y": 1}, 200, "'y'"), ({}, 50_000, "too deeply")):
+        arguments: dict[str, Any] = leaf
+        for _ in range(depth):
+            arguments = {"x": arguments}
+        with pytest.raises(ToolArgsInvalid, match=said) if said else nullcontext():
+            check.check(arguments)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"$ref": "#"},
+        {"allOf": [{"$ref": "#"}]},
+        {"$dynamicAnchor": "x", "allOf": [{"$dynamicRef": "#x"}]},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+        {"enum": [{}, *range(100_000)]},
+        {"properties": {"x": {"enum": [f"value {n}" for n in range(100_000)]}}},
+        {"properties": {f"name {n}": {"pattern": f"^{n}$"} for n in range(2_000)}},
+        {"$schema": "http://127.0.0.1:9/schema.json", "$id": "http://127.0.0.1:9/id.json"},
+    ],
+)
+def test_a_schema_that_turns_in_a_circle_or_is_long_takes_no_time(words: dict[str, Any]) -> None:
+    began = time.thread_time()
+    check = ArgumentCheck({"type": "object", **words}, "tool x")
+    check.check({})
+    assert time.thread_time() - began < 2
+
+
+@pytest.mark.parametrize("levels", [4, 18])
+def test_a_schema_whose_references_multiply_fails_at_the_first_error(levels: int) -> None:
+    twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
+    defs = {**twice, f"d{levels}": {"type": "string"}}
+    words = {"properties": {"x": {"$ref": "#/$defs/d0"}}, "$defs": defs}
+    check = ArgumentCheck({"type": "object", **words}, "tool x")
+    began = time.thread_time()
+    check.check({"x": "yes"})
+    with pytest.raises(ToolArgsInvalid, match=r"^x: 7 is not of type"):
+        check.check({"x": 7})
+    assert time.thread_time() - began < 1
+
+
+def test_long_lists_are_compared_quickly() -> None:
+    check = ArgumentCheck({"type": "object", "properties": {"x": {"uniqueItems": True}}}, "tool x")
+    items: list[Any] = [{"a": number} for number in range(3_000)]
+    began = time.thread_time()
+    check.check({"x": items})
+    with pytest.raises(ToolArgsInvalid):
+        check.check({"x": [*items, {"a": 0}]})
+    assert time.thread_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "odd", [{1: 2}, {"properties": {"x": object()}}, {"title": "\ud800"}, {"enum": {1, 2}}]
+)
+def test_a_schema_that_json_has_no_form_for_is_refused(odd: dict[Any, Any]) -> None:
+    with pytest.raises(ConfigError, match="tool x"):
+        ArgumentCheck({"type": "object", **odd}, "tool x")
+
+
+WORDS = (
+    "type", "properties", "items", "anyOf", "not", "$ref", "$defs", "enum", "pattern", "minimum",
+    "required", "$id", "patternProperties", "additionalProperties", "if", "then", "contains",
+    "$dynamicRef", "format", "unevaluatedProperties",
+)  # fmt: skip
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.sampled_from(["#", "object", "(", "#/a"]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(WORDS),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    ),
+    st.dictionaries(st.sampled_from(["a", "type"]), st.none() | st.integers() | st.text()),
+)
+def test_any_schema_is_refused_or_checks_any_arguments(words: Any, arguments: Any) -> None:
+    schema = {"properties": {"a": words}, **(words if isinstance(words, dict) else {})}
+    for made in (schema, bounded(schema)):
+        try:
+            ArgumentCheck({**made, "type": "object"}, "tool x").check(arguments)
+        except (ConfigError, ToolArgsInvalid) as error:
+            assert len(error.message) < 400
