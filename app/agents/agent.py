@@ -1,7 +1,6 @@
-"""Who answers: an agent's voice settings, manners, tools and colleagues, as values.
+"""An agent as a value: its voice session, greeting, tools, guardrails and handoffs.
 
-Built from settings by `app.main` or in Python; `app.agents.roster` checks agents together. Nothing
-here knows a phone, a socket or a store.
+Built from settings by `app.assembly` or in Python; `app.agents.roster` checks agents together.
 """
 
 from __future__ import annotations
@@ -10,45 +9,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from app.agents.guardrails.rules import (
-    DEBOUNCE_CHARS,
-    Guardrail,
-)
+from app.agents.guardrails.rules import DEBOUNCE_CHARS, Guardrail
 from app.agents.handoffs import HandoffTo
 from app.agents.per_call import InstructionsFunction
-from app.agents.tools.call_control import (
-    CALL_TOOLS,
-    END_CALL,
-    END_CALL_TOOL,
-)
+from app.agents.tools.call_control import CALL_TOOLS, END_CALL, END_CALL_TOOL
 from app.agents.tools.tool import Tool
 from app.events import Party
-from app.realtime.events import (
-    SessionConfig,
-    Transcription,
-    Unset,
-)
+from app.realtime.events import SessionConfig, Transcription, Unset
 from audio.format import PCM16_24K, AudioFormat
 
 __all__ = ["END_CALL", "END_CALL_TOOL", "RESERVED_TOOL_NAMES", "Agent"]
 
 RESERVED_TOOL_NAMES: Final = frozenset(CALL_TOOLS)
-"""Tools that the phone side runs by name: no other tool may be called so, offered or not."""
+"""Tools that a call runs by name: no other tool may have one of these names, offered or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """An agent: its session with the model, its first words, what it can do, and who helps it.
+    """An agent: its session with the model, its greeting, tools, guardrails and handoffs.
 
     `session.instructions` and `greeting` are templates (`app.agents.instructions`); `variables`
-    declares the names that they may use besides the call's facts, with defaults. `session.tools`
-    are tools that the phone side runs; `tools` are run by `app.agents.dialogue.tool_runner`.
-    `handoffs` names agents of the same roster, each of which says in its `description` what it is
-    there for. `guardrails` look at the agent's transcript each `guardrail_every_chars` characters.
-    Callers who speak over a greeting that is not interruptible are answered after it. `guesses`:
-    what it makes of callers' words is a guess among a few sentences, and transcripts say so.
+    declares the names that they may use besides the call's facts, with defaults. A call runs the
+    tools of `session.tools` itself; `tools` are run by `app.agents.dialogue.tool_runner`.
+    `handoffs` names agents of the same roster, whose `description` tells the model what they are
+    for. `guardrails` check the agent's transcript every `guardrail_every_chars` characters. A
+    caller who speaks over a greeting that is not interruptible is answered after it. `guesses`
+    marks an agent that takes callers' words for one of a few sentences; transcripts say so.
     `instructions_for` writes the instructions of each call; where it fails, those of the session
-    hold.
+    are used.
     """
 
     name: str
@@ -67,19 +55,19 @@ class Agent:
     instructions_for: InstructionsFunction | None = field(default=None, repr=False)
 
     @property
-    def leads_to(self) -> tuple[HandoffTo, ...]:
-        """The handoffs, all of them with what is to be said of them."""
-        return tuple(HandoffTo(agent=way) if isinstance(way, str) else way for way in self.handoffs)
+    def handoff_options(self) -> tuple[HandoffTo, ...]:
+        """The handoffs, each with its options."""
+        return tuple(HandoffTo(agent=to) if isinstance(to, str) else to for to in self.handoffs)
 
     @property
     def input_format(self) -> AudioFormat:
-        """What the model is sent; PCM16 at 24 kHz unless the session says otherwise."""
+        """The format of the caller's audio; PCM16 at 24 kHz unless the session says otherwise."""
         chosen = self.session.input_format
         return PCM16_24K if isinstance(chosen, Unset) else chosen
 
     @property
     def output_format(self) -> AudioFormat:
-        """What the model sends."""
+        """The format of the agent's audio."""
         chosen = self.session.output_format
         return PCM16_24K if isinstance(chosen, Unset) else chosen
 
@@ -91,7 +79,7 @@ class Agent:
 
     @property
     def session_tools(self) -> tuple[Mapping[str, Any], ...]:
-        """The tools that the phone side runs, as the wire has them."""
+        """The tools that a call runs itself, as the wire has them."""
         chosen = self.session.tools
         return () if isinstance(chosen, Unset) else chosen
 
@@ -100,7 +88,7 @@ class Agent:
 
     @property
     def transcribed(self) -> bool:
-        """Whether we are told what the caller says."""
+        """True where the caller's words are transcribed."""
         return isinstance(self.session.transcription, Transcription)
 
     @property

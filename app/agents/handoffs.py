@@ -1,13 +1,12 @@
-"""Handing a caller from one agent to another, as the model sees it: a tool for each of them.
+"""Handoffs from one agent to another: their options, and the tool that the model calls for each.
 
-`transfer_to_<name>` is what the model calls; `app.agents.dialogue.function_calls` does it:
-settings, the tool's output, then the other agent's first words, in the same call and history. Pure.
+`app.agents.dialogue.function_calls` carries out a call of `transfer_to_<name>`: new settings, the
+tool's output, then the other agent's words, in the same call and history.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.agents.per_call import Offer, takes
+from app.agents.per_call import IsEnabled, accepts
 from app.agents.tools.call_control import PREFIX
 from app.agents.tools.schema import closed
 from app.agents.tools.signature import read_type
@@ -24,8 +23,7 @@ from app.agents.tools.tool import MAX_CONCURRENCY, Tool, ToolContext, ToolFuncti
 from app.errors import ConfigError, ToolArgsInvalid
 from app.threads import Slots, in_thread
 
-__all__ = ["HandoffTo", "failed", "handoff_name", "handoff_tool", "refused_output"]
-
+__all__ = ["HandoffTo", "handoff_name", "handoff_tool"]
 
 _MAX_NAME_CHARS: Final = 64
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-z0-9_]+")
@@ -33,13 +31,13 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^a-z0-9_]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoffTo:
-    """A handoff of which more is to be said than the name of the agent who takes over.
+    """A handoff with options.
 
-    `input_type` is what the model has to say with it: a dataclass, TypedDict or pydantic model, or
-    a JSON schema; the agent who takes over is given it as data. `on_handoff` is told of the handoff
-    before it happens: it takes a `ToolContext`, and the input where there is one; what it raises
-    keeps the caller where they are. `description` stands in place of the agent's own, `tool_name`
-    in place of `transfer_to_<name>`. One that is not enabled is not offered.
+    `input_type` describes the input that the model has to give: a dataclass, TypedDict or pydantic
+    model, or a JSON schema; the agent who takes over gets it as data. `on_handoff` is called before
+    the handoff, with a `ToolContext` and the input, if there is one; an exception that it raises
+    prevents the handoff. `description` replaces the agent's own, `tool_name` replaces
+    `transfer_to_<name>`. A handoff that is not enabled is not offered.
     """
 
     agent: str
@@ -47,16 +45,16 @@ class HandoffTo:
     tool_name: str = ""
     input_type: type | Mapping[str, Any] | None = None
     on_handoff: Callable[..., Any] | None = field(default=None, repr=False)
-    is_enabled: Offer = True
+    is_enabled: IsEnabled = True
 
     @property
     def name(self) -> str:
-        """What the model calls."""
+        """The name of the tool that the model calls."""
         return self.tool_name or handoff_name(self.agent)
 
     @property
     def prepared(self) -> bool:
-        """Something is to be done before the caller is handed over."""
+        """True where an input is checked or `on_handoff` called before the handoff."""
         return self.input_type is not None or self.on_handoff is not None
 
 
@@ -66,17 +64,7 @@ def handoff_name(agent_name: str) -> str:
     return name[:_MAX_NAME_CHARS]
 
 
-def refused_output() -> str:
-    """What the model is told that asks for two handoffs at a time."""
-    return json.dumps({"error": "The caller is being handed over already."})
-
-
-def failed(output: str) -> bool:
-    """Whether the preparation of a handoff went wrong, by what the model would be told of it."""
-    return "error" in json.loads(output)
-
-
-NOTHING: Final[Mapping[str, Any]] = {
+_NO_INPUT: Final[Mapping[str, Any]] = {
     "type": "object",
     "properties": {},
     "additionalProperties": False,
@@ -87,11 +75,11 @@ def handoff_tool(to: HandoffTo, about: str = "") -> Tool:
     """The tool that hands a caller to an agent; `about` is the description of that agent.
 
     Raises:
-        ConfigError: a name that is none, or an input that is no object in JSON schema.
+        ConfigError: a wrong name, or an input that is not an object in JSON schema.
     """
     if to.on_handoff is not None and not callable(to.on_handoff):
         raise ConfigError(f"handoff {to.name}: on_handoff is no function")
-    if to.on_handoff is not None and not takes(to.on_handoff, 1 + (to.input_type is not None)):
+    if to.on_handoff is not None and not accepts(to.on_handoff, 1 + (to.input_type is not None)):
         given = "the context" if to.input_type is None else "the context and the input"
         raise ConfigError(f"handoff {to.name}: on_handoff is called with {given}")
     parameters, adapter = _input(to)
@@ -108,7 +96,7 @@ def handoff_tool(to: HandoffTo, about: str = "") -> Tool:
 def _input(to: HandoffTo) -> tuple[Mapping[str, Any], TypeAdapter[Any] | None]:
     match to.input_type:
         case None:
-            return NOTHING, None
+            return _NO_INPUT, None
         case Mapping() as schema:
             return closed(schema), None
         case annotation:
@@ -118,21 +106,23 @@ def _input(to: HandoffTo) -> tuple[Mapping[str, Any], TypeAdapter[Any] | None]:
 
 def _preparation(to: HandoffTo, adapter: TypeAdapter[Any] | None) -> ToolFunction:
     slots = Slots(MAX_CONCURRENCY)
-    told = to.on_handoff
+    on_handoff = to.on_handoff
 
     async def run(context: ToolContext, arguments: Mapping[str, Any]) -> None:
         value = _converted(adapter, arguments)
-        if told is None:
+        if on_handoff is None:
             return
         call: Callable[[], Any] = (
-            partial(told, context) if to.input_type is None else partial(told, context, value)
+            partial(on_handoff, context)
+            if to.input_type is None
+            else partial(on_handoff, context, value)
         )
-        if inspect.iscoroutinefunction(told):
+        if inspect.iscoroutinefunction(on_handoff):
             await call()
             return
-        found = await in_thread(call, slots.here)
-        if inspect.isawaitable(found):
-            await found
+        returned = await in_thread(call, slots.here)
+        if inspect.isawaitable(returned):
+            await returned
 
     return run
 

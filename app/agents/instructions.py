@@ -1,8 +1,8 @@
 """Instructions and greetings as templates: `{caller}`, `{number}`, `{time}` and call variables.
 
-A place is a name in braces; `{{` is a brace, and braces around anything else (JSON, say) are text.
-An agent's templates are checked when the server starts. Values are put in once and never read
-again: what a caller or another system says in one cannot name a place, and stays on its line.
+A placeholder is a name in braces; `{{` is a brace, and braces around anything else (JSON, say) are
+text. An agent's templates are checked when the server starts. Values are put in once and not read
+again: text of a caller or of another system cannot name a placeholder, and stays on its line.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from app.events import CallId
 __all__ = ["FACTS", "CallFacts", "check_template", "check_time_zone", "fill", "spoken_time"]
 
 FACTS: Final = ("caller", "number", "time")
-"""What every call knows; an agent's variables are named besides them."""
+"""Names that every template may use, beside the agent's variables."""
 
 MAX_VALUE_CHARS: Final = 500
 
-_PLACE: Final = re.compile(r"\{\{|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PLACEHOLDER: Final = re.compile(r"\{\{|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFacts:
-    """What we know of a conversation before its first word. Numbers are claims of the network.
+    """Facts of a conversation, known before its first word. Numbers are claims of the network.
 
-    `started_at` is Unix time; zero where nobody asks. `variables` are this call's own values for
-    names that its agent declares.
+    `started_at` is Unix time, or zero if unknown. `variables` are this call's own values for names
+    that its agent declares.
     """
 
     call_id: CallId
@@ -49,7 +49,7 @@ class CallFacts:
         return {**variables, **own}
 
     def values(self, variables: Mapping[str, str], time_zone: str) -> dict[str, str]:
-        """What stands for each name of a template."""
+        """The value of each name that a template may use."""
         return {
             **self.declared(variables),
             "caller": self.caller_number or "unknown",
@@ -62,9 +62,9 @@ def check_template(text: str, names: Collection[str], place: str) -> None:
     """Check that a template names nothing but `names`.
 
     Raises:
-        ConfigError: it does; `place` says where the template stands.
+        ConfigError: it names something else; `place` says where the template stands.
     """
-    for found in _PLACE.finditer(text):
+    for found in _PLACEHOLDER.finditer(text):
         name = found.group(1)
         if name is not None and name not in names:
             known = ", ".join(f"{{{known}}}" for known in sorted(names))
@@ -80,11 +80,11 @@ def fill(text: str, values: Mapping[str, str]) -> str:
         name = found.group(1)
         return "{" if name is None else _plain(values[name])
 
-    return _PLACE.sub(value_of, text)
+    return _PLACEHOLDER.sub(value_of, text)
 
 
 def _plain(value: str) -> str:
-    """A value on one line and of a bounded length: it cannot look like instructions of ours."""
+    """A value on one line and of a bounded length: it cannot pass for instructions."""
     return _UNPRINTABLE.sub(" ", value)[:MAX_VALUE_CHARS].strip()
 
 

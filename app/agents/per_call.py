@@ -1,7 +1,7 @@
-"""What an operator's functions say of a call: its instructions, and whether something is offered.
+"""Functions of an operator that are called for each call: instructions, and `is_enabled`.
 
-They run in the middle of the conversation, between two frames of sound: nothing that waits belongs
-into them. One that fails costs what it was asked about, and never the call.
+They run in the middle of the conversation, between two frames of sound, so they must not wait. One
+that fails costs the tool, the handoff or its instructions, and never the call.
 """
 
 from __future__ import annotations
@@ -14,53 +14,59 @@ from typing import Any
 from app.agents.instructions import CallFacts
 from app.errors import ConfigError
 
-__all__ = ["InstructionsFunction", "Offer", "check_function", "is_offered", "takes", "written_for"]
-
+__all__ = [
+    "InstructionsFunction",
+    "IsEnabled",
+    "accepts",
+    "check_function",
+    "is_offered",
+    "written_for",
+]
 
 logger = logging.getLogger(__name__)
 
 InstructionsFunction = Callable[[CallFacts], str]
-Offer = bool | Callable[[CallFacts], bool]
+IsEnabled = bool | Callable[[CallFacts], bool]
 
 
 def check_function(function: object, place: str) -> None:
-    """Raise ConfigError for what cannot be asked at once."""
+    """Raise ConfigError for a function that cannot be called with a call's facts at once."""
     if isinstance(function, bool):
         return
     if not callable(function):
         raise ConfigError(f"{place} takes a function of the call's facts")
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"{place} is asked between two frames of sound: it cannot be async")
-    if not takes(function, 1):
+    if not accepts(function, 1):
         raise ConfigError(f"{place} is called with one argument, the call's facts")
 
 
-def is_offered(offer: Offer, facts: CallFacts, name: str) -> bool:
-    """Whether a tool or handoff is there in this call; one that cannot be asked about is not."""
-    if isinstance(offer, bool):
-        return offer
+def is_offered(is_enabled: IsEnabled, facts: CallFacts, name: str) -> bool:
+    """Tell whether a tool or handoff is offered in this call; it is not where asking fails."""
+    if isinstance(is_enabled, bool):
+        return is_enabled
     try:
-        found: object = offer(facts)
+        enabled: object = is_enabled(facts)
     except Exception as error:
         _report("is_enabled failed", name, type(error).__name__, str(error))
         return False
-    if not isinstance(found, bool):
+    if not isinstance(enabled, bool):
         _report("is_enabled failed", name, "no bool")
         return False
-    return found
+    return enabled
 
 
 def written_for(function: InstructionsFunction, facts: CallFacts, agent: str) -> str | None:
-    """An agent's instructions in this call; `None` when the function has none to give."""
+    """An agent's instructions in this call; `None` where the function fails."""
     try:
-        found: object = function(facts)
+        text: object = function(facts)
     except Exception as error:
         _report("instructions failed", agent, type(error).__name__, str(error))
         return None
-    if not isinstance(found, str):
+    if not isinstance(text, str):
         _report("instructions failed", agent, "no text")
         return None
-    return found
+    return text
 
 
 def _report(message: str, name: str, error_type: str, detail: str = "") -> None:
@@ -69,8 +75,8 @@ def _report(message: str, name: str, error_type: str, detail: str = "") -> None:
     logger.warning(message, extra=extra)
 
 
-def takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether a function can be called with so many arguments, as far as it tells."""
+def accepts(function: Callable[..., Any], count: int) -> bool:
+    """Tell whether a function can be called with `count` arguments, as far as it is known."""
     try:
         inspect.signature(function).bind(*range(count))
     except TypeError:

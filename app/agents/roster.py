@@ -1,7 +1,7 @@
 """The agents of a server, checked together when it starts, and the session of each in a call.
 
-What one agent says of itself is `app.agents.agent`; here is what they must agree on: handoffs
-lead somewhere, no two tools of an agent have one name, one call keeps one sound format. Pure.
+Handoffs must name known agents with the same audio format, and no two tools of an agent may have
+one name. Pure.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["Roster"]
 
 
 class Roster:
-    """Agents by name. The first one answers where nobody says who does."""
+    """Agents by name. The first one answers unless another is named."""
 
     def __init__(self, agents: Iterable[Agent], *, voices: Collection[str] | None = None) -> None:
-        """Check the agents; `voices` are those that the model has, where that is known.
+        """Check the agents; `voices` are those of the model, where they are known.
 
         Raises:
-            ConfigError: something does not fit; the message says what, and of which agent.
+            ConfigError: a mistake in an agent; the message names both.
         """
         self._agents: dict[str, Agent] = {}
         self._handoffs: dict[str, tuple[Tool, ...]] = {}
@@ -68,8 +68,8 @@ class Roster:
         return next(iter(self))
 
     def notices(self) -> list[str]:
-        """What is allowed and may surprise, for the server's start."""
-        pairs = [(agent, self[way.agent]) for agent in self for way in agent.leads_to]
+        """Notices for the server's start about settings that are allowed but may surprise."""
+        pairs = [(agent, self[to.agent]) for agent in self for to in agent.handoff_options]
         voices = [
             f"agent {agent.name!r} hands over to {to_agent.name!r}, whose voice "
             f"{to_agent.voice!r} is heard only when nothing was said before: a session keeps its "
@@ -88,17 +88,17 @@ class Roster:
     # In a call ------------------------------------------------------------------------------------
 
     def handoff(self, agent: Agent, tool_name: str, facts: CallFacts) -> HandoffTo | None:
-        """The handoff of `agent` that a tool is; `None` for any other tool."""
-        for way in agent.leads_to:
-            if way.name == tool_name:
-                offered = is_offered(way.is_enabled, _known(agent, facts), way.name)
-                return way if offered else None
+        """The handoff of `agent` that a tool stands for; `None` for any other tool."""
+        for option in agent.handoff_options:
+            if option.name == tool_name:
+                offered = is_offered(option.is_enabled, _known(agent, facts), option.name)
+                return option if offered else None
         return None
 
     def tools(self, agent: Agent, facts: CallFacts) -> list[Tool]:
-        """What a shell may run for an agent in one call: its tools, and what its handoffs need."""
+        """The tools of an agent in one call, and those of its handoffs that need preparation."""
         known = _known(agent, facts)
-        prepared = {way.name for way in agent.leads_to if way.prepared}
+        prepared = {option.name for option in agent.handoff_options if option.prepared}
         handoffs = [tool for tool in self._handoffs[agent.name] if tool.name in prepared]
         return [
             tool
@@ -107,7 +107,7 @@ class Roster:
         ]
 
     def session(self, agent: Agent, facts: CallFacts) -> SessionConfig:
-        """An agent's whole session in one call: instructions filled in, all of its tools."""
+        """An agent's session in one call, with its instructions filled in and all of its tools."""
         known = _known(agent, facts)
         tools = self._wire_tools(agent, known)
         session = agent.session
@@ -116,7 +116,7 @@ class Roster:
         return replace(session, tools=tools) if tools else session
 
     def greeting(self, agent: Agent, facts: CallFacts) -> str | None:
-        """An agent's first words in one call."""
+        """An agent's greeting in one call."""
         if agent.greeting is None:
             return None
         return fill(agent.greeting, facts.values(agent.variables, agent.time_zone))
@@ -126,9 +126,9 @@ class Roster:
     ) -> SessionConfig:
         """The settings that turn one agent's session into another's.
 
-        Instructions and tools always; of the rest what differs, with the protocol's own value
-        where the taker has none. Never the sound formats and the tracing, and the voice only before
-        the session's first sound.
+        They hold instructions and tools, and whatever else differs, with the protocol's default
+        where the new agent sets nothing. Audio formats and tracing never change, and the voice only
+        before the session's first sound.
         """
         old, new = self.session(from_agent, facts), self.session(to_agent, facts)
         kept = _NEVER_CHANGED | ({"voice"} if spoken else set())
@@ -150,13 +150,13 @@ class Roster:
         return f"{text}\n\n{TOOL_OUTPUT_NOTE}".strip() if agent.tools else text
 
     def tool_names(self, agent: Agent) -> tuple[str, ...]:
-        """Everything that an agent's model may call."""
+        """The names of all tools that an agent's model may call."""
         return tuple(str(tool.get("name", "")) for tool in self._wire_tools(agent))
 
     def _wire_tools(
         self, agent: Agent, facts: CallFacts | None = None
     ) -> tuple[Mapping[str, Any], ...]:
-        """The tools that a session names; without facts, all that there may be."""
+        """The tools that a session names; without facts, all that it may name."""
         return (
             *agent.session_tools,
             *(
@@ -185,8 +185,8 @@ class Roster:
 
     def _check_handoffs(self, agent: Agent, place: str) -> None:
         tools: dict[str, str] = {}
-        for way in agent.leads_to:
-            name = way.agent
+        for option in agent.handoff_options:
+            name = option.agent
             to_agent = self.get(name)
             if to_agent is None:
                 known = ", ".join(sorted(self._agents.keys() - {agent.name})) or "none"
@@ -199,19 +199,22 @@ class Roster:
                     f"{place}: hands over to {name!r}, who has another sound format; "
                     "one call keeps its format"
                 )
-            other = tools.setdefault(way.name, name)
-            if other != name or way.name == PREFIX:
+            other = tools.setdefault(option.name, name)
+            if other != name or option.name == PREFIX:
                 raise ConfigError(
                     f"{place}: the model cannot tell {name!r} from {other!r}: "
-                    f"both are called {way.name}"
+                    f"both are called {option.name}"
                 )
         if len(tools) != len(agent.handoffs):
             raise ConfigError(f"{place}: hands over to the same agent twice")
         try:
-            ways = [handoff_tool(way, self[way.agent].description) for way in agent.leads_to]
+            handoffs = [
+                handoff_tool(option, self[option.agent].description)
+                for option in agent.handoff_options
+            ]
         except ConfigError as error:
             raise ConfigError(f"{place}: {error.message}") from error
-        self._handoffs[agent.name] = tuple(ways)
+        self._handoffs[agent.name] = tuple(handoffs)
 
 
 def _known(agent: Agent, facts: CallFacts) -> CallFacts:
@@ -221,10 +224,10 @@ def _known(agent: Agent, facts: CallFacts) -> CallFacts:
 
 def _check_tools(agent: Agent, place: str) -> None:
     taken = {str(tool.get("name", "")) for tool in agent.session_tools}
-    for way in agent.leads_to:
-        if way.name in RESERVED_TOOL_NAMES or way.name in taken:
-            raise ConfigError(f"{place}: a handoff has the name of the tool {way.name!r}")
-        taken.add(way.name)
+    for option in agent.handoff_options:
+        if option.name in RESERVED_TOOL_NAMES or option.name in taken:
+            raise ConfigError(f"{place}: a handoff has the name of the tool {option.name!r}")
+        taken.add(option.name)
     for tool in agent.tools:
         if tool.name in RESERVED_TOOL_NAMES or tool.name in taken:
             raise ConfigError(f"{place}: two tools are named {tool.name!r}, or one is built in")
@@ -259,5 +262,5 @@ _PROTOCOL: Final[Mapping[str, Any]] = {
     "max_output_tokens": "inf",
     "truncation": "auto",
 }
-"""What a session has where nothing was set. `reasoning_effort` has no such value: each model has
-its own, so an agent who sets none goes on with that of the agent before."""
+"""Defaults of the protocol. `reasoning_effort` has none: each model has its own, so an agent who
+sets none goes on with that of the agent before."""

@@ -20,7 +20,7 @@ from app.agents.dialogue.history import History
 from app.agents.dialogue.messages import ModelMessages, SayMode, spoken
 from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue
-from app.agents.handoffs import HandoffTo, failed, refused_output
+from app.agents.handoffs import HandoffTo
 from app.agents.tools.schema import parse_arguments
 from app.events import CallCounters
 from app.realtime.events import Item, ItemCreate
@@ -35,6 +35,7 @@ MAX_REPLIES: Final = 20
 _INTERRUPTED: Final = json.dumps(
     {"error": "You were interrupted before this, so it was not done.", "code": "interrupted"}
 )
+_BUSY: Final = json.dumps({"error": "The caller is being handed over already."})
 
 
 @dataclass(slots=True)
@@ -155,7 +156,7 @@ class FunctionCalls:
             return []
         preparation = self._preparation
         if preparation is not None and preparation.call is call and not preparation.ready:
-            preparation.ready = not failed(output)
+            preparation.ready = "error" not in json.loads(output)
             if preparation.ready:
                 return self._hand_over(now_ms) if self._messages.connected else []
             self._preparation = None
@@ -216,7 +217,7 @@ class FunctionCalls:
     ) -> list[DialogueAction]:
         under_way = self._active.handoff is not None or self._preparation is not None
         if under_way or self._active.agent is not call.agent:
-            return self.on_tool_done(call.tool_call_id, refused_output(), now_ms, reply=False)
+            return self.on_tool_done(call.tool_call_id, _BUSY, now_ms, reply=False)
         if not handoff.prepared:
             to_agent = self._active.roster[handoff.agent]
             return [self._active.hand_over(call.tool_call_id, to_agent, now_ms)]
@@ -231,7 +232,7 @@ class FunctionCalls:
         to_agent = self._active.roster.get(handoff.agent)
         busy = self._active.handoff is not None
         if to_agent is None or self._active.agent is not call.agent or busy:
-            return self.on_tool_done(call.tool_call_id, refused_output(), now_ms, reply=not busy)
+            return self.on_tool_done(call.tool_call_id, _BUSY, now_ms, reply=not busy)
         given = None if handoff.input_type is None else parse_arguments(call.item.arguments or "{}")
         return [self._active.hand_over(call.tool_call_id, to_agent, now_ms, given)]
 

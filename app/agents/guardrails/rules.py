@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from app.agents.llm.question import Ask, ModelQuestion, fenced
-from app.agents.per_call import takes
+from app.agents.per_call import accepts
 from app.agents.tools.pattern import LinearRegex
 from app.errors import AppError, ConfigError
 from app.events import CallId, Party
@@ -199,7 +199,7 @@ def function_guardrail(
     Raises:
         ConfigError: it cannot be called so.
     """
-    if not callable(function) or not takes(function, 2):
+    if not callable(function) or not accepts(function, 2):
         raise ConfigError(
             f"guardrail {name}: the function is called with two arguments, text and context"
         )

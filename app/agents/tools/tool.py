@@ -18,7 +18,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Final, overload
 
-from app.agents.per_call import Offer, check_function, takes
+from app.agents.per_call import IsEnabled, accepts, check_function
 from app.agents.tools.schema import ArgumentCheck
 from app.agents.tools.signature import Signature, read_signature
 from app.errors import ConfigError
@@ -108,7 +108,7 @@ class Tool:
     max_output_chars: int = 8_000
     max_concurrency: int = MAX_CONCURRENCY
     input_guardrails: tuple[InputGuardrail, ...] = ()
-    is_enabled: Offer = True
+    is_enabled: IsEnabled = True
     check: ArgumentCheck = field(init=False, repr=False)
     slots: Slots = field(init=False, repr=False)
 
@@ -127,7 +127,7 @@ class Tool:
                 raise ConfigError(f"tool {self.name}: {limit} must be above zero")
         check_function(self.is_enabled, f"tool {self.name}: is_enabled")
         object.__setattr__(self, "input_guardrails", tuple(self.input_guardrails))
-        if not all(callable(rule) and takes(rule, 2) for rule in self.input_guardrails):
+        if not all(callable(rule) and accepts(rule, 2) for rule in self.input_guardrails):
             raise ConfigError(
                 f"tool {self.name}: an input guardrail is a function of context and arguments"
             )
