@@ -1,18 +1,24 @@
-"""The seam to a voice model: what a connection is, and the handshake that all of them share.
+"""The seam to a voice model: connections, and the handshake that all of them share.
 
 `Transport` carries text either way (a websocket, or one end of a `pipe()`), `VoiceConnection` is
 a configured session of events over it, `VoiceModel` opens one. `open_connection` is the handshake
 of every client: `session.created`, our `session.update`, `session.updated`, formats checked.
-The websocket side is `app.realtime.websocket`, retries are `app.realtime.connecting`, what the
-events mean is the caller's.
+The websocket side is `app.realtime.websocket`, retries are `app.realtime.connecting`; the events
+are left to the caller.
+
+A server is read with patience. Fields that differ from the protocol are counted and logged once
+per connection; they cost neither the event nor the call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import re
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final, Protocol
 
 from app.errors import (
@@ -60,10 +66,17 @@ __all__ = [
     "traits_of",
 ]
 
+logger = logging.getLogger(__name__)
+
+CREATED_WAIT_S: Final = 0.5
+"""Some servers send `session.created` late, or nothing at all before the first update."""
+ODDITIES_LOGGED: Final = 20
+"""Per connection; a server that differs in more is described well enough by these."""
 MALFORMED_LIMIT: Final = 50  # so many malformed events ...
 MALFORMED_WINDOW_S: Final = 10.0  # ... in so long, and the peer is not worth listening to
 SEND_TIMEOUT_S: Final = 5.0  # by then a caller's voice outbox has overflown (ARCHITECTURE 4)
 PIPE_CAPACITY: Final = 256  # messages: five seconds of 20 ms frames
+_INDEX: Final = re.compile(r"\[\d+\]")
 
 
 class Transport(Protocol):
@@ -100,7 +113,7 @@ class ClientTransport(Transport, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionTraits:
-    """Who does what in this session, so that a conversation need not know the vendor.
+    """The division of work in a session, so that a conversation need not know the vendor.
 
     `detects_turns`: the server finds the caller's turns. `responds_to_speech`: it answers them by
     itself. `cancels_on_speech`: it cancels its response when the caller speaks. `needs_truncate`:
@@ -131,7 +144,7 @@ class VoiceConnection(Protocol):
 
     @property
     def malformed(self) -> int:
-        """How many events of the server were skipped because they broke the protocol."""
+        """The number of the server's events that were skipped because they were unreadable."""
         ...
 
     def __aiter__(self) -> VoiceConnection: ...
@@ -185,7 +198,7 @@ class VoiceModel(Protocol):
 
 
 def formats_match(asked: SessionConfig, confirmed: SessionConfig) -> bool:
-    """Whether every audio format that was asked for is the one confirmed.
+    """True if every audio format that was asked for is the one confirmed.
 
     A format that the server does not name is not confirmed: sound in another one is static.
     """
@@ -211,6 +224,16 @@ def differing_fields(asked: SessionConfig, confirmed: SessionConfig) -> tuple[st
     )
 
 
+def _updated(before: SessionConfig, update: SessionConfig) -> SessionConfig:
+    """The session after an update that names only some of its settings."""
+    named = {
+        field.name: value
+        for field in fields(SessionConfig)
+        if (value := getattr(update, field.name)) is not UNSET and value != field.default
+    }
+    return replace(before, **named)
+
+
 def traits_of(session: SessionConfig) -> ConnectionTraits:
     """Traits of a session over a transport that does not play the sound itself."""
     detection = session.turn_detection
@@ -232,13 +255,17 @@ def traits_of(session: SessionConfig) -> ConnectionTraits:
 class RealtimeConnection:
     """A `VoiceConnection` over any transport. Made by `open_connection`.
 
-    Malformed events are counted and skipped; too many of them end the connection.
+    Malformed events are counted and skipped; too many of them end the connection. `oddities` counts
+    the fields that differed from the protocol and were left out.
     """
 
     def __init__(self, transport: ClientTransport, dialect: Dialect = GA) -> None:
         self.session = SessionConfig()
         self.differences: tuple[str, ...] = ()
         self.malformed = 0
+        self.oddities = 0
+        self._logged: set[str] = set()
+        self._agreed = False
         self._transport = transport
         self._protocol = RealtimeProtocol(Side.CLIENT, dialect)
         self._early: deque[ServerEvent] = deque()
@@ -286,13 +313,32 @@ class RealtimeConnection:
                 event = self._protocol.receive(text)
             except RemoteProtocolError as error:
                 await self._count_malformed()
-                if isinstance(error, MalformedEvent) and error.event_type == "session.created":
-                    # Settings that we have no word for are about to be replaced by ours.
+                event_type = error.event_type if isinstance(error, MalformedEvent) else ""
+                if event_type == "session.created":
+                    # Unknown settings, which are about to be replaced by ours.
                     return SessionCreated(SessionConfig())
+                if event_type == "session.updated" and not self._agreed:
+                    raise VoiceRefused(
+                        f"the model's session cannot be used: {error.message}",
+                        code="protocol_mismatch",
+                    ) from None
                 continue
+            if self._protocol.oddities:
+                self._note_oddities()
             if isinstance(event, SessionUpdated):
+                if self._agreed:  # later updates may name only what they changed
+                    event = replace(event, session=_updated(self.session, event.session))
                 self.session = event.session
             return event
+
+    def _note_oddities(self) -> None:
+        for oddity in self._protocol.oddities:
+            self.oddities += 1
+            kind = _INDEX.sub("[]", oddity)
+            if kind not in self._logged and len(self._logged) < ODDITIES_LOGGED:
+                self._logged.add(kind)
+                logger.info("model event differs from the protocol", extra={"field": kind})
+        self._protocol.oddities.clear()
 
     async def _count_malformed(self) -> None:
         self.malformed += 1
@@ -305,7 +351,9 @@ class RealtimeConnection:
 
     async def handshake(self, config: SessionConfig) -> None:
         """Agree on the session, as `open_connection` says."""
-        await self._await_session(SessionCreated, update_id=None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CREATED_WAIT_S):
+                await self._await_session(SessionCreated, update_id=None)
         update_id = await self.send(SessionUpdate(config))
         confirmed = await self._await_session(SessionUpdated, update_id=update_id)
         if not formats_match(config, confirmed):
@@ -314,6 +362,7 @@ class RealtimeConnection:
                 code="format_mismatch",
             )
         self.differences = differing_fields(config, confirmed)
+        self._agreed = True
 
     async def _await_session(
         self, kind: type[SessionCreated] | type[SessionUpdated], *, update_id: str | None
@@ -326,7 +375,8 @@ class RealtimeConnection:
                 return event.session
             if isinstance(event, ErrorEvent) and event.error.client_event_id in {None, update_id}:
                 raise refusal_for_error(event.error)
-            self._early.append(event)
+            if not isinstance(event, SessionCreated):  # one that comes late says nothing new
+                self._early.append(event)
 
 
 async def open_connection(
@@ -338,8 +388,8 @@ async def open_connection(
 ) -> RealtimeConnection:
     """Shake hands over a transport that is connected: the same for sockets and pipes.
 
-    Waits for `session.created`, sends `session.update`, waits for `session.updated`, all within
-    `timeout_s`, and checks the audio formats. The transport is closed when it fails.
+    Waits a moment for `session.created`, sends `session.update`, waits for `session.updated`, all
+    within `timeout_s`, and checks the audio formats. The transport is closed when it fails.
 
     Raises:
         VoiceRefused: the settings were refused, or `format_mismatch`, or `protocol_mismatch`.

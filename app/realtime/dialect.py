@@ -6,9 +6,12 @@ this is the only place that knows how things are spelled on the wire, and the on
 base64. States and event ids are `app.realtime.protocol`'s. By OpenAI's event models of August
 2026 (openai-python `types/realtime` and `types/beta/realtime`).
 
-A type that we do not know becomes `Unknown`; a known one that is malformed, and anything that is
-not a JSON object with a type, is a `MalformedEvent`. Audio and text deltas, fifty in a second of
-a call, take a typed msgspec codec that also does base64; all others take the tables.
+An unknown type becomes `Unknown`; anything that is not a JSON object with a type is a
+`MalformedEvent`. So is a client's event with an odd field. A server's event is read with patience:
+its odd fields are left out and noted, but for those without which it has no meaning (the sound of a
+delta, the call id of a tool call, formats and turn detection of a session). Audio and text deltas,
+fifty in a second of a call, take a typed msgspec codec that also does base64; all others take the
+tables.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from app.errors import LocalProtocolError
 from app.realtime import events as ev
 from app.realtime.events import (
     ClientEvent,
+    ResponseStatus,
     ServerEvent,
     Unknown,
 )
@@ -32,6 +36,7 @@ from app.realtime.fields import (
     MalformedEvent,
 )
 from app.realtime.wire_items import (
+    read_arguments,
     read_error,
     read_item,
     read_part,
@@ -74,20 +79,29 @@ class _Column:
 
 
 _TEXT = _Column(lambda f, k, _: f.text(k))
-_ID = _Column(lambda f, k, _: f.text(k, ""))  # left out by some servers, and not needed to go on
+_WORDS = _Column(lambda f, k, _: f.text(k, ""))
+_ID = _WORDS  # left out by some servers, and not needed to go on
 _OPTIONAL = _Column(lambda f, k, _: f.optional_text(k))
 _OPTIONAL_ID = _Column(lambda f, k, _: f.optional_text(k), omit_none=True)
 _INDEX = _Column(lambda f, k, _: f.count(k, 0))
-_MS = _Column(lambda f, k, _: f.count(k))
+_MS = _Column(lambda f, k, _: f.count(k))  # of a client, which has to say it
 _MS_OR_0 = _Column(lambda f, k, _: f.count(k, 0))
-_ITEM = _Column(lambda f, k, g: read_item(f.child(k), g), write_item)
-_PART = _Column(lambda f, k, _: read_part(f.child(k)), lambda part, _: write_part(part))
-_ERROR = _Column(lambda f, k, _: read_error(f.child(k)), lambda error, _: write_error(error))
+_ITEM = _Column(lambda f, k, g: read_item(f.object(k), g), write_item)
+_PART = _Column(lambda f, k, _: read_part(f.object(k)), lambda part, _: write_part(part))
+_ERROR = _Column(lambda f, k, _: read_error(f, k), lambda error, _: write_error(error))
 _CAUSE = _Column(_ERROR.read, lambda error, _: write_error(error, names_event=False))
-_SESSION = _Column(lambda f, k, g: read_session(f.child(k), g), write_session)
-_RESPONSE = _Column(lambda f, k, g: read_response(f.child(k), g), write_response)
+_SESSION = _Column(lambda f, k, g: read_session(f.object(k), g), write_session)
+_STARTED = _Column(
+    lambda f, k, g: read_response(f.object(k), g, otherwise=ResponseStatus.IN_PROGRESS),
+    write_response,
+)
+_ENDED = _Column(
+    lambda f, k, g: read_response(f.object(k), g, otherwise=ResponseStatus.COMPLETED),
+    write_response,
+)
+_ARGUMENTS = _Column(lambda f, k, _: read_arguments(f, k) or "{}")
 _CONFIG = _Column(
-    lambda f, k, g: None if f.data.get(k) is None else read_response_config(f.child(k), g),
+    lambda f, k, g: None if f.data.get(k) is None else read_response_config(f.object(k), g),
     lambda config, g: None if config is None else write_response_config(config, g),
     omit_none=True,
 )
@@ -97,7 +111,7 @@ _LIMITS = _Column(
     key="rate_limits",
 )
 _CONVERSATION = _Column(
-    lambda f, k, _: f.child(k).text("id", ""),
+    lambda f, k, _: f.object(k).text("id", ""),
     lambda value, _: {"id": value, "object": "realtime.conversation"},
     key="conversation",
 )
@@ -107,12 +121,13 @@ _AUDIO_DELTA = _Column(lambda f, k, _: f.audio(k), key="delta")
 
 def _read_seconds(fields: Fields, key: str, _: Generation) -> float | None:
     usage = fields.optional_child(key)
-    return None if usage is None or not usage.has("seconds") else usage.number("seconds")
+    return None if usage is None or not usage.has("seconds") else usage.number("seconds", 0.0)
 
 
 def _read_tokens(fields: Fields, key: str, _: Generation) -> int | None:
     usage = fields.optional_child(key)
-    return None if usage is None or not usage.has("total_tokens") else usage.count("total_tokens")
+    known = usage is not None and usage.has("total_tokens")
+    return usage.count("total_tokens", 0) if usage is not None and known else None
 
 
 # Rows: the events of each side, in GA spelling ----------------------------------------------------
@@ -156,10 +171,10 @@ _CLIENT: Final = (
     _row(ev.ResponseCancel, "response.cancel", response_id=_OPTIONAL_ID),
 )
 
-_PLACE: Final = {"response_id": _TEXT, "item_id": _TEXT, "output_index": _INDEX}
+_PLACE: Final = {"response_id": _ID, "item_id": _ID, "output_index": _INDEX}
 _PART_PLACE: Final = {**_PLACE, "content_index": _INDEX}
-_TRANSCRIBED: Final = {"item_id": _TEXT, "content_index": _INDEX}
-_OUTPUT_ITEM: Final = {"response_id": _TEXT, "output_index": _INDEX, "item": _ITEM}
+_TRANSCRIBED: Final = {"item_id": _ID, "content_index": _INDEX}
+_OUTPUT_ITEM: Final = {"response_id": _ID, "output_index": _INDEX, "item": _ITEM}
 _HEARD: Final = "conversation.item.input_audio_transcription"
 
 _SERVER: Final = (
@@ -175,25 +190,20 @@ _SERVER: Final = (
     ),
     _row(ev.ItemDone, "conversation.item.done", "", item=_ITEM, previous_item_id=_OPTIONAL),
     _row(ev.ItemRetrieved, "conversation.item.retrieved", item=_ITEM),
-    _row(ev.ItemDeleted, "conversation.item.deleted", item_id=_TEXT),
+    _row(ev.ItemDeleted, "conversation.item.deleted", item_id=_ID),
     _row(
         ev.ItemTruncated,
         "conversation.item.truncated",
-        item_id=_TEXT,
+        item_id=_ID,
         content_index=_INDEX,
         audio_end_ms=_MS_OR_0,
     ),
-    _row(
-        ev.TranscriptionDelta,
-        f"{_HEARD}.delta",
-        **_TRANSCRIBED,
-        delta=_Column(lambda f, k, _: f.text(k, "")),
-    ),
+    _row(ev.TranscriptionDelta, f"{_HEARD}.delta", **_TRANSCRIBED, delta=_WORDS),
     _row(
         ev.TranscriptionCompleted,
         f"{_HEARD}.completed",
         **_TRANSCRIBED,
-        transcript=_TEXT,
+        transcript=_WORDS,
         seconds=_Column(_read_seconds, key="usage"),  # both are written by `_write_usage`
         tokens=_Column(_read_tokens, key="usage"),
     ),
@@ -201,7 +211,7 @@ _SERVER: Final = (
     _row(
         ev.InputAudioCommitted,
         "input_audio_buffer.committed",
-        item_id=_TEXT,
+        item_id=_ID,
         previous_item_id=_OPTIONAL,
     ),
     _row(ev.InputAudioCleared, "input_audio_buffer.cleared"),
@@ -216,12 +226,12 @@ _SERVER: Final = (
         ev.InputTimeoutTriggered,
         "input_audio_buffer.timeout_triggered",
         "",
-        item_id=_TEXT,
+        item_id=_ID,
         audio_start_ms=_MS_OR_0,
         audio_end_ms=_MS_OR_0,
     ),
-    _row(ev.ResponseCreated, "response.created", response=_RESPONSE),
-    _row(ev.ResponseDone, "response.done", response=_RESPONSE),
+    _row(ev.ResponseCreated, "response.created", response=_STARTED),
+    _row(ev.ResponseDone, "response.done", response=_ENDED),
     _row(ev.OutputItemAdded, "response.output_item.added", **_OUTPUT_ITEM),
     _row(ev.OutputItemDone, "response.output_item.done", **_OUTPUT_ITEM),
     _row(ev.ContentPartAdded, "response.content_part.added", **_PART_PLACE, part=_PART),
@@ -239,29 +249,31 @@ _SERVER: Final = (
         "response.output_audio_transcript.delta",
         "response.audio_transcript.delta",
         **_PART_PLACE,
-        delta=_TEXT,
+        delta=_WORDS,
     ),
     _row(
         ev.AudioTranscriptDone,
         "response.output_audio_transcript.done",
         "response.audio_transcript.done",
         **_PART_PLACE,
-        transcript=_TEXT,
+        transcript=_WORDS,
     ),
     _row(
         ev.TextDelta,
         "response.output_text.delta",
         "response.text.delta",
         **_PART_PLACE,
-        delta=_TEXT,
+        delta=_WORDS,
     ),
-    _row(ev.TextDone, "response.output_text.done", "response.text.done", **_PART_PLACE, text=_TEXT),
+    _row(
+        ev.TextDone, "response.output_text.done", "response.text.done", **_PART_PLACE, text=_WORDS
+    ),
     _row(
         ev.FunctionArgumentsDelta,
         "response.function_call_arguments.delta",
         **_PLACE,
-        call_id=_TEXT,
-        delta=_TEXT,
+        call_id=_ID,
+        delta=_WORDS,
     ),
     _row(
         ev.FunctionArgumentsDone,
@@ -269,7 +281,7 @@ _SERVER: Final = (
         **_PLACE,
         call_id=_TEXT,
         name=_ID,
-        arguments=_TEXT,
+        arguments=_ARGUMENTS,
     ),
     _row(ev.RateLimitsUpdated, "rate_limits.updated", limits=_LIMITS),
     _row(ev.ErrorEvent, "error", error=_ERROR),
@@ -277,7 +289,7 @@ _SERVER: Final = (
 
 
 def _write_usage(event: ev.TranscriptionCompleted) -> dict[str, Any]:
-    """What a transcription is billed by; the schema wants one, so none is a duration of 0."""
+    """The usage of a transcription; the schema requires one, so none is a duration of 0."""
     if event.tokens is not None:
         counts = {"total_tokens": event.tokens, "input_tokens": event.tokens, "output_tokens": 0}
         return {"type": "tokens", **counts}
@@ -325,7 +337,7 @@ def _tagged(struct: type[Any], tag: str) -> type[Any]:
 
 
 class _Side(Generic[_Event]):
-    """What one side of the protocol sends, in one dialect."""
+    """The events of one side of the protocol, in one dialect."""
 
     def __init__(self, rows: Iterable[_Row], generation: Generation) -> None:
         self.generation = generation
@@ -333,8 +345,9 @@ class _Side(Generic[_Event]):
         self.by_type = {row.wire_type(generation): row for row in spoken}
         self.by_event = {row.event: row for row in spoken}
 
-    def decode(self, text: str) -> _Event:
-        fields = _parse(text)
+    def decode(self, text: str, oddities: list[str] | None = None) -> _Event:
+        """Read an event, strictly unless `oddities` takes note of what is odd."""
+        fields = _parse(text, oddities)
         event_id = fields.data.get("event_id")
         event_type: str = fields.data["type"]
         row = self.by_type.get(event_type)
@@ -391,28 +404,34 @@ class Dialect:
         return f"Dialect({self.generation.value})"
 
     def can_spell(self, event: type[Any]) -> bool:
-        """Whether the dialect has the event, whichever side sends it."""
+        """True if the dialect has the event, whichever side sends it."""
         return event in self._client.by_event or event in self._server.by_event
 
-    def decode_server(self, text: str) -> ServerEvent:
-        """Read what a server sent.
+    def server_type(self, event: type[Any]) -> str:
+        """The type of a server's event on the wire; empty where the dialect does not have it."""
+        row = self._server.by_event.get(event)
+        return "" if row is None else row.wire_type(self.generation)
+
+    def decode_server(self, text: str, oddities: list[str] | None = None) -> ServerEvent:
+        """Read an event of a server, with patience; what is odd in it is added to `oddities`.
 
         Raises:
-            MalformedEvent: it breaks the protocol.
+            MalformedEvent: it is no event, or lacks what it cannot do without.
         """
+        oddities = [] if oddities is None else oddities
         try:
             hot = self._delta_decoder.decode(text)
-        except (ValueError, RecursionError):  # another event, or one for the tables to judge
-            return self._server.decode(text)
+        except (ValueError, RecursionError):  # another event, or an odd one
+            return self._server.decode(text, oddities)
         place = (hot.response_id, hot.item_id, hot.output_index, hot.content_index)
         if hot.output_index < 0 or hot.content_index < 0:
-            return self._server.decode(text)
+            return self._server.decode(text, oddities)
         if type(hot) is self._audio:
             return ev.AudioDelta(*place, hot.delta, hot.event_id)
         return ev.AudioTranscriptDelta(*place, hot.delta, hot.event_id)
 
     def decode_client(self, text: str) -> ClientEvent:
-        """Read what a client sent.
+        """Read an event of a client, strictly.
 
         Raises:
             MalformedEvent: it breaks the protocol.
@@ -424,7 +443,7 @@ class Dialect:
         return ev.InputAudioAppend(hot.audio, hot.event_id)
 
     def encode_server(self, event: ServerEvent, event_id: str) -> str:
-        """Write what a server sends.
+        """Write an event of a server.
 
         Raises:
             LocalProtocolError: not a server's event, or not one of this dialect.
@@ -439,7 +458,7 @@ class Dialect:
         return _render(hot)
 
     def encode_client(self, event: ClientEvent, event_id: str) -> str:
-        """Write what a client sends.
+        """Write an event of a client.
 
         Raises:
             LocalProtocolError: not a client's event, or more audio than one append may hold.
@@ -451,7 +470,7 @@ class Dialect:
         return _render(self._append(event.audio, event_id))
 
 
-def _parse(text: str) -> Fields:
+def _parse(text: str, oddities: list[str] | None) -> Fields:
     try:
         data = _json_decoder.decode(text)
     except RecursionError:
@@ -460,7 +479,7 @@ def _parse(text: str) -> Fields:
         raise MalformedEvent("not JSON", code="invalid_json") from None
     if not isinstance(data, dict):
         raise MalformedEvent("not a JSON object", code="invalid_json")
-    fields = Fields(data)
+    fields = Fields(data, oddities=oddities)
     fields.text("type")
     return fields
 
@@ -469,10 +488,10 @@ def _render(value: object) -> str:
     try:
         return _json_encoder.encode(value).decode()
     except UnicodeEncodeError:
-        # Half of a surrogate pair, as text from elsewhere may hold: no reason to end a call.
+        # Half of a surrogate pair, as a caller's or a tool's text may hold, does not end a call.
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise LocalProtocolError(f"not to be written as JSON: {type(error).__name__}") from error
+        raise LocalProtocolError(f"cannot be written as JSON: {type(error).__name__}") from error
 
 
 GA: Final = Dialect(Generation.GA, headers={})

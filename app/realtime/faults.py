@@ -1,7 +1,7 @@
-"""What goes wrong with a voice model, by class: error codes, HTTP status, websocket close codes.
+"""Failures of a voice model by class: error codes, HTTP status, websocket close codes.
 
-One table for connecting, for errors in mid-call and for failed responses. Which class leads to
-which behavior is the caller's business. By RELIABILITY of this project and OpenAI's client
+One table for connecting, for errors in mid-call and for failed responses. The caller decides on the
+behavior for each class. By RELIABILITY of this project and OpenAI's client
 (`types/websocket_reconnection.py`), autumn 2026.
 """
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class FaultClass(StrEnum):
-    """What an error asks of us.
+    """The reaction that an error asks for.
 
     FATAL: no retry heals it. RETRY: try again, with a pause. ROTATE: the session is over, open
     another. BENIGN: log it. UNKNOWN: log and count it; the session usually stays open.
@@ -47,6 +47,7 @@ _FATAL: Final = frozenset(
         "authentication_error",
         "beta_api_shape_disabled",
         "billing_hard_limit_reached",
+        "credit_balance_exhausted",
         "deployment_not_found",
         "insufficient_quota",
         "invalid_api_key",
@@ -112,7 +113,7 @@ def find_code(text: str) -> str | None:
 
 
 def refusal_for_error(error: ErrorDetail) -> VoiceRefused | VoiceUnavailable:
-    """What an `error` event in answer to our session settings means.
+    """The refusal behind an `error` event that answers our session settings.
 
     An unknown code is a refusal: the same settings would meet it again.
     """
@@ -124,7 +125,7 @@ def refusal_for_error(error: ErrorDetail) -> VoiceRefused | VoiceUnavailable:
 
 
 def refusal_for_close(closed: VoiceClosed) -> VoiceRefused | VoiceUnavailable:
-    """What a close before the session was agreed on means."""
+    """The refusal behind a close before the session was agreed on."""
     code = closed.close_code
     message = f"the model closed the connection during set-up, close code {code}"
     if closed.code in _FATAL:
@@ -137,7 +138,7 @@ def refusal_for_close(closed: VoiceClosed) -> VoiceRefused | VoiceUnavailable:
 def refusal_for_status(
     status: int, *, code: str | None = None, retry_after_s: float | None = None
 ) -> VoiceRefused | VoiceUnavailable:
-    """What an HTTP status instead of a websocket means; `code` is the body's error code."""
+    """The refusal behind an HTTP status in place of a websocket; `code` is the body's error."""
     known = code or f"http_{status}"
     if code in _FATAL:
         return VoiceRefused(f"the model refused us: HTTP {status}, {code}", code=code)

@@ -1,15 +1,16 @@
 """One connection of the Realtime protocol, without the connection: text in, events out, and back.
 
-`RealtimeProtocol` fills in event ids and refuses to send what the state does not allow. Its two
-sides share it: a client of OpenAI, a server of our own engine. `ResponseGate` decides when a
-`response.create` may go. Spelling is `app.realtime.dialect`'s, sockets and time are
+`RealtimeProtocol` fills in ids and refuses to send what the state does not allow. Both sides use
+it: the client of a voice model, and the server side of the offline engine. `ResponseGate` decides
+when a `response.create` may go. Spelling is `app.realtime.dialect`'s, sockets and time are
 `app.realtime.connection`'s.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
-from typing import Final, Generic, Literal, TypeVar, cast, overload
+from typing import Any, Final, Generic, Literal, TypeVar, cast, overload
 
 from app.errors import LocalProtocolError
 from app.realtime.dialect import (
@@ -17,12 +18,31 @@ from app.realtime.dialect import (
     Dialect,
 )
 from app.realtime.events import (
+    AudioDelta,
+    AudioDone,
+    AudioTranscriptDelta,
+    AudioTranscriptDone,
     ClientEvent,
+    ContentPartAdded,
+    ContentPartDone,
     ErrorEvent,
+    FunctionArgumentsDelta,
+    FunctionArgumentsDone,
+    InputAudioCommitted,
+    OutputItemAdded,
+    OutputItemDone,
+    ResponseCreated,
+    ResponseDone,
     ServerEvent,
     SessionCreated,
     SessionUpdate,
     SessionUpdated,
+    SpeechStarted,
+    TextDelta,
+    TextDone,
+    TranscriptionCompleted,
+    TranscriptionDelta,
+    TranscriptionFailed,
     Unknown,
 )
 
@@ -38,10 +58,12 @@ __all__ = [
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+_Placed = TypeVar("_Placed")
+_Enclosing = TypeVar("_Enclosing", ResponseCreated, ResponseDone)
 
 
 class Side(StrEnum):
-    """Which end of the connection we are."""
+    """The end of the connection that the protocol speaks for."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -84,7 +106,10 @@ class RealtimeProtocol(Generic[_In, _Out]):
         self.dialect: Final = dialect
         self.state = ProtocolState.NEW
         self.last_event_id = ""
+        self.oddities: list[str] = []
+        """Differences from the protocol in what a server sent, for the reader to take away."""
         self._sent = 0
+        self._ids = _MissingIds()
 
     def receive(self, text: str) -> _In:
         """Read one message of the peer.
@@ -97,7 +122,10 @@ class RealtimeProtocol(Generic[_In, _Out]):
             raise LocalProtocolError("receive after close")
         if self.side is Side.SERVER:
             return cast(_In, self.dialect.decode_client(text))
-        event = self.dialect.decode_server(text)
+        found: list[str] = []
+        event = self._ids.fill(self.dialect.decode_server(text, found), found)
+        if found:
+            self.oddities += (f"{self._wire_type(event)}: {oddity}" for oddity in found)
         if isinstance(event, SessionUpdated):
             self.state = ProtocolState.CONFIGURED
         return cast(_In, event)
@@ -127,6 +155,9 @@ class RealtimeProtocol(Generic[_In, _Out]):
         """No more events either way."""
         self.state = ProtocolState.CLOSED
 
+    def _wire_type(self, event: ServerEvent) -> str:
+        return self.dialect.server_type(type(event))
+
     def _check_may_send(self, event: _Out) -> None:
         if self.state is ProtocolState.CONFIGURED:
             return
@@ -135,6 +166,82 @@ class RealtimeProtocol(Generic[_In, _Out]):
         )
         if self.state is ProtocolState.CLOSED or not isinstance(event, first):
             raise LocalProtocolError(f"{type(event).__name__} sent in state {self.state}")
+
+
+# Ids that a server leaves out ---------------------------------------------------------------------
+
+
+class _MissingIds:
+    """Fills in the ids that a server leaves out: they are those of what goes on.
+
+    An event without a response id belongs to the response created last, one without an item id to
+    the item that this response added last, a transcription to the caller's last item.
+    """
+
+    def __init__(self) -> None:
+        self._response_id = ""
+        self._item_id = ""
+        self._caller_item_id = ""
+        self._made = 0
+
+    def fill(self, event: ServerEvent, oddities: list[str]) -> ServerEvent:
+        """The event with all its ids; those that were missing are noted."""
+        match event:
+            case AudioDelta(response_id, item_id) if response_id and item_id:  # fifty in a second
+                if response_id == self._response_id:
+                    self._item_id = item_id
+                return event
+            case ResponseCreated(response):
+                self._response_id, self._item_id = response.id or self._make("response"), ""
+                return self._with_response_id(event, oddities)
+            case ResponseDone():
+                return self._with_response_id(event, oddities)
+            case OutputItemAdded(item=item) | OutputItemDone(item=item):
+                filled = self._filled(event, oddities, response_id=self._response_id)
+                if filled.response_id == self._response_id and item.id:
+                    self._item_id = item.id
+                return filled
+            case (
+                ContentPartAdded()
+                | ContentPartDone()
+                | AudioDelta()
+                | AudioDone()
+                | AudioTranscriptDelta()
+                | AudioTranscriptDone()
+                | TextDelta()
+                | TextDone()
+            ):
+                self._item_id = event.item_id or self._item_id or self._make("item")
+                return self._filled(
+                    event, oddities, response_id=self._response_id, item_id=self._item_id
+                )
+            case FunctionArgumentsDelta() | FunctionArgumentsDone():
+                return self._filled(event, oddities, response_id=self._response_id)
+            case SpeechStarted(item_id) | InputAudioCommitted(item_id) if item_id:
+                self._caller_item_id = item_id
+            case TranscriptionDelta() | TranscriptionCompleted() | TranscriptionFailed():
+                return self._filled(event, oddities, item_id=self._caller_item_id)
+            case _:
+                pass
+        return event
+
+    def _with_response_id(self, event: _Enclosing, oddities: list[str]) -> _Enclosing:
+        if event.response.id:
+            return event
+        oddities.append("response.id: missing")
+        return replace(event, response=replace(event.response, id=self._response_id))
+
+    @staticmethod
+    def _filled(event: _Placed, oddities: list[str], **ids: str) -> _Placed:
+        missing = {name: known for name, known in ids.items() if not getattr(event, name)}
+        if not missing:
+            return event
+        oddities += (f"{name}: missing" for name in missing)
+        return cast(_Placed, replace(cast(Any, event), **missing))
+
+    def _make(self, kind: str) -> str:
+        self._made += 1
+        return f"{kind}_without_id_{self._made}"
 
 
 # Response gate ------------------------------------------------------------------------------------

@@ -111,14 +111,14 @@ class WebSocketTransport:
             message = await self._websocket.recv(decode=False)
         except ConnectionClosed as closed:
             raise _voice_closed(closed) from None
-        # Some servers send binary frames, which need not be UTF-8: then it is no event either.
+        # Some servers send binary frames; one that is not UTF-8 is not an event either.
         return message.decode("utf-8", "replace")
 
     async def close(self, code: int = 1000) -> None:
         try:
             await asyncio.gather(self._websocket.close(code), self._discard())
         finally:
-            # A caller with less patience than ours must not leave the socket behind.
+            # A cancelled close must not leave the socket behind.
             self._websocket.transport.abort()
 
     async def _discard(self) -> None:

@@ -1,4 +1,4 @@
-"""How items, responses, usage and errors are spelled, in both generations.
+"""The spelling of items, responses, usage and errors, in both generations.
 
 Part of `app.realtime.dialect`. An assistant's parts are `output_text` and `output_audio` in GA,
 `text` and `audio` in beta; in `response.content_part.*` they are `text` and `audio` in both.
@@ -6,8 +6,9 @@ Part of `app.realtime.dialect`. An assistant's parts are `output_text` and `outp
 
 from __future__ import annotations
 
+import json
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from app.realtime.events import (
@@ -22,7 +23,7 @@ from app.realtime.events import (
     Unset,
     Usage,
 )
-from app.realtime.fields import Fields
+from app.realtime.fields import Fields, MalformedEvent
 from app.realtime.wire_session import (
     Generation,
     read_format,
@@ -33,9 +34,9 @@ from app.realtime.wire_session import (
     write_modalities,
     write_voice,
 )
-from audio.format import AudioFormat
 
 __all__ = [
+    "read_arguments",
     "read_error",
     "read_item",
     "read_part",
@@ -77,13 +78,22 @@ def write_part(part: ContentPart, *, short: bool = True) -> Json:
 
 def read_part(fields: Fields, *, lengthen: bool = False) -> ContentPart:
     """A content part; `lengthen` turns beta's assistant names into those of GA."""
-    kind = fields.text("type")
+    kind = _kind(fields, "text" if fields.has("text") else "audio")
     return ContentPart(
         type=_LONG_PARTS.get(kind, kind) if lengthen else kind,
         text=fields.optional_text("text"),
         transcript=fields.optional_text("transcript"),
         audio=fields.optional_audio("audio"),
     )
+
+
+def _kind(fields: Fields, otherwise: str) -> str:
+    """The `type` of an object; a patient reader takes what its other fields are of."""
+    try:
+        return fields.text("type")
+    except MalformedEvent as error:
+        fields.tolerate(error)
+        return otherwise
 
 
 def write_item(item: Item, generation: Generation) -> Json:
@@ -102,11 +112,11 @@ def write_item(item: Item, generation: Generation) -> Json:
 
 
 def read_item(fields: Fields, generation: Generation) -> Item:
-    """A conversation item; of a type that we do not know, what it shares with the others."""
+    """A conversation item; of an unknown type, the fields that it shares with the others."""
     role = fields.optional_text("role")
     beta = generation is Generation.BETA
     return Item(
-        type=fields.text("type"),
+        type=_kind(fields, "function_call" if fields.has("call_id") else "message"),
         id=fields.optional_text("id"),
         role=role,
         status=fields.optional_text("status"),
@@ -116,9 +126,18 @@ def read_item(fields: Fields, generation: Generation) -> Item:
         ),
         call_id=fields.optional_text("call_id"),
         name=fields.optional_text("name"),
-        arguments=fields.optional_text("arguments"),
+        arguments=read_arguments(fields, "arguments"),
         output=fields.optional_text("output"),
     )
+
+
+def read_arguments(fields: Fields, key: str) -> str | None:
+    """A call's arguments as JSON text; a patient reader takes the object itself, too."""
+    value = fields.data.get(key)
+    if isinstance(value, dict) and fields.oddities is not None:
+        fields.tolerate(fields.wrong(key, "a string"))
+        return json.dumps(value)
+    return fields.optional_text(key)
 
 
 # Errors and limits --------------------------------------------------------------------------------
@@ -137,13 +156,21 @@ def write_error(error: ErrorDetail, *, names_event: bool = True) -> Json:
     return spelled
 
 
-def read_error(fields: Fields) -> ErrorDetail:
+def read_error(fields: Fields, key: str) -> ErrorDetail:
+    """The error under `key`; a patient reader takes a sentence, or the fields around it, too."""
+    value = fields.data.get(key)
+    flat = not isinstance(value, dict)
+    if flat:
+        fields.tolerate(fields.wrong(key, "an object"))
+    if isinstance(value, str):
+        return ErrorDetail(message=value)
+    spelled = fields if flat else fields.child(key)
     return ErrorDetail(
-        type=fields.text("type", ""),
-        code=fields.optional_text("code"),
-        message=fields.text("message", ""),
-        param=fields.optional_text("param"),
-        client_event_id=fields.optional_text("event_id"),
+        type="" if flat else spelled.text("type", ""),
+        code=spelled.optional_text("code"),
+        message=spelled.text("message", ""),
+        param=spelled.optional_text("param"),
+        client_event_id=None if flat else spelled.optional_text("event_id"),
     )
 
 
@@ -191,20 +218,20 @@ def _write_usage(usage: Usage) -> Json:
 
 def _read_usage(fields: Fields) -> Usage:
     nothing = Fields({}, fields.path)
-    heard = fields.optional_child("input_token_details") or nothing
-    cached = heard.optional_child("cached_tokens_details") or nothing
-    spoken = fields.optional_child("output_token_details") or nothing
+    inputs = fields.optional_child("input_token_details") or nothing
+    cached = inputs.optional_child("cached_tokens_details") or nothing
+    outputs = fields.optional_child("output_token_details") or nothing
     return Usage(
         total_tokens=fields.count("total_tokens", 0),
         input_tokens=fields.count("input_tokens", 0),
         output_tokens=fields.count("output_tokens", 0),
-        input_text_tokens=heard.count("text_tokens", 0),
-        input_audio_tokens=heard.count("audio_tokens", 0),
-        cached_tokens=heard.count("cached_tokens", 0),
+        input_text_tokens=inputs.count("text_tokens", 0),
+        input_audio_tokens=inputs.count("audio_tokens", 0),
+        cached_tokens=inputs.count("cached_tokens", 0),
         cached_text_tokens=cached.count("text_tokens", 0),
         cached_audio_tokens=cached.count("audio_tokens", 0),
-        output_text_tokens=spoken.count("text_tokens", 0),
-        output_audio_tokens=spoken.count("audio_tokens", 0),
+        output_text_tokens=outputs.count("text_tokens", 0),
+        output_audio_tokens=outputs.count("audio_tokens", 0),
     )
 
 
@@ -240,27 +267,38 @@ def write_response(response: Response, generation: Generation) -> Json:
     }
 
 
-def read_response(fields: Fields, generation: Generation) -> Response:
-    try:
-        status = ResponseStatus(fields.text("status"))
-    except ValueError:
-        raise fields.wrong("status", "a response status", code="invalid_value") from None
-    nothing = Fields({}, fields.path)
-    details = fields.optional_child("status_details") or nothing
-    error = details.optional_child("error")
+def read_response(fields: Fields, generation: Generation, *, otherwise: ResponseStatus) -> Response:
+    """A response. `otherwise` is its status where the server names none that is known.
+
+    An `id` that is missing is empty; `app.realtime.protocol` knows which response runs.
+    """
+    details = fields.optional_child("status_details") or Fields({}, fields.path)
     usage = fields.optional_child("usage")
     key = "modalities" if generation is Generation.BETA else "output_modalities"
     return Response(
-        id=fields.text("id"),
-        status=status,
+        id=fields.text("id", ""),
+        status=_read_status(fields, otherwise),
         status_reason=details.optional_text("reason"),
-        error=None if error is None else read_error(error),
+        error=None if details.data.get("error") is None else read_error(details, "error"),
         output=tuple(read_item(item, generation) for item in fields.children("output")),
         usage=None if usage is None else _read_usage(usage),
         conversation_id=fields.optional_text("conversation_id"),
         metadata=fields.text_map("metadata"),
         output_modalities=read_modalities(fields, key, generation) or ("audio",),
     )
+
+
+def _read_status(fields: Fields, otherwise: ResponseStatus) -> ResponseStatus:
+    given = fields.text("status", "")
+    known = {status.value: status for status in ResponseStatus} | {
+        "canceled": ResponseStatus.CANCELLED
+    }
+    if given not in known or (
+        known[given] is ResponseStatus.IN_PROGRESS is not otherwise
+    ):  # `response.done` says that nothing is in progress any more, whatever stands in it
+        fields.tolerate(fields.wrong("status", "a response status", code="invalid_value"))
+        return otherwise
+    return known[given]
 
 
 def write_response_config(config: ResponseConfig, generation: Generation) -> Json:
@@ -300,46 +338,47 @@ def write_response_config(config: ResponseConfig, generation: Generation) -> Jso
     return spelled
 
 
-def _read_spoken(fields: Fields, generation: Generation) -> tuple[Fields | None, str]:
-    """Where a response's format and voice are, and how the format is called there."""
-    if generation is Generation.BETA:
-        return fields, "output_audio_format"
-    audio = fields.optional_child("audio")
-    return (None if audio is None else audio.optional_child("output")), "format"
-
-
 def read_response_config(fields: Fields, generation: Generation) -> ResponseConfig:
     """Overrides of a `response.create`; null and absent both mean "as the session has it"."""
     beta = generation is Generation.BETA
-    spoken, format_key = _read_spoken(fields, generation)
-    modalities_key = "modalities" if beta else "output_modalities"
-    max_key = "max_response_output_tokens" if beta else "max_output_tokens"
+    values: Json = {}
 
-    def given(key: str) -> bool:
-        return fields.data.get(key) is not None
+    def take(place: Fields | None, key: str, name: str, read: Callable[[Fields, str], Any]) -> None:
+        if place is not None and place.data.get(key) is not None:
+            values[name] = read(place, key)
 
-    output_format: AudioFormat | Unset = UNSET
-    voice: str | Unset = UNSET
-    if spoken is not None:
-        if spoken.data.get(format_key) is not None:
-            output_format = read_format(spoken, format_key, generation)
-        if spoken.data.get("voice") is not None:
-            voice = read_voice(spoken, "voice")
-    return ResponseConfig(
-        instructions=fields.text("instructions") if given("instructions") else UNSET,
-        output_modalities=(
-            read_modalities(fields, modalities_key, generation) if given(modalities_key) else UNSET
-        ),
-        conversation=fields.text("conversation") if given("conversation") else UNSET,
-        metadata=fields.text_map("metadata") if given("metadata") else UNSET,
-        tools=tuple(tool.data for tool in fields.children("tools")) if given("tools") else UNSET,
-        tool_choice=fields.text_or_object("tool_choice") if given("tool_choice") else UNSET,
-        max_output_tokens=read_max_tokens(fields, max_key) if given(max_key) else UNSET,
-        input=(
-            tuple(read_item(item, generation) for item in fields.children("input"))
-            if given("input")
-            else UNSET
-        ),
-        output_format=output_format,
-        voice=voice,
+    take(fields, "instructions", "instructions", Fields.text)
+    take(
+        fields,
+        "modalities" if beta else "output_modalities",
+        "output_modalities",
+        lambda f, key: read_modalities(f, key, generation),
     )
+    take(fields, "conversation", "conversation", Fields.text)
+    take(fields, "metadata", "metadata", Fields.text_map)
+    take(fields, "tools", "tools", lambda f, key: tuple(tool.data for tool in f.children(key)))
+    take(fields, "tool_choice", "tool_choice", Fields.text_or_object)
+    take(
+        fields,
+        "max_response_output_tokens" if beta else "max_output_tokens",
+        "max_output_tokens",
+        lambda f, key: read_max_tokens(f, key, generation),
+    )
+    take(
+        fields,
+        "input",
+        "input",
+        lambda f, key: tuple(read_item(item, generation) for item in f.children(key)),
+    )
+    output: Fields | None = fields
+    if not beta:
+        audio = fields.optional_child("audio")
+        output = audio and audio.optional_child("output")
+    take(
+        output,
+        "output_audio_format" if beta else "format",
+        "output_format",
+        lambda f, key: read_format(f, key, generation),
+    )
+    take(output, "voice", "voice", lambda f, key: read_voice(f, key, generation))
+    return ResponseConfig(**values)

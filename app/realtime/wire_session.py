@@ -1,14 +1,15 @@
-"""How a session and a response's overrides are spelled: nested in GA, flat in beta.
+"""The spelling of a session and of a response's overrides: nested in GA, flat in beta.
 
-Part of `app.realtime.dialect`. What a generation cannot say (reasoning effort or truncation in
-beta, for example) is left out when writing. An audio format is never guessed: one that we do not
-know, or cannot spell, is an error. Fields by OpenAI's `types/realtime` (GA) and
+Part of `app.realtime.dialect`. Settings that a generation does not have (reasoning effort or
+truncation in beta, for example) are left out when writing. An audio format is never guessed: an
+unknown one is an error. Fields by OpenAI's `types/realtime` (GA) and
 `types/beta/realtime` (beta).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -19,9 +20,8 @@ from app.realtime.events import (
     ServerVad,
     SessionConfig,
     Transcription,
-    Unset,
 )
-from app.realtime.fields import Fields
+from app.realtime.fields import Fields, MalformedEvent
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 
 __all__ = [
@@ -74,12 +74,13 @@ def write_format(value: AudioFormat, generation: Generation) -> str | Json:
 
 
 def read_format(fields: Fields, key: str, generation: Generation) -> AudioFormat:
+    """Read a format. It is never guessed: an odd one is malformed, for patient readers too."""
     if generation is Generation.BETA:
         known = _BETA_FORMATS.get(fields.text(key))
         if known is None:
             raise fields.wrong(key, "pcm16, g711_ulaw or g711_alaw", code="invalid_value")
         return known
-    spelled = fields.child(key)
+    spelled = fields.strict().child(key)
     name = spelled.text("type")
     if name in _GA_G711:
         if spelled.count("rate", 8_000) != 8_000:
@@ -114,12 +115,13 @@ def write_voice(value: str, generation: Generation) -> str | Json:
     return value
 
 
-def read_voice(fields: Fields, key: str) -> str:
+def read_voice(fields: Fields, key: str, _: Generation) -> str:
+    """Read a voice: its name, or an object with the `id` of a custom one."""
     value = fields.text_or_object(key)
     return value if isinstance(value, str) else fields.child(key).text("id")
 
 
-def read_max_tokens(fields: Fields, key: str) -> int | str:
+def read_max_tokens(fields: Fields, key: str, _: Generation) -> int | str:
     return "inf" if fields.data.get(key) == "inf" else fields.count(key)
 
 
@@ -147,13 +149,18 @@ def _write_turn_detection(
     return spelled
 
 
-def _read_turn_detection(fields: Fields, key: str) -> ServerVad | SemanticVad | None:
-    spelled = fields.child(key)
-    kind = spelled.text("type", "none")
-    create = spelled.flag("create_response", True)
-    interrupt = spelled.flag("interrupt_response", True)
+def _read_turn_detection(fields: Fields, key: str, _: Generation) -> ServerVad | SemanticVad | None:
+    """Read who takes turns, strictly; to a patient reader the rest of it may be odd.
+
+    A type without a name here, such as Azure's `azure_semantic_vad`, detects turns all the same.
+    """
+    strict = fields.strict().child(key)
+    kind = strict.text("type", "none")
+    create = strict.flag("create_response", True)
+    interrupt = strict.flag("interrupt_response", True)
     if kind == "none":  # how some compatible servers say null
         return None
+    spelled = fields.child(key)
     if kind == "semantic_vad":
         return SemanticVad(
             eagerness=spelled.text("eagerness", "auto"),
@@ -161,8 +168,8 @@ def _read_turn_detection(fields: Fields, key: str) -> ServerVad | SemanticVad | 
             interrupt_response=interrupt,
         )
     if kind != "server_vad":
-        raise spelled.wrong("type", "server_vad or semantic_vad", code="invalid_value")
-    idle = spelled.data.get("idle_timeout_ms")
+        spelled.tolerate(spelled.wrong("type", "server_vad or semantic_vad", code="invalid_value"))
+    idle = spelled.count("idle_timeout_ms", 0)
     defaults = ServerVad()
     return ServerVad(
         threshold=spelled.number("threshold", defaults.threshold),
@@ -170,7 +177,7 @@ def _read_turn_detection(fields: Fields, key: str) -> ServerVad | SemanticVad | 
         silence_duration_ms=spelled.count("silence_duration_ms", defaults.silence_duration_ms),
         create_response=create,
         interrupt_response=interrupt,
-        idle_timeout_ms=None if idle is None else spelled.count("idle_timeout_ms"),
+        idle_timeout_ms=idle if spelled.data.get("idle_timeout_ms") is not None else None,
     )
 
 
@@ -192,7 +199,7 @@ def _write_transcription(value: Transcription | None, generation: Generation) ->
     return spelled
 
 
-def _read_transcription(fields: Fields, key: str) -> Transcription:
+def _read_transcription(fields: Fields, key: str, _: Generation) -> Transcription:
     spelled = fields.child(key)
     return Transcription(
         model=spelled.text("model", ""),
@@ -204,15 +211,121 @@ def _read_transcription(fields: Fields, key: str) -> Transcription:
     )
 
 
-def _write_noise_reduction(value: str | None) -> Json | None:
+def _write_noise_reduction(value: str | None, _: Generation) -> Json | None:
     return None if value is None else {"type": value}
 
 
-def _read_noise_reduction(fields: Fields, key: str) -> str | None:
+def _read_noise_reduction(fields: Fields, key: str, _: Generation) -> str | None:
     return fields.child(key).optional_text("type")
 
 
 # Session ------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any, _: Generation) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, tuple):
+        return [_plain(entry, _) for entry in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _read_text(fields: Fields, key: str, _: Generation) -> str:
+    return fields.text(key)
+
+
+def _read_texts(fields: Fields, key: str, _: Generation) -> tuple[str, ...]:
+    return fields.texts(key)
+
+
+def _read_text_or_object(fields: Fields, key: str, _: Generation) -> str | Mapping[str, Any]:
+    return fields.text_or_object(key)
+
+
+def _read_objects(fields: Fields, key: str, _: Generation) -> tuple[Mapping[str, Any], ...]:
+    return tuple(child.data for child in fields.children(key))
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One setting: its place in each generation, and how its value is read and written.
+
+    `may_be_off`: null turns it off, where for the others null means absent. `exact`: a server's
+    odd value is malformed, since the call depends on it.
+    """
+
+    name: str
+    ga: str
+    beta: str | None  # None: beta does not have it
+    read: Callable[[Fields, str, Generation], Any]
+    write: Callable[[Any, Generation], Any] = _plain
+    may_be_off: bool = False
+    exact: bool = False
+
+
+_SETTINGS: Final = (
+    _Setting("instructions", "instructions", "instructions", _read_text),
+    _Setting("tools", "tools", "tools", _read_objects),
+    _Setting("tool_choice", "tool_choice", "tool_choice", _read_text_or_object),
+    _Setting("tracing", "tracing", "tracing", _read_text_or_object, may_be_off=True),
+    _Setting(
+        "output_modalities", "output_modalities", "modalities", read_modalities, write_modalities
+    ),
+    _Setting(
+        "parallel_tool_calls",
+        "parallel_tool_calls",
+        None,
+        lambda fields, key, _: fields.flag(key, True),
+    ),
+    _Setting(
+        "max_output_tokens", "max_output_tokens", "max_response_output_tokens", read_max_tokens
+    ),
+    _Setting("reasoning_effort", "reasoning.effort", None, _read_text),
+    _Setting("truncation", "truncation", None, _read_text_or_object),
+    _Setting("include", "include", None, _read_texts),
+    _Setting(
+        "input_format",
+        "audio.input.format",
+        "input_audio_format",
+        read_format,
+        write_format,
+        exact=True,
+    ),
+    _Setting(
+        "noise_reduction",
+        "audio.input.noise_reduction",
+        "input_audio_noise_reduction",
+        _read_noise_reduction,
+        _write_noise_reduction,
+        may_be_off=True,
+    ),
+    _Setting(
+        "transcription",
+        "audio.input.transcription",
+        "input_audio_transcription",
+        _read_transcription,
+        _write_transcription,
+        may_be_off=True,
+    ),
+    _Setting(
+        "turn_detection",
+        "audio.input.turn_detection",
+        "turn_detection",
+        _read_turn_detection,
+        _write_turn_detection,
+        may_be_off=True,
+        exact=True,
+    ),
+    _Setting(
+        "output_format",
+        "audio.output.format",
+        "output_audio_format",
+        read_format,
+        write_format,
+        exact=True,
+    ),
+    _Setting("voice", "audio.output.voice", "voice", read_voice, write_voice),
+    _Setting("speed", "audio.output.speed", "speed", lambda fields, key, _: fields.number(key)),
+)
 
 
 def write_session(value: SessionConfig, generation: Generation) -> Json:
@@ -225,187 +338,47 @@ def write_session(value: SessionConfig, generation: Generation) -> Json:
         spelled["model"] = value.model
     if value.expires_at is not None:
         spelled["expires_at"] = value.expires_at
-    _put(spelled, "instructions", value.instructions)
-    _put(spelled, "tools", value.tools, lambda tools: [dict(tool) for tool in tools])
-    _put(spelled, "tool_choice", value.tool_choice, _plain)
-    _put(spelled, "tracing", value.tracing, _plain)
-    if generation is Generation.BETA:
-        _write_flat(spelled, value)
-    else:
-        _write_nested(spelled, value)
+    for setting in _SETTINGS:
+        path = setting.ga if generation is Generation.GA else setting.beta
+        given = getattr(value, setting.name)
+        if given is UNSET or path is None:
+            continue
+        *parents, key = path.split(".")
+        place = spelled
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[key] = setting.write(given, generation)
     return spelled
 
 
-def _write_nested(spelled: Json, value: SessionConfig) -> None:
-    ga = Generation.GA
-    _put(spelled, "output_modalities", value.output_modalities, list)
-    _put(spelled, "parallel_tool_calls", value.parallel_tool_calls)
-    _put(spelled, "max_output_tokens", value.max_output_tokens)
-    _put(spelled, "reasoning", value.reasoning_effort, lambda effort: {"effort": effort})
-    _put(spelled, "truncation", value.truncation, _plain)
-    _put(spelled, "include", value.include, list)
-    heard: Json = {}
-    _put(heard, "format", value.input_format, lambda known: write_format(known, ga))
-    _put(heard, "noise_reduction", value.noise_reduction, _write_noise_reduction)
-    _put(heard, "transcription", value.transcription, lambda t: _write_transcription(t, ga))
-    _put(heard, "turn_detection", value.turn_detection, lambda t: _write_turn_detection(t, ga))
-    spoken: Json = {}
-    _put(spoken, "format", value.output_format, lambda known: write_format(known, ga))
-    _put(spoken, "voice", value.voice, lambda voice: write_voice(voice, ga))
-    _put(spoken, "speed", value.speed)
-    audio = {name: part for name, part in (("input", heard), ("output", spoken)) if part}
-    if audio:
-        spelled["audio"] = audio
-
-
-def _write_flat(spelled: Json, value: SessionConfig) -> None:
-    beta = Generation.BETA
-    _put(spelled, "modalities", value.output_modalities, lambda m: write_modalities(m, beta))
-    _put(spelled, "max_response_output_tokens", value.max_output_tokens)
-    _put(spelled, "input_audio_format", value.input_format, lambda f: write_format(f, beta))
-    _put(spelled, "output_audio_format", value.output_format, lambda f: write_format(f, beta))
-    _put(spelled, "input_audio_noise_reduction", value.noise_reduction, _write_noise_reduction)
-    _put(
-        spelled,
-        "input_audio_transcription",
-        value.transcription,
-        lambda t: _write_transcription(t, beta),
-    )
-    _put(spelled, "turn_detection", value.turn_detection, lambda t: _write_turn_detection(t, beta))
-    _put(spelled, "voice", value.voice)
-    _put(spelled, "speed", value.speed)
-
-
 def read_session(fields: Fields, generation: Generation) -> SessionConfig:
-    """A session object; fields that we have no name for are ignored."""
-    expires_at = fields.data.get("expires_at")
+    """A session object; fields that have no name here are ignored."""
+    expires_at = fields.count("expires_at", 0)
     values: Json = {
         "id": fields.optional_text("id"),
         "model": fields.optional_text("model"),
-        "expires_at": None if expires_at is None else fields.count("expires_at"),
+        "expires_at": expires_at or None,
         "type": fields.text("type", "realtime"),
     }
-    _take(values, "instructions", fields, "instructions", fields.text)
-    _take(values, "tools", fields, "tools", lambda key: tuple(f.data for f in fields.children(key)))
-    _take(values, "tool_choice", fields, "tool_choice", fields.text_or_object)
-    _take_or_off(values, "tracing", fields, "tracing", fields.text_or_object)
-    if generation is Generation.BETA:
-        _read_flat(values, fields)
-    else:
-        _read_nested(values, fields)
+    for setting in _SETTINGS:
+        path = setting.ga if generation is Generation.GA else setting.beta
+        if path is None:
+            continue
+        *parents, key = path.split(".")
+        place: Fields | None = fields.strict() if setting.exact else fields
+        for parent in parents:
+            place = place and place.optional_child(parent)
+        if place is None or not place.has(key):
+            continue
+        if place.data[key] is None:
+            if setting.may_be_off:
+                values[setting.name] = None
+            continue
+        patient = Fields(place.data, place.path, fields.oddities)
+        try:
+            values[setting.name] = setting.read(patient, key, generation)
+        except MalformedEvent as error:
+            if setting.exact:
+                raise
+            fields.tolerate(error)
     return SessionConfig(**values)
-
-
-def _read_nested(values: Json, fields: Fields) -> None:
-    ga = Generation.GA
-    _take(values, "output_modalities", fields, "output_modalities", fields.texts)
-    _take(
-        values,
-        "parallel_tool_calls",
-        fields,
-        "parallel_tool_calls",
-        lambda key: fields.flag(key, True),
-    )
-    _take(
-        values,
-        "max_output_tokens",
-        fields,
-        "max_output_tokens",
-        lambda key: read_max_tokens(fields, key),
-    )
-    _take(values, "truncation", fields, "truncation", fields.text_or_object)
-    _take(values, "include", fields, "include", fields.texts)
-    reasoning = fields.optional_child("reasoning")
-    if reasoning is not None:
-        _take(values, "reasoning_effort", reasoning, "effort", reasoning.text)
-    audio = fields.optional_child("audio")
-    heard = audio and audio.optional_child("input")
-    if heard:
-        _take(values, "input_format", heard, "format", lambda k: read_format(heard, k, ga))
-        _read_input(values, heard, "")
-        _take_turn_detection(values, heard)
-    spoken = audio and audio.optional_child("output")
-    if spoken:
-        _take(values, "output_format", spoken, "format", lambda k: read_format(spoken, k, ga))
-        _take(values, "voice", spoken, "voice", lambda key: read_voice(spoken, key))
-        _take(values, "speed", spoken, "speed", spoken.number)
-
-
-def _read_flat(values: Json, fields: Fields) -> None:
-    beta = Generation.BETA
-    _take(
-        values,
-        "output_modalities",
-        fields,
-        "modalities",
-        lambda key: read_modalities(fields, key, beta),
-    )
-    _take(
-        values,
-        "max_output_tokens",
-        fields,
-        "max_response_output_tokens",
-        lambda key: read_max_tokens(fields, key),
-    )
-    for name, key in (
-        ("input_format", "input_audio_format"),
-        ("output_format", "output_audio_format"),
-    ):
-        _take(values, name, fields, key, lambda k: read_format(fields, k, beta))
-    _read_input(values, fields, "input_audio_")
-    _take_turn_detection(values, fields)
-    _take(values, "voice", fields, "voice", lambda key: read_voice(fields, key))
-    _take(values, "speed", fields, "speed", fields.number)
-
-
-def _read_input(values: Json, fields: Fields, prefix: str) -> None:
-    _take_or_off(
-        values,
-        "noise_reduction",
-        fields,
-        prefix + "noise_reduction",
-        lambda key: _read_noise_reduction(fields, key),
-    )
-    _take_or_off(
-        values,
-        "transcription",
-        fields,
-        prefix + "transcription",
-        lambda key: _read_transcription(fields, key),
-    )
-
-
-def _take_turn_detection(values: Json, fields: Fields) -> None:
-    _take_or_off(
-        values,
-        "turn_detection",
-        fields,
-        "turn_detection",
-        lambda key: _read_turn_detection(fields, key),
-    )
-
-
-def _plain(value: str | Mapping[str, Any] | None) -> str | Json | None:
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _put(
-    spelled: Json, key: str, value: Any | Unset, write: Callable[[Any], Any] | None = None
-) -> None:
-    """Write a setting unless it is to be left as it is."""
-    if value is not UNSET:
-        spelled[key] = value if write is None else write(value)
-
-
-def _take(values: Json, name: str, fields: Fields, key: str, read: Callable[[str], Any]) -> None:
-    """Read a setting for which null means the same as absence."""
-    if fields.data.get(key) is not None:
-        values[name] = read(key)
-
-
-def _take_or_off(
-    values: Json, name: str, fields: Fields, key: str, read: Callable[[str], Any]
-) -> None:
-    """Read a setting for which null means "off"."""
-    if fields.has(key):
-        values[name] = None if fields.data[key] is None else read(key)

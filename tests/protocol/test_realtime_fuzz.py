@@ -129,13 +129,12 @@ def test_bad_base64_is_malformed(audio: object) -> None:
     assert caught.value.param == "audio"
 
 
-@pytest.mark.parametrize("missing", ["response_id", "item_id", "delta"])
-def test_an_audio_delta_without_its_place_is_malformed(missing: str) -> None:
+def test_an_audio_delta_without_its_sound_is_malformed() -> None:
     message = json.loads(GA.encode_server(ev.AudioDelta("r", "i", 0, 0, b"\x01"), "event_1"))
-    del message[missing]
+    del message["delta"]
     with pytest.raises(MalformedEvent) as caught:
         GA.decode_server(json.dumps(message))
-    assert caught.value.param == missing
+    assert caught.value.param == "delta"
     assert caught.value.code == "missing_required_parameter"
     assert caught.value.event_id == "event_1"
     assert caught.value.event_type == "response.output_audio.delta"
@@ -146,7 +145,8 @@ def test_an_audio_delta_may_leave_out_its_indexes() -> None:
     assert GA.decode_server(text) == ev.AudioDelta("r", "i", 0, 0, b"\x01")
 
 
-def test_an_audio_delta_with_a_negative_index_is_malformed() -> None:
+def test_a_negative_index_of_an_audio_delta_is_noted() -> None:
     text = GA.encode_server(ev.AudioDelta("r", "i", -1, 0, b"\x01"), "event_1")
-    with pytest.raises(MalformedEvent):
-        GA.decode_server(text)
+    oddities: list[str] = []
+    assert GA.decode_server(text, oddities) == ev.AudioDelta("r", "i", 0, 0, b"\x01", "event_1")
+    assert oddities == ["output_index: expected a number from 0"]

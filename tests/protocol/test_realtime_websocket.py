@@ -324,7 +324,7 @@ async def test_the_code_in_a_close_reason_is_kept() -> None:
 
 
 async def test_malformed_and_unknown_messages_do_not_end_a_session() -> None:
-    texts = ("{", "[]", '{"type":"response.done"}', '{"type":"response.novel"}')
+    texts = ("{", "[]", '{"type":"response.output_audio.delta"}', '{"type":"response.novel"}')
     async with (
         ScriptedVoiceServer(trouble=Trouble(texts=texts)) as server,
         _connected(server) as connection,

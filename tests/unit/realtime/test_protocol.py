@@ -103,7 +103,7 @@ def test_an_event_that_is_not_sent_leaves_the_last_id_alone() -> None:
 def test_a_malformed_message_leaves_the_state_alone() -> None:
     client = _configured()
     with pytest.raises(RemoteProtocolError):
-        client.receive('{"type":"session.updated"}')
+        client.receive('{"type":"response.output_audio.delta"}')
     assert client.state is ProtocolState.CONFIGURED
 
 

@@ -1,0 +1,400 @@
+"""A server's events are read with patience: a table of every field, missing or odd in every way.
+
+An event needs its type and what the call cannot go on without; whatever else is odd is noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any, Final
+
+import pytest
+
+from app.errors import VoiceRefused
+from app.realtime import events as ev
+from app.realtime.connection import RealtimeConnection, Transport, open_connection, pipe
+from app.realtime.dialect import BETA, GA, Dialect
+from app.realtime.fields import MalformedEvent
+from app.realtime.protocol import RealtimeProtocol, Side
+from audio.format import PCMU_8K
+from tests.protocol.realtime_samples import BETA_SERVER, GA_SERVER, SERVER
+
+ASKED: Final = ev.SessionConfig(input_format=PCMU_8K, output_format=PCMU_8K)
+ABSENT: Final = object()
+ODD: Final[tuple[object, ...]] = (
+    ABSENT,
+    None,
+    7,
+    -1,
+    1.5,
+    True,
+    "odd",
+    [],
+    ["odd", 1],
+    [None],
+    {},
+    {"odd": 1},
+)
+
+# The fields without which an event means nothing. What stands below them goes with them.
+NEEDED: Final = {
+    "session.created": ("session.audio", "session.input_audio", "session.output_audio",
+                        "session.turn_detection"),
+    "session.updated": ("session.audio", "session.input_audio", "session.output_audio",
+                        "session.turn_detection"),
+    "response.output_audio.delta": ("delta",),
+    "response.audio.delta": ("delta",),
+    "response.function_call_arguments.done": ("call_id",),
+}  # fmt: skip
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    found = []
+    for key, inner in entries:
+        found.append((*path, key))
+        if isinstance(inner, (dict, list)):
+            found += _paths(inner, (*path, key))
+    return found
+
+
+def _with(message: dict[str, Any], path: tuple[Any, ...], value: object) -> str:
+    copy = json.loads(json.dumps(message))
+    *parents, key = path
+    place = copy
+    for parent in parents:
+        place = place[parent]
+    if value is ABSENT:
+        del place[key]
+    else:
+        place[key] = value
+    return json.dumps(copy)
+
+
+def _is_needed(event_type: str, path: tuple[Any, ...]) -> bool:
+    dotted = ".".join(map(str, path))
+    return any(
+        dotted.startswith(needed) or needed.startswith(f"{dotted}.")
+        for needed in NEEDED.get(event_type, ())
+    )
+
+
+@pytest.mark.parametrize(
+    ("dialect", "event"),
+    [(GA, event) for event in (*SERVER, *GA_SERVER)]
+    + [(BETA, event) for event in (*SERVER, *BETA_SERVER)],
+    ids=lambda value: repr(value) if isinstance(value, Dialect) else type(value).__name__,
+)
+def test_no_odd_field_costs_an_event(dialect: Dialect, event: ev.ServerEvent) -> None:
+    message = json.loads(dialect.encode_server(event, "event_1"))
+    for path in _paths(message):
+        if path == ("type",) or _is_needed(message["type"], path):
+            continue
+        for value in ODD:
+            found = dialect.decode_server(_with(message, path, value))
+            assert type(found) is type(event), (path, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "param"),
+    [
+        ('{"type":"response.output_audio.delta"}', "delta"),
+        ('{"type":"response.output_audio.delta","delta":null}', "delta"),
+        ('{"type":"response.output_audio.delta","delta":"!"}', "delta"),
+        ('{"type":"response.function_call_arguments.done","arguments":"{}"}', "call_id"),
+        (
+            '{"type":"session.updated","session":{"audio":{"output":{"format":"pcm16"}}}}',
+            "session.audio.output.format",
+        ),
+        (
+            '{"type":"session.updated","session":{"audio":{"input":{"turn_detection":"on"}}}}',
+            "session.audio.input.turn_detection",
+        ),
+        (
+            '{"type":"session.updated","session":{"audio":{"input":{"turn_detection":'
+            '{"type":"server_vad","create_response":"yes"}}}}}',
+            "session.audio.input.turn_detection.create_response",
+        ),
+    ],
+)
+def test_an_event_lacks_what_the_call_cannot_go_on_without(text: str, param: str) -> None:
+    with pytest.raises(MalformedEvent) as caught:
+        GA.decode_server(text)
+    assert caught.value.param == param
+
+
+def _session(spelled: dict[str, Any]) -> tuple[ev.SessionConfig, list[str]]:
+    oddities: list[str] = []
+    text = json.dumps({"type": "session.updated", "session": spelled})
+    event = GA.decode_server(text, oddities)
+    assert isinstance(event, ev.SessionUpdated)
+    return event.session, oddities
+
+
+@pytest.mark.parametrize(
+    ("spelled", "name"),
+    [
+        ({"audio": {"output": {"voice": {"name": "en-US-Ava", "type": "azure"}}}}, "voice"),
+        ({"audio": {"output": {"speed": "fast"}}}, "speed"),
+        ({"audio": {"input": {"noise_reduction": "near_field"}}}, "noise_reduction"),
+        ({"audio": {"input": {"transcription": "whisper-1"}}}, "transcription"),
+        ({"max_output_tokens": "4096"}, "max_output_tokens"),
+        ({"tools": {}}, "tools"),
+        ({"output_modalities": "audio"}, "output_modalities"),
+        ({"tool_choice": 5}, "tool_choice"),
+        ({"parallel_tool_calls": "yes"}, "parallel_tool_calls"),
+        ({"instructions": 5}, "instructions"),
+        ({"reasoning": "low"}, "reasoning_effort"),
+        ({"truncation": 1}, "truncation"),
+        ({"tracing": 1}, "tracing"),
+        ({"include": "x"}, "include"),
+        ({"expires_at": "soon"}, "expires_at"),
+    ],
+)
+def test_an_odd_setting_is_noted_and_left_out(spelled: dict[str, Any], name: str) -> None:
+    session, oddities = _session(spelled)
+    assert getattr(session, name) in (ev.UNSET, None, (), True, ev.Transcription(model=""))
+    assert len(oddities) == 1
+    assert oddities[0].startswith("session.")
+
+
+@pytest.mark.parametrize("kind", ["azure_semantic_vad", "azure_semantic_vad_en", "client_vad"])
+def test_an_unknown_turn_detection_detects_turns_all_the_same(kind: str) -> None:
+    detection = {"type": kind, "create_response": False, "threshold": "low"}
+    session, oddities = _session({"audio": {"input": {"turn_detection": detection}}})
+    assert session.turn_detection == ev.ServerVad(create_response=False)
+    assert len(oddities) == 2
+
+
+def _response(spelled: dict[str, Any], kind: str = "done") -> ev.Response:
+    text = json.dumps({"type": f"response.{kind}", "response": {"id": "r", **spelled}})
+    event = GA.decode_server(text)
+    assert isinstance(event, ev.ResponseDone | ev.ResponseCreated)
+    return event.response
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "read"),
+    [
+        ("created", None, ev.ResponseStatus.IN_PROGRESS),
+        ("created", "queued", ev.ResponseStatus.IN_PROGRESS),
+        ("done", None, ev.ResponseStatus.COMPLETED),
+        ("done", "finished", ev.ResponseStatus.COMPLETED),
+        ("done", "in_progress", ev.ResponseStatus.COMPLETED),
+        ("done", 3, ev.ResponseStatus.COMPLETED),
+        ("done", "canceled", ev.ResponseStatus.CANCELLED),
+        ("done", "failed", ev.ResponseStatus.FAILED),
+    ],
+)
+def test_a_response_is_over_when_its_event_says_so(
+    kind: str, status: object, read: ev.ResponseStatus
+) -> None:
+    assert _response({"status": status}, kind).status is read
+
+
+def test_a_response_keeps_what_is_right_in_it() -> None:
+    item = {"id": "i", "type": "message", "role": "assistant", "content": [None, {"text": "hi"}]}
+    response = _response(
+        {
+            "status": "failed",
+            "status_details": {"error": "no credit"},
+            "metadata": {"n": 1, "say": "x", "bad": None},
+            "usage": {"total_tokens": -4, "input_tokens": 3},
+            "output": [None, item],
+        }
+    )
+    assert response.error == ev.ErrorDetail(message="no credit")
+    assert response.metadata == {"n": "1", "say": "x"}
+    assert response.usage == ev.Usage(input_tokens=3)
+    assert response.output[0].content == (ev.ContentPart(type="text", text="hi"),)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "detail"),
+    [
+        ({"error": "over quota"}, ev.ErrorDetail(message="over quota")),
+        ({"code": "c", "message": "m"}, ev.ErrorDetail(code="c", message="m")),
+        ({"error": None}, ev.ErrorDetail()),
+        ({"error": {"code": 429, "message": "m"}}, ev.ErrorDetail(message="m")),
+    ],
+)
+def test_an_error_may_be_a_sentence_or_flat(
+    spelled: dict[str, Any], detail: ev.ErrorDetail
+) -> None:
+    event = GA.decode_server(json.dumps({"type": "error", "event_id": "event_9", **spelled}))
+    assert isinstance(event, ev.ErrorEvent)
+    assert event.error == detail
+
+
+@pytest.mark.parametrize("text", ["AQ", "AQ==\n", "A Q = ="])
+def test_sound_may_lack_its_padding_or_be_broken_into_lines(text: str) -> None:
+    event = GA.decode_server(json.dumps({"type": "response.output_audio.delta", "delta": text}))
+    assert isinstance(event, ev.AudioDelta)
+    assert event.audio == b"\x01"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"), [({"a": 1}, '{"a": 1}'), (None, "{}"), ("", "{}"), ("{}", "{}")]
+)
+def test_the_arguments_of_a_call_may_be_an_object_or_left_out(arguments: Any, read: str) -> None:
+    event = GA.decode_server(
+        json.dumps(
+            {
+                "type": "response.function_call_arguments.done",
+                "call_id": "c",
+                "name": "f",
+                "arguments": arguments,
+            }
+        )
+    )
+    assert isinstance(event, ev.FunctionArgumentsDone)
+    assert (event.call_id, event.name, event.arguments) == ("c", "f", read)
+
+
+# Ids that are left out ----------------------------------------------------------------------------
+
+
+def _receive(*messages: dict[str, Any]) -> tuple[list[Any], list[str]]:
+    protocol = RealtimeProtocol(Side.CLIENT)
+    events = [protocol.receive(json.dumps(message)) for message in messages]
+    return events, protocol.oddities
+
+
+CREATED: Final = {"type": "response.created", "response": {"id": "r1", "status": "in_progress"}}
+ADDED: Final = {
+    "type": "response.output_item.added",
+    "response_id": "r1",
+    "item": {"id": "i1", "type": "message", "role": "assistant"},
+}
+SOUND: Final = {"type": "response.output_audio.delta", "delta": "AQ=="}
+
+
+@pytest.mark.parametrize(
+    "left_out", [{}, {"response_id": None}, {"response_id": "", "item_id": 5}, {"item_id": "i1"}]
+)
+def test_sound_without_ids_belongs_to_the_running_response(left_out: dict[str, Any]) -> None:
+    events, oddities = _receive(CREATED, ADDED, {**SOUND, **left_out})
+    assert (events[-1].response_id, events[-1].item_id) == ("r1", "i1")
+    assert oddities
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "content_part.added", "content_part.done", "output_audio.done", "output_text.delta",
+        "output_text.done", "output_audio_transcript.delta", "output_audio_transcript.done",
+    ],
+)  # fmt: skip
+def test_every_part_of_a_response_finds_its_place(kind: str) -> None:
+    events, _ = _receive(CREATED, ADDED, {"type": f"response.{kind}"})
+    assert (events[-1].response_id, events[-1].item_id) == ("r1", "i1")
+
+
+def test_sound_before_any_item_shares_one_made_up_id() -> None:
+    words = {"type": "response.output_audio_transcript.delta", "delta": "hi"}
+    events, _ = _receive(CREATED, SOUND, words, SOUND)
+    assert len({event.item_id for event in events[1:]}) == 1
+    assert events[1].item_id
+
+
+def test_words_without_an_item_belong_to_the_sound_that_has_one() -> None:
+    sound = {**SOUND, "response_id": "r1", "item_id": "i7", "output_index": 0, "content_index": 0}
+    words = {"type": "response.output_audio_transcript.delta", "delta": "hi"}
+    events, _ = _receive(CREATED, sound, words)
+    assert events[-1].item_id == "i7"
+
+
+def test_a_response_without_an_id_is_one_response() -> None:
+    created, done = {"type": "response.created"}, {"type": "response.done", "response": {}}
+    events, _ = _receive(created, SOUND, done, created, SOUND, done)
+    ids = [getattr(event, "response", None) or event for event in events]
+    first = {getattr(one, "id", getattr(one, "response_id", "")) for one in ids[:3]}
+    second = {getattr(one, "id", getattr(one, "response_id", "")) for one in ids[3:]}
+    assert len(first) == len(second) == 1
+    assert first != second
+
+
+def test_a_transcription_without_an_item_is_of_the_callers_last_one() -> None:
+    heard = "conversation.item.input_audio_transcription"
+    events, _ = _receive(
+        {"type": "input_audio_buffer.speech_started", "item_id": "u1", "audio_start_ms": 0},
+        {"type": f"{heard}.delta", "delta": "a"},
+        {"type": f"{heard}.completed", "transcript": "a b"},
+        {"type": f"{heard}.failed"},
+    )
+    assert [event.item_id for event in events] == ["u1"] * 4
+
+
+# On a connection ----------------------------------------------------------------------------------
+
+
+async def _opened(*before: str, answer: str | None = None) -> tuple[RealtimeConnection, Transport]:
+    near, far = pipe()
+    for text in before:
+        await far.send(text)
+    opening = asyncio.ensure_future(open_connection(near, ASKED))
+    assert json.loads(await far.receive())["type"] == "session.update"
+    protocol = RealtimeProtocol(Side.SERVER)
+    protocol.send(ev.SessionCreated(ev.SessionConfig()))
+    await far.send(answer or protocol.send(ev.SessionUpdated(ASKED)))
+    return await opening, far
+
+
+async def test_a_handshake_does_not_need_the_creation() -> None:
+    connection, _ = await _opened()
+    assert connection.session.input_format == PCMU_8K
+
+
+async def test_a_ping_is_not_the_creation() -> None:
+    connection, _ = await _opened('{"type":"ping"}')
+    assert isinstance(await anext(connection), ev.Unknown)
+
+
+async def test_a_creation_that_comes_late_says_nothing_new() -> None:
+    near, far = pipe()
+    opening = asyncio.ensure_future(open_connection(near, ASKED))
+    await far.receive()
+    protocol = RealtimeProtocol(Side.SERVER)
+    await far.send(protocol.send(ev.SessionCreated(ev.SessionConfig(id="late"))))
+    await far.send(protocol.send(ev.SessionUpdated(ASKED)))
+    await far.send(protocol.send(ev.InputAudioCleared()))
+    connection = await opening
+    assert connection.session == ASKED
+    assert isinstance(await anext(connection), ev.InputAudioCleared)
+
+
+async def test_a_session_that_cannot_be_used_is_refused_at_once() -> None:
+    spelled = '{"type":"session.updated","session":{"audio":{"input":{"format":"opus"}}}}'
+    with pytest.raises(VoiceRefused) as caught:
+        await _opened(answer=spelled)
+    assert caught.value.code == "protocol_mismatch"
+    assert "session.audio.input.format" in caught.value.message
+
+
+async def test_a_later_update_may_name_only_what_it_changed() -> None:
+    connection, far = await _opened()
+    update = {"type": "session.updated", "session": {"instructions": "new"}}
+    await far.send(json.dumps(update))
+    event = await anext(connection)
+    assert isinstance(event, ev.SessionUpdated)
+    assert event.session.instructions == "new"
+    assert event.session.output_format == PCMU_8K
+    await far.send('{"type":"session.updated"}')
+    assert isinstance(await anext(connection), ev.SessionUpdated)
+    assert connection.session.instructions == "new"
+
+
+async def test_a_difference_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    connection, far = await _opened()
+    odd = {"id": "i", "type": "message", "role": "user", "content": [None, None]}
+    with caplog.at_level(logging.INFO, logger="app.realtime.connection"):
+        for _ in range(3):
+            await far.send(json.dumps({"type": "conversation.item.added", "item": odd}))
+            await anext(connection)
+    assert (connection.oddities, connection.malformed) == (3, 0)
+    [record] = caplog.records
+    assert record.__dict__["field"] == (
+        "conversation.item.added: item.content: expected an array of objects"
+    )
