@@ -1,4 +1,4 @@
-"""What a conversation wants done on the phone: values that `Call` performs."""
+"""Actions of a conversation: values that `Call` performs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PlayAudio:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Throw away agent audio: what has not left us, and what the carrier holds."""
+    """Throw away agent audio, both unsent and queued at the carrier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,6 @@ class ClosingPrompt:
     detail: str = ""
 
 
-# What a part of the conversation asks for; the conversation itself makes actions of what `Call`
-# does not know: interruptions, closing prompts, and tools that act on the call.
+# Parts of the conversation ask for these; the conversation makes actions of those that `Call` does
+# not know: interruptions, closing prompts, and tools that act on the call.
 Intent = DialogueAction | Action | ClosingPrompt

@@ -2,7 +2,7 @@
 
 It holds a `Dialogue` and adds the phone. Each part decides one thing, and the conversation routes
 events to them, moves the turn, and makes actions of what they ask for. Pure: no clock, no socket;
-`now_ms` is monotonic and an argument. docs/architecture.md tells a call's order of things.
+`now_ms` is monotonic and an argument. docs/architecture.md describes the order of a call.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Conversation:
         self.turns = Turns(self.counters, now_ms)
         self.latency = TurnLatency()
         self.caller_speech_count = 0
-        """How often the caller has begun to speak; a noise does not count."""
+        """Counts how often the caller has begun to speak; a noise does not count."""
         self._input_format = agent.input_format
         self._output_format = agent.output_format
         self._uplink = Uplink(PCMU_8K, self._input_format, self.counters)
@@ -161,9 +161,9 @@ class Conversation:
 
     def _move(self, event: TurnEvent, now_ms: int) -> None:
         self.turns.on_event(event, now_ms)
-        self._tell_timers(now_ms)
+        self._update_timers(now_ms)
 
-    def _tell_timers(self, now_ms: int) -> None:
+    def _update_timers(self, now_ms: int) -> None:
         drained = self._downlink.drained(now_ms)
         busy = self._keeps_caller_waiting
         self._timers.on_state(self.turns.turn, now_ms, drained=drained, busy=busy)
@@ -250,7 +250,7 @@ class Conversation:
             if not self._goodbye.in_own_words:
                 return actions + self._carry(self._goodbye.say(now_ms), now_ms)
             waiting = True
-        # A model that is asked while a tool runs, which it was not told of, would call it again.
+        # A model that is asked while a tool runs, which it does not know of, would call it again.
         waiting = waiting and not self.dialogue.gate.busy
         self._model.reply_due = waiting and self.dialogue.function_calls.running
         if self._model.reply_due:
@@ -278,7 +278,7 @@ class Conversation:
                 return self._on_audio(event, now_ms)
             case AudioDone(item_id=item_id):
                 if self.undecided:
-                    self._false_interruption.hold(event)
+                    self._false_interruption.withhold(event)
                     return []
                 return self._downlink.finish(item_id, now_ms)
             case SpeechStarted(item_id=item_id):
@@ -300,16 +300,16 @@ class Conversation:
             case ResponseDone():
                 return self._on_response_done(event, now_ms)
             case OutputItemDone(item=item) if item.type == "function_call":
-                # The model acts on what it has heard: it is too late to call that nothing.
-                overtaken = self._on_decided(self._false_interruption.on_overtaken(), now_ms)
-                return overtaken + self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                # The model acts on what it has heard: it is too late to call that a noise.
+                superseded = self._on_decided(self._false_interruption.on_superseded(), now_ms)
+                return superseded + self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
             case TranscriptionDelta() if self.policy.echo_guard:
-                return []  # some words do not tell yet whose they are
+                return []  # a part of the words does not show yet whose they are
             case TranscriptionDelta(item_id=item_id, delta=delta):
                 decided = self._false_interruption.on_partial_transcript(item_id, delta)
                 return self._on_decided(decided, now_ms)
             case SessionUpdated(session):
-                # A later update can switch the format back: static in the caller's ear.
+                # A later update can switch the format back: the caller would hear static.
                 if session.output_format not in (UNSET, self._output_format):
                     return self._carry([GiveUp(code="format_mismatch", retryable=False)], now_ms)
                 return self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
@@ -320,7 +320,7 @@ class Conversation:
 
     @property
     def _turn_detection(self) -> object:
-        """How the model finds turns, which may change with the agent."""
+        """The model's turn detection, which may change with the agent."""
         return self.dialogue.active.agent.session.turn_detection
 
     def _on_audio(self, event: AudioDelta, now_ms: int) -> list[Action]:
@@ -330,7 +330,7 @@ class Conversation:
             )
             return []
         if self.undecided:
-            self._false_interruption.hold(event)
+            self._false_interruption.withhold(event)
             return []
         if self.turns.turn is not Turn.AGENT:
             self.latency.on_agent_audio(now_ms)
@@ -378,7 +378,7 @@ class Conversation:
         self.dialogue.responses.forget()
         self._model.on_progress()
         server_cancels = bool(getattr(self._turn_detection, "interrupt_response", False))
-        # Without transcripts nobody can tell a cough from a word.
+        # Without transcripts a cough cannot be told from a word.
         tracked = self.dialogue.active.agent.transcribed and not self._goodbye.begun
         actions = self._downlink.interrupt(
             now_ms, server_cancels=server_cancels, sound_id=item_id if tracked else None
@@ -444,11 +444,11 @@ class Conversation:
             return self._downlink.resume(now_ms)
         self.caller_speech_count += 1
         actions: list[Action] = []
-        held = self._downlink.confirm()
-        for event in held:
+        withheld = self._downlink.confirm_interruption()
+        for event in withheld:
             actions += self.on_voice(event, now_ms)
         if self.dialogue.gate.active_response_id is None:
-            for item_id in dict.fromkeys(event.item_id for event in held):
+            for item_id in dict.fromkeys(event.item_id for event in withheld):
                 actions += self._downlink.finish(item_id, now_ms)
         return actions + self._on_played(now_ms)
 
@@ -619,7 +619,7 @@ class Conversation:
     def _run_timers(self, now_ms: int) -> list[Action]:
         if self._goodbye.begun:
             return []
-        self._tell_timers(now_ms)
+        self._update_timers(now_ms)
         due = self._timers.on_tick(now_ms, busy=self._keeps_caller_waiting)
         if due is None:
             return []
@@ -655,7 +655,7 @@ class Conversation:
         _limit_goodbye,  # behind that: a goodbye that was heard ends the call by its own reason
         _watch_keypad,  # time for keys and messages runs from when all was heard
         _run_timers,  # behind the keypad: a caller who is to press a key is not asked anything
-        _watch_model,  # behind the timers: what they have said is no reply that is late
+        _watch_model,  # behind the timers: what they have said keeps a reply from being late
         _say_what_waits,  # only what has been left quiet by all of the above
         _ring,  # last: any words come before the tone
     )

@@ -23,8 +23,8 @@ CARRIER_HANGS_UP: Final = frozenset(
         EndReason.DRAINED,
     }
 )
-"""Ends that we decide: the carrier is told by REST. For the others the markup behind the stream
-speaks to the caller (we are lost), or there is nobody left to speak to."""
+"""Ends that we decide: the carrier is asked by REST to hang up. For the others the markup behind
+the stream speaks to the caller (we are lost), or there is nobody left to speak to."""
 
 NOT_OURS_TO_END: Final = frozenset({EndReason.DRAINED, EndReason.MAX_DURATION})
 """Ends that do not part a caller from the person they were transferred to."""

@@ -60,7 +60,7 @@ class MessageTaking:
     def on_heard_out(self, now_ms: int) -> list[Record]:
         """The caller has heard the answer to a message and says no more: it is complete.
 
-        A message waits for all that the caller has said to be written down.
+        A message waits until all that the caller has said is transcribed.
         """
         return [] if self._untranscribed(now_ms) else self._keep(now_ms)
 

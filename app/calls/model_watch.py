@@ -18,7 +18,7 @@ __all__ = ["ModelWatch"]
 SHORTEST_MS: Final = 10_000
 """No session is renewed sooner, however soon its model says that it ends."""
 RENEW_AGAIN_MS: Final = 30_000
-"""When to try again, should a renewal fail."""
+"""Time until the next try, should a renewal fail."""
 
 
 class ModelWatch:
@@ -74,7 +74,7 @@ class ModelWatch:
     # What to do about it ------------------------------------------------------------------------
 
     def on_tick(self, now_ms: int) -> Sequence[Intent]:
-        """A caller who waits for a silent model: ask once more, then give the connection up."""
+        """Ask a silent model once more for a caller who waits, then give its connection up."""
         if not self.ready:
             return []
         if self._dialogue.gate.active_response_id is not None:

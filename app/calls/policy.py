@@ -9,7 +9,7 @@ __all__ = ["CallPolicy", "InactivityTexts", "ProductivityRules"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InactivityTexts:
-    """What a silent caller is asked, one text after another, and told before the call ends."""
+    """The questions to a silent caller, in their order, and the words that end the call."""
 
     prompts: tuple[str, ...] = ("Are you still there?", "I cannot hear you. Are you still there?")
     closing_prompt: str = "I cannot hear anybody, so I will hang up now. Goodbye."
@@ -17,7 +17,7 @@ class InactivityTexts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductivityRules:
-    """How much talk without a caller is enough. 0 turns a rule off."""
+    """Limits of talk without a caller. 0 turns a rule off."""
 
     max_turns: int = 6
     max_wordless_ms: int = 180_000
@@ -27,7 +27,7 @@ class ProductivityRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
-    """How long things may take. Durations are milliseconds."""
+    """The limits of one call. Durations are milliseconds."""
 
     max_duration_ms: int = 3_600_000
     """Longest call; 0: unlimited."""

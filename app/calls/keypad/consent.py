@@ -43,7 +43,7 @@ class KeypadConsent:
         return self._ask(now_ms) if self._questions else []
 
     def on_key(self, key: str, now_ms: int) -> Sequence[Intent]:
-        """1 is yes, 2 is no; any other key has the question asked again."""
+        """Take 1 for yes and 2 for no; any other key has the question asked again."""
         tool_call_id, question = next(iter(self._questions.items()))
         # A key that comes before any of the question was heard was meant for something else.
         heard = any(

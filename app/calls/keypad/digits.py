@@ -1,4 +1,4 @@
-"""An entry of several digits: how long it may take, when it is over, what it came to."""
+"""An entry of several digits on the keypad: its time, its end and its result. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ __all__ = ["KEYS", "Collected", "CollectionEnd", "DigitCollection", "DigitReques
 
 
 KEYS: Final = frozenset("0123456789*#")
-"""What telephones have; A to D (ITU-T Q.23) are on no caller's keypad."""
+"""The keys of telephones; A to D (ITU-T Q.23) are not on callers' keypads."""
 
 MASK: Final = "\u2022"
 
 
-# Digits -------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigitRequest:
-    """Which digits are wanted. `masked`: nobody reads them in logs, events and transcripts.
+    """The limits of an entry.
 
     With `min_digits` equal to `max_digits` the last digit ends it; else the terminator does, or a
     pause of `between_ms`. The clear key begins anew.
@@ -34,8 +31,6 @@ class DigitRequest:
     clear: str = "*"
     first_ms: int = 8_000
     between_ms: int = 4_000
-    masked: bool = True
-    show_last: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_digits <= self.max_digits <= 64:
@@ -46,12 +41,10 @@ class DigitRequest:
             raise ConfigError("digits: terminator and clear are #, * or nothing")
         if self.terminator and self.terminator == self.clear:
             raise ConfigError("digits: one key cannot both end and clear the entry")
-        if not 0 <= self.show_last <= min(4, self.min_digits - 1):
-            raise ConfigError("digits: show_last is at most 4, and less than min_digits")
 
 
 class CollectionEnd(StrEnum):
-    """How an entry ended."""
+    """The way an entry ended."""
 
     COMPLETE = "complete"
     TOO_SHORT = "too_short"
@@ -61,15 +54,10 @@ class CollectionEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """A finished entry; `shown` is what may be recorded of it."""
+    """A finished entry, whose digits are in no log."""
 
     digits: str = field(repr=False)
-    shown: str
     end: CollectionEnd
-
-    @property
-    def complete(self) -> bool:
-        return self.end is CollectionEnd.COMPLETE
 
 
 class DigitCollection:
@@ -117,8 +105,8 @@ class DigitCollection:
         return None if self._done else self._end(cancelled=True)
 
     def shown(self, key: str) -> str:
-        """What may be recorded of one key as it is pressed."""
-        return MASK if self.request.masked and key.isdecimal() else key
+        """Return what may be recorded of a key: digits are masked."""
+        return MASK if key.isdecimal() else key
 
     def _end(self, *, cancelled: bool = False) -> Collected:
         self._done = True
@@ -131,12 +119,4 @@ class DigitCollection:
             end = CollectionEnd.TOO_SHORT
         else:
             end = CollectionEnd.COMPLETE
-        return Collected(digits=digits, shown=self._shown(digits, end), end=end)
-
-    def _shown(self, digits: str, end: CollectionEnd) -> str:
-        if not self.request.masked:
-            return digits
-        # Of an entry that was broken off, the last digits may be most of what there is.
-        kept = self.request.show_last if end is CollectionEnd.COMPLETE else 0
-        hidden = len(digits) - kept
-        return MASK * hidden + digits[hidden:]
+        return Collected(digits=digits, end=end)

@@ -1,4 +1,4 @@
-"""The caller's keypad: whose key it is.
+"""The caller's keypad: keys, and who waits for them.
 
 A key belongs to the first that waits for it: an entry of digits, a tool that needs consent, the
 menu, the agent's keypad map, and only then the model. Pure.
@@ -79,7 +79,7 @@ class Keypad:
     # Keys ---------------------------------------------------------------------------------------
 
     def shown(self, key: str, now_ms: int) -> str:
-        """What may be recorded of a key.
+        """Return what may be recorded of a key.
 
         Those that come late, or one too many, are still a part of what was to be entered.
         """
@@ -94,7 +94,7 @@ class Keypad:
     def absorbs(self, key: str, now_ms: int) -> bool:
         """True for the terminator of an entry that its last digit has ended already.
 
-        Callers press what they were told to: it asks for nothing, and stops nobody.
+        Callers press it as they were asked to: it wants nothing, and stops nobody.
         """
         late, self._late_terminator = self._late_terminator, None
         return late is not None and key == late[0] and now_ms <= late[1]

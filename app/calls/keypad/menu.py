@@ -1,10 +1,9 @@
-"""Keypad menus and digits, by rule and not by the model.
+"""Keypad maps and menus: keys that act by rule and not by the model.
 
-A `KeypadMap` stands beside an agent and works at any time, also before a word was spoken. With a
-`MenuPlan` a call has a `KeypadMenu`, which speaks its choices, repeats them, and knows what to do
-when nobody presses anything. A `DigitCollection` takes a number (a PIN, an account) whose digits
-are masked in all that is recorded. Pure: keys and `now_ms` go in, values come out; performing them
-is the call's part.
+A `KeypadMap` belongs to an agent and works at any time, also before a word was spoken. With a
+`MenuPlan` a call has a `KeypadMenu`, which speaks its choices, repeats them, and acts when nobody
+presses anything. Pure: keys and `now_ms` go in, values come out; performing them is the call's
+part.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ KeyAction = Say | Transfer | ToAgent | HangUp | Repeat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MenuPlan:
-    """What a menu says, and what it does in the end.
+    """The words of a menu, and its last resort.
 
     `prompt` names the choices; `otherwise` is for callers who press nothing, or only keys that do
     nothing, in so many `tries`.
@@ -91,7 +90,7 @@ class MenuPlan:
 
 @dataclass(frozen=True, slots=True)
 class KeypadMap:
-    """What each key does. A key that is not in it belongs to somebody else.
+    """The action of each key. A key that is not in it goes to the model.
 
     With a `menu` the choices are spoken first.
     """
@@ -112,7 +111,7 @@ def read_keypad(
     "*": "repeat"}`; `{"hang_up": "Goodbye."}` says goodbye first.
 
     Raises:
-        ConfigError: a key or action that there is not, or a name that nobody has.
+        ConfigError: an unknown key, action or name.
     """
     return KeypadMap(
         {key: _action_of(key, value, destinations, agents) for key, value in written.items()}

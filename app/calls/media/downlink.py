@@ -26,7 +26,7 @@ __all__ = ["Downlink"]
 
 
 AUDIBLE_PEAK_DBFS: Final = -40.0
-"""The peaks of the quietest speech on a line are some 15 dB above it, a line's noise is below."""
+"""The peaks of the quietest speech on a phone line are some 15 dB above it; its noise is below."""
 
 
 class Downlink:
@@ -50,7 +50,10 @@ class Downlink:
         self._model_format = dialogue.active.agent.output_format
         self._keep_ms = keep_ms
         self._transcoder: tuple[str, Transcoder] | None = None
-        self._audible = ("", False)  # the last response that had sound, and whether one can hear it
+        self._audible = (
+            "",
+            False,
+        )  # the last response that had sound, and True once one can hear it
         self.heard_an_item = False
         self._use(carrier_format)
 
@@ -104,18 +107,18 @@ class Downlink:
         return self._play(chunks + self._playout.finish(item_id, now_ms))
 
     def settle(self, now_ms: int) -> list[Action]:
-        """Items that were heard to their end are over."""
+        """Settle items that were heard to their end."""
         actions: list[Action] = []
         for item in self._playout.heard_items(now_ms):
-            told, whole = self._tell_heard(item)
-            actions += told
+            reports, whole = self._report_heard(item)
+            actions += reports
             self.heard_an_item = True
             self._dialogue.transcript.on_heard(whole.item_id, whole.heard_ms, whole.sent_ms)
         return actions
 
     def on_voice_lost(self, now_ms: int) -> list[Action]:
         """The model is gone: what the caller is hearing plays on."""
-        dropped = self.overtake()
+        dropped = self.supersede_interruption()
         self._false_interruption.on_voice_lost()
         self._transcoder = None
         return dropped + self._play(self._playout.finish_all(now_ms))
@@ -136,7 +139,7 @@ class Downlink:
             and all(item.type == "message" for item in response.output)
             and self._dialogue.gate.runs(response.id)
             and not self._dialogue.is_stale(response.id)
-            and not self._false_interruption.undecided  # its sound is held, and not known yet
+            and not self._false_interruption.undecided  # its sound is withheld, and not known yet
             and self._audible != (response.id, True)
         )
 
@@ -160,15 +163,15 @@ class Downlink:
 
         `sound_id`: what stops it is a sound, which may turn out not to be the caller's words.
         """
-        held = self.overtake() if sound_id is None else self._discard_held()
+        withheld = self.supersede_interruption() if sound_id is None else self._discard_withheld()
         unfinished = self._dialogue.gate.active_response_id is not None
         # A mark that is overdue may be a carrier that plays late: only the carrier knows.
         playing = not self._playout.confirmed
         drop = self._dialogue.drop_response(server_cancels=server_cancels)
         cut, items = self._cut(now_ms, sound_id=sound_id, unfinished=unfinished)
         if not playing and not items:
-            return [*drop, *held]
-        actions: list[Action] = [Clear(), *drop, *cut, *held]
+            return [*drop, *withheld]
+        actions: list[Action] = [Clear(), *drop, *cut, *withheld]
         if items:
             self._counters.barge_ins += 1
             barge_in = BargeIn(
@@ -183,11 +186,11 @@ class Downlink:
 
     def stop(self, now_ms: int) -> list[Action]:
         """Stop the agent without the caller's doing; its response has been dropped already."""
-        held = self.overtake()
+        withheld = self.supersede_interruption()
         playing = not self._playout.drained(now_ms)
         cut, items = self._cut(now_ms)
         stopped = [Clear(), *cut, *self._dialogue.lines(now_ms)] if playing or items else []
-        return [*stopped, *held]
+        return [*stopped, *withheld]
 
     def _cut(
         self, now_ms: int, *, sound_id: str | None = None, unfinished: bool = False
@@ -198,19 +201,19 @@ class Downlink:
         interruption = self._playout.interrupt(now_ms)
         items: list[HeardItem] = []
         for item in interruption.items:
-            told, whole = self._tell_heard(item, cut_off=True)
-            actions += told
+            reports, whole = self._report_heard(item, cut_off=True)
+            actions += reports
             items.append(whole)
         if sound_id is None or not self._false_interruption.on_interrupted(
-            sound_id, items, interruption.rest, now_ms, unfinished=unfinished
+            sound_id, items, interruption.unheard, now_ms, unfinished=unfinished
         ):
             self._note_cut(items)
         return actions, items
 
-    def _tell_heard(
+    def _report_heard(
         self, item: HeardItem, *, cut_off: bool = False
     ) -> tuple[list[Action], HeardItem]:
-        """Tell the model what it does not know of an item's hearing; and all that was heard."""
+        """Report to the model what was heard of an item; and the item with all that was heard."""
         before = self._false_interruption.take_resumed(item.item_id)
         if before is None:
             if not cut_off:
@@ -221,10 +224,10 @@ class Downlink:
         whole = replace(item, heard_ms=heard_ms, sent_ms=before.sent_ms)
         if not before.known:
             return [], whole
-        told = self._dialogue.on_heard_after_all(
+        reports = self._dialogue.on_heard_after_all(
             item.item_id, before.heard_ms, heard_ms, before.sent_ms
         )
-        return [*told], whole
+        return [*reports], whole
 
     def _note_cut(self, items: Sequence[HeardItem]) -> None:
         for item in items:
@@ -234,47 +237,49 @@ class Downlink:
 
     # After a sound ------------------------------------------------------------------------------
 
-    def overtake(self) -> list[Action]:
+    def supersede_interruption(self) -> list[Action]:
         """Something else comes first: neither the speech nor the answer to the sound is played."""
-        self._false_interruption.on_overtaken()
+        self._false_interruption.on_superseded()
         self._note_cut(self._false_interruption.take_cut())
-        return self._discard_held()
+        return self._discard_withheld()
 
-    def confirm(self) -> list[AgentSound]:
+    def confirm_interruption(self) -> list[AgentSound]:
         """The interruption was real: what was cut stays so. The answer to it may be played now."""
         self._note_cut(self._false_interruption.take_cut())
-        return self._false_interruption.take_held()
+        return self._false_interruption.take_withheld()
 
     def resume(self, now_ms: int) -> list[Action]:
         """The interruption was false: go on where the agent was cut, and take back the answer."""
         actions: list[Action] = [*self._dialogue.drop_response(server_cancels=False)]
-        actions += self._discard_held()
+        actions += self._discard_withheld()
         actions += [ToVoice(ItemDelete(item_id)) for item_id in self._false_interruption.noises]
-        rest = self._false_interruption.take_rest()
+        unheard = self._false_interruption.take_unheard()
         self._counters.false_interruptions += 1
         chunks: list[Chunk] = []
-        for piece in rest:
+        for piece in unheard:
             chunks += self._playout.push(piece.item_id, piece.content_index, piece.audio, now_ms)
             chunks += self._playout.finish(piece.item_id, now_ms)
         resumed = SpeechResumed(
             call_id=self._call_id,
             at_ms=now_ms,
-            item_id=rest[0].item_id,
-            heard_ms=self._false_interruption.heard_before_ms(rest[0].item_id),
+            item_id=unheard[0].item_id,
+            heard_ms=self._false_interruption.heard_before_ms(unheard[0].item_id),
         )
         return [*actions, *self._play(chunks), Record(resumed)]
 
-    def _discard_held(self) -> list[Action]:
-        """Nobody has heard the answer that was held: the model shall not think so."""
-        held = dict.fromkeys(event.item_id for event in self._false_interruption.take_held())
-        return [ToVoice(ItemDelete(item_id)) for item_id in held]
+    def _discard_withheld(self) -> list[Action]:
+        """Delete the answer that was withheld: the model shall not take it for heard."""
+        item_ids = dict.fromkeys(
+            event.item_id for event in self._false_interruption.take_withheld()
+        )
+        return [ToVoice(ItemDelete(item_id)) for item_id in item_ids]
 
     def on_call_over(self, now_ms: int) -> None:
         """Settle the transcript at what the caller has heard."""
-        self.overtake()
+        self.supersede_interruption()
         self.settle(now_ms)
         for item in self._playout.interrupt(now_ms).items:
-            _, whole = self._tell_heard(item)
+            _, whole = self._report_heard(item)
             self._dialogue.transcript.on_heard(
                 whole.item_id, whole.heard_ms, whole.sent_ms, cut_off=not whole.whole
             )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from app.calls.media.playout import HeardItem, Rest
+from app.calls.media.playout import HeardItem, UnheardAudio
 from app.calls.turns.words import meaningful_words
 from app.realtime.events import AudioDelta, AudioDone
 
@@ -23,7 +23,7 @@ AgentSound = AudioDelta | AudioDone
 
 
 class Interrupted(StrEnum):
-    """What an interruption turned out to be."""
+    """The outcome of an interruption."""
 
     REAL = "real"
     FALSE = "false"
@@ -43,8 +43,8 @@ class FalseInterruption:
     """Decides whether speech that was cut off is resumed, and keeps what that takes.
 
     Words are an interruption. A short sound without words, by the transcript or for as long as
-    `false_interruption_ms` after it ended, was none. A sound that lasts as long as that is not
-    short, and counts as real whatever it was. Sounds are known by the items that they become, since
+    `false_interruption_ms` after it ended, is a false one. A sound that lasts as long as that
+    counts as real whatever it was. Sounds are known by the items that they become, since
     the transcript of an earlier turn may come late.
     """
 
@@ -57,15 +57,15 @@ class FalseInterruption:
         self._transcribed: dict[str, bool] = {}  # all sounds of the last interruption
         self._late_words: frozenset[str] = frozenset()
         self._cut: list[HeardItem] = []
-        self._rest: tuple[Rest, ...] = ()
-        self._held: list[AgentSound] = []
+        self._unheard: tuple[UnheardAudio, ...] = ()
+        self._withheld: list[AgentSound] = []
         self._resumed: dict[str, Resumed] = {}
         self._unfinished = False  # the model was still generating what was cut off
         self._reply_expected = False  # the model may yet begin to answer the sound
 
     @property
     def undecided(self) -> bool:
-        """A sound has cut the agent off; what the model says meanwhile is held."""
+        """A sound has cut the agent off; what the model says meanwhile is withheld."""
         return bool(self._awaited)
 
     # What happens -------------------------------------------------------------------------------
@@ -74,17 +74,17 @@ class FalseInterruption:
         self,
         sound_id: str,
         items: Sequence[HeardItem],
-        rest: tuple[Rest, ...],
+        unheard: tuple[UnheardAudio, ...],
         now_ms: int,
         *,
         unfinished: bool,
     ) -> bool:
         """A sound has cut these items off; True when they may yet be resumed."""
-        if not rest or not self._limit_ms:
+        if not unheard or not self._limit_ms:
             return False
         self._awaited, self._transcribed = {sound_id}, {sound_id: False}
         self._began_ms, self._ended_ms = now_ms, None
-        self._cut, self._rest = list(items), rest
+        self._cut, self._unheard = list(items), unheard
         self._unfinished, self._reply_expected = unfinished, True
         return True
 
@@ -125,7 +125,7 @@ class FalseInterruption:
             return None
         return None if self._ended_ms is None else self._decide(Interrupted.FALSE)
 
-    def on_overtaken(self) -> Interrupted | None:
+    def on_superseded(self) -> Interrupted | None:
         """Something else is said or pressed meanwhile: what was cut off stays cut off."""
         return self._decide(Interrupted.REAL) if self.undecided else None
 
@@ -164,29 +164,29 @@ class FalseInterruption:
 
     # What is kept -------------------------------------------------------------------------------
 
-    def hold(self, event: AgentSound) -> None:
+    def withhold(self, event: AgentSound) -> None:
         """Keep sound of the model until the interruption is decided."""
-        self._held.append(event)
+        self._withheld.append(event)
 
-    def take_held(self) -> list[AgentSound]:
-        """Give up the sound that was held."""
-        held, self._held = self._held, []
-        return held
+    def take_withheld(self) -> list[AgentSound]:
+        """Give up the sound that was withheld."""
+        withheld, self._withheld = self._withheld, []
+        return withheld
 
     def take_cut(self) -> list[HeardItem]:
         """The interruption was real: give up the items that it cut off for good."""
         cut, self._cut = self._cut, []
-        self._rest = ()
+        self._unheard = ()
         self._unfinished = self._reply_expected = False
         return cut
 
-    def take_rest(self) -> tuple[Rest, ...]:
+    def take_unheard(self) -> tuple[UnheardAudio, ...]:
         """The interruption was false: give up what is to be played, and count it as resumed."""
         for item in self._cut:
             self._resumed[item.item_id] = Resumed(heard_ms=item.heard_ms, sent_ms=item.sent_ms)
-        rest, self._rest, self._cut = self._rest, (), []
+        unheard, self._unheard, self._cut = self._unheard, (), []
         self._late_words = frozenset(i for i, done in self._transcribed.items() if not done)
-        return rest
+        return unheard
 
     @property
     def noises(self) -> list[str]:
@@ -204,5 +204,5 @@ class FalseInterruption:
         return self._resumed.pop(item_id, None)
 
     def heard_before_ms(self, item_id: str) -> int:
-        """How much of a resumed item was heard before it was cut off."""
+        """Return the part of a resumed item that was heard before it was cut off."""
         return self._resumed[item_id].heard_ms

@@ -1,4 +1,4 @@
-"""What waits for a socket: one deque per writer, bounded, with its order kept.
+"""Queues in front of sockets: one deque per writer, bounded, with its order kept.
 
 Readers put and never wait; the one writer of the socket takes. Audio may be dropped (caller audio,
 oldest first) or purged (agent audio, on barge-in); control messages may not.
@@ -19,7 +19,7 @@ __all__ = ["CarrierOutbox", "VoiceOutbox"]
 
 
 BATCH_CHUNKS: Final = 10
-"""How many chunks travel in one append when the socket has fallen behind."""
+"""Chunks that travel in one append when the socket has fallen behind."""
 
 
 class VoiceOutbox:

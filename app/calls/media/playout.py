@@ -1,4 +1,4 @@
-"""What the caller has heard: the one authority for barge-in, truncation and hang-up.
+"""Playout: the one authority on what the caller has heard, for barge-in, truncation and hang-up.
 
 The carrier plays what we send in order and in real time, and returns a mark when everything
 before it was played, or at once when its queue was cleared. So every mark carries the generation
@@ -18,13 +18,13 @@ from typing import Final
 
 from audio.format import AudioFormat
 
-__all__ = ["Chunk", "HeardItem", "Interruption", "Playout", "Rest"]
+__all__ = ["Chunk", "HeardItem", "Interruption", "Playout", "UnheardAudio"]
 
 
 FRAME_MS: Final = 20
 MARK_EVERY_MS: Final = 200
 MARK_GRACE_MS: Final = 1_000
-"""How long past the estimated end we wait for a mark that does not come back."""
+"""Longest wait past the estimated end for a mark that does not come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeardItem:
-    """How much of an item was sent to the caller, and how much of that was heard."""
+    """The part of an item that was sent to the caller, and the part of that which was heard."""
 
     item_id: str
     content_index: int
@@ -50,7 +50,7 @@ class HeardItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rest:
+class UnheardAudio:
     """The audio of an item that was sent and not heard."""
 
     item_id: str
@@ -60,13 +60,10 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """What an interruption cut: the items that were not heard to their end, in playing order.
-
-    `rest` is their audio, where it was kept.
-    """
+    """The items that were not heard to their end, in playing order, and their audio if kept."""
 
     items: tuple[HeardItem, ...]
-    rest: tuple[Rest, ...] = ()
+    unheard: tuple[UnheardAudio, ...] = ()
 
 
 @dataclass(slots=True)
@@ -105,10 +102,6 @@ class Playout:
         self._marks: deque[tuple[str, int]] = deque()
         self._kept: deque[bytes] = deque()
         self._kept_from = 0
-
-    @property
-    def generation(self) -> int:
-        return self._generation
 
     def start(self, now_ms: int) -> None:
         """The carrier's stream is open: what was pushed before begins to play now."""
@@ -205,7 +198,7 @@ class Playout:
         return name
 
     def mark_reached(self, name: str, now_ms: int) -> bool:
-        """A mark came back; False when it is of an older generation, repeated or not ours."""
+        """A mark came back; False when it is of an older generation, repeated or unknown."""
         if not any(mark == name for mark, _ in self._marks):
             return False
         while True:
@@ -245,16 +238,8 @@ class Playout:
         return over
 
     def holds_only(self, item_ids: Collection[str]) -> bool:
-        """Whether nothing else of this generation is playing, or was left unsettled."""
+        """True when nothing else of this generation is playing, or was left unsettled."""
         return all(span.item_id in item_ids for span in self._spans)
-
-    def heard_ms(self, item_id: str, now_ms: int) -> int | None:
-        """How much of the item the caller has heard; None when it is not in this generation."""
-        for span in self._spans:
-            if span.item_id == item_id:
-                heard = min(self._heard(now_ms), span.end) - span.start
-                return max(0, heard) // self._bytes_per_ms
-        return None
 
     def interrupt(self, now_ms: int) -> Interruption:
         """Forget what is queued and begin a new generation.
@@ -263,7 +248,7 @@ class Playout:
         section 6): `heard_ms` is clamped to the item's own audio, padding left out.
         """
         heard = self._sent if self.drained(now_ms) else self._heard(now_ms)
-        rest = self._rest(heard)
+        unheard = self._unheard(heard)
         cut: list[HeardItem] = []
         for span in self._spans:
             if span.closed and span.end <= heard:
@@ -279,23 +264,25 @@ class Playout:
         self._generation += 1
         self._remainder = b""
         self._begin_generation()
-        return Interruption(tuple(cut), rest)
+        return Interruption(tuple(cut), unheard)
 
-    def _rest(self, heard: int) -> tuple[Rest, ...]:
-        """What was not heard, by item; nothing where not all of it was kept."""
+    def _unheard(self, heard: int) -> tuple[UnheardAudio, ...]:
+        """Return the audio that was not heard, by item; none where not all of it was kept."""
         kept = b"".join(self._kept)
         if not kept or self._kept_from + len(kept) < self._sent:
             return ()
         kept += self._remainder
-        rest: list[Rest] = []
+        unheard: list[UnheardAudio] = []
         for span in self._spans:
             end = span.end if span.closed else self._sent + len(self._remainder)
             audio = kept[max(heard, span.start) - self._kept_from : end - self._kept_from]
             if audio and end > heard:
-                rest.append(
-                    Rest(item_id=span.item_id, content_index=span.content_index, audio=audio)
+                unheard.append(
+                    UnheardAudio(
+                        item_id=span.item_id, content_index=span.content_index, audio=audio
+                    )
                 )
-        return tuple(rest)
+        return tuple(unheard)
 
     def drained(self, now_ms: int) -> bool:
         """Nothing is playing: the last mark is back, or is overdue by a second."""

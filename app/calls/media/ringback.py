@@ -1,4 +1,4 @@
-"""What a caller hears while somebody is called for them and nobody speaks: a phone that rings.
+"""The ringing that a caller hears while somebody is called for them and nobody speaks.
 
 Pure. The tone of North America: 440 and 480 Hz at -19 dBm0 each, two seconds in six (Telcordia
 GR-506). It is sent just ahead of the time in which it is heard, so that the next speaker has to

@@ -6,7 +6,7 @@ when media stalls while the caller speaks, silence is appended until the turn ca
 
 Figures: gap fill is capped at 10 s and a stall is 750 ms without media in mid-speech, answered by
 1 s of silence, as in OpenAI's own Twilio transport (reference twilio-media-streams, section 2).
-That is enough for a pause of the usual length; who waits for longer ones gets more as time goes on.
+That is enough for a pause of the usual length; turn detection that waits for longer ones gets more.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Uplink:
         self._probed = False
 
     def quiet_ms(self, now_ms: int) -> int:
-        """For how long the carrier has sent nothing at all; 0 while no stream is open."""
+        """Time for which the carrier has sent nothing at all; 0 while no stream is open."""
         return 0 if self._last_sign_ms is None else now_ms - self._last_sign_ms
 
     def probe_due(self, now_ms: int, after_ms: int) -> bool:
@@ -73,7 +73,7 @@ class Uplink:
         counters.caller_frames += 1
         counters.caller_audio_ms += duration_ms
         expected_ms = self._next_ms
-        # One that is behind the others is late, and no reason to fill what they held once more.
+        # A frame that is behind the others is late, and its time is not to be filled again.
         self._next_ms = max(timestamp_ms + duration_ms, expected_ms or 0)
         if expected_ms is not None and timestamp_ms - expected_ms >= JITTER_MS:
             gap_ms = min(timestamp_ms - expected_ms, GAP_FILL_MAX_MS)

@@ -1,1 +1,1 @@
-"""Whose turn it is, how long it may last, and when a silent caller is asked."""
+"""Turns: who has the floor, for how long, and when a silent caller is asked."""

@@ -1,7 +1,7 @@
 """Silent callers, and callers who are none: inactivity prompts and unproductive turns.
 
 `InactivityPrompts` asks whether the caller is still there: one clock, which runs only while nobody
-has the floor, all that was said has been heard, and nothing of ours keeps the caller waiting.
+has the floor, all that was said has been heard, and the caller does not wait for us.
 `Productivity` ends calls that talk with hold music or a machine. Pure: what they decide is said and
 ended by the conversation.
 """
@@ -70,7 +70,7 @@ class InactivityPrompts:
         self._done = False
 
     def on_tick(self, now_ms: int) -> Prompt | ClosingPrompt | None:
-        """What to say into the silence now, if anything."""
+        """Return what to say into the silence now, if anything."""
         quiet = self._since_ms is not None and now_ms - self._since_ms >= self._after_ms
         if not quiet or self._done or not self._after_ms:
             return None

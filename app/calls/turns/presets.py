@@ -1,4 +1,4 @@
-"""How a call listens, by where its callers are: quiet, office, street, speakerphone.
+"""Listening presets, by where the callers are: quiet, office, street, speakerphone.
 
 Starting points, not measurements: users of every phone agent end at other numbers, so each preset
 is one value to begin with and to override per number, and calls count their false interruptions.
@@ -22,9 +22,9 @@ __all__ = ["PRESETS", "ListeningPreset", "preset"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningPreset:
-    """Turn detection, noise reduction, and what has interrupted the agent.
+    """Turn detection, noise reduction, and the limits of an interruption.
 
-    `false_interruption_ms` and `echo_guard`: see `app.calls.turns.inactivity`.
+    `false_interruption_ms` and `echo_guard`: see `app.calls.policy`.
     """
 
     vad: ServerVad
@@ -34,7 +34,7 @@ class ListeningPreset:
 
 
 PRESETS: Final[Mapping[str, ListeningPreset]] = {
-    # A handset in a quiet room: as quick as it gets, and every sound is the caller.
+    # A telephone in a quiet room: as quick as it gets, and every sound is the caller.
     "quiet": ListeningPreset(
         vad=ServerVad(threshold=0.5, prefix_padding_ms=200, silence_duration_ms=300),
         noise_reduction="near_field",

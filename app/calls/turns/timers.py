@@ -77,7 +77,7 @@ class CallTimers:
     # What is to be said -------------------------------------------------------------------------
 
     def on_tick(self, now_ms: int, *, busy: bool) -> Prompt | ClosingPrompt | None:
-        """What the moment asks for. `busy` as in `on_state`."""
+        """Return what is due. `busy` as in `on_state`."""
         if self._began_ms is None or not self.present:
             return None
         policy = self._policy
@@ -97,7 +97,7 @@ class CallTimers:
         return self._inactivity.on_tick(now_ms)
 
     def last_minute(self) -> Prompt | None:
-        """What tells a caller that the call will be over soon; only once, whatever ends it."""
+        """Return the warning that the call will be over soon; only once, whatever ends it."""
         if self._warned or not self.present or not self._policy.duration_warning_ms:
             return None
         self._warned = True

@@ -1,4 +1,4 @@
-"""Whose turn it is: a table.
+"""The turn table: who has the floor.
 
 `TURNS` is the whole truth; `make docs` draws it into docs/architecture.md. An arc that is not in
 the table is the model repeating itself (a second `speech_started`, a late `response.done`): a
@@ -16,7 +16,7 @@ __all__ = ["TURNS", "Turn", "TurnEvent", "Turns"]
 
 
 class Turn(StrEnum):
-    """Who has the floor."""
+    """The side that has the floor."""
 
     IDLE = "idle"
     CALLER = "caller"
@@ -25,7 +25,7 @@ class Turn(StrEnum):
 
 
 class TurnEvent(StrEnum):
-    """What moves the floor."""
+    """An event that moves the floor."""
 
     SPEECH_STARTED = "speech_started"
     SPEECH_STOPPED = "speech_stopped"
@@ -42,7 +42,7 @@ TURNS: Final[dict[tuple[Turn, TurnEvent], Turn]] = {
     (Turn.THINKING, TurnEvent.FIRST_AUDIO): Turn.AGENT,
     (Turn.THINKING, TurnEvent.NO_REPLY): Turn.IDLE,
     (Turn.AGENT, TurnEvent.DRAINED): Turn.IDLE,
-    # We asked for words of our own accord: greeting, keypad, tool output, goodbye.
+    # The call asks for words without a turn of the caller: greeting, keypad, tool output, goodbye.
     (Turn.IDLE, TurnEvent.ASKED): Turn.THINKING,
     (Turn.IDLE, TurnEvent.FIRST_AUDIO): Turn.AGENT,
     # Barge-in.

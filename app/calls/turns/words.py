@@ -1,4 +1,4 @@
-"""What a transcript holds: words, hums, or an echo of the agent."""
+"""Words, hums and echoes of the agent in a transcript."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _ECHO_SHARE: Final = 0.8
 def is_echo(heard: str, said: str) -> bool:
     """True when what was heard of the caller is what the agent has just said, more or less.
 
-    `said` is the agent's last speech. What comes back through a room is written down with mistakes,
-    so that most of the words in their order are enough.
+    `said` is the agent's last speech. An echo is transcribed with mistakes, so that most of the
+    words in their order are enough.
     """
     words, spoken = meaningful_words(heard), meaningful_words(said)
     if len(words) < _ECHO_WORDS:

@@ -7,7 +7,7 @@ import pytest
 from app.calls.media.false_interruption import FalseInterruption, Interrupted
 from app.calls.media.playout import (
     HeardItem,
-    Rest,
+    UnheardAudio,
 )
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
@@ -343,15 +343,15 @@ def test_a_call_that_ends_in_mid_speech_has_heard_what_it_had_heard() -> None:
 # The decision alone -------------------------------------------------------------------------------
 
 ITEM = HeardItem(item_id="a1", content_index=0, heard_ms=0, sent_ms=20)
-UNHEARD = (Rest(item_id="a1", content_index=0, audio=b"x"),)
+UNHEARD = (UnheardAudio(item_id="a1", content_index=0, audio=b"x"),)
 
 
-@pytest.mark.parametrize(("limit_ms", "rest"), [(0, UNHEARD), (2_000, ())])
+@pytest.mark.parametrize(("limit_ms", "unheard"), [(0, UNHEARD), (2_000, ())])
 def test_nothing_is_held_where_nothing_can_be_resumed(
-    limit_ms: int, rest: tuple[Rest, ...]
+    limit_ms: int, unheard: tuple[UnheardAudio, ...]
 ) -> None:
     cut = FalseInterruption(limit_ms)
-    assert not cut.on_interrupted("u1", [ITEM], rest, 0, unfinished=False)
+    assert not cut.on_interrupted("u1", [ITEM], unheard, 0, unfinished=False)
     assert not cut.undecided
 
 
@@ -428,11 +428,11 @@ def test_a_sound_while_nothing_was_cut_off_is_a_turn_like_any_other() -> None:
     assert cut.on_transcript("turn_1", "") is None
 
 
-def test_speech_that_something_overtakes_stays_cut_off() -> None:
+def test_speech_that_something_supersedes_stays_cut_off() -> None:
     cut = interrupted()
-    assert cut.on_overtaken() is Interrupted.REAL
+    assert cut.on_superseded() is Interrupted.REAL
     assert not cut.undecided
-    assert cut.on_overtaken() is None
+    assert cut.on_superseded() is None
 
 
 def test_zero_takes_every_sound_for_an_interruption() -> None:
