@@ -13,9 +13,14 @@ VENV313 := .venv-313
 SOURCES := app audio trunkline tests docs examples hatch_build.py
 PIP := -m pip install --quiet --disable-pip-version-check
 ARGS ?=
+# Most tests wait for sockets more than they compute: more workers than cores. `WORKERS=0` for none.
+WORKERS ?= 6
+PYTEST := -m pytest --numprocesses $(WORKERS)
+# Workers and the processes that tests start would each compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo demo-agents test test-313 check bench lint types fmt docs clean
+.PHONY: help install run demo demo-agents test test-313 test-busy test-fast check cover bench lint types fmt docs clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,13 +60,25 @@ demo-agents: $(VENV)/.installed ## Show agents that hand over, book by HTTP, ask
 	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: $(VENV)/.installed-test ## Run all tests (ARGS="-k marks" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python $(PYTEST) $(ARGS)
 
 test-313: $(VENV313)/.installed-test ## Run all tests on Python 3.13, where it is installed
-	@$(VENV313)/bin/python -m pytest -p no:cacheprovider $(ARGS)
+	@$(VENV313)/bin/python $(PYTEST) -p no:cacheprovider $(ARGS)
 
-check: lint types $(VENV)/.installed-test ## Format check, lint, types, unit and protocol tests
-	@$(BIN)/python -m pytest tests/unit tests/protocol
+# The loops end with this shell, whatever ends it.
+test-busy: $(VENV)/.installed-test ## Run all tests while four busy loops run beside them
+	@for loop in 1 2 3 4; do (while kill -0 $$$$; do :; done 2>/dev/null) & loops="$$loops $$!"; done; \
+	trap "kill $$loops" EXIT; $(BIN)/python $(PYTEST) $(ARGS)
+
+check: $(VENV)/.installed-test ## Format check, lint, types, unit and protocol tests
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types test-fast
+
+test-fast: $(VENV)/.installed-test ## Run the unit and protocol tests
+	@$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/protocol $(ARGS)
+
+# docs/architecture.md tells which modules are meant to be covered whole.
+cover: $(VENV)/.installed-test ## Run all tests and print which branches they reach
+	@$(BIN)/python $(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
 
 bench: $(VENV)/.installed-test ## Measure; prints figures and writes JSON
 	@$(BIN)/python -m tests.bench $(ARGS)

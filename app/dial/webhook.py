@@ -75,9 +75,12 @@ class SpokenLine:
 def http_client(url: str) -> httpx2.AsyncClient:
     """Make a client that uses the environment's proxy, except for a local server."""
     local = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
-    timeout = httpx2.Timeout(_WEBHOOK_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
     return httpx2.AsyncClient(
-        timeout=timeout, trust_env=not local, headers={"User-Agent": "trunkline-dial"}
+        timeout=httpx2.Timeout(_WEBHOOK_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
+        # A kept connection may close just as the next webhook, seconds later, is sent on it.
+        limits=httpx2.Limits(max_keepalive_connections=0),
+        trust_env=not local,
+        headers={"User-Agent": "trunkline-dial"},
     )
 
 

@@ -3,6 +3,9 @@
 `python -m tests.bench.audio_cost` prints JSON. Times are the best of many short rounds, ours and
 `audioop`'s in turn, so that other work on the machine disturbs both alike or neither. `audioop`
 interpolates between neighbors: its images and aliases are hardly attenuated.
+
+A frame up may take 7 us, and one down, out of 200 ms, 2 us. Where that was decided (docs/audio.md)
+`audioop` took 2.8 and 6.2 us: other machines are held to the same share of its time.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ with warnings.catch_warnings():
 __all__ = ["run"]
 
 FRAMES_PER_DELTA = 10  # a model sends some 200 ms at a time
+UP_SHARE = 7 / 2.8
+DOWN_SHARE = 2 / 6.2
 
 
 def _audioop_up() -> Callable[[bytes], bytes]:
@@ -62,12 +67,18 @@ def _best_us(rounds: int, calls: int, data: bytes, *sides: Callable[[bytes], byt
     return best
 
 
-def _compared(ours_us: float, audioop_us: float) -> dict[str, float]:
-    return {
+def _compared(
+    ours_us: float, audioop_us: float, allowed_ratio: float | None = None
+) -> dict[str, float | bool]:
+    ratio = ours_us / audioop_us
+    figures: dict[str, float | bool] = {
         "us_per_frame": round(ours_us, 2),
         "audioop_us_per_frame": round(audioop_us, 2),
-        "ratio": round(ours_us / audioop_us, 2),
+        "ratio": round(ratio, 2),
     }
+    if allowed_ratio is not None:
+        figures |= {"allowed_ratio": round(allowed_ratio, 2), "allowed": ratio <= allowed_ratio}
+    return figures
 
 
 def run(*, rounds: int = 200) -> dict[str, Any]:
@@ -80,8 +91,10 @@ def run(*, rounds: int = 200) -> dict[str, Any]:
     down = _best_us(rounds, 50, delta, Transcoder(PCM16_24K, PCMU_8K).push, _audioop_down())
     single = _best_us(rounds, 500, frame_24k, Transcoder(PCM16_24K, PCMU_8K).push, _audioop_down())
     return {
-        "pcmu_8k_to_pcm16_24k": _compared(*up),
-        "pcm16_24k_to_pcmu_8k_200_ms": _compared(*(us / FRAMES_PER_DELTA for us in down)),
+        "pcmu_8k_to_pcm16_24k": _compared(*up, UP_SHARE),
+        "pcm16_24k_to_pcmu_8k_200_ms": _compared(
+            *(us / FRAMES_PER_DELTA for us in down), allowed_ratio=DOWN_SHARE
+        ),
         "pcm16_24k_to_pcmu_8k_20_ms": _compared(*single),
         "python": sys.version.split()[0],
         "numpy": np.__version__,

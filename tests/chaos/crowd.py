@@ -139,7 +139,6 @@ class Crowd:
         goal = call.counters.frames_sent + frames
         await call.wait_for(
             lambda: call.over or (call.heard_ms >= heard_ms and call.counters.frames_sent >= goal),
-            within_s=20.0,
         )
 
     async def _forge(self) -> None:

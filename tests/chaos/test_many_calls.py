@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import httpx2
 import pytest
 
 import app.calls.switchboard as switchboard
 from app.dial.webhook import http_client
 from tests.chaos.crowd import Crowd, Fate, MoodyVoiceServer
 from tests.fakes.carrier import FakeTwilio
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.server import App, trunkline
 
 LIMITS: Final = {"max_calls": 80, "claim_s": 1}
@@ -52,7 +53,6 @@ async def count(app: App) -> Count:
         lambda: (
             not app.switchboard.active and not app.voice.open_connections and not state.connections
         ),
-        within_s=5.0,
         what=lambda: (app.switchboard.active, app.voice.open_connections, len(state.connections)),
     )
     app.voice.connections.clear()  # the fake's own notes
@@ -77,6 +77,7 @@ async def crowd_calls(
 ) -> dict[Fate, int]:
     """Place calls, so many at a time, and see them all through."""
     async with http_client(app.url) as client:
+        client.timeout = httpx2.Timeout(PATIENCE_S)
         crowd = Crowd(app, twilio, client, seed)
         for _ in range(calls // at_a_time):
             async with asyncio.TaskGroup() as group:

@@ -123,6 +123,7 @@ class FakeTwilio:
         """
         endpoints = Endpoints.of(server_url, public_url=self.public_url)
         client = http_client(server_url)
+        client.timeout = httpx2.Timeout(PATIENCE_S)
         self._clients.append(client)
         caller = Caller(
             call_id=call_sid or "CA" + secrets.token_hex(16),

@@ -47,7 +47,7 @@ from app.settings import (
 from app.web.serving import running
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import ScriptedVoiceServer
-from tests.fakes.waiting import patience, until, within
+from tests.fakes.waiting import PATIENCE_S, patience, until, within
 
 __all__ = ["GREETING", "SPEED", "App", "Leftovers", "trunkline"]
 
@@ -96,7 +96,7 @@ class App:
         return phone
 
     async def get(self, path: str) -> httpx2.Response:
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             return await client.get(self.url + path)
 
     async def event(

@@ -94,6 +94,6 @@ async def test_readyz_names_the_speech_part_that_has_no_process(part: str) -> No
                     assert ready.status_code == 200
 
         await until_degraded([])
-        os.kill(process_of(f"app.engine.{part}_worker"), signal.SIGKILL)
+        os.kill(process_of(f"app.engine.speech.{part}_worker"), signal.SIGKILL)
         await until_degraded([f"offline_{part}_down"])
         await until_degraded([])

@@ -41,7 +41,7 @@ from app.events import (
 )
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.server import ALL_OVER_S, App, trunkline
 
 GREETING = Reply(text="Hello.", audio_ms=200)
@@ -173,7 +173,10 @@ async def test_an_operator_is_asked_before_a_tool_runs_and_answers_over_http() -
     replies = [GREETING, asks, Reply(text="Done."), asks, Reply(text="No.")]
     async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
         with_agents(app, lambda agent: [replace(agent, tools=(pay,))])
-        async with app.twilio() as twilio, httpx2.AsyncClient(trust_env=False) as operator:
+        async with (
+            app.twilio() as twilio,
+            httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as operator,
+        ):
             url = f"{app.url}/approvals"
             assert (await operator.get(url)).json() == {"approvals": []}
             call = await twilio.call(app.url)
@@ -241,7 +244,10 @@ def _says(text: str, said: AgentSaid) -> bool:
 
 async def test_approvals_are_open_to_this_machine_or_to_bearers_of_the_token() -> None:
     async with ScriptedVoiceServer() as voice:
-        async with trunkline(voice) as app, httpx2.AsyncClient(trust_env=False) as client:
+        async with (
+            trunkline(voice) as app,
+            httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client,
+        ):
             url = f"{app.url}/approvals"
             assert (await client.get(url)).status_code == 200
             for headers in (
@@ -253,7 +259,7 @@ async def test_approvals_are_open_to_this_machine_or_to_bearers_of_the_token() -
         token = {"operator_token": "a token of ours"}
         async with (
             trunkline(voice, server=token) as app,
-            httpx2.AsyncClient(trust_env=False) as client,
+            httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client,
         ):
             url = f"{app.url}/approvals"
             assert (await client.get(url)).status_code == 403

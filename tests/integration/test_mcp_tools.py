@@ -174,7 +174,7 @@ async def test_an_http_server_that_was_restarted_is_found_again() -> None:
 
 
 async def test_a_tool_that_never_answers_times_out_and_the_connection_goes_on() -> None:
-    async with serve_http() as port, McpTools([http(port, timeout_ms=200)]) as tools:
+    async with serve_http() as port, McpTools([http(port, timeout_ms=1_500)]) as tools:
         assert (await run(tools, "sleep")).error == "tool_timeout"
         assert told(await run(tools, "add", a=2, b=3)) == {"result": {"sum": 5}}
 

@@ -33,7 +33,7 @@ from app.web.serving import (
     make_server,
     running,
 )
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.web_server import Site, build
 
 CALL = CarrierCallId("CA" + "1" * 32)
@@ -50,7 +50,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -28,7 +28,7 @@ from app.carrier.twilio.media import (
 )
 from app.web.phone import UnclaimedSockets
 from app.web.serving import running
-from tests.fakes.waiting import patience, until
+from tests.fakes.waiting import PATIENCE_S, patience, until
 from tests.integration.web_server import (
     ACCOUNT,
     AUTH_TOKEN,
@@ -54,7 +54,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -350,7 +350,10 @@ async def test_audio_goes_both_ways_once_a_call_is_claimed(
 )
 async def test_a_socket_without_a_call_is_closed(messages: list[Any], kind: str) -> None:
     site = build(start_deadline_s=0.2)
-    async with running(site.server), httpx2.AsyncClient(trust_env=False) as client:
+    async with (
+        running(site.server),
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client,
+    ):
         await _post(client, site, VOICE_PATH, call_form())
         async with connect(site.stream_url, additional_headers=site.signed_stream()) as socket:
             for message in messages:

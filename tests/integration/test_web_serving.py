@@ -38,7 +38,7 @@ from app.web.serving import (
     make_server,
     running,
 )
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import PATIENCE_S, patience
 from tests.integration.web_server import (
     ACCOUNT,
     AUTH_TOKEN,
@@ -136,7 +136,7 @@ async def remote(**limits: int) -> AsyncIterator[Remote]:
         assert process.stdout is not None
         async with patience():
             port = int(await process.stdout.readline())
-        async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             server = Remote(process, port, client)
             await _until(lambda: _alive(server))
             yield server
@@ -272,7 +272,7 @@ async def test_a_flood_of_silent_sockets_cuts_the_oldest_and_lets_a_request_in()
         await server.client.aclose()
         opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(30)]
         await asyncio.gather(*(_closed(reader) for reader, _ in opened[:20]))
-        async with httpx2.AsyncClient(trust_env=False) as late:
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as late:
             assert (await late.get(server.url + "/healthz")).status_code == 200
         for _, writer in opened:
             writer.close()

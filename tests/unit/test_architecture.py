@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -223,6 +220,11 @@ def tree(module: str) -> ast.Module:
     return ast.parse(module_paths()[module].read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(module: str) -> list[ast.AST]:
+    return list(ast.walk(tree(module)))
+
+
 MODULES = sorted(module_paths())
 
 
@@ -230,22 +232,27 @@ def under(name: str, room: str) -> bool:
     return name == room or name.startswith(f"{room}.")
 
 
+PURE_MODULES = [module for module in MODULES if any(under(module, pure) for pure in PURE)]
+
+
 def room_of(module: str) -> str:
     return max((room for room in MAY_IMPORT if under(module, room)), key=len)
 
 
-def imports(module: str) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree(module)):
+@cache
+def imports(module: str) -> list[tuple[int, str]]:
+    found = []
+    for node in nodes(module):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
+            found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}:{node.lineno}: relative import"
             source = node.module or ""
             for alias in node.names:
                 # `from app import logs` imports a module, `from app.logs import x` a name of one.
                 whole = f"{source}.{alias.name}"
-                yield node.lineno, whole if whole in module_paths() else source
+                found.append((node.lineno, whole if whole in module_paths() else source))
+    return found
 
 
 def is_standard(name: str) -> bool:
@@ -253,13 +260,27 @@ def is_standard(name: str) -> bool:
     return top in sys.stdlib_module_names and top != "audioop"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_run_one_way(module: str) -> None:
+def may_import(module: str, name: str) -> bool:
     room = room_of(module)
-    for line, name in imports(module):
-        allowed = is_standard(name) or (room != "app" and under(name, room))
-        allowed = allowed or any(under(name, target) for target in MAY_IMPORT[room])
-        assert allowed, f"{module}:{line}: {room} -> {name} is not in the table"
+    own = room != "app" and under(name, room)
+    return own or is_standard(name) or any(under(name, target) for target in MAY_IMPORT[room])
+
+
+def check_listed(found: dict[str, list[int]], listed: dict[str, str], rule: str) -> None:
+    """What a rule forbids stands in the listed modules, and in no other."""
+    broken = [f"{m}:{lines[0]}: {rule}" for m, lines in found.items() if m not in listed]
+    broken += [f"{m} no longer needs its exception" for m in listed if m not in found]
+    assert not broken, "\n".join(broken)
+
+
+def test_imports_run_one_way() -> None:
+    broken = [
+        f"{module}:{line}: {room_of(module)} -> {name} is not in the table"
+        for module in MODULES
+        for line, name in imports(module)
+        if not may_import(module, name)
+    ]
+    assert not broken, "\n".join(broken)
 
 
 def test_every_module_has_a_room() -> None:
@@ -267,12 +288,15 @@ def test_every_module_has_a_room() -> None:
     assert not strays, f"not in the table of rooms: {strays}"
 
 
-@pytest.mark.parametrize("vendor", sorted(AT_HOME))
-def test_a_vendor_is_known_in_one_room_only(vendor: str) -> None:
-    for module in MODULES:
-        for line, name in imports(module):
-            if under(name, vendor):
-                assert under(module, AT_HOME[vendor]), f"{module}:{line} imports {vendor}"
+def test_a_vendor_is_known_in_one_room_only() -> None:
+    broken = [
+        f"{module}:{line} imports {vendor}"
+        for module in MODULES
+        for line, name in imports(module)
+        for vendor, home in AT_HOME.items()
+        if under(name, vendor) and not under(module, home)
+    ]
+    assert not broken, "\n".join(broken)
 
 
 def test_files_do_not_import_in_a_circle() -> None:
@@ -299,93 +323,101 @@ def test_the_list_of_pure_modules_names_modules() -> None:
     assert [name for name in PURE if name not in known] == []
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if any(under(m, p) for p in PURE)])
-def test_pure_modules_touch_no_clock_and_no_world(module: str) -> None:
-    for line, name in imports(module):
-        top = name.partition(".")[0]
-        assert top not in IMPURE, f"{module}:{line}: a pure module imports {top}"
+def test_pure_modules_touch_no_clock_and_no_world() -> None:
+    broken = [
+        f"{module}:{line}: a pure module imports {name}"
+        for module in PURE_MODULES
+        for line, name in imports(module)
+        if name.partition(".")[0] in IMPURE
+    ]
+    assert not broken, "\n".join(broken)
 
 
 def test_pure_modules_lean_on_nothing_that_is_not_in_the_room_of_values() -> None:
     shells = {"app.realtime.connection", "app.realtime.websocket", "app.calls.call"}
+    for module in PURE_MODULES:
+        for line, name in imports(module):
+            assert name not in shells, f"{module}:{line}: a pure module imports {name}"
+
+
+def test_broad_excepts_stand_at_listed_boundaries_only() -> None:
+    found: dict[str, list[int]] = {}
     for module in MODULES:
-        if any(under(module, p) for p in PURE):
-            for line, name in imports(module):
-                assert name not in shells, f"{module}:{line}: a pure module imports {name}"
+        for node in nodes(module):
+            if isinstance(node, ast.ExceptHandler) and (
+                node.type is None
+                or (
+                    isinstance(node.type, ast.Name)
+                    and node.type.id in ("Exception", "BaseException")
+                )
+            ):
+                found.setdefault(module, []).append(node.lineno)
+    check_listed(found, CATCHES_ALL, "catch what you can name")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_broad_excepts_stand_at_listed_boundaries_only(module: str) -> None:
-    lines = [
-        node.lineno
-        for node in ast.walk(tree(module))
-        if isinstance(node, ast.ExceptHandler)
-        and (
-            node.type is None
-            or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException"))
-        )
+def test_tasks_belong_to_a_group() -> None:
+    found: dict[str, list[int]] = {}
+    for module in MODULES:
+        for node in nodes(module):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and (
+                    node.func.attr == "ensure_future"
+                    or (
+                        node.func.attr == "create_task"
+                        and isinstance(node.func.value, ast.Name)
+                        and node.func.value.id in ("asyncio", "loop")
+                    )
+                )
+            ):
+                found.setdefault(module, []).append(node.lineno)
+    check_listed(found, FREE_TASKS, "start tasks in a TaskGroup")
+
+
+def test_only_the_command_line_prints() -> None:
+    broken = [
+        f"{module}:{node.lineno}: print"
+        for module in MODULES
+        if module != "app.cli"
+        for node in nodes(module)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
     ]
-    if module in CATCHES_ALL:
-        assert lines, f"{module} no longer needs its exception"
-    else:
-        assert not lines, f"{module}:{lines[0]}: catch what you can name"
+    assert not broken, "\n".join(broken)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_tasks_belong_to_a_group(module: str) -> None:
-    free = [
-        node.lineno
-        for node in ast.walk(tree(module))
+def test_every_module_says_what_it_is_and_what_it_exports() -> None:
+    broken = []
+    for module in MODULES:
+        code = tree(module)
+        if not ast.get_docstring(code):
+            broken.append(f"{module} has no docstring")
+        exports = any(
+            isinstance(target, ast.Name) and target.id == "__all__"
+            for node in code.body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        )
+        if not exports and module_paths()[module].name != "__init__.py":
+            broken.append(f"{module} has no __all__")
+    assert not broken, "\n".join(broken)
+
+
+def test_log_messages_are_constant() -> None:
+    """An f-string or a format in a log call would let speech and numbers past their keys."""
+    levels = ("debug", "info", "warning", "error", "exception", "critical")
+    broken = [
+        f"{module}:{node.lineno}: put the facts into extra"
+        for module in MODULES
+        for node in nodes(module)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and (
-            node.func.attr == "ensure_future"
-            or (
-                node.func.attr == "create_task"
-                and isinstance(node.func.value, ast.Name)
-                and node.func.value.id in ("asyncio", "loop")
-            )
-        )
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id in ("logger", "_logger")
+        and node.func.attr in levels
+        and node.args
+        and isinstance(node.args[0], ast.JoinedStr | ast.BinOp | ast.Call)
     ]
-    if module in FREE_TASKS:
-        assert free, f"{module} no longer needs its exception"
-    else:
-        assert not free, f"{module}:{free[0]}: start tasks in a TaskGroup"
-
-
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "app.cli"])
-def test_only_the_command_line_prints(module: str) -> None:
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id != "print", f"{module}:{node.lineno}: print"
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_says_what_it_is_and_what_it_exports(module: str) -> None:
-    code = tree(module)
-    assert ast.get_docstring(code), f"{module} has no docstring"
-    exported = [
-        node
-        for node in code.body
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name) and target.id == "__all__"
-    ]
-    if module_paths()[module].name != "__init__.py":
-        assert exported, f"{module} has no __all__"
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_log_messages_are_constant(module: str) -> None:
-    """An f-string or a format in a log call would let speech and numbers past their keys."""
-    for node in ast.walk(tree(module)):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and isinstance(node.func.value, ast.Name)
-            and node.func.value.id in ("logger", "_logger")
-            and node.func.attr in ("debug", "info", "warning", "error", "exception", "critical")
-        ):
-            message = node.args[0] if node.args else None
-            built = isinstance(message, ast.JoinedStr | ast.BinOp | ast.Call)
-            assert not built, f"{module}:{node.lineno}: put the facts into extra"
+    assert not broken, "\n".join(broken)
