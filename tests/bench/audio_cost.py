@@ -68,7 +68,7 @@ def _best_us(rounds: int, calls: int, data: bytes, *sides: Callable[[bytes], byt
 
 
 def _compared(
-    ours_us: float, audioop_us: float, allowed_ratio: float | None = None
+    ours_us: float, audioop_us: float, *, allowed_ratio: float | None = None
 ) -> dict[str, float | bool]:
     ratio = ours_us / audioop_us
     figures: dict[str, float | bool] = {
@@ -92,8 +92,8 @@ def run(*, rounds: int = 200) -> dict[str, Any]:
     down = [us / FRAMES_PER_DELTA for us in delta_us]
     single = _best_us(rounds, 500, frame_24k, Transcoder(PCM16_24K, PCMU_8K).push, _audioop_down())
     return {
-        "pcmu_8k_to_pcm16_24k": _compared(*up, UP_SHARE),
-        "pcm16_24k_to_pcmu_8k_200_ms": _compared(*down, DOWN_SHARE),
+        "pcmu_8k_to_pcm16_24k": _compared(*up, allowed_ratio=UP_SHARE),
+        "pcm16_24k_to_pcmu_8k_200_ms": _compared(*down, allowed_ratio=DOWN_SHARE),
         "pcm16_24k_to_pcmu_8k_20_ms": _compared(*single),
         "python": sys.version.split()[0],
         "numpy": np.__version__,
