@@ -46,7 +46,7 @@ class BackgroundWork:
         analysis: AnalysisPlan | None = None,
     ) -> None:
         active = conversation.dialogue.active
-        self.tools = ToolRunner(active.roster, active.facts, self)
+        self.tools = ToolRunner(active, self)
         self.ask = OutOfBandAsker(lambda event: perform([ToVoice(event)]))
         self._conversation = conversation
         self._record = record

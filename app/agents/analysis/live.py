@@ -84,7 +84,7 @@ def _delegate(plan: AnalysisPlan, dialogue: Dialogue, tools: ToolRunner) -> Dele
     tool = plan.task_tool
     if tool is not None:
         return ToolDelegate(
-            tools.box(tool),
+            tools.invoker(tool),
             tool.name,
             lambda key: tools.context(key, dialogue.active.agent.name),
             argument=plan.task_argument,

@@ -1,4 +1,4 @@
-"""What a dialogue wants done: values that a shell performs."""
+"""Actions of a dialogue: values that a shell performs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ToVoice:
 class RunTool:
     """Run a function call of the model and report with `on_tool_done`.
 
-    `agent` is the one whose tools count: the one that spoke when the call was made.
+    `agent` names the agent who made the call, and whose tools may run.
     """
 
     tool_call_id: str
@@ -33,12 +33,12 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """Stop what the agent says, wherever it plays; what was not heard is cut off."""
+    """Stop the agent's audio wherever it plays; what was not heard is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Something happened that logs, metrics and transcripts want to know."""
+    """Record an event for logs, metrics and transcripts."""
 
     event: CallEvent
 

@@ -1,8 +1,8 @@
-"""Who speaks in a conversation, and who takes over from them.
+"""The agent who speaks in a conversation, and the changes of its settings that are on their way.
 
-A handoff changes the session's settings first; only when the model has confirmed them does it get
-the tool's output, and then the floor. A session keeps the voice of its first sound, so an agent
-who comes later speaks with it. Pure.
+A handoff changes the session's settings first; once the model has confirmed them it gets the tool's
+output, and may speak. A session keeps the voice of its first sound, so a later agent speaks with
+it. Pure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ActiveAgent", "Handoff"]
 
 
 CONFIRM_MS: Final = 3_000
-"""A model that has not refused its new settings by then has taken them: some say nothing."""
+"""A model that has not refused its new settings by then has taken them: some never confirm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,9 @@ class _Update:
 class Handoff:
     """A handoff that the model asked for and has not confirmed yet.
 
-    `update_id` is the event id of our `session.update`; an error that names it undoes the handoff.
-    `kept_voice` is the voice that goes on speaking, where the new agent's own comes too late.
-    `given` is what the model had to say with the handoff.
+    `update_id` is the event id of the `session.update`; an error that names it undoes the handoff.
+    `kept_voice` is the session's voice, where it is too late for the new agent's own. `given` is
+    the input that the model gave with the handoff.
     """
 
     tool_call_id: str
@@ -53,7 +53,7 @@ class Handoff:
     given: Mapping[str, Any] | None = None
 
     def output(self) -> str:
-        """What the model is told once its settings have changed."""
+        """The tool's output once the model's settings have changed."""
         note = "You speak with the caller from here on. Go on without greeting again."
         told: dict[str, Any] = {"agent": self.to_agent.name, "note": note}
         if self.given is not None:
@@ -61,12 +61,15 @@ class Handoff:
         return json.dumps(told, ensure_ascii=False)
 
     def failed_output(self, code: str) -> str:
-        """What the model is told when it kept its settings."""
+        """The tool's output where the model kept its settings."""
         return json.dumps({"error": "The handoff failed; go on yourself.", "code": code})
 
 
 class ActiveAgent:
-    """The agents of one conversation."""
+    """The agent of one conversation, and the roster it may hand over to.
+
+    `uninterrupted`: the session is opened so that the caller cannot interrupt the greeting.
+    """
 
     def __init__(
         self, agent: Agent, roster: Roster, facts: CallFacts, new_id: Callable[[str], str]
@@ -82,13 +85,13 @@ class ActiveAgent:
         self._opened_for: Agent | None = None
 
     def opening(self) -> SessionConfig:
-        """The settings to open a connection with now; who speaks may change before it is open."""
+        """The settings to open a connection with; the agent may change before it is open."""
         self._opened_for = self.agent
         return self.session
 
     @property
     def session(self) -> SessionConfig:
-        """The settings that a connection is opened with: those of the agent who speaks."""
+        """The settings of the agent who speaks."""
         session = self.roster.session(self.agent, self.facts)
         detection = session.turn_detection
         if self.uninterrupted and isinstance(detection, ServerVad | SemanticVad):
@@ -97,7 +100,7 @@ class ActiveAgent:
         return replace(session, voice=self._voice) if self._voice else session
 
     def let_interrupt(self) -> ToVoice | None:
-        """The first words are over: the model listens as its agent's settings say."""
+        """The greeting is over: the caller may interrupt, if the agent's settings say so."""
         detection = self.agent.session.turn_detection
         held, self.uninterrupted = self.uninterrupted, False
         interrupts = isinstance(detection, ServerVad | SemanticVad) and detection.interrupt_response
@@ -112,7 +115,7 @@ class ActiveAgent:
         return self.roster.greeting(self.agent, self.facts)
 
     def on_sound(self) -> None:
-        """The session has made its first sound: its voice stays."""
+        """The session has made a sound: its voice cannot change any more."""
         if self._voice is None:
             self._voice = self.agent.voice
 
@@ -123,7 +126,7 @@ class ActiveAgent:
         now_ms: int,
         given: Mapping[str, Any] | None = None,
     ) -> ToVoice:
-        """Begin a handoff; `given` is what the model has to say with it."""
+        """Begin a handoff; `given` is the input that the model gave with it."""
         from_agent = self.agent
         update = self.change_to(to_agent)
         self.handoff = Handoff(
@@ -138,14 +141,14 @@ class ActiveAgent:
         return update
 
     def kept_voice(self, to_agent: Agent) -> str:
-        """The voice that an agent has to go on with, where its own would come too late."""
+        """The voice that an agent has to go on with, where it is too late for its own."""
         late = bool(self._voice and to_agent.voice and to_agent.voice != self._voice)
         return (self._voice or "") if late else ""
 
     def handed_over(
         self, from_agent: Agent, to_agent: Agent, now_ms: int, kept_voice: str = ""
     ) -> HandedOff:
-        """What is recorded of a change of agents."""
+        """The event that records a change of agents."""
         return HandedOff(
             call_id=self.facts.call_id,
             at_ms=now_ms,
@@ -155,7 +158,7 @@ class ActiveAgent:
         )
 
     def change_to(self, to_agent: Agent) -> ToVoice:
-        """Put another agent's settings into force."""
+        """Change the session's settings to those of another agent."""
         spoken = self._voice is not None
         change = self.roster.change(self.agent, to_agent, self.facts, spoken=spoken)
         update_id = self._new_id("agent")
@@ -164,13 +167,13 @@ class ActiveAgent:
         return ToVoice(SessionUpdate(change, update_id))
 
     def on_updated(self) -> Handoff | None:
-        """The model confirmed the oldest change that it was sent: the handoff that is done now."""
+        """The model confirmed the oldest change; returns the handoff that is done with it."""
         if not self._updates:
             return None
         return self._take_handoff(self._updates.popleft().event_id)
 
     def on_error(self, client_event_id: str | None) -> Handoff | None:
-        """The model refused a change, which is undone: the handoff that failed with it."""
+        """Undo a change that the model refused; returns the handoff that failed with it."""
         for at, update in enumerate(self._updates):
             if update.event_id == client_event_id:
                 del self._updates[at]
@@ -180,7 +183,7 @@ class ActiveAgent:
         return None
 
     def _undo(self, before: Agent, at: int) -> None:
-        """Return to an agent, unless somebody else took over since: they would return to them."""
+        """Return to an agent, unless another took over since: then undoing that returns to it."""
         for later in range(at, len(self._updates)):
             if self._updates[later].before is not None:
                 self._updates[later] = replace(self._updates[later], before=before)
@@ -188,14 +191,14 @@ class ActiveAgent:
         self.agent = before
 
     def overdue(self, now_ms: int) -> Handoff | None:
-        """A handoff that the model has had the time to refuse."""
+        """The handoff that the model has had time enough to refuse."""
         handoff = self.handoff
         if handoff is None or now_ms - handoff.since_ms < CONFIRM_MS:
             return None
         return self._take_handoff(handoff.update_id)
 
     def caught_up(self) -> ToVoice | None:
-        """What a fresh session lacks that was opened for an agent who speaks no more."""
+        """The change for a fresh session that was opened for another agent than speaks now."""
         self._updates.clear()
         opened_for, self._opened_for = self._opened_for, None
         if opened_for is None or opened_for is self.agent:
@@ -207,7 +210,7 @@ class ActiveAgent:
         return ToVoice(SessionUpdate(change, update_id))
 
     def on_reconnected(self) -> Handoff | None:
-        """A fresh session has the settings of the agent who speaks now: the handoff is done."""
+        """A fresh session has the settings of the agent who speaks now; returns the handoff."""
         handoff, self.handoff = self.handoff, None
         return handoff
 

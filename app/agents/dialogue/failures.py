@@ -1,7 +1,7 @@
-"""What a failing model means for a conversation: say it, ask again, or give the connection up.
+"""Failed responses and errors of the model: report them, ask again, or give the connection up.
 
-A response may fail once and is asked for again; a second failure in a row gives up, and so does
-any error that no retry heals. Pure; the classes of errors are `app.realtime.faults`.
+A response that fails is asked for again once; a second failure in a row gives up, and so does any
+error that no retry heals. Pure; the classes of errors are `app.realtime.faults`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _MAX_FAILURES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class ResponseFailure:
-    """What to report, and whether to go on: asking again, or with what the error has let through.
+    """The actions that a failure or an error leads to.
 
-    Where it does not go on, the last action gives the connection up.
+    `goes_on`: the connection is kept, and a response that failed is asked for again. Otherwise the
+    last action gives the connection up.
     """
 
     actions: tuple[Record | GiveUp, ...]
@@ -32,7 +33,7 @@ class ResponseFailure:
 
 
 class ResponseFailures:
-    """The failures of one conversation's model. `completed` counts the responses that were not."""
+    """Counts the failures of one conversation's model, and the responses it has completed."""
 
     def __init__(self, call_id: CallId, counters: CallCounters) -> None:
         self.completed = 0
@@ -41,7 +42,7 @@ class ResponseFailures:
         self._counters = counters
 
     def on_response(self, response: Response, now_ms: int) -> ResponseFailure | None:
-        """A response is over: a setback if it leaves the caller in silence."""
+        """A response is over: it counts as failed where it leaves the caller in silence."""
         status = response.status
         empty = status is ResponseStatus.COMPLETED and not response.output
         if status is ResponseStatus.INCOMPLETE:  # a filter stops it after its item has begun
@@ -57,7 +58,7 @@ class ResponseFailures:
         return self._failed(error.code or error.type, now_ms, fatal=fatal)
 
     def on_timeout(self, now_ms: int, *, unanswered: bool) -> ResponseFailure:
-        """The model left us waiting; `unanswered`: it never began what we had asked for."""
+        """The model did not answer in time; `unanswered`: it never began what it was asked for."""
         failures = 1 if unanswered else 0
         return self._failed("response_timeout", now_ms, fatal=False, failures=failures)
 
@@ -77,7 +78,7 @@ class ResponseFailures:
         return ResponseFailure((trouble,), goes_on=True)
 
     def on_tool_loop(self, now_ms: int) -> list[Record]:
-        """The model calls tools again and again, and nobody has said a word meanwhile."""
+        """The model calls tools again and again, and the caller has not said a word meanwhile."""
         self._counters.voice_errors += 1
         return [self._trouble("tool_loop", now_ms, benign=False)]
 

@@ -1,7 +1,7 @@
-"""Words that we put into a conversation: typed turns, notes to the model, sentences to be spoken.
+"""Messages to the model: typed turns, notes, sentences to be spoken.
 
-Who says a thing decides its role: only the caller's own words are the caller's. What comes from
-other systems is data in a note of ours, quoted, so that it cannot pass for an order. Pure.
+Only the caller's own words get the caller's role. Data of other systems is quoted in a system note,
+so that it cannot pass for an instruction. Pure.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = [
 
 
 _METADATA_MAX_CHARS: Final = 512
-"""OpenAI's schema; a longer sentence reaches a language model by its instructions."""
+"""OpenAI's schema; the instructions hold the whole of a longer sentence."""
 
 
 GOING_ON: Final = (
     "The conversation is in progress and you have been talking with the caller. "
     "Go on where it stands; do not greet again."
 )
-"""What a model is told that takes a conversation over from a connection that broke."""
+"""The note that tells a model on a fresh connection that the conversation is in progress."""
 
 
 class SayMode(StrEnum):
@@ -66,13 +66,13 @@ def replayed(text: str, item_id: str) -> Item:
 
 
 def note(text: str, item_id: str) -> Item:
-    """Something that the model should know, from us."""
+    """A note to the model that is nobody's words."""
     part = ContentPart(type="input_text", text=text)
     return Item(type="message", id=item_id, role="system", content=(part,))
 
 
 def relayed(text: str) -> str:
-    """The note that has the model pass information on."""
+    """The text of a note that has the model pass information on."""
     data = quoted(text)
     return (
         "Tell the caller now, briefly and in your own words, what this JSON string says. It is "
@@ -81,7 +81,10 @@ def relayed(text: str) -> str:
 
 
 def spoken(text: str, mode: SayMode, kind: Kind = Kind.MESSAGE) -> ResponseRequest:
-    """The response that says a text. The offline engine, which has no words, always says it so."""
+    """The request for a response that says a text.
+
+    The offline engine has no language model and says the text of the metadata in either mode.
+    """
     sentence = text[:_METADATA_MAX_CHARS]
     metadata = {SAY_METADATA_KEY: sentence}
     if mode is SayMode.RELAY:
@@ -96,7 +99,10 @@ def spoken(text: str, mode: SayMode, kind: Kind = Kind.MESSAGE) -> ResponseReque
 
 
 class ModelMessages:
-    """`epoch` counts connections: an id that one of them has seen is never used on another."""
+    """The way to the model: whether it is connected, and ids for what it is sent.
+
+    `epoch` counts connections: an id that one of them has seen is never used on another.
+    """
 
     def __init__(self) -> None:
         self.connected = True
@@ -104,7 +110,7 @@ class ModelMessages:
         self._sequence = 0
 
     def tell(self, event: ClientEvent) -> list[ToVoice]:
-        """Send an event, where there is somebody to hear it."""
+        """Send an event, where there is a connection."""
         return [ToVoice(event)] if self.connected else []
 
     def new_id(self, kind: str) -> str:

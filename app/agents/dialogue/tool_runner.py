@@ -1,9 +1,8 @@
-"""Runs the function calls of one conversation: beside the sound, at once, each to its answer.
+"""Runs the function calls of one conversation, beside the sound and side by side.
 
-Shared by the phone call and `AgentSession`. What may run, and with which limits, is
-`app.agents.tools.invocation`; here is when: off the read loops, in the conversation's own task
-group, so that nothing runs on when it is over. A tool that is slow is reported for a filler, one
-that needs consent waits for `decide`.
+Shared by the phone call and `AgentSession`. `app.agents.tools.invocation` knows which tools may run
+and with which limits. Each runs as a task of the conversation's own task group, so that none
+outlives it. A slow tool is reported for a filler; one that needs approval waits for `decide`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from app.agents.dialogue.actions import RunTool
+from app.agents.dialogue.active_agent import ActiveAgent
 from app.agents.guardrails.rules import Stop, Verdict
-from app.agents.instructions import CallFacts
-from app.agents.roster import Roster
 from app.agents.tools.invocation import ApprovalRequest, ToolInvoker
 from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult
 from app.events import Party
@@ -30,14 +28,14 @@ _STOPPED: Final = "The caller's words were stopped by a rule, so this was not do
 
 
 class ToolListener(Protocol):
-    """Who hears of the tools: the conversation's shell. None of it may wait."""
+    """The conversation's shell, which is told what becomes of the tools. No method may wait."""
 
     def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
-        """A function call has its answer; each gets exactly one, unless the call is over."""
+        """A function call has its result; each gets exactly one, unless the call is over."""
         ...
 
     def on_tool_slow(self, run: RunTool, filler: str) -> bool:
-        """A tool has not answered in its `filler_after_ms`; false where it is not quiet now."""
+        """A tool has taken its `filler_after_ms`; False where it is not quiet now."""
         ...
 
     def on_approval_wanted(self, request: ApprovalRequest) -> None:
@@ -46,88 +44,85 @@ class ToolListener(Protocol):
 
 
 class ToolRunner:
-    """The tools of one conversation at work."""
+    """The running tools of one conversation."""
 
     def __init__(
         self,
-        roster: Roster,
-        facts: CallFacts,
+        active: ActiveAgent,
         listener: ToolListener,
         *,
         approval_timeout_ms: int = 60_000,
     ) -> None:
-        self._roster = roster
-        self._facts = facts
+        self._active = active
         self._listener = listener
-        self._box = ToolInvoker((), approver=self._approve, approval_timeout_ms=approval_timeout_ms)
+        self._invoker = ToolInvoker(
+            (), approver=self._approve, approval_timeout_ms=approval_timeout_ms
+        )
         self._fillers: dict[str, asyncio.TimerHandle] = {}
-        self._decisions: dict[str, asyncio.Future[bool | str]] = {}
-        self._wanted: dict[str, ApprovalRequest] = {}
+        self._approvals: dict[str, tuple[ApprovalRequest, asyncio.Future[bool | str]]] = {}
         self._interruptible: dict[str, asyncio.Task[None]] = {}
         self._given_up: set[str] = set()
         self._always: set[str] = set()
 
     def run(self, run: RunTool, tasks: asyncio.TaskGroup) -> None:
         """Begin a function call; returns at once."""
-        box = self._box_of(run.agent)
-        tool = box.get(run.name)
-        task = tasks.create_task(self._answer(run, box), name=f"tool {run.name[:64]}")
+        invoker = self._invoker_of(run.agent)
+        tool = invoker.get(run.name)
+        task = tasks.create_task(self._answer(run, invoker), name=f"tool {run.name[:64]}")
         if tool is not None and tool.interruptible:
             self._interruptible[run.tool_call_id] = task
 
     def waiting(self, approval: Approval) -> list[ApprovalRequest]:
-        """The tools that wait for this kind of consent, the oldest first."""
-        return [wanted for wanted in self._wanted.values() if wanted.tool.approval is approval]
+        """The tools that wait for this kind of approval, the oldest first."""
+        requests = (request for request, _ in self._approvals.values())
+        return [request for request in requests if request.tool.approval is approval]
 
     def decide(
         self, tool_call_id: str, *, approved: bool, always: bool = False, message: str = ""
     ) -> bool:
-        """Answer a tool that waits for consent; `always`: for this tool in this conversation.
+        """Answer a tool that waits for approval; `always`: for this tool in this conversation.
 
-        `message` is what the model is told of a no. False when nothing waits under this id, or no
-        longer.
+        `message` tells the model why not. Returns False where no tool waits under this id any more.
         """
-        decision = self._decisions.get(tool_call_id)
-        if decision is None or decision.done():
+        request, decision = self._approvals.get(tool_call_id, (None, None))
+        if request is None or decision is None or decision.done():
             return False
         if approved and always:
-            wanted = self._wanted[tool_call_id]
-            self._always.add(wanted.tool.name)
+            self._always.add(request.tool.name)
         decision.set_result(approved or message)
         return True
 
     def on_caller_speech(self) -> None:
-        """The caller goes on: tools that may be given up are."""
+        """The caller goes on: cancel the tools that may be interrupted."""
         for tool_call_id, task in self._interruptible.items():
             self._given_up.add(tool_call_id)
             task.cancel()
         self._interruptible.clear()
 
     def on_guardrail_result(self, side: Party, verdict: Verdict) -> None:
-        """Words of the caller were stopped: so is what was begun for them and can be.
+        """Words of the caller were stopped: cancel what was begun for them, where that is safe.
 
-        What waits for consent has done nothing yet. Any other tool runs to its end, unless it may
-        be given up: nobody knows how far it has come.
+        A tool that waits for approval has done nothing yet. Any other runs to its end, unless it is
+        interruptible: nobody knows how far it has come.
         """
         if side is Party.CALLER and isinstance(verdict, Stop):
             self.on_caller_speech()
-            for tool_call_id in list(self._decisions):
+            for tool_call_id in list(self._approvals):
                 self.decide(tool_call_id, approved=False, message=_STOPPED)
 
-    def use_roster(self, roster: Roster) -> None:
-        """Agents have changed; what the conversation has used of its budget counts on."""
-        self._roster = roster
+    def _invoker_of(self, agent_name: str) -> ToolInvoker:
+        # Anew each time: what is offered may change during the call.
+        roster = self._active.roster
+        agent = roster.get(agent_name)
+        return self._invoker.with_tools(
+            () if agent is None else roster.tools(agent, self._active.facts)
+        )
 
-    def _box_of(self, agent_name: str) -> ToolInvoker:
-        # Anew each time: what is offered may depend on more than the call's first moment.
-        agent = self._roster.get(agent_name)
-        return self._box.with_tools(() if agent is None else self._roster.tools(agent, self._facts))
-
-    async def _answer(self, run: RunTool, box: ToolInvoker) -> None:
-        tool = box.get(run.name)
+    async def _answer(self, run: RunTool, invoker: ToolInvoker) -> None:
+        tool = invoker.get(run.name)
         self._start_filler(run, tool)
         try:
-            result = await box.invoke(
+            result = await invoker.invoke(
                 run.name, run.arguments, self.context(run.tool_call_id, run.agent)
             )
         except asyncio.CancelledError:
@@ -139,14 +134,13 @@ class ToolRunner:
             self._interruptible.pop(run.tool_call_id, None)
         self._listener.on_tool_result(run, result)
 
-    def box(self, *tools: Tool) -> ToolInvoker:
-        """Other tools under the limits of the conversation, and with its approvals."""
-        return self._box.with_tools(tools)
+    def invoker(self, *tools: Tool) -> ToolInvoker:
+        """An invoker of other tools, under the limits and approvals of the conversation."""
+        return self._invoker.with_tools(tools)
 
     def context(self, tool_call_id: str, agent_name: str) -> ToolContext:
-        """What a tool is told of the conversation."""
-        facts = self._facts
-        agent = self._roster.get(agent_name)
+        """The context that a tool is called with."""
+        facts, agent = self._active.facts, self._active.roster.get(agent_name)
         return ToolContext(
             call_id=facts.call_id,
             tool_call_id=tool_call_id,
@@ -180,16 +174,14 @@ class ToolRunner:
         tool_call_id = context.tool_call_id
         asks_caller = tool.approval is Approval.KEYPAD
         if asks_caller:
-            self._stop_filler(tool_call_id)  # who is asked knows what is waited for
-        loop = asyncio.get_running_loop()
-        decision: asyncio.Future[bool | str] = loop.create_future()
-        self._decisions[tool_call_id] = decision
-        self._wanted[tool_call_id] = request
+            self._stop_filler(tool_call_id)  # a caller who is asked knows what the wait is for
+        decision: asyncio.Future[bool | str] = asyncio.get_running_loop().create_future()
+        self._approvals[tool_call_id] = (request, decision)
         self._listener.on_approval_wanted(request)
         try:
             approved = await decision
         finally:
-            del self._decisions[tool_call_id], self._wanted[tool_call_id]
+            del self._approvals[tool_call_id]
         if approved is True and asks_caller:
             run = RunTool(
                 tool_call_id=tool_call_id, name=tool.name, arguments="", agent=context.agent
@@ -199,10 +191,10 @@ class ToolRunner:
 
 
 def consent_prompt(request: ApprovalRequest) -> str:
-    """What a caller is asked before a tool runs: by rule, with what will really be done."""
+    """The question to a caller before a tool runs, with the arguments it will run with."""
     what = _said(request, MAX_PROMPT_CHARS)
     if len(what) > MAX_PROMPT_CHARS:
-        # Each shorter, so that a long one hides none behind it; what is still too long is cut.
+        # Each shorter, so that a long one hides none behind it; then the whole is cut.
         what = _cut(_said(request, _SHORT_CHARS), MAX_PROMPT_CHARS)
     return f"Please confirm: {what}. Press 1 for yes, or 2 for no."
 
@@ -218,7 +210,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _spoken(value: object, most: int) -> str:
-    """An argument as it is said, whatever it is made of; no part longer than `most`."""
+    """An argument of any kind in words; no part is longer than `most`."""
     match value:
         case bool():
             return "yes" if value else "no"

@@ -85,7 +85,7 @@ class AgentSession:
             price=price,
             plays_audio=plays_audio,
         )
-        self._tools = ToolRunner(book, self._talk.dialogue.active.facts, self)
+        self._tools = ToolRunner(self._talk.dialogue.active, self)
         self._subscriptions = Subscriptions()
         self._subscriptions.subscribe(_OWN, event_limit)
         self._outbox = SessionOutbox()
@@ -224,7 +224,6 @@ class AgentSession:
         if isinstance(agent, Agent):
             others = [known for known in active.roster if known.name != agent.name]
             active.roster = Roster([*others, agent])
-            self._tools.use_roster(active.roster)
         now_ms = life.now_ms()
         actions = self._talk.dialogue.change_agent(active.roster[named.name], now_ms)
         self._perform(self._talk.carry_out(actions, now_ms))

@@ -12,6 +12,7 @@ import pytest
 
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import RunTool
+from app.agents.dialogue.active_agent import ActiveAgent
 from app.agents.dialogue.tool_runner import (
     ToolRunner,
     consent_prompt,
@@ -83,12 +84,15 @@ def wanted(name: str, tool_call_id: str = "c1", agent: str = "a", arguments: str
     return RunTool(tool_call_id=tool_call_id, name=name, arguments=arguments, agent=agent)
 
 
+def runner_of(agent: Agent, heard: Heard) -> ToolRunner:
+    facts = CallFacts(call_id=CallId("call"), caller_number="+1", variables={"vip": "yes"})
+    return ToolRunner(ActiveAgent(agent, Roster([agent]), facts, str), heard)
+
+
 @asynccontextmanager
 async def running(*tools: Tool, **agent: Any) -> AsyncIterator[tuple[ToolRunner, Heard, Any]]:
     heard = Heard()
-    roster = Roster([Agent(name="a", session=SessionConfig(), tools=tools, **agent)])
-    facts = CallFacts(call_id=CallId("call"), caller_number="+1", variables={"vip": "yes"})
-    runner = ToolRunner(roster, facts, heard)
+    runner = runner_of(Agent(name="a", session=SessionConfig(), tools=tools, **agent), heard)
     async with asyncio.TaskGroup() as tasks:
         yield runner, heard, tasks
 
@@ -163,8 +167,8 @@ async def test_a_filler_that_finds_somebody_speaking_is_tried_again_until_the_to
 async def test_nothing_is_heard_of_tools_when_the_conversation_is_over() -> None:
     over = RuntimeError("over")
     heard = Heard()
-    roster = Roster([Agent(name="a", session=SessionConfig(), tools=(tool("slow", forever),))])
-    runner = ToolRunner(roster, CallFacts(call_id=CallId("call")), heard)
+    agent = Agent(name="a", session=SessionConfig(), tools=(tool("slow", forever),))
+    runner = runner_of(agent, heard)
     try:
         async with asyncio.TaskGroup() as tasks:
             runner.run(wanted("slow"), tasks)
@@ -267,7 +271,7 @@ async def test_the_budget_of_a_call_survives_a_change_of_agents() -> None:
         runner.run(wanted("look"), tasks)
         await heard.until(1)
         other = Agent(name="b", session=SessionConfig(), tools=(tool("look", quick),))
-        runner.use_roster(Roster([other]))
+        runner._active.roster = Roster([other])
         runner.run(wanted("look", "c2", agent="b"), tasks)
         await heard.until(2)
     assert heard.results["c2"].error == ""
