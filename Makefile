@@ -15,7 +15,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 # Most tests wait for sockets more than they compute: more workers than cores. `WORKERS=0` for none.
 WORKERS ?= 6
-PYTEST := -m pytest --numprocesses $(WORKERS)
+PYTEST := -m pytest --dist worksteal --numprocesses $(WORKERS)
 # Workers and the processes that tests start would each compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -74,7 +74,7 @@ check: $(VENV)/.installed-test ## Format check, lint, types, unit and protocol t
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types test-fast
 
 test-fast: $(VENV)/.installed-test ## Run the unit and protocol tests
-	@$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/protocol $(ARGS)
+	@$(BIN)/python -m pytest --dist worksteal --numprocesses 2 tests/unit tests/protocol $(ARGS)
 
 # docs/architecture.md tells which modules are meant to be covered whole.
 cover: $(VENV)/.installed-test ## Run all tests and print which branches they reach
