@@ -1,1 +1,1 @@
-"""Who answers: agents and the dialogue they hold. Knows no phone."""
+"""Agents and the dialogues they hold, without a phone."""

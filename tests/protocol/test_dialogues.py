@@ -1,11 +1,11 @@
-"""Scripted dialogues: what the model sends, what the caller does, and all that we do about it.
+"""Scripted dialogues: events of the model and the caller, and everything that follows from them.
 
-A file of `data/dialogues` is one phone call. Its first line says what it shows and who answers.
-Then each line is a step: `model` is a message as the model's server sends it, `phone` something
-that the caller or the carrier does, `tool` lets a running tool answer, and `want` lists everything
-that has to happen until there, in order. `want` entries name the keys that matter; `$ask` and
-`$update` in a message stand for the event id of our last request, `$sound 600` for 600 ms of it.
-Mind, tools and guardrails are the real ones; sockets are not needed.
+A file of `data/dialogues` is one phone call. Its first line says what it shows and which agents
+there are. Then each line is a step: `model` is a message as the model's server sends it, `phone`
+something that the caller or the carrier does, `tool` lets a running tool answer, and `want` lists
+everything that has to happen until there, in order. `want` entries name the keys that matter;
+`$ask` and `$update` in a message stand for the event id of our last request, `$sound 600` for
+600 ms of audio. Conversation, tools and guardrails are the real ones; sockets are not needed.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-class Play:
-    """One dialogue being played: `app.calls.call`, but for its sockets."""
+class DialogueRun:
+    """Runs one dialogue as `app.calls.call` does, but without sockets."""
 
     def __init__(self, active: Sequence[Mapping[str, Any]]) -> None:
         self.done: list[dict[str, Any]] = []
@@ -252,7 +252,7 @@ class Play:
 
 
 def _holds(want: Any, got: Any) -> bool:
-    """Whether everything wanted is there; what is not mentioned may be as it likes."""
+    """True where everything wanted is there; whatever is not mentioned may differ."""
     if isinstance(want, dict):
         return isinstance(got, dict) and all(
             key in got and _holds(value, got[key]) for key, value in want.items()
@@ -266,23 +266,23 @@ def _holds(want: Any, got: Any) -> bool:
     return bool(want == got)
 
 
-class _Curtain(Exception):
-    """Ends the tasks of a play, as a call ends those of its own."""
+class _Over(Exception):
+    """Ends the tasks of a dialogue, as a call ends its own."""
 
 
 @pytest.mark.parametrize("path", DIALOGUES, ids=lambda path: path.stem)
 async def test_a_dialogue_goes_as_it_is_written(path: Path) -> None:
     head, *steps = _lines(path)
-    play = Play(head["agents"])
+    run = DialogueRun(head["agents"])
     try:
         async with asyncio.TaskGroup() as tasks:
-            play.work.open(tasks)
+            run.work.open(tasks)
             for line in steps:
-                await play.step(line)
-            raise _Curtain
-    except* _Curtain:
+                await run.step(line)
+            raise _Over
+    except* _Over:
         pass
-    assert play.done == []
+    assert run.done == []
 
 
 def test_the_dialogues_that_matter_are_there() -> None:

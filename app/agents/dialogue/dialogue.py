@@ -292,7 +292,7 @@ class Dialogue:
         if response.id in self._out_of_band:
             self._out_of_band.discard(response.id)
             return []
-        # A failed response that holds no gate was dealt with, or is no part of the conversation.
+        # A response that does not hold the gate was dealt with before: it changes nothing.
         runs = self.gate.runs(response.id)
         actions: list[DialogueAction] = list(self.responses.on_done(response.id, now_ms))
         failure = self.failures.on_response(response, now_ms) if runs else None

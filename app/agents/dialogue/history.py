@@ -19,7 +19,7 @@ __all__ = ["History", "HistoryEntry"]
 
 
 LATE_TRANSCRIPT_MS: Final = 3_000
-"""How long a missing caller transcript may hold back the lines behind it."""
+"""The time that a missing caller transcript may hold back the lines behind it."""
 
 _MAX_ENTRIES: Final = 2_000
 

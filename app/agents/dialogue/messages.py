@@ -39,7 +39,7 @@ GOING_ON: Final = (
 
 
 class SayMode(StrEnum):
-    """How a text is said: word for word, or in the agent's own words as information."""
+    """VERBATIM has a text said word for word, RELAY as information in the agent's own words."""
 
     VERBATIM = "verbatim"
     RELAY = "relay"

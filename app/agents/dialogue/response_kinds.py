@@ -38,7 +38,7 @@ class Moment(IntEnum):
 
 
 class OnLoss(StrEnum):
-    """What becomes of a request that waits when the connection is lost."""
+    """The fate of a request that waits when the connection is lost."""
 
     DROPPED = "dropped"
     KEPT = "kept"

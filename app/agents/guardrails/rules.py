@@ -75,7 +75,7 @@ Verdict = Allow | Warn | Stop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailContext:
-    """What a rule knows besides the text. `final`: the item will not grow any more."""
+    """The context that a rule gets with the text. `final`: the item will not grow any more."""
 
     call_id: CallId
     item_id: str

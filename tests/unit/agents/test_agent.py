@@ -97,14 +97,14 @@ def test_a_call_brings_its_own_values_for_declared_variables_only() -> None:
     assert roster.greeting(roster.first, FACTS) == "Hello there."
 
 
-def test_a_name_that_no_call_knows_is_found_at_the_start() -> None:
+def test_an_unknown_name_in_a_template_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigError, match=r"agent 'greeter': instructions: there is no \{nmae\}"):
         Roster([agent(instructions="Talk to {nmae}.", variables={"name": ""})])
     with pytest.raises(ConfigError, match=r"agent 'greeter': greeting: there is no \{x\}"):
         Roster([agent(greeting="{x}")])
 
 
-def test_what_a_caller_says_in_a_value_names_no_place() -> None:
+def test_braces_in_a_value_are_text() -> None:
     assert fill("Hello {name}.", {"name": "{secret} {{", "secret": "swordfish"}) == (
         "Hello {secret} {{."
     )
@@ -228,7 +228,7 @@ def test_a_voice_that_the_model_does_not_have_is_refused() -> None:
         Roster([agent(voice="mairn")], voices={"marin"})
 
 
-def test_a_colleague_with_another_voice_is_worth_a_notice() -> None:
+def test_a_handoff_to_another_voice_is_worth_a_notice() -> None:
     roster = Roster(
         [agent(voice="marin", handoffs=("b", "c")), agent("b", voice="cedar"), agent("c")]
     )
@@ -236,7 +236,7 @@ def test_a_colleague_with_another_voice_is_worth_a_notice() -> None:
     assert "'b', whose voice 'cedar' is heard only when nothing was said before" in notice
 
 
-def test_a_change_names_what_differs_and_never_the_sound() -> None:
+def test_a_change_names_what_differs_but_never_the_audio_formats() -> None:
     from_agent = agent(
         instructions="Greet.", voice="marin", turn_detection=ServerVad(), handoffs=("b",)
     )

@@ -1,4 +1,4 @@
-"""What may be said of a handoff besides its name: input, preparation, and whether it is there."""
+"""Options of a handoff: input, preparation, `is_enabled`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from app.realtime.events import (
     SessionConfig,
     SessionUpdate,
 )
-from tests.unit.agents.stage import Stage, agent_named, call_of, tool_named
+from tests.unit.agents.harness import DialogueHarness, agent_named, call_of, tool_named
 
 FACTS = CallFacts(call_id=CallId("c1"), caller_number="+15005550006")
 TRANSFER = "transfer_to_billing"
@@ -47,29 +47,31 @@ class Complaint:
     since: date
 
 
-def stage_with(**options: Any) -> Stage:
+def harness_with(**options: Any) -> DialogueHarness:
     way = HandoffTo(agent="billing", **options)
     greeter = agent_named(instructions="Greet.", handoffs=(way, "repairs"))
-    return Stage(greeter, agent_named("billing", instructions="Bill."), agent_named("repairs"))
+    return DialogueHarness(
+        greeter, agent_named("billing", instructions="Bill."), agent_named("repairs")
+    )
 
 
-def asked(stage: Stage, arguments: str = "{}") -> RunTool:
+def asked(harness: DialogueHarness, arguments: str = "{}") -> RunTool:
     """The model wants to hand over; what is to be done first."""
-    stage.begins()
-    stage.calls(call_of(TRANSFER, "c1", arguments))
-    stage.ends()
-    (run,) = stage.take(RunTool)
+    harness.begins()
+    harness.calls(call_of(TRANSFER, "c1", arguments))
+    harness.ends()
+    (run,) = harness.take(RunTool)
     return run
 
 
-async def prepared(stage: Stage, run: RunTool) -> ToolResult:
-    active = stage.dialogue.active
+async def prepared(harness: DialogueHarness, run: RunTool) -> ToolResult:
+    active = harness.dialogue.active
     agent = active.roster[run.agent]
     context = ToolContext(call_id=CallId("call"), tool_call_id=run.tool_call_id, agent=run.agent)
     box = ToolInvoker(active.roster.tools(agent, active.facts))
     result = await box.invoke(run.name, run.arguments, context)
-    stage.do(
-        stage.dialogue.function_calls.on_tool_done(
+    harness.do(
+        harness.dialogue.function_calls.on_tool_done(
             run.tool_call_id, result.output, 0, reply=result.reply
         )
     )
@@ -81,94 +83,94 @@ def tools_of(session: SessionConfig) -> list[Mapping[str, Any]]:
     return list(session.tools)
 
 
-async def test_on_handoff_is_told_before_the_caller_changes_hands() -> None:
+async def test_on_handoff_is_called_before_the_handoff() -> None:
     seen: list[tuple[str, Complaint]] = []
 
     def told(context: ToolContext, complaint: Complaint) -> None:
         seen.append((context.agent, complaint))
 
-    stage = stage_with(input_type=Complaint, on_handoff=told)
-    run = asked(stage, '{"about": "invoice", "since": "2026-11-02"}')
-    assert stage.order == []
-    await prepared(stage, run)
+    harness = harness_with(input_type=Complaint, on_handoff=told)
+    run = asked(harness, '{"about": "invoice", "since": "2026-11-02"}')
+    assert harness.order == []
+    await prepared(harness, run)
     assert seen == [("greeter", Complaint("invoice", date(2026, 11, 2)))]
-    assert stage.order == ["SessionUpdate"]
-    stage.confirms()
-    assert stage.order == ["SessionUpdate", "HandedOff", "ItemCreate", "ResponseCreate"]
-    ((_, output),) = stage.outputs()
+    assert harness.order == ["SessionUpdate"]
+    harness.confirms()
+    assert harness.order == ["SessionUpdate", "HandedOff", "ItemCreate", "ResponseCreate"]
+    ((_, output),) = harness.outputs()
     assert json.loads(output or "")["given"] == {"about": "invoice", "since": "2026-11-02"}
 
 
 async def test_input_without_a_function_is_checked_and_passed_on() -> None:
     schema = {"type": "object", "properties": {"about": {"type": "string"}}, "required": ["about"]}
-    stage = stage_with(input_type=schema)
-    result = await prepared(stage, asked(stage))
+    harness = harness_with(input_type=schema)
+    result = await prepared(harness, asked(harness))
     assert result.error == "tool_args_invalid"
-    assert stage.take(SessionUpdate) == []
-    assert stage.dialogue.active.agent.name == "greeter"
-    assert len(stage.outputs()) == 1
-    assert stage.said() == [""]
+    assert harness.take(SessionUpdate) == []
+    assert harness.dialogue.active.agent.name == "greeter"
+    assert len(harness.outputs()) == 1
+    assert harness.said() == [""]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_function_that_refuses_keeps_the_caller_where_they_are(asynchronous: bool) -> None:
+async def test_a_function_that_raises_prevents_the_handoff(asynchronous: bool) -> None:
     def refuse(context: ToolContext) -> None:
         raise ToolFailed("Billing has gone home.")
 
     async def refuse_later(context: ToolContext) -> None:
         refuse(context)
 
-    stage = stage_with(on_handoff=refuse_later if asynchronous else refuse)
-    await prepared(stage, asked(stage))
-    assert stage.take(SessionUpdate) == []
-    ((_, output),) = stage.outputs()
+    harness = harness_with(on_handoff=refuse_later if asynchronous else refuse)
+    await prepared(harness, asked(harness))
+    assert harness.take(SessionUpdate) == []
+    ((_, output),) = harness.outputs()
     assert json.loads(output or "")["error"] == "Billing has gone home."
-    assert stage.said() == [""]
+    assert harness.said() == [""]
     # And the next one is not held up by it.
-    stage.begins("r2")
-    stage.calls(call_of("transfer_to_repairs", "c2"), response_id="r2")
-    assert len(stage.take(SessionUpdate)) == 1
+    harness.begins("r2")
+    harness.calls(call_of("transfer_to_repairs", "c2"), response_id="r2")
+    assert len(harness.take(SessionUpdate)) == 1
 
 
 async def test_a_second_handoff_while_the_first_is_prepared_is_refused() -> None:
-    stage = stage_with(on_handoff=lambda _context: None)
-    stage.begins()
-    stage.calls(call_of(TRANSFER, "c1"), call_of("transfer_to_repairs", "c2"))
-    stage.ends()
-    (run,) = stage.take(RunTool)
-    await prepared(stage, run)
-    stage.confirms()
-    outputs = dict(stage.outputs())
+    harness = harness_with(on_handoff=lambda _context: None)
+    harness.begins()
+    harness.calls(call_of(TRANSFER, "c1"), call_of("transfer_to_repairs", "c2"))
+    harness.ends()
+    (run,) = harness.take(RunTool)
+    await prepared(harness, run)
+    harness.confirms()
+    outputs = dict(harness.outputs())
     assert "error" in json.loads(outputs["c2"] or "")
-    assert stage.dialogue.active.agent.name == "billing"
-    assert stage.said() == [""]
+    assert harness.dialogue.active.agent.name == "billing"
+    assert harness.said() == [""]
 
 
 async def test_a_handoff_that_is_ready_without_a_connection_is_done_on_the_next_one() -> None:
-    stage = stage_with(on_handoff=lambda _context: None)
-    run = asked(stage)
-    stage.dialogue.on_lost()
-    await prepared(stage, run)
-    assert stage.dialogue.active.agent.name == "greeter"
-    stage.actions.clear()
-    stage.do(stage.dialogue.on_reconnected(0))
-    assert len(stage.take(SessionUpdate)) == 1
-    stage.take(ItemCreate)
-    stage.confirms()
-    assert stage.take(HandedOff)[0].to_agent == "billing"
-    items = [create.item.type for create in stage.take(ItemCreate)]
+    harness = harness_with(on_handoff=lambda _context: None)
+    run = asked(harness)
+    harness.dialogue.on_lost()
+    await prepared(harness, run)
+    assert harness.dialogue.active.agent.name == "greeter"
+    harness.actions.clear()
+    harness.do(harness.dialogue.on_reconnected(0))
+    assert len(harness.take(SessionUpdate)) == 1
+    harness.take(ItemCreate)
+    harness.confirms()
+    assert harness.take(HandedOff)[0].to_agent == "billing"
+    items = [create.item.type for create in harness.take(ItemCreate)]
     assert items == ["function_call", "function_call_output"]
 
 
-async def test_an_agent_who_was_replaced_meanwhile_hands_nobody_over_and_the_model_speaks() -> None:
-    stage = stage_with(on_handoff=lambda _context: None)
-    run = asked(stage)
-    stage.do(stage.dialogue.change_agent(stage.dialogue.active.roster["repairs"], 0))
-    stage.take(SessionUpdate)
-    await prepared(stage, run)
-    assert stage.take(SessionUpdate) == []
-    assert stage.dialogue.active.agent.name == "repairs"
-    assert stage.said() == [""]
+async def test_a_handoff_of_an_agent_who_was_replaced_meanwhile_is_refused() -> None:
+    harness = harness_with(on_handoff=lambda _context: None)
+    run = asked(harness)
+    harness.do(harness.dialogue.change_agent(harness.dialogue.active.roster["repairs"], 0))
+    harness.take(SessionUpdate)
+    await prepared(harness, run)
+    assert harness.take(SessionUpdate) == []
+    assert harness.dialogue.active.agent.name == "repairs"
+    assert harness.said() == [""]
 
 
 def test_the_model_is_shown_the_name_the_words_and_the_input() -> None:
@@ -207,7 +209,7 @@ def test_what_is_not_enabled_is_not_offered_and_cannot_be_called() -> None:
     assert roster.handoff(greeter, TRANSFER, member) is way
 
 
-def test_a_condition_that_fails_is_not_met(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_is_enabled_that_fails_disables_its_tool(caplog: pytest.LogCaptureFixture) -> None:
     def broken(facts: CallFacts) -> bool:
         raise KeyError(facts.caller_number)
 

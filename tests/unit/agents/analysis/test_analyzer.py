@@ -45,7 +45,7 @@ from app.realtime.events import (
     TranscriptionCompleted,
 )
 from tests.fakes.waiting import patience
-from tests.unit.agents.stage import Stage
+from tests.unit.agents.harness import DialogueHarness
 
 SPEC = AnalysisSpec(
     intents=("book", "complain"), entities=("name", "day"), tasks=frozenset({"book"})
@@ -240,11 +240,11 @@ async def test_a_transcript_that_comes_late_does_not_hide_the_turn_behind_it() -
         asked.append([line["said"] for line in json.loads(question.text)["lines"]])
         return answer()
 
-    stage = Stage()
+    harness = DialogueHarness()
     analyzed: asyncio.Queue[AnalysisEvent] = asyncio.Queue()
     analysis = LiveAnalysis(
         AnalysisPlan(analysis=SPEC, limits=AnalyzerLimits()),
-        stage.dialogue,
+        harness.dialogue,
         cast(ToolRunner, None),  # only tasks need it
         ask=ask,
         emit=analyzed.put_nowait,
@@ -254,9 +254,9 @@ async def test_a_transcript_that_comes_late_does_not_hide_the_turn_behind_it() -
         TranscriptionCompleted("u1", 0, "Cancel it."),
         TranscriptionCompleted("u2", 0, "Today, please."),
     )
-    stage.voice(InputAudioCommitted("u1"), InputAudioCommitted("u2"), second)
+    harness.voice(InputAudioCommitted("u1"), InputAudioCommitted("u2"), second)
     analysis.on_voice(second)
-    stage.voice(first)
+    harness.voice(first)
     analysis.on_voice(first)
     running = asyncio.create_task(analysis.analyzer.run())
     async with patience():

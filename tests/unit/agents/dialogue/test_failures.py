@@ -1,4 +1,4 @@
-"""Which responses leave the caller in silence."""
+"""Responses that leave the caller in silence count as failed."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def ended(*output: Item, status: ResponseStatus, reason: str | None = None) -> s
 
 @pytest.mark.parametrize("item", [SPOKEN, UNTOLD, CALL])
 @pytest.mark.parametrize("status", [ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE])
-def test_words_and_calls_are_no_silence(item: Item, status: ResponseStatus) -> None:
+def test_a_response_with_words_or_calls_has_not_failed(item: Item, status: ResponseStatus) -> None:
     assert ended(item, status=status) is None
     assert ended(EMPTY, item, status=status) is None
 
 
-def test_a_response_without_output_is_silence() -> None:
+def test_a_response_without_output_has_failed() -> None:
     assert ended(status=ResponseStatus.COMPLETED) == "empty_response"
 
 
 @pytest.mark.parametrize("output", [(), (EMPTY,)])
-def test_a_response_that_was_filtered_before_its_first_word_is_silence(
+def test_a_response_that_was_filtered_before_its_first_word_has_failed(
     output: tuple[Item, ...],
 ) -> None:
     filtered = ended(*output, status=ResponseStatus.INCOMPLETE, reason="content_filter")
     assert filtered == "content_filter"
 
 
-def test_a_completed_item_may_be_told_without_its_content() -> None:
+def test_a_completed_response_may_come_without_the_content_of_its_items() -> None:
     assert ended(EMPTY, status=ResponseStatus.COMPLETED) is None  # some servers do
 
 
-def test_a_cancelled_response_is_nobodys_fault() -> None:
+def test_a_cancelled_response_has_not_failed() -> None:
     assert ended(status=ResponseStatus.CANCELLED, reason="turn_detected") is None

@@ -91,7 +91,7 @@ def test_typed_words_of_the_caller_are_settled_at_once() -> None:
     assert lines(history) == ["hello"]
 
 
-def test_quiet_items_and_tools_are_no_lines() -> None:
+def test_keys_and_tools_are_not_in_the_transcript() -> None:
     history = History()
     history.add(message("k", "user"), None, 0).in_transcript = False
     history.add(Item(type="function_call", id="f", call_id="c", name="x"), None, 0)

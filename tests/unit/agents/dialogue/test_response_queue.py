@@ -45,7 +45,7 @@ class Conversation:
         self.responses = 0
 
     def do(self, actions: list[ToVoice]) -> list[str]:
-        """What was asked for: sentences, and `reply` for replies to what was said."""
+        """The sentences that were asked for, and `reply` for replies to what was said."""
         sent: list[str] = []
         for action in actions:
             assert isinstance(action.event, ResponseCreate)

@@ -134,7 +134,7 @@ async def test_a_tool_knows_its_call_and_its_agents_variables_only() -> None:
     assert seen[0].variables == {"vip": "yes", "tier": "1"}
 
 
-async def test_another_agents_tools_are_not_to_be_had() -> None:
+async def test_another_agents_tools_cannot_be_called() -> None:
     async with running(tool("look", quick)) as (runner, heard, tasks):
         runner.run(wanted("look", agent="b"), tasks)
         await heard.until(1)
@@ -179,7 +179,7 @@ async def test_nothing_is_heard_of_tools_when_the_conversation_is_over() -> None
     assert heard.results == {}
 
 
-async def test_a_tool_that_may_be_given_up_is_when_the_caller_goes_on() -> None:
+async def test_an_interruptible_tool_is_cancelled_when_the_caller_goes_on() -> None:
     tools = (tool("search", forever, interruptible=True), tool("book", quick))
     async with running(*tools) as (runner, heard, tasks):
         runner.run(wanted("search", "c1"), tasks)
@@ -192,7 +192,7 @@ async def test_a_tool_that_may_be_given_up_is_when_the_caller_goes_on() -> None:
     assert heard.results["c2"].error == ""
 
 
-async def test_what_was_begun_for_words_that_are_stopped_is_stopped_where_it_can_be() -> None:
+async def test_tools_begun_for_words_that_are_stopped_are_cancelled_where_that_is_safe() -> None:
     tools = (
         tool("search", forever, interruptible=True),
         tool("pay", quick, approval=Approval.OPERATOR),
@@ -211,7 +211,7 @@ async def test_what_was_begun_for_words_that_are_stopped_is_stopped_where_it_can
     assert errors == {"0": "interrupted", "1": "not_approved", "2": "tool_timeout"}
 
 
-async def test_a_tool_waits_for_consent_and_runs_once_it_has_it() -> None:
+async def test_a_tool_waits_for_approval_and_runs_once_it_has_it() -> None:
     async with running(tool("pay", quick, approval=Approval.OPERATOR)) as (runner, heard, tasks):
         runner.run(wanted("pay", arguments='{"amount": 3}'), tasks)
         await heard.until(1, "wanted")
@@ -224,7 +224,7 @@ async def test_a_tool_waits_for_consent_and_runs_once_it_has_it() -> None:
     assert not runner.decide("c1", approved=True)
 
 
-async def test_a_tool_without_consent_does_not_run() -> None:
+async def test_a_tool_that_is_not_approved_does_not_run() -> None:
     ran = []
 
     async def pay(context: ToolContext, arguments: Mapping[str, Any]) -> None:
@@ -255,7 +255,7 @@ async def test_a_caller_is_told_that_an_operator_takes_their_time() -> None:
     assert heard.fillers == ["One moment."]
 
 
-async def test_consent_for_always_is_asked_for_once() -> None:
+async def test_approval_for_always_is_asked_for_once() -> None:
     async with running(tool("pay", quick, approval=Approval.OPERATOR)) as (runner, heard, tasks):
         runner.run(wanted("pay", "c1"), tasks)
         await heard.until(1, "wanted")
@@ -293,7 +293,7 @@ async def test_the_budget_of_a_call_survives_a_change_of_agents() -> None:
         ({"notes": ["x"] * 400}, f"book appointment: notes {'x, ' * 91}x,, and more"),
     ],
 )
-def test_a_caller_is_asked_by_rule_with_what_will_be_done(
+def test_a_caller_is_asked_with_the_arguments_of_the_tool(
     arguments: dict[str, Any], asked: str
 ) -> None:
     request = ApprovalRequest(

@@ -61,7 +61,7 @@ from app.realtime.events import (
     Usage,
 )
 from audio.format import PCM16_24K
-from tests.unit.agents.stage import GOODBYE, call_of
+from tests.unit.agents.harness import GOODBYE, call_of
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""A dialogue on a stage: short words for what the model does, and what the dialogue wants done."""
+"""Drives a dialogue in tests: short words for what the model does and what the dialogue does."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from app.realtime.events import (
     TranscriptionCompleted,
 )
 
-__all__ = ["GOODBYE", "Stage", "agent_named", "call_of", "tool_named"]
+__all__ = ["GOODBYE", "DialogueHarness", "agent_named", "call_of", "tool_named"]
 
 T = TypeVar("T")
 
 GOODBYE = '{"reason": "caller_said_goodbye"}'
-"""What `end_call` needs to be told."""
+"""Arguments of `end_call`."""
 
 
 def tool_named(name: str = "look_up", **options: Any) -> Tool:
@@ -74,8 +74,8 @@ def call_of(name: str, tool_call_id: str = "c1", arguments: str = "{}") -> Item:
     )
 
 
-class Stage:
-    """Drives a `Dialogue` and keeps what it wanted done, in order."""
+class DialogueHarness:
+    """Drives a `Dialogue` and keeps its actions in order."""
 
     def __init__(self, *agents: Agent) -> None:
         roster = Roster(agents or [agent_named()])
@@ -108,7 +108,7 @@ class Stage:
         ]
 
     def said(self) -> list[str]:
-        """The words of ours that the model was asked to say; empty for replies of its own."""
+        """The sentences that the model was asked to say; empty for replies of its own."""
         return [
             ""
             if create.response is None or not isinstance(create.response.metadata, Mapping)
