@@ -75,8 +75,6 @@ class ModelWatch:
 
     def on_tick(self, now_ms: int) -> Sequence[Intent]:
         """Ask a silent model once more for a caller who waits, then give its connection up."""
-        if not self.ready:
-            return []
         if self._dialogue.gate.active_response_id is not None:
             # A model that has sent all of a long answer is silent too, but it has said done.
             if now_ms - self._last_event_ms >= self._policy.stall_deadline_ms:
@@ -88,7 +86,7 @@ class ModelWatch:
             if self._asked_again:
                 return self._give_up("no_reply", now_ms)
             self._asked_again = True
-            self._turns.since_ms = now_ms
+            self._turns.restart(now_ms)
             return self._dialogue.responses.ask(now_ms)
         if self.renewal_due(now_ms) and self._turns.turn is Turn.IDLE and not self.reply_pending:
             self._renew_at_ms = now_ms + RENEW_AGAIN_MS

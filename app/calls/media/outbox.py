@@ -79,18 +79,18 @@ class VoiceOutbox:
         entry = self._queue.popleft()
         if not isinstance(entry, bytes):
             return entry
-        if self._queue and isinstance(self._queue[0], bytes):
-            batch = [entry]
-            while len(batch) < BATCH_CHUNKS and self._queue:
-                following = self._queue[0]
-                if not isinstance(following, bytes):
-                    break
-                batch.append(following)
-                self._queue.popleft()
-            entry = b"".join(batch)
-        self._audio_bytes -= len(entry)
+        batch = [entry]
+        while (
+            self._queue
+            and len(batch) < BATCH_CHUNKS
+            and isinstance(following := self._queue[0], bytes)
+        ):
+            batch.append(following)
+            self._queue.popleft()
+        audio = b"".join(batch)
+        self._audio_bytes -= len(audio)
         self._counters.appends_sent += 1
-        return InputAudioAppend(entry)
+        return InputAudioAppend(audio)
 
     def forget_events(self) -> None:
         """The connection is gone, and its writer: drop what was meant for it; audio stays."""

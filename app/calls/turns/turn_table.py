@@ -61,6 +61,10 @@ class Turns:
         self.turn = Turn.IDLE
         self.since_ms = now_ms
 
+    def restart(self, now_ms: int) -> None:
+        """Give the turn its time again."""
+        self.since_ms = now_ms
+
     def on_event(self, event: TurnEvent, now_ms: int) -> None:
         """Move by the table, and count an arc that it does not have."""
         following = TURNS.get((self.turn, event))

@@ -141,3 +141,23 @@ def test_a_closing_prompt_without_a_model_ends_at_once() -> None:
     scene = Scene(live=False)
     actions = scene.mind.say_goodbye(ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0)
     assert actions == [End(EndReason.DRAINED)]
+
+
+def test_a_warning_of_the_end_is_given_once_and_not_over_a_goodbye() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.actions += scene.mind.warn_of_end(scene.now_ms)
+    assert scene.words() == [scene.mind.policy.duration_warning]
+    assert scene.mind.warn_of_end(scene.now_ms) == []
+    leaving = Scene()
+    leaving.actions += leaving.mind.say_goodbye(ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0)
+    assert leaving.mind.warn_of_end(0) == []
+
+
+def test_speech_over_the_goodbye_of_the_longest_call_does_not_cancel_it() -> None:
+    scene = Scene(policy=CallPolicy(max_duration_ms=1_000))
+    scene.greeted()
+    scene.wait(1_100)
+    scene.caller_turn()
+    scene.wait(scene.mind.policy.goodbye_max_ms)
+    assert [end.reason for end in scene.take(End)][:1] == [EndReason.MAX_DURATION]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from app.calls.actions import End
+from app.calls.actions import ClosingPrompt, End
 from app.calls.turns.turn_table import Turn
+from app.events import EndReason
 from app.realtime.events import ResponseCreate
 from tests.unit.calls.scene import GOODBYE, Scene, call_item
 
@@ -84,3 +85,25 @@ def test_a_question_for_consent_that_was_cut_in_the_middle_is_asked_again() -> N
     scene.speaks(200, "Shall", "r2", "a2")
     reconnect(scene)
     assert scene.words() == ["Shall I book it? Press 1."]
+
+
+def test_a_closing_prompt_that_was_cut_is_said_again() -> None:
+    scene = Scene()
+    scene.greeted()
+    closing = ClosingPrompt(EndReason.OPERATOR_HUNG_UP, "We close now.")
+    scene.actions += scene.mind.say_goodbye(closing, scene.now_ms)
+    assert scene.mind.say_goodbye(closing, scene.now_ms) == []
+    assert scene.words() == ["We close now."]
+    reconnect(scene)
+    assert scene.words() == ["We close now."]
+    scene.answer(300, "We close now.", "2")
+    scene.marks()
+    assert scene.take(End) == [End(EndReason.OPERATOR_HUNG_UP)]
+
+
+def test_a_caller_in_mid_speech_gives_the_floor_to_the_new_detector() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_starts()
+    reconnect(scene)
+    assert scene.mind.turns.turn is Turn.IDLE

@@ -15,6 +15,7 @@ from app.calls.keypad.menu import (
     HangUp,
     KeyAction,
     KeypadMap,
+    MenuPlan,
     Repeat,
     Say,
     ToAgent,
@@ -132,6 +133,51 @@ def test_a_repetition_of_nothing_asks_the_model_for_words() -> None:
     scene.key("*")
     (create,) = scene.sent(ResponseCreate)
     assert create.response is None
+
+
+# Menus --------------------------------------------------------------------------------------------
+
+
+def menu_scene(**options: Any) -> Scene:
+    plan = MenuPlan(prompt="Press 1.", otherwise=HangUp("Bye."), timeout_ms=3_000, tries=2)
+    return Scene(keypads={"test": KeypadMap({"1": ToAgent("test")}, plan)}, **options)
+
+
+def test_a_menu_is_spoken_behind_the_greeting_and_again_when_nobody_presses_a_key() -> None:
+    scene = menu_scene()
+    assert scene.words() == ["Hello! Press 1."]
+    scene.answer(500, "Hello! Press 1.", "2")
+    scene.marks()
+    scene.wait(2_900)
+    assert scene.words() == []
+    scene.wait(200)
+    assert scene.words() == ["Press 1."]
+    scene.answer(500, "Press 1.", "3")
+    scene.marks()
+    scene.wait(3_100)
+    assert scene.words() == ["Bye."]
+
+
+def test_a_key_of_a_menu_is_taken_before_the_model_hears_of_it() -> None:
+    scene = menu_scene()
+    scene.greeted()
+    scene.key("7")
+    assert scene.words() == ["That key does nothing here. Press 1."]
+    assert scene.sent(ItemCreate) == []
+    scene.answer(500, "Press 1.", "2")
+    scene.key("1")  # the same agent: its menu again
+    assert scene.words() == ["Press 1."]
+
+
+def test_words_close_a_menu() -> None:
+    scene = menu_scene(transcribed=True)
+    scene.greeted()
+    scene.caller_turn("u1", "I would like to talk to somebody")
+    scene.answer(500, "Of course.", "2")
+    scene.marks()
+    scene.words()
+    scene.wait(6_000)
+    assert scene.words() == []
 
 
 # Digits -------------------------------------------------------------------------------------------

@@ -340,6 +340,16 @@ def test_a_call_that_ends_in_mid_speech_has_heard_what_it_had_heard() -> None:
     assert (said.heard_text, said.cut_off) == ("one", True)
 
 
+@pytest.mark.parametrize(("text", "resumed"), [(TEXT, True), ("Wait a moment, stop", False)])
+def test_an_echo_of_the_agents_own_words_interrupts_nothing(text: str, resumed: bool) -> None:
+    scene = heard_200ms(policy=CallPolicy(echo_guard=True))
+    cough(scene, None)
+    scene.voice(TranscriptionDelta("u1", 0, "one two three"))
+    assert scene.take(PlayAudio) == []  # a part of the words does not show yet whose they are
+    scene.caller_stops("u1", text)
+    assert bool(scene.take(PlayAudio)) is resumed
+
+
 # The decision alone -------------------------------------------------------------------------------
 
 ITEM = HeardItem(item_id="a1", content_index=0, heard_ms=0, sent_ms=20)

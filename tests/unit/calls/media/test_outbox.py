@@ -1,4 +1,4 @@
-"""What waits for a socket: in order, in batches, bounded."""
+"""Queues in front of sockets: in order, in batches, bounded."""
 
 from __future__ import annotations
 
