@@ -302,6 +302,37 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+MOST_FILES = {"A media frame up": 8, "A delta down": 10, "A tool call and its answer": 10}
+"""The walks, and how many files each may lead through."""
+
+
+@pytest.mark.parametrize("walk", MOST_FILES)
+def test_a_walk_leads_through_few_files_that_do_what_it_says(walk: str) -> None:
+    text = ARCHITECTURE.split(f"\n### {walk}\n")[1].split("\n##")[0]
+    steps = re.findall(r"^\| `([\w/.]+)` \| `(\w+)\.(\w+)` \|", text, re.MULTILINE)
+    assert 5 < len({path for path, _, _ in steps}) <= MOST_FILES[walk]
+    for path, owner, name in steps:
+        code = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        [found] = [n for n in code.body if isinstance(n, ast.ClassDef) and n.name == owner]
+        assert name in {getattr(node, "name", "") for node in found.body}, f"{path}: no {name}"
+
+
+def test_every_room_and_every_word_has_its_place() -> None:
+    rooms = ARCHITECTURE.split("\n## Rooms\n")[1].split("\n##")[0]
+    listed = set(re.findall(r"^\| `([\w/.]+)` \|", rooms, re.MULTILINE))
+    for folder in (*(ROOT / "app").iterdir(), *(ROOT / "app").glob("*/*"), ROOT / "audio"):
+        holds_code = any(folder.glob("*.py")) if folder.is_dir() else False
+        name = f"{folder.relative_to(ROOT)}/"
+        inside = f"{folder.parent.relative_to(ROOT)}/"
+        if holds_code and name not in listed:
+            [row] = [row for row in rooms.splitlines() if row.startswith(f"| `{inside}`")]
+            assert f"`{folder.name}/`" in row, f"{name} is not in the table of rooms"
+    words = ARCHITECTURE.split("\n## Words\n")[1].split("\n##")[0]
+    for path in [*listed, *re.findall(r"`(app/[\w/]+\.py)`", words)]:
+        assert (ROOT / path).exists(), f"there is no {path}"
+
+
 def anchors(page: Path) -> set[str]:
     """The headings of a page as links spell them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
