@@ -146,8 +146,8 @@ def _find_circles(
     """Refuse a number that sends its callers to itself: each round is a call that costs."""
     ways = {("fallback",): own.fallback, ("closed", "transfer"): own.closed.transfer}
     for way, name in ways.items():
-        place = destinations.by_name.get(name or "")
-        if place is not None and place.address == number:
+        destination = destinations.by_name.get(name or "")
+        if destination is not None and destination.address == number:
             text = f"{name} is this number itself: callers would come back to it for ever"
             problems.add(("numbers", number, *way), text)
 

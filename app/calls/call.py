@@ -137,7 +137,7 @@ class Call:
             ),
             self._caller_leg,
             heard_out=self._heard_out,
-            interjections=lambda: self._conversation.caller_speech_count,
+            caller_speech_count=lambda: self._conversation.caller_speech_count,
         )
         self._deadline = HangUpDeadline()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()

@@ -142,17 +142,17 @@ def destination(
         ConfigError: what is wrong, with the destination's name.
     """
     kind, address = _kind_of(target.strip())
-    place = Destination(name=name, kind=kind, address=address, **options)
-    if not place.spoken.strip():
-        place = replace(place, spoken=name.replace("_", " ").replace("-", " "))
+    made = Destination(name=name, kind=kind, address=address, **options)
+    if not made.spoken.strip():
+        made = replace(made, spoken=name.replace("_", " ").replace("-", " "))
     faults = [
         *_name_faults(name),
         *_address_faults(kind, address, policy or DialPolicy()),
-        *_option_faults(place),
+        *_option_faults(made),
     ]
     if faults:
         raise ConfigError(f"destination {name!r}: {'; '.join(faults)}")
-    return place
+    return made
 
 
 def _kind_of(target: str) -> tuple[DestinationKind, str]:
@@ -190,18 +190,18 @@ def _address_faults(kind: DestinationKind, address: str, policy: DialPolicy) -> 
         yield f"{user} {fault}"
 
 
-def _option_faults(place: Destination) -> Iterator[str]:
+def _option_faults(made: Destination) -> Iterator[str]:
     least, most = _RING_S
-    if not least <= place.ring_s <= most:
-        yield f"it may ring for {least} to {most} seconds, not {place.ring_s}"
-    numeric = place.kind is DestinationKind.NUMBER
-    if place.extension and not (numeric and _EXTENSION.fullmatch(place.extension)):
+    if not least <= made.ring_s <= most:
+        yield f"it may ring for {least} to {most} seconds, not {made.ring_s}"
+    numeric = made.kind is DestinationKind.NUMBER
+    if made.extension and not (numeric and _EXTENSION.fullmatch(made.extension)):
         yield "an extension is up to 32 keys (0-9 * # w W) behind a phone number"
-    if place.kind is DestinationKind.QUEUE and (place.screened or place.detect_voicemail):
+    if made.kind is DestinationKind.QUEUE and (made.screened or made.detect_voicemail):
         yield "nobody is called for a queue, so there is nobody to ask for a key"
-    if place.kind is DestinationKind.QUEUE and place.warm:
+    if made.kind is DestinationKind.QUEUE and made.warm:
         yield "nobody is called for a queue: it cannot be warm"
-    if place.warm and place.caller_id is CallerIdPolicy.CALLER:
+    if made.warm and made.caller_id is CallerIdPolicy.CALLER:
         yield "in a warm transfer it is we who call, from a number of ours: caller_id must be ours"
 
 
@@ -213,17 +213,17 @@ class Destinations:
     policy: DialPolicy = field(default_factory=DialPolicy)
 
     @classmethod
-    def of(cls, places: Iterable[Destination], policy: DialPolicy | None = None) -> Destinations:
+    def of(cls, found: Iterable[Destination], policy: DialPolicy | None = None) -> Destinations:
         """Collect destinations.
 
         Raises:
             ConfigError: two have the same name.
         """
         by_name: dict[str, Destination] = {}
-        for place in places:
-            if place.name in by_name:
-                raise ConfigError(f"destination {place.name!r} is there twice")
-            by_name[place.name] = place
+        for one in found:
+            if one.name in by_name:
+                raise ConfigError(f"destination {one.name!r} is there twice")
+            by_name[one.name] = one
         return cls(by_name, policy or DialPolicy())
 
     @property
@@ -253,10 +253,10 @@ class Destinations:
             if fault := self.policy.fault(caller_number):
                 raise CarrierRefused(f"the caller's number {fault}", code="sms_not_possible")
             return caller_number
-        place = self.resolve(name)
-        if place.kind is not DestinationKind.NUMBER:
+        found = self.resolve(name)
+        if found.kind is not DestinationKind.NUMBER:
             raise CarrierRefused("this destination takes no messages", code="sms_not_possible")
-        return place.address
+        return found.address
 
 
 def digits_fault(digits: str) -> str | None:

@@ -1,8 +1,7 @@
-"""A warm transfer under way: performs what `app.calls.transfer.warm` wants, one thing after the
-other.
+"""The consult leg of a warm transfer: performs the intents of `app.calls.transfer.warm` in order.
 
-The caller stays on their stream until the person has accepted; where they are is
-`app.calls.caller_leg`. Webhooks are taken at once and never wait for a request of ours.
+The caller stays on their stream until the person has accepted; `app.calls.caller_leg` knows where
+they are. Webhooks are taken at once and never wait for a REST request.
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ from app.carrier.destinations import Destinations
 from app.errors import CarrierError, CarrierRefused, CarrierUnavailable
 from app.events import CallEvent, EndReason
 
-__all__ = ["PERHAPS_S", "ConsultLeg", "TransferControl"]
+__all__ = ["LOST_ANSWER_S", "ConsultLeg", "TransferControl"]
 
 
-PERHAPS_S: Final = 3.0
-"""A request whose answer was lost has been carried out by then, if at all."""
-_LOOK_S: Final = 1.0
+LOST_ANSWER_S: Final = 3.0
+"""A request whose answer was lost has been carried out after this time, if at all."""
+_TICK_S: Final = 1.0
 _REQUEST_MS: Final = 15_000
 """The carrier's own limit for a request, with its tries, and some more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferControl:
-    """The carrier's hand on one call. `issue_token` makes the token of the call's next stream."""
+    """What transfers of one call need; `issue_token` makes the token of its next stream."""
 
     carrier: CallControl
     destinations: Destinations
@@ -70,7 +69,7 @@ class ConsultLeg:
         order: LegOrder,
         carrier_call_id: CarrierCallId,
         control: TransferControl,
-        phone: CallerLeg,
+        caller_leg: CallerLeg,
     ) -> None:
         self.token: str | None = None
         """Of the stream on which the caller comes back, once they do."""
@@ -78,8 +77,8 @@ class ConsultLeg:
         self._order = order
         self._carrier_call_id = carrier_call_id
         self._control = control
-        self._phone = phone
-        self._wanted: asyncio.Queue[Intent] = asyncio.Queue()
+        self._caller_leg = caller_leg
+        self._intents: asyncio.Queue[Intent] = asyncio.Queue()
 
     @property
     def rings(self) -> bool:
@@ -92,58 +91,58 @@ class ConsultLeg:
 
     @property
     def over(self) -> bool:
-        """It came to nothing."""
+        """The transfer has ended and nobody accepted."""
         return self._machine.over and not self._machine.joined
 
-    async def run(self, tell: Callable[[TransferResult], None]) -> TransferResult:
-        """Call the person; `tell` hears what came of it, once.
+    async def run(self, on_result: Callable[[TransferResult], None]) -> TransferResult:
+        """Call the person; `on_result` takes the result, once.
 
-        Returns when it came to nothing. Two who talk with each other end with the call.
+        Returns when nobody accepted. Two who talk with each other end with the call.
         """
-        self._want(self._machine.start(self._now_ms))
+        self._queue(self._machine.start(self._now_ms))
         while True:
             intent = await self._next()
             if not isinstance(intent, Finished):
-                self._want(await self._perform(intent))
+                self._queue(await self._perform(intent))
                 continue
-            tell(intent.result)
+            on_result(intent.result)
             if intent.result.outcome is not TransferOutcome.ANSWERED:
-                await self._let_go()
+                await self._end_legs()
                 return intent.result
 
     async def close(self) -> None:
-        """The caller is gone: nobody may be left talking to nobody."""
-        self._want(self._machine.on_caller_gone(self._now_ms))
-        await self._let_go()
+        """The caller is gone: end the person's leg too."""
+        self._queue(self._machine.on_caller_gone(self._now_ms))
+        await self._end_legs()
 
     # What happens -------------------------------------------------------------------------------
 
     def on_leg(self, news: LegNews) -> None:
-        self._want(self._machine.on_leg(news, self._now_ms))
+        self._queue(self._machine.on_leg(news, self._now_ms))
 
     def on_machine(self, leg_id: CarrierCallId) -> None:
-        self._want(self._machine.on_machine(leg_id, self._now_ms))
+        self._queue(self._machine.on_machine(leg_id, self._now_ms))
 
     def on_keys(self, leg_id: CarrierCallId, digits: str) -> LegAnswer:
-        answer, wanted = self._machine.on_keys(leg_id, digits, self._now_ms)
-        self._want(wanted)
+        answer, intents = self._machine.on_keys(leg_id, digits, self._now_ms)
+        self._queue(intents)
         return answer
 
     def on_caller_joined(self) -> None:
-        self._want(self._machine.on_caller_joined(self._now_ms))
+        self._queue(self._machine.on_caller_joined(self._now_ms))
 
     def on_not_joined(self, result: TransferResult) -> None:
-        self._want(self._machine.on_not_joined(result.evidence, self._now_ms))
+        self._queue(self._machine.on_not_joined(result.evidence, self._now_ms))
 
     def cancel(self) -> None:
         """The caller has changed their mind."""
-        self._want(self._machine.cancel(self._now_ms))
+        self._queue(self._machine.cancel(self._now_ms))
 
-    def way_back(self) -> str:
+    def return_token(self) -> str:
         """The token of the caller's next stream, for a document that brings them back."""
         if self.token is None:
             self.token = self._control.issue_token()
-        self._phone.come_back(self._control.claim_ms)
+        self._caller_leg.come_back(self._control.claim_ms)
         return self.token
 
     # How it is done -----------------------------------------------------------------------------
@@ -152,16 +151,16 @@ class ConsultLeg:
     def _now_ms(self) -> int:
         return self._control.now_ms()
 
-    def _want(self, intents: Sequence[Intent]) -> None:
+    def _queue(self, intents: Sequence[Intent]) -> None:
         for intent in intents:
-            self._wanted.put_nowait(intent)
+            self._intents.put_nowait(intent)
 
     async def _next(self) -> Intent:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
-                    return await self._wanted.get()
-            self._want(self._machine.on_tick(self._now_ms))
+                async with asyncio.timeout(_TICK_S):
+                    return await self._intents.get()
+            self._queue(self._machine.on_tick(self._now_ms))
 
     async def _perform(self, intent: Intent) -> list[Intent]:
         match intent:
@@ -187,17 +186,17 @@ class ConsultLeg:
             return self._machine.on_leg_refused(error.code, self._now_ms, answered=answered)
 
     async def _move(self) -> list[Intent]:
-        self._phone.leave()
+        self._caller_leg.leave()
         try:
             await self._control.carrier.join(self._carrier_call_id, self._order.transfer_id)
         except CarrierUnavailable as error:
-            if not await self._phone.left(PERHAPS_S):
+            if not await self._caller_leg.left(LOST_ANSWER_S):
                 # It may come all the same, and late: a new stream takes them away from there.
                 return self._machine.on_caller_not_moved(error.code, self._now_ms, answered=False)
         except CarrierError as error:
-            self._phone.stay()
+            self._caller_leg.stay()
             return self._machine.on_caller_not_moved(error.code, self._now_ms, answered=True)
-        self._phone.gone()
+        self._caller_leg.gone()
         return self._machine.on_caller_moved(self._now_ms)
 
     async def _bring_back(self) -> None:
@@ -205,9 +204,9 @@ class ConsultLeg:
         if self.token is not None:
             return  # a webhook was faster
         self.token = self._control.issue_token()
-        away = self._phone.state is CallerState.AWAY
+        away = self._caller_leg.state is CallerState.AWAY
         if away:  # the stream may come before the answer to the request
-            self._phone.come_back(_REQUEST_MS + self._control.claim_ms)
+            self._caller_leg.come_back(_REQUEST_MS + self._control.claim_ms)
         try:
             await self._control.carrier.redirect(
                 self._carrier_call_id, self.token, self._control.fallback
@@ -216,13 +215,13 @@ class ConsultLeg:
             if isinstance(error, CarrierRefused) and away:
                 await self._lost()
                 return
-            if not away and not await self._phone.left(PERHAPS_S):
-                self._phone.stay()
+            if not away and not await self._caller_leg.left(LOST_ANSWER_S):
+                self._caller_leg.stay()
                 return
-        self._phone.come_back(self._control.claim_ms)
+        self._caller_leg.come_back(self._control.claim_ms)
 
     async def _lost(self) -> None:
-        """The caller waits where nobody will come, or is gone: there is nothing but the end."""
+        """The caller waits where nobody will come, or is gone: end the call."""
         with contextlib.suppress(CarrierError):
             await self._control.carrier.hang_up(self._carrier_call_id)
         self._control.end(EndReason.CARRIER_LOST, "not_brought_back")
@@ -231,9 +230,9 @@ class ConsultLeg:
         with contextlib.suppress(CarrierError):  # tried three times; it rings out by itself
             await self._control.carrier.cancel_leg(leg_id)
 
-    async def _let_go(self) -> None:
-        """End the legs that are still to be ended; nothing else is wanted any more."""
-        while not self._wanted.empty():
-            intent = self._wanted.get_nowait()
+    async def _end_legs(self) -> None:
+        """End the legs that are still to be ended; drop every other intent."""
+        while not self._intents.empty():
+            intent = self._intents.get_nowait()
             if isinstance(intent, CancelLeg):
                 await self._cancel(intent.leg_id)

@@ -44,7 +44,7 @@ def phone_tools(destinations: Destinations, lookup: Lookup) -> dict[str, Tool]:
     tools = [_send_dtmf(lookup), _send_sms(destinations, lookup)]
     if destinations.names:
         tools.append(_transfer_call(destinations, lookup))
-    if any(place.warm for place in destinations.by_name.values()):
+    if any(one.warm for one in destinations.by_name.values()):
         tools.append(_cancel_transfer(lookup))
     return {tool.name: tool for tool in tools}
 
@@ -75,22 +75,22 @@ def _transfer_call(destinations: Destinations, lookup: Lookup) -> Tool:
         }
 
     properties: dict[str, Any] = {"destination": {"type": "string", "enum": [*destinations.names]}}
-    if any(place.screened or place.warm for place in destinations.by_name.values()):
+    if any(one.screened or one.warm for one in destinations.by_name.values()):
         properties["summary"] = {
             "type": "string",
             "maxLength": MAX_SUMMARY_CHARS,
             "description": "What the person hears before they take the call: who calls, and why.",
         }
-    places = "; ".join(
-        f"{name}: {place.spoken}" + (f" ({place.description})" if place.description else "")
-        for name, place in destinations.by_name.items()
+    listed = "; ".join(
+        f"{name}: {one.spoken}" + (f" ({one.description})" if one.description else "")
+        for name, one in destinations.by_name.items()
     )
     return Tool(
         name=TRANSFER_CALL,
         description=(
             "Connect the caller with a person or a department. Tell the caller before you use it. "
             "They come back to you when nobody answers. "
-            f"Destinations: {places}."
+            f"Destinations: {listed}."
         ),
         parameters={**_parameters(properties), "required": ["destination"]},
         run=run,
@@ -144,7 +144,7 @@ def _send_sms(destinations: Destinations, lookup: Lookup) -> Tool:
         return "The message was sent."
 
     numbers = [
-        name for name, place in destinations.by_name.items() if place.kind is DestinationKind.NUMBER
+        name for name, one in destinations.by_name.items() if one.kind is DestinationKind.NUMBER
     ]
     return Tool(
         name=SEND_SMS,

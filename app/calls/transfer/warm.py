@@ -2,8 +2,7 @@
 
 Pure. The caller stays on the stream, with the agent or with music, until the person has accepted;
 so a transfer that fails takes nobody away from the conversation. Events come from webhooks and from
-REST requests of ours, in any order; intents are performed by a shell, one after the other and in
-their order.
+answers to REST requests, in any order; a shell performs the intents one after the other.
 
 `_ARCS` is the whole machine. An event that its state does not know is ignored: webhooks repeat
 themselves and come late.
@@ -42,7 +41,7 @@ __all__ = [
 ACCEPT_KEY: Final = "1"
 
 _RING_GRACE_MS: Final = 10_000
-"""Twilio rings up to 5 s longer than it is told, and its report has a way to go."""
+"""Twilio rings up to 5 s longer than asked, and its report takes time to arrive."""
 
 _ASKING_MS: Final = 90_000
 """Two long prompts and the time to find the key."""
@@ -52,12 +51,12 @@ _MOVING_MS: Final = 15_000
 
 @dataclass(frozen=True, slots=True)
 class PlaceLeg:
-    """Call the person, then tell `on_leg_placed` or `on_leg_refused`."""
+    """Call the person, then call `on_leg_placed` or `on_leg_refused`."""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveCaller:
-    """Move the caller into the conference, then tell `on_caller_moved` or `_not_moved`."""
+    """Move the caller into the conference, then call `on_caller_moved` or `_not_moved`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ Intent = PlaceLeg | MoveCaller | BringBack | CancelLeg | Finished
 
 
 class WarmState(StrEnum):
-    """Where a warm transfer stands."""
+    """The stages of a warm transfer."""
 
     NEW = "new"
     DIALING = "dialing"
@@ -113,7 +112,7 @@ class _Event(StrEnum):
 
 
 class _Arc(NamedTuple):
-    """Where an event leads. `outcome` None: the event brings its own result, or there is none."""
+    """The effect of an event. Without an `outcome` the event brings its own result, or none."""
 
     state: WarmState
     outcome: TransferOutcome | None = None
@@ -213,7 +212,7 @@ class WarmTransfer:
         return [PlaceLeg()]
 
     def on_leg_placed(self, leg_id: CarrierCallId) -> list[Intent]:
-        """The carrier took the leg, perhaps when nobody wants it any more."""
+        """The carrier took the leg, perhaps after the transfer was given up."""
         self.leg_id = leg_id
         if not self._cancel_when_placed:
             return []
@@ -272,15 +271,15 @@ class WarmTransfer:
         return self._take(_E.CALLER_JOINED, now_ms, "conference=caller-joined")
 
     def on_not_joined(self, evidence: str, now_ms: int) -> list[Intent]:
-        """The caller did not get to the person, and whoever says so brings them back."""
+        """The caller did not get to the person, and the reporter brings them back."""
         return self._take(_E.NOT_JOINED, now_ms, evidence)
 
     def cancel(self, now_ms: int) -> list[Intent]:
-        """Nobody wants the transfer any more; too late once the person has accepted."""
+        """Give the transfer up; too late once the person has accepted."""
         return self._take(_E.CALLER_GONE, now_ms, "canceled") if self.asking else []
 
     def on_caller_gone(self, now_ms: int) -> list[Intent]:
-        """The caller hung up, or is somewhere else: nobody may be left talking to nobody."""
+        """The caller hung up, or is somewhere else: end the person's leg too."""
         return self._take(_E.CALLER_GONE, now_ms, "caller=gone")
 
     def on_tick(self, now_ms: int) -> list[Intent]:

@@ -55,19 +55,19 @@ class TwilioControl(TwilioCarrier):
 
     async def place_leg(self, order: LegOrder) -> CarrierCallId:
         """Call a person for a warm transfer."""
-        place, site = order.destination, self._site()
-        if place.kind is DestinationKind.QUEUE:
+        destination, site = order.destination, self._site()
+        if destination.kind is DestinationKind.QUEUE:
             raise CarrierRefused("nobody can be asked in a queue", code="queue_not_warm")
         leg = LegRequest(
-            to=place.address,
+            to=destination.address,
             from_number=self._sender(order.our_number),
             twiml=whisper_document(order.prompt, order.transfer_id, site),
-            ring_s=place.ring_s,
+            ring_s=destination.ring_s,
             status_url=site.url(site.paths.leg, order.transfer_id),
             machine_url=site.url(site.paths.machine, order.transfer_id)
-            if place.detect_voicemail
+            if destination.detect_voicemail
             else "",
-            extension=place.extension,
+            extension=destination.extension,
         )
         return await self._account().place_leg(leg)
 

@@ -114,28 +114,28 @@ class Site:
 
 def transfer_document(order: TransferOrder, site: Site) -> str:
     """A cold transfer: the caller hears the destination ring, and comes back by `action`."""
-    document, place = VoiceResponse(), order.destination
+    document, destination = VoiceResponse(), order.destination
     action = site.url(site.paths.over, order.transfer_id)
-    if place.kind is DestinationKind.QUEUE:
+    if destination.kind is DestinationKind.QUEUE:
         wait = site.url(site.paths.queue_wait, order.transfer_id)
-        enqueue = Enqueue(place.address, action=action, method="POST", wait_url=wait)
+        enqueue = Enqueue(destination.address, action=action, method="POST", wait_url=wait)
         document.append(enqueue)
         return str(document)
     dial = Dial(
         action=action,
         method="POST",
-        timeout=place.ring_s,
+        timeout=destination.ring_s,
         caller_id=_caller_id(order, site),
         # The caller hears it ring until the two are connected, also while a person listens to
         # the question for a key.
         answer_on_bridge=True,
         ring_tone=site.ring_tone or None,
     )
-    options = _screening(place, order.transfer_id, site)
-    if place.kind is DestinationKind.SIP:
-        dial.sip(place.address, **options)
+    options = _screening(destination, order.transfer_id, site)
+    if destination.kind is DestinationKind.SIP:
+        dial.sip(destination.address, **options)
     else:
-        dial.number(place.address, send_digits=place.extension or None, **options)
+        dial.number(destination.address, send_digits=destination.extension or None, **options)
     document.append(dial)
     return str(document)
 
@@ -149,11 +149,11 @@ def _caller_id(order: TransferOrder, site: Site) -> str | None:
     return site.ours(order.our_number) or None
 
 
-def _screening(place: Destination, transfer_id: TransferId, site: Site) -> dict[str, str]:
+def _screening(destination: Destination, transfer_id: TransferId, site: Site) -> dict[str, str]:
     options: dict[str, str] = {}
-    if place.screened:
+    if destination.screened:
         options |= {"url": site.url(site.paths.question, transfer_id), "method": "POST"}
-    if place.detect_voicemail:
+    if destination.detect_voicemail:
         options |= {
             "machine_detection": "Enable",
             "amd_status_callback": site.url(site.paths.machine, transfer_id),
