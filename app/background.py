@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundJobs:
-    """Runs errands until the context ends, and then for at most `grace_ms`."""
+    """Runs jobs until the context ends, and then for at most `grace_ms`."""
 
     def __init__(self, *, max_waiting: int = 1_000, grace_ms: int = 5_000) -> None:
         self._max_waiting = max_waiting
@@ -58,9 +58,9 @@ class BackgroundJobs:
             await self._group.__aexit__(None, None, None)
 
     def put(self, key: str, work: Callable[[], Awaitable[None]]) -> bool:
-        """Start an errand; False when it cannot be done. One key runs once at a time.
+        """Start a job; False when it cannot be done. One key runs once at a time.
 
-        Errands may hand in others, also while the grace of the context runs.
+        Jobs may start others, also while the grace of the context runs.
         """
         if key in self._running:
             return True

@@ -107,7 +107,7 @@ class SignatureError(CarrierError):
 
 
 class CarrierRefused(CarrierError):
-    """The carrier refused a request of ours."""
+    """The carrier refused a request."""
 
     code = "carrier_refused"
 

@@ -1,4 +1,4 @@
-"""What happens in a call: one vocabulary for logs, metrics, transcripts and the console.
+"""The events of a call: one vocabulary for logs, metrics, transcripts and the console.
 
 Values only. Speech and numbers inside them are personal: `app.logs` masks them.
 """
@@ -56,7 +56,7 @@ class Party(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why a call ended: the closed set that logs, metrics and reports use."""
+    """The reasons for the end of a call: the closed set of logs, metrics and reports."""
 
     CALLER_HUNG_UP = "caller_hung_up"
     AGENT_HUNG_UP = "agent_hung_up"
@@ -98,7 +98,7 @@ class TokenUsage:
 
 @dataclass(slots=True)
 class CallCounters:
-    """What one call counted; mutable while the call lives, copied into its summary."""
+    """The counters of one call; mutable while it lives, copied into its summary."""
 
     caller_frames: int = 0
     agent_frames: int = 0
@@ -221,7 +221,7 @@ class BargeIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechResumed:
-    """The barge-in before was none: the agent goes on at `heard_ms` of the item."""
+    """The last barge-in was a false interruption: the agent goes on at `heard_ms` of the item."""
 
     call_id: CallId
     at_ms: int
@@ -262,7 +262,7 @@ class ToolRan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolApprovalRequired:
-    """A tool waits for somebody's consent: `by` an operator or the caller's keypad.
+    """A tool waits for consent: `by` an operator or the caller's keypad.
 
     `arguments` is JSON, and personal.
     """
@@ -302,10 +302,10 @@ class TransferStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferEnded:
-    """What came of it: answered, busy, no_answer, declined, voicemail, failed, canceled, unknown.
+    """The outcome: answered, busy, no_answer, declined, voicemail, failed, canceled, unknown.
 
-    Unknown is one that goes on without us: we drain, or the call has reached its longest duration.
-    `evidence` is what the carrier said that this was read from.
+    An unknown one goes on without us: we drain, or the call has reached its longest duration.
+    `evidence` is the carrier's report that it was read from.
     """
 
     call_id: CallId
@@ -343,7 +343,7 @@ class VoiceTrouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """What is known after a turn. `task` is what somebody else should do now, in plain words."""
+    """The analysis after a turn. `task` is a task for another system, in plain words."""
 
     intent: str = ""
     entities: Mapping[str, str] = field(default_factory=dict)
@@ -411,14 +411,14 @@ class TaskAnswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallReviewed:
-    """The call is over, and this is what is kept of it: an object of the operator's schema."""
+    """The review of a call that is over: an object of the operator's schema."""
 
     call_id: CallId
     review: Mapping[str, Any]
 
 
 AnalysisEvent = TurnAnalyzed | AnalysisFailed | TaskStarted | TaskAnswered
-"""Of a call that goes on; `at_ms` is of that call, and 0 where there is no phone."""
+"""Events of a live call; `at_ms` counts from its admission, and is 0 where there is no phone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ def mask_number(number: str) -> str:
 
 
 class Redactor:
-    """Takes secrets and, unless told otherwise, phone numbers out of finished text."""
+    """Removes secrets and, by default, phone numbers from finished text."""
 
     def __init__(self, secrets: Iterable[str] = (), *, show_personal: bool = False) -> None:
         self._show_personal = show_personal
@@ -112,7 +112,7 @@ class Redactor:
         return _NUMBER.sub(lambda match: mask_number(match[2]), text)
 
     def personal(self, value: object) -> object:
-        """What to show of a value that stands under a `pii.` key."""
+        """The text for a value that stands under a `pii.` key."""
         if self._show_personal or value is None:
             return value
         text = str(value)
@@ -138,7 +138,7 @@ def _forms(secret: str) -> set[str]:
 
 
 class _Formatter(logging.Formatter):
-    """What both shapes share: the facts of a record, cleaned."""
+    """The common part of both shapes: the facts of a record, cleaned."""
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ def _is_true_alarm(record: logging.LogRecord) -> bool:
 class _Spool:
     """A stream that is written to by a thread: a pipe that takes nothing holds up no call.
 
-    What is beyond the bound is dropped, counted and told.
+    Lines beyond the bound are dropped and counted, and the log says so.
     """
 
     def __init__(self, stream: IO[str], limit: int) -> None:

@@ -1,6 +1,6 @@
-"""The composition root: carriers are named here, voice models in `app.assembly.voice_models`.
+"""The composition root: makes a server of settings.
 
-Settings go in, a server with everything wired comes out. What things do is written elsewhere.
+Names the carriers; `app.assembly.voice_models` names the voice models.
 """
 
 from __future__ import annotations
@@ -84,20 +84,20 @@ class Trunkline:
     switchboard: Switchboard
     metrics: Metrics
     not_started: list[AppError]
-    """Why it could not start, where that is found out only then: tools or speech that fail."""
+    """Errors that are found only at the start: tools or speech that fail."""
 
 
 def serve(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> int:
     """Run until the last call after a signal is over; the exit code, 1 if calls were cut.
 
-    `announce` is told the port as soon as calls are answered on it.
+    `announce` takes the port as soon as calls are answered on it.
 
     Raises:
         ConfigError: as `build`, or a server of tools is not there.
         VoiceUnavailable: the engine's speech parts did not come up.
     """
     built = build(settings, announce)
-    # What kept it from starting is told below, in a sentence and not as uvicorn's traceback.
+    # The reason for a failed start is given below in a sentence, and not as uvicorn's traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not built.not_started)
     try:
         built.server.run()
@@ -109,7 +109,7 @@ def serve(settings: Settings, announce: Callable[[int], None] = lambda port: Non
 
 
 def fallback_of(settings: Settings, number: str) -> Destination | None:
-    """Who takes the callers of one of our numbers when no agent can; None: nobody.
+    """The destination for callers of one of our numbers whom no agent can take, if any.
 
     Raises:
         ConfigError: the settings are wrong.
@@ -245,7 +245,7 @@ def _reviews(assembly: Assembly, jobs: BackgroundJobs) -> list[Callable[[CallEve
 def _carrier(
     settings: Settings, credentials: CarrierCredentials, site: Callable[[], Site]
 ) -> TwilioControl:
-    """Twilio by REST; in development there is no account, and nothing to hang up but the socket."""
+    """Twilio by REST; without an account, in development, a call ends with its socket."""
     if credentials.development:
         return TwilioControl(None, site)
     rest = TwilioRest(

@@ -33,7 +33,7 @@ SEVERAL_LANGUAGES: Final = frozenset(("gpt-transcribe", "gpt-live-transcribe"))
 
 @dataclass(frozen=True, slots=True)
 class AgentParts:
-    """What agents may be given, by name; of MCP servers, once they are connected."""
+    """The tools and guardrails that agents may have, by name; `mcp` once servers are connected."""
 
     tools: Mapping[str, Tool] = field(default_factory=dict)
     guardrails: Mapping[str, Guardrail] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class AgentParts:
 def make_roster(
     settings: Settings, parts: AgentParts, problems: Problems, number: str | None = None
 ) -> Roster | None:
-    """The agents as they are on a number of ours, or on any other; `None` when they do not fit.
+    """The agents as they are on one of our numbers, or any other; `None` when they do not fit.
 
     The first one answers there.
     """
@@ -206,7 +206,7 @@ def _language_sentence(own: NumberSettings) -> str:
 
 
 def _in_languages(model: OpenAIRealtime, own: NumberSettings) -> OpenAIRealtime:
-    """What a number's languages mean: a word to the agent, a hint to the transcription."""
+    """Apply a number's languages: a sentence for the agent, a hint for the transcription."""
     if not own.languages:
         return model
     first, *others = own.languages
@@ -263,7 +263,7 @@ def _check_variables(
 
 
 def make_keypads(settings: Settings, problems: Problems) -> dict[str, KeypadMap]:
-    """What the caller's keys do beside each agent; agents without such keys are left out."""
+    """The keypad of each agent; agents without keys are left out."""
     keypads: dict[str, KeypadMap] = {}
     for name, agent in settings.agents.items():
         written = {key: _as_written(action) for key, action in agent.keypad.items()}

@@ -76,10 +76,10 @@ class Assembly:
         return self._table.route(incoming, now or datetime.now(UTC))
 
     def route_of(self, number: str | None = None, agent: str | None = None) -> Route:
-        """The route of a number of ours in its hours, or of any other; `agent`: to another agent.
+        """The route of one of our numbers in its hours, or any other; `agent`: to another agent.
 
         Raises:
-            ConfigError: there is no such number or agent.
+            ConfigError: the number or the agent is not known.
         """
         numbers = self._table.numbers
         if number is not None and number not in numbers:
@@ -93,7 +93,7 @@ class Assembly:
         return replace(route, agent=found)
 
     def notices(self) -> list[str]:
-        """What is allowed and may surprise."""
+        """Settings that are allowed and may surprise."""
         return [*self.roster.notices(), *self._analysis_notices(), *self._silence_notices()]
 
     def _silence_notices(self) -> list[str]:
@@ -112,7 +112,7 @@ class Assembly:
         return list(dict.fromkeys(found))
 
     def _silence_key(self, number: str | None, agent_name: str) -> str:
-        """Where the settings say how long a silence may last."""
+        """The key of the settings that sets how long a silence may last."""
         own, agent = self._settings.numbers.get(number or ""), self._settings.agents.get(agent_name)
         if own is not None and own.limits.silence_s is not None:
             return f"numbers.{number}.limits.silence_s"

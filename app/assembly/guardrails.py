@@ -65,7 +65,7 @@ def _guardrail(name: str, written: GuardrailSettings, folder: Path | None) -> Gu
 
 
 def _only_warning(rule: Guardrail) -> Guardrail:
-    """The rule on trial: what it would stop is told to the operator, and passes."""
+    """The rule as a warning: the operator hears of what it would stop, and the words pass."""
 
     async def check(text: str, context: GuardrailContext) -> Verdict:
         verdict = await rule.check(text, context)

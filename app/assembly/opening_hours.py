@@ -50,8 +50,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpeningHours:
-    """When somebody is there. `weekly`: Monday is 0. A closed date is closed from 0:00 to 24:00,
-    also for what began the evening before; `special` dates have their own hours instead."""
+    """The times at which somebody is there.
+
+    In `weekly`, Monday is 0. A closed date is closed from 0:00 to 24:00, also for hours that began
+    the evening before; `special` dates have their own hours instead.
+    """
 
     zone: ZoneInfo
     weekly: Mapping[int, tuple[Span, ...]]
@@ -68,7 +71,7 @@ class OpeningHours:
         )
 
     def next_opening(self, now: datetime) -> datetime | None:
-        """When it opens next, in local time; None when it does not, or not within a year."""
+        """The next opening in local time; None when there is none within a year."""
         today = now.astimezone(self.zone).date()
         for ahead in range(_LOOK_AHEAD_DAYS):
             later = [opens for opens, _ in self._on(today + timedelta(days=ahead)) if opens > now]

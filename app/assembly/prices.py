@@ -1,4 +1,4 @@
-"""What calls cost: a model's prices, as the settings give them, applied to its tokens. Pure."""
+"""The cost of calls: a model's prices, as the settings give them, applied to its tokens. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["price_of"]
 def price_of(
     price: Price | None, transcription: Price | None
 ) -> Callable[[TokenUsage], float | None]:
-    """What a call's tokens cost in US dollars; `None` where the model has no price."""
+    """A function for the cost of a call in US dollars; `None` where the model has no price."""
 
     def cost(usage: TokenUsage) -> float | None:
         if price is None:

@@ -1,4 +1,4 @@
-"""What is found wrong while settings become values: all of it, each with its file and line."""
+"""The mistakes found while settings become values, each with its file and line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Problems"]
 
 
 class Problems:
-    """Collects what is wrong with settings that were read from `origin`."""
+    """Collects the mistakes in settings that were read from `origin`."""
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin

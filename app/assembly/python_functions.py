@@ -24,7 +24,7 @@ __all__ = ["find_function", "function_problems"]
 
 
 def function_problems(origin: Origin, functions: Mapping[tuple[str | int, ...], str]) -> list[str]:
-    """What is wrong with functions that settings name, each with its line."""
+    """The mistakes in functions that settings name, each with its line."""
     problems = []
     for place, path in functions.items():
         try:
@@ -35,10 +35,10 @@ def function_problems(origin: Origin, functions: Mapping[tuple[str | int, ...], 
 
 
 def find_function(path: str, folder: Path | None) -> Any:
-    """What stands at `package.module:name`: a function, or a `Tool`.
+    """Import the function or the `Tool` at `package.module:name`.
 
     Raises:
-        ConfigError: no such module or function, or importing it failed.
+        ConfigError: the module or function is not there, or importing it failed.
     """
     module_name, _, name = path.partition(":")
     module = _module(module_name, folder)

@@ -26,15 +26,15 @@ __all__ = ["Number", "RoutingTable", "make_routing_table"]
 
 
 CLOSED: Final = "We are closed at the moment. We open {next_opening}. Goodbye."
-"""What is said outside of the hours where the settings say nothing."""
+"""Said outside of the hours where the settings say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """A number of ours, and what happens outside of its hours.
+    """One of our numbers, with its hours.
 
-    Then `closed_route` answers with `closed_say` as its first words; or the words are said and the
-    call ends; or the caller is put through to `closed_to` after them.
+    Outside of them `closed_route` answers with `closed_say` as its first words; or the words are
+    said and the call ends; or the caller is put through to `closed_to` after them.
     """
 
     route: Route
@@ -89,7 +89,7 @@ def make_routing_table(
     hours = _all_hours(settings, problems)
     roster = make_roster(settings, parts, problems)
     if roster is None:
-        return None  # what is wrong with agents would be told again for each number
+        return None  # each number would report the same mistakes again
     default = Route(
         agent=roster.first,
         roster=roster,

@@ -1,4 +1,4 @@
-"""Makes session settings and call limits of what is set for all, for an agent and for a number.
+"""Merges session settings and call limits of all calls, of an agent and of a number.
 
 From the general to the particular: `openai_realtime`, the agent, the number; at each step first a
 preset, then single settings.
@@ -34,7 +34,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def session_config(model: OpenAIRealtime) -> SessionConfig:
-    """What is asked of the voice model for a call."""
+    """The session that is asked of the voice model for a call."""
     transcription = model.transcription
     return SessionConfig(
         model=model.model,

@@ -25,7 +25,7 @@ __all__ = ["make_mcp_specs", "make_tools", "session_tools"]
 
 
 def session_tools(named: Iterable[str] = ()) -> tuple[Mapping[str, Any], ...]:
-    """Tools that the call itself runs: end_call for every agent, others for those who name them."""
+    """Tools that the call runs itself: end_call for every agent, others by name."""
     wanted = dict.fromkeys((END_CALL, *named))
     return tuple(CALL_TOOLS[name] for name in wanted if name in CALL_TOOLS)
 
@@ -100,7 +100,7 @@ def _options(written: ToolSettings) -> dict[str, Any]:
 
 
 def make_mcp_specs(settings: Settings, problems: Problems) -> tuple[McpServerSpec, ...]:
-    """What is needed to connect to the servers; nothing is connected yet."""
+    """The specs for connecting to the servers; nothing is connected yet."""
     specs = []
     if settings.mcp_servers and importlib.util.find_spec("mcp") is None:
         problems.add(("mcp_servers",), "needs the mcp package: install trunkline[mcp]")

@@ -52,14 +52,14 @@ class VoiceModels:
         return self._guarded[name]
 
     def price(self, name: str | None = None) -> Callable[[TokenUsage], float | None]:
-        """What a call with that model costs; the offline engine's cost nothing known."""
+        """A function for the cost of a call with that model; None for the offline engine."""
         realtime = self._settings.openai_realtime
         prices = self._settings.prices if self._engine is None else {}
         transcription = realtime.transcription.model if realtime.transcription else ""
         return price_of(prices.get(name or realtime.model), prices.get(transcription))
 
     def degraded(self) -> list[str]:
-        """What callers would miss now.
+        """The parts that callers would miss now.
 
         A model that refuses us is not even tried for each call; an engine may have lost its parts.
         """
@@ -129,7 +129,7 @@ def offline_problems(settings: Settings) -> list[str]:
 
 
 def speech_problems(settings: Settings) -> list[str]:
-    """What would keep the offline engine from speaking, where callers talk with it.
+    """The reasons why the offline engine could not speak, where callers talk with it.
 
     Asks the speech parts themselves, in a process of their own and outside of any event loop.
     """

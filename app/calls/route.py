@@ -1,4 +1,4 @@
-"""Which agent answers a call, with everything that holds for it, or what happens instead."""
+"""A call's route: the agent who answers it, with everything that holds for it; or a diversion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Diversion", "Route"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """What answers a call.
+    """The agent that answers a call, and everything that holds for the call.
 
     `roster` holds the agents that may take over, `keypads` what keys do beside each of them,
     `destinations` where they may transfer callers to. Callers go to `fallback` when no agent can

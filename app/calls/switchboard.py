@@ -62,13 +62,13 @@ FEEDS_KEPT: Final = 100
 """Ended calls whose events can still be read; of older ones only the end is kept."""
 GOODBYE_S: Final = 8.0
 CUT_OFF_S: Final = 1.0
-"""How long calls that nobody waits for have to hang up and close their sockets."""
+"""The time for calls that are cut off to hang up and close their sockets."""
 LAST_REPORTS_S: Final = 0.7
 """Part of the second in which the process should be gone after its last call."""
 
 
 class CallOver:
-    """What is left of a call that has ended: so little that many can be remembered."""
+    """A call that has ended, in so little memory that many can be remembered."""
 
     async def attach(self, stream: MediaStream) -> None:
         """The stream came too late: the markup behind it speaks to the caller."""
@@ -101,7 +101,7 @@ class Switchboard:
         drain_warning_s: float = 60,
         observers: Sequence[Callable[[CallEvent], None]] = (),
     ) -> None:
-        """`drain_warning_s`: callers are told so long before a drain ends their calls."""
+        """`drain_warning_s`: callers are warned this long before a drain ends their calls."""
         self.capacity = capacity
         self.draining = False
         self.transfer_reports = TransferReports(
@@ -135,7 +135,7 @@ class Switchboard:
         return len(self._live)
 
     def reasons_not_ready(self) -> list[str]:
-        """Why the next call would be refused; empty when it would be taken."""
+        """The reasons why the next call would be refused; empty when it would be taken."""
         reasons = []
         if self.draining:
             reasons.append("draining")
@@ -250,12 +250,12 @@ class Switchboard:
         """The events of a call as they happen, from its beginning to its end.
 
         Raises:
-            KeyError: no such call.
+            KeyError: the call is not known.
         """
         return self._admissions[carrier_call_id].feed.follow()
 
     def hang_up(self, call_id: CallId) -> bool:
-        """End a live call for an operator; False when there is none."""
+        """End a live call for an operator; False when it is not live."""
         call = self._live.get(call_id)
         if call is None:
             return False
@@ -263,7 +263,7 @@ class Switchboard:
         return True
 
     def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None:
-        """Who takes a caller whose agent is lost."""
+        """The way to the fallback for a caller whose agent is lost."""
         admission = self._admissions.get(carrier_call_id)
         return None if admission is None else admission.fallback
 
@@ -288,7 +288,7 @@ class Switchboard:
     ) -> bool:
         """Answer a tool that waits for an operator; False when none waits there.
 
-        `message` is what the model is told of a no.
+        A refusal gives `message` to the model.
         """
         call = self._live.get(call_id)
         if call is None or tool_call_id not in {

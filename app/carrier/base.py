@@ -1,4 +1,4 @@
-"""The carrier seam: what a phone company is to the rest of Trunkline.
+"""The carrier seam: phone calls as the rest of Trunkline sees them.
 
 A carrier turns signed webhooks into `IncomingCall` values, answers them, and opens a `MediaStream`
 that gives `StreamEvent` values and takes agent audio. Message names, markup and signatures of a
@@ -51,14 +51,14 @@ TransferId = NewType("TransferId", str)
 
 
 class CallDirection(StrEnum):
-    """Who started the call."""
+    """The side that started the call."""
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"
 
 
 class CallProgress(StrEnum):
-    """What the carrier says of a call. Ordered by `rank`; a later report never goes back."""
+    """A call's progress at the carrier. Ordered by `rank`; a later report never goes back."""
 
     QUEUED = "queued"
     INITIATED = "initiated"
@@ -81,10 +81,10 @@ class CallProgress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingCall:
-    """A call that the carrier asks us to answer. Numbers are claims, never proof of identity.
+    """A call that the carrier asks us to answer. Its numbers are no proof of identity.
 
-    The caller is whoever talks with the agent, and the called number is ours, also where the call
-    was placed to them: `direction` says so.
+    The caller is the party that talks with the agent, and the called number is ours, also where the
+    call was placed to them: `direction` says so.
 
     `caller_verified`: the network vouches that the caller may use `caller_number`.
     """
@@ -126,7 +126,7 @@ class Dtmf:
 
 @dataclass(frozen=True, slots=True)
 class MarkReached:
-    """Everything sent before the mark was played, or was cleared: only the name can tell."""
+    """Everything sent before the mark was played or cleared; only its name shows which."""
 
     name: str
 
@@ -142,7 +142,7 @@ StreamEvent = StreamStarted | CallerAudio | Dtmf | MarkReached | StreamStopped
 
 
 class DestinationKind(StrEnum):
-    """What a destination's address is."""
+    """The kinds of addresses."""
 
     NUMBER = "number"
     SIP = "sip"
@@ -150,7 +150,7 @@ class DestinationKind(StrEnum):
 
 
 class CallerIdPolicy(StrEnum):
-    """Whose number the person who is called sees."""
+    """The number that the person who is called sees."""
 
     OURS = "ours"
     CALLER = "caller"
@@ -158,7 +158,7 @@ class CallerIdPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A named place that calls may be transferred to. Made from configuration, never by a model.
+    """A named destination of transfers. Made from configuration, never by a model.
 
     `spoken` is the name as people say it, `description` tells a model what it is for. A person who
     is asked for a key hears `announcement` first. `ring_s` is how long it may ring; for a queue,
@@ -182,7 +182,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
-    """Who takes a caller whose agent is lost: the carrier connects them without us."""
+    """The way to a destination for a caller whose agent is lost: the carrier connects them."""
 
     to: Destination
     caller_number: str
@@ -190,7 +190,7 @@ class Fallback:
 
 
 class TransferOutcome(StrEnum):
-    """How a transfer ended. `canceled`: the caller was gone before anybody could be connected.
+    """The outcomes of a transfer. `canceled`: the caller was gone before they could be connected.
 
     `unknown`: it goes on without us.
     """
@@ -206,7 +206,7 @@ class TransferOutcome(StrEnum):
 
 
 class Screening(StrEnum):
-    """What came of asking the person for a key."""
+    """The answers of a person who was asked for a key."""
 
     ACCEPTED = "accepted"
     DECLINED = "declined"
@@ -223,7 +223,7 @@ class TransferResult:
 
 
 class LegAnswer(StrEnum):
-    """What a person who was asked for a key is answered with."""
+    """The replies to a person who was asked for a key."""
 
     CONNECT = "connect"
     JOIN = "join"  # the same, where the caller is brought in by us
@@ -233,7 +233,7 @@ class LegAnswer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegNews:
-    """How far a leg of ours is; `result`, once it has ended: what that means for who wanted it."""
+    """The progress of a leg that we placed; `result` once it has ended."""
 
     leg_id: CarrierCallId
     progress: CallProgress
@@ -296,7 +296,7 @@ class MediaStream(Protocol):
 
 
 class Carrier(Protocol):
-    """What calls need of a carrier besides the stream."""
+    """The requests of calls to a carrier, besides the stream."""
 
     async def hang_up(self, carrier_call_id: CarrierCallId) -> None:
         """End the call at the carrier; a call that is already gone is success.
@@ -308,16 +308,16 @@ class Carrier(Protocol):
         ...
 
     async def in_progress(self, carrier_call_id: CarrierCallId) -> bool:
-        """Whether the call goes on at the carrier, whatever has become of its stream.
+        """True while the call goes on at the carrier, even when its stream is over.
 
         Raises:
-            CarrierUnavailable, CarrierRefused: nobody can tell.
+            CarrierUnavailable, CarrierRefused: the carrier did not say.
         """
         ...
 
 
 class CallControl(Carrier, Protocol):
-    """What else can be done with a live call.
+    """Further requests about a live call.
 
     Every method raises `CarrierRefused` when the carrier said no (nothing has happened then) and
     `CarrierUnavailable` when it did not answer: only requests that may be sent twice are tried
@@ -325,7 +325,7 @@ class CallControl(Carrier, Protocol):
     """
 
     async def transfer(self, order: TransferOrder) -> None:
-        """Send the caller to a destination; the stream stops. How it went comes by webhook."""
+        """Send the caller to a destination; the stream stops. The outcome comes by webhook."""
         ...
 
     async def place_leg(self, order: LegOrder) -> CarrierCallId:
@@ -357,5 +357,5 @@ class CallControl(Carrier, Protocol):
         ...
 
     async def send_sms(self, *, to_number: str, our_number: str, body: str) -> str:
-        """Send a text message; its id at the carrier. Who may be written to is decided before."""
+        """Send a text message; its id at the carrier. The caller has checked the recipient."""
         ...

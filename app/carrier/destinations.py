@@ -1,4 +1,4 @@
-"""What may be dialed, keyed and texted: named destinations, and the faults of everything else.
+"""Named destinations, and the rules for what may be dialed, keyed and texted.
 
 Pure. A model chooses a name; the address behind it comes from configuration and is checked here
 when it is read. Numbers that cost the account extra are refused wherever they come from: premium
@@ -45,7 +45,7 @@ MAX_SMS_CHARS: Final = 480
 """Three segments: enough for an address and a time, too little for a bill. Twilio takes 1600."""
 
 TO_CALLER: Final = "caller"
-"""The name that stands for whoever is on the line; no destination may have it."""
+"""The name that stands for the caller; no destination may have it."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
@@ -84,7 +84,7 @@ _PLUS_ONE: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class DialPolicy:
-    """Which numbers may be called at all. `regions` are ISO 3166 codes; empty means any.
+    """The numbers that may be called at all. `regions` are ISO 3166 codes; empty means any.
 
     Regions and not country codes: +1 is also the Caribbean, where call fraud likes to go.
     """
@@ -92,7 +92,7 @@ class DialPolicy:
     regions: frozenset[str] = frozenset()
 
     def fault(self, number: str) -> str | None:
-        """Why `number` may not be called; None when it may."""
+        """The reason why `number` may not be called; None when it may."""
         if not _E164.fullmatch(number):
             return "is not a whole number with + and country code, such as +15551234567"
         try:
@@ -116,7 +116,7 @@ class DialPolicy:
 
 
 class DestinationOptions(TypedDict, total=False):
-    """What can be said of a destination besides its name and address; see `Destination`."""
+    """The options of a destination besides its name and address; see `Destination`."""
 
     spoken: str
     description: str
@@ -168,7 +168,7 @@ def _name_faults(name: str) -> Iterator[str]:
     if not _NAME.fullmatch(name):
         yield "a name is made of small letters, digits, - and _, up to 64"
     elif name == TO_CALLER:
-        yield f"the name {TO_CALLER} is taken by whoever is on the line"
+        yield f"the name {TO_CALLER} stands for the caller"
 
 
 def _address_faults(kind: DestinationKind, address: str, policy: DialPolicy) -> Iterator[str]:
@@ -207,7 +207,7 @@ def _option_faults(made: Destination) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """All destinations by name. What a model may say is one of `names`, and nothing else."""
+    """All destinations by name. A model may choose one of `names`, and nothing else."""
 
     by_name: Mapping[str, Destination] = field(default_factory=dict)
     policy: DialPolicy = field(default_factory=DialPolicy)
@@ -228,7 +228,7 @@ class Destinations:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a model may choose from."""
+        """The names that a model may choose from."""
         return tuple(self.by_name)
 
     def resolve(self, name: object) -> Destination:
@@ -249,7 +249,7 @@ class Destinations:
             CarrierRefused: no such name, or nothing that takes messages (`sms_not_possible`).
         """
         if name == TO_CALLER:
-            # The network vouches for no caller's number: it is judged like any other.
+            # The network vouches for no caller's number: it is checked like any other.
             if fault := self.policy.fault(caller_number):
                 raise CarrierRefused(f"the caller's number {fault}", code="sms_not_possible")
             return caller_number
@@ -260,7 +260,7 @@ class Destinations:
 
 
 def digits_fault(digits: str) -> str | None:
-    """Why `digits` cannot be sent as tones; `w` waits half a second, `W` a whole one."""
+    """The reason why `digits` cannot be sent as tones; `w` waits half a second, `W` a whole one."""
     if not _DIGITS.fullmatch(digits):
         return f"tones are up to {MAX_DIGITS} of 0-9 * #, with w and W for pauses"
     if not digits.strip("wW"):
@@ -269,7 +269,7 @@ def digits_fault(digits: str) -> str | None:
 
 
 def sms_fault(body: str, max_chars: int = MAX_SMS_CHARS) -> str | None:
-    """Why `body` cannot be sent as a text message."""
+    """The reason why `body` cannot be sent as a text message."""
     if not body.strip():
         return "the message is empty"
     if len(body) > max_chars:

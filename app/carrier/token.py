@@ -26,7 +26,7 @@ from app.errors import (
 __all__ = ["SKEW_S", "TOKEN_EXPIRED", "issue", "verify"]
 
 SKEW_S: Final = 30
-"""How far the clocks of two of our processes may differ."""
+"""The largest difference between the clocks of two processes."""
 
 TOKEN_EXPIRED: Final = "token_expired"
 

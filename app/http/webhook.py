@@ -195,14 +195,14 @@ class Webhook:
 class Outbox:
     """Messages on their way, after the calls that they tell of."""
 
-    def __init__(self, errands: BackgroundJobs) -> None:
-        self._errands = errands
+    def __init__(self, jobs: BackgroundJobs) -> None:
+        self._jobs = jobs
         self.delivered = 0
         self.failed = 0
 
     def put(self, webhook: Webhook, message: Message) -> bool:
         """Deliver a message in the background; False when too many wait."""
-        return self._errands.put(f"webhook {message.key}", partial(self._deliver, webhook, message))
+        return self._jobs.put(f"webhook {message.key}", partial(self._deliver, webhook, message))
 
     async def _deliver(self, webhook: Webhook, message: Message) -> None:
         try:

@@ -1,7 +1,7 @@
 """The agents and their guardrails, as they are written in `config.yaml`.
 
-Whether the names in them lead somewhere is `app.settings.references`' part; `app.staff` makes
-agents of them.
+`app.settings.references` checks that the names in them lead somewhere; `app.assembly` makes agents
+of them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ BUILT_IN_TOOLS: Final = (
     "send_sms",
     "read_back",
 )
-"""Tools that an agent may name without their being described; `app.staff` makes them."""
+"""Tools that an agent may name without their being described; `app.assembly` makes them."""
 
 _FACTS: Final = ("caller", "number", "time")
 
@@ -88,7 +88,7 @@ Variables = Annotated[dict[str, str], AfterValidator(check_variables)]
 
 
 class KeySettings(Section):
-    """What a key of the caller's telephone does."""
+    """The action of a key of the caller's telephone."""
 
     say: Spoken | None = None
     transfer: Name | None = None
@@ -115,7 +115,7 @@ class MenuSettings(Section):
 
 
 class AgentSettings(SessionOverrides):
-    """Who answers. What is absent is as in `openai_realtime`."""
+    """An agent. Settings that are absent are as in `openai_realtime`."""
 
     description: str = Field(default="", max_length=1_000)
     instructions: Text | None = None
@@ -155,7 +155,7 @@ class GuardrailSettings(Section):
     timeout_ms: int | None = Field(default=None, ge=10, le=30_000)
 
     @model_validator(mode="after")
-    def _one_way_to_judge(self) -> Self:
+    def _one_kind_of_check(self) -> Self:
         only_one_of(self, "pattern", "python", "question")
         if self.action == "warn" and self.say is not None:
             raise ValueError("say does nothing with action warn: remove it")

@@ -1,4 +1,4 @@
-"""What is thought about calls beside the voice, as it is written."""
+"""The settings of the analysis of calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ChatSettings(Section):
 
 
 class ReviewSettings(Section):
-    """What is kept of a call that is over."""
+    """The review of a call that is over."""
 
     json_schema: dict[str, Any] | None = None
     instructions: str = ""

@@ -1,4 +1,4 @@
-"""Whether settings may go to work, and with which carrier credentials.
+"""Checks that a server may start with its settings, and gives its carrier credentials.
 
 With carrier credentials the server is reachable by strangers and spends money: whatever is missing
 or insecure keeps it from starting. Without them it is a development server for this machine only,
@@ -36,7 +36,7 @@ DEVELOPMENT_ACCOUNT_SID: Final = "AC" + "0" * 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarrierCredentials:
-    """Whose webhooks we believe: the account, and each auth token that may have signed."""
+    """The account whose webhooks are believed, and each auth token that may have signed."""
 
     account_sid: str
     auth_tokens: tuple[str, ...]
@@ -47,7 +47,7 @@ class CarrierCredentials:
 
 
 def check_deployment(settings: Settings) -> list[str]:
-    """Every reason not to start, as sentences with their remedy; empty when there is none."""
+    """Every reason not to start, as sentences with their remedy; empty when all is well."""
     if settings.mode is Mode.DEVELOPMENT:
         problems = _development_problems(settings)
     else:
@@ -130,13 +130,13 @@ def _model_problems(settings: Settings) -> list[str]:
 
 
 def needed_open_files(settings: Settings) -> int:
-    """How many file handles `limits.max_calls` need."""
+    """The number of file handles that `limits.max_calls` need."""
     # Two sockets a call, and as many again while calls come and go; the rest is the process's own.
     return 4 * settings.limits.max_calls + 200
 
 
 def development_token_path(settings: Settings) -> Path:
-    """Where the development auth token is kept; `make demo` reads it."""
+    """The file of the development auth token; `make demo` reads it."""
     return settings.state_dir / "development_token"
 
 

@@ -1,4 +1,4 @@
-"""How much one process takes on, how long calls may last, and what ends them."""
+"""The limits of one process and of its calls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Inactivity(Section):
 
 
 class Limits(Section):
-    """What one process takes on, and how long things may last."""
+    """The limits of one process, and of its calls."""
 
     max_calls: int = Field(default=50, ge=1, le=10_000)
     max_duration_s: Duration = 3_600
@@ -49,7 +49,7 @@ class Limits(Section):
 
 
 class CallLimits(Section):
-    """Limits of an agent's or a number's calls; what is absent is as in `limits`."""
+    """Limits of an agent's or a number's calls; absent ones are as in `limits`."""
 
     max_duration_s: Duration | None = None
     duration_warning_s: WarningTime | None = None

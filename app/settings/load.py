@@ -1,4 +1,4 @@
-"""Reads `config.yaml` into `Settings`, or says everything that is wrong with it at once.
+"""Reads `config.yaml` into `Settings`, or reports every mistake in it at once.
 
 Each problem is one line, `config.yaml:12: openai_realtime.voce: unknown key; did you mean "voice"?`
 with the file and line where the value stands. Values of secrets are never shown.
@@ -104,7 +104,7 @@ def named_functions(
     """The Python functions that a file names, also where the rest of it is wrong.
 
     Raises:
-        ConfigError: the file cannot be read, or is no YAML.
+        ConfigError: the file cannot be read, or is not YAML.
     """
     filled, origin = _read(path, env)
     found: dict[interpolation.Path, str] = {}
@@ -245,7 +245,7 @@ _YAML_1_1_WORDS: Final = {"yes": "true", "on": "true", "no": "false", "off": "fa
 
 
 def _cure(found: object, wanted: list[str]) -> str:
-    """What to do about a value of the wrong kind, where it is plain what was meant."""
+    """The remedy for a value of the wrong kind, where it is plain what was meant."""
     if wanted == ["text"] and _is_number(found):
         return ": put it into quotes"
     if "a whole number" in wanted and isinstance(found, float):
@@ -310,7 +310,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _kind(value: object) -> str:
-    """What stood there; only its kind, since a misplaced secret must not reach a log."""
+    """The kind of a value: never the value, since a misplaced secret must not reach a log."""
     match value:
         case None:
             return "nothing"

@@ -1,7 +1,7 @@
 """All that can be set, as frozen values. `config.yaml` in the repository says what each key means.
 
-Types and ranges only. Where values come from is `app.settings.load`'s part, whether names lead
-somewhere `app.settings.references`', whether they are safe together `app.settings.deployment`'s.
+Types and ranges only. `app.settings.load` reads the values, `app.settings.references` checks that
+names lead somewhere, and `app.settings.deployment` that the values are safe together.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Mode(StrEnum):
 
 
 class VoiceChoice(StrEnum):
-    """Who talks with callers."""
+    """The kind of voice model that talks with callers."""
 
     OPENAI = "openai"
     OFFLINE = "offline"
@@ -106,7 +106,7 @@ class Twilio(Section):
 
     @property
     def all_numbers(self) -> tuple[str, ...]:
-        """Every number of ours, `from_number` first, none twice."""
+        """Each of our numbers once, `from_number` first."""
         first = (self.from_number,) if self.from_number else ()
         return tuple(dict.fromkeys((*first, *self.numbers)))
 
@@ -116,7 +116,7 @@ class Twilio(Section):
 
 
 class Server(Section):
-    """Where we listen and how the outside reaches us."""
+    """The address of the server, from inside and outside."""
 
     host: Name = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
@@ -137,7 +137,7 @@ class Server(Section):
 
 
 class Logging(Section):
-    """What is written and in which shape."""
+    """The log's level and format."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["auto", "console", "json"] = "auto"
@@ -192,7 +192,7 @@ class Settings(Section):
 
     @property
     def origin(self) -> Origin:
-        """Where the settings were read."""
+        """The file that the settings were read from."""
         return self._origin
 
     def read_from(self, origin: Origin) -> Self:
@@ -203,7 +203,7 @@ class Settings(Section):
 
     @property
     def all_numbers(self) -> tuple[str, ...]:
-        """Every number of ours, none twice."""
+        """Each of our numbers once."""
         return tuple(dict.fromkeys((*self.twilio.all_numbers, *self.numbers)))
 
     @property

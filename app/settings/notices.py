@@ -65,7 +65,7 @@ def load_facts(path: Path = _BUILT_IN) -> ModelFacts:
 
 
 def notices(settings: Settings, today: date, facts: ModelFacts | None = None) -> tuple[str, ...]:
-    """What an operator should know at start-up; empty when all is well.
+    """The notices for an operator at start-up; empty when all is well.
 
     Nothing about models where the offline engine talks, or another vendor's server.
     """

@@ -1,4 +1,4 @@
-"""Our phone numbers and the places that calls may be transferred to, as they are written."""
+"""The settings of our phone numbers and of the destinations of transfers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ Spans = Text | tuple[Text, ...]
 
 
 class DestinationSettings(Section):
-    """A place that calls may be transferred to: a phone number, a SIP address or a queue."""
+    """A destination of transfers: a phone number, a SIP address or a queue."""
 
     number: PhoneNumber | None = None
     sip: Text | None = None
@@ -86,7 +86,7 @@ class DestinationSettings(Section):
 
 
 class HoursSettings(Section):
-    """When somebody answers, in the number's own time zone."""
+    """The opening hours of a number, in its own time zone."""
 
     time_zone: TimeZone
     open: dict[str, Spans]
@@ -95,7 +95,7 @@ class HoursSettings(Section):
 
 
 class ClosedSettings(Section):
-    """What callers get outside of the hours; a sentence of ours where nothing is said here."""
+    """The answer outside of the hours; a built-in sentence is said where nothing is set."""
 
     say: Annotated[Annotated[Spoken, AfterValidator(_closed_text)] | None, Blank] = None
     agent: Name | None = None
@@ -109,7 +109,7 @@ class ClosedSettings(Section):
 
 
 class NumberSettings(SessionOverrides):
-    """A number of ours. What is absent is as its agent has it."""
+    """One of our numbers. Settings that are absent are those of its agent."""
 
     agent: Name | None = None
     model: Name | None = None

@@ -43,7 +43,7 @@ _VAD: Final = DEFAULT_TURN_DETECTION
 
 
 class TurnDetection(Section):
-    """When the caller's turn begins and ends. With `none`, no turn of the caller ever ends."""
+    """The detection of the caller's turns. With `none`, no turn of the caller ever ends."""
 
     type: Literal["server_vad", "semantic_vad", "none"] = "server_vad"
     threshold: float = Field(default=_VAD.threshold, ge=0, le=1)
@@ -82,7 +82,7 @@ class TranscriptionSettings(Section):
 
 
 class AudioSettings(Section):
-    """The sound between us and the model."""
+    """The audio between Trunkline and the model."""
 
     format: Literal["pcm16_24k", "pcmu"] = "pcm16_24k"
     noise_reduction: Literal["near_field", "far_field"] | None = None
@@ -101,7 +101,7 @@ class Truncation(Section):
 
 
 class Tracing(Section):
-    """How calls are found again in the vendor's traces."""
+    """The names by which calls are found again in the vendor's traces."""
 
     workflow_name: Text | None = None
     group_id: Text | None = None
@@ -138,12 +138,12 @@ class OpenAIRealtime(Section):
 
     @property
     def is_openai(self) -> bool:
-        """Whether the address is OpenAI's own, whose models and voices we know."""
+        """True for OpenAI's own address, whose models and voices are known."""
         return urlsplit(self.url).hostname == urlsplit(OPENAI_REALTIME_URL).hostname
 
 
 class SessionOverrides(Section):
-    """What an agent or a number sets otherwise; what is absent is as in `openai_realtime`.
+    """The overrides of an agent or a number; absent settings are as in `openai_realtime`.
 
     Of `turn_detection`, `transcription` and `audio` too, only the keys that are given change.
     """

@@ -1,7 +1,7 @@
 """Names in settings that lead to other settings: each must be there.
 
-Looks at the values as they were read, not as they were checked, so that a name which leads nowhere
-is told together with everything else that is wrong.
+Looks at the values as they were read, before they are checked, so that a name which leads nowhere
+is reported together with every other mistake.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What agents can do: Python functions, HTTP requests and MCP servers, as they are written.
+"""The settings of tools: Python functions, HTTP requests and MCP servers.
 
-Kinds and ranges only. Whether a URL may be reached, a schema is one and a function is there is
-found out by `app.staff`, which makes the tools.
+Kinds and ranges only. `app.assembly`, which makes the tools, checks that URLs may be reached, that
+schemas are valid and that functions exist.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ToolSettings(Section):
 
 
 class McpServerSettings(Section):
-    """A server of tools: a URL, or a process of ours."""
+    """A server of tools: a URL, or a process that Trunkline starts."""
 
     url: Text | None = None
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The kinds of values that settings are made of: numbers, addresses, secrets, paths, names.
 
-Each says in its error what was expected. What can be set is said in the sections beside this file.
+Each error names what was expected. The sections are in the files beside this one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` can be reached from this machine only."""
+    """True when `host` can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Who is at the other end: this machine, a bearer of a token, or a page of another site.
+"""Tells apart clients: this machine, the bearer of a token, a page of another site.
 
 Pure checks on the head of a request. uvicorn's proxy headers are off, so `client` is the peer of
 the socket: behind a proxy or a tunnel on the same machine that peer is 127.0.0.1 for the whole

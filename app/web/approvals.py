@@ -38,9 +38,9 @@ _NO_STORE: Final = {"cache-control": "no-store"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """An operator's word; `always`: for this tool until the call is over.
+    """An operator's decision; `always`: for this tool until the call is over.
 
-    `message` is what the model is told of a no.
+    A refusal gives `message` to the model.
     """
 
     approved: bool
@@ -83,7 +83,7 @@ def approvals_router(switchboard: Switchboard, *, token: str = "") -> APIRouter:
 
 
 def _check(request: Request, token: str) -> None:
-    """Raises SignatureError for whoever may not decide; a page in a browser never may."""
+    """Raises SignatureError for clients that may not decide; a page in a browser never may."""
     client = request.client.host if request.client else None
     if token:
         allowed = same_secret(bearer_token(request.headers), token)

@@ -1,7 +1,7 @@
 """Health: is the process alive, does it take calls, what has it counted.
 
 `/healthz` answers as long as the event loop turns. `/readyz` says whether a new call would be
-taken and why not; calls in progress go on either way. What is degraded does not keep callers away:
+taken and why not; calls in progress go on either way. Degraded parts do not keep callers away:
 they hear more from a server that apologizes, or puts them through, than from none. `/metrics` is
 for Prometheus: with a token when one is set, else for programs on this machine only.
 """
@@ -54,8 +54,8 @@ def health_router(
     async def readyz() -> Response:
         reasons = list(reasons_not_ready())
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-        told = {"ready": not reasons, "reasons": reasons, "degraded": list(degraded())}
-        return JSONResponse(told, status_code=status, headers=_NO_STORE)
+        answer = {"ready": not reasons, "reasons": reasons, "degraded": list(degraded())}
+        return JSONResponse(answer, status_code=status, headers=_NO_STORE)
 
     @router.get("/metrics")
     async def read_metrics(request: Request) -> Response:

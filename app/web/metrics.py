@@ -40,7 +40,7 @@ _TOOL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
 class Refusal(StrEnum):
-    """Why no call was taken."""
+    """The reasons for turning a call away."""
 
     AT_CAPACITY = "at_capacity"
     DRAINING = "draining"
@@ -49,7 +49,7 @@ class Refusal(StrEnum):
 
 
 class AuthFailure(StrEnum):
-    """Which check a stranger failed."""
+    """The checks that a stranger can fail."""
 
     WEBHOOK_ACCOUNT = "webhook_account"
     WEBHOOK_FORM = "webhook_form"
@@ -63,7 +63,7 @@ class AuthFailure(StrEnum):
 
 
 class VoiceConnect(StrEnum):
-    """How the connection to the voice model of a call went."""
+    """The outcomes of connecting to a call's voice model."""
 
     CONNECTED = "connected"
     RECONNECTED = "reconnected"
@@ -71,7 +71,7 @@ class VoiceConnect(StrEnum):
 
 
 class VoiceErrorClass(StrEnum):
-    """How much a model's error mattered to the call."""
+    """The weight of a model's error for the call."""
 
     BENIGN = "benign"
     SERIOUS = "serious"
@@ -114,7 +114,7 @@ class Metrics:
         self._edge.draining.set(1 if draining else 0)
 
     def watch_sockets(self, counts: SocketCounts) -> None:
-        """Show what the listener's guards have cut off."""
+        """Show the sockets that the listener's guards have cut off."""
         self.registry.register(_SocketCuts(counts))
 
     def observe(self, event: CallEvent) -> None:
@@ -165,7 +165,7 @@ class _SocketCuts(Collector):
 
 
 class _EdgeInstruments:
-    """What the HTTP edge counts itself."""
+    """The instruments of the HTTP edge."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.refused = Counter(
@@ -201,7 +201,7 @@ class _EdgeInstruments:
 
 
 class _CallInstruments:
-    """What is counted of calls."""
+    """The instruments of calls."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:

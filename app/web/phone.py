@@ -71,7 +71,10 @@ T = TypeVar("T")
 
 
 class PhoneFront(TransferFront, Protocol):
-    """A carrier at the door; raises `SignatureError` and `RemoteProtocolError`."""
+    """A carrier's signatures, forms and documents.
+
+    Raises `SignatureError` and `RemoteProtocolError`.
+    """
 
     content_type: str
 
@@ -252,7 +255,7 @@ class UnclaimedSockets:
 
     @contextlib.contextmanager
     def place(self, client: str) -> Iterator[bool]:
-        """Count a socket for as long as the block lasts; False when there is no room for it."""
+        """Count a socket for as long as the block lasts; False when it is one too many."""
         if self.taken >= self._total or self._taken[client] >= self._per_client:
             self._forget_empty(client)
             yield False

@@ -1,6 +1,6 @@
-"""The engine's public face: a Realtime websocket for any Realtime client.
+"""A Realtime websocket of the engine, for any Realtime client.
 
-Speaks no event itself: `Engine.serve` gets a transport and does the rest. Who may come in: with a
+Speaks no event itself: `Engine.serve` gets a transport and does the rest. Open to these: with a
 token set, its bearer (header `Authorization: Bearer`, or the subprotocol that browsers use); with
 none set, only programs on this machine, and only when `open_to_local` says so (development). Pages
 of other sites are refused in either case, since a browser would let them use a visitor's machine.

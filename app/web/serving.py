@@ -5,7 +5,7 @@ application only then. Here the first SIGTERM or SIGINT starts `drain` while the
 open: live calls go on, and the carrier's callbacks for them are still answered. The server stops as
 soon as `drain` returns. A second signal ends the waiting.
 
-Follows uvicorn 0.54. What is refused while the server drains is for the switchboard to decide.
+Follows uvicorn 0.54. The switchboard decides what is refused while the server drains.
 """
 
 from __future__ import annotations

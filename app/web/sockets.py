@@ -1,4 +1,4 @@
-"""What a stranger's socket may cost: deadlines and bounds below the HTTP application.
+"""Bounds the cost of a stranger's socket: deadlines and limits below the HTTP application.
 
 uvicorn has no time limit for the receipt of a request, no limit for the size of its head (httptools
 has none either), and waits without end for a peer that does not read. The two protocol classes here
@@ -46,7 +46,7 @@ class SocketLimits:
 
     head_bytes: int = 65_536
     stall_ms: int = 20_000
-    """How long a peer may leave our answer unread once our buffer is full."""
+    """The time that a peer may leave our answer unread once our buffer is full."""
 
     linger_ms: int = 2_000
     """From our end of a websocket to the cut, when the peer does not finish the closing."""
@@ -59,7 +59,7 @@ class SocketLimits:
 
 @dataclass(slots=True)
 class SocketCounts:
-    """What the guards of one listener have cut off, for metrics and tests."""
+    """The counts of sockets that a listener's guards have cut off."""
 
     receipt_timeouts: int = 0
     flood_cuts: int = 0

@@ -50,7 +50,7 @@ MEDIA_TYPE = "application/x-ndjson"
 
 
 Follow = Callable[[CarrierCallId], AsyncIterator[CallEvent]]
-"""Gives the events of a call until its end; raises KeyError at once when there is no such call."""
+"""Gives the events of a call until its end; raises KeyError at once for an unknown call."""
 
 
 def add_transcript_feed(router: APIRouter, follow: Follow) -> None:
@@ -77,7 +77,7 @@ async def _lines(events: AsyncIterator[CallEvent]) -> AsyncIterator[str]:
 
 
 def transcript_line(event: CallEvent) -> dict[str, Any] | None:
-    """What the feed says of an event; nothing of the admission, which holds numbers only."""
+    """The feed's line about an event; None for the admission, which holds numbers only."""
     match event:
         case CallerSaid():
             return {

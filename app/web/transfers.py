@@ -1,8 +1,8 @@
 """The carrier's routes for transfers: how one ended, who takes the call, what a queue plays.
 
 Every one of them wants a signature, as all of the carrier's routes do; `phone.py` adds them to its
-signed router. Which transfer a webhook is about stands in its address, which is signed as well. A
-transfer that nobody knows any more is answered so that the call ends.
+signed router. A webhook's address, which is signed as well, names the transfer. A webhook of an
+unknown transfer is answered so that the call ends.
 """
 
 from __future__ import annotations

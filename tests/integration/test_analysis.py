@@ -472,11 +472,11 @@ async def reviewed(
     said: Sequence[TranscriptLine] = (),
 ) -> tuple[list[CallReviewed | AnalysisFailed], Reviewer]:
     events: list[CallReviewed | AnalysisFailed] = []
-    async with BackgroundJobs() as errands:
+    async with BackgroundJobs() as jobs:
         reviewer = Reviewer(
             REVIEW,
             endpoint(chat, http),
-            errands,
+            jobs,
             events.append,
             webhook=webhook,
             retry_delay_ms=1,
@@ -530,10 +530,10 @@ async def test_a_call_without_a_word_is_not_reviewed(http: SafeHttp) -> None:
     async with (
         WebService(GOOD) as chat,
         WebService(answer()) as receiver,
-        BackgroundJobs() as errands,
+        BackgroundJobs() as jobs,
     ):
         reviewer = Reviewer(
-            REVIEW, endpoint(chat, http), errands, events.append, webhook=hook(receiver, http)
+            REVIEW, endpoint(chat, http), jobs, events.append, webhook=hook(receiver, http)
         )
         reviewer.on_call_over(CALL, [], {})
     assert chat.asked == []
@@ -543,8 +543,8 @@ async def test_a_call_without_a_word_is_not_reviewed(http: SafeHttp) -> None:
 
 async def test_the_end_of_the_process_does_not_wait_for_a_review(http: SafeHttp) -> None:
     events: list[CallReviewed | AnalysisFailed] = []
-    async with WebService(silence) as chat, BackgroundJobs(grace_ms=20) as errands:
-        reviewer = Reviewer(REVIEW, endpoint(chat, http), errands, events.append)
+    async with WebService(silence) as chat, BackgroundJobs(grace_ms=20) as jobs:
+        reviewer = Reviewer(REVIEW, endpoint(chat, http), jobs, events.append)
         reviewer.on_call_over(CALL, lines("Bye."), {})
     assert events == []
-    assert errands.unfinished == 1
+    assert jobs.unfinished == 1

@@ -97,8 +97,8 @@ async def test_the_outbox_delivers_behind_everybodys_back(
     http: SafeHttp, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = WebService(answer(status=404)), WebService(answer())
-    async with bad, good, BackgroundJobs() as errands:
-        outbox = Outbox(errands)
+    async with bad, good, BackgroundJobs() as jobs:
+        outbox = Outbox(jobs)
         assert outbox.put(hook(bad, http), MESSAGE)
         assert outbox.put(hook(good, http), Message(key="msg_2", kind="k", data={}))
     assert (outbox.delivered, outbox.failed) == (1, 1)

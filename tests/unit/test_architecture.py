@@ -187,7 +187,7 @@ PURE = [
 CATCHES_ALL = {
     "app.agents.per_call": "instructions and offers are asked of the operator's functions",
     "app.agents.analysis.analyzer": "models and delegates are asked through what the operator gave",
-    "app.background": "an errand's failure is not its neighbors': it is logged",
+    "app.background": "a job's failure is not its neighbors': it is logged",
     "app.agents.tools.mcp": "whatever the mcp package raises ends one connection",
     "app.engine.server": "a session's failure is not its neighbors': it is told and logged",
     "app.agents.tools.invocation": "tools and approvers are the operator's code",

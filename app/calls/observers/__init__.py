@@ -1,1 +1,1 @@
-"""What is told of a call: log lines, the transcript feed, files of messages."""
+"""Observers of calls: log lines, the transcript feed, files of messages."""

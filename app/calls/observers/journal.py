@@ -63,8 +63,8 @@ def _write(event: CallEvent) -> None:
             counters = facts.pop("counters")
             usage = facts.pop("usage")
             counted = {key: value for key, value in (counters | usage).items() if value}
-            told = {key: value for key, value in facts.items() if value not in (None, "")}
-            logger.info("call ended", extra={**told, "reason": summary.reason.value, **counted})
+            given = {key: value for key, value in facts.items() if value not in (None, "")}
+            logger.info("call ended", extra={**given, "reason": summary.reason.value, **counted})
         case ToolApprovalRequired(by="operator"):
             logger.info(
                 "tool waits for an operator",
@@ -107,14 +107,14 @@ def _write(event: CallEvent) -> None:
         case TaskStarted(task=task):
             logger.info("task handed out", extra={"task": task.key, "pii.task": task.text})
         case TaskAnswered():
-            told = {"error": event.error} if event.error else {}
+            failure = {"error": event.error} if event.error else {}
             logger.info(
                 "task answered",
                 extra={
                     "task": event.key,
                     "duration_ms": event.duration_ms,
                     "pii.answer": event.answer,
-                    **told,
+                    **failure,
                 },
             )
         case TurnAnalyzed():

@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 class MessageFiles:
     """Keeps messages in a folder, which is made when the first one comes."""
 
-    def __init__(self, folder: Path, errands: BackgroundJobs) -> None:
+    def __init__(self, folder: Path, jobs: BackgroundJobs) -> None:
         self._folder = folder
-        self._errands = errands
+        self._jobs = jobs
         self._live: dict[CallId, CallAdmitted] = {}
 
     def observe(self, event: CallEvent) -> None:
@@ -57,7 +57,7 @@ class MessageFiles:
         }
         # Item ids are the model's: a name of ours, which no text of theirs can lead elsewhere.
         path = self._folder / f"{taken_at:%Y%m%dT%H%M%S%fZ}-{message.call_id}.json"
-        self._errands.put(f"message {path.stem}", partial(_keep, path, facts))
+        self._jobs.put(f"message {path.stem}", partial(_keep, path, facts))
 
 
 async def _keep(path: Path, facts: Mapping[str, str]) -> None:

@@ -48,7 +48,7 @@ _REQUEST_MS: Final = 15_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferControl:
-    """What transfers of one call need; `issue_token` makes the token of its next stream."""
+    """The means of one call's transfers; `issue_token` makes the token of its next stream."""
 
     carrier: CallControl
     destinations: Destinations

@@ -1,4 +1,4 @@
-"""What the carrier reports of transfers, given to the call that each of them belongs to.
+"""Gives the carrier's reports of transfers to the calls that they belong to.
 
 A report of a transfer that no live call knows is answered so that nobody is left waiting.
 """
@@ -37,17 +37,17 @@ class TransferReports:
         return next((one for one in self._of_live_calls() if one.knows(transfer_id)), None)
 
     def screening(self, transfer_id: TransferId) -> Screening | None:
-        """What the person did who was asked for a key."""
+        """The answer of the person who was asked for a key."""
         transfers = self._find(transfer_id)
         return None if transfers is None else transfers.screening
 
     def prompt(self, transfer_id: TransferId) -> str | None:
-        """What a person hears who is asked for a key; `None` when nobody waits for them."""
+        """The prompt for a person who is asked for a key; `None` when no caller waits for them."""
         transfers = self._find(transfer_id)
         return None if transfers is None else transfers.prompt
 
     def wait_limit_s(self, transfer_id: TransferId) -> int:
-        """How long a caller may wait in a queue; no time at all when no call knows of it."""
+        """The longest wait of a caller in a queue; 0 when no call knows of it."""
         transfers = self._find(transfer_id)
         return 0 if transfers is None else transfers.wait_limit_s
 

@@ -1,9 +1,9 @@
-"""Twilio Media Streams, the carrier's side: what a simulated caller writes and reads.
+"""Twilio Media Streams, the carrier's side: the messages that a simulated caller exchanges.
 
 Pure. Writes what Twilio writes to a server and reads what a server writes to Twilio, as strictly
 as Twilio does: a broken rule is a `RemoteProtocolError` whose `code` is Twilio's error number and
-whose message says in words what is wrong. When to speak, and when a mark comes back, belongs to
-the caller that uses this.
+whose message says in words what is wrong. The simulated caller decides when to speak and when a
+mark comes back.
 
 Follows Twilio voice/media-streams/websocket-messages and error pages 31950 and 31951 (2026-11).
 """

@@ -1,8 +1,8 @@
 """Twilio as a carrier: the shell around the media socket, and calls ended by REST.
 
 I/O. `open_stream` reads a fresh websocket up to `start`; `TwilioStream` gives the events and takes
-agent audio; what the messages mean is in `media.py`. Whether a token is good, how audio is paced
-and when a call ends belong to the calls room. The websocket is any object with the three methods
+agent audio; `media.py` reads the messages. Checking tokens, pacing audio and ending calls belong to
+the calls room. The websocket is any object with the three methods
 of `WebSocket`, such as Starlette's after `accept`.
 
 Limits of a stream, so that a stranger or a broken peer costs little: `start` within a deadline, no
@@ -69,7 +69,7 @@ BURST_MESSAGES: Final = 3_000
 """Messages at once: what piles up in a minute of a stalled network and then arrives together."""
 
 SEND_TIMEOUT_S: Final = 5.0
-"""How long a peer may leave its window shut before it counts as gone."""
+"""The time that a peer may leave its window shut before it counts as gone."""
 
 _CLOSE_TIMEOUT_S: Final = 2.0
 _MAX_MESSAGES_BEFORE_START: Final = 16
@@ -174,7 +174,7 @@ class TwilioStream:
 
     @property
     def counters(self) -> MediaCounters:
-        """What the stream has counted so far; live."""
+        """The stream's counters, live."""
         return self._protocol.counters
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
@@ -295,7 +295,7 @@ class TwilioStream:
 
 
 class TwilioCarrier:
-    """What calls need of Twilio besides the stream. Without REST access, calls end by TwiML."""
+    """The requests of calls to Twilio, besides the stream. Without REST, calls end by TwiML."""
 
     def __init__(self, rest: TwilioRest | None) -> None:
         self._rest = rest
@@ -316,10 +316,10 @@ class TwilioCarrier:
         await self._rest.hang_up(carrier_call_id)
 
     async def in_progress(self, carrier_call_id: CarrierCallId) -> bool:
-        """Whether the call goes on at Twilio.
+        """True while the call goes on at Twilio.
 
         Raises:
-            CarrierUnavailable, CarrierRefused: nobody can tell.
+            CarrierUnavailable, CarrierRefused: Twilio did not say.
         """
         if self._rest is None:
             raise CarrierRefused("there is no carrier account here", code="no_carrier_account")

@@ -1,7 +1,7 @@
-"""Live calls under control: transfers, legs, tones, messages. `CallControl` for Twilio.
+"""`CallControl` for Twilio: transfers, legs, tones and messages of live calls.
 
-I/O. Puts documents (`transfer.py`) into requests (`rest.py`). Whether a transfer may happen, and
-what its webhooks mean for the conversation, is decided by the calls room.
+I/O. Puts documents (`transfer.py`) into requests (`rest.py`). The calls room decides whether a
+transfer may happen, and what its webhooks mean for the conversation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["TwilioControl"]
 
 
 class TwilioControl(TwilioCarrier):
-    """What can be done with calls by REST; without an account everything but hanging up is refused.
+    """Requests about calls by REST; without an account all but hanging up are refused.
 
     `site` is asked for late: a test's port is not known before the listener is bound.
     """
@@ -109,7 +109,7 @@ class TwilioControl(TwilioCarrier):
         )
 
     def _sender(self, called: str) -> str:
-        """Whom a leg or a message of ours comes from: Twilio takes numbers only."""
+        """The sender of a leg or a message: Twilio takes numbers only."""
         ours = self._site().ours(called)
         if ":" in ours:
             raise CarrierRefused(

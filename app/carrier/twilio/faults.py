@@ -1,4 +1,4 @@
-"""What goes wrong between us and Twilio's REST API, in our errors and in plain words.
+"""Failures of requests to Twilio's REST API, as our errors and in plain words.
 
 Pure. One place for all requests: status first, since a proxy or load balancer that answers knows no
 Twilio number; then what the number says. The messages are ours and hold nothing of Twilio's text,
@@ -72,7 +72,7 @@ def as_ours(error: TwilioException) -> CarrierError:
 
 
 def _status_and_number(error: TwilioException) -> tuple[Any, Any]:
-    """What was answered. Of lists the library keeps the whole answer, unread (`base/page.py`)."""
+    """The status and number of an error. For lists, the library keeps the answer unread."""
     if len(error.args) > 1 and isinstance(answer := error.args[1], Response):
         try:
             found = json.loads(answer.text)
@@ -83,7 +83,7 @@ def _status_and_number(error: TwilioException) -> tuple[Any, Any]:
 
 
 def network_failure(error: OSError) -> CarrierUnavailable:
-    """What the network did: `unreachable` when the request cannot have been sent."""
+    """The code of a network failure: `unreachable` when the request cannot have been sent."""
     cause: BaseException | None = error
     seen = 0
     while cause is not None and seen < 10:

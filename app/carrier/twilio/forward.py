@@ -1,7 +1,7 @@
-"""TwiML for calls that are put through at once, without an agent: closed lines, full houses.
+"""TwiML for calls that are put through at once, without an agent: out of hours, or at capacity.
 
-Pure. Nobody waits for what comes of it: the call is over when the person who is called hangs up or
-does not answer. Follows Twilio voice/twiml: say, dial, number, sip, enqueue (2026-11).
+Pure. The outcome is not reported: the call is over when the person who is called hangs up or does
+not answer. Follows Twilio voice/twiml: say, dial, number, sip, enqueue (2026-11).
 """
 
 from __future__ import annotations

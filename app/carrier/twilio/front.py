@@ -1,4 +1,4 @@
-"""Twilio's side of the HTTP edge: who asks, what they ask, and what they are answered.
+"""Twilio's side of the HTTP edge: signatures, forms, documents and paths.
 
 `app.web.phone` knows routes and sockets and no carrier; `TwilioFront` knows Twilio and no route.
 Everything is checked against the configured public address, never against a Host header.
@@ -70,7 +70,7 @@ __all__ = ["TwilioFront", "Words"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """What Twilio says for us, and with which voice of its own; its English one when absent."""
+    """The sentences that Twilio says for us, and the voice; its English one when absent."""
 
     lost: str
     busy: str
@@ -80,8 +80,7 @@ class Words:
 
 
 class TwilioFront:
-    """One Twilio account at the door. `public_url` is asked for late: a test's port is not known
-    before the listener is bound."""
+    """One Twilio account. `public_url` is asked for late: a port of 0 is known once it is bound."""
 
     content_type = TWIML_CONTENT_TYPE
     transfer_paths = TRANSFER_PATHS
@@ -98,7 +97,7 @@ class TwilioFront:
         start_deadline_s: float = 5.0,
         own_number: str = "",
     ) -> None:
-        """`own_number` calls for those who came in over SIP, where we have no number."""
+        """`own_number` is the caller id for calls over SIP, where the called number is not ours."""
         self._auth_tokens = tuple(auth_tokens)
         self._account_id = account_id
         self._public_url = public_url
@@ -209,11 +208,11 @@ class TwilioFront:
         return report.leg_id if report.answered_by is AnsweredBy.MACHINE else None
 
     def read_leg_news(self, form: Sequence[tuple[str, str]]) -> LegNews:
-        """How far a leg is that we have placed."""
+        """The progress of a leg that we have placed."""
         return leg_news(self.read_leg(form))
 
     def read_caller_joined(self, form: Sequence[tuple[str, str]]) -> bool:
-        """Whether the event of a conference is the caller's arrival."""
+        """True when the event of a conference is the caller's arrival."""
         report = self.read_conference(form)
         return report.event is ConferenceEvent.JOINED and report.label == CALLER_LABEL
 

@@ -1,10 +1,10 @@
 """Twilio over HTTP, without the HTTP: TwiML documents, webhook forms, status reports.
 
 Pure: strings and pairs in, values out. Routes, status codes and content types belong to the web
-room; who signed a request is told by `signature.py`, whose names can be had from here as well.
+room; `signature.py`, whose names are exported here as well, checks who signed a request.
 
 Follows Twilio voice/twiml (stream, connect, say, reject) and the voice request parameters
-(2026-11). Forms are strict in what is used, and blind to the rest.
+(2026-11). Strict about the fields that are used; ignores the rest.
 """
 
 from __future__ import annotations

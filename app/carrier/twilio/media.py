@@ -5,7 +5,7 @@ Pure: no socket, no clock. `MediaProtocol` checks the order and the shape of wha
 socket, time limits and tolerance for broken messages belong to `carrier.py`; the simulated
 caller's half is `caller_side.py`, whose names can be had from here as well.
 
-Follows Twilio voice/media-streams/websocket-messages (2026-11). What it does with surprises: an
+Follows Twilio voice/media-streams/websocket-messages (2026-11). Surprises: an
 unknown event is `Unknown`, a repeated `connected` or a track that is not the caller's is counted
 and ignored, everything after `stop` is ignored, a known message that is malformed is a
 `RemoteProtocolError`.
@@ -97,7 +97,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class MediaState(StrEnum):
-    """Where the stream stands."""
+    """The stages of a stream."""
 
     NEW = "new"
     CONNECTED = "connected"
@@ -114,7 +114,7 @@ class Unknown:
 
 @dataclass(slots=True)
 class MediaCounters:
-    """What one stream counted. `missing` is the sum of the holes in the sequence numbers."""
+    """The counters of one stream. `missing` is the sum of the holes in the sequence numbers."""
 
     media: int = 0
     duplicates: int = 0

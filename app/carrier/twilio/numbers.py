@@ -1,4 +1,4 @@
-"""Pointing the account's phone numbers at this server, and back again.
+"""Points the account's phone numbers at this server, and back again.
 
 `wanted`, `differences` and the documents are pure; `Archive` keeps what a number was set to before,
 one file for each number, readable by its owner only; `connect` and `restore` do the work by REST.
@@ -65,7 +65,7 @@ _FIELDS: Final = (
     "voice_application_sid",
     "trunk_sid",
 )
-"""What is set and restored; spelled as the library's parameters are."""
+"""The parameters that are set and restored, in the library's spelling."""
 
 _NUMBER: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _MODE: Final = 0o600
@@ -85,7 +85,7 @@ class Change:
 
 
 def differences(setup: NumberSetup, wanted: Mapping[str, str]) -> list[Change]:
-    """What has to change for `setup` to be as `wanted`, in a fixed order."""
+    """The changes that make `setup` as `wanted`, in a fixed order."""
     return [
         Change(field=name, before=getattr(setup, name), after=wanted[name])
         for name in _FIELDS
@@ -107,7 +107,7 @@ def describe(changes: list[Change]) -> list[str]:
 
 
 def dialed(number: str) -> Destination:
-    """A number that is named on the command line, as a place that callers are put through to.
+    """A number that is named on the command line, as a destination for callers.
 
     Raises:
         ConfigError: it is none that calls should go to.
@@ -147,7 +147,7 @@ def echo_url(document: str) -> str:
 
 
 def default_fallback(setup: NumberSetup, saved: Saved | None, document: str) -> str | None:
-    """Where a number's fallback is to be when nobody says where: Twilio's echo of `document`.
+    """The fallback of a number where none is named: Twilio's echo of `document`.
 
     None where the number has one that is not of our making, which stays.
 
@@ -200,7 +200,7 @@ class Archive:
         self._folder = folder
 
     def path(self, number: str) -> Path:
-        """Where a number's former setup is kept.
+        """The file of a number's former setup.
 
         Raises:
             ConfigError: `number` is none, and would be no name for a file either.
@@ -265,7 +265,7 @@ def _texts(found: Any) -> dict[str, str] | None:
 
 
 async def find(rest: TwilioRest, number: str) -> NumberSetup:
-    """How a number of the account is set up.
+    """The setup of one of the account's numbers.
 
     Raises:
         CarrierRefused: it is not the account's (`number_unknown`), or as for `TwilioRest`.
@@ -280,7 +280,7 @@ async def find(rest: TwilioRest, number: str) -> NumberSetup:
 def connect_plan(
     setup: NumberSetup, *, voice_url: str, status_url: str, fallback_url: str | None
 ) -> list[Change]:
-    """What to change so that calls come to this server; no fallback keeps the one there is."""
+    """The changes that bring calls to this server; without a fallback the present one stays."""
     wanted = {
         "voice_url": voice_url,
         "voice_method": "POST",
@@ -296,7 +296,7 @@ def connect_plan(
 
 
 def restore_plan(setup: NumberSetup, saved: Saved) -> tuple[list[Change], list[Change]]:
-    """What to change back, and what somebody has changed since, which would be lost."""
+    """The changes that restore the former setup, and those made since, which would be lost."""
     return differences(setup, saved.former), differences(setup, saved.connected)
 
 
@@ -323,7 +323,7 @@ async def apply(
 
 
 def _former(now: Mapping[str, str], saved: Saved) -> dict[str, str]:
-    """What to go back to: of each field that is as we left it, what it was before us."""
+    """The former value of each field that is as we left it."""
     return {
         name: saved.former.get(name, value) if saved.connected.get(name) == value else value
         for name, value in now.items()

@@ -1,11 +1,11 @@
-"""What Twilio reports of transfers: forms of their webhooks, read, and the outcomes they mean.
+"""Twilio's reports of transfers: reads the forms of webhooks, and gives the outcomes they mean.
 
-Pure. Forms are strict in what is used and blind to the rest. Which transfer a webhook is about is
-in its address and not in its form; the web room hands both on.
+Pure. Strict about the fields that are used; ignores the rest. A webhook's address names its
+transfer, and its form does not.
 
 Follows Twilio voice/twiml/dial (action parameters), enqueue, gather, conference (status callback),
 answering-machine-detection and the call status callback (2026-11); RFC 3261 section 21 for what a
-SIP response code says.
+SIP response code means.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _WORD: Final = re.compile(r"[a-z_-]{1,40}", re.ASCII)
 
 
 class AnsweredBy(StrEnum):
-    """Who picked up, as far as a detector can tell."""
+    """The party that picked up, according to a detector."""
 
     HUMAN = "human"
     MACHINE = "machine"
@@ -65,7 +65,7 @@ class AnsweredBy(StrEnum):
 
 
 class ConferenceEvent(StrEnum):
-    """What happens in a conference, as far as it matters here."""
+    """The events of a conference that matter here."""
 
     JOINED = "participant-join"
     LEFT = "participant-leave"
@@ -75,7 +75,7 @@ class ConferenceEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialReport:
-    """How `<Dial>` or `<Enqueue>` ended. `caller_gone`: nobody is there to return to the agent."""
+    """The end of a `<Dial>` or `<Enqueue>`. `caller_gone`: the caller hung up."""
 
     carrier_call_id: CarrierCallId
     status: str
@@ -97,7 +97,7 @@ class LegReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysReport:
-    """What a person keyed in; no digits when they let the question pass."""
+    """The keys of a person; no digits when they let the question pass."""
 
     leg_id: CarrierCallId
     digits: str
@@ -131,7 +131,7 @@ _DIAL_FIELDS: Final = frozenset(
 
 
 def read_dial(form: Form, *, expect_account: str | None = None) -> DialReport:
-    """What `<Dial action>` or `<Enqueue action>` posted.
+    """Read the form of `<Dial action>` or `<Enqueue action>`.
 
     Raises:
         RemoteProtocolError: a field is missing, repeated or garbled.
@@ -162,7 +162,7 @@ def _ended(fields: Mapping[str, str]) -> bool:
 
 
 def read_leg(form: Form, *, expect_account: str | None = None) -> LegReport:
-    """What a leg's status callback posted.
+    """Read the form of a leg's status callback.
 
     Raises:
         RemoteProtocolError, SignatureError: as for `read_dial`.
@@ -181,7 +181,7 @@ def read_leg(form: Form, *, expect_account: str | None = None) -> LegReport:
 
 
 def read_keys(form: Form, *, expect_account: str | None = None) -> KeysReport:
-    """What `<Gather action>` posted.
+    """Read the form of `<Gather action>`.
 
     Raises:
         RemoteProtocolError, SignatureError: as for `read_dial`.
@@ -194,7 +194,7 @@ def read_keys(form: Form, *, expect_account: str | None = None) -> KeysReport:
 
 
 def read_machine(form: Form, *, expect_account: str | None = None) -> MachineReport:
-    """What the detector of answering machines posted.
+    """Read the form of the detector of answering machines.
 
     Raises:
         RemoteProtocolError, SignatureError: as for `read_dial`.
@@ -209,7 +209,7 @@ def read_machine(form: Form, *, expect_account: str | None = None) -> MachineRep
 
 
 def read_conference(form: Form, *, expect_account: str | None = None) -> ConferenceReport:
-    """What a conference's status callback posted.
+    """Read the form of a conference's status callback.
 
     Raises:
         RemoteProtocolError, SignatureError: as for `read_dial`.

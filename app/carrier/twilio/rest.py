@@ -57,7 +57,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberSetup:
-    """What happens when one of the account's numbers is called; empty where nothing is set.
+    """The webhooks of one of the account's numbers; empty where nothing is set.
 
     An application or a trunk makes Twilio ignore all of the number's own voice addresses.
     """
@@ -77,7 +77,7 @@ class NumberSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegRequest:
-    """A call of ours to somebody, with the document that they hear at once."""
+    """A call to a person, with the document that they hear at once."""
 
     to: str
     from_number: str
@@ -149,7 +149,7 @@ class TwilioRest:
             logger.debug("call was already gone", extra={"carrier_call_id": carrier_call_id})
 
     async def in_progress(self, carrier_call_id: CarrierCallId) -> bool:
-        """Whether a call is not over yet.
+        """True while a call is not over.
 
         Raises:
             CarrierUnavailable, CarrierRefused: as for `hang_up`.
@@ -252,7 +252,7 @@ class TwilioRest:
         return _number_setup(row)
 
     async def find_number(self, number: str) -> NumberSetup | None:
-        """How one of the account's numbers is set up; None when it is not the account's.
+        """The setup of one of the account's numbers; None when it is not the account's.
 
         Raises:
             CarrierUnavailable, CarrierRefused: as for `hang_up`.

@@ -1,4 +1,4 @@
-"""Who sent a request: Twilio's signatures on webhooks and on media websocket handshakes.
+"""Twilio's signatures on webhooks and on media websocket handshakes.
 
 Pure. The signature itself is computed by twilio's `RequestValidator`; the guard around it is
 ours. It builds the signed address from the configured public URL and never from a Host header,

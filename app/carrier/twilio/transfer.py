@@ -1,7 +1,7 @@
 """The documents of transfers, tones and the way back: TwiML for calls that leave their stream.
 
-Pure. Where a document sends Twilio is in `Site`; what the webhooks bring back is read by
-`reports.py`. Addresses that are dialed come from `Destination` values, made of configuration.
+Pure. `Site` holds the addresses that documents send Twilio to; `reports.py` reads what webhooks
+bring back. Addresses that are dialed come from `Destination` values, made of configuration.
 
 Follows Twilio voice/twiml: dial, number, sip, conference, enqueue, leave, gather, play (2026-11).
 """
@@ -50,10 +50,10 @@ __all__ = [
 ]
 
 MAX_TWIML_CHARS: Final = 4_000
-"""What REST takes as the `Twiml` of a call (voice/api/call-resource)."""
+"""The limit of REST for the `Twiml` of a call (voice/api/call-resource)."""
 
 CALLER_LABEL: Final = "caller"
-"""What the caller is called in the conference of a warm transfer."""
+"""The caller's label in the conference of a warm transfer."""
 
 _TRANSFER_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
@@ -141,7 +141,7 @@ def transfer_document(order: TransferOrder, site: Site) -> str:
 
 
 def _caller_id(order: TransferOrder, site: Site) -> str | None:
-    """The number to show; without one of ours Twilio shows the caller's."""
+    """The number to show; without one Twilio shows the caller's."""
     if order.destination.caller_id is CallerIdPolicy.CALLER and _E164.fullmatch(
         order.caller_number
     ):
@@ -215,7 +215,7 @@ def _append_lost(document: VoiceResponse, site: Site, fallback: Fallback | None)
 
 
 def after_transfer_document(site: Site, token: str | None, fallback: Fallback | None = None) -> str:
-    """What follows a transfer: the agent again with a token, the end of the call without one."""
+    """The document after a transfer: the agent again with a token, else the end of the call."""
     return _HANG_UP if token is None else return_document(site, token, fallback)
 
 
@@ -235,7 +235,7 @@ def digits_document(digits: str, site: Site, token: str, fallback: Fallback | No
 
 
 def queue_wait_document(waited_s: int, limit_s: int, music_url: str = "") -> str:
-    """What a caller in a queue hears; past the limit the queue is left, and `action` follows."""
+    """The wait of a caller in a queue; past the limit they leave it, and `action` follows."""
     document = VoiceResponse()
     left_s = limit_s - waited_s
     if left_s <= 0:
@@ -253,7 +253,7 @@ def queue_wait_document(waited_s: int, limit_s: int, music_url: str = "") -> str
 
 
 def whisper_document(prompt: str, transfer_id: TransferId, site: Site) -> str:
-    """What a person who is called hears: the prompt and the question for a key, twice.
+    """The words for a person who is called: the prompt and the question for a key, twice.
 
     A key, or its absence after the second time, is posted to `paths.keys`. A prompt that is too
     long for a REST request is cut at a blank.
@@ -290,7 +290,7 @@ def _whisper(prompt: str, transfer_id: TransferId, site: Site) -> str:
 
 
 def answer_document(answer: LegAnswer, transfer_id: TransferId, site: Site) -> str:
-    """What follows the key: an empty document lets the `<Dial>` of a cold transfer connect."""
+    """The reply to the key: an empty document lets the `<Dial>` of a cold transfer connect."""
     if answer is LegAnswer.CONNECT:
         return _GO_ON
     if answer is not LegAnswer.JOIN:

@@ -1,1 +1,1 @@
-"""Reading what people wrote: strict YAML, `.env`, variables, with the line of each value."""
+"""Reads files that people write: strict YAML, `.env`, variables, with the line of each value."""

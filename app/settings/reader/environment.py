@@ -1,4 +1,4 @@
-"""Where variables come from: the process environment, then `.env`, then the default beside them.
+"""The sources of variables: the process environment, then `.env`, then a default.
 
 `NAME_FILE` in place of `NAME` names a file that holds the value, as container secrets do; it is
 looked at only for names that end in KEY, TOKEN, SECRET, PASSWORD or SID.
@@ -32,7 +32,7 @@ def read_text(path: Path) -> str:
     """A small text file, without a byte order mark.
 
     Raises:
-        ConfigError: it cannot be read, is no UTF-8 or is not small; the message names the path.
+        ConfigError: it cannot be read, is not UTF-8 or is not small; the message names the path.
     """
     try:
         with path.open("rb") as file:
@@ -51,7 +51,7 @@ def parse_dotenv(text: str, *, name: str) -> dict[str, str]:
     """The variables of a `.env` file.
 
     Raises:
-        ConfigError: naming every line that is none of the above.
+        ConfigError: the message names every line of another form.
     """
     found: dict[str, str] = {}
     problems: list[str] = []

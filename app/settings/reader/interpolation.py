@@ -1,8 +1,8 @@
 """Puts variables into a tree of settings: `${NAME}` and `${NAME:-default}`; `$${` is a plain `${`.
 
-A variable that is not set and has no default is an error that names it. What a variable holds is
-kept as text and never read as YAML structure; `Filled` remembers it, so that a setting which wants
-a number may still take the text for one while a token of digits stays the text that it is.
+A variable that is not set and has no default is an error that names it. A variable's value is kept
+as text and never read as YAML structure; `Filled` remembers it, so that a setting which wants a
+number may still take the text for one while a token of digits stays the text that it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Filled:
 
 
 def fill(root: Mapping, environment: Environment) -> Filled:
-    """Substitute everywhere; what went wrong is collected in `problems` as line and text."""
+    """Substitute everywhere; mistakes are collected in `problems` as line and text."""
     filled = Filled()
     for key, node in root.entries.items():
         filled.lines[(key,)] = root.key_lines[key]

@@ -1,4 +1,4 @@
-"""Where settings were read, so that what is found wrong later still names its file and line."""
+"""The file that settings were read from, so that later mistakes still name file and line."""
 
 from __future__ import annotations
 

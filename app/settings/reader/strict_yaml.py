@@ -70,7 +70,7 @@ Node = Scalar | Sequence | Mapping
 
 
 def resolve_plain(text: str) -> str | int | float | bool | None:
-    """What a value without quotes means."""
+    """The meaning of a value without quotes."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

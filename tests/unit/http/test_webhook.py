@@ -1,4 +1,4 @@
-"""Signatures of webhooks, what specs refuse, and errands that outlive calls."""
+"""Signatures of webhooks, what specs refuse, and jobs that outlive calls."""
 
 from __future__ import annotations
 
@@ -155,44 +155,44 @@ def test_a_chat_endpoint_that_cannot_work_is_refused(wrong: dict[str, Any]) -> N
 # Errands ------------------------------------------------------------------------------------------
 
 
-async def test_an_errand_is_done_before_its_home_closes() -> None:
+async def test_a_job_is_done_before_its_home_closes() -> None:
     done: list[str] = []
 
     async def work() -> None:
         await asyncio.sleep(0)
         done.append("done")
 
-    async with BackgroundJobs() as errands:
-        assert errands.put("a", work)
+    async with BackgroundJobs() as jobs:
+        assert jobs.put("a", work)
     assert done == ["done"]
-    assert len(errands) == 0
+    assert len(jobs) == 0
 
 
-async def test_an_errand_may_hand_in_another_at_the_last_moment() -> None:
+async def test_a_job_may_hand_in_another_at_the_last_moment() -> None:
     done: list[str] = []
 
     async def second() -> None:
         done.append("second")
 
     async def first() -> None:
-        errands.put("b", second)
+        jobs.put("b", second)
 
-    async with BackgroundJobs() as errands:
-        errands.put("a", first)
+    async with BackgroundJobs() as jobs:
+        jobs.put("a", first)
     assert done == ["second"]
 
 
 async def test_what_is_not_done_in_time_is_given_up_and_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with BackgroundJobs(grace_ms=10) as errands:
-        errands.put("for ever", lambda: asyncio.Event().wait())  # type: ignore[arg-type,return-value]
-    assert errands.unfinished == 1
+    async with BackgroundJobs(grace_ms=10) as jobs:
+        jobs.put("for ever", lambda: asyncio.Event().wait())  # type: ignore[arg-type,return-value]
+    assert jobs.unfinished == 1
     assert [record.getMessage() for record in caplog.records] == ["background job was not finished"]
-    assert not errands.put("late", lambda: asyncio.sleep(0))
+    assert not jobs.put("late", lambda: asyncio.sleep(0))
 
 
-async def test_an_errand_that_fails_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_job_that_fails_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
     done: list[str] = []
 
     async def fail() -> None:
@@ -201,14 +201,14 @@ async def test_an_errand_that_fails_harms_no_other(caplog: pytest.LogCaptureFixt
     async def work() -> None:
         done.append("done")
 
-    async with BackgroundJobs() as errands:
-        errands.put("a", fail)
-        errands.put("b", work)
+    async with BackgroundJobs() as jobs:
+        jobs.put("a", fail)
+        jobs.put("b", work)
     assert done == ["done"]
     assert [record.getMessage() for record in caplog.records] == ["background job failed"]
 
 
-async def test_errands_do_not_pile_up_and_run_once_at_a_time() -> None:
+async def test_jobs_do_not_pile_up_and_run_once_at_a_time() -> None:
     release = asyncio.Event()
     runs: list[str] = []
 
@@ -216,13 +216,13 @@ async def test_errands_do_not_pile_up_and_run_once_at_a_time() -> None:
         runs.append("ran")
         await release.wait()
 
-    async with BackgroundJobs(max_waiting=2) as errands:
-        assert errands.put("a", work)
-        assert errands.put("a", work)
-        assert errands.put("b", work)
-        assert not errands.put("c", work)
+    async with BackgroundJobs(max_waiting=2) as jobs:
+        assert jobs.put("a", work)
+        assert jobs.put("a", work)
+        assert jobs.put("b", work)
+        assert not jobs.put("c", work)
         release.set()
-    assert (len(runs), errands.refused) == (2, 1)
+    assert (len(runs), jobs.refused) == (2, 1)
 
 
 def test_half_a_surrogate_pair_of_a_models_answer_does_not_keep_a_message_back() -> None:
