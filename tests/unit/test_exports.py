@@ -72,6 +72,14 @@ def test_every_export_exists_and_is_explained(module: ModuleType) -> None:
         assert not doc.startswith(f"{name}("), f"{module.__name__}.{name} has only a signature"
 
 
+@pytest.mark.parametrize("module", MODULES, ids=PUBLIC)
+def test_a_module_of_the_api_holds_no_logic(module: ModuleType) -> None:
+    doc, *body = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")).body
+    assert isinstance(doc, ast.Expr)
+    assert all(isinstance(node, ast.ImportFrom) for node in body[:-1])
+    assert isinstance(body[-1], ast.Assign)
+
+
 def test_the_document_lists_no_other_module() -> None:
     assert sorted(re.findall(r"^### `([\w.]+)`$", REFERENCE, re.MULTILINE)) == sorted(PUBLIC)
 
