@@ -26,6 +26,7 @@ from app.agents.session.events import (
 from app.events import (
     Analysis,
     AnalysisFailed,
+    CallReviewed,
     TaskAnswered,
     TaskRequest,
     TaskStarted,
@@ -41,6 +42,7 @@ __all__ = [
     "Audio",
     "AudioEnd",
     "AudioInterrupted",
+    "CallReviewed",
     "EventsDropped",
     "GuardrailTrip",
     "HandoffMade",
