@@ -24,7 +24,7 @@ import httpx2
 from app.errors import ToolFailed, ToolTimeout
 from app.http.addresses import Resolve, check_url, checked_addresses, resolve_by_system, url_refused
 
-__all__ = ["Fetched", "Outgoing", "SafeHttp"]
+__all__ = ["CONNECT_TIMEOUT_S", "Fetched", "Outgoing", "SafeHttp", "send_checked"]
 
 
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -137,36 +137,21 @@ class SafeHttp:
     async def _exchange(
         self, request: Outgoing, url: httpx2.URL, transport: httpx2.AsyncHTTPTransport
     ) -> Fetched:
-        """One hop: resolve, judge, connect to the first address that answers, read."""
-        addresses = await checked_addresses(url, self._resolve, allow_private=request.allow_private)
-        asked = httpx2.Request(  # sets Host from the URL: the name, not the address
+        """One hop."""
+        asked = httpx2.Request(
             request.method,
             url,
             headers={"Accept-Encoding": "identity", **request.headers},
             content=request.content,
+            extensions={"timeout": {"connect": CONNECT_TIMEOUT_S, "pool": CONNECT_TIMEOUT_S}},
         )
-        for last, address in ((a == addresses[-1], a) for a in addresses):
-            pinned = httpx2.Request(
-                request.method,
-                url.copy_with(host=address),
-                headers=asked.headers,
-                content=request.content,
-                extensions={
-                    "sni_hostname": url.raw_host.decode("ascii"),
-                    "timeout": {"connect": CONNECT_TIMEOUT_S, "pool": CONNECT_TIMEOUT_S},
-                },
-            )
-            try:
-                response = await transport.handle_async_request(pinned)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                if last:
-                    raise
-                continue
-            try:
-                return await _read(response, request.max_bytes)
-            finally:
-                await response.aclose()
-        raise AssertionError("checked_addresses returns at least one")
+        response = await send_checked(
+            asked, transport, self._resolve, allow_private=request.allow_private
+        )
+        try:
+            return await _read(response, request.max_bytes)
+        finally:
+            await response.aclose()
 
     def _transport_to(self, url: httpx2.URL) -> httpx2.AsyncHTTPTransport:
         """The connections to one origin.
@@ -185,6 +170,39 @@ class SafeHttp:
         return httpx2.AsyncHTTPTransport(
             verify=self._verify, trust_env=False, limits=self._limits, retries=0
         )
+
+
+async def send_checked(
+    request: httpx2.Request,
+    transport: httpx2.AsyncBaseTransport,
+    resolve: Resolve,
+    *,
+    allow_private: bool,
+) -> httpx2.Response:
+    """Send a request to the first of its addresses that answers, all of which were checked.
+
+    The name stays in the Host header and in TLS.
+
+    Raises:
+        ToolFailed: the URL, its name or one of its addresses is refused.
+        httpx2.TransportError: no address could be reached.
+    """
+    url = check_url(str(request.url), allow_private=allow_private)
+    addresses = await checked_addresses(url, resolve, allow_private=allow_private)
+    for last, address in ((a == addresses[-1], a) for a in addresses):
+        pinned = httpx2.Request(
+            request.method,
+            url.copy_with(host=address),
+            headers=request.headers,
+            stream=request.stream,
+            extensions={**request.extensions, "sni_hostname": url.raw_host.decode("ascii")},
+        )
+        try:
+            return await transport.handle_async_request(pinned)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            if last:
+                raise
+    raise AssertionError("checked_addresses returns at least one")
 
 
 def _target(url: httpx2.URL, location: str) -> str:

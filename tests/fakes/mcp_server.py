@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
-from mcp.server.fastmcp import Context, FastMCP
-from mcp.server.fastmcp.exceptions import ToolError
-from mcp.types import ToolAnnotations
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ToolAnnotations
 from pydantic import Field
 
 __all__ = ["make_server", "serve_http"]
 
 
-def make_server() -> FastMCP:
-    server = FastMCP("test server", log_level="ERROR")
+def make_server(stdout: int = 1) -> MCPServer:
+    """`stdout` is where messages go: the package lets no `print` in between, others do."""
+    server = MCPServer("test server", log_level="ERROR")
     calls: list[str] = []
 
     @server.tool(structured_output=False)
@@ -57,7 +58,7 @@ def make_server() -> FastMCP:
     @server.tool(structured_output=False)
     def chatter() -> str:
         """Write a log where messages belong."""
-        print("Looking for Ada Byron", "... found", sep="\n", flush=True)  # noqa: T201  # its point
+        os.write(stdout, b"Looking for Ada Byron\n... found\n")
         return "found"
 
     @server.tool()
@@ -66,10 +67,10 @@ def make_server() -> FastMCP:
         raise ToolError("The book is closed.")
 
     @server.tool(structured_output=False)
-    def key(context: Context[Any, Any, Any]) -> str:
+    def key(context: Context[Any, Any]) -> str:
         """Give back the idempotency key."""
-        meta = context.request_context.meta
-        return "" if meta is None else str((meta.model_extra or {})["trunkline/idempotency-key"])
+        meta: Any = context.request_context.meta or {}
+        return str(meta.get("trunkline/idempotency-key", ""))
 
     @server.tool(structured_output=False)
     def environment() -> list[str]:
@@ -88,7 +89,7 @@ def make_server() -> FastMCP:
         """End the process."""
         os._exit(3)
 
-    @server.tool(annotations=ToolAnnotations(idempotentHint=True), structured_output=False)
+    @server.tool(annotations=ToolAnnotations(idempotent_hint=True), structured_output=False)
     def die_once(flag: str) -> str:
         """End the process unless a file exists."""
         try:
@@ -105,7 +106,7 @@ def make_server() -> FastMCP:
     return server
 
 
-def _named(server: FastMCP, name: str) -> None:
+def _named(server: MCPServer, name: str) -> None:
     @server.tool(structured_output=False, name=name)
     def say_name() -> str:
         """Say how it is called here."""
@@ -132,7 +133,7 @@ async def serve_http(port: int = 0) -> AsyncIterator[int]:
 
 def main() -> None:
     if len(sys.argv) == 1:
-        make_server().run("stdio")
+        make_server(os.dup(1)).run("stdio")
         return
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

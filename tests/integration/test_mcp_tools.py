@@ -6,14 +6,16 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
 
 from app.agents.agent import Agent
 from app.agents.roster import Roster
@@ -21,7 +23,7 @@ from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.mcp_stdio import served_by_process
-from app.agents.tools.mcp_transport import GuardedTransport
+from app.agents.tools.mcp_transport import transport
 from app.agents.tools.tool import (
     ToolContext,
     ToolResult,
@@ -214,29 +216,58 @@ async def test_a_server_at_an_inner_address_is_not_reached(url: str) -> None:
     assert connections == 0
 
 
-@pytest.mark.parametrize("ending", [b"\n\n", b""])
-async def test_a_stream_of_events_may_be_long_and_an_event_may_not(ending: bytes) -> None:
-    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-        for _ in range(6):
-            writer.write(b"data: " + b"x" * 1_000_000 + ending)
-            await writer.drain()
+def initialize(request_id: int) -> SessionMessage:
+    info = {"name": "test", "version": "1"}
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
+    return message({"id": request_id, "method": "initialize", "params": params})
+
+
+def message(fields: dict[str, Any]) -> SessionMessage:
+    return SessionMessage(jsonrpc_message_adapter.validate_python({"jsonrpc": "2.0", **fields}))
+
+
+@pytest.mark.parametrize("event_bytes", [1_000_000, 8_000_000])
+async def test_a_stream_of_events_may_be_long_and_an_event_may_not(event_bytes: int) -> None:
+    hung_up = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"POST"):
+            [length] = re.findall(rb"content-length: (\d+)", head.lower())
+            asked = json.loads(await reader.readexactly(int(length)))
+            answer = json.dumps({"jsonrpc": "2.0", "id": asked.get("id"), "result": {}}).encode()
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: 1\r\n"
+                b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer)
+                if "id" in asked
+                else b"HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            )
+        elif head.startswith(b"GET"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            with suppress(ConnectionError):
+                for number in range(8_000_000 // event_bytes):
+                    text = json.dumps({"n": number, "x": "x" * event_bytes})
+                    writer.write(
+                        b'data: {"jsonrpc": "2.0", "method": "log", "params": %b}\n\n'
+                        % text.encode()
+                    )
+                    await writer.drain()
+                await reader.read()
+            hung_up.set()
         writer.close()
 
-    server = await asyncio.start_server(stream, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    guarded = GuardedTransport(resolve_by_system, allow_private=True)
-    async with (
-        server,
-        httpx.AsyncClient(transport=guarded, trust_env=False) as client,
-        client.stream("GET", f"http://127.0.0.1:{port}/mcp") as response,
-    ):
-        if ending:
-            assert len(await response.aread()) > 6_000_000
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    spec = http(server.sockets[0].getsockname()[1])
+    async with patience(), server, transport(spec, resolve_by_system) as (read, write):
+        await write.send(initialize(1))
+        await read.receive()
+        await write.send(message({"method": "notifications/initialized"}))
+        if event_bytes == 1_000_000:
+            for number in range(8):
+                heard: Any = await read.receive()
+                assert heard.message.params["n"] == number
         else:
-            with pytest.raises(httpx.ReadError, match="too large"):
-                await response.aread()
+            await hung_up.wait()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from app.agents.tools.call_control import CALL_TOOLS, PREFIX
+from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.schema import bounded, closed
 from app.agents.tools.tool import Tool, ToolContext
 from app.errors import ConfigError, ToolError, ToolFailed, ToolTimeout
@@ -29,9 +30,9 @@ from app.http.addresses import Resolve, resolve_by_system
 
 if TYPE_CHECKING:
     from mcp import ClientSession
-    from mcp.types import CallToolResult
-    from mcp.types import Tool as Offered
-from app.agents.tools.mcp_server import McpServerSpec
+    from mcp.client.session import IncomingMessage
+    from mcp_types import CallToolResult
+    from mcp_types import Tool as Offered
 
 __all__ = ["McpTools"]
 
@@ -44,8 +45,7 @@ CLOSE_TIMEOUT_S: Final = 6.0
 IDEMPOTENCY_META: Final = "trunkline/idempotency-key"
 _MAX_PAGES: Final = 20
 _MAX_DESCRIPTION_CHARS: Final = 1_024
-_SESSION_TERMINATED: Final = 32600  # what the package reports for an HTTP session that is gone
-_CONNECTION_CLOSED: Final = -32000
+_SESSION_TERMINATED: Final = "Session terminated"  # the package's word for a 404 in a session
 
 
 class McpTools:
@@ -178,12 +178,13 @@ class _Server:
 
     def tool(self, name: str, offered: Offered) -> Tool:
         hints = offered.annotations
-        repeatable = hints is not None and bool(hints.readOnlyHint or hints.idempotentHint)
+        repeatable = hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
         spec = self.spec
+        schema = {"type": "object", "properties": {}, **offered.input_schema}
         return Tool(
             name=name,
             description=(offered.description or offered.title or name)[:_MAX_DESCRIPTION_CHARS],
-            parameters=bounded(closed({"type": "object", "properties": {}, **offered.inputSchema})),
+            parameters=bounded(closed(schema)),
             run=partial(self._call, offered.name, repeatable),
             timeout_ms=spec.timeout_ms,
             filler=spec.filler,
@@ -245,6 +246,7 @@ class _Connection:
         self._session: ClientSession | None = None
         self._ended = asyncio.Event()
         self._waiting: set[asyncio.Timeout] = set()
+        self._stray = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -270,16 +272,13 @@ class _Connection:
     async def _hold(self) -> None:
         from mcp import ClientSession
 
-        from app.agents.tools.mcp_transport import (
-            transport,
-            watched,
-        )
+        from app.agents.tools.mcp_transport import transport, watched
 
         try:
             async with (
                 transport(self._spec, self._resolve) as (read, write),
-                watched(self._spec.name, read, self.lose) as messages,
-                ClientSession(messages, write) as session,
+                watched(read, self.lose) as messages,
+                ClientSession(messages, write, message_handler=self._on_message) as session,
             ):
                 await session.initialize()
                 self._session = session
@@ -304,8 +303,13 @@ class _Connection:
         finally:
             self.lose()
 
+    async def _on_message(self, message: IncomingMessage) -> None:
+        if isinstance(message, Exception) and not self._stray:
+            self._stray = True  # once: some servers write a log to where messages belong
+            logger.warning("mcp server says what is no message", extra={"server": self._spec.name})
+
     async def offers(self) -> list[Offered]:
-        from mcp.types import PaginatedRequestParams
+        from mcp_types import PaginatedRequestParams
 
         session = self._live_session()
         found: dict[str, Offered] = {}
@@ -316,7 +320,7 @@ class _Connection:
                     page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
                     for tool in page.tools:
                         found.setdefault(tool.name, tool)
-                    cursor = page.nextCursor
+                    cursor = page.next_cursor
                     if not cursor:
                         break
         return list(found.values())
@@ -327,32 +331,35 @@ class _Connection:
         Not `session.call_tool`: it judges results by the server's output schema and would fetch
         references in it from the network.
         """
-        import anyio
-        from mcp import McpError, types
+        from mcp import MCPError
+        from mcp_types import (
+            CONNECTION_CLOSED,
+            CallToolRequest,
+            CallToolRequestParams,
+            CallToolResult,
+        )
 
         session = self._live_session()
-        params = types.CallToolRequestParams.model_validate(
+        params = CallToolRequestParams.model_validate(
             {"name": name, "arguments": dict(arguments), "_meta": {IDEMPOTENCY_META: key}}
         )
-        request = types.ClientRequest(types.CallToolRequest(method="tools/call", params=params))
         try:
             scope = asyncio.timeout(self._spec.timeout_ms / 1000)
             with self._given_up_when_lost(scope):
                 async with scope:
-                    return await session.send_request(request, types.CallToolResult)
+                    return await session.send_request(
+                        CallToolRequest(params=params), CallToolResult
+                    )
         except TimeoutError as error:
             if self.lost:
                 raise _Lost(reached=True) from error
             raise ToolTimeout("The server did not answer in time.") from error
-        except McpError as error:
-            code = error.error.code
-            if code in (_SESSION_TERMINATED, _CONNECTION_CLOSED):
+        except MCPError as error:
+            refused = error.message == _SESSION_TERMINATED
+            if refused or error.code == CONNECTION_CLOSED:
                 self.lose()
-                raise _Lost(reached=code == _CONNECTION_CLOSED) from error
-            raise ToolFailed(f"The server refused: {error.error.message}") from error
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
-            self.lose()  # nothing could be written any more
-            raise _Lost(reached=False) from error
+                raise _Lost(reached=not refused) from error
+            raise ToolFailed(f"The server refused: {error.message}") from error
 
     def _live_session(self) -> ClientSession:
         if self._session is None or self.lost:
@@ -384,6 +391,6 @@ def _value(result: CallToolResult) -> Any:
         for part in result.content
     ]
     text = "\n".join(texts)
-    if result.isError:
+    if result.is_error:
         raise ToolFailed(text or "The tool did not work.")
-    return text if result.structuredContent is None else result.structuredContent
+    return text if result.structured_content is None else result.structured_content

@@ -20,7 +20,7 @@ from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
-from mcp.types import JSONRPCMessage
+from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
 __all__ = ["Reader", "Writer", "served_by_process"]
@@ -83,7 +83,7 @@ async def _listen(stdout: ByteReceiveStream, inbox: _Inbox, max_bytes: int) -> N
 
 def _message(line: bytes) -> SessionMessage | Exception:
     try:
-        return SessionMessage(JSONRPCMessage.model_validate_json(line))
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValidationError as error:
         return error
 
@@ -92,7 +92,7 @@ async def _tell(stdin: ByteSendStream, outbox: MemoryObjectReceiveStream[Session
     async with outbox:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             async for sent in outbox:
-                text = sent.message.model_dump_json(by_alias=True, exclude_none=True)
+                text = sent.message.model_dump_json(by_alias=True, exclude_unset=True)
                 await stdin.send(f"{text}\n".encode())
 
 
