@@ -200,6 +200,8 @@ class Dialogue:
 
     def on_voice(self, event: ServerEvent, now_ms: int) -> Sequence[DialogueAction]:
         """Take any event of the model that is not sound."""
+        if getattr(event, "response_id", None) in self._out_of_band:
+            return []
         match event:
             case AudioTranscriptDelta():
                 self.active.on_sound()
@@ -214,9 +216,8 @@ class Dialogue:
                 return self._on_response_created(response)
             case ResponseDone(response):
                 return self._on_response_done(response, now_ms)
-            case OutputItemAdded(response_id=response_id, item=item):
-                if response_id not in self._out_of_band:
-                    self.transcript.on_item(item, None, now_ms)
+            case OutputItemAdded(item=item):
+                self.transcript.on_item(item, None, now_ms)
                 return []
             case ItemAdded(item=item, previous_item_id=previous_item_id):
                 self.transcript.on_item(item, previous_item_id, now_ms)
@@ -257,16 +258,15 @@ class Dialogue:
     def _on_text(
         self, item_id: str, response_id: str, text: str, *, final: bool
     ) -> list[CheckGuardrail]:
-        if response_id in self._out_of_band:
-            return []
         response = self._running.get(response_id)
-        checked = response is not None and not response.verbatim and not self.is_stale(response_id)
+        # The words of a sentence are the operator's own; those of a stale one are not heard.
+        unchecked = response is None or response.verbatim or self.is_stale(response_id)
         current = response_id == self.gate.active_response_id
         return self.transcript.on_text(
             item_id,
             text,
             final=final,
-            checked_for=response.agent if response is not None and checked else None,
+            checked_for=None if response is None or unchecked else response.agent,
             sentence=self.responses.sentence if current else "",
         )
 
@@ -340,8 +340,6 @@ class Dialogue:
     def _on_output_item_done(
         self, response_id: str, item: Item, now_ms: int
     ) -> list[DialogueAction]:
-        if response_id in self._out_of_band:
-            return []
         self.transcript.on_item(item, None, now_ms)
         response = self._running.get(response_id)
         agent = self.active.agent if response is None else response.agent

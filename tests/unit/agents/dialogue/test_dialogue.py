@@ -17,6 +17,7 @@ from app.agents.dialogue.messages import (
     SayMode,
     SayWhen,
 )
+from app.agents.llm.question import OUT_OF_BAND_KEY
 from app.events import (
     HandedOff,
     VoiceTrouble,
@@ -28,11 +29,21 @@ from app.realtime.events import (
     Item,
     ItemAdded,
     ItemCreate,
+    ItemDeleted,
+    OutputItemAdded,
     OutputItemDone,
+    Response,
     ResponseCancel,
     ResponseCreate,
+    ResponseCreated,
+    ResponseDone,
     ResponseStatus,
+    ServerVad,
+    SessionConfig,
     SessionUpdate,
+    TextDelta,
+    TextDone,
+    Usage,
 )
 from tests.unit.agents.harness import DialogueHarness, agent_named, call_of, tool_named
 
@@ -478,3 +489,91 @@ def test_a_function_call_that_is_told_to_a_fresh_connection_stands_in_the_histor
     harness.do(harness.dialogue.on_reconnected(0))
     told = [create.item.type for create in harness.take(ItemCreate)]
     assert told == ["function_call", "function_call_output", "message"]
+
+
+# Events -------------------------------------------------------------------------------------------
+
+
+def test_a_response_outside_the_conversation_leaves_no_trace_but_its_cost() -> None:
+    harness = DialogueHarness()
+    progress, metadata = ResponseStatus.IN_PROGRESS, {OUT_OF_BAND_KEY: "q1"}
+    harness.voice(ResponseCreated(Response(id="aside", status=progress, metadata=metadata)))
+    item = Item(type="message", id="a1", role="assistant")
+    harness.voice(
+        OutputItemAdded("aside", 0, item),
+        TextDelta("aside", "a1", 0, 0, "ALLOW"),
+        OutputItemDone("aside", 0, item),
+    )
+    usage = Usage(input_text_tokens=7)
+    done = Response(id="aside", status=ResponseStatus.COMPLETED, output=(item,), usage=usage)
+    harness.voice(ResponseDone(done))
+    assert (harness.actions, list(harness.dialogue.history)) == ([], [])
+    assert harness.dialogue.usage.input_text == 7
+    assert not harness.dialogue.gate.busy
+
+
+def test_an_answer_in_text_is_read_and_an_item_that_is_deleted_is_forgotten() -> None:
+    harness = DialogueHarness()
+    harness.begins()
+    harness.voice(OutputItemAdded("r1", 0, Item(type="message", id="a1", role="assistant")))
+    harness.voice(TextDelta("r1", "a1", 0, 0, "Good "), TextDone("r1", "a1", 0, 0, "Good day."))
+    assert [entry.text for entry in harness.dialogue.transcript.messages()] == ["Good day."]
+    harness.voice(ItemDeleted("a1"), ItemDeleted("a1"))
+    assert list(harness.dialogue.history) == []
+
+
+def test_a_filler_that_cannot_be_said_now_may_be_said_later() -> None:
+    harness = slow_tools()
+    harness.begins("r2")
+    harness.do(harness.dialogue.function_calls.on_tool_slow("c1", "One moment.", 0))
+    assert harness.said() == []
+    harness.ends("r2")
+    harness.do(harness.dialogue.function_calls.on_tool_slow("c1", "One moment.", 0))
+    assert harness.said() == ["One moment."]
+
+
+def test_a_connection_that_is_renewed_asks_again_for_what_had_not_begun() -> None:
+    harness = DialogueHarness()
+    harness.do(harness.dialogue.say("Notice.", 0))
+    assert harness.said() == ["Notice."]
+    harness.do(harness.dialogue.on_reconnected(0))
+    assert harness.said() == ["Notice."]
+
+
+def test_a_refusal_of_an_older_change_leaves_the_newer_ones_on_their_way() -> None:
+    harness, [_, to_c] = changed("b", "c")
+    harness.refuses("unknown")
+    harness.confirms()
+    harness.refuses(to_c)
+    assert harness.dialogue.active.agent.name == "b"
+    harness.confirms()
+    assert harness.dialogue.active.agent.name == "b"
+
+
+def test_an_echo_of_what_a_fresh_connection_was_told_adds_nothing() -> None:
+    harness = DialogueHarness()
+    harness.do(harness.dialogue.type_in("Hello?", 0))
+    harness.do(harness.dialogue.on_reconnected(0))
+    for create in harness.take(ItemCreate):
+        harness.voice(ItemAdded(create.item))
+    assert [entry.text for entry in harness.dialogue.history] == ["Hello?"]
+
+
+def test_words_of_a_response_that_never_began_stand_in_the_transcript() -> None:
+    harness = DialogueHarness()
+    harness.speaks("Good day.", "unknown", final=True)
+    assert [entry.text for entry in harness.dialogue.transcript.messages()] == ["Good day."]
+
+
+def test_a_change_of_agent_is_undone_also_behind_a_change_of_interruptions() -> None:
+    session = SessionConfig(turn_detection=ServerVad())
+    harness = DialogueHarness(*(replace(agent_named(name), session=session) for name in "ab"))
+    harness.dialogue.active.uninterrupted = True
+    harness.do(harness.dialogue.change_agent(harness.dialogue.active.roster["b"], 0))
+    change = harness.last_update()
+    listen = harness.dialogue.active.let_interrupt()
+    assert listen is not None
+    harness.refuses(change.event_id)
+    assert harness.dialogue.active.agent.name == "a"
+    harness.refuses(getattr(listen.event, "event_id", ""))
+    assert harness.dialogue.active.agent.name == "a"

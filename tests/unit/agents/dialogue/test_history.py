@@ -139,3 +139,11 @@ def test_a_deleted_item_is_forgotten() -> None:
     history.remove("u1")
     history.remove("unknown")
     assert [entry.item_id for entry in history] == ["a1"]
+
+
+def test_the_oldest_items_of_an_endless_conversation_are_forgotten() -> None:
+    history = History()
+    for number in range(2_001):
+        history.add(message(f"u{number}", "user"), None, 0)
+    assert len(history) == 2_000
+    assert history.get("u0") is None
