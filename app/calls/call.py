@@ -17,6 +17,7 @@ from app import logs
 from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.dialogue.voice_loop import VoiceLoop
+from app.agents.dialogue.voice_outbox import VoiceOutbox
 from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
 from app.calls.actions import (
@@ -35,7 +36,7 @@ from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
 from app.calls.conversation import Conversation
 from app.calls.goodbye import NOT_OURS_TO_END
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
-from app.calls.media.outbox import CarrierOutbox, VoiceOutbox
+from app.calls.media.outbox import CarrierOutbox
 from app.calls.route import Route
 from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from app.agents.session.handler import (
-    UPLINK_LIMIT_BYTES,
+    UPLINK_MAX_MS,
     OpenAIRealtimeHandler,
 )
 from app.errors import (
@@ -23,10 +23,9 @@ from app.errors import (
 from app.realtime import events as ev
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import SessionConfig
-from app.realtime.protocol import ResponseGate
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K
-from tests.fakes.voice import Close, Emit, Expect, Reply, ScriptedVoiceServer, Trouble, tone
+from tests.fakes.voice import Close, Emit, Expect, Reply, ScriptedVoiceServer, Served, Trouble, tone
 from tests.fakes.waiting import patience
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "realtime_handler.py"
@@ -138,14 +137,16 @@ async def test_a_text_sent_while_the_model_speaks_is_answered_after_it() -> None
 
 
 async def test_a_rejected_request_is_made_again_when_the_way_is_free() -> None:
-    rejected = ev.ErrorDetail(
-        code="conversation_already_has_active_response", client_event_id="create_1"
-    )
+    def rejected(served: Served) -> ev.ErrorEvent:
+        code = "conversation_already_has_active_response"
+        event_id = served.of(ev.ResponseCreate)[0].event_id
+        return ev.ErrorEvent(ev.ErrorDetail(code=code, client_event_id=event_id))
+
     done = ev.Response(id="resp_by_vad", status=ev.ResponseStatus.COMPLETED)
     script = [
         Expect(ev.ItemCreate),
         Expect(ev.ResponseCreate),
-        Emit(ev.ErrorEvent(rejected)),
+        Emit(rejected),
         Emit(ev.ResponseDone(done)),
         Expect(ev.ResponseCreate),
     ]
@@ -207,7 +208,7 @@ async def test_sound_older_than_two_seconds_is_dropped_first() -> None:
         for number in range(2, 202):
             await handler.send_audio(bytes([number % 256, 0]) * 480)
         model.free.set()
-        await server.until(lambda: len(server.audio) == 2 + UPLINK_LIMIT_BYTES)
+        await server.until(lambda: len(server.audio) == 2 + PCM16_24K.ms_to_bytes(UPLINK_MAX_MS))
         assert server.audio[-2] == 201 % 256
         await handler.disconnect()
 
@@ -221,15 +222,13 @@ async def test_a_recording_that_is_sent_all_at_once_arrives_whole() -> None:
         assert server.audio == recording
 
 
-async def test_a_chunk_larger_than_an_append_may_be_is_cut(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("app.agents.session.handler.MAX_APPEND_BYTES", 100_000)
+async def test_a_long_chunk_is_cut() -> None:
     recording = tone(PCM16_24K, 5_000)
     async with ScriptedVoiceServer() as server, _connected(server) as handler:
         await handler.send_audio(recording)
         await server.until(lambda: len(server.audio) == len(recording))
-        assert server.latest.appends == [100_000, 100_000, 40_000]
+        assert server.audio == recording
+        assert max(server.latest.appends) <= PCM16_24K.ms_to_bytes(UPLINK_MAX_MS)
 
 
 async def test_sound_that_had_to_be_dropped_is_logged_once(
@@ -418,17 +417,17 @@ async def test_an_empty_piece_of_sound_is_not_sent() -> None:
 async def test_a_model_that_does_not_answer_is_noticed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.agents.session.handler.TICK_S", 0.001)
-    monkeypatch.setattr(
-        "app.agents.session.handler.ResponseGate", lambda: ResponseGate(watchdog_ms=1)
-    )
     replies = [Reply(never_starts=True), Reply(audio_ms=100)]
     async with (
         ScriptedVoiceServer(replies=replies) as server,
         _connected(server, "Hello!") as handler,
     ):
+        await server.until(lambda: server.created == 1)
+        loop = asyncio.get_running_loop()
+        time_s = loop.time
+        monkeypatch.setattr(loop, "time", lambda: time_s() + 5)  # more than a model may take
         await _until(lambda: "model did not answer" in caplog.messages)
-        await handler.send_text("Hello?")  # the gate is open again
+        await handler.send_text("Hello?")
         assert await handler.get_audio()
 
 

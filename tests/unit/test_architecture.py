@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.agents.dialogue": {"app.agents.agent", "app.agents.guardrails", "app.agents.handoffs",
                             "app.agents.instructions", "app.agents.llm", "app.agents.per_call",
                             "app.agents.roster", "app.agents.tools", "app.errors", "app.events",
-                            "app.realtime"},
+                            "app.realtime", "audio.format"},
     "app.agents.analysis": {"app.agents.dialogue", "app.agents.instructions", "app.agents.llm",
                             "app.agents.tools", "app.background", "app.errors", "app.events",
                             "app.http", "app.realtime"},

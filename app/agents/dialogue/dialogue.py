@@ -146,20 +146,20 @@ class Dialogue:
         return [] if self.responses.asks_for(request) else self.responses.ask(now_ms, request)
 
     def type_in(
-        self, text: str, now_ms: int, *, in_transcript: bool = True
+        self, text: str, now_ms: int, *, in_transcript: bool = True, reply: bool = True
     ) -> list[DialogueAction]:
         """Give the model words of the caller that were typed or keyed, and have it answer.
 
-        `in_transcript=False`: they stand for a key and are no words of the caller.
+        `in_transcript=False`: they stand for a key and are no words of the caller. `reply=False`:
+        more of them follow.
         """
         self.function_calls.on_caller_words()
         item = typed(text, self._messages.new_id("typed"))
         entry = self.history.add(item, None, now_ms)
         entry.in_transcript = in_transcript
-        actions: list[DialogueAction] = [
-            *self._messages.tell(ItemCreate(item)),
-            *self.responses.ask(now_ms),
-        ]
+        actions: list[DialogueAction] = [*self._messages.tell(ItemCreate(item))]
+        if reply:
+            actions += self.responses.ask(now_ms)
         if not in_transcript:
             return actions
         checks = self.transcript.checks

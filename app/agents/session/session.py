@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -27,13 +28,13 @@ from app.agents.dialogue.actions import GiveUp, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
 from app.agents.dialogue.voice_loop import VoiceLoop
+from app.agents.dialogue.voice_outbox import VoiceOutbox
 from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.guardrails.runner import check_guardrails
 from app.agents.instructions import CallFacts
 from app.agents.llm.out_of_band import OutOfBandAsker
 from app.agents.roster import Roster
 from app.agents.session.events import HistoryItem, SessionError, ToolApproval
-from app.agents.session.outbox import SessionOutbox
 from app.agents.session.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
 from app.agents.session.talk import Over, Talk, TalkAction, Tell
 from app.agents.tools.invocation import ApprovalRequest
@@ -46,7 +47,10 @@ from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted
 __all__ = ["AgentSession"]
 
 
+logger = logging.getLogger(__name__)
+
 TICK_S: Final = 0.2
+UPLINK_MAX_MS: Final = 10_000
 PIECE_MS: Final = 500
 """Sound is sent in pieces: one long recording must not hold up a message behind it."""
 
@@ -56,7 +60,7 @@ _OWN: Final = object()
 class AgentSession:
     """A conversation, from entering its block to leaving it or `close`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of the public API, each with a default
         self,
         agents: Agent | Iterable[Agent] | Roster,
         model: VoiceModel,
@@ -67,11 +71,15 @@ class AgentSession:
         price: Callable[[TokenUsage], float | None] = lambda _usage: None,
         event_limit: int = DEFAULT_LIMIT,
         analysis: AnalysisPlan | None = None,
+        uplink_max_ms: int | None = None,
+        reconnect: bool = True,
     ) -> None:
         """The first of `agents` speaks; the others are there to be handed over to.
 
         `greet`: the agent speaks first. `plays_audio`: sound takes its time to be heard; without,
         it counts as heard when it is made. `analysis` is made of each of the caller's turns.
+        `uplink_max_ms`: sound beyond it that the model does not take is dropped, the oldest first;
+        without it, `send_audio` waits. `reconnect`: a connection that breaks is replaced.
 
         Raises:
             ConfigError: the agents do not fit together.
@@ -88,7 +96,10 @@ class AgentSession:
         self._tools = ToolRunner(self._talk.dialogue.active, self)
         self._subscriptions = Subscriptions()
         self._subscriptions.subscribe(_OWN, event_limit)
-        self._outbox = SessionOutbox()
+        self._drops_audio = uplink_max_ms is not None
+        self._outbox = VoiceOutbox(
+            book.first.input_format, uplink_max_ms or UPLINK_MAX_MS, self._talk.counters
+        )
         self._asker = OutOfBandAsker(self._outbox.put)
         self._analysis = (
             None
@@ -102,7 +113,9 @@ class AgentSession:
                 say=self._pass_on,
             )
         )
-        self._voice = VoiceLoop(model, self._talk.dialogue, self._outbox.take, self)
+        self._voice = VoiceLoop(
+            model, self._talk.dialogue, self._outbox.take, self, reconnects=reconnect
+        )
         self._life: _Life | None = None
         self._judging = 0
         self.failure: VoiceError | None = None
@@ -162,33 +175,42 @@ class AgentSession:
 
     # Talking ------------------------------------------------------------------------------------
 
-    async def send_message(self, text: str) -> None:
-        """Say something in writing; the agent answers.
+    async def send_message(self, text: str, *, reply: bool = True) -> None:
+        """Say something in writing; the agent answers unless `reply` is false.
 
         Raises:
             VoiceError: not connected (VoiceClosed), or what the session has ended by. So do the
                 other methods below.
         """
-        self._perform(self._talk.type_in(text, self._open().now_ms()))
+        self._perform(self._talk.type_in(text, self._open().now_ms(), reply=reply))
         if self._analysis is not None:
             self._analysis.on_caller_turn()
 
     async def send_audio(self, chunk: bytes, *, commit: bool = False) -> None:
         """Give the model sound in the session's input format; waits while it takes no more.
 
+        With `uplink_max_ms` this lasts no longer than the sound itself.
+
         `commit`: the turn ends here and is to be answered. Needed where the session has no turn
         detection. While a broken connection is replaced sound is dropped: it would come too late.
         """
         self._open()
-        if not self._voice.connected:
-            self._talk.counters.uplink_dropped_ms += self._input_ms(chunk)
-            return
         sound = self._talk.dialogue.active.agent.input_format
         piece_bytes = sound.ms_to_bytes(PIECE_MS)
+        counters = self._talk.counters
+        dropped_before_ms = counters.uplink_dropped_ms
         for start in range(0, len(chunk), piece_bytes):
-            await self._outbox.put_audio(chunk[start : start + piece_bytes])
+            piece = chunk[start : start + piece_bytes]
+            lasts_s = len(piece) / sound.bytes_per_second
+            await self._outbox.room(len(piece), within_s=lasts_s if self._drops_audio else None)
             self._open()
-        if commit:
+            if self._voice.connected:
+                self._outbox.put_audio(piece)
+            else:
+                counters.uplink_dropped_ms += int(lasts_s * 1000)
+        if counters.uplink_dropped_ms and not dropped_before_ms:
+            logger.warning("sound dropped, the model is slow")
+        if commit and self._voice.connected:
             self._talk.on_commit()
             self._outbox.put(InputAudioCommit())
 
@@ -299,10 +321,6 @@ class AgentSession:
             raise VoiceClosed("not connected: use the session inside its block", close_code=1000)
         return life
 
-    def _input_ms(self, chunk: bytes) -> int:
-        sound = self._talk.dialogue.active.agent.input_format
-        return sound.bytes_to_ms(len(chunk) - len(chunk) % sound.bytes_per_sample)
-
     # Tools --------------------------------------------------------------------------------------
 
     def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
@@ -354,7 +372,7 @@ class AgentSession:
         finally:
             life.work = None
             life.end()
-            self._outbox.close()
+            self._outbox.clear()
             self._subscriptions.end()
             life.over.set()
 
@@ -406,6 +424,7 @@ class AgentSession:
         try:
             lost = await self._voice.run()
             self.failure = VoiceUnavailable("the model was lost", code=lost.code)
+            self.failure.__cause__ = self._voice.error
         except VoiceError as error:
             self.failure = error
         finally:
@@ -424,7 +443,7 @@ class AgentSession:
         """For the voice loop."""
         if reconnected:
             assert self._life is not None
-            self._outbox.forget()  # meant for the one before: all is told anew
+            self._outbox.clear()  # meant for the one before: all is told anew
             self._perform(self._talk.on_ready(self._life.now_ms()))
 
     async def on_voice(self, event: ServerEvent) -> None:
@@ -439,7 +458,7 @@ class AgentSession:
 
     async def on_voice_lost(self) -> None:
         """For the voice loop."""
-        self._outbox.forget()  # who waits for room would send sound that comes too late
+        self._outbox.clear()  # sound that waits would come too late
         self._asker.on_voice_lost()
         self._talk.on_lost()
 

@@ -54,8 +54,12 @@ class Subscription:
         self._events.append(event)
         self._changed.set()
 
+    def clear(self) -> None:
+        """Forget the events that wait to be read."""
+        self._events.clear()
+
     def end(self) -> None:
-        """No more events: what is there can still be had."""
+        """No more events; those that wait can still be read."""
         self._ended = True
         self._changed.set()
 

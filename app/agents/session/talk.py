@@ -126,10 +126,10 @@ class Talk:
             return self._carry(self.dialogue.say(greeting, now_ms), now_ms)
         return self._carry(self.dialogue.responses.ask(now_ms), now_ms)
 
-    def type_in(self, text: str, now_ms: int) -> list[TalkAction]:
-        """The user has written something."""
+    def type_in(self, text: str, now_ms: int, *, reply: bool = True) -> list[TalkAction]:
+        """The user has written something, which the agent answers with a `reply`."""
         self.counters.turns += 1
-        return self._carry(self.dialogue.type_in(text, now_ms), now_ms)
+        return self._carry(self.dialogue.type_in(text, now_ms, reply=reply), now_ms)
 
     def on_commit(self) -> None:
         """The user's turn ends here: it is to be answered once the model has taken it."""
