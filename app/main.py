@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
@@ -56,14 +56,12 @@ from app.web.health import (
 from app.web.metrics import Metrics
 from app.web.phone import phone_router
 from app.web.realtime import (
-    REALTIME_PATH,
     realtime_router,
 )
 from app.web.serving import (
     Server,
     make_server,
 )
-from app.web.sockets import SocketLimits
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
@@ -71,9 +69,6 @@ if TYPE_CHECKING:
 __all__ = ["Trunkline", "build", "fallback_of", "serve"]
 
 logger = logging.getLogger(__name__)
-
-REALTIME_MESSAGE_BYTES: Final = 2**20
-"""One message of a Realtime client: OpenAI allows 15 MiB, live sound needs a few KiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +220,6 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
         host=host,
         port=port,
         drain=drain,
-        limits=SocketLimits(message_bytes_by_path={REALTIME_PATH: REALTIME_MESSAGE_BYTES}),
     )
     metrics.watch_sockets(server.counts)
     return Trunkline(

@@ -105,7 +105,7 @@ class Answers:
         """
         request = request or ResponseConfig()
         assert not isinstance(config.voice, Unset)
-        check_response(request, voice=config.voice, spoken=self.spoken)
+        check_response(request, voice=config.voice, spoken=self.spoken, tools=config.tools)
         out_of_band = request.conversation == "none"
         if not out_of_band and self._active is not None:
             raise Refusal(
@@ -199,6 +199,7 @@ class Answers:
         voice = _given(request.voice, config.voice)
         tools = _given(request.tools, config.tools)
         choice = _given(request.tool_choice, config.tool_choice)
+        limit = _given(request.max_output_tokens, config.max_output_tokens)
         assert isinstance(modalities, tuple) and isinstance(output_format, AudioFormat)
         assert isinstance(voice, str) and isinstance(config.speed, (int, float))
         assert isinstance(tools, tuple)
@@ -209,6 +210,7 @@ class Answers:
             output_format=output_format,
             voice=voice,
             speed=config.speed,
+            max_output_tokens=limit if isinstance(limit, (int, str)) else "inf",
             metadata=metadata,
             say=metadata.get(SAY_METADATA_KEY) or None,
             tools=_offered(tools, choice),

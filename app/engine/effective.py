@@ -84,6 +84,9 @@ def merge(current: SessionConfig, update: SessionConfig, *, spoken: bool) -> Ses
         check = _CHECKS.get(name)
         if check is not None:
             check(value)
+    if "tool_choice" in named:
+        tools = named.get("tools", current.tools)
+        _tool_choice(named["tool_choice"], tools, "session.tool_choice")
     if spoken and "voice" in named and named["voice"] != current.voice:
         raise Refusal(
             "cannot_update_voice",
@@ -93,7 +96,13 @@ def merge(current: SessionConfig, update: SessionConfig, *, spoken: bool) -> Ses
     return dataclasses.replace(current, **named)
 
 
-def check_response(config: ResponseConfig, *, voice: str, spoken: bool) -> None:
+def check_response(
+    config: ResponseConfig,
+    *,
+    voice: str,
+    spoken: bool,
+    tools: tuple[Mapping[str, Any], ...] | Unset = (),
+) -> None:
     """Check the overrides of one response.
 
     Raises:
@@ -107,6 +116,9 @@ def check_response(config: ResponseConfig, *, voice: str, spoken: bool) -> None:
         _one_of(config.conversation, ("auto", "none"), "response.conversation")
     if not isinstance(config.tools, Unset):
         _tools(config.tools, "response.tools")
+        tools = config.tools
+    if not isinstance(config.tool_choice, Unset):
+        _tool_choice(config.tool_choice, tools, "response.tool_choice")
     if not isinstance(config.voice, Unset):
         _voice(config.voice, "response.audio.output.voice")
         if spoken and config.voice != voice:
@@ -160,6 +172,18 @@ def _tools(value: tuple[Mapping[str, Any], ...], param: str) -> None:
             raise Refusal("invalid_value", "Only function tools work offline.", param=where)
         if not isinstance(tool.get("name"), str) or not tool["name"]:
             raise Refusal("missing_required_parameter", "A tool has a name.", param=f"{where}.name")
+
+
+def _tool_choice(value: object, tools: object, param: str) -> None:
+    names = [tool["name"] for tool in tools] if isinstance(tools, tuple) else []
+    match value:
+        case "auto" | "none" | "required":
+            return
+        case {"type": "function", "name": name} if name in names:
+            return
+    raise Refusal(
+        "invalid_value", "Expected 'auto', 'none', 'required' or a function of yours.", param=param
+    )
 
 
 def _metadata(value: Mapping[str, str]) -> None:

@@ -52,6 +52,7 @@ from app.errors import (
     VoiceUnavailable,
 )
 from app.realtime.connection import Transport
+from app.realtime.dialect import GA, Dialect
 from app.realtime.events import ServerVad
 from app.realtime.fields import MalformedEvent
 from app.realtime.protocol import (
@@ -98,14 +99,19 @@ class SessionHost:
     """Runs one session until its client leaves or `stop` is called."""
 
     def __init__(
-        self, session: EngineSession, parts: EngineParts, transport: Transport, threads: Executor
+        self,
+        session: EngineSession,
+        parts: EngineParts,
+        transport: Transport,
+        threads: Executor,
+        dialect: Dialect = GA,
     ) -> None:
         self._session = session
         self._parts = parts
         self._threads = threads
         self._outbox = _Outbox(transport)
         self._transport = transport
-        self._protocol = RealtimeProtocol(Side.SERVER)
+        self._protocol = RealtimeProtocol(Side.SERVER, dialect)
         self._inbox: asyncio.Queue[Step] = asyncio.Queue(INBOX_STEPS)
         self._over = asyncio.Event()
         self._input = _SpeechInput(parts)
@@ -166,7 +172,8 @@ class SessionHost:
         for action in actions:
             match action:
                 case Send(event=event):
-                    self._outbox.put(self._protocol.send(event))
+                    if self._protocol.dialect.can_spell(type(event)):  # beta lacks some
+                        self._outbox.put(self._protocol.send(event))
                 case TakeAudio(audio=audio):
                     await self._take_audio(audio, group)
                 case ResetVad(settings=settings):

@@ -92,6 +92,7 @@ class ReplyPlan:
     output_format: AudioFormat
     voice: str
     speed: float
+    max_output_tokens: int | str = "inf"
     metadata: dict[str, str] = field(default_factory=dict)
     say: str | None = None
     tools: Mapping[str, Any] = field(default_factory=dict)
@@ -306,6 +307,9 @@ class LiveReply:
             conversation_id=self.plan.conversation_id,
             metadata=self.plan.metadata,
             output_modalities=(self.plan.modality,),
+            max_output_tokens=self.plan.max_output_tokens,
+            output_format=self.plan.output_format,
+            voice=self.plan.voice,
         )
 
 

@@ -36,6 +36,7 @@ from app.realtime.connection import (
     open_connection,
     pipe,
 )
+from app.realtime.dialect import GA, Dialect
 from app.realtime.events import (
     ErrorDetail,
     ErrorEvent,
@@ -163,8 +164,10 @@ class Engine:
         """The engine as a voice model of this process."""
         return EngineModel(self)
 
-    async def serve(self, transport: Transport) -> None:
+    async def serve(self, transport: Transport, dialect: Dialect = GA) -> None:
         """Serve one client until it leaves, then close the transport.
+
+        `dialect` is the one that the client announced; its first update has the last word.
 
         A failure inside the engine ends this session only: the client gets an error, the log the
         reason.
@@ -172,7 +175,7 @@ class Engine:
         if not self.running or self.sessions >= self.max_sessions:
             await self._refuse(transport)
             return
-        await self._host(transport)
+        await self._host(transport, dialect)
 
     async def serve_in_process(self) -> ClientTransport:
         """Serve a session in the engine's own task group; the client's end of the pipe.
@@ -204,12 +207,12 @@ class Engine:
             return
         await self._host(transport)
 
-    async def _host(self, transport: Transport) -> None:
+    async def _host(self, transport: Transport, dialect: Dialect = GA) -> None:
         assert self._threads is not None
         session = EngineSession(
             self._parts.make_responder(), _ids(), voice=self._voice, limits=self._limits
         )
-        host = SessionHost(session, self._parts, transport, self._threads)
+        host = SessionHost(session, self._parts, transport, self._threads, dialect)
         self._hosts.add(host)
         code = 1000
         try:

@@ -291,8 +291,13 @@ _SERVER: Final = (
 def _write_usage(event: ev.TranscriptionCompleted) -> dict[str, Any]:
     """The usage of a transcription; the schema requires one, so none is a duration of 0."""
     if event.tokens is not None:
-        counts = {"total_tokens": event.tokens, "input_tokens": event.tokens, "output_tokens": 0}
-        return {"type": "tokens", **counts}
+        return {
+            "type": "tokens",
+            "total_tokens": event.tokens,
+            "input_tokens": event.tokens,
+            "input_token_details": {"text_tokens": 0, "audio_tokens": event.tokens},
+            "output_tokens": 0,
+        }
     return {"type": "duration", "seconds": event.seconds or 0.0}
 
 

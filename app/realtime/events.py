@@ -213,7 +213,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDetail:
-    """What went wrong, in the model's words; `client_event_id` is our event that caused it."""
+    """An error in the model's words; `client_event_id` is the client's event that caused it."""
 
     type: str = ""
     code: str | None = None
@@ -239,7 +239,7 @@ class Usage:
 
 
 class ResponseStatus(StrEnum):
-    """How far a response is."""
+    """The progress of a response."""
 
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
@@ -261,6 +261,10 @@ class Response:
     conversation_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     output_modalities: tuple[str, ...] = ("audio",)
+    # Echoes of the settings, which a server writes and a client has no use for.
+    max_output_tokens: int | str | None = None
+    output_format: AudioFormat | None = None
+    voice: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -617,7 +621,7 @@ class ErrorEvent:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A message of a type that we do not know, kept whole: new types must not end a call."""
+    """A message of an unknown type, kept whole: new types must not end a call."""
 
     type: str
     raw: Mapping[str, Any]

@@ -13,10 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, Generic, Literal, TypeVar, cast, overload
 
 from app.errors import LocalProtocolError
-from app.realtime.dialect import (
-    GA,
-    Dialect,
-)
+from app.realtime.dialect import BETA, GA, Dialect
 from app.realtime.events import (
     AudioDelta,
     AudioDone,
@@ -45,6 +42,8 @@ from app.realtime.events import (
     TranscriptionFailed,
     Unknown,
 )
+from app.realtime.fields import MalformedEvent
+from app.realtime.wire_session import OTHER_SPELLING
 
 __all__ = [
     "ALREADY_ACTIVE",
@@ -103,7 +102,8 @@ class RealtimeProtocol(Generic[_In, _Out]):
 
     def __init__(self, side: Side, dialect: Dialect = GA) -> None:
         self.side: Final = side
-        self.dialect: Final = dialect
+        self.dialect = dialect
+        self._dialect_settled = False
         self.state = ProtocolState.NEW
         self.last_event_id = ""
         self.oddities: list[str] = []
@@ -121,7 +121,7 @@ class RealtimeProtocol(Generic[_In, _Out]):
         if self.state is ProtocolState.CLOSED:
             raise LocalProtocolError("receive after close")
         if self.side is Side.SERVER:
-            return cast(_In, self.dialect.decode_client(text))
+            return cast(_In, self._receive_from_client(text))
         found: list[str] = []
         event = self._ids.fill(self.dialect.decode_server(text, found), found)
         if found:
@@ -129,6 +129,19 @@ class RealtimeProtocol(Generic[_In, _Out]):
         if isinstance(event, SessionUpdated):
             self.state = ProtocolState.CONFIGURED
         return cast(_In, event)
+
+    def _receive_from_client(self, text: str) -> ClientEvent:
+        """Read an event; the first `session.update` shows which dialect the client speaks."""
+        try:
+            event = self.dialect.decode_client(text)
+        except MalformedEvent as error:
+            if self._dialect_settled or error.code != OTHER_SPELLING:
+                raise
+            other = BETA if self.dialect is GA else GA
+            event = other.decode_client(text)
+            self.dialect = other
+        self._dialect_settled = self._dialect_settled or isinstance(event, SessionUpdate)
+        return event
 
     def send(self, event: _Out) -> str:
         """Write one event. Its id, its own or one made here, is then `last_event_id`.

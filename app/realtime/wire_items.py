@@ -54,6 +54,7 @@ __all__ = [
 Json = dict[str, Any]
 
 _SHORT_PARTS: Final = {"output_text": "text", "output_audio": "audio"}
+_SPOKEN_PARTS: Final = frozenset({"input_audio", "output_audio", "audio"})
 _LONG_PARTS: Final = {short: long for long, short in _SHORT_PARTS.items()}
 
 
@@ -69,7 +70,8 @@ def write_part(part: ContentPart, *, short: bool = True) -> Json:
     spelled: Json = {"type": _SHORT_PARTS.get(part.type, part.type) if short else part.type}
     if part.text is not None:
         spelled["text"] = part.text
-    if part.transcript is not None:
+    # Null until it is known, or once it was cut: strict clients want the key.
+    if part.transcript is not None or part.type in _SPOKEN_PARTS:
         spelled["transcript"] = part.transcript
     if part.audio is not None:
         spelled["audio"] = _encode_audio(part.audio)
@@ -152,8 +154,9 @@ def write_error(error: ErrorDetail, *, names_event: bool = True) -> Json:
         "param": error.param,
     }
     if names_event:
-        spelled["event_id"] = error.client_event_id
-    return spelled
+        return {**spelled, "event_id": error.client_event_id}
+    # Of a transcription: OpenAI's JavaScript client takes no null here.
+    return {key: value for key, value in spelled.items() if value is not None}
 
 
 def read_error(fields: Fields, key: str) -> ErrorDetail:
@@ -195,7 +198,8 @@ def read_rate_limit(fields: Fields) -> RateLimit:
 # Responses ----------------------------------------------------------------------------------------
 
 
-def _write_usage(usage: Usage) -> Json:
+def _write_usage(usage: Usage, generation: Generation) -> Json:
+    images = {} if generation is Generation.BETA else {"image_tokens": 0}
     return {
         "total_tokens": usage.total_tokens,
         "input_tokens": usage.input_tokens,
@@ -203,10 +207,12 @@ def _write_usage(usage: Usage) -> Json:
         "input_token_details": {
             "text_tokens": usage.input_text_tokens,
             "audio_tokens": usage.input_audio_tokens,
+            **images,
             "cached_tokens": usage.cached_tokens,
             "cached_tokens_details": {
                 "text_tokens": usage.cached_text_tokens,
                 "audio_tokens": usage.cached_audio_tokens,
+                **images,
             },
         },
         "output_token_details": {
@@ -252,7 +258,7 @@ def _write_status_details(response: Response) -> Json | None:
 
 def write_response(response: Response, generation: Generation) -> Json:
     beta = generation is Generation.BETA
-    return {
+    spelled: Json = {
         "object": "realtime.response",
         "id": response.id,
         "status": response.status.value,
@@ -263,8 +269,18 @@ def write_response(response: Response, generation: Generation) -> Json:
             response.output_modalities, generation
         ),
         "metadata": dict(response.metadata) or None,
-        "usage": None if response.usage is None else _write_usage(response.usage),
+        "usage": None if response.usage is None else _write_usage(response.usage, generation),
     }
+    if response.max_output_tokens is not None:
+        spelled["max_output_tokens"] = response.max_output_tokens
+    if response.output_format is not None and response.voice is not None:
+        wire_format = write_format(response.output_format, generation)
+        voice = write_voice(response.voice, generation)
+        if beta:
+            spelled.update(output_audio_format=wire_format, voice=voice)
+        else:
+            spelled["audio"] = {"output": {"format": wire_format, "voice": voice}}
+    return spelled
 
 
 def read_response(fields: Fields, generation: Generation, *, otherwise: ResponseStatus) -> Response:

@@ -25,6 +25,7 @@ from app.realtime.fields import Fields, MalformedEvent
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 
 __all__ = [
+    "OTHER_SPELLING",
     "Generation",
     "read_format",
     "read_max_tokens",
@@ -47,6 +48,7 @@ class Generation(StrEnum):
     GA = "ga"
 
 
+OTHER_SPELLING: Final = "unknown_parameter"
 _BETA_FORMATS: Final = {"pcm16": PCM16_24K, "g711_ulaw": PCMU_8K, "g711_alaw": PCMA_8K}
 _GA_G711: Final = {"audio/pcmu": PCMU_8K, "audio/pcma": PCMA_8K}
 
@@ -328,12 +330,36 @@ _SETTINGS: Final = (
 )
 
 
+_GA_KEYS: Final = frozenset(setting.ga.partition(".")[0] for setting in _SETTINGS) | {"type"}
+_BETA_KEYS: Final = frozenset(setting.beta for setting in _SETTINGS if setting.beta is not None)
+
+
+def _refuse_other_spelling(fields: Fields, generation: Generation) -> None:
+    """Tell a client of settings that it spells as the other generation does.
+
+    They would be left out in silence, and telephone sound be read as PCM.
+
+    Raises:
+        MalformedEvent: with the code `unknown_parameter`, where reading is strict.
+    """
+    beta = generation is Generation.BETA
+    other = _GA_KEYS - _BETA_KEYS if beta else _BETA_KEYS - _GA_KEYS
+    names = [fields.where(key) for key in fields.data if key in other]
+    if names and fields.oddities is None:
+        raise MalformedEvent(
+            f"{', '.join(names)}: not in the {generation.value} dialect of this session",
+            code=OTHER_SPELLING,
+            param=names[0],
+        )
+
+
 def write_session(value: SessionConfig, generation: Generation) -> Json:
     """The session object of `session.update`, `.created` and `.updated`."""
     spelled: Json = {"type": value.type} if generation is Generation.GA else {}
-    if value.id is not None:
-        spelled["id"] = value.id
-        spelled["object"] = "realtime.session"
+    if value.id is not None:  # a server's, which has every key that OpenAI's has
+        spelled.update(id=value.id, object="realtime.session")
+        if generation is Generation.GA:
+            spelled.update(include=None, prompt=None)
     if value.model is not None:
         spelled["model"] = value.model
     if value.expires_at is not None:
@@ -353,6 +379,7 @@ def write_session(value: SessionConfig, generation: Generation) -> Json:
 
 def read_session(fields: Fields, generation: Generation) -> SessionConfig:
     """A session object; fields that have no name here are ignored."""
+    _refuse_other_spelling(fields, generation)
     expires_at = fields.count("expires_at", 0)
     values: Json = {
         "id": fields.optional_text("id"),

@@ -19,6 +19,7 @@ from websockets.frames import CloseCode
 
 from app.errors import VoiceClosed
 from app.realtime.connection import Transport
+from app.realtime.dialect import BETA, GA, Dialect
 from app.web.access import (
     bearer_token,
     is_foreign_site,
@@ -40,17 +41,18 @@ __all__ = [
 
 REALTIME_PATH = "/v1/realtime"
 
-MAX_MESSAGE_BYTES = 1_048_576
-"""For this path only: clients may append seconds of PCM16 in one event, base64 and all."""
+MAX_MESSAGE_BYTES = 21 * 2**20
+"""For this path only: one append holds 15 MiB of audio (OpenAI's limit), which is 20 in base64."""
 
 _SUBPROTOCOL = "realtime"
+_BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
 
 class RealtimeService(Protocol):
     """The server side of the Realtime protocol: the engine."""
 
-    async def serve(self, transport: Transport) -> None: ...
+    async def serve(self, transport: Transport, dialect: Dialect) -> None: ...
 
 
 class WebSocketTransport:
@@ -117,7 +119,7 @@ def realtime_router(
         await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
         transport = WebSocketTransport(websocket)
         try:
-            await service.serve(transport)
+            await service.serve(transport, BETA if _speaks_beta(websocket) else GA)
         except VoiceClosed:
             pass  # The client hung up.
         finally:
@@ -136,6 +138,11 @@ def _check(websocket: WebSocket, token: str, open_to_local: bool) -> AuthFailure
     if open_to_local and is_local(client.host if client else None, websocket.headers):
         return None
     return AuthFailure.REALTIME_TOKEN
+
+
+def _speaks_beta(websocket: WebSocket) -> bool:
+    header = BETA.headers["OpenAI-Beta"] in websocket.headers.get("OpenAI-Beta", "")
+    return header or _BETA_SUBPROTOCOL in websocket.scope.get("subprotocols", [])
 
 
 def _key_in(subprotocols: Sequence[str]) -> str:

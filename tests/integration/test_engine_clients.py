@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import wave
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
+from websockets.asyncio.client import ClientConnection, connect
 
 from app.engine import (
     Engine,
@@ -35,15 +37,11 @@ from app.realtime.events import (
 )
 from app.web.app import make_app
 from app.web.metrics import Metrics
-from app.web.realtime import (
-    REALTIME_PATH,
-    realtime_router,
-)
+from app.web.realtime import realtime_router
 from app.web.serving import (
     make_server,
     running,
 )
-from app.web.sockets import SocketLimits
 from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from audio.g711 import encode_ulaw
@@ -76,7 +74,6 @@ async def served(engine: Engine) -> AsyncIterator[AsyncOpenAI]:
         host="127.0.0.1",
         port=0,
         drain=no_drain,
-        limits=SocketLimits(message_bytes_by_path={REALTIME_PATH: 16 * 2**20}),
         own_signals=False,
     )
     async with (
@@ -274,3 +271,55 @@ def _children() -> set[int]:
     if not listed.exists():
         pytest.skip("needs /proc")
     return {int(pid) for pid in listed.read_text().split()}
+
+
+async def connected(client: AsyncOpenAI, **headers: str) -> ClientConnection:
+    url = f"{str(client.websocket_base_url).rstrip('/')}/realtime?model=any"
+    return await connect(url, additional_headers=headers, max_size=None)
+
+
+async def receive_until(socket: ClientConnection, last: str) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    async with patience():
+        while not events or events[-1]["type"] != last:
+            events.append(json.loads(await socket.recv()))
+    return events
+
+
+@pytest.mark.parametrize("headers", [{"OpenAI-Beta": "realtime=v1"}, {}], ids=["header", "shape"])
+async def test_a_client_of_the_beta_dialect_is_served_as_one(
+    engine: Engine, headers: dict[str, str]
+) -> None:
+    settings = {
+        "modalities": ["text", "audio"],
+        "input_audio_format": "g711_ulaw",
+        "output_audio_format": "g711_ulaw",
+        "input_audio_transcription": {"model": "whisper-1"},
+        "temperature": 0.8,
+    }
+    async with served(engine) as client, await connected(client, **headers) as socket:
+        (created,) = await receive_until(socket, "session.created")
+        assert ("input_audio_format" in created["session"]) == bool(headers)
+        await socket.send(json.dumps({"type": "session.update", "session": settings}))
+        (updated,) = await receive_until(socket, "session.updated")
+        assert updated["session"]["input_audio_format"] == "g711_ulaw"
+        for frame in frames(caller_says("hours", PCMU_8K), PCMU_8K):
+            audio = base64.b64encode(frame).decode()
+            await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+        events = await receive_until(socket, "response.done")
+    kinds = {event["type"] for event in events}
+    assert {"conversation.item.created", "response.audio.delta"} <= kinds
+    assert not kinds & {"conversation.item.added", "conversation.item.done"}
+    transcripts = [event["transcript"] for event in events if "transcript" in event]
+    assert transcripts[0] == HOURS
+
+
+async def test_an_append_may_hold_15_mib_of_sound(engine: Engine) -> None:
+    settings = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+    audio = base64.b64encode(bytes(15 * 2**20)).decode()
+    async with served(engine) as client, await connected(client) as socket:
+        await socket.send(json.dumps({"type": "session.update", "session": settings}))
+        await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+        await socket.send('{"type":"input_audio_buffer.clear"}')
+        events = await receive_until(socket, "input_audio_buffer.cleared")
+    assert "error" not in {event["type"] for event in events}

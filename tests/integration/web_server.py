@@ -44,6 +44,7 @@ from app.errors import (
 )
 from app.events import CallEvent
 from app.realtime.connection import Transport
+from app.realtime.dialect import GA, Dialect
 from app.web.app import make_app
 from app.web.health import health_router
 from app.web.metrics import Metrics
@@ -190,7 +191,7 @@ class EchoEngine:
         self.served = 0
         self.left_with: list[int] = []
 
-    async def serve(self, transport: Transport) -> None:
+    async def serve(self, transport: Transport, dialect: Dialect = GA) -> None:
         """Talk until either side leaves."""
         self.served += 1
         try:

@@ -306,6 +306,8 @@ def test_instructions_are_taken_and_noted() -> None:
         ({"noise_reduction": "studio"}, "session.audio.input.noise_reduction"),
         ({"tools": ({"type": "function"},)}, "session.tools[0].name"),
         ({"tools": ({"type": "mcp", "server_label": "x"},)}, "session.tools[0]"),
+        ({"tool_choice": "maybe"}, "session.tool_choice"),
+        ({"tool_choice": {"type": "function", "name": "gone"}}, "session.tool_choice"),
         ({"max_output_tokens": 0}, "session.max_output_tokens"),
         ({"max_output_tokens": "many"}, "session.max_output_tokens"),
         ({"reasoning_effort": "enormous"}, "session.reasoning.effort"),
