@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,6 @@ HOMES: Final = {"app": "trunkline._app", "audio": "trunkline._audio"}
 """Where each package of the checkout stands in a wheel."""
 
 _NOT_SHIPPED: Final = shutil.ignore_patterns("__pycache__", "*.pyc")
-_MODULE_IN_TEXT: Final = re.compile(rf"(?:{'|'.join(HOMES)})(?:\.[a-z_][a-z0-9_]*)+(?::\w+)?")
 
 
 class WheelLayout(BuildHookInterface):
@@ -43,22 +43,28 @@ class WheelLayout(BuildHookInterface):
 def lay_out(root: Path, target: Path) -> None:
     """Copy the packages of the checkout `root` to `target`, as a wheel holds them."""
     shutil.rmtree(target, ignore_errors=True)
+    modules = {
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for source in HOMES
+        for path in (root / source).rglob("*.py")
+    }
     for source, home in {"trunkline": "trunkline", **HOMES}.items():
         package = target.joinpath(*home.split("."))
         shutil.copytree(root / source, package, ignore=_NOT_SHIPPED, dirs_exist_ok=True)
     for path in target.rglob("*.py"):
         code = path.read_text(encoding="utf-8")
         try:
-            path.write_text(rewritten(code), encoding="utf-8")
+            path.write_text(rewritten(code, modules), encoding="utf-8")
         except ValueError as error:
             raise ValueError(f"{path.relative_to(target)}: {error}") from None
 
 
-def rewritten(code: str) -> str:
+def rewritten(code: str, modules: Collection[str]) -> str:
     """The code of a module with its imports of `app` and `audio` turned to their homes in a wheel.
 
     Raises:
-        ValueError: a module is named in a way that cannot be rewritten; the message has the line.
+        ValueError: one of `modules` is named in a way that cannot be rewritten; the message has the
+            line.
     """
     rows = code.splitlines(keepends=True)
     tree = ast.parse(code)
@@ -71,7 +77,7 @@ def rewritten(code: str) -> str:
                 rows[at] = head + re.sub(r"^from\s+\w+", f"from {HOMES[_top(module)]}", tail)
             case ast.Import(names=names) if any(_top(name.name) in HOMES for name in names):
                 raise ValueError(f"line {node.lineno}: write `from app import ...` instead")
-            case ast.Constant(value=str(text)) if _MODULE_IN_TEXT.fullmatch(text):
+            case ast.Constant(value=str(text)) if text.partition(":")[0] in modules:
                 raise ValueError(f"line {node.lineno}: name {text!r} by __package__ instead")
     return "".join(rows)
 
