@@ -34,7 +34,6 @@ from app.calls.actions import (
 from app.calls.background_work import BackgroundWork, CallTasks
 from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
 from app.calls.conversation import Conversation
-from app.calls.goodbye import NOT_OURS_TO_END
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
 from app.calls.media.outbox import CarrierOutbox
 from app.calls.route import Route
@@ -61,6 +60,8 @@ __all__ = ["LOST", "Call"]
 logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.2
+_TRANSFER_OUTLASTS: Final = frozenset({EndReason.DRAINED, EndReason.MAX_DURATION})
+"""Ends that do not part a caller from the person they were transferred to."""
 LONGEST_MS: Final = 86_400_000
 """Longest call with the caller away, where no limit is set: a day."""
 
@@ -169,7 +170,7 @@ class Call:
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the call now. The first reason counts."""
         if not self._end.done():
-            if self._caller_leg.away and reason in NOT_OURS_TO_END:
+            if self._caller_leg.away and reason in _TRANSFER_OUTLASTS:
                 # People are talking with each other: the carrier needs us for nothing.
                 reason, detail = EndReason.TRANSFERRED, reason.value
             elif reason is EndReason.CALLER_HUNG_UP and (

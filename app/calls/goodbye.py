@@ -11,23 +11,8 @@ from app.calls.actions import ClosingPrompt, End
 from app.calls.call_tools import CallTools
 from app.events import EndReason
 
-__all__ = ["CARRIER_HANGS_UP", "NOT_OURS_TO_END", "Goodbye"]
+__all__ = ["Goodbye"]
 
-
-CARRIER_HANGS_UP: Final = frozenset(
-    {
-        EndReason.AGENT_HUNG_UP,
-        EndReason.OPERATOR_HUNG_UP,
-        EndReason.SILENCE,
-        EndReason.MAX_DURATION,
-        EndReason.DRAINED,
-    }
-)
-"""Ends that we decide: the carrier is asked by REST to hang up. For the others the markup behind
-the stream speaks to the caller (we are lost), or there is nobody left to speak to."""
-
-NOT_OURS_TO_END: Final = frozenset({EndReason.DRAINED, EndReason.MAX_DURATION})
-"""Ends that do not part a caller from the person they were transferred to."""
 
 PLAYING_FACTOR: Final = 4
 """A goodbye that is being heard may take its time, but not for ever."""

@@ -14,7 +14,6 @@ from typing import Final
 
 from app.calls.actions import End
 from app.calls.caller_leg import LOST, CallerLeg, CallerState
-from app.calls.goodbye import CARRIER_HANGS_UP
 from app.carrier.base import Carrier, CarrierCallId
 from app.errors import CarrierError
 from app.events import EndReason
@@ -31,6 +30,18 @@ LOOK_S: Final = 1.0
 LINGER_S: Final = 15.0
 """Time for a caller to hang up after the goodbye, where the carrier does not do it."""
 
+
+_CARRIER_HANGS_UP: Final = frozenset(
+    {
+        EndReason.AGENT_HUNG_UP,
+        EndReason.OPERATOR_HUNG_UP,
+        EndReason.SILENCE,
+        EndReason.MAX_DURATION,
+        EndReason.DRAINED,
+    }
+)
+"""Ends that we decide: the carrier is asked by REST to hang up. For the others the markup behind
+the stream speaks to the caller, or there is nobody left to speak to."""
 
 _AT_ONCE: Final = frozenset({EndReason.DRAINED, EndReason.OPERATOR_HUNG_UP})
 """Ends that wait for nobody: the process stops, or an operator has hung up."""
@@ -98,7 +109,7 @@ async def close_caller_leg(
     A caller whom nobody has said goodbye to is not hung up on: the markup behind the stream has
     something to say to them, and maybe somebody else for them to talk with.
     """
-    ours = end.reason in CARRIER_HANGS_UP
+    ours = end.reason in _CARRIER_HANGS_UP
     lost = end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}
     if end.reason is EndReason.DRAINED and (deadline.over or leg.state is CallerState.EXPECTED):
         ours, lost = False, True

@@ -41,7 +41,7 @@ def agents(**menu: Any) -> dict[str, Any]:
 DESTINATIONS = {"desk": {"number": DESK}}
 
 
-async def test_a_menu_is_repeated_and_then_does_what_is_left() -> None:
+async def test_a_menu_is_repeated_and_then_takes_its_last_resort() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     app_of = trunkline(voice, agents=agents(tries=2), destinations=DESTINATIONS)
     async with voice, app_of as app, app.twilio() as twilio:

@@ -67,7 +67,7 @@ async def test_after_a_cough_the_agent_goes_on_where_it_was() -> None:
     assert (counters.false_interruptions, counters.barge_ins, counters.turns) == (1, 1, 0)
 
 
-async def test_the_agents_own_voice_on_a_speakerphone_is_no_caller() -> None:
+async def test_the_agents_own_voice_on_a_speakerphone_does_not_interrupt() -> None:
     replies = [Reply(audio_ms=4000), Reply(audio_ms=500, text="Pardon?")]
     voice = ScriptedVoiceServer(replies=replies, heard=[GREETING.lower()])
     async with voice, trunkline(voice, policy={"echo_guard": True}) as app, app.twilio() as twilio:
@@ -113,7 +113,7 @@ async def test_a_silent_caller_is_asked_and_then_told_goodbye() -> None:
         assert said_for_us(voice) == [GREETING, "Are you there?", "Bye then."]
 
 
-async def test_a_silent_caller_who_speaks_into_the_goodbye_is_not_hung_up_on() -> None:
+async def test_a_silent_caller_who_speaks_during_the_goodbye_stays_connected() -> None:
     replies = [Reply(audio_ms=300), Reply(audio_ms=3_000), Reply(audio_ms=300, text="Yes?")]
     voice = ScriptedVoiceServer(replies=replies, heard=["Hello? I am here."])
     texts = InactivityTexts(prompts=(), closing_prompt="Bye then.")

@@ -45,7 +45,7 @@ def test_on_hold_the_agent_waits_until_the_caller_speaks() -> None:
     assert scene.words() == ["There?"]
 
 
-def test_what_waits_for_a_quiet_moment_does_not_end_a_hold() -> None:
+def test_words_for_a_quiet_moment_do_not_end_a_hold() -> None:
     scene = calls_tool("hold", {"seconds": 60}, speech="One moment then.", transcribed=True)
     scene.marks()
     scene.actions += scene.mind.say(
@@ -61,7 +61,7 @@ def test_what_waits_for_a_quiet_moment_does_not_end_a_hold() -> None:
     assert "It ships on Monday." in words
 
 
-def test_what_waits_for_a_quiet_moment_is_said_when_the_hold_was_long_enough() -> None:
+def test_words_for_a_quiet_moment_are_said_when_the_hold_was_long_enough() -> None:
     scene = calls_tool("hold", {"seconds": 60}, speech="One moment then.")
     scene.marks()
     scene.actions += scene.mind.say(
@@ -118,7 +118,7 @@ def test_arguments_that_the_schema_does_not_allow_are_refused(
     assert scene.take(End) == []
 
 
-def test_arguments_that_are_no_json_are_refused() -> None:
+def test_arguments_that_are_not_json_are_refused() -> None:
     scene = Scene(tools=tuple(CALL_TOOLS.values()))
     scene.greeted()
     scene.caller_turn()

@@ -130,7 +130,7 @@ def test_turn_latency_is_measured_from_the_end_of_speech_to_the_first_audio() ->
     assert scene.mind.latency.turn_latency_ms(0.5) == 250
 
 
-def test_a_noise_without_words_is_nobodys_turn() -> None:
+def test_a_noise_without_words_takes_no_turn() -> None:
     scene = Scene()
     scene.greeted()
     scene.caller_turn(text="")
@@ -430,7 +430,7 @@ def test_a_silent_answer_does_not_cut_the_words_before_it() -> None:
     assert len(scene.sent(ResponseCreate)) == 2
 
 
-def test_a_silent_beginning_is_no_silent_answer() -> None:
+def test_a_silent_beginning_does_not_make_an_answer_inaudible() -> None:
     scene = Scene()
     scene.greeted()
     scene.caller_turn()

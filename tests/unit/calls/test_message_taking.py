@@ -45,7 +45,7 @@ def test_a_message_is_what_the_caller_says_next() -> None:
     assert scene.recorded(MessageTaken) == []
 
 
-def test_words_that_are_written_down_after_the_answer_belong_to_the_message() -> None:
+def test_words_that_are_transcribed_after_the_answer_belong_to_the_message() -> None:
     scene = calls_tool("take_message", {}, speech="Go on.", transcribed=True)
     scene.marks()
     scene.caller_turn("u1", "Please call me back,")
@@ -61,7 +61,7 @@ def test_words_that_are_written_down_after_the_answer_belong_to_the_message() ->
     assert taken.text == "Please call me back, at extension seven."
 
 
-def test_words_that_are_never_written_down_hold_up_no_message() -> None:
+def test_words_that_are_never_transcribed_do_not_hold_up_a_message() -> None:
     scene = calls_tool("take_message", {}, speech="Go on.", transcribed=True)
     scene.marks()
     scene.caller_turn("u1", "Please call me back.")
@@ -76,7 +76,7 @@ def test_words_that_are_never_written_down_hold_up_no_message() -> None:
     assert taken.text == "Please call me back."
 
 
-def test_a_message_of_a_caller_who_hangs_up_behind_it_is_kept() -> None:
+def test_a_message_is_kept_when_the_caller_hangs_up_after_it() -> None:
     scene = calls_tool("take_message", {}, speech="Go on.", transcribed=True)
     scene.marks()
     scene.caller_turn("u1", "Please call me back on Monday")

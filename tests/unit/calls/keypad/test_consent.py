@@ -76,7 +76,7 @@ def test_the_next_tool_is_asked_for_when_a_consent_runs_out() -> None:
     assert scene.take(Decide) == [Decide("c2", approved=True)]
 
 
-def test_a_key_that_comes_before_the_question_was_heard_is_no_consent() -> None:
+def test_a_key_that_comes_before_the_question_was_heard_gives_no_consent() -> None:
     scene = with_tool_running()
     scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
     assert scene.words() == ["Press 1 or 2."]
@@ -126,7 +126,7 @@ def test_a_caller_who_presses_too_early_is_asked_once_and_not_after_the_answer()
     assert scene.words() == []
 
 
-def test_a_key_pressed_before_the_question_is_no_consent_whatever_else_was_heard() -> None:
+def test_a_key_pressed_before_the_question_gives_no_consent_whatever_else_was_heard() -> None:
     scene = Scene(transcribed=True)
     scene.greeted()
     scene.caller_turn("u1", "pay three")

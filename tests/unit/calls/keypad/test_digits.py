@@ -77,7 +77,7 @@ def test_without_special_keys_star_and_hash_are_digits() -> None:
     assert keyed(entry, "A*#1")[-1] == Collected(digits="*#1", end=CollectionEnd.COMPLETE)
 
 
-def test_something_else_may_end_the_entry() -> None:
+def test_an_entry_can_be_cancelled() -> None:
     entry = DigitCollection(DigitRequest(min_digits=4))
     keyed(entry, "123")
     assert entry.cancel() == Collected(digits="123", end=CollectionEnd.CANCELLED)

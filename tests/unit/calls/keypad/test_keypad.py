@@ -215,7 +215,7 @@ def test_digits_after_a_pause_that_ended_the_entry_are_masked_like_the_others() 
     assert pressed(scene, "1") == "1"
 
 
-def test_after_the_key_that_ends_an_entry_keys_are_no_part_of_it() -> None:
+def test_keys_after_the_one_that_ends_an_entry_are_not_masked() -> None:
     scene = calls_tool("collect_digits", {"max_digits": 16}, speech="Your card, please.")
     assert pressed(scene, "12#3") == f"{MASK}{MASK}#3"
 
@@ -254,7 +254,7 @@ def test_words_in_the_middle_of_an_entry_uncover_no_digit() -> None:
     assert {event.digit for event in scene.recorded(KeyPressed)} == {MASK}
 
 
-def test_a_terminator_behind_the_last_digit_stops_nobody() -> None:
+def test_a_terminator_behind_the_last_digit_does_not_stop_the_agent() -> None:
     scene = calls_tool(
         "collect_digits", {"min_digits": 4, "max_digits": 4}, speech="Your PIN, then #."
     )
@@ -272,7 +272,7 @@ def test_a_terminator_behind_the_last_digit_stops_nobody() -> None:
     assert len(scene.sent(ItemCreate)) == 1
 
 
-def test_a_terminator_long_after_the_last_digit_is_a_key_like_any_other() -> None:
+def test_a_terminator_long_after_the_last_digit_is_an_ordinary_key() -> None:
     scene = calls_tool("collect_digits", {"min_digits": 1, "max_digits": 1}, speech="One digit.")
     scene.marks()
     scene.key("1")
@@ -284,7 +284,7 @@ def test_a_terminator_long_after_the_last_digit_is_a_key_like_any_other() -> Non
     assert len(scene.sent(ItemCreate)) == 1
 
 
-def test_a_caller_who_speaks_instead_is_answered_for_that() -> None:
+def test_a_caller_who_speaks_instead_of_keying_is_answered() -> None:
     scene = calls_tool("collect_digits", {"max_digits": 4}, speech="Your PIN?", transcribed=True)
     scene.marks()
     scene.wait(200)

@@ -104,7 +104,7 @@ def test_the_time_for_a_key_begins_when_the_prompt_was_heard() -> None:
     assert asked.on_tick(90_000) is None, "the prompt has to be heard again first"
 
 
-def test_after_so_many_tries_the_menu_does_what_is_left() -> None:
+def test_after_its_tries_the_menu_takes_its_last_resort() -> None:
     asked = menu()
     for now_ms in (0, 10_000):
         asked.on_heard(now_ms)

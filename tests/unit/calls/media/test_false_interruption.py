@@ -152,7 +152,7 @@ def test_the_answer_to_real_words_is_played_as_soon_as_they_are_known() -> None:
     assert scene.sent(ItemDelete) == []
 
 
-def test_a_sound_without_a_transcript_is_none_after_the_time() -> None:
+def test_a_sound_without_a_transcript_counts_as_a_noise_after_the_time() -> None:
     scene = heard_200ms()
     cough(scene, None)
     scene.wait(1_900)
@@ -191,7 +191,7 @@ def test_a_long_sound_is_an_interruption_whatever_it_was() -> None:
 
 
 @pytest.mark.parametrize("off", ["by the policy", "without transcripts"])
-def test_where_it_is_off_nothing_is_resumed(off: str) -> None:
+def test_nothing_is_resumed_where_it_is_switched_off(off: str) -> None:
     if off == "by the policy":
         scene = heard_200ms(policy=CallPolicy(false_interruption_ms=0))
     else:
@@ -371,7 +371,7 @@ def interrupted(limit_ms: int = 2_000) -> FalseInterruption:
     return cut
 
 
-def test_a_short_sound_that_no_words_follow_was_no_interruption() -> None:
+def test_a_short_sound_that_no_words_follow_is_a_false_interruption() -> None:
     cut = interrupted()
     assert cut.undecided
     assert cut.on_tick(300) is None
@@ -430,7 +430,7 @@ def test_another_sound_is_waited_for(second: str, outcome: Interrupted) -> None:
     assert cut.on_transcript("sound_2", second) is outcome
 
 
-def test_a_sound_while_nothing_was_cut_off_is_a_turn_like_any_other() -> None:
+def test_a_sound_while_nothing_was_cut_off_is_an_ordinary_turn() -> None:
     cut = FalseInterruption()
     cut.on_speech_started("turn_1")
     assert not cut.undecided

@@ -95,7 +95,7 @@ def test_the_clock_starts_when_the_last_word_was_heard() -> None:
 
 
 @pytest.mark.parametrize("turn", [Turn.CALLER, Turn.THINKING, Turn.AGENT])
-def test_whoever_has_the_floor_stops_the_clock(turn: Turn) -> None:
+def test_a_side_that_has_the_floor_stops_the_clock(turn: Turn) -> None:
     quiet = Silence()
     quiet.wait(4_900)
     assert quiet.wait(60_000, turn) == []
@@ -135,7 +135,7 @@ def test_a_key_is_an_answer() -> None:
     assert [word for _, word in quiet.wait(6_000)] == [Prompt("Hello?")]
 
 
-def test_words_while_nobody_waits_leave_the_clock_alone() -> None:
+def test_words_outside_a_silence_leave_the_clock_alone() -> None:
     quiet = Silence()
     quiet.wait(200, Turn.CALLER)
     quiet.prompts.on_caller_words("Hello", quiet.now_ms)
@@ -150,7 +150,7 @@ def test_zero_never_asks() -> None:
 # Unproductive turns -------------------------------------------------------------------------------
 
 
-def test_turns_without_words_in_a_row_are_enough_at_some_point() -> None:
+def test_turns_without_words_in_a_row_exhaust_a_call() -> None:
     calls = Productivity(ProductivityRules(max_turns=3))
     for turn in ("", "Uh.", "I am here!", "[music]", "", "♪"):
         assert calls.exhausted(0) == ""
@@ -159,7 +159,7 @@ def test_turns_without_words_in_a_row_are_enough_at_some_point() -> None:
     assert calls.exhausted(0) == "unproductive_turns"
 
 
-def test_an_announcement_that_comes_again_is_no_caller() -> None:
+def test_a_repeated_announcement_is_unproductive() -> None:
     calls = Productivity(ProductivityRules(max_turns=2))
     for _ in range(3):
         calls.on_caller_turn("Your call is important to us. Please hold.", 0)
@@ -180,7 +180,7 @@ def test_repetition_can_be_allowed() -> None:
     assert calls.unproductive_turns == 0
 
 
-def test_noise_for_minutes_is_enough_however_few_its_turns() -> None:
+def test_minutes_of_noise_exhaust_a_call_however_few_its_turns() -> None:
     calls = Productivity(ProductivityRules())
     calls.on_caller_turn("Tell me everything", 0)
     assert calls.exhausted(500_000) == "", "a listener is no noise"
@@ -192,7 +192,7 @@ def test_noise_for_minutes_is_enough_however_few_its_turns() -> None:
     assert calls.exhausted(680_000) == ""
 
 
-def test_a_turn_that_never_ends_is_enough_at_some_point() -> None:
+def test_a_turn_that_never_ends_exhausts_a_call() -> None:
     calls = Productivity(ProductivityRules())
     for now_ms in (0, 100_000, 179_999):
         calls.on_floor(now_ms, taken=True)
@@ -230,7 +230,7 @@ def test_the_agents_own_words_are_an_echo(heard: str) -> None:
     "heard",
     ["", "yes", "at nine", "at ten?", "No, can you book me for ten on Friday", "nine open we at"],
 )
-def test_what_a_caller_says_is_no_echo(heard: str) -> None:
+def test_a_callers_own_words_are_not_an_echo(heard: str) -> None:
     assert not is_echo(heard, SAID)
 
 

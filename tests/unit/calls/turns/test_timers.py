@@ -153,7 +153,7 @@ def test_a_call_with_hold_music_is_ended() -> None:
     assert scene.take(End)[:1] == [End(EndReason.SILENCE, "unproductive_turns")]
 
 
-def test_music_that_pauses_for_nobody_is_hung_up_on() -> None:
+def test_music_without_a_pause_ends_the_call() -> None:
     rules = ProductivityRules(max_wordless_ms=20_000)
     scene = Scene(policy=CallPolicy(productivity=rules), transcribed=True)
     scene.greeted()
