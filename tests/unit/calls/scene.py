@@ -103,7 +103,7 @@ class Scene:
             interruptible_greeting=interruptible_greeting,
         )
         self.now_ms = 0
-        self.mind = Conversation(
+        self.conversation = Conversation(
             CallId("call"),
             agent,
             policy or CallPolicy(),
@@ -147,7 +147,7 @@ class Scene:
     # What happens -----------------------------------------------------------------------------
 
     def ready(self, expires_in_ms: int | None = None) -> None:
-        self.actions += self.mind.on_voice_ready(self.now_ms, expires_in_ms)
+        self.actions += self.conversation.on_voice_ready(self.now_ms, expires_in_ms)
 
     def stream(self) -> None:
         self.phone(
@@ -157,17 +157,17 @@ class Scene:
         )
 
     def phone(self, event: StreamEvent) -> None:
-        self.actions += self.mind.on_stream(event, self.now_ms)
+        self.actions += self.conversation.on_stream(event, self.now_ms)
 
     def voice(self, *events: ServerEvent) -> None:
         for event in events:
-            self.actions += self.mind.on_voice(event, self.now_ms)
+            self.actions += self.conversation.on_voice(event, self.now_ms)
 
     def wait(self, ms: int) -> None:
         """Let time pass, in ticks of 100 ms."""
         for _ in range(ms // 100):
             self.now_ms += 100
-            self.actions += self.mind.on_tick(self.now_ms)
+            self.actions += self.conversation.on_tick(self.now_ms)
         self.now_ms += ms % 100
 
     def frame(self, timestamp_ms: int) -> None:

@@ -48,7 +48,7 @@ def test_on_hold_the_agent_waits_until_the_caller_speaks() -> None:
 def test_words_for_a_quiet_moment_do_not_end_a_hold() -> None:
     scene = calls_tool("hold", {"seconds": 60}, speech="One moment then.", transcribed=True)
     scene.marks()
-    scene.actions += scene.mind.say(
+    scene.actions += scene.conversation.say(
         "It ships on Monday.", scene.now_ms, mode=SayMode.RELAY, when=SayWhen.IDLE
     )
     scene.wait(50_000)
@@ -64,7 +64,7 @@ def test_words_for_a_quiet_moment_do_not_end_a_hold() -> None:
 def test_words_for_a_quiet_moment_are_said_when_the_hold_was_long_enough() -> None:
     scene = calls_tool("hold", {"seconds": 60}, speech="One moment then.")
     scene.marks()
-    scene.actions += scene.mind.say(
+    scene.actions += scene.conversation.say(
         "It ships on Monday.", scene.now_ms, mode=SayMode.VERBATIM, when=SayWhen.IDLE
     )
     scene.wait(59_000)

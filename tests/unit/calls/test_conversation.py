@@ -1,4 +1,4 @@
-"""The mind of a call: greeting, turns, barge-in, endings, watchdogs. No socket, no clock."""
+"""A conversation: greeting, turns, barge-in, a model in trouble, tools. No socket, no clock."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_agent_greets_with_the_configured_words() -> None:
     scene = Scene()
     (create,) = scene.sent(ResponseCreate)
     assert spoken(create.response) == "Hello!"
-    assert scene.mind.turns.turn is Turn.THINKING
+    assert scene.conversation.turns.turn is Turn.THINKING
 
 
 def test_without_greeting_words_the_model_chooses_its_own() -> None:
@@ -75,7 +75,7 @@ def test_a_caller_who_speaks_first_is_not_greeted() -> None:
     assert scene.sent(ResponseCreate) == []
     scene.caller_turn()
     scene.answer()
-    assert scene.mind.turns.turn is Turn.AGENT
+    assert scene.conversation.turns.turn is Turn.AGENT
 
 
 def test_a_greeting_generated_before_the_stream_opens_is_played_when_it_does() -> None:
@@ -87,7 +87,7 @@ def test_a_greeting_generated_before_the_stream_opens_is_played_when_it_does() -
     scene.now_ms = 900
     scene.stream()
     assert scene.recorded(StreamOpened)
-    assert scene.mind.latency.answer_to_first_audio_ms == 0
+    assert scene.conversation.latency.answer_to_first_audio_ms == 0
     scene.marks()
     assert [said.heard_text for said in scene.recorded(AgentSaid)] == ["Hello!"]
 
@@ -117,7 +117,7 @@ def test_a_turn_of_each_side_gives_two_lines_in_the_order_of_speaking() -> None:
         if hasattr(action, "event") and isinstance(action.event, CallerSaid | AgentSaid)
     ]
     assert lines == [("CallerSaid", "When do you open?"), ("AgentSaid", "We open at nine.")]
-    assert scene.mind.turns.turn is Turn.IDLE
+    assert scene.conversation.turns.turn is Turn.IDLE
 
 
 def test_turn_latency_is_measured_from_the_end_of_speech_to_the_first_audio() -> None:
@@ -127,14 +127,14 @@ def test_turn_latency_is_measured_from_the_end_of_speech_to_the_first_audio() ->
     scene.now_ms += 250
     scene.response_begins()
     scene.speaks(200)
-    assert scene.mind.latency.turn_latency_ms(0.5) == 250
+    assert scene.conversation.latency.turn_latency_ms(0.5) == 250
 
 
 def test_a_noise_without_words_takes_no_turn() -> None:
     scene = Scene()
     scene.greeted()
     scene.caller_turn(text="")
-    assert scene.mind.turns.turn is Turn.IDLE
+    assert scene.conversation.turns.turn is Turn.IDLE
     assert scene.recorded(CallerSaid) == []
 
 
@@ -178,7 +178,7 @@ def test_late_audio_of_an_interrupted_response_is_dropped() -> None:
     scene.take(PlayAudio)
     scene.voice(AudioDelta("r1", "a1", 0, 0, b"\x20" * 800))
     assert scene.take(PlayAudio) == []
-    assert scene.mind.counters.stale_audio_dropped_ms == 100
+    assert scene.conversation.counters.stale_audio_dropped_ms == 100
 
 
 def test_barge_in_works_long_after_the_model_has_finished_generating() -> None:
@@ -222,7 +222,7 @@ def test_two_barge_ins_in_a_row_each_cut_their_own_answer() -> None:
         assert [cut.item_id for cut in scene.sent(ItemTruncate)] == [f"a{number}"]
         scene.response_ends(f"r{number}", None, ResponseStatus.CANCELLED)
         scene.caller_stops(f"v{number}")
-    assert scene.mind.counters.barge_ins == 2
+    assert scene.conversation.counters.barge_ins == 2
 
 
 def test_every_item_that_was_not_heard_to_its_end_is_truncated() -> None:
@@ -284,7 +284,7 @@ def test_a_quiet_stream_whose_carrier_returns_the_probe_goes_on() -> None:
 def test_a_caller_who_is_not_on_a_stream_is_not_probed() -> None:
     scene = Scene(policy=CallPolicy(inactivity_after_ms=0))
     scene.greeted()
-    scene.actions += scene.mind.on_stream_left(scene.now_ms)
+    scene.actions += scene.conversation.on_stream_left(scene.now_ms)
     scene.actions.clear()
     scene.wait(40_000)
     assert scene.take(PlayAudio) == []
@@ -297,10 +297,10 @@ def test_speech_over_sound_that_the_carrier_may_still_play_clears_it() -> None:
     scene.caller_turn()
     scene.answer(1_000)
     scene.wait(3_000)  # no mark came back: the line behind the carrier is slow
-    assert scene.mind.turns.turn is Turn.IDLE
+    assert scene.conversation.turns.turn is Turn.IDLE
     scene.caller_starts("u2")
     assert len(scene.take(Clear)) == 1
-    assert scene.mind.counters.barge_ins == 0  # as far as we know, all of it was heard
+    assert scene.conversation.counters.barge_ins == 0  # as far as we know, all of it was heard
     scene.caller_stops("u2")
     scene.caller_starts("u3")
     assert scene.take(Clear) == []
@@ -389,12 +389,12 @@ def test_an_answer_that_nobody_can_hear_is_taken_back_and_asked_for_again() -> N
     assert len(scene.sent(ResponseCreate)) == 1
     assert scene.sent(ItemDelete) == [ItemDelete("a1")]
     assert len(scene.take(Clear)) == 1
-    assert scene.mind.turns.turn is Turn.THINKING
+    assert scene.conversation.turns.turn is Turn.THINKING
     assert [trouble.code for trouble in scene.recorded(VoiceTrouble)] == ["inaudible_response"]
     scene.answer(name="2")
     scene.marks()
     assert [line.text for line in scene.recorded(AgentSaid)] == ["one two three four"]
-    assert scene.mind.counters.responses_failed == 1
+    assert scene.conversation.counters.responses_failed == 1
 
 
 def test_words_without_any_sound_are_taken_back_and_asked_for_again() -> None:
@@ -422,7 +422,7 @@ def test_a_silent_answer_does_not_cut_the_words_before_it() -> None:
     scene.greeted()
     scene.caller_turn()
     scene.answer(2_000)
-    scene.actions += scene.mind.say(
+    scene.actions += scene.conversation.say(
         "Wait.", scene.now_ms, mode=SayMode.VERBATIM, when=SayWhen.AFTER_TURN
     )
     silent_answer(scene, "2")
@@ -445,7 +445,7 @@ def test_benign_errors_are_counted_and_nothing_else() -> None:
     scene = Scene()
     scene.greeted()
     scene.voice(ErrorEvent(ErrorDetail(code="response_cancel_not_active")))
-    assert scene.mind.counters.benign_errors == 1
+    assert scene.conversation.counters.benign_errors == 1
     assert scene.take(GiveUp) == []
 
 
@@ -456,7 +456,7 @@ def test_a_reconnect_replays_the_conversation_and_greets_nobody() -> None:
     scene.answer(400, "At nine.", "1")
     scene.marks()
     scene.actions.clear()
-    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
     scene.ready()
     items = [create.item for create in scene.sent(ItemCreate)]
     assert [item.role for item in items] == ["assistant", "user", "assistant", "system"]
@@ -470,7 +470,7 @@ def test_a_reconnect_in_mid_answer_has_the_model_go_on() -> None:
     scene.response_begins()
     scene.speaks(300, "At")
     scene.actions.clear()
-    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
     scene.ready()
     assert len(scene.sent(ResponseCreate)) == 1
 
@@ -483,7 +483,7 @@ def test_repeated_speech_events_of_the_model_are_harmless() -> None:
     scene.caller_stops()
     scene.caller_stops()
     assert scene.take(End) == []
-    assert scene.mind.counters.protocol_surprises > 0
+    assert scene.conversation.counters.protocol_surprises > 0
 
 
 # Tools and guardrails -----------------------------------------------------------------------------
@@ -495,9 +495,9 @@ def test_parallel_tools_get_one_reply_when_the_last_has_answered() -> None:
     scene.caller_turn()
     scene.response_begins("r1", None)
     scene.response_ends("r1", None, calls=(call_item("x", "c1"), call_item("y", "c2")))
-    scene.actions += scene.mind.on_tool_done("c1", "1", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c1", "1", scene.now_ms)
     assert scene.sent(ResponseCreate) == []
-    scene.actions += scene.mind.on_tool_done("c2", "2", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c2", "2", scene.now_ms)
     assert len(scene.sent(ResponseCreate)) == 1
     assert [create.item.call_id for create in scene.sent(ItemCreate)] == ["c1", "c2"]
 
@@ -511,7 +511,7 @@ def test_a_tool_that_answers_while_its_response_still_runs_waits_with_the_reply(
     call = call_item("x")
 
     scene.voice(OutputItemDone("r1", 1, call))
-    scene.actions += scene.mind.on_tool_done("c1", "1", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c1", "1", scene.now_ms)
     assert scene.sent(ResponseCreate) == []
     scene.response_ends("r1", calls=())
     assert len(scene.sent(ResponseCreate)) == 1
@@ -519,7 +519,7 @@ def test_a_tool_that_answers_while_its_response_still_runs_waits_with_the_reply(
 
 def test_a_filler_is_said_to_a_caller_who_waits_in_silence() -> None:
     scene = with_tool_running()
-    scene.actions += scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_slow("c1", "One moment.", scene.now_ms)
     (create,) = scene.sent(ResponseCreate)
     assert spoken(create.response) == "One moment."
 
@@ -527,28 +527,28 @@ def test_a_filler_is_said_to_a_caller_who_waits_in_silence() -> None:
 def test_a_filler_is_not_said_to_a_caller_who_speaks_or_listens() -> None:
     scene = with_tool_running()
     scene.caller_starts("u2")
-    assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
+    assert scene.conversation.on_tool_slow("c1", "One moment.", scene.now_ms) == []
     scene = Scene()
     scene.greeted()
     scene.caller_turn()
     scene.response_begins()
     scene.speaks(2_000, "Let me see.")
     scene.response_ends(calls=(call_item("look_up"),))
-    assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
+    assert scene.conversation.on_tool_slow("c1", "One moment.", scene.now_ms) == []
 
 
 def test_a_filler_waits_for_a_caller_who_is_not_on_a_stream() -> None:
     scene = with_tool_running()
-    scene.mind.on_stream_left(scene.now_ms)
-    assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms) == []
+    scene.conversation.on_stream_left(scene.now_ms)
+    assert scene.conversation.on_tool_slow("c1", "One moment.", scene.now_ms) == []
     scene.stream()
-    assert scene.mind.on_tool_slow("c1", "One moment.", scene.now_ms)
+    assert scene.conversation.on_tool_slow("c1", "One moment.", scene.now_ms)
 
 
 def test_a_tool_that_wants_no_reply_gives_the_floor_back() -> None:
     scene = with_tool_running()
-    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms, reply=False)
-    assert scene.mind.turns.turn is Turn.IDLE
+    scene.actions += scene.conversation.on_tool_done("c1", "{}", scene.now_ms, reply=False)
+    assert scene.conversation.turns.turn is Turn.IDLE
     assert scene.sent(ResponseCreate) == []
 
 
@@ -564,7 +564,7 @@ def test_words_that_guardrails_stop_are_cut_at_what_was_heard() -> None:
     scene.actions.clear()
     check = CheckGuardrail(side=Party.AGENT, item_id="a1", text="x", final=False, agent="test")
     stop = GuardrailResult(verdict=Stop("I must not say that.", "secret"), rule="secrets")
-    scene.actions += scene.mind.on_guardrail_result(check, stop, scene.now_ms)
+    scene.actions += scene.conversation.on_guardrail_result(check, stop, scene.now_ms)
     assert scene.order[:2] == ["Clear", "ItemTruncate"]
     assert "ResponseCancel" in scene.order
     assert scene.recorded(BargeIn) == []
@@ -579,7 +579,7 @@ def test_something_to_say_in_a_quiet_moment_waits_until_all_is_heard() -> None:
     scene = Scene()
     scene.greeted()
     scene.answer(500, "Hello.", "2")
-    scene.actions += scene.mind.say(
+    scene.actions += scene.conversation.say(
         "By the way.", scene.now_ms, mode=SayMode.VERBATIM, when=SayWhen.IDLE
     )
     assert scene.sent(ResponseCreate) == []

@@ -65,7 +65,7 @@ def test_the_callers_voice_cancels_the_hang_up() -> None:
     assert scene.take(End) == []
     scene.answer(1_000, name="2")
     scene.marks()
-    scene.wait(scene.mind.policy.goodbye_max_ms)
+    scene.wait(scene.conversation.policy.goodbye_max_ms)
     assert scene.take(End) == []
 
 
@@ -139,19 +139,21 @@ def test_a_closing_prompt_that_the_model_never_speaks_is_capped() -> None:
 
 def test_a_closing_prompt_without_a_model_ends_at_once() -> None:
     scene = Scene(live=False)
-    actions = scene.mind.say_goodbye(ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0)
+    actions = scene.conversation.say_goodbye(ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0)
     assert actions == [End(EndReason.DRAINED)]
 
 
 def test_a_warning_of_the_end_is_given_once_and_not_over_a_goodbye() -> None:
     scene = Scene()
     scene.greeted()
-    scene.actions += scene.mind.warn_of_end(scene.now_ms)
-    assert scene.words() == [scene.mind.policy.duration_warning]
-    assert scene.mind.warn_of_end(scene.now_ms) == []
+    scene.actions += scene.conversation.warn_of_end(scene.now_ms)
+    assert scene.words() == [scene.conversation.policy.duration_warning]
+    assert scene.conversation.warn_of_end(scene.now_ms) == []
     leaving = Scene()
-    leaving.actions += leaving.mind.say_goodbye(ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0)
-    assert leaving.mind.warn_of_end(0) == []
+    leaving.actions += leaving.conversation.say_goodbye(
+        ClosingPrompt(EndReason.DRAINED, "Goodbye"), 0
+    )
+    assert leaving.conversation.warn_of_end(0) == []
 
 
 def test_speech_over_the_goodbye_of_the_longest_call_does_not_cancel_it() -> None:
@@ -159,5 +161,5 @@ def test_speech_over_the_goodbye_of_the_longest_call_does_not_cancel_it() -> Non
     scene.greeted()
     scene.wait(1_100)
     scene.caller_turn()
-    scene.wait(scene.mind.policy.goodbye_max_ms)
+    scene.wait(scene.conversation.policy.goodbye_max_ms)
     assert [end.reason for end in scene.take(End)][:1] == [EndReason.MAX_DURATION]

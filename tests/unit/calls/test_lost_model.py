@@ -10,7 +10,7 @@ from tests.unit.calls.scene import GOODBYE, Scene, call_item
 
 
 def reconnect(scene: Scene) -> None:
-    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
     scene.actions.clear()
     scene.ready()
 
@@ -34,18 +34,18 @@ def test_a_greeting_that_had_not_begun_is_said_word_for_word() -> None:
 
 def test_a_model_is_not_asked_before_the_tools_that_it_does_not_know_of_are_done() -> None:
     scene = calling("c1", "c2")
-    scene.actions += scene.mind.on_tool_done("c1", "one", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c1", "one", scene.now_ms)
     reconnect(scene)
     assert scene.sent(ResponseCreate) == []
-    scene.actions += scene.mind.on_tool_done("c2", "two", scene.now_ms)
-    scene.actions += scene.mind.on_tool_done("c2", "two", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c2", "two", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c2", "two", scene.now_ms)
     assert len(scene.sent(ResponseCreate)) == 1
 
 
 def test_a_caller_who_waits_is_answered_also_behind_a_tool_that_wants_no_reply() -> None:
     scene = calling("c1")
     reconnect(scene)
-    scene.actions += scene.mind.on_tool_done("c1", "one", scene.now_ms, reply=False)
+    scene.actions += scene.conversation.on_tool_done("c1", "one", scene.now_ms, reply=False)
     assert len(scene.sent(ResponseCreate)) == 1
 
 
@@ -74,12 +74,14 @@ def test_double_talk_ends_with_the_connection_that_heard_it() -> None:
     scene.caller_starts()
     reconnect(scene)
     scene.wait(4_000)
-    assert scene.mind.turns.turn is Turn.IDLE
+    assert scene.conversation.turns.turn is Turn.IDLE
 
 
 def test_a_question_for_consent_that_was_cut_in_the_middle_is_asked_again() -> None:
     scene = calling("c1")
-    scene.actions += scene.mind.on_consent_wanted("c1", "Shall I book it? Press 1.", scene.now_ms)
+    scene.actions += scene.conversation.on_consent_wanted(
+        "c1", "Shall I book it? Press 1.", scene.now_ms
+    )
     scene.actions.clear()
     scene.response_begins("r2", "a2")
     scene.speaks(200, "Shall", "r2", "a2")
@@ -91,8 +93,8 @@ def test_a_closing_prompt_that_was_cut_is_said_again() -> None:
     scene = Scene()
     scene.greeted()
     closing = ClosingPrompt(EndReason.OPERATOR_HUNG_UP, "We close now.")
-    scene.actions += scene.mind.say_goodbye(closing, scene.now_ms)
-    assert scene.mind.say_goodbye(closing, scene.now_ms) == []
+    scene.actions += scene.conversation.say_goodbye(closing, scene.now_ms)
+    assert scene.conversation.say_goodbye(closing, scene.now_ms) == []
     assert scene.words() == ["We close now."]
     reconnect(scene)
     assert scene.words() == ["We close now."]
@@ -106,4 +108,4 @@ def test_a_caller_in_mid_speech_gives_the_floor_to_the_new_detector() -> None:
     scene.greeted()
     scene.caller_starts()
     reconnect(scene)
-    assert scene.mind.turns.turn is Turn.IDLE
+    assert scene.conversation.turns.turn is Turn.IDLE

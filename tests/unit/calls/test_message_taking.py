@@ -80,7 +80,7 @@ def test_a_message_is_kept_when_the_caller_hangs_up_after_it() -> None:
     scene = calls_tool("take_message", {}, speech="Go on.", transcribed=True)
     scene.marks()
     scene.caller_turn("u1", "Please call me back on Monday")
-    scene.actions += scene.mind.on_call_over(scene.now_ms)
+    scene.actions += scene.conversation.on_call_over(scene.now_ms)
     assert [taken.text for taken in scene.recorded(MessageTaken)] == [
         "Please call me back on Monday"
     ]

@@ -69,8 +69,10 @@ def test_the_session_is_renewed_in_a_quiet_moment_before_its_end() -> None:
 def test_a_session_is_renewed_ahead_of_its_end_and_not_for_ever(
     expires_in_ms: int | None, renewed_after_ms: int
 ) -> None:
-    mind = Scene().mind
-    watch = ModelWatch(mind.call_id, mind.dialogue, mind.turns, CallPolicy(), 0)
+    conversation = Scene().conversation
+    watch = ModelWatch(
+        conversation.call_id, conversation.dialogue, conversation.turns, CallPolicy(), 0
+    )
     watch.on_ready(1_000, expires_in_ms)
     assert not watch.renewal_due(1_000 + renewed_after_ms - 1)
     assert watch.renewal_due(1_000 + renewed_after_ms)

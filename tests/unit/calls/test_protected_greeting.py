@@ -34,14 +34,14 @@ def greeting(*, vad: ServerVad | None = None, done: bool = True) -> Scene:
 
 def test_the_model_is_asked_not_to_interrupt_itself_until_the_greeting_was_heard() -> None:
     scene = greeting()
-    detection = scene.mind.dialogue.active.session.turn_detection
+    detection = scene.conversation.dialogue.active.session.turn_detection
     assert isinstance(detection, ServerVad)
     assert not detection.interrupt_response
     assert scene.sent(SessionUpdate) == []
     scene.marks()
     (update,) = scene.sent(SessionUpdate)
     assert update.session.turn_detection == ServerVad()
-    assert scene.mind.dialogue.active.session.turn_detection == ServerVad()
+    assert scene.conversation.dialogue.active.session.turn_detection == ServerVad()
 
 
 def test_speech_over_it_stops_nothing_and_reaches_the_model() -> None:
@@ -56,10 +56,10 @@ def test_speech_over_it_stops_nothing_and_reaches_the_model() -> None:
     (said,) = scene.recorded(AgentSaid)
     assert not said.cut_off
     assert scene.recorded(BargeIn) == []
-    turns = [scene.mind.turns.turn]
+    turns = [scene.conversation.turns.turn]
     scene.caller_stops()
-    assert [*turns, scene.mind.turns.turn] == [Turn.CALLER, Turn.THINKING]
-    assert scene.mind.counters.protocol_surprises == 0
+    assert [*turns, scene.conversation.turns.turn] == [Turn.CALLER, Turn.THINKING]
+    assert scene.conversation.counters.protocol_surprises == 0
 
 
 def test_a_caller_who_spoke_while_it_was_generated_is_answered_after_it() -> None:
@@ -75,7 +75,7 @@ def test_a_caller_who_spoke_while_it_was_played_is_answered_by_the_model_itself(
     scene = greeting()
     scene.voice(SpeechStopped("u1", 0), InputAudioCommitted("u1"))
     assert scene.sent(ResponseCreate) == []
-    assert scene.mind.counters.turns == 1
+    assert scene.conversation.counters.turns == 1
 
 
 def test_after_it_the_caller_interrupts_as_ever() -> None:
@@ -104,6 +104,6 @@ def test_only_what_was_changed_is_changed_back(interrupts: bool) -> None:
 
 def test_a_model_that_is_lost_in_the_greeting_is_replaced_by_one_that_may_be_interrupted() -> None:
     scene = greeting(done=False)
-    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
-    assert scene.mind.dialogue.active.session.turn_detection == ServerVad()
+    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
+    assert scene.conversation.dialogue.active.session.turn_detection == ServerVad()
     assert scene.sent(SessionUpdate) == []

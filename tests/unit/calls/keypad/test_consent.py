@@ -25,7 +25,7 @@ from tests.unit.calls.scene import (
 
 def test_a_key_answers_a_tool_that_needs_consent() -> None:
     scene = with_tool_running()
-    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
+    scene.actions += scene.conversation.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
     assert [spoken(create.response) for create in scene.sent(ResponseCreate)] == ["Press 1 or 2."]
     scene.answer(500, "Press 1 or 2.", "2")
     scene.key("7")
@@ -45,7 +45,7 @@ def test_two_tools_that_need_consent_are_asked_for_one_after_the_other() -> None
     scene = Scene()
     scene.greeted()
     for tool_call_id, prompt in (("c1", "Pay ten?"), ("c2", "Pay ninety?")):
-        scene.actions += scene.mind.on_consent_wanted(tool_call_id, prompt, scene.now_ms)
+        scene.actions += scene.conversation.on_consent_wanted(tool_call_id, prompt, scene.now_ms)
     scene.answer(500, "Pay ten?", "1")
     scene.marks()
     assert scene.words() == ["Pay ten?"]
@@ -64,11 +64,11 @@ def test_the_next_tool_is_asked_for_when_a_consent_runs_out() -> None:
     scene = Scene()
     scene.greeted()
     for tool_call_id, prompt in (("c1", "Pay ten?"), ("c2", "Pay ninety?")):
-        scene.actions += scene.mind.on_consent_wanted(tool_call_id, prompt, scene.now_ms)
+        scene.actions += scene.conversation.on_consent_wanted(tool_call_id, prompt, scene.now_ms)
     scene.answer(500, "Pay ten?", "1")
     scene.marks()
     scene.words()
-    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c1", "{}", scene.now_ms)
     assert scene.words() == ["Pay ninety?"]
     scene.answer(500, "Pay ninety?", "2")
     scene.marks()
@@ -78,7 +78,7 @@ def test_the_next_tool_is_asked_for_when_a_consent_runs_out() -> None:
 
 def test_a_key_that_comes_before_the_question_was_heard_gives_no_consent() -> None:
     scene = with_tool_running()
-    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
+    scene.actions += scene.conversation.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
     assert scene.words() == ["Press 1 or 2."]
     scene.key("1")  # meant for something else: nothing was asked yet
     assert scene.take(Decide) == []
@@ -93,8 +93,8 @@ def test_a_key_that_comes_before_the_question_was_heard_gives_no_consent() -> No
 
 def test_an_approval_without_a_key_frees_the_keys() -> None:
     scene = with_tool_running()
-    scene.actions += scene.mind.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
-    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
+    scene.actions += scene.conversation.on_consent_wanted("c1", "Press 1 or 2.", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c1", "{}", scene.now_ms)
     scene.key("1")
     assert scene.take(Decide) == []
 
@@ -109,7 +109,7 @@ def test_a_caller_who_presses_too_early_is_asked_once_and_not_after_the_answer()
     scene.response_begins()
     scene.speaks(3_000, "I will do that for you.")
     scene.response_ends(text="I will do that for you.", calls=(call_item("pay"),))
-    scene.actions += scene.mind.on_consent_wanted("c1", PROMPT, scene.now_ms)
+    scene.actions += scene.conversation.on_consent_wanted("c1", PROMPT, scene.now_ms)
     assert scene.words() == [PROMPT]
     for _ in range(3):
         scene.key("1")  # nothing of the question was heard yet
@@ -133,7 +133,7 @@ def test_a_key_pressed_before_the_question_gives_no_consent_whatever_else_was_he
     scene.response_begins("r1", None)
     scene.response_ends("r1", None, calls=(call_item("pay"),))
     scene.caller_starts("u2")
-    scene.actions += scene.mind.on_consent_wanted("c1", PROMPT, scene.now_ms)
+    scene.actions += scene.conversation.on_consent_wanted("c1", PROMPT, scene.now_ms)
     scene.caller_stops("u2", "and what are your hours")
     scene.answer(2_000, "For our hours press 1.", "2")
     scene.marks()
@@ -160,7 +160,7 @@ def wants_consent() -> Scene:
     scene.caller_turn("u1", "pay three")
     scene.response_begins("r1", None)
     scene.response_ends("r1", None, calls=(call_item("pay"),))
-    scene.actions += scene.mind.on_consent_wanted("c1", PROMPT, scene.now_ms)
+    scene.actions += scene.conversation.on_consent_wanted("c1", PROMPT, scene.now_ms)
     return scene
 
 

@@ -128,7 +128,7 @@ def test_a_key_repeats_what_the_agent_said_last() -> None:
 def test_a_repetition_of_nothing_asks_the_model_for_words() -> None:
     scene = Scene(greeting=None, keypads={"test": KeypadMap({"*": Repeat()})})
     scene.greeted()
-    for entry in scene.mind.dialogue.history:
+    for entry in scene.conversation.dialogue.history:
         entry.text = ""
     scene.key("*")
     (create,) = scene.sent(ResponseCreate)

@@ -70,8 +70,8 @@ def test_a_cough_stops_the_agent_at_once_and_the_speech_goes_on_after_it() -> No
     assert sound(scene) == b"\x20" * (8 * 1_800)
     (resumed,) = scene.recorded(SpeechResumed)
     assert (resumed.item_id, resumed.heard_ms) == ("a1", 200)
-    assert scene.mind.turns.turn is Turn.AGENT
-    assert scene.mind.counters.false_interruptions == 1
+    assert scene.conversation.turns.turn is Turn.AGENT
+    assert scene.conversation.counters.false_interruptions == 1
 
 
 def test_the_model_is_told_what_was_heard_in_the_end() -> None:
@@ -85,7 +85,7 @@ def test_the_model_is_told_what_was_heard_in_the_end() -> None:
     assert create.item.content[0].text == "two three four five six seven eight nine ten"
     (said,) = scene.recorded(AgentSaid)
     assert (said.heard_text, said.cut_off) == (TEXT, False)
-    assert scene.mind.turns.turn is Turn.IDLE
+    assert scene.conversation.turns.turn is Turn.IDLE
 
 
 def test_words_make_the_interruption_real() -> None:
@@ -300,7 +300,7 @@ def test_a_goodbye_that_a_cough_cut_off_still_ends_the_call() -> None:
 def test_a_lost_model_leaves_what_was_cut_cut() -> None:
     scene = heard_200ms()
     cough(scene, None)
-    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
     assert scene.recorded(AgentSaid) == []
     scene.ready()
     scene.wait(4_000)
@@ -310,7 +310,7 @@ def test_a_lost_model_leaves_what_was_cut_cut() -> None:
 def test_a_fresh_session_is_not_told_about_items_it_does_not_have() -> None:
     scene = heard_200ms()
     cough(scene)
-    scene.actions += scene.mind.on_voice_lost(scene.now_ms)
+    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
     scene.ready()
     scene.sent(ItemCreate)
     scene.marks()
@@ -321,7 +321,7 @@ def test_a_fresh_session_is_not_told_about_items_it_does_not_have() -> None:
 def test_a_call_that_ends_meanwhile_has_heard_what_it_had_heard() -> None:
     scene = heard_200ms()
     cough(scene, None)
-    scene.actions += scene.mind.on_call_over(scene.now_ms)
+    scene.actions += scene.conversation.on_call_over(scene.now_ms)
     assert [said.heard_text for said in scene.recorded(AgentSaid)] == ["one"]
 
 
@@ -335,7 +335,7 @@ def test_several_items_are_resumed_in_their_order() -> None:
 
 def test_a_call_that_ends_in_mid_speech_has_heard_what_it_had_heard() -> None:
     scene = heard_200ms()
-    scene.actions += scene.mind.on_call_over(scene.now_ms)
+    scene.actions += scene.conversation.on_call_over(scene.now_ms)
     (said,) = scene.recorded(AgentSaid)
     assert (said.heard_text, said.cut_off) == ("one", True)
 

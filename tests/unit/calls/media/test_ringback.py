@@ -34,7 +34,7 @@ def test_a_caller_hears_it_while_nobody_speaks() -> None:
 
     def rings() -> bool:
         scene.now_ms += 100
-        ticked = scene.mind.on_tick(scene.now_ms, ringing=True)
+        ticked = scene.conversation.on_tick(scene.now_ms, ringing=True)
         return any(isinstance(action, PlayAudio) and action.payload for action in ticked)
 
     assert rings()

@@ -93,7 +93,7 @@ def test_nobody_is_asked_while_a_tool_runs() -> None:
     scene.response_ends("r1", None, calls=(call_item("look_up"),))
     scene.wait(20_000)
     assert scene.words() == []
-    scene.actions += scene.mind.on_tool_done("c1", "{}", scene.now_ms)
+    scene.actions += scene.conversation.on_tool_done("c1", "{}", scene.now_ms)
     said(scene, "2")
     scene.wait(4_900)
     assert scene.words() == []
@@ -113,7 +113,7 @@ def test_nobody_is_asked_while_a_long_answer_is_still_heard() -> None:
 def test_a_caller_who_is_off_the_stream_is_asked_nothing() -> None:
     scene = Scene(policy=ASKING)
     scene.greeted()
-    scene.actions += scene.mind.on_stream_left(scene.now_ms)
+    scene.actions += scene.conversation.on_stream_left(scene.now_ms)
     scene.wait(60_000)
     assert scene.words() == []
     scene.stream()
