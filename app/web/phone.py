@@ -254,7 +254,7 @@ class UnclaimedSockets:
         return self._taken.total()
 
     @contextlib.contextmanager
-    def place(self, client: str) -> Iterator[bool]:
+    def hold(self, client: str) -> Iterator[bool]:
         """Count a socket for as long as the block lasts; False when it is one too many."""
         if self.taken >= self._total or self._taken[client] >= self._per_client:
             self._forget_empty(client)
@@ -296,7 +296,7 @@ class MediaSocket:
         client = websocket.client.host if websocket.client else ""
         # The handshake's signature is the same for every call: whoever has seen one can send it
         # again. A signed socket is still a stranger until it claims a call.
-        with self._unclaimed.place(client) as has_room:
+        with self._unclaimed.hold(client) as has_room:
             if not has_room:
                 self._metrics.refused(Refusal.SOCKETS)
                 self._complain("media socket refused", code="too_many_unclaimed")

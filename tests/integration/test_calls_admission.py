@@ -227,7 +227,7 @@ async def test_a_drain_that_has_waited_long_enough_says_goodbye() -> None:
     assert call.counters.agent_audio_ms == heard_ms + 600
 
 
-async def test_callers_are_told_when_a_drain_will_soon_end_their_call() -> None:
+async def test_callers_are_warned_before_a_drain_ends_their_call() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=500)])
     limits = {"drain_timeout_s": 1}
     policy = {"duration_warning_ms": 500, "duration_warning": "One more minute."}
@@ -249,7 +249,7 @@ async def test_callers_are_told_when_a_drain_will_soon_end_their_call() -> None:
     assert "Goodbye" in goodbye
 
 
-async def test_a_second_signal_waits_for_nobody() -> None:
+async def test_a_second_signal_ends_all_calls_at_once() -> None:
     voice = ScriptedVoiceServer()
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)

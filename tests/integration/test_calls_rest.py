@@ -117,7 +117,7 @@ async def test_an_agent_hangs_up_at_the_carrier() -> None:
         ({}, EndReason.DRAINED),
     ],
 )
-async def test_whatever_limit_is_met_the_carrier_hangs_up(
+async def test_the_carrier_hangs_up_at_every_limit(
     policy: dict[str, int], reason: EndReason
 ) -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
@@ -222,7 +222,7 @@ async def test_a_caller_on_the_way_to_a_server_that_leaves_is_not_hung_up_on() -
     assert rest.requests == []
 
 
-async def test_a_caller_whom_nobody_could_say_goodbye_to_is_not_hung_up_on(
+async def test_a_caller_without_a_goodbye_is_not_hung_up_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(switchboard, "GOODBYE_S", 0.3)

@@ -56,7 +56,7 @@ async def test_a_caller_is_transferred_after_hearing_the_agent_out() -> None:
         assert len(site.api.requests) == 1
 
 
-async def test_a_long_transfer_is_no_silence_and_needs_no_model() -> None:
+async def test_a_long_transfer_does_not_count_as_silence_and_needs_no_model() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
     async with voice, transfer_site(voice, policy={"silence_ms": 300}) as site:
         call = await site.call()
@@ -250,7 +250,7 @@ async def test_of_a_stream_that_breaks_the_carrier_knows_whether_the_caller_has_
         assert (await site.app.ended(call)).reason is reason
 
 
-async def test_a_cough_keeps_nobody_from_being_transferred() -> None:
+async def test_a_cough_does_not_stop_a_transfer() -> None:
     replies = asks_for("transfer_call", audio_ms=3_000, destination="front_desk")
     voice = ScriptedVoiceServer(replies=replies, heard=["Anna, please.", ""])
     async with voice, transfer_site(voice) as site:
@@ -262,7 +262,9 @@ async def test_a_cough_keeps_nobody_from_being_transferred() -> None:
         assert (await site.app.ended(call)).counters.false_interruptions == 1
 
 
-async def test_a_caller_who_hangs_up_on_the_person_was_transferred_whatever_is_told_first() -> None:
+async def test_a_caller_who_hangs_up_on_the_person_was_transferred_in_either_order_of_reports() -> (
+    None
+):
     voice = ScriptedVoiceServer(replies=TO_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
@@ -366,7 +368,7 @@ async def test_a_hostile_request_of_the_model_reaches_no_carrier(tool: str, argu
         await site.app.ended(call)
 
 
-async def test_one_thing_at_a_time_is_done_with_the_line() -> None:
+async def test_a_second_transfer_meanwhile_is_refused() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
@@ -532,7 +534,7 @@ async def test_a_caller_who_keys_a_transfer_during_the_goodbye_is_not_hung_up_on
         assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 
 
-async def test_a_key_during_the_goodbye_keeps_the_line_open() -> None:
+async def test_a_key_during_the_goodbye_keeps_the_caller_connected() -> None:
     goodbye = ("end_call", '{"reason": "task_complete"}')
     replies = [Reply(audio_ms=300), Reply(audio_ms=3_000, text="Goodbye.", tool=goodbye), Reply()]
     voice = ScriptedVoiceServer(replies=replies)
@@ -569,7 +571,7 @@ async def test_a_queue_is_left_when_the_wait_is_over() -> None:
 # Limits while the caller is elsewhere -------------------------------------------------------------
 
 
-async def test_draining_parts_nobody_from_the_person_they_talk_with() -> None:
+async def test_draining_does_not_part_a_caller_from_the_person() -> None:
     voice = ScriptedVoiceServer(replies=TO_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()

@@ -116,7 +116,7 @@ async def test_the_caller_hears_it_ring_and_talks_with_the_agent_meanwhile() -> 
         await site.app.ended(call)
 
 
-async def test_a_wait_for_somebody_is_no_silence_of_the_caller() -> None:
+async def test_a_wait_for_a_person_does_not_count_as_silence() -> None:
     policy = {"inactivity_after_ms": 300, "silence_ms": 900}
     async with transferring(policy=policy) as (site, call, leg):
         await asyncio.sleep(1.5)
@@ -144,7 +144,7 @@ async def test_a_key_brings_a_person_to_the_phone_without_the_model() -> None:
         assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
 
 
-async def test_what_twilio_says_is_in_the_language_of_the_house() -> None:
+async def test_twilio_speaks_the_configured_language() -> None:
     twilio = {
         "say_language": "de-DE",
         "say_voice": "Polly.Vicki-Neural",
@@ -252,7 +252,7 @@ async def test_reports_that_come_twice_and_in_disorder_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("phase", ["ringing", "asked"])
-async def test_a_caller_who_hangs_up_takes_the_second_leg_along(phase: str) -> None:
+async def test_the_consult_leg_ends_when_the_caller_hangs_up(phase: str) -> None:
     async with transferring() as (site, call, leg):
         await site.phones.ring(leg)
         if phase == "asked":
@@ -453,7 +453,7 @@ async def test_the_longest_call_does_not_part_the_two() -> None:
         assert placed.status == "in-progress"
 
 
-async def test_draining_while_it_rings_calls_nobody_for_a_caller_who_is_gone() -> None:
+async def test_draining_while_it_rings_ends_the_consult_leg() -> None:
     policy = {"closing_prompt": ""}
     async with transferring(policy=policy) as (site, call, leg):
         await site.phones.ring(leg)
@@ -462,7 +462,7 @@ async def test_draining_while_it_rings_calls_nobody_for_a_caller_who_is_gone() -
         assert site.api.calls[leg].status == "canceled"
 
 
-async def test_a_model_that_is_lost_while_it_rings_takes_nobody_away() -> None:
+async def test_a_model_that_is_lost_while_it_rings_is_replaced() -> None:
     voice = ScriptedVoiceServer(replies=list(TO_BOSS))
     async with transferring(voice=voice) as (site, call, leg):
         await site.phones.ring(leg)
@@ -493,7 +493,7 @@ async def test_no_more_than_five_attempts_are_made_in_a_call() -> None:
         assert sum(isinstance(event, TransferStarted) for event in events) == 5
 
 
-async def test_webhooks_of_a_leg_that_nobody_signed_change_nothing() -> None:
+async def test_unsigned_webhooks_of_a_leg_change_nothing() -> None:
     async with transferring() as (site, call, leg):
         await site.phones.pick_up(leg)
         placed, right = site.api.calls[leg], site.api.auth_token

@@ -60,7 +60,7 @@ def row(api: TwilioApi) -> dict[str, str]:
     return api.numbers["PN" + "0" * 31 + "1"]
 
 
-async def test_numbers_are_listed_with_where_their_calls_go(tmp_path: Path) -> None:
+async def test_numbers_are_listed_with_their_webhooks(tmp_path: Path) -> None:
     async with account(tmp_path) as (api, run, _):
         result = await run("list")
         assert result.exit_code == 0
@@ -264,7 +264,7 @@ async def test_a_number_of_somebody_else_is_not_looked_for_further(tmp_path: Pat
         (400, 21421, "not one that can be set up"),
     ],
 )
-async def test_refusals_are_told_in_plain_words(
+async def test_refusals_are_in_plain_words(
     status: int, code: int, words: str, tmp_path: Path
 ) -> None:
     async with account(tmp_path) as (api, run, _):
@@ -307,7 +307,7 @@ async def test_without_an_address_or_account_there_is_nothing_to_connect(tmp_pat
     assert "TWILIO_ACCOUNT_SID" in result.output
 
 
-async def test_the_fallback_must_be_elsewhere_and_encrypted(tmp_path: Path) -> None:
+async def test_the_fallback_must_be_on_another_host_and_encrypted(tmp_path: Path) -> None:
     async with account(tmp_path) as (api, run, _):
         result = await run("connect", NUMBER, "--fallback-url", "http://handler.example.com")
         assert result.exit_code == 2

@@ -160,7 +160,7 @@ async def test_a_message_goes_out_from_our_number() -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "ringing", "in-progress"])
-async def test_a_leg_is_canceled_in_whatever_state_it_is(status: str) -> None:
+async def test_a_leg_is_canceled_in_every_state(status: str) -> None:
     async with account() as (api, control):
         leg_id = await control.place_leg(WARM)
         api.calls[leg_id].status = status
@@ -192,7 +192,7 @@ async def test_a_leg_that_is_gone_or_over_is_canceled() -> None:
 OVER_SIP = "sip:office@acme.sip.twilio.com"
 
 
-async def test_who_came_in_over_sip_is_called_for_from_a_number_of_ours() -> None:
+async def test_legs_for_a_caller_over_sip_come_from_one_of_our_numbers() -> None:
     async with account(replace(SITE, own_number=OURS)) as (api, control):
         await control.place_leg(replace(WARM, our_number=OVER_SIP))
         await control.send_sms(to_number="+14155550199", our_number=OVER_SIP, body="x")
@@ -202,7 +202,7 @@ async def test_who_came_in_over_sip_is_called_for_from_a_number_of_ours() -> Non
     assert f'callerId="{OURS}"' in cold.fields["Twiml"]
 
 
-async def test_over_sip_and_without_a_number_nobody_can_be_called() -> None:
+async def test_over_sip_and_without_a_number_no_leg_can_be_placed() -> None:
     async with account() as (api, control):
         with pytest.raises(CarrierRefused, match=r"set twilio\.from_number") as caught:
             await control.place_leg(replace(WARM, our_number=OVER_SIP))
@@ -245,7 +245,7 @@ async def test_too_many_requests_are_waited_out(action: Action) -> None:
 
 
 @once
-async def test_what_must_not_happen_twice_is_sent_once(action: Action) -> None:
+async def test_requests_that_must_not_happen_twice_are_sent_once(action: Action) -> None:
     """After a server's error, or without an answer, nobody knows whether it has happened."""
     async with account(timeout_s=0.3) as (api, control):
         api.fail(500, 20500)
@@ -335,7 +335,7 @@ async def test_wrong_credentials_are_final() -> None:
         assert len(api.requests) == len(ONCE) + len(OFTEN)
 
 
-async def test_what_is_wrong_from_the_start_makes_no_request() -> None:
+async def test_invalid_orders_make_no_request() -> None:
     queue = LegOrder(
         transfer_id=ID,
         destination=destination("support", "queue:support"),

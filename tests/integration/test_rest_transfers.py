@@ -289,7 +289,7 @@ async def test_the_person_is_let_go_when_the_caller_leaves_the_conversation() ->
 @pytest.mark.parametrize(
     ("key", "outcome"), [("2", TransferOutcome.DECLINED), ("", TransferOutcome.VOICEMAIL)]
 )
-async def test_who_does_not_accept_is_hung_up_and_the_caller_never_left(
+async def test_a_person_who_does_not_accept_is_hung_up_and_the_caller_never_left(
     key: str, outcome: TransferOutcome
 ) -> None:
     async with world() as w:
@@ -335,7 +335,7 @@ async def test_a_phone_that_nobody_picks_up_says_why(
 
 
 @pytest.mark.parametrize("picked_up", [False, True])
-async def test_a_caller_who_hangs_up_takes_the_second_leg_along(picked_up: bool) -> None:
+async def test_the_consult_leg_ends_when_the_caller_hangs_up(picked_up: bool) -> None:
     async with world() as w:
         await w.exchange.transfer_warm()
         await w.phones.ring(w.leg)

@@ -69,7 +69,7 @@ def _ended(reason: EndReason = EndReason.CALLER_HUNG_UP) -> CallEnded:
 # Transcript feed ----------------------------------------------------------------------------------
 
 
-async def test_what_is_said_is_streamed_as_it_happens(
+async def test_words_are_streamed_as_they_are_spoken(
     site: Site, client: httpx2.AsyncClient
 ) -> None:
     feed = site.calls.feeds[CALL] = asyncio.Queue()

@@ -276,7 +276,7 @@ async def test_a_field_that_was_added_twice_breaks_the_signature(
     assert answer.status_code == 403
 
 
-async def test_the_host_header_has_no_say_in_what_was_signed(
+async def test_the_host_header_does_not_affect_the_signature(
     site: Site, client: httpx2.AsyncClient
 ) -> None:
     form = call_form()

@@ -402,7 +402,7 @@ async def test_an_address_in_use_is_named() -> None:
             make_server(site.app, host="127.0.0.1", port=port, drain=_nothing)
 
 
-async def test_of_two_servers_that_start_at_once_the_second_is_told() -> None:
+async def test_the_second_of_two_servers_on_one_port_is_refused() -> None:
     first = build()
     again = pytest.raises(ConfigError, match="Address already in use")
     with contextlib.closing(first.server._listener), again:

@@ -62,7 +62,7 @@ def asks_for(tool: str, audio_ms: int = 300, **arguments: Any) -> list[Reply]:
 
 
 def output(voice: ScriptedVoiceServer, nth: int = 0) -> dict[str, Any]:
-    """What the model was told of a tool of its."""
+    """The output of a tool, as the model got it."""
     items = [create.item for create in voice.latest.of(ItemCreate)]
     outputs = [item.output for item in items if item.type == "function_call_output"]
     found: dict[str, Any] = json.loads(outputs[nth] or "")
@@ -70,13 +70,13 @@ def output(voice: ScriptedVoiceServer, nth: int = 0) -> dict[str, Any]:
 
 
 async def answered(voice: ScriptedVoiceServer, nth: int = 0) -> dict[str, Any]:
-    """The same, as soon as the model is told."""
+    """The same, as soon as the model gets it."""
 
-    def told() -> bool:
+    def has_output() -> bool:
         items = [create.item for create in voice.latest.of(ItemCreate)]
         return len([item for item in items if item.type == "function_call_output"]) > nth
 
-    await until(told)
+    await until(has_output)
     return output(voice, nth)
 
 
@@ -167,7 +167,7 @@ async def transfer_site(
     policy: Mapping[str, Any] | None = None,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[TransferSite]:
-    """A server with an account, destinations and an agent that may use the line."""
+    """A server with an account, destinations and an agent that may transfer callers."""
     async with TwilioApi(numbers=[{"phone_number": OURS}]) as api:
         live = {
             "twilio": {

@@ -1,4 +1,4 @@
-"""Settings become agents, tools, guardrails, destinations and a plan of numbers."""
+"""Settings become agents, tools, guardrails, destinations and routes."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_without_agents_and_key_the_receptionist_opens_the_conversation_itself()
     assert agent.session.voice == "alloy"
 
 
-def test_what_an_agent_does_not_say_is_as_for_the_voice_model(tmp_path: Path) -> None:
+def test_absent_settings_of_an_agent_are_those_of_the_voice_model(tmp_path: Path) -> None:
     text = """\
 agents:
   first: {}
@@ -179,7 +179,7 @@ def test_a_turn_detection_of_another_type_begins_anew(tmp_path: Path) -> None:
     assert vad.eagerness == "low"
 
 
-def test_a_preset_is_a_start_for_what_is_written_beside_it(tmp_path: Path) -> None:
+def test_single_settings_override_a_preset(tmp_path: Path) -> None:
     text = "agents: {a: {preset: street, turn_detection: {silence_duration_ms: 250}}}\n"
     assembly = assembly_of(text, tmp_path)
     vad = assembly.roster.first.session.turn_detection
@@ -287,14 +287,14 @@ agents:
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named_with_file_and_line(
+def test_a_setting_that_does_not_fit_is_named_with_file_and_line(
     text: str, expected: str, tmp_path: Path
 ) -> None:
     [line] = refusal(text, tmp_path)
     assert line.startswith(expected)
 
 
-def test_everything_that_does_not_fit_is_told_at_once(tmp_path: Path) -> None:
+def test_all_settings_that_do_not_fit_are_reported_at_once(tmp_path: Path) -> None:
     text = """\
 agents:
   a: {instructions: "{nobody}"}
@@ -326,7 +326,7 @@ tools:
     assert tool.parameters["required"] == ["day"]
 
 
-def test_what_is_written_goes_before_what_the_function_says(tmp_path: Path) -> None:
+def test_settings_override_the_options_of_a_function(tmp_path: Path) -> None:
     code = """\
 from app.agents.tools.tool import tool
 
@@ -356,7 +356,7 @@ tools: {{look: {{python: "{name}:find", description: Look it up, filler: ""}}}}
         ("def f(x): ...\n", "f", "parameter x: has no type"),
     ],
 )
-def test_a_function_that_cannot_be_had_is_named_with_the_line_of_its_setting(
+def test_a_missing_function_is_named_with_the_line_of_its_setting(
     code: str, function: str, expected: str, tmp_path: Path
 ) -> None:
     name = module(tmp_path, code)
@@ -365,7 +365,7 @@ def test_a_function_that_cannot_be_had_is_named_with_the_line_of_its_setting(
     assert expected in line
 
 
-def test_every_mistake_in_the_opening_hours_is_told_with_its_line(tmp_path: Path) -> None:
+def test_every_mistake_in_the_opening_hours_is_reported_with_its_line(tmp_path: Path) -> None:
     text = f"""\
 numbers:
   {OURS}:
@@ -407,8 +407,8 @@ def test_instructions_may_be_written_by_a_function(tmp_path: Path) -> None:
         tmp_path,
     )
     facts = CallFacts(call_id=CallId("c1"), caller_number="+15550001111")
-    book = assembly.roster
-    assert book.session(book.first, facts).instructions == "You serve +15550001111."
+    roster = assembly.roster
+    assert roster.session(roster.first, facts).instructions == "You serve +15550001111."
     ours = route(assembly)
     text = ours.roster.session(ours.agent, facts).instructions
     assert isinstance(text, str)
@@ -432,7 +432,7 @@ def test_a_function_that_cannot_write_instructions_is_named_with_its_line(
     assert expected in line
 
 
-def test_a_module_that_is_nowhere_is_said_to_be_nowhere(tmp_path: Path) -> None:
+def test_a_missing_module_is_named(tmp_path: Path) -> None:
     [line] = refusal("tools:\n  t: {python: 'no_such_module_here:f'}\n", tmp_path)
     assert line == (
         "config.yaml:3: tools.t.python: there is no module 'no_such_module_here', neither "
@@ -512,7 +512,7 @@ guardrails:
 # Destinations -------------------------------------------------------------------------------------
 
 
-def test_destinations_keep_what_is_written_of_them(tmp_path: Path) -> None:
+def test_destinations_keep_their_settings(tmp_path: Path) -> None:
     text = """\
 destinations:
   desk: {number: +15551230000, spoken: our desk, description: For all else,
@@ -630,7 +630,7 @@ def test_the_limits_in_the_file_are_those_that_calls_have_without_it() -> None:
     assert call_policy(Settings().limits) == CallPolicy()
 
 
-def test_no_limit_of_useless_turns_is_none_of_their_time_either() -> None:
+def test_without_a_limit_of_unproductive_turns_their_time_is_not_limited() -> None:
     limits = Settings().limits.model_copy(update={"unproductive_turns": 0})
     rules = call_policy(limits).productivity
     assert (rules.max_turns, rules.max_wordless_ms) == (0, 0)
@@ -644,7 +644,7 @@ def test_no_limit_of_useless_turns_is_none_of_their_time_either() -> None:
         ("[en, es]", "gpt-transcribe", None, ("en", "es"), "Begin in en"),
     ],
 )
-def test_languages_are_told_to_the_agent_and_to_the_transcription(
+def test_languages_reach_the_agent_and_the_transcription(
     languages: str,
     model: str,
     language: str | None,
@@ -744,10 +744,12 @@ def test_a_number_names_its_fallback(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_number_sends_nobody_to_itself(own: str, place: str, tmp_path: Path) -> None:
+def test_a_number_that_sends_callers_to_itself_is_refused(
+    own: str, place: str, tmp_path: Path
+) -> None:
     text = f"destinations: {{self: {{number: {OURS}}}}}\nnumbers: {{{OURS}: {own}}}\n"
-    [told] = refusal(text, tmp_path)
-    assert f"numbers.{OURS}.{place}: self is this number itself" in told
+    [problem] = refusal(text, tmp_path)
+    assert f"numbers.{OURS}.{place}: self is this number itself" in problem
 
 
 @pytest.mark.parametrize(
@@ -759,7 +761,7 @@ def test_a_number_sends_nobody_to_itself(own: str, place: str, tmp_path: Path) -
         ("{model: whisper-1}", Transcription(model="whisper-1")),
     ],
 )
-def test_of_the_transcription_only_what_is_written_changes(
+def test_only_the_given_keys_of_the_transcription_change(
     own: str, expected: Transcription, tmp_path: Path
 ) -> None:
     text = f"""\
@@ -798,7 +800,9 @@ def test_a_closed_number_without_words_has_its_agent_greet_as_ever(tmp_path: Pat
 # Offline ------------------------------------------------------------------------------------------
 
 
-def test_offline_agents_have_the_engines_voice_and_greet_only_if_told_to(tmp_path: Path) -> None:
+def test_offline_agents_have_the_engines_voice_and_only_a_greeting_of_their_own(
+    tmp_path: Path,
+) -> None:
     text = "voice_model: offline\nagents: {a: {voice: cedar}, b: {greeting: Hello from b.}}\n"
     path = tmp_path / "config.yaml"
     path.write_text(text)
@@ -840,7 +844,7 @@ analysis:
         ),
     ],
 )
-def test_a_tool_that_cannot_take_a_task_is_told_at_the_start(
+def test_a_tool_that_cannot_take_a_task_is_reported_at_the_start(
     argument: str, problem: str, tmp_path: Path
 ) -> None:
     text = f"""\
@@ -869,7 +873,7 @@ def test_an_analysis_that_hears_nothing_or_has_no_model_is_noticed(tmp_path: Pat
     ]
 
 
-def test_a_voice_that_will_not_be_heard_is_told_of(tmp_path: Path) -> None:
+def test_a_voice_that_will_not_be_heard_is_noticed(tmp_path: Path) -> None:
     text = "agents: {a: {voice: ash, handoffs: [b]}, b: {voice: cedar, description: x}}\n"
     [notice] = assembly_of(text, tmp_path).notices()
     assert "'cedar' is heard only when nothing was said before" in notice
@@ -887,7 +891,7 @@ def test_a_voice_that_will_not_be_heard_is_told_of(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_silence_too_short_for_its_question_is_told_of(
+def test_a_silence_too_short_for_the_first_prompt_is_noticed(
     text: str, key: str, tmp_path: Path
 ) -> None:
     [notice] = assembly_of(text, tmp_path).notices()
@@ -896,7 +900,7 @@ def test_a_silence_too_short_for_its_question_is_told_of(
 
 
 @pytest.mark.parametrize("there", ["after_s: 0", "prompts: []", "after_s: 5"])
-def test_a_silence_in_which_nobody_is_to_be_asked_or_there_is_time_is_no_surprise(
+def test_a_silence_without_prompts_or_with_time_for_them_is_not_noticed(
     there: str, tmp_path: Path
 ) -> None:
     text = f"limits: {{silence_s: 10, inactivity: {{{there}}}}}\n"

@@ -53,7 +53,7 @@ def test_the_zone_of_the_clock_does_not_matter() -> None:
     assert hours().is_open(tokyo)
 
 
-def test_a_closed_date_is_closed_also_for_what_began_the_evening_before() -> None:
+def test_a_closed_date_ends_the_hours_of_the_evening_before() -> None:
     closed = hours(closed=["2026-11-22"])
     assert closed.is_open(local("2026-11-21T23:59"))
     assert not closed.is_open(local("2026-11-22T00:00"))
@@ -121,7 +121,7 @@ def test_spans_that_touch_are_one() -> None:
     assert touching.next_opening(monday) == datetime(2026, 11, 17, 8, tzinfo=UTC)
 
 
-def test_who_is_always_or_never_there_has_no_next_opening() -> None:
+def test_hours_without_a_gap_or_without_an_opening_have_no_next_opening() -> None:
     now = datetime(2026, 11, 16, 9, tzinfo=UTC)
     for weekly in ({}, {"mon-sun": "0:00-24:00"}):
         assert read_hours("UTC", weekly).next_opening(now) is None

@@ -122,7 +122,7 @@ def test_a_policy_can_name_the_countries_and_the_caribbean_is_not_the_united_sta
         "",
     ],
 )
-def test_targets_that_nobody_should_be_sent_to_are_refused(target: str) -> None:
+def test_unsafe_targets_are_refused(target: str) -> None:
     with pytest.raises(ConfigError, match="destination 'anna'"):
         destination("anna", target)
 
@@ -149,22 +149,22 @@ def test_options_that_do_not_fit_are_refused(target: str, options: DestinationOp
         destination("anna", target, **options)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         destination("Anna", "+19005550100", ring_s=1)
     for part in ("small letters", "premium", "5 to 600"):
         assert part in caught.value.message
 
 
-def places() -> Destinations:
+def destinations() -> Destinations:
     return Destinations.of(
         [destination("anna", NUMBER), destination("support", "queue:support")],
     )
 
 
 def test_a_model_chooses_from_the_names() -> None:
-    assert places().names == ("anna", "support")
-    assert places().resolve("anna").address == NUMBER
+    assert destinations().names == ("anna", "support")
+    assert destinations().resolve("anna").address == NUMBER
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,9 @@ def test_a_model_chooses_from_the_names() -> None:
         {"name": "anna"},
     ],
 )
-def test_whatever_else_a_model_says_leads_nowhere(said: object) -> None:
+def test_other_names_from_a_model_are_refused(said: object) -> None:
     with pytest.raises(CarrierRefused) as caught:
-        places().resolve(said)
+        destinations().resolve(said)
     assert caught.value.code == "destination_unknown"
 
 
@@ -195,8 +195,8 @@ def test_two_destinations_of_one_name_are_refused() -> None:
 
 
 def test_messages_go_to_the_caller_or_to_a_named_number() -> None:
-    assert places().sms_number(TO_CALLER, "+14155550199") == "+14155550199"
-    assert places().sms_number("anna", "+14155550199") == NUMBER
+    assert destinations().sms_number(TO_CALLER, "+14155550199") == "+14155550199"
+    assert destinations().sms_number("anna", "+14155550199") == NUMBER
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ def test_messages_go_to_the_caller_or_to_a_named_number() -> None:
         ("+19005550100", NUMBER),
     ],
 )
-def test_messages_go_nowhere_else(name: str, caller: str) -> None:
+def test_messages_go_only_to_callers_and_numbers(name: str, caller: str) -> None:
     with pytest.raises(CarrierRefused):
-        places().sms_number(name, caller)
+        destinations().sms_number(name, caller)
 
 
 @pytest.mark.parametrize("digits", ["1", "0123456789*#", "ww12#WW3"])

@@ -35,7 +35,7 @@ def answered(status: int, code: int | None) -> TwilioException:
         (404, None, "http_404", "HTTP 404"),
     ],
 )
-def test_refusals_say_what_is_wrong_and_not_what_twilio_wrote(
+def test_refusals_have_words_of_their_own_and_not_twilios(
     status: int, number: int | None, code: str, words: str
 ) -> None:
     error = as_ours(answered(status, number))
@@ -56,7 +56,7 @@ def test_refusals_say_what_is_wrong_and_not_what_twilio_wrote(
         (408, None, "http_408"),
     ],
 )
-def test_what_may_pass_is_retryable(status: int, number: int | None, code: str) -> None:
+def test_passing_faults_are_retryable(status: int, number: int | None, code: str) -> None:
     error = as_ours(answered(status, number))
     assert isinstance(error, CarrierUnavailable)
     assert error.code == code
@@ -72,7 +72,7 @@ def test_what_may_pass_is_retryable(status: int, number: int | None, code: str) 
         (400, "[]", CarrierRefused, "http_400"),
     ],
 )
-def test_failed_lists_are_told_apart_although_the_library_does_not(
+def test_failed_lists_are_distinguished_although_the_library_does_not(
     status: int, text: str, kind: type[Exception], code: str
 ) -> None:
     error = as_ours(TwilioException("Unable to fetch page", Response(status, text)))

@@ -67,7 +67,7 @@ def test_connect_hands_the_call_over_and_always_ends_in_words() -> None:
     assert root.findtext("Say") == "We lost you."
 
 
-def test_what_is_said_has_the_configured_voice() -> None:
+def test_sentences_have_the_configured_voice() -> None:
     site = replace(SITE, voice="Polly.Joanna", language="en-GB")
     said = tree(return_document(site, "t")).find("Say")
     assert said is not None
@@ -164,7 +164,7 @@ def test_callers_without_a_plain_number_are_calls_too(caller: str, read: str) ->
 
 
 @pytest.mark.parametrize(
-    ("told", "verified"),
+    ("level", "verified"),
     [
         ("TN-Validation-Passed-A", True),
         ("TN-Validation-Passed-B", False),
@@ -177,13 +177,13 @@ def test_callers_without_a_plain_number_are_calls_too(caller: str, read: str) ->
     ],
 )
 def test_a_number_is_verified_only_where_the_network_vouches_for_it(
-    told: str | None, verified: bool
+    level: str | None, verified: bool
 ) -> None:
-    form = FORM if told is None else {**FORM, "StirVerstat": told}
+    form = FORM if level is None else {**FORM, "StirVerstat": level}
     assert read_incoming(form).caller_verified is verified
 
 
-def test_a_direction_that_is_new_to_us_is_no_reason_not_to_answer() -> None:
+def test_a_call_of_an_unknown_direction_is_answered() -> None:
     for direction in ("", "trunking-terminating", "sideways"):
         call = read_incoming({**FORM, "Direction": direction})
         assert call.direction is CallDirection.INBOUND

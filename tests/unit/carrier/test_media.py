@@ -258,7 +258,7 @@ def test_malformed_messages_are_refused_and_change_nothing(text: str) -> None:
     assert protocol.counters.missing == 0
 
 
-def test_what_the_peer_wrote_is_not_repeated_in_the_error() -> None:
+def test_an_error_does_not_repeat_the_peers_words() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         started().receive('{"event":"dtmf","streamSid":"MZ00aa","dtmf":{"digit":"4929555"}}')
     assert "4929" not in str(caught.value)
@@ -342,7 +342,7 @@ def test_keys_are_read_in_either_case() -> None:
     assert events == [Dtmf(key.upper()) for key in keys]
 
 
-def test_what_is_sent_has_exactly_the_fields_that_twilio_wants() -> None:
+def test_sent_messages_have_exactly_the_fields_that_twilio_wants() -> None:
     assert json.loads(render_media(STREAM, b"\xff\x00")) == {
         "event": "media",
         "streamSid": "MZ00aa",

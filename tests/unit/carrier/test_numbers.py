@@ -38,7 +38,7 @@ FORMER = NumberSetup(
 )
 
 
-def test_connecting_changes_what_differs_and_nothing_else() -> None:
+def test_connecting_changes_only_fields_that_differ() -> None:
     plan = connect_plan(FORMER, voice_url=VOICE, status_url=STATUS, fallback_url=FALLBACK)
     assert plan == [
         Change(field="voice_url", before="https://demo.example.com/voice.xml", after=VOICE),
@@ -58,7 +58,7 @@ def test_a_fallback_that_is_there_stays_when_none_is_given() -> None:
     assert not [change for change in plan if "fallback" in change.field]
 
 
-def test_restoring_tells_what_somebody_changed_since() -> None:
+def test_restoring_names_later_changes() -> None:
     saved = Saved(
         former={"voice_url": "https://demo.example.com/voice.xml", "trunk_sid": "TK1"},
         connected={"voice_url": VOICE, "trunk_sid": ""},
@@ -106,7 +106,7 @@ def test_the_fallback_dials_no_costly_number(number: str) -> None:
 SAVED = Saved(former={"voice_url": "a"}, connected={"voice_url": "b"})
 
 
-def test_what_is_saved_can_be_loaded_and_is_the_owners_only(tmp_path: Path) -> None:
+def test_a_saved_setup_can_be_loaded_and_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     archive = Archive(tmp_path / "numbers")
     assert archive.load(NUMBER) is None
     path = archive.save(NUMBER, SAVED)
@@ -122,7 +122,7 @@ def test_what_is_saved_can_be_loaded_and_is_the_owners_only(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("number", ["../../etc/passwd", "+1555/../x", "", "15551230002"])
-def test_a_name_that_is_no_number_leads_to_no_file(number: str, tmp_path: Path) -> None:
+def test_a_name_that_is_not_a_number_has_no_file(number: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         Archive(tmp_path).path(number)
 
@@ -146,7 +146,7 @@ def test_a_file_that_is_not_ours_is_refused(content: str, tmp_path: Path) -> Non
         archive.load(NUMBER)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "numbers").write_text("a file")
     with pytest.raises(ConfigError, match="written"):
         Archive(tmp_path / "numbers").save(NUMBER, SAVED)

@@ -55,7 +55,7 @@ def test_the_documented_example_gives_the_documented_signature() -> None:
     "signature",
     [None, "", " ", ANSWER[:-1], ANSWER + "=", ANSWER.lower(), "é" * 28, "\ud800", "x" * 100_000],
 )
-def test_what_is_no_signature_is_refused_and_never_an_accident(signature: str | None) -> None:
+def test_malformed_signatures_are_refused_without_another_error(signature: str | None) -> None:
     assert refused(PATH, EXAMPLE, signature)
     with pytest.raises(SignatureError):
         checker().check_websocket("/media", signature)

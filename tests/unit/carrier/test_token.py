@@ -63,7 +63,7 @@ def test_a_token_is_bound_to_secret_call_and_account(
     "text",
     ["", ".", "..", "1000.nonce-0001.", "é" * 60, "\ud800", issued() + "\n", " " + issued()],
 )
-def test_what_is_no_token_is_a_signature_error(text: str) -> None:
+def test_a_malformed_token_is_a_signature_error(text: str) -> None:
     with pytest.raises(SignatureError):
         token.verify(SECRET, text, CALL, "AC1", 900)
 

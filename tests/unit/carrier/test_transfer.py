@@ -149,7 +149,7 @@ def test_a_screened_person_is_asked_and_a_machine_is_looked_for() -> None:
         }
 
 
-def test_a_queue_takes_the_caller_in_and_asks_us_what_they_hear() -> None:
+def test_a_queue_takes_the_caller_and_fetches_the_wait_document() -> None:
     [enqueue] = verbs(documents.transfer_document(order("queue:support"), SITE))
     assert (enqueue.name, enqueue.text) == ("Enqueue", "support")
     assert enqueue.attributes == {
@@ -199,7 +199,7 @@ def test_nothing_is_said_after_tones_when_nothing_is_to_be_said() -> None:
 
 
 @pytest.mark.parametrize("digits", ["", "w", "12a", '1"/><Dial>+19005550100</Dial>', "1" * 65])
-def test_what_is_no_tone_makes_no_document(digits: str) -> None:
+def test_invalid_tones_make_no_document(digits: str) -> None:
     with pytest.raises(LocalProtocolError):
         documents.digits_document(digits, SITE, "token-3")
 

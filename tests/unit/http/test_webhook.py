@@ -152,7 +152,7 @@ def test_a_chat_endpoint_that_cannot_work_is_refused(wrong: dict[str, Any]) -> N
         ChatSpec(**{"base_url": URL, "model": "m", **wrong})
 
 
-# Errands ------------------------------------------------------------------------------------------
+# Background jobs ---------------------------------------------------------------------------------
 
 
 async def test_a_job_is_done_before_its_home_closes() -> None:

@@ -246,7 +246,7 @@ def test_a_wrong_agent_setting_is_named_with_line_and_remedy(
     assert refusal(text, tmp_path) == [expected]
 
 
-def test_names_that_lead_nowhere_are_told_together_with_wrong_values(tmp_path: Path) -> None:
+def test_names_that_lead_nowhere_are_reported_together_with_wrong_values(tmp_path: Path) -> None:
     text = """\
 agents:
   a:
@@ -303,7 +303,7 @@ def test_secrets_of_tools_and_servers_are_named_for_the_log_filter(tmp_path: Pat
         assert "canary" not in text
 
 
-def test_what_is_shown_of_agents_and_numbers_means_the_same_when_it_is_read(
+def test_the_shown_configuration_of_agents_and_numbers_reads_back_the_same(
     tmp_path: Path,
 ) -> None:
     text = """\
@@ -334,7 +334,7 @@ numbers:
     assert again.agents["clara"].turn_detection.model_fields_set == {"silence_duration_ms"}
 
 
-def test_what_is_found_wrong_later_still_knows_its_line(tmp_path: Path) -> None:
+def test_later_mistakes_still_know_their_line(tmp_path: Path) -> None:
     origin = settings_of("agents:\n  a:\n    voice: marin\n", tmp_path).origin
     assert origin.place("agents", "a", "voice") == "config.yaml:3: agents.a.voice"
     assert origin.place("agents", "a", "greeting") == "config.yaml:2: agents.a.greeting"

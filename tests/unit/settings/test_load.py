@@ -376,7 +376,7 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         ("voice_model: openai", {}, VoiceChoice.OPENAI),
     ],
 )
-def test_who_talks_follows_from_choice_and_key(
+def test_the_voice_follows_from_choice_and_key(
     text: str, variables: dict[str, str], choice: VoiceChoice, tmp_path: Path
 ) -> None:
     assert settings_of(text, tmp_path, **variables).voice_choice is choice

@@ -86,7 +86,7 @@ def test_a_voice_that_exists_is_not_mentioned(voice: str) -> None:
     assert notices(settings_with(voice=voice), BEFORE) == ()
 
 
-def test_what_agents_and_numbers_name_is_looked_at_too() -> None:
+def test_names_in_agents_and_numbers_are_checked_too() -> None:
     settings = Settings.model_validate(
         {
             "openai_realtime": {"api_key": "sk-proj-0123456789", "transcription": None},
@@ -106,7 +106,7 @@ def test_what_agents_and_numbers_name_is_looked_at_too() -> None:
 
 
 @pytest.mark.parametrize("where", ["openai_realtime", "agents"])
-def test_a_call_in_which_nobody_ends_the_callers_turn_is_named(where: str) -> None:
+def test_turn_detection_none_is_noticed(where: str) -> None:
     detection = {"turn_detection": {"type": "none"}}
     model = {"api_key": "sk-proj-0123456789", "transcription": None}
     sections: dict[str, object] = {

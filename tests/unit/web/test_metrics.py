@@ -118,7 +118,7 @@ def test_every_refusal_and_failure_is_there_before_it_happens() -> None:
         assert _value(metrics, "calls_total", outcome=outcome.value) == 0
 
 
-def test_what_the_listener_cuts_off_is_shown_as_it_stands() -> None:
+def test_the_counts_of_sockets_cut_off_are_shown_live() -> None:
     metrics, counts = Metrics(), SocketCounts()
     metrics.watch_sockets(counts)
     counts.flood_cuts += 3
@@ -126,7 +126,7 @@ def test_what_the_listener_cuts_off_is_shown_as_it_stands() -> None:
     assert _value(metrics, "sockets_cut_total", cause="stalls") == 0
 
 
-def test_labels_stay_the_same_whatever_strangers_send() -> None:
+def test_strangers_cannot_add_labels() -> None:
     metrics = Metrics()
     metrics.observe(_admitted("0"))
     metrics.observe(_ended("0"))

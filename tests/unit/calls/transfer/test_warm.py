@@ -245,7 +245,7 @@ def test_the_callers_arrival_may_overtake_the_answer_to_the_request() -> None:
     assert transfer.state is WarmState.JOINED
 
 
-def test_a_leg_that_rings_was_placed_whatever_its_request_came_to() -> None:
+def test_a_leg_that_rings_was_placed_even_if_its_request_failed() -> None:
     transfer = WarmTransfer(ring_s=20)
     transfer.start(0)
     assert transfer.on_leg(leg(CallProgress.RINGING), 900) == []
@@ -335,7 +335,7 @@ EVENTS: dict[str, Callable[[WarmTransfer, int], list[Intent]]] = {
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(EVENTS)), st.integers(0, 40_000)), max_size=25))
-def test_whatever_comes_in_whatever_order_there_is_one_outcome_and_one_move(
+def test_events_in_any_order_give_one_outcome_and_one_move(
     events: list[tuple[str, int]],
 ) -> None:
     transfer = WarmTransfer(ring_s=20)

@@ -95,7 +95,7 @@ def test_a_variable_beats_a_file_named_in_dotenv(tmp_path: Path) -> None:
     ("content", "expected"), [(None, "cannot be read: No such file"), (b"\n", "is empty"),
                               (b"a\n\xff\xfe\xff", ":2: is not UTF-8")],
 )  # fmt: skip
-def test_a_secret_file_that_is_no_use_is_named(
+def test_an_unusable_secret_file_is_named(
     tmp_path: Path, content: bytes | None, expected: str
 ) -> None:
     secret = tmp_path / "key"
@@ -146,11 +146,11 @@ def test_a_doubled_dollar_is_a_plain_one() -> None:
     assert filled("a: $${A} costs 5$\n", A="x").values == {"a": "${A} costs 5$"}
 
 
-def test_what_a_variable_holds_is_never_structure() -> None:
+def test_the_value_of_a_variable_is_never_structure() -> None:
     assert filled("a: ${A}\n", A="{b: [1]}\nc: 2").values == {"a": "{b: [1]}\nc: 2"}
 
 
-def test_what_a_variable_holds_is_not_filled_in_again() -> None:
+def test_the_value_of_a_variable_is_not_filled_in_again() -> None:
     assert filled("a: ${A}\n", A="${B}", B="x").values == {"a": "${B}"}
 
 
@@ -160,5 +160,5 @@ def test_digits_from_a_variable_stay_text_and_may_become_a_number() -> None:
     assert found.retyped == {("a",): 8080, ("c",): True}
 
 
-def test_an_empty_default_is_no_value() -> None:
+def test_an_empty_default_leaves_the_value_absent() -> None:
     assert filled("a: ${A:-}\nb: '${A:-}'\n").values == {"a": None, "b": ""}

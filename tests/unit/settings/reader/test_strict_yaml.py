@@ -45,7 +45,7 @@ def refusal(text: str) -> str:
         "0x1F", "0o17", "1_000", ".5", "5.", ".inf", ".nan", "=", "0b1", "1e", "12e03x",
     ],
 )  # fmt: skip
-def test_what_yaml_1_1_would_turn_into_something_else_stays_text(text: str) -> None:
+def test_words_of_yaml_1_1_stay_text(text: str) -> None:
     assert read(f"key: {text}\n") == {"key": text}
 
 
@@ -57,7 +57,7 @@ def test_what_yaml_1_1_would_turn_into_something_else_stays_text(text: str) -> N
         ('"5"', "5"), ("'true'", "true"), ('""', ""), ("[1, a]", [1, "a"]), ("{a: 1}", {"a": 1}),
     ],
 )  # fmt: skip
-def test_plain_values_mean_what_they_look_like(text: str, value: object) -> None:
+def test_plain_values_have_their_json_meaning(text: str, value: object) -> None:
     found = read(f"key: {text}\n")["key"]
     assert found == value
     assert type(found) is type(value)
@@ -107,7 +107,7 @@ def test_a_file_without_values_is_empty(text: str) -> None:
         ("a: 1\nb: \x00\n", "c.yaml:2: holds a character that YAML does not allow"),
     ],
 )
-def test_what_is_refused_is_named_with_its_line(text: str, expected: str) -> None:
+def test_refused_yaml_is_named_with_its_line(text: str, expected: str) -> None:
     assert refusal(text).startswith(expected)
 
 
