@@ -83,7 +83,7 @@ class ProtocolError(AppError):
 
 
 class LocalProtocolError(ProtocolError):
-    """We were about to break the protocol: a bug of ours."""
+    """We were about to break the protocol: our bug."""
 
     code = "local_protocol_error"
 

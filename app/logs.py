@@ -230,7 +230,7 @@ class ConsoleFormatter(_Formatter):
         parts += [f"{key}={_short(value)}" for key, value in self._facts(record).items()]
         text = self._redactor.clean(" ".join(parts))
         if exception := self._exception(record):
-            # Indented line by line, so that a forged line break cannot pass for a line of ours.
+            # Indented line by line, so that a forged line break cannot pass for a log line.
             text += "\n" + "\n".join(f"    | {row}" for row in exception.split("\n"))
         return text
 
@@ -289,7 +289,7 @@ class _Spool:
     def _run(self) -> None:
         while True:
             line = self._lines.get()
-            with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            with contextlib.suppress(OSError, ValueError):  # the reader is gone
                 self._stream.write(line)
                 self._stream.flush()
             lost, self._lost = self._lost, 0

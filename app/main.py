@@ -16,52 +16,27 @@ from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 
 from app.agents.analysis.review import CallReviews, Reviewer
-from app.assembly import (
-    Assembly,
-    assemble,
-)
-from app.assembly.voice_models import (
-    VoiceModels,
-    offline_engine,
-)
+from app.assembly import Assembly, assemble
+from app.assembly.voice_models import VoiceModels, offline_engine
 from app.background import BackgroundJobs
-from app.calls.observers.journal import (
-    log_event,
-    log_review,
-)
+from app.calls.observers.journal import log_event, log_review
 from app.calls.observers.message_files import MessageFiles
 from app.calls.switchboard import Switchboard
 from app.carrier.base import Destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import (
-    TwilioFront,
-    Words,
-)
+from app.carrier.twilio.front import TwilioFront, Words
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError
 from app.events import CallEvent
-from app.settings import (
-    CarrierCredentials,
-    Mode,
-    Settings,
-    carrier_credentials,
-)
+from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
 from app.web.app import make_app
 from app.web.approvals import approvals_router
-from app.web.health import (
-    LoopMonitor,
-    health_router,
-)
+from app.web.health import LoopMonitor, health_router
 from app.web.metrics import Metrics
 from app.web.phone import phone_router
-from app.web.realtime import (
-    realtime_router,
-)
-from app.web.serving import (
-    Server,
-    make_server,
-)
+from app.web.realtime import realtime_router
+from app.web.serving import Server, make_server
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication

@@ -111,7 +111,7 @@ def _agent(
     if written.instructions is not None:
         model = model.model_copy(update={"system_instruction": written.instructions})
     offline = settings.voice_choice is VoiceChoice.OFFLINE
-    # A menu says what callers can do; what is said before it is said by whoever wrote it.
+    # A menu says what callers can do: a greeting before it must be the agent's own.
     inherited = None if offline or written.menu is not None else model.greeting
     tools = [parts.tools[tool] for tool in written.tools if tool in parts.tools]
     if TRANSFER_CALL in written.tools and CANCEL_TRANSFER in parts.tools:

@@ -30,7 +30,7 @@ _MONTHS: Final = (
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 _LOOK_AHEAD_DAYS: Final = 370
-"""A year and a bit: whoever does not open until then does not open."""
+"""A year and a bit: a number that does not open until then never opens."""
 
 _SPAN = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})")
 _DAY_MINUTES: Final = 24 * 60
@@ -76,7 +76,7 @@ class OpeningHours:
         for ahead in range(_LOOK_AHEAD_DAYS):
             later = [opens for opens, _ in self._on(today + timedelta(days=ahead)) if opens > now]
             for opens in sorted(later):
-                # Spans may touch: what opens while another is open is no opening.
+                # Spans may touch: one that begins while another is open opens nothing.
                 if not self.is_open(opens - timedelta(seconds=1)):
                     return opens.astimezone(self.zone)
         return None

@@ -19,10 +19,7 @@ from typing import Final
 
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval
-from app.calls.call import (
-    LOST,
-    Call,
-)
+from app.calls.call import LOST, Call
 from app.calls.hang_up import contained
 from app.calls.observers.feed import Feed
 from app.calls.route import Diversion, Route
@@ -38,18 +35,8 @@ from app.carrier.base import (
     MediaStream,
     StreamStarted,
 )
-from app.errors import (
-    CapacityError,
-    CarrierError,
-    SignatureError,
-)
-from app.events import (
-    CallAdmitted,
-    CallEnded,
-    CallEvent,
-    CallId,
-    EndReason,
-)
+from app.errors import CapacityError, CarrierError, SignatureError
+from app.events import CallAdmitted, CallEnded, CallEvent, CallId, EndReason
 
 __all__ = ["Admission", "CallOver", "Switchboard"]
 

@@ -18,15 +18,8 @@ from typing import Final, TypedDict, Unpack
 import phonenumbers
 from phonenumbers import PhoneNumberType
 
-from app.carrier.base import (
-    CallerIdPolicy,
-    Destination,
-    DestinationKind,
-)
-from app.errors import (
-    CarrierRefused,
-    ConfigError,
-)
+from app.carrier.base import CallerIdPolicy, Destination, DestinationKind
+from app.errors import CarrierRefused, ConfigError
 
 __all__ = [
     "MAX_DIGITS",

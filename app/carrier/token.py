@@ -18,10 +18,7 @@ import re
 from typing import Final
 
 from app.carrier.base import CarrierCallId
-from app.errors import (
-    LocalProtocolError,
-    SignatureError,
-)
+from app.errors import LocalProtocolError, SignatureError
 
 __all__ = ["SKEW_S", "TOKEN_EXPIRED", "issue", "verify"]
 

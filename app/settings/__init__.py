@@ -4,10 +4,7 @@
 an operator should know, `carrier_credentials` whose webhooks are believed.
 """
 
-from app.settings.agents import (
-    AgentSettings,
-    GuardrailSettings,
-)
+from app.settings.agents import AgentSettings, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
 from app.settings.deployment import (
     DEVELOPMENT_ACCOUNT_SID,
@@ -17,30 +14,12 @@ from app.settings.deployment import (
     development_token_path,
     needed_open_files,
 )
-from app.settings.limits import (
-    CallLimits,
-    Limits,
-)
-from app.settings.load import (
-    load,
-    named_functions,
-)
+from app.settings.limits import CallLimits, Limits
+from app.settings.load import load, named_functions
 from app.settings.masked import masked
-from app.settings.model import (
-    Logging,
-    Mode,
-    Offline,
-    Price,
-    Server,
-    Settings,
-    Twilio,
-    VoiceChoice,
-)
+from app.settings.model import Logging, Mode, Offline, Price, Server, Settings, Twilio, VoiceChoice
 from app.settings.notices import notices
-from app.settings.numbers import (
-    DestinationSettings,
-    NumberSettings,
-)
+from app.settings.numbers import DestinationSettings, NumberSettings
 from app.settings.reader.origin import Origin
 from app.settings.realtime import (
     OPENAI_REALTIME_URL,
@@ -52,10 +31,7 @@ from app.settings.realtime import (
     Truncation,
     TurnDetection,
 )
-from app.settings.tools import (
-    McpServerSettings,
-    ToolSettings,
-)
+from app.settings.tools import McpServerSettings, ToolSettings
 from app.settings.values import is_loopback
 
 __all__ = [

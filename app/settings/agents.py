@@ -13,15 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from app.settings.limits import CallLimits
 from app.settings.realtime import SessionOverrides
-from app.settings.values import (
-    Blank,
-    FunctionPath,
-    Name,
-    Section,
-    Spoken,
-    Text,
-    TimeZone,
-)
+from app.settings.values import Blank, FunctionPath, Name, Section, Spoken, Text, TimeZone
 
 __all__ = [
     "BUILT_IN_TOOLS",

@@ -66,7 +66,7 @@ class AnalysisSettings(Section):
         if self.tasks and self.task_tool is None and self.webhook is None:
             raise ValueError("tasks need a task_tool or a webhook that does them")
         if self.review is not None and self.endpoint is None:
-            # The voice connection is gone when the call is over: there is nobody else to ask.
+            # The voice connection is gone when the call is over: no other model can be asked.
             raise ValueError("review needs an endpoint: the voice model is gone after the call")
         if self.review is not None and self.webhook is None:
             raise ValueError("review needs a webhook, which gets it")

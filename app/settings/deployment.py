@@ -15,11 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
-from app.settings.model import (
-    Mode,
-    Settings,
-    VoiceChoice,
-)
+from app.settings.model import Mode, Settings, VoiceChoice
 from app.settings.values import is_loopback
 
 __all__ = [

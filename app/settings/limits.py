@@ -6,10 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.settings.values import (
-    Section,
-    Spoken,
-)
+from app.settings.values import Section, Spoken
 
 __all__ = ["CallLimits", "Inactivity", "Limits"]
 

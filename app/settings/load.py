@@ -19,31 +19,15 @@ from pydantic_core import ErrorDetails
 from app.errors import ConfigError
 from app.settings.model import Settings
 from app.settings.reader import interpolation
-from app.settings.reader.environment import (
-    Environment,
-    parse_dotenv,
-    read_text,
-)
-from app.settings.reader.interpolation import (
-    Filled,
-    Plain,
-)
-from app.settings.reader.names import (
-    did_you_mean,
-    dotted,
-)
+from app.settings.reader.environment import Environment, parse_dotenv, read_text
+from app.settings.reader.interpolation import Filled, Plain
+from app.settings.reader.names import did_you_mean, dotted
 from app.settings.reader.origin import Origin
 from app.settings.reader.renamed import with_new_names
-from app.settings.reader.strict_yaml import (
-    parse_yaml,
-    resolve_plain,
-)
+from app.settings.reader.strict_yaml import parse_yaml, resolve_plain
 from app.settings.reader.variables import with_variables
 from app.settings.references import broken_references
-from app.settings.values import (
-    NO_BLANKS,
-    FunctionPath,
-)
+from app.settings.values import NO_BLANKS, FunctionPath
 
 __all__ = ["load", "named_functions"]
 
@@ -86,7 +70,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         if settings is None:
             known = {line for line, _ in filled.problems}
             found = _problems(error, filled)
-            # A value that could not be filled in is absent: what that causes is no second fault.
+            # A value that could not be filled in is absent: do not report its effects too.
             problems += [(line, text) for line, text in found if line not in known]
     problems += [
         (origin.line(place), f"{dotted(place)}: {text}")

@@ -13,28 +13,13 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
-from app.settings.agents import (
-    AgentName,
-    AgentSettings,
-    GuardrailName,
-    GuardrailSettings,
-)
+from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
 from app.settings.limits import Limits
-from app.settings.numbers import (
-    DestinationName,
-    DestinationSettings,
-    NumberSettings,
-    Region,
-)
+from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
 from app.settings.reader.origin import Origin
 from app.settings.realtime import OpenAIRealtime
-from app.settings.tools import (
-    McpServerSettings,
-    ServerName,
-    ToolName,
-    ToolSettings,
-)
+from app.settings.tools import McpServerSettings, ServerName, ToolName, ToolSettings
 from app.settings.values import (
     AccountSid,
     Blank,

@@ -12,21 +12,12 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from app.errors import ConfigError
-from app.settings.model import (
-    Settings,
-    VoiceChoice,
-)
-from app.settings.reader.environment import (
-    Environment,
-    read_text,
-)
+from app.settings.model import Settings, VoiceChoice
+from app.settings.reader.environment import Environment, read_text
 from app.settings.reader.interpolation import fill
 from app.settings.reader.names import nearest
 from app.settings.reader.strict_yaml import parse_yaml
-from app.settings.realtime import (
-    OpenAIRealtime,
-    SessionOverrides,
-)
+from app.settings.realtime import OpenAIRealtime, SessionOverrides
 
 __all__ = ["ModelFacts", "Retirement", "load_facts", "notices"]
 

@@ -7,22 +7,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from app.settings.agents import (
-    Variables,
-    only_one_of,
-)
+from app.settings.agents import Variables, only_one_of
 from app.settings.limits import CallLimits
 from app.settings.realtime import SessionOverrides
-from app.settings.values import (
-    Blank,
-    Language,
-    Name,
-    PhoneNumber,
-    Section,
-    Spoken,
-    Text,
-    TimeZone,
-)
+from app.settings.values import Blank, Language, Name, PhoneNumber, Section, Spoken, Text, TimeZone
 
 __all__ = [
     "ClosedSettings",

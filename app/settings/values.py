@@ -127,7 +127,7 @@ def _split_url(text: str, *schemes: str) -> SplitResult:
     expected = f"expected {schemes[0]}://host, such as {schemes[0]}://voice.example.com"
     try:
         parts = urlsplit(text)
-        _ = parts.port  # a port that is no number raises here
+        _ = parts.port  # a port that is not a number raises here
     except ValueError:
         raise ValueError(expected) from None
     if parts.scheme not in schemes or not parts.hostname or parts.fragment:

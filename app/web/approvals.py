@@ -20,12 +20,7 @@ from app.agents.tools.invocation import ApprovalRequest
 from app.calls.switchboard import Switchboard
 from app.errors import SignatureError
 from app.events import CallId
-from app.web.access import (
-    bearer_token,
-    is_foreign_site,
-    is_local,
-    same_secret,
-)
+from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
 from app.web.app import error_response
 
 __all__ = ["APPROVALS_PATH", "Decision", "approvals_router"]
@@ -94,7 +89,7 @@ def _check(request: Request, token: str) -> None:
 
 
 async def _read(request: Request) -> Decision | None:
-    # JSON only: a form that a foreign page posts from a browser of ours is none.
+    # JSON only: a foreign page can make a browser post a form, but not JSON.
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = bytearray()
     async for chunk in request.stream():

@@ -19,15 +19,8 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from app.errors import SignatureError
-from app.web.access import (
-    bearer_token,
-    is_local,
-    same_secret,
-)
-from app.web.metrics import (
-    AuthFailure,
-    Metrics,
-)
+from app.web.access import bearer_token, is_local, same_secret
+from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["LoopMonitor", "health_router"]
 

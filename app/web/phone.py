@@ -35,25 +35,11 @@ from app.carrier.base import (
     MediaStream,
     StreamStarted,
 )
-from app.errors import (
-    CapacityError,
-    CarrierUnavailable,
-    RemoteProtocolError,
-    SignatureError,
-)
+from app.errors import CapacityError, CarrierUnavailable, RemoteProtocolError, SignatureError
 from app.events import CallEvent
-from app.web.metrics import (
-    AuthFailure,
-    Metrics,
-    Refusal,
-)
-from app.web.transcript import (
-    add_transcript_feed,
-)
-from app.web.transfers import (
-    TransferFront,
-    add_transfer_routes,
-)
+from app.web.metrics import AuthFailure, Metrics, Refusal
+from app.web.transcript import add_transcript_feed
+from app.web.transfers import TransferFront, add_transfer_routes
 
 __all__ = ["Call", "Calls", "Form", "PhoneFront", "SignedForms", "UnclaimedSockets", "phone_router"]
 

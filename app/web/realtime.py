@@ -20,16 +20,8 @@ from websockets.frames import CloseCode
 from app.errors import VoiceClosed
 from app.realtime.connection import Transport
 from app.realtime.dialect import BETA, GA, Dialect
-from app.web.access import (
-    bearer_token,
-    is_foreign_site,
-    is_local,
-    same_secret,
-)
-from app.web.metrics import (
-    AuthFailure,
-    Metrics,
-)
+from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
+from app.web.metrics import AuthFailure, Metrics
 
 __all__ = [
     "MAX_MESSAGE_BYTES",

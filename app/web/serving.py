@@ -23,15 +23,8 @@ from typing import Any
 import uvicorn
 
 from app.errors import ConfigError
-from app.web.realtime import (
-    MAX_MESSAGE_BYTES,
-    REALTIME_PATH,
-)
-from app.web.sockets import (
-    SocketCounts,
-    SocketLimits,
-    guarded_protocols,
-)
+from app.web.realtime import MAX_MESSAGE_BYTES, REALTIME_PATH
+from app.web.sockets import SocketCounts, SocketLimits, guarded_protocols
 
 __all__ = ["Server", "make_server", "running"]
 

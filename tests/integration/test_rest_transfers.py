@@ -44,6 +44,7 @@ from app.carrier.twilio.front import (
 from app.carrier.twilio.reports import (
     Screening,
     dial_result,
+    read_dial,
 )
 from app.carrier.twilio.rest import TwilioRest
 from app.errors import (
@@ -163,10 +164,10 @@ class Exchange:
                 joined = front.read_caller_joined(form)
                 return self.warm.on_caller_joined(0) if joined else [], ""
             case "transfer-keys":
-                keys = front.read_keys(form)
+                leg_id, digits = front.read_person_keys(form)
                 if self.cold:
-                    return [], self._screened(keys.digits)
-                answer, intents = self.warm.on_keys(keys.leg_id, keys.digits, 0)
+                    return [], self._screened(digits)
+                answer, intents = self.warm.on_keys(leg_id, digits, 0)
                 return intents, front.answer_person(answer, ID)
             case "transfer-screen":
                 return [], front.ask_person("A booking.", ID)
@@ -184,7 +185,7 @@ class Exchange:
         return self.front.answer_person(answer, ID)
 
     def _after(self, form: list[tuple[str, str]]) -> str:
-        report = self.front.read_dial(form)
+        report = read_dial(form, expect_account=self.front._account_id)
         result = dial_result(report, self.screening)
         if self.cold:
             self.results.append(result)

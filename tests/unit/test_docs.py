@@ -171,19 +171,19 @@ def greeter_instructions(facts):
 
 
 @pytest.mark.parametrize("left_out", ["agent", "transfer"])
-def test_the_examples_can_be_turned_on_and_make_a_staff(left_out: str, tmp_path: Path) -> None:
+def test_the_examples_can_be_turned_on_and_make_agents(left_out: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(with_examples(f"numbers.NUMBER.closed.{left_out}"))
     (tmp_path / "clinic.py").write_text(CLINIC)
     settings = load(path, {**TOKENS, "OPENAI_API_KEY": "a key of the model"})
     assert set(settings.agents) == {"greeter", "booking"}
-    staff = assemble(settings)
-    assert [agent.name for agent in staff.roster] == ["greeter", "booking"]
+    assembly = assemble(settings)
+    assert [agent.name for agent in assembly.roster] == ["greeter", "booking"]
     for secret in TOKENS.values():
         assert any(secret in held for held in settings.secrets())
 
 
-def test_the_example_in_the_document_on_agents_makes_a_staff(tmp_path: Path) -> None:
+def test_the_example_in_the_document_on_agents_can_be_assembled(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```yaml\n(agents:.*?)```", text, re.DOTALL)
     (tmp_path / "clinic.py").write_text(CLINIC)

@@ -55,7 +55,7 @@ class MessageFiles:
             "recipient": message.recipient,
             "text": message.text,
         }
-        # Item ids are the model's: a name of ours, which no text of theirs can lead elsewhere.
+        # Item ids are the model's: the file gets a name of its own, so that no id can be a path.
         path = self._folder / f"{taken_at:%Y%m%dT%H%M%S%fZ}-{message.call_id}.json"
         self._jobs.put(f"message {path.stem}", partial(_keep, path, facts))
 

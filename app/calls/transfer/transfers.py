@@ -461,7 +461,7 @@ class Transfers:
         """Wait until the caller has heard the agent, up to a limit; speaking ends the wait."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._control.hear_out_ms / 1000):
-                # What was heard is also a matter of time, so there is no event to wait for.
+                # Audio is heard as time passes, so there is no event to wait for.
                 while not (self._heard_out() or self._interrupted):  # noqa: ASYNC110
                     await asyncio.sleep(_HEARD_EVERY_S)
 

@@ -17,10 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.carrier.base import (
-    CarrierCallId,
-    StreamId,
-)
+from app.carrier.base import CarrierCallId, StreamId
 from app.errors import RemoteProtocolError
 
 __all__ = [

@@ -16,12 +16,7 @@ import logging
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any, Final, Protocol
 
-from app.carrier.base import (
-    CarrierCallId,
-    StreamEvent,
-    StreamStarted,
-    StreamStopped,
-)
+from app.carrier.base import CarrierCallId, StreamEvent, StreamStarted, StreamStopped
 from app.carrier.twilio.media import (
     MESSAGE_TOO_LARGE,
     SECOND_START,
@@ -34,11 +29,7 @@ from app.carrier.twilio.media import (
     render_media,
 )
 from app.carrier.twilio.rest import TwilioRest
-from app.errors import (
-    CarrierRefused,
-    CarrierUnavailable,
-    RemoteProtocolError,
-)
+from app.errors import CarrierRefused, CarrierUnavailable, RemoteProtocolError
 
 __all__ = [
     "BURST_MESSAGES",
@@ -60,7 +51,7 @@ CLOSE_POLICY: Final = 1008
 CLOSE_TOO_LARGE: Final = 1009
 
 MAX_MALFORMED: Final = 20
-"""Malformed messages before the stream is closed: one bad message is no reason to drop a caller."""
+"""Malformed messages before the stream is closed: one bad message does not end a call."""
 
 RATE_HZ: Final = 150
 """Messages per second on average; Twilio sends 50 of audio and now and then a mark or a key."""

@@ -16,15 +16,9 @@ from app.carrier.base import (
     TransferId,
     TransferOrder,
 )
-from app.carrier.destinations import (
-    digits_fault,
-    sms_fault,
-)
+from app.carrier.destinations import digits_fault, sms_fault
 from app.carrier.twilio.carrier import TwilioCarrier
-from app.carrier.twilio.rest import (
-    LegRequest,
-    TwilioRest,
-)
+from app.carrier.twilio.rest import LegRequest, TwilioRest
 from app.carrier.twilio.transfer import (
     Site,
     digits_document,

@@ -15,11 +15,7 @@ from typing import Any, Final
 from twilio.base.exceptions import TwilioException
 from twilio.http.response import Response
 
-from app.errors import (
-    CarrierError,
-    CarrierRefused,
-    CarrierUnavailable,
-)
+from app.errors import CarrierError, CarrierRefused, CarrierUnavailable
 
 __all__ = ["NEVER_DONE", "NOT_FOUND", "NOT_IN_PROGRESS", "as_ours", "network_failure"]
 

@@ -11,11 +11,7 @@ from typing import Final
 
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
-from app.carrier.base import (
-    CallerIdPolicy,
-    DestinationKind,
-    Fallback,
-)
+from app.carrier.base import CallerIdPolicy, DestinationKind, Fallback
 from app.carrier.twilio.http import clean_text
 
 __all__ = ["append_forward", "forward_document"]

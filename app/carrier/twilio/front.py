@@ -22,10 +22,7 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.twilio.carrier import (
-    WebSocket,
-    open_stream,
-)
+from app.carrier.twilio.carrier import WebSocket, open_stream
 from app.carrier.twilio.forward import forward_document
 from app.carrier.twilio.http import (
     SIGNATURE_HEADER,
@@ -40,11 +37,6 @@ from app.carrier.twilio.http import (
 from app.carrier.twilio.reports import (
     AnsweredBy,
     ConferenceEvent,
-    ConferenceReport,
-    DialReport,
-    KeysReport,
-    LegReport,
-    MachineReport,
     dial_result,
     leg_news,
     read_conference,
@@ -187,46 +179,31 @@ class TwilioFront:
 
     # Transfers ----------------------------------------------------------------------------------
 
-    def read_dial(self, form: Sequence[tuple[str, str]]) -> DialReport:
-        return read_dial(form, expect_account=self._account_id)
-
     def read_transfer_over(
         self, form: Sequence[tuple[str, str]], screening: Screening | None
     ) -> tuple[CarrierCallId, TransferResult]:
         """The call whose cold transfer is over, and how it ended."""
-        report = self.read_dial(form)
+        report = read_dial(form, expect_account=self._account_id)
         return report.carrier_call_id, dial_result(report, screening)
 
     def read_person_keys(self, form: Sequence[tuple[str, str]]) -> tuple[CarrierCallId, str]:
         """The leg of a person, and what they keyed in; empty for nothing."""
-        report = self.read_keys(form)
+        report = read_keys(form, expect_account=self._account_id)
         return report.leg_id, report.digits
 
     def read_machine_answered(self, form: Sequence[tuple[str, str]]) -> CarrierCallId | None:
         """The leg that a machine picked up, where the detector is sure of one."""
-        report = self.read_machine(form)
+        report = read_machine(form, expect_account=self._account_id)
         return report.leg_id if report.answered_by is AnsweredBy.MACHINE else None
 
     def read_leg_news(self, form: Sequence[tuple[str, str]]) -> LegNews:
         """The progress of a leg that we have placed."""
-        return leg_news(self.read_leg(form))
+        return leg_news(read_leg(form, expect_account=self._account_id))
 
     def read_caller_joined(self, form: Sequence[tuple[str, str]]) -> bool:
         """True when the event of a conference is the caller's arrival."""
-        report = self.read_conference(form)
+        report = read_conference(form, expect_account=self._account_id)
         return report.event is ConferenceEvent.JOINED and report.label == CALLER_LABEL
-
-    def read_leg(self, form: Sequence[tuple[str, str]]) -> LegReport:
-        return read_leg(form, expect_account=self._account_id)
-
-    def read_keys(self, form: Sequence[tuple[str, str]]) -> KeysReport:
-        return read_keys(form, expect_account=self._account_id)
-
-    def read_machine(self, form: Sequence[tuple[str, str]]) -> MachineReport:
-        return read_machine(form, expect_account=self._account_id)
-
-    def read_conference(self, form: Sequence[tuple[str, str]]) -> ConferenceReport:
-        return read_conference(form, expect_account=self._account_id)
 
     def read_queue_wait(self, form: Sequence[tuple[str, str]]) -> int:
         return read_queue_wait(form, expect_account=self._account_id)

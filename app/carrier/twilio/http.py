@@ -17,12 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
-from app.carrier.base import (
-    CallDirection,
-    CallProgress,
-    CarrierCallId,
-    IncomingCall,
-)
+from app.carrier.base import CallDirection, CallProgress, CarrierCallId, IncomingCall
 from app.carrier.twilio.signature import (
     SIGNATURE_HEADER,
     SIGNATURE_SETTINGS_HEADER,
@@ -32,11 +27,7 @@ from app.carrier.twilio.signature import (
     sign_http,
     sign_websocket,
 )
-from app.errors import (
-    LocalProtocolError,
-    RemoteProtocolError,
-    SignatureError,
-)
+from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
 
 __all__ = [
     "MAX_FORM_BYTES",
@@ -208,7 +199,7 @@ def read_fields(
     """The fields of these names, and of the account; what else a form holds is not looked at.
 
     Raises:
-        RemoteProtocolError: a field is repeated, or there is no account.
+        RemoteProtocolError: a field is repeated, or the account is missing.
         SignatureError: the form is of another account than `expect_account`.
     """
     fields: dict[str, str] = {}

@@ -45,10 +45,7 @@ from app.carrier.twilio.caller_side import (
     render_start,
     render_stop,
 )
-from app.errors import (
-    LocalProtocolError,
-    RemoteProtocolError,
-)
+from app.errors import LocalProtocolError, RemoteProtocolError
 from audio.format import PCMU_8K
 
 __all__ = [

@@ -19,24 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from app.carrier.base import (
-    Destination,
-    Fallback,
-)
+from app.carrier.base import Destination, Fallback
 from app.carrier.destinations import destination
 from app.carrier.twilio.forward import forward_document
-from app.carrier.twilio.http import (
-    clean_text,
-    refusal_document,
-)
-from app.carrier.twilio.rest import (
-    NumberSetup,
-    TwilioRest,
-)
-from app.errors import (
-    CarrierRefused,
-    ConfigError,
-)
+from app.carrier.twilio.http import clean_text, refusal_document
+from app.carrier.twilio.rest import NumberSetup, TwilioRest
+from app.errors import CarrierRefused, ConfigError
 
 __all__ = [
     "Archive",
@@ -110,7 +98,7 @@ def dialed(number: str) -> Destination:
     """A number that is named on the command line, as a destination for callers.
 
     Raises:
-        ConfigError: it is none that calls should go to.
+        ConfigError: calls must not go to it.
     """
     return destination("fallback", number, ring_s=25)
 
@@ -203,17 +191,17 @@ class Archive:
         """The file of a number's former setup.
 
         Raises:
-            ConfigError: `number` is none, and would be no name for a file either.
+            ConfigError: `number` is not a phone number, and would not be a file name either.
         """
         if not _NUMBER.fullmatch(number):
             raise ConfigError(f"{number!r} is not a number such as +15551234567")
         return self._folder / f"{number}.json"
 
     def load(self, number: str) -> Saved | None:
-        """The saved setup; None when there is none.
+        """The saved setup; None when nothing was saved.
 
         Raises:
-            ConfigError: the file cannot be read or is not one of ours.
+            ConfigError: the file cannot be read or was not written by `save`.
         """
         path = self.path(number)
         try:

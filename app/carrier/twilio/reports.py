@@ -24,11 +24,7 @@ from app.carrier.base import (
     TransferOutcome,
     TransferResult,
 )
-from app.carrier.twilio.http import (
-    read_count,
-    read_fields,
-    read_id,
-)
+from app.carrier.twilio.http import read_count, read_fields, read_id
 from app.carrier.twilio.signature import Form
 from app.errors import RemoteProtocolError
 

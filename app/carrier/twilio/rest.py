@@ -24,10 +24,7 @@ from twilio.base.exceptions import TwilioException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from app.carrier.base import (
-    CallProgress,
-    CarrierCallId,
-)
+from app.carrier.base import CallProgress, CarrierCallId
 from app.carrier.twilio.faults import (
     NEVER_DONE,
     NOT_FOUND,
@@ -35,10 +32,7 @@ from app.carrier.twilio.faults import (
     as_ours,
     network_failure,
 )
-from app.errors import (
-    CarrierRefused,
-    CarrierUnavailable,
-)
+from app.errors import CarrierRefused, CarrierUnavailable
 from app.retry import retry
 from app.threads import in_thread
 

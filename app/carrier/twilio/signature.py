@@ -19,21 +19,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from twilio.request_validator import (
-    SIGNATURE_HEADER as _HEADER,
-)
-from twilio.request_validator import (
-    SIGNATURE_SETTINGS_HEADER as _SETTINGS_HEADER,
-)
-from twilio.request_validator import (
-    RequestValidator,
-    get_signature_algorithm,
-)
+from twilio.request_validator import SIGNATURE_HEADER as _HEADER
+from twilio.request_validator import SIGNATURE_SETTINGS_HEADER as _SETTINGS_HEADER
+from twilio.request_validator import RequestValidator, get_signature_algorithm
 
-from app.errors import (
-    ConfigError,
-    SignatureError,
-)
+from app.errors import ConfigError, SignatureError
 
 __all__ = [
     "SIGNATURE_HEADER",
@@ -136,7 +126,7 @@ class SignatureChecker:
             raise SignatureError("the request is signed in a way that we do not know")
         fields = _Fields(params)
         matched = ""
-        # All spellings and tokens are tried, so that the time tells nothing of where one fits.
+        # All spellings and tokens are tried, so that the time does not reveal which one fits.
         try:
             for address in self._addresses(schemes, path_and_query):
                 for validator in self._validators:

@@ -27,10 +27,7 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import digits_fault
 from app.carrier.twilio.forward import append_forward
-from app.carrier.twilio.http import (
-    append_connect,
-    clean_text,
-)
+from app.carrier.twilio.http import append_connect, clean_text
 from app.errors import LocalProtocolError
 
 __all__ = [
@@ -177,7 +174,7 @@ def conference_name(transfer_id: TransferId) -> str:
 
 
 def _conference(dial: Dial, transfer_id: TransferId, site: Site, *, label: str) -> None:
-    # Whoever leaves ends it: nobody is left behind to talk to nobody.
+    # The first to leave ends it, so that nobody is left behind alone.
     dial.conference(
         conference_name(transfer_id),
         start_conference_on_enter=True,

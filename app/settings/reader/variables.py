@@ -49,7 +49,7 @@ def _is_set(text: str, environment: Environment) -> bool:
     name = re.findall(r"\$\{(\w+)", text)[0]
     try:
         return environment.get(name) is not None
-    except ConfigError:  # told where it is filled in
+    except ConfigError:  # reported where it is filled in
         return True
 
 
