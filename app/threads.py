@@ -1,17 +1,19 @@
-"""Blocking work in daemon threads, which cannot keep the process alive."""
+"""Functions of others and blocking work, in daemon threads that cannot keep the process alive."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from app.errors import ToolFailed
 
-__all__ = ["Slots", "in_thread"]
+__all__ = ["Slots", "in_thread", "run_function"]
 
 
 _T = TypeVar("_T")
@@ -82,3 +84,16 @@ async def in_thread(
     if raised is not None:
         raise raised
     return cast(_T, value)
+
+
+async def run_function(
+    function: Callable[..., Any], slots: Slots, /, *args: Any, **keywords: Any
+) -> Any:
+    """Run an async function in this loop and any other in a thread of `slots`.
+
+    An awaitable that a plain function returns, as a decorated one does, is awaited in this loop.
+    """
+    if inspect.iscoroutinefunction(function):
+        return await function(*args, **keywords)
+    returned = await in_thread(partial(function, *args, **keywords), slots.here)
+    return await returned if inspect.isawaitable(returned) else returned

@@ -6,11 +6,9 @@ tool's output, then the other agent's words, in the same call and history.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,7 +19,7 @@ from app.agents.tools.schema import closed
 from app.agents.tools.signature import read_type
 from app.agents.tools.tool import MAX_CONCURRENCY, Tool, ToolContext, ToolFunction
 from app.errors import ConfigError, ToolArgsInvalid
-from app.threads import Slots, in_thread
+from app.threads import Slots, run_function
 
 __all__ = ["HandoffTo", "handoff_name", "handoff_tool"]
 
@@ -106,23 +104,12 @@ def _input(to: HandoffTo) -> tuple[Mapping[str, Any], TypeAdapter[Any] | None]:
 
 def _preparation(to: HandoffTo, adapter: TypeAdapter[Any] | None) -> ToolFunction:
     slots = Slots(MAX_CONCURRENCY)
-    on_handoff = to.on_handoff
 
     async def run(context: ToolContext, arguments: Mapping[str, Any]) -> None:
         value = _converted(adapter, arguments)
-        if on_handoff is None:
-            return
-        call: Callable[[], Any] = (
-            partial(on_handoff, context)
-            if to.input_type is None
-            else partial(on_handoff, context, value)
-        )
-        if inspect.iscoroutinefunction(on_handoff):
-            await call()
-            return
-        returned = await in_thread(call, slots.here)
-        if inspect.isawaitable(returned):
-            await returned
+        if to.on_handoff is not None:
+            given = () if to.input_type is None else (value,)
+            await run_function(to.on_handoff, slots, context, *given)
 
     return run
 

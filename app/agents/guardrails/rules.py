@@ -8,12 +8,10 @@ conversation.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from app.agents.llm.question import Ask, ModelQuestion, fenced
@@ -21,7 +19,7 @@ from app.agents.per_call import accepts
 from app.agents.tools.pattern import LinearRegex
 from app.errors import AppError, ConfigError
 from app.events import CallId, Party
-from app.threads import Slots, in_thread
+from app.threads import Slots, run_function
 
 __all__ = [
     "Allow",
@@ -206,17 +204,12 @@ def function_guardrail(
     slots = Slots(_THREADS)
 
     async def check(text: str, context: GuardrailContext) -> Verdict:
-        if inspect.iscoroutinefunction(function):
-            found = await function(text, context)
-        else:
-            found = await in_thread(partial(function, text, context), slots.here)
-            if inspect.isawaitable(found):
-                found = await found
-        if found is None:
+        verdict = await run_function(function, slots, text, context)
+        if verdict is None:
             return Allow()
-        if isinstance(found, Allow | Warn | Stop):
-            return found
-        raise TypeError(f"returned {type(found).__name__}, not Allow, Warn, Stop or None")
+        if isinstance(verdict, Allow | Warn | Stop):
+            return verdict
+        raise TypeError(f"returned {type(verdict).__name__}, not Allow, Warn, Stop or None")
 
     return Guardrail(
         name=name, side=side, check=check, timeout_ms=timeout_ms, fail_open=fail_open, say=say

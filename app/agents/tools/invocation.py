@@ -10,13 +10,11 @@ the call.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -25,7 +23,7 @@ from pydantic_core import to_jsonable_python
 from app.agents.tools.schema import parse_arguments
 from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult
 from app.errors import AppError, ConfigError, ToolArgsInvalid, ToolError, ToolFailed, ToolTimeout
-from app.threads import in_thread
+from app.threads import run_function
 
 __all__ = ["TOOL_OUTPUT_NOTE", "ApprovalRequest", "Approver", "ToolInvoker", "render_output"]
 
@@ -156,10 +154,7 @@ async def _guard(request: ApprovalRequest) -> None:
     for rule in tool.input_guardrails:
         try:
             async with asyncio.timeout(GUARDRAIL_MS / 1000):
-                if inspect.iscoroutinefunction(rule):
-                    found: object = await rule(context, arguments)
-                else:
-                    found = await in_thread(partial(rule, context, arguments), tool.slots.here)
+                found = await run_function(rule, tool.slots, context, arguments)
             if not (found is None or isinstance(found, str)):
                 raise TypeError("an input guardrail returns None or a text")
         except Exception as error:

@@ -9,7 +9,6 @@ all. A tool gets the facts of the call from us and never from the model, and it 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +22,7 @@ from app.agents.tools.schema import ArgumentCheck
 from app.agents.tools.signature import Signature, read_signature
 from app.errors import ConfigError
 from app.events import CallId
-from app.threads import Slots, in_thread
+from app.threads import Slots, run_function
 
 __all__ = [
     "Approval",
@@ -201,11 +200,12 @@ def _make(
         raise ConfigError(f"tool {known}: there is no option {sorted(wrong)[0]!r}")
     signature = read_signature(function, ToolContext)
     limit = options.get("max_concurrency", MAX_CONCURRENCY)
-    run = (
-        _awaited(function, signature)
-        if inspect.iscoroutinefunction(function)
-        else _threaded(function, signature, Slots(max(1, limit)))
-    )
+    slots = Slots(max(1, limit))
+
+    async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
+        keywords = _call_with(signature, context, arguments)
+        return await run_function(function, slots, **keywords)
+
     return Tool(
         name=known,
         description=description or signature.description,
@@ -216,22 +216,6 @@ def _make(
 
 
 _OURS: Final = frozenset(("parameters", "run", "check", "slots"))
-
-
-def _awaited(function: Callable[..., Awaitable[Any]], signature: Signature) -> ToolFunction:
-    async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
-        return await function(**_call_with(signature, context, arguments))
-
-    return run
-
-
-def _threaded(function: Callable[..., Any], signature: Signature, slots: Slots) -> ToolFunction:
-    async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
-        keywords = _call_with(signature, context, arguments)
-        found = await in_thread(partial(function, **keywords), slots.here)
-        return await found if inspect.isawaitable(found) else found  # as of a decorated function
-
-    return run
 
 
 def _call_with(

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -590,3 +590,19 @@ async def test_one_tool_serves_several_event_loops() -> None:
 
     assert await twice() == ["", ""]
     assert await asyncio.to_thread(lambda: asyncio.run(twice())) == ["", ""]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_tool_may_name_its_parameters_as_it_likes(asynchronous: bool) -> None:
+    def plain(function: str, slots: int) -> str:
+        return f"{function} {slots}"
+
+    async def later(function: str, slots: int) -> str:
+        return plain(function, slots)
+
+    function: Callable[..., Any] = later if asynchronous else plain
+    made = tool(name="plan", description="Plans.")(function)
+    result = await ToolInvoker((made,)).invoke(
+        "plan", '{"function": "dinner", "slots": 2}', context()
+    )
+    assert told(result) == {"result": "dinner 2"}
