@@ -21,7 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 __all__ = ["HOMES", "WheelLayout", "lay_out", "rewritten"]
 
 HOMES: Final = {"app": "trunkline._app", "audio": "trunkline._audio"}
-"""Where each package of the checkout stands in a wheel."""
+"""The place of each package of the checkout in a wheel."""
 
 _NOT_SHIPPED: Final = shutil.ignore_patterns("__pycache__", "*.pyc")
 

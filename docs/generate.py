@@ -34,7 +34,7 @@ _KEY = re.compile(r"( *)(#?)(\+?\w[\w.-]*):(?: (.*?))?(?:\s+# (.*))?")
 
 
 ENTRIES: Final = {"prices": "MODEL", "numbers": "NUMBER"}
-"""What stands for the names of a table's entries."""
+"""Stand-ins for the names of a table's entries."""
 EXAMPLES: Final = (
     "agents",
     "tools",

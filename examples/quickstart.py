@@ -47,9 +47,9 @@ async def main(model: VoiceModel, question: str = "Hello! When are you open?") -
                 case "history_added" if event.item.party == "caller":
                     print(f"You: {event.item.text}")
                 case "audio":
-                    pass  # event.audio is sound: mono int16 at 24 kHz, for your speaker
+                    pass  # event.audio: mono int16 at 24 kHz, for your speaker
                 case "audio_interrupted":
-                    pass  # stop your speaker, and throw away what it has not played
+                    pass  # stop your speaker, and drop what it has not played
                 case "error":
                     print(f"Error: {event.code} {event.message}")
                 case "agent_end":

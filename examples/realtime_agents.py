@@ -3,9 +3,9 @@
     OPENAI_API_KEY=... python examples/realtime_agents.py
 
 Without a key the offline engine answers; it follows no instructions, so it uses none of the tools.
-What to look at: `@tool` makes a tool of a function; `handoffs` names colleagues, which the model
-reaches by tools called `transfer_to_...`; sound is a turn once it is committed; a request that
-comes while the agent speaks waits for its end by itself.
+`@tool` makes a tool of a function. `handoffs` names agents to whom the model can hand over, by
+tools called `transfer_to_...`. Sound is a turn once it is committed. A request that comes while the
+agent speaks waits for the agent to finish.
 """
 
 # ruff: noqa: T201 - an example prints
@@ -48,7 +48,7 @@ async def book_appointment(date: str, time: str, service: str) -> str:
 
 
 def settings(instructions: str) -> SessionConfig:
-    """What every agent here has in common. Without turn detection a turn ends when we say so."""
+    """The settings that all agents here share. Without turn detection, `commit` ends a turn."""
     return SessionConfig(
         instructions=instructions,
         voice="alloy",

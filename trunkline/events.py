@@ -1,4 +1,4 @@
-"""What an `AgentSession` reports, as values to `match` on."""
+"""The events of an `AgentSession`, as values to `match` on."""
 
 from __future__ import annotations
 

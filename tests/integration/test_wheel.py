@@ -80,7 +80,7 @@ class Installed:
     sdist: Path
 
     def run(self, *command: str, folder: Path | None = None) -> str:
-        """What a program of the environment prints; a test fails with what it complained about."""
+        """Run a program of the environment and return its output; the test fails if it does."""
         done = subprocess.run(
             [str(self.environment / "bin" / command[0]), *command[1:]],
             cwd=folder or self.project,

@@ -1,4 +1,4 @@
-"""What is written agrees with what is: settings, commands, make targets, generated parts."""
+"""Documents agree with the code: settings, commands, make targets, generated parts."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ for key in KEYS:
     COMMENTS[key.name] = f"{COMMENTS.get(key.name, '')} {key.comment}".strip()
 
 
-def explained_elsewhere(name: str) -> bool:
+def explained_by_another(name: str) -> bool:
     """Written on the line of a key: its comment, or that of what it overrides, says what it is."""
     parent, _, key = name.rpartition(".")
     parent = parent.removesuffix(".NAME")
@@ -104,7 +104,7 @@ def explained_elsewhere(name: str) -> bool:
 def test_every_setting_is_in_the_configuration_file_and_the_other_way_round() -> None:
     assert written_names() <= setting_names()
     missing = setting_names() - written_names()
-    assert {name for name in missing if not explained_elsewhere(name)} == set()
+    assert {name for name in missing if not explained_by_another(name)} == set()
     # Nothing but overrides and keys of one line may be explained elsewhere.
     assert {name.partition(".")[0] for name in missing} <= {"openai_realtime", "agents", "numbers"}
 
@@ -171,7 +171,7 @@ def greeter_instructions(facts):
 
 
 @pytest.mark.parametrize("left_out", ["agent", "transfer"])
-def test_the_examples_can_be_turned_on_and_make_agents(left_out: str, tmp_path: Path) -> None:
+def test_the_examples_can_be_turned_on_and_assembled(left_out: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(with_examples(f"numbers.NUMBER.closed.{left_out}"))
     (tmp_path / "clinic.py").write_text(CLINIC)
@@ -238,11 +238,11 @@ def test_every_command_is_in_a_document() -> None:
 
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-TOLD_BY = {"info", "warning", "error", "exception", "_complain", "_report"}
+LOGGED_BY = {"info", "warning", "error", "exception", "_complain", "_report"}
 """Functions that write a line of the log, by their names."""
 
 
-def told_lines() -> set[str]:
+def logged_lines() -> set[str]:
     """The messages that a server writes at INFO and above."""
     return {
         node.args[0].value
@@ -250,7 +250,7 @@ def told_lines() -> set[str]:
         if path.parent.name not in ("dial", "session")  # run in programs of their own
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
-        and getattr(node.func, "attr", getattr(node.func, "id", "")) in TOLD_BY
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) in LOGGED_BY
         and node.args
         and isinstance(node.args[0], ast.Constant)
         and isinstance(node.args[0].value, str)
@@ -258,7 +258,7 @@ def told_lines() -> set[str]:
 
 
 def test_every_line_of_the_log_is_in_the_document_on_operations() -> None:
-    lines = told_lines()
+    lines = logged_lines()
     assert {"call ended", "webhook refused", "tool failed"} <= lines
     assert {line for line in lines if f"`{line}`" not in OPERATIONS} == set()
 
@@ -347,7 +347,7 @@ def test_links_to_a_heading_lead_to_one() -> None:
             assert anchor in anchors(place), f"{page.name} links to {target}"
 
 
-def test_compose_and_image_agree_on_port_user_and_patience(tmp_path: Path) -> None:
+def test_compose_and_image_agree_on_port_user_and_grace_period(tmp_path: Path) -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     service = compose["services"]["trunkline"]

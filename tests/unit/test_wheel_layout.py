@@ -1,4 +1,4 @@
-"""What a wheel holds of the code: imports rewritten, and nothing else."""
+"""The layout of the code in a wheel: imports are rewritten, and nothing else."""
 
 from __future__ import annotations
 
