@@ -1,4 +1,4 @@
-"""The agents that answer the phone, in writing: what `trunkline chat` and programs talk with."""
+"""Text sessions with the agents that answer the phone, for `trunkline chat` and programs."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class Call:
         self.end(EndReason.DRAINED)
 
     def warn_of_end(self) -> None:
-        """Tell the caller that the call will be over soon."""
+        """Warn the caller that the call ends soon."""
         if not self._end.done():
             with contained("warning"):
                 self._perform(self._conversation.warn_of_end(self._now_ms()))
@@ -364,7 +364,7 @@ class Call:
             )
         )
         if reconnected:
-            self._to_voice.forget_events()  # meant for the one before: all is told anew
+            self._to_voice.forget_events()  # the dialogue is replayed
         expires_at = connection.session.expires_at
         expires_in_ms = None if expires_at is None else round((expires_at - self._unix_s()) * 1000)
         self._perform(self._conversation.on_voice_ready(now_ms, expires_in_ms))

@@ -1,9 +1,8 @@
-"""The caller's side of a call: one media stream after another, and the times between them.
+"""The caller leg: one media stream after another, and the times between them.
 
-A carrier that dials somebody else, or keys tones, takes the caller off our stream: the socket
-closes, the call goes on. Where the caller is, is kept here; why they leave and what follows is
-`app.calls.transfer.transfers`. A stream that ends while nobody was asked to take the caller away is
-the end of the call.
+A carrier that dials another party, or keys tones, takes the caller off our stream: the socket
+closes, the call goes on. `CallerState` says where the caller is; `app.calls.transfer.transfers`
+decides why they leave and what follows. A stream that ends without such a request ends the call.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ __all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState"]
 
 
 CLOSE_S: Final = 1.5
-"""Any leg ending ends the call within 2 s; this is the share of the sockets' own goodbyes."""
+"""Limit for closing a socket, within the 2 s in which a call ends."""
 LOST: Final = 1011
-"""Websocket close code for "internal error" (RFC 6455): we are lost, the call is not over."""
+"""Websocket close code for "internal error" (RFC 6455): the call goes on without us."""
 
 
 class CallerState(StrEnum):
-    """Where the caller is, as far as the call knows."""
+    """The caller's place in the call."""
 
     EXPECTED = "expected"  # a stream opens soon
     ATTACHED = "attached"
     LEAVING = "leaving"  # the carrier is being asked to take them away
-    AWAY = "away"  # with somebody else, for as long as it takes
+    AWAY = "away"  # with another party, for an unknown time
 
 
 class _Left(Exception):

@@ -104,10 +104,10 @@ async def close_caller_leg(
     carrier_call_id: CarrierCallId,
     deadline: HangUpDeadline,
 ) -> None:
-    """Hang up at the carrier where that is ours to do, and close the stream.
+    """Hang up at the carrier where the reason asks for it, and close the stream.
 
-    A caller whom nobody has said goodbye to is not hung up on: the markup behind the stream has
-    something to say to them, and maybe somebody else for them to talk with.
+    Without a goodbye there is no hang-up: the markup behind the stream speaks to the caller, and
+    may connect them with somebody else.
     """
     ours = end.reason in _CARRIER_HANGS_UP
     lost = end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}
@@ -140,10 +140,9 @@ async def _hang_up(
 
 
 async def _wait_for_caller(leg: CallerLeg, deadline: HangUpDeadline) -> None:
-    """Leave the stream open for a while: whoever was told goodbye hangs up by themselves.
+    """Leave the stream open until the caller hangs up, for a while.
 
-    A socket that is closed before that has the carrier speak of a lost connection, and dial the
-    fallback.
+    When the socket closes earlier, the markup speaks of a lost connection and dials the fallback.
     """
     with contextlib.suppress(CarrierError, TimeoutError):
         async with deadline.limit(LINGER_S):

@@ -1,7 +1,7 @@
 """`trunkline chat`: type to an agent in the terminal, and see what it says, does and costs.
 
-A door to the same agents that answer the phone. It writes what an `AgentSession` reports, as text
-for people or as one JSON object per line for scripts, and reads lines; it opens nothing itself.
+The same agents answer the phone. It writes the events of an `AgentSession`, as text for people or
+as one JSON object per line for scripts, and reads lines; it opens nothing itself.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NO: Final = ("n", "no")
 
 
 class Lines(Protocol):
-    """Where the user's lines come from."""
+    """The user's lines."""
 
     async def next(self) -> str | None:
         """The next line without its end; `None` when there are no more."""
@@ -54,7 +54,7 @@ class Lines(Protocol):
 
 
 class Report(Protocol):
-    """What the user sees."""
+    """The output that the user sees."""
 
     def event(self, event: SessionEvent) -> None: ...
 
@@ -111,10 +111,12 @@ async def chat(session: AgentSession, lines: Lines, report: Report, *, say: str 
 
     With `say` it is one turn: that text, and the answer to it. The session has been entered.
     """
-    desk = _Desk(session, report)
+    terminal = _Terminal(session, report)
     async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(desk.watch())
-        typing = tasks.create_task(desk.say_once(say) if say is not None else desk.type_in(lines))
+        watching = tasks.create_task(terminal.watch())
+        typing = tasks.create_task(
+            terminal.say_once(say) if say is not None else terminal.type_in(lines)
+        )
         await asyncio.wait((watching, typing), return_when=asyncio.FIRST_COMPLETED)
         typing.cancel()  # the agent may have ended it
         await session.close()
@@ -122,7 +124,7 @@ async def chat(session: AgentSession, lines: Lines, report: Report, *, say: str 
     return session.failure is None
 
 
-class _Desk:
+class _Terminal:
     """The user's side of one conversation."""
 
     def __init__(self, session: AgentSession, report: Report) -> None:
@@ -261,7 +263,7 @@ class TextReport:
         self._at_prompt, self._owes_prompt = True, False
 
     def _leave_prompt(self) -> None:
-        """What comes while the user may be typing stands on lines of its own, and prompts again."""
+        """Write on a line of its own while the user may be typing, and prompt again after it."""
         if self._at_prompt:
             self._out.write("\n")
             self._at_prompt, self._owes_prompt = False, True

@@ -25,7 +25,7 @@ __all__ = ["AnalysisPlan", "LiveAnalysis"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisPlan:
-    """How conversations are analyzed. Without `ask`, their own voice model is asked.
+    """Settings of the analysis. Without `ask`, the conversation's own voice model is asked.
 
     Tasks go to `task_tool`, without one to `webhook`, which also gets the `review` of a call.
     """

@@ -1,8 +1,8 @@
 """The questions of the analysis: values, questions to a model, and reading its answers.
 
-After each turn of the caller: intent, entities, a running summary, and maybe a task for somebody
-else. After the call: a summary and an extraction by the operator's own JSON schema. What callers
-say stands in the questions as data. Pure; asking belongs to `app.agents.analysis.analyzer`.
+After each turn of the caller: intent, entities, a running summary, and maybe a task for a delegate.
+After the call: a summary and an extraction by the operator's own JSON schema. The callers' words
+stand in the questions as data. Pure; asking belongs to `app.agents.analysis.analyzer`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TranscriptLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisSpec:
-    """What to look for in each turn. `tasks`: the intents that a delegate may work on."""
+    """Intents and entities to find in a turn. `tasks`: the intents that a delegate may work on."""
 
     intents: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """The voice loop: one conversation over one connection to its voice model after another.
 
 Phone calls and `AgentSession` share it. It connects, reads and writes a connection side by side,
-replaces one that breaks and changes over to a fresh one in a quiet moment. The meaning of the
-events, and what a fresh connection has to be told, is the listener's.
+replaces one that breaks and changes over to a fresh one in a quiet moment. The listener
+understands the events, and replays the dialogue on a fresh connection.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class VoiceLoop:
         self.connection: VoiceConnection | None = None
         self.connected = False
         self.error: VoiceError | None = None
-        """What the last connection broke with."""
+        """The error that broke the last connection."""
         self._model = model
         self._dialogue = dialogue
         self._next_event = next_event

@@ -1,8 +1,8 @@
 """Questions to any endpoint that speaks OpenAI's chat completions.
 
-Gemini's is one of them (`https://generativelanguage.googleapis.com/v1beta/openai`), and so are
-vLLM, Ollama and the hosted ones. The voice call does not depend on it: it is asked beside the call,
-within a time, and its answer may be missing. Requests go through `app.http.client`.
+Gemini (`https://generativelanguage.googleapis.com/v1beta/openai`), vLLM, Ollama and the hosted ones
+do. The voice call does not depend on the answer, which may be missing. Requests go through
+`app.http.client`.
 
 Wire: OpenAI API reference, "Create chat completion".
 """
@@ -28,7 +28,7 @@ _COMPLETIONS: Final = "/chat/completions"
 
 
 class JsonMode(StrEnum):
-    """How an endpoint is told to answer in JSON; older servers know less of it."""
+    """Ways to request an answer in JSON; older servers support fewer."""
 
     SCHEMA = "json_schema"
     OBJECT = "json_object"
@@ -122,7 +122,7 @@ def render_question(question: ModelQuestion, spec: ChatSpec) -> dict[str, Any]:
 
 
 def _is_strict(schema: Any) -> bool:
-    """Whether a schema is what strict mode takes: closed objects, and no member optional."""
+    """True if strict mode takes a schema: closed objects, and no optional member."""
     match schema:
         case Mapping():
             members = schema.get("properties")

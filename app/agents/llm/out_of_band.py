@@ -1,7 +1,7 @@
-"""Questions to the voice model beside the conversation: responses that leave no trace in it.
+"""Questions to the voice model beside the conversation, which they leave unchanged.
 
-A response with `conversation: none` may run beside the one that speaks; it is known by its
-metadata, answers in text, and costs tokens of the session (OpenAI realtime guide, "out of band").
+A response with `conversation: none` may run beside the one that speaks; its metadata identifies
+it. It answers in text and costs tokens of the session (OpenAI realtime guide, "out of band").
 `OutOfBand` is pure: it makes the request and reads the events. `OutOfBandAsker` waits.
 """
 
@@ -83,7 +83,7 @@ class OutOfBand:
         return question_id, ResponseCreate(config, question_id)
 
     def forget(self, question_id: str) -> None:
-        """Nobody waits for this answer any more."""
+        """Stop waiting for an answer."""
         self._waiting.discard(question_id)
 
     def on_voice(self, event: ServerEvent) -> Answered | None:
@@ -121,7 +121,7 @@ def _texts(output: tuple[Item, ...]) -> list[str]:
 class OutOfBandAsker:
     """`Ask` over a call's voice connection: `send` puts an event into the call's outbox.
 
-    Whoever reads the connection hands every event to `on_voice`, also those that the dialogue
+    The reader of the connection hands every event to `on_voice`, also those that the dialogue
     takes, and calls `on_voice_lost` when the connection breaks.
     """
 

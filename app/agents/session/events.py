@@ -1,11 +1,11 @@
-"""What happens in an `AgentSession`, as values: each event has a `type` to tell it by.
+"""The events of an `AgentSession`, as values; `type` names each kind.
 
     async for event in session:
         match event:
             case HistoryUpdated(item=item): ...
             case ToolStart(tool=name): ...
 
-A session's words are personal; nothing here is logged. Pure.
+The words in them are personal; nothing here is logged. Pure.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class SessionError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageCounted:
-    """What the session has used so far, and what it cost, where the prices are known."""
+    """Usage of the session so far, and its cost where the prices are known."""
 
     type: ClassVar[str] = "usage"
     usage: TokenUsage
@@ -224,7 +224,7 @@ class UsageCounted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputTimeout:
-    """Nobody spoke for as long as the turn detection was told to wait."""
+    """Nobody spoke for the idle time-out of the turn detection."""
 
     type: ClassVar[str] = "input_timeout"
     item_id: str
@@ -240,7 +240,7 @@ class RawModelEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventsDropped:
-    """This subscriber was slower than the session: so many of its oldest events are lost."""
+    """This subscriber was slower than the session: `count` of its oldest events are lost."""
 
     type: ClassVar[str] = "events_dropped"
     count: int

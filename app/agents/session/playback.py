@@ -1,20 +1,19 @@
-"""What was heard of an agent whose sound somebody else plays: an estimate by the clock.
+"""An estimate by the clock of the sound that was heard, where the user of a session plays it.
 
-Sound is taken to play in order and in real time from when it came, as the clients of this
-interface do it. Without a player - a chat, a test - everything is heard as soon as it is made. A
-phone knows better: `app.calls.media.playout`. Pure.
+Sound plays in order and in real time from when it came. Without a player - a chat, a test -
+everything is heard as soon as it is made. On the phone, `app.calls.media.playout` measures. Pure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Cut", "Hearing"]
+__all__ = ["Cut", "Playback"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How much was heard of an item that was made so far."""
+    """The part of an item that was heard, of what was made so far."""
 
     item_id: str
     content_index: int
@@ -24,7 +23,7 @@ class Cut:
 
 @dataclass(slots=True)
 class _Span:
-    """An item's place on the player's clock."""
+    """An item on the player's clock."""
 
     item_id: str
     content_index: int
@@ -33,8 +32,8 @@ class _Span:
     complete: bool = False
 
 
-class Hearing:
-    """The sound of one session, as far as it is not heard to its end."""
+class Playback:
+    """The items of one session that were not heard to their end yet."""
 
     def __init__(self, *, plays: bool) -> None:
         self._plays = plays
@@ -55,13 +54,13 @@ class Hearing:
             span.complete = span.complete or span.item_id == item_id
 
     def take_heard(self, now_ms: int) -> list[Cut]:
-        """Items that were heard to their end; each is given once."""
+        """Items that were heard to their end; each is returned once."""
         heard = [s for s in self._spans if s.complete and self._heard(s, now_ms) >= s.sent_ms]
         self._spans = [span for span in self._spans if span not in heard]
         return [Cut(s.item_id, s.content_index, s.sent_ms, s.sent_ms) for s in heard]
 
     def interrupt(self, now_ms: int, heard_ms: int | None = None) -> list[Cut]:
-        """Stop: the items that were not heard to their end. `heard_ms` is what a player knows."""
+        """Stop; returns the items that were cut. `heard_ms`: of the first one, if it is known."""
         cuts: list[Cut] = []
         for span in self._spans:
             heard = self._heard(span, now_ms)
@@ -74,7 +73,7 @@ class Hearing:
 
     @property
     def drained(self) -> bool:
-        """Nothing is playing."""
+        """True while nothing plays."""
         return not self._spans
 
     def _heard(self, span: _Span, now_ms: int) -> int:

@@ -5,10 +5,8 @@
         async for event in session:
             ...
 
-One of three doors to the same mind: the phone call and `trunkline chat` are the others. It plays
-and records nothing: sound comes in by `send_audio` and goes out as events. A connection that
-breaks is replaced once, and again only when something was said since, as in a phone call. Whatever
-the session started ends with it.
+It shares the dialogue and the voice loop with phone calls, and plays and records nothing: sound
+comes in by `send_audio` and goes out as events. All that the session started ends with it.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from app.agents.llm.out_of_band import OutOfBandAsker
 from app.agents.roster import Roster
 from app.agents.session.events import HistoryItem, SessionError, ToolApproval
 from app.agents.session.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
-from app.agents.session.talk import Over, Talk, TalkAction, Tell
+from app.agents.session.talk import EndSession, Publish, Talk, TalkAction
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import ToolResult
 from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
@@ -84,10 +82,10 @@ class AgentSession:
         Raises:
             ConfigError: the agents do not fit together.
         """
-        book = _book(agents)
+        roster = _roster(agents)
         self._greet = greet
         self._talk = Talk(
-            book,
+            roster,
             facts
             or CallFacts(call_id=CallId(f"session_{secrets.token_hex(8)}"), started_at=time.time()),
             price=price,
@@ -98,7 +96,7 @@ class AgentSession:
         self._subscriptions.subscribe(_OWN, event_limit)
         self._drops_audio = uplink_max_ms is not None
         self._outbox = VoiceOutbox(
-            book.first.input_format, uplink_max_ms or UPLINK_MAX_MS, self._talk.counters
+            roster.first.input_format, uplink_max_ms or UPLINK_MAX_MS, self._talk.counters
         )
         self._asker = OutOfBandAsker(self._outbox.put)
         self._analysis = (
@@ -117,7 +115,7 @@ class AgentSession:
             model, self._talk.dialogue, self._outbox.take, self, reconnects=reconnect
         )
         self._life: _Life | None = None
-        self._judging = 0
+        self._checks_running = 0
         self.failure: VoiceError | None = None
 
     async def __aenter__(self) -> AgentSession:
@@ -139,12 +137,12 @@ class AgentSession:
             raise
         finally:
             if not self._voice.connected:
-                self._subscriptions.end()  # nothing will happen: nobody is to wait for it
+                self._subscriptions.end()  # subscribers must not wait: nothing will happen
         life = self._life = _Life()
         await life.group.__aenter__()
         life.group.create_task(self._live(life), name="agent session")
         try:
-            await life.begun.wait()  # work that is asked for before has no group to run in
+            await life.begun.wait()  # before that, work has no group to run in
         except asyncio.CancelledError:
             life.end()
             await life.group.__aexit__(None, None, None)
@@ -230,7 +228,7 @@ class AgentSession:
         self._perform(self._talk.interrupt(self._open().now_ms(), heard_ms))
 
     async def update_agent(self, agent: Agent | str) -> None:
-        """Put another agent in charge, by name or as it is; a known name gets new contents.
+        """Put another agent in charge: by name, or a new one, which replaces one of its name.
 
         Raises:
             ConfigError: there is no such agent, or it does not fit the session.
@@ -258,7 +256,7 @@ class AgentSession:
     async def reject_tool_call(self, tool_call_id: str, message: str = "") -> bool:
         """Refuse a tool that waits for approval; False when none does.
 
-        `message` is what the model is told in place of "This was not approved."
+        `message` goes to the model in place of "This was not approved."
         """
         self._open()
         return self._tools.decide(tool_call_id, approved=False, message=message)
@@ -276,15 +274,15 @@ class AgentSession:
 
     @property
     def connected(self) -> bool:
-        """Whether the session can be talked to."""
+        """True while the session can be used."""
         return self._life is not None and not self._life.ending
 
     @property
     def busy(self) -> bool:
-        """Something is on its way: a response, a tool, a judgement, a fresh connection."""
+        """True while a response, a tool, a guardrail check or a fresh connection is on its way."""
         if not self.connected:
             return False
-        return not self._voice.connected or self._talk.busy or self._judging > 0
+        return not self._voice.connected or self._talk.busy or self._checks_running > 0
 
     @property
     def analyzing(self) -> bool:
@@ -310,7 +308,7 @@ class AgentSession:
         return self._subscriptions.subscribe(key, limit)
 
     def unsubscribe(self, key: Hashable) -> None:
-        """End a subscription; one that is not there is no error."""
+        """End a subscription, if there is one under this key."""
         self._subscriptions.unsubscribe(key)
 
     def _open(self) -> _Life:
@@ -356,7 +354,7 @@ class AgentSession:
     # Life ---------------------------------------------------------------------------------------
 
     async def _live(self, life: _Life) -> None:
-        """Hold the conversation until it is ended, by whomever."""
+        """Hold the conversation until one side ends it."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 life.work = tasks
@@ -383,13 +381,13 @@ class AgentSession:
                 self._perform(self._talk.on_tick(life.now_ms()))
 
     def _perform(self, actions: Sequence[TalkAction]) -> None:
-        """Do what the talk wants, in its order. Never waits."""
+        """Carry out actions in order. Never waits."""
         life = self._life
         for action in actions:
             match action:
                 case ToVoice(event):
                     self._outbox.put(event)
-                case Tell(event):
+                case Publish(event):
                     self._subscriptions.publish(event)
                 case RunTool():
                     if life is not None and life.work is not None:
@@ -399,7 +397,7 @@ class AgentSession:
                         life.work.create_task(self._check_rule(life, action), name="guardrails")
                 case GiveUp():
                     self._voice.give_up(action)
-                case Over():
+                case EndSession():
                     if life is not None:
                         life.end()
                 case _:
@@ -407,13 +405,13 @@ class AgentSession:
 
     async def _check_rule(self, life: _Life, check: CheckGuardrail) -> None:
         active = self._talk.dialogue.active
-        self._judging += 1
+        self._checks_running += 1
         try:
             result = await check_guardrails(
                 check, active.roster.get(check.agent), active.facts, self._asker
             )
         finally:
-            self._judging -= 1
+            self._checks_running -= 1
         self._tools.on_guardrail_result(check.side, result.verdict)
         self._perform(self._talk.on_guardrail_result(check, result, life.now_ms()))
 
@@ -443,7 +441,7 @@ class AgentSession:
         """For the voice loop."""
         if reconnected:
             assert self._life is not None
-            self._outbox.clear()  # meant for the one before: all is told anew
+            self._outbox.clear()  # meant for the connection before; the dialogue is replayed
             self._perform(self._talk.on_ready(self._life.now_ms()))
 
     async def on_voice(self, event: ServerEvent) -> None:
@@ -489,7 +487,7 @@ class _Life:
         return int((asyncio.get_running_loop().time() - self._began_s) * 1000)
 
 
-def _book(agents: Agent | Iterable[Agent] | Roster) -> Roster:
+def _roster(agents: Agent | Iterable[Agent] | Roster) -> Roster:
     if isinstance(agents, Roster):
         return agents
     return Roster([agents] if isinstance(agents, Agent) else agents)

@@ -1,6 +1,6 @@
-"""A session's events for those who listen: bounded for each, so that a slow one slows nobody.
+"""Subscriptions to a session's events, each with a bounded queue of its own.
 
-Who falls behind loses the oldest events and is told how many, at the place where they are missing.
+A subscriber who falls behind loses the oldest events, and gets an `EventsDropped` in their place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEFAULT_LIMIT = 1_000
 
 
 class Subscription:
-    """One listener's events, to be iterated by one task. Ends with the session."""
+    """One subscriber's events, to be iterated by one task. Ends with the session."""
 
     def __init__(self, limit: int) -> None:
         self._events: deque[SessionEvent] = deque()
@@ -43,7 +43,7 @@ class Subscription:
 
     @property
     def unread(self) -> int:
-        """How many events wait to be read."""
+        """The number of events that wait to be read."""
         return len(self._events)
 
     def put(self, event: SessionEvent) -> None:
@@ -65,14 +65,14 @@ class Subscription:
 
 
 class Subscriptions:
-    """The listeners of one session, each under a key of its own choosing."""
+    """The subscribers of one session, each under a key of its own."""
 
     def __init__(self) -> None:
         self._by_key: dict[Hashable, Subscription] = {}
         self.ended = False
 
     def subscribe(self, key: Hashable, limit: int = DEFAULT_LIMIT) -> Subscription:
-        """The subscription under this key, new or as it is: each event comes once to each key."""
+        """The subscription under this key, which is made if there is none."""
         known = self._by_key.get(key)
         if known is not None:
             return known
@@ -82,7 +82,7 @@ class Subscriptions:
         return made
 
     def unsubscribe(self, key: Hashable) -> None:
-        """End a subscription; one that is not there is no error."""
+        """End a subscription, if there is one under this key."""
         known = self._by_key.pop(key, None)
         if known is not None:
             known.end()

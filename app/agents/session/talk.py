@@ -1,8 +1,7 @@
-"""The mind of a session without a phone: a `Dialogue`, and what its user is told of it.
+"""The pure half of a session without a phone: a `Dialogue`, and the events to publish.
 
-The other half of the mind beside `app.calls.conversation`: where a call plays sound and counts
-silence, a talk hands sound out and reports. `app.agents.session.session` performs its actions.
-Pure.
+`app.calls.conversation` is its counterpart on the phone: a call plays sound and counts silence, a
+session hands sound out and reports. `app.agents.session.session` performs the actions. Pure.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from app.agents.session.events import (
     ToolStart,
     UsageCounted,
 )
-from app.agents.session.playback import Hearing
+from app.agents.session.playback import Playback
 from app.agents.tools.call_control import (
     CALL_TOOLS,
     END_CALL,
@@ -69,45 +68,47 @@ from app.realtime.events import (
     TextDelta,
 )
 
-__all__ = ["Over", "Talk", "TalkAction", "Tell"]
+__all__ = ["EndSession", "Publish", "Talk", "TalkAction"]
 
 
 STALL_MS: Final = 10_000
-"""A response that is silent for so long will not go on."""
+"""A response that is silent for this long does not go on."""
 
 _COMMIT_EMPTY: Final = "input_audio_buffer_commit_empty"
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """Tell the session's listeners."""
+class Publish:
+    """Give an event to the session's subscribers."""
 
     event: SessionEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
-    """The agent has ended the conversation, and has said what it had to say."""
+class EndSession:
+    """The agent has ended the conversation, and its last words are said."""
 
 
-TalkAction = ToVoice | RunTool | CheckGuardrail | GiveUp | Tell | Over
+TalkAction = ToVoice | RunTool | CheckGuardrail | GiveUp | Publish | EndSession
 
 
 class Talk:
-    """One conversation between an agent and whoever holds the session."""
+    """One conversation between an agent and the user of a session."""
 
     def __init__(
         self,
-        book: Roster,
+        roster: Roster,
         facts: CallFacts,
         *,
         price: Callable[[TokenUsage], float | None] = lambda _usage: None,
         plays_audio: bool = True,
     ) -> None:
         self.counters = CallCounters()
-        self.dialogue = Dialogue(book.first, facts.call_id, self.counters, roster=book, facts=facts)
+        self.dialogue = Dialogue(
+            roster.first, facts.call_id, self.counters, roster=roster, facts=facts
+        )
         self._price = price
-        self._hearing = Hearing(plays=plays_audio)
+        self._playback = Playback(plays=plays_audio)
         self._known: dict[str, HistoryItem] = {}
         self._speaker: dict[str, str] = {}
         self._commits = 0
@@ -117,7 +118,7 @@ class Talk:
         self._spoke = False
         self._last_event_ms = 0
 
-    # What the user does -------------------------------------------------------------------------
+    # The user -------------------------------------------------------------------------------------
 
     def greet(self, now_ms: int) -> list[TalkAction]:
         """Have the agent speak first."""
@@ -132,7 +133,7 @@ class Talk:
         return self._carry(self.dialogue.type_in(text, now_ms, reply=reply), now_ms)
 
     def on_commit(self) -> None:
-        """The user's turn ends here: it is to be answered once the model has taken it."""
+        """The user's turn ends here; it is answered once the model has taken it."""
         self._commits += 1
 
     def say(self, text: str, now_ms: int, *, mode: SayMode, when: SayWhen) -> list[TalkAction]:
@@ -145,16 +146,16 @@ class Talk:
         return [*dropped, *self._cut(now_ms, heard_ms)]
 
     def carry_out(self, actions: Sequence[DialogueAction], now_ms: int) -> list[TalkAction]:
-        """Actions of the dialogue that were asked for from outside."""
+        """Carry out actions of the dialogue that were requested from outside."""
         return self._carry(actions, now_ms)
 
-    # What the model does ------------------------------------------------------------------------
+    # The model ------------------------------------------------------------------------------------
 
     def on_ready(self, now_ms: int) -> list[TalkAction]:
         """A fresh connection after one that broke."""
         self._last_event_ms = now_ms
         actions = self._carry(self.dialogue.on_reconnected(now_ms), now_ms)
-        # A model that is asked while a tool runs, which it was not told of, would call it again.
+        # A fresh model does not know of a tool that runs: asked now, it would call it again.
         waits = self._owes_reply and not self.dialogue.gate.busy
         self._owes_reply = waits and self.dialogue.function_calls.running
         if waits and not self._owes_reply:
@@ -162,7 +163,7 @@ class Talk:
         return actions
 
     def on_lost(self) -> None:
-        """The connection broke; what it owes is asked for on the next one."""
+        """The connection broke; the next one is asked for the reply that is due."""
         self._owes_reply = self.dialogue.owes_words
         self._caller_speaks = False
         self._commits = 0
@@ -172,14 +173,14 @@ class Talk:
     def on_voice(self, event: ServerEvent, now_ms: int) -> list[TalkAction]:
         """Take an event of the voice model."""
         self._last_event_ms = now_ms
-        actions: list[TalkAction] = [Tell(RawModelEvent(event=event))]
+        actions: list[TalkAction] = [Publish(RawModelEvent(event=event))]
         match event:
             case AudioDelta():
                 return actions + self._on_audio(event, now_ms)
             case AudioDone(response_id=response_id, item_id=item_id):
-                self._hearing.finish(item_id)
+                self._playback.finish(item_id)
                 stale = self.dialogue.is_stale(response_id)
-                return actions if stale else [*actions, Tell(AudioEnd(item_id=item_id))]
+                return actions if stale else [*actions, Publish(AudioEnd(item_id=item_id))]
             case SpeechStarted():
                 actions += self._on_speech_started(event, now_ms)
             case SpeechStopped():
@@ -191,8 +192,8 @@ class Talk:
                 actions += self._on_created(response)
                 actions += self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
             case ResponseDone(response=response):
-                told = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
-                actions += _in_words(told, response.error)
+                done = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                actions += _with_message(done, response.error)
                 actions += self._on_done(response)
             case _:
                 actions += self._on_other(event, now_ms)
@@ -202,11 +203,11 @@ class Talk:
         actions: list[TalkAction] = []
         self._spoke = self._spoke or isinstance(event, AudioTranscriptDelta | TextDelta)
         if isinstance(event, InputTimeoutTriggered):
-            actions.append(Tell(InputTimeout(item_id=event.item_id)))
+            actions.append(Publish(InputTimeout(item_id=event.item_id)))
         elif isinstance(event, ErrorEvent) and event.error.code == _COMMIT_EMPTY:
             self._commits = max(0, self._commits - 1)
-        told = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
-        return actions + _in_words(told, event.error if isinstance(event, ErrorEvent) else None)
+        done = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        return actions + _with_message(done, event.error if isinstance(event, ErrorEvent) else None)
 
     def _on_audio(self, event: AudioDelta, now_ms: int) -> list[TalkAction]:
         sound = self.dialogue.active.agent.output_format
@@ -216,10 +217,10 @@ class Talk:
             self.counters.stale_audio_dropped_ms += ms
             return []
         self.dialogue.on_sound(event.response_id, event.item_id)
-        self._hearing.push(event.item_id, event.content_index, ms, now_ms)
+        self._playback.push(event.item_id, event.content_index, ms, now_ms)
         self.counters.agent_audio_ms += ms
         return [
-            Tell(Audio(item_id=event.item_id, response_id=event.response_id, audio=event.audio))
+            Publish(Audio(item_id=event.item_id, response_id=event.response_id, audio=event.audio))
         ]
 
     def _on_speech_started(self, event: SpeechStarted, now_ms: int) -> list[TalkAction]:
@@ -248,22 +249,22 @@ class Talk:
             return []
         self._spoke = self._owes_reply = False
         agent = self._speaker[response.id] = self.dialogue.active.agent.name
-        return [Tell(AgentStart(agent=agent, response_id=response.id))]
+        return [Publish(AgentStart(agent=agent, response_id=response.id))]
 
     def _on_done(self, response: Response) -> list[TalkAction]:
         actions: list[TalkAction] = []
         agent = self._speaker.pop(response.id, None)
         if agent is not None:
             status = response.status.value
-            actions.append(Tell(AgentEnd(agent=agent, response_id=response.id, status=status)))
+            actions.append(Publish(AgentEnd(agent=agent, response_id=response.id, status=status)))
         if response.usage is not None:
             usage = self.dialogue.usage
-            actions.append(Tell(UsageCounted(usage=usage, cost_usd=self._price(usage))))
+            actions.append(Publish(UsageCounted(usage=usage, cost_usd=self._price(usage))))
         if self._ending and not self.busy:
-            actions.append(Over())
+            actions.append(EndSession())
         return actions
 
-    # What others do -----------------------------------------------------------------------------
+    # Tools, guardrails, time ----------------------------------------------------------------------
 
     def on_tool_done(self, run: RunTool, result: ToolResult, now_ms: int) -> list[TalkAction]:
         """A tool has answered."""
@@ -279,11 +280,11 @@ class Talk:
         done = self.dialogue.function_calls.on_tool_done(
             run.tool_call_id, result.output, now_ms, reply=reply
         )
-        return [Tell(ended), *self._carry(done, now_ms)]
+        return [Publish(ended), *self._carry(done, now_ms)]
 
     def on_tool_slow(self, run: RunTool, filler: str, now_ms: int) -> list[TalkAction]:
-        """A tool takes its time: say so, where nobody speaks."""
-        if self._caller_speaks or not self._hearing.drained:
+        """A tool takes its time: say so, unless somebody speaks."""
+        if self._caller_speaks or not self._playback.drained:
             return []
         return self._carry(
             self.dialogue.function_calls.on_tool_slow(run.tool_call_id, filler, now_ms), now_ms
@@ -297,14 +298,14 @@ class Talk:
 
     def on_tick(self, now_ms: int) -> list[TalkAction]:
         """Call some times a second: what was heard, watchdogs, what waits for a quiet moment."""
-        for heard in self._hearing.take_heard(now_ms):
+        for heard in self._playback.take_heard(now_ms):
             self.dialogue.transcript.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
         actions = self._carry(self.dialogue.on_tick(now_ms), now_ms)
         running = self.dialogue.gate.active_response_id is not None
         if running and now_ms - self._last_event_ms >= STALL_MS:
             self._last_event_ms = now_ms
             actions.append(GiveUp(code="response_stalled", retryable=True))
-        if not self.busy and not self._caller_speaks and self._hearing.drained:
+        if not self.busy and not self._caller_speaks and self._playback.drained:
             actions += self._carry(self.dialogue.responses.on_quiet(now_ms), now_ms)
         return actions
 
@@ -312,7 +313,7 @@ class Talk:
 
     @property
     def busy(self) -> bool:
-        """A response runs or was asked for, or a tool does."""
+        """True while a response runs or was requested, or a tool runs."""
         return self.dialogue.gate.busy or self.dialogue.function_calls.running
 
     def _carry(self, wanted: Sequence[DialogueAction], now_ms: int) -> list[TalkAction]:
@@ -323,7 +324,7 @@ class Talk:
                 case Interrupt():
                     actions += self._cut(now_ms)
                 case Record(event=event):
-                    actions += _told(event)
+                    actions += _published(event)
                 case RunTool():
                     actions += self._on_call(action, now_ms)
                 case ToVoice(event=ItemCreate(item=item)):
@@ -339,7 +340,7 @@ class Talk:
             tool_call_id=run.tool_call_id,
             arguments=run.arguments,
         )
-        actions: list[TalkAction] = [Tell(started)]
+        actions: list[TalkAction] = [Publish(started)]
         ours = run.name in CALL_TOOLS and self.dialogue.active.agent.has_session_tool(run.name)
         if run.name != END_CALL and not ours:
             return [*actions, run]
@@ -350,7 +351,7 @@ class Talk:
         return actions + self.on_tool_done(run, result, now_ms)
 
     def _run_call_tool(self, run: RunTool) -> ToolResult:
-        """Of the tools of a call only one needs no telephone."""
+        """Run a tool of the call; only `end_call` needs no telephone."""
         if run.name != END_CALL:
             raise ToolError("There is no telephone line in this conversation.", code="no_line")
         if not self.counters.turns:
@@ -361,18 +362,18 @@ class Talk:
 
     def _cut(self, now_ms: int, heard_ms: int | None = None) -> list[TalkAction]:
         """Stop what plays: the model forgets what was not heard of it."""
-        for heard in self._hearing.take_heard(now_ms):
+        for heard in self._playback.take_heard(now_ms):
             self.dialogue.transcript.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
         actions: list[TalkAction] = []
-        for cut in self._hearing.interrupt(now_ms, heard_ms):
+        for cut in self._playback.interrupt(now_ms, heard_ms):
             self.dialogue.transcript.on_heard(cut.item_id, cut.heard_ms, cut.sent_ms, cut_off=True)
             actions.append(ToVoice(ItemTruncate(cut.item_id, cut.content_index, cut.heard_ms)))
-            actions.append(Tell(AudioInterrupted(item_id=cut.item_id, heard_ms=cut.heard_ms)))
+            actions.append(Publish(AudioInterrupted(item_id=cut.item_id, heard_ms=cut.heard_ms)))
             actions += self._changes([cut.item_id])
         return actions
 
     def _changes(self, item_ids: Sequence[str]) -> list[TalkAction]:
-        """What is new about these items of the history."""
+        """Publish what is new about these items of the history."""
         actions: list[TalkAction] = []
         for item_id in dict.fromkeys(item_ids):
             entry = self.dialogue.history.get(item_id)
@@ -380,14 +381,14 @@ class Talk:
             if entry is None:
                 if known is not None:
                     del self._known[item_id]
-                    actions.append(Tell(HistoryUpdated(item=known, removed=True)))
+                    actions.append(Publish(HistoryUpdated(item=known, removed=True)))
                 continue
             item = HistoryItem.of(entry)
             if known is None:
                 before = self.dialogue.history.before(item_id)
-                actions.append(Tell(HistoryAdded(item=item, previous_item_id=before)))
+                actions.append(Publish(HistoryAdded(item=item, previous_item_id=before)))
             elif known != item:
-                actions.append(Tell(HistoryUpdated(item=item)))
+                actions.append(Publish(HistoryUpdated(item=item)))
             self._known[item_id] = item
         return actions
 
@@ -397,26 +398,26 @@ class Talk:
         return [HistoryItem.of(entry) for entry in entries]
 
 
-def _in_words(actions: list[TalkAction], error: ErrorDetail | None) -> list[TalkAction]:
-    """The actions, with the model's own words at the error that they tell of."""
+def _with_message(actions: list[TalkAction], error: ErrorDetail | None) -> list[TalkAction]:
+    """The actions, with the model's own message at the error that they publish."""
     if error is None:
         return actions
     return [
-        Tell(replace(action.event, message=error.message))
-        if isinstance(action, Tell) and isinstance(action.event, SessionError)
+        Publish(replace(action.event, message=error.message))
+        if isinstance(action, Publish) and isinstance(action.event, SessionError)
         else action
         for action in actions
     ]
 
 
-def _told(event: object) -> list[TalkAction]:
-    """What listeners are told of something that the dialogue records."""
+def _published(event: object) -> list[TalkAction]:
+    """The session event for something that the dialogue records."""
     match event:
         case HandedOff():
             made = HandoffMade(
                 from_agent=event.from_agent, to_agent=event.to_agent, kept_voice=event.kept_voice
             )
-            return [Tell(made)]
+            return [Publish(made)]
         case GuardrailTripped():
             trip = GuardrailTrip(
                 guardrail=event.guardrail,
@@ -425,9 +426,9 @@ def _told(event: object) -> list[TalkAction]:
                 reason=event.reason,
                 item_id=event.item_id,
             )
-            return [Tell(trip)]
+            return [Publish(trip)]
         case VoiceTrouble():
-            return [Tell(SessionError(code=event.code, benign=event.benign))]
+            return [Publish(SessionError(code=event.code, benign=event.benign))]
         case _:
             return []
 

@@ -1,4 +1,4 @@
-"""The mind of a session without a phone: what its listeners are told, and what the model is."""
+"""The pure half of a session: the events that it publishes and sends to the model."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from app.agents.session.events import (
     ToolEnd,
     UsageCounted,
 )
-from app.agents.session.playback import Hearing
+from app.agents.session.playback import Playback
 from app.agents.session.talk import (
     STALL_MS,
-    Over,
+    EndSession,
+    Publish,
     Talk,
     TalkAction,
-    Tell,
 )
 from app.agents.tools.call_control import CALL_TOOLS
 from app.events import CallId
@@ -85,7 +85,7 @@ class Room:
 
     def take(self, kind: type[T]) -> list[T]:
         inner: list[object] = [
-            a.event if isinstance(a, ToVoice | Tell) else a for a in self.actions
+            a.event if isinstance(a, ToVoice | Publish) else a for a in self.actions
         ]
         found: list[T] = [one for one in inner if isinstance(one, kind)]
         self.actions = [
@@ -210,7 +210,7 @@ def test_an_agent_cannot_end_what_has_not_begun() -> None:
     (ended,) = room.take(ToolEnd)
     assert ended.error == "too_early"
     room.ends()
-    assert room.take(Over) == []
+    assert room.take(EndSession) == []
 
 
 def test_an_agent_ends_for_a_reason_of_the_list_only() -> None:
@@ -220,7 +220,7 @@ def test_an_agent_ends_for_a_reason_of_the_list_only() -> None:
     room.voice(OutputItemDone("r1", 0, call_of("end_call", arguments='{"reason": "bored"}')))
     assert room.take(ToolEnd)[0].error == "tool_args_invalid"
     room.ends()
-    assert room.take(Over) == []
+    assert room.take(EndSession) == []
 
 
 def test_a_tool_that_needs_a_telephone_says_so() -> None:
@@ -243,7 +243,7 @@ def test_a_user_who_speaks_again_keeps_the_agent_from_ending() -> None:
     room.ends()
     room.begins("r2")
     room.ends("r2", "a2")
-    assert room.take(Over) == []
+    assert room.take(EndSession) == []
 
 
 def test_what_is_deleted_is_told() -> None:
@@ -287,11 +287,11 @@ def test_a_reply_that_a_broken_connection_owed_is_asked_for_on_the_next() -> Non
     assert len(room.take(ResponseCreate)) == 1
 
 
-# Hearing ------------------------------------------------------------------------------------------
+# Playback -----------------------------------------------------------------------------------------
 
 
 def test_items_play_one_after_the_other() -> None:
-    hearing = Hearing(plays=True)
+    hearing = Playback(plays=True)
     hearing.push("a", 0, 500, 0)
     hearing.push("b", 0, 500, 100)
     hearing.finish("a")
@@ -302,7 +302,7 @@ def test_items_play_one_after_the_other() -> None:
 
 
 def test_sound_that_came_late_starts_when_it_came() -> None:
-    hearing = Hearing(plays=True)
+    hearing = Playback(plays=True)
     hearing.push("a", 0, 100, 0)
     hearing.push("b", 0, 500, 1_000)
     assert [(cut.item_id, cut.heard_ms) for cut in hearing.interrupt(1_200)] == [
@@ -312,7 +312,7 @@ def test_sound_that_came_late_starts_when_it_came() -> None:
 
 
 def test_a_player_that_knows_better_is_believed_within_reason() -> None:
-    hearing = Hearing(plays=True)
+    hearing = Playback(plays=True)
     hearing.push("a", 0, 500, 0)
     hearing.push("b", 0, 500, 0)
     cuts = hearing.interrupt(10, heard_ms=9_999)
