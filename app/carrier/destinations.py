@@ -261,10 +261,10 @@ def digits_fault(digits: str) -> str | None:
     return None
 
 
-def sms_fault(body: str, max_chars: int = MAX_SMS_CHARS) -> str | None:
+def sms_fault(body: str) -> str | None:
     """The reason why `body` cannot be sent as a text message."""
     if not body.strip():
         return "the message is empty"
-    if len(body) > max_chars:
-        return f"the message has more than {max_chars} characters"
+    if len(body) > MAX_SMS_CHARS:
+        return f"the message has more than {MAX_SMS_CHARS} characters"
     return None

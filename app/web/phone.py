@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -223,39 +222,23 @@ def _target(connection: HTTPConnection) -> str:
 
 
 class UnclaimedSockets:
-    """Accepted sockets that have not claimed a call: so many in all, so many from one address.
+    """Bounds the accepted sockets that have not claimed a call."""
 
-    `per_client` is for a server that strangers reach directly (32 is a good number); behind a proxy
-    all of the carrier comes from one address.
-    """
-
-    def __init__(self, total: int = 256, per_client: int | None = None) -> None:
+    def __init__(self, total: int = 256) -> None:
+        self.taken = 0
         self._total = total
-        self._per_client = total if per_client is None else per_client
-        self._taken: Counter[str] = Counter()
-
-    @property
-    def taken(self) -> int:
-        """Sockets that are open and unclaimed."""
-        return self._taken.total()
 
     @contextlib.contextmanager
-    def hold(self, client: str) -> Iterator[bool]:
+    def hold(self) -> Iterator[bool]:
         """Count a socket for as long as the block lasts; False when it is one too many."""
-        if self.taken >= self._total or self._taken[client] >= self._per_client:
-            self._forget_empty(client)
+        if self.taken >= self._total:
             yield False
             return
-        self._taken[client] += 1
+        self.taken += 1
         try:
             yield True
         finally:
-            self._taken[client] -= 1
-            self._forget_empty(client)
-
-    def _forget_empty(self, client: str) -> None:
-        if self._taken[client] <= 0:
-            del self._taken[client]
+            self.taken -= 1
 
 
 class MediaSocket:
@@ -279,10 +262,9 @@ class MediaSocket:
             self._complain("media socket refused", code=error.code)
             await websocket.close()  # before accept: HTTP 403 on the wire
             return
-        client = websocket.client.host if websocket.client else ""
         # The handshake's signature is the same for every call: whoever has seen one can send it
         # again. A signed socket is still a stranger until it claims a call.
-        with self._unclaimed.hold(client) as has_room:
+        with self._unclaimed.hold() as has_room:
             if not has_room:
                 self._metrics.refused(Refusal.SOCKETS)
                 self._complain("media socket refused", code="too_many_unclaimed")

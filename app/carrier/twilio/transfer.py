@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from twilio.twiml.voice_response import Dial, Enqueue, Gather, Play, VoiceResponse
 
@@ -80,7 +80,6 @@ class Site:
     lost_message: str
     paths: TransferPaths = TRANSFER_PATHS
     keys_hint: str = "Press 1 to take the call, or 2 to decline."
-    ring_tone: str = ""
     voice: str | None = None
     language: str | None = None
     own_number: str = ""
@@ -126,7 +125,6 @@ def transfer_document(order: TransferOrder, site: Site) -> str:
         # The caller hears it ring until the two are connected, also while a person listens to
         # the question for a key.
         answer_on_bridge=True,
-        ring_tone=site.ring_tone or None,
     )
     options = _screening(destination, order.transfer_id, site)
     if destination.kind is DestinationKind.SIP:
@@ -231,18 +229,15 @@ def digits_document(digits: str, site: Site, token: str, fallback: Fallback | No
     return str(document)
 
 
-def queue_wait_document(waited_s: int, limit_s: int, music_url: str = "") -> str:
+def queue_wait_document(waited_s: int, limit_s: int) -> str:
     """The wait of a caller in a queue; past the limit they leave it, and `action` follows."""
     document = VoiceResponse()
     left_s = limit_s - waited_s
     if left_s <= 0:
         document.leave()
         return str(document)
-    # Requested again at its end: short pauses keep the limit, music makes it coarse.
-    if music_url and urlsplit(music_url).scheme == "https":
-        document.play(clean_text(music_url))
-    else:
-        document.pause(length=min(left_s, _QUEUE_POLL_S))
+    # Requested again at its end: short pauses keep the limit.
+    document.pause(length=min(left_s, _QUEUE_POLL_S))
     return str(document)
 
 

@@ -164,8 +164,6 @@ def test_a_queue_is_left_when_the_caller_has_waited_long_enough() -> None:
     assert (pause.name, pause.attributes) == ("Pause", {"length": "2"})
     [leave] = verbs(documents.queue_wait_document(60, 60))
     assert leave.name == "Leave"
-    [play] = verbs(documents.queue_wait_document(0, 60, "https://music.example/a.mp3"))
-    assert play.text == "https://music.example/a.mp3"
 
 
 def test_after_a_transfer_comes_the_agent_or_the_end() -> None:
