@@ -24,9 +24,9 @@ from app.agents.dialogue.messages import (
     ModelMessages,
     SayMode,
     SayWhen,
+    caller_words,
     note,
     spoken,
-    typed,
 )
 from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue
@@ -154,7 +154,7 @@ class Dialogue:
         more of them follow.
         """
         self.function_calls.on_caller_words()
-        item = typed(text, self._messages.new_id("typed"))
+        item = caller_words(text, self._messages.new_id("typed"))
         entry = self.history.add(item, None, now_ms)
         entry.in_transcript = in_transcript
         actions: list[DialogueAction] = [*self._messages.tell(ItemCreate(item))]

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from app.agents.dialogue.messages import agent_words, caller_words
 from app.events import Party
-from app.realtime.events import ContentPart, Item, ItemCreate
+from app.realtime.events import Item, ItemCreate
 
 __all__ = ["History", "HistoryEntry"]
 
@@ -181,7 +182,7 @@ class History:
                 entry.reported = True
                 if entry.kind == "message" and entry.in_transcript:
                     lines.append(entry)
-            elif not waiting:
+            else:
                 waiting = True
         if not waiting:
             self._blocked_since_ms = None
@@ -247,10 +248,4 @@ def _replayed(entry: HistoryEntry, item_id: str, outputs: set[str]) -> Item | No
     text = entry.heard_text if entry.party is Party.AGENT else entry.text
     if entry.kind != "message" or entry.party is None or not text:
         return None
-    agent = entry.party is Party.AGENT
-    return Item(
-        type="message",
-        id=item_id,
-        role="assistant" if agent else "user",
-        content=(ContentPart(type="output_text" if agent else "input_text", text=text),),
-    )
+    return agent_words(text, item_id) if entry.party is Party.AGENT else caller_words(text, item_id)

@@ -19,11 +19,11 @@ __all__ = [
     "ModelMessages",
     "SayMode",
     "SayWhen",
+    "agent_words",
+    "caller_words",
     "note",
     "relayed",
-    "replayed",
     "spoken",
-    "typed",
 ]
 
 
@@ -53,14 +53,14 @@ class SayWhen(StrEnum):
     IDLE = "idle"
 
 
-def typed(text: str, item_id: str) -> Item:
-    """Words of the caller that were typed or keyed."""
+def caller_words(text: str, item_id: str) -> Item:
+    """A message of the caller that was typed or keyed."""
     part = ContentPart(type="input_text", text=text)
     return Item(type="message", id=item_id, role="user", content=(part,))
 
 
-def replayed(text: str, item_id: str) -> Item:
-    """Words that the agent has said."""
+def agent_words(text: str, item_id: str) -> Item:
+    """A message that the agent has said."""
     part = ContentPart(type="output_text", text=text)
     return Item(type="message", id=item_id, role="assistant", content=(part,))
 

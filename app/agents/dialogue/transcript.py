@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import Record
 from app.agents.dialogue.history import History, HistoryEntry
-from app.agents.dialogue.messages import replayed
+from app.agents.dialogue.messages import agent_words
 from app.agents.guardrails.checks import GuardrailChecks
 from app.agents.guardrails.rules import CheckGuardrail
 from app.events import AgentSaid, CallerSaid, CallId, Party, TokenUsage
@@ -128,7 +128,7 @@ class Transcript:
         before = self._continued.get(item_id, item_id)
         self._continued[item_id] = new_id
         self._replayed.add(new_id)  # its words stand in the line of the item itself
-        return ItemCreate(replayed(words, new_id), before)
+        return ItemCreate(agent_words(words, new_id), before)
 
     def replay(self, epoch: int) -> list[ItemCreate]:
         """The conversation for a fresh connection; the old one will add nothing to it."""

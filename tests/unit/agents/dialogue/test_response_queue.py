@@ -33,7 +33,7 @@ def request(kind: Kind, text: str = "") -> ResponseRequest:
     return spoken(text or kind.value, SayMode.VERBATIM, kind)
 
 
-class Conversation:
+class QueueHarness:
     """A queue with a gate, and what it sent."""
 
     def __init__(self) -> None:
@@ -80,10 +80,10 @@ class Conversation:
         return self.said
 
 
-def busy() -> Conversation:
-    conversation = Conversation()
-    conversation.begins()
-    return conversation
+def busy() -> QueueHarness:
+    harness = QueueHarness()
+    harness.begins()
+    return harness
 
 
 def test_every_kind_has_its_rules() -> None:
@@ -91,24 +91,24 @@ def test_every_kind_has_its_rules() -> None:
 
 
 def test_what_waits_is_said_in_the_order_of_the_kinds() -> None:
-    conversation = busy()
+    harness = busy()
     kinds = [Kind.RESUMED, Kind.REPLY, Kind.URGENT, Kind.MESSAGE]
-    conversation.ask(*(request(kind) for kind in reversed(kinds)))
-    conversation.ends()
-    assert conversation.says_all() == kinds
+    harness.ask(*(request(kind) for kind in reversed(kinds)))
+    harness.ends()
+    assert harness.says_all() == kinds
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_two_of_a_kind_are_joined_where_the_table_says_so(kind: Kind) -> None:
-    conversation = busy()
-    conversation.ask(request(kind, "one"), request(kind, "two"))
-    conversation.ends()
-    conversation.says_all()
+    harness = busy()
+    harness.ask(request(kind, "one"), request(kind, "two"))
+    harness.ends()
+    harness.says_all()
     for _ in range(2):
-        conversation.do(conversation.queue.on_quiet(0))
-        conversation.says_all()
+        harness.do(harness.queue.on_quiet(0))
+        harness.says_all()
     expected = ["reply"] if RULES[kind].joined else ["one", "two"]
-    assert conversation.said == ([] if RULES[kind].optional else expected)
+    assert harness.said == ([] if RULES[kind].optional else expected)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -116,130 +116,130 @@ def test_a_kind_waits_for_its_moment(kind: Kind) -> None:
     rules = RULES[kind]
     if rules.optional:
         return
-    conversation = Conversation()
-    conversation.queue.on_caller_speech()
-    asked = conversation.ask(request(kind))
+    harness = QueueHarness()
+    harness.queue.on_caller_speech()
+    asked = harness.ask(request(kind))
     assert bool(asked) is (rules.begins_when <= Moment.FREE)
-    conversation.queue.on_caller_turn()
-    asked += conversation.ends()
+    harness.queue.on_caller_turn()
+    asked += harness.ends()
     assert bool(asked) is (rules.begins_when <= Moment.CALLER_SILENT)
-    asked += conversation.do(conversation.queue.on_quiet(0, on_hold=True))
+    asked += harness.do(harness.queue.on_quiet(0, on_hold=True))
     assert bool(asked) is (rules.begins_when <= Moment.QUIET)
-    asked += conversation.do(conversation.queue.on_quiet(0))
+    asked += harness.do(harness.queue.on_quiet(0))
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_the_caller_drops_what_the_table_says(kind: Kind) -> None:
-    conversation = busy()
-    conversation.ask(request(kind))
-    conversation.queue.on_caller_speech()
-    conversation.ends()
-    conversation.do(conversation.queue.on_quiet(0))
+    harness = busy()
+    harness.ask(request(kind))
+    harness.queue.on_caller_speech()
+    harness.ends()
+    harness.do(harness.queue.on_quiet(0))
     rules = RULES[kind]
-    assert bool(conversation.said) is not (rules.dropped_by_speech or rules.optional)
+    assert bool(harness.said) is not (rules.dropped_by_speech or rules.optional)
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_lost_connection_keeps_what_the_table_says(kind: Kind) -> None:
-    conversation = busy()
-    conversation.ask(request(kind))
-    conversation.queue.on_lost(begun=True)
-    at_once = conversation.do(conversation.queue.on_reconnected(0))
+    harness = busy()
+    harness.ask(request(kind))
+    harness.queue.on_lost(begun=True)
+    at_once = harness.do(harness.queue.on_reconnected(0))
     assert bool(at_once) is (RULES[kind].on_loss is OnLoss.SENT_FIRST)
-    at_once += conversation.do(conversation.queue.on_quiet(0))
+    at_once += harness.do(harness.queue.on_quiet(0))
     assert bool(at_once) is (RULES[kind].on_loss is not OnLoss.DROPPED)
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_what_met_another_response_is_asked_for_again_unless_it_is_optional(kind: Kind) -> None:
-    conversation = Conversation()
-    conversation.ask(request(kind))
-    conversation.do(conversation.queue.on_quiet(0))
-    assert len(conversation.said) == 1
-    conversation.do(conversation.queue.on_error(conversation.event_ids[-1], ALREADY_ACTIVE, 0))
-    assert conversation.queue.sentence == ""
-    conversation.begins()
-    assert bool(conversation.ends()) is not RULES[kind].optional
+    harness = QueueHarness()
+    harness.ask(request(kind))
+    harness.do(harness.queue.on_quiet(0))
+    assert len(harness.said) == 1
+    harness.do(harness.queue.on_error(harness.event_ids[-1], ALREADY_ACTIVE, 0))
+    assert harness.queue.sentence == ""
+    harness.begins()
+    assert bool(harness.ends()) is not RULES[kind].optional
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_what_was_not_answered_is_asked_for_again_unless_it_is_optional(kind: Kind) -> None:
-    conversation = Conversation()
-    conversation.ask(request(kind))
-    conversation.do(conversation.queue.on_quiet(0))
-    stuck = conversation.gate.on_tick(4_000)
+    harness = QueueHarness()
+    harness.ask(request(kind))
+    harness.do(harness.queue.on_quiet(0))
+    stuck = harness.gate.on_tick(4_000)
     assert stuck is GateState.REQUESTED
-    again = conversation.do(conversation.queue.after_timeout(stuck, 4_000))
+    again = harness.do(harness.queue.after_timeout(stuck, 4_000))
     assert bool(again) is not RULES[kind].optional
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
 def test_a_message_that_was_not_begun_is_said_first_on_the_next_connection(kind: Kind) -> None:
-    conversation = Conversation()
-    conversation.ask(request(kind))
-    conversation.do(conversation.queue.on_quiet(0))
-    conversation.ask(REPLY, request(Kind.MESSAGE, "later"))
-    conversation.queue.on_lost(begun=False)
-    conversation.do(conversation.queue.on_reconnected(0))
-    assert conversation.says_all() == [kind.value, kind.value, "reply", "later"]
+    harness = QueueHarness()
+    harness.ask(request(kind))
+    harness.do(harness.queue.on_quiet(0))
+    harness.ask(REPLY, request(Kind.MESSAGE, "later"))
+    harness.queue.on_lost(begun=False)
+    harness.do(harness.queue.on_reconnected(0))
+    assert harness.says_all() == [kind.value, kind.value, "reply", "later"]
 
 
 def test_a_cancel_that_never_ended_is_not_asked_for_again() -> None:
-    conversation = busy()
-    conversation.ask(request(Kind.MESSAGE))
-    conversation.gate.cancel()
-    conversation.gate.on_tick(0)
-    stuck = conversation.gate.on_tick(4_000)
+    harness = busy()
+    harness.ask(request(Kind.MESSAGE))
+    harness.gate.cancel()
+    harness.gate.on_tick(0)
+    stuck = harness.gate.on_tick(4_000)
     assert stuck is GateState.CANCELLING
-    assert conversation.do(conversation.queue.after_timeout(stuck, 4_000)) == ["message"]
+    assert harness.do(harness.queue.after_timeout(stuck, 4_000)) == ["message"]
 
 
 def test_a_request_that_was_refused_makes_way_for_the_one_behind_it() -> None:
-    conversation = Conversation()
-    conversation.ask(request(Kind.MESSAGE, "one"), request(Kind.MESSAGE, "two"))
-    refused = conversation.queue.on_error(conversation.event_ids[-1], "invalid_value", 0)
-    assert conversation.do(refused) == ["two"]
+    harness = QueueHarness()
+    harness.ask(request(Kind.MESSAGE, "one"), request(Kind.MESSAGE, "two"))
+    refused = harness.queue.on_error(harness.event_ids[-1], "invalid_value", 0)
+    assert harness.do(refused) == ["two"]
 
 
 def test_an_error_about_something_else_changes_nothing() -> None:
-    conversation = Conversation()
-    conversation.ask(request(Kind.MESSAGE))
-    assert conversation.queue.on_error("another", "invalid_value", 0) == []
-    assert conversation.gate.state is GateState.REQUESTED
+    harness = QueueHarness()
+    harness.ask(request(Kind.MESSAGE))
+    assert harness.queue.on_error("another", "invalid_value", 0) == []
+    assert harness.gate.state is GateState.REQUESTED
 
 
 def test_the_answer_to_the_callers_turn_stands_in_for_an_owed_reply() -> None:
-    conversation = Conversation()
-    conversation.queue.on_caller_speech()
-    assert conversation.queue.ask_after_tools(0) == []
-    conversation.queue.on_caller_turn()
-    conversation.begins()
-    conversation.ends()
-    assert conversation.do(conversation.queue.on_quiet(0)) == []
+    harness = QueueHarness()
+    harness.queue.on_caller_speech()
+    assert harness.queue.ask_after_tools(0) == []
+    harness.queue.on_caller_turn()
+    harness.begins()
+    harness.ends()
+    assert harness.do(harness.queue.on_quiet(0)) == []
 
 
 def test_a_sentence_is_known_by_its_metadata_once_the_server_has_sent_any() -> None:
-    conversation = Conversation()
-    conversation.ask(request(Kind.MESSAGE, "one"))
-    conversation.begins()  # a server that echoes nothing: believed to be ours
-    assert (conversation.queue.running, conversation.queue.sentence) == (None, "one")
-    conversation.ends()
-    conversation.ask(request(Kind.MESSAGE, "two"))
-    conversation.begins("two")
-    assert conversation.queue.sentence == "two"
-    conversation.ends()
-    conversation.ask(request(Kind.MESSAGE, "three"))
-    conversation.begins()
-    assert conversation.queue.sentence == ""
+    harness = QueueHarness()
+    harness.ask(request(Kind.MESSAGE, "one"))
+    harness.begins()  # a server that echoes nothing: believed to be ours
+    assert (harness.queue.running, harness.queue.sentence) == (None, "one")
+    harness.ends()
+    harness.ask(request(Kind.MESSAGE, "two"))
+    harness.begins("two")
+    assert harness.queue.sentence == "two"
+    harness.ends()
+    harness.ask(request(Kind.MESSAGE, "three"))
+    harness.begins()
+    assert harness.queue.sentence == ""
 
 
 def test_only_a_remark_waits_for_a_quiet_moment() -> None:
-    conversation = busy()
-    conversation.ask(request(Kind.MESSAGE))
-    assert not conversation.queue.waits_for_quiet
-    conversation.ask(request(Kind.REMARK))
-    assert conversation.queue.waits_for_quiet
+    harness = busy()
+    harness.ask(request(Kind.MESSAGE))
+    assert not harness.queue.waits_for_quiet
+    harness.ask(request(Kind.REMARK))
+    assert harness.queue.waits_for_quiet
 
 
 STEPS = ["reply", "message", "vad", "finish", "deliver", "cancel"]
@@ -273,14 +273,14 @@ class _Server:
 @settings(max_examples=600, deadline=None, database=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=40))
 def test_no_request_is_forgotten_in_any_order_of_events(steps: list[str]) -> None:
-    conversation, server = Conversation(), _Server()
+    harness, server = QueueHarness(), _Server()
     started_before_last_request = -1
     asked: list[str] = []
     begun: list[str] = []
 
     def send(actions: list[ToVoice]) -> None:
-        for says in conversation.do(actions):
-            server.create(conversation.event_ids[-1], says)
+        for says in harness.do(actions):
+            server.create(harness.event_ids[-1], says)
 
     def deliver() -> None:
         kind, name, says = server.answers.pop(0)
@@ -288,33 +288,33 @@ def test_no_request_is_forgotten_in_any_order_of_events(steps: list[str]) -> Non
             metadata = {SAY_METADATA_KEY: says} if says in asked else {}
             begun.extend([says] if says in asked else [])
             status = ResponseStatus.IN_PROGRESS
-            if conversation.queue.on_created(Response(id=name, status=status, metadata=metadata)):
+            if harness.queue.on_created(Response(id=name, status=status, metadata=metadata)):
                 server.finish()
         elif kind == "done":
-            send(conversation.queue.on_done(name, 0))
+            send(harness.queue.on_done(name, 0))
         else:
-            send(conversation.queue.on_error(name, ALREADY_ACTIVE, 0))
+            send(harness.queue.on_error(name, ALREADY_ACTIVE, 0))
 
     for step in steps:
         if step == "reply":
             started_before_last_request = server.count
-            send(conversation.queue.ask(0))
+            send(harness.queue.ask(0))
         elif step == "message":
             started_before_last_request = server.count
             asked.append(f"message {len(asked):02}")
-            send(conversation.queue.ask(0, request(Kind.MESSAGE, asked[-1])))
+            send(harness.queue.ask(0, request(Kind.MESSAGE, asked[-1])))
         elif step == "vad" and server.active is None:
             server.start()
         elif step == "finish":
             server.finish()
         elif step == "deliver" and server.answers:
             deliver()
-        elif step == "cancel" and conversation.gate.cancel():
+        elif step == "cancel" and harness.gate.cancel():
             server.finish()
     for _ in range(60):  # everything answered and finished: the queue must come to rest
         server.finish()
         while server.answers:
             deliver()
-    assert conversation.gate.state is GateState.FREE
+    assert harness.gate.state is GateState.FREE
     assert server.count > started_before_last_request
     assert begun == sorted(set(begun))
