@@ -17,7 +17,16 @@ from app.assembly.problems import Problems
 from app.assembly.python_functions import find_function
 from app.assembly.sessions import overridden, session_config
 from app.assembly.tools import session_tools
-from app.calls.keypad.menu import KeypadMap, MenuPlan, read_action, read_keypad
+from app.calls.keypad.menu import (
+    HangUp,
+    KeyAction,
+    KeypadMap,
+    MenuPlan,
+    Repeat,
+    Say,
+    ToAgent,
+    Transfer,
+)
 from app.calls.transfer.tools import CANCEL_TRANSFER, TRANSFER_CALL
 from app.events import Party
 from app.realtime.events import SessionConfig
@@ -262,44 +271,33 @@ def _check_variables(
 # Keypads ------------------------------------------------------------------------------------------
 
 
-def make_keypads(settings: Settings, problems: Problems) -> dict[str, KeypadMap]:
+def make_keypads(settings: Settings) -> dict[str, KeypadMap]:
     """The keypad of each agent; agents without keys are left out."""
-    keypads: dict[str, KeypadMap] = {}
-    for name, agent in settings.agents.items():
-        written = {key: _as_written(action) for key, action in agent.keypad.items()}
-        with problems.at("agents", name, "keypad"):
-            keypad = read_keypad(
-                written, destinations=settings.destinations, agents=settings.agents
-            )
-            if agent.menu is not None:
-                keypad = replace(keypad, menu=_menu(settings, agent.menu))
-            if keypad.actions or keypad.menu is not None:
-                keypads[name] = keypad
-    return keypads
+    return {
+        name: KeypadMap(
+            {key: _action(written) for key, written in agent.keypad.items()},
+            None if agent.menu is None else _menu(agent.menu),
+        )
+        for name, agent in settings.agents.items()
+        if agent.keypad
+    }
 
 
-def _menu(settings: Settings, written: MenuSettings) -> MenuPlan:
+def _menu(written: MenuSettings) -> MenuPlan:
     return MenuPlan(
         prompt=written.prompt,
-        otherwise=read_action(
-            _as_written(written.otherwise),
-            "menu",
-            destinations=settings.destinations,
-            agents=settings.agents,
-        ),
+        otherwise=_action(written.otherwise),
         invalid=written.invalid,
         timeout_ms=1000 * written.timeout_s,
         tries=written.tries,
     )
 
 
-def _as_written(action: str | KeySettings) -> object:
-    if isinstance(action, str):
-        return action
-    kinds = {
-        "say": action.say,
-        "transfer": action.transfer,
-        "agent": action.agent,
-        "hang_up": action.hang_up,
-    }
-    return {kind: value for kind, value in kinds.items() if value is not None}
+def _action(written: str | KeySettings) -> KeyAction:
+    if isinstance(written, str):
+        return Repeat() if written == "repeat" else HangUp()
+    if written.say is not None:
+        return Say(written.say)
+    if written.transfer is not None:
+        return Transfer(written.transfer)
+    return HangUp(written.hang_up) if written.agent is None else ToAgent(written.agent)

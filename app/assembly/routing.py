@@ -85,7 +85,7 @@ def make_routing_table(
     problems: Problems,
 ) -> RoutingTable | None:
     """The routing table; `None` when something is wrong with it."""
-    keypads = make_keypads(settings, problems)
+    keypads = make_keypads(settings)
     hours = _all_hours(settings, problems)
     roster = make_roster(settings, parts, problems)
     if roster is None:

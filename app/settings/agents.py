@@ -90,6 +90,8 @@ class KeySettings(Section):
     @model_validator(mode="after")
     def _one_thing(self) -> Self:
         only_one_of(self, "say", "transfer", "agent", "hang_up")
+        if not (self.say or self.transfer or self.agent or self.hang_up or "").strip():
+            raise ValueError("say and hang_up need words")
         return self
 
 

@@ -110,7 +110,7 @@ class Keypad:
             return self._consent.on_key(key, now_ms)
         if self._menu is not None:
             return self._in_menu(self._menu.on_key(key), now_ms)
-        action = None if self._map is None else self._map.on_key(key)
+        action = None if self._map is None else self._map.actions.get(key)
         if action is None:
             return self._dialogue.type_in(f"[keypad] {key}", now_ms, in_transcript=False)
         return self._act(action, now_ms)

@@ -8,11 +8,9 @@ part.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from app.calls.keypad.digits import KEYS
 from app.errors import ConfigError
 
 __all__ = [
@@ -25,8 +23,6 @@ __all__ = [
     "Say",
     "ToAgent",
     "Transfer",
-    "read_action",
-    "read_keypad",
 ]
 
 
@@ -98,71 +94,6 @@ class KeypadMap:
     actions: Mapping[str, KeyAction] = field(default_factory=dict)
     menu: MenuPlan | None = None
 
-    def on_key(self, key: str) -> KeyAction | None:
-        return self.actions.get(key)
-
-
-def read_keypad(
-    written: Mapping[str, Any], *, destinations: Collection[str], agents: Collection[str]
-) -> KeypadMap:
-    """A keypad map as the settings have it.
-
-    `{"1": {"transfer": "sales"}, "2": {"say": "..."}, "0": {"agent": "..."}, "9": "hang_up",
-    "*": "repeat"}`; `{"hang_up": "Goodbye."}` says goodbye first.
-
-    Raises:
-        ConfigError: an unknown key, action or name.
-    """
-    return KeypadMap(
-        {key: _action_of(key, value, destinations, agents) for key, value in written.items()}
-    )
-
-
-def _action_of(
-    key: str, written: Any, destinations: Collection[str], agents: Collection[str]
-) -> KeyAction:
-    place = f"keypad key {key!r}"
-    if key not in KEYS:
-        raise ConfigError(f"{place}: a keypad has 0 to 9, * and #")
-    return read_action(written, place, destinations=destinations, agents=agents)
-
-
-def read_action(
-    written: Any, place: str, *, destinations: Collection[str], agents: Collection[str]
-) -> KeyAction:
-    """One action as the settings have it; `place` stands before what is wrong with it.
-
-    Raises:
-        ConfigError: as `read_keypad`.
-    """
-    if written == "hang_up":
-        return HangUp()
-    if written == "repeat":
-        return Repeat()
-    if not isinstance(written, Mapping) or len(written) != 1:
-        raise ConfigError(f"{place}: one of say, transfer, agent, hang_up or repeat")
-    [(kind, value)] = written.items()
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{place}: {kind} needs a text")
-    match kind:
-        case "say":
-            return Say(value)
-        case "hang_up":
-            return HangUp(value)
-        case "transfer":
-            return Transfer(_known(value, destinations, f"{place}: no transfer destination"))
-        case "agent":
-            return ToAgent(_known(value, agents, f"{place}: no agent"))
-        case _:
-            raise ConfigError(f"{place}: one of say, transfer, agent, hang_up or repeat")
-
-
-def _known(name: str, names: Collection[str], problem: str) -> str:
-    if name not in names:
-        known = ", ".join(sorted(names)) or "none"
-        raise ConfigError(f"{problem} is called {name!r} (there is: {known})")
-    return name
-
 
 # Menus --------------------------------------------------------------------------------------------
 
@@ -189,7 +120,7 @@ class KeypadMenu:
     def on_key(self, key: str) -> KeyAction:
         """A key's action, or the menu again with a word about the key."""
         self._deadline_ms = None
-        action = self._keypad.on_key(key)
+        action = self._keypad.actions.get(key)
         if isinstance(action, Repeat):
             return self._again("")
         if action is None:

@@ -27,6 +27,7 @@ from app.calls.keypad.menu import (
     HangUp,
     MenuPlan,
     Repeat,
+    Say,
     ToAgent,
     Transfer,
 )
@@ -193,15 +194,25 @@ def test_single_settings_override_a_preset(tmp_path: Path) -> None:
 def test_keys_beside_an_agent_are_read(tmp_path: Path) -> None:
     text = """\
 agents:
-  a: {keypad: {"0": {transfer: desk}, "*": repeat, "9": {hang_up: Bye.}}}
+  a:
+    keypad:
+      "0": {transfer: desk}
+      "1": {say: At nine.}
+      "2": {agent: b}
+      "*": repeat
+      "9": {hang_up: Bye.}
+      "#": hang_up
   b: {}
 destinations: {desk: {number: +15551230000}}
 """
     keypads = route(assembly_of(text, tmp_path)).keypads
     assert dict(keypads["a"].actions) == {
         "0": Transfer("desk"),
+        "1": Say("At nine."),
+        "2": ToAgent("b"),
         "*": Repeat(),
         "9": HangUp("Bye."),
+        "#": HangUp(),
     }
     assert "b" not in keypads
 

@@ -73,6 +73,23 @@ CANARY = "canary-0123456789-0123456789"
             "config.yaml:4: agents.a.keypad.A: 'A': a keypad has the keys 0 to 9, * and #",
         ),
         (
+            'agents:\n  a:\n    keypad:\n      "12": repeat\n',
+            "config.yaml:4: agents.a.keypad.12: '12': a keypad has the keys 0 to 9, * and #",
+        ),
+        (
+            'agents:\n  a:\n    keypad:\n      "1": {agent: boss}\n',
+            "config.yaml:4: agents.a.keypad.1.agent: there is no agent 'boss'; there is a",
+        ),
+        (
+            'agents:\n  a:\n    keypad:\n      "1": {say: " "}\n',
+            "config.yaml:4: agents.a.keypad.1: say and hang_up need words",
+        ),
+        (
+            'agents:\n  a:\n    keypad:\n      "1": {dance: now}\n',
+            "config.yaml:4: agents.a.keypad.1.dance: unknown key; known here: agent, hang_up, say, "
+            "transfer",
+        ),
+        (
             'agents:\n  a:\n    keypad:\n      "1": {say: Hi, agent: a}\n',
             "config.yaml:4: agents.a.keypad.1: exactly one of say, transfer, agent and hang_up is "
             "needed; found say and agent",

@@ -1,4 +1,4 @@
-"""Keypad maps, menus and digits."""
+"""Spoken menus: they repeat themselves, and end in their last resort."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from app.calls.keypad.menu import (
-    HangUp,
     KeyAction,
     KeypadMap,
     KeypadMenu,
@@ -16,64 +15,8 @@ from app.calls.keypad.menu import (
     Say,
     ToAgent,
     Transfer,
-    read_keypad,
 )
 from app.errors import ConfigError
-
-# Maps ---------------------------------------------------------------------------------------------
-
-
-def read(written: dict[str, Any]) -> KeypadMap:
-    return read_keypad(written, destinations={"sales"}, agents={"desk", "night"})
-
-
-def test_every_kind_of_action_can_be_written() -> None:
-    keypad = read(
-        {
-            "1": {"transfer": "sales"},
-            "2": {"say": "We are on Main Street."},
-            "0": {"agent": "desk"},
-            "9": "hang_up",
-            "#": {"hang_up": "Goodbye."},
-            "*": "repeat",
-        }
-    )
-    assert [keypad.on_key(key) for key in "120#9*7"] == [
-        Transfer("sales"),
-        Say("We are on Main Street."),
-        ToAgent("desk"),
-        HangUp("Goodbye."),
-        HangUp(),
-        Repeat(),
-        None,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("written", "problem"),
-    [
-        ({"A": "repeat"}, "0 to 9"),
-        ({"12": "repeat"}, "0 to 9"),
-        ({"1": "dance"}, "one of say"),
-        ({"1": {"dance": "now"}}, "one of say"),
-        ({"1": {"say": "a", "agent": "desk"}}, "one of say"),
-        ({"1": {"say": " "}}, "say needs a text"),
-        ({"1": {"say": 5}}, "say needs a text"),
-        ({"1": {"transfer": "+15550100"}}, r"destination is called '\+15550100' \(there is: sales"),
-        ({"1": {"agent": "boss"}}, "there is: desk, night"),
-    ],
-)
-def test_a_map_with_unknown_keys_actions_or_names_is_refused(
-    written: dict[str, Any], problem: str
-) -> None:
-    with pytest.raises(ConfigError, match=problem):
-        read(written)
-
-
-def test_without_destinations_there_is_no_transfer() -> None:
-    with pytest.raises(ConfigError, match="there is: none"):
-        read_keypad({"1": {"transfer": "sales"}}, destinations=(), agents=())
-
 
 # Menus --------------------------------------------------------------------------------------------
 
@@ -81,7 +24,7 @@ PROMPT = "Press 1 for sales."
 
 
 def menu(otherwise: KeyAction | None = None, **more: Any) -> KeypadMenu:
-    keypad = read({"1": {"transfer": "sales"}, "2": {"say": "Closed."}, "*": "repeat"})
+    keypad = KeypadMap({"1": Transfer("sales"), "2": Say("Closed."), "*": Repeat()})
     return KeypadMenu(
         keypad, MenuPlan(prompt=PROMPT, otherwise=otherwise or ToAgent("desk"), **more)
     )
