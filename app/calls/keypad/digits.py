@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from app.errors import ConfigError
-
 __all__ = ["KEYS", "Collected", "CollectionEnd", "DigitCollection", "DigitRequest"]
 
 
@@ -31,16 +29,6 @@ class DigitRequest:
     clear: str = "*"
     first_ms: int = 8_000
     between_ms: int = 4_000
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.min_digits <= self.max_digits <= 64:
-            raise ConfigError("digits: 1 <= min_digits <= max_digits <= 64")
-        if self.first_ms <= 0 or self.between_ms <= 0:
-            raise ConfigError("digits: first_ms and between_ms must be above zero")
-        if self.terminator not in ("", "#", "*") or self.clear not in ("", "#", "*"):
-            raise ConfigError("digits: terminator and clear are #, * or nothing")
-        if self.terminator and self.terminator == self.clear:
-            raise ConfigError("digits: one key cannot both end and clear the entry")
 
 
 class CollectionEnd(StrEnum):

@@ -95,6 +95,7 @@ def test_a_tool_that_the_agent_was_not_given_does_not_run_here() -> None:
         ("collect_digits", {}),
         ("collect_digits", {"max_digits": 65}),
         ("collect_digits", {"max_digits": 4, "min_digits": 6}),
+        ("collect_digits", {"max_digits": 4, "min_digits": 0}),
         ("collect_digits", {"max_digits": 4, "terminator": "9"}),
         ("hold", {"seconds": 100_000}),
         ("hold", {"phrase": "x" * 201}),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from app.calls.keypad.digits import (
@@ -13,7 +11,6 @@ from app.calls.keypad.digits import (
     DigitCollection,
     DigitRequest,
 )
-from app.errors import ConfigError
 
 
 def keyed(collection: DigitCollection, keys: str, now_ms: int = 0) -> list[Collected | None]:
@@ -89,21 +86,3 @@ def test_digits_are_recorded_nowhere() -> None:
     assert last is not None
     assert "4111" not in repr(last)
     assert [entry.shown(key) for key in "4*#"] == [MASK, "*", "#"]
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"min_digits": 0},
-        {"min_digits": 5, "max_digits": 4},
-        {"max_digits": 65},
-        {"first_ms": 0},
-        {"between_ms": -1},
-        {"terminator": "5"},
-        {"clear": "##"},
-        {"terminator": "*"},
-    ],
-)
-def test_a_request_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="digits:"):
-        DigitRequest(**wrong)

@@ -1,8 +1,6 @@
-"""Inactivity prompts, unproductive turns, words, echoes and presets."""
+"""Inactivity prompts, and turns without a caller."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import pytest
 
@@ -17,37 +15,8 @@ from app.calls.turns.inactivity import (
     Productivity,
     Prompt,
 )
-from app.calls.turns.presets import (
-    PRESETS,
-    preset,
-)
 from app.calls.turns.turn_table import Turn
-from app.calls.turns.words import (
-    is_echo,
-    meaningful_words,
-)
-from app.errors import ConfigError
 from app.events import EndReason
-
-# Words --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("transcript", "words"),
-    [
-        ("", []),
-        ("Mm-hmm. Uh... Uh-huh, mhm, umm, ah, ooh!", []),
-        ("Ham, hut, am, us, mum", ["ham", "hut", "am", "us", "mum"]),
-        ("[music playing] (coughs) *sighs* ♪♪", []),
-        ("Yes.", ["yes"]),
-        ("Um, I'd like [noise] two", ["id", "like", "two"]),
-        ("5", ["5"]),
-        ("はい", ["はい"]),
-    ],
-)
-def test_hums_and_notes_are_not_words(transcript: str, words: list[str]) -> None:
-    assert meaningful_words(transcript) == words
-
 
 # Inactivity prompts -------------------------------------------------------------------------------
 
@@ -212,46 +181,3 @@ def test_both_rules_can_be_off() -> None:
     for _ in range(50):
         calls.on_caller_turn("", 0)
     assert calls.exhausted(10**9) == ""
-
-
-# Echoes -------------------------------------------------------------------------------------------
-
-SAID = "We open at nine on weekdays, and at ten on Saturdays. Can I book you in?"
-
-
-@pytest.mark.parametrize(
-    "heard", ["we open at nine on weekdays", "Open at nine on weekday and at ten", "Can I book you"]
-)
-def test_the_agents_own_words_are_an_echo(heard: str) -> None:
-    assert is_echo(heard, SAID)
-
-
-@pytest.mark.parametrize(
-    "heard",
-    ["", "yes", "at nine", "at ten?", "No, can you book me for ten on Friday", "nine open we at"],
-)
-def test_a_callers_own_words_are_not_an_echo(heard: str) -> None:
-    assert not is_echo(heard, SAID)
-
-
-# Presets ------------------------------------------------------------------------------------------
-
-
-def test_noisier_places_want_louder_and_longer_speech() -> None:
-    order = [preset(name) for name in ("quiet", "office", "street")]
-    for quieter, louder in pairwise(order):
-        assert quieter.vad.threshold < louder.vad.threshold
-        assert quieter.vad.silence_duration_ms <= louder.vad.silence_duration_ms
-
-
-def test_presets_are_what_a_session_takes() -> None:
-    for chosen in PRESETS.values():
-        assert 0 <= chosen.vad.threshold <= 1
-        assert chosen.noise_reduction in {"near_field", "far_field", None}
-        assert chosen.false_interruption_ms == 2_000
-    assert preset("speakerphone").noise_reduction == "far_field"
-
-
-def test_a_preset_must_exist() -> None:
-    with pytest.raises(ConfigError, match="quiet, office, street, speakerphone"):
-        preset("stadium")
