@@ -62,7 +62,7 @@ class OwnTime:
             finally:
                 self._get_up()
 
-        selectors.DefaultSelector.select = select  # type: ignore[method-assign]
+        selectors.DefaultSelector.select = select  # type: ignore[method-assign, assignment]
         time.monotonic_ns = self.now_ns
         time.monotonic = lambda: self.now_ns() / 1e9
 
