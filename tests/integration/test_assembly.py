@@ -11,12 +11,7 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from app.events import (
-    AgentSaid,
-    CallAdmitted,
-    GuardrailTripped,
-    ToolRan,
-)
+from app.events import AgentSaid, CallAdmitted, GuardrailTripped, ToolRan
 from app.main import build
 from app.realtime.events import (
     SAY_METADATA_KEY,

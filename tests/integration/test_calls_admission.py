@@ -9,22 +9,9 @@ import pytest
 
 import app.calls.switchboard as switchboard
 from app.dial.leg import EndedBy
-from app.dial.webhook import (
-    Caller,
-    Endpoints,
-    Webhooks,
-    http_client,
-)
-from app.events import (
-    CallAdmitted,
-    EndReason,
-    VoiceReady,
-)
-from app.realtime.events import (
-    SAY_METADATA_KEY,
-    ResponseCreate,
-    Unset,
-)
+from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
+from app.events import CallAdmitted, EndReason, VoiceReady
+from app.realtime.events import SAY_METADATA_KEY, ResponseCreate, Unset
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.fakes.waiting import until

@@ -14,12 +14,7 @@ from app.events import (
     VoiceReady,
 )
 from app.realtime.dialect import BETA
-from app.realtime.events import (
-    SAY_METADATA_KEY,
-    ResponseCreate,
-    ServerVad,
-    SessionUpdate,
-)
+from app.realtime.events import SAY_METADATA_KEY, ResponseCreate, ServerVad, SessionUpdate
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.caller import phrase
 from tests.fakes.voice import Reply, ScriptedVoiceServer, tone

@@ -9,16 +9,8 @@ from typing import Any, cast
 import pytest
 
 from app.errors import DialError
-from app.events import (
-    AgentSaid,
-    EndReason,
-    TransferEnded,
-    VoiceReady,
-)
-from app.realtime.events import (
-    Item,
-    OutputItemDone,
-)
+from app.events import AgentSaid, EndReason, TransferEnded, VoiceReady
+from app.realtime.events import Item, OutputItemDone
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
 from tests.integration.server import ALL_OVER_S

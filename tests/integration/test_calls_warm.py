@@ -10,17 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.events import (
-    AgentSaid,
-    CallEvent,
-    EndReason,
-    TransferEnded,
-    TransferStarted,
-)
-from app.realtime.events import (
-    Item,
-    OutputItemDone,
-)
+from app.events import AgentSaid, CallEvent, EndReason, TransferEnded, TransferStarted
+from app.realtime.events import Item, OutputItemDone
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until

@@ -10,12 +10,7 @@ import httpx2
 import pytest
 from twilio.http.http_client import TwilioHttpClient
 
-from app.carrier.base import (
-    CarrierCallId,
-    LegOrder,
-    TransferId,
-    TransferOrder,
-)
+from app.carrier.base import CarrierCallId, LegOrder, TransferId, TransferOrder
 from app.carrier.destinations import destination
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.rest import TwilioRest
@@ -28,10 +23,7 @@ from app.carrier.twilio.transfer import (
     transfer_document,
     whisper_document,
 )
-from app.errors import (
-    CarrierRefused,
-    CarrierUnavailable,
-)
+from app.errors import CarrierRefused, CarrierUnavailable
 from tests.fakes.twilio_rest import ApiRequest, TwilioApi
 
 SITE = Site(base_url="https://voice.example.com", stream_path="/m", lost_message="Sorry.")

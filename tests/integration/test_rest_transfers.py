@@ -37,21 +37,10 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import (
-    TwilioFront,
-    Words,
-)
-from app.carrier.twilio.reports import (
-    Screening,
-    dial_result,
-    read_dial,
-)
+from app.carrier.twilio.front import TwilioFront, Words
+from app.carrier.twilio.reports import Screening, dial_result, read_dial
 from app.carrier.twilio.rest import TwilioRest
-from app.errors import (
-    CarrierRefused,
-    CarrierUnavailable,
-    SignatureError,
-)
+from app.errors import CarrierRefused, CarrierUnavailable, SignatureError
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.waiting import until

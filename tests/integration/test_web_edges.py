@@ -29,10 +29,7 @@ from app.events import (
 from app.web.app import make_app
 from app.web.health import LoopMonitor
 from app.web.metrics import Metrics
-from app.web.serving import (
-    make_server,
-    running,
-)
+from app.web.serving import make_server, running
 from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.web_server import Site, build
 

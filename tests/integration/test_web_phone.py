@@ -15,17 +15,9 @@ from starlette.routing import BaseRoute
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from app.carrier.base import (
-    CallProgress,
-    CarrierCallId,
-    StreamId,
-)
+from app.carrier.base import CallProgress, CarrierCallId, StreamId
 from app.carrier.twilio.http import sign_http
-from app.carrier.twilio.media import (
-    render_caller_media,
-    render_connected,
-    render_start,
-)
+from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.web.phone import UnclaimedSockets
 from app.web.serving import running
 from tests.fakes.waiting import PATIENCE_S, patience, until

@@ -20,24 +20,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.carrier.base import (
-    CarrierCallId,
-    StreamId,
-)
-from app.carrier.twilio.http import (
-    sign_http,
-    sign_websocket,
-)
-from app.carrier.twilio.media import (
-    render_caller_media,
-    render_connected,
-    render_start,
-)
+from app.carrier.base import CarrierCallId, StreamId
+from app.carrier.twilio.http import sign_http, sign_websocket
+from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.errors import ConfigError
-from app.web.serving import (
-    make_server,
-    running,
-)
+from app.web.serving import make_server, running
 from tests.fakes.waiting import PATIENCE_S, patience
 from tests.integration.web_server import (
     ACCOUNT,

@@ -29,34 +29,18 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.twilio.front import (
-    TwilioFront,
-    Words,
-)
-from app.carrier.twilio.http import (
-    sign_http,
-    sign_websocket,
-)
-from app.errors import (
-    CapacityError,
-    SignatureError,
-    VoiceClosed,
-)
+from app.carrier.twilio.front import TwilioFront, Words
+from app.carrier.twilio.http import sign_http, sign_websocket
+from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
 from app.realtime.connection import Transport
 from app.realtime.dialect import GA, Dialect
 from app.web.app import make_app
 from app.web.health import health_router
 from app.web.metrics import Metrics
-from app.web.phone import (
-    UnclaimedSockets,
-    phone_router,
-)
+from app.web.phone import UnclaimedSockets, phone_router
 from app.web.realtime import realtime_router
-from app.web.serving import (
-    Server,
-    make_server,
-)
+from app.web.serving import Server, make_server
 from app.web.sockets import SocketLimits
 
 __all__ = ["ACCOUNT", "AUTH_TOKEN", "EchoEngine", "FakeCalls", "Site", "build", "call_form"]

@@ -7,11 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.assembly.opening_hours import (
-    OpeningHours,
-    Span,
-    read_hours,
-)
+from app.assembly.opening_hours import OpeningHours, Span, read_hours
 from app.errors import ConfigError
 
 NEW_YORK = ZoneInfo("America/New_York")

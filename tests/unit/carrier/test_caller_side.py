@@ -8,17 +8,8 @@ import json
 import pytest
 
 from app.carrier.base import StreamId
-from app.carrier.twilio.caller_side import (
-    Clear,
-    SendMark,
-    SendMedia,
-    parse_server_message,
-)
-from app.carrier.twilio.media import (
-    render_clear,
-    render_mark,
-    render_media,
-)
+from app.carrier.twilio.caller_side import Clear, SendMark, SendMedia, parse_server_message
+from app.carrier.twilio.media import render_clear, render_mark, render_media
 from app.errors import RemoteProtocolError
 
 STREAM = StreamId("MZ1")

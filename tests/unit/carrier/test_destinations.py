@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.carrier.base import (
-    CallerIdPolicy,
-    Destination,
-    DestinationKind,
-)
+from app.carrier.base import CallerIdPolicy, Destination, DestinationKind
 from app.carrier.destinations import (
     MAX_SMS_CHARS,
     TO_CALLER,
@@ -19,10 +15,7 @@ from app.carrier.destinations import (
     digits_fault,
     sms_fault,
 )
-from app.errors import (
-    CarrierRefused,
-    ConfigError,
-)
+from app.errors import CarrierRefused, ConfigError
 
 NUMBER = "+14155550123"
 

@@ -8,15 +8,8 @@ import pytest
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http.response import Response
 
-from app.carrier.twilio.faults import (
-    NEVER_DONE,
-    as_ours,
-    network_failure,
-)
-from app.errors import (
-    CarrierRefused,
-    CarrierUnavailable,
-)
+from app.carrier.twilio.faults import NEVER_DONE, as_ours, network_failure
+from app.errors import CarrierRefused, CarrierUnavailable
 
 
 def answered(status: int, code: int | None) -> TwilioException:

@@ -10,12 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twilio.twiml.voice_response import VoiceResponse
 
-from app.carrier.base import (
-    CallDirection,
-    CallProgress,
-    CarrierCallId,
-    IncomingCall,
-)
+from app.carrier.base import CallDirection, CallProgress, CarrierCallId, IncomingCall
 from app.carrier.twilio.http import (
     MAX_FORM_BYTES,
     StatusReport,
@@ -25,15 +20,8 @@ from app.carrier.twilio.http import (
     read_status,
     refusal_document,
 )
-from app.carrier.twilio.transfer import (
-    Site,
-    return_document,
-)
-from app.errors import (
-    LocalProtocolError,
-    RemoteProtocolError,
-    SignatureError,
-)
+from app.carrier.twilio.transfer import Site, return_document
+from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
 
 FORM = {
     "CallSid": "CA1",

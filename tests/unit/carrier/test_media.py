@@ -35,10 +35,7 @@ from app.carrier.twilio.media import (
     render_start,
     render_stop,
 )
-from app.errors import (
-    LocalProtocolError,
-    RemoteProtocolError,
-)
+from app.errors import LocalProtocolError, RemoteProtocolError
 from audio.format import PCMU_8K
 
 STREAM = StreamId("MZ00aa")

@@ -9,16 +9,8 @@ import hmac
 import pytest
 from twilio.request_validator import RequestValidator
 
-from app.carrier.twilio.http import (
-    Form,
-    SignatureChecker,
-    sign_http,
-    sign_websocket,
-)
-from app.errors import (
-    ConfigError,
-    SignatureError,
-)
+from app.carrier.twilio.http import Form, SignatureChecker, sign_http, sign_websocket
+from app.errors import ConfigError, SignatureError
 
 TOKEN = "12345"
 PUBLIC = "https://mycompany.com"

@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 
 from app.carrier import token
 from app.carrier.base import CarrierCallId
-from app.errors import (
-    LocalProtocolError,
-    SignatureError,
-)
+from app.errors import LocalProtocolError, SignatureError
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 CALL = CarrierCallId("CA1")

@@ -19,10 +19,7 @@ from app.carrier.base import (
     TransferOrder,
     TransferOutcome,
 )
-from app.carrier.destinations import (
-    DestinationOptions,
-    destination,
-)
+from app.carrier.destinations import DestinationOptions, destination
 from app.carrier.twilio import transfer as documents
 from app.carrier.twilio.reports import (
     AnsweredBy,
@@ -41,16 +38,8 @@ from app.carrier.twilio.reports import (
     read_queue_wait,
 )
 from app.carrier.twilio.transfer import Site
-from app.dial.twiml import (
-    Verb,
-    parse_twiml,
-    stream_of,
-)
-from app.errors import (
-    LocalProtocolError,
-    RemoteProtocolError,
-    SignatureError,
-)
+from app.dial.twiml import Verb, parse_twiml, stream_of
+from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
 
 SITE = Site(
     base_url="https://voice.example.com/a",

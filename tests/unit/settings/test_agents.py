@@ -9,11 +9,7 @@ import pytest
 import yaml
 
 from app.calls.turns.presets import PRESETS
-from app.settings import (
-    SessionOverrides,
-    Settings,
-    masked,
-)
+from app.settings import SessionOverrides, Settings, masked
 from app.settings.agents import BUILT_IN_TOOLS
 from tests.unit.settings.test_load import refusal, settings_of
 

@@ -11,19 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ConfigError
-from app.settings import (
-    Mode,
-    Settings,
-    VoiceChoice,
-    load,
-    masked,
-)
-from app.settings.reader.strict_yaml import (
-    Mapping,
-    Node,
-    Scalar,
-    parse_yaml,
-)
+from app.settings import Mode, Settings, VoiceChoice, load, masked
+from app.settings.reader.strict_yaml import Mapping, Node, Scalar, parse_yaml
 from app.settings.reader.variables import FROM_VARIABLES
 
 CONFIG = Path(__file__).parents[3] / "config.yaml"

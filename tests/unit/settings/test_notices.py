@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigError
-from app.settings import (
-    Settings,
-    notices,
-)
-from app.settings.notices import (
-    ModelFacts,
-    Retirement,
-    load_facts,
-)
+from app.settings import Settings, notices
+from app.settings.notices import ModelFacts, Retirement, load_facts
 
 BEFORE = date(2026, 11, 21)
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from app.web.access import (
-    bearer_token,
-    is_foreign_site,
-    is_local,
-    same_secret,
-)
+from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,7 @@ from app.events import (
     VoiceReady,
     VoiceTrouble,
 )
-from app.web.metrics import (
-    AuthFailure,
-    Metrics,
-    Refusal,
-)
+from app.web.metrics import AuthFailure, Metrics, Refusal
 from app.web.sockets import SocketCounts
 
 

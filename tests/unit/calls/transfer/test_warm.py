@@ -26,10 +26,7 @@ from app.carrier.base import (
     TransferOutcome,
     TransferResult,
 )
-from app.carrier.twilio.reports import (
-    LegReport,
-    leg_news,
-)
+from app.carrier.twilio.reports import LegReport, leg_news
 
 LEG = CarrierCallId("CA2")
 

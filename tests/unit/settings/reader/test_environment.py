@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigError
-from app.settings.reader.environment import (
-    Environment,
-    parse_dotenv,
-    read_text,
-)
-from app.settings.reader.interpolation import (
-    Filled,
-    fill,
-)
+from app.settings.reader.environment import Environment, parse_dotenv, read_text
+from app.settings.reader.interpolation import Filled, fill
 from app.settings.reader.strict_yaml import parse_yaml
 
 

@@ -9,13 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ConfigError
-from app.settings.reader.strict_yaml import (
-    Mapping,
-    Node,
-    Scalar,
-    Sequence,
-    parse_yaml,
-)
+from app.settings.reader.strict_yaml import Mapping, Node, Scalar, Sequence, parse_yaml
 
 
 def values(node: Node) -> Any:
