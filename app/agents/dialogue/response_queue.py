@@ -67,7 +67,9 @@ class ResponseQueue:
         if request.kind is Kind.REPLY and not self._connected:
             request = _OWED
         self._add(request)
-        sent = self._next(now_ms)
+        # One that waits for quiet is sent by `on_quiet`, and hurries nothing before it.
+        waits = request.rules.begins_when >= Moment.QUIET
+        sent = [] if waits else self._next(now_ms)
         if request.rules.optional:
             self._drop(lambda waiting: waiting is request)
         return sent

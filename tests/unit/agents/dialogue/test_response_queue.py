@@ -242,6 +242,15 @@ def test_only_a_remark_waits_for_a_quiet_moment() -> None:
     assert harness.queue.waits_for_quiet
 
 
+def test_a_remark_hurries_nothing_that_waits_before_it() -> None:
+    harness = QueueHarness()
+    harness.queue.on_lost(begun=False)
+    harness.ask(request(Kind.MESSAGE))
+    harness.do(harness.queue.on_reconnected(0))
+    assert harness.ask(request(Kind.REMARK)) == []
+    assert harness.do(harness.queue.on_quiet(0)) == ["message"]
+
+
 STEPS = ["reply", "message", "vad", "finish", "deliver", "cancel"]
 
 
