@@ -11,6 +11,7 @@ conversation without a phone to `app.agents.session.talk`; both hold a dialogue.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from app.agents.agent import Agent
@@ -42,6 +43,7 @@ from app.realtime.events import (
     AudioTranscriptDone,
     ErrorDetail,
     ErrorEvent,
+    FunctionArgumentsDone,
     InputAudioCommitted,
     Item,
     ItemAdded,
@@ -91,6 +93,7 @@ class Dialogue:
             ConfigError: an agent that has not been checked in a roster before, and is wrong.
         """
         self.usage = TokenUsage()
+        self._billed: set[str] = set()
         self._messages = ModelMessages()
         self.active = ActiveAgent(
             agent,
@@ -154,7 +157,7 @@ class Dialogue:
         more of them follow.
         """
         self.function_calls.on_caller_words()
-        item = caller_words(text, self._messages.new_id("typed"))
+        item = caller_words(text, self._messages.new_id("msg"))
         entry = self.history.add(item, None, now_ms)
         entry.in_transcript = in_transcript
         actions: list[DialogueAction] = [*self._messages.tell(ItemCreate(item))]
@@ -168,7 +171,7 @@ class Dialogue:
     def prompt(self, text: str, now_ms: int) -> list[ToVoice]:
         """Tell the model something, and have it answer."""
         return [
-            *self._messages.tell(ItemCreate(note(text, self._messages.new_id("note")))),
+            *self._messages.tell(ItemCreate(note(text, self._messages.new_id("sys")))),
             *self.responses.ask(now_ms),
         ]
 
@@ -192,7 +195,7 @@ class Dialogue:
         self, item_id: str, from_ms: int, to_ms: int, sent_ms: int
     ) -> list[ToVoice]:
         """The caller has heard more of an item than the model was told."""
-        new_id = self._messages.new_id("heard")
+        new_id = self._messages.new_id("msg")
         create = self.transcript.heard_after_all(item_id, from_ms, to_ms, sent_ms, new_id)
         return [] if create is None else self._messages.tell(create)
 
@@ -205,19 +208,26 @@ class Dialogue:
         match event:
             case AudioTranscriptDelta():
                 self.active.on_sound()
+                name = self._name(event.item_id, event.response_id, now_ms)
                 if response := self._running.get(event.response_id):
-                    response.written.add(event.item_id)
-                return self._on_text(event.item_id, event.response_id, event.delta, final=False)
+                    response.written.add(name)
+                return self._on_text(name, event.response_id, event.delta, final=False)
             case TextDelta():
-                return self._on_text(event.item_id, event.response_id, event.delta, final=False)
+                name = self._name(event.item_id, event.response_id, now_ms)
+                return self._on_text(name, event.response_id, event.delta, final=False)
             case AudioTranscriptDone(transcript=text) | TextDone(text=text):
-                return self._on_text(event.item_id, event.response_id, text, final=True)
+                name = self._name(event.item_id, event.response_id, now_ms)
+                return self._on_text(name, event.response_id, text, final=True)
             case ResponseCreated(response):
                 return self._on_response_created(response)
             case ResponseDone(response):
                 return self._on_response_done(response, now_ms)
-            case OutputItemAdded(item=item):
-                self.transcript.on_item(item, None, now_ms)
+            case OutputItemAdded(response_id, _, item):
+                self.transcript.on_item(self._own_item(item, response_id, now_ms), None, now_ms)
+                return []
+            case FunctionArgumentsDone(response_id):
+                if response := self._running.get(response_id):
+                    response.on_call(event)
                 return []
             case ItemAdded(item=item, previous_item_id=previous_item_id):
                 self.transcript.on_item(item, previous_item_id, now_ms)
@@ -239,26 +249,31 @@ class Dialogue:
         match event:
             case SpeechStarted():
                 self.responses.on_caller_speech()
-            case InputAudioCommitted():
+            case InputAudioCommitted(item_id):
+                self._billed.discard(item_id)  # some servers use an id again
                 self.responses.on_caller_turn()
                 self.function_calls.on_caller_words()
-            case TranscriptionCompleted(seconds=seconds, tokens=tokens):
+            case TranscriptionCompleted(item_id=item_id) if item_id not in self._billed:
+                self._billed.add(item_id)
                 self.usage += TokenUsage(
-                    transcription_seconds=seconds or 0.0, transcription_tokens=tokens or 0
+                    transcription_seconds=event.seconds or 0.0,
+                    transcription_tokens=event.tokens or 0,
                 )
             case _:
                 pass
         return self.transcript.on_caller(event, self.active.agent, now_ms)
 
-    def on_sound(self, response_id: str, item_id: str) -> None:
+    def on_sound(self, response_id: str, item_id: str, now_ms: int) -> None:
         """Sound of an item was passed on to whoever plays it."""
         if response := self._running.get(response_id):
-            response.sounded.add(item_id)
+            response.sounded.add(self._name(item_id, response_id, now_ms))
 
     def _on_text(
         self, item_id: str, response_id: str, text: str, *, final: bool
     ) -> list[CheckGuardrail]:
         response = self._running.get(response_id)
+        if response is not None:
+            response.has_text = response.has_text or bool(text)
         # The words of a sentence are the operator's own; those of a stale one are not heard.
         unchecked = response is None or response.verbatim or self.is_stale(response_id)
         current = response_id == self.gate.active_response_id
@@ -287,7 +302,8 @@ class Dialogue:
         return [ToVoice(ResponseCancel(cancelled))]
 
     def _on_response_done(self, response: Response, now_ms: int) -> list[DialogueAction]:
-        if response.usage is not None:
+        if response.usage is not None and response.id not in self._billed:
+            self._billed.add(response.id)
             self.usage += billed(response.usage)
         if response.id in self._out_of_band:
             self._out_of_band.discard(response.id)
@@ -295,16 +311,27 @@ class Dialogue:
         # A response that does not hold the gate was dealt with before: it changes nothing.
         runs = self.gate.runs(response.id)
         actions: list[DialogueAction] = list(self.responses.on_done(response.id, now_ms))
-        failure = self.failures.on_response(response, now_ms) if runs else None
+        running = self._running.get(response.id) or RunningResponse(self.active.agent, False)
+        failure = None
+        if runs:
+            failure = self.failures.on_response(
+                response, now_ms, spoke=running.spoke, began=running.began
+            )
         if failure is not None:
             actions += failure.actions
             actions += self.responses.ask_again(now_ms) if failure.goes_on else []
         for item in response.output:
             if response.status is ResponseStatus.COMPLETED:
                 actions += self._on_output_item_done(response.id, item, now_ms)
-        running = self._running.pop(response.id, None)
+        if response.status is ResponseStatus.COMPLETED:
+            for call in running.calls.values():  # some servers send nothing else of a call
+                actions += self._on_output_item_done(response.id, call, now_ms)
+        for name in running.items:  # and never close an item
+            if self.transcript.is_open(name):
+                actions += self._on_text(name, response.id, "", final=True)
+        self._running.pop(response.id, None)
         done = response.status is ResponseStatus.COMPLETED and not self.is_stale(response.id)
-        if running is not None and not done:
+        if not done:
             self.transcript.on_unsaid(running)
         return [*actions, *self.function_calls.ask_when_done(now_ms)]
 
@@ -327,6 +354,24 @@ class Dialogue:
         """True while a response runs, was asked for, or has failed and was not made good."""
         return self.gate.busy or self.failures.in_a_row > 0
 
+    def _name(self, item_id: str, response_id: str, now_ms: int) -> str:
+        """The name that the history has for the item of some words or sound."""
+        response = self._running.get(response_id)
+        if response is None:
+            return item_id
+        return self.transcript.name(item_id, response_id, response, now_ms, own=False)
+
+    def _own_item(self, item: Item, response_id: str, now_ms: int) -> Item:
+        """An item of a response, under the name that the history has for it."""
+        response = self._running.get(response_id)
+        if response is None or not item.id:
+            return item
+        if item.type == "message":
+            name = self.transcript.name(item.id, response_id, response, now_ms, own=True)
+            return replace(item, id=name)
+        response.functions[item.id] = item.name or ""
+        return item
+
     def _words_inside(self, item: Item, response_id: str) -> list[CheckGuardrail]:
         """Read the words of an item: some servers send no transcript events."""
         entry = self.history.get(item.id or "")
@@ -340,6 +385,7 @@ class Dialogue:
     def _on_output_item_done(
         self, response_id: str, item: Item, now_ms: int
     ) -> list[DialogueAction]:
+        item = self._own_item(item, response_id, now_ms)
         self.transcript.on_item(item, None, now_ms)
         response = self._running.get(response_id)
         agent = self.active.agent if response is None else response.agent
@@ -362,7 +408,7 @@ class Dialogue:
         if not isinstance(verdict, Stop):
             return [Record(tripped)]
         self.responses.forget()  # the answer that waits is one to these words
-        correction = note(feedback(check.side, verdict.reason), self._messages.new_id("note"))
+        correction = note(feedback(check.side, verdict.reason), self._messages.new_id("sys"))
         actions: list[DialogueAction] = [
             Interrupt(),
             *self.drop_response(server_cancels=False),
@@ -416,7 +462,7 @@ class Dialogue:
             self.transcript.on_unsaid(response)
         self._running.clear()
         replay = self.transcript.replay(self._messages.epoch)
-        going_on = note(GOING_ON, self._messages.new_id("note"))
+        going_on = note(GOING_ON, self._messages.new_id("sys"))
         update = self.active.caught_up()
         actions: list[DialogueAction] = [] if update is None else [update]
         actions += [ToVoice(create) for create in replay]

@@ -41,12 +41,19 @@ class ResponseFailures:
         self._call_id = call_id
         self._counters = counters
 
-    def on_response(self, response: Response, now_ms: int) -> ResponseFailure | None:
-        """A response is over: it counts as failed where it leaves the caller in silence."""
+    def on_response(
+        self, response: Response, now_ms: int, *, spoke: bool = False, began: bool = False
+    ) -> ResponseFailure | None:
+        """A response is over: it counts as failed where it leaves the caller in silence.
+
+        `spoke`: words or sound of it have come; `began`: anything has, of which some servers repeat
+        nothing at its end.
+        """
         status = response.status
-        empty = status is ResponseStatus.COMPLETED and not response.output
+        empty = status is ResponseStatus.COMPLETED and not response.output and not began
         if status is ResponseStatus.INCOMPLETE:  # a filter stops it after its item has begun
-            empty = not any(item.type != "message" or item.content for item in response.output)
+            shown = any(item.type != "message" or item.content for item in response.output)
+            empty = not shown and not spoke
         if status is not ResponseStatus.FAILED and not empty:
             if status is ResponseStatus.COMPLETED:
                 self.in_a_row = 0

@@ -166,9 +166,9 @@ class FunctionCalls:
         actions: list[DialogueAction] = []
         if call.epoch != self._messages.epoch:  # this connection has not seen the call
             arguments = call.item.arguments or "{}"
-            again = replace(call.item, id=new_id("call"), status=None, arguments=arguments)
+            again = replace(call.item, id=new_id("fc"), status=None, arguments=arguments)
             actions += tell(ItemCreate(again))
-        out = new_id("out")
+        out = new_id("fco")
         item = Item(type="function_call_output", id=out, call_id=tool_call_id, output=output)
         self._history.add(item, None, now_ms)
         return [*actions, *tell(ItemCreate(item)), *self.ask_when_done(now_ms)]

@@ -47,6 +47,7 @@ class HistoryEntry:
     in_transcript: bool = True
     reported: bool = False
     sentence: str = ""
+    response_id: str = ""
     tool_call_id: str = ""
     name: str = ""
     arguments: str = ""
@@ -215,7 +216,7 @@ class History:
         creates: list[ItemCreate] = []
         outputs = {e.tool_call_id for e in self._entries if e.kind == "function_call_output"}
         for entry in self._entries:
-            item = _replayed(entry, f"{prefix}{len(creates)}", outputs)
+            item = _replayed(entry, f"{prefix}_{len(creates)}", outputs)
             if item is not None:
                 creates.append(ItemCreate(item))
         return creates
@@ -233,7 +234,7 @@ def _replayed(entry: HistoryEntry, item_id: str, outputs: set[str]) -> Item | No
             return None
         return Item(
             type="function_call",
-            id=item_id,
+            id=f"fc_{item_id}",
             call_id=entry.tool_call_id,
             name=entry.name,
             arguments=entry.arguments or "{}",
@@ -241,11 +242,12 @@ def _replayed(entry: HistoryEntry, item_id: str, outputs: set[str]) -> Item | No
     if entry.kind == "function_call_output":
         return Item(
             type="function_call_output",
-            id=item_id,
+            id=f"fco_{item_id}",
             call_id=entry.tool_call_id,
             output=entry.output or "",
         )
     text = entry.heard_text if entry.party is Party.AGENT else entry.text
     if entry.kind != "message" or entry.party is None or not text:
         return None
+    item_id = f"msg_{item_id}"
     return agent_words(text, item_id) if entry.party is Party.AGENT else caller_words(text, item_id)

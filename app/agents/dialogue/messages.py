@@ -114,6 +114,10 @@ class ModelMessages:
         return [ToVoice(event)] if self.connected else []
 
     def new_id(self, kind: str) -> str:
+        """An id for an event, or for an item with OpenAI's prefix of its kind.
+
+        The prefixes are `msg`, `sys`, `fc` and `fco`; some compatible servers refuse others.
+        """
         self._sequence += 1
         return f"{kind}_{self.epoch}_{self._sequence}"
 

@@ -86,7 +86,7 @@ class ResponseQueue:
     def tell(self, request: ResponseRequest) -> list[ToVoice]:
         """Send what the model has to know for a request."""
         note = request.note
-        return [] if note is None else [ToVoice(ItemCreate(replace(note, id=self._new_id("note"))))]
+        return [] if note is None else [ToVoice(ItemCreate(replace(note, id=self._new_id("sys"))))]
 
     def forget(self) -> None:
         """Drop the reply that waits; words are kept."""

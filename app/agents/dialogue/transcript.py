@@ -17,6 +17,7 @@ from app.agents.guardrails.checks import GuardrailChecks
 from app.agents.guardrails.rules import CheckGuardrail
 from app.events import AgentSaid, CallerSaid, CallId, Party, TokenUsage
 from app.realtime.events import (
+    FunctionArgumentsDone,
     InputAudioCommitted,
     Item,
     ItemCreate,
@@ -30,17 +31,43 @@ from app.realtime.events import (
 __all__ = ["RunningResponse", "Transcript", "billed"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunningResponse:
     """A response that runs, and the agent who speaks in it; `verbatim`: in words it was given.
 
-    `written` holds its items whose words have come, `sounded` those whose sound was passed on.
+    `written` holds its items whose words have come, `sounded` those whose sound was passed on,
+    `calls` the function calls that are complete, by call id. All items go by their names in the
+    history.
     """
 
     agent: Agent
     verbatim: bool
+    items: list[str] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
     sounded: set[str] = field(default_factory=set)
+    calls: dict[str, Item] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict)
+    has_text: bool = False
+
+    @property
+    def spoke(self) -> bool:
+        """True once words or sound of it have come."""
+        return self.has_text or bool(self.written or self.sounded)
+
+    @property
+    def began(self) -> bool:
+        """True once anything of it has come."""
+        return self.spoke or bool(self.items or self.calls or self.functions)
+
+    def on_call(self, event: FunctionArgumentsDone) -> None:
+        """A call's arguments are complete; some servers send nothing else of it."""
+        self.calls[event.call_id] = Item(
+            type="function_call",
+            id=event.item_id or event.call_id,
+            call_id=event.call_id,
+            name=event.name or self.functions.get(event.item_id),
+            arguments=event.arguments,
+        )
 
 
 class Transcript:
@@ -52,6 +79,7 @@ class Transcript:
         self._history = history
         self._replayed: set[str] = set()
         self._continued: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._speech_started_ms: dict[str, int] = {}
 
     def on_item(self, item: Item, previous_item_id: str | None, now_ms: int) -> None:
@@ -59,6 +87,36 @@ class Transcript:
         if not item.id or item.id in self._replayed or item.role == "system":
             return
         self._history.add(item, previous_item_id, now_ms)
+
+    def name(
+        self, item_id: str, response_id: str, response: RunningResponse, now_ms: int, *, own: bool
+    ) -> str:
+        """The name that the history has for a message of a response.
+
+        Usually its id. But some servers use one id for several answers, which are told apart here,
+        and some give each piece of an answer an id of its own: unless such an id is an item's
+        (`own`), the piece belongs to the answer's first item.
+        """
+        name = self._names.get(item_id, item_id)
+        entry = self._history.get(name)
+        if entry is None and response.items and not own:
+            self._names[item_id] = response.items[0]
+            return response.items[0]
+        if entry is not None and entry.response_id not in {"", response_id}:
+            name = self._names[item_id] = f"{item_id}@{response_id}"
+            entry = self._history.get(name)
+        if entry is None:
+            item = Item(type="message", id=name, role="assistant")
+            entry = self._history.add(item, None, now_ms)
+        entry.response_id = response_id
+        if name not in response.items:
+            response.items.append(name)
+        return name
+
+    def is_open(self, name: str) -> bool:
+        """True for an item with words that may not be all."""
+        entry = self._history.get(name)
+        return entry is not None and bool(entry.text) and not entry.text_final
 
     def on_text(
         self,
@@ -104,7 +162,7 @@ class Transcript:
 
     def on_heard(self, item_id: str, heard_ms: int, sent_ms: int, *, cut_off: bool = False) -> None:
         """The caller has heard so much of an item and will hear no more of it."""
-        entry = self._history.get(item_id)
+        entry = self._history.get(self._names.get(item_id, item_id))
         if entry is not None:
             entry.on_heard(heard_ms, sent_ms, cut_off=cut_off)
 
@@ -121,7 +179,7 @@ class Transcript:
         A truncation cannot be taken back, and audio of the assistant cannot be created
         (openai-realtime, section 2).
         """
-        entry = self._history.get(item_id)
+        entry = self._history.get(self._names.get(item_id, item_id))
         words = "" if entry is None else entry.words_between(from_ms, to_ms, sent_ms)
         if not words:
             return None
@@ -133,7 +191,7 @@ class Transcript:
     def replay(self, epoch: int) -> list[ItemCreate]:
         """The conversation for a fresh connection; the old one will add nothing to it."""
         self._history.seal()
-        items = self._history.replay(f"replay_{epoch}_")
+        items = self._history.replay(f"replay_{epoch}")
         self._replayed = {create.item.id or "" for create in items}
         return items
 

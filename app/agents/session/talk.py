@@ -216,7 +216,7 @@ class Talk:
         if self.dialogue.is_stale(event.response_id):
             self.counters.stale_audio_dropped_ms += ms
             return []
-        self.dialogue.on_sound(event.response_id, event.item_id)
+        self.dialogue.on_sound(event.response_id, event.item_id, now_ms)
         self._playback.push(event.item_id, event.content_index, ms, now_ms)
         self.counters.agent_audio_ms += ms
         return [

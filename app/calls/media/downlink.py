@@ -88,7 +88,7 @@ class Downlink:
     def push(self, event: AudioDelta, now_ms: int) -> list[Action]:
         """Play audio of the model."""
         item_id = event.item_id
-        self._dialogue.on_sound(event.response_id, item_id)
+        self._dialogue.on_sound(event.response_id, item_id, now_ms)
         if self._transcoder is None or self._transcoder[0] != item_id:
             self._transcoder = (item_id, Transcoder(self._model_format, self.carrier_format))
         audio = self._transcoder[1].push(event.audio)

@@ -1,0 +1,286 @@
+"""Servers that send less, more or other than OpenAI: nothing is lost, and nothing counts twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.agents.dialogue.actions import RunTool
+from app.events import AgentSaid, CallerSaid, TokenUsage, VoiceTrouble
+from app.realtime.events import (
+    AudioTranscriptDelta,
+    AudioTranscriptDone,
+    ContentPart,
+    FunctionArgumentsDone,
+    InputAudioCommitted,
+    Item,
+    ItemAdded,
+    ItemCreate,
+    OutputItemAdded,
+    OutputItemDone,
+    Response,
+    ResponseCreate,
+    ResponseDone,
+    ResponseStatus,
+    ServerEvent,
+    TextDelta,
+    TranscriptionCompleted,
+    Usage,
+)
+from tests.unit.agents.harness import DialogueHarness, agent_named, call_of, tool_named
+
+ITEM = Item(type="message", id="a1", role="assistant")
+WORDS = AudioTranscriptDelta("r1", "a1", 0, 0, "Hello.")
+ARGUMENTS = FunctionArgumentsDone("r1", "item_c1", 0, "c1", "look_up", "{}")
+
+
+def done(
+    response_id: str = "r1",
+    status: ResponseStatus = ResponseStatus.COMPLETED,
+    usage: Usage | None = None,
+) -> ResponseDone:
+    """A lean end: it repeats nothing of the response."""
+    return ResponseDone(Response(id=response_id, status=status, usage=usage))
+
+
+# Empty responses ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [WORDS],
+        [AudioTranscriptDone("r1", "a1", 0, 0, "Hello.")],
+        [TextDelta("r1", "a1", 0, 0, "Hello.")],
+        [OutputItemAdded("r1", 0, ITEM)],
+        [OutputItemDone("r1", 0, ITEM)],
+        [OutputItemDone("r1", 0, call_of("look_up"))],
+        [ARGUMENTS],
+    ],
+    ids=lambda seen: type(seen[0]).__name__,
+)
+def test_a_response_of_which_anything_was_seen_is_not_empty(seen: list[ServerEvent]) -> None:
+    harness = DialogueHarness(agent_named(tools=(tool_named(),)))
+    harness.begins()
+    harness.voice(*seen, done())
+    assert harness.take(VoiceTrouble) == []
+    assert harness.dialogue.failures.in_a_row == 0
+    assert harness.counters.responses_failed == 0
+
+
+def test_a_response_of_which_sound_was_seen_is_not_empty() -> None:
+    harness = DialogueHarness()
+    harness.begins()
+    harness.dialogue.on_sound("r1", "a1", 0)
+    harness.voice(done())
+    assert harness.take(VoiceTrouble) == []
+
+
+def test_a_response_of_which_nothing_was_seen_is_empty() -> None:
+    harness = DialogueHarness()
+    harness.begins()
+    harness.voice(done())
+    assert [trouble.code for trouble in harness.take(VoiceTrouble)] == ["empty_response"]
+
+
+@pytest.mark.parametrize(("seen", "failed"), [([WORDS], 0), ([OutputItemAdded("r1", 0, ITEM)], 1)])
+def test_a_response_that_was_cut_is_empty_without_words(
+    seen: list[ServerEvent], failed: int
+) -> None:
+    harness = DialogueHarness()
+    harness.begins()
+    harness.voice(*seen, done(status=ResponseStatus.INCOMPLETE))
+    assert harness.counters.responses_failed == failed
+
+
+# Tool calls ---------------------------------------------------------------------------------------
+
+ADDED = OutputItemAdded(
+    "r1", 0, Item(type="function_call", id="item_c1", call_id="c1", name="look_up")
+)
+NAMELESS = FunctionArgumentsDone("r1", "item_c1", 0, "c1", "", "{}")
+WHOLE = OutputItemDone("r1", 0, call_of("look_up"))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [ARGUMENTS],
+        [ARGUMENTS, ARGUMENTS],
+        [ADDED, NAMELESS],
+        [ARGUMENTS, WHOLE],
+        [WHOLE, ARGUMENTS],
+        [ADDED, ARGUMENTS, WHOLE, WHOLE],
+    ],
+)
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_call_runs_once_however_it_is_sent(events: list[ServerEvent], repeats: bool) -> None:
+    harness = DialogueHarness(agent_named(tools=(tool_named(),)))
+    harness.begins()
+    harness.voice(*events)
+    if repeats:
+        harness.ends("r1", ResponseStatus.COMPLETED, call_of("look_up"))
+    else:
+        harness.voice(done())
+    harness.voice(done())
+    (run,) = harness.take(RunTool)
+    assert (run.tool_call_id, run.name, run.arguments) == ("c1", "look_up", "{}")
+    harness.do(harness.dialogue.function_calls.on_tool_done("c1", '"found"', 0))
+    assert harness.outputs() == [("c1", '"found"')]
+    assert len(harness.take(ResponseCreate)) == 1
+
+
+@pytest.mark.parametrize(
+    "status", [ResponseStatus.CANCELLED, ResponseStatus.FAILED, ResponseStatus.INCOMPLETE]
+)
+def test_a_call_of_a_response_that_was_not_completed_does_not_run(status: ResponseStatus) -> None:
+    harness = DialogueHarness(agent_named(tools=(tool_named(),)))
+    harness.begins()
+    harness.voice(ARGUMENTS, done(status=status))
+    assert harness.take(RunTool) == []
+
+
+# Usage --------------------------------------------------------------------------------------------
+
+
+def test_the_usage_of_a_response_counts_once() -> None:
+    harness = DialogueHarness()
+    end = done(usage=Usage(output_audio_tokens=7, input_text_tokens=3))
+    for _ in range(3):
+        harness.begins()
+        harness.voice(WORDS, end, end, end)
+    assert harness.dialogue.usage == TokenUsage(output_audio=7, input_text=3)
+
+
+def test_the_usage_of_a_transcription_counts_once_per_turn() -> None:
+    harness = DialogueHarness()
+    for turn in (1, 2):
+        harness.voice(InputAudioCommitted("u1"))
+        for _ in range(3):
+            harness.voice(TranscriptionCompleted("u1", 0, "hi", seconds=2.0, tokens=5))
+        assert harness.dialogue.usage == TokenUsage(
+            transcription_seconds=2.0 * turn, transcription_tokens=5 * turn
+        )
+
+
+# The transcript -----------------------------------------------------------------------------------
+
+
+def spoken(harness: DialogueHarness) -> list[str]:
+    records = harness.dialogue.transcript.lines(harness.now_ms)
+    lines = [record.event for record in records]
+    assert all(isinstance(line, AgentSaid | CallerSaid) for line in lines)
+    return [line.text for line in lines if isinstance(line, AgentSaid | CallerSaid)]
+
+
+def words(response_id: str, item_id: str, text: str) -> AudioTranscriptDelta:
+    return AudioTranscriptDelta(response_id, item_id, 0, 0, text)
+
+
+def whole(response_id: str, item_id: str, text: str) -> AudioTranscriptDone:
+    return AudioTranscriptDone(response_id, item_id, 0, 0, text)
+
+
+def added(response_id: str, item_id: str) -> list[ServerEvent]:
+    item = Item(type="message", id=item_id, role="assistant")
+    return [OutputItemAdded(response_id, 0, item), ItemAdded(item)]
+
+
+def closed(response_id: str, item_id: str, text: str) -> OutputItemDone:
+    part = ContentPart(type="output_audio", transcript=text)
+    item = Item(type="message", id=item_id, role="assistant", content=(part,))
+    return OutputItemDone(response_id, 0, item)
+
+
+SENT: dict[str, list[ServerEvent]] = {
+    "as OpenAI does": [
+        *added("r1", "a1"),
+        words("r1", "a1", "one "),
+        words("r1", "a1", "two"),
+        whole("r1", "a1", "one two"),
+        closed("r1", "a1", "one two"),
+    ],
+    "never closed": [*added("r1", "a1"), words("r1", "a1", "one "), words("r1", "a1", "two")],
+    "never added": [words("r1", "a1", "one "), words("r1", "a1", "two")],
+    "an id for each piece": [words("r1", "x1", "one "), words("r1", "x2", "two")],
+    "an id for each piece beside the item": [
+        *added("r1", "a1"),
+        words("r1", "x1", "one "),
+        words("r1", "x2", "two"),
+        closed("r1", "a1", "one two"),
+    ],
+    "closed thrice": [
+        *added("r1", "a1"),
+        words("r1", "a1", "one two"),
+        *[whole("r1", "a1", "one two")] * 3,
+        *[closed("r1", "a1", "one two")] * 3,
+    ],
+    "whole only": [*added("r1", "a1"), whole("r1", "a1", "one two")],
+    "in its item only": [*added("r1", "a1"), closed("r1", "a1", "one two")],
+    "an empty whole": [*added("r1", "a1"), words("r1", "a1", "one two"), whole("r1", "a1", "")],
+}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_an_answer_stands_in_the_transcript_whole_and_once(name: str) -> None:
+    harness = DialogueHarness()
+    harness.begins()
+    harness.dialogue.on_sound("r1", "a1", 0)
+    harness.voice(*SENT[name], done())
+    harness.dialogue.transcript.on_heard("a1", 400, 400)
+    harness.caller_stops("three")
+    assert spoken(harness) == ["one two", "three"]
+    harness.wait(10_000)
+    harness.dialogue.history.close()
+    assert spoken(harness) == []
+
+
+def test_one_id_for_several_answers_makes_several_lines() -> None:
+    harness = DialogueHarness()
+    said = []
+    for number in (1, 2, 3):
+        response_id, text = f"r{number}", f"answer {number}"
+        harness.begins(response_id)
+        harness.voice(*added(response_id, "same"), words(response_id, "same", text))
+        harness.dialogue.on_sound(response_id, "same", 0)
+        harness.voice(whole(response_id, "same", text), done(response_id))
+        harness.dialogue.transcript.on_heard("same", 400, 400)
+        said += spoken(harness)
+        harness.caller_stops("yes", f"u{number}")
+        said += spoken(harness)
+    assert said == ["answer 1", "yes", "answer 2", "yes", "answer 3", "yes"]
+
+
+def test_two_items_of_one_response_stay_two() -> None:
+    harness = DialogueHarness()
+    harness.begins()
+    for item_id in ("a1", "a2"):
+        harness.voice(*added("r1", item_id), words("r1", item_id, item_id))
+        harness.voice(closed("r1", item_id, item_id))
+    harness.voice(done())
+    for item_id in ("a1", "a2"):
+        harness.dialogue.transcript.on_heard(item_id, 400, 400)
+    assert spoken(harness) == ["a1", "a2"]
+
+
+# Ids of our own -----------------------------------------------------------------------------------
+
+
+def test_items_of_ours_have_openais_prefix_of_their_kind() -> None:
+    harness = DialogueHarness(agent_named(tools=(tool_named(),)))
+    harness.do(harness.dialogue.type_in("hello", 0))
+    harness.begins()
+    harness.voice(WHOLE, done())
+    harness.do(harness.dialogue.function_calls.on_tool_done("c1", '"found"', 0))
+    harness.answers("r2")
+    harness.dialogue.transcript.on_heard("a_r2", 400, 400)
+    harness.dialogue.on_lost()
+    harness.do(harness.dialogue.on_reconnected(0))
+    items = [create.item for create in harness.take(ItemCreate)]
+    prefixes = {
+        "message": "msg_", "function_call": "fc_", "function_call_output": "fco_",
+    }  # fmt: skip
+    assert {item.type for item in items} == set(prefixes)
+    for item in items:
+        prefix = "sys_" if item.role == "system" else prefixes[item.type]
+        assert (item.id or "").startswith(prefix), item
+        assert len(item.id or "") <= 32
