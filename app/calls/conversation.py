@@ -75,7 +75,7 @@ from app.realtime.events import (
 )
 from audio.format import PCMU_8K
 
-__all__ = ["Conversation"]
+__all__ = ["PROBE_MARK", "Conversation"]
 
 
 GO_ON: Final = (
@@ -218,14 +218,14 @@ class Conversation:
             return [pressed]
         actions: list[Action] = [pressed, *self._interrupt(now_ms)]
         self._goodbye.on_caller_acted()
-        return actions + self._carry(self._keypad.on_key(digit, now_ms), now_ms)
+        return actions + self._resolve(self._keypad.on_key(digit, now_ms), now_ms)
 
     # The connection to the model ----------------------------------------------------------------
 
     def on_voice_ready(self, now_ms: int, expires_in_ms: int | None) -> list[Action]:
         """The model has confirmed its session: greet, or go on where the conversation stands."""
         if self._model.on_ready(now_ms, expires_in_ms):
-            return self._carry(self._greet(now_ms), now_ms)
+            return self._resolve(self._greet(now_ms), now_ms)
         return self._go_on(now_ms)
 
     def _greet(self, now_ms: int) -> Sequence[Intent]:
@@ -242,21 +242,21 @@ class Conversation:
 
     def _go_on(self, now_ms: int) -> list[Action]:
         waiting = self.turns.turn is Turn.THINKING or self._model.reply_due
-        actions = self._carry(self.dialogue.on_reconnected(now_ms), now_ms)
+        actions = self._resolve(self.dialogue.on_reconnected(now_ms), now_ms)
         if self.turns.turn is Turn.CALLER:
             # The new session has not heard how this turn began; its own detector takes over.
             self._move(TurnEvent.NO_REPLY, now_ms)
         if self._goodbye.unspoken:
             if not self._goodbye.in_own_words:
-                return actions + self._carry(self._goodbye.say(now_ms), now_ms)
+                return actions + self._resolve(self._goodbye.say(now_ms), now_ms)
             waiting = True
         # A model that is asked while a tool runs, which it does not know of, would call it again.
         waiting = waiting and not self.dialogue.gate.busy
         self._model.reply_due = waiting and self.dialogue.function_calls.running
         if self._model.reply_due:
-            actions += self._carry(self._consent.ask_again(now_ms), now_ms)
+            actions += self._resolve(self._consent.ask_again(now_ms), now_ms)
         elif waiting:
-            actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
+            actions += self._resolve(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
 
     def on_voice_lost(self, now_ms: int) -> list[Action]:
@@ -289,11 +289,11 @@ class Conversation:
             case SpeechStopped():
                 return self._on_speech_stopped(now_ms)
             case InputAudioCommitted():
-                actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
                 # A model that may not interrupt itself answers nobody who speaks over it.
                 unanswered = self._greeting.protects and self.dialogue.gate.busy
                 if unanswered or not getattr(self._turn_detection, "create_response", True):
-                    actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
+                    actions += self._resolve(self.dialogue.responses.ask(now_ms), now_ms)
                 return actions
             case ResponseCreated():
                 return self._on_response_created(event, now_ms)
@@ -302,7 +302,7 @@ class Conversation:
             case OutputItemDone(item=item) if item.type == "function_call":
                 # The model acts on what it has heard: it is too late to call that a noise.
                 superseded = self._on_decided(self._false_interruption.on_superseded(), now_ms)
-                return superseded + self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                return superseded + self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
             case TranscriptionDelta() if self.policy.echo_guard:
                 return []  # a part of the words does not show yet whose they are
             case TranscriptionDelta(item_id=item_id, delta=delta):
@@ -311,12 +311,12 @@ class Conversation:
             case SessionUpdated(session):
                 # A later update can switch the format back: the caller would hear static.
                 if session.output_format not in (UNSET, self._output_format):
-                    return self._carry([GiveUp(code="format_mismatch", retryable=False)], now_ms)
-                return self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                    return self._resolve([GiveUp(code="format_mismatch", retryable=False)], now_ms)
+                return self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
             case TranscriptionCompleted() | TranscriptionFailed():
                 return self._on_transcript(event, now_ms)
             case _:
-                return self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                return self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
 
     @property
     def _turn_detection(self) -> object:
@@ -340,7 +340,7 @@ class Conversation:
     def _on_response_created(self, event: ResponseCreated, now_ms: int) -> list[Action]:
         asked_for = self.dialogue.gate.busy
         self._model.reply_due = False
-        actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
         if not asked_for and self._false_interruption.answers_noise():
             actions += self.dialogue.drop_response(server_cancels=False)
         return actions
@@ -353,7 +353,7 @@ class Conversation:
             if item.id and item.type == "message" and not self.undecided:
                 actions += self._downlink.finish(item.id, now_ms)
         stale = self.dialogue.is_stale(event.response.id)
-        actions += self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        actions += self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
         if not stale:
             self._model.on_progress()
         if not self.dialogue.gate.busy:
@@ -402,7 +402,7 @@ class Conversation:
     def _on_transcript(
         self, event: TranscriptionCompleted | TranscriptionFailed, now_ms: int
     ) -> list[Action]:
-        actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
         words = event.transcript.strip() if isinstance(event, TranscriptionCompleted) else ""
         if self.policy.echo_guard and is_echo(words, self._last_said()):
             words = ""
@@ -414,13 +414,13 @@ class Conversation:
             self._model.on_progress()
         if meaningful_words(words):
             self._messages.on_caller_words(event.item_id, words)
-            actions += self._carry(self._keypad.on_caller_words(now_ms), now_ms)
+            actions += self._resolve(self._keypad.on_caller_words(now_ms), now_ms)
         decided = self._false_interruption.on_transcript(event.item_id, words)
         if decided is not None:
             actions += self._on_decided(decided, now_ms)
         elif self._false_interruption.interrupts_late(event.item_id, words):
             actions += self._interrupt(now_ms)
-            actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
+            actions += self._resolve(self.dialogue.responses.ask(now_ms), now_ms)
         elif words or self.undecided:
             pass
         elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
@@ -456,7 +456,7 @@ class Conversation:
 
     def say(self, text: str, now_ms: int, *, mode: SayMode, when: SayWhen) -> list[Action]:
         """Have something said that neither side has asked for."""
-        return self._carry(self.dialogue.say(text, now_ms, mode=mode, when=when), now_ms)
+        return self._resolve(self.dialogue.say(text, now_ms, mode=mode, when=when), now_ms)
 
     def say_goodbye(self, closing: ClosingPrompt, now_ms: int) -> list[Action]:
         """Have the closing prompt said, and end the call when it was heard (or cannot be)."""
@@ -468,14 +468,14 @@ class Conversation:
             return [end]
         if not closing.text:
             return [*self._interrupt(now_ms), end]
-        return self._interrupt(now_ms) + self._carry(self._goodbye.say(now_ms), now_ms)
+        return self._interrupt(now_ms) + self._resolve(self._goodbye.say(now_ms), now_ms)
 
     def warn_of_end(self, now_ms: int) -> list[Action]:
         """The call will be over soon, for a reason that nobody in it knows of."""
         warning = None if self._goodbye.begun else self._timers.last_minute()
         if warning is None:
             return []
-        return self._carry(self.dialogue.say(warning.text, now_ms), now_ms)
+        return self._resolve(self.dialogue.say(warning.text, now_ms), now_ms)
 
     def _on_played(self, now_ms: int) -> list[Action]:
         """Something more was heard: settle items, and give the floor back when all is."""
@@ -488,7 +488,7 @@ class Conversation:
             ended = self._goodbye.on_heard_out()
             actions += ended
             if not ended and self._false_interruption.take_unfinished():
-                actions += self._carry(self.dialogue.prompt(GO_ON, now_ms), now_ms)
+                actions += self._resolve(self.dialogue.prompt(GO_ON, now_ms), now_ms)
         if self._greeting.take_double_talk():
             self.caller_speech_count += 1
             self._move(TurnEvent.SPEECH_STARTED, now_ms)  # which they did long ago
@@ -514,7 +514,7 @@ class Conversation:
         asked = self._consent.on_tool_done(tool_call_id, now_ms)
         reply = reply or self._model.reply_due
         done = self.dialogue.function_calls.on_tool_done(tool_call_id, output, now_ms, reply=reply)
-        actions = self._carry([*asked, *done], now_ms)
+        actions = self._resolve([*asked, *done], now_ms)
         self._end_thinking(now_ms)  # a tool may have nothing to say
         return actions
 
@@ -524,17 +524,17 @@ class Conversation:
         if self.turns.turn is Turn.CALLER or not listens:
             return []
         said = self.dialogue.function_calls.on_tool_slow(tool_call_id, filler, now_ms)
-        return self._carry(said, now_ms)
+        return self._resolve(said, now_ms)
 
     def on_consent_wanted(self, tool_call_id: str, prompt: str, now_ms: int) -> list[Action]:
         """A tool needs the caller's consent by keypad: the next key counts."""
-        return self._carry(self._consent.on_wanted(tool_call_id, prompt, now_ms), now_ms)
+        return self._resolve(self._consent.on_wanted(tool_call_id, prompt, now_ms), now_ms)
 
     def on_guardrail_result(
         self, check: CheckGuardrail, result: GuardrailResult, now_ms: int
     ) -> list[Action]:
         """The guardrails have looked at something that was said."""
-        return self._carry(self.dialogue.on_guardrail_result(check, result, now_ms), now_ms)
+        return self._resolve(self.dialogue.on_guardrail_result(check, result, now_ms), now_ms)
 
     def _run_call_tool(self, run: RunTool, now_ms: int) -> list[Action]:
         spoken = self.turns.turn is Turn.AGENT
@@ -549,7 +549,7 @@ class Conversation:
             intents = runs[run.name](run, arguments, now_ms, spoken)
         except AppError as error:
             intents = self._tools.refuse(run, error, now_ms)
-        actions = self._carry(intents, now_ms)
+        actions = self._resolve(intents, now_ms)
         self._end_thinking(now_ms)
         return actions
 
@@ -560,7 +560,7 @@ class Conversation:
             raise too_early()
         return self._goodbye.on_end_call(run, arguments["reason"], now_ms, spoken=spoken)
 
-    def _carry(self, intents: Sequence[Intent], now_ms: int) -> list[Action]:
+    def _resolve(self, intents: Sequence[Intent], now_ms: int) -> list[Action]:
         """Make actions of what a part asks for: some of it is done here."""
         actions: list[Action] = []
         for intent in intents:
@@ -579,12 +579,18 @@ class Conversation:
     # Time ---------------------------------------------------------------------------------------
 
     def on_tick(self, now_ms: int, *, ringing: bool = False) -> list[Action]:
-        """Walk through `_TICK`; call it some times a second.
+        """Walk through `_TICK` up to a step that ends the call; call it some times a second.
 
         `ringing`: somebody is being called for the caller, who waits here.
         """
         self._ringing = ringing
-        return [action for step in self._TICK for action in step(self, now_ms)]
+        actions: list[Action] = []
+        for step in self._TICK:
+            wanted = step(self, now_ms)
+            actions += wanted
+            if any(isinstance(action, End) for action in wanted):
+                break
+        return actions
 
     def _fill_uplink(self, now_ms: int) -> list[Action]:
         speaking = self.turns.turn is Turn.CALLER or self._greeting.double_talk
@@ -614,7 +620,7 @@ class Conversation:
         heard_out = self.heard_out(now_ms) and self.turns.turn is Turn.IDLE
         kept = self._messages.on_heard_out(now_ms) if heard_out else []
         keyed = self._keypad.on_tick(now_ms, heard_out=heard_out)
-        return self._carry([*kept, *keyed], now_ms)
+        return self._resolve([*kept, *keyed], now_ms)
 
     def _run_timers(self, now_ms: int) -> list[Action]:
         if self._goodbye.begun:
@@ -625,20 +631,20 @@ class Conversation:
             return []
         if isinstance(due, ClosingPrompt):
             return self.say_goodbye(due, now_ms)
-        return self._carry(self.dialogue.say(due.text, now_ms), now_ms)
+        return self._resolve(self.dialogue.say(due.text, now_ms), now_ms)
 
     def _watch_model(self, now_ms: int) -> list[Action]:
         if not self._model.ready:
             return []
-        actions = self._carry(self.dialogue.on_tick(now_ms), now_ms)
-        return actions + self._carry(self._model.on_tick(now_ms), now_ms)
+        actions = self._resolve(self.dialogue.on_tick(now_ms), now_ms)
+        return actions + self._resolve(self._model.on_tick(now_ms), now_ms)
 
     def _say_what_waits(self, now_ms: int) -> list[Action]:
         quiet = self.quiet() and not self.dialogue.function_calls.running
         if not quiet or not self._model.ready or self._goodbye.begun:
             return []
         on_hold = self._timers.on_hold(now_ms)
-        return self._carry(self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms)
+        return self._resolve(self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms)
 
     def _ring(self, now_ms: int) -> list[Action]:
         if not self._ringing or self.turns.turn is Turn.CALLER or not self.heard_out(now_ms):

@@ -23,7 +23,7 @@ from app.calls.actions import (
     PlayAudio,
     RenewVoice,
 )
-from app.calls.conversation import Conversation
+from app.calls.conversation import PROBE_MARK, Conversation
 from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy
 from app.carrier.base import (
@@ -88,6 +88,7 @@ class Scene:
         keypads: Mapping[str, KeypadMap] | None = None,
         other_agents: tuple[Agent, ...] = (),
         interruptible_greeting: bool = True,
+        returns_probes: bool = True,
     ) -> None:
         agent = Agent(
             name="test",
@@ -112,7 +113,7 @@ class Scene:
             keypads=keypads,
         )
         self.actions: list[Action] = []
-        self._count = 0
+        self._returns_probes = returns_probes
         if live:
             self.ready()
             self.stream()
@@ -167,7 +168,10 @@ class Scene:
         """Let time pass, in ticks of 100 ms."""
         for _ in range(ms // 100):
             self.now_ms += 100
-            self.actions += self.conversation.on_tick(self.now_ms)
+            ticked = self.conversation.on_tick(self.now_ms)
+            self.actions += ticked
+            if self._returns_probes and PlayAudio(b"", PROBE_MARK) in ticked:
+                self.phone(MarkReached(PROBE_MARK))
         self.now_ms += ms % 100
 
     def frame(self, timestamp_ms: int) -> None:

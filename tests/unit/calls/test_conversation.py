@@ -258,7 +258,7 @@ def test_a_reply_that_was_asked_for_before_the_caller_spoke_is_cancelled_when_it
 
 
 def test_a_stream_that_sends_nothing_is_probed_and_then_lost() -> None:
-    scene = Scene(policy=CallPolicy(inactivity_after_ms=0))
+    scene = Scene(policy=CallPolicy(inactivity_after_ms=0), returns_probes=False)
     scene.greeted()
     scene.wait(9_900)
     assert scene.take(PlayAudio) == []
@@ -272,7 +272,7 @@ def test_a_stream_that_sends_nothing_is_probed_and_then_lost() -> None:
 
 
 def test_a_quiet_stream_whose_carrier_returns_the_probe_goes_on() -> None:
-    scene = Scene(policy=CallPolicy(inactivity_after_ms=0))
+    scene = Scene(policy=CallPolicy(inactivity_after_ms=0), returns_probes=False)
     scene.greeted()
     for _ in range(5):
         scene.wait(10_000)
