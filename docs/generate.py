@@ -19,10 +19,7 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel
 
 from app.agents.dialogue.response_kinds import RULES, Moment, Rules
-from app.calls.turns.turn_table import (
-    TURNS,
-    Turn,
-)
+from app.calls.turns.turn_table import TURNS, Turn
 from app.settings import Settings
 
 __all__ = ["EXAMPLES", "PARTS", "ConfigKey", "config_keys", "main", "refreshed"]

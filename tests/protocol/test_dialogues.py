@@ -20,34 +20,13 @@ from typing import Any
 
 import pytest
 
-from app.agents.agent import (
-    END_CALL_TOOL,
-    Agent,
-)
-from app.agents.dialogue.actions import (
-    Record,
-    RunTool,
-    ToVoice,
-)
-from app.agents.guardrails.rules import (
-    CheckGuardrail,
-    Guardrail,
-    Stop,
-    regex_guardrail,
-)
+from app.agents.agent import END_CALL_TOOL, Agent
+from app.agents.dialogue.actions import Record, RunTool, ToVoice
+from app.agents.guardrails.rules import CheckGuardrail, Guardrail, Stop, regex_guardrail
 from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
-from app.agents.tools.tool import (
-    Tool,
-    ToolContext,
-)
-from app.calls.actions import (
-    Action,
-    Clear,
-    Decide,
-    End,
-    PlayAudio,
-)
+from app.agents.tools.tool import Tool, ToolContext
+from app.calls.actions import Action, Clear, Decide, End, PlayAudio
 from app.calls.background_work import BackgroundWork
 from app.calls.conversation import Conversation
 from app.calls.policy import CallPolicy
@@ -71,12 +50,7 @@ from app.events import (
     ToolRan,
 )
 from app.realtime.dialect import GA
-from app.realtime.events import (
-    ResponseCreate,
-    ServerVad,
-    SessionConfig,
-    SessionUpdate,
-)
+from app.realtime.events import ResponseCreate, ServerVad, SessionConfig, SessionUpdate
 from audio.format import PCMU_8K
 from tests.fakes.waiting import patience
 

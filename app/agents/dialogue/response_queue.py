@@ -13,13 +13,7 @@ from dataclasses import replace
 
 from app.agents.dialogue.actions import ToVoice
 from app.agents.dialogue.response_kinds import REPLY, Kind, Moment, OnLoss, ResponseRequest
-from app.realtime.events import (
-    SAY_METADATA_KEY,
-    ItemCreate,
-    Response,
-    ResponseCreate,
-    Unset,
-)
+from app.realtime.events import SAY_METADATA_KEY, ItemCreate, Response, ResponseCreate, Unset
 from app.realtime.protocol import GateState, Rejection, ResponseGate
 
 __all__ = ["ResponseQueue"]

@@ -10,13 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from app.agents.agent import Agent
-from app.agents.guardrails.rules import (
-    DEBOUNCE_CHARS,
-    CheckGuardrail,
-    GuardrailResult,
-    Stop,
-    Warn,
-)
+from app.agents.guardrails.rules import DEBOUNCE_CHARS, CheckGuardrail, GuardrailResult, Stop, Warn
 from app.events import CallId, GuardrailTripped, Party
 
 __all__ = ["Debounce", "GuardrailChecks", "feedback"]

@@ -6,18 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from app.agents.agent import Agent
-from app.agents.dialogue.actions import (
-    DialogueAction,
-    Record,
-    ToVoice,
-)
+from app.agents.dialogue.actions import DialogueAction, Record, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
 from app.agents.roster import Roster
 from app.agents.tools.tool import Tool
-from app.events import (
-    CallCounters,
-    CallId,
-)
+from app.events import CallCounters, CallId
 from app.realtime.events import (
     SAY_METADATA_KEY,
     AudioTranscriptDelta,

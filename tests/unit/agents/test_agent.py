@@ -10,42 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.agents.agent import (
-    END_CALL_TOOL,
-    Agent,
-)
-from app.agents.guardrails.rules import (
-    Warn,
-    regex_guardrail,
-)
-from app.agents.handoffs import (
-    HandoffTo,
-    handoff_name,
-)
-from app.agents.instructions import (
-    MAX_VALUE_CHARS,
-    CallFacts,
-    check_template,
-    fill,
-    spoken_time,
-)
+from app.agents.agent import END_CALL_TOOL, Agent
+from app.agents.guardrails.rules import Warn, regex_guardrail
+from app.agents.handoffs import HandoffTo, handoff_name
+from app.agents.instructions import MAX_VALUE_CHARS, CallFacts, check_template, fill, spoken_time
 from app.agents.roster import Roster
 from app.agents.tools.invocation import TOOL_OUTPUT_NOTE
-from app.agents.tools.tool import (
-    Tool,
-    tool,
-)
+from app.agents.tools.tool import Tool, tool
 from app.errors import ConfigError
-from app.events import (
-    CallId,
-    Party,
-)
-from app.realtime.events import (
-    UNSET,
-    ServerVad,
-    SessionConfig,
-    Transcription,
-)
+from app.events import CallId, Party
+from app.realtime.events import UNSET, ServerVad, SessionConfig, Transcription
 from audio.format import PCM16_24K, PCMU_8K
 
 FACTS = CallFacts(

@@ -18,23 +18,10 @@ from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
 from app.agents.tools.call_control import CALL_TOOLS
 from app.agents.tools.invocation import ToolInvoker
-from app.agents.tools.tool import (
-    ToolContext,
-    ToolResult,
-)
-from app.errors import (
-    ConfigError,
-    ToolFailed,
-)
-from app.events import (
-    CallId,
-    HandedOff,
-)
-from app.realtime.events import (
-    ItemCreate,
-    SessionConfig,
-    SessionUpdate,
-)
+from app.agents.tools.tool import ToolContext, ToolResult
+from app.errors import ConfigError, ToolFailed
+from app.events import CallId, HandedOff
+from app.realtime.events import ItemCreate, SessionConfig, SessionUpdate
 from tests.unit.agents.harness import DialogueHarness, agent_named, call_of, tool_named
 
 FACTS = CallFacts(call_id=CallId("c1"), caller_number="+15005550006")

@@ -6,12 +6,7 @@ import json
 
 from app.agents.dialogue.actions import RunTool
 from app.events import HandedOff
-from app.realtime.events import (
-    UNSET,
-    ItemCreate,
-    ResponseStatus,
-    SessionUpdate,
-)
+from app.realtime.events import UNSET, ItemCreate, ResponseStatus, SessionUpdate
 from tests.unit.agents.harness import DialogueHarness, agent_named, call_of, tool_named
 
 TRANSFER = "transfer_to_billing"

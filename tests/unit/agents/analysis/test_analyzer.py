@@ -8,14 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from app.agents.analysis.analyzer import (
-    AnalyzerLimits,
-    task_report,
-)
-from app.agents.analysis.live import (
-    AnalysisPlan,
-    LiveAnalysis,
-)
+from app.agents.analysis.analyzer import AnalyzerLimits, task_report
+from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
 from app.agents.analysis.questions import (
     MAX_LINES,
     MAX_REVIEW_CHARS,
@@ -28,22 +22,9 @@ from app.agents.analysis.questions import (
 from app.agents.dialogue import messages as words
 from app.agents.dialogue.tool_runner import ToolRunner
 from app.agents.llm.question import ModelQuestion
-from app.errors import (
-    AppError,
-    ConfigError,
-)
-from app.events import (
-    Analysis,
-    AnalysisEvent,
-    CallId,
-    Party,
-    TaskRequest,
-    TurnAnalyzed,
-)
-from app.realtime.events import (
-    InputAudioCommitted,
-    TranscriptionCompleted,
-)
+from app.errors import AppError, ConfigError
+from app.events import Analysis, AnalysisEvent, CallId, Party, TaskRequest, TurnAnalyzed
+from app.realtime.events import InputAudioCommitted, TranscriptionCompleted
 from tests.fakes.waiting import patience
 from tests.unit.agents.harness import DialogueHarness
 

@@ -11,27 +11,17 @@ from typing import Any
 import pytest
 
 from app.agents.analysis.analyzer import AnalyzerLimits
-from app.agents.guardrails.rules import (
-    DEBOUNCE_CHARS,
-    Guardrail,
-    model_guardrail,
-)
+from app.agents.guardrails.rules import DEBOUNCE_CHARS, Guardrail, model_guardrail
 from app.agents.guardrails.runner import GuardrailRunner
 from app.agents.roster import Roster
 from app.background import BackgroundJobs
 from app.calls.keypad.digits import DigitRequest
 from app.calls.keypad.menu import MenuPlan
 from app.calls.media.false_interruption import FalseInterruption
-from app.calls.policy import (
-    InactivityTexts,
-    ProductivityRules,
-)
+from app.calls.policy import InactivityTexts, ProductivityRules
 from app.calls.turns.inactivity import InactivityPrompts
 from app.calls.turns.presets import PRESETS
-from app.http.webhook import (
-    TOLERANCE_S,
-    WebhookSpec,
-)
+from app.http.webhook import TOLERANCE_S, WebhookSpec
 
 PAGES = Path(__file__).parents[4] / "docs"
 RULES = ("agents.md", "Keypad, silence, opening hours")

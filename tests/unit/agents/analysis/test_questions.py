@@ -8,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.agents.llm.out_of_band import (
-    Answered,
-    OutOfBand,
-    OutOfBandAsker,
-)
-from app.agents.llm.question import (
-    ModelQuestion,
-    fenced,
-    read_object,
-)
+from app.agents.llm.out_of_band import Answered, OutOfBand, OutOfBandAsker
+from app.agents.llm.question import ModelQuestion, fenced, read_object
 from app.agents.tools.schema import ArgumentCheck
 from app.errors import AppError
 from app.realtime.events import (
@@ -37,10 +29,7 @@ from app.realtime.events import (
     SpeechStarted,
     Unset,
 )
-from app.realtime.protocol import (
-    RealtimeProtocol,
-    Side,
-)
+from app.realtime.protocol import RealtimeProtocol, Side
 
 QUESTION = ModelQuestion(instructions="Is it rude?", text="The words", name="guardrail")
 SCHEMA = {

@@ -7,21 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.agents.dialogue.actions import (
-    GiveUp,
-    Interrupt,
-    RunTool,
-)
+from app.agents.dialogue.actions import GiveUp, Interrupt, RunTool
 from app.agents.dialogue.function_calls import MAX_REPLIES
-from app.agents.dialogue.messages import (
-    SayMode,
-    SayWhen,
-)
+from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.llm.question import OUT_OF_BAND_KEY
-from app.events import (
-    HandedOff,
-    VoiceTrouble,
-)
+from app.events import HandedOff, VoiceTrouble
 from app.realtime.events import (
     ContentPart,
     ErrorDetail,

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from app.agents.dialogue.failures import ResponseFailures
-from app.events import (
-    CallCounters,
-    CallId,
-)
-from app.realtime.events import (
-    ContentPart,
-    Item,
-    Response,
-    ResponseStatus,
-)
+from app.events import CallCounters, CallId
+from app.realtime.events import ContentPart, Item, Response, ResponseStatus
 
 SPOKEN = Item(
     type="message",

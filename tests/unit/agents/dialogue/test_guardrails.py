@@ -13,15 +13,8 @@ from app.agents.guardrails.rules import (
     Warn,
     regex_guardrail,
 )
-from app.events import (
-    GuardrailTripped,
-    Party,
-)
-from app.realtime.events import (
-    ItemCreate,
-    ResponseCancel,
-    ResponseStatus,
-)
+from app.events import GuardrailTripped, Party
+from app.realtime.events import ItemCreate, ResponseCancel, ResponseStatus
 from tests.unit.agents.harness import DialogueHarness, agent_named
 
 BOTH = tuple(regex_guardrail(f"no gold ({side})", side, "gold", Warn("gold")) for side in Party)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from app.agents.dialogue.history import (
-    LATE_TRANSCRIPT_MS,
-    History,
-)
-from app.realtime.events import (
-    ContentPart,
-    Item,
-)
+from app.agents.dialogue.history import LATE_TRANSCRIPT_MS, History
+from app.realtime.events import ContentPart, Item
 
 
 def message(item_id: str, role: str) -> Item:

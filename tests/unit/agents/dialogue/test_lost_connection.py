@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from app.agents.dialogue.messages import (
-    SayMode,
-    SayWhen,
-)
-from app.realtime.events import (
-    ItemCreate,
-    ResponseStatus,
-    SessionUpdate,
-)
+from app.agents.dialogue.messages import SayMode, SayWhen
+from app.realtime.events import ItemCreate, ResponseStatus, SessionUpdate
 from tests.unit.agents.harness import DialogueHarness, agent_named, call_of, tool_named
 
 

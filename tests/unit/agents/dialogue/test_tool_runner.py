@@ -13,27 +13,13 @@ import pytest
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import RunTool
 from app.agents.dialogue.active_agent import ActiveAgent
-from app.agents.dialogue.tool_runner import (
-    ToolRunner,
-    consent_prompt,
-)
-from app.agents.guardrails.rules import (
-    Stop,
-    Warn,
-)
+from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
+from app.agents.guardrails.rules import Stop, Warn
 from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
 from app.agents.tools.invocation import ApprovalRequest
-from app.agents.tools.tool import (
-    Approval,
-    Tool,
-    ToolContext,
-    ToolResult,
-)
-from app.events import (
-    CallId,
-    Party,
-)
+from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult
+from app.events import CallId, Party
 from app.realtime.events import SessionConfig
 from tests.fakes.waiting import patience
 

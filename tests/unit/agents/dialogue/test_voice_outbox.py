@@ -8,11 +8,7 @@ import pytest
 
 from app.agents.dialogue.voice_outbox import BATCH_CHUNKS, VoiceOutbox
 from app.events import CallCounters
-from app.realtime.events import (
-    ClientEvent,
-    InputAudioAppend,
-    InputAudioCommit,
-)
+from app.realtime.events import ClientEvent, InputAudioAppend, InputAudioCommit
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 
 FRAME_MS = 20

@@ -24,18 +24,9 @@ from app.agents.guardrails.rules import (
     regex_guardrail,
 )
 from app.agents.guardrails.runner import GuardrailRunner
-from app.agents.llm.question import (
-    Ask,
-    ModelQuestion,
-)
-from app.errors import (
-    AppError,
-    ConfigError,
-)
-from app.events import (
-    CallId,
-    Party,
-)
+from app.agents.llm.question import Ask, ModelQuestion
+from app.errors import AppError, ConfigError
+from app.events import CallId, Party
 
 CALLER, AGENT = Party.CALLER, Party.AGENT
 NO = Stop("I cannot help with that.", "forbidden")

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from app.agents.agent import Agent
-from app.agents.dialogue.actions import (
-    GiveUp,
-    RunTool,
-    ToVoice,
-)
+from app.agents.dialogue.actions import GiveUp, RunTool, ToVoice
 from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
 from app.agents.session.events import (
@@ -25,13 +21,7 @@ from app.agents.session.events import (
     UsageCounted,
 )
 from app.agents.session.playback import Playback
-from app.agents.session.talk import (
-    STALL_MS,
-    EndSession,
-    Publish,
-    Talk,
-    TalkAction,
-)
+from app.agents.session.talk import STALL_MS, EndSession, Publish, Talk, TalkAction
 from app.agents.tools.call_control import CALL_TOOLS
 from app.events import CallId
 from app.realtime.events import (

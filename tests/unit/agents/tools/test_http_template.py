@@ -11,17 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.agents.tools.http_template import (
-    HttpToolSpec,
-    RequestTemplate,
-)
+from app.agents.tools.http_template import HttpToolSpec, RequestTemplate
 from app.agents.tools.http_tool import point
 from app.agents.tools.tool import ToolContext
-from app.errors import (
-    ConfigError,
-    ToolArgsInvalid,
-    ToolFailed,
-)
+from app.errors import ConfigError, ToolArgsInvalid, ToolFailed
 from app.events import CallId
 
 CONTEXT = ToolContext(

@@ -19,22 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, computed_field
 
-from app.agents.tools.invocation import (
-    ApprovalRequest,
-    ToolInvoker,
-    render_output,
-)
-from app.agents.tools.tool import (
-    Approval,
-    Tool,
-    ToolContext,
-    ToolResult,
-    tool,
-)
-from app.errors import (
-    ConfigError,
-    ToolFailed,
-)
+from app.agents.tools.invocation import ApprovalRequest, ToolInvoker, render_output
+from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult, tool
+from app.errors import ConfigError, ToolFailed
 from app.events import CallId
 
 NOTHING: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}

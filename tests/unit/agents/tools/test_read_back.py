@@ -8,12 +8,7 @@ from typing import Any
 import pytest
 
 from app.agents.tools.invocation import ToolInvoker
-from app.agents.tools.read_back import (
-    KINDS,
-    check_entry,
-    read_back_tool,
-    spelled,
-)
+from app.agents.tools.read_back import KINDS, check_entry, read_back_tool, spelled
 from app.agents.tools.tool import ToolContext
 from app.errors import ToolArgsInvalid
 from app.events import CallId
