@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextvars import Context
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
 
 from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
 from app.agents.dialogue.actions import RunTool, ToVoice
@@ -30,7 +27,7 @@ from app.errors import ToolError
 from app.events import AnalysisEvent, CallEvent, ToolApprovalRequired, ToolRan
 from app.realtime.events import ServerEvent, SpeechStarted
 
-__all__ = ["BackgroundWork", "CallTasks"]
+__all__ = ["BackgroundWork"]
 
 
 class BackgroundWork:
@@ -171,41 +168,3 @@ class BackgroundWork:
         if self._tasks is not None:
             self.tools.on_guardrail_result(check.side, result.verdict)
             self._perform(self._conversation.on_guardrail_result(check, result, self._now_ms()))
-
-
-logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-
-class CallTasks(asyncio.TaskGroup):
-    """A group whose tasks can be ended before the group is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._begun: set[asyncio.Task[Any]] = set()
-
-    def create_task(
-        self,
-        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
-        *,
-        name: str | None = None,
-        context: Context | None = None,
-    ) -> asyncio.Task[_T]:
-        """As of any group."""
-        task = super().create_task(coro, name=name, context=context)
-        self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
-        return task
-
-    def cancel(self) -> None:
-        """End all tasks; those that do so at once are over when others have had their turn."""
-        for task in self._begun:
-            task.cancel()
-
-    async def gone(self, within_s: float) -> None:
-        """Wait for the tasks that were ended, but not for long."""
-        if self._begun:
-            _, left = await asyncio.wait(self._begun, timeout=within_s)
-            for task in left:
-                logger.warning("task goes on after its call", extra={"task": task.get_name()})

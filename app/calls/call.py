@@ -31,7 +31,7 @@ from app.calls.actions import (
     RenewVoice,
     TransferCall,
 )
-from app.calls.background_work import BackgroundWork, CallTasks
+from app.calls.background_work import BackgroundWork
 from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
 from app.calls.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
@@ -52,6 +52,7 @@ from app.events import (
 )
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import InputAudioAppend, ServerEvent
+from app.tasks import CancellableGroup
 from audio.format import PCMU_8K
 
 __all__ = ["LOST", "Call"]
@@ -64,10 +65,6 @@ _TRANSFER_OUTLASTS: Final = frozenset({EndReason.DRAINED, EndReason.MAX_DURATION
 """Ends that do not part a caller from the person they were transferred to."""
 LONGEST_MS: Final = 86_400_000
 """Longest call with the caller away, where no limit is set: a day."""
-
-
-class _Over(Exception):
-    """Leaves the call's TaskGroup; carries no information."""
 
 
 class Call:
@@ -224,25 +221,23 @@ class Call:
         """
         logs.call_id.set(self.call_id)
         try:
-            async with CallTasks() as work:
+            async with CancellableGroup() as work:
                 summary = await self._hold(work)
         except* Exception as errors:  # of a background task, which has ended the call
             logger.error("call failed", exc_info=errors)
         return summary
 
-    async def _hold(self, work: CallTasks) -> CallSummary:
+    async def _hold(self, work: CancellableGroup) -> CallSummary:
         failure: End | None = None
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with CancellableGroup() as tasks:
                 self._tasks = tasks
                 self._work.open(work)
                 tasks.create_task(self._talk_with_model())
                 tasks.create_task(self._caller_leg.run())
                 tasks.create_task(self._tick())
                 await asyncio.shield(self._end)
-                raise _Over
-        except* _Over:
-            pass
+                tasks.cancel()
         except* Exception as errors:  # the outermost boundary of a call
             failure = End(EndReason.INTERNAL_ERROR, type(errors.exceptions[0]).__name__)
             logger.error("call failed", exc_info=errors)
@@ -399,14 +394,14 @@ class Call:
 
     # The end ------------------------------------------------------------------------------------
 
-    async def _finish(self, end: End, work: CallTasks) -> CallSummary:
+    async def _finish(self, end: End, work: CancellableGroup) -> CallSummary:
         """Hang up and close both sockets; the model's is closed at once, whatever REST does."""
         with contained("transcript"):
             self._perform_last()
         try:
             async with asyncio.TaskGroup() as closing:
                 closing.create_task(contain("model", self._voice.close()))
-                closing.create_task(work.gone(CLOSE_S))
+                closing.create_task(_await_end_of(work))
                 closing.create_task(contain("transfers", self.transfers.close(end.reason)))
                 carrier, call_id = self._carrier, self.incoming.carrier_call_id
                 closing.create_task(
@@ -449,3 +444,8 @@ class Call:
             usage=usage,
             cost_usd=cost_usd,
         )
+
+
+async def _await_end_of(work: CancellableGroup) -> None:
+    for task in await work.gone(CLOSE_S):
+        logger.warning("task goes on after its call", extra={"task": task.get_name()})

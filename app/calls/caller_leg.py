@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from app.agents.dialogue.voice_loop import pass_cancellation_on
 from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.conversation import Conversation
 from app.calls.media.outbox import CarrierOutbox
 from app.carrier.base import MediaStream, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
+from app.tasks import pass_cancellation_on
 
 __all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState"]
 

@@ -18,8 +18,9 @@ from app.errors import VoiceError
 from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import ClientEvent, ServerEvent
+from app.tasks import CancellableGroup, pass_cancellation_on
 
-__all__ = ["VoiceListener", "VoiceLoop", "pass_cancellation_on"]
+__all__ = ["VoiceListener", "VoiceLoop"]
 
 
 CLOSE_S: Final = 1.5
@@ -155,13 +156,11 @@ class VoiceLoop:
         self._outcome = outcome
         self._listener.on_voice_ready(connection, reconnected=reconnected)
         try:
-            async with asyncio.TaskGroup() as both:
+            async with CancellableGroup() as both:
                 both.create_task(self._read(connection))
                 both.create_task(self._write(connection))
                 await asyncio.shield(outcome)  # which a failing task would cancel with this one
-                raise _Over
-        except* _Over:
-            pass
+                both.cancel()
         except* VoiceError as errors:
             for error in errors.exceptions:
                 if isinstance(error, VoiceError):
@@ -182,19 +181,8 @@ class VoiceLoop:
             await connection.send(await self._next_event())
 
 
-class _Over(Exception):
-    """Leaves the TaskGroup of one connection; carries no information."""
-
-
 async def _close(connection: VoiceConnection) -> None:
     """Close a connection within bounds; one that is already gone is closed."""
     with contextlib.suppress(VoiceError, TimeoutError):
         async with asyncio.timeout(CLOSE_S):
             await connection.close()
-
-
-def pass_cancellation_on() -> None:
-    """A TaskGroup that fails while it is cancelled forgets the latter (until Python 3.13)."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

@@ -41,6 +41,7 @@ from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
 from app.events import CallId, TokenUsage
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted
+from app.tasks import CancellableGroup
 
 __all__ = ["AgentSession"]
 
@@ -114,7 +115,9 @@ class AgentSession:
         self._voice = VoiceLoop(
             model, self._talk.dialogue, self._outbox.take, self, reconnects=reconnect
         )
-        self._life: _Life | None = None
+        self._work: CancellableGroup | None = None
+        self._began_s = 0.0
+        self._ended = False
         self._checks_running = 0
         self.failure: VoiceError | None = None
 
@@ -126,9 +129,9 @@ class AgentSession:
             VoiceRefused: wrong key, model or settings.
             VoiceUnavailable: not reached within the budget, after retries.
         """
-        if self._life is not None:
+        if self._work is not None:
             raise ConfigError("a session is entered once; make another one")
-        if self._subscriptions.ended:
+        if self._ended:
             raise ConfigError("the session was closed before; make another one")
         try:
             await self._voice.connect()
@@ -137,18 +140,16 @@ class AgentSession:
             raise
         finally:
             if not self._voice.connected:
-                self._subscriptions.end()  # subscribers must not wait: nothing will happen
-        life = self._life = _Life()
-        await life.group.__aenter__()
-        life.group.create_task(self._live(life), name="agent session")
-        try:
-            await life.begun.wait()  # before that, work has no group to run in
-        except asyncio.CancelledError:
-            life.end()
-            await life.group.__aexit__(None, None, None)
-            raise
+                self._end()  # subscribers must not wait: nothing will happen
+        self._began_s = asyncio.get_running_loop().time()
+        work = self._work = CancellableGroup()
+        await work.__aenter__()
+        work.create_task(self._talk_with_model(), name="agent session")
+        work.create_task(self._tick())
+        if self._analysis is not None:
+            work.create_task(self._analysis.analyzer.run(), name="analysis")
         if self._greet:
-            self._perform(self._talk.greet(life.now_ms()))
+            self._perform(self._talk.greet(self._now_ms()))
         return self
 
     async def __aexit__(
@@ -158,8 +159,8 @@ class AgentSession:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
-        assert self._life is not None
-        await self._life.group.__aexit__(None, None, None)
+        assert self._work is not None
+        await self._work.__aexit__(None, None, None)
 
     def __aiter__(self) -> Subscription:
         """The session's events from its beginning, for one reader; see `subscribe` for more.
@@ -167,8 +168,8 @@ class AgentSession:
         Raises:
             VoiceClosed: the session was not entered yet.
         """
-        if self._life is None and not self._subscriptions.ended:
-            self._open()
+        if self._work is None and not self._ended:
+            self._check_open()
         return self._subscriptions.subscribe(_OWN)
 
     # Talking ------------------------------------------------------------------------------------
@@ -180,7 +181,8 @@ class AgentSession:
             VoiceError: not connected (VoiceClosed), or what the session has ended by. So do the
                 other methods below.
         """
-        self._perform(self._talk.type_in(text, self._open().now_ms(), reply=reply))
+        self._check_open()
+        self._perform(self._talk.type_in(text, self._now_ms(), reply=reply))
         if self._analysis is not None:
             self._analysis.on_caller_turn()
 
@@ -192,7 +194,7 @@ class AgentSession:
         `commit`: the turn ends here and is to be answered. Needed where the session has no turn
         detection. While a broken connection is replaced sound is dropped: it would come too late.
         """
-        self._open()
+        self._check_open()
         sound = self._talk.dialogue.active.agent.input_format
         piece_bytes = sound.ms_to_bytes(PIECE_MS)
         counters = self._talk.counters
@@ -201,7 +203,7 @@ class AgentSession:
             piece = chunk[start : start + piece_bytes]
             lasts_s = len(piece) / sound.bytes_per_second
             await self._outbox.room(len(piece), within_s=lasts_s if self._drops_audio else None)
-            self._open()
+            self._check_open()
             if self._voice.connected:
                 self._outbox.put_audio(piece)
             else:
@@ -220,12 +222,14 @@ class AgentSession:
         when: SayWhen | str = SayWhen.AFTER_TURN,
     ) -> None:
         """Have the agent say a text: word for word, or as information in its own words."""
-        now_ms = self._open().now_ms()
+        self._check_open()
+        now_ms = self._now_ms()
         self._perform(self._talk.say(text, now_ms, mode=SayMode(mode), when=SayWhen(when)))
 
     async def interrupt(self, heard_ms: int | None = None) -> None:
         """Stop the agent; `heard_ms` of its present item, where the player knows it."""
-        self._perform(self._talk.interrupt(self._open().now_ms(), heard_ms))
+        self._check_open()
+        self._perform(self._talk.interrupt(self._now_ms(), heard_ms))
 
     async def update_agent(self, agent: Agent | str) -> None:
         """Put another agent in charge: by name, or a new one, which replaces one of its name.
@@ -233,7 +237,7 @@ class AgentSession:
         Raises:
             ConfigError: there is no such agent, or it does not fit the session.
         """
-        life = self._open()
+        self._check_open()
         active = self._talk.dialogue.active
         named = agent if isinstance(agent, Agent) else active.roster.get(agent)
         if named is None:
@@ -244,13 +248,13 @@ class AgentSession:
         if isinstance(agent, Agent):
             others = [known for known in active.roster if known.name != agent.name]
             active.roster = Roster([*others, agent])
-        now_ms = life.now_ms()
+        now_ms = self._now_ms()
         actions = self._talk.dialogue.change_agent(active.roster[named.name], now_ms)
         self._perform(self._talk.carry_out(actions, now_ms))
 
     async def approve_tool_call(self, tool_call_id: str, *, always: bool = False) -> bool:
         """Let a tool run that waits for it; False when none does."""
-        self._open()
+        self._check_open()
         return self._tools.decide(tool_call_id, approved=True, always=always)
 
     async def reject_tool_call(self, tool_call_id: str, message: str = "") -> bool:
@@ -258,24 +262,21 @@ class AgentSession:
 
         `message` goes to the model in place of "This was not approved."
         """
-        self._open()
+        self._check_open()
         return self._tools.decide(tool_call_id, approved=False, message=message)
 
     async def close(self) -> None:
         """End the conversation; safe at any time, also twice."""
-        life = self._life
-        if life is None:
-            self._subscriptions.end()
-            return
-        life.end()
-        await life.over.wait()
+        self._end()
+        if self._work is not None:
+            await self._work.gone()
 
     # Looking ------------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
         """True while the session can be used."""
-        return self._life is not None and not self._life.ending
+        return self._work is not None and not self._ended
 
     @property
     def busy(self) -> bool:
@@ -311,26 +312,27 @@ class AgentSession:
         """End a subscription, if there is one under this key."""
         self._subscriptions.unsubscribe(key)
 
-    def _open(self) -> _Life:
-        life = self._life
-        if life is None or life.ending:
+    def _check_open(self) -> None:
+        if not self.connected:
             if self.failure is not None:
                 raise self.failure
             raise VoiceClosed("not connected: use the session inside its block", close_code=1000)
-        return life
+
+    def _now_ms(self) -> int:
+        return int((asyncio.get_running_loop().time() - self._began_s) * 1000)
 
     # Tools --------------------------------------------------------------------------------------
 
     def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
         """For the tool runner."""
-        if self._life is not None:
-            self._perform(self._talk.on_tool_done(run, result, self._life.now_ms()))
+        if self.connected:
+            self._perform(self._talk.on_tool_done(run, result, self._now_ms()))
 
     def on_tool_slow(self, run: RunTool, filler: str) -> bool:
         """For the tool runner."""
-        if self._life is None or self._life.ending:
+        if not self.connected:
             return True
-        said = self._talk.on_tool_slow(run, filler, self._life.now_ms())
+        said = self._talk.on_tool_slow(run, filler, self._now_ms())
         self._perform(said)
         return bool(said)
 
@@ -346,43 +348,29 @@ class AgentSession:
         self._subscriptions.publish(wanted)
 
     def _pass_on(self, text: str) -> None:
-        if self._life is not None and not self._life.ending:
-            now_ms = self._life.now_ms()
+        if self.connected:
             mode, when = SayMode.RELAY, SayWhen.IDLE
-            self._perform(self._talk.say(text, now_ms, mode=mode, when=when))
+            self._perform(self._talk.say(text, self._now_ms(), mode=mode, when=when))
 
-    # Life ---------------------------------------------------------------------------------------
+    # Work ---------------------------------------------------------------------------------------
 
-    async def _live(self, life: _Life) -> None:
-        """Hold the conversation until one side ends it."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                life.work = tasks
-                life.begun.set()
-                tasks.create_task(self._talk_with_model(life))
-                tasks.create_task(self._tick(life))
-                if self._analysis is not None:
-                    tasks.create_task(self._analysis.analyzer.run(), name="analysis")
-                await life.ended.wait()
-                raise _Over
-        except* _Over:
-            pass
-        finally:
-            life.work = None
-            life.end()
-            self._outbox.clear()
-            self._subscriptions.end()
-            life.over.set()
+    def _end(self) -> None:
+        """End the conversation, and all that it has started."""
+        self._ended = True
+        if self._work is not None:
+            self._work.cancel()
+        self._outbox.clear()
+        self._subscriptions.end()
 
-    async def _tick(self, life: _Life) -> None:
+    async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             if self._voice.connected:
-                self._perform(self._talk.on_tick(life.now_ms()))
+                self._perform(self._talk.on_tick(self._now_ms()))
 
     def _perform(self, actions: Sequence[TalkAction]) -> None:
         """Carry out actions in order. Never waits."""
-        life = self._life
+        work = None if self._ended else self._work
         for action in actions:
             match action:
                 case ToVoice(event):
@@ -390,20 +378,19 @@ class AgentSession:
                 case Publish(event):
                     self._subscriptions.publish(event)
                 case RunTool():
-                    if life is not None and life.work is not None:
-                        self._tools.run(action, life.work)
+                    if work is not None:
+                        self._tools.run(action, work)
                 case CheckGuardrail():
-                    if life is not None and life.work is not None:
-                        life.work.create_task(self._check_rule(life, action), name="guardrails")
+                    if work is not None:
+                        work.create_task(self._check_rule(action), name="guardrails")
                 case GiveUp():
                     self._voice.give_up(action)
                 case EndSession():
-                    if life is not None:
-                        life.end()
+                    self._end()
                 case _:
                     assert_never(action)
 
-    async def _check_rule(self, life: _Life, check: CheckGuardrail) -> None:
+    async def _check_rule(self, check: CheckGuardrail) -> None:
         active = self._talk.dialogue.active
         self._checks_running += 1
         try:
@@ -413,11 +400,11 @@ class AgentSession:
         finally:
             self._checks_running -= 1
         self._tools.on_guardrail_result(check.side, result.verdict)
-        self._perform(self._talk.on_guardrail_result(check, result, life.now_ms()))
+        self._perform(self._talk.on_guardrail_result(check, result, self._now_ms()))
 
     # Model --------------------------------------------------------------------------------------
 
-    async def _talk_with_model(self, life: _Life) -> None:
+    async def _talk_with_model(self) -> None:
         """Talk with the model until it is lost for good."""
         try:
             lost = await self._voice.run()
@@ -430,7 +417,7 @@ class AgentSession:
         self._subscriptions.publish(
             SessionError(code=self.failure.code, message=self.failure.message, fatal=True)
         )
-        life.end()
+        self._end()
 
     @property
     def present(self) -> bool:
@@ -440,17 +427,15 @@ class AgentSession:
     def on_voice_ready(self, connection: VoiceConnection, *, reconnected: bool) -> None:
         """For the voice loop."""
         if reconnected:
-            assert self._life is not None
             self._outbox.clear()  # meant for the connection before; the dialogue is replayed
-            self._perform(self._talk.on_ready(self._life.now_ms()))
+            self._perform(self._talk.on_ready(self._now_ms()))
 
     async def on_voice(self, event: ServerEvent) -> None:
         """For the voice loop."""
-        assert self._life is not None
         self._asker.on_voice(event)
         if isinstance(event, SpeechStarted):
             self._tools.on_caller_speech()
-        self._perform(self._talk.on_voice(event, self._life.now_ms()))
+        self._perform(self._talk.on_voice(event, self._now_ms()))
         if self._analysis is not None:
             self._analysis.on_voice(event)
 
@@ -459,32 +444,6 @@ class AgentSession:
         self._outbox.clear()  # sound that waits would come too late
         self._asker.on_voice_lost()
         self._talk.on_lost()
-
-
-class _Over(Exception):
-    """Leaves a TaskGroup; carries no information."""
-
-
-class _Life:
-    """The running part of a session. `work` is the group of everything that ends with it."""
-
-    def __init__(self) -> None:
-        self.group = asyncio.TaskGroup()
-        self.work: asyncio.TaskGroup | None = None
-        self.begun = asyncio.Event()
-        self.ended = asyncio.Event()
-        self.over = asyncio.Event()
-        self._began_s = asyncio.get_running_loop().time()
-
-    @property
-    def ending(self) -> bool:
-        return self.ended.is_set()
-
-    def end(self) -> None:
-        self.ended.set()
-
-    def now_ms(self) -> int:
-        return int((asyncio.get_running_loop().time() - self._began_s) * 1000)
 
 
 def _roster(agents: Agent | Iterable[Agent] | Roster) -> Roster:
