@@ -24,7 +24,7 @@ from app.calls.observers.message_files import MessageFiles
 from app.calls.switchboard import Switchboard
 from app.carrier.base import Destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import TwilioFront, Words
+from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError
@@ -102,7 +102,20 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
     assembly = assemble(settings, models, lambda call_id: switchboard.transfers_of(call_id))
     for notice in assembly.notices():
         logger.warning("configuration notice", extra={"notice": notice})
-    carrier = _carrier(settings, credentials, lambda: front.site)
+
+    def site() -> Site:
+        return Site(
+            base_url=settings.server.public_url or _local_url(settings.server.host, server.port),
+            stream_path=settings.server.websocket_path,
+            lost_message=settings.twilio.lost_message,
+            busy_message=settings.twilio.busy_message,
+            keys_hint=settings.twilio.keys_hint,
+            voice=settings.twilio.say_voice,
+            language=settings.twilio.say_language,
+            own_number=next(iter(settings.all_numbers), ""),
+        )
+
+    carrier = _carrier(settings, credentials, site)
     metrics = Metrics()
     jobs = BackgroundJobs()
     not_started: list[AppError] = []
@@ -144,22 +157,12 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
             announce(server.port)
             yield
 
-    host, port = settings.server.host, settings.server.port
     front = TwilioFront(
         auth_tokens=credentials.auth_tokens,
         account_id=credentials.account_sid,
-        public_url=lambda: settings.server.public_url or _local_url(host, server.port),
-        stream_path=settings.server.websocket_path,
-        words=Words(
-            lost=settings.twilio.lost_message,
-            busy=settings.twilio.busy_message,
-            keys_hint=settings.twilio.keys_hint,
-            voice=settings.twilio.say_voice,
-            language=settings.twilio.say_language,
-        ),
+        site=site,
         validate=settings.twilio.validate_signatures,
         start_deadline_s=settings.limits.stream_start_s,
-        own_number=next(iter((*settings.twilio.all_numbers, *settings.numbers)), ""),
     )
     routers: list[APIRouter] = [
         phone_router(
@@ -192,8 +195,8 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
         )
     server = make_server(
         cast("ASGIApplication", make_app(routers, lifespan=lifespan)),
-        host=host,
-        port=port,
+        host=settings.server.host,
+        port=settings.server.port,
         drain=drain,
     )
     metrics.watch_sockets(server.counts)

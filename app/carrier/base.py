@@ -28,8 +28,8 @@ __all__ = [
     "Fallback",
     "IncomingCall",
     "LegAnswer",
-    "LegNews",
     "LegOrder",
+    "LegStatus",
     "MarkReached",
     "MediaStream",
     "Screening",
@@ -232,7 +232,7 @@ class LegAnswer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LegNews:
+class LegStatus:
     """The progress of a leg that we placed; `result` once it has ended."""
 
     leg_id: CarrierCallId

@@ -18,7 +18,7 @@ from app.carrier.base import (
     CarrierCallId,
     Fallback,
     LegAnswer,
-    LegNews,
+    LegStatus,
     Screening,
     TransferId,
     TransferPaths,
@@ -47,7 +47,7 @@ class TransferFront(Protocol):
     ) -> tuple[CarrierCallId, TransferResult]: ...
     def read_person_keys(self, form: Form) -> tuple[CarrierCallId, str]: ...
     def read_machine_answered(self, form: Form) -> CarrierCallId | None: ...
-    def read_leg_news(self, form: Form) -> LegNews: ...
+    def read_leg_status(self, form: Form) -> LegStatus: ...
     def read_caller_joined(self, form: Form) -> bool: ...
     def read_queue_wait(self, form: Form) -> int: ...
     def after_transfer(self, token: str | None, fallback: Fallback | None = None) -> str: ...
@@ -111,7 +111,7 @@ def add_transfer_routes(
 
     @signed.post(paths.leg)
     async def leg(request: Request) -> Response:
-        reports.on_leg(_transfer_of(request), read(front.read_leg_news, request))
+        reports.on_leg(_transfer_of(request), read(front.read_leg_status, request))
         return PlainTextResponse("", headers=_NO_STORE)
 
     @signed.post(paths.conference)

@@ -37,9 +37,10 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import TwilioFront, Words
+from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.reports import Screening, dial_result, read_dial
 from app.carrier.twilio.rest import TwilioRest
+from app.carrier.twilio.transfer import Site
 from app.errors import CarrierRefused, CarrierUnavailable, SignatureError
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import TwilioApi
@@ -140,7 +141,7 @@ class Exchange:
         front = self.front
         match route:
             case "leg-status":
-                return self.warm.on_leg(front.read_leg_news(form), 0), ""
+                return self.warm.on_leg(front.read_leg_status(form), 0), ""
             case "leg-machine":
                 leg_id = front.read_machine_answered(form)
                 if leg_id is None:
@@ -214,14 +215,13 @@ async def world(place: Destination = FRONT_DESK, *, timeout_s: float = 5.0) -> A
             await exchange.serve(asked, writer)
 
         async with WebService(serve) as service:
-            front = TwilioFront(
-                auth_tokens=(api.auth_token,),
-                account_id=api.account_sid,
-                public_url=lambda: service.url,
-                stream_path="/twilio/media-stream",
-                words=Words(lost="Sorry.", busy="Busy."),
+            site = Site(
+                base_url=service.url, stream_path="/twilio/media-stream", lost_message="Sorry."
             )
-            control = TwilioControl(rest, lambda: front.site)
+            front = TwilioFront(
+                auth_tokens=(api.auth_token,), account_id=api.account_sid, site=lambda: site
+            )
+            control = TwilioControl(rest, lambda: site)
             exchange = Exchange(control, front, place)
             try:
                 yield World(api, phones, exchange)

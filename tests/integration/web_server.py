@@ -29,8 +29,9 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.twilio.front import TwilioFront, Words
+from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.http import sign_http, sign_websocket
+from app.carrier.twilio.transfer import Site as TwilioSite
 from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
 from app.realtime.connection import Transport
@@ -249,9 +250,12 @@ def build(
     front = TwilioFront(
         auth_tokens=[AUTH_TOKEN],
         account_id=ACCOUNT,
-        public_url=lambda: address["url"],
-        stream_path=STREAM_PATH,
-        words=Words(lost="We lost the connection.", busy="All lines are busy."),
+        site=lambda: TwilioSite(
+            base_url=address["url"],
+            stream_path=STREAM_PATH,
+            lost_message="We lost the connection.",
+            busy_message="All lines are busy.",
+        ),
         start_deadline_s=start_deadline_s,
     )
     app = make_app(

@@ -27,8 +27,8 @@ from app.carrier.base import (
     CarrierCallId,
     Fallback,
     LegAnswer,
-    LegNews,
     LegOrder,
+    LegStatus,
     TransferOutcome,
     TransferResult,
 )
@@ -117,8 +117,8 @@ class ConsultLeg:
 
     # What happens -------------------------------------------------------------------------------
 
-    def on_leg(self, news: LegNews) -> None:
-        self._queue(self._machine.on_leg(news, self._now_ms))
+    def on_leg(self, status: LegStatus) -> None:
+        self._queue(self._machine.on_leg(status, self._now_ms))
 
     def on_machine(self, leg_id: CarrierCallId) -> None:
         self._queue(self._machine.on_machine(leg_id, self._now_ms))

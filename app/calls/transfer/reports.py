@@ -12,7 +12,7 @@ from app.carrier.base import (
     CallProgress,
     CarrierCallId,
     LegAnswer,
-    LegNews,
+    LegStatus,
     Screening,
     TransferId,
     TransferResult,
@@ -62,17 +62,19 @@ class TransferReports:
         if transfers is not None and transfers.on_machine(leg_id):
             self._end_leg(leg_id)
 
-    def on_leg(self, transfer_id: TransferId, news: LegNews) -> None:
+    def on_leg(self, transfer_id: TransferId, status: LegStatus) -> None:
         """Progress of a leg that we have placed. A phone that rings for nobody is let go.
 
         No call knows the transfer when the call ended, or the server did, while it was placed.
         """
         transfers = self._find(transfer_id)
-        # Of a leg that was answered, and is not known, nobody knows whom it talks with.
-        unknown = transfers is None and news.progress.rank < CallProgress.IN_PROGRESS.rank
-        unwanted = transfers is not None and not transfers.on_leg(news) and not news.progress.ended
+        # An unknown leg that was answered may be talking with somebody.
+        unknown = transfers is None and status.progress.rank < CallProgress.IN_PROGRESS.rank
+        unwanted = (
+            transfers is not None and not transfers.on_leg(status) and not status.progress.ended
+        )
         if unknown or unwanted:
-            self._end_leg(news.leg_id)
+            self._end_leg(status.leg_id)
 
     def on_caller_joined(self, transfer_id: TransferId) -> None:
         """The caller has come to the person who accepted."""

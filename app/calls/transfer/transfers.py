@@ -23,8 +23,8 @@ from app.carrier.base import (
     Destination,
     IncomingCall,
     LegAnswer,
-    LegNews,
     LegOrder,
+    LegStatus,
     Screening,
     TransferId,
     TransferOrder,
@@ -371,12 +371,12 @@ class Transfers:
         attempt.screening = Screening.MACHINE
         return True
 
-    def on_leg(self, news: LegNews) -> bool:
+    def on_leg(self, status: LegStatus) -> bool:
         """Progress of a consult leg; False when it is not wanted any more."""
         consult_leg = self._consult_leg
         if consult_leg is None or consult_leg.over:
             return False
-        consult_leg.on_leg(news)
+        consult_leg.on_leg(status)
         return True
 
     def on_caller_joined(self) -> None:

@@ -20,7 +20,7 @@ from app.carrier.base import (
     CallProgress,
     CarrierCallId,
     LegAnswer,
-    LegNews,
+    LegStatus,
     TransferOutcome,
     TransferResult,
 )
@@ -226,15 +226,15 @@ class WarmTransfer:
         self._cancel_when_placed = False
         return self._take(_E.REFUSED, now_ms, f"place={code}")
 
-    def on_leg(self, news: LegNews, now_ms: int) -> list[Intent]:
+    def on_leg(self, status: LegStatus, now_ms: int) -> list[Intent]:
         """Progress of the leg."""
-        if not self._is_ours(news.leg_id):
+        if not self._is_ours(status.leg_id):
             return []
-        if news.progress is CallProgress.IN_PROGRESS:
+        if status.progress is CallProgress.IN_PROGRESS:
             return self._take(_E.PICKED_UP, now_ms, "leg=in-progress")
-        if news.result is None:
+        if status.result is None:
             return []
-        return self._take(_E.LEG_ENDED, now_ms, news.result.evidence, news.result.outcome)
+        return self._take(_E.LEG_ENDED, now_ms, status.result.evidence, status.result.outcome)
 
     def on_machine(self, leg_id: CarrierCallId, now_ms: int) -> list[Intent]:
         """The detector is sure of a machine; once the person has accepted, it is mistaken."""

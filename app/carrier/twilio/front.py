@@ -7,7 +7,6 @@ Everything is checked against the configured public address, never against a Hos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from app.carrier.base import (
     CallProgress,
@@ -16,7 +15,7 @@ from app.carrier.base import (
     Fallback,
     IncomingCall,
     LegAnswer,
-    LegNews,
+    LegStatus,
     MediaStream,
     Screening,
     TransferId,
@@ -38,7 +37,7 @@ from app.carrier.twilio.reports import (
     AnsweredBy,
     ConferenceEvent,
     dial_result,
-    leg_news,
+    leg_status,
     read_conference,
     read_dial,
     read_keys,
@@ -57,22 +56,11 @@ from app.carrier.twilio.transfer import (
     whisper_document,
 )
 
-__all__ = ["TwilioFront", "Words"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """The sentences that Twilio says for us, and the voice; its English one when absent."""
-
-    lost: str
-    busy: str
-    keys_hint: str = "Press 1 to take the call, or 2 to decline."
-    voice: str | None = None
-    language: str | None = None
+__all__ = ["TwilioFront"]
 
 
 class TwilioFront:
-    """One Twilio account. `public_url` is asked for late: a port of 0 is known once it is bound."""
+    """One Twilio account. Asks for the `site` late: a port of 0 is known once it is bound."""
 
     content_type = TWIML_CONTENT_TYPE
     transfer_paths = TRANSFER_PATHS
@@ -82,28 +70,21 @@ class TwilioFront:
         *,
         auth_tokens: Sequence[str],
         account_id: str,
-        public_url: Callable[[], str],
-        stream_path: str,
-        words: Words,
+        site: Callable[[], Site],
         validate: bool = True,
         start_deadline_s: float = 5.0,
-        own_number: str = "",
     ) -> None:
-        """`own_number` is the caller id for calls over SIP, where the called number is not ours."""
         self._auth_tokens = tuple(auth_tokens)
         self._account_id = account_id
-        self._public_url = public_url
-        self._stream_path = stream_path
-        self._words = words
+        self._site = site
         self._validate = validate  # only a server that nobody else can reach may do without
         self._start_deadline_s = start_deadline_s
-        self._own_number = own_number
         self._checker: SignatureChecker | None = None
 
     @property
     def _signatures(self) -> SignatureChecker:
         if self._checker is None:
-            self._checker = SignatureChecker(self._auth_tokens, self._public_url())
+            self._checker = SignatureChecker(self._auth_tokens, self._site().base_url)
         return self._checker
 
     def check_http(
@@ -140,42 +121,28 @@ class TwilioFront:
         report = read_status(form, expect_account=self._account_id)
         return report.carrier_call_id, report.progress
 
-    @property
-    def site(self) -> Site:
-        """Our address and the routes behind it, for the documents of transfers."""
-        return Site(
-            base_url=self._public_url(),
-            stream_path=self._stream_path,
-            lost_message=self._words.lost,
-            keys_hint=self._words.keys_hint,
-            voice=self._words.voice,
-            language=self._words.language,
-            own_number=self._own_number,
-        )
-
     def answer(self, token: str, fallback: Fallback | None = None) -> str:
         """TwiML that connects the call to our media socket, and to `fallback` when that is lost."""
-        return return_document(self.site, token, fallback)
+        return return_document(self._site(), token, fallback)
 
     def refuse(self) -> str:
         """TwiML that says why nobody can answer now."""
-        return self._refusal(self._words.busy)
+        return self._refusal(self._site(), "")
 
     def divert(self, incoming: IncomingCall, say: str | None, to: Destination | None) -> str:
-        """TwiML for a call that no agent answers: words, a way to somebody else, or both."""
+        """TwiML for a call that no agent answers: a sentence, a way to somebody else, or both."""
+        site = self._site()
         if to is None:
-            return self._refusal(say or self._words.busy)
+            return self._refusal(site, say or "")
         fallback = Fallback(
             to=to,
             caller_number=incoming.caller_number,
-            our_number=self.site.ours(incoming.called_number),
+            our_number=site.ours(incoming.called_number),
         )
-        return forward_document(
-            fallback, say or "", voice=self._words.voice, language=self._words.language
-        )
+        return forward_document(fallback, say or "", voice=site.voice, language=site.language)
 
-    def _refusal(self, words: str) -> str:
-        return refusal_document(words, voice=self._words.voice, language=self._words.language)
+    def _refusal(self, site: Site, say: str) -> str:
+        return refusal_document(say or site.busy_message, voice=site.voice, language=site.language)
 
     # Transfers ----------------------------------------------------------------------------------
 
@@ -196,9 +163,9 @@ class TwilioFront:
         report = read_machine(form, expect_account=self._account_id)
         return report.leg_id if report.answered_by is AnsweredBy.MACHINE else None
 
-    def read_leg_news(self, form: Sequence[tuple[str, str]]) -> LegNews:
+    def read_leg_status(self, form: Sequence[tuple[str, str]]) -> LegStatus:
         """The progress of a leg that we have placed."""
-        return leg_news(read_leg(form, expect_account=self._account_id))
+        return leg_status(read_leg(form, expect_account=self._account_id))
 
     def read_caller_joined(self, form: Sequence[tuple[str, str]]) -> bool:
         """True when the event of a conference is the caller's arrival."""
@@ -210,15 +177,15 @@ class TwilioFront:
 
     def after_transfer(self, token: str | None, fallback: Fallback | None = None) -> str:
         """TwiML for a caller whose transfer is over: the agent again, or the end."""
-        return after_transfer_document(self.site, token, fallback)
+        return after_transfer_document(self._site(), token, fallback)
 
     def ask_person(self, prompt: str, transfer_id: TransferId) -> str:
         """TwiML that asks a person for a key before a cold transfer connects them."""
-        return whisper_document(prompt, transfer_id, self.site)
+        return whisper_document(prompt, transfer_id, self._site())
 
     def answer_person(self, answer: LegAnswer, transfer_id: TransferId) -> str:
         """TwiML that follows the person's key."""
-        return answer_document(answer, transfer_id, self.site)
+        return answer_document(answer, transfer_id, self._site())
 
     def queue_wait(self, waited_s: int, limit_s: int) -> str:
         """TwiML for a caller in a queue."""

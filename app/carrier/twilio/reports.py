@@ -19,7 +19,7 @@ from typing import Final
 from app.carrier.base import (
     CallProgress,
     CarrierCallId,
-    LegNews,
+    LegStatus,
     Screening,
     TransferOutcome,
     TransferResult,
@@ -38,8 +38,8 @@ __all__ = [
     "MachineReport",
     "Screening",
     "dial_result",
-    "leg_news",
     "leg_result",
+    "leg_status",
     "read_conference",
     "read_dial",
     "read_keys",
@@ -308,7 +308,7 @@ def leg_result(report: LegReport) -> TransferResult:
     return TransferResult(outcome, evidence)
 
 
-def leg_news(report: LegReport) -> LegNews:
+def leg_status(report: LegReport) -> LegStatus:
     """The same in the carrier's common words."""
     result = leg_result(report) if report.progress.ended else None
-    return LegNews(leg_id=report.leg_id, progress=report.progress, result=result)
+    return LegStatus(leg_id=report.leg_id, progress=report.progress, result=result)

@@ -73,11 +73,16 @@ TRANSFER_PATHS: Final = TransferPaths(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Our public address and the routes that Twilio is sent to; every one wants a signature."""
+    """This server as documents name it: its addresses, and the sentences that Twilio speaks.
+
+    Every address wants a signature. `own_number` is the caller id for calls over SIP, where the
+    called number is not ours.
+    """
 
     base_url: str
     stream_path: str
     lost_message: str
+    busy_message: str = ""
     paths: TransferPaths = TRANSFER_PATHS
     keys_hint: str = "Press 1 to take the call, or 2 to decline."
     voice: str | None = None

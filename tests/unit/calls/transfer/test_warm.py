@@ -22,17 +22,17 @@ from app.carrier.base import (
     CallProgress,
     CarrierCallId,
     LegAnswer,
-    LegNews,
+    LegStatus,
     TransferOutcome,
     TransferResult,
 )
-from app.carrier.twilio.reports import LegReport, leg_news
+from app.carrier.twilio.reports import LegReport, leg_status
 
 LEG = CarrierCallId("CA2")
 
 
-def leg(progress: CallProgress, sip_code: int | None = None) -> LegNews:
-    return leg_news(LegReport(leg_id=LEG, progress=progress, sip_code=sip_code))
+def leg(progress: CallProgress, sip_code: int | None = None) -> LegStatus:
+    return leg_status(LegReport(leg_id=LEG, progress=progress, sip_code=sip_code))
 
 
 def dialing() -> WarmTransfer:
@@ -119,7 +119,7 @@ def test_a_detected_machine_is_hung_up_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("news", "outcome"),
+    ("status", "outcome"),
     [
         (leg(CallProgress.BUSY), TransferOutcome.BUSY),
         (leg(CallProgress.BUSY, 603), TransferOutcome.DECLINED),
@@ -129,10 +129,10 @@ def test_a_detected_machine_is_hung_up_on() -> None:
     ],
 )
 def test_a_leg_that_ends_by_itself_tells_the_outcome(
-    news: LegNews, outcome: TransferOutcome
+    status: LegStatus, outcome: TransferOutcome
 ) -> None:
     transfer = dialing()
-    intents = transfer.on_leg(news, 8_000)
+    intents = transfer.on_leg(status, 8_000)
     assert outcome_of(intents) is outcome
     assert not any(isinstance(intent, CancelLeg) for intent in intents)
     assert transfer.over
@@ -291,7 +291,7 @@ def test_a_caller_who_cannot_be_brought_in_frees_the_person(
 def test_reports_of_other_legs_are_ignored() -> None:
     transfer = offered()
     other = CarrierCallId("CA9")
-    assert transfer.on_leg(LegNews(leg_id=other, progress=CallProgress.RINGING), 6_000) == []
+    assert transfer.on_leg(LegStatus(leg_id=other, progress=CallProgress.RINGING), 6_000) == []
     assert transfer.on_machine(other, 6_000) == []
     assert transfer.on_keys(other, "1", 6_000) == (LegAnswer.TOO_LATE, [])
     assert transfer.state is WarmState.OFFERED
