@@ -110,7 +110,7 @@ class Trouble:
     answer it with this error code. `confirm`: settings to confirm in place of those asked for.
     `texts`: sent as they are after `session.updated`. `close_first`: close before a word, with
     `close_reason`. `deaf`: stop reading after `session.updated`, so that our close frame meets no
-    reply either.
+    reply either. `rewrite`: makes another event of each one sent, or none.
     """
 
     connections: int = 1_000_000
@@ -125,6 +125,7 @@ class Trouble:
     close_first: int | None = None
     close_reason: str = ""
     deaf: bool = False
+    rewrite: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
 
 
 # One connection -----------------------------------------------------------------------------------
@@ -148,6 +149,7 @@ class Served:
         self._socket = socket
         self._protocol = RealtimeProtocol(Side.SERVER, server.dialect)
         self._outbox: asyncio.Queue[str | bytes | Close] = asyncio.Queue()
+        self._rewrite: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
 
     def of(self, kind: type[Any]) -> list[Any]:
         """The events of one kind, in order."""
@@ -156,7 +158,13 @@ class Served:
     def emit(self, event: ServerEvent) -> None:
         if not self._server.dialect.can_spell(type(event)):
             return  # the beta interface lacks some
-        self._outbox.put_nowait(self._protocol.send(event))
+        text = self._protocol.send(event)
+        if self._rewrite is not None:
+            rewritten = self._rewrite(json.loads(text))
+            if rewritten is None:
+                return
+            text = json.dumps(rewritten)
+        self._outbox.put_nowait(text)
 
     def emit_text(self, text: str | bytes) -> None:
         self._outbox.put_nowait(text)
@@ -176,6 +184,7 @@ class Served:
         if trouble.close_first is not None:
             await self._socket.close(trouble.close_first, trouble.close_reason)
             return
+        self._rewrite = trouble.rewrite
         try:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write())
