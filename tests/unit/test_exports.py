@@ -16,7 +16,7 @@ from typing import get_args
 import pytest
 
 import trunkline
-from trunkline import realtime
+from trunkline import events, realtime
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8").split("\n## Reference")[1]
@@ -78,6 +78,20 @@ def test_a_module_of_the_api_holds_no_logic(module: ModuleType) -> None:
     assert isinstance(doc, ast.Expr)
     assert all(isinstance(node, ast.ImportFrom) for node in body[:-1])
     assert isinstance(body[-1], ast.Assign)
+
+
+def test_the_document_lists_every_event_of_a_session_with_its_type() -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (`\w+`.*?) \| (`\w+`.*?) \|", page.split("\n## Voice models")[0], re.MULTILINE
+    )
+    listed = {
+        pair
+        for types, classes in rows
+        for pair in zip(types.split(", "), classes.split(", "), strict=True)
+    }
+    for event in get_args(events.SessionEvent):
+        assert (f"`{event.type}`", f"`{event.__name__}`") in listed
 
 
 def test_the_document_lists_no_other_module() -> None:
