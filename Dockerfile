@@ -13,11 +13,15 @@ ARG EXTRAS=[offline]
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/trunkline
 WORKDIR /src
+# The versions that were tested, each file checked by its hash (`make lock` resolves them anew). All are
+# fetched; what EXTRAS names is installed.
+COPY deploy/requirements.lock ./
+RUN pip download --quiet --only-binary :all: --require-hashes -r requirements.lock -d /wheels
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY app app
 COPY audio audio
 COPY trunkline trunkline
-RUN /opt/trunkline/bin/pip install ".${EXTRAS}" \
+RUN /opt/trunkline/bin/pip install --no-index --find-links /wheels ".${EXTRAS}" \
     && /opt/trunkline/bin/python -m compileall -q /opt/trunkline/lib
 
 FROM ${PYTHON_IMAGE}

@@ -20,10 +20,10 @@ PYTEST := -m pytest --dist worksteal --numprocesses $(WORKERS)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo demo-agents test test-313 test-busy test-fast check cover bench lint types fmt docs clean
+.PHONY: help install run demo demo-agents test test-313 test-busy test-fast check cover bench lint types fmt docs lock check-extras clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Trunkline needs Python 3.11 or newer." >&2; exit 1; }
@@ -97,6 +97,16 @@ fmt: $(VENV)/.installed-test ## Format, and mend what the linter can
 docs: $(VENV)/.installed ## Refresh the generated parts of docs/
 	@$(BIN)/python docs/generate.py
 
+LOCK := deploy/requirements.lock
+lock: ## Resolve the versions that the image is built from anew
+	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python $(PIP) uv; }
+	@echo 'hatchling' | .venv-lock/bin/uv pip compile pyproject.toml - --extra offline --extra mcp \
+		--upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+		--no-emit-index-url --custom-compile-command 'make lock' --output-file $(LOCK)
+
+check-extras: $(VENV)/.installed-test ## Install each extra alone from the index, and import it
+	@$(BIN)/python .ci/check_extras.py
+
 clean: ## Remove environments, caches and builds; var/ stays
-	@rm -rf $(VENV) $(VENV313) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@rm -rf $(VENV) $(VENV313) .venv-lock build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
