@@ -311,7 +311,7 @@ async def test_interrupting_tells_the_model_what_was_heard() -> None:
         assert server.cancelled == 1
 
 
-async def test_words_of_ours_are_said_in_turn_and_as_what_they_are() -> None:
+async def test_texts_are_said_in_turn_verbatim_or_as_information() -> None:
     async with (
         ScriptedVoiceServer() as server,
         AgentSession(agent(), model_of(server)) as session,
@@ -352,7 +352,7 @@ async def test_the_agent_may_speak_first_and_may_end_it() -> None:
 # Listeners ----------------------------------------------------------------------------------------
 
 
-async def test_listeners_each_get_every_event_once() -> None:
+async def test_subscribers_each_get_every_event_once() -> None:
     async with (
         ScriptedVoiceServer() as server,
         AgentSession(agent(), model_of(server)) as session,
@@ -375,7 +375,7 @@ async def test_listeners_each_get_every_event_once() -> None:
         )
 
 
-async def test_a_slow_listener_loses_the_oldest_and_is_told() -> None:
+async def test_a_slow_subscriber_loses_the_oldest_and_gets_their_number() -> None:
     async with (
         ScriptedVoiceServer() as server,
         AgentSession(agent(), model_of(server)) as session,
@@ -397,7 +397,7 @@ NAMES = (
 )
 
 
-async def test_every_event_is_told_by_its_name() -> None:
+async def test_every_event_has_a_type() -> None:
     careful = tool(name="add", approval=Approval.OPERATOR)(add_them)
     rule = regex_guardrail("no gold", Party.AGENT, "gold", Stop("", "advice"))
     first_agent = agent(tools=(careful,), handoffs=("money",))
@@ -467,7 +467,7 @@ async def test_without_a_connection_every_request_is_answered_with_an_error() ->
             assert [event async for event in other.subscribe("late")] == []
 
 
-async def test_a_model_that_refuses_is_an_error_at_the_door() -> None:
+async def test_a_model_that_refuses_is_an_error_on_entering() -> None:
     left = Leftovers()
     async with ScriptedVoiceServer(trouble=Trouble(http_status=401)) as server:
         with pytest.raises(VoiceRefused):
@@ -476,7 +476,7 @@ async def test_a_model_that_refuses_is_an_error_at_the_door() -> None:
     await left.are_gone()
 
 
-async def test_a_connection_that_breaks_is_replaced_and_told_what_was_said() -> None:
+async def test_a_connection_that_breaks_is_replaced_and_the_dialogue_replayed() -> None:
     replies = [Reply(text="One."), Reply(close_after_ms=300, text="Two two two")]
     async with (
         ScriptedVoiceServer(replies=replies) as server,
@@ -540,7 +540,7 @@ async def test_an_error_of_the_user_ends_the_session_and_comes_through() -> None
     await left.are_gone()
 
 
-async def test_whoever_listens_to_a_session_that_never_began_does_not_wait() -> None:
+async def test_subscribers_of_a_session_that_never_began_do_not_wait() -> None:
     async with ScriptedVoiceServer(trouble=Trouble(http_status=401)) as server:
         session = AgentSession(agent(), model_of(server))
         with pytest.raises(VoiceClosed):

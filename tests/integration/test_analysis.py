@@ -210,7 +210,7 @@ async def test_what_was_asked_while_another_turn_was_analyzed_is_not_lost() -> N
     ]
 
 
-async def test_a_waking_without_a_turn_is_nothing() -> None:
+async def test_a_wake_up_without_a_turn_is_ignored() -> None:
     async def ask(question: ModelQuestion) -> str:
         return '{"intent": "chat", "entities": [], "summary": "", "task": ""}'
 
@@ -347,7 +347,7 @@ async def test_a_task_is_handed_over_signed_and_its_answer_passed_on_as_data(
         (b"x" * 9_000, "text/plain", "x" * 4_000, ""),
     ],
 )
-async def test_an_agent_may_answer_in_many_ways(
+async def test_a_delegate_may_answer_in_many_ways(
     body: bytes, content_type: str, found: str, error: str, http: SafeHttp
 ) -> None:
     script = answer(body, content_type=content_type)
@@ -361,7 +361,7 @@ async def test_an_agent_may_answer_in_many_ways(
     assert len(analysis.said) == (1 if found or error else 0)
 
 
-async def test_an_agent_that_does_not_answer_is_not_waited_for_and_the_caller_told(
+async def test_a_delegate_that_does_not_answer_is_reported_to_the_caller(
     http: SafeHttp,
 ) -> None:
     async with WebService(BOOK) as chat, WebService(silence) as agent:
@@ -434,7 +434,7 @@ async def test_a_task_that_is_named_again_is_done_once_and_their_number_is_bound
     assert ran == ["Book Friday.", "Book Saturday."]
 
 
-async def test_turns_are_analyzed_while_an_agent_works(http: SafeHttp) -> None:
+async def test_turns_are_analyzed_while_a_delegate_works(http: SafeHttp) -> None:
     async with WebService(BOOK, analysis_of(summary="Next.")) as chat, WebService(silence) as agent:
         delegate = WebhookDelegate(hook(agent, http))
         async with analyzing(endpoint(chat, http), delegate) as analysis:
@@ -445,7 +445,7 @@ async def test_turns_are_analyzed_while_an_agent_works(http: SafeHttp) -> None:
             assert analysis.of(TaskAnswered) == []
 
 
-async def test_without_an_agent_tasks_are_nobodys(http: SafeHttp) -> None:
+async def test_without_a_delegate_tasks_are_not_handed_out(http: SafeHttp) -> None:
     async with WebService(BOOK) as chat, analyzing(endpoint(chat, http)) as analysis:
         analysis.analyzer.on_caller_turn("item_1", lines("Book Friday."))
         await analysis.until(lambda: bool(analysis.of(TurnAnalyzed)))
@@ -513,7 +513,7 @@ async def test_a_bad_answer_is_asked_for_again(http: SafeHttp) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "asked"), [(503, "chat_unavailable", 3), (401, "chat_refused", 1)]
 )
-async def test_a_call_that_cannot_be_reviewed_is_told_all_the_same(
+async def test_the_webhook_hears_of_a_call_that_cannot_be_reviewed(
     status: int, code: str, asked: int, http: SafeHttp
 ) -> None:
     async with WebService(answer(status=status)) as chat, WebService(answer()) as receiver:

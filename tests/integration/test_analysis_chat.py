@@ -158,6 +158,6 @@ async def test_a_slow_endpoint_is_not_waited_for(http: SafeHttp) -> None:
 @pytest.mark.parametrize(
     "rest", ["/v1/chat/completions", "/v1/chat/completions/", "/v1?api-version=1", "/v1#x"]
 )
-def test_an_address_that_nothing_can_be_put_behind_is_refused(rest: str) -> None:
+def test_a_base_url_that_takes_no_path_behind_it_is_refused(rest: str) -> None:
     with pytest.raises(ConfigError, match="/chat/completions is put behind it"):
         ChatSpec(base_url=f"https://api.example.com{rest}", model="m")

@@ -37,7 +37,7 @@ async def http() -> AsyncIterator[SafeHttp]:
 MESSAGE = Message(key="msg_1", kind="call.reviewed", data={"call_id": "call_1"})
 
 
-async def test_a_webhook_can_be_checked_by_whoever_gets_it(http: SafeHttp) -> None:
+async def test_a_receiver_can_check_the_signature(http: SafeHttp) -> None:
     async with WebService(answer(status=204)) as service:
         webhook = hook(service, http)
         assert (await webhook.post(MESSAGE)).status == 204
@@ -93,7 +93,7 @@ async def test_a_receiver_that_is_not_there_is_tried_again(http: SafeHttp) -> No
     assert raised.value.code == "unreachable"
 
 
-async def test_the_outbox_delivers_behind_everybodys_back(
+async def test_the_outbox_delivers_in_the_background(
     http: SafeHttp, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = WebService(answer(status=404)), WebService(answer())

@@ -111,7 +111,7 @@ async def test_a_model_that_recovers_greets_once(fault: str) -> None:
     assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(400)
 
 
-async def test_calls_in_an_outage_stop_knocking() -> None:
+async def test_calls_in_an_outage_stop_connecting() -> None:
     voice = ScriptedVoiceServer(trouble=FATAL["401"][0])
     async with voice, trunkline(voice) as app:
         assert (await app.get("/readyz")).json()["degraded"] == []
@@ -130,7 +130,7 @@ async def test_a_model_without_quota_fails_its_first_response_and_is_not_asked_a
         assert (voice.attempts, voice.created) == (1, 1)
 
 
-async def test_calls_to_a_model_without_quota_stop_knocking() -> None:
+async def test_calls_to_a_model_without_quota_stop_connecting() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(error_code="insufficient_quota")])
     async with voice, trunkline(voice) as app:
         for _ in range(7):
@@ -155,7 +155,7 @@ async def test_a_response_that_failed_once_is_asked_for_again() -> None:
     assert (trouble.code, trouble.benign) == ("server_error", False)
 
 
-async def test_an_answer_that_nobody_can_hear_is_asked_for_again() -> None:
+async def test_an_inaudible_answer_is_asked_for_again() -> None:
     voice = ScriptedVoiceServer(
         replies=[Reply(audio_ms=300), Reply(audio_ms=5_000, dbfs=-70), Reply(audio_ms=500)]
     )
@@ -275,7 +275,7 @@ async def test_a_greeting_that_never_begins_is_asked_for_again() -> None:
     assert asked[0] == asked[1]  # the very words of the greeting
 
 
-async def test_settings_that_the_model_took_otherwise_are_told(
+async def test_settings_that_the_model_confirmed_otherwise_are_recorded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     voice = ScriptedVoiceServer(trouble=Trouble(confirm={"voice": "alloy"}))

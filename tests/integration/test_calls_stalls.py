@@ -58,7 +58,7 @@ async def test_sound_that_stalls_in_mid_speech_ends_the_turn_however_long_its_pa
         assert (await app.ended(call)).counters.stall_filled_ms >= 2_000
 
 
-async def test_time_that_the_phone_skips_is_silence_to_the_model() -> None:
+async def test_time_that_the_carrier_skips_is_silence_to_the_model() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
@@ -96,7 +96,7 @@ async def test_a_phone_that_sends_no_sound_is_still_there_as_long_as_it_returns_
         assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 
 
-async def test_a_phone_that_gives_no_sign_of_life_is_lost() -> None:
+async def test_a_stream_that_gives_no_sign_of_life_is_lost() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice, policy=WATCHED) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
@@ -154,7 +154,7 @@ async def test_a_caller_who_takes_nothing_more_is_given_up_and_costs_no_other_ca
 
 
 @pytest.mark.parametrize(("spoken_s", "kept"), [(1.0, True), (5.0, False)])
-async def test_what_a_caller_says_to_a_model_that_is_not_there_yet_is_kept_within_bounds(
+async def test_speech_before_the_model_is_connected_is_kept_within_bounds(
     spoken_s: float, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])

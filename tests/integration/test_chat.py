@@ -311,7 +311,7 @@ def double(text: str) -> str:
     return text * 2
 
 
-def test_what_comes_while_the_user_types_prompts_again() -> None:
+def test_output_while_the_user_types_prompts_again() -> None:
     out = StringIO()
     report = TextReport(out, prompts=True)
     words = HistoryItem(item_id="a", kind="message", party=Party.AGENT, text="It is")
@@ -383,7 +383,7 @@ numbers:
         (("--number", "+1500"), 2, "there is no number '+1500'; there is +15005550002"),
     ],
 )
-async def test_who_answers_can_be_chosen(
+async def test_the_agent_can_be_chosen(
     options: tuple[str, ...], code: int, shown: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.yaml"
@@ -458,7 +458,7 @@ async def test_bytes_that_are_no_text_do_not_end_the_conversation(tmp_path: Path
     )
 
 
-async def test_a_reader_who_leaves_ends_the_conversation_in_silence(tmp_path: Path) -> None:
+async def test_a_closed_pipe_ends_the_conversation_quietly(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -474,7 +474,7 @@ async def test_without_any_input_it_greets_and_ends(tmp_path: Path) -> None:
     assert out.startswith("agent> Hello, you have reached the Trunkline demo office.")
 
 
-async def test_without_any_output_it_ends_in_silence(tmp_path: Path) -> None:
+async def test_without_any_output_it_ends_quietly(tmp_path: Path) -> None:
     code, out, errors = await piped(tmp_path, b"where are you\n", shell=">&-")
     assert (code, out, errors) == (0, "", "")
 

@@ -72,7 +72,7 @@ async def close(
 
 
 @pytest.mark.parametrize("reason", EndReason)
-async def test_who_ended_the_call_decides_who_hangs_up_and_what_is_heard_after_it(
+async def test_the_end_reason_decides_who_hangs_up_and_how_the_stream_is_closed(
     reason: EndReason,
 ) -> None:
     carrier, leg = Carrier(), Leg()
@@ -96,7 +96,7 @@ async def test_a_carrier_that_does_not_hang_up_loses_the_stream_all_the_same(
 
 
 @pytest.mark.parametrize("reason", [EndReason.OPERATOR_HUNG_UP, EndReason.DRAINED])
-async def test_a_plug_that_is_pulled_leaves_nobody_in_silence(reason: EndReason) -> None:
+async def test_a_hang_up_by_an_operator_that_fails_closes_the_stream(reason: EndReason) -> None:
     leg = Leg()
     await within(2, close(reason, Carrier(refuses=True), leg))
     assert leg.closed_with == [1000]
@@ -129,7 +129,7 @@ async def test_a_hang_up_under_way_is_given_little_more_time_when_the_process_go
     deadline.hurry()  # too late to matter
 
 
-async def test_a_caller_whom_nobody_has_said_goodbye_to_is_not_hung_up_on() -> None:
+async def test_without_a_goodbye_the_caller_is_not_hung_up_on() -> None:
     deadline = HangUpDeadline()
     deadline.hurry()
     cut_off, on_the_way = Leg(), Leg(state=CallerState.EXPECTED)

@@ -166,7 +166,7 @@ def test_a_review_needs_a_schema_of_an_object() -> None:
         ReviewSpec(schema={"type": "array"})
 
 
-def test_of_too_long_a_call_the_middle_is_left_out() -> None:
+def test_a_long_call_is_reviewed_without_its_middle() -> None:
     lines = [said(f"{n:04} " + "x" * 995) for n in range(300)]
     kept = json.loads(review_question(ReviewSpec(), lines).text)["lines"]
     said_of = [line["said"][:4] for line in kept]
@@ -205,7 +205,7 @@ def test_an_answer_is_passed_on_as_data_and_not_as_the_callers_words() -> None:
         ("unreachable", "It has not answered: nobody knows whether it was done."),
     ],
 )
-def test_of_a_task_that_failed_no_more_is_told_than_is_known(error: str, outcome: str) -> None:
+def test_the_report_of_a_failed_task_says_only_what_is_known(error: str, outcome: str) -> None:
     text = task_report(TASK, "half an answer", error)
     assert text.endswith(f"\n{outcome}")
     assert "half an answer" not in text

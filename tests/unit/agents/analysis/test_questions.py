@@ -170,7 +170,7 @@ def test_a_question_may_fail(event: ServerEvent, error: str) -> None:
         ErrorEvent(ErrorDetail(code="bad")),
     ],
 )
-def test_other_events_are_none_of_its_business(event: ServerEvent) -> None:
+def test_other_events_are_ignored(event: ServerEvent) -> None:
     questions = OutOfBand()
     questions.ask(QUESTION)
     assert questions.on_voice(event) is None
@@ -201,7 +201,7 @@ class Voice:
         return task, (await self.sent.get()).event_id
 
 
-async def test_whoever_asks_waits_for_the_answer() -> None:
+async def test_asking_waits_for_the_answer() -> None:
     voice = Voice()
     task, question_id = await voice.asked()
     voice.asker.on_voice(SpeechStarted("item_1", 0))
@@ -209,7 +209,7 @@ async def test_whoever_asks_waits_for_the_answer() -> None:
     assert await task == "no"
 
 
-async def test_a_broken_connection_answers_nobody() -> None:
+async def test_a_broken_connection_fails_every_question() -> None:
     voice = Voice()
     first, _ = await voice.asked()
     second, _ = await voice.asked()
@@ -220,7 +220,7 @@ async def test_a_broken_connection_answers_nobody() -> None:
         assert raised.value.code == "voice_lost"
 
 
-async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever() -> None:
+async def test_waiting_for_an_answer_ends_after_its_time() -> None:
     sent: list[ResponseCreate] = []
     asker = OutOfBandAsker(sent.append, timeout_ms=10)
     with pytest.raises(AppError) as raised:
@@ -229,7 +229,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever() -> None
     asker.on_voice(done(sent[0].event_id, "too late"))
 
 
-async def test_whoever_gives_up_is_forgotten() -> None:
+async def test_a_cancelled_question_is_forgotten() -> None:
     voice = Voice()
     task, question_id = await voice.asked()
     task.cancel()
@@ -241,7 +241,7 @@ async def test_whoever_gives_up_is_forgotten() -> None:
     assert await task == "yes"
 
 
-async def test_an_answer_that_comes_as_the_waiting_ends_harms_nobody() -> None:
+async def test_an_answer_to_a_cancelled_question_is_ignored() -> None:
     voice = Voice()
     task, question_id = await voice.asked()
     task.cancel()

@@ -236,7 +236,7 @@ def test_a_user_who_speaks_again_keeps_the_agent_from_ending() -> None:
     assert room.take(EndSession) == []
 
 
-def test_what_is_deleted_is_told() -> None:
+def test_a_deleted_item_is_published() -> None:
     room = Room()
     room.voice(ItemAdded(Item(type="message", id="a1", role="assistant")))
     assert [added.item.item_id for added in room.take(HistoryAdded)] == ["a1"]
@@ -248,7 +248,7 @@ def test_what_is_deleted_is_told() -> None:
     assert room.talk.history() == []
 
 
-def test_silence_of_the_user_is_told() -> None:
+def test_an_idle_timeout_is_published() -> None:
     room = Room(vad=ServerVad(idle_timeout_ms=5_000))
     room.voice(InputTimeoutTriggered("u1", 0, 5_000))
     assert room.take(InputTimeout) == [InputTimeout(item_id="u1")]
@@ -323,7 +323,7 @@ def test_words_that_never_became_sound_were_not_heard() -> None:
     assert room.take(HistoryUpdated)[-1].item == item
 
 
-def test_an_error_is_told_in_the_models_words() -> None:
+def test_an_error_carries_the_models_message() -> None:
     room = Room()
     error = ErrorDetail(code="string_above_max_length", message="At most 100 letters.")
     room.voice(ErrorEvent(error))
