@@ -55,7 +55,7 @@ from audio.format import PCMU_8K
 from tests.fakes.waiting import patience
 
 DIALOGUES = sorted((Path(__file__).parent / "data" / "dialogues").glob("*.jsonl"))
-TOLD = (BargeIn, GuardrailTripped, HandedOff, ToolRan)
+RECORDED = (BargeIn, GuardrailTripped, HandedOff, ToolRan)
 SETTLE_STEPS = 50
 _SOUND = re.compile(r"\$sound (\d+)")
 
@@ -216,9 +216,9 @@ class DialogueRun:
                     self._note({"other": repr(action)})
 
     def _record(self, event: CallEvent) -> None:
-        if isinstance(event, TOLD):
+        if isinstance(event, RECORDED):
             facts = {name: getattr(event, name) for name in event.__dataclass_fields__}
-            self._note({"told": type(event).__name__, **facts})
+            self._note({"recorded": type(event).__name__, **facts})
 
     def _note(self, facts: dict[str, Any]) -> None:
         self.done.append(facts)

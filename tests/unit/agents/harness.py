@@ -100,7 +100,7 @@ class DialogueHarness:
             for a in self.actions
         ]
 
-    def said(self) -> list[str]:
+    def requested(self) -> list[str]:
         """The sentences that the model was asked to say; empty for replies of its own."""
         return [
             ""

@@ -96,7 +96,7 @@ async def test_input_without_a_function_is_checked_and_passed_on() -> None:
     assert harness.take(SessionUpdate) == []
     assert harness.dialogue.active.agent.name == "greeter"
     assert len(harness.outputs()) == 1
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -112,7 +112,7 @@ async def test_a_function_that_raises_prevents_the_handoff(asynchronous: bool) -
     assert harness.take(SessionUpdate) == []
     ((_, output),) = harness.outputs()
     assert json.loads(output or "")["error"] == "Billing has gone home."
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     # And the next one is not held up by it.
     harness.begins("r2")
     harness.calls(call_of("transfer_to_repairs", "c2"), response_id="r2")
@@ -130,7 +130,7 @@ async def test_a_second_handoff_while_the_first_is_prepared_is_refused() -> None
     outputs = dict(harness.outputs())
     assert "error" in json.loads(outputs["c2"] or "")
     assert harness.dialogue.active.agent.name == "billing"
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 async def test_a_handoff_that_is_ready_without_a_connection_is_done_on_the_next_one() -> None:
@@ -157,7 +157,7 @@ async def test_a_handoff_of_an_agent_who_was_replaced_meanwhile_is_refused() -> 
     await prepared(harness, run)
     assert harness.take(SessionUpdate) == []
     assert harness.dialogue.active.agent.name == "repairs"
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_the_model_is_shown_the_name_the_words_and_the_input() -> None:

@@ -48,9 +48,9 @@ def test_a_reply_waits_for_the_end_of_the_speech_that_hands_over() -> None:
     harness = harness_of_two()
     asked(harness)
     harness.confirms()
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.ends()
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_the_voice_stays_once_there_was_sound_and_the_event_says_so() -> None:
@@ -81,7 +81,7 @@ def test_a_refused_change_leaves_the_first_agent_in_charge() -> None:
     assert harness.take(HandedOff) == []
     ((_, output),) = harness.outputs()
     assert json.loads(output or "")["code"] == "invalid_value"
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_a_model_that_never_confirms_its_settings_counts_as_agreed_after_a_while() -> None:
@@ -92,7 +92,7 @@ def test_a_model_that_never_confirms_its_settings_counts_as_agreed_after_a_while
     assert harness.take(HandedOff) == []
     harness.wait(1)
     assert harness.take(HandedOff)[0].to_agent == "billing"
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_a_second_handoff_at_the_same_time_is_refused() -> None:
@@ -107,7 +107,7 @@ def test_a_second_handoff_at_the_same_time_is_refused() -> None:
     assert harness.dialogue.active.agent.name == "billing"
     outputs = dict(harness.outputs())
     assert "error" in json.loads(outputs["c2"] or "")
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_a_name_that_the_agent_does_not_have_is_a_tool_like_any_other() -> None:
@@ -127,7 +127,7 @@ def test_a_handoff_that_the_connection_broke_is_done_on_the_next_one() -> None:
     assert harness.take(HandedOff)[0].to_agent == "billing"
     items = [create.item.type for create in harness.take(ItemCreate)]
     assert items[-2:] == ["function_call", "function_call_output"]
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_a_caller_who_interrupts_the_announcement_is_answered_by_the_new_agent() -> None:
@@ -137,11 +137,11 @@ def test_a_caller_who_interrupts_the_announcement_is_answered_by_the_new_agent()
     harness.do(harness.dialogue.drop_response(server_cancels=True))
     harness.confirms()
     harness.ends("r1", ResponseStatus.CANCELLED)
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.caller_stops("No, wait!")
     harness.answers("r2")
     assert harness.dialogue.active.agent.name == "billing"
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 def test_an_agent_is_changed_from_outside_without_a_word() -> None:

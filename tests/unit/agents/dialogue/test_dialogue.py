@@ -54,9 +54,9 @@ def test_several_tools_get_one_reply_after_the_last_of_them() -> None:
     assert [run.tool_call_id for run in harness.take(RunTool)] == ["c1", "c2"]
     harness.ends("r1", ResponseStatus.COMPLETED, call_of("look_up", "c1"), call_of("book", "c2"))
     harness.do(harness.dialogue.function_calls.on_tool_done("c2", "two", 0))
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.do(harness.dialogue.function_calls.on_tool_done("c1", "one", 0))
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     assert harness.outputs() == [("c2", "two"), ("c1", "one")]
     assert not harness.dialogue.function_calls.running
 
@@ -66,9 +66,9 @@ def test_a_tool_that_is_done_before_its_response_waits_for_it() -> None:
     harness.begins()
     harness.calls(call_of("look_up"))
     harness.do(harness.dialogue.function_calls.on_tool_done("c1", "one", 0))
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.ends()
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_a_tool_runs_with_the_agent_who_called_it() -> None:
@@ -97,13 +97,13 @@ def test_tools_that_want_no_reply_get_none_unless_another_does() -> None:
     harness.calls(call_of("look_up", "c1"))
     harness.ends()
     harness.do(harness.dialogue.function_calls.on_tool_done("c1", "one", 0, reply=False))
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.begins("r2")
     harness.calls(call_of("look_up", "c2"), call_of("book", "c3"), response_id="r2")
     harness.ends("r2")
     harness.do(harness.dialogue.function_calls.on_tool_done("c2", "two", 0, reply=False))
     harness.do(harness.dialogue.function_calls.on_tool_done("c3", "three", 0))
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_what_a_tool_found_while_the_caller_spoke_is_told_in_the_answer_to_them() -> None:
@@ -117,7 +117,7 @@ def test_what_a_tool_found_while_the_caller_spoke_is_told_in_the_answer_to_them(
     harness.caller_stops()
     harness.answers("r2")  # the server's own answer to the turn
     harness.do(harness.dialogue.responses.on_quiet(0))
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 def test_what_a_tool_found_is_told_also_when_the_caller_had_only_coughed() -> None:
@@ -128,9 +128,9 @@ def test_what_a_tool_found_is_told_also_when_the_caller_had_only_coughed() -> No
     harness.caller_starts()
     harness.do(harness.dialogue.function_calls.on_tool_done("c1", "one", 0))
     harness.caller_stops("")
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.do(harness.dialogue.responses.on_quiet(0))
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 # Fillers ------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_a_filler_is_said_once_for_the_tools_of_a_response() -> None:
     harness.speaks("One moment.", "r2", final=True)
     harness.ends("r2")
     harness.do(harness.dialogue.function_calls.on_tool_slow("c2", "Bear with me.", 0))
-    assert harness.said() == ["One moment."]
+    assert harness.requested() == ["One moment."]
 
 
 def test_a_reply_that_is_due_during_a_filler_follows_it() -> None:
@@ -161,10 +161,10 @@ def test_a_reply_that_is_due_during_a_filler_follows_it() -> None:
     harness.do(harness.dialogue.function_calls.on_tool_done("c1", "one", 0))
     harness.begins("r2", says="One moment.")
     harness.do(harness.dialogue.function_calls.on_tool_done("c2", "two", 0))
-    assert harness.said() == ["One moment."]
+    assert harness.requested() == ["One moment."]
     harness.speaks("One moment.", "r2", final=True)
     harness.ends("r2")
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_a_filler_that_meets_another_response_is_dropped_and_the_reply_is_not() -> None:
@@ -176,9 +176,9 @@ def test_a_filler_that_meets_another_response_is_dropped_and_the_reply_is_not() 
     harness.refuses(create.event_id, ACTIVE)
     harness.begins("r9")
     harness.ends("r9")
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     harness.answers("r10")
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 def test_a_filler_that_fails_is_not_asked_for_again() -> None:
@@ -187,7 +187,7 @@ def test_a_filler_that_fails_is_not_asked_for_again() -> None:
     harness.take(ResponseCreate)
     harness.begins("r2", says="One moment.")
     harness.ends("r2", ResponseStatus.FAILED)
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 # Messages -----------------------------------------------------------------------------------------
@@ -198,13 +198,13 @@ def test_two_sentences_are_said_one_after_the_other_and_none_is_lost() -> None:
     for text in ("One.", "Two."):
         harness.do(harness.dialogue.say(text, 0))
     harness.do(harness.dialogue.type_in("And you?", 0))
-    assert harness.said() == ["One."]
+    assert harness.requested() == ["One."]
     harness.answers("r1", says="One.")
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     harness.answers("r2")
-    assert harness.said() == ["Two."]
+    assert harness.requested() == ["Two."]
     harness.answers("r3", says="Two.")
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 def test_a_sentence_that_met_another_response_comes_behind_it() -> None:
@@ -215,30 +215,30 @@ def test_a_sentence_that_met_another_response_comes_behind_it() -> None:
     harness.refuses(create.event_id, ACTIVE)
     harness.begins("r9")
     harness.ends("r9")
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     harness.answers("r10")
-    assert harness.said() == ["Notice."]
+    assert harness.requested() == ["Notice."]
 
 
 def test_a_sentence_that_failed_is_said_again_word_for_word() -> None:
     harness = DialogueHarness()
     harness.do(harness.dialogue.say("Welcome.", 0))
-    assert harness.said() == ["Welcome."]
+    assert harness.requested() == ["Welcome."]
     harness.begins("r1", says="Welcome.")
     harness.ends("r1", ResponseStatus.FAILED)
-    assert harness.said() == ["Welcome."]
+    assert harness.requested() == ["Welcome."]
 
 
 def test_an_unanswered_sentence_is_asked_for_again_and_then_the_reply_behind_it() -> None:
     harness = DialogueHarness()
     harness.do(harness.dialogue.say("Welcome.", 0))
     harness.do(harness.dialogue.type_in("Hello?", 0))
-    harness.said()
+    harness.requested()
     harness.wait(4_000)
     assert [trouble.code for trouble in harness.take(VoiceTrouble)] == ["response_timeout"]
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     harness.answers("r1")
-    assert harness.said() == ["Welcome."]
+    assert harness.requested() == ["Welcome."]
 
 
 def test_words_for_now_cut_the_agent_off() -> None:
@@ -247,16 +247,16 @@ def test_words_for_now_cut_the_agent_off() -> None:
     harness.do(harness.dialogue.say("Fire drill.", 0, when=SayWhen.NOW))
     assert harness.order == ["Interrupt", "ResponseCancel"]
     harness.ends("r1", ResponseStatus.CANCELLED)
-    assert harness.said() == ["Fire drill."]
+    assert harness.requested() == ["Fire drill."]
 
 
 def test_words_for_a_quiet_moment_wait_for_it() -> None:
     harness = DialogueHarness()
     harness.do(harness.dialogue.say("By the way.", 0, when=SayWhen.IDLE))
     harness.answers("r1")
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.do(harness.dialogue.responses.on_quiet(0))
-    assert harness.said() == ["By the way."]
+    assert harness.requested() == ["By the way."]
 
 
 def test_a_model_that_calls_tools_for_ever_waits_for_the_caller_at_last() -> None:
@@ -284,17 +284,17 @@ def test_information_for_a_quiet_moment_is_not_told_before_it() -> None:
     assert harness.take(ItemCreate) == []
     harness.do(harness.dialogue.responses.on_quiet(0))
     assert harness.order[-2:] == ["ItemCreate", "ResponseCreate"]
-    assert harness.said() == ["Booked."]
+    assert harness.requested() == ["Booked."]
 
 
 def test_a_message_does_not_interrupt_the_caller() -> None:
     harness = DialogueHarness()
     harness.caller_starts()
     harness.do(harness.dialogue.say("Notice.", 0))
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.caller_stops()
     harness.answers("r1")
-    assert harness.said() == ["Notice."]
+    assert harness.requested() == ["Notice."]
 
 
 def test_information_is_relayed_as_data_and_not_as_the_callers_words() -> None:
@@ -306,7 +306,7 @@ def test_information_is_relayed_as_data_and_not_as_the_callers_words() -> None:
     told = create.item.content[0].text or ""
     assert json.loads(told.partition("\n")[2]) == text
     assert "</system>" not in told
-    assert harness.said() == [text]
+    assert harness.requested() == [text]
 
 
 def test_a_last_sentence_takes_the_place_of_everything_that_waits() -> None:
@@ -316,10 +316,10 @@ def test_a_last_sentence_takes_the_place_of_everything_that_waits() -> None:
     harness.do(harness.dialogue.responses.ask(0))
     harness.do(harness.dialogue.say_last("Goodbye.", 0))
     harness.ends("r1")
-    assert harness.said() == ["Goodbye."]
+    assert harness.requested() == ["Goodbye."]
     harness.answers("r2", says="Goodbye.")
     harness.do(harness.dialogue.responses.on_quiet(0))
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 # Connections --------------------------------------------------------------------------------------
@@ -341,9 +341,9 @@ def test_everything_that_happens_without_a_connection_is_replayed_to_the_next_on
     assert [item.output for item in items if item.type == "function_call_output"] == ["one", "two"]
     assert [i.content[0].text for i in items if i.role == "user"] == ["Are you there?"]
     assert items[-1].role == "system"
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     harness.answers("r2")
-    assert harness.said() == ["Notice."]
+    assert harness.requested() == ["Notice."]
 
 
 def test_a_tool_that_outlived_its_connection_is_told_to_the_next_one_whole() -> None:
@@ -363,11 +363,11 @@ def test_an_error_about_an_unknown_event_changes_nothing() -> None:
     harness = DialogueHarness()
     harness.do(harness.dialogue.say("One.", 0))
     harness.do(harness.dialogue.responses.ask(0))
-    harness.said()
+    harness.requested()
     harness.voice(ErrorEvent(ErrorDetail(code="invalid_value", client_event_id="another")))
     harness.begins("r1", says="One.")
     harness.ends("r1")
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_a_fatal_error_gives_the_model_up_for_good() -> None:
@@ -390,7 +390,7 @@ def test_an_interrupted_response_calls_no_tools() -> None:
     assert (tool_call_id, json.loads(output or "")["code"]) == ("c1", "interrupted")
     harness.ends("r1", ResponseStatus.CANCELLED)
     harness.wait(500)
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 def test_an_urgent_message_is_said_before_all_that_waits() -> None:
@@ -399,9 +399,9 @@ def test_an_urgent_message_is_said_before_all_that_waits() -> None:
     harness.do(harness.dialogue.say("Later.", 0))
     harness.do(harness.dialogue.say("Stop there.", 0, when=SayWhen.NOW))
     harness.ends("r1", ResponseStatus.CANCELLED)
-    assert harness.said() == ["Stop there."]
+    assert harness.requested() == ["Stop there."]
     harness.answers("r2", says="Stop there.")
-    assert harness.said() == ["Later."]
+    assert harness.requested() == ["Later."]
 
 
 def test_a_fresh_connection_is_not_told_of_words_that_never_became_sound() -> None:
@@ -516,18 +516,18 @@ def test_a_filler_that_cannot_be_said_now_may_be_said_later() -> None:
     harness = slow_tools()
     harness.begins("r2")
     harness.do(harness.dialogue.function_calls.on_tool_slow("c1", "One moment.", 0))
-    assert harness.said() == []
+    assert harness.requested() == []
     harness.ends("r2")
     harness.do(harness.dialogue.function_calls.on_tool_slow("c1", "One moment.", 0))
-    assert harness.said() == ["One moment."]
+    assert harness.requested() == ["One moment."]
 
 
 def test_a_connection_that_is_renewed_asks_again_for_what_had_not_begun() -> None:
     harness = DialogueHarness()
     harness.do(harness.dialogue.say("Notice.", 0))
-    assert harness.said() == ["Notice."]
+    assert harness.requested() == ["Notice."]
     harness.do(harness.dialogue.on_reconnected(0))
-    assert harness.said() == ["Notice."]
+    assert harness.requested() == ["Notice."]
 
 
 def test_a_refusal_of_an_older_change_leaves_the_newer_ones_on_their_way() -> None:

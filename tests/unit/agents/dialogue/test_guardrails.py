@@ -99,14 +99,14 @@ def test_a_stop_cuts_the_speech_tells_the_model_and_has_it_try_again() -> None:
     assert create.item.role == "system"
     assert "no advice" in (create.item.content[0].text or "")
     harness.ends("r1", ResponseStatus.CANCELLED)
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_a_stop_with_words_has_them_said() -> None:
     harness, check = speaking()
     checked(harness, check, Stop("I cannot advise on that.", "no advice"))
     harness.ends("r1", ResponseStatus.CANCELLED)
-    assert harness.said() == ["I cannot advise on that."]
+    assert harness.requested() == ["I cannot advise on that."]
 
 
 def test_a_stop_after_the_response_has_ended_cancels_nothing_and_still_corrects() -> None:
@@ -115,7 +115,7 @@ def test_a_stop_after_the_response_has_ended_cancels_nothing_and_still_corrects(
     checked(harness, check, Stop(None, "late"))
     assert len(harness.take(Interrupt)) == 1
     assert harness.take(ResponseCancel) == []
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     harness.begins("r2")
     assert harness.take(ResponseCancel) == []
 
@@ -150,7 +150,7 @@ def test_words_of_the_caller_that_are_stopped_are_not_answered() -> None:
     checked(harness, check, Stop(None, "tricks"))
     assert harness.order[:2] == ["Interrupt", "ResponseCancel"]
     harness.ends("r1", ResponseStatus.CANCELLED)
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_an_agent_that_is_stopped_again_and_again_waits_for_the_caller() -> None:
@@ -163,7 +163,7 @@ def test_an_agent_that_is_stopped_again_and_again_waits_for_the_caller() -> None
         (check,) = harness.take(CheckGuardrail)
         checked(harness, check, Stop(None, "again"))
         harness.ends(response_id, ResponseStatus.CANCELLED)
-        replies += len(harness.said())
+        replies += len(harness.requested())
     assert replies == 2
     harness.caller_stops("Something else, then.", "u2")
     harness.take(CheckGuardrail)
@@ -172,4 +172,4 @@ def test_an_agent_that_is_stopped_again_and_again_waits_for_the_caller() -> None
     (check,) = harness.take(CheckGuardrail)
     checked(harness, check, Stop(None, "again"))
     harness.ends("r9", ResponseStatus.CANCELLED)
-    assert harness.said() == [""]
+    assert harness.requested() == [""]

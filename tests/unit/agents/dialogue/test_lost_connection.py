@@ -13,7 +13,7 @@ def reconnect(harness: DialogueHarness) -> None:
     harness.do(harness.dialogue.on_reconnected(harness.now_ms))
 
 
-def told(harness: DialogueHarness) -> str:
+def notes(harness: DialogueHarness) -> str:
     return " ".join(
         part.text or "" for create in harness.take(ItemCreate) for part in create.item.content
     )
@@ -23,10 +23,10 @@ def test_a_sentence_that_had_not_begun_is_said_on_the_next_connection() -> None:
     harness = DialogueHarness()
     harness.do(harness.dialogue.say("Your code is 4711.", 0))
     reconnect(harness)
-    assert harness.said() == ["Your code is 4711."]
+    assert harness.requested() == ["Your code is 4711."]
     harness.answers("r2", says="Your code is 4711.")
     harness.do(harness.dialogue.responses.on_quiet(0))
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 def test_a_sentence_that_made_no_sound_yet_counts_as_not_begun() -> None:
@@ -34,7 +34,7 @@ def test_a_sentence_that_made_no_sound_yet_counts_as_not_begun() -> None:
     harness.do(harness.dialogue.say("Your code is 4711.", 0))
     harness.begins(says="Your code is 4711.")
     reconnect(harness)
-    assert harness.said() == ["Your code is 4711."]
+    assert harness.requested() == ["Your code is 4711."]
 
 
 def test_a_sentence_that_was_cancelled_is_not_said_on_the_next_connection() -> None:
@@ -43,7 +43,7 @@ def test_a_sentence_that_was_cancelled_is_not_said_on_the_next_connection() -> N
     harness.do(harness.dialogue.drop_response(server_cancels=False))
     reconnect(harness)
     harness.do(harness.dialogue.responses.on_quiet(0))
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 def test_the_reply_behind_a_sentence_that_had_not_begun_comes_behind_it_still() -> None:
@@ -54,9 +54,9 @@ def test_the_reply_behind_a_sentence_that_had_not_begun_comes_behind_it_still() 
     harness.do(harness.dialogue.say("One moment.", 0))
     harness.do(harness.dialogue.function_calls.on_tool_done("c1", "one", 0))
     reconnect(harness)
-    assert harness.said() == ["One moment."]
+    assert harness.requested() == ["One moment."]
     harness.answers("r2", says="One moment.")
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
 
 
 def test_information_that_waits_is_told_to_the_next_connection() -> None:
@@ -66,8 +66,8 @@ def test_information_that_waits_is_told_to_the_next_connection() -> None:
         harness.do(harness.dialogue.say("The taxi comes at nine", 0, mode=SayMode.RELAY, when=when))
         reconnect(harness)
         harness.do(harness.dialogue.responses.on_quiet(0))
-        assert told(harness).count("The taxi comes at nine") == 1
-        assert harness.said() == ["The taxi comes at nine"]
+        assert notes(harness).count("The taxi comes at nine") == 1
+        assert harness.requested() == ["The taxi comes at nine"]
 
 
 def test_information_that_comes_between_two_connections_is_told_to_the_next() -> None:
@@ -79,8 +79,8 @@ def test_information_that_comes_between_two_connections_is_told_to_the_next() ->
         harness.actions.clear()
         harness.do(harness.dialogue.on_reconnected(0))
         harness.do(harness.dialogue.responses.on_quiet(0))
-        assert told(harness).count("The taxi comes at nine") == 1
-        assert harness.said() == ["The taxi comes at nine"]
+        assert notes(harness).count("The taxi comes at nine") == 1
+        assert harness.requested() == ["The taxi comes at nine"]
 
 
 def test_what_a_tool_found_before_its_response_was_lost_is_told_in_one_reply() -> None:
@@ -89,9 +89,9 @@ def test_what_a_tool_found_before_its_response_was_lost_is_told_in_one_reply() -
     harness.calls(call_of("look_up"))
     harness.do(harness.dialogue.function_calls.on_tool_done("c1", "one", 0))
     reconnect(harness)
-    assert harness.said() == [""]
+    assert harness.requested() == [""]
     harness.answers("r2")
-    assert harness.said() == []
+    assert harness.requested() == []
 
 
 def test_an_agent_who_takes_over_while_a_connection_opens_gets_their_settings_there() -> None:
