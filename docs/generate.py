@@ -220,9 +220,9 @@ def rooms() -> str:
 
 _MOMENTS: Final = {
     Moment.FREE: "no response runs",
-    Moment.CALLER_SILENT: "the caller does not speak either",
+    Moment.CALLER_SILENT: "no response runs, the caller is silent",
     Moment.QUIET: "nobody speaks or is about to",
-    Moment.IDLE: "the same, and the caller has not asked to wait",
+    Moment.IDLE: "nobody speaks or is about to, and the caller has not asked to wait",
 }
 
 
