@@ -29,6 +29,7 @@ from app.events import (
 from app.web.app import make_app
 from app.web.health import LoopMonitor
 from app.web.metrics import Metrics
+from app.web.realtime import MAX_MESSAGE_BYTES
 from app.web.serving import make_server, running
 from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.web_server import Site, build
@@ -189,7 +190,7 @@ async def test_binary_frames_are_not_realtime(site: Site) -> None:
 
 async def test_a_message_beyond_the_bound_closes_the_realtime_socket(site: Site) -> None:
     async with connect(_realtime(site), compression=None) as socket:
-        await socket.send("x" * 1_100_000)
+        await socket.send("x" * (MAX_MESSAGE_BYTES + 1))
         with pytest.raises(ConnectionClosed):
             await socket.recv()
         assert socket.close_code == 1009

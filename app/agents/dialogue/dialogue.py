@@ -341,6 +341,7 @@ class Dialogue:
         asked = self.responses.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms
         )
+        actions += self._create_again(error, now_ms)
         before = self.active.agent
         refused = self.active.on_error(error.client_event_id)
         actions += self.function_calls.on_handoff_refused(refused, error.code or error.type, now_ms)
@@ -348,6 +349,22 @@ class Dialogue:
             # The change was recorded when it was made, so its undoing is recorded too.
             actions.append(Record(self.active.handed_over(before, self.active.agent, now_ms)))
         return [*actions, *asked] if failure.goes_on else actions
+
+    def _create_again(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
+        """Send an item again that the model has refused, and have it reply to that, too."""
+        refused = self._messages.refused_item(error.client_event_id)
+        if refused is None or "duplicate" in (error.code or ""):  # the model has it already
+            return []
+        again, item = self._messages.in_another_form(refused), refused.item
+        if again is None:
+            return []
+        self.transcript.expect_again(refused.event_id, again.item)
+        actions: list[DialogueAction] = [*self._messages.tell(again)]
+        if item.type == "function_call_output":
+            actions += self.function_calls.on_told_again(item.call_id or "", now_ms)
+        elif item.role == "user" and self.gate.busy:  # what runs was asked for without it
+            actions += self.responses.ask(now_ms)
+        return actions
 
     @property
     def owes_words(self) -> bool:
@@ -465,8 +482,7 @@ class Dialogue:
         going_on = note(GOING_ON, self._messages.new_id("sys"))
         update = self.active.caught_up()
         actions: list[DialogueAction] = [] if update is None else [update]
-        actions += [ToVoice(create) for create in replay]
-        actions.append(ToVoice(ItemCreate(going_on)))
+        actions += [self._messages.create(event) for event in (*replay, ItemCreate(going_on))]
         actions += self.function_calls.on_reconnected(now_ms)
         return [*actions, *self.responses.on_reconnected(now_ms)]
 

@@ -173,6 +173,13 @@ class FunctionCalls:
         self._history.add(item, None, now_ms)
         return [*actions, *tell(ItemCreate(item)), *self.ask_when_done(now_ms)]
 
+    def on_told_again(self, tool_call_id: str, now_ms: int) -> Sequence[ToVoice | Record]:
+        """The model refused a tool's output, which is sent again: it has yet to reply to it."""
+        call = self._calls.get(tool_call_id)
+        if call is not None:
+            call.settled = False
+        return self.ask_when_done(now_ms)
+
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[ToVoice]:
         """Say that a tool takes its time, where nobody speaks; once for the tools of a response."""
         call = self._open_call(tool_call_id)

@@ -120,8 +120,8 @@ class History:
         """Insert an item behind the one that the model names; a known one is only updated."""
         item_id = item.id or ""
         entry = self._by_id.get(item_id)
-        if entry is None and item.type == "function_call":
-            known = self._call(item.call_id)
+        if entry is None and item.type in {"function_call", "function_call_output"}:
+            known = self._call(item.call_id, item.type)
             if known is not None:  # told again, under another id, to a connection that lacked it
                 return known
         if entry is None:
@@ -140,9 +140,9 @@ class History:
                 entry.on_text(typed, final=True)
         return entry
 
-    def _call(self, tool_call_id: str | None) -> HistoryEntry | None:
-        """The function call that has this id."""
-        calls = (entry for entry in self._entries if entry.kind == "function_call")
+    def _call(self, tool_call_id: str | None, kind: str) -> HistoryEntry | None:
+        """The function call that has this id, or its output."""
+        calls = (entry for entry in self._entries if entry.kind == kind)
         return next((e for e in calls if tool_call_id and e.tool_call_id == tool_call_id), None)
 
     def _insert(self, entry: HistoryEntry, previous_item_id: str | None) -> None:

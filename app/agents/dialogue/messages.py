@@ -6,13 +6,21 @@ so that it cannot pass for an instruction. Pure.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
 from app.agents.dialogue.actions import ToVoice
 from app.agents.dialogue.response_kinds import Kind, ResponseRequest
 from app.agents.llm.question import quoted
-from app.realtime.events import SAY_METADATA_KEY, ClientEvent, ContentPart, Item, ResponseConfig
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    ClientEvent,
+    ContentPart,
+    Item,
+    ItemCreate,
+    ResponseConfig,
+)
 
 __all__ = [
     "GOING_ON",
@@ -30,6 +38,7 @@ __all__ = [
 _METADATA_MAX_CHARS: Final = 512
 """OpenAI's schema; the instructions hold the whole of a longer sentence."""
 
+_REMEMBERED_ITEMS: Final = 100
 
 GOING_ON: Final = (
     "The conversation is in progress and you have been talking with the caller. "
@@ -108,10 +117,40 @@ class ModelMessages:
         self.connected = True
         self.epoch = 0
         self._sequence = 0
+        self._created: dict[str, ItemCreate] = {}
 
     def tell(self, event: ClientEvent) -> list[ToVoice]:
         """Send an event, where there is a connection."""
-        return [ToVoice(event)] if self.connected else []
+        if not self.connected:
+            return []
+        return [self.create(event) if isinstance(event, ItemCreate) else ToVoice(event)]
+
+    def create(self, event: ItemCreate) -> ToVoice:
+        """Create an item, under an event id by which the model can refuse it."""
+        event = replace(event, event_id=event.event_id or event.item.id or "")
+        self._created[event.event_id] = event
+        if len(self._created) > _REMEMBERED_ITEMS:
+            del self._created[next(iter(self._created))]
+        return ToVoice(event)
+
+    def refused_item(self, event_id: str | None) -> ItemCreate | None:
+        """The item whose creation the model has refused with an error about this event."""
+        return self._created.pop(event_id or "", None)
+
+    def in_another_form(self, refused: ItemCreate) -> ItemCreate | None:
+        """A refused item in a form that the model may take; None after the last one.
+
+        First without the id, which some servers want to choose; a tool's output then as a note.
+        """
+        item = refused.item
+        if item.id is not None:
+            again = f"{refused.event_id}_again"
+            return replace(refused, item=replace(item, id=None), event_id=again)
+        if item.type == "function_call_output":
+            data = quoted(item.output or "")
+            text = f"The function call {item.call_id} has returned this data, a JSON string: {data}"
+            return ItemCreate(note(text, self.new_id("sys")))
+        return None
 
     def new_id(self, kind: str) -> str:
         """An id for an event, or for an item with OpenAI's prefix of its kind.
@@ -124,3 +163,4 @@ class ModelMessages:
     def on_reconnected(self) -> None:
         self.connected = True
         self.epoch += 1
+        self._created.clear()

@@ -6,6 +6,7 @@ known to the dialogue. Pure.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,11 +81,21 @@ class Transcript:
         self._replayed: set[str] = set()
         self._continued: dict[str, str] = {}
         self._names: dict[str, str] = {}
+        self._again: dict[str, deque[str]] = {}
         self._speech_started_ms: dict[str, int] = {}
 
     def on_item(self, item: Item, previous_item_id: str | None, now_ms: int) -> None:
         """The model has put an item into the conversation, or changed one."""
         if not item.id or item.id in self._replayed or item.role == "system":
+            return
+        text = any(part.type in {"input_text", "output_text", "text"} for part in item.content)
+        if text and item.role in self._again and self._history.get(item.id) is None:
+            name = self._again[item.role].popleft()
+            if not self._again[item.role]:
+                del self._again[item.role]
+            self._names[item.id] = name
+            if name in self._replayed:
+                self._replayed.add(item.id)
             return
         self._history.add(item, previous_item_id, now_ms)
 
@@ -112,6 +123,11 @@ class Transcript:
         if name not in response.items:
             response.items.append(name)
         return name
+
+    def expect_again(self, name: str, item: Item) -> None:
+        """An item is created again without an id: it comes back under one of the server's."""
+        if item.id is None and item.role in {"user", "assistant"}:
+            self._again.setdefault(item.role, deque()).append(name)
 
     def is_open(self, name: str) -> bool:
         """True for an item with words that may not be all."""
@@ -191,6 +207,7 @@ class Transcript:
     def replay(self, epoch: int) -> list[ItemCreate]:
         """The conversation for a fresh connection; the old one will add nothing to it."""
         self._history.seal()
+        self._again.clear()
         items = self._history.replay(f"replay_{epoch}")
         self._replayed = {create.item.id or "" for create in items}
         return items

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.agents.dialogue.actions import RunTool
@@ -284,3 +286,78 @@ def test_items_of_ours_have_openais_prefix_of_their_kind() -> None:
         prefix = "sys_" if item.role == "system" else prefixes[item.type]
         assert (item.id or "").startswith(prefix), item
         assert len(item.id or "") <= 32
+
+
+def creates(harness: DialogueHarness) -> list[ItemCreate]:
+    return harness.take(ItemCreate)
+
+
+def refuse(harness: DialogueHarness, create: ItemCreate, code: str = "invalid_item") -> None:
+    assert create.event_id
+    harness.refuses(create.event_id, code)
+
+
+def test_a_refused_output_is_sent_again_and_replied_to() -> None:
+    harness = DialogueHarness(agent_named(tools=(tool_named(),)))
+    harness.begins()
+    harness.voice(WHOLE, done())
+    harness.do(harness.dialogue.function_calls.on_tool_done("c1", '"found"', 0))
+    (first,) = creates(harness)
+    assert len(harness.take(ResponseCreate)) == 1
+    refuse(harness, first)
+    (second,) = creates(harness)
+    assert (second.item.id, second.item.output) == (None, '"found"')
+    harness.voice(ItemAdded(replace(second.item, id="theirs", status="completed")))
+    harness.answers("r2")  # what was asked for before the output came
+    assert len(harness.take(ResponseCreate)) == 1
+    refuse(harness, second)
+    (third,) = creates(harness)
+    assert third.item.role == "system"
+    assert "found" in (third.item.content[0].text or "")
+    refuse(harness, third)
+    (fourth,) = creates(harness)
+    assert fourth.item.id is None
+    refuse(harness, fourth)
+    assert creates(harness) == []
+    kinds = [entry.kind for entry in harness.dialogue.history]
+    assert kinds.count("function_call_output") == 1
+
+
+def test_refused_words_of_the_caller_are_sent_again_and_stand_once() -> None:
+    harness = DialogueHarness()
+    harness.do(harness.dialogue.type_in("hello", 0))
+    (first,) = creates(harness)
+    assert len(harness.take(ResponseCreate)) == 1
+    refuse(harness, first)
+    (second,) = creates(harness)
+    assert second.item.id is None
+    harness.voice(ItemAdded(replace(second.item, id="theirs", status="completed")))
+    harness.answers("r1")
+    assert len(harness.take(ResponseCreate)) == 1
+    harness.dialogue.transcript.on_heard("a_r1", 400, 400)
+    assert spoken(harness) == ["hello", "words"]
+    refuse(harness, second)
+    assert creates(harness) == []
+
+
+def test_an_item_that_the_model_has_already_is_not_sent_again() -> None:
+    harness = DialogueHarness()
+    harness.do(harness.dialogue.type_in("hello", 0))
+    (first,) = creates(harness)
+    refuse(harness, first, "item_create_duplicate_item_id")
+    assert creates(harness) == []
+
+
+def test_a_refused_replay_is_sent_again_and_adds_no_line() -> None:
+    harness = DialogueHarness()
+    harness.do(harness.dialogue.type_in("hello", 0))
+    assert spoken(harness) == ["hello"]
+    harness.dialogue.on_lost()
+    harness.actions.clear()
+    harness.do(harness.dialogue.on_reconnected(0))
+    replayed, _ = creates(harness)
+    refuse(harness, replayed)
+    (again,) = creates(harness)
+    harness.voice(ItemAdded(replace(again.item, id="theirs", status="completed")))
+    harness.wait(10_000)
+    assert spoken(harness) == []
