@@ -341,7 +341,7 @@ class Switchboard:
                 await self._until(self._idle)
 
     async def _hear_last_reports(self) -> None:
-        """The carrier reports a call's end just after it: do not close the door in its face."""
+        """Wait for the reports of calls that have just ended, which come right after it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_REPORTS_S):
                 await self._until(

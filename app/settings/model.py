@@ -29,10 +29,10 @@ from app.settings.values import (
     PhoneNumber,
     PublicUrl,
     RestUrl,
-    Route,
     Section,
     Spoken,
     Text,
+    UrlPath,
 )
 
 __all__ = [
@@ -106,9 +106,9 @@ class Server(Section):
     host: Name = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
     public_url: Annotated[PublicUrl | None, Blank] = None
-    webhook_path: Route = "/twilio/voice"
-    websocket_path: Route = "/twilio/media-stream"
-    status_path: Route = "/twilio/status"
+    webhook_path: UrlPath = "/twilio/voice"
+    websocket_path: UrlPath = "/twilio/media-stream"
+    status_path: UrlPath = "/twilio/status"
     metrics_token: OptionalSecret = None
     operator_token: OptionalSecret = None
     transcript_feed: Literal["auto", "on", "off"] = "auto"

@@ -38,12 +38,12 @@ __all__ = [
     "PhoneNumber",
     "PublicUrl",
     "RestUrl",
-    "Route",
     "Secret",
     "Section",
     "Spoken",
     "Text",
     "TimeZone",
+    "UrlPath",
     "WebsocketUrl",
     "is_loopback",
 ]
@@ -139,7 +139,7 @@ def _split_url(text: str, *schemes: str) -> SplitResult:
     return parts
 
 
-def _route(path: str) -> str:
+def _url_path(path: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
         raise ValueError(f"expected a path such as /twilio/voice; found {path!r}")
     return path
@@ -188,7 +188,7 @@ WebsocketUrl = Annotated[str, AfterValidator(_websocket_url)]
 PhoneNumber = Annotated[str, BeforeValidator(_no_bare_number), AfterValidator(_e164)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 OptionalSecret = Annotated[Secret | None, Blank]
-Route = Annotated[str, AfterValidator(_route)]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
 FilePath = Annotated[Path, PlainValidator(_beside_config)]
 Text = Annotated[str, Field(min_length=1)]
 NO_BLANKS: Final = r"^\S+$"

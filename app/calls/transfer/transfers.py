@@ -296,9 +296,8 @@ class Transfers:
         Only the report of a cold transfer says whether the caller had talked with somebody, and
         the two come in any order.
         """
-        attempt = self._attempt
-        cold = attempt is not None and attempt.consult_leg is None and not attempt.result.done()
-        if self._caller_leg.away and cold:
+        attempt = self._pending
+        if self._caller_leg.away and attempt is not None and attempt.consult_leg is None:
             loop = asyncio.get_running_loop()
             self._late_hang_up = loop.call_later(
                 _REPORT_S, self._control.end, EndReason.CALLER_HUNG_UP, detail
@@ -317,8 +316,8 @@ class Transfers:
     @property
     def connected_to(self) -> str | None:
         """The destination that has accepted the caller, as far as was reported."""
-        attempt = self._attempt
-        if attempt is None or attempt.result.done():
+        attempt = self._pending
+        if attempt is None:
             return None
         accepted = attempt.screening is Screening.ACCEPTED
         joined = attempt.consult_leg is not None and attempt.consult_leg.joined
@@ -332,8 +331,7 @@ class Transfers:
     @property
     def prompt(self) -> str | None:
         """The prompt for a person who is asked for a key; `None` when no caller waits for them."""
-        attempt = self._attempt
-        return None if attempt is None or attempt.result.done() else attempt.prompt
+        return None if self._pending is None else self._pending.prompt
 
     @property
     def wait_limit_s(self) -> int:
@@ -342,8 +340,8 @@ class Transfers:
 
     def on_keys(self, leg_id: CarrierCallId, digits: str) -> LegAnswer:
         """The key of the person who was asked whether they take the call; empty for none."""
-        attempt = self._attempt
-        if attempt is None or attempt.result.done():
+        attempt = self._pending
+        if attempt is None:
             return LegAnswer.TOO_LATE
         if attempt.consult_leg is not None:
             return attempt.consult_leg.on_keys(leg_id, digits)
@@ -360,8 +358,8 @@ class Transfers:
 
         The caller may have heard its first words: the detector needs some seconds.
         """
-        attempt = self._attempt
-        if attempt is None or attempt.result.done():
+        attempt = self._pending
+        if attempt is None:
             return False
         if attempt.consult_leg is not None:
             attempt.consult_leg.on_machine(leg_id)
@@ -431,6 +429,12 @@ class Transfers:
                 evidence=result.evidence,
             )
         )
+
+    @property
+    def _pending(self) -> TransferAttempt | None:
+        """The last attempt, while its outcome is open."""
+        attempt = self._attempt
+        return None if attempt is None or attempt.result.done() else attempt
 
     @property
     def _consult_leg(self) -> ConsultLeg | None:
