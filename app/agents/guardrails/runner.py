@@ -42,35 +42,19 @@ class GuardrailRunner:
         if twice:
             raise ConfigError(f"two guardrails are called {sorted(twice)[0]!r}")
 
-    def watches(self, side: Party) -> bool:
-        """True where a rule checks this side."""
-        return any(rule.side is side for rule in self._rules)
-
     async def check(self, side: Party, text: str, context: GuardrailContext) -> GuardrailResult:
         """Ask all rules of a side at once; a stop does not wait for slower rules."""
         rules = [rule for rule in self._rules if rule.side is side]
         if not rules:
             return GuardrailResult()
-        results: dict[str, RuleResult] = {}
-        stopped = asyncio.Event()
-
-        async def check_rule(rule: Guardrail) -> None:
-            result = results[rule.name] = await _check_rule(rule, text, context)
-            if isinstance(result.verdict, Stop):
-                stopped.set()
-
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(check_rule(rule)) for rule in rules]
-            watch = group.create_task(_cancel_when(stopped, tasks))
-            await asyncio.wait(tasks)
-            watch.cancel()
-        return _strictest([results[rule.name] for rule in rules if rule.name in results])
-
-
-async def _cancel_when(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    await stopped.wait()
-    for task in tasks:
-        task.cancel()
+            tasks = [group.create_task(_check_rule(rule, text, context)) for rule in rules]
+            for result in asyncio.as_completed(tasks):
+                if isinstance((await result).verdict, Stop):
+                    break
+            for task in tasks:
+                task.cancel()
+        return _strictest([task.result() for task in tasks if not task.cancelled()])
 
 
 async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> RuleResult:

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 from app.agents.analysis.analyzer import AnalyzerLimits
-from app.agents.guardrails.rules import DEBOUNCE_CHARS, Guardrail, model_guardrail
+from app.agents.guardrails.rules import (
+    DEBOUNCE_CHARS,
+    Guardrail,
+    GuardrailContext,
+    model_guardrail,
+)
 from app.agents.guardrails.runner import GuardrailRunner
 from app.agents.roster import Roster
 from app.background import BackgroundJobs
@@ -21,6 +26,7 @@ from app.calls.media.false_interruption import FalseInterruption
 from app.calls.policy import InactivityTexts, ProductivityRules
 from app.calls.turns.inactivity import InactivityPrompts
 from app.calls.turns.presets import PRESETS
+from app.events import CallId
 from app.http.webhook import TOLERANCE_S, WebhookSpec
 
 PAGES = Path(__file__).parents[4] / "docs"
@@ -46,8 +52,11 @@ async def run(page: str, title: str) -> dict[str, Any]:
 
 
 async def test_the_guardrails_of_the_document_work() -> None:
-    runner = GuardrailRunner((await run(*GUARDRAILS))["rules"])
-    assert all(runner.watches(rule.side) for rule in runner._rules)
+    rules = (await run(*GUARDRAILS))["rules"]
+    runner = GuardrailRunner(rules)
+    context = GuardrailContext(call_id=CallId("c"), item_id="i")
+    for side in {rule.side for rule in rules}:
+        assert (await runner.check(side, "Hello.", context)).results
 
 
 async def test_the_analyzer_of_the_document_can_be_made() -> None:
