@@ -1,9 +1,8 @@
-"""Which addresses a tool may connect to, and what a URL says of itself.
+"""The addresses that a tool may connect to, and checks of URLs before they are resolved.
 
-The IANA special-purpose registries of IPv4 and IPv6, of which nothing is reachable, and the
-metadata addresses of clouds that lie outside of them. A list and not `ipaddress.is_global`, whose
-answers changed between patch releases of Python 3.11 and 3.12. Resolving is handed in; connecting
-belongs to `app.http.client`.
+Refused are the IANA special-purpose registries of IPv4 and IPv6, and the metadata addresses of
+clouds that lie outside of them. A list and not `ipaddress.is_global`, whose answers changed between
+patch releases of Python 3.11 and 3.12. `app.http.client` connects.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = [
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-# Never, whatever the settings say: these are how a machine tells itself its secrets.
+# Refused whatever the settings say: a machine reads its own secrets there.
 _METADATA: Final = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -95,7 +94,7 @@ _LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$")
 
 
 def address_is_allowed(address: IpAddress, *, allow_private: bool = False) -> bool:
-    """Whether a tool may connect to an address: public, or private where that is allowed."""
+    """True for a public address, and for a private one where that is allowed."""
     if any(address in network for network in _METADATA):
         return False
     if any(address in network for network in _PRIVATE):
@@ -106,9 +105,9 @@ def address_is_allowed(address: IpAddress, *, allow_private: bool = False) -> bo
 
 
 def check_url(url: str, *, allow_private: bool = False) -> httpx2.URL:
-    """Judge what a URL says by itself, before its name is resolved.
+    """Check a URL by itself, before its name is resolved.
 
-    Plain HTTP goes only where private addresses may: elsewhere it would show headers to everybody.
+    Plain HTTP is for private addresses: on the open network it would show headers to everybody.
 
     Raises:
         ToolFailed: code `url_refused`.
@@ -125,11 +124,11 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx2.URL:
     if parsed.userinfo:
         raise url_refused("it holds a user name; use a header")
     if not host or (parsed.port is not None and not 0 < parsed.port < 65_536):
-        raise url_refused("it names no host, or a port that is none")
+        raise url_refused("it has no host, or an invalid port")
     address = _as_address(host)
     if address is None:
         if not _HOST_NAME.fullmatch(host):
-            raise url_refused("its host is no name")
+            raise url_refused("its host is not a valid name")
         # "127.1", "0x7f000001" and "2130706433" are addresses to some resolvers.
         if _LAST_LABEL_IS_NUMBER.search(host):
             raise url_refused("its host is a number in disguise")
@@ -139,7 +138,7 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx2.URL:
 
 
 async def resolve_by_system(host: str, port: int) -> Sequence[str]:
-    """The addresses that the system's resolver has for a name, in its order.
+    """The addresses of a name by the system's resolver, in its order.
 
     In threads of its own: those of the event loop are few, and a name whose servers are down would
     keep them from finding the voice model's.
@@ -154,7 +153,7 @@ async def checked_addresses(
 ) -> list[str]:
     """The addresses of a checked URL's host, each of them allowed.
 
-    One that is not allowed condemns the name: who mixes them is up to something.
+    One that is not allowed refuses the name: nobody mixes them by accident.
 
     Raises:
         ToolFailed: code `url_refused`, or `unreachable` for a name that has no address.
@@ -186,5 +185,5 @@ def _as_address(text: str) -> IpAddress | None:
 
 
 def url_refused(reason: str) -> ToolFailed:
-    """The error for a URL that no tool may ask."""
+    """The error for a URL that no tool may request."""
     return ToolFailed(f"The URL is refused: {reason}.", code="url_refused")

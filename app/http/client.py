@@ -1,12 +1,11 @@
-"""HTTP requests that cannot be led to where they should not go.
+"""HTTP requests that reach public addresses only, unless the settings allow others.
 
 A tool's URL is fixed in the settings, but names resolve to what their owner likes, and answers
-redirect. So every hop is resolved once, all of its addresses are judged, and the connection is
-made to an address that was judged, with the name kept for Host and TLS. Nothing is read from the
-environment: no proxy, no .netrc. Answers are bounded in size, also unpacked, and in time.
+redirect. So every hop is resolved once, all of its addresses are checked, and the connection goes
+to a checked address, with the name kept for Host and TLS. Nothing is read from the environment: no
+proxy, no .netrc. Answers are bounded in size, also unpacked, and in time.
 
-Which addresses are allowed is written in `app.http.addresses`; what a status or a body means
-belongs to `app.agents.tools.http_tool`.
+`app.http.addresses` holds the addresses, `app.agents.tools.http_tool` the meaning of an answer.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A request, and how far it may go."""
+    """A request and its limits."""
 
     method: str
     url: str
@@ -51,7 +50,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """An answer of whatever status; `headers` in lower case, `body` unpacked."""
+    """An answer, of any status; `headers` in lower case, `body` unpacked."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,7 +58,7 @@ class Fetched:
 
 
 class SafeHttp:
-    """Makes requests to checked addresses and keeps connections warm; one for a process."""
+    """Makes requests to checked addresses and keeps connections open; one for a process."""
 
     def __init__(
         self,
@@ -96,8 +95,8 @@ class SafeHttp:
 
         Raises:
             ToolFailed: codes `url_refused`, `unreachable`, `redirect_refused`,
-                `response_too_large`, `response_invalid`; `retryable` says what it says.
-            ToolTimeout: all of it together took longer than `timeout_ms`.
+                `response_too_large`, `response_invalid`.
+            ToolTimeout: redirects and all took longer than `timeout_ms`.
         """
         try:
             async with asyncio.timeout(request.timeout_ms / 1000):
@@ -137,7 +136,7 @@ class SafeHttp:
     async def _exchange(
         self, request: Outgoing, url: httpx2.URL, transport: httpx2.AsyncHTTPTransport
     ) -> Fetched:
-        """One hop."""
+        """Make one request and read its answer."""
         asked = httpx2.Request(
             request.method,
             url,

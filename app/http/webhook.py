@@ -1,8 +1,8 @@
-"""Signed webhooks: telling other systems what happened, and handing them tasks.
+"""Signed webhooks: report what happened to other systems, and hand them tasks.
 
 Headers and signature follow Standard Webhooks 1.0.0 (HMAC-SHA256 over `id.timestamp.body`), which
-libraries in many languages can check. The id is the same for every attempt, so that a receiver does
-not do a thing twice. Deliveries wait in memory: `app.background` bounds them.
+libraries in many languages can check. The id is the same for every attempt, so that a receiver
+acts once. Deliveries wait in memory: `app.background` bounds them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,10 @@ from app.http.addresses import check_url
 from app.http.client import Fetched, Outgoing, SafeHttp
 from app.retry import parse_retry_after, retry
 
-__all__ = ["Message", "Outbox", "Webhook", "WebhookSpec", "is_signed", "sign"]
+__all__ = ["Message", "Outbox", "Webhook", "WebhookSpec", "sign"]
 
 
 logger = logging.getLogger(__name__)
-
-TOLERANCE_S: Final = 300
-"""How old a message may be when it is checked: what the standard's own libraries take."""
 
 _WORTH_A_RETRY: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -48,14 +45,14 @@ def read_secret(secret: str) -> bytes:
     """A secret's bytes: base64 behind `whsec_`, or the text itself.
 
     Raises:
-        ConfigError: too short or too long, or no base64. The secret is not in the message.
+        ConfigError: too short, too long, or not base64. The message does not hold the secret.
     """
     key = secret.encode()
     if secret.startswith("whsec_"):
         try:
             key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
         except binascii.Error as error:
-            raise ConfigError("webhook: what follows whsec_ in the secret is no base64") from error
+            raise ConfigError("webhook: the secret is not base64 after whsec_") from error
     if not _MIN_SECRET_BYTES <= len(key) <= _MAX_SECRET_BYTES:
         raise ConfigError("webhook: a secret has 24 to 64 bytes (openssl rand -base64 32)")
     return key
@@ -68,29 +65,12 @@ def sign(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def is_signed(
-    key: bytes,
-    headers: Mapping[str, str],
-    body: bytes,
-    now_s: int,
-    *,
-    tolerance_s: int = TOLERANCE_S,
-) -> bool:
-    """Whether a message was signed with our key, and not long ago; `headers` in lower case."""
-    stamp = headers.get("webhook-timestamp", "")
-    if not re.fullmatch(r"[0-9]{1,12}", stamp) or abs(now_s - int(stamp)) > tolerance_s:
-        return False
-    expected = sign(key, headers.get("webhook-id", ""), int(stamp), body).encode()
-    given = headers.get("webhook-signature", "").encode().split()
-    return any(hmac.compare_digest(expected, one) for one in given)  # several while keys change
-
-
 # Sending ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSpec:
-    """Where messages go. `attempts` counts the first; delays double from `first_delay_ms` on."""
+    """A receiver. `attempts` counts the first; delays double from `first_delay_ms` on."""
 
     url: str
     secret: str = field(repr=False)
@@ -115,7 +95,7 @@ class WebhookSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What is told. `key` names it for good; `kind` has dots, such as `call.reviewed`."""
+    """A message to a receiver: `key` is its id; `kind` has dots, such as `call.reviewed`."""
 
     key: str
     kind: str
@@ -147,10 +127,10 @@ class Webhook:
         self._http = http
 
     async def post(self, message: Message) -> Fetched:
-        """Deliver a message, with retries where they may help; gives the receiver's answer.
+        """Deliver a message, with retries where they may help, and return the receiver's answer.
 
         Raises:
-            ToolError: it was not delivered; `webhook_refused`, `webhook_failed`, or the codes of
+            ToolError: it was not delivered; codes `webhook_refused`, `webhook_failed` and those of
                 `SafeHttp.fetch`.
         """
         spec = self.spec
@@ -193,7 +173,7 @@ class Webhook:
 
 
 class Outbox:
-    """Messages on their way, after the calls that they tell of."""
+    """Delivers messages in the background, after the calls that they report."""
 
     def __init__(self, jobs: BackgroundJobs) -> None:
         self._jobs = jobs
@@ -201,7 +181,7 @@ class Outbox:
         self.failed = 0
 
     def put(self, webhook: Webhook, message: Message) -> bool:
-        """Deliver a message in the background; False when too many wait."""
+        """Queue a message for delivery; False when too many wait."""
         return self._jobs.put(f"webhook {message.key}", partial(self._deliver, webhook, message))
 
     async def _deliver(self, webhook: Webhook, message: Message) -> None:

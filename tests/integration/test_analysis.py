@@ -55,13 +55,13 @@ from app.events import (
 from app.http.client import SafeHttp
 from app.http.webhook import (
     Webhook,
-    is_signed,
 )
 from app.realtime import events as ev
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Emit, Expect, ScriptedVoiceServer, Served
 from tests.fakes.waiting import patience
 from tests.fakes.web_service import WebService, answer
+from tests.fakes.webhooks import is_signed
 from tests.integration.analysis_site import (
     CALL,
     SPEC,

@@ -15,9 +15,9 @@ from app.http.client import SafeHttp
 from app.http.webhook import (
     Message,
     Outbox,
-    is_signed,
 )
 from tests.fakes.web_service import WebService, answer
+from tests.fakes.webhooks import is_signed
 from tests.integration.analysis_site import (
     hook,
     outgoing,

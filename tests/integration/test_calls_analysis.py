@@ -21,13 +21,13 @@ from app.events import (
 )
 from app.http.webhook import (
     WebhookSpec,
-    is_signed,
 )
 from app.realtime import events as ev
 from app.settings import load
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import patience, until
 from tests.fakes.web_service import Asked, WebService, answer
+from tests.fakes.webhooks import is_signed
 from tests.integration.analysis_site import SECRET, analysis_of, completed
 from tests.integration.server import trunkline
 

@@ -273,7 +273,7 @@ async def test_a_stream_of_events_may_be_long_and_an_event_may_not(event_bytes: 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (stdio(command="/nonexistent/server"), "There is no such program as its command"),
+        (stdio(command="/nonexistent/server"), "Its command does not exist"),
         (stdio(args=("-c", "")), "cannot be reached"),
         (stdio(args=("-c", "input()"), connect_timeout_ms=300), "does not answer|cannot be"),
         (http(9), "cannot be reached"),

@@ -1,7 +1,7 @@
-"""Tools that the phone side runs itself, by name: what the model is told of them.
+"""The tools with which a model controls its call, and their schemas.
 
-They act on the call and its clocks (`app.calls.keypad.keypad`, `app.calls.conversation`), so they
-have no function here. An agent has those that stand among its session's tools.
+The call runs them (`app.calls.keypad.keypad`, `app.calls.conversation`), so they have no function
+here. An agent has those that its session lists.
 """
 
 from __future__ import annotations
@@ -127,15 +127,15 @@ _CHECKS: Final = {
 
 
 def too_early() -> ToolError:
-    """Nothing may make a model hang up on somebody who has not said a word."""
+    """The refusal to hang up on a caller who has not said a word."""
     return ToolError("The caller has not spoken yet. Do not hang up.", code="too_early")
 
 
 def read_call_tool(name: str, arguments_json: str) -> dict[str, Any]:
-    """The arguments of one of these tools, as its schema allows them.
+    """The checked arguments of one of these tools.
 
     Raises:
-        ToolArgsInvalid: they are something else.
+        ToolArgsInvalid: its schema does not allow them.
     """
     arguments = parse_arguments(arguments_json)
     _CHECKS[name].check(arguments)
@@ -143,9 +143,9 @@ def read_call_tool(name: str, arguments_json: str) -> dict[str, Any]:
 
 
 def refused_call_tool(error: AppError) -> str:
-    """What the model is told of a call that was refused."""
+    """The output for a function call that was refused."""
     return json.dumps({"error": error.message, "code": error.code}, ensure_ascii=False)
 
 
 PREFIX: Final = "transfer_to_"
-"""Names that begin so belong to handoffs."""
+"""Begins the names of handoff tools."""

@@ -1,8 +1,6 @@
-"""Tools that are HTTP requests, described instead of programmed.
+"""Tools that are HTTP requests: sends them, and picks the model's part of the answer.
 
-The description is read in `app.agents.tools.http_template`, and where a request may go is the
-business of `app.http.client`. Here: asking, asking again where that does no harm, and what the
-model is given of the answer.
+`app.agents.tools.http_template` reads the description, and `app.http.client` guards the addresses.
 """
 
 from __future__ import annotations

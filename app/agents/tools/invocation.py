@@ -1,9 +1,9 @@
-"""One call's tools: whether a function call of the model runs, and what the model is told.
+"""Runs the function calls of a model, if they may run, and renders their output.
 
 The voice model is not trusted: a caller or a web page can talk it into anything. So a tool runs
 only when this agent has it, its arguments are what the schema allows and its guardrails let pass,
-the call has budget left, and whoever must approve has approved. `ToolInvoker.invoke` answers in
-every case, with JSON text; only cancellation gets through. Fillers, events and the wire belong to
+the call has budget left, and the approval that it needs was given. `ToolInvoker.invoke` answers in
+every case, with JSON text; only cancellation passes through. Fillers, events and the wire belong to
 the call.
 """
 
@@ -53,7 +53,7 @@ class ApprovalRequest:
 
 
 Approver = Callable[[ApprovalRequest], Awaitable[bool | str]]
-"""True lets a tool run; a text is a no, and what the model is told of it."""
+"""True lets a tool run; a text refuses, and goes to the model as the reason."""
 
 
 class ToolInvoker:
@@ -74,12 +74,12 @@ class ToolInvoker:
         self._ledger = _Ledger(max_calls_per_call)
 
     def with_tools(self, tools: Iterable[Tool]) -> ToolInvoker:
-        """The box after a handoff: other tools, and what the call has used so far."""
-        box = ToolInvoker(
+        """The invoker after a handoff: other tools, and the same budget."""
+        invoker = ToolInvoker(
             tools, approver=self._approver, approval_timeout_ms=self._approval_timeout_ms
         )
-        box._ledger = self._ledger
-        return box
+        invoker._ledger = self._ledger
+        return invoker
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
@@ -89,7 +89,7 @@ class ToolInvoker:
         return tuple(tool.wire for tool in self._tools.values())
 
     async def invoke(self, name: str, arguments_json: str, context: ToolContext) -> ToolResult:
-        """Run a function call of the model, if it may, and say how it went.
+        """Run a function call of the model, if it may run, and return its output.
 
         The same `tool_call_id` gets the same result, and runs once, also while it still runs.
         """
@@ -149,7 +149,7 @@ class ToolInvoker:
 
 
 async def _guard(request: ApprovalRequest) -> None:
-    """Ask the tool's own guardrails; one that cannot say yes or no has said no."""
+    """Ask the tool's own guardrails; one that fails refuses."""
     tool, context, arguments = request.tool, request.context, request.arguments
     for rule in tool.input_guardrails:
         try:
@@ -167,7 +167,7 @@ async def _guard(request: ApprovalRequest) -> None:
 
 
 async def _run(tool: Tool, context: ToolContext, arguments: Mapping[str, Any]) -> Any:
-    """Run a tool inside its limits; whatever it raises becomes a ToolError."""
+    """Run a tool inside its limits; every error becomes a ToolError."""
     deadline = asyncio.timeout(tool.timeout_ms / 1000)
     try:
         async with deadline, tool.slots.here:
@@ -216,7 +216,7 @@ def _report(message: str, tool: Tool, error: BaseException) -> None:
 
 
 def _place(traceback: TracebackType | None) -> str:
-    """Where an error was raised, without the values that a whole traceback may quote."""
+    """File and line of an error, without the values that a whole traceback may quote."""
     if traceback is None:
         return ""
     while traceback.tb_next is not None:
@@ -224,14 +224,14 @@ def _place(traceback: TracebackType | None) -> str:
     return f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
 
 
-# What the model is told ---------------------------------------------------------------------------
+# Output -------------------------------------------------------------------------------------------
 
 
 def render_output(value: Any, max_chars: int) -> str:
     """A tool's result as JSON text for the model: `{"result": ...}`, cut when it is too long.
 
-    Text that a tool returns stands inside a JSON string, so that it cannot pass for anything but
-    data. Encoding stops at the limit: a giant result costs no more than a long one.
+    Text that a tool returns stays inside a JSON string, so that it cannot pass for anything but
+    data. Encoding stops at the limit, so that a giant result costs no more than a long one.
 
     Raises:
         ToolFailed: a result that JSON cannot express.
@@ -288,7 +288,7 @@ def _since_ms(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-# What a call has used -----------------------------------------------------------------------------
+# Budget -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +308,7 @@ class _Ledger:
         self._entries: dict[str, _Entry] = {}
 
     def open(self, tool_call_id: str, name: str, arguments_json: str) -> tuple[_Entry, bool]:
-        """The entry of a function call, and whether it is new."""
+        """The entry of a function call, and True when it is new."""
         entry = self._entries.get(tool_call_id)
         if entry is not None:
             if (entry.name, entry.arguments_json) != (name, arguments_json):

@@ -1,11 +1,11 @@
-"""Tools of MCP servers, over streamable HTTP or as a process of ours (specification 2025-06-18).
+"""Tools of MCP servers, over streamable HTTP or the stdio of a process (specification 2025-11-25).
 
 The `mcp` package speaks the protocol and is imported only when a server is configured. Its
 connections live in the task that opened them, so each server has one task, in a group that ends
-with `McpTools`. A server that went away is connected again once for a call; a call that may
-have reached it is repeated only when the server calls the tool idempotent. Which tools exist is
-settled at the start: a server that changes its list later changes nothing here. A URL is held to
-the same addresses as those of HTTP tools.
+with `McpTools`. A lost connection is made anew once for a call; a call that may have reached the
+server is repeated only when the server calls the tool idempotent. The list of tools is read at the
+start: a server that changes it later changes nothing here. A URL is held to the same addresses as
+those of HTTP tools.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from types import TracebackType
@@ -40,7 +39,7 @@ __all__ = ["McpTools"]
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 6.0
-"""The package gives a process 2 s to go by itself and 2 s more before it kills it."""
+"""A process gets 2 s to go by itself, 2 s for SIGTERM and 2 s for SIGKILL."""
 
 IDEMPOTENCY_META: Final = "trunkline/idempotency-key"
 _MAX_PAGES: Final = 20
@@ -112,7 +111,7 @@ class McpTools:
         await self._group.__aexit__(None, None, None)
 
     def _named(self, offers: list[tuple[_Server, Offered]]) -> tuple[tuple[str, Tool], ...]:
-        """Names that nobody else has: a server chooses its own, and we cannot change them."""
+        """Give each tool a name of its own; servers choose theirs without regard to others."""
         clashing = Counter(_plain_name(offered.name) for _, offered in offers)
         clashing.update(list(self._taken))
         used = {*self._taken}
@@ -137,12 +136,12 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def _plain_name(name: str) -> str:
-    """A name that a Realtime session takes; MCP allows others."""
+    """A name that a Realtime session accepts; MCP allows others."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
 
 
 class _Lost(Exception):
-    """The connection is gone; `reached` when the server may have got the call."""
+    """The connection is lost; `reached` when the server may have received the call."""
 
     def __init__(self, *, reached: bool) -> None:
         super().__init__("connection lost")
@@ -160,7 +159,7 @@ class _Server:
         self._closing = False
 
     async def offers(self) -> list[Offered]:
-        """The tools that the server has and we allow."""
+        """The allowed tools of the server."""
         spec = self.spec
         try:
             connection = await self._connected()
@@ -245,7 +244,6 @@ class _Connection:
         self._resolve = resolve
         self._session: ClientSession | None = None
         self._ended = asyncio.Event()
-        self._waiting: set[asyncio.Timeout] = set()
         self._stray = False
         self._task: asyncio.Task[None] | None = None
 
@@ -257,17 +255,12 @@ class _Connection:
         self._task = group.create_task(self._hold())
 
     def lose(self) -> None:
-        """Give the connection up, and whoever waits for an answer over it."""
-        if self.lost:
-            return
-        self._ended.set()
-        self.settled.set()
-        loop = asyncio.get_running_loop()
-        for scope in self._waiting:
-            if not scope.expired():
-                scope.reschedule(loop.time())
-        if self._task is not None:
-            loop.call_later(CLOSE_TIMEOUT_S, self._task.cancel)
+        """Give the connection up; calls that wait for an answer over it fail."""
+        if not self.lost:
+            self._ended.set()
+            self.settled.set()
+            if self._task is not None:
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._task.cancel)
 
     async def _hold(self) -> None:
         from mcp import ClientSession
@@ -285,7 +278,7 @@ class _Connection:
                 self.settled.set()
                 await self._ended.wait()
         except Exception as error:
-            # Whatever the package raises, often in groups, ends this connection and no other.
+            # The package raises errors of any kind, often in groups; they end this connection only.
             if not self.lost:
                 logger.warning(
                     "mcp connection failed",
@@ -299,7 +292,7 @@ class _Connection:
                 if isinstance(inner, ToolError):
                     self.reason = inner.message
                 elif isinstance(inner, FileNotFoundError | PermissionError):
-                    self.reason = "There is no such program as its command, or we may not run it."
+                    self.reason = "Its command does not exist, or may not be run."
         finally:
             self.lose()
 
@@ -309,26 +302,28 @@ class _Connection:
             logger.warning("mcp server says what is no message", extra={"server": self._spec.name})
 
     async def offers(self) -> list[Offered]:
+        from mcp import MCPError
         from mcp_types import PaginatedRequestParams
 
         session = self._live_session()
         found: dict[str, Offered] = {}
         cursor: str | None = None
-        with self._given_up_when_lost(asyncio.timeout(None)) as scope:
-            async with scope:
-                for _ in range(_MAX_PAGES):
-                    page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
-                    for tool in page.tools:
-                        found.setdefault(tool.name, tool)
-                    cursor = page.next_cursor
-                    if not cursor:
-                        break
+        for _ in range(_MAX_PAGES):
+            try:
+                page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
+            except MCPError as error:
+                raise _Lost(reached=True) from error
+            for tool in page.tools:
+                found.setdefault(tool.name, tool)
+            cursor = page.next_cursor
+            if not cursor:
+                break
         return list(found.values())
 
     async def call(self, name: str, arguments: Mapping[str, Any], key: str) -> CallToolResult:
         """Call a tool. Raises ToolError, or _Lost when the connection goes before the answer.
 
-        Not `session.call_tool`: it judges results by the server's output schema and would fetch
+        Not `session.call_tool`: it checks results by the server's output schema and would fetch
         references in it from the network.
         """
         from mcp import MCPError
@@ -344,15 +339,9 @@ class _Connection:
             {"name": name, "arguments": dict(arguments), "_meta": {IDEMPOTENCY_META: key}}
         )
         try:
-            scope = asyncio.timeout(self._spec.timeout_ms / 1000)
-            with self._given_up_when_lost(scope):
-                async with scope:
-                    return await session.send_request(
-                        CallToolRequest(params=params), CallToolResult
-                    )
+            async with asyncio.timeout(self._spec.timeout_ms / 1000):
+                return await session.send_request(CallToolRequest(params=params), CallToolResult)
         except TimeoutError as error:
-            if self.lost:
-                raise _Lost(reached=True) from error
             raise ToolTimeout("The server did not answer in time.") from error
         except MCPError as error:
             refused = error.message == _SESSION_TERMINATED
@@ -366,15 +355,6 @@ class _Connection:
             raise _Lost(reached=False)
         return self._session
 
-    @contextmanager
-    def _given_up_when_lost(self, scope: asyncio.Timeout) -> Iterator[asyncio.Timeout]:
-        """The package leaves some requests waiting for ever when its connection breaks."""
-        self._waiting.add(scope)
-        try:
-            yield scope
-        finally:
-            self._waiting.discard(scope)
-
 
 def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
@@ -383,7 +363,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def _value(result: CallToolResult) -> Any:
-    """What the model gets of a result: the structured form when there is one, else its texts."""
+    """The part of a result for the model: the structured form when there is one, else its texts."""
     texts = [
         getattr(part, "text", None)
         or getattr(getattr(part, "resource", None), "text", None)

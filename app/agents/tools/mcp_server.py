@@ -1,4 +1,4 @@
-"""Where an MCP server is and which of its tools are taken. Importing it needs no `mcp` package."""
+"""The description of an MCP server. Importing this needs no `mcp` package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["McpServerSpec"]
 class McpServerSpec:
     """A server: `url` and `headers` for http, `command`, `args` and `env` for stdio.
 
-    A process inherits PATH, HOME and the like, and of our environment nothing else.
+    A process inherits PATH, HOME and the like from our environment, and nothing else.
     `allowed_tools` are the server's own names; None allows all that it has at the start.
     """
 

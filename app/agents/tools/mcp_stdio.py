@@ -1,8 +1,8 @@
-"""An MCP server that is a process of ours: messages as lines over its stdin and stdout.
+"""The stdio transport to an MCP server: runs a process, and exchanges lines with it.
 
-In place of the `mcp` package's own wire, which collects a line of any length and looks at all of it
-again for each piece: one giant answer would keep the sound of every call waiting. What is said on
-stderr may hold anything, and would get around the redaction of our log. Specification 2025-06-18,
+The `mcp` package's own collects a line of any length and looks at all of it again for each piece:
+one giant answer would stop the sound of every call (`docs/decisions/0007`). stderr is not read:
+what a server writes there would get around the redaction of our log. Specification 2025-11-25,
 "stdio" and "shutdown". Imported only when a server is configured.
 """
 
@@ -30,8 +30,8 @@ Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
 Writer = MemoryObjectSendStream[SessionMessage]
 _Inbox = MemoryObjectSendStream[SessionMessage | Exception]
 
-_GOES_S: Final = 2.0
-"""For each step of an end: the closed stdin, and the two signals."""
+_GRACE_S: Final = 2.0
+"""For each step: after stdin is closed, and after each of the two signals."""
 
 
 @asynccontextmanager
@@ -40,10 +40,10 @@ async def served_by_process(
 ) -> AsyncIterator[tuple[Reader, Writer]]:
     """Messages from and to a process, which ends with the context.
 
-    One that says more than `max_bytes` at a time is not listened to any further.
+    Nothing more is read of a process that writes a line of more than `max_bytes`.
 
     Raises:
-        OSError: there is no such program, or it may not be run.
+        OSError: the program does not exist, or it may not be run.
     """
     process = await anyio.open_process(
         [*command],
@@ -56,8 +56,8 @@ async def served_by_process(
     inbox, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, outbox = anyio.create_memory_object_stream[SessionMessage](0)
     async with process, read, write, anyio.create_task_group() as group:
-        group.start_soon(_listen, process.stdout, inbox, max_bytes)
-        group.start_soon(_tell, process.stdin, outbox)
+        group.start_soon(_read_lines, process.stdout, inbox, max_bytes)
+        group.start_soon(_write_lines, process.stdin, outbox)
         try:
             yield read, write
         finally:
@@ -66,7 +66,7 @@ async def served_by_process(
             group.cancel_scope.cancel()
 
 
-async def _listen(stdout: ByteReceiveStream, inbox: _Inbox, max_bytes: int) -> None:
+async def _read_lines(stdout: ByteReceiveStream, inbox: _Inbox, max_bytes: int) -> None:
     line = bytearray()
     async with inbox:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
@@ -88,7 +88,9 @@ def _message(line: bytes) -> SessionMessage | Exception:
         return error
 
 
-async def _tell(stdin: ByteSendStream, outbox: MemoryObjectReceiveStream[SessionMessage]) -> None:
+async def _write_lines(
+    stdin: ByteSendStream, outbox: MemoryObjectReceiveStream[SessionMessage]
+) -> None:
     async with outbox:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             async for sent in outbox:
@@ -97,7 +99,7 @@ async def _tell(stdin: ByteSendStream, outbox: MemoryObjectReceiveStream[Session
 
 
 async def _end(process: Process) -> None:
-    """It may go by itself when nobody talks to it any more; then it is made to."""
+    """Close its stdin, wait, and end it by signals if it stays."""
     with suppress(OSError, anyio.BrokenResourceError):
         assert process.stdin is not None
         await process.stdin.aclose()
@@ -107,6 +109,6 @@ async def _end(process: Process) -> None:
                 os.killpg(
                     process.pid, request
                 )  # it leads a session of its own: what it started too
-        with anyio.move_on_after(_GOES_S):
+        with anyio.move_on_after(_GRACE_S):
             await process.wait()
             return

@@ -1,9 +1,9 @@
-"""The tool `read_back`: whether what a caller said is of its kind, and how to confirm it.
+"""The tool `read_back`: checks what a caller spelled, and says how to confirm it.
 
-Addresses, numbers and codes are misheard by everyone. The model hands in what it understood; it is
-held to its kind, and the model is told how to read it back: in words, then letter by letter, then
-not at all but by another way (the keypad, a message). How often, counts for each kind in a
-conversation. English; what the caller hears is the agent's to put into their language.
+Everyone mishears addresses, numbers and codes. The model passes on what it understood; the tool
+checks the format and tells the model to read it back in words, the next time letter by letter, and
+then to use another way (the keypad, a message). Attempts count for each kind in a conversation. The
+tool speaks English; the agent puts it into the caller's language.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def _email(said: str) -> str:
     )
     found = re.sub(r"\s+", "", found)
     if not _EMAIL.fullmatch(found) or len(found) > 254:
-        raise ToolArgsInvalid("That is no email address: it needs a name, an at sign and a domain.")
+        raise ToolArgsInvalid(
+            "That is not an email address: it needs a name, an at sign and a domain."
+        )
     name, _, domain = found.rpartition("@")
     return f"{name}@{domain.lower()}"
 
@@ -49,14 +51,16 @@ def _email(said: str) -> str:
 def _phone_number(said: str) -> str:
     digits = re.sub(r"[\s()./-]", "", said)
     if not re.fullmatch(r"\+?[0-9]{5,15}", digits):
-        raise ToolArgsInvalid("That is no phone number: it has 5 to 15 digits, and maybe a plus.")
+        raise ToolArgsInvalid(
+            "That is not a phone number: it has 5 to 15 digits, and maybe a plus."
+        )
     return digits
 
 
 def _code(said: str) -> str:
     found = re.sub(r"[\s-]", "", said).upper()
     if not _CODE.fullmatch(found):
-        raise ToolArgsInvalid("That is no code: it has 2 to 40 letters and digits.")
+        raise ToolArgsInvalid("That is not a code: it has 2 to 40 letters and digits.")
     return found
 
 
@@ -64,13 +68,15 @@ def _date(said: str) -> str:
     try:
         return date.fromisoformat(said.strip()).isoformat()
     except ValueError as error:
-        raise ToolArgsInvalid("That is no date, such as 2026-12-31: ask for it again.") from error
+        raise ToolArgsInvalid(
+            "That is not a date, such as 2026-12-31: ask for it again."
+        ) from error
 
 
 def _name(said: str) -> str:
     found = " ".join(said.split())
     if not found or not found.isprintable() or not any(map(str.isalpha, found)):
-        raise ToolArgsInvalid("That is no name.")
+        raise ToolArgsInvalid("That is not a name.")
     return found
 
 
@@ -86,7 +92,7 @@ _BY_KEYPAD: Final = ("phone_number", "code")
 
 
 def check_entry(kind: str, said: str) -> str:
-    """What was said in its usual form.
+    """The value in its usual form.
 
     Raises:
         ToolArgsInvalid: it is not of this kind; the message says why.
@@ -113,7 +119,7 @@ def _in_words(kind: str, value: str) -> str:
     return value if kind == "name" else " ".join(value)
 
 
-def _told(kind: str, value: str, attempt: int) -> dict[str, Any]:
+def _instructions(kind: str, value: str, attempt: int) -> dict[str, Any]:
     if attempt == 1:
         read, then = _in_words(kind, value), "Read it back, and ask whether it is right."
     elif attempt == 2:
@@ -136,11 +142,11 @@ def read_back_tool() -> Tool:
     async def run(context: ToolContext, arguments: Mapping[str, Any]) -> dict[str, Any]:
         kind = arguments["kind"]
         value = check_entry(kind, arguments["value"])
-        place = (context.call_id, kind)
-        attempts[place] = attempts.pop(place, 0) + 1
+        key = (context.call_id, kind)
+        attempts[key] = attempts.pop(key, 0) + 1
         if len(attempts) > _KEPT:
             del attempts[next(iter(attempts))]
-        return _told(kind, value, attempts[place])
+        return _instructions(kind, value, attempts[key])
 
     return Tool(
         name=READ_BACK,

@@ -28,7 +28,7 @@ _KEYS_OF_ANY_VALUE: Final = ("type", "enum", "const", "anyOf", "oneOf", "allOf",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """How a function is called by a model."""
+    """A function as a model sees and calls it."""
 
     description: str
     parameters: Mapping[str, Any]
@@ -39,7 +39,7 @@ class Signature:
         """Checked JSON values as the types that the function asks for.
 
         Raises:
-            ToolArgsInvalid: a value that JSON schema cannot judge, such as a date that is none.
+            ToolArgsInvalid: a value that JSON schema cannot check, such as February 30th.
         """
         converted = {}
         for name, value in arguments.items():
@@ -60,14 +60,14 @@ def read_signature(function: Callable[..., Any], context_type: type) -> Signatur
     """
     name = getattr(function, "__name__", "tool")
     if not inspect.isroutine(function):
-        raise ConfigError(f"tool {name}: is no function; write one with `def` that calls it")
+        raise ConfigError(f"tool {name}: is not a function; write one with `def` that calls it")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"tool {name}: a tool has one result; return it, and do not yield")
     try:
         hints = get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters.values()
     except ValueError as error:
-        raise ConfigError(f"tool {name}: does not tell its parameters; wrap it in `def`") from error
+        raise ConfigError(f"tool {name}: does not name its parameters; wrap it in `def`") from error
     except NameError as error:
         raise ConfigError(
             f"tool {name}: the annotation {error.name!r} is not known where the function stands; "
@@ -131,10 +131,10 @@ def _refuse_kind(parameter: inspect.Parameter, place: str) -> None:
 
 
 def read_type(annotation: Any, place: str) -> tuple[TypeAdapter[Any], dict[str, Any]]:
-    """The JSON schema of a type, closed, and what makes values of it.
+    """The JSON schema of a type, closed, and the adapter that converts its values.
 
     Raises:
-        ConfigError: JSON cannot express it; `place` says where it stands.
+        ConfigError: JSON cannot express it; `place` begins the message.
     """
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
@@ -151,7 +151,7 @@ def read_type(annotation: Any, place: str) -> tuple[TypeAdapter[Any], dict[str, 
 
 
 def _inline(node: Any, definitions: Mapping[str, Any], path: tuple[str, ...], place: str) -> Any:
-    """The schema with its definitions in place: not every model's reader follows references."""
+    """The schema with its definitions inlined: not every model follows references."""
     if isinstance(node, list):
         return [_inline(item, definitions, path, place) for item in node]
     if not isinstance(node, dict):
@@ -160,7 +160,7 @@ def _inline(node: Any, definitions: Mapping[str, Any], path: tuple[str, ...], pl
     if isinstance(reference, str):
         target = reference.removeprefix("#/$defs/")
         if target in path:
-            raise ConfigError(f"{place}: {target} holds itself; a tool's arguments need an end")
+            raise ConfigError(f"{place}: {target} contains itself; a tool's arguments need an end")
         beside = {key: value for key, value in node.items() if key != "$ref"}
         return _inline({**definitions[target], **beside}, definitions, (*path, target), place)
     return {
@@ -173,7 +173,7 @@ def _inline(node: Any, definitions: Mapping[str, Any], path: tuple[str, ...], pl
 
 
 def _refuse_vague(node: Any, place: str) -> None:
-    """A value of any shape tells the model nothing and lets everything through."""
+    """Refuse a value of any shape: it says nothing to the model and lets everything through."""
     if not any(key in node for key in _KEYS_OF_ANY_VALUE):
         raise ConfigError(f"{place}: takes anything; say which type, for example `str`")
     if node.get("format") == "binary":

@@ -1,9 +1,9 @@
-"""Tools: what an agent can do besides talk, and how a Python function becomes one.
+"""Tools of agents, and the decorator that makes one of a Python function.
 
 `@tool` reads a function's signature and docstring; a synchronous function runs in a thread of its
-own, so that it holds up no sound. `app.agents.tools.http_tool` and `app.agents.tools.mcp` make
-tools of other things; `app.agents.tools.invocation` decides whether a call of the model runs at
-all. A tool gets the facts of the call from us and never from the model, and it never sees a socket.
+own, so that the sound goes on. `app.agents.tools.http_tool` and `app.agents.tools.mcp` make tools
+of other things; `app.agents.tools.invocation` decides whether a function call runs at all. The
+facts of the call that a tool gets never come from the model.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ __all__ = [
 
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What the Realtime interface takes as the name of a function."""
+"""Names of functions that the Realtime API accepts."""
 
 MAX_CONCURRENCY: Final = 64
-"""Calls of one tool at a time in this process: each of 50 phone calls may wait in one."""
+"""Calls of one tool at a time in this process: enough for each of 50 phone calls to wait in one."""
 
 
 class Approval(StrEnum):
-    """Who must agree before a tool runs."""
+    """The approval that a tool needs before it runs."""
 
     NONE = "none"
     OPERATOR = "operator"
@@ -52,7 +52,7 @@ class Approval(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
-    """What we know of the call that a tool works for; none of it comes from the model.
+    """The facts of the call that a tool works for; none of them comes from the model.
 
     `caller_number` is a claim unless `caller_verified`: the network vouches for it.
     """
@@ -77,7 +77,7 @@ class ToolContext:
 
 ToolFunction = Callable[[ToolContext, Mapping[str, Any]], Awaitable[Any]]
 InputGuardrail = Callable[[ToolContext, Mapping[str, Any]], str | Awaitable[str | None] | None]
-"""`None` lets a tool run; a text is told to the model in place of a result."""
+"""`None` lets a tool run; a text goes to the model in place of a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,12 +85,10 @@ class Tool:
     """Something that an agent can do.
 
     `run` gets arguments that `parameters` allows and returns a JSON value; it raises `ToolFailed`
-    with a message for the model when it cannot. `filler` is what the agent says when the answer is
-    not there after `filler_after_ms`. `reply=False` is for results that need no words: the model
-    hears of them and goes on. `interruptible` tools may be given up when the caller speaks.
-    `verified_caller` refuses callers whose number the network does not vouch for.
-    `input_guardrails` see the arguments before anybody is asked to approve, and before it runs.
-    One that is not enabled is not offered.
+    with a message for the model when it cannot. The agent says `filler` when there is no result
+    after `filler_after_ms`. `reply=False` is for results that need no words. `interruptible` tools
+    are given up when the caller speaks. `verified_caller` refuses callers whose number the network
+    does not vouch for. `input_guardrails` see the arguments before anybody is asked to approve.
     """
 
     name: str
@@ -147,7 +145,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """What the model is given: always JSON, also for a failure; `error` is a code or empty."""
+    """The output for the model: always JSON, also for a failure; `error` is a code or empty."""
 
     output: str = field(repr=False)
     error: str = ""

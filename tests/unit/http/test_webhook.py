@@ -18,10 +18,10 @@ from app.errors import ConfigError
 from app.http.webhook import (
     Message,
     WebhookSpec,
-    is_signed,
     read_secret,
     sign,
 )
+from tests.fakes.webhooks import is_signed
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 KEY = read_secret(SECRET)

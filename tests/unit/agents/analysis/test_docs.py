@@ -27,7 +27,8 @@ from app.calls.policy import InactivityTexts, ProductivityRules
 from app.calls.turns.inactivity import InactivityPrompts
 from app.calls.turns.presets import PRESETS
 from app.events import CallId
-from app.http.webhook import TOLERANCE_S, WebhookSpec
+from app.http.webhook import WebhookSpec
+from tests.fakes.webhooks import TOLERANCE_S
 
 PAGES = Path(__file__).parents[4] / "docs"
 RULES = ("agents.md", "Keypad, silence, opening hours")

@@ -171,7 +171,7 @@ def test_secrets_do_not_show_in_a_spec_or_a_request() -> None:
         (spec("https://api.example/?{name}=1", "name"), "cannot name a query"),
         (spec("https://api.example/#{id}", "id"), "fragment"),
         (spec("https://api.example/", "id"), "makes no use of 'id'"),
-        (spec("https://api.example/", "context.caller_number"), "no name of a parameter"),
+        (spec("https://api.example/", "context.caller_number"), "not a valid name of a parameter"),
         (spec("https://api.example/", method="TRACE"), "TRACE"),
         (spec("https://api.example/", body={"a": 1}), "takes no body"),
         (

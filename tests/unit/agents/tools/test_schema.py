@@ -232,7 +232,7 @@ def odd_default(word: str = object()) -> None:  # type: ignore[assignment]  # th
         (raw, "no bytes"),
         (function, "no JSON schema"),
         (a_class_of_its_own, "no JSON schema"),
-        (endless, "holds itself"),
+        (endless, "contains itself"),
         (late_context, "first parameter"),
         (odd_default, "not a JSON value"),
         (maybe_context, "stands alone"),
