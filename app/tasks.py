@@ -13,11 +13,15 @@ _T = TypeVar("_T")
 
 
 class CancellableGroup(asyncio.TaskGroup):
-    """A group whose tasks can be cancelled, so that its block ends with the last of them."""
+    """A group whose tasks can be cancelled, so that its block ends with the last of them.
+
+    A task that is created afterwards is cancelled too.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._running: set[asyncio.Task[Any]] = set()
+        self._cancelled = False
 
     def create_task(
         self,
@@ -30,10 +34,13 @@ class CancellableGroup(asyncio.TaskGroup):
         task = super().create_task(coro, name=name, context=context)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        if self._cancelled:
+            task.cancel()
         return task
 
     def cancel(self) -> None:
         """Cancel all tasks; the block goes on."""
+        self._cancelled = True
         for task in self._running:
             task.cancel()
 

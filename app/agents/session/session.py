@@ -370,7 +370,6 @@ class AgentSession:
 
     def _perform(self, actions: Sequence[TalkAction]) -> None:
         """Carry out actions in order. Never waits."""
-        work = None if self._ended else self._work
         for action in actions:
             match action:
                 case ToVoice(event):
@@ -378,11 +377,11 @@ class AgentSession:
                 case Publish(event):
                     self._subscriptions.publish(event)
                 case RunTool():
-                    if work is not None:
-                        self._tools.run(action, work)
+                    assert self._work is not None
+                    self._tools.run(action, self._work)
                 case CheckGuardrail():
-                    if work is not None:
-                        work.create_task(self._check_rule(action), name="guardrails")
+                    assert self._work is not None
+                    self._work.create_task(self._check_rule(action), name="guardrails")
                 case GiveUp():
                     self._voice.give_up(action)
                 case EndSession():
