@@ -104,7 +104,7 @@ class Dialogue:
         self._counters = counters
         self.failures = ResponseFailures(call_id, counters)
         self.gate = ResponseGate()
-        self.responses = ResponseQueue(self.gate, self._messages.new_id)
+        self.responses = ResponseQueue(self.gate, self._messages)
         self.history = History()
         self.transcript = Transcript(call_id, self.history)
         self.function_calls = FunctionCalls(

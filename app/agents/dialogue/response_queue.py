@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.agents.dialogue.actions import ToVoice
+from app.agents.dialogue.messages import ModelMessages
 from app.agents.dialogue.response_kinds import REPLY, Kind, Moment, OnLoss, ResponseRequest
 from app.realtime.events import SAY_METADATA_KEY, ItemCreate, Response, ResponseCreate, Unset
 from app.realtime.protocol import GateState, Rejection, ResponseGate
@@ -25,10 +26,10 @@ class ResponseQueue:
     `running` is the request that the current response answers, as far as that is certain.
     """
 
-    def __init__(self, gate: ResponseGate, new_id: Callable[[str], str]) -> None:
+    def __init__(self, gate: ResponseGate, messages: ModelMessages) -> None:
         self.running: ResponseRequest | None = None
         self._gate = gate
-        self._new_id = new_id
+        self._messages = messages
         self._waiting: list[ResponseRequest] = []
         self._sent = REPLY
         self._assumed: ResponseRequest | None = None  # like `running`, but from timing alone
@@ -79,8 +80,10 @@ class ResponseQueue:
 
     def tell(self, request: ResponseRequest) -> list[ToVoice]:
         """Send what the model has to know for a request."""
-        note = request.note
-        return [] if note is None else [ToVoice(ItemCreate(replace(note, id=self._new_id("sys"))))]
+        if request.note is None:
+            return []
+        note = replace(request.note, id=self._messages.new_id("sys"))
+        return [self._messages.create(ItemCreate(note))]
 
     def forget(self) -> None:
         """Drop the reply that waits; words are kept."""
@@ -205,7 +208,7 @@ class ResponseQueue:
             request = replace(request, kind=Kind.MESSAGE)
             actions = self.tell(request)
         self._sent = REPLY if request.kind is Kind.OWED_REPLY else request
-        event_id = self._new_id("ask")
+        event_id = self._messages.new_id("ask")
         self._gate.request(event_id, now_ms)
         return [*actions, ToVoice(ResponseCreate(request.config, event_id))]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.agents.dialogue.actions import RunTool
+from app.agents.dialogue.messages import SayMode
 from app.events import AgentSaid, CallerSaid, TokenUsage, VoiceTrouble
 from app.realtime.events import (
     AudioTranscriptDelta,
@@ -361,3 +362,12 @@ def test_a_refused_replay_is_sent_again_and_adds_no_line() -> None:
     harness.voice(ItemAdded(replace(again.item, id="theirs", status="completed")))
     harness.wait(10_000)
     assert spoken(harness) == []
+
+
+def test_refused_information_is_sent_again() -> None:
+    harness = DialogueHarness()
+    harness.do(harness.dialogue.say("Booked.", 0, mode=SayMode.RELAY))
+    (first,) = creates(harness)
+    refuse(harness, first)
+    (second,) = creates(harness)
+    assert (second.item.id, second.item.content) == (None, first.item.content)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.agents.dialogue.actions import ToVoice
-from app.agents.dialogue.messages import SayMode, spoken
+from app.agents.dialogue.messages import ModelMessages, SayMode, spoken
 from app.agents.dialogue.response_kinds import REPLY, RULES, Kind, Moment, OnLoss, ResponseRequest
 from app.agents.dialogue.response_queue import ResponseQueue
 from app.realtime.events import (
@@ -37,9 +35,8 @@ class QueueHarness:
     """A queue with a gate, and what it sent."""
 
     def __init__(self) -> None:
-        ids = itertools.count(1)
         self.gate = ResponseGate()
-        self.queue = ResponseQueue(self.gate, lambda kind: f"{kind}_{next(ids)}")
+        self.queue = ResponseQueue(self.gate, ModelMessages())
         self.event_ids: list[str] = []
         self.said: list[str] = []
         self.responses = 0
