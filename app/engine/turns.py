@@ -26,7 +26,7 @@ LOOK_BACK_MS: Final = 1_000
 
 
 class Edge(Protocol):
-    """Where voice activity changed, in milliseconds since the detector was made.
+    """A change of voice activity, in milliseconds since the detector was made.
 
     A start lies before the first sound by the padding, an end after the silence that proved it.
     """

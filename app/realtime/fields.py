@@ -211,7 +211,7 @@ class Fields:
     def _default(
         self, key: str, default: _T | _Required, expected: str, *, code: str = "invalid_type"
     ) -> _T:
-        """What an absent field stands for, and an odd one to a patient reader."""
+        """The default of an absent field, and of an odd one to a patient reader."""
         given = self.data.get(key) is not None
         if isinstance(default, _Required):
             raise self.wrong(key, expected, code=code) if given else self.missing(key)

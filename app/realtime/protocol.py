@@ -199,11 +199,12 @@ class _MissingIds:
 
     def fill(self, event: ServerEvent, oddities: list[str]) -> ServerEvent:
         """The event with all its ids; those that were missing are noted."""
-        match event:
-            case AudioDelta(response_id, item_id) if response_id and item_id:  # fifty in a second
-                if response_id == self._response_id:
-                    self._item_id = item_id
+        if isinstance(event, AudioDelta | AudioTranscriptDelta) and event.response_id:
+            if event.item_id:  # the usual case, fifty times in a second
+                if event.response_id == self._response_id:
+                    self._item_id = event.item_id
                 return event
+        match event:
             case ResponseCreated(response):
                 self._response_id, self._item_id = response.id or self._make("response"), ""
                 return self._with_response_id(event, oddities)
@@ -272,7 +273,7 @@ class GateState(StrEnum):
 
 
 class Rejection(StrEnum):
-    """How the server has turned down a request.
+    """The server's answer to a request that it turned down.
 
     OVERTAKEN: another response runs, so the request may be made again after it. REFUSED: for good.
     """
