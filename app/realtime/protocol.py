@@ -199,11 +199,14 @@ class _MissingIds:
 
     def fill(self, event: ServerEvent, oddities: list[str]) -> ServerEvent:
         """The event with all its ids; those that were missing are noted."""
-        if isinstance(event, AudioDelta | AudioTranscriptDelta) and event.response_id:
-            if event.item_id:  # the usual case, fifty times in a second
-                if event.response_id == self._response_id:
-                    self._item_id = event.item_id
-                return event
+        if (  # the usual case, fifty in a second
+            isinstance(event, AudioDelta | AudioTranscriptDelta)
+            and event.response_id
+            and event.item_id
+        ):
+            if event.response_id == self._response_id:
+                self._item_id = event.item_id
+            return event
         match event:
             case ResponseCreated(response):
                 self._response_id, self._item_id = response.id or self._make("response"), ""

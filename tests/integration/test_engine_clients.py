@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -323,3 +324,47 @@ async def test_an_append_may_hold_15_mib_of_sound(engine: Engine) -> None:
         await socket.send('{"type":"input_audio_buffer.clear"}')
         events = await receive_until(socket, "input_audio_buffer.cleared")
     assert "error" not in {event["type"] for event in events}
+
+
+_JAVASCRIPT = """
+import fs from 'node:fs';
+const [url, folder, file] = process.argv.slice(2);
+const {RealtimeAgent, RealtimeSession} = await import(folder + '/dist/index.mjs');
+const session = new RealtimeSession(new RealtimeAgent({name: 'a', instructions: 'x'}), {
+  transport: 'websocket', model: 'any',
+  config: {audio: {input: {turnDetection: {type: 'server_vad'}}}},
+});
+const end = (problem) => {
+  const lines = session.history.map(item => item.content?.map(part => part.transcript).join());
+  console.log(JSON.stringify({problem, lines}));
+  process.exit(0);
+};
+session.on('error', error => end(JSON.stringify(error)));
+session.transport.on('response.done', () => setTimeout(() => end(null), 500));
+await session.connect({apiKey: 'none', url});
+const sound = fs.readFileSync(file);
+for (let at = 0; at < sound.length; at += 9600)
+  session.sendAudio(new Uint8Array(sound.subarray(at, at + 9600)).buffer);
+"""
+
+
+async def test_the_vendors_javascript_client_holds_a_spoken_turn(
+    engine: Engine, tmp_path: Path
+) -> None:
+    node, package = shutil.which("node"), os.environ.get("AGENTS_REALTIME")
+    if node is None or package is None:
+        pytest.skip("wants node, and the folder of @openai/agents-realtime in AGENTS_REALTIME")
+    script, sound = tmp_path / "client.mjs", tmp_path / "hours.pcm"
+    script.write_text(_JAVASCRIPT)
+    sound.write_bytes(caller_says("hours", PCM16_24K))
+    async with served(engine) as client:
+        url = f"{str(client.websocket_base_url).rstrip('/')}/realtime?model=any"
+        process = await asyncio.create_subprocess_exec(
+            node, str(script), url, package, str(sound), stdout=asyncio.subprocess.PIPE
+        )
+        async with patience():
+            out, _ = await process.communicate()
+    told = json.loads(out)
+    assert told["problem"] is None
+    assert told["lines"][0] == HOURS
+    assert "We are open" in told["lines"][1]
