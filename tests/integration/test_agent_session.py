@@ -540,6 +540,18 @@ async def test_an_error_of_the_user_ends_the_session_and_comes_through() -> None
     await left.are_gone()
 
 
+async def test_a_session_that_is_closed_while_it_connects_leaves_no_connection() -> None:
+    async with ScriptedVoiceServer(trouble=Trouble(ignores_update=True)) as server:
+        session = AgentSession(agent(), model_of(server))
+        entering = asyncio.ensure_future(session.__aenter__())
+        await server.until(lambda: bool(server.connections and server.latest.of(ev.SessionUpdate)))
+        await session.close()
+        server.latest.emit(ev.SessionUpdated(server.latest.of(ev.SessionUpdate)[0].session))
+        with pytest.raises(ConfigError, match="closed while it connected"):
+            await entering
+        await server.until(lambda: server.open_connections == 0)
+
+
 async def test_subscribers_of_a_session_that_never_began_do_not_wait() -> None:
     async with ScriptedVoiceServer(trouble=Trouble(http_status=401)) as server:
         session = AgentSession(agent(), model_of(server))

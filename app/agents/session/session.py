@@ -141,6 +141,9 @@ class AgentSession:
         finally:
             if not self._voice.connected:
                 self._end()  # subscribers must not wait: nothing will happen
+        if self._ended:
+            await self._voice.close()
+            raise ConfigError("the session was closed while it connected; make another one")
         self._began_s = asyncio.get_running_loop().time()
         work = self._work = CancellableGroup()
         await work.__aenter__()
@@ -189,10 +192,9 @@ class AgentSession:
     async def send_audio(self, chunk: bytes, *, commit: bool = False) -> None:
         """Give the model sound in the session's input format; waits while it takes no more.
 
-        With `uplink_max_ms` this lasts no longer than the sound itself.
-
-        `commit`: the turn ends here and is to be answered. Needed where the session has no turn
-        detection. While a broken connection is replaced sound is dropped: it would come too late.
+        With `uplink_max_ms` the wait lasts no longer than the sound. `commit`: the turn ends here
+        and is answered; a session without turn detection needs it. While a broken connection is
+        replaced, sound is dropped: it would come too late.
         """
         self._check_open()
         sound = self._talk.dialogue.active.agent.input_format
