@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
                             "app.realtime", "app.tasks", "audio.format"},
     "app.agents.analysis": {"app.agents.dialogue", "app.agents.instructions", "app.agents.llm",
                             "app.agents.tools", "app.background", "app.errors", "app.events",
-                            "app.http", "app.realtime"},
+                            "app.http", "app.realtime", "app.retry"},
     "app.agents.session": {"app.agents", "app.errors", "app.events", "app.realtime", "app.tasks",
                            "audio.format"},
     # The receptionist is written by operators, so it is read as strictly as config.yaml.

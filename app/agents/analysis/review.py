@@ -6,7 +6,6 @@ it to the `Reviewer` with their last event.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from app.agents.analysis.questions import (
 )
 from app.agents.llm.question import Ask
 from app.background import BackgroundJobs
+from app.errors import AppError
 from app.events import (
     AgentSaid,
     Analysis,
@@ -36,6 +36,7 @@ from app.events import (
     TurnAnalyzed,
 )
 from app.http.webhook import Message, Outbox, Webhook
+from app.retry import retry
 
 __all__ = ["CallReviews", "Reviewer"]
 
@@ -159,11 +160,16 @@ class Reviewer:
         async def ask() -> dict[str, Any]:
             return self._spec.read(await self._ask(question))
 
-        for count in range(1, self._attempts + 1):
+        async def ask_once() -> dict[str, Any]:
             review, code = await attempt(ask, self._timeout_ms, "review", call_id)
-            # A model that answered badly may answer well; one that refuses us will not.
-            if review is not None or code == "chat_refused":
-                break
-            if count < self._attempts:
-                await asyncio.sleep(self._retry_delay_ms * 2 ** (count - 1) / 1000)
-        return review, code
+            if review is None:
+                # A model that answered badly may answer well; one that refuses us will not.
+                raise AppError("no review", code=code, retryable=code != "chat_refused")
+            return review
+
+        try:
+            first_delay_s = self._retry_delay_ms / 1000
+            review = await retry(ask_once, attempts=self._attempts, first_delay_s=first_delay_s)
+            return review, ""
+        except AppError as error:
+            return None, error.code

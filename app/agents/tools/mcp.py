@@ -299,7 +299,9 @@ class _Connection:
     async def _on_message(self, message: IncomingMessage) -> None:
         if isinstance(message, Exception) and not self._stray:
             self._stray = True  # once: some servers write a log to where messages belong
-            logger.warning("mcp server says what is no message", extra={"server": self._spec.name})
+            logger.warning(
+                "mcp server wrote what is not a message", extra={"server": self._spec.name}
+            )
 
     async def offers(self) -> list[Offered]:
         from mcp import MCPError
