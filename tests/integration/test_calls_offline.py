@@ -72,7 +72,7 @@ async def test_a_caller_who_only_presses_keys_is_told_the_hours_and_seen_off() -
 
 
 def process_of(module: str) -> int:
-    """The worker process of ours that runs a module."""
+    """Our worker process that runs a module."""
     listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     if not listed.exists():
         pytest.skip("needs /proc")

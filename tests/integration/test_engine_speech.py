@@ -264,12 +264,14 @@ async def test_a_dead_synthesizer_says_so_and_comes_back() -> None:
 
 
 async def test_a_caller_gets_through_by_voice_alone(recognizer: PocketsphinxRecognizer) -> None:
-    desk = Receptionist(BOOK, ("end_call",))
-    desk.open()
-    heard = await _pushed(recognizer.listen(desk.context), _speech("opening hours")).finish()
-    assert desk.hear(heard).text.startswith("We are open")
-    heard = await _pushed(recognizer.listen(desk.context), _speech("goodbye")).finish()
-    assert [tool.name for tool in desk.hear(heard).tools] == ["end_call"]
+    receptionist = Receptionist(BOOK, ("end_call",))
+    receptionist.open()
+    heard = await _pushed(
+        recognizer.listen(receptionist.context), _speech("opening hours")
+    ).finish()
+    assert receptionist.hear(heard).text.startswith("We are open")
+    heard = await _pushed(recognizer.listen(receptionist.context), _speech("goodbye")).finish()
+    assert [tool.name for tool in receptionist.hear(heard).tools] == ["end_call"]
 
 
 async def test_the_terminals_interrupt_does_not_reach_the_workers(

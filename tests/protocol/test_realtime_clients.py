@@ -2,7 +2,7 @@
 
 The table is the zod schema of npm `@openai/agents-realtime` 0.20 where it requires more than
 OpenAI's Python models do, and the keys that OpenAI's own server always sends. Where node and that
-package are (its folder in `AGENTS_REALTIME`), its schemas judge every event as well.
+package are (its folder in `AGENTS_REALTIME`), its schemas check every event as well.
 """
 
 from __future__ import annotations

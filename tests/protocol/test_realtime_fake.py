@@ -1,4 +1,4 @@
-"""The scripted server keeps the manners of the real one; or tests that lean on it prove nothing."""
+"""The scripted server behaves as the real one, or tests that lean on it prove nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we write, judged by the vendor's own event models; and both of our sides by each other."""
+"""Our events, validated by the vendor's own models; and both of our sides by each other."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _unlisted(model: BaseModel, path: str) -> list[str]:
     return found
 
 
-def _judge(adapter: TypeAdapter[Any], text: str, allowed: set[str]) -> None:
+def _validate(adapter: TypeAdapter[Any], text: str, allowed: set[str]) -> None:
     spelled = json.loads(text)
     model = adapter.validate_python(spelled)
     assert model.type == spelled["type"]
@@ -71,22 +71,22 @@ def _name(event: object) -> str:
 
 @pytest.mark.parametrize("event", [*CLIENT, *GA_CLIENT], ids=_name)
 def test_the_vendor_model_accepts_every_client_event(event: ClientEvent) -> None:
-    _judge(GA_CLIENT_MODEL, GA.encode_client(event, "evt_1"), set())
+    _validate(GA_CLIENT_MODEL, GA.encode_client(event, "evt_1"), set())
 
 
 @pytest.mark.parametrize("event", [*SERVER, *GA_SERVER], ids=_name)
 def test_the_vendor_model_accepts_every_server_event(event: ServerEvent) -> None:
-    _judge(GA_SERVER_MODEL, GA.encode_server(event, "event_1"), UNLISTED)
+    _validate(GA_SERVER_MODEL, GA.encode_server(event, "event_1"), UNLISTED)
 
 
 @pytest.mark.parametrize("event", CLIENT, ids=_name)
 def test_the_vendor_beta_model_accepts_every_client_event(event: ClientEvent) -> None:
-    _judge(BETA_CLIENT_MODEL, BETA.encode_client(event, "evt_1"), set())
+    _validate(BETA_CLIENT_MODEL, BETA.encode_client(event, "evt_1"), set())
 
 
 @pytest.mark.parametrize("event", [*SERVER, *BETA_SERVER], ids=_name)
 def test_the_vendor_beta_model_accepts_every_server_event(event: ServerEvent) -> None:
-    _judge(BETA_SERVER_MODEL, BETA.encode_server(event, "event_1"), UNLISTED_BETA)
+    _validate(BETA_SERVER_MODEL, BETA.encode_server(event, "event_1"), UNLISTED_BETA)
 
 
 @pytest.mark.parametrize("event", [*CLIENT, *GA_CLIENT], ids=_name)

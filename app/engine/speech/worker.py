@@ -149,7 +149,7 @@ class Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
-            # Ctrl-C goes to the whole process group: the calls that drain still need their ears.
+            # Ctrl-C goes to the whole process group: calls that drain still need their recognizer.
             # A server that is killed closes our stdin, and that ends the worker.
             start_new_session=True,
         )

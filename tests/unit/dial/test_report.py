@@ -1,4 +1,4 @@
-"""What is told of a simulated call: below each other on a terminal, a line each elsewhere."""
+"""Printing of a simulated call: wrapped on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The caller's ear and mouth: when sound was, by energy."""
+"""Detection of audible sound, and the frames and times of the caller's speech."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from app.dial.speaking import (
 from tests.fakes.caller import silence, tone
 
 
-def ear_of(*pieces: tuple[int, bytes]) -> UtteranceDetector:
-    """An ear that heard mu-law pieces from given times on; the stream began at 1000 ms."""
-    ear = UtteranceDetector(1_000)
+def heard_from(*pieces: tuple[int, bytes]) -> UtteranceDetector:
+    """A detector that heard mu-law pieces from given times on; the stream began at 1000 ms."""
+    detector = UtteranceDetector(1_000)
     for at_ms, ulaw in pieces:
-        ear.hear(Heard((at_ms - 1_000) * 8, ulaw))
-    ear.flush()
-    return ear
+        detector.hear(Heard((at_ms - 1_000) * 8, ulaw))
+    detector.flush()
+    return detector
 
 
 def test_sound_is_heard_when_it_is_audible_and_not_when_media_came() -> None:
-    ear = ear_of((1_200, silence(300) + tone(100) + silence(300)))
-    assert ear.spans == (Span(1_500, 1_600),)
-    assert ear.last_audible_ms == 1_600
+    detector = heard_from((1_200, silence(300) + tone(100) + silence(300)))
+    assert detector.spans == (Span(1_500, 1_600),)
+    assert detector.last_audible_ms == 1_600
 
 
 def test_silence_is_no_sound() -> None:
-    assert ear_of((1_000, silence(1_000))).spans == ()
+    assert heard_from((1_000, silence(1_000))).spans == ()
 
 
 def test_short_pauses_are_part_of_the_sound_and_longer_ones_are_not() -> None:
     sound = tone(100) + silence(150) + tone(100) + silence(250) + tone(100)
-    assert ear_of((1_000, sound)).spans == (Span(1_000, 1_350), Span(1_600, 1_700))
+    assert heard_from((1_000, sound)).spans == (Span(1_000, 1_350), Span(1_600, 1_700))
 
 
 def test_sentences_of_one_answer_are_one_stretch() -> None:
-    ear = ear_of((1_000, tone(500) + silence(700) + tone(500)), (4_000, tone(100)))
-    assert ear.stretches == (Span(1_000, 2_700), Span(4_000, 4_100))
-    assert ear.latest_stretch == Span(4_000, 4_100)
+    detector = heard_from((1_000, tone(500) + silence(700) + tone(500)), (4_000, tone(100)))
+    assert detector.stretches == (Span(1_000, 2_700), Span(4_000, 4_100))
+    assert detector.latest_stretch == Span(4_000, 4_100)
 
 
 def test_how_audio_is_cut_does_not_change_what_is_heard() -> None:
     sound = silence(35) + tone(333) + silence(500) + tone(77)
-    whole, cut = ear_of((1_000, sound)), UtteranceDetector(1_000)
+    whole, cut = heard_from((1_000, sound)), UtteranceDetector(1_000)
     for at in range(0, len(sound), 23):
         cut.hear(Heard(at, sound[at : at + 23]))
     cut.flush()
@@ -63,16 +63,16 @@ def test_how_audio_is_cut_does_not_change_what_is_heard() -> None:
 
 
 def test_a_gap_in_the_audio_is_kept_as_time() -> None:
-    ear = ear_of((1_000, tone(105)), (1_600, tone(100)))
-    assert ear.spans == (Span(1_000, 1_105), Span(1_600, 1_700))
+    detector = heard_from((1_000, tone(105)), (1_600, tone(100)))
+    assert detector.spans == (Span(1_000, 1_105), Span(1_600, 1_700))
 
 
-def drain(mouth: SpeechPlayer, from_ms: int, *, agent_playing: bool = False) -> list[bytes]:
+def drain(player: SpeechPlayer, from_ms: int, *, agent_playing: bool = False) -> list[bytes]:
     frames = []
     now_ms = from_ms
-    while mouth.speaking:
+    while player.speaking:
         now_ms += 20
-        frames.append(mouth.next_frame(now_ms, agent_playing=agent_playing))
+        frames.append(player.next_frame(now_ms, agent_playing=agent_playing))
     return frames
 
 
@@ -81,36 +81,36 @@ def test_a_silent_caller_sends_silence() -> None:
 
 
 def test_speech_is_sent_whole_and_filled_up_to_full_frames() -> None:
-    mouth = SpeechPlayer()
+    player = SpeechPlayer()
     speech = tone(50)
-    mouth.say(speech)
-    frames = drain(mouth, 0)
+    player.say(speech)
+    frames = drain(player, 0)
     assert [len(frame) for frame in frames] == [160, 160, 160]
     assert b"".join(frames) == speech + silence(10)
 
 
 def test_speech_begins_a_frame_before_its_first_message_and_ends_with_its_last() -> None:
-    mouth = SpeechPlayer()
-    mouth.say(silence(30) + tone(100) + silence(200), "hello")
-    drain(mouth, 5_000)
-    (utterance,) = mouth.utterances
+    player = SpeechPlayer()
+    player.say(silence(30) + tone(100) + silence(200), "hello")
+    drain(player, 5_000)
+    (utterance,) = player.utterances
     assert (utterance.text, utterance.onset_ms, utterance.end_ms) == ("hello", 5_030, 5_130)
 
 
 def test_one_utterance_after_another_keeps_its_own_times() -> None:
-    mouth = SpeechPlayer()
-    mouth.say(tone(100), "a")
-    mouth.say(tone(60), "b")
-    drain(mouth, 0)
-    assert [(u.onset_ms, u.end_ms) for u in mouth.utterances] == [(0, 100), (100, 160)]
+    player = SpeechPlayer()
+    player.say(tone(100), "a")
+    player.say(tone(60), "b")
+    drain(player, 0)
+    assert [(u.onset_ms, u.end_ms) for u in player.utterances] == [(0, 100), (100, 160)]
 
 
 def test_a_recording_of_silence_is_no_speech() -> None:
-    mouth = SpeechPlayer()
-    mouth.say(silence(100))
-    mouth.say(b"")
-    drain(mouth, 0)
-    assert [(u.onset_ms, u.end_ms) for u in mouth.utterances] == [(None, None), (None, None)]
+    player = SpeechPlayer()
+    player.say(silence(100))
+    player.say(b"")
+    drain(player, 0)
+    assert [(u.onset_ms, u.end_ms) for u in player.utterances] == [(None, None), (None, None)]
 
 
 def said(onset_ms: int, end_ms: int, *, over: bool = False, to_end: bool = False) -> Utterance:

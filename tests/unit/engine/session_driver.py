@@ -1,6 +1,6 @@
 """Drives an `EngineSession` by hand: what it sends is collected, the work it asks for is listed.
 
-Every event that it sends is written in the GA dialect and judged by the vendor's own models.
+Every event that it sends is written in the GA dialect and validated by the vendor's own models.
 """
 
 from __future__ import annotations

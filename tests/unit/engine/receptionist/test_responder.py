@@ -1,4 +1,4 @@
-"""The receptionist's manners, on the dialogue that ships and on small ones made to be wrong."""
+"""The receptionist's replies, on the dialogue that ships and on small ones made to be wrong."""
 
 from __future__ import annotations
 
@@ -32,65 +32,65 @@ NOTHING = _heard(None, None)
 
 
 @pytest.fixture
-def desk() -> Receptionist:
+def receptionist() -> Receptionist:
     return Receptionist(BOOK, TOOLS)
 
 
-def test_the_greeting_says_that_it_is_an_offline_demo(desk: Receptionist) -> None:
-    greeting = desk.open().text
+def test_the_greeting_says_that_it_is_an_offline_demo(receptionist: Receptionist) -> None:
+    greeting = receptionist.open().text
     assert "offline demo" in greeting
     assert "opening hours" in greeting
     assert "{" not in greeting
 
 
-def test_what_both_listeners_heard_is_done(desk: Receptionist) -> None:
-    assert desk.hear(_both("hours")).text.startswith("We are open Monday")
-    assert "Harbor Street" in desk.hear(_both("address")).text
-    assert desk.context == "menu"
+def test_what_both_listeners_heard_is_done(receptionist: Receptionist) -> None:
+    assert receptionist.hear(_both("hours")).text.startswith("We are open Monday")
+    assert "Harbor Street" in receptionist.hear(_both("address")).text
+    assert receptionist.context == "menu"
 
 
 @pytest.mark.parametrize("votes", [("hours", None), (None, "hours")])
 def test_what_one_listener_heard_is_asked_about(
-    desk: Receptionist, votes: tuple[str | None, str | None]
+    receptionist: Receptionist, votes: tuple[str | None, str | None]
 ) -> None:
-    assert desk.hear(_heard(*votes)).text == "Did you want to hear our opening hours?"
-    assert desk.context == "confirm"
-    assert desk.hear(_both("yes")).text.startswith("We are open")
-    assert desk.context == "menu"
+    assert receptionist.hear(_heard(*votes)).text == "Did you want to hear our opening hours?"
+    assert receptionist.context == "confirm"
+    assert receptionist.hear(_both("yes")).text.startswith("We are open")
+    assert receptionist.context == "menu"
 
 
-def test_no_to_the_question_prompts_again_where_the_caller_was(desk: Receptionist) -> None:
-    desk.hear(_heard("hours", None))
-    reply = desk.hear(_both("no"))
+def test_no_to_the_question_prompts_again_where_the_caller_was(receptionist: Receptionist) -> None:
+    receptionist.hear(_heard("hours", None))
+    reply = receptionist.hear(_both("no"))
     assert reply.text.startswith("Sorry")
     assert "opening hours" in reply.text
-    assert desk.context == "menu"
+    assert receptionist.context == "menu"
 
 
-def test_listeners_that_disagree_are_not_believed(desk: Receptionist) -> None:
-    assert desk.hear(_heard("hours", "address")).text.startswith("Sorry")
+def test_listeners_that_disagree_are_not_believed(receptionist: Receptionist) -> None:
+    assert receptionist.hear(_heard("hours", "address")).text.startswith("Sorry")
 
 
-def test_yes_and_no_are_never_guessed(desk: Receptionist) -> None:
-    desk.hear(_heard("hours", None))
+def test_yes_and_no_are_never_guessed(receptionist: Receptionist) -> None:
+    receptionist.hear(_heard("hours", None))
     for votes in (("yes", None), (None, "yes"), ("no", None), ("yes", "no")):
-        if desk.context != "confirm":
+        if receptionist.context != "confirm":
             break
-        assert not desk.hear(_heard(*votes)).text.startswith("We are open")
+        assert not receptionist.hear(_heard(*votes)).text.startswith("We are open")
 
 
-def test_two_prompts_then_keys_then_a_person(desk: Receptionist) -> None:
-    assert desk.hear(NOTHING).text.startswith("Sorry, I did not")
-    assert desk.hear(NOTHING).text.startswith("Sorry, I still")
-    assert "Press 1" in desk.hear(NOTHING).text
-    reply = desk.hear(NOTHING)
+def test_two_prompts_then_keys_then_a_person(receptionist: Receptionist) -> None:
+    assert receptionist.hear(NOTHING).text.startswith("Sorry, I did not")
+    assert receptionist.hear(NOTHING).text.startswith("Sorry, I still")
+    assert "Press 1" in receptionist.hear(NOTHING).text
+    reply = receptionist.hear(NOTHING)
     assert [tool.name for tool in reply.tools] == ["transfer_call"]
 
 
 def test_nobody_is_asked_for_ever() -> None:
     # A radio in the room is a caller who says something and never anything that is understood.
-    desk = Receptionist(BOOK, ("end_call",))
-    replies = [desk.hear(NOTHING) for _ in range(8)]
+    receptionist = Receptionist(BOOK, ("end_call",))
+    replies = [receptionist.hear(NOTHING) for _ in range(8)]
     assert replies[3].text.startswith("Nobody can be reached")
     assert [reply.text for reply in replies[4:7] if "message" not in reply.text] == [
         "Let us use the keypad. Press 1 for yes, or 2 for no."
@@ -99,47 +99,47 @@ def test_nobody_is_asked_for_ever() -> None:
 
 
 def test_who_was_understood_in_between_is_offered_a_person_again() -> None:
-    desk = Receptionist(BOOK, ("end_call",))
+    receptionist = Receptionist(BOOK, ("end_call",))
     for _ in range(4):
-        desk.hear(NOTHING)
-    desk.hear(_both("no"))
+        receptionist.hear(NOTHING)
+    receptionist.hear(_both("no"))
     for _ in range(3):
-        desk.hear(NOTHING)
-    assert desk.hear(NOTHING).text.startswith("Nobody can be reached")
+        receptionist.hear(NOTHING)
+    assert receptionist.hear(NOTHING).text.startswith("Nobody can be reached")
 
 
-def test_a_person_who_did_not_answer_is_not_called_for_ever(desk: Receptionist) -> None:
+def test_a_person_who_did_not_answer_is_not_called_for_ever(receptionist: Receptionist) -> None:
     for _ in range(4):
-        reply = desk.hear(NOTHING)
+        reply = receptionist.hear(NOTHING)
     assert [tool.name for tool in reply.tools] == ["transfer_call"]
-    desk.tool_result("transfer_call", '{"error": "busy"}')
+    receptionist.tool_result("transfer_call", '{"error": "busy"}')
     for _ in range(4):
-        reply = desk.hear(NOTHING)
+        reply = receptionist.hear(NOTHING)
     assert [tool.name for tool in reply.tools] == ["end_call"]
 
 
 def test_a_book_may_ask_for_ever(tmp_path: Path) -> None:
     text = DEFAULT_BOOK.read_text(encoding="utf-8").replace("  at_last: goodbye\n", "")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
-    desk = Receptionist(load_book(tmp_path / "mine.yaml"), ("end_call",))
-    assert not any(desk.hear(NOTHING).tools for _ in range(20))
+    receptionist = Receptionist(load_book(tmp_path / "mine.yaml"), ("end_call",))
+    assert not any(receptionist.hear(NOTHING).tools for _ in range(20))
 
 
-def test_success_forgives_what_was_not_understood(desk: Receptionist) -> None:
-    desk.hear(NOTHING)
-    desk.hear(NOTHING)
-    desk.hear(_both("hours"))
-    assert desk.hear(NOTHING).text.startswith("Sorry, I did not")
+def test_success_forgives_what_was_not_understood(receptionist: Receptionist) -> None:
+    receptionist.hear(NOTHING)
+    receptionist.hear(NOTHING)
+    receptionist.hear(_both("hours"))
+    assert receptionist.hear(NOTHING).text.startswith("Sorry, I did not")
 
 
-def test_a_turn_without_words_gets_no_answer(desk: Receptionist) -> None:
-    reply = desk.hear(Heard(transcript=" "))
+def test_a_turn_without_words_gets_no_answer(receptionist: Receptionist) -> None:
+    reply = receptionist.hear(Heard(transcript=" "))
     assert (reply.text, reply.tools) == ("", ())
-    assert desk.read("  ").text == ""
+    assert receptionist.read("  ").text == ""
 
 
-def test_goodbye_ends_the_call_by_its_tool(desk: Receptionist) -> None:
-    reply = desk.hear(_both("goodbye"))
+def test_goodbye_ends_the_call_by_its_tool(receptionist: Receptionist) -> None:
+    reply = receptionist.hear(_both("goodbye"))
     assert "Goodbye" in reply.text
     assert [(tool.name, tool.arguments) for tool in reply.tools] == [
         ("end_call", {"reason": "caller_said_goodbye"})
@@ -147,11 +147,11 @@ def test_goodbye_ends_the_call_by_its_tool(desk: Receptionist) -> None:
 
 
 def test_without_its_tool_a_person_cannot_be_reached() -> None:
-    desk = Receptionist(BOOK, ())
-    reply = desk.hear(_both("person"))
+    receptionist = Receptionist(BOOK, ())
+    reply = receptionist.hear(_both("person"))
     assert reply.text.startswith("Nobody can be reached")
     assert reply.tools == ()
-    assert desk.context == "offer_message"
+    assert receptionist.context == "offer_message"
 
 
 @pytest.mark.parametrize(
@@ -164,24 +164,28 @@ def test_without_its_tool_a_person_cannot_be_reached() -> None:
         '{"outcome": "busy"}',
     ],
 )
-def test_a_failed_transfer_offers_a_message(desk: Receptionist, output: str) -> None:
-    desk.hear(_both("person"))
-    reply = desk.tool_result("transfer_call", output)
+def test_a_failed_transfer_offers_a_message(receptionist: Receptionist, output: str) -> None:
+    receptionist.hear(_both("person"))
+    reply = receptionist.tool_result("transfer_call", output)
     assert reply.text.startswith("Nobody answered. Would you like to leave a message?")
-    assert desk.context == "offer_message"
+    assert receptionist.context == "offer_message"
 
 
-def test_a_tool_that_was_not_called_needs_no_words(desk: Receptionist) -> None:
-    desk.hear(_both("person"))
-    assert desk.tool_result("other", '{"error": "x"}').text == ""
-    desk.hear(_both("person"))
-    desk.tool_result("transfer_call", '{"ok": true}')
-    assert desk.tool_result("transfer_call", "error").text == ""
+def test_a_tool_that_was_not_called_needs_no_words(receptionist: Receptionist) -> None:
+    receptionist.hear(_both("person"))
+    assert receptionist.tool_result("other", '{"error": "x"}').text == ""
+    receptionist.hear(_both("person"))
+    receptionist.tool_result("transfer_call", '{"ok": true}')
+    assert receptionist.tool_result("transfer_call", "error").text == ""
 
 
-def test_after_a_tool_that_worked_the_dialogue_goes_on_where_it_stands(desk: Receptionist) -> None:
-    desk.hear(_both("person"))
-    assert desk.tool_result("transfer_call", '{"ok": true}').text == BOOK.states["menu"].prompt
+def test_after_a_tool_that_worked_the_dialogue_goes_on_where_it_stands(
+    receptionist: Receptionist,
+) -> None:
+    receptionist.hear(_both("person"))
+    assert (
+        receptionist.tool_result("transfer_call", '{"ok": true}').text == BOOK.states["menu"].prompt
+    )
 
 
 CLINIC = load_book(Path(__file__).parents[4] / "examples" / "clinic" / "receptionist.yaml")
@@ -196,45 +200,45 @@ CLINIC = load_book(Path(__file__).parents[4] / "examples" / "clinic" / "receptio
     ],
 )
 def test_one_tool_leads_to_another(digits: str, booked: str | None, said: str) -> None:
-    desk = Receptionist(CLINIC)
-    desk.hear(_both("book"))
-    desk.tool_result("transfer_to_booking", '{"agent": "booking"}')
-    assert [tool.name for tool in desk.hear(_both("thursday")).tools] == ["collect_digits"]
-    reply = desk.tool_result("collect_digits", digits)
+    receptionist = Receptionist(CLINIC)
+    receptionist.hear(_both("book"))
+    receptionist.tool_result("transfer_to_booking", '{"agent": "booking"}')
+    assert [tool.name for tool in receptionist.hear(_both("thursday")).tools] == ["collect_digits"]
+    reply = receptionist.tool_result("collect_digits", digits)
     if booked is not None:
         assert [(tool.name, tool.arguments) for tool in reply.tools] == [
             ("book_appointment", {"day": "Thursday"})
         ]
-        reply = desk.tool_result("book_appointment", booked)
+        reply = receptionist.tool_result("book_appointment", booked)
     assert reply.text.startswith(said)
 
 
 def test_tools_that_nobody_told_of_are_tried_and_missed_politely() -> None:
-    desk = Receptionist(BOOK)
-    assert desk.hear(_both("goodbye")).tools
-    assert "hang up" in desk.tool_result("end_call", '{"error": "not available"}').text
-    desk.offer_tools(())
-    assert desk.hear(_both("goodbye")).tools == ()
+    receptionist = Receptionist(BOOK)
+    assert receptionist.hear(_both("goodbye")).tools
+    assert "hang up" in receptionist.tool_result("end_call", '{"error": "not available"}').text
+    receptionist.offer_tools(())
+    assert receptionist.hear(_both("goodbye")).tools == ()
 
 
-def test_a_message_is_kept_as_audio_and_may_be_added_to(desk: Receptionist) -> None:
-    assert not desk.keeps_audio
-    desk.hear(_both("message"))
-    assert desk.keeps_audio
-    reply = desk.hear(Heard(transcript="[spoken message]"))
+def test_a_message_is_kept_as_audio_and_may_be_added_to(receptionist: Receptionist) -> None:
+    assert not receptionist.keeps_audio
+    receptionist.hear(_both("message"))
+    assert receptionist.keeps_audio
+    reply = receptionist.hear(Heard(transcript="[spoken message]"))
     assert reply.text.startswith("I have kept your message.")
-    assert not desk.keeps_audio
-    assert desk.hear(_both("yes")).text == "Please go on."
-    assert desk.keeps_audio
-    desk.hear(Heard(transcript="[spoken message]"))
-    assert "saved" in desk.hear(_both("no")).text
-    assert desk.context == "menu"
+    assert not receptionist.keeps_audio
+    assert receptionist.hear(_both("yes")).text == "Please go on."
+    assert receptionist.keeps_audio
+    receptionist.hear(Heard(transcript="[spoken message]"))
+    assert "saved" in receptionist.hear(_both("no")).text
+    assert receptionist.context == "menu"
 
 
-def test_repeat_says_the_last_words_again(desk: Receptionist) -> None:
-    said = desk.hear(_both("address")).text
-    assert desk.hear(_both("repeat")).text == said
-    assert desk.repeat().text == said
+def test_repeat_says_the_last_words_again(receptionist: Receptionist) -> None:
+    said = receptionist.hear(_both("address")).text
+    assert receptionist.hear(_both("repeat")).text == said
+    assert receptionist.repeat().text == said
     assert Receptionist(BOOK).hear(_both("repeat")).text == BOOK.states["menu"].prompt
 
 
@@ -242,18 +246,18 @@ def test_repeat_says_the_last_words_again(desk: Receptionist) -> None:
     ("key", "says"),
     [("1", "We are open"), ("2", "Our office"), ("3", "Please say your message"), ("9", "You can")],
 )
-def test_keys_do_what_words_do(desk: Receptionist, key: str, says: str) -> None:
-    assert desk.read(f"[keypad] {key}").text.startswith(says)
+def test_keys_do_what_words_do(receptionist: Receptionist, key: str, says: str) -> None:
+    assert receptionist.read(f"[keypad] {key}").text.startswith(says)
 
 
-def test_a_key_without_a_meaning_says_which_have_one(desk: Receptionist) -> None:
-    assert desk.read("[keypad] 7").text.startswith("That key does nothing here. Press 1")
-    assert desk.context == "menu"
+def test_a_key_without_a_meaning_says_which_have_one(receptionist: Receptionist) -> None:
+    assert receptionist.read("[keypad] 7").text.startswith("That key does nothing here. Press 1")
+    assert receptionist.context == "menu"
 
 
-def test_keys_answer_the_question_that_was_asked(desk: Receptionist) -> None:
-    desk.hear(_heard("hours", None))
-    assert desk.read("[keypad] 1").text.startswith("We are open")
+def test_keys_answer_the_question_that_was_asked(receptionist: Receptionist) -> None:
+    receptionist.hear(_heard("hours", None))
+    assert receptionist.read("[keypad] 1").text.startswith("We are open")
 
 
 @pytest.mark.parametrize(
@@ -265,13 +269,15 @@ def test_keys_answer_the_question_that_was_asked(desk: Receptionist) -> None:
         ("my bicycle was stolen", "Sorry"),
     ],
 )
-def test_typed_words_work_like_spoken_ones(desk: Receptionist, text: str, says: str) -> None:
-    assert desk.read(text).text.startswith(says)
+def test_typed_words_work_like_spoken_ones(
+    receptionist: Receptionist, text: str, says: str
+) -> None:
+    assert receptionist.read(text).text.startswith(says)
 
 
-def test_a_typed_message_is_the_message(desk: Receptionist) -> None:
-    desk.read("[keypad] 3")
-    assert desk.read("My address has changed, call me.").text.startswith("I have kept")
+def test_a_typed_message_is_the_message(receptionist: Receptionist) -> None:
+    receptionist.read("[keypad] 3")
+    assert receptionist.read("My address has changed, call me.").text.startswith("I have kept")
 
 
 def test_every_state_of_the_book_has_keys_for_its_own_wishes() -> None:
@@ -280,23 +286,23 @@ def test_every_state_of_the_book_has_keys_for_its_own_wishes() -> None:
     assert set(BOOK.everywhere_keys.values()) == set(BOOK.everywhere)
 
 
-def test_a_question_is_asked_again_with_what_it_asks(desk: Receptionist) -> None:
-    desk.hear(_heard("hours", None))
+def test_a_question_is_asked_again_with_what_it_asks(receptionist: Receptionist) -> None:
+    receptionist.hear(_heard("hours", None))
     question = "Did you want to hear our opening hours?"
-    assert question in desk.hear(NOTHING).text
-    assert f"{question} Press 1 for yes" in desk.hear(NOTHING).text
-    assert f"{question} Press 1 for yes" in desk.read("[keypad] 7").text
-    assert desk.read("[keypad] 9").text == f"{question} Please say yes or no."
+    assert question in receptionist.hear(NOTHING).text
+    assert f"{question} Press 1 for yes" in receptionist.hear(NOTHING).text
+    assert f"{question} Press 1 for yes" in receptionist.read("[keypad] 7").text
+    assert receptionist.read("[keypad] 9").text == f"{question} Please say yes or no."
 
 
 def test_the_pound_key_saves_a_message_and_leaves_none_where_nothing_was_said(
-    desk: Receptionist,
+    receptionist: Receptionist,
 ) -> None:
-    desk.read("[keypad] 3")
-    assert desk.read("[keypad] #").text.startswith("No message was left.")
-    desk.read("[keypad] 3")
-    desk.hear(Heard(transcript="[spoken message]"))
-    assert desk.read("[keypad] #").text.startswith("Your message is saved.")
+    receptionist.read("[keypad] 3")
+    assert receptionist.read("[keypad] #").text.startswith("No message was left.")
+    receptionist.read("[keypad] 3")
+    receptionist.hear(Heard(transcript="[spoken message]"))
+    assert receptionist.read("[keypad] #").text.startswith("Your message is saved.")
 
 
 def _wrong(tmp_path: Path, old: str, new: str) -> str:
