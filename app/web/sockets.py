@@ -33,6 +33,10 @@ MAX_FRAGMENTS = 64
 that the size limit does not see."""
 
 
+QUIET_MS = 250
+"""A peer that broke the rules has stopped sending once nothing has come for this long."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketLimits:
     """The bounds of one listener."""
@@ -192,10 +196,12 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.close_timeout = self.limits.linger_ms / 1000
         self._stall = _Deadline()
         self._linger = _Deadline()
+        self._quiet = _Deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stall.disarm()
         self._linger.disarm()
+        self._quiet.disarm()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -222,11 +228,24 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:
+        close = self.conn.close_sent
+        if close is None:
             # A frame before the handshake was answered; uvicorn asserts that there is none.
             self._refuse_handshake()
-        else:
-            super().handle_parser_exception()
+            return
+        if not self.close_sent:
+            self.close_sent = True
+            self.queue.put_nowait(
+                {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+            )
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            if self.read_paused:
+                self.read_paused = False
+                self.transport.resume_reading()
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        # uvicorn closes at once, which resets a connection on which the peer still sends: it would
+        # lose our close frame. What comes now is dropped, and comes through here again.
+        self._quiet.arm(self.loop, QUIET_MS, self.transport.close)
 
     def pause_writing(self) -> None:
         super().pause_writing()
