@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.agents.llm.out_of_band import Answered, OutOfBand, OutOfBandAsker
+from app.agents.llm.out_of_band import OutOfBandAsker, question_event
 from app.agents.llm.question import ModelQuestion, fenced, read_object
 from app.agents.tools.schema import ArgumentCheck
 from app.errors import AppError
@@ -101,8 +101,20 @@ def done(question_id: str, text: str = "", **more: Any) -> ResponseDone:
     return ResponseDone(Response(id="resp_1", metadata={"question": question_id}, **fields))
 
 
+class Voice:
+    """What a call's outbox was given, and an event for when it was."""
+
+    def __init__(self) -> None:
+        self.sent: asyncio.Queue[ResponseCreate] = asyncio.Queue()
+        self.asker = OutOfBandAsker(self.sent.put_nowait, timeout_ms=5_000)
+
+    async def asked(self) -> tuple[asyncio.Task[str], str]:
+        task = asyncio.ensure_future(self.asker(QUESTION))
+        return task, (await self.sent.get()).event_id
+
+
 def test_a_question_leaves_no_trace_in_the_conversation() -> None:
-    _, event = OutOfBand().ask(QUESTION)
+    event = question_event(QUESTION, "question_1")
     config = event.response
     assert config is not None
     assert config.conversation == "none"
@@ -113,13 +125,14 @@ def test_a_question_leaves_no_trace_in_the_conversation() -> None:
 
 
 def test_an_agent_who_is_to_be_brief_does_not_cut_the_answer_to_a_question_short() -> None:
-    _, create = OutOfBand().ask(QUESTION)
+    create = question_event(QUESTION, "question_1")
     assert create.response is not None
     assert create.response.max_output_tokens == 4_096
 
 
 def test_a_question_means_the_same_on_the_other_side_of_the_wire() -> None:
-    _, event = OutOfBand().ask(ModelQuestion(instructions="Read.", text="Words", schema=SCHEMA))
+    question = ModelQuestion(instructions="Read.", text="Words", schema=SCHEMA)
+    event = question_event(question, "question_1")
     ours, theirs = RealtimeProtocol(Side.CLIENT), RealtimeProtocol(Side.SERVER)
     ours.receive(theirs.send(SessionCreated(SessionConfig())))
     theirs.receive(ours.send(SessionUpdate(SessionConfig())))
@@ -132,13 +145,14 @@ def test_a_question_means_the_same_on_the_other_side_of_the_wire() -> None:
     assert json.dumps(SCHEMA) in received.response.instructions
 
 
-def test_each_answer_finds_its_question() -> None:
-    questions = OutOfBand()
-    first, _ = questions.ask(QUESTION)
-    second, _ = questions.ask(QUESTION)
-    assert questions.on_voice(done(second, "no")) == Answered(question_id=second, text="no")
-    assert questions.on_voice(done(first, "yes")) == Answered(question_id=first, text="yes")
-    assert questions.on_voice(done(first, "again")) is None
+async def test_each_answer_finds_its_question() -> None:
+    voice = Voice()
+    first, first_id = await voice.asked()
+    second, second_id = await voice.asked()
+    voice.asker.on_voice(done(second_id, "no"))
+    voice.asker.on_voice(done(first_id, "yes"))
+    voice.asker.on_voice(done(first_id, "again"))
+    assert (await first, await second) == ("yes", "no")
 
 
 @pytest.mark.parametrize(
@@ -155,10 +169,14 @@ def test_each_answer_finds_its_question() -> None:
         (ErrorEvent(ErrorDetail(client_event_id="question_1")), "refused"),
     ],
 )
-def test_a_question_may_fail(event: ServerEvent, error: str) -> None:
-    questions = OutOfBand()
-    questions.ask(QUESTION)
-    assert questions.on_voice(event) == Answered(question_id="question_1", error=error)
+async def test_a_question_may_fail(event: ServerEvent, error: str) -> None:
+    voice = Voice()
+    task, question_id = await voice.asked()
+    assert question_id == "question_1"
+    voice.asker.on_voice(event)
+    with pytest.raises(AppError) as raised:
+        await task
+    assert raised.value.code == error
 
 
 @pytest.mark.parametrize(
@@ -170,35 +188,27 @@ def test_a_question_may_fail(event: ServerEvent, error: str) -> None:
         ErrorEvent(ErrorDetail(code="bad")),
     ],
 )
-def test_other_events_are_ignored(event: ServerEvent) -> None:
-    questions = OutOfBand()
-    questions.ask(QUESTION)
-    assert questions.on_voice(event) is None
+async def test_other_events_are_ignored(event: ServerEvent) -> None:
+    voice = Voice()
+    task, question_id = await voice.asked()
+    voice.asker.on_voice(event)
+    voice.asker.on_voice(done(question_id, "yes"))
+    assert await task == "yes"
 
 
-def test_questions_do_not_pile_up() -> None:
-    questions = OutOfBand()
-    first, *_ = [questions.ask(QUESTION)[0] for _ in range(32)]
+async def test_questions_do_not_pile_up() -> None:
+    voice = Voice()
+    tasks = [(await voice.asked())[0] for _ in range(32)]
     with pytest.raises(AppError) as raised:
-        questions.ask(QUESTION)
+        await voice.asker(QUESTION)
     assert raised.value.code == "model_busy"
-    questions.forget(first)
-    questions.ask(QUESTION)
-
-
-# Waiting ------------------------------------------------------------------------------------------
-
-
-class Voice:
-    """What a call's outbox was given, and an event for when it was."""
-
-    def __init__(self) -> None:
-        self.sent: asyncio.Queue[ResponseCreate] = asyncio.Queue()
-        self.asker = OutOfBandAsker(self.sent.put_nowait, timeout_ms=5_000)
-
-    async def asked(self) -> tuple[asyncio.Task[str], str]:
-        task = asyncio.ensure_future(self.asker(QUESTION))
-        return task, (await self.sent.get()).event_id
+    tasks[0].cancel()
+    await asyncio.wait(tasks[:1])
+    task, question_id = await voice.asked()
+    voice.asker.on_voice(done(question_id, "yes"))
+    assert await task == "yes"
+    voice.asker.on_voice_lost()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_asking_waits_for_the_answer() -> None:
