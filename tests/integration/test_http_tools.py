@@ -128,7 +128,7 @@ async def test_answers_of_several_kinds_are_understood(
         (answer(b"sorry", status=500), "http_error"),
     ],
 )
-async def test_an_answer_that_is_no_answer_is_an_error_without_its_text(
+async def test_the_text_of_an_unusable_answer_does_not_reach_the_model(
     http: SafeHttp, script: Script, code: str
 ) -> None:
     async with WebService(script) as service:
@@ -137,7 +137,9 @@ async def test_an_answer_that_is_no_answer_is_an_error_without_its_text(
     assert "secret" not in result.output
 
 
-async def test_the_body_of_a_refusal_is_told_where_the_settings_say_so(http: SafeHttp) -> None:
+async def test_the_body_of_a_refusal_reaches_the_model_where_the_settings_say_so(
+    http: SafeHttp,
+) -> None:
     async with WebService(answer(b'{"free": ["9:30"]}', status=409)) as service:
         result = await run(local(service, error_body=True), http)
         assert told(result)["result"] == {"status": 409, "answer": {"free": ["9:30"]}}
@@ -166,7 +168,7 @@ async def test_a_failure_that_may_pass_is_tried_again_under_the_same_key(
 @pytest.mark.parametrize(
     ("trouble", "retries"), [(hang_up, 0), (answer(status=503), 0), (answer(status=500), 3)]
 )
-async def test_nothing_is_tried_again_that_was_not_meant_to_be(
+async def test_requests_without_retries_are_sent_once(
     http: SafeHttp, trouble: Script, retries: int
 ) -> None:
     async with WebService(trouble) as service:
@@ -227,7 +229,7 @@ BOMB = gzip.compress(bytes(64_000_000))  # about 62 kB on the wire
         (silence, "tool_timeout"),
     ],
 )
-async def test_no_answer_takes_more_memory_or_time_than_it_may(
+async def test_answers_are_bounded_in_size_and_time(
     http: SafeHttp, script: Script, code: str
 ) -> None:
     async with WebService(script) as service:
@@ -426,7 +428,7 @@ async def test_the_name_is_kept_for_host_and_tls_while_the_address_is_pinned(
     assert len(service.asked) == 1
 
 
-async def test_a_name_that_changes_its_address_is_judged_each_time(
+async def test_a_name_that_changes_its_address_is_checked_each_time(
     internet: Internet,
     certificate: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:

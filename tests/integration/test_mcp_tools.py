@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 def stdio(**more: Any) -> McpServerSpec:
     return McpServerSpec(
         **{
-            "name": "desk",
+            "name": "books",
             "transport": "stdio",
             "command": sys.executable,
             "args": ("-m", "tests.fakes.mcp_server"),
@@ -54,7 +54,7 @@ def stdio(**more: Any) -> McpServerSpec:
 def http(port: int, **more: Any) -> McpServerSpec:
     return McpServerSpec(
         **{
-            "name": "desk",
+            "name": "books",
             "transport": "http",
             "url": f"http://127.0.0.1:{port}/mcp",
             "allow_private": True,
@@ -133,7 +133,7 @@ time.sleep(600)
 """
 
 
-async def test_a_process_that_will_not_go_is_ended_with_all_that_it_started() -> None:
+async def test_a_process_that_ignores_sigterm_is_killed_with_its_children() -> None:
     async with patience():
         async with served_by_process((sys.executable, "-c", STUBBORN), {}, 4_096) as (read, _):
             said = await read.receive()
@@ -160,7 +160,7 @@ async def test_an_http_server_serves_its_tools() -> None:
         assert told(slow) == {"result": "hi"}
 
 
-async def test_an_http_server_that_was_restarted_is_found_again() -> None:
+async def test_a_restarted_http_server_is_connected_again() -> None:
     async with serve_http() as port:
         tools = await McpTools([http(port)]).__aenter__()
     try:
@@ -188,7 +188,7 @@ async def test_an_answer_without_end_is_not_read() -> None:
         assert len(answer.output) < 200
 
 
-async def test_a_process_that_says_too_much_is_not_listened_to_and_started_again() -> None:
+async def test_a_process_that_writes_too_much_is_ended_and_started_again() -> None:
     async with McpTools([stdio()]) as tools:
         answer = await run(tools, "flood")
         assert answer.error == "connection_lost"
@@ -211,7 +211,7 @@ async def test_a_server_at_an_inner_address_is_not_reached(url: str) -> None:
     port = canary.sockets[0].getsockname()[1]
     async with canary:
         spec = http(port, url=url.format(port=port), allow_private=False)
-        with pytest.raises(ConfigError, match="mcp server desk: The URL is refused"):
+        with pytest.raises(ConfigError, match="mcp server books: The URL is refused"):
             await McpTools([spec], resolve=resolve).__aenter__()
     assert connections == 0
 
@@ -287,7 +287,7 @@ async def test_a_server_that_is_not_as_described_stops_the_start(
         await McpTools([spec]).__aenter__()
 
 
-async def test_only_allowed_tools_exist_and_clashing_names_tell_their_server() -> None:
+async def test_only_allowed_tools_exist_and_clashing_names_get_their_servers() -> None:
     async with serve_http() as port:
         left = http(port, name="left", allowed_tools=("add", "echo"))
         right = http(port, name="right", allowed_tools=("add",))
@@ -296,10 +296,10 @@ async def test_only_allowed_tools_exist_and_clashing_names_tell_their_server() -
             assert told(await run(tools, "right_add", a=1, b=1)) == {"result": {"sum": 2}}
 
 
-async def test_no_server_chooses_a_name_that_somebody_else_has() -> None:
+async def test_no_server_takes_a_name_that_is_in_use() -> None:
     names = ("two ways", "two/ways", "end_call", "transfer_to_boss")
     async with McpTools([stdio(allowed_tools=names)]) as tools:
-        given = ["desk_two_ways", "desk_two_ways_2", "desk_end_call", "desk_transfer_to_boss"]
+        given = ["books_two_ways", "books_two_ways_2", "books_end_call", "books_transfer_to_boss"]
         assert [tool.name for tool in tools.tools] == given
         Roster([Agent(name="a", session=SessionConfig(), tools=tools.tools)])
         for name, meant in zip(given, names, strict=True):
@@ -314,11 +314,11 @@ async def test_a_server_that_logs_where_messages_belong_is_named_once_and_not_qu
             for number in range(2):
                 assert told(await run(tools, "chatter", f"t{number}")) == {"result": "found"}
     [record] = [one for one in caplog.records if one.name.startswith("app.")]
-    assert record.__dict__["server"] == "desk"
+    assert record.__dict__["server"] == "books"
     assert "Ada" not in record.getMessage()
 
 
-async def test_a_pattern_that_only_the_server_can_search_for_is_left_to_it() -> None:
+async def test_an_unsupported_pattern_is_left_to_the_server() -> None:
     async with McpTools([stdio(allowed_tools=("spell",))]) as tools:
         assert told(await run(tools, "spell", word="ja")) == {"result": "ja"}
         assert (await run(tools, "spell", word=7)).error == "tool_args_invalid"
@@ -333,8 +333,8 @@ async def test_a_pattern_that_only_the_server_can_search_for_is_left_to_it() -> 
     ],
 )
 def test_a_description_without_its_address_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="mcp server desk"):
-        McpServerSpec(name="desk", **wrong)
+    with pytest.raises(ConfigError, match="mcp server books"):
+        McpServerSpec(name="books", **wrong)
 
 
 async def test_without_servers_there_are_no_tools() -> None:

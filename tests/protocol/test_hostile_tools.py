@@ -91,7 +91,7 @@ def context(number: int, *, verified: bool = False) -> ToolContext:
     )
 
 
-def test_there_are_sixty_attacks_and_each_is_another() -> None:
+def test_there_are_sixty_different_attacks() -> None:
     assert len({(spelled(a["name"]), spelled(a["arguments"])) for a in ATTACKS}) == 60
 
 
@@ -116,7 +116,7 @@ async def test_a_hostile_call_has_no_effect_and_is_answered(attack: dict[str, An
     assert "secret" not in result.output
 
 
-async def test_the_same_tools_do_work_for_whom_they_are_meant() -> None:
+async def test_the_same_tools_work_for_an_allowed_caller() -> None:
     effects: list[str] = []
     lookups: list[str] = []
 

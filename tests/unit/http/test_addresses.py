@@ -1,4 +1,4 @@
-"""Where a tool may connect to."""
+"""Addresses and URLs that a tool may connect to."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_no_address_is_allowed_that_python_knows_to_be_private(
 
 
 @given(st.ip_addresses(v=4))
-def test_no_ipv4_address_gets_in_as_a_part_of_an_ipv6_one(address: ipaddress.IPv4Address) -> None:
+def test_an_ipv4_address_inside_an_ipv6_one_is_refused(address: ipaddress.IPv4Address) -> None:
     for prefix in ("::ffff:0:0", "64:ff9b::", "64:ff9b:1::", "::"):
         outer = ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | int(address))
         assert not address_is_allowed(outer)
@@ -137,7 +137,7 @@ def test_no_ipv4_address_gets_in_as_a_part_of_an_ipv6_one(address: ipaddress.IPv
         "https://shop.example\r\nX: 1/",
     ],
 )
-def test_a_url_that_cannot_be_right_is_refused_before_its_name_is_resolved(url: str) -> None:
+def test_an_invalid_url_is_refused_before_its_name_is_resolved(url: str) -> None:
     with pytest.raises(ToolFailed) as caught:
         check_url(url)
     assert caught.value.code == "url_refused"
@@ -167,7 +167,9 @@ def test_plain_http_and_private_addresses_open_together_but_metadata_does_not() 
         (UnicodeError("label too long"), "unreachable"),
     ],
 )
-async def test_one_bad_address_condemns_a_name(found: list[str] | Exception, code: str) -> None:
+async def test_one_refused_address_refuses_the_name(
+    found: list[str] | Exception, code: str
+) -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         assert (host, port) == ("shop.example", 443)
         if isinstance(found, Exception):
@@ -187,7 +189,7 @@ async def test_an_address_in_the_url_is_not_resolved() -> None:
     assert await checked_addresses(url, resolve) == ["2606:4700::1111"]
 
 
-async def test_a_name_that_is_not_found_in_time_keeps_nobody_else_from_finding_theirs(
+async def test_a_slow_name_does_not_delay_the_resolving_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, answered = threading.Event(), threading.Event()

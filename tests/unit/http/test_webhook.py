@@ -1,4 +1,4 @@
-"""Signatures of webhooks, what specs refuse, and jobs that outlive calls."""
+"""Signed webhooks, mistakes in their specs, and jobs that outlive calls."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def headers(**changed: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("now_s", [700, 1000, 1300])
-def test_a_fresh_message_of_ours_is_accepted(now_s: int) -> None:
+def test_a_fresh_message_signed_with_the_key_is_accepted(now_s: int) -> None:
     assert is_signed(KEY, headers(), b"body", now_s)
 
 
@@ -76,7 +76,9 @@ def test_one_of_several_signatures_is_enough_while_keys_change() -> None:
         ({"webhook_signature": "v1,\u00e9"}, b"body", 1000),
     ],
 )
-def test_anything_else_is_not(changed: dict[str, str], body: bytes, now_s: int) -> None:
+def test_a_stale_or_changed_message_is_refused(
+    changed: dict[str, str], body: bytes, now_s: int
+) -> None:
     assert not is_signed(KEY, headers(**changed), body, now_s)
 
 
@@ -105,13 +107,13 @@ def test_a_message_is_rendered_in_utc() -> None:
     }
 
 
-def test_a_message_made_now_knows_when() -> None:
+def test_a_new_message_is_stamped_with_the_current_time() -> None:
     before = datetime.now(UTC)
     assert before <= Message(key="m1", kind="k", data={}).at <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize("key", ["", "a.b", "a b", "x" * 129])
-def test_a_key_cannot_blur_what_is_signed(key: str) -> None:
+def test_a_key_with_other_characters_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="key"):
         Message(key=key, kind="k", data={})
 
@@ -155,7 +157,7 @@ def test_a_chat_endpoint_that_cannot_work_is_refused(wrong: dict[str, Any]) -> N
 # Background jobs ---------------------------------------------------------------------------------
 
 
-async def test_a_job_is_done_before_its_home_closes() -> None:
+async def test_a_job_is_done_before_the_context_ends() -> None:
     done: list[str] = []
 
     async def work() -> None:
@@ -182,7 +184,7 @@ async def test_a_job_may_hand_in_another_at_the_last_moment() -> None:
     assert done == ["second"]
 
 
-async def test_what_is_not_done_in_time_is_given_up_and_named(
+async def test_an_unfinished_job_is_cancelled_and_named_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with BackgroundJobs(grace_ms=10) as jobs:
@@ -225,6 +227,6 @@ async def test_jobs_do_not_pile_up_and_run_once_at_a_time() -> None:
     assert (len(runs), jobs.refused) == (2, 1)
 
 
-def test_half_a_surrogate_pair_of_a_models_answer_does_not_keep_a_message_back() -> None:
+def test_half_a_surrogate_pair_is_replaced_in_a_message() -> None:
     message = Message(key="m", kind="call.reviewed", data={"review": {"summary": "a\ud83d"}})
     assert json.loads(message.render())["data"] == {"review": {"summary": "a?"}}

@@ -82,7 +82,7 @@ def test_the_end_is_the_end_and_not_before_a_last_line_break() -> None:
     assert LinearRegex("(?m)a$").search("a\n")
 
 
-def test_half_a_character_hides_nothing() -> None:
+def test_half_a_surrogate_pair_hides_nothing() -> None:
     assert LinearRegex("gold").search("\ud800 gold")
     assert not LinearRegex("silver").search("\ud800 gold")
 

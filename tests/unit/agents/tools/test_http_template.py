@@ -1,4 +1,4 @@
-"""What an HTTP tool sends, and what is refused when it is described or filled."""
+"""The requests of HTTP tools, and mistakes in their descriptions and arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.events import CallId
 CONTEXT = ToolContext(
     call_id=CallId("c1"),
     tool_call_id="t1",
-    agent="desk",
+    agent="reception",
     caller_number="+15550100",
     variables={"plan": "gold & more"},
 )
@@ -79,7 +79,7 @@ def test_facts_of_the_call_come_from_the_context() -> None:
     assert url_of(made) == "https://api.example/%2B15550100?p=gold%20%26%20more"
 
 
-def test_an_unknown_caller_leaves_no_hole_in_a_path() -> None:
+def test_an_unknown_caller_number_cannot_fill_a_path() -> None:
     request = RequestTemplate(spec("https://api.example/by/{context.caller_number}/orders"))
     with pytest.raises(ToolArgsInvalid):
         request.fill(ToolContext(call_id=CallId("c"), tool_call_id="t"), {})
@@ -94,9 +94,7 @@ def test_an_argument_cannot_leave_its_segment_of_the_path(value: str) -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_whatever_the_arguments_the_request_stays_where_it_was_meant_to_go(
-    name: str, query: str
-) -> None:
+def test_no_argument_changes_the_host_or_the_path(name: str, query: str) -> None:
     made = spec("https://api.example/orders/{id}/items?q={q}", "id", "q")
     try:
         url = url_of(made, id=name, q=query)
@@ -139,7 +137,7 @@ def test_an_object_cannot_stand_within_a_text() -> None:
         url_of(spec("https://api.example/{id}", "id"), id={"a": 1})
 
 
-def test_a_change_carries_the_idempotency_key_and_a_question_does_not() -> None:
+def test_only_requests_that_change_something_carry_the_idempotency_key() -> None:
     url = "https://api.example/"
     sent = RequestTemplate(spec(url, method="POST", headers={"X-Key": "s"})).fill(CONTEXT, {})
     assert sent.headers["Idempotency-Key"] == CONTEXT.idempotency_key
@@ -191,16 +189,14 @@ def test_secrets_do_not_show_in_a_spec_or_a_request() -> None:
         (spec("https://api.example/", required=("day",)), "'day' is required and none of the"),
     ],
 )
-def test_a_description_that_is_wrong_is_refused_when_it_is_read(
-    made: HttpToolSpec, said: str
-) -> None:
+def test_a_wrong_description_is_refused_when_it_is_read(made: HttpToolSpec, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         RequestTemplate(made)
     assert "tool ask" in caught.value.message
     assert "pw@" not in caught.value.message
 
 
-def test_parameters_are_closed_so_that_no_fact_can_be_slipped_in() -> None:
+def test_parameters_are_closed_so_that_no_argument_replaces_a_fact() -> None:
     assert RequestTemplate(spec("https://api.example/")).parameters["additionalProperties"] is False
     open_to_all = {"type": "object", "properties": {}, "additionalProperties": True}
     made = spec("https://api.example/{context.caller_number}", parameters=open_to_all)
@@ -226,6 +222,6 @@ def test_a_pointer_names_a_part(pointer: str, part: Any) -> None:
 
 
 @pytest.mark.parametrize("pointer", ["/b", "/a/2", "/a/-", "/a/00", "/a/0/x/y"])
-def test_a_pointer_to_nothing_is_an_answer_that_lacks_it(pointer: str) -> None:
+def test_a_pointer_to_a_missing_part_is_an_invalid_answer(pointer: str) -> None:
     with pytest.raises(ToolFailed, match="has no"):
         point({"a": [1, 2]}, pointer)

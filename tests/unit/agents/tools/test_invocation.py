@@ -1,4 +1,4 @@
-"""Which function calls of a model run, how often, and what the model is told."""
+"""Function calls of a model: whether they run, how often, and their output."""
 
 from __future__ import annotations
 
@@ -124,9 +124,7 @@ def says_yes(facts: ToolContext, arguments: Mapping[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("rule", [hangs, raises, says_yes])
-async def test_a_guardrail_that_cannot_say_yes_has_said_no(
-    rule: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_guardrail_that_fails_refuses(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.agents.tools.invocation.GUARDRAIL_MS", 20)
     made, paid = pay(rule)
     result = await only(made, '{"amount": 5}')
@@ -174,7 +172,7 @@ async def test_a_result_that_is_not_json_is_an_error_and_not_a_crash(value: Any)
     assert answer.error == "tool_output_invalid"
 
 
-async def test_a_result_that_holds_itself_is_an_error_and_not_a_crash() -> None:
+async def test_a_result_that_contains_itself_is_an_error_and_not_a_crash() -> None:
     circle: list[Any] = []
     circle.append(circle)
     assert (await only(tool_that(circle))).error == "tool_output_invalid"
@@ -222,7 +220,7 @@ async def test_a_background_result_asks_for_no_reply_but_its_failure_does() -> N
         asyncio.CancelledError(),
     ],
 )
-async def test_a_tool_that_raises_is_answered_without_its_words(
+async def test_the_text_of_an_unexpected_error_does_not_reach_the_model(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -236,7 +234,7 @@ async def test_a_tool_that_raises_is_answered_without_its_words(
     assert record.exc_info is None
 
 
-async def test_the_words_of_tool_failed_reach_the_model() -> None:
+async def test_the_text_of_tool_failed_reaches_the_model() -> None:
     answer = await only(tool_that(ToolFailed("The salon is closed on Mondays.", code="closed")))
     assert told(answer) == {"error": "The salon is closed on Mondays.", "code": "closed"}
     assert answer.error == "closed"
@@ -276,7 +274,7 @@ async def test_arguments_that_the_schema_does_not_allow_never_reach_the_tool() -
     assert told(await only(note, '{"text": "a", "count": 2}')) == {"result": "aa"}
 
 
-async def test_a_value_of_the_right_shape_that_is_none_of_its_type_is_refused() -> None:
+async def test_a_value_that_fits_the_schema_but_not_the_type_is_refused() -> None:
     @tool
     def on(day: datetime) -> str:
         """Say the day."""
@@ -291,7 +289,7 @@ async def test_a_value_of_the_right_shape_that_is_none_of_its_type_is_refused() 
 # Facts of the call --------------------------------------------------------------------------------
 
 
-async def test_the_context_is_given_by_us_and_is_no_parameter() -> None:
+async def test_the_context_is_passed_in_and_is_not_a_parameter() -> None:
     @tool
     async def who(context: ToolContext) -> list[str | None]:
         """Say who calls."""
@@ -424,7 +422,7 @@ async def test_a_synchronous_function_runs_beside_the_loop_in_the_context_of_its
     assert told(await only(where)) == {"result": [False, "call c1"]}
 
 
-async def test_a_function_that_returns_something_to_wait_for_is_waited_for() -> None:
+async def test_an_awaitable_that_a_function_returns_is_awaited() -> None:
     async def later(word: str) -> str:
         return f"{word}!"
 
@@ -446,7 +444,7 @@ async def test_what_a_thread_raises_is_answered(error: BaseException) -> None:
     assert (await only(fail)).error == "tool_failed"
 
 
-async def test_a_thread_that_hangs_keeps_its_slot_and_nobody_elses() -> None:
+async def test_a_thread_that_hangs_keeps_only_a_slot_of_its_tool() -> None:
     may_end = threading.Event()
     ran: list[str] = []
 
@@ -553,7 +551,7 @@ def test_two_tools_of_one_name_are_refused() -> None:
         ToolInvoker([tool_that(1), tool_that(2)])
 
 
-def test_the_schemas_are_what_a_session_takes() -> None:
+def test_the_schemas_fit_a_session() -> None:
     [schema] = ToolInvoker([tool_that(1)]).schemas()
     assert schema == {
         "type": "function",

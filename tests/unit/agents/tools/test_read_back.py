@@ -1,4 +1,4 @@
-"""What callers say is held to its kind, and confirmed in another way each time."""
+"""Spelled values are checked, and confirmed in another way each time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from app.events import CallId
         ("name", "  Ana  Luísa ", "Ana Luísa"),
     ],
 )
-def test_what_is_of_its_kind_gets_its_usual_form(kind: str, said: str, value: str) -> None:
+def test_a_valid_value_gets_its_usual_form(kind: str, said: str, value: str) -> None:
     assert check_entry(kind, said) == value
 
 
@@ -48,7 +48,7 @@ def test_what_is_of_its_kind_gets_its_usual_form(kind: str, said: str, value: st
         ("name", "a\u0000b"),
     ],
 )
-def test_what_is_not_is_refused_with_the_reason(kind: str, said: str) -> None:
+def test_an_invalid_value_is_refused_with_the_reason(kind: str, said: str) -> None:
     with pytest.raises(ToolArgsInvalid, match="That is no"):
         check_entry(kind, said)
 

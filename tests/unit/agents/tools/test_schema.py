@@ -1,4 +1,4 @@
-"""What a Python signature looks like to a model, and what is refused when the tool is made."""
+"""Schemas of Python signatures, and arguments held against schemas of any origin."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def stream() -> collections.abc.AsyncIterator[str]:
     yield "one"
 
 
-class Desk:
+class Salon:
     def method(self, word: str) -> None:
         """Text."""
 
@@ -239,7 +239,7 @@ def odd_default(word: str = object()) -> None:  # type: ignore[assignment]  # th
         (field_default, "Annotated"),
         (generator, "one result"),
         (stream, "one result"),
-        (Desk.method, "method of an object"),
+        (Salon.method, "method of an object"),
         (unsearchable, "look-around"),
     ],
 )
@@ -249,17 +249,17 @@ def test_what_json_cannot_express_is_refused_when_the_tool_is_made(wrong: Any, s
     assert wrong.__name__ in caught.value.message
 
 
-@pytest.mark.parametrize("wrong", [functools.partial(no_type, "x"), Desk(), Desk, max])
-def test_what_is_no_function_is_refused_with_the_remedy(wrong: Any) -> None:
+@pytest.mark.parametrize("wrong", [functools.partial(no_type, "x"), Salon(), Salon, max])
+def test_an_object_that_is_not_a_function_is_refused_with_the_remedy(wrong: Any) -> None:
     with pytest.raises(ConfigError, match="`def`"):
         tool(wrong)
 
 
 def test_a_method_of_an_object_is_a_function_too() -> None:
-    assert tool(Desk().method).parameters["required"] == ["word"]
+    assert tool(Salon().method).parameters["required"] == ["word"]
 
 
-def test_a_type_that_only_a_function_knows_is_refused_with_the_remedy() -> None:
+def test_a_type_defined_inside_a_function_is_refused_with_the_remedy() -> None:
     class Inner(StrEnum):
         ONE = "one"
 
@@ -295,7 +295,7 @@ def test_a_wrong_option_is_refused(options: dict[str, Any], said: str) -> None:
         tool(**options)(plain)
 
 
-def test_a_tool_that_says_nothing_of_itself_is_refused() -> None:
+def test_a_tool_without_a_description_is_refused() -> None:
     with pytest.raises(ConfigError, match="docstring"):
         tool(silent)
 
@@ -304,7 +304,7 @@ def test_a_docstring_without_arguments_is_all_description() -> None:
     assert described("One.\n\nTwo: three.") == ("One.\n\nTwo: three.", {})
 
 
-def test_the_text_after_the_arguments_belongs_to_none_of_them() -> None:
+def test_the_text_after_the_arguments_does_not_describe_one() -> None:
     text = "Do.\n\nArgs:\n    a: first\n    b (int, optional): second\n        line: two\nMore."
     assert described(text) == ("Do.", {"a": "first", "b": "second line: two"})
 
@@ -345,12 +345,12 @@ def test_a_property_may_be_called_like_a_word_of_the_schema_language() -> None:
 
 
 @pytest.mark.parametrize("schema", [{}, {"type": "string"}, {"type": "object", "required": "x"}])
-def test_what_is_no_schema_of_an_object_is_refused(schema: dict[str, Any]) -> None:
+def test_a_schema_that_is_not_of_an_object_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="tool x"):
         ArgumentCheck(schema, "tool x")
 
 
-def test_a_reference_to_elsewhere_is_never_fetched() -> None:
+def test_a_reference_to_another_document_is_never_fetched() -> None:
     check = ArgumentCheck(
         {
             "type": "object",
@@ -370,7 +370,7 @@ def with_pattern(pattern: str) -> dict[str, Any]:
     return {"type": "object", "properties": {"pattern": {"type": "string", "pattern": pattern}}}
 
 
-def test_no_words_of_a_caller_make_a_pattern_take_its_time() -> None:
+def test_no_text_makes_a_pattern_slow() -> None:
     check = ArgumentCheck(with_pattern(EMAIL), "tool x")
     check.check({"pattern": "a.b-c@example.com"})
     with pytest.raises(ToolArgsInvalid, match='pattern: "aaa'):
@@ -385,9 +385,7 @@ def test_no_words_of_a_caller_make_a_pattern_take_its_time() -> None:
         ("(", "unclosed"),
     ],
 )
-def test_a_pattern_that_cannot_be_searched_for_is_refused_unless_others_check_it(
-    pattern: str, said: str
-) -> None:
+def test_an_unsupported_pattern_is_refused_or_left_to_the_server(pattern: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         ArgumentCheck(with_pattern(pattern), "tool x")
     check = ArgumentCheck(bounded(with_pattern(pattern)), "tool x")
@@ -405,7 +403,7 @@ def test_a_pattern_ends_where_the_text_does(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(("step", "fits"), [(0.01, True), (3, True), (7, False)])
-def test_no_number_is_too_large_to_be_judged(step: float, fits: bool) -> None:
+def test_no_number_is_too_large_to_be_checked(step: float, fits: bool) -> None:
     schema = {"type": "object", "properties": {"x": {"type": "number", "multipleOf": step}}}
     check = ArgumentCheck(schema, "tool x")
     check.check({"x": 21})
@@ -472,14 +470,14 @@ def test_patterns_of_names_take_no_more_time_than_others() -> None:
     assert time.thread_time() - began < 1
 
 
-def test_what_no_pattern_names_is_judged_by_the_schema_for_it() -> None:
+def test_other_names_are_checked_by_the_schema_for_them() -> None:
     check = ArgumentCheck(with_names(additionalProperties={"type": "string"}), "tool x")
     check.check({"aaa": 1, "b": "two"})
     with pytest.raises(ToolArgsInvalid, match=r"^b: 2 is not of type"):
         check.check({"aaa": 1, "b": 2})
 
 
-def test_names_that_no_pattern_can_be_searched_for_in_are_left_to_the_server() -> None:
+def test_unsupported_patterns_of_names_are_left_to_the_server() -> None:
     pattern: dict[str, Any] = {"patternProperties": {"(?=a)": {}}}
     beside = {"type": "object", **pattern, "additionalProperties": False}
     around = {"type": "object", "allOf": [pattern], "unevaluatedProperties": False}
@@ -496,7 +494,7 @@ def test_names_that_patterns_have_named_are_known_across_subschemas() -> None:
         check.check({"aaa": 1, "b": 2})
 
 
-def test_of_alternatives_the_error_in_what_was_meant_is_told() -> None:
+def test_of_alternatives_the_deepest_error_is_reported() -> None:
     guest = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
     schema = {"type": "object", "properties": {"x": {"anyOf": [{"type": "string"}, guest]}}}
     check = ArgumentCheck(schema, "tool x")
@@ -522,7 +520,7 @@ def test_a_schema_that_is_nested_too_deeply_is_refused(word: str) -> None:
         ArgumentCheck(nested(5_000, word), "tool x")
 
 
-def test_arguments_that_are_nested_too_deeply_are_refused_or_held_against_the_schema() -> None:
+def test_arguments_that_are_nested_too_deeply_are_refused() -> None:
     tree = {"type": "object", "properties": {"x": {"$ref": "#"}}, "additionalProperties": False}
     check = ArgumentCheck(tree, "tool x")
     for leaf, depth, said in (({}, 200, ""), ({"y": 1}, 200, "'y'"), ({}, 50_000, "too deeply")):
@@ -546,7 +544,7 @@ def test_arguments_that_are_nested_too_deeply_are_refused_or_held_against_the_sc
         {"$schema": "http://127.0.0.1:9/schema.json", "$id": "http://127.0.0.1:9/id.json"},
     ],
 )
-def test_a_schema_that_turns_in_a_circle_or_is_long_takes_no_time(words: dict[str, Any]) -> None:
+def test_a_circular_or_long_schema_is_checked_quickly(words: dict[str, Any]) -> None:
     began = time.thread_time()
     check = ArgumentCheck({"type": "object", **words}, "tool x")
     check.check({})
@@ -579,7 +577,7 @@ def test_long_lists_are_compared_quickly() -> None:
 @pytest.mark.parametrize(
     "odd", [{1: 2}, {"properties": {"x": object()}}, {"title": "\ud800"}, {"enum": {1, 2}}]
 )
-def test_a_schema_that_json_has_no_form_for_is_refused(odd: dict[Any, Any]) -> None:
+def test_a_schema_that_is_not_json_is_refused(odd: dict[Any, Any]) -> None:
     with pytest.raises(ConfigError, match="tool x"):
         ArgumentCheck({"type": "object", **odd}, "tool x")
 
