@@ -424,6 +424,8 @@ class Call:
 
     def _summarize(self, end: End) -> CallSummary:
         watch = self._conversation.latency
+        counters = replace(self._conversation.counters)
+        counters.protocol_surprises += self._voice.oddities
         usage = self._conversation.dialogue.usage
         cost_usd = None
         with contained("price"):
@@ -440,7 +442,7 @@ class Call:
             turn_latency_p50_ms=watch.turn_latency_ms(0.5),
             turn_latency_p95_ms=watch.turn_latency_ms(0.95),
             barge_in_reaction_max_ms=max(watch.reactions_ms, default=None),
-            counters=replace(self._conversation.counters),
+            counters=counters,
             usage=usage,
             cost_usd=cost_usd,
         )

@@ -147,6 +147,11 @@ class VoiceConnection(Protocol):
         """The number of the server's events that were skipped because they were unreadable."""
         ...
 
+    @property
+    def oddities(self) -> int:
+        """The number of fields of its events that differed from the protocol and were left out."""
+        ...
+
     def __aiter__(self) -> VoiceConnection: ...
 
     async def __anext__(self) -> ServerEvent:

@@ -246,7 +246,9 @@ class _CallInstruments:
         )
         self.turns = counter("turns", "Turns of callers")
         self.responses = counter("responses", "Responses of the model", "result")
-        self.surprises = counter("protocol_surprises", "Messages ignored as out of place")
+        self.surprises = counter(
+            "protocol_surprises", "Messages, or fields of the model's, ignored as out of place"
+        )
         self.tokens = counter("tokens", "Tokens used", "kind")
         self.cost = counter("cost_usd", "Cost of calls whose model's prices are known")
 

@@ -66,6 +66,8 @@ class VoiceLoop:
         self.connected = False
         self.error: VoiceError | None = None
         """The error that broke the last connection."""
+        self.oddities = 0
+        """Fields of the model's events that differed from the protocol, on all connections."""
         self._model = model
         self._dialogue = dialogue
         self._next_event = next_event
@@ -168,6 +170,7 @@ class VoiceLoop:
                     self.give_up(GiveUp(code=error.code, retryable=True))
         finally:
             self._outcome = None
+            self.oddities += connection.oddities
         pass_cancellation_on()
         return outcome.result()
 

@@ -32,6 +32,7 @@ class MemoryConnection:
     traits = ConnectionTraits()
     differences = ()
     malformed = 0
+    oddities = 0
 
     def __init__(self, session: SessionConfig) -> None:
         self.session = session
