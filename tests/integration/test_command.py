@@ -45,7 +45,7 @@ async def start(*arguments: str, folder: Path, **variables: str) -> asyncio.subp
 async def outcome(*arguments: str, folder: Path, **variables: str) -> tuple[int | None, str, str]:
     """Exit code, standard output and standard error of the command."""
     process = await start(*arguments, folder=folder, **variables)
-    async with patience():
+    async with asyncio.timeout(3 * PATIENCE_S):  # some hold a conversation, in real time
         out, errors = await process.communicate()
     return process.returncode, out.decode(), errors.decode()
 

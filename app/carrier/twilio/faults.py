@@ -87,6 +87,8 @@ def network_failure(error: OSError) -> CarrierUnavailable:
         # here: this module touches no socket.
         if isinstance(cause, ConnectionRefusedError) or type(cause).__name__ == "gaierror":
             return CarrierUnavailable("Twilio cannot be reached", code="unreachable")
+        if isinstance(cause, TimeoutError):
+            return CarrierUnavailable("Twilio did not answer in time", code="timeout")
         cause, seen = _inner(cause), seen + 1
     return CarrierUnavailable("the connection to Twilio broke", code="connection_lost")
 

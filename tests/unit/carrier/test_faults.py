@@ -82,10 +82,13 @@ def test_only_a_request_that_cannot_have_been_sent_may_be_repeated_by_anyone() -
     refused.__cause__ = ConnectionRefusedError(111, "refused")
     unknown = OSError("Max retries exceeded")
     unknown.__context__ = socket.gaierror(-2, "unknown")
+    late = OSError("read timed out")
+    late.__context__ = TimeoutError("timed out")
     lost = OSError("aborted")
     lost.__cause__ = ConnectionResetError(104, "reset")
     assert network_failure(refused).code in NEVER_DONE
     assert network_failure(unknown).code in NEVER_DONE
+    assert network_failure(late).code == "timeout"
     assert network_failure(lost).code == "connection_lost"
     assert "connection_lost" not in NEVER_DONE
 
