@@ -225,8 +225,12 @@ class AgentSession:
     ) -> None:
         """Have the agent say a text: word for word, or as information in its own words."""
         self._check_open()
+        self._say(text, SayMode(mode), SayWhen(when))
+
+    def _say(self, text: str, mode: SayMode, when: SayWhen) -> None:
         now_ms = self._now_ms()
-        self._perform(self._talk.say(text, now_ms, mode=SayMode(mode), when=SayWhen(when)))
+        actions = self._talk.dialogue.say(text, now_ms, mode=mode, when=when)
+        self._perform(self._talk.carry_out(actions, now_ms))
 
     async def interrupt(self, heard_ms: int | None = None) -> None:
         """Stop the agent; `heard_ms` of its present item, where the player knows it."""
@@ -351,8 +355,7 @@ class AgentSession:
 
     def _pass_on(self, text: str) -> None:
         if self.connected:
-            mode, when = SayMode.RELAY, SayWhen.IDLE
-            self._perform(self._talk.say(text, self._now_ms(), mode=mode, when=when))
+            self._say(text, SayMode.RELAY, SayWhen.IDLE)
 
     # Work ---------------------------------------------------------------------------------------
 
@@ -401,7 +404,9 @@ class AgentSession:
         finally:
             self._checks_running -= 1
         self._tools.on_guardrail_result(check.side, result.verdict)
-        self._perform(self._talk.on_guardrail_result(check, result, self._now_ms()))
+        now_ms = self._now_ms()
+        actions = self._talk.dialogue.on_guardrail_result(check, result, now_ms)
+        self._perform(self._talk.carry_out(actions, now_ms))
 
     # Model --------------------------------------------------------------------------------------
 

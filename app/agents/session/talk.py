@@ -14,8 +14,7 @@ from typing import Final
 from app.agents.dialogue.actions import DialogueAction, GiveUp, Interrupt, Record, RunTool, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
 from app.agents.dialogue.history import HistoryEntry
-from app.agents.dialogue.messages import SayMode, SayWhen
-from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult
+from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
 from app.agents.llm.question import OUT_OF_BAND_KEY
 from app.agents.roster import Roster
@@ -124,20 +123,17 @@ class Talk:
         """Have the agent speak first."""
         greeting = self.dialogue.active.greeting
         if greeting:
-            return self._carry(self.dialogue.say(greeting, now_ms), now_ms)
-        return self._carry(self.dialogue.responses.ask(now_ms), now_ms)
+            return self.carry_out(self.dialogue.say(greeting, now_ms), now_ms)
+        return self.carry_out(self.dialogue.responses.ask(now_ms), now_ms)
 
     def type_in(self, text: str, now_ms: int, *, reply: bool = True) -> list[TalkAction]:
         """The user has written something, which the agent answers with a `reply`."""
         self.counters.turns += 1
-        return self._carry(self.dialogue.type_in(text, now_ms, reply=reply), now_ms)
+        return self.carry_out(self.dialogue.type_in(text, now_ms, reply=reply), now_ms)
 
     def on_commit(self) -> None:
         """The user's turn ends here; it is answered once the model has taken it."""
         self._commits += 1
-
-    def say(self, text: str, now_ms: int, *, mode: SayMode, when: SayWhen) -> list[TalkAction]:
-        return self._carry(self.dialogue.say(text, now_ms, mode=mode, when=when), now_ms)
 
     def interrupt(self, now_ms: int, heard_ms: int | None = None) -> list[TalkAction]:
         """Stop the agent; `heard_ms` of what plays now, where the player knows."""
@@ -145,21 +141,17 @@ class Talk:
         dropped = self.dialogue.drop_response(server_cancels=False)
         return [*dropped, *self._cut(now_ms, heard_ms)]
 
-    def carry_out(self, actions: Sequence[DialogueAction], now_ms: int) -> list[TalkAction]:
-        """Carry out actions of the dialogue that were requested from outside."""
-        return self._carry(actions, now_ms)
-
     # The model ------------------------------------------------------------------------------------
 
     def on_ready(self, now_ms: int) -> list[TalkAction]:
         """A fresh connection after one that broke."""
         self._last_event_ms = now_ms
-        actions = self._carry(self.dialogue.on_reconnected(now_ms), now_ms)
+        actions = self.carry_out(self.dialogue.on_reconnected(now_ms), now_ms)
         # A fresh model does not know of a tool that runs: asked now, it would call it again.
         waits = self._owes_reply and not self.dialogue.gate.busy
         self._owes_reply = waits and self.dialogue.function_calls.running
         if waits and not self._owes_reply:
-            actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
+            actions += self.carry_out(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
 
     def on_lost(self) -> None:
@@ -190,9 +182,9 @@ class Talk:
                 actions += self._on_committed(event, now_ms)
             case ResponseCreated(response=response):
                 actions += self._on_created(response)
-                actions += self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                actions += self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
             case ResponseDone(response=response):
-                done = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+                done = self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
                 actions += _with_message(done, response.error)
                 actions += self._on_done(response)
             case _:
@@ -206,7 +198,7 @@ class Talk:
             actions.append(Publish(InputTimeout(item_id=event.item_id)))
         elif isinstance(event, ErrorEvent) and event.error.code == _COMMIT_EMPTY:
             self._commits = max(0, self._commits - 1)
-        done = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        done = self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
         return actions + _with_message(done, event.error if isinstance(event, ErrorEvent) else None)
 
     def _on_audio(self, event: AudioDelta, now_ms: int) -> list[TalkAction]:
@@ -226,7 +218,7 @@ class Talk:
     def _on_speech_started(self, event: SpeechStarted, now_ms: int) -> list[TalkAction]:
         self._caller_speaks = True
         self._ending = False
-        actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        actions = self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
         detection = self.dialogue.active.agent.session.turn_detection
         server_cancels = bool(getattr(detection, "interrupt_response", True))
         actions += self.dialogue.drop_response(server_cancels=server_cancels)
@@ -234,14 +226,14 @@ class Talk:
 
     def _on_committed(self, event: InputAudioCommitted, now_ms: int) -> list[TalkAction]:
         self._caller_speaks = False
-        actions = self._carry(self.dialogue.on_voice(event, now_ms), now_ms)
+        actions = self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
         detection = self.dialogue.active.agent.session.turn_detection
         by_us = self._commits > 0
         if by_us:
             self._commits -= 1
             self.counters.turns += 1
         if by_us or not getattr(detection, "create_response", True):
-            actions += self._carry(self.dialogue.responses.ask(now_ms), now_ms)
+            actions += self.carry_out(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
 
     def _on_created(self, response: Response) -> list[TalkAction]:
@@ -280,33 +272,27 @@ class Talk:
         done = self.dialogue.function_calls.on_tool_done(
             run.tool_call_id, result.output, now_ms, reply=reply
         )
-        return [Publish(ended), *self._carry(done, now_ms)]
+        return [Publish(ended), *self.carry_out(done, now_ms)]
 
     def on_tool_slow(self, run: RunTool, filler: str, now_ms: int) -> list[TalkAction]:
         """A tool takes its time: say so, unless somebody speaks."""
         if self._caller_speaks or not self._playback.drained:
             return []
-        return self._carry(
+        return self.carry_out(
             self.dialogue.function_calls.on_tool_slow(run.tool_call_id, filler, now_ms), now_ms
         )
-
-    def on_guardrail_result(
-        self, check: CheckGuardrail, result: GuardrailResult, now_ms: int
-    ) -> list[TalkAction]:
-        """The guardrails have looked at something that was said."""
-        return self._carry(self.dialogue.on_guardrail_result(check, result, now_ms), now_ms)
 
     def on_tick(self, now_ms: int) -> list[TalkAction]:
         """Call some times a second: what was heard, watchdogs, what waits for a quiet moment."""
         for heard in self._playback.take_heard(now_ms):
             self.dialogue.transcript.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
-        actions = self._carry(self.dialogue.on_tick(now_ms), now_ms)
+        actions = self.carry_out(self.dialogue.on_tick(now_ms), now_ms)
         running = self.dialogue.gate.active_response_id is not None
         if running and now_ms - self._last_event_ms >= STALL_MS:
             self._last_event_ms = now_ms
             actions.append(GiveUp(code="response_stalled", retryable=True))
         if not self.busy and not self._caller_speaks and self._playback.drained:
-            actions += self._carry(self.dialogue.responses.on_quiet(now_ms), now_ms)
+            actions += self.carry_out(self.dialogue.responses.on_quiet(now_ms), now_ms)
         return actions
 
     # Plumbing -----------------------------------------------------------------------------------
@@ -316,8 +302,8 @@ class Talk:
         """True while a response runs or was requested, or a tool runs."""
         return self.dialogue.gate.busy or self.dialogue.function_calls.running
 
-    def _carry(self, wanted: Sequence[DialogueAction], now_ms: int) -> list[TalkAction]:
-        """A dialogue's actions as a session's."""
+    def carry_out(self, wanted: Sequence[DialogueAction], now_ms: int) -> list[TalkAction]:
+        """Carry out actions of the dialogue; returns those of the session."""
         actions: list[TalkAction] = []
         for action in wanted:
             match action:
