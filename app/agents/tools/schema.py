@@ -70,9 +70,9 @@ def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
         return dict(schema)
     copy = deepcopy(dict(schema))
     rest_is_known = True
-    for error in _META.iter_errors(copy):
-        if not _is_about_a_pattern(error):
-            continue
+    wrong = filter(_is_about_a_pattern, _META.iter_errors(copy))
+    # The deepest first: what holds one of them may go, too.
+    for error in sorted(wrong, key=lambda error: len(error.instance_path), reverse=True):
         *path, word = error.instance_path
         holder: Any = reduce(lambda node, key: node[key], path, cast(Any, copy))
         holder.pop(word, None)
@@ -99,11 +99,11 @@ def _is_linear(pattern: str) -> bool:
 
 
 def _is_about_a_pattern(error: ValidationError) -> bool:
-    return error.kind.name == "format" or error.instance_path[-1:] == ["patternProperties"]
+    return error.kind.name in ("format", "propertyNames")  # the latter of patternProperties
 
 
 def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
-    """Raises ValueError for what is no schema, or refers to what is not in it."""
+    """Raises ValueError for an invalid schema, or one that refers to another document."""
     return Draft202012Validator(dict(schema), pattern_options=_PATTERNS, offline=True)
 
 

@@ -344,7 +344,15 @@ def test_a_property_may_be_called_like_a_word_of_the_schema_language() -> None:
         check.check({"type": "no"})
 
 
-@pytest.mark.parametrize("schema", [{}, {"type": "string"}, {"type": "object", "required": "x"}])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"type": "string"},
+        {"type": "object", "required": "x"},
+        {"type": "object", "patternProperties": 5},
+    ],
+)
 def test_a_schema_that_is_not_of_an_object_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="tool x"):
         ArgumentCheck(schema, "tool x")
@@ -481,7 +489,8 @@ def test_unsupported_patterns_of_names_are_left_to_the_server() -> None:
     pattern: dict[str, Any] = {"patternProperties": {"(?=a)": {}}}
     beside = {"type": "object", **pattern, "additionalProperties": False}
     around = {"type": "object", "allOf": [pattern], "unevaluatedProperties": False}
-    for schema in (beside, around):
+    inside = {"type": "object", "patternProperties": {"(?=a)": {"pattern": "(?=b)", **pattern}}}
+    for schema in (beside, around, inside):
         with pytest.raises(ConfigError, match=r"patternProperties: .*look-ahead"):
             ArgumentCheck(schema, "tool x")
         ArgumentCheck(bounded(schema), "tool x").check({"b": 1})
