@@ -23,10 +23,10 @@ __all__ = ["written_session"]
 async def written_session(
     settings: Settings, *, greets: bool, number: str | None = None, agent: str | None = None
 ) -> AsyncIterator[AgentSession]:
-    """The agents that answer the phone, in writing and without sound; not entered yet.
+    """A text session with the agents that answer the phone; it is not entered yet.
 
-    `greets`: they speak first, where they do so on the phone. `number`: as callers of this number
-    of ours meet them in its hours; `agent`: the one who answers.
+    `greets`: they speak first, where they do so on the phone. `number`: the route of this number in
+    its opening hours. `agent`: another agent than the first.
 
     Raises:
         ConfigError: there is no such number or agent, the agents do not fit, or the engine's speech

@@ -1,7 +1,7 @@
-"""One call: a TaskGroup around a `Conversation`.
+"""One call: task groups around a `Conversation`.
 
-It reads two sockets and writes two, ticks, runs tools, and performs the conversation's actions.
-Whatever ends - a leg, a limit, an error of ours - ends all of it: no task, socket or model
+A call connects the caller leg with the voice loop, ticks, and carries out the conversation's
+actions. Any end - of a leg, by a limit, by an error - ends all of it: no task, socket or model
 connection survives its call. The only way out is an `EndReason`.
 """
 

@@ -2,7 +2,7 @@
 
 After each turn of the caller: intent, entities, a running summary, and maybe a task for a delegate.
 After the call: a summary and an extraction by the operator's own JSON schema. The callers' words
-stand in the questions as data. Pure; asking belongs to `app.agents.analysis.analyzer`.
+stand in the questions as data. Pure; `app.agents.analysis.analyzer` asks them.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class ReviewSpec:
     check: ArgumentCheck = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for what is no JSON schema of an object."""
+        """Raises ConfigError unless `schema` is a JSON schema of an object."""
         object.__setattr__(self, "check", ArgumentCheck(self.schema, "analysis review"))
 
     def read(self, answer: str) -> dict[str, Any]:

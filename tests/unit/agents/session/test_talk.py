@@ -61,8 +61,8 @@ class Room:
 
     def __init__(self, *, vad: ServerVad | None = None, plays: bool = True, **agent: Any) -> None:
         session = SessionConfig(turn_detection=vad, tools=tuple(CALL_TOOLS.values()))
-        book = Roster([Agent(name="a", session=session, **agent)])
-        self.talk = Talk(book, CallFacts(call_id=CallId("s")), plays_audio=plays)
+        roster = Roster([Agent(name="a", session=session, **agent)])
+        self.talk = Talk(roster, CallFacts(call_id=CallId("s")), plays_audio=plays)
         self.now_ms = 0
         self.actions: list[TalkAction] = []
 
