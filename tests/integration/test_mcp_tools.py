@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -335,6 +336,14 @@ async def test_an_unsupported_pattern_is_left_to_the_server() -> None:
 def test_a_description_without_its_address_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="mcp server books"):
         McpServerSpec(name="books", **wrong)
+
+
+async def test_an_older_mcp_package_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", ModuleType("mcp"))
+    with pytest.raises(ConfigError, match=r"version 2: install trunkline\[mcp\]"):
+        await McpTools([stdio()]).__aenter__()
 
 
 async def test_without_servers_there_are_no_tools() -> None:

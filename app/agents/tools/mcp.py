@@ -80,9 +80,11 @@ class McpTools:
         """
         try:
             if self._specs:
-                import mcp  # noqa: F401  # to fail here, with the remedy
+                from mcp import MCPError  # noqa: F401  # to fail here, with the remedy
         except ImportError as error:
-            raise ConfigError("MCP servers need the mcp package: install trunkline[mcp]") from error
+            raise ConfigError(
+                "MCP servers need the mcp package, version 2: install trunkline[mcp]"
+            ) from error
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         try:
