@@ -87,6 +87,7 @@ async def crowd_calls(
     return crowd.fates
 
 
+@pytest.mark.timeout(900)  # twenty seconds of computing, on a busy machine
 @pytest.mark.parametrize(
     ("at_a_time", "speed"), [(1, 20.0), (100, 1.0)], ids=["one after another", "100 at a time"]
 )

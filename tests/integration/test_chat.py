@@ -104,7 +104,7 @@ class Terminal:
 @asynccontextmanager
 async def terminal(folder: Path, *options: str) -> AsyncIterator[Terminal]:
     config = folder / "config.yaml"
-    config.write_text("voice_model: offline\n")
+    config.write_text("voice_model: offline\noffline: {workers: 1}\n")
     master, slave = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
@@ -421,7 +421,7 @@ async def piped(
     stdout: int = asyncio.subprocess.PIPE,
     shell: str = "",
     encoding: str = "utf-8",
-    text: str = "voice_model: offline\n",
+    text: str = "voice_model: offline\noffline: {workers: 1}\n",
 ) -> tuple[int | None, str, str]:
     """The exit code, output and errors of a chat that no terminal is attached to."""
     config = folder / "config.yaml"
