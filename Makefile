@@ -71,7 +71,7 @@ test-busy: $(VENV)/.installed-test ## Run all tests while four busy loops run be
 	trap "kill $$loops" EXIT; $(BIN)/python $(PYTEST) $(ARGS)
 
 check: $(VENV)/.installed-test ## Format check, lint, types, unit and protocol tests
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types test-fast
+	@$(MAKE) --no-print-directory --jobs 2 lint types test-fast
 
 test-fast: $(VENV)/.installed-test ## Run the unit and protocol tests
 	@$(BIN)/python -m pytest --dist worksteal --numprocesses 2 tests/unit tests/protocol $(ARGS)
