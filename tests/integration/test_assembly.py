@@ -227,7 +227,7 @@ async def test_tools_of_an_mcp_server_belong_to_the_agents_that_name_it() -> Non
     [
         (
             {"command": "/no/such/program"},
-            "There is no such program as its command, or we may not run it.",
+            "Its command does not exist, or may not be run.",
         ),
         (
             {
