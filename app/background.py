@@ -1,7 +1,7 @@
 """Small work that outlives a call: bounded, in one group, ended with the process.
 
-Nothing about a call outlives its task group; what has to be done afterwards (a summary, a webhook)
-is handed here. In memory: what the process has not done when its grace is over is lost, and logged.
+Nothing about a call outlives its task group, so what follows the call (a summary, a webhook) runs
+here. Jobs wait in memory: those unfinished at the end of the process's grace are lost, and logged.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ __all__ = ["ArgumentCheck", "bounded", "closed", "parse_arguments", "shortened"]
 
 
 MAX_ARGUMENTS_CHARS: Final = 32_768
-"""More than any tool of a phone call takes; what is longer is not even parsed."""
+"""More than any tool of a phone call needs; a longer text is not even parsed."""
 
 _MAX_MESSAGE_CHARS: Final = 240
 _MAX_PATTERN_BYTES: Final = 1_000_000  # of the compiled automaton
@@ -38,8 +38,7 @@ _COMBINING: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "$ref", "if"))
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with its objects closed to properties that they do not name.
 
-    An object that says itself what else it takes, or that is put together from several schemas,
-    is left as it is.
+    An object that has `additionalProperties`, or that combines several schemas, stays as it is.
     """
     copy: dict[str, Any] = {}
     for key, value in schema.items():
@@ -135,7 +134,7 @@ class ArgumentCheck:
             raise ConfigError(shortened(message)) from error
 
     def check(self, arguments: Mapping[str, Any]) -> None:
-        """Raises ToolArgsInvalid, with words by which the model can do better."""
+        """Raises ToolArgsInvalid, with a message from which the model can correct itself."""
         if self._validator is None:
             raise ToolArgsInvalid("the tool's own schema cannot be followed")
         if _is_deep(arguments):
