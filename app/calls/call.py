@@ -157,12 +157,24 @@ class Call:
     def over(self) -> bool:
         return self._over.is_set()
 
+    @property
+    def ending(self) -> bool:
+        """The call is over, or has nothing left to do but close what is open."""
+        return self._end.done()
+
     async def attach(self, stream: MediaStream) -> None:
         """Attach a media stream to the call, and wait until its socket may go."""
-        if self.over or self._end.done():
+        if self.ending:
             await stream.close(LOST)  # the markup behind the stream speaks to the caller
             return
         await self._caller_leg.attach(stream)
+
+    def on_asked_again(self, token: str) -> None:
+        """The carrier has asked for the call's document again: its stream, with this token, takes
+        the caller from wherever they are.
+        """
+        self.transfers.on_caller_taken_back(token)
+        self._caller_leg.expect_successor(self._route.policy.claim_deadline_ms)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the call now. The first reason counts."""

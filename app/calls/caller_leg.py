@@ -2,7 +2,8 @@
 
 A carrier that dials another party, or keys tones, takes the caller off our stream: the socket
 closes, the call goes on. `CallerState` says where the caller is; `app.calls.transfer.transfers`
-decides why they leave and what follows. A stream that ends without such a request ends the call.
+decides why they leave and what follows. A stream that ends without such a request ends the call,
+unless the carrier was given a document with another one: that takes the caller over.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class CallerState(StrEnum):
     AWAY = "away"  # with another party, for an unknown time
 
 
+_NOT_OPENED: Final = (EndReason.CARRIER_LOST, "stream_not_opened")
+
+
 class _Left(Exception):
     """Leaves the TaskGroup of one stream that the caller has left."""
 
@@ -74,6 +78,8 @@ class CallerLeg:
         self._held: _Held | None = None
         self._next: asyncio.Future[_Held] = asyncio.get_running_loop().create_future()
         self._due_s: float | None = asyncio.get_running_loop().time() + claim_ms / 1000
+        self._successor_due_s: float | None = None  # of a stream that may replace the open one
+        self._if_not_opened = _NOT_OPENED
         self._deadline: asyncio.Timeout | None = None
         self._moved = asyncio.Event()
         self._cleared_ms: int | None = None
@@ -111,6 +117,21 @@ class CallerLeg:
         if self._deadline is not None:
             self._deadline.reschedule(self._due_s)
 
+    def expect_successor(self, within_ms: int) -> None:
+        """The carrier was given a document with a stream of its own, wherever the caller is.
+
+        It may never open: the stream that is open stays until it does.
+        """
+        if self.state is CallerState.ATTACHED:
+            self._successor_due_s = asyncio.get_running_loop().time() + within_ms / 1000
+        else:
+            self.come_back(within_ms)
+
+    @property
+    def _successor_due(self) -> bool:
+        due_s = self._successor_due_s
+        return due_s is not None and asyncio.get_running_loop().time() < due_s
+
     async def until(self, *states: CallerState) -> None:
         """Wait until the caller is in one of these states."""
         while self.state not in states:
@@ -140,13 +161,18 @@ class CallerLeg:
     # Streams ------------------------------------------------------------------------------------
 
     async def attach(self, stream: MediaStream) -> None:
-        """Take a stream; return when its socket may go: the caller left it, or the call is over."""
-        expected = self.state in (CallerState.EXPECTED, CallerState.LEAVING)
-        if not expected or self._next.done():
-            await stream.close(LOST)  # the markup behind the stream speaks to the caller
-            return
+        """Take a stream; return when its socket may go: the caller left it, or the call is over.
+
+        Its token was checked, so it takes the caller from any stream that opened before it.
+        """
         held = _Held(stream)
+        overtaken = self._next.result() if self._next.done() else None  # not yet talked on
+        if overtaken is not None:
+            self._next = asyncio.get_running_loop().create_future()
         self._next.set_result(held)
+        if overtaken is not None:
+            await _close(overtaken.stream, 1000)
+            overtaken.done.set()
         try:
             await held.done.wait()
         finally:
@@ -158,13 +184,18 @@ class CallerLeg:
         while (held := await self._next_stream()) is not None:
             self._held = held
             self._next = asyncio.get_running_loop().create_future()
-            self._due_s = None
+            self._due_s = self._successor_due_s = None
+            self._if_not_opened = _NOT_OPENED
             self._move(CallerState.ATTACHED)
             self._perform(self._conversation.on_stream(held.stream.started, self._now_ms()))
             if not await self._talk(held.stream):
                 return
             self._held = None
-            self._perform(self._conversation.on_stream_left(self._now_ms()))
+            taken_over = self.state is CallerState.ATTACHED
+            if taken_over:
+                self._due_s = self._successor_due_s
+                self._move(CallerState.EXPECTED)
+            self._perform(self._conversation.on_stream_left(self._now_ms(), resumes=taken_over))
             self.outbox.forget()
             self._cleared_ms = None
             await _close(held.stream, 1000)
@@ -173,12 +204,13 @@ class CallerLeg:
     async def _next_stream(self) -> _Held | None:
         try:
             async with asyncio.timeout_at(self._due_s) as self._deadline:
-                return await asyncio.shield(self._next)
+                await asyncio.shield(self._next)
         except TimeoutError:
-            self._end(EndReason.CARRIER_LOST, "stream_not_opened")
+            self._end(*self._if_not_opened)
             return None
         finally:
             self._deadline = None
+        return self._next.result()  # perhaps a later one than the one that woke us
 
     async def _talk(self, stream: MediaStream) -> bool:
         """Use a stream to its end; True when the call goes on without it."""
@@ -190,17 +222,23 @@ class CallerLeg:
                 # The reader waits for nothing but the carrier: a slow model, tool or log must not
                 # make it discard caller audio (Twilio warning 31930).
                 async for event in stream:
-                    if isinstance(event, StreamStopped) and self.state is not CallerState.ATTACHED:
+                    if isinstance(event, StreamStopped) and self._may_leave():
+                        if event.hung_up and self.state is CallerState.ATTACHED:
+                            self._if_not_opened = (EndReason.CALLER_HUNG_UP, "")
                         raise _Left
                     self._perform(self._conversation.on_stream(event, self._now_ms()))
         except* _Left:
             pass
         except* CarrierError:
-            lost = self.state is CallerState.ATTACHED
+            lost = not self._may_leave()
         pass_cancellation_on()
         if lost:
             self._end(EndReason.CARRIER_LOST, "")
         return not lost
+
+    def _may_leave(self) -> bool:
+        """The call goes on without the open stream."""
+        return self.state is not CallerState.ATTACHED or self._successor_due or self._next.done()
 
     async def _give_way(self) -> None:
         """A new stream of the call ends the old one, should the carrier be late to end it."""

@@ -15,6 +15,7 @@ from app.agents.agent import Agent
 from app.agents.dialogue.actions import GiveUp, Interrupt, Record, RunTool
 from app.agents.dialogue.dialogue import Dialogue
 from app.agents.dialogue.messages import SayMode, SayWhen
+from app.agents.dialogue.response_kinds import REPLY, ResponseRequest
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult
 from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
@@ -82,6 +83,10 @@ GO_ON: Final = (
     "A noise on the line stopped you in the middle of a sentence; the caller said nothing. Go on "
     "exactly where you stopped, and do not begin anew."
 )
+LINE_CHANGED: Final = (
+    "The line was changed while you spoke, so the caller has not heard all of it. Go on from where "
+    "they stopped hearing you."
+)
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
 
@@ -124,6 +129,7 @@ class Conversation:
         )
         self._ringback = Ringback()
         self._ringing = False
+        self._cut_off_by_stream: ResponseRequest | None = None
         self._timers = CallTimers(policy)
         self._greeting = ProtectedGreeting(self.dialogue.active)
         self._model = ModelWatch(call_id, self.dialogue, self.turns, policy, now_ms)
@@ -199,10 +205,21 @@ class Conversation:
         self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
         self._uplink.on_sign_of_life(now_ms)
         self._timers.begin(now_ms)
-        return [Record(StreamOpened(call_id=self.call_id, at_ms=now_ms))]
+        opened = Record(StreamOpened(call_id=self.call_id, at_ms=now_ms))
+        cut_off, self._cut_off_by_stream = self._cut_off_by_stream, None
+        if cut_off is None:
+            return [opened]
+        if cut_off.sentence or cut_off.config is not None:
+            return [opened, *self._resolve(self.dialogue.responses.ask(now_ms, cut_off), now_ms)]
+        return [opened, *self._resolve(self.dialogue.prompt(LINE_CHANGED, now_ms), now_ms)]
 
-    def on_stream_left(self, now_ms: int) -> list[Action]:
-        """The caller was taken off the stream: cut what they miss; the next one starts anew."""
+    def on_stream_left(self, now_ms: int, *, resumes: bool = False) -> list[Action]:
+        """The caller was taken off the stream: cut what they miss; the next one starts anew.
+
+        `resumes`: nobody in this call has asked for it, so the agent says there what is cut here.
+        """
+        if resumes and (self.turns.turn is Turn.AGENT or self.dialogue.gate.busy):
+            self._cut_off_by_stream = self.dialogue.responses.running or REPLY
         actions = [*self.dialogue.drop_response(server_cancels=False), *self._stop_agent(now_ms)]
         self._downlink.on_stream_left()
         self._goodbye.on_caller_acted()

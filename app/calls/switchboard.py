@@ -64,7 +64,7 @@ class CallOver:
 
 @dataclass(slots=True)
 class Admission:
-    """A call that was let in. The same webhook again gets the same admission."""
+    """A call that was let in."""
 
     call_id: CallId
     token: str
@@ -133,20 +133,31 @@ class Switchboard:
     # One call -----------------------------------------------------------------------------------
 
     def admit(self, incoming: IncomingCall) -> Admission | Diversion:
-        """Let a call in and start to connect its model. Instant; the same call again is the same.
+        """Let a call in and start to connect its model. Instant.
+
+        The carrier may ask for a call again at any time: a request came twice, or somebody has sent
+        the call through its webhook once more. While the call is live it is the same call, with a
+        token that is good for one more stream; after its end it is another conversation.
 
         Raises:
             CapacityError: full (`at_capacity`) or shutting down (`draining`), and no fallback.
         """
         known = self._admissions.get(incoming.carrier_call_id)
-        if known is not None:
+        live = None if known is None or isinstance(known.call, CallOver) else known.call
+        if known is not None and live is not None and not live.ending:
+            if known.used:
+                self._renew_token(known, incoming)
+            live.on_asked_again(known.token)
+            logger.info("call asked for again", extra={"call_id": live.call_id})
             return known
         route = self._route(incoming)
         if isinstance(route, Diversion):
             return route
         if self.draining or self._tasks is None:
             return _no_room(route, "the server is shutting down", "draining")
-        if self.active >= self.capacity:
+        if (
+            self.active - (live is not None) >= self.capacity
+        ):  # one that ends makes room for its next
             return _no_room(route, "all lines are busy", "at_capacity")
         call_id = _new_call_id()
         feed = Feed()
@@ -156,12 +167,14 @@ class Switchboard:
             route,
             carrier=self._carrier,
             record=lambda event: self._record(feed, event),
-            issue_token=lambda: self._renew_token(incoming),
+            issue_token=lambda: self._renew_token(admission, incoming),
             clock_ms=_monotonic_ms,
             unix_s=time.time,
         )
         token = self._tokens.issue(incoming)
         admission = Admission(call_id, token, call, feed, route.fallback_of(incoming))
+        if incoming.carrier_call_id in self._ended:
+            self._ended.remove(incoming.carrier_call_id)
         self._admissions[incoming.carrier_call_id] = admission
         self._live[call_id] = call
         self._record(
@@ -190,14 +203,15 @@ class Switchboard:
         if call is None:
             return
         carrier_call_id = call.incoming.carrier_call_id
-        self._admissions[carrier_call_id].call = CallOver()
-        self._ended.append(carrier_call_id)
-        self._forget_old()
+        admission = self._admissions[carrier_call_id]
+        if admission.call is call:  # else the carrier's call has gone on to another conversation
+            admission.call = CallOver()
+            self._ended.append(carrier_call_id)
+            self._forget_old()
         self._changed.set()
 
-    def _renew_token(self, incoming: IncomingCall) -> str:
+    def _renew_token(self, admission: Admission, incoming: IncomingCall) -> str:
         """A token for the next stream of a call; the ones before it open nothing any more."""
-        admission = self._admissions[incoming.carrier_call_id]
         admission.token = self._tokens.issue(incoming)
         admission.used = False
         return admission.token

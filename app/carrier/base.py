@@ -192,7 +192,7 @@ class Fallback:
 class TransferOutcome(StrEnum):
     """The outcomes of a transfer. `canceled`: the caller was gone before they could be connected.
 
-    `unknown`: it goes on without us.
+    `unknown`: it goes on without us, or somebody outside has ended it.
     """
 
     ANSWERED = "answered"

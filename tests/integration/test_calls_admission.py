@@ -66,20 +66,6 @@ async def test_webhooks_at_the_same_time_are_one_call() -> None:
         assert voice.attempts <= 1
 
 
-async def test_a_webhook_that_comes_after_the_call_opens_nothing() -> None:
-    voice = ScriptedVoiceServer()
-    async with voice, trunkline(voice) as app, app.twilio() as twilio:
-        call = await twilio.call(app.url)
-        await call.hear(ms=100)
-        await call.hang_up()
-        await app.ended(call)
-        late = await twilio.ring(app.url, call_sid=call.identity.call_id)
-        assert late.verbs == call.ringing.verbs
-        assert app.switchboard.active == 0
-        assert (await (await late.connect()).ended()).by is EndedBy.LOST
-        assert voice.attempts == 1
-
-
 async def test_a_webhook_is_answered_at_once_while_the_model_hangs() -> None:
     voice = ScriptedVoiceServer(trouble=Trouble(silent=True))
     limits = {"max_calls": 200, "claim_s": 1}

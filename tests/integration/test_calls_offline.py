@@ -97,3 +97,27 @@ async def test_readyz_names_the_speech_part_that_has_no_process(part: str) -> No
         os.kill(process_of(f"app.engine.speech.{part}_worker"), signal.SIGKILL)
         await until_degraded([f"offline_{part}_down"])
         await until_degraded([])
+
+
+async def test_a_call_that_another_stream_takes_over_goes_on_where_it_was_cut() -> None:
+    async with ScriptedVoiceServer() as nobody, trunkline(nobody, offline=ENGINE) as app:
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            for press in ("", "1"):  # once during the greeting, once during an answer
+                await call.hear(ms=600)
+                if press:
+                    call.press(press)
+                    await call.hear(ms=1_000)
+                following = await twilio.ring(app.url, call_sid=call.identity.call_id)
+                call.leave_stream()
+                await call.ended()
+                call = await following.connect()
+            await call.wait_for(lambda: call.counters.frames_sent > 50)
+            call.press("1")
+            await call.hear(ms=1_000)
+            await call.hang_up()
+            summary = await app.ended(call)
+        assert summary.reason is EndReason.CALLER_HUNG_UP
+        said = [e.text for e in await app.events(call) if isinstance(e, AgentSaid)]
+        assert said[0].split()[0] == said[1].split()[0]  # the greeting, from its beginning
+        assert said[-1].startswith("We are open")

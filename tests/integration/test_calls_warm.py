@@ -504,3 +504,27 @@ async def test_unsigned_webhooks_of_a_leg_change_nothing() -> None:
         assert CALLER not in json.dumps([request.form for request in site.api.requests])
         await site.phones.end(leg, "busy")
         await stays(site, call)
+
+
+async def test_a_caller_who_is_taken_from_the_person_leaves_them_and_may_be_transferred_again() -> (
+    None
+):
+    asks = (*TO_BOSS[1:2],)
+    voice = ScriptedVoiceServer(replies=[*TO_BOSS, *asks, TO_BOSS[2]])
+    async with transferring(voice=voice) as (site, call, leg):
+        await site.phones.ring(leg)
+        await site.phones.pick_up(leg, answered_by="human")
+        await site.phones.press(leg, "1")
+        await caller_moved(site, call)
+        await site.app.event(call, TransferEnded)
+        following = await site.twilio.ring(site.app.url, call_sid=call.identity.call_id)
+        back = await site.comes_back(following)
+        assert (await answered(voice))["result"]["outcome"] == "unknown"
+        await until(lambda: site.api.calls[leg].status == "completed")
+        await back.hear(ms=200)
+        await back.hear_quiet(ms=200)
+        await back.speak(0.4)
+        await until(lambda: site.leg_count == 2)
+        await back.hang_up()
+        assert (await site.app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+        assert told(await site.app.events(call)) == [("boss", "answered"), ("boss", "canceled")]

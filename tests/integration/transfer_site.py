@@ -153,6 +153,11 @@ class TransferSite:
         await until(lambda: bool(self._legs()))
         return self._legs()[-1]
 
+    @property
+    def leg_count(self) -> int:
+        """How many people were called so far."""
+        return len(self._legs())
+
     def _legs(self) -> list[str]:
         return [sid for sid, call in self.api.calls.items() if call.direction != "inbound"]
 

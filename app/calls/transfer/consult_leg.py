@@ -134,6 +134,14 @@ class ConsultLeg:
     def on_not_joined(self, result: TransferResult) -> None:
         self._queue(self._machine.on_not_joined(result.evidence, self._now_ms))
 
+    def on_caller_taken_back(self, token: str) -> None:
+        """The caller is on the way to a new stream, which brings `token`."""
+        self.token = self.token or token
+        joined = self.joined
+        self._queue(self._machine.on_caller_gone(self._now_ms))
+        if joined:  # the result is known, and the agent who transferred them has a caller again
+            self._queue([Finished(TransferResult(TransferOutcome.UNKNOWN, "webhook=again"))])
+
     def cancel(self) -> None:
         """The caller has changed their mind."""
         self._queue(self._machine.cancel(self._now_ms))

@@ -305,6 +305,20 @@ class Transfers:
         else:
             self._control.end(EndReason.CALLER_HUNG_UP, detail)
 
+    def on_caller_taken_back(self, token: str) -> None:
+        """Somebody outside has put the caller on a new stream, which brings `token`.
+
+        That parts them from the person whom they were transferred to, or were about to be.
+        """
+        attempt = self._pending
+        if attempt is None or self._caller_leg.state is CallerState.ATTACHED:
+            return
+        if attempt.consult_leg is not None:
+            attempt.consult_leg.on_caller_taken_back(token)
+            return
+        attempt.token = token
+        attempt.result.set_result(TransferResult(TransferOutcome.UNKNOWN, "webhook=again"))
+
     @property
     def carrier_call_id(self) -> CarrierCallId:
         return self._incoming.carrier_call_id
