@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-
 import numpy as np
-from numpy.typing import NDArray
 
 from app.engine.speech.vad import (
     SpeechEdge,
     VoiceActivity,
 )
-from tests.bench.speech_clips import clip, line, phrases
 
 WINDOW_BYTES = 1024
 LOUD = b"\x00\x10" * 512
@@ -19,20 +15,16 @@ SILENT = bytes(WINDOW_BYTES)
 
 
 class Scripted:
-    """Gives the probabilities that it was made with, then zero; counts what it was asked."""
+    """Gives each sound the next of its probabilities, then zero; notes what it was asked."""
 
     def __init__(self, *probabilities: float) -> None:
         self._left = list(probabilities)
-        self.asked = 0
-        self.resets = 0
+        self.seen: list[str] = []
 
     def __call__(self, audio: bytes) -> float:
         assert len(audio) == WINDOW_BYTES
-        self.asked += 1
-        return self._left.pop(0) if self._left else 0.0
-
-    def reset(self) -> None:
-        self.resets += 1
+        self.seen.append("sound" if any(audio) else "silence")
+        return self._left.pop(0) if self._left and any(audio) else 0.0
 
 
 def _edges(detector: Scripted, windows: int, **settings: int) -> list[SpeechEdge]:
@@ -82,15 +74,21 @@ def test_how_the_audio_was_cut_changes_nothing() -> None:
         assert activity.now_ms == 320
 
 
-def test_digital_silence_costs_no_look_at_the_network() -> None:
+def test_long_silence_costs_no_look_at_the_network() -> None:
     detector = Scripted()
     activity = VoiceActivity(detector)
     activity.push(SILENT * 100)
-    assert detector.asked == 0
-    activity.push(LOUD + SILENT * 100)
-    assert detector.asked <= 5
-    assert detector.resets == 1
-    assert activity.now_ms == 201 * 32
+    assert detector.seen == ["silence"] * 32
+    activity.push(LOUD + SILENT * 100 + LOUD)
+    assert detector.seen[32:] == ["sound", *["silence"] * 32, "sound"]
+    assert activity.now_ms == 202 * 32
+
+
+def test_the_network_has_seen_a_second_of_silence_before_the_first_sound() -> None:
+    for windows in (0, 1, 31, 32, 50):
+        detector = Scripted()
+        VoiceActivity(detector).push(SILENT * windows + LOUD * 2)
+        assert detector.seen == [*["silence"] * 32, "sound", "sound"]
 
 
 def test_speech_ends_in_digital_silence_too() -> None:
@@ -106,32 +104,6 @@ def test_a_turn_ended_from_outside_is_forgotten_and_time_goes_on() -> None:
     activity.end_turn()
     assert not activity.speaking
     assert activity.push(LOUD * 2) == [SpeechEdge(True, 96)]
-
-
-def _with_gaps(text: str, lead_ms: int) -> tuple[bytes, float]:
-    """A turn on a line with faint hiss, and when its sound begins."""
-    speech = clip(text, "slt")
-    assert speech is not None
-    hiss = np.random.default_rng(3).normal(size=lead_ms * 8) * 30
-    lead: NDArray[np.int16] = np.rint(hiss).astype(np.int16)
-    loud = np.flatnonzero(np.abs(speech.astype(np.int32)) > 1000)[0]
-    return line(np.concatenate([lead, speech])), 300 + lead_ms + float(loud) / 8
-
-
-def test_silero_finds_speech_within_about_80_ms_and_each_turn_once() -> None:
-    late_ms = []
-    for phrase in [p for p in phrases() if p.set == "tuned"][:24:2]:
-        audio, begins_ms = _with_gaps(phrase.text, 1000)
-        activity = VoiceActivity(prefix_padding_ms=0, silence_duration_ms=300)
-        edges = []
-        for start in range(0, len(audio), 640):
-            for edge in activity.push(audio[start : start + 640]):
-                edges.append(edge)
-                if edge.started:
-                    late_ms.append(activity.now_ms - begins_ms)
-        assert [edge.started for edge in edges] == [True, False], phrase.text
-    assert statistics.median(late_ms) <= 90
-    assert max(late_ms) <= 160
 
 
 def test_silero_hears_no_speech_in_hiss() -> None:
