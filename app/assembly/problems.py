@@ -16,10 +16,10 @@ class Problems:
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
-        self._found: list[tuple[int, str]] = []
+        self._found: list[tuple[tuple[bool, str, int], str]] = []
 
     def add(self, path: tuple[str | int, ...], text: str) -> None:
-        found = (self._origin.line(path), f"{self._origin.place(*path)}: {text}")
+        found = (self._origin.order(path), f"{self._origin.place(*path)}: {text}")
         if found not in self._found:
             self._found.append(found)
 

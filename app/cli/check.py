@@ -15,6 +15,7 @@ from app.assembly import assemble, function_problems
 from app.assembly.voice_models import offline_problems, speech_problems
 from app.errors import ConfigError
 from app.settings import Settings, check_deployment, load, named_functions, notices
+from app.settings.reader.secrets import hide_secrets
 
 __all__ = ["Checked", "check_config"]
 
@@ -41,10 +42,13 @@ def check_config(path: Path, env: Mapping[str, str]) -> Checked:
         surprises = assemble(settings).notices()
     except ConfigError as error:
         problems += error.message.splitlines()
+    problems += check_deployment(settings)
+    found = (*notices(settings, datetime.now(UTC).date()), *surprises)
+    secrets = settings.secrets()
     return Checked(
         settings=settings,
-        problems=[*problems, *check_deployment(settings)],
-        notices=(*notices(settings, datetime.now(UTC).date()), *surprises),
+        problems=[hide_secrets(text, secrets) for text in problems],
+        notices=tuple(hide_secrets(text, secrets) for text in found),
     )
 
 

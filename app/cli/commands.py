@@ -42,6 +42,7 @@ from app.settings import (
     development_token_path,
     masked,
 )
+from app.settings.reader.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from app.cli.check import Checked
@@ -119,7 +120,7 @@ def serve(
 
         raise typer.Exit(run_server(settings, announce))
     except ConfigError as error:
-        fail(error.message)
+        fail(hide_secrets(error.message, settings.secrets()))
     except AppError as error:
         fail(error.message, EXIT_FAILED)
 
@@ -339,5 +340,5 @@ def config_check(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 @config_app.command("show")
 def config_show(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Print the configuration in force: defaults and variables filled in, secrets masked."""
+    """Print the configuration in force, as a file: defaults filled in, secrets masked."""
     typer.echo(masked(load_settings(config)), nl=False)

@@ -19,13 +19,15 @@ from pydantic_core import ErrorDetails
 from app.errors import ConfigError
 from app.settings.model import Settings
 from app.settings.reader import interpolation
-from app.settings.reader.environment import Environment, parse_dotenv, read_text
+from app.settings.reader.dotenv import Dotenv, parse_dotenv
+from app.settings.reader.environment import Environment, read_text
 from app.settings.reader.interpolation import Filled, Plain
-from app.settings.reader.names import did_you_mean, dotted
+from app.settings.reader.names import did_you_mean
 from app.settings.reader.origin import Origin
 from app.settings.reader.renamed import with_new_names
+from app.settings.reader.secrets import hide_secrets
 from app.settings.reader.strict_yaml import parse_yaml, resolve_plain
-from app.settings.reader.variables import with_variables
+from app.settings.reader.variables import misspelled, with_variables
 from app.settings.references import broken_references
 from app.settings.values import NO_BLANKS, FunctionPath
 
@@ -55,8 +57,12 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     Raises:
         ConfigError: every problem on a line of its own.
     """
-    filled, origin = _read(path, env)
-    problems = list(filled.problems)
+    try:
+        filled, origin, environment = _read(path, env)
+    except ConfigError as error:
+        raise ConfigError(hide_secrets(error.message)) from None
+    problems = [((False, path.name, line), text) for line, text in filled.problems]
+    known = {line for line, _ in filled.problems}
     folder = path.parent
     settings: Settings | None = None
     try:
@@ -68,17 +74,20 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
             except ValidationError as second:
                 error = second
         if settings is None:
-            known = {line for line, _ in filled.problems}
-            found = _problems(error, filled)
             # A value that could not be filled in is absent: do not report its effects too.
-            problems += [(line, text) for line, text in found if line not in known]
+            problems += [
+                (origin.order(place), f"{origin.key(place)}: {text}" if place else text)
+                for place, text in _problems(error, filled)
+                if origin.where(place)[1] not in known
+            ]
     problems += [
-        (origin.line(place), f"{dotted(place)}: {text}")
+        (origin.order(place), f"{origin.key(place)}: {text}")
         for place, text in broken_references(filled.values)
     ]
     if problems or settings is None:
-        lines = [f"{path.name}:{line}: {text}" for line, text in sorted(set(problems))]
-        raise ConfigError("\n".join(lines))
+        lines = [f"{file}:{line or 1}: {text}" for (_, file, line), text in sorted(set(problems))]
+        secrets = (*origin.secrets(), *environment.secrets())
+        raise ConfigError(hide_secrets("\n".join(lines), secrets))
     return settings.read_from(origin)
 
 
@@ -90,7 +99,7 @@ def named_functions(
     Raises:
         ConfigError: the file cannot be read, or is not YAML.
     """
-    filled, origin = _read(path, env)
+    filled, origin, _ = _read(path, env)
     found: dict[interpolation.Path, str] = {}
     for section, key in _FUNCTION_KEYS.items():
         table = filled.values.get(section)
@@ -105,18 +114,33 @@ _FUNCTION_PATH: Final = TypeAdapter[str](FunctionPath)
 _FUNCTION_KEYS: Final = {"agents": "instructions_python", "tools": "python", "guardrails": "python"}
 
 
-def _read(path: Path, env: Mapping[str, str]) -> tuple[Filled, Origin]:
+def _read(path: Path, env: Mapping[str, str]) -> tuple[Filled, Origin, Environment]:
     text = read_text(path)
     dotenv_path = path.parent / ".env"
     dotenv = (
-        parse_dotenv(read_text(dotenv_path), name=str(dotenv_path)) if dotenv_path.exists() else {}
+        parse_dotenv(read_text(dotenv_path), name=str(dotenv_path))
+        if dotenv_path.exists()
+        else Dotenv()
     )
     environment = Environment(env, dotenv, path.parent)
     root, renames = with_new_names(parse_yaml(text, name=path.name))
     filled = interpolation.fill(with_variables(root, environment), environment)
     filled.problems += renames.clashes
-    old_keys = tuple(f"{path.name}:{line}: {text}" for line, text in renames.used)
-    return filled, Origin(path.parent, path.name, filled.lines, old_keys)
+    used = {part.variable for parts in filled.parts.values() for part in parts}
+    origin = Origin(
+        path.parent,
+        path.name,
+        filled.lines,
+        filled.parts,
+        {name: place for name in used if (place := environment.place(name))},
+        renames.old_names,
+        (
+            *(f"{path.name}:{line}: {text}" for line, text in renames.used),
+            *dotenv.notices,
+            *misspelled(environment, filled.referenced),
+        ),
+    )
+    return filled, origin, environment
 
 
 def _validate(values: dict[str, Plain], folder: Path) -> Settings:
@@ -162,15 +186,9 @@ def _file_path(location: tuple[int | str, ...], filled: Filled) -> interpolation
     return path
 
 
-def _problems(error: ValidationError, filled: Filled) -> Iterator[tuple[int, str]]:
+def _problems(error: ValidationError, filled: Filled) -> Iterator[tuple[interpolation.Path, str]]:
     for path, details in _by_place(error, filled).items():
-        # A key that is missing has no line of its own: its section's is shown.
-        line = filled.lines.get(path) or filled.lines.get(path[:-1], 1)
-        text = _describe(details, path)
-        # What is wrong stands in .env or in the environment then, and not on this line.
-        names = ", ".join(dict.fromkeys(filled.variables.get(path, ())))
-        place = f"{dotted(path)} (from {names})" if names else dotted(path)
-        yield line, f"{place}: {text}" if path else text
+        yield path, _describe(details, path)
 
 
 def _by_place(

@@ -6,18 +6,19 @@ names lead somewhere, and `app.settings.deployment` that the values are safe tog
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
 
 from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
 from app.settings.limits import Limits
 from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
 from app.settings.reader.origin import Origin
+from app.settings.reader.secrets import SHORTEST_SECRET, is_secret_label, secrets_in
 from app.settings.realtime import OpenAIRealtime
 from app.settings.tools import McpServerSettings, ServerName, ToolName, ToolSettings
 from app.settings.values import (
@@ -220,37 +221,30 @@ class Settings(Section):
         return f"http://{host}:{self.server.port}"
 
     def secrets(self) -> tuple[str, ...]:
-        """Every secret value, for the log filter."""
-        model, twilio, analysis = self.openai_realtime, self.twilio, self.analysis
-        held: list[SecretStr | None] = [
-            model.api_key,
-            *model.headers.values(),
-            self.offline.realtime_token,
-            twilio.auth_token,
-            twilio.auth_token_secondary,
-            self.server.metrics_token,
-            self.server.operator_token,
-        ]
-        if analysis is not None and analysis.endpoint is not None:
-            held.append(analysis.endpoint.api_key)
-        if analysis is not None and analysis.webhook is not None:
-            held.append(analysis.webhook.secret)
-        texts = [secret.get_secret_value() for secret in held if secret is not None]
-        for values in (
-            *(tool.http.headers for tool in self.tools.values() if tool.http is not None),
-            *(server.headers for server in self.mcp_servers.values()),
-            *(server.env for server in self.mcp_servers.values()),
-        ):
-            texts += [part for value in values.values() for part in _secret_parts(value)]
-        return tuple(texts)
+        """Every secret value, for the log filter: of whatever a setting or a variable is."""
+        found = dict.fromkeys(self.origin.secrets())
+        for value in _leaves(self):
+            if isinstance(value, SecretStr):
+                text = value.get_secret_value()
+                _scheme, _, rest = text.partition(" ")  # what stands behind `Bearer` is one too
+                found |= dict.fromkeys((text, rest if " " not in rest else text))
+            else:
+                found |= dict.fromkeys(secrets_in(value))
+        return tuple(text for text in found if len(text) >= SHORTEST_SECRET)
 
 
-def _secret_parts(value: SecretStr) -> list[str]:
-    """A header or variable that may hold a secret: all of it, and what stands behind `Bearer`."""
-    text = value.get_secret_value()
-    parts = dict.fromkeys((text, text.rpartition(" ")[2]))
-    return [part for part in parts if len(part) >= _SHORTEST_SECRET]
-
-
-_SHORTEST_SECRET: Final = 8
-"""Shorter values, such as a version or a language, would blacken half of the log."""
+def _leaves(value: object) -> Iterator[str | SecretStr]:
+    """All texts in settings."""
+    match value:
+        case str() | SecretStr():
+            yield value
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from _leaves(getattr(value, name))
+        case dict():
+            for name, item in value.items():
+                is_secret = isinstance(item, str) and is_secret_label(name)
+                yield from _leaves(SecretStr(item) if is_secret else item)
+        case tuple() | list():
+            for item in value:
+                yield from _leaves(item)

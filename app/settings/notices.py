@@ -48,7 +48,7 @@ def load_facts(path: Path = _BUILT_IN) -> ModelFacts:
     Raises:
         ConfigError: the file was edited into something that cannot be read.
     """
-    values = fill(parse_yaml(read_text(path), name=path.name), Environment({}, {})).values
+    values = fill(parse_yaml(read_text(path), name=path.name), Environment()).values
     try:
         return TypeAdapter(ModelFacts).validate_python(values)
     except ValueError as error:
@@ -62,7 +62,7 @@ def notices(settings: Settings, today: date, facts: ModelFacts | None = None) ->
     """
     model = settings.openai_realtime
     if settings.voice_choice is VoiceChoice.OFFLINE or not model.is_openai:
-        return settings.origin.old_keys
+        return settings.origin.notices
     facts = facts or load_facts()
     found = [
         _retirement("openai_realtime.model", model.model, today, facts),
@@ -73,7 +73,7 @@ def notices(settings: Settings, today: date, facts: ModelFacts | None = None) ->
     for number, there in settings.numbers.items():
         found.append(_retirement(f"numbers.{number}.model", there.model or "", today, facts))
         found += _session(f"numbers.{number}", there, today, facts)
-    return (*settings.origin.old_keys, *(text for text in found if text))
+    return (*settings.origin.notices, *(text for text in found if text))
 
 
 def _session(

@@ -54,11 +54,14 @@ class TurnDetection(Section):
     create_response: bool = _VAD.create_response
     interrupt_response: bool = _VAD.interrupt_response
 
+    def without_effect(self) -> set[str]:
+        server = {"threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms"}
+        return {"server_vad": {"eagerness"}, "semantic_vad": server}.get(self.type, set())
+
     @model_validator(mode="after")
     def _fields_fit_the_type(self) -> Self:
-        server = {"threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms"}
-        foreign = {"server_vad": {"eagerness"}, "semantic_vad": server, "none": set()}[self.type]
-        given = sorted(n for n in self.model_fields_set & foreign if getattr(self, n) is not None)
+        foreign = self.model_fields_set & self.without_effect()
+        given = sorted(name for name in foreign if getattr(self, name) is not None)
         if given:
             raise ValueError(f"{', '.join(given)} does nothing with type {self.type}: remove it")
         return self

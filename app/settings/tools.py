@@ -98,11 +98,13 @@ class McpServerSettings(Section):
     approval: Approval = "none"
     max_output_chars: OutputChars = 8_000
 
+    def without_effect(self) -> set[str]:
+        return {"args", "env"} if self.url else {"headers", "allow_private"}
+
     @model_validator(mode="after")
     def _one_transport(self) -> Self:
         only_one_of(self, "url", "command")
-        of_the_other = {"args", "env"} if self.url else {"headers", "allow_private"}
-        given = sorted(self.model_fields_set & of_the_other)
+        given = sorted(self.model_fields_set & self.without_effect())
         if given:
             kind = "url" if self.url else "command"
             raise ValueError(f"{', '.join(given)} does nothing with {kind}: remove it")

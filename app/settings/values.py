@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
@@ -78,7 +79,8 @@ def _language(code: str) -> str:
 
 def _e164(number: str) -> str:
     if not re.fullmatch(r"\+[1-9][0-9]{6,14}", number):
-        raise ValueError(f"{number!r} is not a phone number: {_WHOLE_NUMBER}")
+        shown = repr(number) if re.fullmatch(r"[0-9+() ./-]{1,25}", number) else "this"
+        raise ValueError(f"{shown} is not a phone number: {_WHOLE_NUMBER}")
     try:
         parsed = phonenumbers.parse(number, None)
     except phonenumbers.NumberParseException:
@@ -204,3 +206,7 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, validate_default=True
     )
+
+    def without_effect(self) -> Collection[str]:
+        """Keys that do nothing beside the values of the others, and so may not be given."""
+        return ()

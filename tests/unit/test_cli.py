@@ -126,7 +126,7 @@ def test_show_masks_secrets(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["config", "show", "-c", path])
     assert result.exit_code == 0
     assert "canary" not in result.output
-    assert "api_key: '****6789'" in result.output
+    assert "api_key: '********************6789'" in result.output
 
 
 def test_the_banner_of_a_development_server_tells_all_there_is_to_know() -> None:

@@ -2,30 +2,30 @@
 
 `NAME_FILE` in place of `NAME` names a file that holds the value, as container secrets do; it is
 looked at only for names that end in KEY, TOKEN, SECRET, PASSWORD or SID.
-
-The `.env` file is the simple common ground of shells and `docker compose`: `NAME=value` lines,
-`#` comments, an optional `export`, single quotes (as written) or double quotes (with `\\n`, `\\"`,
-`\\\\`). Nothing is substituted inside it.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from app.errors import ConfigError
+from app.settings.reader.dotenv import Dotenv
 
-__all__ = ["Environment", "parse_dotenv", "read_text"]
+__all__ = ["Environment", "is_secret_name", "read_text"]
 
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|SID)$")
-_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
-_QUOTED = re.compile(r"""(?:'([^']*)'|"((?:[^"\\]|\\.)*)")\s*(?:#.*)?""")
-_ESCAPES: Final = {"n": "\n", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 _MAX_BYTES: Final = 64 * 1024
+
+
+def is_secret_name(name: str) -> bool:
+    """True for the name of a variable that holds a secret; the name of an account is none."""
+    return _SECRET_NAME.search(name) is not None and not name.endswith("ACCOUNT_SID")
 
 
 def read_text(path: Path) -> str:
@@ -37,50 +37,21 @@ def read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES * 8 + 1)
-        if len(raw) > _MAX_BYTES * 8:
-            raise ConfigError(f"{path}: too large")
-        return raw.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(raw) > _MAX_BYTES * 8:
+        raise ConfigError(f"{path}: too large")
+    # PowerShell 5 writes UTF-16 by default. Without its mark, every other byte of plain text is 0.
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 3 * raw.count(0) > len(raw):
+        raise ConfigError(f"{path}: is UTF-16 text: save the file as UTF-8")
+    if b"\0" in raw:
+        line = raw.count(b"\n", 0, raw.index(0)) + 1
+        raise ConfigError(f"{path}:{line}: holds a NUL byte: delete it, or write the file anew")
+    try:
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: is not UTF-8 text: save the file as UTF-8") from None
-
-
-def parse_dotenv(text: str, *, name: str) -> dict[str, str]:
-    """The variables of a `.env` file.
-
-    Raises:
-        ConfigError: the message names every line of another form.
-    """
-    found: dict[str, str] = {}
-    problems: list[str] = []
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        value = _dotenv_value(match[2]) if match else None
-        if match is None:
-            problems.append(f"{name}:{number}: expected NAME=value")
-        elif value is None:
-            problems.append(f"{name}:{number}: {match[1]}: the quote is not closed")
-        else:
-            found[match[1]] = value
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return found
-
-
-def _dotenv_value(text: str) -> str | None:
-    if text[:1] not in ("'", '"'):
-        return re.split(r"(?:^|\s+)#", text, maxsplit=1)[0].strip()
-    match = _QUOTED.fullmatch(text)
-    if match is None:
-        return None
-    if match[1] is not None:
-        return str(match[1])
-    return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[0]), match[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +61,8 @@ class Environment:
     `folder` is where `.env` is: relative paths in it start there, those of the process at its own.
     """
 
-    process: Mapping[str, str]
-    dotenv: Mapping[str, str]
+    process: Mapping[str, str] = field(default_factory=dict, repr=False)
+    dotenv: Dotenv = field(default_factory=Dotenv)
     folder: Path = Path()
 
     def get(self, name: str) -> str | None:
@@ -100,7 +71,7 @@ class Environment:
         Raises:
             ConfigError: `NAME_FILE` cannot be read, or both it and `NAME` are set in one place.
         """
-        for source, folder in ((self.process, Path()), (self.dotenv, self.folder)):
+        for source, folder in self._sources():
             value = source.get(name, "")
             file = source.get(f"{name}_FILE", "") if _SECRET_NAME.search(name) else ""
             if value and file:
@@ -110,6 +81,25 @@ class Environment:
             if file:
                 return self._from_file(name, folder / file)
         return None
+
+    def place(self, name: str) -> tuple[str, int] | None:
+        """File and line where the variable is set; None if that is not `.env`."""
+        keys = (name, f"{name}_FILE") if _SECRET_NAME.search(name) else (name,)
+        if any(self.process.get(key) for key in keys):
+            return None
+        lines = [self.dotenv.lines[key] for key in keys if self.dotenv.values.get(key)]
+        return (self.dotenv.name, lines[0]) if lines else None
+
+    def names(self) -> set[str]:
+        """The names of all variables that are set."""
+        return {name for source, _ in self._sources() for name, value in source.items() if value}
+
+    def secrets(self) -> tuple[str, ...]:
+        """The values in `.env` whose names say that they are secret."""
+        return tuple(v for name, v in self.dotenv.values.items() if is_secret_name(name))
+
+    def _sources(self) -> tuple[tuple[Mapping[str, str], Path], ...]:
+        return (self.process, Path()), (self.dotenv.values, self.folder)
 
     @staticmethod
     def _from_file(name: str, path: Path) -> str:

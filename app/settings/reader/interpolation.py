@@ -8,13 +8,16 @@ number may still take the text for one while a token of digits stays the text th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from app.errors import ConfigError
 from app.settings.reader.environment import Environment
+from app.settings.reader.names import NEAR_MISS, nearest
+from app.settings.reader.secrets import hide_secrets
 from app.settings.reader.strict_yaml import Mapping, Node, Scalar, resolve_plain
 
-__all__ = ["Filled", "Path", "Plain", "fill"]
+__all__ = ["Filled", "Part", "Path", "Plain", "fill"]
 
 
 Path = tuple[str | int, ...]
@@ -24,18 +27,28 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a value: text of the file, or the value of a variable."""
+
+    text: str = field(repr=False)
+    variable: str = ""
+
+
 @dataclass(slots=True)
 class Filled:
     """Plain values, and what is known of each by its path.
 
     `lines` is where a key stands, `retyped` what a substituted text would be without quotes,
-    `variables` which of the environment's it was made of.
+    `parts` what a value with variables was made of; a default is text of the file. `referenced`
+    are the names of all variables in the file.
     """
 
     values: dict[str, Plain] = field(default_factory=dict)
     lines: dict[Path, int] = field(default_factory=dict)
     retyped: dict[Path, bool | int | float] = field(default_factory=dict)
-    variables: dict[Path, list[str]] = field(default_factory=dict)
+    parts: dict[Path, tuple[Part, ...]] = field(default_factory=dict)
+    referenced: set[str] = field(default_factory=set)
     problems: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -66,25 +79,17 @@ def _plain(node: Node, path: Path, filled: Filled, environment: Environment) -> 
 def _scalar(node: Scalar, path: Path, filled: Filled, environment: Environment) -> Plain:
     if "${" not in node.text:
         return node.value
-    substituted = False
-
-    def replace(match: re.Match[str]) -> str:
-        nonlocal substituted
-        if match[0] == "$${":
-            return "${"
-        substituted = True
-        name, value, default = _lookup(match[1], closed=bool(match[2]), environment=environment)
-        if value is None:
-            return default
-        filled.variables.setdefault(path, []).append(name)
-        return value
-
+    names = [match[1].partition(":-")[0] for match in _REFERENCE.finditer(node.text) if match[1]]
+    filled.referenced.update(names)
     try:
-        text = _REFERENCE.sub(replace, node.text)
+        parts = tuple(_parts(node.text, environment))
     except ConfigError as error:
         filled.problems.append((node.line, error.message))
         return None
-    if node.plain and substituted:
+    text = "".join(part.text for part in parts)
+    if any(part.variable for part in parts):
+        filled.parts[path] = parts
+    if node.plain and any(match[0] != "$${" for match in _REFERENCE.finditer(node.text)):
         if not text:
             return None
         meaning = resolve_plain(text)
@@ -93,19 +98,45 @@ def _scalar(node: Scalar, path: Path, filled: Filled, environment: Environment) 
     return text
 
 
-def _lookup(
-    reference: str, *, closed: bool, environment: Environment
-) -> tuple[str, str | None, str]:
-    """Name, value if it is set, and default of a variable."""
+def _parts(text: str, environment: Environment) -> Iterator[Part]:
+    at = 0
+    for match in _REFERENCE.finditer(text):
+        if match.start() > at:
+            yield Part(text[at : match.start()])
+        at = match.end()
+        is_escape = match[0] == "$${"
+        yield Part("${") if is_escape else _lookup(match[1], bool(match[2]), environment)
+    if at < len(text):
+        yield Part(text[at:])
+
+
+def _lookup(reference: str, closed: bool, environment: Environment) -> Part:
+    """The value of a variable, else its default. No message shows more of it than its name."""
     name, separator, default = reference.partition(":-")
     if not closed:
-        raise ConfigError(f"${{{reference}: the closing brace is missing")
+        shown = found[0] if (found := _NAME.match(reference)) else ""
+        raise ConfigError(f"${{{hide_secrets(shown)}...: the closing brace is missing")
     if not _NAME.fullmatch(name):
-        hint = ""
-        if ":" in name:
-            hint = ": write ${" + name.replace(":", ":-", 1) + "} for a default"
-        raise ConfigError(f"${{{reference}}} is not a variable{hint}")
+        before = name.partition(":")[0]
+        if before != name and _NAME.fullmatch(before):
+            begin = "${" + before
+            raise ConfigError(
+                f"{begin}:...}} is not a variable: for a default, write {begin}:-...}}"
+            )
+        raise ConfigError("${...} holds no name of a variable: letters, digits and _")
     value = environment.get(name)
-    if value is None and not separator:
-        raise ConfigError(f"{name} is not set: put it into the environment or .env")
-    return name, value, default
+    if value is not None:
+        return Part(value, name)
+    if not separator:
+        raise ConfigError(
+            f"{hide_secrets(name)} is not set: put it into the environment or .env"
+            f"{_near_miss(name, environment)}"
+        )
+    return Part(default)
+
+
+def _near_miss(name: str, environment: Environment) -> str:
+    near = nearest(name, environment.dotenv.values, cutoff=NEAR_MISS)
+    if near is None:
+        return ""
+    return f"; {environment.dotenv.name}:{environment.dotenv.lines[near]} sets {near}"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from typing import Final
 
-__all__ = ["did_you_mean", "dotted", "nearest", "no_such"]
+__all__ = ["NEAR_MISS", "did_you_mean", "dotted", "nearest", "no_such"]
+
+NEAR_MISS: Final = 0.85
+"""The likeness from which a name of a variable is a slip of the pen, as `nearest` counts it."""
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
@@ -20,10 +24,10 @@ def dotted(path: tuple[str | int, ...]) -> str:
     return text
 
 
-def nearest(name: str, known: Collection[str]) -> str | None:
+def nearest(name: str, known: Collection[str], *, cutoff: float = 0.6) -> str | None:
     """The known name that `name` was probably meant to be."""
     by_small = {one.lower(): one for one in known}
-    matches = difflib.get_close_matches(name.lower(), list(by_small), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name.lower(), list(by_small), n=1, cutoff=cutoff)
     return by_small[matches[0]] if matches else None
 
 

@@ -1,7 +1,7 @@
 """Keys that were renamed. The old name is read for one version, with a notice that names the new.
 
-Works on the tree of the file before variables are filled in and values are checked: whatever is
-wrong with a value is reported under the new name, on the line where it stands.
+Works on the tree of the file before variables are filled in and values are checked. `old_names`
+keeps how the file calls a key, under which mistakes in its value are reported.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ whose paths begin with its new name."""
 class Renames:
     """Lines with sentences about old keys: `used` ones, and those whose new key is there too."""
 
+    old_names: dict[tuple[str | int, ...], str] = field(default_factory=dict)
     used: list[tuple[int, str]] = field(default_factory=list)
     clashes: list[tuple[int, str]] = field(default_factory=list)
 
@@ -58,13 +59,16 @@ def _renamed(
         return replace(section, entries=entries)
     if step not in section.entries:
         return section
-    line, old_key, new_key = section.key_lines[step], dotted((*place, step)), dotted((*place, new))
+    line, new_key = section.key_lines[step], dotted((*place, new))
+    written = [found.old_names.get(place[: n + 1], name) for n, name in enumerate(place)]
+    old_key = dotted((*written, step))
     if new in section.entries:
         first = section.key_lines[new]
         found.clashes.append(
             (line, f"{old_key}: this is the old name of {new_key}, given on line {first}: keep one")
         )
         return replace(section, entries={k: v for k, v in section.entries.items() if k != step})
+    found.old_names[*place, new] = step
     found.used.append(
         (line, f"{old_key}: renamed to {new_key}; the old name is read for one version")
     )

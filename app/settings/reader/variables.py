@@ -7,14 +7,16 @@ works with each of them.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
 from app.errors import ConfigError
 from app.settings.reader.environment import Environment
+from app.settings.reader.names import NEAR_MISS, nearest
 from app.settings.reader.strict_yaml import Mapping, Node, Scalar
 
-__all__ = ["FROM_VARIABLES", "with_variables"]
+__all__ = ["FROM_VARIABLES", "misspelled", "with_variables"]
 
 
 FROM_VARIABLES: Final[dict[tuple[str, ...], str]] = {
@@ -45,10 +47,43 @@ def with_variables(root: Mapping, environment: Environment) -> Mapping:
     return root
 
 
+_OFTEN_MEANT: Final = {
+    "BASE_URL": "PUBLIC_URL",
+    "HOST": "SERVER_HOST",
+    "NGROK_URL": "PUBLIC_URL",
+    "OPENAI_KEY": "OPENAI_API_KEY",
+    "PORT": "SERVER_PORT",
+    "TWILIO_FROM_NUMBER": "TWILIO_PHONE_NUMBER",
+    "TWILIO_NUMBER": "TWILIO_PHONE_NUMBER",
+    "TWILIO_SID": "TWILIO_ACCOUNT_SID",
+    "TWILIO_TOKEN": "TWILIO_AUTH_TOKEN",
+}
+"""Names of other programs for the same things. Only in `.env`: a shell has them for others."""
+
+
+def misspelled(environment: Environment, referenced: Collection[str]) -> Iterator[str]:
+    """Notices about variables that nothing reads and whose names are nearly ones that are read."""
+    known = {*referenced, *(_name_in(text) for text in FROM_VARIABLES.values())}
+    known |= {f"{name}_FILE" for name in known}
+    missing = {name for name in known if name not in environment.names()}
+    for name in sorted(environment.names() - known):
+        own = name in environment.dotenv.values
+        meant = nearest(name, missing, cutoff=NEAR_MISS)
+        if meant is None and own and _OFTEN_MEANT.get(name) in missing:
+            meant = _OFTEN_MEANT[name]
+        if meant is not None:
+            place = environment.place(name)
+            where = f"{place[0]}:{place[1]}: " if place else "environment: "
+            yield f'{where}{name}: nothing reads this variable; did you mean "{meant}"?'
+
+
+def _name_in(text: str) -> str:
+    return str(re.findall(r"\$\{(\w+)", text)[0])
+
+
 def _is_set(text: str, environment: Environment) -> bool:
-    name = re.findall(r"\$\{(\w+)", text)[0]
     try:
-        return environment.get(name) is not None
+        return environment.get(_name_in(text)) is not None
     except ConfigError:  # reported where it is filled in
         return True
 

@@ -275,6 +275,103 @@ def test_dotenv_beside_the_file_is_read_and_the_environment_beats_it(tmp_path: P
     assert (found.server.port, found.server.host) == (82, "localhost")
 
 
+@pytest.mark.parametrize(
+    ("text", "dotenv", "expected"),
+    [
+        ("server: {port: '${P}'}", "\nP=x", ".env:2: server.port (from P): expected a whole"),
+        ("", "A=1\nSERVER_PORT=x", ".env:2: server.port (from SERVER_PORT): expected a"),
+        ("", "TWILIO_ACCOUNT_SID_FILE=sid", ".env:1: twilio.account_sid (from TWILIO_ACC"),
+        ("state_dir: [1]\nx: ${A}", "A=1", "config.yaml:1: state_dir: expected a path"),
+        ("x: ${OPENAI_API_KEY}", "B=\nOPENAI_APIKEY=1", "config.yaml:1: OPENAI_API_KEY is not set: "
+         "put it into the environment or .env; {folder}/.env:2 sets OPENAI_APIKEY"),
+    ],
+)  # fmt: skip
+def test_a_value_from_dotenv_is_blamed_on_its_line_there(
+    text: str, dotenv: str, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(dotenv)
+    (tmp_path / "sid").write_text("AC12")
+    first = refusal(text, tmp_path)[0].removeprefix(f"{tmp_path}/")
+    assert first.startswith(expected.replace("{folder}", str(tmp_path)))
+
+
+def test_a_value_of_the_environment_is_not_blamed_on_dotenv(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SERVER_PORT=80\n")
+    [problem] = refusal("", tmp_path, SERVER_PORT="x")
+    assert problem.startswith("config.yaml:1: server.port (from SERVER_PORT): ")
+    (tmp_path / ".env").write_text("PUBLIC_URL=https://a.example.com\nA=b c\nno line\n")
+    origin = settings_of("state_dir: ${A}\n", tmp_path).origin
+    assert origin.place("server", "public_url") == (
+        f"{tmp_path}/.env:1: server.public_url (from PUBLIC_URL)"
+    )
+    assert origin.notices == (f"{tmp_path}/.env:3: the line is ignored: expected NAME=value",)
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "process", "meant"),
+    [
+        ("OPENAI_APIKEY=x", {}, "OPENAI_API_KEY"),
+        ("OPEN_AI_API_KEY=x", {}, "OPENAI_API_KEY"),
+        ("openai_api_key=x", {}, "OPENAI_API_KEY"),
+        ("TWILLIO_AUTH_TOKEN=x", {}, "TWILIO_AUTH_TOKEN"),
+        ("TWILIO_AUTHTOKEN_FILE=x", {}, "TWILIO_AUTH_TOKEN_FILE"),
+        ("MY_VARIABEL=x", {}, "MY_VARIABLE"),
+        ("TWILIO_SID=x", {}, "TWILIO_ACCOUNT_SID"),
+        ("PORT=80", {}, "SERVER_PORT"),
+        ("", {"OPENAI_APIKEY": "x"}, "OPENAI_API_KEY"),
+        ("", {"PORT": "80", "HOST": "h", "PATH": "p", "API_KEY": "x"}, None),
+        ("OPENAI_API_KEY=12345678\nOPENAI_APIKEY=x", {}, None),
+        ("CLINIC_TOKEN=x", {}, None),
+    ],
+)
+def test_a_variable_whose_name_is_nearly_right_is_named(
+    dotenv: str, process: dict[str, str], meant: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(dotenv)
+    found = settings_of("state_dir: ${MY_VARIABLE:-var}\n", tmp_path, **process).origin.notices
+    name = (dotenv or next(iter(process))).partition("=")[0]
+    where = f"{tmp_path}/.env:1" if dotenv else "environment"
+    text = f'{where}: {name}: nothing reads this variable; did you mean "{meant}"?'
+    assert found == ((text,) if meant else ())
+
+
+TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"twilio: {{from_number: {TOKEN}}}",
+        f"twilio: {{account_sid: {TOKEN}}}",
+        f"twilio: {{numbers: [{TOKEN}]}}",
+        f"numbers: {{{TOKEN}: {{}}}}",
+        "twilio: {from_number: '${T_TOKEN}'}",
+        "twilio: {from_number: '${SHORT_TOKEN}'}",
+        "numbers: {+15551234567: {languages: ['${SHORT_TOKEN}']}}",
+        "tools: {a: {python: '${SHORT_TOKEN}'}}",
+        f"openai_realtime: {{api_key: '${{OPENAI_API_KEY:{TOKEN}}}'}}",
+        f"openai_realtime: {{api_key: '${{OPENAI_API_KEY:?{TOKEN}}}'}}",
+        f"openai_realtime: {{api_key: '${{OPENAI_API_KEY-{TOKEN}}}'}}",
+        f"openai_realtime: {{api_key: '${{{TOKEN}}}'}}",
+        f"openai_realtime: {{api_key: '${{a{TOKEN}}}'}}",
+        f"openai_realtime: {{api_key: '${{{TOKEN}'}}",
+        "openai_realtime: {api_key: '${sk-proj-canary1}'}",
+        f"server: {{public_url: 'http://a.example.com/{TOKEN}'}}",
+        f"server: {{webhook_path: {TOKEN}}}",
+        f"voice_model: {TOKEN}",
+        f"agents: {{a: {{tools: [{TOKEN}]}}}}",
+        f"{TOKEN}: 1",
+        f"openai_realtime: {{{TOKEN}: 1}}",
+        f"numbers: {{+15551234567: {{hours: {{time_zone: {TOKEN}, open: {{}}}}}}}}",
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_repeated(text: str, tmp_path: Path) -> None:
+    problems = "\n".join(refusal(text, tmp_path, T_TOKEN=TOKEN, SHORT_TOKEN="canary-word"))
+    assert problems
+    for secret in (TOKEN, TOKEN[4:], "canary"):
+        assert secret not in problems
+
+
 def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     found = settings_of("offline: {receptionist: my.yaml}\n", tmp_path)
     assert found.offline.receptionist == tmp_path / "my.yaml"

@@ -50,7 +50,7 @@ def test_an_old_key_is_read_and_named_with_its_line(
         "is read for one version"
     )
     assert notices(old, date(2026, 10, 1))[0] == notice
-    assert old.origin.line(new_path) == len(path)
+    assert old.origin.where(new_path) == ("config.yaml", len(path))
 
 
 @pytest.mark.parametrize(("pattern", "new"), CASES, ids=lambda value: str(value))
@@ -70,11 +70,29 @@ def test_an_old_key_beside_its_new_name_is_refused(
     ]
 
 
-def test_a_wrong_value_under_an_old_key_is_named_on_its_line(tmp_path: Path) -> None:
-    text = "brain:\n  tasks: [book]\n  analysis_timeout_ms: 5\n"
-    assert refusal(text, tmp_path) == [
-        "config.yaml:3: analysis.turn_timeout_ms: must be greater than or equal to 100"
+@pytest.mark.parametrize("pattern", RENAMED, ids=str)
+def test_a_wrong_value_under_an_old_key_is_named_as_the_file_names_it(
+    pattern: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = path_of(pattern)
+    rows = [f"{'  ' * depth}{step}:" for depth, step in enumerate(path)]
+    [problem] = refusal("\n".join(rows) + " [1]\n", tmp_path)
+    assert problem.startswith(f"config.yaml:{len(path)}: {dotted(path)}: expected ")
+
+
+def test_mistakes_inside_an_old_section_name_the_old_section(tmp_path: Path) -> None:
+    text = "brain:\n  tasks: [book]\n  intent: [x]\n  analysis_timeout_ms: ${T}\n"
+    assert refusal(text, tmp_path, T="soon") == [
+        'config.yaml:3: brain.intent: unknown key; did you mean "intents"?',
+        "config.yaml:4: brain.analysis_timeout_ms (from T): expected a whole number; found text",
     ]
+    assert refusal("brain:\n  tasks: [book]\n", tmp_path) == [
+        "config.yaml:1: brain: tasks names 'book', which is none of the intents"
+    ]
+    later = settings_of("limits:\n  are_you_there: {after_s: 5}\n", tmp_path).origin
+    assert later.place("limits", "inactivity", "after_s") == (
+        "config.yaml:2: limits.are_you_there.after_s"
+    )
 
 
 def test_old_keys_inside_an_old_section_are_both_named(tmp_path: Path) -> None:
@@ -83,7 +101,7 @@ def test_old_keys_inside_an_old_section_are_both_named(tmp_path: Path) -> None:
     assert found.analysis.turn_timeout_ms == 7_000
     assert [text.split(";")[0] for text in notices(found, date(2026, 10, 1))] == [
         "config.yaml:1: brain: renamed to analysis",
-        "config.yaml:1: analysis.analysis_timeout_ms: renamed to analysis.turn_timeout_ms",
+        "config.yaml:1: brain.analysis_timeout_ms: renamed to analysis.turn_timeout_ms",
     ]
 
 

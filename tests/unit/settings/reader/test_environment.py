@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from app.errors import ConfigError
-from app.settings.reader.environment import Environment, parse_dotenv, read_text
+from app.settings.reader.dotenv import Dotenv, parse_dotenv
+from app.settings.reader.environment import Environment, read_text
 from app.settings.reader.interpolation import Filled, fill
 from app.settings.reader.strict_yaml import parse_yaml
 
 
 def filled(text: str, **variables: str) -> Filled:
-    return fill(parse_yaml(text, name="c.yaml"), Environment(variables, {}))
+    return fill(parse_yaml(text, name="c.yaml"), Environment(variables))
 
 
 @pytest.mark.parametrize(
@@ -35,27 +37,79 @@ def filled(text: str, **variables: str) -> Filled:
     ],
 )
 def test_a_dotenv_line_gives_its_value(line: str, value: str) -> None:
-    assert parse_dotenv(f"# first\n\n{line}\n", name=".env") == {"A": value}
+    assert parse_dotenv(f"# first\n\n{line}\n", name=".env").values == {"A": value}
 
 
-def test_every_bad_dotenv_line_is_named() -> None:
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('A="b\nc"\n', "b\nc"),
+        ("A='b\n c # d\n'\n", "b\n c # d\n"),
+        ('A="b\n\\"c\\"\n" # comment\n', 'b\n"c"\n'),
+        ('A="b\r\nc"\r\n', "b\nc"),
+        ('A="b\\\nc"\n', "bc"),
+        ("A=b\rZ=1", "b"),
+    ],
+)
+def test_a_quote_may_go_over_several_lines(text: str, value: str) -> None:
+    found = parse_dotenv(f"{text}\nB=2\n", name=".env")
+    assert (found.values["A"], found.values["B"]) == (value, "2")
+    assert found.lines["B"] == len(re.split("\r\n?|\n", text)) + 1
+    assert not found.notices
+
+
+@pytest.mark.parametrize(
+    ("line", "cure"),
+    [
+        ("canary", "expected NAME=value"),
+        ("export canary", "expected NAME=value"),
+        ("9C=canary", "expected NAME=value"),
+        ("MY-KEY=canary", "expected NAME=value"),
+        ("[canary]", "expected NAME=value"),
+        ("<<<<<<< HEAD canary", "expected NAME=value"),
+        ("OPENAI_API_KEY: canary", "write = for :"),
+    ],
+)
+def test_a_line_that_cannot_be_a_variable_is_skipped_with_a_notice(line: str, cure: str) -> None:
+    found = parse_dotenv(f"A=1\n{line}\nB=2\n", name=".env")
+    assert found.values == {"A": "1", "B": "2"}
+    assert found.notices == (f".env:2: the line is ignored: {cure}",)
+
+
+def test_every_quote_that_is_not_closed_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_dotenv('A=1\nno value\nB="open\n9C=1\n', name=".env")
+        parse_dotenv('A=1\nno value\nB="open\nC=\'it\'s open\nD="4"\n', name=".env")
     assert caught.value.message.splitlines() == [
-        ".env:2: expected NAME=value",
         ".env:3: B: the quote is not closed",
-        ".env:4: expected NAME=value",
+        ".env:4: C: there is text behind the closing quote: quote all of the value",
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("A=1\n".encode("utf-16"), "env: is UTF-16 text: save the file as UTF-8"),
+        ("A=1\n".encode("utf-16-be"), "env: is UTF-16 text"),
+        ("A=1\n".encode("utf-32"), "env: is UTF-16 text"),
+        (b"A=1\nB=a\0b and more\n", "env:2: holds a NUL byte"),
+        (b"A=1\nB=\xe9\n", "env:2: is not UTF-8 text"),
+    ],
+)
+def test_a_file_in_another_encoding_is_named(content: bytes, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "env").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_text(tmp_path / "env")
+    assert expected in caught.value.message
+
+
 def test_the_process_comes_before_dotenv_and_dotenv_before_the_default() -> None:
-    environment = Environment({"A": "process"}, {"A": "file", "B": "file"})
+    environment = Environment({"A": "process"}, Dotenv(values={"A": "file", "B": "file"}))
     tree = parse_yaml("a: ${A:-x}\nb: ${B:-x}\nc: ${C:-x}\n", name="c.yaml")
     assert fill(tree, environment).values == {"a": "process", "b": "file", "c": "x"}
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
-    assert Environment({"A": ""}, {"A": "file"}).get("A") == "file"
+    assert Environment({"A": ""}, Dotenv(values={"A": "file"})).get("A") == "file"
     assert filled("a: ${A:-x}", A="").values == {"a": "x"}
 
 
@@ -63,24 +117,26 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "key"
     secret.write_text("sk-123\n")
     for name in ("API_KEY", "AUTH_TOKEN", "ACCOUNT_SID", "DB_PASSWORD"):
-        assert Environment({f"{name}_FILE": str(secret)}, {}).get(name) == "sk-123"
-        assert Environment({}, {f"{name}_FILE": str(secret)}).get(name) == "sk-123"
+        assert Environment({f"{name}_FILE": str(secret)}).get(name) == "sk-123"
+        assert Environment({}, Dotenv(values={f"{name}_FILE": str(secret)})).get(name) == "sk-123"
 
 
 def test_a_secret_file_of_dotenv_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("of the file\n")
     dotenv = {"API_KEY_FILE": "key"}
-    assert Environment({}, dotenv, tmp_path).get("API_KEY") == "of the file"
+    assert Environment({}, Dotenv(values=dotenv), tmp_path).get("API_KEY") == "of the file"
     with pytest.raises(ConfigError, match="API_KEY_FILE: key: cannot be read"):
-        Environment(dotenv, {}, tmp_path).get("API_KEY")
+        Environment(dotenv, Dotenv(), tmp_path).get("API_KEY")
 
 
 def test_only_secrets_are_looked_for_in_files(tmp_path: Path) -> None:
-    assert Environment({"LOG_FILE": str(tmp_path / "trunkline.log")}, {}).get("LOG") is None
+    assert Environment({"LOG_FILE": str(tmp_path / "trunkline.log")}).get("LOG") is None
 
 
 def test_a_variable_beats_a_file_named_in_dotenv(tmp_path: Path) -> None:
-    environment = Environment({"API_KEY": "here"}, {"API_KEY_FILE": str(tmp_path / "gone")})
+    environment = Environment(
+        {"API_KEY": "here"}, Dotenv(values={"API_KEY_FILE": str(tmp_path / "gone")})
+    )
     assert environment.get("API_KEY") == "here"
 
 
@@ -95,14 +151,14 @@ def test_an_unusable_secret_file_is_named(
     if content is not None:
         secret.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        Environment({"API_KEY_FILE": str(secret)}, {}).get("API_KEY")
+        Environment({"API_KEY_FILE": str(secret)}).get("API_KEY")
     assert caught.value.message.startswith(f"API_KEY_FILE: {secret}:")
     assert expected in caught.value.message
 
 
 def test_a_value_and_a_file_for_it_in_one_place_are_ambiguous() -> None:
     with pytest.raises(ConfigError, match="API_KEY and API_KEY_FILE are both set"):
-        Environment({"API_KEY": "a", "API_KEY_FILE": "/b"}, {}).get("API_KEY")
+        Environment({"API_KEY": "a", "API_KEY_FILE": "/b"}).get("API_KEY")
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
@@ -116,10 +172,10 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("a: ${NO_SUCH}\n", "NO_SUCH is not set: put it into the environment or .env"),
-        ("a: ${A:8080}\n", "${A:8080} is not a variable: write ${A:-8080} for a default"),
-        ("a: ${}\n", "${} is not a variable"),
-        ("a: ${9}\n", "${9} is not a variable"),
-        ("a: 'x ${A'\n", "${A: the closing brace is missing"),
+        ("a: ${A:8080}\n", "${A:...} is not a variable: for a default, write ${A:-...}"),
+        ("a: ${}\n", "${...} holds no name of a variable: letters, digits and _"),
+        ("a: ${9}\n", "${...} holds no name of a variable: letters, digits and _"),
+        ("a: 'x ${A'\n", "${A...: the closing brace is missing"),
     ],
 )
 def test_a_variable_that_cannot_be_filled_in_is_named(text: str, expected: str) -> None:
