@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
         self._drain = drain
         self._own_signals = own_signals
         self._stop_wanted = asyncio.Event()
-        self._patience: asyncio.Timeout | None = None
+        self._drain_timeout: asyncio.Timeout | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -86,8 +86,8 @@ class Server(uvicorn.Server):
         if not self.forced:
             logger.warning("drain cut short")
         self.forced = True
-        if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time())
+        if self._drain_timeout is not None:
+            self._drain_timeout.reschedule(asyncio.get_running_loop().time())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -101,7 +101,7 @@ class Server(uvicorn.Server):
         )  # Sets uvicorn's default headers: with no date header, once is enough.
         await self._stop_wanted.wait()
         try:
-            async with asyncio.timeout(None) as self._patience:
+            async with asyncio.timeout(None) as self._drain_timeout:
                 if self.forced:
                     return
                 await self._drain()
@@ -109,7 +109,7 @@ class Server(uvicorn.Server):
             if not self.forced:
                 raise
         finally:
-            self._patience = None
+            self._drain_timeout = None
             self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -20,7 +20,7 @@ import app.calls.switchboard as switchboard
 from app.dial.webhook import http_client
 from tests.chaos.crowd import Crowd, Fate, MoodyVoiceServer
 from tests.fakes.carrier import FakeTwilio
-from tests.fakes.waiting import PATIENCE_S, until
+from tests.fakes.waiting import TIME_LIMIT_S, until
 from tests.integration.server import App, trunkline
 
 LIMITS: Final = {"max_calls": 80, "claim_s": 1}
@@ -77,7 +77,7 @@ async def crowd_calls(
 ) -> dict[Fate, int]:
     """Place calls, so many at a time, and see them all through."""
     async with http_client(app.url) as client:
-        client.timeout = httpx2.Timeout(PATIENCE_S)
+        client.timeout = httpx2.Timeout(TIME_LIMIT_S)
         crowd = Crowd(app, twilio, client, seed)
         for _ in range(calls // at_a_time):
             async with asyncio.TaskGroup() as group:

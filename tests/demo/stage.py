@@ -37,7 +37,7 @@ from tests.demo.clinic import Clinic
 from tests.demo.story import HEARD, REPLIES, Act, acts
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import ScriptedVoiceServer
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 __all__ = ["EXAMPLE", "Shown", "show"]
 
@@ -118,7 +118,7 @@ async def show(
             api.redirected = lambda told: call.redirect(_document(told, url))
             started_ms = clock.now_ms()
             report = await call.run(endpoints.voice_url, at_most_ms=AT_MOST_MS)
-            async with patience():
+            async with time_limit():
                 follow = built.switchboard.follow(CarrierCallId(caller.call_id))
                 events = [event async for event in follow]
             return Shown(report=report, events=events, appointments=clinic.appointments)

@@ -57,7 +57,7 @@ from app.dial.webhook import (
 )
 from tests.fakes.caller import tone
 from tests.fakes.clock import FastClock
-from tests.fakes.waiting import PATIENCE_S, within
+from tests.fakes.waiting import TIME_LIMIT_S, within
 
 __all__ = ["DEVELOPMENT_ACCOUNT", "FakeCall", "FakeTwilio", "Ringing"]
 
@@ -123,7 +123,7 @@ class FakeTwilio:
         """
         endpoints = Endpoints.of(server_url, public_url=self.public_url)
         client = http_client(server_url)
-        client.timeout = httpx2.Timeout(PATIENCE_S)
+        client.timeout = httpx2.Timeout(TIME_LIMIT_S)
         self._clients.append(client)
         caller = Caller(
             call_id=call_sid or "CA" + secrets.token_hex(16),
@@ -225,12 +225,12 @@ class FakeCall:
         await self.hear(ms=after_ms)
         await self.speak(sound)
 
-    async def hear(self, *, ms: int, within_s: float = PATIENCE_S) -> None:
+    async def hear(self, *, ms: int, within_s: float = TIME_LIMIT_S) -> None:
         """Wait until `ms` more of agent sound have reached the ear."""
         goal_ms = self.heard_ms + ms
         await self.wait_for(lambda: self.heard_ms >= goal_ms, within_s=within_s)
 
-    async def hear_quiet(self, *, ms: int, within_s: float = PATIENCE_S) -> None:
+    async def hear_quiet(self, *, ms: int, within_s: float = TIME_LIMIT_S) -> None:
         """Wait until the agent, having spoken, has been silent for `ms` of call time."""
 
         def quiet() -> bool:
@@ -250,7 +250,7 @@ class FakeCall:
             await self.ringing.webhooks.report("completed", duration_s=1)
         return end
 
-    async def ended(self, *, within_s: float = PATIENCE_S) -> LegEnd:
+    async def ended(self, *, within_s: float = TIME_LIMIT_S) -> LegEnd:
         """How the stream ended, whoever ended it."""
         return await within(within_s, asyncio.shield(self._task))
 
@@ -316,11 +316,13 @@ class FakeCall:
         """The server broke no rule of Media Streams on this call."""
         assert not self.faults, f"{self.identity.call_id}: {self.faults}"
 
-    async def wait_for(self, claim: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
-        """Wait until a claim holds; it is looked at with every frame and at the end."""
+    async def wait_for(
+        self, condition: Callable[[], bool], *, within_s: float = TIME_LIMIT_S
+    ) -> None:
+        """Wait until a condition holds; it is looked at with every frame and at the end."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + within_s
-        while not claim():
+        while not condition():
             assert not self._task.done(), f"the call was over before that: {self._outcome()}"
             self._pulse.clear()
             try:

@@ -23,7 +23,7 @@ from app.dial.twiml import (
 )
 from tests.fakes.twilio_parameters import twiml_fault
 from tests.fakes.twilio_rest import ApiCall, ApiConference, TwilioApi
-from tests.fakes.waiting import PATIENCE_S
+from tests.fakes.waiting import TIME_LIMIT_S
 
 __all__ = ["Phones", "Posted"]
 
@@ -48,7 +48,7 @@ class Phones:
         self.api = api
         self._addresses = (public_url, server_url)
         self.posted: list[Posted] = []
-        self._client = httpx2.AsyncClient(timeout=PATIENCE_S)
+        self._client = httpx2.AsyncClient(timeout=TIME_LIMIT_S)
 
     async def __aenter__(self) -> Self:
         return self

@@ -43,7 +43,7 @@ from app.realtime.protocol import (
     Side,
 )
 from tests.fakes.voice_session import FreeSession, Reply, Speech, tone
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 __all__ = [
     "Close",
@@ -404,7 +404,7 @@ class ScriptedVoiceServer:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds that changes with what is received."""
-        async with patience():
+        async with time_limit():
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()

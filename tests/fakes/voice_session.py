@@ -1,6 +1,6 @@
 """A free-running Realtime server session: hears speech by its energy, answers with a tone.
 
-The manners of the real thing without its mind: turns are found in the appended sound, speech
+It behaves as the real thing and understands nothing: turns are found in the appended sound, speech
 interrupts, one response at a time, sound is generated faster than it plays, truncating beyond the
 end is an error. `tests.fakes.voice` puts it behind a websocket.
 """
@@ -101,7 +101,7 @@ class _Running:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class _Ear:
+class _SpeechDetector:
     """Finds speech in the sound that was appended."""
 
     def __init__(self) -> None:
@@ -167,7 +167,7 @@ class FreeSession:
         self._close = close
         self._spawn = spawn
         self._confirm = confirm
-        self._ear = _Ear()
+        self._speech_detector = _SpeechDetector()
         self._ids = itertools.count(first_id)
         self._running: _Running | None = None
         self._spoken_ms: dict[str, int] = {}
@@ -242,14 +242,14 @@ class FreeSession:
         if not isinstance(detection, ev.ServerVad | ev.SemanticVad):
             return
         silence_ms = detection.silence_duration_ms if isinstance(detection, ev.ServerVad) else 500
-        for found in self._ear.push(sound, wire, silence_ms):
+        for found in self._speech_detector.push(sound, wire, silence_ms):
             if found == "started":
                 self._turn_item = self._new("item")
-                self._emit(ev.SpeechStarted(self._turn_item, self._ear.heard_ms))
+                self._emit(ev.SpeechStarted(self._turn_item, self._speech_detector.heard_ms))
                 if detection.interrupt_response:
                     self._cancel("turn_detected")
             else:
-                self._emit(ev.SpeechStopped(self._turn_item, self._ear.heard_ms))
+                self._emit(ev.SpeechStopped(self._turn_item, self._speech_detector.heard_ms))
                 self._end_turn(self._turn_item)
                 if detection.create_response:
                     self._respond(None, None)

@@ -6,25 +6,25 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-__all__ = ["PATIENCE_S", "patience", "until", "within"]
+__all__ = ["TIME_LIMIT_S", "time_limit", "until", "within"]
 
 T = TypeVar("T")
 
-PATIENCE_S: Final = 60.0
+TIME_LIMIT_S: Final = 60.0
 """Longer than anything that works takes, on a machine that is busy with other things as well."""
 
 LOOK_S: Final = 0.005
 
 
-def patience() -> asyncio.Timeout:
+def time_limit() -> asyncio.Timeout:
     """A block that ends by itself, unless something hangs."""
-    return asyncio.timeout(PATIENCE_S)
+    return asyncio.timeout(TIME_LIMIT_S)
 
 
 async def until(
     holds: Callable[[], object],
     *,
-    within_s: float = PATIENCE_S,
+    within_s: float = TIME_LIMIT_S,
     what: Callable[[], object] = lambda: "what was waited for",
 ) -> None:
     """Look every few milliseconds until something holds.

@@ -28,7 +28,7 @@ from tests.fakes.engine_parts import (
     quiet,
     speech,
 )
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 __all__ = ["Caller", "Site", "open_site"]
 
@@ -68,7 +68,7 @@ class Caller:
         self.seen: list[object] = []
 
     async def until(self, kind: type[E]) -> E:
-        async with patience():
+        async with time_limit():
             async for event in self.connection:
                 self.seen.append(event)
                 if isinstance(event, kind):

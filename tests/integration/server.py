@@ -47,7 +47,7 @@ from app.settings import (
 from app.web.serving import running
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import ScriptedVoiceServer
-from tests.fakes.waiting import PATIENCE_S, patience, until, within
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until, within
 
 __all__ = ["GREETING", "SPEED", "App", "Leftovers", "trunkline"]
 
@@ -96,7 +96,7 @@ class App:
         return phone
 
     async def get(self, path: str) -> httpx2.Response:
-        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
             return await client.get(self.url + path)
 
     async def event(
@@ -106,7 +106,7 @@ class App:
         where: Callable[[Event], bool] = lambda _: True,
     ) -> Event:
         """The first event of a kind, from the beginning of the call on."""
-        async with patience():
+        async with time_limit():
             async for event in self.switchboard.follow(_id_of(call)):
                 if isinstance(event, kind) and where(event):
                     return event
@@ -118,7 +118,7 @@ class App:
 
     async def events(self, call: FakeCall | Ringing) -> list[CallEvent]:
         """Everything that happened in a call that ends by itself."""
-        async with patience():
+        async with time_limit():
             return [event async for event in self.switchboard.follow(_id_of(call))]
 
 

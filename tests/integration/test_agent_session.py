@@ -58,7 +58,7 @@ from app.realtime.events import (
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 from tests.integration.server import Leftovers
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ async def first(
     events: Subscription | AgentSession, kind: type[T], where: Callable[[T], bool] = lambda _: True
 ) -> T:
     """The next event of a kind, of those that are still to be read."""
-    async with patience():
+    async with time_limit():
         async for event in events:
             if isinstance(event, kind) and where(event):
                 return event
@@ -340,7 +340,7 @@ async def test_the_agent_may_speak_first_and_may_end_it() -> None:
         async with AgentSession(ending, model_of(server), greet=True) as session:
             await first(session, HistoryUpdated, lambda e: e.item.text == "Good day.")
             await session.send_message("That is all.")
-            async with patience():
+            async with time_limit():
                 events = [event async for event in session]
             assert isinstance(events[-1], AgentEnd | UsageCounted)
             assert not session.connected
@@ -412,7 +412,7 @@ async def test_every_event_has_a_type() -> None:
     async with (
         ScriptedVoiceServer(replies=replies) as server,
         AgentSession([first_agent, money], model_of(server)) as session,
-        patience(),
+        time_limit(),
     ):
         await session.send_message("One and one? And money?")
         async for event in session:
@@ -497,7 +497,7 @@ async def test_a_model_that_breaks_again_and_again_ends_the_session_with_an_erro
     async with ScriptedVoiceServer(replies=[Reply(close_after_ms=100)]) as server:
         async with AgentSession(agent(), model_of(server)) as session:
             await session.send_message("Hello?")
-            async with patience():
+            async with time_limit():
                 errors = [event async for event in session if isinstance(event, SessionError)]
             assert errors[-1].fatal
             assert errors[-1].message == "the model was lost"
@@ -525,7 +525,7 @@ async def test_a_tool_ends_with_the_session() -> None:
     async with ScriptedVoiceServer(replies=replies) as server:
         async with AgentSession(agent(tools=(wait_for_ever,)), model_of(server)) as session:
             await session.send_message("Go.")
-            async with patience():
+            async with time_limit():
                 await started.wait()
         assert ended.is_set()
     await left.are_gone()
@@ -561,7 +561,7 @@ async def test_subscribers_of_a_session_that_never_began_do_not_wait() -> None:
         with pytest.raises(VoiceRefused):
             async with session:
                 pass
-        async with patience():
+        async with time_limit():
             assert [event async for event in session] == [event async for event in early] == []
         with pytest.raises(VoiceRefused):
             await session.send_message("Hello?")

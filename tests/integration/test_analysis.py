@@ -59,7 +59,7 @@ from app.http.webhook import (
 from app.realtime import events as ev
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Emit, Expect, ScriptedVoiceServer, Served
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 from tests.fakes.web_service import WebService, answer
 from tests.fakes.webhooks import is_signed
 from tests.integration.analysis_site import (
@@ -112,7 +112,7 @@ class Running:
         self._changed.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with patience():
+        async with time_limit():
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()

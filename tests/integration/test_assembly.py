@@ -23,7 +23,7 @@ from app.realtime.events import (
 from app.settings import load
 from tests.fakes.caller import phrase
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 from tests.fakes.web_service import WebService, answer
 from tests.integration.server import App, trunkline
 
@@ -35,7 +35,7 @@ TWO: dict[str, Any] = {
         "clara": {"instructions": "You are Clara.", "greeting": "Clara speaking."},
         "nora": {"instructions": "You are Nora.", "greeting": "Nora speaking.", "voice": "cedar"},
     },
-    "destinations": {"desk": {"number": "+15551230000", "ring_s": 15}},
+    "destinations": {"reception": {"number": "+15551230000", "ring_s": 15}},
 }
 
 
@@ -83,7 +83,7 @@ async def test_a_closed_number_speaks_and_puts_callers_through_without_a_model()
     never = {"time_zone": "UTC", "open": {"mon-sun": "closed"}}
     numbers = {
         NORTH: {"hours": never, "closed": {"say": "We open {next_opening}."}},
-        SOUTH: {"hours": never, "closed": {"say": "One moment.", "transfer": "desk"}},
+        SOUTH: {"hours": never, "closed": {"say": "One moment.", "transfer": "reception"}},
     }
     voice = ScriptedVoiceServer()
     async with voice, trunkline(voice, **TWO, numbers=numbers) as app, app.twilio() as twilio:
@@ -98,7 +98,7 @@ async def test_a_closed_number_speaks_and_puts_callers_through_without_a_model()
 async def test_callers_of_a_full_house_go_to_the_numbers_fallback() -> None:
     sections: dict[str, Any] = {
         **TWO,
-        "numbers": {NORTH: {"fallback": "desk"}},
+        "numbers": {NORTH: {"fallback": "reception"}},
         "limits": {"max_calls": 1},
     }
     voice = ScriptedVoiceServer()
@@ -253,7 +253,7 @@ async def test_a_server_of_tools_that_is_not_as_described_keeps_the_process_from
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with patience():
+    async with time_limit():
         _, stderr = await process.communicate()
     line = path.read_text().splitlines().index('  "math": {') + 1
     assert "Traceback" not in stderr.decode()

@@ -18,8 +18,8 @@ from tests.fakes.waiting import until
 from tests.integration.server import App, trunkline
 
 
-def told_that_lines_are_busy(ringing: Ringing, app: App) -> bool:
-    """Whether a webhook was answered with a spoken refusal and no stream."""
+def refused_as_busy(ringing: Ringing, app: App) -> bool:
+    """True for a webhook answered with a spoken refusal and no stream."""
     return ringing.order is None and [(verb.name, verb.text) for verb in ringing.verbs] == [
         ("Say", app.settings.twilio.busy_message),
         ("Hangup", ""),
@@ -94,7 +94,7 @@ async def test_a_full_server_says_so_and_has_room_again_when_a_call_ends() -> No
     async with voice, trunkline(voice, limits={"max_calls": 1}) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         refused = await twilio.ring(app.url)
-        assert told_that_lines_are_busy(refused, app)
+        assert refused_as_busy(refused, app)
         assert (await app.get("/readyz")).status_code == 503
         await talk(call)
         await call.hang_up()
@@ -106,13 +106,13 @@ async def test_a_full_server_says_so_and_has_room_again_when_a_call_ends() -> No
         assert voice.attempts == 2
 
 
-async def test_of_many_calls_at_once_as_many_get_in_as_there_are_lines() -> None:
+async def test_of_many_calls_at_once_as_many_get_in_as_may_be_live() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice, limits={"max_calls": 4}) as app, app.twilio() as twilio:
         ringing = await asyncio.gather(*(twilio.ring(app.url) for _ in range(12)))
         admitted = [each for each in ringing if each.order is not None]
         assert len(admitted) == 4
-        assert sum(told_that_lines_are_busy(each, app) for each in ringing) == 8
+        assert sum(refused_as_busy(each, app) for each in ringing) == 8
         calls = await asyncio.gather(*(each.connect() for each in admitted))
         await asyncio.gather(*(talk(call) for call in calls))
         await asyncio.gather(*(call.hang_up() for call in calls))
@@ -126,7 +126,7 @@ async def test_a_draining_server_refuses_new_calls_while_a_live_one_goes_on() ->
         await talk(call)
         app.trunkline.server.stop()
         await until(lambda: app.switchboard.draining)
-        assert told_that_lines_are_busy(await twilio.ring(app.url), app)
+        assert refused_as_busy(await twilio.ring(app.url), app)
         assert (await app.get("/readyz")).status_code == 503
         assert (await app.get("/healthz")).status_code == 200
         await talk(call)
@@ -153,7 +153,7 @@ async def test_no_call_is_lost_between_its_webhook_and_its_stream_when_a_drain_b
 
     async def caller(app: App, twilio: FakeTwilio) -> bool:
         ringing = await twilio.ring(app.url)
-        if told_that_lines_are_busy(ringing, app):
+        if refused_as_busy(ringing, app):
             return False
         call = await ringing.connect()
         await call.hear(ms=200)

@@ -25,7 +25,7 @@ from app.http.webhook import (
 from app.realtime import events as ev
 from app.settings import load
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import patience, until
+from tests.fakes.waiting import time_limit, until
 from tests.fakes.web_service import Asked, WebService, answer
 from tests.fakes.webhooks import is_signed
 from tests.integration.analysis_site import SECRET, analysis_of, completed
@@ -202,7 +202,7 @@ async def test_typed_turns_are_analyzed_as_spoken_ones(tmp_path: Path) -> None:
         kinds = []
         async with written_session(load(path, {}), greets=False) as ready, ready as session:
             await session.send_message(ASKED)
-            async with patience():
+            async with time_limit():
                 async for event in session:
                     kinds.append(event.type)
                     if kinds.count("agent_end") == 2:

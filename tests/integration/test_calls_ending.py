@@ -25,7 +25,7 @@ from app.realtime.events import (
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import patience, until, within
+from tests.fakes.waiting import time_limit, until, within
 from tests.integration.phases import Phase, reach, voice_for
 from tests.integration.server import ALL_OVER_S, trunkline
 
@@ -227,7 +227,7 @@ async def test_a_closing_prompt_that_the_model_never_speaks_is_not_waited_for() 
     policy = {"silence_ms": 300, "goodbye_max_ms": 500}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
-        async with patience():
+        async with time_limit():
             assert (await call.ended()).by is EndedBy.AGENT
         summary = await app.ended(call)
     assert (summary.reason, summary.detail) == (EndReason.SILENCE, "goodbye_timeout")

@@ -16,7 +16,7 @@ from app.realtime.events import (
 )
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.server import trunkline
-from tests.integration.transfer_site import DESK, transfer_site
+from tests.integration.transfer_site import FRONT_DESK, transfer_site
 
 PROMPT = "For our hours press 1. For Anna press 2."
 MENU: dict[str, Any] = {"prompt": PROMPT, "otherwise": {"hang_up": "Goodbye."}, "timeout_s": 1}
@@ -30,15 +30,19 @@ def spoken(voice: ScriptedVoiceServer) -> list[str]:
 
 
 def agents(**menu: Any) -> dict[str, Any]:
-    desk = {
+    reception = {
         "greeting": "Good day.",
-        "keypad": {"1": {"say": "At nine."}, "2": {"agent": "anna"}, "0": {"transfer": "desk"}},
+        "keypad": {
+            "1": {"say": "At nine."},
+            "2": {"agent": "anna"},
+            "0": {"transfer": "reception"},
+        },
         "menu": {**MENU, **menu},
     }
-    return {"desk": desk, "anna": {"description": "Anna", "greeting": "Anna speaking."}}
+    return {"reception": reception, "anna": {"description": "Anna", "greeting": "Anna speaking."}}
 
 
-DESTINATIONS = {"desk": {"number": DESK}}
+DESTINATIONS = {"reception": {"number": FRONT_DESK}}
 
 
 async def test_a_menu_is_repeated_and_then_takes_its_last_resort() -> None:
@@ -96,7 +100,7 @@ async def test_a_caller_who_talks_to_a_menu_talks_with_the_agent() -> None:
 async def test_a_key_of_a_menu_transfers_the_caller_and_takes_them_back() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=300)])
     written = agents()
-    written["desk"]["keypad"]["0"] = {"transfer": "front_desk"}
+    written["reception"]["keypad"]["0"] = {"transfer": "front_desk"}
     async with voice, transfer_site(voice, agents=written) as site:
         ringing = await site.twilio.ring(site.app.url)
         site.api.add_call(ringing.caller.call_id)

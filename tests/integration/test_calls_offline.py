@@ -16,9 +16,9 @@ from app.events import (
 from audio.g711 import encode_ulaw
 from audio.wav import read_wav
 from tests.fakes.voice import ScriptedVoiceServer
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 from tests.integration.server import trunkline
-from tests.integration.transfer_site import DESK, transfer_site
+from tests.integration.transfer_site import FRONT_DESK, transfer_site
 
 SPEECH = Path(__file__).parents[1] / "data" / "caller"
 ENGINE = {"workers": 1}
@@ -32,7 +32,7 @@ async def test_a_caller_who_asks_for_a_person_is_put_through_and_taken_back() ->
         await call.hear(ms=400)
         call.press("0")
         dial = await site.leaves(call)
-        assert [noun.text for noun in dial.children] == [DESK]
+        assert [noun.text for noun in dial.children] == [FRONT_DESK]
 
         back = await site.comes_back(await site.dial_ends(call, "no-answer"))
         await back.hear(ms=600)
@@ -89,7 +89,7 @@ async def test_readyz_names_the_speech_part_that_has_no_process(part: str) -> No
     async with ScriptedVoiceServer() as nobody, trunkline(nobody, offline=ENGINE) as app:
 
         async def until_degraded(codes: list[str]) -> None:
-            async with patience():
+            async with time_limit():
                 while (ready := await app.get("/readyz")).json()["degraded"] != codes:
                     assert ready.status_code == 200
 

@@ -26,7 +26,7 @@ from app.errors import DialError
 from app.events import EndReason
 from tests.fakes.carrier import FakeCall, FakeTwilio
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import PATIENCE_S, until, within
+from tests.fakes.waiting import TIME_LIMIT_S, until, within
 from tests.integration.server import App, trunkline
 
 
@@ -63,7 +63,7 @@ async def test_a_webhook_without_a_signature_is_refused(path: str, signature: st
     voice = ScriptedVoiceServer()
     async with voice, trunkline(voice) as app:
         headers = {} if signature is None else {b"X-Twilio-Signature": signature.encode("latin-1")}
-        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
             for method in ("POST", "GET") if path.endswith("voice") else ("POST",):
                 answer = await client.request(
                     method, app.url + path, headers=headers, data={"CallSid": "CA1"}

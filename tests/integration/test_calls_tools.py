@@ -41,7 +41,7 @@ from app.events import (
 )
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import PATIENCE_S, until
+from tests.fakes.waiting import TIME_LIMIT_S, until
 from tests.integration.server import ALL_OVER_S, App, trunkline
 
 GREETING = Reply(text="Hello.", audio_ms=200)
@@ -175,7 +175,7 @@ async def test_an_operator_is_asked_before_a_tool_runs_and_answers_over_http() -
         with_agents(app, lambda agent: [replace(agent, tools=(pay,))])
         async with (
             app.twilio() as twilio,
-            httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as operator,
+            httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as operator,
         ):
             url = f"{app.url}/approvals"
             assert (await operator.get(url)).json() == {"approvals": []}
@@ -218,7 +218,7 @@ async def test_a_message_that_a_caller_leaves_is_kept_in_a_file_of_its_own() -> 
     ]
     words = "Please call me back on Monday."
     voice = ScriptedVoiceServer(replies=replies, heard=["A message for Ms. Lee.", words])
-    agents = {"desk": {"tools": ["take_message"]}}
+    agents = {"reception": {"tools": ["take_message"]}}
     async with voice, trunkline(voice, agents=agents) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await app.event(call, AgentSaid)
@@ -246,7 +246,7 @@ async def test_approvals_are_open_to_this_machine_or_to_bearers_of_the_token() -
     async with ScriptedVoiceServer() as voice:
         async with (
             trunkline(voice) as app,
-            httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client,
+            httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client,
         ):
             url = f"{app.url}/approvals"
             assert (await client.get(url)).status_code == 200
@@ -259,7 +259,7 @@ async def test_approvals_are_open_to_this_machine_or_to_bearers_of_the_token() -
         token = {"operator_token": "a token of ours"}
         async with (
             trunkline(voice, server=token) as app,
-            httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client,
+            httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client,
         ):
             url = f"{app.url}/approvals"
             assert (await client.get(url)).status_code == 403

@@ -16,7 +16,7 @@ from tests.fakes.waiting import until
 from tests.integration.server import ALL_OVER_S
 from tests.integration.transfer_site import (
     CALLER,
-    DESK,
+    FRONT_DESK,
     OURS,
     answered,
     asks_for,
@@ -24,19 +24,19 @@ from tests.integration.transfer_site import (
     transfer_site,
 )
 
-TO_DESK = asks_for("transfer_call", destination="front_desk")
+TO_FRONT_DESK = asks_for("transfer_call", destination="front_desk")
 
 # Somebody answers ---------------------------------------------------------------------------------
 
 
 async def test_a_caller_is_transferred_after_hearing_the_agent_out() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         dial = await site.leaves(call)
         assert dial.name == "Dial"
         assert dial.attributes["callerId"] == OURS
-        assert [noun.text for noun in dial.children] == [DESK]
+        assert [noun.text for noun in dial.children] == [FRONT_DESK]
         assert call.heard_ms >= 600 - 40  # the greeting and the announcement, to their end
         assert site.app.switchboard.active == 1
 
@@ -49,7 +49,7 @@ async def test_a_caller_is_transferred_after_hearing_the_agent_out() -> None:
 
 
 async def test_a_long_transfer_does_not_count_as_silence_and_needs_no_model() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice, policy={"silence_ms": 300}) as site:
         call = await site.call()
         await site.leaves(call)
@@ -78,7 +78,7 @@ async def test_a_long_transfer_does_not_count_as_silence_and_needs_no_model() ->
 async def test_the_agent_takes_the_caller_back(
     status: str, fields: dict[str, str], outcome: str
 ) -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -104,7 +104,7 @@ async def test_the_agent_takes_the_caller_back(
 
 
 async def test_a_model_that_is_lost_meanwhile_is_replaced_when_the_caller_is_back() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -122,7 +122,7 @@ async def test_a_model_that_is_lost_meanwhile_is_replaced_when_the_caller_is_bac
 
 async def test_a_caller_is_transferred_a_second_time() -> None:
     again = ("transfer_call", json.dumps({"destination": "anna"}))
-    voice = ScriptedVoiceServer(replies=[*TO_DESK[:2], Reply(audio_ms=200, tool=again)])
+    voice = ScriptedVoiceServer(replies=[*TO_FRONT_DESK[:2], Reply(audio_ms=200, tool=again)])
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -139,7 +139,7 @@ async def test_a_caller_is_transferred_a_second_time() -> None:
 
 
 async def test_a_report_that_comes_twice_is_answered_twice() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -153,7 +153,7 @@ async def test_a_report_that_comes_twice_is_answered_twice() -> None:
 
 
 async def test_the_token_of_the_way_back_opens_one_stream() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -174,7 +174,7 @@ async def test_the_token_of_the_way_back_opens_one_stream() -> None:
 
 
 async def test_a_caller_who_never_comes_back_is_not_waited_for() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice, limits={"claim_s": 1}) as site:
         call = await site.call()
         await site.leaves(call)
@@ -187,7 +187,7 @@ async def test_a_caller_who_never_comes_back_is_not_waited_for() -> None:
 
 
 async def test_a_caller_who_hangs_up_in_mid_transfer_ends_the_call() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -198,7 +198,7 @@ async def test_a_caller_who_hangs_up_in_mid_transfer_ends_the_call() -> None:
 
 
 async def test_the_report_of_the_transfer_may_tell_that_the_caller_is_gone() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -257,7 +257,7 @@ async def test_a_cough_does_not_stop_a_transfer() -> None:
 async def test_a_caller_who_hangs_up_on_the_person_was_transferred_in_either_order_of_reports() -> (
     None
 ):
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -279,7 +279,7 @@ async def test_a_caller_who_hangs_up_on_the_person_was_transferred_in_either_ord
 async def test_a_transfer_that_the_carrier_refuses_leaves_the_caller_with_the_agent(
     status: int, code: int, times: int
 ) -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         site.api.fail(status, code, times=times)
@@ -293,7 +293,7 @@ async def test_a_transfer_that_the_carrier_refuses_leaves_the_caller_with_the_ag
 
 
 async def test_a_caller_who_hangs_up_while_the_carrier_is_asked_is_gone() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         site.at_carrier(call).status = "completed"  # Twilio knows it before we do
@@ -306,7 +306,7 @@ async def test_a_caller_who_hangs_up_while_the_carrier_is_asked_is_gone() -> Non
 
 
 async def test_a_forged_report_is_refused_and_changes_nothing() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -361,7 +361,7 @@ async def test_a_hostile_request_of_the_model_reaches_no_carrier(tool: str, argu
 
 
 async def test_a_second_transfer_meanwhile_is_refused() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -564,7 +564,7 @@ async def test_a_queue_is_left_when_the_wait_is_over() -> None:
 
 
 async def test_draining_does_not_part_a_caller_from_the_person() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -578,7 +578,7 @@ async def test_draining_does_not_part_a_caller_from_the_person() -> None:
 
 
 async def test_the_longest_call_is_over_for_us_while_people_talk_on() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice, policy={"max_duration_ms": 3_000}) as site:
         call = await site.call()
         await site.leaves(call)
@@ -589,7 +589,7 @@ async def test_the_longest_call_is_over_for_us_while_people_talk_on() -> None:
 
 
 async def test_an_operator_ends_a_call_whose_caller_was_transferred() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)
@@ -607,7 +607,7 @@ def _is_away(site: Any) -> bool:
 
 
 async def test_a_fallback_stands_behind_every_stream() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     numbers = {OURS: {"fallback": "front_desk"}}
     async with voice, transfer_site(voice, numbers=numbers) as site:
         call = await site.call()
@@ -616,7 +616,7 @@ async def test_a_fallback_stands_behind_every_stream() -> None:
         for document in (call.ringing, ringing):
             connect, say, dial, hang_up = document.verbs
             assert (connect.name, say.name, hang_up.name) == ("Connect", "Say", "Hangup")
-            assert [noun.text for noun in dial.children] == [DESK]
+            assert [noun.text for noun in dial.children] == [FRONT_DESK]
             assert "action" not in dial.attributes  # we may be gone
         back = await site.comes_back(ringing)
         await back.hear(ms=200)
@@ -625,7 +625,7 @@ async def test_a_fallback_stands_behind_every_stream() -> None:
 
 
 async def test_a_transfer_whose_answer_is_lost_goes_on() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         rest = cast("Any", site.app.switchboard._carrier)._rest
         rest._timeout_s = rest._http.timeout = 0.3
@@ -640,7 +640,7 @@ async def test_a_transfer_whose_answer_is_lost_goes_on() -> None:
 
 
 async def test_a_stopped_server_leaves_people_talking() -> None:
-    voice = ScriptedVoiceServer(replies=TO_DESK)
+    voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
         call = await site.call()
         await site.leaves(call)

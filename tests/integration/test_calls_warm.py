@@ -17,7 +17,7 @@ from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
 from tests.integration.transfer_site import (
     CALLER,
-    DESK,
+    FRONT_DESK,
     OURS,
     TransferSite,
     answered,
@@ -71,7 +71,7 @@ async def stays(site: TransferSite, call: FakeCall) -> list[CallEvent]:
 async def test_caller_and_person_are_brought_together() -> None:
     async with transferring() as (site, call, leg):
         placed = site.api.calls[leg]
-        assert (placed.to, placed.from_) == (DESK, OURS)
+        assert (placed.to, placed.from_) == (FRONT_DESK, OURS)
         assert "Ann asks about her bill." in placed.verbs[0].children[0].text
         assert "Press 1" in placed.verbs[0].children[0].text
         await site.phones.ring(leg)
@@ -142,7 +142,7 @@ async def test_twilio_speaks_the_configured_language() -> None:
         "keys_hint": "Mit 1 annehmen.",
         "lost_message": "Leider getrennt.",
     }
-    destinations = {"boss": {"number": DESK, "mode": "warm", "announcement": "Ein Anruf."}}
+    destinations = {"boss": {"number": FRONT_DESK, "mode": "warm", "announcement": "Ein Anruf."}}
     voice = ScriptedVoiceServer(replies=list(TO_BOSS))
     async with voice, transfer_site(voice, twilio=twilio, destinations=destinations) as site:
         call = await site.call()

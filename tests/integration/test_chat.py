@@ -53,7 +53,7 @@ from app.events import (
 from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 # Whoever runs tests in the background may have them ignore SIGINT, and children inherit that.
 PROGRAM = """\
@@ -88,7 +88,7 @@ class Terminal:
         self._changed.set()
 
     async def until(self, text: str, after: str = "") -> None:
-        async with patience():
+        async with time_limit():
             while text not in self.shown.partition(after)[2] if after else text not in self.shown:
                 self._changed.clear()
                 await self._changed.wait()
@@ -97,7 +97,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     async def code(self) -> int:
-        async with patience():
+        async with time_limit():
             return await self.process.wait()
 
 
@@ -206,7 +206,7 @@ async def shown(
     session = AgentSession(
         agents, model, plays_audio=False, price=lambda _usage: 0.00123, analysis=analysis
     )
-    async with patience(), session:
+    async with time_limit(), session:
         report = TextReport(out, prompts=True)
         assert await chat(session, Typed(lines), report, say=say) is ended_well
     return out.getvalue()
@@ -344,7 +344,7 @@ async def test_events_as_json_leave_sound_out() -> None:
     out = StringIO()
     async with ScriptedVoiceServer() as server:
         model = WebSocketModel(server.url, headers={}, model="scripted")
-        async with patience(), AgentSession(agent(), model) as session:
+        async with time_limit(), AgentSession(agent(), model) as session:
             await chat(session, Typed(()), JsonReport(out), say="Hello!")
     kinds = [json.loads(line)["type"] for line in out.getvalue().splitlines()]
     assert {"agent_start", "history_added", "history_updated", "usage"} <= set(kinds)
@@ -399,7 +399,7 @@ async def test_the_agent_can_be_chosen(
         cwd=ROOT,
         env={"PATH": os.environ.get("PATH", ""), "HOME": str(tmp_path)},
     )
-    async with patience():
+    async with time_limit():
         out, _ = await process.communicate()
     assert (process.returncode, out.decode().splitlines()[0]) == (code, shown)
 
@@ -439,7 +439,7 @@ async def piped(
             "PYTHONIOENCODING": encoding,
         },
     )
-    async with patience():
+    async with time_limit():
         out, errors = await process.communicate(typed)
     return process.returncode, (out or b"").decode(), errors.decode()
 

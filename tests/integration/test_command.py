@@ -22,7 +22,7 @@ from tests.fakes.carrier import FakeTwilio
 from tests.fakes.twilio_rest import Trouble as CarrierTrouble
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
-from tests.fakes.waiting import PATIENCE_S, patience, until
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from app.cli import main; main()")
@@ -45,7 +45,7 @@ async def start(*arguments: str, folder: Path, **variables: str) -> asyncio.subp
 async def outcome(*arguments: str, folder: Path, **variables: str) -> tuple[int | None, str, str]:
     """Exit code, standard output and standard error of the command."""
     process = await start(*arguments, folder=folder, **variables)
-    async with asyncio.timeout(3 * PATIENCE_S):  # some hold a conversation, in real time
+    async with asyncio.timeout(3 * TIME_LIMIT_S):  # some hold a conversation, in real time
         out, errors = await process.communicate()
     return process.returncode, out.decode(), errors.decode()
 
@@ -65,12 +65,12 @@ class Served:
         return listening.split()[1]
 
     async def until_logged(self, text: str, *, times: int = 1) -> None:
-        async with patience():
+        async with time_limit():
             while sum(text in line for line in self.log) < times:  # noqa: ASYNC110 - read elsewhere
                 await asyncio.sleep(0.02)
 
     async def ended(self) -> int | None:
-        async with patience():
+        async with time_limit():
             return await self.process.wait()
 
     def lines(self) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ async def _read(stream: asyncio.StreamReader, lines: list[str]) -> None:
 
 
 async def _until_ready(server: Served) -> None:
-    async with patience(), httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+    async with time_limit(), httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
         while True:
             assert server.process.returncode is None, server.log
             if any("Ctrl-C" in line for line in server.banner):
@@ -258,7 +258,7 @@ async def test_no_secret_leaves_the_process_at_debug_whatever_happens(tmp_path: 
         answers.append(str(refused.verbs))
         await server.until_logged("call ended", times=2)
 
-        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
             for path in ("/healthz", "/readyz", "/metrics", "/twilio/voice", "/nothing"):
                 for headers in ({}, {"authorization": f"Bearer {SECRETS['METRICS_TOKEN']}"}):
                     got = await client.get(server.url + path, headers=headers)
@@ -294,7 +294,7 @@ async def test_a_live_server_answers_strangers_on_these_paths_only(tmp_path: Pat
     nothing = ("/", "/docs", "/redoc", "/openapi.json", "/v1/realtime", "/calls/CA1/transcript")
     expected |= dict.fromkeys((*nothing, "/twilio/media-stream", "/config.yaml", "/.env"), 404)
     voice = ScriptedVoiceServer()
-    client = httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S)
+    client = httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S)
     async with voice, live(tmp_path, voice) as (server, _phone, _api), client:
         for path, status in expected.items():
             assert (await client.get(server.url + path)).status_code == status, path

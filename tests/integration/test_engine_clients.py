@@ -46,7 +46,7 @@ from app.web.serving import (
 from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from audio.g711 import encode_ulaw
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 CALLER = Path(__file__).parents[1] / "data" / "caller"
 HOURS = "when are you open"
@@ -120,7 +120,7 @@ async def say(connection: AsyncRealtimeConnection, name: str, form: AudioFormat)
 
 async def read_until(connection: AsyncRealtimeConnection, last: str) -> list[Any]:
     events: list[Any] = []
-    async with patience():
+    async with time_limit():
         async for event in connection:
             events.append(event)
             if event.type == last:
@@ -240,7 +240,7 @@ async def test_eight_callers_at_once_are_all_understood(engine: Engine) -> None:
     async def call() -> str:
         connection = await engine.model().connect(config)
         transcript = ""
-        async with patience(), asyncio.TaskGroup() as group:
+        async with time_limit(), asyncio.TaskGroup() as group:
             group.create_task(speak(connection))
             async for event in connection:
                 if isinstance(event, TranscriptionCompleted):
@@ -281,7 +281,7 @@ async def connected(client: AsyncOpenAI, **headers: str) -> ClientConnection:
 
 async def receive_until(socket: ClientConnection, last: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    async with patience():
+    async with time_limit():
         while not events or events[-1]["type"] != last:
             events.append(json.loads(await socket.recv()))
     return events
@@ -362,7 +362,7 @@ async def test_the_vendors_javascript_client_holds_a_spoken_turn(
         process = await asyncio.create_subprocess_exec(
             node, str(script), url, package, str(sound), stdout=asyncio.subprocess.PIPE
         )
-        async with patience():
+        async with time_limit():
             out, _ = await process.communicate()
     told = json.loads(out)
     assert told["problem"] is None

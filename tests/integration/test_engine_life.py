@@ -35,7 +35,7 @@ from tests.fakes.engine_parts import (
     ToneSynthesizer,
     said,
 )
-from tests.fakes.waiting import patience, until
+from tests.fakes.waiting import time_limit, until
 from tests.integration.engine_site import open_site
 
 # Endings ------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ async def test_a_system_that_makes_no_process_is_told_at_once(
         on_frame=lambda frame: None,
         on_lost=lambda: lost.append(True),
     )
-    async with patience():
+    async with time_limit():
         with pytest.raises(ConfigError, match="cannot be started: No such file"):
             await worker.start(timeout_s=60)
     assert lost

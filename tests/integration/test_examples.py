@@ -15,7 +15,7 @@ from app.realtime import events as ev
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, tone
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 from tests.integration.server import Leftovers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -37,7 +37,7 @@ def model_of(server: ScriptedVoiceServer) -> WebSocketModel:
 async def test_the_quickstart_prints_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
     left = Leftovers()
     async with ScriptedVoiceServer(replies=[Reply(text="From nine to five.")]) as server:
-        async with patience():
+        async with time_limit():
             await example("quickstart").main(model_of(server))
         session = server.latest.of(ev.SessionUpdate)[0].session
         assert session.turn_detection.silence_duration_ms == 200
@@ -64,7 +64,7 @@ async def test_an_example_works_offline_as_a_program(name: str, said: str) -> No
         cwd=EXAMPLES.parent,
         env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(EXAMPLES.parent)},
     )
-    async with patience():
+    async with time_limit():
         out, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     assert said in out.decode()
@@ -91,7 +91,7 @@ async def test_agents_use_tools_hand_over_and_listen(
     heard = ["My phone is broken."]
     recording = tone(PCM16_24K, 1_050)
     async with ScriptedVoiceServer(replies=replies, heard=heard) as server:
-        async with patience():
+        async with time_limit():
             spoken = await example("realtime_agents").main(model_of(server), recording)
         assert server.audio == recording
         assert len(server.latest.of(ev.InputAudioCommit)) == 1

@@ -1,4 +1,4 @@
-"""The fake carrier keeps a carrier's manners: each is shown against a live server."""
+"""The fake carrier behaves as a carrier does: each is shown against a live server."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from app.events import CallId
 from app.http.addresses import resolve_by_system
 from app.realtime.events import SessionConfig
 from tests.fakes.mcp_server import serve_http
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,7 +135,7 @@ time.sleep(600)
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_with_its_children() -> None:
-    async with patience():
+    async with time_limit():
         async with served_by_process((sys.executable, "-c", STUBBORN), {}, 4_096) as (read, _):
             said = await read.receive()
         assert isinstance(said, SessionMessage)
@@ -259,7 +259,7 @@ async def test_a_stream_of_events_may_be_long_and_an_event_may_not(event_bytes: 
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     spec = http(server.sockets[0].getsockname()[1])
-    async with patience(), server, transport(spec, resolve_by_system) as (read, write):
+    async with time_limit(), server, transport(spec, resolve_by_system) as (read, write):
         await write.send(initialize(1))
         await read.receive()
         await write.send(message({"method": "notifications/initialized"}))

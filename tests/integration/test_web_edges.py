@@ -31,7 +31,7 @@ from app.web.health import LoopMonitor
 from app.web.metrics import Metrics
 from app.web.realtime import MAX_MESSAGE_BYTES
 from app.web.serving import make_server, running
-from tests.fakes.waiting import PATIENCE_S, until
+from tests.fakes.waiting import TIME_LIMIT_S, until
 from tests.integration.web_server import Site, build
 
 CALL = CarrierCallId("CA" + "1" * 32)
@@ -48,7 +48,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
         yield client
 
 
@@ -56,7 +56,7 @@ def _ended(reason: EndReason = EndReason.CALLER_HUNG_UP) -> CallEnded:
     summary = CallSummary(
         call_id=ID,
         carrier_call_id=CALL,
-        agent="desk",
+        agent="reception",
         model="model",
         reason=reason,
         duration_ms=1_000,
@@ -82,7 +82,7 @@ async def test_words_are_streamed_as_they_are_spoken(
                 carrier_call_id=CALL,
                 caller_number="+15550100001",
                 called_number="+15550100002",
-                agent="desk",
+                agent="reception",
             )
         )
         feed.put_nowait(CallerSaid(call_id=ID, at_ms=100, item_id="a", text="When <b>open</b>? é"))

@@ -20,7 +20,7 @@ from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.web.phone import UnclaimedSockets
 from app.web.serving import running
-from tests.fakes.waiting import PATIENCE_S, patience, until
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.integration.web_server import (
     ACCOUNT,
     AUTH_TOKEN,
@@ -46,7 +46,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
         yield client
 
 
@@ -72,13 +72,13 @@ async def _echo(socket: ClientConnection, number: int = 1) -> None:
     sound = render_caller_media(
         STREAM, b"\xff" * 160, sequence=number + 1, chunk=number, timestamp_ms=20 * number
     )
-    async with patience():
+    async with time_limit():
         await socket.send(sound)
         assert json.loads(await socket.recv())["event"] == "media"
 
 
 async def _close_code(socket: ClientConnection) -> int | None:
-    async with patience():
+    async with time_limit():
         try:
             while True:
                 await socket.recv()
@@ -151,7 +151,9 @@ async def test_a_signed_webhook_without_a_call_is_a_bad_request(
     assert set(answer.json()["error"]) == {"code", "message"}
 
 
-async def test_status_callbacks_reach_the_desk(site: Site, client: httpx2.AsyncClient) -> None:
+async def test_status_callbacks_reach_the_switchboard(
+    site: Site, client: httpx2.AsyncClient
+) -> None:
     form = call_form(CallStatus="completed", SequenceNumber="3")
     assert (await _post(client, site, STATUS_PATH, form)).status_code == 200
     assert site.calls.reports == [(CALL, CallProgress.COMPLETED)]
@@ -221,7 +223,7 @@ async def test_every_route_of_the_carrier_wants_a_signature(
     assert not site.calls.transfer_reports.found
 
 
-async def test_signed_reports_of_transfers_reach_the_desk(
+async def test_signed_reports_of_transfers_reach_the_switchboard(
     site: Site, client: httpx2.AsyncClient
 ) -> None:
     path = "/twilio/after-transfer?transfer=abcdefgh"
@@ -293,7 +295,7 @@ async def _raw_handshake(site: Site, headers: dict[str, str]) -> bytes:
     }
     lines = [f"GET {STREAM_PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-    async with patience():
+    async with time_limit():
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -344,7 +346,7 @@ async def test_a_socket_without_a_call_is_closed(messages: list[Any], kind: str)
     site = build(start_deadline_s=0.2)
     async with (
         running(site.server),
-        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client,
+        httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client,
     ):
         await _post(client, site, VOICE_PATH, call_form())
         async with connect(site.stream_url, additional_headers=site.signed_stream()) as socket:
@@ -381,7 +383,7 @@ async def test_a_frame_that_is_too_large_closes_its_socket_with_1009(
         if begun:
             await _begin(socket)
         with pytest.raises(ConnectionClosed):
-            async with patience():
+            async with time_limit():
                 await socket.send("x" * size_bytes)
                 while True:
                     await socket.recv()
@@ -396,7 +398,7 @@ async def test_compression_is_never_agreed(site: Site) -> None:
         assert "Sec-WebSocket-Extensions" not in socket.response.headers
 
 
-async def test_unclaimed_sockets_are_few_and_give_their_seats_back() -> None:
+async def test_unclaimed_sockets_are_few_and_make_room_again() -> None:
     site = build(unclaimed=UnclaimedSockets(total=2), start_deadline_s=30)
     async with running(site.server):
         headers = site.signed_stream()

@@ -25,7 +25,7 @@ from app.carrier.twilio.http import sign_http, sign_websocket
 from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.errors import ConfigError
 from app.web.serving import make_server, running
-from tests.fakes.waiting import PATIENCE_S, patience
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit
 from tests.integration.web_server import (
     ACCOUNT,
     AUTH_TOKEN,
@@ -92,7 +92,7 @@ class Remote:
     async def ended(self) -> str:
         """Wait for the process's end; what it said last."""
         assert self.process.stdout is not None
-        async with patience():
+        async with time_limit():
             said = await self.process.stdout.read()
             await self.process.wait()
         return said.decode().strip()
@@ -103,7 +103,7 @@ async def echo(stream: ClientConnection, number: int) -> None:
     sound = render_caller_media(
         STREAM, b"\xff" * 160, sequence=number + 1, chunk=number, timestamp_ms=20 * number
     )
-    async with patience():
+    async with time_limit():
         await stream.send(sound)
         assert json.loads(await stream.recv())["event"] == "media"
 
@@ -121,9 +121,9 @@ async def remote(**limits: int) -> AsyncIterator[Remote]:
     )
     try:
         assert process.stdout is not None
-        async with patience():
+        async with time_limit():
             port = int(await process.stdout.readline())
-        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
             server = Remote(process, port, client)
             await _until(lambda: _alive(server))
             yield server
@@ -134,7 +134,7 @@ async def remote(**limits: int) -> AsyncIterator[Remote]:
 
 
 async def _until(so: Callable[[], Awaitable[bool]]) -> None:
-    async with patience():
+    async with time_limit():
         while not await so():  # noqa: ASYNC110 - the condition is in another process
             await asyncio.sleep(0.02)
 
@@ -148,7 +148,7 @@ async def _alive(server: Remote) -> bool:
 
 async def _closed(reader: asyncio.StreamReader) -> bytes:
     """What the server sends until it closes the connection."""
-    async with patience():
+    async with time_limit():
         try:
             return await reader.read()
         except ConnectionResetError:
@@ -202,7 +202,7 @@ async def test_an_open_connection_gets_a_new_deadline_with_each_request() -> Non
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         for _ in range(3):
             writer.write(request)
-            async with patience():
+            async with time_limit():
                 assert (await reader.readline()).startswith(b"HTTP/1.1 200")
                 await reader.readuntil(b"}")
             await asyncio.sleep(0.2)  # In all longer than one deadline, and never half a request.
@@ -225,7 +225,7 @@ async def test_an_endless_head_is_cut_off() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\n")
         with contextlib.suppress(ConnectionError):
-            async with patience():
+            async with time_limit():
                 while True:
                     writer.write(b"X-More: " + b"x" * 8_000 + b"\r\n")
                     await writer.drain()
@@ -259,7 +259,7 @@ async def test_a_flood_of_silent_sockets_cuts_the_oldest_and_lets_a_request_in()
         await server.client.aclose()
         opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(30)]
         await asyncio.gather(*(_closed(reader) for reader, _ in opened[:20]))
-        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as late:
+        async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as late:
             assert (await late.get(server.url + "/healthz")).status_code == 200
         for _, writer in opened:
             writer.close()
@@ -318,7 +318,7 @@ async def test_endless_fragments_close_the_socket() -> None:
                 await asyncio.sleep(0)
 
         with pytest.raises(ConnectionClosed):
-            async with patience():
+            async with time_limit():
                 await stream.send(fragments())
         # While we still write, the reset of the connection may overtake the close frame (1006).
         assert stream.close_code in {1008, 1006}
@@ -369,7 +369,7 @@ async def test_the_second_signal_ends_the_calls() -> None:
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == "forced True"
         with pytest.raises(ConnectionClosed):
-            async with patience():
+            async with time_limit():
                 await stream.recv()
         assert stream.close_code == 1012
 

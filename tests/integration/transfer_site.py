@@ -27,7 +27,7 @@ from tests.integration.server import App, trunkline
 
 __all__ = [
     "CALLER",
-    "DESK",
+    "FRONT_DESK",
     "OURS",
     "TransferSite",
     "answered",
@@ -39,15 +39,15 @@ __all__ = [
 OURS: Final = "+15005550001"
 CALLER: Final = "+15005550006"
 PUBLIC_URL: Final = "https://voice.example.com"
-DESK: Final = "+14155550123"
+FRONT_DESK: Final = "+14155550123"
 
 DESTINATIONS: Final[Mapping[str, Any]] = {
-    "front_desk": {"number": DESK},
+    "front_desk": {"number": FRONT_DESK},
     "anna": {"sip": "sip:anna@pbx.example.com"},
-    "guarded": {"number": DESK, "screened": True},
-    "listened": {"number": DESK, "detect_voicemail": True},
+    "guarded": {"number": FRONT_DESK, "screened": True},
+    "listened": {"number": FRONT_DESK, "detect_voicemail": True},
     "line": {"queue": "support"},
-    "boss": {"number": DESK, "mode": "warm", "detect_voicemail": True},
+    "boss": {"number": FRONT_DESK, "mode": "warm", "detect_voicemail": True},
 }
 TOOLS: Final = ["end_call", "transfer_call", "send_dtmf", "send_sms"]
 

@@ -52,7 +52,7 @@ from app.events import (
 from app.realtime.dialect import GA
 from app.realtime.events import ResponseCreate, ServerVad, SessionConfig, SessionUpdate
 from audio.format import PCMU_8K
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 DIALOGUES = sorted((Path(__file__).parent / "data" / "dialogues").glob("*.jsonl"))
 RECORDED = (BargeIn, GuardrailTripped, HandedOff, ToolRan)
@@ -168,7 +168,7 @@ class DialogueRun:
             await asyncio.sleep(0)
 
     async def _want(self, wanted: Sequence[Mapping[str, Any]]) -> None:
-        async with patience():
+        async with time_limit():
             while len(self.done) < len(wanted):
                 self._changed.clear()
                 await self._changed.wait()

@@ -13,7 +13,7 @@ from app.realtime.connection import VoiceConnection
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from tests.fakes.voice import Emit, Expect, Reply, ScriptedVoiceServer, tone
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 _Kind = TypeVar("_Kind")
 
@@ -27,7 +27,7 @@ class Client:
 
     async def next(self, kind: type[_Kind]) -> _Kind:
         """Read on to the next event of a kind."""
-        async with patience():
+        async with time_limit():
             async for event in self.connection:
                 self.events.append(event)
                 if isinstance(event, kind):

@@ -26,7 +26,7 @@ from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K
 from tests.fakes.voice import Close, Emit, Expect, Reply, ScriptedVoiceServer, Served, Trouble, tone
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "realtime_handler.py"
 CHUNK = bytes(960)
@@ -46,7 +46,7 @@ async def _connected(
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    async with patience():
+    async with time_limit():
         while not holds():  # noqa: ASYNC110 - what a callback did has no event to wait for
             await asyncio.sleep(0.001)
 
@@ -105,7 +105,7 @@ async def test_speech_is_heard_transcribed_and_answered() -> None:
         speech = tone(PCM16_24K, 300) + PCM16_24K.silence(400)
         for start in range(0, len(speech), 960):
             await handler.send_audio(speech[start : start + 960])
-        async with patience():
+        async with time_limit():
             await stopped.wait()
         assert await handler.get_audio()
         assert heard == ["Is anybody there?"]
@@ -282,7 +282,7 @@ async def test_a_slow_callback_does_not_hold_up_the_sound() -> None:
         ScriptedVoiceServer() as server,
         _connected(server, "Hello!", on_audio=slow) as handler,
     ):
-        async with patience():
+        async with time_limit():
             for _ in range(6):
                 await handler.get_audio()
         release.set()
@@ -316,7 +316,7 @@ async def test_a_callback_may_disconnect() -> None:
         handler = OpenAIRealtimeHandler("sk-test", url=server.url)
         handler.set_callbacks(on_turn_complete=hang_up)
         await handler.connect("Goodbye.")
-        async with patience():
+        async with time_limit():
             await ended.wait()
         await server.until(lambda: server.open_connections == 0)
 
@@ -526,7 +526,7 @@ async def test_the_seeds_example_talks_with_a_server(
         monkeypatch.setattr(example, "get_audio_from_microphone", microphone)
         monkeypatch.setattr(example, "play_audio", speaker)
         running = asyncio.ensure_future(example.main())
-        async with patience():
+        async with time_limit():
             await enough.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -25,7 +25,7 @@ from app.realtime.websocket import (
 )
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Close, Emit, EmitText, Expect, Reply, ScriptedVoiceServer, Trouble
-from tests.fakes.waiting import patience, within
+from tests.fakes.waiting import time_limit, within
 
 KEY = "sk-canary-7f3a"
 CONFIG = ev.SessionConfig(
@@ -287,7 +287,7 @@ async def test_a_server_that_recovers_is_reached_by_retrying() -> None:
 
 async def _events_until(connection: VoiceConnection, last: type[object]) -> list[ev.ServerEvent]:
     events = []
-    async with patience():
+    async with time_limit():
         async for event in connection:
             events.append(event)
             if isinstance(event, last):

@@ -161,18 +161,18 @@ def test_keys_beside_an_agent_are_read(tmp_path: Path) -> None:
 agents:
   a:
     keypad:
-      "0": {transfer: desk}
+      "0": {transfer: reception}
       "1": {say: At nine.}
       "2": {agent: b}
       "*": repeat
       "9": {hang_up: Bye.}
       "#": hang_up
   b: {}
-destinations: {desk: {number: +15551230000}}
+destinations: {reception: {number: +15551230000}}
 """
     keypads = route(assembly_of(text, tmp_path)).keypads
     assert dict(keypads["a"].actions) == {
-        "0": Transfer("desk"),
+        "0": Transfer("reception"),
         "1": Say("At nine."),
         "2": ToAgent("b"),
         "*": Repeat(),
@@ -378,7 +378,7 @@ def test_instructions_may_be_written_by_a_function(tmp_path: Path) -> None:
     code = "def written(facts):\n    return f'You serve {facts.caller_number}.'\n"
     name = module(tmp_path, code)
     assembly = assembly_of(
-        f"agents: {{desk: {{instructions: Serve., instructions_python: '{name}:written'}}}}\n"
+        f"agents: {{reception: {{instructions: Serve., instructions_python: '{name}:written'}}}}\n"
         f"numbers: {{{OURS}: {{languages: [es]}}}}\n",
         tmp_path,
     )
@@ -491,19 +491,23 @@ guardrails:
 def test_destinations_keep_their_settings(tmp_path: Path) -> None:
     text = """\
 destinations:
-  desk: {number: +15551230000, spoken: our desk, description: For all else,
+  reception: {number: +15551230000, spoken: our reception, description: For all else,
          ring_s: 9, caller_id: caller, extension: w1, screened: true, detect_voicemail: true}
   pbx: {sip: "sip:anna@pbx.example.com", mode: warm}
 """
     destinations = assembly_of(text, tmp_path).destinations
-    desk = destinations.resolve("desk")
-    assert (desk.address, desk.spoken, desk.ring_s) == ("+15551230000", "our desk", 9)
-    assert (desk.caller_id, desk.extension) == (CallerIdPolicy.CALLER, "w1")
-    assert desk.screened
-    assert desk.detect_voicemail
-    assert not desk.warm
+    reception = destinations.resolve("reception")
+    assert (reception.address, reception.spoken, reception.ring_s) == (
+        "+15551230000",
+        "our reception",
+        9,
+    )
+    assert (reception.caller_id, reception.extension) == (CallerIdPolicy.CALLER, "w1")
+    assert reception.screened
+    assert reception.detect_voicemail
+    assert not reception.warm
     assert destinations.resolve("pbx").warm
-    assert (desk.description, destinations.resolve("pbx").description) == ("For all else", "")
+    assert (reception.description, destinations.resolve("pbx").description) == ("For all else", "")
     assert destinations.resolve("pbx").spoken == "pbx"
 
 
@@ -514,7 +518,7 @@ agents:
   clara: {greeting: I am Clara., voice: cedar, variables: {company: Example}}
   night: {greeting: I am the night.}
 destinations:
-  desk: {number: +15551230000}
+  reception: {number: +15551230000}
 """
 
 
@@ -671,12 +675,12 @@ def test_outside_of_the_hours_the_number_says_when_it_opens(tmp_path: Path) -> N
 
 
 def test_outside_of_the_hours_callers_may_be_put_through(tmp_path: Path) -> None:
-    text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, closed: {{transfer: desk}}}}}}\n"
+    text = f"{TWO}numbers: {{{OURS}: {{{HOURS}, closed: {{transfer: reception}}}}}}\n"
     closed = assembly_of(text, tmp_path).route(call_to(OURS), MONDAY_20)
     assert isinstance(closed, Diversion)
     assert closed.say is None
     assert closed.to is not None
-    assert closed.to.name == "desk"
+    assert closed.to.name == "reception"
 
 
 def test_outside_of_the_hours_another_agent_may_answer(tmp_path: Path) -> None:
@@ -690,7 +694,7 @@ def test_outside_of_the_hours_another_agent_may_answer(tmp_path: Path) -> None:
 
 
 def test_a_share_of_the_calls_goes_to_the_fallback_and_always_the_same_ones(tmp_path: Path) -> None:
-    text = f"{TWO}numbers: {{{OURS}: {{percent: 25, fallback: desk}}}}\n"
+    text = f"{TWO}numbers: {{{OURS}: {{percent: 25, fallback: reception}}}}\n"
     assembly = assembly_of(text, tmp_path)
     calls = [call_to(OURS, f"CA{number:032x}") for number in range(1_000)]
     answered = [call for call in calls if isinstance(assembly.route(call), Route)]
@@ -704,7 +708,7 @@ def test_a_share_of_the_calls_goes_to_the_fallback_and_always_the_same_ones(tmp_
 
 def test_a_number_names_its_fallback(tmp_path: Path) -> None:
     fallback = route(
-        assembly_of(f"{TWO}numbers: {{{OURS}: {{fallback: desk}}}}\n", tmp_path)
+        assembly_of(f"{TWO}numbers: {{{OURS}: {{fallback: reception}}}}\n", tmp_path)
     ).fallback
     assert fallback is not None
     assert fallback.address == "+15551230000"

@@ -102,7 +102,7 @@ def test_the_documented_samples_are_read_as_they_are() -> None:
         '{"event":"connected","protocol":"Call","version":"1.0.0"}',
         '{"event":"start","sequenceNumber":"1","streamSid":"MZ00aa","start":{"accountSid":"AC00",'
         '"callSid":"CA00","streamSid":"MZ00aa","tracks":["inbound"],"mediaFormat":{"encoding":'
-        '"audio/x-mulaw","sampleRate":8000,"channels":1},"customParameters":{"agent":"desk"}}}',
+        '"audio/x-mulaw","sampleRate":8000,"channels":1},"customParameters":{"agent":"reception"}}}',
         '{"event":"media","sequenceNumber":"4","streamSid":"MZ00aa","media":{"track":"inbound",'
         '"chunk":"3","timestamp":"60","payload":"//7+/w=="}}',
         '{"event":"dtmf","sequenceNumber":"90","streamSid":"MZ00aa",'

@@ -32,7 +32,7 @@ def _admitted(call: str, number: str = "+15550100001") -> CallAdmitted:
         carrier_call_id=f"CA{call}",
         caller_number=number,
         called_number="+15550100002",
-        agent="desk",
+        agent="reception",
     )
 
 
@@ -40,7 +40,7 @@ def _ended(call: str, reason: EndReason = EndReason.CALLER_HUNG_UP) -> CallEnded
     summary = CallSummary(
         call_id=CallId(call),
         carrier_call_id=f"CA{call}",
-        agent="desk",
+        agent="reception",
         model="model",
         reason=reason,
         duration_ms=60_000,

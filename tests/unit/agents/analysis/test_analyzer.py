@@ -25,7 +25,7 @@ from app.agents.llm.question import ModelQuestion
 from app.errors import AppError, ConfigError
 from app.events import Analysis, AnalysisEvent, CallId, Party, TaskRequest, TurnAnalyzed
 from app.realtime.events import InputAudioCommitted, TranscriptionCompleted
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 from tests.unit.agents.harness import DialogueHarness
 
 SPEC = AnalysisSpec(
@@ -240,7 +240,7 @@ async def test_a_transcript_that_comes_late_does_not_hide_the_turn_behind_it() -
     harness.voice(first)
     analysis.on_voice(first)
     running = asyncio.create_task(analysis.analyzer.run())
-    async with patience():
+    async with time_limit():
         event = await analyzed.get()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

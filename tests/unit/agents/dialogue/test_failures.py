@@ -19,7 +19,7 @@ CALL = Item(type="function_call", call_id="c", name="look_up", arguments="{}")
 
 
 def ended(*output: Item, status: ResponseStatus, reason: str | None = None) -> str | None:
-    """The code of the setback that it is, if any."""
+    """The code of the failure that it is, if any."""
     response = Response(id="r", status=status, status_reason=reason, output=output)
     failure = ResponseFailures(CallId("call_1"), CallCounters()).on_response(response, 0)
     if failure is None:

@@ -21,7 +21,7 @@ from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult
 from app.events import CallId, Party
 from app.realtime.events import SessionConfig
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 ANY: Mapping[str, Any] = {"type": "object"}
 
@@ -56,7 +56,7 @@ class RecordingListener:
         self._changed.set()
 
     async def until(self, count: int, what: str = "results") -> None:
-        async with patience():
+        async with time_limit():
             while len(getattr(self, what)) < count:
                 self._changed.clear()
                 await self._changed.wait()

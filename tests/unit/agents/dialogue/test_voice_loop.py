@@ -23,7 +23,7 @@ from app.realtime.events import (
     SessionConfig,
     SpeechStarted,
 )
-from tests.fakes.waiting import patience
+from tests.fakes.waiting import time_limit
 
 
 class MemoryConnection:
@@ -132,7 +132,7 @@ async def talking(*, reconnects: bool = True) -> AsyncIterator[Site]:
     site = Site(reconnects=reconnects)
     site.over = asyncio.create_task(site.loop.run())
     try:
-        async with patience():
+        async with time_limit():
             yield site
     finally:
         site.over.cancel()

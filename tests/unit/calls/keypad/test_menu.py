@@ -26,7 +26,7 @@ PROMPT = "Press 1 for sales."
 def menu(otherwise: KeyAction | None = None, **more: Any) -> KeypadMenu:
     keypad = KeypadMap({"1": Transfer("sales"), "2": Say("Closed."), "*": Repeat()})
     return KeypadMenu(
-        keypad, MenuPlan(prompt=PROMPT, otherwise=otherwise or ToAgent("desk"), **more)
+        keypad, MenuPlan(prompt=PROMPT, otherwise=otherwise or ToAgent("reception"), **more)
     )
 
 
@@ -53,14 +53,14 @@ def test_after_its_tries_the_menu_takes_its_last_resort() -> None:
         asked.on_heard(now_ms)
         assert asked.on_tick(now_ms + 6_000) == Say(PROMPT)
     asked.on_heard(20_000)
-    assert asked.on_tick(26_000) == ToAgent("desk")
+    assert asked.on_tick(26_000) == ToAgent("reception")
     assert asked.done
 
 
 def test_a_key_without_meaning_says_so_and_counts_as_a_try() -> None:
     asked = menu(tries=2)
     assert asked.on_key("7") == Say(f"That key does nothing here. {PROMPT}")
-    assert asked.on_key("*") == ToAgent("desk")
+    assert asked.on_key("*") == ToAgent("reception")
 
 
 def test_a_text_leaves_the_menu_open() -> None:
