@@ -25,6 +25,7 @@ __all__ = [
     "CallSummary",
     "CallerSaid",
     "EndReason",
+    "FirstSound",
     "GuardrailTripped",
     "HandedOff",
     "KeyPressed",
@@ -179,6 +180,15 @@ class VoiceReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirstSound:
+    """The agent's first sound is sent to the caller, `after_ms` since the stream opened."""
+
+    call_id: CallId
+    at_ms: int
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallerSaid:
     """A caller turn's transcript: advisory, from the transcription model. `item_id` orders it.
 
@@ -251,7 +261,10 @@ class MessageTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRan:
-    """A tool finished; `error` is the error code, empty when it worked."""
+    """A tool finished; `error` is the error code, empty when it worked.
+
+    A tool that was cancelled has `interrupted` (the caller went on) or `call_over` there.
+    """
 
     call_id: CallId
     at_ms: int
@@ -434,6 +447,7 @@ CallEvent = (
     CallAdmitted
     | StreamOpened
     | VoiceReady
+    | FirstSound
     | CallerSaid
     | AgentSaid
     | BargeIn

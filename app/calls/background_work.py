@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
 from app.agents.dialogue.actions import RunTool, ToVoice
@@ -28,6 +29,10 @@ from app.events import AnalysisEvent, CallEvent, ToolApprovalRequired, ToolRan
 from app.realtime.events import ServerEvent, SpeechStarted
 
 __all__ = ["BackgroundWork"]
+
+
+CALL_OVER: Final = "call_over"
+"""The error code of a tool that the end of its call has cancelled."""
 
 
 class BackgroundWork:
@@ -50,6 +55,7 @@ class BackgroundWork:
         self._perform = perform
         self._now_ms = now_ms
         self._tasks: asyncio.TaskGroup | None = None
+        self._running: dict[str, tuple[RunTool, int]] = {}  # with the time at which each began
         self._analysis = (
             None
             if analysis is None
@@ -72,6 +78,10 @@ class BackgroundWork:
     def close(self) -> None:
         """End with the call: nothing is begun any more, and late results are dropped."""
         self._tasks = None
+        now_ms = self._now_ms()
+        for run, since_ms in self._running.values():
+            self._record_tool(run, now_ms, now_ms - since_ms, CALL_OVER)
+        self._running.clear()
 
     def on_voice(self, event: ServerEvent) -> None:
         """Take every event of the model, before the conversation does."""
@@ -86,6 +96,7 @@ class BackgroundWork:
 
     def run_tool(self, run: RunTool) -> None:
         if self._tasks is not None:
+            self._running[run.tool_call_id] = (run, self._now_ms())
             self.tools.run(run, self._tasks)
 
     def check(self, check: CheckGuardrail) -> None:
@@ -119,18 +130,22 @@ class BackgroundWork:
         if self._tasks is None:
             return
         now_ms = self._now_ms()
+        self._running.pop(run.tool_call_id, None)
+        self._record_tool(run, now_ms, result.duration_ms, result.error)
+        self._perform(
+            self._conversation.on_tool_done(
+                run.tool_call_id, result.output, now_ms, reply=result.reply
+            )
+        )
+
+    def _record_tool(self, run: RunTool, now_ms: int, duration_ms: int, error: str) -> None:
         self._record(
             ToolRan(
                 call_id=self._conversation.call_id,
                 at_ms=now_ms,
                 name=run.name,
-                duration_ms=result.duration_ms,
-                error=result.error,
-            )
-        )
-        self._perform(
-            self._conversation.on_tool_done(
-                run.tool_call_id, result.output, now_ms, reply=result.reply
+                duration_ms=duration_ms,
+                error=error,
             )
         )
 

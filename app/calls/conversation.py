@@ -54,7 +54,7 @@ from app.carrier.base import (
     StreamStopped,
 )
 from app.errors import AppError
-from app.events import CallCounters, CallId, EndReason, KeyPressed, Party, StreamOpened
+from app.events import CallCounters, CallId, EndReason, FirstSound, KeyPressed, Party, StreamOpened
 from app.realtime.events import (
     UNSET,
     AudioDelta,
@@ -113,6 +113,7 @@ class Conversation:
         self.dialogue = Dialogue(agent, call_id, self.counters, roster=roster, facts=facts)
         self.turns = Turns(self.counters, now_ms)
         self.latency = TurnLatency()
+        self._first_sound_recorded = False
         self.caller_speech_count = 0
         """Counts how often the caller has begun to speak; a noise does not count."""
         self._input_format = agent.input_format
@@ -205,13 +206,16 @@ class Conversation:
         self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
         self._uplink.on_sign_of_life(now_ms)
         self._timers.begin(now_ms)
-        opened = Record(StreamOpened(call_id=self.call_id, at_ms=now_ms))
+        opened = [
+            Record(StreamOpened(call_id=self.call_id, at_ms=now_ms)),
+            *self._first_sound(now_ms),
+        ]
         cut_off, self._cut_off_by_stream = self._cut_off_by_stream, None
         if cut_off is None:
-            return [opened]
+            return opened
         if cut_off.sentence or cut_off.config is not None:
-            return [opened, *self._resolve(self.dialogue.responses.ask(now_ms, cut_off), now_ms)]
-        return [opened, *self._resolve(self.dialogue.prompt(LINE_CHANGED, now_ms), now_ms)]
+            return [*opened, *self._resolve(self.dialogue.responses.ask(now_ms, cut_off), now_ms)]
+        return [*opened, *self._resolve(self.dialogue.prompt(LINE_CHANGED, now_ms), now_ms)]
 
     def on_stream_left(self, now_ms: int, *, resumes: bool = False) -> list[Action]:
         """The caller was taken off the stream: cut what they miss; the next one starts anew.
@@ -352,7 +356,16 @@ class Conversation:
         if self.turns.turn is not Turn.AGENT:
             self.latency.on_agent_audio(now_ms)
             self._move(TurnEvent.FIRST_AUDIO, now_ms)
+            return [*self._first_sound(now_ms), *self._downlink.push(event, now_ms)]
         return self._downlink.push(event, now_ms)
+
+    def _first_sound(self, now_ms: int) -> list[Action]:
+        """Record the first sound, once there is one and a stream for it."""
+        after_ms = self.latency.answer_to_first_audio_ms
+        if self._first_sound_recorded or after_ms is None:
+            return []
+        self._first_sound_recorded = True
+        return [Record(FirstSound(call_id=self.call_id, at_ms=now_ms, after_ms=after_ms))]
 
     def _on_response_created(self, event: ResponseCreated, now_ms: int) -> list[Action]:
         asked_for = self.dialogue.gate.busy

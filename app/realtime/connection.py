@@ -50,6 +50,7 @@ from app.realtime.protocol import (
     RealtimeProtocol,
     Side,
 )
+from app.realtime.trace import wire_facts
 
 __all__ = [
     "ClientTransport",
@@ -301,11 +302,18 @@ class RealtimeConnection:
             raise VoiceClosed("the connection was closed by us", close_code=1000)
         text = self._protocol.send(event)
         event_id = self._protocol.last_event_id
+        _trace(">", text)
         await self._transport.send(text)
         return event_id
 
     def send_at_once(self, event: ClientEvent) -> bool:
-        return not self._closed and self._transport.send_at_once(self._protocol.send(event))
+        if self._closed:
+            return False
+        text = self._protocol.send(event)
+        sent = self._transport.send_at_once(text)
+        if sent:
+            _trace(">", text)
+        return sent
 
     async def close(self) -> None:
         self._closed = True
@@ -314,6 +322,7 @@ class RealtimeConnection:
     async def _receive(self) -> ServerEvent:
         while True:
             text = await self._transport.receive()
+            _trace("<", text)
             try:
                 event = self._protocol.receive(text)
             except RemoteProtocolError as error:
@@ -382,6 +391,11 @@ class RealtimeConnection:
                 raise refusal_for_error(event.error)
             if not isinstance(event, SessionCreated):  # one that comes late says nothing new
                 self._early.append(event)
+
+
+def _trace(way: str, text: str) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(way, extra=wire_facts(text))
 
 
 async def open_connection(

@@ -1,13 +1,14 @@
-"""A call in the log: one line when it is admitted, one wide line when it ends.
+"""A call in the log: a line when it is admitted, and one wide line when it ends.
 
-Lines between them only when something is wrong. Speech and numbers go under `pii.` keys, which
-`app.logs` masks.
+Between them stand its milestones (model ready, first sound, tools, handoffs, transfers), and what
+goes wrong. Speech and numbers go under `pii.` keys, which `app.logs` masks.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from typing import Final
 
 from app import logs
 from app.events import (
@@ -18,11 +19,13 @@ from app.events import (
     CallerSaid,
     CallEvent,
     CallReviewed,
+    FirstSound,
     GuardrailTripped,
     HandedOff,
     TaskAnswered,
     TaskStarted,
     ToolApprovalRequired,
+    ToolRan,
     TransferEnded,
     TurnAnalyzed,
     VoiceReady,
@@ -33,6 +36,8 @@ __all__ = ["log_event", "log_review"]
 
 
 logger = logging.getLogger("trunkline.call")
+
+MAX_NAME_CHARS: Final = 64
 
 
 def log_event(event: CallEvent) -> None:
@@ -76,15 +81,27 @@ def _write(event: CallEvent) -> None:
             )
         case VoiceTrouble(benign=False):
             logger.warning("voice model trouble", extra={"code": event.code})
-        case VoiceReady() if event.differing and not event.reconnected:
-            logger.warning(
-                "voice model took other settings", extra={"settings": ", ".join(event.differing)}
-            )
-        case HandedOff() if event.kept_voice:
-            logger.warning(
-                "voice not changed: a session keeps the voice of its first sound",
-                extra={"agent": event.to_agent, "voice": event.kept_voice},
-            )
+        case VoiceReady():
+            _write_ready(event)
+        case FirstSound():
+            logger.info("first sound", extra={"after_ms": event.after_ms})
+        case ToolRan():
+            error = {"error": event.error} if event.error else {}
+            outcome = {"": "ok", "interrupted": "cancelled", "call_over": "cancelled"}
+            facts = {
+                "tool": event.name[:MAX_NAME_CHARS],  # as the model wrote it, known or not
+                "outcome": outcome.get(event.error, "failed"),
+                "duration_ms": event.duration_ms,
+            }
+            logger.info("tool ran", extra={**facts, **error})
+        case HandedOff():
+            agents = {"from_agent": event.from_agent, "to_agent": event.to_agent}
+            logger.info("handed over", extra=agents)
+            if event.kept_voice:
+                logger.warning(
+                    "voice not changed: a session keeps the voice of its first sound",
+                    extra={"agent": event.to_agent, "voice": event.kept_voice},
+                )
         case TransferEnded():
             logger.info(
                 "transfer ended",
@@ -126,6 +143,17 @@ def _write(event: CallEvent) -> None:
             )
         case _:
             return
+
+
+def _write_ready(event: VoiceReady) -> None:
+    if event.reconnected:
+        logger.info("model reconnected")
+        return
+    logger.info("model ready", extra={"waited_ms": event.waited_ms})
+    if event.differing:
+        logger.warning(
+            "voice model took other settings", extra={"settings": ", ".join(event.differing)}
+        )
 
 
 def log_review(event: CallReviewed | AnalysisFailed) -> None:
