@@ -21,6 +21,7 @@ __all__ = [
     "FeedTurn",
     "FinishHearing",
     "KeepAudio",
+    "KeepText",
     "Listen",
     "Note",
     "NoteKind",
@@ -109,10 +110,18 @@ class StopSpeaking:
 
 @dataclass(frozen=True, slots=True)
 class KeepAudio:
-    """Keep a caller's message: int16 mono, 16 kHz, the whole turn."""
+    """Keep a caller's message (int16 mono, 16 kHz, the whole turn): report with `on_kept`."""
 
     item_id: str
     pcm16: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeepText:
+    """Keep a message that was typed: report with `on_kept`."""
+
+    item_id: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +142,6 @@ Action = (
     | Speak
     | StopSpeaking
     | KeepAudio
+    | KeepText
     | Note
 )

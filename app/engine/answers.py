@@ -81,9 +81,16 @@ class Answers:
         self._new_id = new_id
         self._active: LiveReply | None = None
         self._out_of_band: dict[str, LiveReply] = {}
-        self.opened = False
-        """The agent has spoken, so there is no second greeting."""
         self._ended_audio_ms: int | None = None
+
+    @property
+    def opened(self) -> bool:
+        """The agent has spoken, so there is no second greeting."""
+        return self._responder.opened
+
+    @opened.setter
+    def opened(self, opened: bool) -> None:
+        self._responder.opened = opened
 
     @property
     def active(self) -> bool:
@@ -298,7 +305,7 @@ class Answers:
 
 
 def _all_heard(reply: LiveReply) -> bool:
-    return all(p.heard is not None for p in reply.prompts if isinstance(p, CallerTurn))
+    return all(prompt.ready for prompt in reply.prompts)
 
 
 def _given(override: object, otherwise: object) -> object:

@@ -80,6 +80,9 @@ class Reply:
 class Responder(Protocol):
     """The dialogue of one session. Holds its state; pure apart from it, and quick."""
 
+    opened: bool
+    """The agent has spoken, in the dialogue's words or in the client's; the session sets it."""
+
     @property
     def context(self) -> str:
         """The dialogue state that the next caller turn is heard in."""
@@ -88,6 +91,14 @@ class Responder(Protocol):
     @property
     def keeps_audio(self) -> bool:
         """The next caller turn is a message whose audio is to be kept."""
+        ...
+
+    def is_message(self, text: str) -> bool:
+        """This text, typed now, is the message and no command."""
+        ...
+
+    def not_kept(self) -> Reply:
+        """Go on after a message that could not be kept."""
         ...
 
     def offer_tools(self, names: Collection[str]) -> None:

@@ -30,6 +30,7 @@ from app.engine.actions import (
     FeedTurn,
     FinishHearing,
     KeepAudio,
+    KeepText,
     Listen,
     Note,
     ResetVad,
@@ -88,7 +89,7 @@ class EngineParts:
     synthesizer: Synthesizer
     make_responder: Callable[[], Responder]
     make_vad: Callable[[ServerVad], SpeechDetector]
-    keep_message: Callable[[str, bytes], Path] | None = None
+    keep_message: Callable[[str, bytes | str], Path] | None = None
 
 
 Step = Callable[[], list[Action]]
@@ -116,6 +117,7 @@ class SessionHost:
         self._over = asyncio.Event()
         self._input = _SpeechInput(parts)
         self._speech: dict[str, asyncio.Task[None]] = {}
+        self._reports: list[asyncio.Task[None]] = []
         self._noted: set[str] = set()
 
     async def run(self) -> None:
@@ -128,7 +130,7 @@ class SessionHost:
                     group.create_task(self._write()),
                 ]
                 await self._over.wait()
-                for task in (*tasks, *self._speech.values(), *self._input.tasks()):
+                for task in (*tasks, *self._speech.values(), *self._input.tasks(), *self._reports):
                     task.cancel()
         finally:
             self._input.close()
@@ -192,8 +194,8 @@ class SessionHost:
                     task = self._speech.pop(response_id, None)
                     if task is not None:
                         task.cancel()
-                case KeepAudio():
-                    group.create_task(self._keep(action))
+                case KeepAudio(item_id=item_id, pcm16=message) | KeepText(item_id, message):
+                    group.create_task(self._keep(item_id, message, group))
                 case Note():
                     self._note(action)
                 case _:
@@ -238,19 +240,23 @@ class SessionHost:
             await self._inbox.put(lambda: session.on_speech_end(response_id))
         self._speech.pop(response_id, None)
 
-    async def _keep(self, action: KeepAudio) -> None:
-        keep = self._parts.keep_message
-        if keep is None:
-            return
+    async def _keep(self, item_id: str, message: bytes | str, group: asyncio.TaskGroup) -> None:
+        kept = self._parts.keep_message is not None and await self._kept(item_id, message)
+        # The message outlives the session; the word of it does not.
+        if not self._over.is_set():
+            report = self._inbox.put(lambda: self._session.on_kept(item_id, kept))
+            self._reports.append(group.create_task(report))
+
+    async def _kept(self, item_id: str, message: bytes | str) -> bool:
+        assert self._parts.keep_message is not None
         try:
-            path = await asyncio.to_thread(keep, action.item_id, action.pcm16)
+            path = await asyncio.to_thread(self._parts.keep_message, item_id, message)
         except OSError as error:
-            logger.error(
-                "message not kept", extra={"item_id": action.item_id, "errno": error.errno}
-            )
-        else:
-            ms = PCM16_16K.bytes_to_ms(len(action.pcm16))
-            logger.info("message kept", extra={"path": str(path), "duration_ms": ms})
+            logger.error("message not kept", extra={"item_id": item_id, "errno": error.errno})
+            return False
+        ms = PCM16_16K.bytes_to_ms(len(message)) if isinstance(message, bytes) else 0
+        logger.info("message kept", extra={"path": str(path), "duration_ms": ms})
+        return True
 
     def _note(self, note: Note) -> None:
         if note.kind in self._noted:

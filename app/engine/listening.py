@@ -222,9 +222,10 @@ class Listening:
 
     def _committed(self, turn: _Turn, audio: bytes, *, replies: bool) -> list[Action]:
         audio_ms = PCM16_16K.bytes_to_ms(len(audio))
-        actions = [*self._item_events(turn.item_id), FinishHearing(turn.item_id)]
+        actions = self._item_events(turn.item_id)
         if turn.is_message:
             actions.append(KeepAudio(turn.item_id, audio))
+        actions.append(FinishHearing(turn.item_id))
         self._answers.prompts.add(
             CallerTurn(
                 item_id=turn.item_id,

@@ -31,7 +31,8 @@ class CallerTurn:
 
     `replies`: the session itself asks for a reply once it is heard (`create_response`).
     `never_empty`: worth an answer even when no word was understood: a recorded message, a silence
-    that lasted too long, a turn that the recognizer failed on. `is_message`: its audio is kept.
+    that lasted too long, a turn that the recognizer failed on. `is_message`: its audio is to be
+    kept, and `kept` is `None` until it was, or could not be.
     """
 
     item_id: str
@@ -40,6 +41,12 @@ class CallerTurn:
     never_empty: bool = False
     is_message: bool = False
     heard: Heard | None = None
+    kept: bool | None = None
+
+    @property
+    def ready(self) -> bool:
+        """All that an answer depends on is known."""
+        return self.heard is not None and not (self.is_message and self.kept is None)
 
     @property
     def is_empty(self) -> bool:
@@ -50,12 +57,18 @@ class CallerTurn:
         return not any(heard.intents.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TypedText:
-    """A user message in text; `[keypad] 5` is a key."""
+    """A user message in text; `[keypad] 5` is a key. `kept` is `None` while it is being kept."""
 
     item_id: str
     text: str
+    kept: bool | None = False
+
+    @property
+    def ready(self) -> bool:
+        """All that an answer depends on is known."""
+        return self.kept is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +79,22 @@ class ToolOutput:
     name: str
     output: str
 
+    @property
+    def ready(self) -> bool:
+        """All that an answer depends on is known."""
+        return True
+
 
 Prompt = CallerTurn | TypedText | ToolOutput
 
 
 class Prompts:
-    """Open prompts in conversation order, and the turns still being heard."""
+    """Open prompts in conversation order, and those still being heard or kept."""
 
     def __init__(self) -> None:
         self._open: list[Prompt] = []
         self._hearing: dict[str, CallerTurn] = {}
+        self._keeping: dict[str, CallerTurn | TypedText] = {}
 
     def add(self, prompt: Prompt) -> None:
         """Put a new prompt behind the others."""
@@ -83,6 +102,14 @@ class Prompts:
         del self._open[:-MAX_OPEN]
         if isinstance(prompt, CallerTurn) and prompt.heard is None:
             self._hearing[prompt.item_id] = prompt
+        if not isinstance(prompt, ToolOutput) and prompt.kept is None and not _no_message(prompt):
+            self._keeping[prompt.item_id] = prompt
+
+    def kept(self, item_id: str, kept: bool) -> None:
+        """Note whether a message was kept."""
+        prompt = self._keeping.pop(item_id, None)
+        if prompt is not None:
+            prompt.kept = kept
 
     def heard(self, item_id: str, heard: Heard | None) -> CallerTurn | None:
         """Note a recognized turn (`None`: it failed); return None when that was known already.
@@ -116,14 +143,14 @@ class Prompts:
 
     @property
     def being_heard(self) -> bool:
-        """The recognizer still works on a turn."""
-        return bool(self._hearing)
+        """The recognizer still works on a turn, or a message is being kept."""
+        return bool(self._hearing or self._keeping)
 
     @property
     def call_for_reply(self) -> bool:
-        """A heard turn asks for a reply by itself, and nothing before it is still unheard."""
+        """A heard turn asks for a reply by itself, and nothing before it is still awaited."""
         turns = [prompt for prompt in self._open if isinstance(prompt, CallerTurn)]
-        return any(turn.replies for turn in turns) and all(turn.heard is not None for turn in turns)
+        return any(turn.replies for turn in turns) and all(p.ready for p in self._open)
 
 
 def answer(responder: Responder, prompts: Iterable[Prompt]) -> Reply:
@@ -139,6 +166,9 @@ def answer(responder: Responder, prompts: Iterable[Prompt]) -> Reply:
             case CallerTurn(is_message=True) if not responder.keeps_audio:
                 if message is None:  # the rest of one that has been answered
                     replies.append(responder.hear(UNCLEAR))
+            case CallerTurn(is_message=True, kept=False):
+                replies.append(responder.not_kept())
+                message = replies[-1]
             case CallerTurn(heard=heard):
                 understood = heard is not None and heard.transcript.strip()
                 replies.append(responder.hear(heard if heard and understood else UNCLEAR))
@@ -146,10 +176,15 @@ def answer(responder: Responder, prompts: Iterable[Prompt]) -> Reply:
             case TypedText(text=text):
                 if message is not None and replies[-1] is message:
                     replies[-1] = Reply(tools=message.tools)
-                replies.append(responder.read(text))
+                lost = not prompt.kept and responder.keeps_audio and responder.is_message(text)
+                replies.append(responder.not_kept() if lost else responder.read(text))
             case ToolOutput(name=name, output=output):
                 replies.append(responder.tool_result(name, output))
     return Reply(
         text=" ".join(reply.text for reply in replies if reply.text),
         tools=tuple(tool for reply in replies for tool in reply.tools),
     )
+
+
+def _no_message(prompt: CallerTurn | TypedText) -> bool:
+    return isinstance(prompt, CallerTurn) and not prompt.is_message

@@ -23,6 +23,7 @@ from typing import assert_never
 
 from app.engine.actions import (
     Action,
+    KeepText,
     Note,
     NoteKind,
     Send,
@@ -99,6 +100,7 @@ class EngineSession:
     ) -> None:
         self._limits = limits or SessionLimits()
         self._new_id = new_id
+        self._responder = responder
         self._config = default_session(session_id=new_id("sess"), voice=voice)
         self._conversation = Conversation()
         self._answers = Answers(responder, self._conversation, new_id("conv"), new_id)
@@ -196,21 +198,26 @@ class EngineSession:
         if item.id == self._conversation.last_id:
             if item.type == "message" and item.role == "user":
                 actions += self._listening.end_message(self._config)
-            self._prompt(item)
+            actions += self._prompt(item)
         return actions
 
-    def _prompt(self, item: Item) -> None:
-        """Note the answer that a new last item asks for, or is."""
+    def _prompt(self, item: Item) -> list[Action]:
+        """Note the answer that a new last item asks for, or is; have a typed message kept."""
         assert item.id is not None
         prompts = self._answers.prompts
         if item.type == "function_call_output":
             name = self._conversation.call_name(item.call_id or "")
             prompts.add(ToolOutput(item.id, name or "", item.output or ""))
         elif item.type == "message" and item.role == "user" and typed_text(item):
-            prompts.add(TypedText(item.id, typed_text(item)))
+            text = typed_text(item)
+            if self._responder.keeps_audio and self._responder.is_message(text):
+                prompts.add(TypedText(item.id, text, kept=None))
+                return [KeepText(item.id, text)]
+            prompts.add(TypedText(item.id, text))
         elif item.type == "message" and item.role == "assistant":
             prompts.answered()
             self._answers.opened = True
+        return []
 
     # Audio and the results of work ----------------------------------------------------------------
 
@@ -227,6 +234,11 @@ class EngineSession:
         return self._settled(
             self._listening.on_hearing_failed(item_id, code, message, self._config)
         )
+
+    def on_kept(self, item_id: str, kept: bool) -> list[Action]:
+        """A caller's message was kept, or could not be."""
+        self._answers.prompts.kept(item_id, kept)
+        return self._settled([])
 
     def on_speech(self, response_id: str, pcm16: bytes) -> list[Action]:
         """A piece of a response's speech: int16 mono at 24 kHz."""

@@ -171,6 +171,7 @@ class EchoResponder:
 
     def __init__(self) -> None:
         self.context = "menu"
+        self.opened = False
         self.keeps_audio = False
         self.offered: frozenset[str] = frozenset()
         self.log: list[str] = []
@@ -196,6 +197,14 @@ class EchoResponder:
     def read(self, text: str) -> Reply:
         self.log.append(f"read {text}")
         return self._answer(text)
+
+    def is_message(self, text: str) -> bool:
+        return not text.startswith("[keypad]")
+
+    def not_kept(self) -> Reply:
+        self.log.append("not kept")
+        self.keeps_audio = False
+        return Reply(text="Not kept.")
 
     def tool_result(self, name: str, output: str) -> Reply:
         self.log.append(f"result {name} {output}")

@@ -142,7 +142,7 @@ def _check_conversation(report: dict[str, Any]) -> None:
     for line, words in zip(heard, ("opening hours", "located", "goodbye"), strict=True):
         assert words in line
     said = " ".join(line["text"] for line in report["transcript"] if line["who"] == "agent")
-    for words in ("offline demo", "Harbor Street", "Goodbye"):
+    for words in ("robot", "Harbor Street", "Goodbye"):
         assert words in said
     (stream,) = report["streams"]
     assert [barge_in["reaction_ms"] is not None for barge_in in stream["barge_ins"]] == [True]

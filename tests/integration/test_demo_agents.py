@@ -38,8 +38,7 @@ async def test_the_demo_of_agents_goes_as_its_story(model: str, tmp_path: Path) 
     assert "milligrams" not in text
     [appointment] = shown.appointments
     assert (appointment["day"], appointment["phone"]) == ("Thursday", "+15005550006")
-    if model == "scripted":
-        assert appointment["patient_number"] == "4711"
+    assert appointment["patient_number"] == "4711"
     with wave.open(str(out)) as recorded:
         assert recorded.getnchannels() == 2
         sound = np.frombuffer(recorded.readframes(recorded.getnframes()), "<i2").reshape(-1, 2)

@@ -24,6 +24,7 @@ from app.realtime.connection import (
 )
 from app.realtime.events import (
     AudioDelta,
+    ContentPart,
     FunctionArgumentsDone,
     InputAudioAppend,
     InputAudioClear,
@@ -201,6 +202,24 @@ async def test_a_message_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
         assert recording.readframes(-1) == bytes(site.recognizer.hearings[1].audio)
 
 
+async def test_a_typed_message_is_kept_whatever_its_id(tmp_path: Path) -> None:
+    folder = tmp_path / "messages"
+    async with open_site(said("message"), messages=folder) as site:
+        caller = await site.call()
+        await caller.speak()
+        await caller.until(ResponseDone)
+        part = ContentPart(type="input_text", text="Ring me, señor.")
+        item = Item(type="message", id="../../etc/1", role="user", content=(part,))
+        await caller.connection.send(ItemCreate(item))
+        await caller.connection.send(ResponseCreate())
+        await caller.until(ResponseDone)
+        await caller.connection.close()
+    (path,) = folder.iterdir()
+    assert path.suffix == ".txt"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text("utf-8") == "Ring me, señor."
+
+
 async def test_a_message_that_the_disk_does_not_take_does_not_end_the_call(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,7 +231,7 @@ async def test_a_message_that_the_disk_does_not_take_does_not_end_the_call(
         await caller.until(ResponseDone)
         await caller.speak(then_quiet_ms=MESSAGE_PAUSE_MS + 100)
         await caller.until(ResponseDone)
-        await until(lambda: "message not kept" in caplog.text)
+        assert "message not kept" in caplog.text
         await caller.connection.close()
 
 

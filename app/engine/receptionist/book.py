@@ -28,6 +28,7 @@ class Act(StrEnum):
     HELP = "help"
     ACCEPT = "accept"
     DECLINE = "decline"
+    GREET = "greet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,11 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A state of the dialogue. `spoken` is the move after free speech where audio is kept."""
+    """A state of the dialogue.
+
+    `spoken` is the move after a message where audio is kept, `not_kept` the one after a message
+    that could not be.
+    """
 
     name: str
     prompt: str
@@ -76,6 +81,13 @@ class State:
     yes_no: bool = False
     keeps_audio: bool = False
     spoken: Move | None = None
+    not_kept: Move | None = None
+
+    @property
+    def every_move(self) -> tuple[Move, ...]:
+        """All moves that may be done in this state."""
+        after = (self.spoken, self.not_kept)
+        return (*self.moves.values(), *(move for move in after if move is not None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +107,9 @@ class Unheard:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: the grammar is made when first asked for
 class Book:
-    """A whole dialogue, checked."""
+    """A whole dialogue, checked. Its texts hold `{names}` of facts for the responder to fill in."""
 
+    facts: Mapping[str, str]
     greeting: str
     start: str
     intents: Mapping[str, Intent]
@@ -108,6 +121,13 @@ class Book:
     after: tuple[str, ...]
     off_topic: tuple[str, ...]
     pronunciations: Mapping[str, str]
+
+    @cached_property
+    def tools(self) -> frozenset[str]:
+        """The tools that the dialogue can call."""
+        own = [move for state in self.states.values() for move in state.every_move]
+        every = [each for m in (*own, *self.everywhere.values()) for each in (m, *m.following)]
+        return frozenset(move.tool.name for move in every if move.tool is not None)
 
     def move(self, state: str, intent: str) -> Move | None:
         """The move for `intent` in `state`: the state's own before the one for everywhere."""

@@ -19,10 +19,13 @@ from app.engine.receptionist.grammar import expand, words_of
 from app.errors import ConfigError
 from app.settings.reader.strict_yaml import Mapping, Node, Scalar, Sequence, parse_yaml
 
-__all__ = ["DEFAULT_BOOK", "load_book"]
+__all__ = ["DEFAULT_BOOK", "FACTS", "load_book"]
 
 
 DEFAULT_BOOK: Final = Path(__file__).with_name("receptionist.yaml")
+
+FACTS: Final = frozenset(("business", "hours", "address"))
+"""Facts that the settings may give, so that every dialogue may use them."""
 
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _KEYS: Final = frozenset("0123456789*#ABCD")
@@ -34,7 +37,7 @@ _TOP: Final = (
 _MOVE: Final = (
     "key", "act", "say", "go", "quietly", "tool", "without_tool", "tool_done", "tool_failed",
 )  # fmt: skip
-_STATE: Final = ("prompt", "keys", "yes_no", "keeps_audio", "hears", "spoken")
+_STATE: Final = ("prompt", "keys", "yes_no", "keeps_audio", "hears", "spoken", "not_kept")
 _UNHEARD: Final = ("did_you_want", "again", "use_keys", "wrong_key", "give_up", "at_last")
 _EVERYWHERE: Final = "intent of `everywhere`"
 
@@ -78,6 +81,7 @@ class _Reader:
         everywhere, keys = self._moves(self._need(self._root, "everywhere"))
         self._no_twins(self._need(self._root, "everywhere"), everywhere)
         book = Book(
+            facts=self._facts,
             greeting=self._said(self._need(self._root, "greeting"), {"prompt"}),
             start=self._name_of(self._need(self._root, "start"), self._states, "state"),
             intents=self._intents,
@@ -97,7 +101,7 @@ class _Reader:
 
     def _all_reached(self, book: Book, nodes: dict[str, Node]) -> None:
         """A state that no move goes to is a slip of the pen."""
-        moves = [m for s in book.states.values() for m in (*s.moves.values(), s.spoken) if m]
+        moves = [move for state in book.states.values() for move in state.every_move]
         reached = {book.start, CONFIRM}
         for move in (*moves, *book.everywhere.values()):
             reached |= {m.go for m in (move, *move.following) if m.go}
@@ -118,9 +122,12 @@ class _Reader:
         entries = self._only(node, _STATE)
         moves, keys = self._moves(self._need(entries, "hears"))
         spoken = self._entry(entries, "spoken")
+        not_kept = self._entry(entries, "not_kept")
         keeps_audio = self._flag(entries, "keeps_audio")
         if keeps_audio != (spoken is not None):
             self._fail(node.line, "`keeps_audio: true` and `spoken` belong together")
+        if not_kept is not None and not keeps_audio:
+            self._fail(not_kept.line, "`not_kept` needs `keeps_audio: true`")
         self._no_twins(node, moves)
         return State(
             name=name,
@@ -131,6 +138,7 @@ class _Reader:
             yes_no=self._flag(entries, "yes_no"),
             keeps_audio=keeps_audio,
             spoken=self._move(spoken) if spoken is not None else None,
+            not_kept=self._move(not_kept) if not_kept is not None else None,
         )
 
     def _no_twins(self, node: Node, moves: dict[str, Move]) -> None:
@@ -241,18 +249,13 @@ class _Reader:
         return said
 
     def _said(self, node: Node, placeholders: Iterable[str]) -> str:
-        """Text to be spoken, with the facts filled in and `placeholders` left for later."""
-        allowed = set(placeholders)
+        """Text to be spoken, with placeholders for facts and for `placeholders`."""
+        allowed = set(placeholders) | FACTS
         text = " ".join(self._text(node).split())
         for placeholder in _PLACEHOLDER.findall(text):
             if placeholder not in allowed and placeholder not in self._facts:
                 self._known(placeholder, allowed | set(self._facts), "placeholder", node.line)
-        filled = _PLACEHOLDER.sub(
-            lambda found: self._facts.get(found.group(1), found.group(0)), text
-        )
-        if not filled:
-            self._fail(node.line, "expected a text")
-        return filled
+        return text
 
     def _flag(self, entries: Mapping, key: str) -> bool:
         node = self._entry(entries, key)

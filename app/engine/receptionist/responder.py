@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
-from app.engine.base import Heard, Reply
+from app.engine.base import Heard, Reply, ToolUse
 from app.engine.receptionist.book import CONFIRM, Act, Book, Move, State
 from app.engine.receptionist.grammar import words_of
 
@@ -22,7 +22,9 @@ __all__ = ["Receptionist"]
 
 
 _KEYPAD: Final = re.compile(r"\[keypad\]\s*([0-9A-D*#]+)", re.IGNORECASE)
-_PLACEHOLDER: Final = re.compile(r"\{(prompt|keys)\}")
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+_END_CALL: Final = "end_call"
+_NOT_KEPT: Final = "Sorry, I could not keep your message."
 _ANSWERED: Final = "answered"
 _NO_ENTRY: Final = frozenset({"too_short", "nothing"})
 """Ends of Trunkline's tool `collect_digits` that bring no digits."""
@@ -32,10 +34,19 @@ class Receptionist:
     """The dialogue of one session.
 
     Without `tools_offered` every tool is tried, and one that fails is answered as a missing one.
+    `facts` stand in for those of the book.
     """
 
-    def __init__(self, book: Book, tools_offered: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        book: Book,
+        tools_offered: Collection[str] | None = None,
+        *,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        self.opened = False
         self._book = book
+        self._facts = {**book.facts, **(facts or {})}
         self._tools = frozenset(tools_offered) if tools_offered is not None else None
         self._state = book.states[book.start]
         self._asked: tuple[State, str] | None = None
@@ -44,6 +55,8 @@ class Receptionist:
         self._gave_up = False
         self._said = ""
         self._calling: Move | None = None
+        self._result: dict[str, object] = {}
+        """The result of the last tool, whose values the next tool may take."""
 
     @property
     def context(self) -> str:
@@ -59,6 +72,7 @@ class Receptionist:
 
     def open(self) -> Reply:
         """Speak first."""
+        self.opened = True
         return self._reply(self._book.greeting)
 
     def repeat(self) -> Reply:
@@ -92,18 +106,30 @@ class Receptionist:
         grammar = self._book.grammar.states[self._state.name]
         words = words_of(text)
         if self._state.spoken is not None:
-            # A typed message is the message, unless it is exactly one of the few commands.
             intent = grammar.exact(words)
             return self._do(self._state.spoken) if intent is None else self._understood(intent)
         intent = grammar.typed(words)
         return self._missed() if intent is None else self._understood(intent)
+
+    def is_message(self, text: str) -> bool:
+        """A typed message is the message, unless it is exactly one of the few commands."""
+        if self._state.spoken is None or not text.strip() or _KEYPAD.fullmatch(text.strip()):
+            return False
+        return self._book.grammar.states[self._state.name].exact(words_of(text)) is None
+
+    def not_kept(self) -> Reply:
+        """Go on after a message that could not be kept."""
+        lost = Move(say=_NOT_KEPT, go=self._book.start)
+        return self._do(self._state.not_kept or lost)
 
     def tool_result(self, name: str, output: str) -> Reply:
         """Go on after a tool answered: as its move says, else with the state's prompt."""
         move, self._calling = self._calling, None
         if move is None or move.tool is None or move.tool.name != name:
             return Reply()
-        failed = _failed(output)
+        failed, self._result = _failed(output), _values(output)
+        if name == _END_CALL and not failed:
+            return Reply()  # the goodbye was the last word
         following = move.tool_failed or move.without_tool if failed else move.tool_done
         return self._reply(self._state.prompt) if following is None else self._do(following)
 
@@ -146,6 +172,8 @@ class Receptionist:
                 self._enter(self._asked[0])
                 self._misses = misses
                 return self._missed()
+            case Act.GREET if not self.opened:
+                return self.open()
             case _:
                 return self._go(move)
 
@@ -159,7 +187,18 @@ class Receptionist:
         self._misses = 0
         self._calling = move if move.tool is not None else None
         reply = self._reply(text)
-        return replace(reply, tools=(move.tool,)) if move.tool is not None else reply
+        return replace(reply, tools=(self._use(move.tool),)) if move.tool is not None else reply
+
+    def _use(self, tool: ToolUse) -> ToolUse:
+        """The call of a tool, with values of the last tool's result in its arguments."""
+        arguments: dict[str, object] = {}
+        for name, value in tool.arguments.items():
+            taken = _PLACEHOLDER.fullmatch(value) if isinstance(value, str) else None
+            if taken is None:
+                arguments[name] = value
+            elif taken.group(1) in self._result:
+                arguments[name] = self._result[taken.group(1)]
+        return ToolUse(name=tool.name, arguments=arguments)
 
     def _enter(self, state: State) -> None:
         self._state = state
@@ -177,6 +216,8 @@ class Receptionist:
         return question.replace("{confirm}", self._book.intents[intent].confirm)
 
     def _missed(self) -> Reply:
+        if not self.opened:  # most likely a hello
+            return self.open()
         unheard = self._book.unheard
         self._misses += 1
         if self._misses <= len(unheard.again):
@@ -198,7 +239,22 @@ class Receptionist:
         if self._asked is not None:  # "Please say yes or no." means nothing without the question
             question = self._question(self._asked[1])
             prompts = {name: f"{question} {prompt}" for name, prompt in prompts.items()}
-        return _PLACEHOLDER.sub(lambda found: prompts[found.group(1)], text).strip()
+        return _filled(_filled(text, prompts), self._facts).strip()  # a prompt may hold facts
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)
+
+
+def _values(output: str) -> dict[str, object]:
+    """The values of a tool's result, if it is an object."""
+    try:
+        value = json.loads(output)
+    except ValueError:
+        return {}
+    if isinstance(value, dict) and isinstance(value.get("result"), dict):
+        value = value["result"]  # as Trunkline wraps what a tool returns
+    return value if isinstance(value, dict) else {}
 
 
 def _failed(output: str) -> bool:
@@ -207,13 +263,10 @@ def _failed(output: str) -> bool:
     `outcome` comes from a transfer, and a caller who is still here was not put through; `end`
     comes from an entry of digits.
     """
-    try:
-        value = json.loads(output)
-    except ValueError:
+    value = _values(output)
+    if not value:
         return output.strip().lower().startswith(("error", "failed"))
-    if isinstance(value, dict) and isinstance(value.get("result"), dict):
-        value = value["result"]  # as Trunkline wraps what a tool returns
-    return isinstance(value, dict) and (
+    return (
         bool(value.get("error"))
         or value.get("ok") is False
         or value.get("status") == "failed"

@@ -17,6 +17,8 @@ from app.engine.actions import (
     Action,
     FeedTurn,
     FinishHearing,
+    KeepAudio,
+    KeepText,
     Send,
     Speak,
     TakeAudio,
@@ -76,6 +78,8 @@ class Driver:
     def __init__(self, *, max_turn_ms: int = 60_000, **settings: Any) -> None:
         numbers = itertools.count(1)
         self.responder = EchoResponder()
+        self.keeps: bool | None = True
+        """Whether messages are kept; None leaves that to the test."""
         self.session = EngineSession(
             self.responder,
             lambda kind: f"{kind}_{next(numbers)}",
@@ -100,6 +104,9 @@ class Driver:
             else:
                 self.work.append(action)
         self.events += sent
+        for work in actions:
+            if isinstance(work, KeepAudio | KeepText) and self.keeps is not None:
+                sent += self.take(self.session.on_kept(work.item_id, self.keeps))
         return sent
 
     def forget(self) -> None:

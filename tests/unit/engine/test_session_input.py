@@ -9,7 +9,9 @@ import pytest
 from app.engine.actions import (
     FinishHearing,
     KeepAudio,
+    KeepText,
     ResetVad,
+    Speak,
 )
 from app.engine.listening import MESSAGE_PAUSE_MS
 from app.engine.prompts import MAX_OPEN
@@ -19,6 +21,7 @@ from app.realtime.events import (
     InputAudioCleared,
     InputAudioCommit,
     InputTimeoutTriggered,
+    ResponseConfig,
     ResponseCreate,
     ResponseCreated,
     ResponseDone,
@@ -282,6 +285,60 @@ def test_a_key_ends_the_message_that_is_being_spoken() -> None:
     driver.hears("all of it")
     assert driver.responder.log[-2:] == ["hear all of it", "read [keypad] #"]
     assert driver.speak().text == "You said [keypad] #."  # and nothing of what it answers
+
+
+@pytest.mark.parametrize("heard_first", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_message_is_answered_once_it_is_known_whether_it_was_kept(
+    kept: bool, heard_first: bool
+) -> None:
+    driver = _asked_for_a_message()
+    driver.keeps = None
+    driver.forget()
+    item_id = driver.turn()
+    if heard_first:
+        driver.hears("ring me")
+        assert not driver.works(Speak)
+    driver.take(driver.session.on_kept(item_id, kept))
+    if not heard_first:
+        assert not driver.works(Speak)
+        driver.hears("ring me")
+    assert driver.speak().text == ("You said ring me." if kept else "Not kept.")
+
+
+def test_a_message_that_was_neither_understood_nor_kept_is_not_said_to_be() -> None:
+    driver = _asked_for_a_message()
+    driver.keeps = False
+    driver.take(driver.session.on_hearing_failed(driver.turn(), "recognizer_lost", "gone"))
+    assert driver.speak().text == "Not kept."
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_typed_message_is_kept_too(kept: bool) -> None:
+    driver = _asked_for_a_message()
+    driver.keeps = None
+    driver.forget()
+    driver.client(message("ring me", item_id="msg_1"))
+    assert driver.works(KeepText) == [KeepText("msg_1", "ring me")]
+    driver.client(ResponseCreate())
+    assert not driver.works(Speak)
+    driver.take(driver.session.on_kept("msg_1", kept))
+    assert driver.speak().text == ("You said ring me." if kept else "Not kept.")
+
+
+def test_typed_words_that_are_no_message_are_not_kept() -> None:
+    driver = _asked_for_a_message()
+    driver.client(message("[keypad] #"))
+    other = Driver()
+    other.client(message("ring me"))
+    assert not driver.works(KeepText) and not other.works(KeepText)
+
+
+def test_text_beside_the_conversation_is_not_said_to_be_a_kept_message() -> None:
+    driver = _asked_for_a_message()
+    driver.forget()
+    driver.client(ResponseCreate(ResponseConfig(input=(message("ring me").item,))))
+    assert driver.speak().text == "Not kept."
 
 
 @pytest.mark.parametrize("asked", [False, True])

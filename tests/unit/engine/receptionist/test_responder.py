@@ -29,18 +29,56 @@ def _both(intent: str) -> Heard:
 
 
 NOTHING = _heard(None, None)
+CLINIC_FILE = Path(__file__).parents[4] / "examples" / "clinic" / "receptionist.yaml"
 
 
 @pytest.fixture
 def receptionist() -> Receptionist:
-    return Receptionist(BOOK, TOOLS)
+    receptionist = Receptionist(BOOK, TOOLS)
+    receptionist.opened = True
+    return receptionist
 
 
-def test_the_greeting_says_that_it_is_an_offline_demo(receptionist: Receptionist) -> None:
-    greeting = receptionist.open().text
-    assert "offline demo" in greeting
-    assert "opening hours" in greeting
-    assert "{" not in greeting
+@pytest.mark.parametrize("book", [load_book(), load_book(CLINIC_FILE)], ids=["built-in", "clinic"])
+def test_the_greeting_tells_who_answers_and_asks_and_no_more(book: Book) -> None:
+    greeting = Receptionist(book).open().text
+    assert book.facts["business"] in greeting
+    assert "robot" in greeting
+    assert greeting.endswith("How can I help you?")
+    assert len(greeting.split()) <= 16  # some four seconds
+
+
+@pytest.mark.parametrize("text", ["Hello?", "hi there", "Good morning!", "hello, is anyone there"])
+def test_hello_is_greeted(receptionist: Receptionist, text: str) -> None:
+    assert receptionist.read(text).text == "Hello! How can I help you?"
+    assert receptionist.hear(_both("hello")).text == "Hello! How can I help you?"
+    assert receptionist.context == "menu"
+
+
+@pytest.mark.parametrize(
+    ("first", "answer"),
+    [
+        (_both("hello"), "robot"),
+        (NOTHING, "robot"),
+        (_both("hours"), "We are open"),
+        (_heard("hours", None), "Did you want"),
+    ],
+)
+def test_the_first_words_of_a_caller_who_speaks_first(first: Heard, answer: str) -> None:
+    receptionist = Receptionist(BOOK, TOOLS)
+    assert answer in receptionist.hear(first).text
+    receptionist.opened = True
+    assert "robot" not in receptionist.hear(_both("hello")).text
+
+
+def test_hello_in_a_question_asks_it_again(receptionist: Receptionist) -> None:
+    receptionist.hear(_heard("hours", None))
+    question = "Did you want to hear our opening hours? Please say yes or no."
+    assert receptionist.hear(_both("hello")).text == question
+
+
+def test_choices_come_after_a_miss(receptionist: Receptionist) -> None:
+    assert "You can say: opening hours, address" in receptionist.hear(NOTHING).text
 
 
 def test_what_both_listeners_heard_is_done(receptionist: Receptionist) -> None:
@@ -90,6 +128,7 @@ def test_two_prompts_then_keys_then_a_person(receptionist: Receptionist) -> None
 def test_nobody_is_asked_for_ever() -> None:
     # A radio in the room is a caller who says something and never anything that is understood.
     receptionist = Receptionist(BOOK, ("end_call",))
+    receptionist.opened = True
     replies = [receptionist.hear(NOTHING) for _ in range(8)]
     assert replies[3].text.startswith("Nobody can be reached")
     assert [reply.text for reply in replies[4:7] if "message" not in reply.text] == [
@@ -100,6 +139,7 @@ def test_nobody_is_asked_for_ever() -> None:
 
 def test_who_was_understood_in_between_is_offered_a_person_again() -> None:
     receptionist = Receptionist(BOOK, ("end_call",))
+    receptionist.opened = True
     for _ in range(4):
         receptionist.hear(NOTHING)
     receptionist.hear(_both("no"))
@@ -122,6 +162,7 @@ def test_a_book_may_ask_for_ever(tmp_path: Path) -> None:
     text = DEFAULT_BOOK.read_text(encoding="utf-8").replace("  at_last: goodbye\n", "")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     receptionist = Receptionist(load_book(tmp_path / "mine.yaml"), ("end_call",))
+    receptionist.opened = True
     assert not any(receptionist.hear(NOTHING).tools for _ in range(20))
 
 
@@ -188,7 +229,7 @@ def test_after_a_tool_that_worked_the_dialogue_goes_on_where_it_stands(
     )
 
 
-CLINIC = load_book(Path(__file__).parents[4] / "examples" / "clinic" / "receptionist.yaml")
+CLINIC = load_book(CLINIC_FILE)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +248,7 @@ def test_one_tool_leads_to_another(digits: str, booked: str | None, said: str) -
     reply = receptionist.tool_result("collect_digits", digits)
     if booked is not None:
         assert [(tool.name, tool.arguments) for tool in reply.tools] == [
-            ("book_appointment", {"day": "Thursday"})
+            ("book_appointment", {"day": "Thursday", "patient_number": "4711"})
         ]
         reply = receptionist.tool_result("book_appointment", booked)
     assert reply.text.startswith(said)
@@ -219,6 +260,14 @@ def test_tools_that_nobody_told_of_are_tried_and_missed_politely() -> None:
     assert "hang up" in receptionist.tool_result("end_call", '{"error": "not available"}').text
     receptionist.offer_tools(())
     assert receptionist.hear(_both("goodbye")).tools == ()
+
+
+@pytest.mark.parametrize("book", [BOOK, load_book(CLINIC_FILE)], ids=["built-in", "clinic"])
+def test_after_the_goodbye_nothing_is_said_any_more(book: Book) -> None:
+    receptionist = Receptionist(book, TOOLS)
+    assert receptionist.hear(_both("goodbye")).tools
+    assert receptionist.tool_result("end_call", '{"ok": true}').text == ""
+    assert receptionist.hear(_both("goodbye")).text  # whoever is still here is answered
 
 
 def test_a_message_is_kept_as_audio_and_may_be_added_to(receptionist: Receptionist) -> None:
@@ -235,16 +284,70 @@ def test_a_message_is_kept_as_audio_and_may_be_added_to(receptionist: Receptioni
     assert receptionist.context == "menu"
 
 
+def test_a_message_that_could_not_be_kept_is_not_said_to_be(
+    receptionist: Receptionist, tmp_path: Path
+) -> None:
+    receptionist.hear(_both("message"))
+    assert receptionist.not_kept().text.startswith("I am sorry, I could not keep your message.")
+    assert receptionist.context == "menu"
+    text = DEFAULT_BOOK.read_text(encoding="utf-8")
+    older = re.sub(r"    not_kept:\n(      .*\n)+", "", text)
+    (tmp_path / "mine.yaml").write_text(older, encoding="utf-8")
+    receptionist = Receptionist(load_book(tmp_path / "mine.yaml"), TOOLS)
+    receptionist.read("[keypad] 3")
+    assert receptionist.not_kept().text.startswith("Sorry, I could not keep your message.")
+    assert receptionist.context == "menu"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_message"),
+    [
+        ("My address has changed, call me.", True),
+        ("I have no idea", True),
+        ("no", False),
+        ("goodbye", False),
+        ("[keypad] #", False),
+        ("  ", False),
+    ],
+)
+def test_which_typed_words_are_the_message(
+    receptionist: Receptionist, text: str, is_message: bool
+) -> None:
+    assert not receptionist.is_message(text)  # nobody has asked for one
+    receptionist.hear(_both("message"))
+    assert receptionist.is_message(text) is is_message
+
+
+def test_facts_of_the_settings_stand_in_for_those_of_the_file() -> None:
+    facts = {"hours": "every day, from {noon} to six", "business": "Harbor Clinic"}
+    receptionist = Receptionist(BOOK, TOOLS, facts=facts)
+    assert "Harbor Clinic" in receptionist.open().text
+    assert "open every day, from {noon} to six. What" in receptionist.hear(_both("hours")).text
+    assert "Harbor Street" in receptionist.hear(_both("address")).text
+
+
+def test_the_book_knows_which_tools_it_can_call() -> None:
+    assert BOOK.tools == {"transfer_call", "end_call"}
+    assert {"collect_digits", "book_appointment", "transfer_to_booking"} < CLINIC.tools
+
+
 def test_repeat_says_the_last_words_again(receptionist: Receptionist) -> None:
     said = receptionist.hear(_both("address")).text
     assert receptionist.hear(_both("repeat")).text == said
     assert receptionist.repeat().text == said
-    assert Receptionist(BOOK).hear(_both("repeat")).text == BOOK.states["menu"].prompt
+    fresh = Receptionist(BOOK)
+    fresh.opened = True
+    assert fresh.hear(_both("repeat")).text == BOOK.states["menu"].prompt
 
 
 @pytest.mark.parametrize(
     ("key", "says"),
-    [("1", "We are open"), ("2", "Our office"), ("3", "Please say your message"), ("9", "You can")],
+    [
+        ("1", "We are open"),
+        ("2", "Our address"),
+        ("3", "Please say your message"),
+        ("9", "You can"),
+    ],
 )
 def test_keys_do_what_words_do(receptionist: Receptionist, key: str, says: str) -> None:
     assert receptionist.read(f"[keypad] {key}").text.startswith(says)
@@ -264,7 +367,7 @@ def test_keys_answer_the_question_that_was_asked(receptionist: Receptionist) -> 
     ("text", "says"),
     [
         ("What are your opening hours?", "We are open"),
-        ("where are you", "Our office"),
+        ("where are you", "Our address"),
         ("Could I leave a message, please", "Please say your message"),
         ("my bicycle was stolen", "Sorry"),
     ],
@@ -282,8 +385,8 @@ def test_a_typed_message_is_the_message(receptionist: Receptionist) -> None:
 
 def test_every_state_of_the_book_has_keys_for_its_own_wishes() -> None:
     for state in BOOK.states.values():
-        assert set(state.keys.values()) == set(state.moves), state.name
-    assert set(BOOK.everywhere_keys.values()) == set(BOOK.everywhere)
+        assert set(state.keys.values()) == set(state.moves) - {"hello"}, state.name
+    assert set(BOOK.everywhere_keys.values()) == set(BOOK.everywhere) - {"hello"}
 
 
 def test_a_question_is_asked_again_with_what_it_asks(receptionist: Receptionist) -> None:
@@ -320,7 +423,7 @@ def _wrong(tmp_path: Path, old: str, new: str) -> str:
     ("old", "new", "complaint"),
     [
         ("start: menu", "start: menue", "did you mean `menu`"),
-        ("greeting: >-", "greting: >-", "did you mean `greeting`"),
+        ("greeting: Hello", "greting: Hello", "did you mean `greeting`"),
         ("go: offer_message", "go: offer_mesage", "did you mean `offer_message`"),
         ("{business}", "{busines}", "did you mean `business`"),
         ("  - operator", "  - operator 5", "only lower-case words"),
@@ -334,6 +437,7 @@ def _wrong(tmp_path: Path, old: str, new: str) -> str:
         ("{confirm}?", "that?", "must hold {confirm}"),
         ("spoken: {go: more_message}", "prompt: x", "twice"),
         ("    spoken: {go: more_message}\n", "", "belong together"),
+        ("  more_message:\n", "  more_message:\n    not_kept: {go: menu}\n", "needs `keeps_audio"),
         ("act: repeat, ", "", "does nothing"),
         ("act: repeat", "act: sing", "no act is called `sing`"),
         ("give_up: person", "give_up: hours", "`everywhere`"),
