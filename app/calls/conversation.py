@@ -525,7 +525,7 @@ class Conversation:
         return [*self.dialogue.lines(now_ms), *actions]
 
     def _interrupt(self, now_ms: int) -> list[Action]:
-        """Stop the agent for a key or a prompt, which can be nobody's noise."""
+        """Stop the agent for a key or a prompt, which a noise cannot have caused."""
         return self._downlink.interrupt(now_ms, server_cancels=False) + self._greeting.lift()
 
     def _stop_agent(self, now_ms: int) -> list[Action]:

@@ -87,7 +87,7 @@ class Goodbye:
             self._requested = self._spoken = False
 
     def on_false_interruption(self, now_ms: int) -> None:
-        """It was no speech: the goodbye goes on, and has its time again."""
+        """It was not speech: the goodbye goes on, and has its time again."""
         if self._given_up is not None and self._closing is None:
             self._closing, self._requested, self._spoken = self._given_up
             self._since_ms = now_ms

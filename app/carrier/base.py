@@ -81,7 +81,7 @@ class CallProgress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingCall:
-    """A call that the carrier asks us to answer. Its numbers are no proof of identity.
+    """A call that the carrier asks us to answer. Its numbers do not prove identity.
 
     The caller is the party that talks with the agent, and the called number is ours, also where the
     call was placed to them: `direction` says so.

@@ -195,7 +195,7 @@ def _option_faults(made: Destination) -> Iterator[str]:
     if made.kind is DestinationKind.QUEUE and made.warm:
         yield "nobody is called for a queue: it cannot be warm"
     if made.warm and made.caller_id is CallerIdPolicy.CALLER:
-        yield "in a warm transfer it is we who call, from a number of ours: caller_id must be ours"
+        yield "in a warm transfer we call, from one of our numbers: caller_id must be ours"
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def verify(
     """
     parts = _TOKEN.fullmatch(token)
     if parts is None:
-        raise SignatureError("the stream's token is not one of ours")
+        raise SignatureError("the stream's token is not from this server")
     expiry, nonce = parts["expiry"], parts["nonce"]
     expected = _mac(secret, carrier_call_id, account_id, expiry, nonce)
     # Compared as text: decoding first would let the last character be written in several ways.

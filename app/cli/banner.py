@@ -22,7 +22,7 @@ def banner(settings: Settings, *, demo_options: str = "", open_files: int | None
     """Describe the server that is about to start, and the next steps, on one screen.
 
     `demo_options` are the options with which `make demo` finds the server, `open_files` the
-    system's limit; None is no limit.
+    system's limit; None means without a limit.
     """
     today = datetime.now(UTC).date()
     rows = [("listening", _listening(settings)), *_mode_rows(settings), *_voice_rows(settings)]

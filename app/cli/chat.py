@@ -82,7 +82,7 @@ async def run(
     typed = _input()
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal that lacks a letter shows another
         sys.stdout.reconfigure(errors="replace")
-    if say is not None:  # bytes that are no text come in as halves of surrogate pairs
+    if say is not None:  # bytes that are not text come in as halves of surrogate pairs
         say = os.fsencode(say).decode(errors="replace")
     prompts = say is None and typed.isatty()
     out: TextIO = StringIO() if sys.stdout is None else sys.stdout  # closed by the shell
@@ -98,7 +98,7 @@ async def run(
 
 
 def _input() -> TextIO:
-    """Standard input, where there is one; bytes that are no text do not end it."""
+    """Standard input, where there is one; bytes that are not text do not end it."""
     if sys.stdin is None:  # closed by the shell
         return StringIO()
     if isinstance(sys.stdin, TextIOWrapper):

@@ -69,7 +69,7 @@ class Breaker:
 
     @property
     def reason(self) -> VoiceRefused | None:
-        """Why it is open; `None` while it is closed."""
+        """The fault that opened it; `None` while it is closed."""
         return self._reason
 
     def check(self, now_ms: int) -> VoiceRefused | None:

@@ -421,7 +421,7 @@ class Dialect:
         """Read an event of a server, with patience; what is odd in it is added to `oddities`.
 
         Raises:
-            MalformedEvent: it is no event, or lacks what it cannot do without.
+            MalformedEvent: it is not an event, or lacks what it cannot do without.
         """
         oddities = [] if oddities is None else oddities
         try:

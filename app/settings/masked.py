@@ -50,7 +50,7 @@ _Dumper.add_representer(str, _text)
 # What is absent in these is inherited: to show it would be to set it.
 _OVERRIDES: Final = (SessionOverrides, ToolSettings)
 _HARMLESS: Final = 8
-"""Text beside a variable, such as `Bearer `, is no secret up to this length."""
+"""Text beside a variable, such as `Bearer `, counts as not secret up to this length."""
 
 
 class _View:

@@ -1,4 +1,4 @@
-"""What the bridge costs per frame, beside the standard library's converter in the same run.
+"""The bridge's cost per frame, beside the standard library's converter in the same run.
 
 `python -m tests.bench.audio_cost` prints JSON. Times are the best of many short rounds, ours and
 `audioop`'s in turn, so that other work on the machine disturbs both alike or neither. `audioop`

@@ -1,4 +1,4 @@
-"""What a call costs: Trunkline beside a bare relay, with 1, 10 and 50 calls at once.
+"""The cost of a call: Trunkline beside a bare relay, with 1, 10 and 50 calls at once.
 
 Each server runs in a process of its own and serves nothing else; the phones and the model run in
 this one. CPU is the server process's own time over the seconds in which all calls talk.

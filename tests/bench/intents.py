@@ -1,4 +1,4 @@
-"""What the offline engine understands: acted on rightly, confirmed, asked again, wrong.
+"""The offline engine's understanding: acted on rightly, confirmed, asked again, wrong.
 
 Speech of flite voices over a telephone band and mu-law goes through the recognizer's real worker
 processes; the responder's own rule says what would happen. Tuning voices and wordings are kept
@@ -38,7 +38,7 @@ _GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def outcome(phrase: Phrase, heard: Heard, *, yes_no: bool) -> str:
-    """What the receptionist does with a turn, and whether that was right."""
+    """The receptionist's action on a turn, and a verdict on it."""
     votes = list(heard.intents.values())
     found = {vote for vote in votes if vote is not None}
     if not heard.transcript or len(found) != 1:

@@ -78,7 +78,7 @@ _read_server = msgspec.json.Decoder(_ToPhone).decode
 
 @dataclass(slots=True)
 class LoadResult:
-    """What both ends saw. Latencies are seconds."""
+    """Measurements of both ends. Latencies are seconds."""
 
     uplink_s: list[float] = field(default_factory=list)
     downlink_s: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Whether tools move the sound: calls whose model keeps a tool of two seconds busy, and without.
+"""Calls whose model keeps a slow tool busy, and calls without: tools must not move the sound.
 
 One server, the same calls: they talk for a while without tools, then with them, and again. While
 the tools run, each call's model has an HTTP tool called every 2.2 s whose answer takes 2 s, so that
@@ -90,7 +90,7 @@ async def _measure(count: int, seconds: float) -> dict[str, Any]:
 
 
 class _Phase:
-    """What was measured with tools or without, over all rounds."""
+    """Measurements with tools or without, over all rounds."""
 
     def __init__(self) -> None:
         self.result = LoadResult()

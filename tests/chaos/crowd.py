@@ -67,7 +67,7 @@ class MoodyVoiceServer(ScriptedVoiceServer):
 
 
 class Fate(StrEnum):
-    """What becomes of a call."""
+    """The fate of a call."""
 
     HEARD = "hung up after the greeting"
     SPOKE = "hung up while the caller spoke"

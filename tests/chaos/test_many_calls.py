@@ -29,7 +29,7 @@ WARM_UP: Final = 200
 """Calls until pools, caches and what is remembered of ended calls are full."""
 
 OURS: Final = 20
-"""By so many objects of ours two counts may differ: the last calls' events are kept for readers."""
+"""By so many objects two counts may differ: the last calls' events are kept for readers."""
 
 ALL: Final = 10_000
 """The same for all objects: the loop keeps canceled timers for a while, pytest what was logged."""
@@ -37,7 +37,7 @@ ALL: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What the process holds while no call is on."""
+    """The process's holdings while no call is on."""
 
     tasks: int
     descriptors: int

@@ -1,4 +1,4 @@
-"""What test callers say: recorded phrases, tones and silence, as mu-law 8 kHz."""
+"""Speech of test callers: recorded phrases, tones and silence, as mu-law 8 kHz."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class Ringing:
 
     @property
     def order(self) -> StreamOrder | None:
-        """What `<Connect><Stream>` asks for; None when the server refused the call."""
+        """The stream that `<Connect><Stream>` asks for; None when the server refused the call."""
         return next((order for verb in self.verbs if (order := stream_of(verb))), None)
 
     async def open_socket(self, *, auth_token: str | None = None) -> ClientConnection:
@@ -251,7 +251,7 @@ class FakeCall:
         return end
 
     async def ended(self, *, within_s: float = TIME_LIMIT_S) -> LegEnd:
-        """How the stream ended, whoever ended it."""
+        """The end of the stream, whoever ended it."""
         return await within(within_s, asyncio.shield(self._task))
 
     # What a carrier or a network does
@@ -296,7 +296,7 @@ class FakeCall:
 
     @property
     def over(self) -> bool:
-        """Whether the stream has ended; `ended` tells how."""
+        """True once the stream has ended; `ended` tells how."""
         return self._task.done()
 
     @property

@@ -1,4 +1,4 @@
-"""What Twilio's REST API takes: names, types and duty of parameters, read from its own client.
+"""Parameters of Twilio's REST API: names, types and duty, read from its own client.
 
 The client is generated from Twilio's OpenAPI document: each `_create`, `_update` and `page` builds
 one table of wire names, and its signature tells type and duty. Both are read from its source, so
@@ -53,7 +53,7 @@ class Parameter:
     words: frozenset[str] = frozenset()
 
     def fault(self, values: Sequence[str]) -> str | None:
-        """What is wrong with the values that came; None when nothing is."""
+        """The fault of the values that came; None when they are right."""
         if len(values) > 1 and not self.repeated:
             return f"{self.name} is given more than once"
         for value in values:
@@ -178,7 +178,7 @@ def twiml_fault(verbs: Sequence[Verb], inside: str = "VoiceResponse") -> str | N
 
 @cache
 def _nouns(inside: str) -> Mapping[str, frozenset[str]]:
-    """What may stand in a verb, with its attributes."""
+    """The children that may stand in a verb, with its attributes."""
     methods = vars(getattr(voice_response, inside))
     names = {method.replace("_", ""): method for method in methods if not method.startswith("_")}
     return {

@@ -44,7 +44,7 @@ class Phones:
     """The people at the other ends."""
 
     def __init__(self, api: TwilioApi, *, public_url: str = "", server_url: str = "") -> None:
-        """What is signed for `public_url` is posted to `server_url`, where they differ."""
+        """A webhook signed for `public_url` is posted to `server_url`, where they differ."""
         self.api = api
         self._addresses = (public_url, server_url)
         self.posted: list[Posted] = []
@@ -100,7 +100,7 @@ class Phones:
         await self._progress(call, status, extra)
 
     async def report_end(self, sid: str) -> None:
-        """Tell of an end that a request of ours has caused."""
+        """Tell of an end that the server's own request has caused."""
         call = self.api.calls[sid]
         await self._leave(call)
         await self._progress(call, call.status)

@@ -38,7 +38,7 @@ _PATH = re.compile(
     r"\.json"
 )
 _NUMBER = dict.fromkeys(("voice_method", "voice_fallback_method", "status_callback_method"), "POST")
-"""What a number has that nobody has set up."""
+"""The settings of a number that nobody has set up."""
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 Form = Sequence[tuple[str, str]]
 Answer = tuple[int, Any]

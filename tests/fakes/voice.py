@@ -103,7 +103,7 @@ class Close(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """How the server misbehaves; on the first `connections` connections, then it is well.
+    """The server's faults on the first `connections` connections; then it is well.
 
     `http_status`: refuse the handshake, with `http_code` in a body like OpenAI's. `silent`:
     accept and say nothing. `ignores_update`: never answer `session.update`. `update_error`:
@@ -356,7 +356,7 @@ class ScriptedVoiceServer:
 
     @property
     def created(self) -> int:
-        """How often a response was asked for."""
+        """The number of responses that were asked for."""
         return len(self.latest.of(ev.ResponseCreate))
 
     @property

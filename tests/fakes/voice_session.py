@@ -69,7 +69,7 @@ def tone(wire: AudioFormat, ms: int, *, hz: int = 440, dbfs: float = -20.0) -> b
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the fake answers one turn with.
+    """The fake's answer to one turn.
 
     `chunk_pause_s` between chunks of `chunk_ms` paces the generation; `hold_after_ms` stops it
     there until the response is cancelled or `FreeSession.release` is called. `close_after_ms`
@@ -162,7 +162,7 @@ class FreeSession:
         self._replies = itertools.chain(replies, itertools.repeat(replies[-1]))
         self._heard = itertools.chain(heard, itertools.repeat(heard[-1]))
         self.asides: Iterator[str] = itertools.repeat("ALLOW")
-        """What is answered out of band."""
+        """The answer to what is asked out of band."""
         self._emit = emit
         self._close = close
         self._spawn = spawn

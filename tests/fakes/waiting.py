@@ -40,7 +40,7 @@ async def until(
 
 
 async def within(limit_s: float, result: Awaitable[T]) -> T:
-    """What is awaited, if it is there within the limit; this counts looks too."""
+    """The awaited result, if it is there within the limit; this counts looks too."""
     task = asyncio.ensure_future(result)
     try:
         await until(task.done, within_s=limit_s, what=lambda: task)

@@ -1,4 +1,4 @@
-"""Where the analysis is tested: a chat endpoint and a webhook's receiver, on loopback."""
+"""A place to test the analysis: a chat endpoint and a webhook's receiver, on loopback."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _TURN_OVER_FRAMES = 15
 
 @dataclass(kw_only=True)
 class CallTimers:
-    """How this server behaves."""
+    """The behaviour of this server."""
 
     greeting_ms: int = 400
     answer_ms: int = 2_000
@@ -53,7 +53,7 @@ class CallTimers:
 
 @dataclass
 class SpeakingServer:
-    """What it saw; `url` is where it listens."""
+    """The server's observations; `url` is where it listens."""
 
     timers: CallTimers
     port: int = 0

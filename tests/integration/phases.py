@@ -26,7 +26,7 @@ LOUD_DBFS: Final = -40.0
 
 
 class Phase(StrEnum):
-    """Where a call stands."""
+    """The phase of a call."""
 
     MODEL_NOT_READY = "before the model is ready"
     GREETING = "during the greeting"
@@ -65,7 +65,7 @@ async def reach(phase: Phase, app: App, twilio: FakeTwilio) -> FakeCall:
 
 
 def caller_is_heard(voice: ScriptedVoiceServer) -> bool:
-    """Whether sound of the caller reached the model, and 100 ms more after it."""
+    """True once sound of the caller reached the model, and 100 ms more after it."""
     step = PCM16_24K.ms_to_bytes(100)
     before_last = bytes(voice.latest.audio[-2 * step : -step])
     return level_dbfs(np.frombuffer(before_last, dtype="<i2")) > LOUD_DBFS

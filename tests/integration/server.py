@@ -54,7 +54,7 @@ __all__ = ["GREETING", "SPEED", "App", "Leftovers", "trunkline"]
 GREETING: Final = "Good day, how can I help?"
 
 SPEED: Final = 6.0
-"""How fast callers live. The server does not know: its own clock is the real one."""
+"""The pace at which callers live. The server does not know: its own clock is the real one."""
 
 ALL_OVER_S: Final = 2.0
 """The promise: when any leg ends, all of the call has ended within this."""
@@ -113,7 +113,7 @@ class App:
         raise AssertionError(f"the call ended without {kind.__name__}")
 
     async def ended(self, call: FakeCall | Ringing, *, within_s: float = ALL_OVER_S) -> CallSummary:
-        """How the call ended, which it must have by `within_s` from now."""
+        """The end of the call, which must come by `within_s` from now."""
         return (await within(within_s, self.event(call, CallEnded))).summary
 
     async def events(self, call: FakeCall | Ringing) -> list[CallEvent]:

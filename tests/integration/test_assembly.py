@@ -45,7 +45,7 @@ def asked_session(voice: ScriptedVoiceServer) -> SessionConfig:
 
 
 async def greeted(app: App, voice: ScriptedVoiceServer, number: str) -> tuple[str, SessionConfig]:
-    """What a caller of a number is greeted with, and the session that was asked for."""
+    """The greeting for a caller of a number, and the session that was asked for."""
     async with app.twilio() as twilio:
         call = await (await twilio.ring(app.url, called_number=number)).connect()
         await call.hear(ms=100)

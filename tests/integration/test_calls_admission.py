@@ -27,7 +27,7 @@ def refused_as_busy(ringing: Ringing, app: App) -> bool:
 
 
 def words_asked_for(voice: ScriptedVoiceServer) -> list[str]:
-    """What the model was asked to say in our words."""
+    """The sentences that the model was asked to say word for word."""
     asked = [create.response for create in voice.latest.of(ResponseCreate)]
     metadata = [response.metadata for response in asked if response is not None]
     return [str(m[SAY_METADATA_KEY]) for m in metadata if not isinstance(m, Unset)]

@@ -1,4 +1,4 @@
-"""A bug of ours meets one call: that call is over, and no other notices."""
+"""A bug of the server meets one call: that call is over, and no other notices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.integration.server import App, trunkline
 
 
 class Bug(RuntimeError):
-    """What nobody has thought of."""
+    """An error that nobody has thought of."""
 
 
 def fail(*_: object, **__: object) -> Any:

@@ -194,7 +194,7 @@ async def test_an_operator_ends_a_call() -> None:
 
 
 async def _closing_prompt_heard(call: FakeCall, voice: ScriptedVoiceServer) -> str:
-    """What was asked to be said last before our side hung up."""
+    """The last words that were asked for before our side hung up."""
     assert await call.ended() == HUNG_UP
     call.assert_clean()
     asked = voice.latest.of(ResponseCreate)[-1].response.metadata

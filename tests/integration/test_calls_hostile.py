@@ -23,7 +23,7 @@ BEFORE = "Well."
 AFTER = "Is there anything else?"
 
 ORDER = [*reversed(ATTACKS[:-2]), *ATTACKS[-2:]]
-"""What needs somebody's approval comes before the budget is spent, the floods behind that."""
+"""Calls that need somebody's approval come before the budget is spent, the floods behind that."""
 
 
 def response_of_attacks() -> list[ev.ServerEvent]:

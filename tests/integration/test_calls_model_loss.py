@@ -45,7 +45,7 @@ async def reconnected(app: App, call: FakeCall, count: int = 2) -> Served:
 
 
 def greetings(served: Served) -> int:
-    """How often a greeting was asked for on a connection."""
+    """The number of greetings that were asked for on a connection."""
     return sum(
         SAY_METADATA_KEY in create.response.metadata
         for create in served.of(ResponseCreate)

@@ -64,7 +64,7 @@ def with_agents(app: App, change: Callable[[Agent], list[Agent]]) -> None:
 async def test_a_tool_runs_beside_the_sound_and_is_answered_over_the_phone() -> None:
     @tool
     def opening_hours(day: str) -> str:
-        """When we open."""
+        """The opening hours."""
         return f"{day}: nine"
 
     replies = [

@@ -44,7 +44,7 @@ async def test_a_caller_is_transferred_after_hearing_the_agent_out() -> None:
         assert [verb.name for verb in after.verbs] == ["Hangup"]
         summary = await site.app.ended(call)
         assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "front_desk")
-        # The document ends the call: no request of ours is needed.
+        # The document ends the call: it needs no REST request.
         assert len(site.api.requests) == 1
 
 

@@ -354,6 +354,6 @@ def test_an_unfinished_configuration_is_named_before_anything_is_asked() -> None
     assert [result.verdict for result in results] == [
         Verdict.WRONG,  # no public address
         Verdict.WRONG,  # no key
-        Verdict.WARNING,  # a token that is none
+        Verdict.WARNING,  # not a token of Twilio
     ]
     assert doctor.failed(results)

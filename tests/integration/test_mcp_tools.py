@@ -1,4 +1,4 @@
-"""Tools of real MCP servers: a process of ours, and streamable HTTP on loopback."""
+"""Tools of real MCP servers: a child process, and streamable HTTP on loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each request of ours against a stand-in that takes what Twilio's own document takes."""
+"""Each REST request against a stand-in that takes what Twilio's own document takes."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Exchange:
 
     control: CallControl
     front: TwilioFront
-    place: Destination = FRONT_DESK
+    target: Destination = FRONT_DESK
     warm: WarmTransfer = field(default_factory=lambda: WarmTransfer(ring_s=20))
     screening: Screening | None = None
     cold: bool = False
@@ -77,7 +77,7 @@ class Exchange:
         order = TransferOrder(
             transfer_id=ID,
             carrier_call_id=CALL,
-            destination=self.place,
+            destination=self.target,
             caller_number="+14155550199",
             our_number=OURS,
         )
@@ -96,7 +96,7 @@ class Exchange:
         match intent:
             case PlaceLeg():
                 order = LegOrder(
-                    transfer_id=ID, destination=self.place, our_number=OURS, prompt="A booking."
+                    transfer_id=ID, destination=self.target, our_number=OURS, prompt="A booking."
                 )
                 try:
                     return self.warm.on_leg_placed(await self.control.place_leg(order))
@@ -162,7 +162,7 @@ class Exchange:
             case "transfer-screen":
                 return [], front.ask_person("A booking.", ID)
             case "queue-wait":
-                return [], front.queue_wait(front.read_queue_wait(form), self.place.ring_s)
+                return [], front.queue_wait(front.read_queue_wait(form), self.target.ring_s)
             case "after-transfer":
                 return [], self._after(form)
         raise AssertionError(route)
@@ -200,7 +200,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(place: Destination = FRONT_DESK, *, timeout_s: float = 5.0) -> AsyncIterator[World]:
+async def world(
+    target: Destination = FRONT_DESK, *, timeout_s: float = 5.0
+) -> AsyncIterator[World]:
     async with TwilioApi(numbers=[{"phone_number": OURS}]) as api, Phones(api) as phones:
         api.add_call(CALL)
         rest = TwilioRest(
@@ -222,7 +224,7 @@ async def world(place: Destination = FRONT_DESK, *, timeout_s: float = 5.0) -> A
                 auth_tokens=(api.auth_token,), account_id=api.account_sid, site=lambda: site
             )
             control = TwilioControl(rest, lambda: site)
-            exchange = Exchange(control, front, place)
+            exchange = Exchange(control, front, target)
             try:
                 yield World(api, phones, exchange)
             finally:

@@ -39,7 +39,7 @@ def _clips() -> tuple[NDArray[np.int16], ...]:
 
 
 def _lead(name: str, ms: int, offset_ms: int) -> NDArray[np.int16]:
-    """What the line carries before a turn."""
+    """The sound before a turn."""
     silence = np.zeros((ms + offset_ms) * 8, dtype=np.int16)
     if name == "hiss":
         hiss = np.random.default_rng(3).normal(size=len(silence)) * 30

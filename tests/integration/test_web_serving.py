@@ -147,7 +147,7 @@ async def _alive(server: Remote) -> bool:
 
 
 async def _closed(reader: asyncio.StreamReader) -> bytes:
-    """What the server sends until it closes the connection."""
+    """All that the server sends until it closes the connection."""
     async with time_limit():
         try:
             return await reader.read()

@@ -143,7 +143,7 @@ class TransferSite:
         return await self._connect(ringing)
 
     def dialed_on(self, call: FakeCall) -> Ringing:
-        """What the call's document says by itself, without another webhook."""
+        """The sentences of the call's document itself, without another webhook."""
         webhooks = call.ringing.webhooks
         answer = TwimlAnswer(self.app.url, self.at_carrier(call).verbs)
         return Ringing(self.twilio, call.ringing.caller, webhooks, answer)
@@ -155,7 +155,7 @@ class TransferSite:
 
     @property
     def leg_count(self) -> int:
-        """How many people were called so far."""
+        """The number of people called so far."""
         return len(self._legs())
 
     def _legs(self) -> list[str]:

@@ -165,7 +165,7 @@ class FakeCalls:
         return None
 
     def reasons_not_ready(self) -> list[str]:
-        """What `/readyz` says."""
+        """The answer of `/readyz`."""
         return [self.full] if self.full else []
 
 

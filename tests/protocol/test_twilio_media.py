@@ -101,7 +101,7 @@ SHAPES = [json.loads(MESSAGES[place]) for place in (0, 1, 2, 101, 102, -1)]
 
 
 def feed(protocol: MediaProtocol, text: str) -> object:
-    """What the protocol gives, or its one allowed error; anything else fails the test."""
+    """The protocol's result, or its one allowed error; anything else fails the test."""
     try:
         return protocol.receive(text)
     except RemoteProtocolError as error:
@@ -203,7 +203,7 @@ def test_frames_in_any_order_never_sound_twice_within_a_stream(seed: int) -> Non
 def test_what_the_server_writes_the_carrier_reads(payload: bytes, name: str) -> None:
     payload = b"\xff" + payload  # so that it does not begin like a file
     assert parse_server_message(render_media(STREAM, payload), STREAM) == SendMedia(payload)
-    if name.isprintable():  # a lone surrogate is no text that a socket can carry
+    if name.isprintable():  # a socket cannot carry a lone surrogate
         assert parse_server_message(render_mark(STREAM, name), STREAM) == SendMark(name)
     assert parse_server_message(render_clear(STREAM), STREAM) == Clear()
 

@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(slots=True)
 class StandIn:
-    """Answers one scripted reply per request, the last one for ever; `None` is no answer."""
+    """Answers one scripted reply per request, the last one for ever; `None` is silence."""
 
     replies: list[tuple[int, object] | None]
     requests: list[Request] = field(default_factory=list)

@@ -40,7 +40,7 @@ MEDIA_SIGNATURE = sign_websocket(TOKEN, f"wss://voice.example.com{MEDIA}")
 
 
 def signed_text(path: str, form: list[tuple[str, str]]) -> str:
-    """What the signature covers, by Twilio's rule and nobody's library."""
+    """The text that the signature covers, by Twilio's rule and without its library."""
     target, mark, query = path.partition("?")
     pairs = sorted(set(form))
     return target.removesuffix("/") + mark + query + "".join(name + value for name, value in pairs)
@@ -85,7 +85,7 @@ def test_no_changed_webhook_is_accepted(seed: int) -> None:
     except RemoteProtocolError:
         return
     if signed_text(path, form) == TRUE_TEXT and signature == SIGNATURE:
-        return  # the change was none, or is one that the signature does not cover: see below
+        return  # nothing changed, or something that the signature does not cover: see below
     with pytest.raises(SignatureError):
         CHECKER.check_http(path, form, signature)
 

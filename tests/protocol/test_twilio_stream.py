@@ -329,7 +329,7 @@ async def test_a_socket_that_cannot_even_be_closed_is_left_alone() -> None:
 
 
 async def refused(*texts: str | bytes, handler: Handler = open_stream, keep: bool = True) -> str:
-    """What `open_stream` says to a client that sends `texts`, and then waits or leaves."""
+    """The answer of `open_stream` to a client that sends `texts`, and then waits or leaves."""
     async with server(handler) as (url, outcome):
         client = await connect(url, compression=None)
         for text in texts:

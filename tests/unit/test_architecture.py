@@ -271,7 +271,7 @@ def may_import(module: str, name: str) -> bool:
 
 
 def check_listed(found: dict[str, list[int]], listed: dict[str, str], rule: str) -> None:
-    """What a rule forbids stands in the listed modules, and in no other."""
+    """Code that a rule forbids stands in the listed modules, and in no other."""
     broken = [f"{m}:{lines[0]}: {rule}" for m, lines in found.items() if m not in listed]
     broken += [f"{m} no longer needs its exception" for m in listed if m not in found]
     assert not broken, "\n".join(broken)

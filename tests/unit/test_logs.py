@@ -1,4 +1,4 @@
-"""What reaches a log line, and what never does."""
+"""Facts that reach a log line, and those that never do."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from app.settings import (
 
 @pytest.mark.parametrize("header", ["api-key", "Api-Key", "authorization"])
 def test_a_key_of_the_servers_own_kind_takes_the_place_of_openais(header: str) -> None:
-    # OPENAI_API_KEY may stand in the environment for something else: it is no business of theirs.
+    # OPENAI_API_KEY may stand in the environment for something else, which is not for them.
     realtime = OpenAIRealtime.model_validate(
         {
             "api_key": "sk-openai-key",

@@ -153,7 +153,7 @@ class Dialogue:
     ) -> list[DialogueAction]:
         """Give the model words of the caller that were typed or keyed, and have it answer.
 
-        `in_transcript=False`: they stand for a key and are no words of the caller. `reply=False`:
+        `in_transcript=False`: they stand for a key; the caller did not say them. `reply=False`:
         more of them follow.
         """
         self.function_calls.on_caller_words()

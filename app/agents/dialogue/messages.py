@@ -75,7 +75,7 @@ def agent_words(text: str, item_id: str) -> Item:
 
 
 def note(text: str, item_id: str) -> Item:
-    """A note to the model that is nobody's words."""
+    """A note to the model, which neither party said."""
     part = ContentPart(type="input_text", text=text)
     return Item(type="message", id=item_id, role="system", content=(part,))
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 Callback = Callable[..., Awaitable[None] | None]
 
-UPLINK_MAX_MS: Final = 2_000  # older sound is no use to anyone
+UPLINK_MAX_MS: Final = 2_000  # older sound is of no use
 SOUND_LIMIT: Final = 1_000  # pieces that wait for `get_audio`, which a program may never call
 CALLBACK_LIMIT: Final = 2_000  # events that wait behind a slow callback
 DISCONNECT_TIMEOUT_S: Final = 2.0

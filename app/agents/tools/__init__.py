@@ -1,1 +1,1 @@
-"""What an agent can do: Python functions, HTTP requests, MCP servers, call control."""
+"""An agent's tools: Python functions, HTTP requests, MCP servers, call control."""

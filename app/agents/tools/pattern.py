@@ -56,7 +56,7 @@ class LinearRegex:
 
 
 def _reason(error: str) -> str:
-    """What the engine says of a pattern, without its drawing of it."""
+    """The engine's words on a pattern, without its drawing of it."""
     if "size limit" in error:
         return "its repeats make it too large: write smaller counts"
     reason = error.rpartition("error: ")[2].strip()

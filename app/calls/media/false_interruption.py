@@ -113,7 +113,7 @@ class FalseInterruption:
         return self._decide(Interrupted.REAL) if spoken else None
 
     def on_transcript(self, sound_id: str, text: str) -> Interrupted | None:
-        """All words of a sound are known: none when it was no speech or transcription failed."""
+        """All words of a sound are known: none when it was not speech or transcription failed."""
         if sound_id in self._transcribed:
             self._transcribed[sound_id] = True
         if sound_id not in self._awaited:

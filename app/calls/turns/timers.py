@@ -50,7 +50,7 @@ class CallTimers:
         self._productivity.on_floor(now_ms, taken=taken)
 
     def on_caller_words(self, transcript: str, now_ms: int) -> None:
-        """The caller's turn was transcribed; empty when it was no speech."""
+        """The caller's turn was transcribed; empty when it was not speech."""
         self._inactivity.on_caller_words(transcript, now_ms)
         if self.on_hold(now_ms) and not meaningful_words(transcript):
             return  # a caller who looks for something makes noises

@@ -107,7 +107,7 @@ class TwilioControl(TwilioCarrier):
         ours = self._site().ours(called)
         if ":" in ours:
             raise CarrierRefused(
-                "the call came in over SIP, and no number of ours is known; set twilio.from_number",
+                "the call came in over SIP, so our number is unknown; set twilio.from_number",
                 code="no_own_number",
             )
         return ours

@@ -67,7 +67,7 @@ _ADDRESS: Final = re.compile(r"[^\s\x00-\x20\x7f]{1,255}")
 _COUNT: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 # What XML 1.0 allows in no form, not even escaped (section 2.2, Char).
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# Absent, inbound, outbound-api, outbound-dial; others are no reason not to answer a caller.
+# Absent, inbound, outbound-api, outbound-dial; a caller with another one is answered too.
 _OUTBOUND: Final = "outbound"
 
 
@@ -183,7 +183,7 @@ def read_status(form: Form, *, expect_account: str | None = None) -> StatusRepor
 
 VOUCHED_FOR: Final = "TN-Validation-Passed-A"
 """STIR/SHAKEN attestation A: the carrier knows the caller and their right to the number. B and C
-say nothing of the number; outside of the United States there is none (Twilio, trusted calling)."""
+say nothing of the number; outside of the United States it is absent (Twilio, trusted calling)."""
 
 _READ: Final = frozenset(
     {

@@ -33,12 +33,12 @@ _MAX_STRANGE_SHARE: Final = 1 / 4
 something else (measured: `tests/bench/intents.py`)."""
 
 _MAX_SLIP_SHARE: Final = 1 / 3
-"""How much of a sentence the statistical listener may have misheard."""
+"""The part of a sentence that the statistical listener may have misheard."""
 
 _MAX_STRANGE_FOR_STRICT: Final = 0.4
 
 _TRAINING_COUNT: Final = 60
-"""How often each off-topic sentence is counted in training, beside `_INTENT_COUNT` sentences per
+"""Times that each off-topic sentence is counted in training, beside `_INTENT_COUNT` sentences per
 intent."""
 
 _INTENT_COUNT: Final = 600

@@ -24,7 +24,7 @@ _MAX_BYTES: Final = 64 * 1024
 
 
 def is_secret_name(name: str) -> bool:
-    """True for the name of a variable that holds a secret; the name of an account is none."""
+    """True for the name of a variable that holds a secret; the name of an account does not."""
     return _SECRET_NAME.search(name) is not None and not name.endswith("ACCOUNT_SID")
 
 

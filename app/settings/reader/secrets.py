@@ -62,7 +62,7 @@ def hide_secrets(text: str, known: Iterable[str] = ()) -> str:
 
 
 def _span(found: re.Match[str]) -> tuple[int, int] | None:
-    """Where the secret of a match stands, if it is one."""
+    """The position of a match's secret, if it is one."""
     kind = found.lastgroup or ""
     if kind in ("value", "password") or _is_random(found[0], prefixed=kind == "prefixed"):
         return found.span(kind)

@@ -247,7 +247,7 @@ def test_instructions_are_written_for_each_call() -> None:
 
     roster = Roster([agent_named(instructions_for=written, variables={"shop": "North"})])
     text = roster.session(roster.first, FACTS).instructions
-    # What a function wrote is no template.
+    # What a function wrote is not a template.
     assert text == "You serve North. {caller} is +15005550006."
 
 

@@ -21,7 +21,7 @@ MAGNITUDE = np.where(EVERY_SAMPLE < 0, ~EVERY_SAMPLE, EVERY_SAMPLE)
 
 
 def decision_values(*segments: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Where one code ends and the next begins: (first, last, step) per segment, ascending."""
+    """The bounds of the codes: (first, last, step) per segment, ascending."""
     return np.concatenate([np.arange(first, last + 1, step) for first, last, step in segments])
 
 

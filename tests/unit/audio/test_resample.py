@@ -26,7 +26,7 @@ def decibels(amplitude: complex | float) -> float:
 
 
 def images(ratio: Ratio, freq_hz: int) -> set[int]:
-    """Where a tone may come out besides at its own frequency, at or below half the new rate."""
+    """Frequencies besides its own at which a tone may come out, up to half the new rate."""
     common_hz = ratio.source_hz * ratio.up
     mirrored = {abs(k * ratio.source_hz + sign * freq_hz) for k in range(4) for sign in (1, -1)}
     inside = {hz for hz in mirrored if hz <= common_hz // 2}

@@ -239,7 +239,7 @@ class Scene:
         self.response_ends(f"r{name}", f"a{name}", text=text)
 
     def words(self) -> list[str]:
-        """The sentences of ours that the model was asked to say."""
+        """The sentences that the model was asked to say."""
         configs = [create.response for create in self.sent(ResponseCreate)]
         return [
             str(config.metadata[SAY_METADATA_KEY])
@@ -255,7 +255,7 @@ class Scene:
 
 
 GOODBYE = '{"reason": "caller_said_goodbye"}'
-"""What `end_call` needs to be told."""
+"""The arguments that `end_call` needs."""
 
 
 def call_item(name: str, tool_call_id: str = "c1", arguments: str = "{}") -> Item:

@@ -1,4 +1,4 @@
-"""What may be dialed, keyed and texted."""
+"""Destinations that may be dialed, keyed and texted."""
 
 from __future__ import annotations
 

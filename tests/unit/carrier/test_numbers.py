@@ -1,4 +1,4 @@
-"""Where a number's calls go: differences, documents, and what is kept for the way back."""
+"""Routing of a number's calls: differences, documents, and what is kept for the way back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who signed a request: what passes, and all that does not."""
+"""Signatures of requests: one that passes, and all that do not."""
 
 from __future__ import annotations
 

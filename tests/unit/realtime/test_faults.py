@@ -1,4 +1,4 @@
-"""Which failures are worth another try."""
+"""Failures that are worth another try, and those that are not."""
 
 from __future__ import annotations
 

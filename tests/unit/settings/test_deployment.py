@@ -1,4 +1,4 @@
-"""What keeps the server from starting, and whose webhooks it believes."""
+"""Settings that keep the server from starting, and webhooks that it believes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is local, who bears a token, whose page it is."""
+"""Access: local clients, bearers of a token, pages of other sites."""
 
 from __future__ import annotations
 

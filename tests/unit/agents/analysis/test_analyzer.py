@@ -1,4 +1,4 @@
-"""What is asked about turns and calls, of which turns, and how the answers are read."""
+"""Questions about turns and calls, the turns that they are about, and the reading of answers."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def done(question_id: str, text: str = "", **more: Any) -> ResponseDone:
 
 
 class Voice:
-    """What a call's outbox was given, and an event for when it was."""
+    """The texts that a call's outbox was given, and an event for when it was."""
 
     def __init__(self) -> None:
         self.sent: asyncio.Queue[ResponseCreate] = asyncio.Queue()

@@ -192,7 +192,7 @@ def test_digits_go_to_the_model_whole_and_are_masked_everywhere_else() -> None:
 
 
 def pressed(scene: Scene, keys: str) -> str:
-    """What is recorded of keys."""
+    """The records of keys."""
     for key in keys:
         scene.key(key)
     return "".join(event.digit for event in scene.recorded(KeyPressed))

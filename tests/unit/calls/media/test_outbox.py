@@ -14,7 +14,7 @@ from app.calls.media.outbox import CarrierOutbox
 
 
 async def has_room(box: CarrierOutbox) -> bool:
-    """Whether the model may send more at once."""
+    """True when the model may send more at once."""
     waiting = asyncio.ensure_future(box.room())
     await asyncio.sleep(0)
     done = waiting.done()

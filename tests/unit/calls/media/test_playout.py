@@ -1,4 +1,4 @@
-"""What the caller has heard, told by marks, generations and the clock."""
+"""The part that the caller has heard, by marks, generations and the clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MS = 8  # bytes of mu-law
 
 
 def heard_ms(playout: Playout, item_id: str, now_ms: int) -> int | None:
-    """How much of an item the caller has heard; None when it is not in this generation."""
+    """The part of an item that the caller has heard, in ms; None if it is in another generation."""
     for span in playout._spans:
         if span.item_id == item_id:
             heard = min(playout._heard(now_ms), span.end) - span.start

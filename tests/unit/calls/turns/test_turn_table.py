@@ -1,4 +1,4 @@
-"""Whose turn it is."""
+"""The turn table: each state with each event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the strict reader takes, what it refuses, and that it says where."""
+"""The strict reader takes this, refuses that, and says where."""
 
 from __future__ import annotations
 
