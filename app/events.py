@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NewType
+from typing import Any, ClassVar, Literal, NewType
 
 __all__ = [
     "AgentSaid",
@@ -380,7 +380,7 @@ class TaskRequest:
 class TurnAnalyzed:
     """A turn of the caller was understood. `item_id` names the turn."""
 
-    type: ClassVar[str] = "turn_analyzed"
+    type: ClassVar[Literal["turn_analyzed"]] = "turn_analyzed"
     call_id: CallId
     at_ms: int = 0
     item_id: str
@@ -392,7 +392,7 @@ class TurnAnalyzed:
 class AnalysisFailed:
     """A turn, or the whole call (`item_id` empty), could not be analyzed; `code` says why."""
 
-    type: ClassVar[str] = "analysis_failed"
+    type: ClassVar[Literal["analysis_failed"]] = "analysis_failed"
     call_id: CallId
     at_ms: int = 0
     item_id: str
@@ -403,7 +403,7 @@ class AnalysisFailed:
 class TaskStarted:
     """A task was handed to an outside agent."""
 
-    type: ClassVar[str] = "task_started"
+    type: ClassVar[Literal["task_started"]] = "task_started"
     call_id: CallId
     at_ms: int = 0
     task: TaskRequest
@@ -413,7 +413,7 @@ class TaskStarted:
 class TaskAnswered:
     """The outside agent answered; `error` is a code, or empty."""
 
-    type: ClassVar[str] = "task_answered"
+    type: ClassVar[Literal["task_answered"]] = "task_answered"
     call_id: CallId
     at_ms: int = 0
     key: str

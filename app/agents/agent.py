@@ -5,15 +5,16 @@ Built from settings by `app.assembly` or in Python; `app.agents.roster` checks a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from app.agents.guardrails.rules import DEBOUNCE_CHARS, Guardrail
 from app.agents.handoffs import HandoffTo
 from app.agents.per_call import InstructionsFunction
 from app.agents.tools.call_control import CALL_TOOLS, END_CALL, END_CALL_TOOL
-from app.agents.tools.tool import Tool
+from app.agents.tools.tool import Tool, tool
+from app.errors import ConfigError
 from app.events import Party
 from app.realtime.events import SessionConfig, Transcription, Unset
 from audio.format import PCM16_24K, AudioFormat
@@ -24,14 +25,14 @@ RESERVED_TOOL_NAMES: Final = frozenset(CALL_TOOLS)
 """Tools that a call runs by name: no other tool may have one of these names, offered or not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Agent:
     """An agent: its session with the model, its greeting, tools, guardrails and handoffs.
 
     `session.instructions` and `greeting` are templates (`app.agents.instructions`); `variables`
     declares the names that they may use besides the call's facts, with defaults. A call runs the
     tools of `session.tools` itself; `tools` are run by `app.agents.dialogue.tool_runner`.
-    `handoffs` names agents of the same roster, whose `description` tells the model what they are
+    `handoffs` leads to agents of the same roster, whose `description` tells the model what they are
     for. `guardrails` check the agent's transcript every `guardrail_every_chars` characters. A
     caller who speaks over a greeting that is not interruptible is answered after it. `guesses`
     marks an agent that takes callers' words for one of a few sentences; transcripts say so.
@@ -41,23 +42,82 @@ class Agent:
 
     name: str
     session: SessionConfig
-    greeting: str | None = None
-    speaks_first: Party = Party.AGENT
-    variables: Mapping[str, str] = field(default_factory=dict)
-    description: str = ""
-    tools: tuple[Tool, ...] = ()
-    handoffs: tuple[str | HandoffTo, ...] = ()
-    guardrails: tuple[Guardrail, ...] = ()
-    guardrail_every_chars: int = DEBOUNCE_CHARS
-    time_zone: str = "UTC"
-    interruptible_greeting: bool = True
-    guesses: bool = False
-    instructions_for: InstructionsFunction | None = field(default=None, repr=False)
+    greeting: str | None
+    speaks_first: Party
+    variables: Mapping[str, str]
+    description: str
+    tools: tuple[Tool, ...]
+    handoffs: tuple[str | HandoffTo | Agent, ...]
+    guardrails: tuple[Guardrail, ...]
+    guardrail_every_chars: int
+    time_zone: str
+    interruptible_greeting: bool
+    guesses: bool
+    instructions_for: InstructionsFunction | None = field(repr=False)
+
+    def __init__(  # noqa: PLR0913 - options of the public API, each with a default
+        self,
+        name: str,
+        *,
+        instructions: str | InstructionsFunction | None = None,
+        voice: str | None = None,
+        session: SessionConfig | None = None,
+        greeting: str | None = None,
+        speaks_first: Party | str = Party.AGENT,
+        variables: Mapping[str, str] | None = None,
+        description: str = "",
+        tools: Iterable[Tool | Callable[..., Any]] = (),
+        handoffs: Iterable[str | HandoffTo | Agent] = (),
+        guardrails: Iterable[Guardrail] = (),
+        guardrail_every_chars: int = DEBOUNCE_CHARS,
+        time_zone: str = "UTC",
+        interruptible_greeting: bool = True,
+        guesses: bool = False,
+        instructions_for: InstructionsFunction | None = None,
+    ) -> None:
+        """Make an agent; `instructions` and `voice` are those of its `session`.
+
+        `instructions` may be a function of the call's facts, as `instructions_for`. Plain functions
+        among `tools` become tools, as by `tool`.
+
+        Raises:
+            ConfigError: something is given twice, or cannot be used as it is.
+        """
+        place = f"agent {name!r}"
+        session = session or SessionConfig()
+        if callable(instructions):
+            if instructions_for is not None:
+                raise ConfigError(f"{place}: instructions and instructions_for are both functions")
+            instructions, instructions_for = None, instructions
+        if instructions is not None:
+            _check_once(session.instructions, f"{place}: instructions")
+            session = replace(session, instructions=instructions)
+        if voice is not None:
+            _check_once(session.voice, f"{place}: voice")
+            session = replace(session, voice=voice)
+        values = {
+            "name": name,
+            "session": session,
+            "greeting": greeting,
+            "speaks_first": Party(speaks_first),
+            "variables": {} if variables is None else variables,
+            "description": description,
+            "tools": tuple(_tool(one, place) for one in tools),
+            "handoffs": tuple(handoffs),
+            "guardrails": tuple(guardrails),
+            "guardrail_every_chars": guardrail_every_chars,
+            "time_zone": time_zone,
+            "interruptible_greeting": interruptible_greeting,
+            "guesses": guesses,
+            "instructions_for": instructions_for,
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
 
     @property
     def handoff_options(self) -> tuple[HandoffTo, ...]:
         """The handoffs, each with its options."""
-        return tuple(HandoffTo(agent=to) if isinstance(to, str) else to for to in self.handoffs)
+        return tuple(_handoff(to) for to in self.handoffs)
 
     @property
     def input_format(self) -> AudioFormat:
@@ -84,7 +144,7 @@ class Agent:
         return () if isinstance(chosen, Unset) else chosen
 
     def has_session_tool(self, name: str) -> bool:
-        return any(tool.get("name") == name for tool in self.session_tools)
+        return any(one.get("name") == name for one in self.session_tools)
 
     @property
     def transcribed(self) -> bool:
@@ -96,3 +156,26 @@ class Agent:
         """The voice that the agent asks for; empty where that is the model's choice."""
         chosen = self.session.voice
         return "" if isinstance(chosen, Unset) else chosen
+
+
+def _check_once(chosen: object, place: str) -> None:
+    if not isinstance(chosen, Unset):
+        raise ConfigError(f"{place}: given twice, here and in the session")
+
+
+def _tool(given: Tool | Callable[..., Any], place: str) -> Tool:
+    if isinstance(given, Tool):
+        return given
+    if not callable(given):
+        raise ConfigError(f"{place}: tools: {given!r:.80} is neither a tool nor a function")
+    return tool(given)
+
+
+def _handoff(to: str | HandoffTo | Agent) -> HandoffTo:
+    match to:
+        case HandoffTo():
+            return to
+        case Agent():
+            return HandoffTo(agent=to.name)
+        case str():
+            return HandoffTo(agent=to)

@@ -43,6 +43,7 @@ class Roster:
             self._agents[agent.name] = agent
         if not self._agents:
             raise ConfigError("there is no agent")
+        self._add_reached()
         for agent in self:
             self._check(agent)
             if voices is not None and agent.voice and agent.voice not in voices:
@@ -84,6 +85,15 @@ class Roster:
             if (to_agent.session.tracing or UNSET) != (agent.session.tracing or UNSET)
         ]
         return voices + tracing
+
+    def _add_reached(self) -> None:
+        """Add the agents that are handed over to and were not given by themselves."""
+        found = list(self)
+        for agent in found:  # grows
+            for to in agent.handoffs:
+                if isinstance(to, Agent) and to.name not in self._agents:
+                    self._agents[to.name] = to
+                    found.append(to)
 
     # In a call ------------------------------------------------------------------------------------
 

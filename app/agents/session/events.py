@@ -11,7 +11,7 @@ The words in them are personal; nothing here is logged. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from app.agents.dialogue.history import HistoryEntry
 from app.events import AnalysisEvent, Party, TokenUsage
@@ -84,7 +84,7 @@ class HistoryItem:
 class AgentStart:
     """An agent begins a turn."""
 
-    type: ClassVar[str] = "agent_start"
+    type: ClassVar[Literal["agent_start"]] = "agent_start"
     agent: str
     response_id: str
 
@@ -93,7 +93,7 @@ class AgentStart:
 class AgentEnd:
     """An agent's turn has been made; its sound may still be playing."""
 
-    type: ClassVar[str] = "agent_end"
+    type: ClassVar[Literal["agent_end"]] = "agent_end"
     agent: str
     response_id: str
     status: str
@@ -103,7 +103,7 @@ class AgentEnd:
 class Audio:
     """A piece of the agent's speech, in the session's output format."""
 
-    type: ClassVar[str] = "audio"
+    type: ClassVar[Literal["audio"]] = "audio"
     item_id: str
     response_id: str
     audio: bytes = field(repr=False)
@@ -113,7 +113,7 @@ class Audio:
 class AudioEnd:
     """An item's speech is complete."""
 
-    type: ClassVar[str] = "audio_end"
+    type: ClassVar[Literal["audio_end"]] = "audio_end"
     item_id: str
 
 
@@ -121,7 +121,7 @@ class AudioEnd:
 class AudioInterrupted:
     """Stop playing, and throw away what was not played: the item was heard so far."""
 
-    type: ClassVar[str] = "audio_interrupted"
+    type: ClassVar[Literal["audio_interrupted"]] = "audio_interrupted"
     item_id: str
     heard_ms: int
 
@@ -130,7 +130,7 @@ class AudioInterrupted:
 class ToolStart:
     """A tool begins its work; `arguments` is JSON as the model wrote it."""
 
-    type: ClassVar[str] = "tool_start"
+    type: ClassVar[Literal["tool_start"]] = "tool_start"
     agent: str
     tool: str
     tool_call_id: str
@@ -141,7 +141,7 @@ class ToolStart:
 class ToolEnd:
     """A tool has its answer; `error` is a code, empty when it worked."""
 
-    type: ClassVar[str] = "tool_end"
+    type: ClassVar[Literal["tool_end"]] = "tool_end"
     agent: str
     tool: str
     tool_call_id: str
@@ -154,7 +154,7 @@ class ToolEnd:
 class ToolApproval:
     """A tool waits for `approve_tool_call` or `reject_tool_call`."""
 
-    type: ClassVar[str] = "tool_approval_required"
+    type: ClassVar[Literal["tool_approval_required"]] = "tool_approval_required"
     agent: str
     tool: str
     tool_call_id: str
@@ -166,7 +166,7 @@ class ToolApproval:
 class HandoffMade:
     """Another agent has taken over. `kept_voice`: as in `app.events.HandedOff`."""
 
-    type: ClassVar[str] = "handoff"
+    type: ClassVar[Literal["handoff"]] = "handoff"
     from_agent: str
     to_agent: str
     kept_voice: str
@@ -176,7 +176,7 @@ class HandoffMade:
 class GuardrailTrip:
     """A rule objected to what one side said; `stopped`: the agent was cut off for it."""
 
-    type: ClassVar[str] = "guardrail_tripped"
+    type: ClassVar[Literal["guardrail_tripped"]] = "guardrail_tripped"
     guardrail: str
     side: Party
     stopped: bool
@@ -188,7 +188,7 @@ class GuardrailTrip:
 class HistoryAdded:
     """An item is new; it stands behind `previous_item_id`, or first."""
 
-    type: ClassVar[str] = "history_added"
+    type: ClassVar[Literal["history_added"]] = "history_added"
     item: HistoryItem
     previous_item_id: str | None
 
@@ -197,7 +197,7 @@ class HistoryAdded:
 class HistoryUpdated:
     """An item has changed, or was `removed`."""
 
-    type: ClassVar[str] = "history_updated"
+    type: ClassVar[Literal["history_updated"]] = "history_updated"
     item: HistoryItem
     removed: bool = False
 
@@ -206,7 +206,7 @@ class HistoryUpdated:
 class SessionError:
     """The model reported an error, in its words (`message`). `fatal`: the session ends with it."""
 
-    type: ClassVar[str] = "error"
+    type: ClassVar[Literal["error"]] = "error"
     code: str
     message: str = ""
     benign: bool = False
@@ -217,7 +217,7 @@ class SessionError:
 class UsageCounted:
     """Usage of the session so far, and its cost where the prices are known."""
 
-    type: ClassVar[str] = "usage"
+    type: ClassVar[Literal["usage"]] = "usage"
     usage: TokenUsage
     cost_usd: float | None
 
@@ -226,7 +226,7 @@ class UsageCounted:
 class InputTimeout:
     """Nobody spoke for the idle time-out of the turn detection."""
 
-    type: ClassVar[str] = "input_timeout"
+    type: ClassVar[Literal["input_timeout"]] = "input_timeout"
     item_id: str
 
 
@@ -234,7 +234,7 @@ class InputTimeout:
 class RawModelEvent:
     """Any event of the model, as it came."""
 
-    type: ClassVar[str] = "raw_model_event"
+    type: ClassVar[Literal["raw_model_event"]] = "raw_model_event"
     event: ServerEvent
 
 
@@ -242,7 +242,7 @@ class RawModelEvent:
 class EventsDropped:
     """This subscriber was slower than the session: `count` of its oldest events are lost."""
 
-    type: ClassVar[str] = "events_dropped"
+    type: ClassVar[Literal["events_dropped"]] = "events_dropped"
     count: int
 
 

@@ -283,3 +283,76 @@ def test_guardrails_are_checked_with_their_agent() -> None:
         Roster([agent(guardrails=(rule, rule))])
     with pytest.raises(ConfigError, match="guardrail_every_chars is 0"):
         Roster([agent(guardrail_every_chars=-1)])
+
+
+# As users of other frameworks write it ------------------------------------------------------------
+
+
+def get_weather(city: str) -> str:
+    """Get the weather for a city."""
+    return f"Sunny in {city}."
+
+
+def test_an_agent_takes_instructions_voice_and_plain_functions() -> None:
+    desk = Agent(name="desk", instructions="Be brief.", voice="marin", tools=[get_weather])
+    assert desk.instructions == desk.session.instructions == "Be brief."
+    assert desk.voice == desk.session.voice == "marin"
+    [weather] = desk.tools
+    assert weather.name == "get_weather"
+    assert weather.description == "Get the weather for a city."
+    assert Roster([desk]).session(desk, FACTS).voice == "marin"
+
+
+def test_instructions_may_be_a_function_of_the_call() -> None:
+    desk = Agent(name="desk", instructions=lambda facts: f"{facts.called_number} was rung.")
+    assert Roster([desk]).session(desk, FACTS).instructions == "+15005550001 was rung."
+
+
+def test_an_agent_that_is_replaced_keeps_what_it_was_made_with() -> None:
+    desk = Agent(name="desk", instructions="Be brief.", voice="marin", tools=[get_weather])
+    session = dataclasses.replace(desk.session, voice="cedar")
+    other = dataclasses.replace(desk, session=session)
+    assert (other.instructions, other.voice, other.tools) == ("Be brief.", "cedar", desk.tools)
+    assert dataclasses.replace(other, session=desk.session) == desk
+
+
+def test_agents_that_are_handed_over_to_belong_to_the_roster() -> None:
+    deep = Agent(name="deep", handoffs=["desk"])
+    billing = Agent(name="billing", handoffs=[HandoffTo(agent="desk"), deep])
+    desk = Agent(name="desk", handoffs=[billing])
+    roster = Roster([desk])
+    assert [one.name for one in roster] == ["desk", "billing", "deep"]
+    assert roster.tool_names(desk) == ("transfer_to_billing",)
+    own = Agent(name="billing")
+    assert Roster([desk, own])["billing"] is own
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "instructions twice": (
+        {"instructions": "a", "session": SessionConfig(instructions="b")},
+        "agent 'desk': instructions: given twice, here and in the session",
+    ),
+    "voice twice": (
+        {"voice": "marin", "session": SessionConfig(voice="cedar")},
+        "agent 'desk': voice: given twice, here and in the session",
+    ),
+    "two functions": (
+        {"instructions": lambda facts: "", "instructions_for": lambda facts: ""},
+        "agent 'desk': instructions and instructions_for are both functions",
+    ),
+    "a tool by name": (
+        {"tools": ["get_weather"]},
+        "agent 'desk': tools: 'get_weather' is neither a tool nor a function",
+    ),
+    "a function that nothing describes": (
+        {"tools": [lambda: None]},
+        "tool '<lambda>': a name is up to 64 letters, digits, _ and -",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_an_agent_is_told(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Agent(name="desk", **fields)
+    assert raised.value.message == message
