@@ -16,7 +16,7 @@ WORKDIR /src
 # The versions that were tested, each file checked by its hash (`make lock` resolves them anew). All are
 # fetched; what EXTRAS names is installed.
 COPY deploy/requirements.lock ./
-RUN pip download --quiet --only-binary :all: --require-hashes -r requirements.lock -d /wheels
+RUN /opt/trunkline/bin/pip download --quiet --only-binary :all: --require-hashes -r requirements.lock -d /wheels
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY app app
 COPY audio audio

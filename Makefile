@@ -2,10 +2,12 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first interpreter that runs and is new enough. Override it with: make PYTHON=/path/to/python
-IS_NEW := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11; do \
-	$$p $(IS_NEW) 2>/dev/null && echo $$p && break; done)
+# The first interpreter that is new enough, sooner one that offline speech has a build for than 3.14.
+# Override it with: make PYTHON=/path/to/python
+IS_NEW := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, int(sys.argv[1])))'
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p $(IS_NEW) 14 2>/dev/null && echo $$p && exit; done; \
+	for p in python3 python3.14; do $$p $(IS_NEW) 99 2>/dev/null && echo $$p && exit; done)
 # A second interpreter for `make test-313`, where there is one.
 PYTHON313 ?= $(shell for p in python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13); do \
 	$$p -c '' 2>/dev/null && echo $$p && break; done)
@@ -19,8 +21,24 @@ PYTEST := -m pytest --dist worksteal --numprocesses $(WORKERS)
 # Workers and the processes that tests start would each compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Installs into the environment $(1) with the extras $(2). On a terminal, one line tells how far pip
+# is; its errors are printed whole, and its exit code is kept.
+define install
+@echo "Installing Trunkline[$(2)] into $(1) ..."
+@{ $(1)/bin/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[$(2)]'; \
+	echo "ended $$?"; } | while read -r step what; do \
+	case $$step in Collecting) n=$$((n + 1));; Installing) step="Unpacking $$n packages"; what=;; esac; \
+	case $$step in ended) test ! -t 1 || printf '\r\033[K'; exit $$what;; \
+	Collecting | Building | Unpacking*) \
+		test ! -t 1 || printf '\r\033[K  %.70s' "$$n $$step $${what%%[<>=~!;( ]*}";; esac; done
+@$(1)/bin/python -c 'import pocketsphinx' 2>/dev/null || echo "Without the offline engine's speech: \
+pocketsphinx has no build for this Python. The server needs OPENAI_API_KEY here; for the offline demo, \
+run: make clean; make run PYTHON=python3.13"
+endef
+, := ,
+
 .DEFAULT_GOAL := help
-.PHONY: help install run demo demo-agents test test-313 test-busy test-fast check cover bench lint types fmt docs lock check-extras clean
+.PHONY: help install run demo demo-agents test test-313 test-busy test-fast check cover bench lint types fmt docs lock check-install image-check check-extras clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,20 +50,17 @@ $(BIN)/python:
 
 # The stamps make the second run quick; a changed pyproject.toml installs again.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	@echo "Installing Trunkline into $(VENV) ..."
-	@$(BIN)/python $(PIP) --editable '.[offline]'
+	$(call install,$(VENV),offline)
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
-	@echo "Installing Trunkline and its test tools into $(VENV) ..."
-	@$(BIN)/python $(PIP) --editable '.[offline,test]'
+	$(call install,$(VENV),offline$(,)test)
 	@touch $@ $(VENV)/.installed
 
 $(VENV313)/.installed-test: pyproject.toml
 	@test -n "$(PYTHON313)" || { echo "No Python 3.13 was found." >&2; exit 1; }
 	@test -x $(VENV313)/bin/python || $(PYTHON313) -m venv $(VENV313)
-	@echo "Installing Trunkline and its test tools into $(VENV313) ..."
-	@$(VENV313)/bin/python $(PIP) --editable '.[offline,test]'
+	$(call install,$(VENV313),offline$(,)test)
 	@touch $@
 
 install: $(VENV)/.installed ## Install into .venv, with the offline engine
@@ -103,6 +118,12 @@ lock: ## Resolve the versions that the image is built from anew
 	@echo 'hatchling' | .venv-lock/bin/uv pip compile pyproject.toml - --extra offline --extra mcp \
 		--upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 		--no-emit-index-url --custom-compile-command 'make lock' --output-file $(LOCK)
+
+check-install: ## Install in a clean folder on each Python found, without a compiler
+	@.ci/check_install
+
+image-check: ## Build the image with podman, call it, and stop it in mid-call
+	@.ci/image_check
 
 check-extras: $(VENV)/.installed-test ## Install each extra alone from the index, and import it
 	@$(BIN)/python .ci/check_extras.py

@@ -18,6 +18,7 @@ from app.assembly.python_functions import find_function
 from app.errors import ConfigError, ToolFailed
 from app.http.addresses import check_url
 from app.http.client import SafeHttp
+from app.installation import install_command
 from app.settings import McpServerSettings, Settings, ToolSettings
 from app.settings.tools import HttpToolSettings
 
@@ -103,7 +104,8 @@ def make_mcp_specs(settings: Settings, problems: Problems) -> tuple[McpServerSpe
     """The specs for connecting to the servers; nothing is connected yet."""
     specs = []
     if settings.mcp_servers and importlib.util.find_spec("mcp") is None:
-        problems.add(("mcp_servers",), "needs the mcp package: install trunkline[mcp]")
+        cure = install_command("mcp")
+        problems.add(("mcp_servers",), f"needs the mcp package, version 2: {cure}")
     for name, written in settings.mcp_servers.items():
         with problems.at("mcp_servers", name, prefix=f"mcp server {name}: "):
             specs.append(_mcp_spec(name, written))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from app.assembly.prices import price_of
 from app.errors import AppError, ConfigError
 from app.events import TokenUsage
+from app.installation import install_command
 from app.realtime.connecting import GuardedModel
 from app.realtime.dialect import BETA, GA
 from app.realtime.websocket import WebSocketModel
@@ -113,7 +114,8 @@ def offline_problems(settings: Settings) -> list[str]:
         return []
     if missing := _missing_parts():
         names = " and ".join(missing)
-        return [f"the offline engine lacks {names}: run pip install 'trunkline[offline]'"]
+        cure = install_command("offline")
+        return [f"the offline engine lacks {names}: {cure}; or set OPENAI_API_KEY"]
     path = settings.offline.receptionist
     if path is None:
         return []

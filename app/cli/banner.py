@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from app.installation import caller_command, command
 from app.settings import (
     Mode,
     Settings,
@@ -66,15 +67,26 @@ def _voice_rows(settings: Settings) -> list[tuple[str, str]]:
     ]
 
 
+def _towards_real_calls(settings: Settings) -> tuple[str, str]:
+    needs = "keys, account and address for real calls"
+    folder = settings.origin.folder
+    if folder is not None and (folder / ".env").exists():
+        return ".env", f"takes {needs}"
+    return f"{command()} init", f"asks for {needs}"
+
+
 def _next_steps(settings: Settings, demo_options: str) -> list[str]:
     if settings.mode is Mode.DEVELOPMENT:
-        demo = f'make demo ARGS="{demo_options}"' if demo_options else "make demo"
-        return [
-            f"{demo:<18}  a simulated call, in a second terminal",
-            'README.md           "A real phone number": five lines',
-            "Ctrl-C              stop",
+        steps = [
+            (caller_command(demo_options), "a simulated call, in a second terminal"),
+            _towards_real_calls(settings),
+            ("Ctrl-C", "stop"),
         ]
-    return [
-        "trunkline doctor    checks keys, number and public address",
-        "Ctrl-C              stop; live calls may finish, a second Ctrl-C ends them",
-    ]
+    else:
+        steps = [
+            (f"{command()} doctor", "checks keys, number and public address"),
+            ("Ctrl-C", "stop; live calls may finish, a second Ctrl-C ends them"),
+        ]
+    # A long command does not push the others' words aside.
+    width = max(len(what) for what, _ in steps if len(what) <= 30)
+    return [f"{what:<{width}}  {why}" for what, why in steps]

@@ -17,6 +17,7 @@ import typer
 
 from app import logs
 from app.cli.banner import banner
+from app.cli.init import init
 from app.cli.numbers import numbers_app
 from app.cli.shared import (
     DEFAULT_CONFIG,
@@ -60,6 +61,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(numbers_app, name="numbers")
+app.command()(init)
 
 
 def main() -> None:
@@ -173,9 +175,10 @@ def dial(  # noqa: PLR0913 - one parameter for each option of the command
         list[Path] | None, typer.Option(help="A caller turn as WAV; may be repeated.")
     ] = None,
     script: Annotated[Path | None, typer.Option(help="A caller script.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the stereo recording goes.")] = Path(
-        "var/dial.wav"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The stereo recording. Default: dial.wav under state_dir."),
+    ] = None,
     at_most_s: Annotated[int, typer.Option(help="Hang up after this many seconds.")] = 180,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -188,7 +191,11 @@ def dial(  # noqa: PLR0913 - one parameter for each option of the command
     given = {"to": to, "auth_token": auth_token, "account_sid": account_sid}
     explicit = {name: value for name, value in given.items() if value is not None}
     # For a call to another server with a token of its own, our configuration has nothing to say.
-    known = {} if to is not None and auth_token is not None else own_server(config)
+    known: dict[str, Any] = {}
+    state_dir = Path(os.environ.get("STATE_DIR", "var"))
+    if to is None or auth_token is None:
+        settings = load_settings(config)
+        known, state_dir = own_server(settings), settings.state_dir
     if to is not None:
         known.pop("public_url", None)
     options = DialOptions(
@@ -196,7 +203,7 @@ def dial(  # noqa: PLR0913 - one parameter for each option of the command
         called_number=called,
         wavs=tuple(wav or ()),
         script=script,
-        out=out,
+        out=out or state_dir / "dial.wav",
         at_most_s=at_most_s,
         json=json,
     )
@@ -211,9 +218,8 @@ def _own_url(server: Server) -> str:
     return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
 
 
-def own_server(config: Path) -> dict[str, Any]:
+def own_server(settings: Settings) -> dict[str, Any]:
     """The options with which `trunkline dial` calls this configuration's server."""
-    settings = load_settings(config)
     server = settings.server
     to = _own_url(server)
     if server.webhook_path != Server().webhook_path:

@@ -27,6 +27,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from app.carrier.twilio.rest import NumberSetup, TwilioRest
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
 from app.errors import CarrierError, CarrierRefused, VoiceError, VoiceUnavailable
+from app.installation import command
 from app.realtime.connection import VoiceModel
 from app.realtime.events import SessionConfig
 from app.settings import Mode, Settings, VoiceChoice, needed_open_files
@@ -258,13 +259,13 @@ def _check_number(number: str, setup: NumberSetup | None, settings: Settings) ->
         return CheckResult(number, Verdict.WRONG, "is not a number of this account", remedy)
     if setup.voice_url != wanted:
         where = setup.voice_url or "nowhere"
-        remedy = f"run `trunkline numbers connect {number}`, or set its voice webhook to {wanted}"
+        remedy = f"run `{command()} numbers connect {number}`, or set its voice webhook to {wanted}"
         return CheckResult(number, Verdict.WRONG, f"points to {where}, not to this server", remedy)
     here = f"points to this server by {setup.voice_method}"
     if not setup.voice_fallback_url:
         text = f"{here}, and has no fallback for when the server does not answer"
         return CheckResult(
-            number, Verdict.WARNING, text, f"run `trunkline numbers connect {number}`"
+            number, Verdict.WARNING, text, f"run `{command()} numbers connect {number}`"
         )
     return CheckResult(number, Verdict.GOOD, here)
 
@@ -316,7 +317,7 @@ def _unreachable(base: str, error: httpx2.HTTPError) -> CheckResult:
 def _not_serving(base: str, status: int) -> CheckResult:
     if status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, 504, 530):
         text = f"{base} is reached, but no Trunkline runs behind it (HTTP {status})"
-        return CheckResult("PUBLIC_URL", Verdict.WRONG, text, "start it with: trunkline serve")
+        return CheckResult("PUBLIC_URL", Verdict.WRONG, text, f"start it with: {command()} serve")
     text = f"{base}/healthz answers HTTP {status}: something else runs there"
     remedy = "check the address, and that the proxy passes every path on"
     return CheckResult("PUBLIC_URL", Verdict.WRONG, text, remedy)

@@ -9,6 +9,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from app.errors import ConfigError
+from app.installation import command
 from app.settings import (
     Settings,
     load,
@@ -46,7 +47,10 @@ def find(path: Path) -> None:
     """End the command when the file does not exist."""
     # A parent folder that may not be entered is told below; before Python 3.14 Path.exists raises.
     if not os.path.exists(path) and os.access(path.parent, os.X_OK):
-        fail(f"there is no {path}: start in the folder that holds it, or name it with --config")
+        fail(
+            f"there is no {path}: start in the folder that holds it, or name it with --config. "
+            f"`{command()} init` writes one here"
+        )
 
 
 def load_settings(path: Path) -> Settings:

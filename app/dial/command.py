@@ -46,6 +46,7 @@ from app.dial.webhook import (
     http_client,
 )
 from app.errors import ConfigError
+from app.installation import command
 
 __all__ = ["DEFAULT_TO", "DialOptions", "dial", "run"]
 
@@ -163,7 +164,7 @@ def _development_token(path: Path) -> str:
         token = ""
     if not token:
         raise ConfigError(
-            f"no auth token: {path} is not there. Start the local server with `make run`, which"
-            " makes it, or give --auth-token"
+            f"no auth token: {path} is not there. Start the local server with `{command()} serve`,"
+            " which makes it, or give --auth-token"
         )
     return token

@@ -21,6 +21,7 @@ import httpx2
 
 from app.dial.twiml import Verb, parse_twiml
 from app.errors import DialError
+from app.installation import command
 
 __all__ = [
     "VOICE_PATH",
@@ -192,7 +193,8 @@ class Webhooks:
             )
         except httpx2.ConnectError as error:
             raise DialError(
-                f"no server answers at {url}: start it with `make run`, or name it with --to",
+                f"no server answers at {url}: start it with `{command()} serve`, or name it with "
+                "--to",
                 code="server_unreachable",
             ) from error
         except httpx2.TimeoutException as error:

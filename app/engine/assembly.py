@@ -22,6 +22,7 @@ from app.engine.speech.recognizer import PocketsphinxRecognizer
 from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.engine.speech.vad import VoiceActivity
 from app.errors import ConfigError
+from app.installation import install_command
 from app.realtime.events import ServerVad
 
 __all__ = ["check_speech", "make_engine", "missing_parts"]
@@ -81,8 +82,8 @@ def make_engine(
 def _check_parts() -> None:
     if missing := missing_parts():
         raise ConfigError(
-            f"the offline engine needs {', '.join(missing)}: install with "
-            "pip install 'trunkline[offline]' (make run does), or set OPENAI_API_KEY"
+            f"the offline engine lacks {' and '.join(missing)}: {install_command('offline')}; "
+            "or set OPENAI_API_KEY"
         )
 
 

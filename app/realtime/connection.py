@@ -40,6 +40,7 @@ from app.realtime.events import (
     SessionCreated,
     SessionUpdate,
     SessionUpdated,
+    Transcription,
 )
 from app.realtime.faults import (
     refusal_for_close,
@@ -71,6 +72,8 @@ logger = logging.getLogger(__name__)
 
 CREATED_WAIT_S: Final = 0.5
 """Some servers send `session.created` late, or nothing at all before the first update."""
+_NEWER_TRANSCRIPTION: Final = frozenset({"gpt-transcribe", "gpt-live-transcribe"})
+_OLDER_TRANSCRIPTION: Final = "whisper-1"
 ODDITIES_LOGGED: Final = 20
 """Per connection; a server that differs in more is described well enough by these."""
 MALFORMED_LIMIT: Final = 50  # so many malformed events ...
@@ -255,6 +258,17 @@ def traits_of(session: SessionConfig) -> ConnectionTraits:
     )
 
 
+def _with_older_transcription(config: SessionConfig) -> SessionConfig:
+    """The session with a transcription model that servers have known for longer."""
+    asked = config.transcription
+    if not isinstance(asked, Transcription) or asked.model not in _NEWER_TRANSCRIPTION:
+        return config
+    # It takes one language at most, and no keywords.
+    language = asked.languages[0] if len(asked.languages) == 1 else asked.language
+    older = Transcription(model=_OLDER_TRANSCRIPTION, language=language, prompt=asked.prompt)
+    return replace(config, transcription=older)
+
+
 # Connections --------------------------------------------------------------------------------------
 
 
@@ -272,6 +286,8 @@ class RealtimeConnection:
         self.oddities = 0
         self._logged: set[str] = set()
         self._agreed = False
+        self._transcription_refused = False
+        self._older_transcription = False
         self._transport = transport
         self._protocol = RealtimeProtocol(Side.CLIENT, dialect)
         self._early: deque[ServerEvent] = deque()
@@ -300,6 +316,8 @@ class RealtimeConnection:
     async def send(self, event: ClientEvent) -> str:
         if self._closed:
             raise VoiceClosed("the connection was closed by us", close_code=1000)
+        if self._older_transcription and isinstance(event, SessionUpdate):
+            event = replace(event, session=_with_older_transcription(event.session))
         text = self._protocol.send(event)
         event_id = self._protocol.last_event_id
         _trace(">", text)
@@ -368,8 +386,13 @@ class RealtimeConnection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CREATED_WAIT_S):
                 await self._await_session(SessionCreated, update_id=None)
-        update_id = await self.send(SessionUpdate(config))
-        confirmed = await self._await_session(SessionUpdated, update_id=update_id)
+        try:
+            confirmed = await self._agree(config)
+        except VoiceRefused:
+            if not self._transcription_refused or _with_older_transcription(config) == config:
+                raise
+            self._older_transcription = True
+            confirmed = await self._agree(config)
         if not formats_match(config, confirmed):
             raise VoiceRefused(
                 "the model did not confirm the audio format that was asked for",
@@ -377,6 +400,14 @@ class RealtimeConnection:
             )
         self.differences = differing_fields(config, confirmed)
         self._agreed = True
+        if confirmed.transcription is None and _with_older_transcription(config) != config:
+            self._older_transcription = True
+            # Not waited for: a lean server may confirm once only.
+            await self.send(SessionUpdate(SessionConfig(transcription=config.transcription)))
+
+    async def _agree(self, config: SessionConfig) -> SessionConfig:
+        update_id = await self.send(SessionUpdate(config))
+        return await self._await_session(SessionUpdated, update_id=update_id)
 
     async def _await_session(
         self, kind: type[SessionCreated] | type[SessionUpdated], *, update_id: str | None
@@ -388,6 +419,7 @@ class RealtimeConnection:
                 self.session = event.session
                 return event.session
             if isinstance(event, ErrorEvent) and event.error.client_event_id in {None, update_id}:
+                self._transcription_refused = "transcription" in (event.error.param or "")
                 raise refusal_for_error(event.error)
             if not isinstance(event, SessionCreated):  # one that comes late says nothing new
                 self._early.append(event)

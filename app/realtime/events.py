@@ -17,6 +17,7 @@ from typing import Any, Final
 from audio.format import AudioFormat
 
 __all__ = [
+    "DEFAULT_TRANSCRIPTION_MODEL",
     "DEFAULT_TURN_DETECTION",
     "SAY_METADATA_KEY",
     "UNSET",
@@ -131,6 +132,10 @@ class SemanticVad:
     eagerness: str = "auto"
     create_response: bool = True
     interrupt_response: bool = True
+
+
+DEFAULT_TRANSCRIPTION_MODEL: Final = "gpt-transcribe"
+"""Takes turns that the server detects; gpt-live-transcribe may want them committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from app.realtime.events import DEFAULT_TURN_DETECTION
+from app.realtime.events import DEFAULT_TRANSCRIPTION_MODEL, DEFAULT_TURN_DETECTION
 from app.settings.values import (
     Blank,
     Language,
@@ -70,7 +70,7 @@ class TurnDetection(Section):
 class TranscriptionSettings(Section):
     """The model that writes down what the caller says. Any model name is accepted."""
 
-    model: Name = "whisper-1"
+    model: Name = DEFAULT_TRANSCRIPTION_MODEL
     language: Annotated[Language | None, Blank] = None
     languages: tuple[Language, ...] = ()
     keywords: tuple[Text, ...] = ()

@@ -123,8 +123,8 @@ async def test_run_and_demo_hold_a_spoken_conversation_without_key_account_or_ph
 ) -> None:
     async with served(tmp_path) as server:
         assert any("offline demo (no OpenAI key is set)" in line for line in server.banner)
-        demo = next(line for line in server.banner if "make demo" in line)
-        options = demo.split('"')[1].split()  # as the banner says it: make demo ARGS="..."
+        demo = next(line for line in server.banner if "a simulated call" in line)
+        options = demo.partition(" dial ")[2].partition("  ")[0].split()  # as the banner says it
         code, out, errors = await outcome("dial", "--json", *options, folder=tmp_path)
         assert (code, errors) == (0, "")
         report = json.loads(out)

@@ -292,7 +292,7 @@ async def test_wrong_options_are_told_before_anything_is_dialed(tmp_path: Path) 
         (DialOptions(script=tmp_path / "no.yaml", auth_token="t"), "cannot be read"),
         (DialOptions(wavs=(tmp_path / "no.wav",), auth_token="t"), "No such file"),
         (DialOptions(wavs=(wav,), script=wav, auth_token="t"), "exclude each other"),
-        (DialOptions(token_file=tmp_path / "none"), "make run"),
+        (DialOptions(token_file=tmp_path / "none"), "trunkline serve"),
         (DialOptions(auth_token="t", out=tmp_path), "cannot be written"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -323,7 +323,7 @@ def test_the_command_exits_with_one_and_plain_words_when_nothing_answers(
     url = f"http://127.0.0.1:{unused_tcp_port}"
     out = tmp_path / "call.wav"
     assert run(DialOptions(to=url, auth_token="t", out=out)) == 1
-    assert "start it with `make run`" in capsys.readouterr().err
+    assert "start it with `trunkline serve`" in capsys.readouterr().err
     assert not out.exists()
 
 

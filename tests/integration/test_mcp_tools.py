@@ -342,7 +342,7 @@ async def test_an_older_mcp_package_is_refused_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "mcp", ModuleType("mcp"))
-    with pytest.raises(ConfigError, match=r"version 2: install trunkline\[mcp\]"):
+    with pytest.raises(ConfigError, match=r"version 2: run .* install 'mcp>=2"):
         await McpTools([stdio()]).__aenter__()
 
 

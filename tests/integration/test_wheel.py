@@ -176,6 +176,13 @@ def test_the_command_finds_the_functions_of_the_projects_app(installed: Installe
     )
 
 
+def test_the_command_starts_from_an_empty_folder(installed: Installed, tmp_path: Path) -> None:
+    written = installed.run("trunkline", "init", folder=tmp_path)
+    assert f"{installed.environment}/bin/trunkline serve" in written
+    assert "all right" in installed.run("trunkline", "config", "check", folder=tmp_path)
+    assert installed.run("trunkline", "chat", "--say", "Are you open?", folder=tmp_path)
+
+
 def test_the_command_talks_offline(installed: Installed) -> None:
     said = installed.run("trunkline", "chat", "--say", "When are you open?", "--json")
     assert "open" in said

@@ -60,7 +60,7 @@ async def test_the_session_is_the_one_that_the_seed_describes() -> None:
         assert (asked.input_format, asked.output_format) == (PCM16_24K, PCM16_24K)
         assert asked.voice == "alloy"
         assert asked.instructions == "You are a helpful AI assistant."
-        assert asked.transcription == ev.Transcription(model="whisper-1")
+        assert asked.transcription == ev.Transcription(model="gpt-transcribe")
         assert asked.turn_detection == ev.ServerVad(
             threshold=0.6, prefix_padding_ms=200, silence_duration_ms=300
         )

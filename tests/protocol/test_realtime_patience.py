@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -398,3 +399,74 @@ async def test_a_difference_is_counted_and_logged_once(caplog: pytest.LogCapture
     assert record.__dict__["field"] == (
         "conversation.item.added: item.content: expected an array of objects"
     )
+
+
+NEWER = replace(ASKED, transcription=ev.Transcription(model="gpt-transcribe", languages=("de",)))
+OLDER = ev.Transcription(model="whisper-1", language="de")
+
+
+def _asked_for(text: str) -> object:
+    event = RealtimeProtocol(Side.SERVER).receive(text)
+    assert isinstance(event, ev.SessionUpdate)
+    return event.session.transcription
+
+
+@pytest.mark.parametrize("client_event", [True, False])
+async def test_a_transcription_model_that_is_refused_gives_way_to_an_older_one(
+    client_event: bool,
+) -> None:
+    near, far = pipe()
+    protocol = RealtimeProtocol(Side.SERVER)
+    await far.send(protocol.send(ev.SessionCreated(ev.SessionConfig())))
+    opening = asyncio.ensure_future(open_connection(near, NEWER))
+    first = await far.receive()
+    assert _asked_for(first) == NEWER.transcription
+    refusal = ev.ErrorDetail(
+        type="invalid_request_error",
+        message="unknown model",
+        param="session.audio.input.transcription.model",
+        client_event_id=json.loads(first)["event_id"] if client_event else None,
+    )
+    await far.send(protocol.send(ev.ErrorEvent(refusal)))
+    assert _asked_for(await far.receive()) == OLDER
+    await far.send(protocol.send(ev.SessionUpdated(replace(NEWER, transcription=OLDER))))
+    connection = await opening
+    assert connection.differences == ("transcription",)
+    # Later settings, such as those of another agent, ask for what the server knows.
+    await connection.send(ev.SessionUpdate(NEWER))
+    assert _asked_for(await far.receive()) == OLDER
+
+
+async def test_a_transcription_that_is_not_confirmed_is_asked_of_an_older_model() -> None:
+    near, far = pipe()
+    protocol = RealtimeProtocol(Side.SERVER)
+    opening = asyncio.ensure_future(open_connection(near, NEWER))
+    await far.receive()
+    protocol.send(ev.SessionCreated(ev.SessionConfig()))
+    await far.send(protocol.send(ev.SessionUpdated(replace(NEWER, transcription=None))))
+    connection = await opening  # a lean server says no more than that
+    assert _asked_for(await far.receive()) == OLDER
+    await far.send(protocol.send(ev.SessionUpdated(replace(NEWER, transcription=OLDER))))
+    assert isinstance(await anext(connection), ev.SessionUpdated)
+    assert connection.session.transcription == OLDER
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        (NEWER, "session.voice"),
+        (NEWER, None),
+        (replace(NEWER, transcription=OLDER), "session.audio.input.transcription.model"),
+        (replace(NEWER, transcription=None), "session.audio.input.transcription.model"),
+    ],
+)
+async def test_other_refusals_are_final(asked: ev.SessionConfig, param: str | None) -> None:
+    near, far = pipe()
+    protocol = RealtimeProtocol(Side.SERVER)
+    await far.send(protocol.send(ev.SessionCreated(ev.SessionConfig())))
+    opening = asyncio.ensure_future(open_connection(near, asked))
+    await far.receive()
+    refusal = ev.ErrorDetail(type="invalid_request_error", message="no", param=param)
+    await far.send(protocol.send(ev.ErrorEvent(refusal)))
+    with pytest.raises(VoiceRefused):
+        await opening

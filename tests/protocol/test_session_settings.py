@@ -43,7 +43,7 @@ def test_what_is_not_set_is_the_models_own_but_for_our_defaults(tmp_path: Path) 
         "audio": {
             "input": {
                 "format": PCM,
-                "transcription": {"model": "whisper-1"},
+                "transcription": {"model": "gpt-transcribe"},
                 "turn_detection": {
                     "type": "server_vad",
                     "threshold": 0.6,

@@ -20,7 +20,9 @@ from app.assembly import assemble
 from app.cli import app as command_line
 from app.events import EndReason
 from app.settings import (
+    Limits,
     Settings,
+    check_deployment,
     load,
 )
 from app.web.metrics import (
@@ -364,10 +366,48 @@ def test_compose_and_image_agree_on_port_user_and_grace_period(tmp_path: Path) -
     assert f"STATE_DIR={state.partition(':')[2]}" in dockerfile
     assert config == "./config.yaml:/srv/trunkline/config.yaml:ro"
     assert f"COPY config.yaml {config.split(':')[1]}" in dockerfile
-    fixed = load(path, service["environment"])
-    assert fixed.server.port == settings.server.port
-    for name in ("SERVER_HOST", "STATE_DIR"):
-        assert f"{name}={service['environment'][name]}" in dockerfile
+    fixed = service["environment"]
+    assert load(path, {"SERVER_PORT": fixed["SERVER_PORT"]}).server.port == settings.server.port
+    assert f"STATE_DIR={fixed['STATE_DIR']}" in dockerfile
+    assert "SERVER_HOST=0.0.0.0" in dockerfile
+
+
+def test_a_container_without_an_account_is_a_demo_on_loopback(tmp_path: Path) -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    service = compose["services"]["trunkline"]
+    assert service["env_file"] == [{"path": ".env", "required": False}]
+    assert service["environment"]["SERVER_HOST"] == "${TWILIO_ACCOUNT_SID:+0.0.0.0}"
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    for account, problem in (("", False), ("AC" + "1" * 32, True)):
+        # As docker compose fills it in: nothing without an account.
+        host = "0.0.0.0" if account else ""
+        settings = load(path, {"SERVER_HOST": host, "TWILIO_ACCOUNT_SID": account})
+        assert bool(check_deployment(settings)) == problem  # of a live server more is asked
+        assert settings.server.host == (host or "127.0.0.1")
+
+
+def test_alert_rules_read_metrics_and_labels_that_exist() -> None:
+    rules = yaml.safe_load((ROOT / "deploy/alerts.yaml").read_text(encoding="utf-8"))
+    operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    metrics = Metrics()
+    known = {family.name for family in metrics.registry.collect()}
+    for rule in [rule for group in rules["groups"] for rule in group["rules"]]:
+        for name in re.findall(r"\btrunkline_\w+", rule["expr"]):
+            assert re.sub("_(bucket|total)$", "", name) in known, rule["alert"]
+        for value in re.findall(r'\w+="(\w+)"', rule["expr"]):
+            assert value == "trunkline" or f"`{value}`" in operations, rule["alert"]
+
+
+def test_the_units_give_calls_the_time_that_they_are_promised() -> None:
+    unit = (ROOT / "deploy/trunkline.service").read_text(encoding="utf-8")
+    stop = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert stop is not None
+    assert int(stop[1]) > Limits().drain_timeout_s
+    pods = [*yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text(encoding="utf-8"))]
+    [pod] = [found["spec"]["template"]["spec"] for found in pods if found["kind"] == "StatefulSet"]
+    assert pod["terminationGracePeriodSeconds"] > Limits().drain_timeout_s
+    assert pod["securityContext"]["runAsUser"] == 65532
 
 
 def test_what_the_image_copies_is_let_through_to_its_builder() -> None:

@@ -68,7 +68,7 @@ class OpenAIRealtimeHandler:
             voice=voice,
             input_format=PCM16_24K,
             output_format=PCM16_24K,
-            transcription=ev.Transcription(model="whisper-1"),
+            transcription=ev.Transcription(model=ev.DEFAULT_TRANSCRIPTION_MODEL),
             turn_detection=ev.ServerVad(
                 threshold=0.6, prefix_padding_ms=200, silence_duration_ms=300
             ),

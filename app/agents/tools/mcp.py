@@ -26,6 +26,7 @@ from app.agents.tools.schema import bounded, closed
 from app.agents.tools.tool import Tool, ToolContext
 from app.errors import ConfigError, ToolError, ToolFailed, ToolTimeout
 from app.http.addresses import Resolve, resolve_by_system
+from app.installation import install_command
 
 if TYPE_CHECKING:
     from mcp import ClientSession
@@ -83,7 +84,7 @@ class McpTools:
                 from mcp import MCPError  # noqa: F401  # to fail here, with the remedy
         except ImportError as error:
             raise ConfigError(
-                "MCP servers need the mcp package, version 2: install trunkline[mcp]"
+                f"MCP servers need the mcp package, version 2: {install_command('mcp')}"
             ) from error
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()

