@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -19,35 +20,39 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-async def retry(
+async def retry(  # noqa: PLR0913 - each is a plain setting with a default
     attempt: Callable[[], Awaitable[_T]],
     *,
-    attempts: int,
+    attempts: int | None = None,
     first_delay_s: float,
+    max_backoff_s: float = float("inf"),
     max_delay_s: float = float("inf"),
     budget_s: float = float("inf"),
     may_retry: Callable[[AppError], bool] = lambda error: error.retryable,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: Callable[[], float] = random.random,
 ) -> _T:
-    """Await `attempt()` until it succeeds; `attempts` counts the first one.
+    """Await `attempt()` until it succeeds; `attempts` counts the first one, None is no limit.
 
-    The pause after a failure doubles each time, plus or minus half by chance. It is never shorter
-    than the peer asked for with `retry_after_s`, and never longer than `max_delay_s`.
+    The pause after a failure doubles each time up to `max_backoff_s`, plus or minus half by chance.
+    It is never shorter than the peer asked for with `retry_after_s`, and never longer than
+    `max_delay_s`.
 
     Raises:
         TimeoutError: an attempt was still running at the end of `budget_s`.
         AppError: the last failure, when `may_retry` refuses it, when the attempts are used up, or
             when the pause would last beyond the budget.
     """
+    if attempts is not None and attempts < 1:
+        raise ValueError("attempts must be 1 at least")
     clock = asyncio.get_running_loop().time
     deadline = clock() + budget_s
-    for count in range(1, attempts + 1):
+    for count in itertools.count(1):
         try:
             async with asyncio.timeout_at(None if budget_s == float("inf") else deadline):
                 return await attempt()
         except AppError as error:
-            pause_s = first_delay_s * 2 ** (count - 1) * (0.5 + rng())
+            pause_s = min(first_delay_s * 2 ** min(count - 1, 30), max_backoff_s) * (0.5 + rng())
             pause_s = min(max(pause_s, error.retry_after_s or 0.0), max_delay_s)
             if count == attempts or not may_retry(error) or clock() + pause_s >= deadline:
                 raise
@@ -56,7 +61,7 @@ async def retry(
                 extra={"error": error.code, "attempt": count, "pause_ms": int(pause_s * 1000)},
             )
         await sleep(pause_s)
-    raise ValueError("attempts must be 1 at least")
+    raise AssertionError("the loop above ends by itself")
 
 
 def parse_retry_after(value: str | None) -> float | None:

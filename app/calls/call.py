@@ -146,7 +146,6 @@ class Call:
             self._conversation.dialogue,
             self._to_voice.take,
             self,
-            tries=policy.voice_tries,
             budget_s=policy.voice_budget_ms / 1000,
         )
         self._tasks: asyncio.TaskGroup | None = None

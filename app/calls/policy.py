@@ -51,8 +51,8 @@ class CallPolicy:
     """Age at which the model's session is renewed in a quiet moment: it ends at 60 minutes."""
     renew_margin_ms: int = 300_000
     """The same, counted back from the expiry that the model itself has named."""
-    voice_tries: int = 3
     voice_budget_ms: int = 6_000
+    """Time that connecting to the model may take, tries and pauses together."""
     uplink_max_ms: int = 2_000
     """Caller audio that may wait for the model; the oldest is dropped beyond it."""
     downlink_max_ms: int = 60_000

@@ -11,44 +11,83 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from app.errors import VoiceRefused, VoiceUnavailable
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import SessionConfig
 from app.retry import retry
 
-__all__ = ["Breaker", "GuardedModel", "connect_with_retry"]
+__all__ = ["Breaker", "GuardedModel", "ReconnectBudget", "connect_with_retry"]
 
-FIRST_PAUSE_S = 0.25
+FIRST_PAUSE_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 1.0
+"""Of the pauses between tries to connect: whoever waits hears nothing meanwhile."""
+LONGEST_TRY_S: Final = 3.0
+"""Of one try: a socket that was opened in the middle of an outage may never answer."""
+RECONNECTS_PER_MINUTE: Final = 6
 
 
 async def connect_with_retry(
     model: VoiceModel,
     config: SessionConfig,
     *,
-    tries: int = 3,
     budget_s: float = 6.0,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: Callable[[], float] = random.random,
 ) -> VoiceConnection:
-    """Connect, trying again when the failure may pass; all of it fits into `budget_s`.
+    """Connect, trying again for all of `budget_s` while the failure may pass.
+
+    The pauses grow up to a second, so that an outage which is shorter than the budget is outlived.
 
     Raises:
         VoiceRefused: at once.
-        VoiceUnavailable: the last failure, once tries or time are used up.
+        VoiceUnavailable: the last failure, once the time is used up.
     """
+
+    async def attempt() -> VoiceConnection:
+        try:
+            async with asyncio.timeout(LONGEST_TRY_S):
+                return await model.connect(config)
+        except TimeoutError:
+            raise _late() from None
+
     try:
         return await retry(
-            lambda: model.connect(config),
-            attempts=tries,
+            attempt,
             first_delay_s=FIRST_PAUSE_S,
+            max_backoff_s=LONGEST_PAUSE_S,
             budget_s=budget_s,
             may_retry=lambda error: isinstance(error, VoiceUnavailable),
             sleep=sleep,
             rng=rng,
         )
     except TimeoutError:
-        raise VoiceUnavailable("the model did not answer in time", code="connect_timeout") from None
+        raise _late() from None
+
+
+def _late() -> VoiceUnavailable:
+    return VoiceUnavailable("the model did not answer in time", code="connect_timeout")
+
+
+class ReconnectBudget:
+    """How often one conversation may replace its connection, and after which pause. Pure."""
+
+    def __init__(self, per_minute: int = RECONNECTS_PER_MINUTE) -> None:
+        self._lost_ms: deque[int] = deque(maxlen=per_minute)
+
+    def on_lost(self, now_ms: int) -> float | None:
+        """Seconds to wait before the next connection; `None` when the budget is used up.
+
+        The first replacement within a minute is immediate; the pauses before the others double.
+        """
+        lost = self._lost_ms
+        while lost and now_ms - lost[0] >= 60_000:
+            lost.popleft()
+        if len(lost) == lost.maxlen:
+            return None
+        lost.append(now_ms)
+        return FIRST_PAUSE_S * 2 ** (len(lost) - 2) if len(lost) > 1 else 0.0
 
 
 class Breaker:

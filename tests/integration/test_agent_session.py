@@ -51,6 +51,7 @@ from app.errors import (
 )
 from app.events import Party
 from app.realtime import events as ev
+from app.realtime.connecting import RECONNECTS_PER_MINUTE
 from app.realtime.events import (
     SessionConfig,
     Transcription,
@@ -492,7 +493,10 @@ async def test_a_connection_that_breaks_is_replaced_and_the_dialogue_replayed() 
         assert replayed[:3] == [("user", "First."), ("assistant", "One."), ("user", "Second.")]
 
 
-async def test_a_model_that_breaks_again_and_again_ends_the_session_with_an_error() -> None:
+async def test_a_model_that_breaks_again_and_again_ends_the_session_with_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.realtime.connecting.FIRST_PAUSE_S", 0.0)
     left = Leftovers()
     async with ScriptedVoiceServer(replies=[Reply(close_after_ms=100)]) as server:
         async with AgentSession(agent(), model_of(server)) as session:
@@ -503,7 +507,7 @@ async def test_a_model_that_breaks_again_and_again_ends_the_session_with_an_erro
             assert errors[-1].message == "the model was lost"
             with pytest.raises(VoiceError):
                 await session.send_message("Hello?")
-        assert len(server.connections) == 2
+        assert len(server.connections) == 1 + RECONNECTS_PER_MINUTE
     await left.are_gone()
 
 

@@ -14,6 +14,7 @@ from app.events import (
     VoiceReady,
     VoiceTrouble,
 )
+from app.realtime.connecting import RECONNECTS_PER_MINUTE
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     SAY_METADATA_KEY,
@@ -200,19 +201,23 @@ async def test_a_tool_is_not_run_again_on_the_new_connection() -> None:
     assert [item.type for item in replayed] == ["function_call", "function_call_output"]
 
 
-async def test_a_second_loss_in_a_row_ends_the_call_with_a_spoken_apology() -> None:
+async def test_losses_beyond_the_budget_end_the_call_with_a_spoken_apology(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.realtime.connecting.FIRST_PAUSE_S", 0.0)
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await call.hear_quiet(ms=300)
-        voice.latest.drop()
-        await reconnected(app, call)
+        for count in range(2, RECONNECTS_PER_MINUTE + 2):
+            voice.latest.drop()
+            await reconnected(app, call, count)
         voice.latest.drop()
         assert (await call.ended()).close_code == LOST
         assert (await app.ended(call)).reason is EndReason.VOICE_LOST
         call.assert_clean()
         spoken_ending(call, app)
-        assert len(voice.connections) == 2
+        assert len(voice.connections) == 1 + RECONNECTS_PER_MINUTE
 
 
 async def test_a_model_that_has_answered_since_may_be_lost_once_more() -> None:

@@ -73,13 +73,13 @@ async def test_a_refusal_that_nothing_can_heal_is_met_once(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", PASSING)
-async def test_a_refusal_that_may_pass_is_met_three_times(fault: str) -> None:
+async def test_a_refusal_that_may_pass_is_met_until_the_budget_is_used_up(fault: str) -> None:
     trouble, code = PASSING[fault]
     voice = ScriptedVoiceServer(trouble=trouble)
-    async with voice, trunkline(voice) as app:
+    async with voice, trunkline(voice, policy={"voice_budget_ms": 1_500}) as app:
         summary = await lost_call(app)
         assert (summary.reason, summary.detail) == (EndReason.VOICE_LOST, code)
-        assert voice.attempts == 3
+        assert voice.attempts >= 2
 
 
 @pytest.mark.parametrize("fault", SILENT)

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from app.agents.dialogue.actions import GiveUp
 from app.agents.dialogue.dialogue import Dialogue
 from app.errors import VoiceError
-from app.realtime.connecting import connect_with_retry
+from app.realtime.connecting import ReconnectBudget, connect_with_retry
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import ClientEvent, ServerEvent
 from app.tasks import CancellableGroup, pass_cancellation_on
 
 __all__ = ["VoiceListener", "VoiceLoop"]
 
+
+logger = logging.getLogger(__name__)
 
 CLOSE_S: Final = 1.5
 
@@ -57,11 +60,10 @@ class VoiceLoop:
         next_event: Callable[[], Awaitable[ClientEvent]],
         listener: VoiceListener,
         *,
-        tries: int = 3,
         budget_s: float = 6.0,
         reconnects: bool = True,
     ) -> None:
-        """`next_event` waits for something to send. All `tries` to connect fit into `budget_s`."""
+        """`next_event` waits for something to send. Tries to connect fill `budget_s`."""
         self.connection: VoiceConnection | None = None
         self.connected = False
         self.error: VoiceError | None = None
@@ -72,10 +74,10 @@ class VoiceLoop:
         self._dialogue = dialogue
         self._next_event = next_event
         self._listener = listener
-        self._tries = tries
         self._budget_s = budget_s
         self._reconnects = reconnects
         self._outcome: asyncio.Future[GiveUp | VoiceConnection] | None = None
+        self._broken = False  # the last connection broke; else it was given up
 
     async def connect(self) -> None:
         """Connect for the agent who speaks now.
@@ -87,7 +89,6 @@ class VoiceLoop:
         self.connection = await connect_with_retry(
             self._model,
             self._dialogue.active.opening(),
-            tries=self._tries,
             budget_s=self._budget_s,
         )
         self.connected = True
@@ -95,13 +96,15 @@ class VoiceLoop:
     async def run(self) -> GiveUp:
         """Talk with the model until it is lost for good; returns how.
 
-        A connection that breaks is replaced once, and again only when a response was completed
-        since: more would be dead air.
+        A connection that breaks is replaced, within a budget per minute and after growing pauses:
+        it may be an outage that passes. One that was given up, because its model failed, is
+        replaced again only when a response was completed since: more would be dead air.
 
         Raises:
             VoiceError: as `connect`.
         """
-        completed = -1
+        budget = ReconnectBudget()
+        completed = -1  # responses, when the last connection was given up
         reconnected = False
         while True:
             if self.connection is None:
@@ -113,11 +116,22 @@ class VoiceLoop:
                 continue  # renewed in a quiet moment
             self.connected = False
             await self.close()
-            fruitless = completed == self._dialogue.failures.completed and self._listener.present
-            if fruitless or not outcome.retryable or not self._reconnects:
+            if not outcome.retryable or not self._reconnects:
                 return outcome
-            completed = self._dialogue.failures.completed
+            if not self._broken:
+                if completed == self._dialogue.failures.completed and self._listener.present:
+                    return outcome
+                completed = self._dialogue.failures.completed
+            pause_s = budget.on_lost(int(asyncio.get_running_loop().time() * 1000))
+            if pause_s is None:
+                logger.warning("voice connection was lost too often", extra={"code": outcome.code})
+                return outcome
+            logger.info(
+                "voice connection was lost, reconnecting",
+                extra={"code": outcome.code, "pause_ms": int(pause_s * 1000)},
+            )
             await self._listener.on_voice_lost()
+            await asyncio.sleep(pause_s)
 
     def give_up(self, action: GiveUp) -> None:
         """Part with the connection in use, if there is one."""
@@ -155,7 +169,7 @@ class VoiceLoop:
         outcome: asyncio.Future[GiveUp | VoiceConnection] = (
             asyncio.get_running_loop().create_future()
         )
-        self._outcome = outcome
+        self._outcome, self._broken = outcome, False
         self._listener.on_voice_ready(connection, reconnected=reconnected)
         try:
             async with CancellableGroup() as both:
@@ -167,7 +181,7 @@ class VoiceLoop:
             for error in errors.exceptions:
                 if isinstance(error, VoiceError):
                     self.error = error
-                    self.give_up(GiveUp(code=error.code, retryable=True))
+                    self._on_broken(error.code)
         finally:
             self._outcome = None
             self.oddities += connection.oddities
@@ -177,7 +191,12 @@ class VoiceLoop:
     async def _read(self, connection: VoiceConnection) -> None:
         async for event in connection:
             await self._listener.on_voice(event)
-        self.give_up(GiveUp(code="voice_closed", retryable=True))
+        self._on_broken("voice_closed")
+
+    def _on_broken(self, code: str) -> None:
+        if self._outcome is not None and not self._outcome.done():
+            self._broken = True
+            self._outcome.set_result(GiveUp(code=code, retryable=True))
 
     async def _write(self, connection: VoiceConnection) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +14,7 @@ from app.errors import (
 from app.realtime.connecting import (
     Breaker,
     GuardedModel,
+    ReconnectBudget,
     connect_with_retry,
 )
 from app.realtime.connection import (
@@ -21,6 +23,7 @@ from app.realtime.connection import (
     pipe,
 )
 from app.realtime.events import SessionConfig
+from tests.fakes.clock import in_virtual_time
 
 REFUSED = VoiceRefused("no quota", code="insufficient_quota")
 
@@ -42,6 +45,20 @@ class Model:
         outcome = self.outcomes.pop(0)
         if outcome is not None:
             raise outcome
+        return RealtimeConnection(pipe()[0])
+
+
+class Outage:
+    """A model that cannot be reached for a while."""
+
+    name = "outage"
+
+    def __init__(self, out: Callable[[], bool]) -> None:
+        self._out = out
+
+    async def connect(self, config: SessionConfig) -> VoiceConnection:
+        if self._out():
+            raise VoiceUnavailable("x")
         return RealtimeConnection(pipe()[0])
 
 
@@ -77,11 +94,33 @@ async def test_pauses_vary_by_half() -> None:
         assert pauses.taken_s == [expected_s]
 
 
-async def test_tries_are_counted() -> None:
-    model = Model(*[VoiceUnavailable("x")] * 3)
-    with pytest.raises(VoiceUnavailable):
-        await connect_with_retry(model, SessionConfig(), sleep=Pauses())
-    assert model.attempts == 3
+@pytest.mark.parametrize("outage_s", [0.1, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_an_outage_shorter_than_the_budget_is_outlived(outage_s: float, chance: float) -> None:
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        model = Outage(lambda: clock() < outage_s)
+        await connect_with_retry(model, SessionConfig(), rng=lambda: chance)
+        assert outage_s <= clock() <= outage_s + 1.5
+
+    in_virtual_time(main())
+
+
+def test_an_outage_longer_than_the_budget_ends_within_it() -> None:
+    async def main() -> None:
+        model = Outage(lambda: True)
+        with pytest.raises(VoiceUnavailable):
+            await connect_with_retry(model, SessionConfig(), rng=lambda: 0.5)
+        assert 4.5 <= asyncio.get_running_loop().time() <= 6.0
+
+    in_virtual_time(main())
+
+
+def test_reconnects_have_a_budget_per_minute_and_growing_pauses() -> None:
+    budget = ReconnectBudget(4)
+    assert [budget.on_lost(at) for at in (0, 10, 20, 30, 40)] == [0.0, 0.25, 0.5, 1.0, None]
+    assert budget.on_lost(60_005) == 1.0  # the first is a minute old, the others are not
+    assert budget.on_lost(200_000) == 0.0
 
 
 async def test_a_refusal_is_not_tried_again() -> None:
@@ -111,11 +150,6 @@ async def test_a_model_that_hangs_uses_up_the_budget_and_no_more() -> None:
         await connect_with_retry(model, SessionConfig(), budget_s=0.02)
     assert caught.value.code == "connect_timeout"
     assert model.attempts == 1
-
-
-async def test_no_tries_at_all_make_no_sense() -> None:
-    with pytest.raises(ValueError, match="attempts"):
-        await connect_with_retry(Model(), SessionConfig(), tries=0)
 
 
 def _open_breaker() -> Breaker:

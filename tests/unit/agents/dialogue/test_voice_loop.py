@@ -15,6 +15,7 @@ from app.agents.dialogue.dialogue import Dialogue
 from app.agents.dialogue.voice_loop import VoiceLoop
 from app.errors import VoiceClosed, VoiceError, VoiceRefused
 from app.events import CallCounters, CallId
+from app.realtime.connecting import RECONNECTS_PER_MINUTE
 from app.realtime.connection import ConnectionTraits, VoiceConnection
 from app.realtime.events import (
     ClientEvent,
@@ -153,7 +154,12 @@ async def test_events_go_both_ways() -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "ended", "cannot send", "given up"])
-async def test_a_connection_that_breaks_is_replaced_once(how: str) -> None:
+async def test_a_connection_that_breaks_is_replaced_within_a_budget(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.realtime.connecting.FIRST_PAUSE_S", 0.0)
+    replaced = 1 if how == "given up" else RECONNECTS_PER_MINUTE
+
     def lose(connection: MemoryConnection) -> None:
         match how:
             case "closed":
@@ -167,12 +173,12 @@ async def test_a_connection_that_breaks_is_replaced_once(how: str) -> None:
                 site.loop.give_up(GiveUp(code="stalled", retryable=True))
 
     async with talking() as site:
-        lose(await site.connected())
-        lose(await site.connected())
+        for _ in range(replaced + 1):
+            lose(await site.connected())
         lost = await site.over
     assert lost.code == ("stalled" if how == "given up" else "voice_closed")
-    assert site.talking.noted == ["ready", "lost", "again"]
-    assert [connection.closed for connection in site.model.connections] == [True, True]
+    assert site.talking.noted == ["ready", *["lost", "again"] * replaced]
+    assert [c.closed for c in site.model.connections] == [True] * (replaced + 1)
     assert not site.loop.connected
     assert isinstance(site.loop.error, VoiceClosed) == (how in ("closed", "cannot send"))
 
