@@ -23,6 +23,7 @@ from app.assembly.analysis import check_task_tool, make_analysis
 from app.assembly.destinations import make_destinations
 from app.assembly.guardrails import make_guardrails
 from app.assembly.problems import Problems
+from app.assembly.receptionist import receptionist_notices
 from app.assembly.routing import RoutingTable, make_routing_table
 from app.assembly.tools import make_mcp_specs, make_tools
 from app.assembly.voice_models import VoiceModels
@@ -94,7 +95,12 @@ class Assembly:
 
     def notices(self) -> list[str]:
         """Settings that are allowed and may surprise."""
-        return [*self.roster.notices(), *self._analysis_notices(), *self._silence_notices()]
+        return [
+            *self.roster.notices(),
+            *self._analysis_notices(),
+            *self._silence_notices(),
+            *receptionist_notices(self._settings, self.roster),
+        ]
 
     def _silence_notices(self) -> list[str]:
         """Routes on which a silence ends the call before the first inactivity prompt."""

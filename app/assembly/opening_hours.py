@@ -87,13 +87,24 @@ class OpeningHours:
         if opens is None:
             return "not in the coming year"
         days = (opens.date() - now.astimezone(self.zone).date()).days
-        hour = f"{opens.hour % 12 or 12}{f':{opens.minute:02}' if opens.minute else ''}"
-        at = f"at {hour} {'AM' if opens.hour < 12 else 'PM'}"
+        at = f"at {_clock_words(opens.hour * 60 + opens.minute)}"
         if days <= 1:
             return f"{'tomorrow' if days else 'today'} {at}"
         if days < 7:
             return f"on {_DAY_NAMES[opens.weekday()]} {at}"
         return f"on {_DAY_NAMES[opens.weekday()]}, {_MONTHS[opens.month - 1]} {opens.day}, {at}"
+
+    def weekly_words(self) -> str:
+        """For "We are open ...": "Monday to Friday, from 9 AM to 5 PM"; empty if never."""
+        runs: list[tuple[int, int, tuple[Span, ...]]] = []
+        for day in range(7):
+            spans = self.weekly.get(day, ())
+            if runs and runs[-1][1] == day - 1 and runs[-1][2] == spans:
+                runs[-1] = (runs[-1][0], day, spans)
+            elif spans:
+                runs.append((day, day, spans))
+        parts = [f"{_days_words(first, last)}, {_spans_words(s)}" for first, last, s in runs]
+        return ", and ".join((", ".join(parts[:-1]), parts[-1]) if len(parts) > 1 else parts)
 
     def _on(self, day: date) -> list[tuple[datetime, datetime]]:
         """The spans that begin on a day, in UTC."""
@@ -160,6 +171,31 @@ def read_hours(
             _read_date(day): _read_spans(hours, day) for day, hours in (special or {}).items()
         },
     )
+
+
+def _days_words(first: int, last: int) -> str:
+    if (first, last) == (0, 6):
+        return "every day"
+    names = _DAY_NAMES[first], _DAY_NAMES[last]
+    return (
+        names[0]
+        if first == last
+        else f"{names[0]} {'and' if last == first + 1 else 'to'} {names[1]}"
+    )
+
+
+def _spans_words(spans: Sequence[Span]) -> str:
+    if [(span.opens, span.closes) for span in spans] == [(0, _DAY_MINUTES)]:
+        return "around the clock"
+    words = [
+        f"from {_clock_words(s.opens)} to {_clock_words(s.closes % _DAY_MINUTES)}" for s in spans
+    ]
+    return " and ".join(words)
+
+
+def _clock_words(minute: int) -> str:
+    hour, rest = divmod(minute, 60)
+    return f"{hour % 12 or 12}{f':{rest:02}' if rest else ''} {'AM' if hour < 12 else 'PM'}"
 
 
 def _read_days(written: str) -> list[int]:

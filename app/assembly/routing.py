@@ -87,13 +87,14 @@ def make_routing_table(
     """The routing table; `None` when something is wrong with it."""
     keypads = make_keypads(settings)
     hours = _all_hours(settings, problems)
+    told = {number: known.weekly_words() for number, known in hours.items()}
     roster = make_roster(settings, parts, problems)
     if roster is None:
         return None  # each number would report the same mistakes again
     default = Route(
         agent=roster.first,
         roster=roster,
-        model=models.named(),
+        model=models.named(hours="" if settings.offline.hours else next(iter(told.values()), "")),
         policy=_policy(settings, roster.first.name),
         keypads=keypads,
         destinations=destinations,
@@ -109,7 +110,7 @@ def make_routing_table(
                 default,
                 agent=own_roster.first,
                 roster=own_roster,
-                model=models.named(own.model),
+                model=models.named(own.model, told.get(number, "")),
                 policy=_policy(settings, own_roster.first.name, own),
                 fallback=destinations.by_name.get(own.fallback or ""),
                 price=models.price(own.model),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from app.assembly.prices import price_of
+from app.assembly.receptionist import given_facts, missing_facts
 from app.errors import AppError, ConfigError
 from app.events import TokenUsage
 from app.installation import install_command
@@ -41,16 +42,20 @@ class VoiceModels:
         self._settings = settings
         self._engine = engine
         # One guard for all calls to a model: it knows when the model is down.
-        self._guarded: dict[str | None, GuardedModel] = {}
+        self._guarded: dict[tuple[str | None, str], GuardedModel] = {}
 
-    def named(self, name: str | None = None) -> GuardedModel:
-        """The model of that name, or that of `openai_realtime`; the same for all of its calls."""
-        if name not in self._guarded:
-            engine = self._engine
-            self._guarded[name] = GuardedModel(
-                voice_model(self._settings, name) if engine is None else engine.model()
+    def named(self, name: str | None = None, hours: str = "") -> GuardedModel:
+        """The model of that name, or that of `openai_realtime`; the same for all of its calls.
+
+        `hours` are the number's, for the offline engine, which can tell nothing else of them.
+        """
+        engine = self._engine
+        key = (name, hours if engine is not None else "")
+        if key not in self._guarded:
+            self._guarded[key] = GuardedModel(
+                voice_model(self._settings, name) if engine is None else engine.model(hours)
             )
-        return self._guarded[name]
+        return self._guarded[key]
 
     def price(self, name: str | None = None) -> Callable[[TokenUsage], float | None]:
         """A function for the cost of a call with that model; None for the offline engine."""
@@ -98,6 +103,7 @@ def offline_engine(settings: Settings) -> Engine | None:
         max_sessions=min(offline.max_sessions, settings.limits.max_calls),
         workers=None if offline.workers == "auto" else offline.workers,
         voices=_voices(settings),
+        facts=given_facts(settings),
     )
 
 
@@ -117,17 +123,13 @@ def offline_problems(settings: Settings) -> list[str]:
         cure = install_command("offline")
         return [f"the offline engine lacks {names}: {cure}; or set OPENAI_API_KEY"]
     path = settings.offline.receptionist
-    if path is None:
-        return []
-    if not os.path.exists(path):  # Path.exists raises where a folder may not be entered
+    # Path.exists raises where a folder may not be entered.
+    if path is not None and not os.path.exists(path):
         return [f"{settings.origin.place('offline', 'receptionist')}: there is no file {path}"]
-    from app.engine.receptionist.book_file import load_book
-
     try:
-        load_book(path)
+        return missing_facts(settings)
     except ConfigError as error:
         return error.message.splitlines()
-    return []
 
 
 def speech_problems(settings: Settings) -> list[str]:

@@ -13,6 +13,7 @@ from app.engine.host import EngineParts
 from app.engine.receptionist.book_file import (
     DEFAULT_BOOK,
     load_book,
+    own_facts,
 )
 from app.engine.receptionist.messages import MessageFolder
 from app.engine.receptionist.responder import Receptionist
@@ -44,10 +45,12 @@ def make_engine(
     max_sessions: int = 8,
     workers: int | None = None,
     voices: Mapping[str, str] | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> Engine:
     """Make an engine, not started yet; it recognizes in `workers` processes, one per core.
 
-    `voices` maps each voice that must exist to the place in the settings that names it.
+    `voices` maps each voice that must exist to the place in the settings that names it. `facts`
+    stand in for those of the dialogue; so do the hours of a number, unless it has its own.
 
     Raises:
         ConfigError: speech parts are not installed, or the receptionist's file is wrong; the
@@ -56,6 +59,11 @@ def make_engine(
     _check_parts()
     book = load_book(receptionist or DEFAULT_BOOK)
     limits = SessionLimits()
+    own_hours = "hours" in own_facts(book)
+
+    def make_responder(hours: str) -> Receptionist:
+        given = {"hours": hours} if hours and not own_hours else {}
+        return Receptionist(book, facts={**(facts or {}), **given})
 
     def make_vad(settings: ServerVad) -> VoiceActivity:
         return VoiceActivity(
@@ -72,7 +80,7 @@ def make_engine(
             workers=workers or min(os.cpu_count() or 1, MAX_WORKERS),
         ),
         synthesizer=WorkerSynthesizer(voices=voices),
-        make_responder=lambda: Receptionist(book),
+        make_responder=make_responder,
         make_vad=make_vad,
         keep_message=MessageFolder(messages_dir).keep if messages_dir is not None else None,
     )

@@ -83,11 +83,14 @@ class SpeechDetector(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineParts:
-    """The parts of a session. `keep_message` blocks and is called in a thread."""
+    """The parts of a session. `keep_message` blocks and is called in a thread.
+
+    `make_responder` is given the opening hours of the number that was called, in words, or "".
+    """
 
     recognizer: Recognizer
     synthesizer: Synthesizer
-    make_responder: Callable[[], Responder]
+    make_responder: Callable[[str], Responder]
     make_vad: Callable[[ServerVad], SpeechDetector]
     keep_message: Callable[[str, bytes | str], Path] | None = None
 

@@ -160,9 +160,9 @@ class Engine:
             self._threads.shutdown(wait=True, cancel_futures=True)  # at most one 100 ms slice each
             self._threads = None
 
-    def model(self) -> EngineModel:
-        """The engine as a voice model of this process."""
-        return EngineModel(self)
+    def model(self, hours: str = "") -> EngineModel:
+        """The engine as a voice model of this process; `hours` are told to callers who ask."""
+        return EngineModel(self, hours)
 
     async def serve(self, transport: Transport, dialect: Dialect = GA) -> None:
         """Serve one client until it leaves, then close the transport.
@@ -177,7 +177,7 @@ class Engine:
             return
         await self._host(transport, dialect)
 
-    async def serve_in_process(self) -> ClientTransport:
+    async def serve_in_process(self, hours: str = "") -> ClientTransport:
         """Serve a session in the engine's own task group; the client's end of the pipe.
 
         Raises:
@@ -189,7 +189,7 @@ class Engine:
             raise VoiceUnavailable("the offline engine is full", code=AT_CAPACITY)
         theirs, ours = pipe()  # the client has the first end
         self._promised += 1
-        self._group.create_task(self._host_promised(ours), name="offline engine session")
+        self._group.create_task(self._host_promised(ours, hours), name="offline engine session")
         return theirs
 
     async def _keep(self, ready: asyncio.Event) -> None:
@@ -200,17 +200,17 @@ class Engine:
             await self._stopping.wait()
         self._group = None
 
-    async def _host_promised(self, transport: Transport) -> None:
+    async def _host_promised(self, transport: Transport, hours: str) -> None:
         self._promised -= 1
         if self._stopping.is_set():
             await transport.close(_GOING_AWAY)
             return
-        await self._host(transport)
+        await self._host(transport, hours=hours)
 
-    async def _host(self, transport: Transport, dialect: Dialect = GA) -> None:
+    async def _host(self, transport: Transport, dialect: Dialect = GA, hours: str = "") -> None:
         assert self._threads is not None
         session = EngineSession(
-            self._parts.make_responder(), _ids(), voice=self._voice, limits=self._limits
+            self._parts.make_responder(hours), _ids(), voice=self._voice, limits=self._limits
         )
         host = SessionHost(session, self._parts, transport, self._threads, dialect)
         self._hosts.add(host)
@@ -243,8 +243,9 @@ class Engine:
 class EngineModel:
     """The engine as a `VoiceModel`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, hours: str = "") -> None:
         self._engine = engine
+        self._hours = hours
 
     @property
     def name(self) -> str:
@@ -257,7 +258,7 @@ class EngineModel:
             VoiceRefused: the engine does not have such settings.
             VoiceUnavailable: it is full (`engine_at_capacity`) or not running.
         """
-        return await open_connection(await self._engine.serve_in_process(), config)
+        return await open_connection(await self._engine.serve_in_process(self._hours), config)
 
 
 async def _send_error(transport: Transport, code: str, message: str) -> None:

@@ -67,6 +67,9 @@ class Offline(Section):
 
     voice: Name = "alloy"
     receptionist: Annotated[FilePath | None, Blank] = None
+    business: Annotated[Spoken | None, Blank] = None
+    hours: Annotated[Spoken | None, Blank] = None
+    address: Annotated[Spoken | None, Blank] = None
     messages_dir: FilePath = Path("var/messages")
     max_sessions: int = Field(default=8, ge=1, le=1_000)
     workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"

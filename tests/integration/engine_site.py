@@ -46,7 +46,7 @@ class Site:
             EngineParts(
                 recognizer=self.recognizer,
                 synthesizer=self.synthesizer,
-                make_responder=lambda: self.make_responder(),
+                make_responder=lambda _hours: self.make_responder(),
                 make_vad=LevelDetector,
                 keep_message=MessageFolder(messages).keep if messages is not None else None,
             ),

@@ -133,7 +133,7 @@ async def terminal(folder: Path, *options: str) -> AsyncIterator[Terminal]:
 async def test_a_user_types_to_the_offline_receptionist(tmp_path: Path) -> None:
     async with terminal(tmp_path) as screen:
         await screen.until("you> ")
-        assert "agent> Hello, you have reached the Trunkline demo office." in screen.shown
+        assert "agent> Hello, this is the robot at the Trunkline demo office." in screen.shown
         screen.type("when are you open\n")
         await screen.until("you> ", after="when are you open")
         assert "agent> We are open Monday to Friday" in screen.shown
@@ -471,7 +471,7 @@ async def test_a_closed_pipe_ends_the_conversation_quietly(tmp_path: Path) -> No
 async def test_without_any_input_it_greets_and_ends(tmp_path: Path) -> None:
     code, out, errors = await piped(tmp_path, b"", shell="<&-")
     assert (code, errors) == (0, "")
-    assert out.startswith("agent> Hello, you have reached the Trunkline demo office.")
+    assert out.startswith("agent> Hello, this is the robot at the Trunkline demo office.")
 
 
 async def test_without_any_output_it_ends_quietly(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def _engine_with(part: _Part) -> Engine:
         EngineParts(
             recognizer=part,
             synthesizer=ToneSynthesizer(),
-            make_responder=EchoResponder,
+            make_responder=lambda _hours: EchoResponder(),
             make_vad=LevelDetector,
         )
     )

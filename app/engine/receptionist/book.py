@@ -110,6 +110,8 @@ class Book:
     """A whole dialogue, checked. Its texts hold `{names}` of facts for the responder to fill in."""
 
     facts: Mapping[str, str]
+    tells: frozenset[str]
+    """Those of `business`, `hours` and `address` that its texts use."""
     greeting: str
     start: str
     intents: Mapping[str, Intent]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -19,7 +20,7 @@ from app.engine.receptionist.grammar import expand, words_of
 from app.errors import ConfigError
 from app.settings.reader.strict_yaml import Mapping, Node, Scalar, Sequence, parse_yaml
 
-__all__ = ["DEFAULT_BOOK", "FACTS", "load_book"]
+__all__ = ["DEFAULT_BOOK", "FACTS", "load_book", "own_facts"]
 
 
 DEFAULT_BOOK: Final = Path(__file__).with_name("receptionist.yaml")
@@ -57,6 +58,12 @@ def load_book(path: Path = DEFAULT_BOOK) -> Book:
     return _Reader(path.name, parse_yaml(text, name=path.name)).book()
 
 
+def own_facts(book: Book) -> dict[str, str]:
+    """The facts of a dialogue that are not the demo office's."""
+    demo = load_book().facts
+    return {name: fact for name, fact in book.facts.items() if fact != demo.get(name)}
+
+
 class _Reader:
     """One file being read. Later parts look names up in earlier ones."""
 
@@ -64,6 +71,7 @@ class _Reader:
         self._name = name
         self._root = root
         self._facts: dict[str, str] = {}
+        self._told: set[str] = set()
         self._intents: dict[str, Intent] = {}
         self._states: tuple[str, ...] = ()
 
@@ -82,6 +90,7 @@ class _Reader:
         self._no_twins(self._need(self._root, "everywhere"), everywhere)
         book = Book(
             facts=self._facts,
+            tells=FACTS,
             greeting=self._said(self._need(self._root, "greeting"), {"prompt"}),
             start=self._name_of(self._need(self._root, "start"), self._states, "state"),
             intents=self._intents,
@@ -97,7 +106,7 @@ class _Reader:
         if CONFIRM not in book.states or not book.states[CONFIRM].yes_no:
             self._fail(self._root.key_lines["states"], f"needs a state `{CONFIRM}` with `yes_no`")
         self._all_reached(book, states)
-        return book
+        return replace(book, tells=FACTS & self._told)
 
     def _all_reached(self, book: Book, nodes: dict[str, Node]) -> None:
         """A state that no move goes to is a slip of the pen."""
@@ -253,6 +262,7 @@ class _Reader:
         allowed = set(placeholders) | FACTS
         text = " ".join(self._text(node).split())
         for placeholder in _PLACEHOLDER.findall(text):
+            self._told.add(placeholder)
             if placeholder not in allowed and placeholder not in self._facts:
                 self._known(placeholder, allowed | set(self._facts), "placeholder", node.line)
         return text

@@ -104,6 +104,29 @@ def test_an_opening_far_away_is_named_by_its_date() -> None:
     assert away.next_opening_words(local("2026-12-20T12:00")) == "on Saturday, January 2, at 10 PM"
 
 
+@pytest.mark.parametrize(
+    ("weekly", "words"),
+    [
+        ({"mon-fri": "9:00-17:00"}, "Monday to Friday, from 9 AM to 5 PM"),
+        (
+            {"mon-thu": "9:00-12:30, 13:30-17:00", "fri": "9:00-12:30", "sun": "closed"},
+            "Monday to Thursday, from 9 AM to 12:30 PM and from 1:30 PM to 5 PM,"
+            " and Friday, from 9 AM to 12:30 PM",
+        ),
+        (
+            {"mon": "8:00-9:00", "wed": "8:00-9:00", "sat-sun": "22:00-2:00"},
+            "Monday, from 8 AM to 9 AM, Wednesday, from 8 AM to 9 AM,"
+            " and Saturday and Sunday, from 10 PM to 2 AM",
+        ),
+        ({"mon-sun": "0:00-24:00"}, "every day, around the clock"),
+        ({"sat": "18:00-24:00"}, "Saturday, from 6 PM to 12 AM"),
+        ({}, ""),
+    ],
+)
+def test_the_hours_of_the_week_in_words(weekly: dict[str, str], words: str) -> None:
+    assert read_hours("UTC", weekly).weekly_words() == words
+
+
 def test_midnight_and_noon_are_twelve() -> None:
     at = read_hours("UTC", {"mon": "0:00-1:00", "tue": "12:00-13:00"})
     sunday = datetime(2026, 11, 15, 10, tzinfo=UTC)
