@@ -9,7 +9,7 @@ from __future__ import annotations
 from audio.bridge import Transcoder
 from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 from audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
-from audio.level import SILENCE_DBFS, clipped_count, is_silent, level_dbfs
+from audio.level import SILENCE_DBFS, level_dbfs
 from audio.resample import Resampler
 from audio.wav import StereoRecorder, read_wav
 
@@ -24,12 +24,10 @@ __all__ = [
     "Resampler",
     "StereoRecorder",
     "Transcoder",
-    "clipped_count",
     "decode_alaw",
     "decode_ulaw",
     "encode_alaw",
     "encode_ulaw",
-    "is_silent",
     "level_dbfs",
     "read_wav",
 ]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from audio.format import AudioFormat, Encoding
 from audio.g711 import decode_alaw, decode_ulaw
 
-__all__ = ["SILENCE_DBFS", "clipped_count", "is_silent", "level_dbfs", "peak_dbfs"]
+__all__ = ["SILENCE_DBFS", "level_dbfs", "peak_dbfs"]
 
 SILENCE_DBFS: Final = -127.0
 """RFC 6465, section 3: the lowest level on the scale, digital silence included."""
@@ -44,14 +44,3 @@ def peak_dbfs(data: bytes, wire: AudioFormat) -> float:
     """The loudest sample of whole samples in a wire format, on the same scale: -127 for none."""
     peak = int(np.abs(_READ[wire.encoding](data).astype(np.int32)).max(initial=0))
     return float(20 * np.log10(peak / 32768)) if peak else SILENCE_DBFS
-
-
-def clipped_count(samples: NDArray[np.int16], *, peak: int = 32124) -> int:
-    """Count the samples that reach `peak` on either side; by default mu-law's loudest code."""
-    wide = samples.astype(np.int32)  # -32768 has no int16 of the other sign
-    return int(np.count_nonzero(np.abs(wide) >= peak))
-
-
-def is_silent(samples: NDArray[np.int16], *, threshold_dbfs: float = -60.0) -> bool:
-    """True if the level is below the threshold, by default below the idle noise of a line."""
-    return level_dbfs(samples) < threshold_dbfs

@@ -83,7 +83,7 @@ GO_ON: Final = (
     "A noise on the line stopped you in the middle of a sentence; the caller said nothing. Go on "
     "exactly where you stopped, and do not begin anew."
 )
-LINE_CHANGED: Final = (
+STREAM_CHANGED: Final = (
     "The line was changed while you spoke, so the caller has not heard all of it. Go on from where "
     "they stopped hearing you."
 )
@@ -215,7 +215,7 @@ class Conversation:
             return opened
         if cut_off.sentence or cut_off.config is not None:
             return [*opened, *self._resolve(self.dialogue.responses.ask(now_ms, cut_off), now_ms)]
-        return [*opened, *self._resolve(self.dialogue.prompt(LINE_CHANGED, now_ms), now_ms)]
+        return [*opened, *self._resolve(self.dialogue.prompt(STREAM_CHANGED, now_ms), now_ms)]
 
     def on_stream_left(self, now_ms: int, *, resumes: bool = False) -> list[Action]:
         """The caller was taken off the stream: cut what they miss; the next one starts anew.

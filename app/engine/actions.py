@@ -126,7 +126,7 @@ class KeepText:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Log a remark."""
+    """Log a notice."""
 
     kind: NoteKind
 

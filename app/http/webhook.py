@@ -177,8 +177,6 @@ class Outbox:
 
     def __init__(self, jobs: BackgroundJobs) -> None:
         self._jobs = jobs
-        self.delivered = 0
-        self.failed = 0
 
     def put(self, webhook: Webhook, message: Message) -> bool:
         """Queue a message for delivery; False when too many wait."""
@@ -188,10 +186,7 @@ class Outbox:
         try:
             await webhook.post(message)
         except ToolError as error:
-            self.failed += 1
             logger.error(
                 "webhook was not delivered",
                 extra={"message_id": message.key, "kind": message.kind, "error": error.code},
             )
-        else:
-            self.delivered += 1

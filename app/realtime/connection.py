@@ -18,7 +18,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Final, Protocol
 
 from app.errors import (
@@ -55,7 +55,6 @@ from app.realtime.trace import wire_facts
 
 __all__ = [
     "ClientTransport",
-    "ConnectionTraits",
     "RealtimeConnection",
     "Transport",
     "VoiceConnection",
@@ -65,7 +64,6 @@ __all__ = [
     "give_up_late",
     "open_connection",
     "pipe",
-    "traits_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -115,21 +113,6 @@ class ClientTransport(Transport, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionTraits:
-    """The division of work in a session, so that a conversation need not know the vendor.
-
-    `detects_turns`: the server finds the caller's turns. `responds_to_speech`: it answers them by
-    itself. `cancels_on_speech`: it cancels its response when the caller speaks. `needs_truncate`:
-    it cannot know what was heard and has to be told.
-    """
-
-    detects_turns: bool = True
-    responds_to_speech: bool = True
-    cancels_on_speech: bool = True
-    needs_truncate: bool = True
-
-
 class VoiceConnection(Protocol):
     """A configured session with a voice model."""
 
@@ -137,9 +120,6 @@ class VoiceConnection(Protocol):
     def session(self) -> SessionConfig:
         """The session as the server confirmed it last."""
         ...
-
-    @property
-    def traits(self) -> ConnectionTraits: ...
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -243,21 +223,6 @@ def _updated(before: SessionConfig, update: SessionConfig) -> SessionConfig:
     return replace(before, **named)
 
 
-def traits_of(session: SessionConfig) -> ConnectionTraits:
-    """Traits of a session over a transport that does not play the sound itself."""
-    detection = session.turn_detection
-    if detection is None:
-        return ConnectionTraits(
-            detects_turns=False, responds_to_speech=False, cancels_on_speech=False
-        )
-    if detection is UNSET:  # on by default
-        return ConnectionTraits()
-    return ConnectionTraits(
-        responds_to_speech=detection.create_response,
-        cancels_on_speech=detection.interrupt_response,
-    )
-
-
 def _with_older_transcription(config: SessionConfig) -> SessionConfig:
     """The session with a transcription model that servers have known for longer."""
     asked = config.transcription
@@ -293,10 +258,6 @@ class RealtimeConnection:
         self._early: deque[ServerEvent] = deque()
         self._recent_malformed: deque[float] = deque(maxlen=MALFORMED_LIMIT)
         self._closed = False
-
-    @property
-    def traits(self) -> ConnectionTraits:
-        return traits_of(self.session)
 
     def __aiter__(self) -> RealtimeConnection:
         return self

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
@@ -71,18 +70,10 @@ class LoopMonitor:
     """Measures how late the event loop wakes up: the delay that every call's sound gets."""
 
     TICK_MS = 100
-    KEPT_TICKS = 100  # ten seconds
     WARN_MS = 250
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._recent_ms: deque[float] = deque(maxlen=self.KEPT_TICKS)
-
-    @property
-    def p95_ms(self) -> float:
-        """The 95th percentile of the last ten seconds; 0 before the first tick."""
-        ordered = sorted(self._recent_ms)
-        return ordered[int(len(ordered) * 0.95)] if ordered else 0.0
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -94,7 +85,6 @@ class LoopMonitor:
 
     def record(self, lag_ms: float) -> None:
         """Take one measurement."""
-        self._recent_ms.append(lag_ms)
         self._metrics.loop_lagged(lag_ms / 1000)
         if lag_ms > self.WARN_MS:
             logger.warning("event loop was blocked", extra={"lag_ms": round(lag_ms)})

@@ -39,7 +39,6 @@ from app.carrier.twilio.caller_side import (
 )
 from app.carrier.twilio.signature import (
     sign_http,
-    sign_websocket,
 )
 from app.dial.twiml import (
     parse_twiml,
@@ -264,9 +263,7 @@ class _Phone:
         token = await self._ring() if self.load.auth_token else ""
         headers = {}
         if self.load.auth_token:
-            headers["X-Twilio-Signature"] = sign_websocket(
-                self.load.auth_token, self.load.stream_url
-            )
+            headers["X-Twilio-Signature"] = sign_http(self.load.auth_token, self.load.stream_url)
         self.socket = await connect(
             self.load.stream_url, additional_headers=headers, compression=None
         )

@@ -487,7 +487,7 @@ async def reviewed(
 
 async def test_a_call_that_is_over_is_reviewed_and_told(http: SafeHttp) -> None:
     async with WebService(GOOD) as chat, WebService(answer()) as receiver:
-        events, reviewer = await reviewed(chat, http, hook(receiver, http))
+        events, _ = await reviewed(chat, http, hook(receiver, http))
     review = {"summary": "Booked a table.", "stars": 5}
     assert events == [CallReviewed(call_id=CALL, review=review)]
     [asked] = receiver.asked
@@ -499,7 +499,6 @@ async def test_a_call_that_is_over_is_reviewed_and_told(http: SafeHttp) -> None:
         "error": "",
         "facts": {"duration_ms": 61_000},
     }
-    assert reviewer.outbox.delivered == 1
 
 
 async def test_a_bad_answer_is_asked_for_again(http: SafeHttp) -> None:

@@ -101,6 +101,6 @@ async def test_the_outbox_delivers_in_the_background(
         outbox = Outbox(jobs)
         assert outbox.put(hook(bad, http), MESSAGE)
         assert outbox.put(hook(good, http), Message(key="msg_2", kind="k", data={}))
-    assert (outbox.delivered, outbox.failed) == (1, 1)
+    assert (len(bad.asked), len(good.asked)) == (1, 1)
     [record] = caplog.records
     assert record.getMessage() == "webhook was not delivered"

@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from app.carrier.base import CarrierCallId, StreamId
-from app.carrier.twilio.http import sign_http, sign_websocket
+from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.errors import ConfigError
 from app.web.serving import make_server, running
@@ -81,7 +81,7 @@ class Remote:
         """A call that is being carried."""
         await self.post(VOICE_PATH, call_form())
         url = f"ws://127.0.0.1:{self.port}{STREAM_PATH}"
-        headers = {"X-Twilio-Signature": sign_websocket(AUTH_TOKEN, url)}
+        headers = {"X-Twilio-Signature": sign_http(AUTH_TOKEN, url)}
         async with connect(url, additional_headers=headers) as stream:
             await stream.send(render_connected())
             start = render_start(STREAM, CALL, account_id=ACCOUNT, parameters={"token": "token-0"})

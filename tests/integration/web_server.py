@@ -30,7 +30,7 @@ from app.carrier.base import (
     TransferResult,
 )
 from app.carrier.twilio.front import TwilioFront
-from app.carrier.twilio.http import sign_http, sign_websocket
+from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.transfer import Site as TwilioSite
 from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
@@ -212,7 +212,7 @@ class Site:
 
     def signed_stream(self) -> dict[str, str]:
         """The header that the carrier sends with a media handshake."""
-        return {"X-Twilio-Signature": sign_websocket(AUTH_TOKEN, self.stream_url)}
+        return {"X-Twilio-Signature": sign_http(AUTH_TOKEN, self.stream_url)}
 
     def counted(self, name: str, **labels: str) -> float:
         """A metric's value."""

@@ -66,7 +66,6 @@ async def test_a_session_is_opened_and_closed() -> None:
     async with ScriptedVoiceServer() as server:
         async with _connected(server) as connection:
             assert connection.session.voice == "cedar"
-            assert connection.traits.cancels_on_speech
             assert server.open_connections == 1
         await server.until(lambda: server.open_connections == 0)
         assert server.latest.path == "/v1/realtime?model=gpt-test"

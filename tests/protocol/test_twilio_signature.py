@@ -14,7 +14,6 @@ from app.carrier.twilio.http import (
     parse_form,
     read_incoming,
     sign_http,
-    sign_websocket,
 )
 from app.errors import (
     RemoteProtocolError,
@@ -36,7 +35,7 @@ BODY = urlencode(FORM)
 SIGNATURE = sign_http(TOKEN, PUBLIC + PATH, FORM)
 CHECKER = SignatureChecker([TOKEN], PUBLIC)
 MEDIA = "/twilio/media-stream"
-MEDIA_SIGNATURE = sign_websocket(TOKEN, f"wss://voice.example.com{MEDIA}")
+MEDIA_SIGNATURE = sign_http(TOKEN, f"wss://voice.example.com{MEDIA}")
 
 
 def signed_text(path: str, form: list[tuple[str, str]]) -> str:

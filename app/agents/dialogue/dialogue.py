@@ -71,7 +71,7 @@ __all__ = ["Dialogue"]
 _KINDS: Final = {
     SayWhen.NOW: Kind.URGENT,
     SayWhen.AFTER_TURN: Kind.MESSAGE,
-    SayWhen.IDLE: Kind.REMARK,
+    SayWhen.IDLE: Kind.IDLE_MESSAGE,
 }
 
 
@@ -136,8 +136,8 @@ class Dialogue:
         if when is SayWhen.NOW:
             self.responses.forget()
             actions += [Interrupt(), *self.drop_response(server_cancels=False)]
-        # A remark is not told before: an answer that comes first would say it, and then it came
-        # again. A fresh connection is told of what waits for it anyway.
+        # An idle message is not told before: an answer that comes first would say it as well.
+        # A fresh connection is told of what waits for it anyway.
         if when is not SayWhen.IDLE and self._messages.connected:
             actions += self.responses.tell(request)
         return [*actions, *self.responses.ask(now_ms, request)]
@@ -332,7 +332,7 @@ class Dialogue:
         self._running.pop(response.id, None)
         done = response.status is ResponseStatus.COMPLETED and not self.is_stale(response.id)
         if not done:
-            self.transcript.on_unsaid(running)
+            self.transcript.on_response_dropped(running)
         return [*actions, *self.function_calls.ask_when_done(now_ms)]
 
     def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
@@ -476,7 +476,7 @@ class Dialogue:
         self._stale.clear()
         self._out_of_band.clear()
         for response in self._running.values():
-            self.transcript.on_unsaid(response)
+            self.transcript.on_response_dropped(response)
         self._running.clear()
         replay = self.transcript.replay(self._messages.epoch)
         going_on = note(GOING_ON, self._messages.new_id("sys"))

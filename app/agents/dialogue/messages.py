@@ -28,9 +28,9 @@ __all__ = [
     "SayMode",
     "SayWhen",
     "agent_words",
+    "as_information",
     "caller_words",
     "note",
-    "relayed",
     "spoken",
 ]
 
@@ -80,7 +80,7 @@ def note(text: str, item_id: str) -> Item:
     return Item(type="message", id=item_id, role="system", content=(part,))
 
 
-def relayed(text: str) -> str:
+def as_information(text: str) -> str:
     """The text of a note that has the model pass information on."""
     data = quoted(text)
     return (
@@ -98,7 +98,7 @@ def spoken(text: str, mode: SayMode, kind: Kind = Kind.MESSAGE) -> ResponseReque
     metadata = {SAY_METADATA_KEY: sentence}
     if mode is SayMode.RELAY:
         config = ResponseConfig(metadata=metadata, tool_choice="none")
-        return ResponseRequest(kind=kind, config=config, note=note(relayed(text), ""))
+        return ResponseRequest(kind=kind, config=config, note=note(as_information(text), ""))
     config = ResponseConfig(
         instructions=f"Say exactly this to the caller, and nothing else: {text}",
         metadata=metadata,

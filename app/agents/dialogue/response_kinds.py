@@ -21,10 +21,10 @@ class Kind(StrEnum):
 
     RESUMED = "resumed message"
     REPLY = "reply"
-    OWED_REPLY = "owed reply"
+    DEFERRED_REPLY = "deferred reply"
     URGENT = "urgent message"
     MESSAGE = "message"
-    REMARK = "remark"
+    IDLE_MESSAGE = "idle message"
     FILLER = "filler"
 
 
@@ -77,7 +77,7 @@ RULES: Final[dict[Kind, Rules]] = {
         joined=True,
         on_loss=OnLoss.DROPPED,
     ),
-    Kind.OWED_REPLY: Rules(
+    Kind.DEFERRED_REPLY: Rules(
         meaning="a reply asked for while the caller spoke, or without a connection; "
         "the answer to the caller's turn stands in for it",
         begins_when=Moment.QUIET,
@@ -89,7 +89,7 @@ RULES: Final[dict[Kind, Rules]] = {
         meaning="a greeting, a notice: words that wait for the agent's turn to end",
         begins_when=Moment.CALLER_SILENT,
     ),
-    Kind.REMARK: Rules(
+    Kind.IDLE_MESSAGE: Rules(
         meaning="words for a quiet moment",
         begins_when=Moment.IDLE,
     ),
@@ -101,7 +101,7 @@ RULES: Final[dict[Kind, Rules]] = {
     ),
 }
 
-_PLACES: Final = {kind: place for place, kind in enumerate(Kind)}
+_RANKS: Final = {kind: rank for rank, kind in enumerate(Kind)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +122,9 @@ class ResponseRequest:
         return RULES[self.kind]
 
     @property
-    def place(self) -> int:
+    def rank(self) -> int:
         """The lower, the earlier it is said."""
-        return _PLACES[self.kind]
+        return _RANKS[self.kind]
 
 
 REPLY: Final = ResponseRequest(kind=Kind.REPLY)

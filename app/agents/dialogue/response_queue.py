@@ -49,7 +49,7 @@ class ResponseQueue:
     @property
     def waits_for_quiet(self) -> bool:
         """True while words wait for a quiet moment."""
-        return any(request.kind is Kind.REMARK for request in self._waiting)
+        return any(request.kind is Kind.IDLE_MESSAGE for request in self._waiting)
 
     def asks_for(self, request: ResponseRequest) -> bool:
         """True while these words are asked for and have not begun."""
@@ -60,7 +60,7 @@ class ResponseQueue:
     def ask(self, now_ms: int, request: ResponseRequest = REPLY) -> list[ToVoice]:
         """Ask for a response: it is sent now, or waits for its moment."""
         if request.kind is Kind.REPLY and not self._connected:
-            request = _OWED
+            request = _DEFERRED
         self._add(request)
         # One that waits for quiet is sent by `on_quiet`, and hurries nothing before it.
         waits = request.rules.begins_when >= Moment.QUIET
@@ -71,7 +71,7 @@ class ResponseQueue:
 
     def ask_after_tools(self, now_ms: int) -> list[ToVoice]:
         """Ask for the reply to what tools found."""
-        return self.ask(now_ms, _OWED if self._caller_speaks else REPLY)
+        return self.ask(now_ms, _DEFERRED if self._caller_speaks else REPLY)
 
     def ask_again(self, now_ms: int) -> list[ToVoice]:
         """Ask again for what the response that just failed was to say."""
@@ -122,7 +122,7 @@ class ResponseQueue:
         cancelled = self._gate.on_created(response.id)
         if cancelled is None and not self._caller_speaks:
             # It knows what the tools found: their output was sent before it began.
-            self._drop(lambda request: request.kind is Kind.OWED_REPLY)
+            self._drop(lambda request: request.kind is Kind.DEFERRED_REPLY)
         return cancelled
 
     def on_done(self, response_id: str, now_ms: int) -> list[ToVoice]:
@@ -147,7 +147,7 @@ class ResponseQueue:
         """The connection is gone; `begun`: some of the current response is known already."""
         lost = self._lost_message(begun=begun)
         if lost is not None and REPLY in self._waiting:
-            self._add(_OWED)  # else nobody asks for the reply: the lost message comes first
+            self._add(_DEFERRED)  # else nobody asks for the reply: the lost message comes first
         self._drop(lambda request: request.rules.on_loss is OnLoss.DROPPED)
         if lost is not None:
             self._put_back(replace(lost, kind=Kind.RESUMED))
@@ -159,10 +159,10 @@ class ResponseQueue:
         """A fresh connection: nothing runs on it, and it was told nothing of what waits."""
         self._connected = True
         resumes = any(request.rules.on_loss is OnLoss.SENT_FIRST for request in self._waiting)
-        if _OWED in self._waiting:
-            self._drop(lambda request: request.kind is Kind.OWED_REPLY)
+        if _DEFERRED in self._waiting:
+            self._drop(lambda request: request.kind is Kind.DEFERRED_REPLY)
             self._add(REPLY)
-        told = [request for request in self._waiting if request.kind is not Kind.REMARK]
+        told = [request for request in self._waiting if request.kind is not Kind.IDLE_MESSAGE]
         actions = [event for request in told for event in self.tell(request)]
         return actions + (self._next(now_ms) if resumes else [])
 
@@ -180,13 +180,13 @@ class ResponseQueue:
 
     def _add(self, request: ResponseRequest) -> None:
         if not (request.rules.joined and request in self._waiting):
-            at = bisect_right(self._waiting, request.place, key=_place)
+            at = bisect_right(self._waiting, request.rank, key=_rank)
             self._waiting.insert(at, request)
 
     def _put_back(self, request: ResponseRequest) -> None:
         """Queue again, ahead of its kind, what was sent and came to nothing."""
         if not request.rules.optional and not (request.rules.joined and request in self._waiting):
-            at = bisect_left(self._waiting, request.place, key=_place)
+            at = bisect_left(self._waiting, request.rank, key=_rank)
             self._waiting.insert(at, request)
 
     def _drop(self, unwanted: Callable[[ResponseRequest], bool]) -> None:
@@ -204,20 +204,20 @@ class ResponseQueue:
             return []
         request = self._waiting.pop(at)
         actions: list[ToVoice] = []
-        if request.kind is Kind.REMARK:  # from now on as any message, and its note was not told
+        if request.kind is Kind.IDLE_MESSAGE:  # its note was not told yet
             request = replace(request, kind=Kind.MESSAGE)
             actions = self.tell(request)
-        self._sent = REPLY if request.kind is Kind.OWED_REPLY else request
+        self._sent = REPLY if request.kind is Kind.DEFERRED_REPLY else request
         event_id = self._messages.new_id("ask")
         self._gate.request(event_id, now_ms)
         return [*actions, ToVoice(ResponseCreate(request.config, event_id))]
 
 
-_OWED = ResponseRequest(kind=Kind.OWED_REPLY)
+_DEFERRED = ResponseRequest(kind=Kind.DEFERRED_REPLY)
 
 
-def _place(request: ResponseRequest) -> int:
-    return request.place
+def _rank(request: ResponseRequest) -> int:
+    return request.rank
 
 
 def _answers(request: ResponseRequest, response: Response) -> bool:

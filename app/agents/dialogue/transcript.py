@@ -182,7 +182,7 @@ class Transcript:
         if entry is not None:
             entry.on_heard(heard_ms, sent_ms, cut_off=cut_off)
 
-    def on_unsaid(self, response: RunningResponse) -> None:
+    def on_response_dropped(self, response: RunningResponse) -> None:
         """A response has come to nothing: words of it that never became sound were not heard."""
         for item_id in response.written - response.sounded:
             self.on_heard(item_id, 0, 0, cut_off=True)

@@ -84,10 +84,6 @@ class ToolInvoker:
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
 
-    def schemas(self) -> tuple[Mapping[str, Any], ...]:
-        """For `SessionConfig.tools`."""
-        return tuple(tool.wire for tool in self._tools.values())
-
     async def invoke(self, name: str, arguments_json: str, context: ToolContext) -> ToolResult:
         """Run a function call of the model, if it may run, and return its output.
 

@@ -310,7 +310,7 @@ class WarmTransfer:
         if arc.bring_back:
             intents.append(BringBack())
         outcome = arc.outcome or outcome
-        if self.result is None and outcome is not None and arc.state in _TELLING:
+        if self.result is None and outcome is not None and arc.state in _SETTLED:
             self.result = TransferResult(outcome, evidence)
             intents.append(Finished(self.result))
         return intents
@@ -329,4 +329,4 @@ class WarmTransfer:
         return None
 
 
-_TELLING: Final = frozenset({WarmState.JOINED, WarmState.OVER})
+_SETTLED: Final = frozenset({WarmState.JOINED, WarmState.OVER})

@@ -25,7 +25,6 @@ from app.carrier.twilio.signature import (
     SignatureChecker,
     form_pairs,
     sign_http,
-    sign_websocket,
 )
 from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
 
@@ -48,7 +47,6 @@ __all__ = [
     "read_status",
     "refusal_document",
     "sign_http",
-    "sign_websocket",
 ]
 
 TWIML_CONTENT_TYPE: Final = "application/xml"

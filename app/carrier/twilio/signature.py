@@ -32,7 +32,6 @@ __all__ = [
     "SignatureChecker",
     "form_pairs",
     "sign_http",
-    "sign_websocket",
 ]
 
 SIGNATURE_HEADER: Final[str] = _HEADER
@@ -166,11 +165,6 @@ def form_pairs(form: Form) -> Iterable[tuple[str, str]]:
 
 
 def sign_http(auth_token: str, url: str, params: Form = ()) -> str:
-    """The signature that Twilio sends with a webhook to `url`, for a simulated caller."""
+    """The signature that Twilio sends with a webhook or a handshake to `url`."""
     signature: str = RequestValidator(auth_token).compute_signature(url, _Fields(params))
     return signature
-
-
-def sign_websocket(auth_token: str, url: str) -> str:
-    """The signature that Twilio sends with the handshake to `url`, which begins with wss."""
-    return sign_http(auth_token, url)

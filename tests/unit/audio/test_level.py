@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
-from audio.level import SILENCE_DBFS, clipped_count, is_silent, level_dbfs, peak_dbfs
+from audio.level import SILENCE_DBFS, level_dbfs, peak_dbfs
 from tests.unit.audio.tones import tone
 
 
@@ -30,19 +30,6 @@ def test_a_single_bit_in_a_long_silence_does_not_leave_the_scale() -> None:
     samples = np.zeros(100_000, np.int16)
     samples[0] = 1
     assert level_dbfs(samples) == SILENCE_DBFS
-
-
-def test_clipping_counts_both_sides_down_to_the_most_negative_sample() -> None:
-    samples = np.array([32_767, 32_124, 32_123, 0, -32_123, -32_124, -32_768], np.int16)
-    assert clipped_count(samples) == 4
-    assert clipped_count(samples, peak=32_767) == 2
-
-
-def test_silence_is_what_lies_below_the_threshold() -> None:
-    noise = np.array([100, -100] * 80, np.int16)  # -50.3 dB
-    assert not is_silent(noise)
-    assert is_silent(noise, threshold_dbfs=-50)
-    assert is_silent(np.zeros(0, np.int16))
 
 
 @pytest.mark.parametrize("wire", [PCMU_8K, PCMA_8K, PCM16_24K])

@@ -9,7 +9,7 @@ import hmac
 import pytest
 from twilio.request_validator import RequestValidator
 
-from app.carrier.twilio.http import Form, SignatureChecker, sign_http, sign_websocket
+from app.carrier.twilio.http import Form, SignatureChecker, sign_http
 from app.errors import ConfigError, SignatureError
 
 TOKEN = "12345"
@@ -102,7 +102,7 @@ def test_port_and_slash_may_be_spelled_either_way(signed: str, public_url: str, 
 @pytest.mark.parametrize("path", ["/media", "/media/"])
 def test_a_handshake_may_be_signed_as_wss_or_https(scheme: str, host: str, path: str) -> None:
     url = f"{scheme}://{host}{path}"
-    assert checker().check_websocket("/media", sign_websocket(TOKEN, url)) == url
+    assert checker().check_websocket("/media", sign_http(TOKEN, url)) == url
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_a_handshake_may_be_signed_as_wss_or_https(scheme: str, host: str, path:
 )
 def test_a_handshake_for_another_address_is_refused(url: str) -> None:
     with pytest.raises(SignatureError):
-        checker().check_websocket("/media", sign_websocket(TOKEN, url))
+        checker().check_websocket("/media", sign_http(TOKEN, url))
 
 
 def test_a_webhook_may_not_be_signed_as_a_websocket() -> None:
-    assert refused(PATH, {}, sign_websocket(TOKEN, "wss://mycompany.com" + PATH))
+    assert refused(PATH, {}, sign_http(TOKEN, "wss://mycompany.com" + PATH))
 
 
 def test_a_port_and_a_path_of_our_own_are_kept() -> None:
@@ -136,7 +136,7 @@ def test_a_port_and_a_path_of_our_own_are_kept() -> None:
 def test_loopback_development_is_signed_without_tls() -> None:
     local = checker("http://127.0.0.1:8080")
     assert local.check_http("/v", {}, sign_http(TOKEN, "http://127.0.0.1:8080/v"))
-    assert local.check_websocket("/m", sign_websocket(TOKEN, "ws://127.0.0.1:8080/m"))
+    assert local.check_websocket("/m", sign_http(TOKEN, "ws://127.0.0.1:8080/m"))
     six = checker("http://[::1]:8080")
     assert six.check_http("/v", {}, sign_http(TOKEN, "http://[::1]:8080/v"))
 

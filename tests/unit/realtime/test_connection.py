@@ -19,14 +19,12 @@ from app.realtime import events as ev
 from app.realtime.connection import (
     MALFORMED_LIMIT,
     ClientTransport,
-    ConnectionTraits,
     RealtimeConnection,
     Transport,
     differing_fields,
     formats_match,
     open_connection,
     pipe,
-    traits_of,
 )
 from app.realtime.protocol import (
     RealtimeProtocol,
@@ -307,7 +305,6 @@ async def test_an_update_in_mid_call_is_shown_and_kept() -> None:
     assert isinstance(event, ev.SessionUpdated)
     assert not formats_match(ASKED, event.session)
     assert connection.session == replace(ASKED, output_format=PCM16_24K, turn_detection=None)
-    assert not connection.traits.detects_turns
 
 
 def test_only_what_was_asked_can_differ() -> None:
@@ -318,14 +315,3 @@ def test_only_what_was_asked_can_differ() -> None:
 
 def test_formats_that_were_not_asked_for_always_match() -> None:
     assert formats_match(ev.SessionConfig(), ev.SessionConfig(input_format=PCMU_8K))
-
-
-def test_traits_follow_the_turn_detection() -> None:
-    assert traits_of(ev.SessionConfig()) == ConnectionTraits()
-    manual = traits_of(ev.SessionConfig(turn_detection=None))
-    assert not (manual.detects_turns or manual.responds_to_speech or manual.cancels_on_speech)
-    quiet = ev.SemanticVad(create_response=False, interrupt_response=False)
-    traits = traits_of(ev.SessionConfig(turn_detection=quiet))
-    assert traits.detects_turns
-    assert not (traits.responds_to_speech or traits.cancels_on_speech)
-    assert traits.needs_truncate

@@ -186,11 +186,11 @@ def test_transcription_is_billed_by_time_or_by_tokens() -> None:
     head = '{"type":"conversation.item.input_audio_transcription.completed","item_id":"i"'
     by_time = GA.decode_server(head + ',"transcript":"x","usage":{"seconds":2}}')
     by_token = GA.decode_server(head + ',"transcript":"x","usage":{"total_tokens":9}}')
-    unsaid = GA.decode_server(head + ',"transcript":"x"}')
+    unspoken_text = GA.decode_server(head + ',"transcript":"x"}')
     assert by_time == ev.TranscriptionCompleted("i", 0, "x", seconds=2.0)
     assert by_token == ev.TranscriptionCompleted("i", 0, "x", tokens=9)
-    assert unsaid == ev.TranscriptionCompleted("i", 0, "x")
-    assert '"seconds":0.0' in GA.encode_server(unsaid, "event_1")
+    assert unspoken_text == ev.TranscriptionCompleted("i", 0, "x")
+    assert '"seconds":0.0' in GA.encode_server(unspoken_text, "event_1")
 
 
 @pytest.mark.parametrize(

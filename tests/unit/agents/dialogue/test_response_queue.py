@@ -20,8 +20,8 @@ from app.realtime.events import (
 )
 from app.realtime.protocol import ALREADY_ACTIVE, GateState, ResponseGate
 
-OWED = ResponseRequest(kind=Kind.OWED_REPLY)
-WORDS = [kind for kind in Kind if kind not in (Kind.REPLY, Kind.OWED_REPLY)]
+DEFERRED = ResponseRequest(kind=Kind.DEFERRED_REPLY)
+WORDS = [kind for kind in Kind if kind not in (Kind.REPLY, Kind.DEFERRED_REPLY)]
 MESSAGES = [kind for kind in WORDS if kind is not Kind.FILLER]
 
 
@@ -206,7 +206,7 @@ def test_an_error_about_something_else_changes_nothing() -> None:
     assert harness.gate.state is GateState.REQUESTED
 
 
-def test_the_answer_to_the_callers_turn_stands_in_for_an_owed_reply() -> None:
+def test_the_answer_to_the_callers_turn_stands_in_for_a_deferred_reply() -> None:
     harness = QueueHarness()
     harness.queue.on_caller_speech()
     assert harness.queue.ask_after_tools(0) == []
@@ -231,20 +231,20 @@ def test_a_sentence_is_known_by_its_metadata_once_the_server_has_sent_any() -> N
     assert harness.queue.sentence == ""
 
 
-def test_only_a_remark_waits_for_a_quiet_moment() -> None:
+def test_only_an_idle_message_waits_for_a_quiet_moment() -> None:
     harness = busy()
     harness.ask(request(Kind.MESSAGE))
     assert not harness.queue.waits_for_quiet
-    harness.ask(request(Kind.REMARK))
+    harness.ask(request(Kind.IDLE_MESSAGE))
     assert harness.queue.waits_for_quiet
 
 
-def test_a_remark_hurries_nothing_that_waits_before_it() -> None:
+def test_an_idle_message_hurries_nothing_that_waits_before_it() -> None:
     harness = QueueHarness()
     harness.queue.on_lost(begun=False)
     harness.ask(request(Kind.MESSAGE))
     harness.do(harness.queue.on_reconnected(0))
-    assert harness.ask(request(Kind.REMARK)) == []
+    assert harness.ask(request(Kind.IDLE_MESSAGE)) == []
     assert harness.do(harness.queue.on_quiet(0)) == ["message"]
 
 

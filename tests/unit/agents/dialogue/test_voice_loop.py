@@ -16,7 +16,7 @@ from app.agents.dialogue.voice_loop import VoiceLoop
 from app.errors import VoiceClosed, VoiceError, VoiceRefused
 from app.events import CallCounters, CallId
 from app.realtime.connecting import RECONNECTS_PER_MINUTE
-from app.realtime.connection import ConnectionTraits, VoiceConnection
+from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     ClientEvent,
     InputAudioCommit,
@@ -30,7 +30,6 @@ from tests.fakes.waiting import time_limit
 class MemoryConnection:
     """A connection in memory: `arriving` holds what the model sends, and how it ends."""
 
-    traits = ConnectionTraits()
     differences = ()
     malformed = 0
     oddities = 0

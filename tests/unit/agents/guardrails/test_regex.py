@@ -14,8 +14,8 @@ from app.errors import ConfigError
 
 CHARS = ["a", "b", "A", " ", "é", "_", "7", r"\n", ".", "\u017f", "K", "()"]
 CLASSES = ["[ab]", "[^a]", "[a-c_]", r"[\W_]", r"[^\d\s]", r"\w", r"\W", r"\d", r"\s"]
-PLACES = [r"\b", r"\B", "^", "(?m:^)", "(?m:$)", r"\A", r"\z"]
-LEAVES = st.sampled_from([*CHARS, *CLASSES, *PLACES])
+ANCHORS = [r"\b", r"\B", "^", "(?m:^)", "(?m:$)", r"\A", r"\z"]
+LEAVES = st.sampled_from([*CHARS, *CLASSES, *ANCHORS])
 
 
 def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:

@@ -551,9 +551,8 @@ def test_two_tools_of_one_name_are_refused() -> None:
         ToolInvoker([tool_that(1), tool_that(2)])
 
 
-def test_the_schemas_fit_a_session() -> None:
-    [schema] = ToolInvoker([tool_that(1)]).schemas()
-    assert schema == {
+def test_a_tools_schema_fits_a_session() -> None:
+    assert tool_that(1).wire == {
         "type": "function",
         "name": "it",
         "description": "Does it.",
