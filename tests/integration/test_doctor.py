@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -33,6 +33,7 @@ from app.settings import (
     Settings,
     check_deployment,
     load,
+    notices,
 )
 
 ACCOUNT = "AC" + "1" * 32
@@ -314,7 +315,7 @@ async def test_without_credentials_the_rest_is_still_checked() -> None:
         )
     ]
     found = verdicts(results)
-    assert found["config.yaml"] is Verdict.GOOD
+    assert found["configuration"] is Verdict.GOOD
     assert found["Twilio"] is Verdict.UNCHECKED
 
 
@@ -350,10 +351,13 @@ def test_what_could_not_be_checked_is_counted_at_the_end() -> None:
 
 def test_an_unfinished_configuration_is_named_before_anything_is_asked() -> None:
     settings = Settings.model_validate({"twilio": {"account_sid": ACCOUNT, "auth_token": "x" * 8}})
-    results = doctor.check_settings(settings, check_deployment(settings), ())
+    results = doctor.check_settings(
+        check_deployment(settings), notices(settings, date(2026, 11, 30))
+    )
     assert [result.verdict for result in results] == [
         Verdict.WRONG,  # no public address
         Verdict.WRONG,  # no key
-        Verdict.WARNING,  # not a token of Twilio
+        Verdict.WARNING,  # an account and a token that are placeholders
+        Verdict.WARNING,
     ]
     assert doctor.failed(results)

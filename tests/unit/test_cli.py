@@ -190,7 +190,7 @@ def test_a_port_that_is_none_is_refused(port: str, tmp_path: Path) -> None:
 
 def test_doctor_works_offline_and_says_what_it_could_not_check(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["doctor", "-c", config_file(tmp_path, "")])
-    assert "ok    config.yaml: can be started with" in result.output
+    assert "ok    configuration: can be started with" in result.output
     assert "?     Twilio: no carrier credentials" in result.output
 
 

@@ -193,6 +193,44 @@ def test_a_wrong_setting_is_named_with_line_and_remedy(
     assert refusal(text, tmp_path) == [expected]
 
 
+OPENAI = "openai_realtime"
+
+
+@pytest.mark.parametrize(
+    ("key", "answer"),
+    [
+        (f"{OPENAI}.temperature", "the Realtime API has none any more: remove it, and say in the "
+         "instructions how the agent is to speak"),
+        (f"{OPENAI}.modalities", "remove it: a call is always spoken, with a transcript"),
+        (f"{OPENAI}.input_audio_format", "write openai_realtime.audio.format, pcm16_24k or pcmu, "
+         "which is g711_ulaw"),
+        (f"{OPENAI}.output_audio_format", "write openai_realtime.audio.format"),
+        (f"{OPENAI}.audio.output", "write openai_realtime.voice and openai_realtime.audio"),
+        (f"{OPENAI}.input_audio_transcription", "write openai_realtime.transcription"),
+        (f"{OPENAI}.input_audio_noise_reduction", "write openai_realtime.audio.noise_reduction"),
+        (f"{OPENAI}.max_response_output_tokens", "write openai_realtime.max_output_tokens"),
+        (f"{OPENAI}.instructions", "write openai_realtime.system_instruction"),
+        (f"{OPENAI}.initial_prompt", "write openai_realtime.greeting"),
+        (f"{OPENAI}.model_name", "write openai_realtime.model, or that of a number"),
+        (f"{OPENAI}.tools", "write agents.NAME.tools, described under tools"),
+        ("agents.clara.Temperature", "the Realtime API has none any more"),
+        ("agents.clara.system_prompt", "write agents.clara.instructions"),
+        ("agents.clara.input_audio_transcription", "write agents.clara.transcription"),
+        ("agents.clara.model_name", "write openai_realtime.model, or that of a number"),
+        ("numbers.+15551234567.instructions", "write agents.NAME.instructions"),
+        ("twilio.phone_number", "write twilio.from_number"),
+        ("server.ngrok_url", "write server.public_url"),
+        ("logging.file", "remove it: the log goes to standard error"),
+    ],
+)  # fmt: skip
+def test_a_key_of_another_system_is_answered_with_what_replaced_it(
+    key: str, answer: str, tmp_path: Path
+) -> None:
+    rows = [f"{'  ' * depth}{step}:" for depth, step in enumerate(key.split("."))]
+    [problem] = refusal("\n".join(rows) + " 1\n", tmp_path)
+    assert problem.startswith(f"config.yaml:{len(rows)}: {key}: unknown key; {answer}")
+
+
 def test_everything_wrong_is_listed_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = """\
 openai_realtime:
