@@ -13,7 +13,7 @@ from app import cli
 from app.settings import Settings, load
 
 ACCOUNT = "AC" + "1" * 32
-LIVE = {"account_sid": ACCOUNT, "auth_token": "f" * 32}
+TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 
 runner = CliRunner()
 
@@ -151,12 +151,12 @@ def test_the_banner_of_a_live_server_tells_where_calls_come_in() -> None:
     settings = Settings.model_validate(
         {
             "openai_realtime": {"api_key": "sk-proj-canary-0123"},
-            "twilio": LIVE,
-            "server": {"host": "0.0.0.0", "public_url": "https://voice.example.com"},
+            "twilio": {"account_sid": f"AC{TOKEN}", "auth_token": TOKEN},
+            "server": {"host": "0.0.0.0", "public_url": "https://voice.harbor-clinic.org"},
         }
     )
     text = cli.banner(settings)
-    assert "from Twilio, to https://voice.example.com/twilio/voice" in text
+    assert "from Twilio, to https://voice.harbor-clinic.org/twilio/voice" in text
     assert "gpt-realtime-2.1, voice marin" in text
     assert "trunkline doctor" in text
     assert "note" not in text
