@@ -8,7 +8,7 @@ from app.settings import Mode, Settings, VoiceChoice
 
 if TYPE_CHECKING:
     from app.agents.roster import Roster
-    from app.engine.receptionist.book import Book
+    from app.engine.receptionist.script import Script
 
 __all__ = ["given_facts", "missing_facts", "receptionist_notices"]
 
@@ -26,10 +26,10 @@ def missing_facts(settings: Settings) -> list[str]:
     Raises:
         ConfigError: the dialogue is wrong.
     """
-    from app.engine.receptionist.book_file import own_facts
+    from app.engine.receptionist.script_file import own_facts
 
-    book = _book(settings)
-    known = own_facts(book) if settings.mode is Mode.LIVE else book.facts
+    script = _script(settings)
+    known = own_facts(script) if settings.mode is Mode.LIVE else script.facts
     given = {*known, *given_facts(settings)}
     numbers = settings.all_numbers
     if numbers and all(n in settings.numbers and settings.numbers[n].hours for n in numbers):
@@ -38,7 +38,7 @@ def missing_facts(settings: Settings) -> list[str]:
         f"{settings.origin.place('offline')}: {name} is missing: callers would hear of the demo"
         f" office. Set offline.{name}"
         for name in ("business", "hours", "address")
-        if name in book.tells and name not in given
+        if name in script.tells and name not in given
     ]
 
 
@@ -46,7 +46,7 @@ def receptionist_notices(settings: Settings, roster: Roster) -> list[str]:
     """Tools of agents that the offline dialogue never calls: callers cannot reach them."""
     if settings.voice_choice is not VoiceChoice.OFFLINE:
         return []
-    reached = _book(settings).tools
+    reached = _script(settings).tools
     found = []
     for agent in roster:
         unreached = [name for name in roster.tool_names(agent) if name not in reached]
@@ -58,7 +58,7 @@ def receptionist_notices(settings: Settings, roster: Roster) -> list[str]:
     return found
 
 
-def _book(settings: Settings) -> Book:
-    from app.engine.receptionist.book_file import DEFAULT_BOOK, load_book
+def _script(settings: Settings) -> Script:
+    from app.engine.receptionist.script_file import DEFAULT_SCRIPT, load_script
 
-    return load_book(settings.offline.receptionist or DEFAULT_BOOK)
+    return load_script(settings.offline.receptionist or DEFAULT_SCRIPT)

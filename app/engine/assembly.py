@@ -1,4 +1,4 @@
-"""Construction of the offline engine from the receptionist's book and the speech parts."""
+"""Construction of the offline engine from the receptionist's script and the speech parts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from app.engine.host import EngineParts
-from app.engine.receptionist.book_file import (
-    DEFAULT_BOOK,
-    load_book,
-    own_facts,
-)
 from app.engine.receptionist.messages import MessageFolder
 from app.engine.receptionist.responder import Receptionist
+from app.engine.receptionist.script_file import (
+    DEFAULT_SCRIPT,
+    load_script,
+    own_facts,
+)
 from app.engine.server import Engine
 from app.engine.session import SessionLimits
 from app.engine.speech.recognizer import PocketsphinxRecognizer
@@ -57,13 +57,13 @@ def make_engine(
             message says which, or where.
     """
     _check_parts()
-    book = load_book(receptionist or DEFAULT_BOOK)
+    script = load_script(receptionist or DEFAULT_SCRIPT)
     limits = SessionLimits()
-    own_hours = "hours" in own_facts(book)
+    own_hours = "hours" in own_facts(script)
 
     def make_responder(hours: str) -> Receptionist:
         given = {"hours": hours} if hours and not own_hours else {}
-        return Receptionist(book, facts={**(facts or {}), **given})
+        return Receptionist(script, facts={**(facts or {}), **given})
 
     def make_vad(settings: ServerVad) -> VoiceActivity:
         return VoiceActivity(
@@ -75,8 +75,8 @@ def make_engine(
 
     parts = EngineParts(
         recognizer=PocketsphinxRecognizer(
-            book.grammar,
-            pronunciations=book.pronunciations,
+            script.grammar,
+            pronunciations=script.pronunciations,
             workers=workers or min(os.cpu_count() or 1, MAX_WORKERS),
         ),
         synthesizer=WorkerSynthesizer(voices=voices),

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from app.engine.base import Heard
-from app.engine.receptionist.book_file import load_book
+from app.engine.receptionist.script_file import load_script
 from app.engine.speech.recognizer import PocketsphinxRecognizer
 from app.engine.speech.vad import VoiceActivity
 from tests.bench.speech_clips import HELD_OUT_VOICES, TUNED_VOICES, Phrase, clip, line, phrases
@@ -145,9 +145,9 @@ def _vad() -> dict[str, float]:
 
 
 async def _measure() -> dict[str, object]:
-    book = load_book()
-    yes_no = frozenset(name for name, state in book.states.items() if state.yes_no)
-    recognizer = PocketsphinxRecognizer(book.grammar, pronunciations=book.pronunciations)
+    script = load_script()
+    yes_no = frozenset(name for name, state in script.states.items() if state.yes_no)
+    recognizer = PocketsphinxRecognizer(script.grammar, pronunciations=script.pronunciations)
     began = time.perf_counter()
     await recognizer.start()
     ready_s = round(time.perf_counter() - began, 2)

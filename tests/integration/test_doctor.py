@@ -185,7 +185,7 @@ async def test_a_suspended_account_is_wrong_and_a_trial_is_mentioned(world: Worl
     assert "a trial" in (await doctor.check_account(settings_for(world)))[0].text
 
 
-async def test_a_number_that_points_elsewhere_is_shown_where_it_should_point(world: World) -> None:
+async def test_a_number_of_another_server_is_shown_where_it_should_point(world: World) -> None:
     world.voice_url = "https://demo.twilio.com/welcome"
     _, result = await doctor.check_account(settings_for(world))
     assert result.verdict is Verdict.WRONG

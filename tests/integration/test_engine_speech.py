@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from app.engine.receptionist.book_file import load_book
 from app.engine.receptionist.grammar import (
     Grammar,
     StateGrammar,
 )
 from app.engine.receptionist.responder import Receptionist
+from app.engine.receptionist.script_file import load_script
 from app.engine.speech.recognizer import (
     MESSAGE_TRANSCRIPT,
     PocketsphinxHearing,
@@ -32,14 +32,14 @@ from app.errors import (
 from tests.bench.speech_clips import clip, line
 from tests.fakes.waiting import until
 
-BOOK = load_book()
+SCRIPT = load_script()
 PIECE_BYTES = 640
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def recognizer() -> AsyncIterator[PocketsphinxRecognizer]:
     made = PocketsphinxRecognizer(
-        BOOK.grammar, pronunciations=BOOK.pronunciations, workers=1, hearings=2
+        SCRIPT.grammar, pronunciations=SCRIPT.pronunciations, workers=1, hearings=2
     )
     await made.start()
     yield made
@@ -134,7 +134,7 @@ async def test_an_abandoned_turn_gives_its_decoders_back(
 
 
 async def test_more_than_the_longest_turn_is_not_heard() -> None:
-    recognizer = PocketsphinxRecognizer(BOOK.grammar, workers=1, hearings=1, max_turn_s=1)
+    recognizer = PocketsphinxRecognizer(SCRIPT.grammar, workers=1, hearings=1, max_turn_s=1)
     await recognizer.start()
     try:
         audio = bytes(32_000) + _speech("opening hours")
@@ -145,7 +145,7 @@ async def test_more_than_the_longest_turn_is_not_heard() -> None:
 
 
 async def test_a_worker_that_dies_costs_its_turns_and_is_replaced() -> None:
-    recognizer = PocketsphinxRecognizer(BOOK.grammar, workers=1, hearings=1)
+    recognizer = PocketsphinxRecognizer(SCRIPT.grammar, workers=1, hearings=1)
     await recognizer.start()
     try:
         hearing = recognizer.listen("menu")
@@ -264,7 +264,7 @@ async def test_a_dead_synthesizer_says_so_and_comes_back() -> None:
 
 
 async def test_a_caller_gets_through_by_voice_alone(recognizer: PocketsphinxRecognizer) -> None:
-    receptionist = Receptionist(BOOK, ("end_call",))
+    receptionist = Receptionist(SCRIPT, ("end_call",))
     receptionist.open()
     heard = await _pushed(
         recognizer.listen(receptionist.context), _speech("opening hours")

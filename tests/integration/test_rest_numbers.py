@@ -311,8 +311,8 @@ async def test_the_fallback_must_be_on_another_host_and_encrypted(tmp_path: Path
     async with account(tmp_path) as (api, run, _):
         result = await run("connect", NUMBER, "--fallback-url", "http://handler.example.com")
         assert result.exit_code == 2
-        elsewhere = "https://handler.example.com/f.xml"
-        result = await run("connect", NUMBER, "--fallback-url", elsewhere, "--say", "Hello.")
+        other = "https://handler.example.com/f.xml"
+        result = await run("connect", NUMBER, "--fallback-url", other, "--say", "Hello.")
         assert result.exit_code == 2
         assert api.requests == []
 

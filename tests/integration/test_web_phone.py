@@ -191,7 +191,7 @@ async def test_every_route_of_the_carrier_wants_a_signature(
     for method, template in routes:
         path = template.replace("{carrier_call_id}", CALL)
         good = site.signed(path, form if method == "POST" else None)["X-Twilio-Signature"]
-        elsewhere = sign_http(AUTH_TOKEN, "https://elsewhere.example" + path, form)
+        other = sign_http(AUTH_TOKEN, "https://elsewhere.example" + path, form)
         other_form = sign_http(AUTH_TOKEN, site.url + path, {**form, "To": "+15550100009"})
         other_key = sign_http("another token", site.url + path, form)
         bodies = set()
@@ -203,7 +203,7 @@ async def test_every_route_of_the_carrier_wants_a_signature(
             b"\xff\xfe",
             good[:-3].encode(),
             good.encode() + b"x" * 5_000,
-            elsewhere.encode(),
+            other.encode(),
             other_form.encode(),
             other_key.encode(),
         ]

@@ -260,7 +260,7 @@ async def test_the_account_is_looked_at() -> None:
             await rest.check_account()
 
 
-async def test_the_environment_does_not_send_requests_elsewhere(
+async def test_the_environment_does_not_divert_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TWILIO_REGION", "ie1")

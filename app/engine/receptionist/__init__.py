@@ -1,1 +1,1 @@
-"""The receptionist of the offline demo: its book, its grammar, its answers."""
+"""The receptionist of the offline demo: its script, its grammar, its answers."""

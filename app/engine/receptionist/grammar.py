@@ -133,7 +133,7 @@ class StateGrammar:
 
     @cached_property
     def sentences(self) -> dict[str, str]:
-        """Sentence to intent. The first intent wins; the loader refuses books with twins."""
+        """Sentence to intent. The first intent wins; the loader refuses scripts with twins."""
         table: dict[str, str] = {}
         for intent, phrases in self.phrases.items():
             for phrase in phrases:

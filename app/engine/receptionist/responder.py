@@ -3,7 +3,7 @@
 It acts where both listeners heard the same, asks "Did you want ...?" where only one heard
 something, and else prompts again: twice, then it offers the keypad, then a person. Yes and no are
 never guessed, and digits come from the keypad only. It cannot follow a model's instructions.
-Pure: the book says what it says and does; the object holds the state of the dialogue.
+Pure: the script says what it says and does; the object holds the state of the dialogue.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Final
 
 from app.engine.base import Heard, Reply, ToolUse
-from app.engine.receptionist.book import CONFIRM, Act, Book, Move, State
 from app.engine.receptionist.grammar import words_of
+from app.engine.receptionist.script import CONFIRM, Act, Move, Script, State
 
 __all__ = ["Receptionist"]
 
@@ -34,21 +34,21 @@ class Receptionist:
     """The dialogue of one session.
 
     Without `tools_offered` every tool is tried, and one that fails is answered as a missing one.
-    `facts` stand in for those of the book.
+    `facts` stand in for those of the script.
     """
 
     def __init__(
         self,
-        book: Book,
+        script: Script,
         tools_offered: Collection[str] | None = None,
         *,
         facts: Mapping[str, str] | None = None,
     ) -> None:
         self.opened = False
-        self._book = book
-        self._facts = {**book.facts, **(facts or {})}
+        self._script = script
+        self._facts = {**script.facts, **(facts or {})}
         self._tools = frozenset(tools_offered) if tools_offered is not None else None
-        self._state = book.states[book.start]
+        self._state = script.states[script.start]
         self._asked: tuple[State, str] | None = None
         """In `confirm`: the state to return to, and the intent that was asked about."""
         self._misses = 0
@@ -73,7 +73,7 @@ class Receptionist:
     def open(self) -> Reply:
         """Speak first."""
         self.opened = True
-        return self._reply(self._book.greeting)
+        return self._reply(self._script.greeting)
 
     def repeat(self) -> Reply:
         """Say the last words again."""
@@ -103,7 +103,7 @@ class Receptionist:
             return self._press(pressed.group(1))
         if not text.strip():
             return Reply()
-        grammar = self._book.grammar.states[self._state.name]
+        grammar = self._script.grammar.states[self._state.name]
         words = words_of(text)
         if self._state.spoken is not None:
             intent = grammar.exact(words)
@@ -115,11 +115,11 @@ class Receptionist:
         """A typed message is the message, unless it is exactly one of the few commands."""
         if self._state.spoken is None or not text.strip() or _KEYPAD.fullmatch(text.strip()):
             return False
-        return self._book.grammar.states[self._state.name].exact(words_of(text)) is None
+        return self._script.grammar.states[self._state.name].exact(words_of(text)) is None
 
     def not_kept(self) -> Reply:
         """Go on after a message that could not be kept."""
-        lost = Move(say=_NOT_KEPT, go=self._book.start)
+        lost = Move(say=_NOT_KEPT, go=self._script.start)
         return self._do(self._state.not_kept or lost)
 
     def tool_result(self, name: str, output: str) -> Reply:
@@ -135,9 +135,9 @@ class Receptionist:
 
     def _press(self, digits: str) -> Reply:
         # In a menu of single keys, the last of several keys in a row counts.
-        intent = self._book.key(self._state.name, digits[-1].upper())
+        intent = self._script.key(self._state.name, digits[-1].upper())
         if intent is None:
-            return self._reply(self._book.unheard.wrong_key)
+            return self._reply(self._script.unheard.wrong_key)
         return self._understood(intent)
 
     def _understood(self, intent: str) -> Reply:
@@ -145,7 +145,7 @@ class Receptionist:
         return self._act_on(intent)
 
     def _act_on(self, intent: str) -> Reply:
-        move = self._book.move(self._state.name, intent)
+        move = self._script.move(self._state.name, intent)
         if move is None:  # an intent of another state: a recognizer that is out of step
             return self._missed()
         return self._do(move)
@@ -180,7 +180,7 @@ class Receptionist:
     def _go(self, move: Move) -> Reply:
         text = move.say
         if move.go is not None:
-            self._enter(self._book.states[move.go])
+            self._enter(self._script.states[move.go])
             # A move that speaks into a state without a question of its own is the question.
             if not move.quietly and (not move.say or not move.say.rstrip().endswith("?")):
                 text = f"{move.say} {self._state.prompt}".strip()
@@ -207,18 +207,18 @@ class Receptionist:
     def _ask(self, intent: str) -> Reply:
         asked = self._state
         self._misses += 1
-        self._state = self._book.states[CONFIRM]
+        self._state = self._script.states[CONFIRM]
         self._asked = (asked, intent)
         return self._reply(self._question(intent))
 
     def _question(self, intent: str) -> str:
-        question = self._book.unheard.did_you_want
-        return question.replace("{confirm}", self._book.intents[intent].confirm)
+        question = self._script.unheard.did_you_want
+        return question.replace("{confirm}", self._script.intents[intent].confirm)
 
     def _missed(self) -> Reply:
         if not self.opened:  # most likely a hello
             return self.open()
-        unheard = self._book.unheard
+        unheard = self._script.unheard
         self._misses += 1
         if self._misses <= len(unheard.again):
             return self._reply(unheard.again[self._misses - 1])

@@ -9,7 +9,7 @@ import pytest
 from app.assembly.build import assemble
 from app.assembly.receptionist import given_facts
 from app.assembly.voice_models import VoiceModels, offline_problems
-from app.engine.receptionist.book_file import DEFAULT_BOOK
+from app.engine.receptionist.script_file import DEFAULT_SCRIPT
 from app.realtime.connecting import GuardedModel
 from app.settings import load
 
@@ -31,7 +31,7 @@ def _missing(text: str, folder: Path, env: dict[str, str] = LIVE) -> list[str]:
 
 def _dialogue(folder: Path, **facts: str) -> str:
     """The built-in dialogue with other facts, as a file of the operator's."""
-    text = DEFAULT_BOOK.read_text(encoding="utf-8")
+    text = DEFAULT_SCRIPT.read_text(encoding="utf-8")
     start, end = text.index("facts:\n"), text.index("# Short, since")
     written = "".join(f"  {name}: {fact}\n" for name, fact in facts.items()) or "  any: thing\n"
     (folder / "mine.yaml").write_text(f"{text[:start]}facts:\n{written}\n{text[end:]}", "utf-8")

@@ -32,7 +32,7 @@ def test_audio_sent_ahead_plays_one_after_the_other() -> None:
     assert playout.advance(20) == [Heard(0, b"a" * 80), Heard(80, b"b" * 80)]
 
 
-def test_a_pause_in_sending_is_a_pause_at_the_ear() -> None:
+def test_a_pause_in_sending_is_a_pause_for_the_caller() -> None:
     playout = CallerPlayout(0)
     playout.push(b"a" * 80, 0)
     playout.advance(50)

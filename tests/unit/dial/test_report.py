@@ -1,4 +1,4 @@
-"""Printing of a simulated call: wrapped on a terminal, one line per event elsewhere."""
+"""Printing of a simulated call: wrapped on a terminal, one line per event otherwise."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_on_a_terminal_a_long_text_goes_on_below_its_beginning() -> None:
     assert all(line.startswith(" " * 17) and line[17] != " " for line in rest)
 
 
-def test_elsewhere_each_is_one_line() -> None:
+def test_without_a_terminal_each_event_is_one_line() -> None:
     assert told(terminal=False) == [
         "00:00.1  caller  Hello.",
         f"01:01.2  agent   {LONG.text}".rstrip(),

@@ -106,7 +106,7 @@ def test_marks_passed_while_other_messages_arrive_come_back_first() -> None:
     assert names(stream.receive(render_mark(STREAM, "b"), 50)) == ["a", "b"]
 
 
-def test_clear_brings_all_marks_back_and_silence_to_the_ear() -> None:
+def test_clear_brings_all_marks_back_and_silence_to_the_caller() -> None:
     stream = CarrierStream(IDENTITY, 0)
     for name in ("a", "b"):
         stream.receive(render_media(STREAM, tone(1_000)), 0)

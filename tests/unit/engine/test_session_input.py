@@ -211,7 +211,7 @@ def _asked_for_a_message(**settings: Any) -> Driver:
     return driver
 
 
-def test_the_turn_after_the_wish_for_a_message_is_kept_whole() -> None:
+def test_the_turn_after_a_message_was_asked_for_is_kept_whole() -> None:
     driver = _asked_for_a_message()
     driver.forget()
     driver.turn(ms=800)

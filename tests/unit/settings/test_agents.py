@@ -302,7 +302,7 @@ mcp_servers:
   m: {{command: m, env: {{KEY: env-{CANARY}}}}}
   n: {{url: 'https://a.example.com', headers: {{Authorization: n-{CANARY}}}}}
 analysis:
-  endpoint: {{base_url: 'https://a.example.com', model: m, api_key: brain-{CANARY}}}
+  endpoint: {{base_url: 'https://a.example.com', model: m, api_key: chat-{CANARY}}}
   webhook: {{url: 'https://a.example.com', secret: hook-{CANARY}}}
 """
 
@@ -310,7 +310,7 @@ analysis:
 def test_secrets_of_tools_and_servers_are_named_for_the_log_filter(tmp_path: Path) -> None:
     found = settings_of(SECRETS, tmp_path)
     held = set(found.secrets())
-    assert {f"{kind}-{CANARY}" for kind in ("tool", "env", "n", "brain", "hook")} <= held
+    assert {f"{kind}-{CANARY}" for kind in ("tool", "env", "n", "chat", "hook")} <= held
     assert "2" not in held
     for text in (repr(found), str(found), masked(found), found.model_dump_json()):
         assert "canary" not in text

@@ -117,16 +117,16 @@ def test_without_a_body_a_post_sends_the_arguments_that_its_url_does_not_use() -
 def test_a_body_takes_arguments_with_their_types_and_leaves_out_what_is_absent() -> None:
     body = {
         "who": {"phone": "{context.caller_number}", "name": "Dear {name}"},
-        "seats": "{seats}",
+        "places": "{places}",
         "tags": ["fixed", "{tag}"],
         "note": "{note}",
         "paid": False,
     }
-    names = ("name", "seats", "tag", "note")
+    names = ("name", "places", "tag", "note")
     made = spec("https://api.example/", *names, method="POST", body=body)
-    assert body_of(made, name='"A"', seats=[2, {"x": 1}]) == {
+    assert body_of(made, name='"A"', places=[2, {"x": 1}]) == {
         "who": {"phone": "+15550100", "name": 'Dear "A"'},
-        "seats": [2, {"x": 1}],
+        "places": [2, {"x": 1}],
         "tags": ["fixed"],
         "paid": False,
     }

@@ -49,7 +49,7 @@ async def book(
     visits: list[Visit],
     size: Size = Size.SMALL,
     meal: Literal["lunch", "dinner"] | None = None,
-    seats: Annotated[int, Field(ge=1, le=9), "how many chairs"] = 2,
+    chairs: Annotated[int, Field(ge=1, le=9), "how many chairs"] = 2,
     prices: dict[str, float] | None = None,
 ) -> str:
     """Book a table
@@ -65,7 +65,7 @@ async def book(
     Returns:
         What was booked.
     """
-    return f"{context.agent} {guest} {visits} {size} {meal} {seats} {prices}"
+    return f"{context.agent} {guest} {visits} {size} {meal} {chairs} {prices}"
 
 
 def test_a_signature_and_its_docstring_become_a_closed_schema() -> None:
@@ -104,7 +104,7 @@ def test_a_signature_and_its_docstring_become_a_closed_schema() -> None:
                     "anyOf": [{"type": "string", "enum": ["lunch", "dinner"]}, {"type": "null"}],
                     "default": None,
                 },
-                "seats": {
+                "chairs": {
                     "type": "integer",
                     "minimum": 1,
                     "maximum": 9,

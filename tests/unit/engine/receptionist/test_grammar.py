@@ -72,7 +72,7 @@ def test_courtesies_around_a_sentence_do_not_hide_it(text: str, intent: str | No
     assert MENU.exact(words_of(text)) == intent
 
 
-def test_a_lost_last_word_is_forgiven_when_only_one_wish_begins_so() -> None:
+def test_a_lost_last_word_is_forgiven_when_only_one_intent_begins_so() -> None:
     assert MENU.begun(words_of("when do you")) == "hours"
     assert MENU.begun(words_of("where are")) == "address"
     torn = StateGrammar("torn", {"yes": ("that's right",), "goodbye": ("that's all",)})
@@ -80,7 +80,7 @@ def test_a_lost_last_word_is_forgiven_when_only_one_wish_begins_so() -> None:
     assert MENU.begun(words_of("have a")) is None  # two words short
 
 
-def test_near_words_count_only_when_one_wish_is_nearest() -> None:
+def test_near_words_count_only_when_one_intent_is_nearest() -> None:
     assert MENU.near(words_of("when did you open")) == "hours"
     assert MENU.near(words_of("your green house")) is None
     assert MENU.near(()) is None
@@ -104,7 +104,7 @@ def test_the_statistical_listener_is_not_believed_about_foreign_words() -> None:
     assert grammar.intents("menu", {}) == {LM: None, GRAMMAR: None}
 
 
-def test_the_jsgf_text_holds_every_wish_and_the_courtesies() -> None:
+def test_the_jsgf_text_holds_every_intent_and_the_courtesies() -> None:
     text = MENU.jsgf()
     assert text.startswith("#JSGF V1.0;\ngrammar turn;\npublic <turn> = [<before>] ")
     assert "<i1> = where are you | [your] address;" in text
@@ -114,7 +114,7 @@ def test_the_jsgf_text_holds_every_wish_and_the_courtesies() -> None:
     assert "after" not in bare
 
 
-def test_every_wish_weighs_the_same_in_training() -> None:
+def test_every_intent_weighs_the_same_in_training() -> None:
     grammar = Grammar({"menu": MENU}, ("The weather was nice.",))
     training = grammar.training("menu")
     assert ("the weather was nice", 60) in training

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from app.engine.base import Heard
-from app.engine.receptionist.book import Book
-from app.engine.receptionist.book_file import (
-    DEFAULT_BOOK,
-    load_book,
-)
 from app.engine.receptionist.responder import Receptionist
+from app.engine.receptionist.script import Script
+from app.engine.receptionist.script_file import (
+    DEFAULT_SCRIPT,
+    load_script,
+)
 from app.errors import ConfigError
 
-BOOK = load_book()
+SCRIPT = load_script()
 TOOLS = ("end_call", "transfer_call")
 
 
@@ -34,15 +34,17 @@ CLINIC_FILE = Path(__file__).parents[4] / "examples" / "clinic" / "receptionist.
 
 @pytest.fixture
 def receptionist() -> Receptionist:
-    receptionist = Receptionist(BOOK, TOOLS)
+    receptionist = Receptionist(SCRIPT, TOOLS)
     receptionist.opened = True
     return receptionist
 
 
-@pytest.mark.parametrize("book", [load_book(), load_book(CLINIC_FILE)], ids=["built-in", "clinic"])
-def test_the_greeting_tells_who_answers_and_asks_and_no_more(book: Book) -> None:
-    greeting = Receptionist(book).open().text
-    assert book.facts["business"] in greeting
+@pytest.mark.parametrize(
+    "script", [load_script(), load_script(CLINIC_FILE)], ids=["built-in", "clinic"]
+)
+def test_the_greeting_tells_who_answers_and_asks_and_no_more(script: Script) -> None:
+    greeting = Receptionist(script).open().text
+    assert script.facts["business"] in greeting
     assert "robot" in greeting
     assert greeting.endswith("How can I help you?")
     assert len(greeting.split()) <= 16  # some four seconds
@@ -65,7 +67,7 @@ def test_hello_is_greeted(receptionist: Receptionist, text: str) -> None:
     ],
 )
 def test_the_first_words_of_a_caller_who_speaks_first(first: Heard, answer: str) -> None:
-    receptionist = Receptionist(BOOK, TOOLS)
+    receptionist = Receptionist(SCRIPT, TOOLS)
     assert answer in receptionist.hear(first).text
     receptionist.opened = True
     assert "robot" not in receptionist.hear(_both("hello")).text
@@ -127,7 +129,7 @@ def test_two_prompts_then_keys_then_a_person(receptionist: Receptionist) -> None
 
 def test_nobody_is_asked_for_ever() -> None:
     # A radio in the room is a caller who says something and never anything that is understood.
-    receptionist = Receptionist(BOOK, ("end_call",))
+    receptionist = Receptionist(SCRIPT, ("end_call",))
     receptionist.opened = True
     replies = [receptionist.hear(NOTHING) for _ in range(8)]
     assert replies[3].text.startswith("Nobody can be reached")
@@ -138,7 +140,7 @@ def test_nobody_is_asked_for_ever() -> None:
 
 
 def test_who_was_understood_in_between_is_offered_a_person_again() -> None:
-    receptionist = Receptionist(BOOK, ("end_call",))
+    receptionist = Receptionist(SCRIPT, ("end_call",))
     receptionist.opened = True
     for _ in range(4):
         receptionist.hear(NOTHING)
@@ -158,10 +160,10 @@ def test_a_person_who_did_not_answer_is_not_called_for_ever(receptionist: Recept
     assert [tool.name for tool in reply.tools] == ["end_call"]
 
 
-def test_a_book_may_ask_for_ever(tmp_path: Path) -> None:
-    text = DEFAULT_BOOK.read_text(encoding="utf-8").replace("  at_last: goodbye\n", "")
+def test_a_script_may_ask_for_ever(tmp_path: Path) -> None:
+    text = DEFAULT_SCRIPT.read_text(encoding="utf-8").replace("  at_last: goodbye\n", "")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
-    receptionist = Receptionist(load_book(tmp_path / "mine.yaml"), ("end_call",))
+    receptionist = Receptionist(load_script(tmp_path / "mine.yaml"), ("end_call",))
     receptionist.opened = True
     assert not any(receptionist.hear(NOTHING).tools for _ in range(20))
 
@@ -188,7 +190,7 @@ def test_goodbye_ends_the_call_by_its_tool(receptionist: Receptionist) -> None:
 
 
 def test_without_its_tool_a_person_cannot_be_reached() -> None:
-    receptionist = Receptionist(BOOK, ())
+    receptionist = Receptionist(SCRIPT, ())
     reply = receptionist.hear(_both("person"))
     assert reply.text.startswith("Nobody can be reached")
     assert reply.tools == ()
@@ -225,11 +227,12 @@ def test_after_a_tool_that_worked_the_dialogue_goes_on_where_it_stands(
 ) -> None:
     receptionist.hear(_both("person"))
     assert (
-        receptionist.tool_result("transfer_call", '{"ok": true}').text == BOOK.states["menu"].prompt
+        receptionist.tool_result("transfer_call", '{"ok": true}').text
+        == SCRIPT.states["menu"].prompt
     )
 
 
-CLINIC = load_book(CLINIC_FILE)
+CLINIC = load_script(CLINIC_FILE)
 
 
 @pytest.mark.parametrize(
@@ -255,16 +258,16 @@ def test_one_tool_leads_to_another(digits: str, booked: str | None, said: str) -
 
 
 def test_tools_that_nobody_told_of_are_tried_and_missed_politely() -> None:
-    receptionist = Receptionist(BOOK)
+    receptionist = Receptionist(SCRIPT)
     assert receptionist.hear(_both("goodbye")).tools
     assert "hang up" in receptionist.tool_result("end_call", '{"error": "not available"}').text
     receptionist.offer_tools(())
     assert receptionist.hear(_both("goodbye")).tools == ()
 
 
-@pytest.mark.parametrize("book", [BOOK, load_book(CLINIC_FILE)], ids=["built-in", "clinic"])
-def test_after_the_goodbye_nothing_is_said_any_more(book: Book) -> None:
-    receptionist = Receptionist(book, TOOLS)
+@pytest.mark.parametrize("script", [SCRIPT, load_script(CLINIC_FILE)], ids=["built-in", "clinic"])
+def test_after_the_goodbye_nothing_is_said_any_more(script: Script) -> None:
+    receptionist = Receptionist(script, TOOLS)
     assert receptionist.hear(_both("goodbye")).tools
     assert receptionist.tool_result("end_call", '{"ok": true}').text == ""
     assert receptionist.hear(_both("goodbye")).text  # whoever is still here is answered
@@ -290,10 +293,10 @@ def test_a_message_that_could_not_be_kept_is_not_said_to_be(
     receptionist.hear(_both("message"))
     assert receptionist.not_kept().text.startswith("I am sorry, I could not keep your message.")
     assert receptionist.context == "menu"
-    text = DEFAULT_BOOK.read_text(encoding="utf-8")
+    text = DEFAULT_SCRIPT.read_text(encoding="utf-8")
     older = re.sub(r"    not_kept:\n(      .*\n)+", "", text)
     (tmp_path / "mine.yaml").write_text(older, encoding="utf-8")
-    receptionist = Receptionist(load_book(tmp_path / "mine.yaml"), TOOLS)
+    receptionist = Receptionist(load_script(tmp_path / "mine.yaml"), TOOLS)
     receptionist.read("[keypad] 3")
     assert receptionist.not_kept().text.startswith("Sorry, I could not keep your message.")
     assert receptionist.context == "menu"
@@ -320,14 +323,14 @@ def test_which_typed_words_are_the_message(
 
 def test_facts_of_the_settings_stand_in_for_those_of_the_file() -> None:
     facts = {"hours": "every day, from {noon} to six", "business": "Harbor Clinic"}
-    receptionist = Receptionist(BOOK, TOOLS, facts=facts)
+    receptionist = Receptionist(SCRIPT, TOOLS, facts=facts)
     assert "Harbor Clinic" in receptionist.open().text
     assert "open every day, from {noon} to six. What" in receptionist.hear(_both("hours")).text
     assert "Harbor Street" in receptionist.hear(_both("address")).text
 
 
 def test_the_book_knows_which_tools_it_can_call() -> None:
-    assert BOOK.tools == {"transfer_call", "end_call"}
+    assert SCRIPT.tools == {"transfer_call", "end_call"}
     assert {"collect_digits", "book_appointment", "transfer_to_booking"} < CLINIC.tools
 
 
@@ -335,9 +338,9 @@ def test_repeat_says_the_last_words_again(receptionist: Receptionist) -> None:
     said = receptionist.hear(_both("address")).text
     assert receptionist.hear(_both("repeat")).text == said
     assert receptionist.repeat().text == said
-    fresh = Receptionist(BOOK)
+    fresh = Receptionist(SCRIPT)
     fresh.opened = True
-    assert fresh.hear(_both("repeat")).text == BOOK.states["menu"].prompt
+    assert fresh.hear(_both("repeat")).text == SCRIPT.states["menu"].prompt
 
 
 @pytest.mark.parametrize(
@@ -383,10 +386,10 @@ def test_a_typed_message_is_the_message(receptionist: Receptionist) -> None:
     assert receptionist.read("My address has changed, call me.").text.startswith("I have kept")
 
 
-def test_every_state_of_the_book_has_keys_for_its_own_wishes() -> None:
-    for state in BOOK.states.values():
+def test_every_state_of_the_book_has_keys_for_its_own_intents() -> None:
+    for state in SCRIPT.states.values():
         assert set(state.keys.values()) == set(state.moves) - {"hello"}, state.name
-    assert set(BOOK.everywhere_keys.values()) == set(BOOK.everywhere) - {"hello"}
+    assert set(SCRIPT.everywhere_keys.values()) == set(SCRIPT.everywhere) - {"hello"}
 
 
 def test_a_question_is_asked_again_with_what_it_asks(receptionist: Receptionist) -> None:
@@ -409,12 +412,12 @@ def test_the_pound_key_saves_a_message_and_leaves_none_where_nothing_was_said(
 
 
 def _wrong(tmp_path: Path, old: str, new: str) -> str:
-    text = DEFAULT_BOOK.read_text(encoding="utf-8")
+    text = DEFAULT_SCRIPT.read_text(encoding="utf-8")
     assert old in text
     file = tmp_path / "mine.yaml"
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        load_book(file)
+        load_script(file)
     assert re.match(r"mine\.yaml(:\d+)?: ", caught.value.message)
     return caught.value.message
 
@@ -456,18 +459,18 @@ def test_a_wrong_book_is_refused_with_its_line(
 
 
 def test_the_line_named_is_the_line_of_the_mistake(tmp_path: Path) -> None:
-    text = DEFAULT_BOOK.read_text(encoding="utf-8")
+    text = DEFAULT_SCRIPT.read_text(encoding="utf-8")
     line = text[: text.index("      - operator")].count("\n") + 1
     assert _wrong(tmp_path, "  - operator", "  - operator 5").startswith(f"mine.yaml:{line}:")
 
 
 def test_a_file_that_is_not_there_is_a_setting_that_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        load_book(tmp_path / "none.yaml")
+        load_script(tmp_path / "none.yaml")
 
 
-def test_the_recognizer_listens_for_own_wishes_before_those_of_everywhere() -> None:
-    book: Book = BOOK
-    assert book.grammar.states["confirm"].exact(("no", "thank", "you")) == "no"
-    assert book.grammar.states["menu"].exact(("no", "thank", "you")) == "goodbye"
-    assert book.grammar.states["message"].free
+def test_the_recognizer_listens_for_own_intents_before_those_of_everywhere() -> None:
+    script: Script = SCRIPT
+    assert script.grammar.states["confirm"].exact(("no", "thank", "you")) == "no"
+    assert script.grammar.states["menu"].exact(("no", "thank", "you")) == "goodbye"
+    assert script.grammar.states["message"].free

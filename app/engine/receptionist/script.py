@@ -1,6 +1,6 @@
 """The receptionist's dialogue as values: states, intents and moves.
 
-`load_book` (in `book_file.py`) makes one from a file that an operator can edit. Pure.
+`load_script` (in `script_file.py`) makes one from a file that an operator can edit. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cached_property
 from app.engine.base import ToolUse
 from app.engine.receptionist.grammar import Grammar, StateGrammar
 
-__all__ = ["CONFIRM", "Act", "Book", "Intent", "Move", "State", "Unheard"]
+__all__ = ["CONFIRM", "Act", "Intent", "Move", "Script", "State", "Unheard"]
 
 
 CONFIRM = "confirm"
@@ -106,7 +106,7 @@ class Unheard:
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: the grammar is made when first asked for
-class Book:
+class Script:
     """A whole dialogue, checked. Its texts hold `{names}` of facts for the responder to fill in."""
 
     facts: Mapping[str, str]

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from app.engine.base import ToolUse
-from app.engine.receptionist.book import CONFIRM, Act, Book, Intent, Move, State, Unheard
 from app.engine.receptionist.grammar import expand, words_of
+from app.engine.receptionist.script import CONFIRM, Act, Intent, Move, Script, State, Unheard
 from app.errors import ConfigError
 from app.settings.reader.strict_yaml import Mapping, Node, Scalar, Sequence, parse_yaml
 
-__all__ = ["DEFAULT_BOOK", "FACTS", "load_book", "own_facts"]
+__all__ = ["DEFAULT_SCRIPT", "FACTS", "load_script", "own_facts"]
 
 
-DEFAULT_BOOK: Final = Path(__file__).with_name("receptionist.yaml")
+DEFAULT_SCRIPT: Final = Path(__file__).with_name("receptionist.yaml")
 
 FACTS: Final = frozenset(("business", "hours", "address"))
 """Facts that the settings may give, so that every dialogue may use them."""
@@ -43,7 +43,7 @@ _UNHEARD: Final = ("did_you_want", "again", "use_keys", "wrong_key", "give_up", 
 _EVERYWHERE: Final = "intent of `everywhere`"
 
 
-def load_book(path: Path = DEFAULT_BOOK) -> Book:
+def load_script(path: Path = DEFAULT_SCRIPT) -> Script:
     """Read and check a dialogue.
 
     Raises:
@@ -55,13 +55,13 @@ def load_book(path: Path = DEFAULT_BOOK) -> Book:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
-    return _Reader(path.name, parse_yaml(text, name=path.name)).book()
+    return _Reader(path.name, parse_yaml(text, name=path.name)).script()
 
 
-def own_facts(book: Book) -> dict[str, str]:
+def own_facts(script: Script) -> dict[str, str]:
     """The facts of a dialogue that are not the demo office's."""
-    demo = load_book().facts
-    return {name: fact for name, fact in book.facts.items() if fact != demo.get(name)}
+    demo = load_script().facts
+    return {name: fact for name, fact in script.facts.items() if fact != demo.get(name)}
 
 
 class _Reader:
@@ -75,7 +75,7 @@ class _Reader:
         self._intents: dict[str, Intent] = {}
         self._states: tuple[str, ...] = ()
 
-    def book(self) -> Book:
+    def script(self) -> Script:
         self._only(self._root, _TOP)
         facts = self._entry(self._root, "facts")
         if facts is not None:
@@ -88,7 +88,7 @@ class _Reader:
         self._states = tuple(states)
         everywhere, keys = self._moves(self._need(self._root, "everywhere"))
         self._no_twins(self._need(self._root, "everywhere"), everywhere)
-        book = Book(
+        script = Script(
             facts=self._facts,
             tells=FACTS,
             greeting=self._said(self._need(self._root, "greeting"), {"prompt"}),
@@ -103,16 +103,16 @@ class _Reader:
             off_topic=self._off_topic(self._entry(self._root, "off_topic")),
             pronunciations=self._pronunciations(self._entry(self._root, "pronunciations")),
         )
-        if CONFIRM not in book.states or not book.states[CONFIRM].yes_no:
+        if CONFIRM not in script.states or not script.states[CONFIRM].yes_no:
             self._fail(self._root.key_lines["states"], f"needs a state `{CONFIRM}` with `yes_no`")
-        self._all_reached(book, states)
-        return replace(book, tells=FACTS & self._told)
+        self._all_reached(script, states)
+        return replace(script, tells=FACTS & self._told)
 
-    def _all_reached(self, book: Book, nodes: dict[str, Node]) -> None:
+    def _all_reached(self, script: Script, nodes: dict[str, Node]) -> None:
         """A state that no move goes to is a slip of the pen."""
-        moves = [move for state in book.states.values() for move in state.every_move]
-        reached = {book.start, CONFIRM}
-        for move in (*moves, *book.everywhere.values()):
+        moves = [move for state in script.states.values() for move in state.every_move]
+        reached = {script.start, CONFIRM}
+        for move in (*moves, *script.everywhere.values()):
             reached |= {m.go for m in (move, *move.following) if m.go}
         for name, node in nodes.items():
             if name not in reached:
