@@ -28,8 +28,8 @@ from trunkline import (
 
 assistant = Agent(
     name="Assistant",
+    instructions="You are a helpful voice assistant. Keep your answers brief and friendly.",
     session=SessionConfig(
-        instructions="You are a helpful voice assistant. Keep your answers brief and friendly.",
         output_modalities=("audio",),
         transcription=Transcription(model="whisper-1"),
         turn_detection=ServerVad(threshold=0.5, prefix_padding_ms=300, silence_duration_ms=200),
@@ -42,10 +42,8 @@ async def main(model: VoiceModel, question: str = "Hello! When are you open?") -
         await session.send_message(question)
         async for event in session:
             match event.type:
-                case "history_updated" if event.item.final and event.item.party == "agent":
-                    print(f"Assistant: {event.item.text}")
-                case "history_added" if event.item.party == "caller":
-                    print(f"You: {event.item.text}")
+                case "said":
+                    print(f"{'Assistant' if event.party == 'agent' else 'You'}: {event.text}")
                 case "audio":
                     pass  # event.audio: mono int16 at 24 kHz, for your speaker
                 case "audio_interrupted":

@@ -3,9 +3,9 @@
     OPENAI_API_KEY=... python examples/realtime_agents.py
 
 Without a key the offline engine answers; it follows no instructions, so it uses none of the tools.
-`@tool` makes a tool of a function. `handoffs` names agents to whom the model can hand over, by
-tools called `transfer_to_...`. Sound is a turn once it is committed. A request that comes while the
-agent speaks waits for the agent to finish.
+Functions among `tools` are described to the model by their docstrings and types. `handoffs` are
+agents to whom the model can hand over, by tools called `transfer_to_...`. Sound is a turn once it
+is committed. A request that comes while the agent speaks waits for the agent to finish.
 """
 
 # ruff: noqa: T201 - an example prints
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from quickstart import a_model, start  # beside this file
 
-from trunkline import Agent, AgentSession, SessionConfig, Transcription, VoiceModel, tool
+from trunkline import Agent, AgentSession, SessionConfig, Transcription, VoiceModel
 from trunkline.audio import PCM16_24K, PCMU_8K, Transcoder, encode_ulaw, read_wav
 from trunkline.events import (
     AgentEnd,
@@ -22,20 +22,18 @@ from trunkline.events import (
     Audio,
     AudioEnd,
     HandoffMade,
-    HistoryUpdated,
+    Said,
     SessionError,
     ToolEnd,
     ToolStart,
 )
 
 
-@tool
 def get_weather(city: str) -> str:
     """Get the current weather for a city."""
     return f"The weather in {city} is sunny, 22 degrees."
 
 
-@tool
 async def book_appointment(date: str, time: str, service: str) -> str:
     """Book an appointment.
 
@@ -47,33 +45,30 @@ async def book_appointment(date: str, time: str, service: str) -> str:
     return f"Appointment booked for {service} on {date} at {time}."
 
 
-def settings(instructions: str) -> SessionConfig:
-    """The settings that all agents here share. Without turn detection, `commit` ends a turn."""
-    return SessionConfig(
-        instructions=instructions,
-        voice="alloy",
-        transcription=Transcription(model="whisper-1"),
-        turn_detection=None,
-    )
+# Without turn detection, `commit` ends a turn.
+settings = SessionConfig(transcription=Transcription(model="whisper-1"), turn_detection=None)
 
-
-greeter = Agent(
-    name="Greeter",
-    session=settings("Greet callers. Route technical questions to Tech Support."),
-    tools=(get_weather, book_appointment),
-    handoffs=("Tech Support",),
-)
 support = Agent(
     name="Tech Support",
-    session=settings("Handle technical troubleshooting."),
+    instructions="Handle technical troubleshooting.",
+    voice="alloy",
+    session=settings,
     description="Takes technical questions.",
+)
+greeter = Agent(
+    name="Greeter",
+    instructions="Greet callers. Route technical questions to Tech Support.",
+    voice="alloy",
+    session=settings,
+    tools=[get_weather, book_appointment],
+    handoffs=[support],
 )
 
 
 async def main(model: VoiceModel, recording: bytes) -> int:
     """Ask in writing, then by sound; the number of bytes that the agents have spoken."""
     spoken = 0
-    async with AgentSession([greeter, support], model) as session:
+    async with AgentSession(greeter, model) as session:
         await session.send_message("What is the weather in Lisbon?")
         asked_by_sound = False
         async for event in session:
@@ -90,8 +85,8 @@ async def main(model: VoiceModel, recording: bytes) -> int:
                     print(f"tool output: {event.output}")
                 case HandoffMade():
                     print(f"handoff: {event.from_agent} -> {event.to_agent}")
-                case HistoryUpdated(item=item) if item.final and item.party:
-                    print(f"{item.party}: {item.text}")
+                case Said():
+                    print(f"{event.party}: {event.text}")
                 case SessionError():
                     print(f"realtime error: {event.code} {event.message}")
                 case AgentEnd() if not session.busy:

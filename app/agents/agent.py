@@ -5,6 +5,7 @@ Built from settings by `app.assembly` or in Python; `app.agents.roster` checks a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -118,6 +119,13 @@ class Agent:
     def handoff_options(self) -> tuple[HandoffTo, ...]:
         """The handoffs, each with its options."""
         return tuple(_handoff(to) for to in self.handoffs)
+
+    @property
+    def leads_to(self) -> tuple[HandoffTo, ...]:
+        """The old name of `handoff_options`, for one more version."""
+        renamed = "agent.leads_to is now agent.handoff_options"
+        warnings.warn(renamed, DeprecationWarning, stacklevel=2)
+        return self.handoff_options
 
     @property
     def input_format(self) -> AudioFormat:

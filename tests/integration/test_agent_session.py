@@ -394,7 +394,7 @@ async def test_a_slow_subscriber_loses_the_oldest_and_gets_their_number() -> Non
 NAMES = (
     "agent_start agent_end audio audio_end audio_interrupted tool_start tool_end "
     "tool_approval_required handoff guardrail_tripped history_added history_updated error usage "
-    "input_timeout raw_model_event"
+    "input_timeout raw_model_event said"
 )
 
 

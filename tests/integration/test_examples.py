@@ -99,6 +99,7 @@ async def test_agents_use_tools_hand_over_and_listen(
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     told = [line for line in lines if not line.startswith("audio")]
     assert told == [
+        "caller: What is the weather in Lisbon?",
         "agent start: Greeter",
         "agent: Let me look.",
         'tool call: get_weather {"city": "Lisbon"}',

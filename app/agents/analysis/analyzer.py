@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -84,8 +85,16 @@ class Analyzer:
         delegate: Delegate | None = None,
         say: Callable[[str], None] | None = None,
         limits: AnalyzerLimits | None = None,
+        relay: Callable[[str], None] | None = None,
     ) -> None:
-        """`say` has the agent pass a text on in its own words, as data, when nobody speaks."""
+        """`say` has the agent pass a text on in its own words, as data, when nobody speaks.
+
+        `relay` is its old name, for one more version.
+        """
+        if relay is not None:
+            renamed = "Analyzer(relay=...) is now Analyzer(say=...)"
+            warnings.warn(renamed, DeprecationWarning, stacklevel=2)
+            say = relay
         self.analysis = Analysis()
         self._call_id = call_id
         self._spec = spec

@@ -51,6 +51,11 @@ class ResponseQueue:
         """True while words wait for a quiet moment."""
         return any(request.kind is Kind.IDLE_MESSAGE for request in self._waiting)
 
+    @property
+    def waits_to_reply(self) -> bool:
+        """True while something waits to be said that waits for no silence."""
+        return any(request.kind is not Kind.IDLE_MESSAGE for request in self._waiting)
+
     def asks_for(self, request: ResponseRequest) -> bool:
         """True while these words are asked for and have not begun."""
         return self._gate.state is GateState.REQUESTED and self._sent.config == request.config

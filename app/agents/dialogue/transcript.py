@@ -124,6 +124,10 @@ class Transcript:
             response.items.append(name)
         return name
 
+    def known_as(self, item_id: str) -> str:
+        """The name that the history has for an item now."""
+        return self._names.get(item_id, item_id)
+
     def expect_again(self, name: str, item: Item) -> None:
         """An item is created again without an id: it comes back under one of the server's."""
         if item.id is None and item.role in {"user", "assistant"}:

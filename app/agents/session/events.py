@@ -31,6 +31,7 @@ __all__ = [
     "HistoryUpdated",
     "InputTimeout",
     "RawModelEvent",
+    "Said",
     "SessionError",
     "SessionEvent",
     "ToolApproval",
@@ -203,6 +204,22 @@ class HistoryUpdated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One side has said or written something, in whole: once for each utterance.
+
+    `agent` names the agent who spoke. Of words that were cut off before they were complete, `text`
+    is what was heard.
+    """
+
+    type: ClassVar[Literal["said"]] = "said"
+    party: Party
+    text: str
+    item_id: str
+    agent: str = ""
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionError:
     """The model reported an error, in its words (`message`). `fatal`: the session ends with it."""
 
@@ -259,6 +276,7 @@ SessionEvent = (
     | GuardrailTrip
     | HistoryAdded
     | HistoryUpdated
+    | Said
     | SessionError
     | UsageCounted
     | InputTimeout

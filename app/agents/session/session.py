@@ -16,9 +16,10 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from app.agents.agent import Agent
 from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
@@ -38,9 +39,9 @@ from app.agents.session.talk import EndSession, Publish, Talk, TalkAction
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import ToolResult
 from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
-from app.events import CallId, TokenUsage
+from app.events import CallId, Party, TokenUsage
 from app.realtime.connection import VoiceConnection, VoiceModel
-from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted
+from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted, Unknown
 from app.tasks import CancellableGroup
 
 __all__ = ["AgentSession"]
@@ -72,6 +73,7 @@ class AgentSession:
         analysis: AnalysisPlan | None = None,
         uplink_max_ms: int | None = None,
         reconnect: bool = True,
+        brain: AnalysisPlan | None = None,
     ) -> None:
         """The first of `agents` speaks; the others are there to be handed over to.
 
@@ -79,10 +81,14 @@ class AgentSession:
         it counts as heard when it is made. `analysis` is made of each of the caller's turns.
         `uplink_max_ms`: sound beyond it that the model does not take is dropped, the oldest first;
         without it, `send_audio` waits. `reconnect`: a connection that breaks is replaced.
+        `brain` is the old name of `analysis`, for one more version.
 
         Raises:
             ConfigError: the agents do not fit together.
         """
+        if brain is not None:
+            _warn_renamed("AgentSession(brain=...)", "AgentSession(analysis=...)")
+            analysis = brain
         roster = _roster(agents)
         self._greet = greet
         self._talk = Talk(
@@ -92,7 +98,8 @@ class AgentSession:
             price=price,
             plays_audio=plays_audio,
         )
-        self._tools = ToolRunner(self._talk.dialogue.active, self)
+        listener = _Listener(self)
+        self._tools = ToolRunner(self._talk.dialogue.active, listener)
         self._subscriptions = Subscriptions()
         self._subscriptions.subscribe(_OWN, event_limit)
         self._drops_audio = uplink_max_ms is not None
@@ -113,12 +120,14 @@ class AgentSession:
             )
         )
         self._voice = VoiceLoop(
-            model, self._talk.dialogue, self._outbox.take, self, reconnects=reconnect
+            model, self._talk.dialogue, self._outbox.take, listener, reconnects=reconnect
         )
         self._work: CancellableGroup | None = None
         self._began_s = 0.0
         self._ended = False
         self._checks_running = 0
+        self._moved = asyncio.Event()
+        self._trouble = ""
         self.failure: VoiceError | None = None
 
     async def __aenter__(self) -> AgentSession:
@@ -188,6 +197,53 @@ class AgentSession:
         self._perform(self._talk.type_in(text, self._now_ms(), reply=reply))
         if self._analysis is not None:
             self._analysis.on_caller_turn()
+
+    async def ask(self, text: str) -> str:
+        """Say something in writing, and return what the agent answers once its turn is over.
+
+        The turn includes the tools that it uses, also those that wait for approval, and what other
+        agents say whom it hands over to. Events are published as ever.
+
+        Raises:
+            VoiceError: as `send_message`; or the model failed to answer.
+        """
+        self._check_open()
+        known = {item.item_id for item in self.history}
+        self._trouble = ""
+        await self.send_message(text)
+        while self.connected and not self._turn_over:
+            self._moved.clear()
+            await self._moved.wait()
+        said = [item for item in self.history if item.item_id not in known]
+        words = [
+            (item.heard_text if item.cut_off else item.text).strip()
+            for item in said
+            if item.party is Party.AGENT
+        ]
+        reply = " ".join(filter(None, words))
+        if self.failure is not None:
+            raise self.failure
+        if not reply and self._trouble:
+            raise VoiceUnavailable("the model did not answer", code=self._trouble)
+        return reply
+
+    async def send_event(self, event: Mapping[str, Any]) -> None:
+        """Send an event of the Realtime protocol as it is, such as `{"type": "response.cancel"}`.
+
+        For what this class has no method for: nothing checks that the event fits the conversation.
+
+        Raises:
+            ConfigError: it has no type, or JSON cannot hold it.
+        """
+        self._check_open()
+        kind = event.get("type")
+        if not isinstance(kind, str) or not kind:
+            raise ConfigError("an event has a `type`, a text such as response.cancel")
+        try:
+            raw = json.loads(json.dumps(dict(event), allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"an event is sent as JSON: {error}") from None
+        self._outbox.put(Unknown(kind, raw))
 
     async def send_audio(self, chunk: bytes, *, commit: bool = False) -> None:
         """Give the model sound in the session's input format; waits while it takes no more.
@@ -292,10 +348,20 @@ class AgentSession:
         return not self._voice.connected or self._talk.busy or self._checks_running > 0
 
     @property
+    def _turn_over(self) -> bool:
+        return not self.busy and self._talk.turn_over
+
+    @property
     def analyzing(self) -> bool:
         """True while the analysis is at work, or an answer of a delegate waits to be said."""
         at_work = self._analysis is not None and self._analysis.analyzer.busy
         return self.connected and (at_work or self._talk.dialogue.responses.waits_for_quiet)
+
+    @property
+    def thinking(self) -> bool:
+        """The old name of `analyzing`, for one more version."""
+        _warn_renamed("session.thinking", "session.analyzing")
+        return self.analyzing
 
     @property
     def current_agent(self) -> Agent:
@@ -327,32 +393,6 @@ class AgentSession:
     def _now_ms(self) -> int:
         return int((asyncio.get_running_loop().time() - self._began_s) * 1000)
 
-    # Tools --------------------------------------------------------------------------------------
-
-    def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
-        """For the tool runner."""
-        if self.connected:
-            self._perform(self._talk.on_tool_done(run, result, self._now_ms()))
-
-    def on_tool_slow(self, run: RunTool, filler: str) -> bool:
-        """For the tool runner."""
-        if not self.connected:
-            return True
-        said = self._talk.on_tool_slow(run, filler, self._now_ms())
-        self._perform(said)
-        return bool(said)
-
-    def on_approval_wanted(self, request: ApprovalRequest) -> None:
-        """For the tool runner."""
-        wanted = ToolApproval(
-            agent=request.context.agent,
-            tool=request.tool.name,
-            tool_call_id=request.context.tool_call_id,
-            arguments=json.dumps(dict(request.arguments), ensure_ascii=False),
-            prompt=consent_prompt(request),
-        )
-        self._subscriptions.publish(wanted)
-
     def _pass_on(self, text: str) -> None:
         if self.connected:
             self._say(text, SayMode.RELAY, SayWhen.IDLE)
@@ -366,6 +406,7 @@ class AgentSession:
             self._work.cancel()
         self._outbox.clear()
         self._subscriptions.end()
+        self._moved.set()
 
     async def _tick(self) -> None:
         while True:
@@ -380,6 +421,8 @@ class AgentSession:
                 case ToVoice(event):
                     self._outbox.put(event)
                 case Publish(event):
+                    if isinstance(event, SessionError) and not event.benign:
+                        self._trouble = event.code
                     self._subscriptions.publish(event)
                 case RunTool():
                     assert self._work is not None
@@ -393,6 +436,7 @@ class AgentSession:
                     self._end()
                 case _:
                     assert_never(action)
+        self._moved.set()
 
     async def _check_rule(self, check: CheckGuardrail) -> None:
         active = self._talk.dialogue.active
@@ -425,31 +469,64 @@ class AgentSession:
         )
         self._end()
 
+
+class _Listener:
+    """The session's side that its tools and its connection report to."""
+
+    def __init__(self, session: AgentSession) -> None:
+        self._session = session
+
+    def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
+        session = self._session
+        if session.connected:
+            session._perform(session._talk.on_tool_done(run, result, session._now_ms()))
+
+    def on_tool_slow(self, run: RunTool, filler: str) -> bool:
+        session = self._session
+        if not session.connected:
+            return True
+        said = session._talk.on_tool_slow(run, filler, session._now_ms())
+        session._perform(said)
+        return bool(said)
+
+    def on_approval_wanted(self, request: ApprovalRequest) -> None:
+        wanted = ToolApproval(
+            agent=request.context.agent,
+            tool=request.tool.name,
+            tool_call_id=request.context.tool_call_id,
+            arguments=json.dumps(dict(request.arguments), ensure_ascii=False),
+            prompt=consent_prompt(request),
+        )
+        self._session._subscriptions.publish(wanted)
+
     @property
     def present(self) -> bool:
-        """For the voice loop."""
         return True
 
     def on_voice_ready(self, connection: VoiceConnection, *, reconnected: bool) -> None:
-        """For the voice loop."""
+        session = self._session
         if reconnected:
-            self._outbox.clear()  # meant for the connection before; the dialogue is replayed
-            self._perform(self._talk.on_ready(self._now_ms()))
+            session._outbox.clear()  # meant for the connection before; the dialogue is replayed
+            session._perform(session._talk.on_ready(session._now_ms()))
 
     async def on_voice(self, event: ServerEvent) -> None:
-        """For the voice loop."""
-        self._asker.on_voice(event)
+        session = self._session
+        session._asker.on_voice(event)
         if isinstance(event, SpeechStarted):
-            self._tools.on_caller_speech()
-        self._perform(self._talk.on_voice(event, self._now_ms()))
-        if self._analysis is not None:
-            self._analysis.on_voice(event)
+            session._tools.on_caller_speech()
+        session._perform(session._talk.on_voice(event, session._now_ms()))
+        if session._analysis is not None:
+            session._analysis.on_voice(event)
 
     async def on_voice_lost(self) -> None:
-        """For the voice loop."""
-        self._outbox.clear()  # sound that waits would come too late
-        self._asker.on_voice_lost()
-        self._talk.on_lost()
+        session = self._session
+        session._outbox.clear()  # sound that waits would come too late
+        session._asker.on_voice_lost()
+        session._talk.on_lost()
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=3)
 
 
 def _roster(agents: Agent | Iterable[Agent] | Roster) -> Roster:

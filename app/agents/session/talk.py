@@ -31,6 +31,7 @@ from app.agents.session.events import (
     HistoryUpdated,
     InputTimeout,
     RawModelEvent,
+    Said,
     SessionError,
     SessionEvent,
     ToolEnd,
@@ -47,7 +48,7 @@ from app.agents.tools.call_control import (
 )
 from app.agents.tools.tool import ToolResult
 from app.errors import ToolError
-from app.events import CallCounters, GuardrailTripped, HandedOff, TokenUsage, VoiceTrouble
+from app.events import CallCounters, GuardrailTripped, HandedOff, Party, TokenUsage, VoiceTrouble
 from app.realtime.events import (
     AudioDelta,
     AudioDone,
@@ -109,6 +110,7 @@ class Talk:
         self._price = price
         self._playback = Playback(plays=plays_audio)
         self._known: dict[str, HistoryItem] = {}
+        self._said: set[str] = set()
         self._speaker: dict[str, str] = {}
         self._commits = 0
         self._caller_speaks = False
@@ -186,10 +188,11 @@ class Talk:
             case ResponseDone(response=response):
                 done = self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
                 actions += _with_message(done, response.error)
-                actions += self._on_done(response)
+                actions += self._changes(self._items_of(event))
+                return actions + self._on_done(response)
             case _:
                 actions += self._on_other(event, now_ms)
-        return actions + self._changes(_items_of(event))
+        return actions + self._changes(self._items_of(event))
 
     def _on_other(self, event: ServerEvent, now_ms: int) -> list[TalkAction]:
         actions: list[TalkAction] = []
@@ -302,6 +305,11 @@ class Talk:
         """True while a response runs or was requested, or a tool runs."""
         return self.dialogue.gate.busy or self.dialogue.function_calls.running
 
+    @property
+    def turn_over(self) -> bool:
+        """True while nobody speaks, and nothing is asked for or about to be said."""
+        return not (self.busy or self._caller_speaks or self.dialogue.responses.waits_to_reply)
+
     def carry_out(self, wanted: Sequence[DialogueAction], now_ms: int) -> list[TalkAction]:
         """Carry out actions of the dialogue; returns those of the session."""
         actions: list[TalkAction] = []
@@ -361,7 +369,8 @@ class Talk:
     def _changes(self, item_ids: Sequence[str]) -> list[TalkAction]:
         """Publish what is new about these items of the history."""
         actions: list[TalkAction] = []
-        for item_id in dict.fromkeys(item_ids):
+        names = (self.dialogue.transcript.known_as(item_id) for item_id in item_ids)
+        for item_id in dict.fromkeys(names):
             entry = self.dialogue.history.get(item_id)
             known = self._known.get(item_id)
             if entry is None:
@@ -376,7 +385,30 @@ class Talk:
             elif known != item:
                 actions.append(Publish(HistoryUpdated(item=item)))
             self._known[item_id] = item
+            actions += self._words(item, entry.response_id)
         return actions
+
+    def _words(self, item: HistoryItem, response_id: str) -> list[TalkAction]:
+        """Publish the words of an item once they are complete."""
+        text = (item.heard_text if item.cut_off else item.text).strip()
+        if item.party is None or not item.final or not text or item.item_id in self._said:
+            return []
+        self._said.add(item.item_id)
+        speaks = item.party is Party.AGENT
+        agent = self._speaker.get(response_id, self.dialogue.active.agent.name) if speaks else ""
+        said = Said(
+            party=item.party, text=text, item_id=item.item_id, agent=agent, cut_off=item.cut_off
+        )
+        return [Publish(said)]
+
+    def _items_of(self, event: ServerEvent) -> list[str]:
+        """The items that an event is about; a response that is over closes all of its own."""
+        if isinstance(event, ResponseDone):
+            response = event.response
+            own = [e.item_id for e in self.dialogue.history if e.response_id == response.id]
+            return [*own, *(item.id or "" for item in response.output)]
+        item = getattr(event, "item", None)
+        return [str(getattr(item, "id", "") or getattr(event, "item_id", "") or "")]
 
     def history(self) -> list[HistoryItem]:
         """The conversation so far, in its own order."""
@@ -417,11 +449,3 @@ def _published(event: object) -> list[TalkAction]:
             return [Publish(SessionError(code=event.code, benign=event.benign))]
         case _:
             return []
-
-
-def _items_of(event: ServerEvent) -> list[str]:
-    """The items that an event is about."""
-    if isinstance(event, ResponseDone):
-        return [item.id or "" for item in event.response.output]
-    item = getattr(event, "item", None)
-    return [str(getattr(item, "id", "") or getattr(event, "item_id", "") or "")]
