@@ -296,18 +296,20 @@ def doctor(config: ConfigPath = DEFAULT_CONFIG) -> None:
 async def _examine(settings: Settings, checked: Checked) -> bool:
     from app.cli import doctor as checks
 
-    voice, session = None, None
+    voices, session = [], None
     if settings.voice_choice is VoiceChoice.OPENAI:
         from app.assembly import session_config
         from app.assembly.voice_models import voice_model
 
-        voice, session = voice_model(settings), session_config(settings.openai_realtime)
+        names = dict.fromkeys((None, *(number.model for number in settings.numbers.values())))
+        voices = [voice_model(settings, name) for name in names]
+        session = session_config(settings.openai_realtime)
     results = []
     async for result in checks.examine(
         settings,
         problems=checked.problems,
         surprises=checked.notices,
-        voice=voice,
+        voices=voices,
         session=session,
     ):
         results.append(result)

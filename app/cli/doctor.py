@@ -1,12 +1,13 @@
 """`trunkline doctor`: looks at everything that a real call needs and says what is wrong.
 
 Each check gives results in plain words with what to do. Nothing here changes anything, places a
-call or costs more than one silent model session. What cannot be reached is said to be unchecked:
-without a network, doctor still checks the rest. The web addresses come from the settings.
+call or costs more than a line of text from the model. What cannot be reached is said to be
+unchecked: without a network, doctor still checks the rest. The addresses come from the settings.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import ssl
@@ -25,16 +26,33 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from app.carrier.twilio.rest import NumberSetup, TwilioRest
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
-from app.errors import CarrierError, CarrierRefused, VoiceError, VoiceUnavailable
+from app.errors import (
+    CarrierError,
+    CarrierRefused,
+    VoiceError,
+    VoiceRefused,
+    VoiceUnavailable,
+)
 from app.installation import command
-from app.realtime.connection import VoiceModel
-from app.realtime.events import SessionConfig
+from app.realtime.connection import VoiceConnection, VoiceModel
+from app.realtime.events import (
+    ErrorDetail,
+    ErrorEvent,
+    Response,
+    ResponseConfig,
+    ResponseCreate,
+    ResponseDone,
+    ResponseStatus,
+    SessionConfig,
+)
+from app.realtime.faults import FaultClass, classify, find_code
 from app.settings import Mode, Settings, VoiceChoice, needed_open_files
 
 __all__ = ["CheckResult", "Verdict", "examine", "failed", "verdict_of"]
 
 
 _TIMEOUT_S: Final = 10.0
+_ANSWER_TOKENS: Final = 200  # a reasoning model thinks first
 _CLOCK_TOLERANCE_S: Final = 30  # a media token is good for a minute
 
 
@@ -63,12 +81,14 @@ def failed(results: list[CheckResult]) -> bool:
 
 
 def verdict_of(results: list[CheckResult]) -> str:
-    """Sum up all results in one sentence."""
+    """Sum up all results in one or two sentences; what was not checked is named."""
+    unchecked = dict.fromkeys(r.subject for r in results if r.verdict is Verdict.UNCHECKED)
+    rest = f"Not checked: {', '.join(unchecked)}." if unchecked else ""
     if failed(results):
-        return "Something is wrong: see above."
-    unchecked = sum(result.verdict is Verdict.UNCHECKED for result in results)
-    rest = f" {unchecked} could not be checked: see the lines with ?." if unchecked else ""
-    return f"Nothing wrong was found.{rest}"
+        found = "Something is wrong: see the lines with BAD."
+    else:
+        found = "The rest is right." if unchecked else "Nothing wrong was found."
+    return f"{rest} {found}".strip()
 
 
 async def examine(
@@ -76,20 +96,24 @@ async def examine(
     *,
     problems: Sequence[str],
     surprises: Sequence[str],
-    voice: VoiceModel | None,
-    session: SessionConfig | None,
+    voices: Sequence[VoiceModel] = (),
+    session: SessionConfig | None = None,
 ) -> AsyncIterator[CheckResult]:
     """Every result as soon as it is there.
 
-    `problems` and `surprises` are those of `app.cli.check`; `voice` and `session` are what a call
-    would use.
+    `problems` and `surprises` are those of `app.cli.check`; `voices` are the models of all numbers,
+    `session` is that of a call.
     """
     for result in (*check_settings(problems, surprises), *check_host(settings)):
         yield result
     if settings.voice_choice is VoiceChoice.OFFLINE:
         yield _offline_choice(settings)
-    elif voice is not None and session is not None:
-        yield await check_voice_model(voice, session)
+    elif session is not None:
+        for voice in voices:
+            for result in await check_voice_model(voice, session):
+                yield result
+    for result in _only_in_calls(settings):
+        yield result
     if settings.mode is Mode.DEVELOPMENT:
         text = "no carrier credentials: a development server that only this machine can call"
         yield CheckResult("Twilio", Verdict.UNCHECKED, text, "see the README for a real number")
@@ -166,8 +190,11 @@ def _offline_choice(settings: Settings) -> CheckResult:
 _VOICE_REMEDIES: Final = {
     "invalid_api_key": "check OPENAI_API_KEY: it may be mistyped, revoked or another project's",
     "insufficient_quota": "the account has no credit left: add some in the billing settings",
+    "credit_balance_exhausted": "the account has no credit left: add some in the billing settings",
     "billing_hard_limit_reached": "raise the spending limit in the account's billing settings",
     "model_not_found": "the key may not use openai_realtime.model: check its name and the project",
+    "rate_limit_exceeded": "too much was asked of the account at once: wait, or raise its limits",
+    "invalid_model": "check openai_realtime.model: it may not be a model of the Realtime API",
     "beta_api_shape_disabled": "set openai_realtime.dialect to ga",
     "format_mismatch": "try the other openai_realtime.audio.format",
     "dns_failed": "check openai_realtime.url and this machine's network",
@@ -176,24 +203,96 @@ _VOICE_REMEDIES: Final = {
 }
 
 
-async def check_voice_model(voice: VoiceModel, session: SessionConfig) -> CheckResult:
-    """Opens a session with the settings of a call and closes it; no speech, so no tokens."""
-    name = "voice model"
+async def check_voice_model(
+    voice: VoiceModel, session: SessionConfig, *, timeout_s: float = _TIMEOUT_S
+) -> list[CheckResult]:
+    """Opens a session with the settings of a call, and has the model answer one line of text."""
+    name = f"voice model {voice.name}"
     try:
         connection = await voice.connect(session)
-    except VoiceUnavailable as error:
-        remedy = _VOICE_REMEDIES.get(error.code, "try again; see also https://status.openai.com")
-        return CheckResult(name, Verdict.UNCHECKED, f"{error.message} ({error.code})", remedy)
     except VoiceError as error:
-        remedy = _VOICE_REMEDIES.get(error.code, "check the openai_realtime settings")
-        return CheckResult(name, Verdict.WRONG, f"{error.message} ({error.code})", remedy)
+        return [_voice_fault(name, error)]
     differences = connection.differences
-    await connection.close()
+    try:
+        answer = await _ask(connection, name, timeout_s)
+    finally:
+        await connection.close()
     if differences:
-        text = f"{voice.name} answers, but took other values for: {', '.join(differences)}"
-        return CheckResult(name, Verdict.WARNING, text)
-    # A used-up quota shows at the first response only: this cannot promise that there is credit.
-    return CheckResult(name, Verdict.GOOD, f"{voice.name} took the session as configured")
+        text = f"took other values for: {', '.join(differences)}"
+        return [CheckResult(name, Verdict.WARNING, text), answer]
+    return [CheckResult(name, Verdict.GOOD, "took the session as configured"), answer]
+
+
+async def _ask(connection: VoiceConnection, name: str, timeout_s: float) -> CheckResult:
+    """A spent quota, and a model that the key may not use, may show at the first answer only."""
+    wanted = ResponseConfig(
+        output_modalities=("text",),
+        instructions="Answer with the one word: ready",
+        tools=(),
+        tool_choice="none",
+        max_output_tokens=_ANSWER_TOKENS,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            request = await connection.send(ResponseCreate(wanted))
+            async for event in connection:
+                match event:
+                    case ResponseDone(response):
+                        return _judged(name, response)
+                    case ErrorEvent(error) if error.client_event_id in (None, request):
+                        return _voice_fault(name, _failure(error))
+                    case _:
+                        pass
+    except VoiceError as error:
+        return _voice_fault(name, error)
+    except TimeoutError:
+        text = f"took the session, and did not answer within {timeout_s:.0f} s"
+        return CheckResult(name, Verdict.WRONG, text, "try again; callers would hear nothing")
+    return CheckResult(name, Verdict.UNCHECKED, "the connection was closed before an answer")
+
+
+def _judged(name: str, response: Response) -> CheckResult:
+    # An answer that is cut at its length is one: the model may have thought about it.
+    if response.status in (ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE):
+        return CheckResult(name, Verdict.GOOD, "answered a line of text")
+    error = response.error or ErrorDetail(type=f"response_{response.status}", message="")
+    return _voice_fault(name, _failure(error))
+
+
+def _failure(error: ErrorDetail) -> VoiceError:
+    code = error.code or error.type or "response_failed"
+    if classify(error) in (FaultClass.RETRY, FaultClass.ROTATE):
+        return VoiceUnavailable("the model could not answer now", code=code)
+    return VoiceRefused("the model refuses to answer", code=code)
+
+
+def _voice_fault(name: str, error: VoiceError) -> CheckResult:
+    text = f"{error.message} ({error.code})"
+    if isinstance(error, VoiceRefused) or find_code(error.code) is not None:
+        remedy = _VOICE_REMEDIES.get(error.code, "check the openai_realtime settings")
+        return CheckResult(name, Verdict.WRONG, text, remedy)
+    remedy = _VOICE_REMEDIES.get(error.code, "try again; see also https://status.openai.com")
+    return CheckResult(name, Verdict.UNCHECKED, text, remedy)
+
+
+def _only_in_calls(settings: Settings) -> list[CheckResult]:
+    """What nothing but a call, or a start of the server, tries."""
+    found = []
+    transcription = settings.openai_realtime.transcription
+    if settings.voice_choice is VoiceChoice.OPENAI and transcription is not None:
+        text = f"{transcription.model} is given nothing to write down"
+        found.append(CheckResult("transcription", Verdict.UNCHECKED, text))
+    requests = [name for name, tool in settings.tools.items() if tool.http is not None]
+    if requests:
+        text = f"no request is made for {', '.join(requests)}"
+        found.append(CheckResult("tools", Verdict.UNCHECKED, text))
+    if settings.mcp_servers:
+        text = f"{', '.join(settings.mcp_servers)}: connected to when the server starts"
+        found.append(CheckResult("MCP servers", Verdict.UNCHECKED, text))
+    if settings.analysis is not None and (settings.analysis.endpoint or settings.analysis.webhook):
+        text = "its endpoint and its webhook are not asked"
+        found.append(CheckResult("analysis", Verdict.UNCHECKED, text))
+    return found
 
 
 # Twilio -------------------------------------------------------------------------------------------

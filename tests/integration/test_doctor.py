@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from app.assembly import session_config
 from app.carrier.twilio.signature import (
     SIGNATURE_HEADER,
     sign_http,
@@ -28,13 +29,24 @@ from app.errors import (
     VoiceUnavailable,
 )
 from app.realtime.connection import VoiceConnection
-from app.realtime.events import SessionConfig
+from app.realtime.dialect import BETA, GA, Dialect
+from app.realtime.events import (
+    ErrorDetail,
+    ErrorEvent,
+    Response,
+    ResponseCreate,
+    ResponseDone,
+    ResponseStatus,
+    SessionConfig,
+)
+from app.realtime.websocket import WebSocketModel
 from app.settings import (
     Settings,
     check_deployment,
     load,
     notices,
 )
+from tests.fakes.voice import Close, Emit, Expect, Reply, ScriptedVoiceServer, Step, Trouble
 
 ACCOUNT = "AC" + "1" * 32
 TOKEN = "f" * 32
@@ -302,18 +314,13 @@ class Refusing:
 async def test_why_the_model_refuses_comes_with_what_to_do(
     error: Exception, verdict: Verdict, remedy: str
 ) -> None:
-    result = await doctor.check_voice_model(Refusing(error), SessionConfig())
+    [result] = await doctor.check_voice_model(Refusing(error), SessionConfig())
     assert result.verdict is verdict
     assert remedy in result.remedy
 
 
 async def test_without_credentials_the_rest_is_still_checked() -> None:
-    results = [
-        result
-        async for result in doctor.examine(
-            Settings(), problems=(), surprises=(), voice=None, session=None
-        )
-    ]
+    results = [result async for result in doctor.examine(Settings(), problems=(), surprises=())]
     found = verdicts(results)
     assert found["configuration"] is Verdict.GOOD
     assert found["Twilio"] is Verdict.UNCHECKED
@@ -340,13 +347,129 @@ def test_a_dotenv_file_that_others_may_read_is_mentioned(tmp_path: Path) -> None
     assert ".env" not in [one.subject for one in doctor.check_host(settings)]
 
 
-def test_what_could_not_be_checked_is_counted_at_the_end() -> None:
+SESSION = session_config(Settings().openai_realtime)
+
+
+async def asked(server: ScriptedVoiceServer, timeout_s: float = 10.0) -> list[CheckResult]:
+    model = WebSocketModel(server.url, model="gpt-realtime-2.1", headers={"Authorization": "x"})
+    return await doctor.check_voice_model(model, SESSION, timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("dialect", [GA, BETA], ids=["ga", "beta"])
+async def test_the_model_is_asked_for_one_line_of_text(dialect: Dialect) -> None:
+    async with ScriptedVoiceServer(dialect=dialect) as server:
+        model = WebSocketModel(server.url, model="gpt-realtime-2.1", dialect=dialect)
+        results = await doctor.check_voice_model(model, SESSION)
+        [request] = server.latest.of(ResponseCreate)
+    assert [(one.verdict, one.text) for one in results] == [
+        (Verdict.GOOD, "took the session as configured"),
+        (Verdict.GOOD, "answered a line of text"),
+    ]
+    assert {one.subject for one in results} == {"voice model gpt-realtime-2.1"}
+    assert request.response.output_modalities == ("text",)
+    assert request.response.tool_choice == "none"
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict", "remedy"),
+    [
+        ("insufficient_quota", Verdict.WRONG, "no credit left"),
+        ("credit_balance_exhausted", Verdict.WRONG, "no credit left"),
+        ("billing_hard_limit_reached", Verdict.WRONG, "spending limit"),
+        ("model_not_found", Verdict.WRONG, "may not use openai_realtime.model"),
+        ("rate_limit_exceeded", Verdict.UNCHECKED, "wait, or raise its limits"),
+        ("server_error", Verdict.UNCHECKED, "try again"),
+    ],
+)
+async def test_what_only_an_answer_shows_is_found(code: str, verdict: Verdict, remedy: str) -> None:
+    async with ScriptedVoiceServer(replies=[Reply(error_code=code)]) as server:
+        good, answer = await asked(server)
+    assert good.verdict is Verdict.GOOD
+    assert (answer.verdict, code in answer.text) == (verdict, True)
+    assert remedy in answer.remedy
+
+
+def refused(code: str) -> list[Step]:
+    detail = ErrorDetail(type="invalid_request_error", code=code, message="no")
+    return [Expect(ResponseCreate), Emit(ErrorEvent(detail))]
+
+
+def cut(reason: str | None) -> list[Step]:
+    status = ResponseStatus.CANCELLED if reason is None else ResponseStatus.INCOMPLETE
+    response = Response(id="r", status=status, status_reason=reason)
+    return [Expect(ResponseCreate), Emit(ResponseDone(response))]
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict", "text"),
+    [
+        (refused("insufficient_quota"), Verdict.WRONG, "refuses to answer (insufficient_quota)"),
+        (refused("a_new_code"), Verdict.WRONG, "refuses to answer (a_new_code)"),
+        (refused("rate_limit_exceeded"), Verdict.UNCHECKED, "could not answer now (rate_limit"),
+        ([Expect(ResponseCreate), Close(1008, "insufficient_quota")], Verdict.WRONG, "quota"),
+        ([Expect(ResponseCreate), Close(1011)], Verdict.UNCHECKED, "closed"),
+        (cut("max_output_tokens"), Verdict.GOOD, "answered a line of text"),
+        (cut(None), Verdict.WRONG, "refuses to answer (response_cancelled)"),
+    ],
+)
+async def test_each_way_of_not_answering_is_told(
+    script: list[Step], verdict: Verdict, text: str
+) -> None:
+    async with ScriptedVoiceServer(script=script) as server:
+        _, answer = await asked(server)
+    assert answer.verdict is verdict
+    assert text in answer.text
+
+
+async def test_a_model_that_never_answers_is_wrong() -> None:
+    async with ScriptedVoiceServer(replies=[Reply(never_starts=True)]) as server:
+        _, answer = await asked(server, timeout_s=0.2)
+    assert answer.verdict is Verdict.WRONG
+    assert "did not answer within" in answer.text
+
+
+async def test_settings_that_the_model_took_otherwise_are_named_and_it_is_asked_all_the_same() -> (
+    None
+):
+    async with ScriptedVoiceServer(trouble=Trouble(confirm={"voice": "alloy"})) as server:
+        other, answer = await asked(server)
+    assert (other.verdict, other.text) == (Verdict.WARNING, "took other values for: voice")
+    assert answer.verdict is Verdict.GOOD
+
+
+def test_what_could_not_be_checked_is_named_at_the_end() -> None:
     good = doctor.CheckResult("a", Verdict.GOOD, "")
     unknown = doctor.CheckResult("b", Verdict.UNCHECKED, "")
-    wrong = doctor.CheckResult("c", Verdict.WRONG, "")
+    other = doctor.CheckResult("c", Verdict.UNCHECKED, "")
+    wrong = doctor.CheckResult("d", Verdict.WRONG, "")
     assert doctor.verdict_of([good]) == "Nothing wrong was found."
-    assert doctor.verdict_of([good, unknown]).startswith("Nothing wrong was found. 1 could not")
-    assert doctor.verdict_of([good, unknown, wrong]) == "Something is wrong: see above."
+    assert doctor.verdict_of([good, unknown, other, other]) == (
+        "Not checked: b, c. The rest is right."
+    )
+    assert doctor.verdict_of([wrong]) == "Something is wrong: see the lines with BAD."
+    assert doctor.verdict_of([good, unknown, wrong]) == (
+        "Not checked: b. Something is wrong: see the lines with BAD."
+    )
+
+
+async def test_what_only_a_call_tries_is_named_as_not_checked() -> None:
+    settings = Settings.model_validate(
+        {
+            "openai_realtime": {"api_key": "sk-proj-9876543210"},
+            "tools": {
+                "t": {"python": "m:f"},
+                "book": {"description": "x", "http": {"url": "https://a.example.com"}},
+            },
+            "mcp_servers": {"m": {"command": "m"}},
+            "analysis": {"endpoint": {"base_url": "https://a.example.com", "model": "m"}},
+        }
+    )
+    results = [one async for one in doctor.examine(settings, problems=(), surprises=())]
+    unchecked = [one for one in results if one.verdict is Verdict.UNCHECKED]
+    assert [one.subject for one in unchecked] == [
+        "transcription", "tools", "MCP servers", "analysis", "Twilio",
+    ]  # fmt: skip
+    assert unchecked[1].text == "no request is made for book"
 
 
 def test_an_unfinished_configuration_is_named_before_anything_is_asked() -> None:
