@@ -53,7 +53,6 @@ from app.events import (
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import InputAudioAppend, ServerEvent
 from app.tasks import CancellableGroup
-from audio.format import PCMU_8K
 
 __all__ = ["LOST", "Call"]
 
@@ -114,7 +113,7 @@ class Call:
         self._to_voice = VoiceOutbox(agent.input_format, policy.uplink_max_ms, counters)
         self._caller_leg = CallerLeg(
             self._conversation,
-            CarrierOutbox(PCMU_8K.ms_to_bytes(policy.downlink_max_ms)),
+            CarrierOutbox(policy.downlink_max_ms),
             perform=self._perform,
             end=self.end,
             now_ms=self._now_ms,

@@ -187,6 +187,7 @@ class CallerLeg:
             self._due_s = self._successor_due_s = None
             self._if_not_opened = _NOT_OPENED
             self._move(CallerState.ATTACHED)
+            self.outbox.on_stream(held.stream.started.audio_format)
             self._perform(self._conversation.on_stream(held.stream.started, self._now_ms()))
             if not await self._talk(held.stream):
                 return

@@ -201,21 +201,25 @@ class Conversation:
                 assert_never(event)
 
     def _on_stream_started(self, event: StreamStarted, now_ms: int) -> list[Action]:
+        actions: list[Action] = []
+        if event.audio_format != self._downlink.carrier_format:
+            # What waits for the stream was made for another format, and would be heard as noise.
+            actions = self.on_stream_left(now_ms, resumes=True)
         self.latency.on_stream(now_ms)
         self._downlink.on_stream_started(event.audio_format, now_ms)
         self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
         self._uplink.on_sign_of_life(now_ms)
         self._timers.begin(now_ms)
-        opened = [
+        actions += [
             Record(StreamOpened(call_id=self.call_id, at_ms=now_ms)),
             *self._first_sound(now_ms),
         ]
         cut_off, self._cut_off_by_stream = self._cut_off_by_stream, None
         if cut_off is None:
-            return opened
-        if cut_off.sentence or cut_off.config is not None:
-            return [*opened, *self._resolve(self.dialogue.responses.ask(now_ms, cut_off), now_ms)]
-        return [*opened, *self._resolve(self.dialogue.prompt(STREAM_CHANGED, now_ms), now_ms)]
+            return actions
+        if cut_off.config is None:
+            return actions + self._resolve(self.dialogue.prompt(STREAM_CHANGED, now_ms), now_ms)
+        return actions + self._resolve(self.dialogue.responses.ask(now_ms, cut_off), now_ms)
 
     def on_stream_left(self, now_ms: int, *, resumes: bool = False) -> list[Action]:
         """The caller was taken off the stream: cut what they miss; the next one starts anew.

@@ -34,7 +34,13 @@ from app.carrier.base import (
     MediaStream,
     StreamStarted,
 )
-from app.errors import CapacityError, CarrierUnavailable, RemoteProtocolError, SignatureError
+from app.errors import (
+    AppError,
+    CapacityError,
+    CarrierUnavailable,
+    RemoteProtocolError,
+    SignatureError,
+)
 from app.events import CallEvent
 from app.web.metrics import AuthFailure, Metrics, Refusal
 from app.web.transcript import add_transcript_feed
@@ -284,13 +290,13 @@ class MediaSocket:
             return self._calls.claim(stream.started), stream
         except SignatureError as error:
             self._metrics.auth_failed(AuthFailure.MEDIA_TOKEN)
-            code = error.code
+            refused: AppError = error
         except RemoteProtocolError as error:
             self._metrics.auth_failed(AuthFailure.MEDIA_START)
-            code = error.code
+            refused = error
         except CarrierUnavailable as error:
-            code = error.code  # It left by itself, which strangers and broken networks both do.
-        self._complain("media stream refused", code=code)
+            refused = error  # It left by itself, which strangers and broken networks both do.
+        self._complain("media stream refused", code=refused.code, reason=refused.message)
         return None
 
 

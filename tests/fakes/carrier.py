@@ -268,9 +268,6 @@ class FakeCall:
         """Anything at all, as a frame of its own."""
         await self._leg.socket.send(frame)
 
-    def second_start(self) -> None:
-        self._leg.post(self.stream.opening()[1:])
-
     async def drop(self) -> None:
         """Reset the connection: no stop, no close frame."""
         self.abort()

@@ -9,6 +9,8 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from app.carrier.base import CarrierCallId
+from app.carrier.twilio.caller_side import render_start
 from app.events import EndReason
 from app.realtime.events import AudioDelta
 from audio.format import PCM16_24K, PCMU_8K
@@ -60,6 +62,8 @@ PHONE_NONSENSE = [
     "[" * 60_000,
     r'{"event": "\ud800"}',
     '{"event": "connected", "protocol": "Call", "version": "1.0.0"}',
+    *['{"event": "media", "media": {"payload": 7}}'] * 30,
+    *['{"event": "mark", "mark": "x"}'] * 30,
 ]
 
 
@@ -114,7 +118,14 @@ async def test_a_second_start_closes_the_socket() -> None:
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await call.hear(ms=100)
-        call.second_start()
+        other = call.identity.call_id.replace("CA", "CB")
+        start = render_start(
+            call.identity.stream_id,
+            CarrierCallId(other),
+            account_id=call.identity.account_id,
+            parameters={},
+        )
+        await call.send_raw(start)
         await closed_with(app, call, 1008)
         assert len(voice.connections) == 1
 

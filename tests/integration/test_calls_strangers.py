@@ -191,9 +191,9 @@ async def test_of_two_streams_at_once_one_gets_the_call() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"streamSid": 7},
-        {"mediaFormat": {"encoding": "audio/x-alaw", "sampleRate": 8000, "channels": 1}},
-        {"mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 16000, "channels": 1}},
+        {"streamSid": "not an id"},
+        {"mediaFormat": {"encoding": "audio/opus", "sampleRate": 48000, "channels": 1}},
+        {"mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 16000, "channels": 1}},
         {"tracks": ["outbound"]},
     ],
 )

@@ -67,7 +67,6 @@ class Downlink:
     def on_stream_started(self, carrier_format: AudioFormat, now_ms: int) -> None:
         """The carrier plays what was pushed before from now on."""
         if carrier_format != self.carrier_format:
-            # Nothing has been pushed yet: a carrier with another format is known from the start.
             self._use(carrier_format)
         self._playout.start(now_ms)
 

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 
 from app.calls.actions import Clear, PlayAudio
+from audio.format import PCMU_8K, AudioFormat
 
 __all__ = ["CarrierOutbox"]
 
@@ -17,13 +18,18 @@ __all__ = ["CarrierOutbox"]
 class CarrierOutbox:
     """Audio, marks and clears for the carrier. `Clear` overtakes the audio that it makes void."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, max_ms: int) -> None:
+        self._max_ms = max_ms
+        self._max_bytes = PCMU_8K.ms_to_bytes(max_ms)
         self._queue: deque[PlayAudio | Clear] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+
+    def on_stream(self, carrier_format: AudioFormat) -> None:
+        """The stream that takes it is open: its format says how many bytes the limit is."""
+        self._max_bytes = carrier_format.ms_to_bytes(self._max_ms)
 
     def put(self, action: PlayAudio) -> None:
         """Queue agent audio; never waits."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, MutableMapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from app.carrier.base import CarrierCallId, StreamEvent, StreamStarted, StreamStopped
@@ -104,6 +105,8 @@ async def open_stream(
         raise RemoteProtocolError(
             f"no start within {start_deadline_s:g} s", code="start_too_late"
         ) from error
+    if expect_account is not None and not started.account_id:
+        started = replace(started, account_id=expect_account)  # the token is bound to it as well
     if expect_account is not None and started.account_id != expect_account:
         raise RemoteProtocolError("the stream is of another account", code="wrong_account")
     return TwilioStream(websocket, protocol, started, send_timeout_s=send_timeout_s)
@@ -156,6 +159,7 @@ class TwilioStream:
         self._websocket = websocket
         self._protocol = protocol
         self._send_timeout_s = send_timeout_s
+        self._odd_logged: set[str] = set()
         self._over = False
         self._gone = ""  # why nothing more can be sent
         self._closed = False
@@ -194,6 +198,8 @@ class TwilioStream:
                     return await self._refuse("too many malformed messages", CLOSE_POLICY)
                 logger.debug("malformed stream message ignored", extra={"fault": error.message})
                 continue
+            if len(self.counters.odd) > len(self._odd_logged):
+                self._log_odd()
             if logger.isEnabledFor(logging.DEBUG):
                 self._trace("<", type(event).__name__, len(text))
             if isinstance(event, StreamStopped):
@@ -202,6 +208,12 @@ class TwilioStream:
                 logger.debug("unknown stream message ignored", extra={"unknown": event.event})
             elif event is not None:
                 return event
+
+    def _log_odd(self) -> None:
+        """Log each field that was odd, once per stream."""
+        for field in self.counters.odd.keys() - self._odd_logged:
+            self._odd_logged.add(field)
+            logger.info("carrier message differs from the protocol", extra={"field": field})
 
     def _stopped(self, *, hung_up: bool) -> StreamStopped:
         self._over = True

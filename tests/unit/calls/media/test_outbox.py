@@ -24,7 +24,7 @@ async def has_room(box: CarrierOutbox) -> bool:
 
 @pytest.mark.parametrize("freed_by", ["sending", "clear", "another stream"])
 async def test_a_phone_that_takes_nothing_has_the_model_wait(freed_by: str) -> None:
-    box = CarrierOutbox(max_bytes=10 * 160)
+    box = CarrierOutbox(max_ms=10 * 20)
     for _ in range(10):
         box.put(PlayAudio(bytes(160), None))
         assert await has_room(box)
