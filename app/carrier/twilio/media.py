@@ -424,7 +424,7 @@ class MediaProtocol:
         if isinstance(tracks, list) and tracks and _CALLER_TRACKS.isdisjoint(map(str, tracks)):
             raise RemoteProtocolError("the stream does not carry the caller's track")
         parameters = start.get("customParameters", {})
-        for field, is_odd in (
+        for name, is_odd in (
             ("connected", self.state is MediaState.NEW),
             ("start.accountSid", not account_sid),
             ("start.mediaFormat", not start.get("mediaFormat")),
@@ -432,7 +432,7 @@ class MediaProtocol:
             ("start.customParameters", not isinstance(parameters, dict)),
         ):
             if is_odd:
-                self._note_odd(field)
+                self._note_odd(name)
         if not isinstance(parameters, dict):
             parameters = {}
         self._stream_id, self._call_id, self._format = stream_sid, call_sid, audio_format
