@@ -19,6 +19,7 @@ import phonenumbers
 from phonenumbers import PhoneNumberType
 
 from app.carrier.base import CallerIdPolicy, Destination, DestinationKind
+from app.carrier.withheld import is_withheld
 from app.errors import CarrierRefused, ConfigError
 
 __all__ = [
@@ -242,6 +243,8 @@ class Destinations:
             CarrierRefused: no such name, or nothing that takes messages (`sms_not_possible`).
         """
         if name == TO_CALLER:
+            if is_withheld(caller_number):
+                raise CarrierRefused("the caller withholds their number", code="sms_not_possible")
             # The network vouches for no caller's number: it is checked like any other.
             if fault := self.policy.fault(caller_number):
                 raise CarrierRefused(f"the caller's number {fault}", code="sms_not_possible")

@@ -26,6 +26,7 @@ from app.carrier.twilio.signature import (
     form_pairs,
     sign_http,
 )
+from app.carrier.withheld import ANONYMOUS, is_withheld
 from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
 
 __all__ = [
@@ -135,16 +136,17 @@ def read_incoming(form: Form, *, expect_account: str | None = None) -> IncomingC
     """
     fields = read_fields(form, _READ, expect_account=expect_account)
     dialed_by, dialed = _address(fields, "From"), _required(_address(fields, "To"), "To")
+    forwarded = _address(fields, "ForwardedFrom")
     # Of a call that was placed to somebody, Twilio's From is our number.
     outbound = fields.get("Direction", "").startswith(_OUTBOUND)
     caller, ours = (dialed, _required(dialed_by, "From")) if outbound else (dialed_by, dialed)
     return IncomingCall(
         carrier_call_id=CarrierCallId(read_id(fields, "CallSid")),
         account_id=read_id(fields, "AccountSid"),
-        caller_number=caller or "anonymous",
+        caller_number=ANONYMOUS if is_withheld(caller) else caller,
         called_number=ours,
         direction=CallDirection.OUTBOUND if outbound else CallDirection.INBOUND,
-        forwarded_from=_address(fields, "ForwardedFrom") or None,
+        forwarded_from=None if is_withheld(forwarded) else forwarded,
         caller_verified=fields.get("StirVerstat") == VOUCHED_FOR and not outbound,
     )
 
@@ -235,7 +237,9 @@ def _address(fields: Mapping[str, str], name: str) -> str:
     value = fields.get(name)
     if value is None:
         return "" if name == "ForwardedFrom" else _required("", name)
-    if value and not (_ADDRESS.fullmatch(value) and value.isprintable()):
+    if name != "To" and is_withheld(value):
+        return value
+    if not (_ADDRESS.fullmatch(value) and value.isprintable()):
         raise RemoteProtocolError(f"the webhook's {name} is not a number or address")
     return value
 

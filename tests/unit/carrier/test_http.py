@@ -141,10 +141,12 @@ def test_an_incoming_call_is_read() -> None:
     [
         ("anonymous", "anonymous"),
         ("", "anonymous"),
-        ("+266696687", "+266696687"),
+        ("+266696687", "anonymous"),
+        ("No Caller ID", "anonymous"),
         ("sip:alice@example.com;transport=tls", "sip:alice@example.com;transport=tls"),
         ("client:operator_1", "client:operator_1"),
-        ("Restricted", "Restricted"),
+        ("sip:Anonymous@anonymous.invalid", "anonymous"),
+        ("Restricted", "anonymous"),
     ],
 )
 def test_callers_without_a_plain_number_are_calls_too(caller: str, read: str) -> None:
