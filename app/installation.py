@@ -51,7 +51,7 @@ def caller_command(options: str = "") -> str:
 
 
 def install_command(extra: str) -> str:
-    """What to do about a missing package of an extra, as the end of a sentence."""
+    """The remedy for a missing package of an extra, as the end of a sentence."""
     if extra == "offline" and not _speech_has_wheels():
         return "use Python 3.13, since pocketsphinx has no build for this one"
     packages = _PACKAGES[extra]

@@ -151,10 +151,10 @@ class BlockFilter:
         """
         kernel, idle = self._kernel, self._reader.idle
         samples = (len(self._tail) - self._history_bytes) // len(idle)
-        owed = -(-samples * kernel.up // kernel.down)
+        due = -(-samples * kernel.up // kernel.down)
         whole = self._tail[: self._history_bytes + samples * len(idle)]
         self._tail = idle * kernel.history
-        return self._filter(whole + idle * (_BLOCK_GROUPS * kernel.down), 1)[:owed]
+        return self._filter(whole + idle * (_BLOCK_GROUPS * kernel.down), 1)[:due]
 
     def _filter(self, joined: bytes, blocks: int) -> NDArray[np.float64]:
         reader = self._reader

@@ -71,7 +71,7 @@ def _late() -> VoiceUnavailable:
 
 
 class ReconnectBudget:
-    """How often one conversation may replace its connection, and after which pause. Pure."""
+    """The times that one conversation may replace its connection, and the pause before. Pure."""
 
     def __init__(self, per_minute: int = RECONNECTS_PER_MINUTE) -> None:
         self._lost_ms: deque[int] = deque(maxlen=per_minute)

@@ -6,7 +6,7 @@ of every client: `session.created`, our `session.update`, `session.updated`, for
 The websocket side is `app.realtime.websocket`, retries are `app.realtime.connecting`; the events
 are left to the caller.
 
-A server is read with patience. Fields that differ from the protocol are counted and logged once
+A server is read leniently. Fields that differ from the protocol are counted and logged once
 per connection; they cost neither the event nor the call.
 """
 

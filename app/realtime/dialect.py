@@ -7,7 +7,7 @@ base64. States and event ids are `app.realtime.protocol`'s. By OpenAI's event mo
 2026 (openai-python `types/realtime` and `types/beta/realtime`).
 
 An unknown type becomes `Unknown`; anything that is not a JSON object with a type is a
-`MalformedEvent`. So is a client's event with an odd field. A server's event is read with patience:
+`MalformedEvent`. So is a client's event with an odd field. A server's event is read leniently:
 its odd fields are left out and noted, but for those without which it has no meaning (the sound of a
 delta, the call id of a tool call, formats and turn detection of a session). Audio and text deltas,
 fifty in a second of a call, take a typed msgspec codec that also does base64; all others take the
@@ -418,7 +418,7 @@ class Dialect:
         return "" if row is None else row.wire_type(self.generation)
 
     def decode_server(self, text: str, oddities: list[str] | None = None) -> ServerEvent:
-        """Read an event of a server, with patience; what is odd in it is added to `oddities`.
+        """Read an event of a server leniently; what is odd in it is added to `oddities`.
 
         Raises:
             MalformedEvent: it is not an event, or lacks what it cannot do without.

@@ -1,7 +1,7 @@
 """Checked reading of JSON objects: every getter names the field that is wrong.
 
 A client's events are read strictly: a field of the wrong type is a `MalformedEvent`, which the
-client is told of. A server's events are read with patience: such a field is noted in `oddities`
+client is told of. A server's events are read leniently: such a field is noted in `oddities`
 and takes its default, so that it never costs the event; only a field without a default is
 malformed. Absent and null fields take their default either way. Numbers are bounded. Nothing but
 `MalformedEvent` leaves a getter.

@@ -142,7 +142,7 @@ def _led_to(settings: Settings, kind: str) -> Iterator[str | None]:
 
 
 def _led_to_by(agent: AgentSettings, kind: str) -> Iterator[str | None]:
-    """Where the keys of an agent lead: `kind` is agent or transfer."""
+    """The agents or places that an agent's keys lead to: `kind` is agent or transfer."""
     menu = (agent.menu.otherwise,) if agent.menu else ()
     for action in (*agent.keypad.values(), *menu):
         if not isinstance(action, str):

@@ -80,7 +80,7 @@ async def test_time_that_the_carrier_skips_is_silence_to_the_model() -> None:
     assert timeline_ms - given_ms <= 40  # what was on its way when the caller hung up
 
 
-async def test_a_phone_that_sends_no_sound_is_still_there_as_long_as_it_returns_marks() -> None:
+async def test_a_phone_that_sends_no_sound_is_alive_as_long_as_it_returns_marks() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice, policy=WATCHED) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
@@ -120,7 +120,7 @@ async def test_a_goodbye_whose_marks_do_not_return_is_not_waited_for() -> None:
         turn = await app.event(call, CallerSaid)
     assert done.summary.reason is EndReason.AGENT_HUNG_UP
     assert done.summary.detail == "task_complete"
-    # The goodbye's own second, one of patience, and a tick; not the 15 s of `goodbye_max_ms`.
+    # The goodbye's own second, one of grace, and a tick; not the 15 s of `goodbye_max_ms`.
     assert 1_900 <= done.at_ms - turn.at_ms <= 3_500
 
 

@@ -294,37 +294,43 @@ def get_weather(city: str) -> str:
 
 
 def test_an_agent_takes_instructions_voice_and_plain_functions() -> None:
-    desk = Agent(name="desk", instructions="Be brief.", voice="marin", tools=[get_weather])
-    assert desk.instructions == desk.session.instructions == "Be brief."
-    assert desk.voice == desk.session.voice == "marin"
-    [weather] = desk.tools
+    reception = Agent(
+        name="reception", instructions="Be brief.", voice="marin", tools=[get_weather]
+    )
+    assert reception.instructions == reception.session.instructions == "Be brief."
+    assert reception.voice == reception.session.voice == "marin"
+    [weather] = reception.tools
     assert weather.name == "get_weather"
     assert weather.description == "Get the weather for a city."
-    assert Roster([desk]).session(desk, FACTS).voice == "marin"
+    assert Roster([reception]).session(reception, FACTS).voice == "marin"
 
 
 def test_instructions_may_be_a_function_of_the_call() -> None:
-    desk = Agent(name="desk", instructions=lambda facts: f"{facts.called_number} was rung.")
-    assert Roster([desk]).session(desk, FACTS).instructions == "+15005550001 was rung."
+    reception = Agent(
+        name="reception", instructions=lambda facts: f"{facts.called_number} was rung."
+    )
+    assert Roster([reception]).session(reception, FACTS).instructions == "+15005550001 was rung."
 
 
 def test_an_agent_that_is_replaced_keeps_what_it_was_made_with() -> None:
-    desk = Agent(name="desk", instructions="Be brief.", voice="marin", tools=[get_weather])
-    session = dataclasses.replace(desk.session, voice="cedar")
-    other = dataclasses.replace(desk, session=session)
-    assert (other.instructions, other.voice, other.tools) == ("Be brief.", "cedar", desk.tools)
-    assert dataclasses.replace(other, session=desk.session) == desk
+    reception = Agent(
+        name="reception", instructions="Be brief.", voice="marin", tools=[get_weather]
+    )
+    session = dataclasses.replace(reception.session, voice="cedar")
+    other = dataclasses.replace(reception, session=session)
+    assert (other.instructions, other.voice, other.tools) == ("Be brief.", "cedar", reception.tools)
+    assert dataclasses.replace(other, session=reception.session) == reception
 
 
 def test_agents_that_are_handed_over_to_belong_to_the_roster() -> None:
-    deep = Agent(name="deep", handoffs=["desk"])
-    billing = Agent(name="billing", handoffs=[HandoffTo(agent="desk"), deep])
-    desk = Agent(name="desk", handoffs=[billing])
-    roster = Roster([desk])
-    assert [one.name for one in roster] == ["desk", "billing", "deep"]
-    assert roster.tool_names(desk) == ("transfer_to_billing",)
+    deep = Agent(name="deep", handoffs=["reception"])
+    billing = Agent(name="billing", handoffs=[HandoffTo(agent="reception"), deep])
+    reception = Agent(name="reception", handoffs=[billing])
+    roster = Roster([reception])
+    assert [one.name for one in roster] == ["reception", "billing", "deep"]
+    assert roster.tool_names(reception) == ("transfer_to_billing",)
     own = Agent(name="billing")
-    assert Roster([desk, own])["billing"] is own
+    assert Roster([reception, own])["billing"] is own
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
@@ -354,5 +360,5 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("fields", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_in_an_agent_is_told(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        Agent(name="desk", **fields)
+        Agent(name="reception", **fields)
     assert raised.value.message == message

@@ -1,4 +1,4 @@
-"""What the offline receptionist tells of a business, and the tools that it cannot reach."""
+"""Facts that the offline receptionist tells of a business, and tools that it cannot reach."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Driver:
         numbers = itertools.count(1)
         self.responder = EchoResponder()
         self.keeps: bool | None = True
-        """Whether messages are kept; None leaves that to the test."""
+        """True if messages are kept; None leaves that to the test."""
         self.session = EngineSession(
             self.responder,
             lambda kind: f"{kind}_{next(numbers)}",

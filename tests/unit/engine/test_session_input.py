@@ -236,7 +236,7 @@ def test_a_message_is_spoken_with_longer_pauses() -> None:
     assert driver.works(ResetVad)[-1].settings == ServerVad(silence_duration_ms=300)
 
 
-def test_patience_that_was_asked_for_is_not_cut_for_a_message() -> None:
+def test_a_silence_that_was_asked_for_is_not_cut_for_a_message() -> None:
     driver = _asked_for_a_message(turn_detection=ServerVad(silence_duration_ms=5_000))
     assert not driver.works(ResetVad)
 

@@ -27,7 +27,7 @@ def _session(spelled: dict[str, Any]) -> ev.SessionConfig:
 
 
 def _malformed(spelled: dict[str, Any]) -> MalformedEvent:
-    """The error that a client is told of; a server's settings are read with patience."""
+    """The error that a client is told of; a server's settings are read leniently."""
     with pytest.raises(MalformedEvent) as caught:
         GA.decode_client(json.dumps({"type": "session.update", "session": spelled}))
     return caught.value
@@ -36,7 +36,7 @@ def _malformed(spelled: dict[str, Any]) -> MalformedEvent:
 @pytest.mark.parametrize(
     ("value", "count"), [(0, 0), (12, 12), (12.0, 12), (12.7, 12), (None, 7), (2**53, 2**53)]
 )
-def test_whole_numbers_are_read_with_patience(value: Any, count: int) -> None:
+def test_whole_numbers_are_read_leniently(value: Any, count: int) -> None:
     assert Fields({"n": value}).count("n", 7) == count
 
 

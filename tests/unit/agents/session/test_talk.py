@@ -267,7 +267,7 @@ def test_usage_is_counted_also_for_questions_beside_the_conversation() -> None:
     assert room.talk.history() == []
 
 
-def test_a_reply_that_a_broken_connection_owed_is_asked_for_on_the_next() -> None:
+def test_a_reply_that_a_broken_connection_lost_is_asked_for_on_the_next() -> None:
     room = Room()
     room.do(room.talk.type_in("Hello?", 0))
     room.begins()

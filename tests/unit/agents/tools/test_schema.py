@@ -36,7 +36,7 @@ class Guest:
 
 class Visit(TypedDict):
     day: date
-    wishes: list[str]
+    requests: list[str]
 
 
 class Node(BaseModel):
@@ -92,9 +92,9 @@ def test_a_signature_and_its_docstring_become_a_closed_schema() -> None:
                         "type": "object",
                         "properties": {
                             "day": {"type": "string", "format": "date"},
-                            "wishes": {"type": "array", "items": {"type": "string"}},
+                            "requests": {"type": "array", "items": {"type": "string"}},
                         },
-                        "required": ["day", "wishes"],
+                        "required": ["day", "requests"],
                         "additionalProperties": False,
                     },
                     "description": "the days",

@@ -164,7 +164,7 @@ def test_a_question_that_is_never_answered_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("stage", [dialing, offered, moving, moved])
-def test_the_second_leg_is_canceled_when_the_caller_hangs_up(
+def test_the_consult_leg_is_canceled_when_the_caller_hangs_up(
     stage: Callable[[], WarmTransfer],
 ) -> None:
     transfer = stage()
@@ -175,7 +175,7 @@ def test_the_second_leg_is_canceled_when_the_caller_hangs_up(
     assert transfer.on_keys(LEG, "1", 10_100) == (LegAnswer.TOO_LATE, [])
 
 
-def test_the_second_leg_is_ended_when_the_caller_leaves_the_conversation() -> None:
+def test_the_consult_leg_is_ended_when_the_caller_leaves_the_conversation() -> None:
     assert joined().on_caller_gone(60_000) == [CancelLeg(LEG)]
 
 

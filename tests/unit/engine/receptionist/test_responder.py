@@ -386,7 +386,7 @@ def test_a_typed_message_is_the_message(receptionist: Receptionist) -> None:
     assert receptionist.read("My address has changed, call me.").text.startswith("I have kept")
 
 
-def test_every_state_of_the_book_has_keys_for_its_own_intents() -> None:
+def test_every_state_of_the_script_has_keys_for_its_own_intents() -> None:
     for state in SCRIPT.states.values():
         assert set(state.keys.values()) == set(state.moves) - {"hello"}, state.name
     assert set(SCRIPT.everywhere_keys.values()) == set(SCRIPT.everywhere) - {"hello"}
@@ -452,7 +452,7 @@ def _wrong(tmp_path: Path, old: str, new: str) -> str:
         ("phrases:\n      - goodbye\n", "phrases: goodbye\n    confirm2:\n", "confirm2"),
     ],
 )
-def test_a_wrong_book_is_refused_with_its_line(
+def test_a_wrong_script_is_refused_with_its_line(
     tmp_path: Path, old: str, new: str, complaint: str
 ) -> None:
     assert complaint in _wrong(tmp_path, old, new)

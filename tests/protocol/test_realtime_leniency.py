@@ -1,4 +1,4 @@
-"""A server's events are read with patience: a table of every field, missing or odd in every way.
+"""A server's events are read leniently: a table of every field, missing or odd in every way.
 
 An event needs its type and what the call cannot go on without; whatever else is odd is noted.
 """

@@ -1,0 +1,153 @@
+"""The words that code is written in: the field's, as docs/architecture.md lists them.
+
+`INSTEAD` holds the words that an earlier version had for itself. An identifier may not contain one,
+and neither may a test's name; `ALLOWED` are the identifiers that mean something else by it. The
+second check is on docstrings: each begins with a subject or a verb.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(
+    path for room in ("app", "audio", "trunkline", "tests") for path in ROOT.glob(f"{room}/**/*.py")
+)
+
+# A word, or several in a row, in an identifier: the words to use in its place.
+INSTEAD = {
+    "brain": "analyzer, review or delegate",
+    "by_facts": "route",
+    "cast": "agents of a handoff",
+    "chore": "background job",
+    "deed": "action",
+    "desk": "switchboard; a place that is called is a reception or a front desk",
+    "ear": "caller, or speech detector",
+    "elsewhere": "diversion, or the other thing by name",
+    "errand": "background job",
+    "farewell": "closing prompt or goodbye",
+    "finding": "result",
+    "giver": "the agent that hands off",
+    "handset": "keypad",
+    "hire": "assemble",
+    "interjection": "barge-in",
+    "judgement": "result",
+    "judging": "checking",
+    "manners": "call timers or policy",
+    "mouth": "synthesizer, or agent audio",
+    "owed": "deferred",
+    "patience": "time limit, or call timers",
+    "phone_leg": "caller leg",
+    "relay": "information to pass on",
+    "remark": "idle message",
+    "resumption": "false interruption",
+    "seat": "route",
+    "second_leg": "consult leg",
+    "setback": "failure",
+    "spoken_over": "barge-in",
+    "staff": "assemble, or roster",
+    "still_there": "inactivity prompt",
+    "taker": "the agent that takes over",
+    "talents": "capabilities",
+    "telling": "report",
+    "thinking": "analysis",
+    "unsay": "drop",
+    "wish": "response request, or intent",
+}
+
+# Identifiers in which a word of the table means something else, and the reason.
+ALLOWED = {
+    "cast": "typing.cast",
+    "make_relay": "tests.bench.relay passes sound on, as a measure",
+    "relay": "tests.bench.relay passes sound on, as a measure",
+    "RELAY": "SayMode.RELAY is public",
+    "THINKING": "TurnState.THINKING: the caller's turn is over and the model has not begun",
+    "_end_thinking": "it ends that state",
+}
+
+# A docstring answers no question that nobody asked: it says what the thing is, or does.
+QUESTION_WORDS = {
+    *("How", "What", "When", "Where", "Whether", "Which", "Who", "Whom", "Whose", "Why"),
+}
+
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_REFUSED = re.compile("_(" + "|".join(INSTEAD) + ")e?s?(?:ed|ing|d)?_")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def private_word(identifier: str) -> str | None:
+    """The word of the table that an identifier contains, if any."""
+    spelled = "_" + "_".join(part.lower() for part in _PARTS.findall(identifier)) + "_"
+    found = None if identifier in ALLOWED else _REFUSED.search(spelled.replace("_front_desk", ""))
+    return found[1] if found else None
+
+
+def identifiers(text: str) -> Iterator[tuple[int, str]]:
+    """The names in a module, each with its line."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NAME:
+            yield token.start[0], token.string
+
+
+def docstrings(text: str) -> Iterator[tuple[int, str]]:
+    """The docstrings in a module, also those behind a constant or a field."""
+    for node in ast.walk(ast.parse(text)):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            value = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield statement.lineno, value.value
+
+
+@pytest.mark.parametrize(
+    ("identifier", "word"),
+    [
+        ("PATIENCE_S", "patience"),
+        ("_Ear", "ear"),
+        ("StaffingError", "staff"),
+        ("second_leg_id", "second_leg"),
+        ("wishes", "wish"),
+        ("claimed_by_seats", "seat"),
+        ("year", None),
+        ("broadcast", None),
+        ("handoff", None),
+        ("FRONT_DESK", None),
+    ],
+)
+def test_a_private_word_is_found_in_any_case_and_number(identifier: str, word: str | None) -> None:
+    assert private_word(identifier) == word
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_identifiers_are_made_of_the_fields_words(path: Path) -> None:
+    broken = [
+        f"{name_of(path)}:{line}: {name}: for {word!r} write {INSTEAD[word]}"
+        for line, name in identifiers(path.read_text(encoding="utf-8"))
+        if (word := private_word(name))
+    ]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_docstrings_begin_with_no_question_word(path: Path) -> None:
+    broken = [
+        f"{name_of(path)}:{line}: {words[0]} ..."
+        for line, text in docstrings(path.read_text(encoding="utf-8"))
+        if (words := re.findall(r"\w+", text)) and words[0] in QUESTION_WORDS
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_files_are_named_in_the_fields_words_too() -> None:
+    words = {name_of(path): private_word(path.stem) for path in FILES}
+    assert {name: word for name, word in words.items() if word} == {}
