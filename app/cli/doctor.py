@@ -276,7 +276,7 @@ def _voice_fault(name: str, error: VoiceError) -> CheckResult:
 
 
 def _only_in_calls(settings: Settings) -> list[CheckResult]:
-    """What nothing but a call, or a start of the server, tries."""
+    """Notes on all that only a call, or a start of the server, tries."""
     found = []
     transcription = settings.openai_realtime.transcription
     if settings.voice_choice is VoiceChoice.OPENAI and transcription is not None:

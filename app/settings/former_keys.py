@@ -88,7 +88,7 @@ _GONE: Final = {
 
 
 def former_key(path: Place) -> str | None:
-    """What to do about an unknown key that means something elsewhere; None for any other."""
+    """The advice on an unknown key that other systems know; None for any other."""
     name, first = str(path[-1]).lower(), str(path[0])
     keys = _KEYS.get(first, {})
     depth = 2 if first in ("agents", "numbers") else 1

@@ -43,7 +43,7 @@ class Retirement:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What is known of OpenAI's models. `retirements`: the first line that matches counts."""
+    """Facts about OpenAI's models. `retirements`: the first line that matches counts."""
 
     retirements: tuple[Retirement, ...]
     realtime_voices: tuple[str, ...]

@@ -82,7 +82,7 @@ class BarePhone:
 
 
 def is_tone(sound: bytes, carrier: AudioFormat) -> bool:
-    """Whether what was heard is the model's tone, and not noise."""
+    """True if the sound that was heard is the model's tone, and not noise."""
     bridge = Transcoder(carrier, PCM16_24K)
     samples = np.frombuffer(bridge.push(sound) + bridge.flush(), "<i2").astype(float)
     samples = samples[2_400 : 2_400 + 12_000]

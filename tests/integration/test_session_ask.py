@@ -40,7 +40,7 @@ def said(session: AgentSession) -> Subscription:
 
 
 def utterances(events: Subscription) -> list[tuple[str, str, str]]:
-    """What was said so far: by whom, by which agent, in which words."""
+    """The words so far: each with its party and its agent."""
     found = []
     while events.unread:
         event = events._events.popleft()
