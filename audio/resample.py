@@ -145,7 +145,7 @@ class BlockFilter:
         return self._filter(padded, blocks + 1)[: groups * self._kernel.up]
 
     def flush(self) -> NDArray[np.float64]:
-        """The output still owed for samples short of a group; the next push starts afresh.
+        """The output still due for samples short of a group; the next push starts afresh.
 
         In all, `n` samples give `ceil(n * up / down)`. Half of a split sample is dropped.
         """

@@ -141,11 +141,11 @@ async def test_without_an_endpoint_the_calls_own_model_is_asked_beside_the_conve
 async def test_a_call_that_is_over_is_reviewed_by_the_schema_and_told() -> None:
     schema = {
         "type": "object",
-        "properties": {"summary": {"type": "string"}, "seats": {"type": "integer"}},
-        "required": ["summary", "seats"],
+        "properties": {"summary": {"type": "string"}, "guests": {"type": "integer"}},
+        "required": ["summary", "guests"],
     }
     noted = completed('{"intent": "book", "entities": [], "summary": ""}')
-    chats = (noted, completed('{"summary": "A table.", "seats": 2}'))
+    chats = (noted, completed('{"summary": "A table.", "guests": 2}'))
     voice = ScriptedVoiceServer(replies=[GREETING, Reply(text="Done.")], heard=[ASKED])
     async with WebService(*chats) as chat, WebService(answer()) as delegate, voice:
         section = section_of(chat, delegate, review={"json_schema": schema})
@@ -160,7 +160,7 @@ async def test_a_call_that_is_over_is_reviewed_by_the_schema_and_told() -> None:
     body = json.loads(delegate.asked[0].body)
     assert body["type"] == "call.reviewed"
     data = body["data"]
-    assert data["review"] == {"summary": "A table.", "seats": 2}
+    assert data["review"] == {"summary": "A table.", "guests": 2}
     assert data["facts"]["reason"] == "caller_hung_up"
     assert data["facts"]["intent"] == "book"
     assert data["facts"]["caller_number"] == call.ringing.caller.caller_number

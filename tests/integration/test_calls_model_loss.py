@@ -94,7 +94,7 @@ async def test_what_was_sent_before_the_loss_is_heard_to_its_end() -> None:
         await call.hear_quiet(ms=300)
         await call.hang_up()
         call.assert_clean()
-        assert fresh.of(ResponseCreate) == []  # nothing is owed
+        assert fresh.of(ResponseCreate) == []  # nothing is to be said
     assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(2000)
     assert call.stream.clears == []
 

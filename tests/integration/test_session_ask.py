@@ -30,7 +30,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def agent(name: str = "desk", **fields: Any) -> Agent:
+def agent(name: str = "reception", **fields: Any) -> Agent:
     session = ev.SessionConfig(turn_detection=None, transcription=ev.Transcription(model="w"))
     return Agent(name, instructions="Be brief.", session=session, **fields)
 
@@ -79,8 +79,8 @@ async def test_an_answer_includes_tools_and_handoffs() -> None:
         assert session.current_agent.name == "billing"
         assert utterances(events) == [
             ("caller", "", "Two and three?"),
-            ("agent", "desk", "Let me see."),
-            ("agent", "desk", "Five."),
+            ("agent", "reception", "Let me see."),
+            ("agent", "reception", "Five."),
             ("agent", "billing", "Billing here."),
         ]
 
@@ -155,9 +155,9 @@ async def test_servers_that_say_little_are_understood(rewrite: Rewrite) -> None:
         assert await session.ask("When do you open?") == "At nine."
         assert utterances(events) == [
             ("caller", "", "Hello!"),
-            ("agent", "desk", "Good day."),
+            ("agent", "reception", "Good day."),
             ("caller", "", "When do you open?"),
-            ("agent", "desk", "At nine."),
+            ("agent", "reception", "At nine."),
         ]
 
 

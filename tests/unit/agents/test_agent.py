@@ -336,19 +336,19 @@ def test_agents_that_are_handed_over_to_belong_to_the_roster() -> None:
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "instructions twice": (
         {"instructions": "a", "session": SessionConfig(instructions="b")},
-        "agent 'desk': instructions: given twice, here and in the session",
+        "agent 'reception': instructions: given twice, here and in the session",
     ),
     "voice twice": (
         {"voice": "marin", "session": SessionConfig(voice="cedar")},
-        "agent 'desk': voice: given twice, here and in the session",
+        "agent 'reception': voice: given twice, here and in the session",
     ),
     "two functions": (
         {"instructions": lambda facts: "", "instructions_for": lambda facts: ""},
-        "agent 'desk': instructions and instructions_for are both functions",
+        "agent 'reception': instructions and instructions_for are both functions",
     ),
     "a tool by name": (
         {"tools": ["get_weather"]},
-        "agent 'desk': tools: 'get_weather' is neither a tool nor a function",
+        "agent 'reception': tools: 'get_weather' is neither a tool nor a function",
     ),
     "a function that nothing describes": (
         {"tools": [lambda: None]},

@@ -99,11 +99,11 @@ def test_a_withheld_number_is_neither_texted_nor_shown(address: str) -> None:
     for number in (address, caller):
         with pytest.raises(CarrierRefused, match="withholds"):
             Destinations().sms_number(TO_CALLER, number)
-    desk = Destination(
-        name="desk",
+    reception = Destination(
+        name="reception",
         kind=DestinationKind.NUMBER,
         address="+14155550123",
         caller_id=CallerIdPolicy.CALLER,
     )
-    fallback = Fallback(to=desk, caller_number=caller, our_number="+15550001111")
+    fallback = Fallback(to=reception, caller_number=caller, our_number="+15550001111")
     assert 'callerId="+15550001111"' in forward_document(fallback, "", voice=None, language=None)

@@ -35,9 +35,9 @@ LINES: dict[str, tuple[CallEvent, str, dict[str, object]]] = {
         {**TOOL, "outcome": "cancelled", "error": "call_over"},
     ),
     "a handoff": (
-        HandedOff(call_id=CALL, at_ms=900, from_agent="Desk", to_agent="Billing"),
+        HandedOff(call_id=CALL, at_ms=900, from_agent="Reception", to_agent="Billing"),
         "handed over",
-        {"from_agent": "Desk", "to_agent": "Billing"},
+        {"from_agent": "Reception", "to_agent": "Billing"},
     ),
     "the model": (
         VoiceReady(call_id=CALL, at_ms=300, waited_ms=300),
