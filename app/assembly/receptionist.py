@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.errors import ConfigError
 from app.settings import Mode, Settings, VoiceChoice
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ def receptionist_notices(settings: Settings, roster: Roster) -> list[str]:
     """Tools of agents that the offline dialogue never calls: callers cannot reach them."""
     if settings.voice_choice is not VoiceChoice.OFFLINE:
         return []
-    reached = _script(settings).tools
+    try:
+        reached = _script(settings).tools
+    except ConfigError:  # which the start and `config check` report
+        return []
     found = []
     for agent in roster:
         unreached = [name for name in roster.tool_names(agent) if name not in reached]

@@ -429,7 +429,9 @@ class Conversation:
             self._timers.on_caller_acted(now_ms)
         if self._greeting.on_speech_stopped():
             return []
-        self.latency.on_caller_stopped(now_ms)
+        # The model's word comes after the pause that proved it; the caller waits from before.
+        pause_ms = getattr(self._turn_detection, "silence_duration_ms", 0)
+        self.latency.on_caller_stopped(now_ms - pause_ms)
         self._move(TurnEvent.SPEECH_STOPPED, now_ms)
         return self._on_decided(self._false_interruption.on_speech_stopped(now_ms), now_ms)
 

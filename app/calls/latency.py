@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["TurnLatency"]
 
 
@@ -23,6 +25,7 @@ class TurnLatency:
             self.first_audio_ms = now_ms
 
     def on_caller_stopped(self, now_ms: int) -> None:
+        """The caller's last sound was at `now_ms`."""
         self._caller_stopped_ms = now_ms
 
     def forget_caller(self) -> None:
@@ -52,4 +55,4 @@ class TurnLatency:
         ordered = sorted(self.turn_latencies_ms)
         if not ordered:
             return None
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return ordered[max(math.ceil(share * len(ordered)), 1) - 1]

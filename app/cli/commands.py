@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import os
 import shlex
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -28,6 +29,7 @@ from app.cli.shared import (
     fail,
     find,
     load_settings,
+    wrapped,
 )
 from app.errors import (
     AppError,
@@ -118,7 +120,8 @@ def serve(
         def announce(bound: int) -> None:
             here = _with_address(settings, None, bound)
             options = _demo_options(config, configured, here)
-            typer.echo(banner(here, demo_options=options, open_files=_open_files()))
+            shown = banner(here, demo_options=options, open_files=_open_files())
+            typer.echo(wrapped(shown, sys.stdout))
 
         raise typer.Exit(run_server(settings, announce))
     except ConfigError as error:
@@ -323,9 +326,10 @@ _MARKS: Final = {"good": "ok  ", "warning": "note", "wrong": "BAD ", "unchecked"
 
 
 def _print_result(result: CheckResult) -> None:
-    typer.echo(f"{_MARKS[result.verdict.value]}  {result.subject}: {result.text}")
+    line = f"{_MARKS[result.verdict.value]}  {result.subject}: {result.text}"
+    typer.echo(wrapped(line, sys.stdout))
     if result.remedy:
-        typer.echo(f"      -> {result.remedy}")
+        typer.echo(wrapped(f"      -> {result.remedy}", sys.stdout))
 
 
 # config -------------------------------------------------------------------------------------------
@@ -339,7 +343,7 @@ def config_check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     find(config)
     checked = check_config(config, os.environ)
     for notice in checked.notices:
-        typer.echo(f"note: {notice}")
+        typer.echo(wrapped(f"note: {notice}", sys.stdout))
     settings = checked.settings
     if checked.problems or settings is None:
         fail("\n".join(checked.problems))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import sys
+import textwrap
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, NoReturn, TextIO
 
 import typer
 
@@ -24,6 +28,7 @@ __all__ = [
     "fail",
     "find",
     "load_settings",
+    "wrapped",
 ]
 
 EXIT_FAILED: Final = 1
@@ -34,13 +39,46 @@ ConfigPath = Annotated[
     Path,
     typer.Option("--config", "-c", envvar="TRUNKLINE_CONFIG", help="The configuration file."),
 ]
+_NAME: Final = re.compile(r" *(?:\w+ {2,})?")
 DEFAULT_CONFIG: Final = Path("config.yaml")
 
 
 def fail(text: str, code: int = EXIT_CONFIG) -> NoReturn:
     """End the command with a sentence on standard error."""
-    typer.secho(text, err=True, fg=typer.colors.RED)
+    # typer knows of terminals, but not of NO_COLOR (https://no-color.org).
+    typer.secho(wrapped(text, sys.stderr), err=True, fg=None if _no_color() else typer.colors.RED)
     raise typer.Exit(code)
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """The text with its lines broken between words where `stream` is a terminal, and else as it is.
+
+    A line goes on below its own text, or below what follows the name at its beginning.
+    """
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(_broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    found = _NAME.match(line)
+    indent = len(found.group()) if found is not None else 0
+    return textwrap.fill(
+        line,
+        max(width, indent + 20),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
+
+
+def _no_color() -> bool:
+    return bool(os.environ.get("NO_COLOR"))
 
 
 def find(path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -114,6 +114,7 @@ class SimulatedCall:
         self._leg: Leg | None = None
         self._redirected: TwimlAnswer | None = None
         self._answered_ms = clock.now_ms()
+        self._webhook_ms = 0
         self._outcome = _Outcome()
 
     async def run(self, voice_url: str, *, at_most_ms: int) -> DialReport:
@@ -125,7 +126,7 @@ class SimulatedCall:
             self._outcome.failures.append(error.message)
             return self._report(webhook_ms=self._clock.now_ms() - asked_ms)
         self._answered_ms = self._clock.now_ms()
-        webhook_ms = self._answered_ms - asked_ms
+        self._webhook_ms = webhook_ms = self._answered_ms - asked_ms
         self._scripted.answered(self._answered_ms, at_most_ms=at_most_ms)
         self._print_event(f"{voice_url} answered")
         async with asyncio.TaskGroup() as group:
@@ -134,6 +135,7 @@ class SimulatedCall:
             await self._perform(answer)
             await asyncio.wait([feed], timeout=_FEED_GRACE_S)
             feed.cancel()
+        self._printer.release()
         await self._callback("completed", self._elapsed_ms() // 1000)
         self._check_script()
         return self._report(webhook_ms=webhook_ms)
@@ -256,8 +258,7 @@ class SimulatedCall:
         self._scripted.on_frame(leg, now_ms)
 
     def _stream_over(self, stream: CarrierStream, end: LegEnd) -> None:
-        answered_ms = stream.start_ms if self._outcome.streams else self._answered_ms
-        self._outcome.streams.append(StreamMeasures.of(stream, answered_ms))
+        self._outcome.streams.append(StreamMeasures.of(stream))
         self._outcome.faults += stream.faults
         if not stream.counters.media_received:
             self._outcome.failures.append("the agent was never heard: no media message came")
@@ -298,7 +299,8 @@ class SimulatedCall:
     async def _follow_transcript(self) -> None:
         async for line in self._webhooks.transcript():
             self._outcome.transcript.append(line)
-            self._printer.spoken(line)
+            # The server counts from the webhook that admitted the call, we from its answer.
+            self._printer.spoken(replace(line, at_ms=max(0, line.at_ms - self._webhook_ms)))
 
     def _print_event(self, text: str) -> None:
         self._printer.event(self._elapsed_ms(), text)

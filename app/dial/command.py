@@ -25,7 +25,7 @@ from app.dial.leg import (
 from app.dial.report import (
     CallPrinter,
     DialReport,
-    report_table,
+    print_report,
 )
 from app.dial.script import (
     ScriptedCaller,
@@ -97,7 +97,7 @@ def run(options: DialOptions) -> int:
     if options.json:
         sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
     elif report.streams:
-        Console().print(report_table(report))
+        print_report(report, Console())
     else:
         for failure in report.failures:
             errors.print(f"[red]{escape(failure)}[/]", highlight=False, soft_wrap=True)

@@ -1,30 +1,34 @@
-"""The report of a simulated call: figures and faults, as JSON or as a table, and live printing.
+"""The report of a simulated call: figures and faults, as JSON or as lines, and live printing.
 
 `CallPrinter` prints the call while it goes on; the rest are pure values.
 """
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.containers import Lines
+from rich.text import Text
 
 from app.dial.faults import Fault
 from app.dial.measures import BargeInMeasure, barge_ins, first_audio_ms, percentile, turn_latencies
+from app.dial.speaking import FRAME_MS
 from app.dial.stream import CarrierStream, StreamCounters
 from app.dial.webhook import SpokenLine
 
-__all__ = ["CallPrinter", "DialReport", "StreamMeasures", "report_table"]
+__all__ = ["CallPrinter", "DialReport", "StreamMeasures", "print_report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMeasures:
     """Figures of one media stream. A turn latency is None where no answer came.
 
-    `answer_to_first_audio_ms` of a later stream starts at the stream itself.
+    `answer_to_first_audio_ms` starts with the stream, as in the server's log.
     """
 
     answer_to_first_audio_ms: int | None = None
@@ -35,11 +39,11 @@ class StreamMeasures:
     counters: StreamCounters = field(default_factory=StreamCounters)
 
     @classmethod
-    def of(cls, stream: CarrierStream, answered_ms: int) -> StreamMeasures:
-        """Measure a stream that is over; its TwiML arrived at `answered_ms`."""
+    def of(cls, stream: CarrierStream) -> StreamMeasures:
+        """Measure a stream that is over."""
         spans, utterances = stream.detector.spans, stream.player.utterances
         return cls(
-            answer_to_first_audio_ms=first_audio_ms(spans, answered_ms),
+            answer_to_first_audio_ms=first_audio_ms(spans, stream.start_ms),
             turn_latencies_ms=tuple(turn_latencies(utterances, spans)),
             barge_ins=tuple(barge_ins(utterances, spans, stream.clears)),
             clears=len(stream.clears),
@@ -79,7 +83,7 @@ class DialReport:
         return not self.failures and not self.faults
 
     def to_json(self) -> dict[str, Any]:
-        """Every field, with the computed figures that the table shows."""
+        """Every field, with the computed figures that people are shown."""
         document = asdict(self)
         document["ok"] = self.ok
         for stream, measures in zip(document["streams"], self.streams, strict=True):
@@ -89,39 +93,62 @@ class DialReport:
         return document
 
 
-def report_table(report: DialReport) -> Table:
-    """Render the report for a person."""
-    table = Table(title="The call in figures", title_justify="left", show_header=False)
-    table.add_column("what", style="bold")
-    table.add_column("figure", overflow="fold")
+_PLAYERS: Final = (
+    ("afplay",), ("pw-play",), ("paplay",), ("aplay",), ("ffplay", "-nodisp", "-autoexit"),
+    ("play",),
+)  # fmt: skip
+"""Commands that play a WAV file, on macOS and Linux."""
+
+
+def print_report(report: DialReport, console: Console) -> None:
+    """Print the report for a person: a line for each figure."""
+    rows = _rows(report)
+    console.print("[bold]The call in figures[/]")
+    width = max(len(name) for name, _ in rows)
+    for name, figure in rows:
+        style = "red" if name in _BAD and figure != "none" else ""
+        _print_row(console, Text(f"  {name:<{width}}  ", style or "bold"), Text(figure, style))
+
+
+_BAD: Final = frozenset(("rules broken", "failed"))
+
+
+def _rows(report: DialReport) -> list[tuple[str, str]]:
+    rows = []
     for number, measures in enumerate(report.streams, 1):
         if len(report.streams) > 1:
-            table.add_row(f"media stream {number}", "", style="dim")
-        for name, figure in _stream_rows(measures):
-            table.add_row(name, figure)
-    table.add_row("webhook answered in", f"{report.webhook_ms} ms")
-    table.add_row("call lasted", f"{report.duration_ms / 1000:.1f} s, ended by {report.ended_by}")
-    table.add_row("protocol errors", f"[red]{len(report.faults)}[/]" if report.faults else "none")
+            rows.append((f"connection {number}", "of the call's sound"))
+        rows += _stream_rows(measures)
+    rows.append(("webhook answered in", f"{report.webhook_ms} ms"))
+    rows.append(("call lasted", f"{report.duration_ms / 1000:.1f} s, ended by {report.ended_by}"))
+    rows.append(("rules broken", str(len(report.faults) or "none")))
     for fault in report.faults[:20]:
-        table.add_row("", escape(f"at {fault.at_ms / 1000:.1f} s: {fault.code}: {fault.text}"))
-    for failure in report.failures:
-        table.add_row("[red]failed[/]", escape(failure))
+        rows.append(("", f"at {fault.at_ms / 1000:.1f} s: {fault.code}: {fault.text}"))
+    rows += [("failed", failure) for failure in report.failures]
     if report.recording is not None:
-        table.add_row("recording", escape(f"{report.recording} (caller left, agent right)"))
-    return table
+        rows.append(("recording", f"{report.recording} (the caller left, the agent right)"))
+        rows.append(("listen to it", _play(report.recording)))
+    return rows
+
+
+def _play(path: str) -> str:
+    found = next((command for command in _PLAYERS if shutil.which(command[0])), None)
+    return shlex.join((*found, path)) if found else "with any program that plays WAV files"
 
 
 def _stream_rows(measures: StreamMeasures) -> list[tuple[str, str]]:
     counters = measures.counters
     turns = measures.turn_latencies_ms
     unanswered = sum(ms is None for ms in turns)
+    lost = f", {counters.frames_discarded} lost: too slow" if counters.frames_discarded else ""
     rows = [
-        ("answer to first audio", _ms(measures.answer_to_first_audio_ms)),
+        ("first sound of the agent", f"{_ms(measures.answer_to_first_audio_ms)} after the answer"),
         (
-            "turn latency p50 / p95",
-            f"{_ms(measures.turn_latency_p50_ms)} / {_ms(measures.turn_latency_p95_ms)}"
-            f" ({len(turns) - unanswered} turns"
-            + (f", {unanswered} without an answer)" * bool(unanswered) or ")"),
+            "answers came after",
+            f"{_ms(measures.turn_latency_p50_ms)} (half of them), "
+            f"{_ms(measures.turn_latency_p95_ms)} (95 %) in {len(turns) - unanswered} turns"
+            + f", and did not come in {unanswered}"
+            * bool(unanswered),
         ),
     ]
     for barge_in in measures.barge_ins:
@@ -129,76 +156,121 @@ def _stream_rows(measures: StreamMeasures) -> list[tuple[str, str]]:
         stopped = (
             "the agent spoke on" if barge_in.reaction_ms is None else _ms(barge_in.reaction_ms)
         )
-        rows.append(("barge-in reaction", stopped + leaked))
-    discarded = counters.frames_discarded
+        rows.append(("silent when interrupted", stopped + leaked))
     rows += [
+        ("sound of the caller", f"{counters.frames_sent * FRAME_MS / 1000:.1f} s sent{lost}"),
         (
-            "frames sent",
-            f"{counters.frames_sent}" + (f", {discarded} lost: too slow" if discarded else ""),
+            "sound of the agent",
+            f"{counters.agent_audio_ms / 1000:.1f} s received, "
+            f"{measures.agent_heard_ms / 1000:.1f} s of it audible",
         ),
         (
-            "frames received",
-            f"{counters.media_received} ({counters.agent_audio_ms / 1000:.1f} s of audio,"
-            f" {measures.agent_heard_ms / 1000:.1f} s of sound heard)",
-        ),
-        (
-            "marks received / returned",
-            f"{counters.marks_received} / {counters.marks_returned}, {measures.clears} clear",
+            "playing confirmed",
+            f"{counters.marks_returned} of {counters.marks_received} times, "
+            + (f"cut short {_times(measures.clears)}" if measures.clears else "never cut short"),
         ),
     ]
     return rows
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _ms(value: int | None) -> str:
     return "-" if value is None else f"{value} ms"
 
 
+_PLAIN: Final = {
+    "stream opened": "the sound of the call is connected",
+    "model ready": "the voice model is ready",
+    "model reconnected": "the voice model is connected again",
+    "barge-in": "the agent stops, since the caller speaks",
+    "speech resumed": "the agent goes on: that was a noise",
+    "call ended": "the call is over",
+}
+"""Lines of the transcript feed in the words of a reader who does not know telephony."""
+
+
 class CallPrinter:
-    """Prints one line per event of a call; `None` as console prints nothing."""
+    """Prints one line per event of a call, in the order of time; `None` as console prints nothing.
+
+    A line of the agent is known only when it was heard, and began before other things happened. So
+    lines wait until `release`.
+    """
 
     def __init__(self, console: Console | None) -> None:
         self._console = console
+        self._waiting: list[tuple[int, Text, Text]] = []
+        self.agent_told_ms = -1_000
+        """The beginning of the latest words of the agent that are known."""
 
     def event(self, at_ms: int, text: str) -> None:
         """Print an event without speech: answered, a key, the end."""
-        self._print(at_ms, "", f"[dim]{escape(text)}[/]")
+        self._put(at_ms, Text(), Text(_PLAIN.get(text, text), "dim"))
 
     def caller(self, at_ms: int, text: str) -> None:
-        self._print(at_ms, "[cyan]caller[/]", escape(text))
+        self._put(at_ms, Text("caller", "cyan"), Text(text))
 
     def spoken(self, line: SpokenLine) -> None:
         """Print a line of the server's transcript: agent speech, or the caller's as recognized."""
         if line.who == "caller":
-            heard = escape(line.text) if line.text else "[i]nothing[/]"
-            mark = " (unverified)" if line.unverified else ""
-            self._print(line.at_ms, "", f"[dim]the server understood: {heard}{mark}[/]")
+            understood = "made out" if line.unverified else "understood"
+            heard = Text(line.text) if line.text else Text("nothing", "italic")
+            self._put(line.at_ms, Text(), Text(f"the server {understood}: ", "dim") + heard)
         elif line.who != "agent":
             self.event(line.at_ms, line.text)
         elif line.cut_off:
-            heard = escape(line.heard_text.strip())
-            cut = f"{heard} [yellow]- cut off[/]" if heard else "[yellow]cut off unheard[/]"
-            self._print(line.at_ms, "[green]agent[/] ", cut)
+            heard = Text(line.heard_text.strip())
+            cut = (
+                heard + Text(" - cut off", "yellow") if heard else Text("cut off unheard", "yellow")
+            )
+            self._put(line.at_ms, Text("agent", "green"), cut)
         else:
-            self._print(line.at_ms, "[green]agent[/] ", escape(line.text))
+            self._put(line.at_ms, Text("agent", "green"), Text(line.text))
 
     def agent_sound(self, at_ms: int, duration_ms: int) -> None:
         """Print that the agent spoke, for servers without a transcript."""
-        text = f"[i](agent speaks {duration_ms / 1000:.1f} s)[/]"
-        self._print(at_ms, "[green]agent[/] ", text)
+        text = Text(f"(agent speaks {duration_ms / 1000:.1f} s)", "italic")
+        self._put(at_ms, Text("agent", "green"), text)
 
-    def _print(self, at_ms: int, who: str, text: str) -> None:
+    def release(self, until_ms: int | None = None) -> None:
+        """Print what happened before `until_ms`: nothing earlier will come. Without it, all."""
+        self._waiting.sort(key=lambda line: line[0])  # stable: what came first stays first
+        while self._waiting and (until_ms is None or self._waiting[0][0] < until_ms):
+            self._print(*self._waiting.pop(0))
+
+    def _put(self, at_ms: int, who: Text, text: Text) -> None:
+        if who.plain == "agent":
+            self.agent_told_ms = max(self.agent_told_ms, at_ms)
+        self._waiting.append((at_ms, who, text))
+
+    def _print(self, at_ms: int, who: Text, text: Text) -> None:
         if self._console is None:
             return
         minutes, tenths = divmod(max(0, at_ms) // 100, 600)
-        clock = f"{minutes:02}:{tenths // 10:02}.{tenths % 10}"
-        if not self._console.is_terminal:  # a file or a pipe gets one line per event, unwrapped
-            self._console.print(
-                f"{clock}  {who or '      '}  {text}", soft_wrap=True, highlight=False
-            )
-            return
-        row = Table.grid(padding=(0, 2), expand=True)
-        row.add_column(width=len(clock))
-        row.add_column(width=len("caller"))
-        row.add_column(ratio=1)  # a long text goes on below its beginning
-        row.add_row(f"[dim]{clock}[/]", who.strip(), text)
-        self._console.print(row, highlight=False)
+        clock = Text(f"{minutes:02}:{tenths // 10:02}.{tenths % 10}  ", "dim")
+        who.pad_right(len("caller") + 2 - len(who))
+        _print_row(self._console, clock + who, text)
+
+
+def _print_row(console: Console, name: Text, text: Text) -> None:
+    """Print a text behind a name, and on a terminal further lines below its beginning.
+
+    A file or a pipe gets one line. A word is never broken.
+    """
+    room = console.width - len(name) if console.is_terminal else 0
+    for line in _broken(text, max(room, 20)) if room else [text]:
+        line.rstrip()
+        console.print(name + line, no_wrap=True, overflow="ignore", crop=False, highlight=False)
+        name = Text(" " * len(name))
+
+
+def _broken(text: Text, width: int) -> Lines:
+    """The text in lines of at most `width`, but for longer words."""
+    offsets, begin = [], 0
+    for word in re.finditer(r"\S+", text.plain):
+        if word.end() - begin > width and word.start() > begin:
+            begin = word.start()
+            offsets.append(begin)
+    return text.divide(offsets)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.dial.leg import Leg
+from app.dial.listening import Span
 from app.dial.report import CallPrinter
 
 __all__ = [
@@ -39,6 +40,10 @@ __all__ = [
 _PAUSE_MS: Final = 150
 # The pause that ends a stretch of agent sound (`listening`): only then is its length known.
 _STRETCH_OVER_MS: Final = 800
+# A line of the transcript comes so long after what it tells of, or sooner.
+_LINE_LATE_MS: Final = 500
+# The agent's words come later where it was interrupted: the server waits for words of the caller.
+_WORDS_LATE_MS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +309,7 @@ class ScriptedCaller:
             return
         stretch = leg.stream.detector.latest_stretch
         self.print_agent_sound(leg, now_ms - _STRETCH_OVER_MS)
+        self._release_lines(stretch, now_ms)
         situation = Situation(
             now_ms=now_ms,
             speaking=leg.stream.player.speaking,
@@ -325,6 +331,15 @@ class ScriptedCaller:
                 case HungUp():
                     self._printer.event(now_ms - self._answered_ms, "caller hangs up")
                     leg.hang_up()
+
+    def _release_lines(self, stretch: Span | None, now_ms: int) -> None:
+        """Let lines be printed, but those behind words of the agent that are still to come."""
+        until_ms = now_ms - _LINE_LATE_MS - self._answered_ms
+        if stretch is not None and now_ms - stretch.end_ms < _WORDS_LATE_MS:
+            began_ms = stretch.start_ms - _LINE_LATE_MS - self._answered_ms
+            if self._printer.agent_told_ms < began_ms:
+                until_ms = min(until_ms, began_ms)
+        self._printer.release(until_ms)
 
     def print_agent_sound(self, leg: Leg, until_ms: int) -> None:
         """Print the agent sound that ended before `until_ms`, unless there is a transcript."""

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from app.dial.leg import RealClock
-from app.dial.report import CallPrinter, report_table
+from app.dial.report import CallPrinter, print_report
 from app.errors import AppError
 from tests.demo.stage import Shown, show
 
@@ -64,7 +64,7 @@ def _print_event(shown: Shown, console: Console) -> None:
     for act in shown.acts:
         console.print("[green]seen[/]    " if act.seen else "[red]missing[/] ", escape(act.what))
     console.print()
-    console.print(report_table(shown.report))
+    print_report(shown.report, console)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def test_turn_latency_is_measured_from_the_end_of_speech_to_the_first_audio() ->
     scene.now_ms += 250
     scene.response_begins()
     scene.speaks(200)
-    assert scene.conversation.latency.turn_latency_ms(0.5) == 250
+    assert scene.conversation.latency.turn_latency_ms(0.5) == 500 + 250  # with the pause
 
 
 def test_a_noise_without_words_takes_no_turn() -> None:
