@@ -64,11 +64,13 @@ INSTEAD = {
 
 # Identifiers in which a word of the table means something else, and the reason.
 ALLOWED = {
+    "brain": "an option of AgentSession that is read for one more version",
     "cast": "typing.cast",
     "make_relay": "tests.bench.relay passes sound on, as a measure",
     "relay": "tests.bench.relay passes sound on, as a measure",
     "RELAY": "SayMode.RELAY is public",
     "THINKING": "TurnState.THINKING: the caller's turn is over and the model has not begun",
+    "thinking": "a property of AgentSession that is kept for one more version",
     "_end_thinking": "it ends that state",
 }
 
