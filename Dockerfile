@@ -21,8 +21,11 @@ COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY app app
 COPY audio audio
 COPY trunkline trunkline
-RUN /opt/trunkline/bin/pip install --no-index --find-links /wheels ".${EXTRAS}" \
-    && /opt/trunkline/bin/python -m compileall -q /opt/trunkline/lib
+# Left out, for a small image: pip, tests, and the byte code of Twilio's products that are not used.
+RUN /opt/trunkline/bin/pip install --no-compile --no-index --find-links /wheels ".${EXTRAS}" \
+    && /opt/trunkline/bin/pip uninstall --quiet --yes pip \
+    && find /opt/trunkline/lib -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -r {} + \
+    && /opt/trunkline/bin/python -m compileall -q -x 'twilio/rest/(?!api/)[a-z_]+/' /opt/trunkline/lib
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Trunkline" \

@@ -116,7 +116,12 @@ async def examine(
         yield result
     if settings.mode is Mode.DEVELOPMENT:
         text = "no carrier credentials: a development server that only this machine can call"
-        yield CheckResult("Twilio", Verdict.UNCHECKED, text, "see the README for a real number")
+        yield CheckResult(
+            "Twilio",
+            Verdict.UNCHECKED,
+            text,
+            "set TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and PUBLIC_URL in .env",
+        )
         return
     for result in await check_account(settings):
         yield result

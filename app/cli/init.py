@@ -72,9 +72,14 @@ def init() -> None:
             _write(env, text, 0o600, "keys and addresses, readable by you only")
     except OSError as error:
         fail(f"{error.filename}: cannot be written: {error.strerror}")
-    typer.echo(f"\nnext  {command()} serve")
-    typer.echo(f"      {caller_command()}   calls it, in a second terminal")
-    typer.echo(f"      {command()} doctor   says what real calls still need")
+    steps = [
+        (f"{command()} serve", "starts the server"),
+        (caller_command(), "calls it, in a second terminal"),
+        (f"{command()} doctor", "says what real calls still need"),
+    ]
+    width = max(len(what) for what, _ in steps)
+    for n, (what, why) in enumerate(steps):
+        typer.echo(f"{'' if n else 'next':<11} {what:<{width}}  {why}")
 
 
 def starter(time_zone: str) -> str:
