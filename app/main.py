@@ -30,6 +30,7 @@ from app.carrier.twilio.transfer import Site
 from app.errors import AppError
 from app.events import CallEvent
 from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
+from app.web.access import Door
 from app.web.app import make_app
 from app.web.approvals import approvals_router
 from app.web.health import LoopMonitor, health_router
@@ -157,6 +158,10 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
             announce(server.port)
             yield
 
+    def door(token: SecretStr | None) -> Door:
+        # With credentials a proxy or tunnel brings the internet in, from this machine's address.
+        return Door(_revealed(token), open_to_local=settings.mode is Mode.DEVELOPMENT)
+
     front = TwilioFront(
         auth_tokens=credentials.auth_tokens,
         account_id=credentials.account_sid,
@@ -177,22 +182,14 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
         ),
         health_router(
             metrics,
+            door(settings.server.metrics_token),
             reasons_not_ready=switchboard.reasons_not_ready,
             degraded=models.degraded,
-            metrics_token=_revealed(settings.server.metrics_token),
         ),
+        approvals_router(switchboard, metrics, door(settings.server.operator_token)),
     ]
-    operator_token = _revealed(settings.server.operator_token)
-    routers.append(approvals_router(switchboard, token=operator_token))
     if engine is not None:
-        routers.append(
-            realtime_router(
-                engine,
-                metrics,
-                token=_revealed(settings.offline.realtime_token),
-                open_to_local=settings.mode is Mode.DEVELOPMENT,
-            )
-        )
+        routers.append(realtime_router(engine, metrics, door(settings.offline.realtime_token)))
     server = make_server(
         cast("ASGIApplication", make_app(routers, lifespan=lifespan)),
         host=settings.server.host,

@@ -2,8 +2,10 @@
 
 Pure checks on the head of a request. uvicorn's proxy headers are off, so `client` is the peer of
 the socket: behind a proxy or a tunnel on the same machine that peer is 127.0.0.1 for the whole
-internet. A request therefore counts as local only when its Host is a loopback name as well and no
-proxy has left its mark.
+internet. nginx, as it comes, adds no mark and sends the Host of its `proxy_pass`, so no head tells
+its clients from this machine's own. A server that the internet reaches therefore opens to tokens
+only (`Door.open_to_local` is False). Elsewhere a request counts as local when its Host is a
+loopback name as well and no proxy has left its mark.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 
-__all__ = ["bearer_token", "is_foreign_site", "is_local", "same_secret"]
+__all__ = ["Door", "bearer_token", "is_foreign_site", "is_local", "same_secret"]
 
 PROXY_MARKS = (
     "forwarded",
@@ -26,6 +30,30 @@ PROXY_MARKS = (
     "x-real-ip",
     "cf-connecting-ip",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The condition for one of the operator's routes.
+
+    With a token, its bearers; without one, this machine where `open_to_local`, else nobody.
+    """
+
+    token: str = ""
+    open_to_local: bool = False
+
+    def admits(self, connection: HTTPConnection, *, token: str | None = None) -> bool:
+        """Tell whether the client may enter; `token` in place of the bearer's, for browsers.
+
+        Pages of other sites never may: their visitor's machine is not theirs.
+        """
+        headers = connection.headers
+        if is_foreign_site(headers):
+            return False
+        if self.token:
+            return same_secret(bearer_token(headers) if token is None else token, self.token)
+        client = connection.client
+        return self.open_to_local and is_local(client.host if client else None, headers)
 
 
 def same_secret(given: str, expected: str) -> bool:

@@ -2,7 +2,7 @@
 
 `GET /approvals` lists them, `POST /approvals/{call_id}/{tool_call_id}` decides one with a body of
 `{"approved": true}`, maybe with `always`, or `message` for the model. Open to bearers of a token
-when one is set, else to programs on this machine.
+when one is set, else to programs on this machine, and to nobody once the internet calls.
 Arguments are what callers have said: the answers hold personal data.
 """
 
@@ -20,8 +20,9 @@ from app.agents.tools.invocation import ApprovalRequest
 from app.calls.switchboard import Switchboard
 from app.errors import SignatureError
 from app.events import CallId
-from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
+from app.web.access import Door
 from app.web.app import error_response
+from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["APPROVALS_PATH", "Decision", "approvals_router"]
 
@@ -43,19 +44,24 @@ class Decision:
     message: str = ""
 
 
-def approvals_router(switchboard: Switchboard, *, token: str = "") -> APIRouter:
+def approvals_router(switchboard: Switchboard, metrics: Metrics, door: Door) -> APIRouter:
     """The two routes."""
     router = APIRouter()
 
+    def check(request: Request) -> None:
+        if not door.admits(request):
+            metrics.auth_failed(AuthFailure.APPROVALS)
+            raise SignatureError("approvals are not open to this client", code="approvals_closed")
+
     @router.get(APPROVALS_PATH)
     async def approvals(request: Request) -> Response:
-        _check(request, token)
+        check(request)
         waiting = [_shown(wanted) for wanted in switchboard.approvals()]
         return JSONResponse({"approvals": waiting}, headers=_NO_STORE)
 
     @router.post(APPROVALS_PATH + "/{call_id}/{tool_call_id}")
     async def decide(request: Request, call_id: str, tool_call_id: str) -> Response:
-        _check(request, token)
+        check(request)
         decision = await _read(request)
         if decision is None:
             message = (
@@ -75,17 +81,6 @@ def approvals_router(switchboard: Switchboard, *, token: str = "") -> APIRouter:
         return JSONResponse({"approved": decision.approved}, headers=_NO_STORE)
 
     return router
-
-
-def _check(request: Request, token: str) -> None:
-    """Raises SignatureError for clients that may not decide; a page in a browser never may."""
-    client = request.client.host if request.client else None
-    if token:
-        allowed = same_secret(bearer_token(request.headers), token)
-    else:
-        allowed = is_local(client, request.headers)
-    if not allowed or is_foreign_site(request.headers):
-        raise SignatureError("approvals are not open to this client", code="approvals_closed")
 
 
 async def _read(request: Request) -> Decision | None:

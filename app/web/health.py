@@ -3,7 +3,8 @@
 `/healthz` answers as long as the event loop turns. `/readyz` says whether a new call would be
 taken and why not; calls in progress go on either way. Degraded parts do not keep callers away:
 they hear more from a server that apologizes, or puts them through, than from none. `/metrics` is
-for Prometheus: with a token when one is set, else for programs on this machine only.
+for Prometheus: with a token when one is set, else for programs on this machine as long as nobody
+else can reach the server. `/readyz` names what is degraded to the same clients.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from app.errors import SignatureError
-from app.web.access import bearer_token, is_local, same_secret
+from app.web.access import Door
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["LoopMonitor", "health_router"]
@@ -30,10 +32,10 @@ _NO_STORE = {"cache-control": "no-store"}
 
 def health_router(
     metrics: Metrics,
+    door: Door,
     *,
     reasons_not_ready: Callable[[], Sequence[str]],
     degraded: Callable[[], Sequence[str]] = tuple,
-    metrics_token: str = "",
 ) -> APIRouter:
     """The routes `/healthz`, `/readyz` and `/metrics`."""
     router = APIRouter()
@@ -43,27 +45,22 @@ def health_router(
         return JSONResponse({"status": "ok"}, headers=_NO_STORE)
 
     @router.api_route("/readyz", methods=["GET", "HEAD"])
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         reasons = list(reasons_not_ready())
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-        answer = {"ready": not reasons, "reasons": reasons, "degraded": list(degraded())}
+        answer: dict[str, Any] = {"ready": not reasons, "reasons": reasons}
+        if door.admits(request):
+            answer["degraded"] = list(degraded())
         return JSONResponse(answer, status_code=status, headers=_NO_STORE)
 
     @router.get("/metrics")
     async def read_metrics(request: Request) -> Response:
-        if not _may_read_metrics(request, metrics_token):
+        if not door.admits(request):
             metrics.auth_failed(AuthFailure.METRICS)
             raise SignatureError("metrics are not open to this client", code="metrics_closed")
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
 
     return router
-
-
-def _may_read_metrics(request: Request, token: str) -> bool:
-    if token:
-        return same_secret(bearer_token(request.headers), token)
-    client = request.client
-    return is_local(client.host if client else None, request.headers)
 
 
 class LoopMonitor:

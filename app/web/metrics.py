@@ -60,6 +60,7 @@ class AuthFailure(StrEnum):
     REALTIME_ORIGIN = "realtime_origin"
     REALTIME_TOKEN = "realtime_token"
     METRICS = "metrics"
+    APPROVALS = "approvals"
 
 
 class VoiceConnect(StrEnum):

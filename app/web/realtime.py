@@ -2,7 +2,7 @@
 
 Speaks no event itself: `Engine.serve` gets a transport and does the rest. Open to these: with a
 token set, its bearer (header `Authorization: Bearer`, or the subprotocol that browsers use); with
-none set, only programs on this machine, and only when `open_to_local` says so (development). Pages
+none set, only programs on this machine, and only where its `Door` says so (development). Pages
 of other sites are refused in either case, since a browser would let them use a visitor's machine.
 
 Follows the OpenAI Realtime websocket guide (2026-11) for the path, the header and the subprotocols.
@@ -20,7 +20,7 @@ from websockets.frames import CloseCode
 from app.errors import VoiceClosed
 from app.realtime.connection import Transport
 from app.realtime.dialect import BETA, GA, Dialect
-from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
+from app.web.access import Door, bearer_token, is_foreign_site
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = [
@@ -94,15 +94,13 @@ class WebSocketTransport:
             return  # The client was faster.
 
 
-def realtime_router(
-    service: RealtimeService, metrics: Metrics, *, token: str = "", open_to_local: bool = False
-) -> APIRouter:
+def realtime_router(service: RealtimeService, metrics: Metrics, door: Door) -> APIRouter:
     """The route `/v1/realtime`."""
     router = APIRouter()
 
     @router.websocket(REALTIME_PATH)
     async def realtime(websocket: WebSocket) -> None:
-        failure = _check(websocket, token, open_to_local)
+        failure = _check(websocket, door)
         if failure is not None:
             metrics.auth_failed(failure)
             await websocket.close()  # Before accept: HTTP 403.
@@ -120,16 +118,11 @@ def realtime_router(
     return router
 
 
-def _check(websocket: WebSocket, token: str, open_to_local: bool) -> AuthFailure | None:
+def _check(websocket: WebSocket, door: Door) -> AuthFailure | None:
     if is_foreign_site(websocket.headers):
         return AuthFailure.REALTIME_ORIGIN
-    if token:
-        given = bearer_token(websocket.headers) or _key_in(websocket.scope.get("subprotocols", []))
-        return None if same_secret(given, token) else AuthFailure.REALTIME_TOKEN
-    client = websocket.client
-    if open_to_local and is_local(client.host if client else None, websocket.headers):
-        return None
-    return AuthFailure.REALTIME_TOKEN
+    given = bearer_token(websocket.headers) or _key_in(websocket.scope.get("subprotocols", []))
+    return None if door.admits(websocket, token=given) else AuthFailure.REALTIME_TOKEN
 
 
 def _speaks_beta(websocket: WebSocket) -> bool:

@@ -36,6 +36,7 @@ from app.realtime.events import (
     Transcription,
     TranscriptionCompleted,
 )
+from app.web.access import Door
 from app.web.app import make_app
 from app.web.metrics import Metrics
 from app.web.realtime import realtime_router
@@ -71,7 +72,7 @@ async def served(engine: Engine) -> AsyncIterator[AsyncOpenAI]:
         return None
 
     server = make_server(
-        make_app([realtime_router(engine, Metrics(), open_to_local=True)]),
+        make_app([realtime_router(engine, Metrics(), Door(open_to_local=True))]),
         host="127.0.0.1",
         port=0,
         drain=no_drain,

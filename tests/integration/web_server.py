@@ -36,6 +36,7 @@ from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
 from app.realtime.connection import Transport
 from app.realtime.dialect import GA, Dialect
+from app.web.access import Door
 from app.web.app import make_app
 from app.web.health import health_router
 from app.web.metrics import Metrics
@@ -271,9 +272,11 @@ def build(
                 unclaimed=unclaimed,
             ),
             health_router(
-                metrics, reasons_not_ready=calls.reasons_not_ready, metrics_token=metrics_token
+                metrics,
+                Door(metrics_token, open_to_local),
+                reasons_not_ready=calls.reasons_not_ready,
             ),
-            realtime_router(engine, metrics, token=realtime_token, open_to_local=open_to_local),
+            realtime_router(engine, metrics, Door(realtime_token, open_to_local)),
         ]
     )
 

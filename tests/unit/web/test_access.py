@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 
-from app.web.access import bearer_token, is_foreign_site, is_local, same_secret
+from app.web.access import Door, bearer_token, is_foreign_site, is_local, same_secret
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,65 @@ def test_anyone_who_came_another_way_is_not_local(
 def test_two_hosts_are_one_too_many() -> None:
     raw = [(b"host", b"localhost"), (b"host", b"voice.example.com")]
     assert not is_local("127.0.0.1", Headers(raw=raw))
+
+
+LOCAL_HEADS: list[dict[str, str]] = [
+    {"host": "127.0.0.1:8080"},  # also what nginx sends by itself: it passes its own target as Host
+    {"host": "localhost"},
+    {"host": "[::1]:8080"},
+]
+OTHER_HEADS: list[dict[str, str]] = [
+    {"host": "voice.example.com"},
+    {"host": "127.0.0.1:8080", "x-forwarded-for": "203.0.113.9"},
+    {"host": "localhost", "via": "2.0 Caddy"},
+    {},
+]
+
+
+def _admitted(
+    door: Door, headers: dict[str, str], *, client: str = "127.0.0.1", bearer: str = ""
+) -> bool:
+    if bearer:
+        headers = {**headers, "authorization": f"Bearer {bearer}"}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "headers": raw, "client": (client, 4711)}
+    return door.admits(HTTPConnection(scope))
+
+
+@pytest.mark.parametrize("headers", [*LOCAL_HEADS, *OTHER_HEADS])
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1", "203.0.113.9"])
+def test_a_door_without_a_token_opens_to_nobody_once_the_internet_can_come(
+    client: str, headers: dict[str, str]
+) -> None:
+    for bearer in ("", "a", "None"):
+        assert not _admitted(Door(), headers, client=client, bearer=bearer)
+
+
+@pytest.mark.parametrize("open_to_local", [True, False])
+@pytest.mark.parametrize("headers", [*LOCAL_HEADS, *OTHER_HEADS])
+def test_a_door_with_a_token_opens_to_its_bearers_only(
+    headers: dict[str, str], open_to_local: bool
+) -> None:
+    door = Door("secret", open_to_local)
+    for client in ("127.0.0.1", "203.0.113.9"):
+        assert _admitted(door, headers, client=client, bearer="secret")
+        for wrong in ("", "secre", "secret2"):
+            assert not _admitted(door, headers, client=client, bearer=wrong)
+
+
+def test_a_door_for_this_machine_opens_to_its_programs_only() -> None:
+    door = Door(open_to_local=True)
+    assert all(_admitted(door, headers) for headers in LOCAL_HEADS)
+    assert not any(_admitted(door, headers) for headers in OTHER_HEADS)
+    assert not any(_admitted(door, headers, client="203.0.113.9") for headers in LOCAL_HEADS)
+
+
+@pytest.mark.parametrize(
+    "door", [Door(), Door(open_to_local=True), Door("secret"), Door("secret", True)]
+)
+def test_a_page_of_another_site_enters_by_no_door(door: Door) -> None:
+    headers = {"host": "localhost:8080", "origin": "https://evil.example"}
+    assert not _admitted(door, headers, bearer="secret")
 
 
 @pytest.mark.parametrize(

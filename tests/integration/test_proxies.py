@@ -1,0 +1,136 @@
+"""Operators' routes behind real proxies, in front of a server with carrier credentials.
+
+nginx and Caddy are installed by `.ci/run`; the tests of one that is not there are skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+from tests.fakes.ports import free_port
+from tests.fakes.voice import ScriptedVoiceServer
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit
+from tests.integration.server import trunkline
+
+TOKENS: Final = {"metrics_token": "token-of-metrics", "operator_token": "token-of-operators"}
+TWILIO: Final = {"account_sid": "AC" + "1" * 32, "auth_token": "c" * 32}
+PUBLIC: Final = {"public_url": "https://voice.example.com"}
+
+NGINX: Final = """
+daemon off; pid {folder}/pid; error_log stderr; worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ proxy_pass http://{host}:{server}; {headers} }}
+    }}
+}}
+"""
+
+CADDY: Final = """
+{{
+    admin off
+    auto_https off
+}}
+:{port} {{
+    bind 127.0.0.1
+    reverse_proxy {host}:{server} {{
+        {headers}
+    }}
+}}
+"""
+
+PROXIES: Final = {
+    "plain nginx": ("nginx", NGINX, "127.0.0.1", ""),
+    "nginx that passes Host on": ("nginx", NGINX, "127.0.0.1", "proxy_set_header Host $http_host;"),
+    "nginx that says localhost": ("nginx", NGINX, "127.0.0.1", "proxy_set_header Host localhost;"),
+    "plain Caddy": ("caddy", CADDY, "127.0.0.1", ""),
+    "Caddy without a mark": (
+        "caddy",
+        CADDY,
+        "127.0.0.1",
+        "header_up Host localhost\nheader_up -X-Forwarded-For\nheader_up -X-Forwarded-Host\n"
+        "header_up -X-Forwarded-Proto",
+    ),
+}
+
+
+@contextlib.asynccontextmanager
+async def proxied(kind: str, folder: Path, server: int) -> AsyncIterator[str]:
+    """A proxy in front of a port of this machine; its address."""
+    name, template, host, headers = PROXIES[kind]
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    if program is None:
+        pytest.skip(f"{name} is not installed: apt-get install {name}")
+    port = free_port()
+    config = folder / name
+    config.write_text(
+        template.format(folder=folder, port=port, host=host, server=server, headers=headers)
+    )
+    nginx = ["-c", str(config), "-p", str(folder)]
+    caddy = ["run", "--adapter", "caddyfile", "--config", str(config)]
+    environment = {"HOME": str(folder), "PATH": "/usr/sbin:/usr/bin:/bin"}
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *(nginx if name == "nginx" else caddy),
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        async with time_limit(), httpx2.AsyncClient(trust_env=False) as client:
+            url = f"http://127.0.0.1:{port}"
+            while True:
+                assert process.returncode is None, (folder / "log").read_text()
+                with contextlib.suppress(httpx2.HTTPError):
+                    assert (await client.get(url + "/healthz")).status_code == 200
+                    break
+                await asyncio.sleep(0.02)
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_operators_routes_behind_a_proxy_want_a_token(kind: str, tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice:
+        await _check(kind, tmp_path, voice, {})
+        await _check(kind, tmp_path, voice, TOKENS)
+
+
+async def _check(
+    kind: str, folder: Path, voice: ScriptedVoiceServer, tokens: dict[str, str]
+) -> None:
+    server: dict[str, Any] = {**PUBLIC, **tokens}
+    async with (
+        trunkline(voice, server=server, twilio=TWILIO) as app,
+        proxied(kind, folder, app.trunkline.server.port) as url,
+        httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client,
+    ):
+
+        async def status(path: str, **headers: str) -> int:
+            return (await client.get(url + path, headers=headers)).status_code
+
+        decision = await client.post(f"{url}/approvals/call/tool", json={"approved": True})
+        assert decision.status_code == 403
+        assert "degraded" not in (await client.get(url + "/readyz")).json()
+        for path, token in (("/metrics", "metrics_token"), ("/approvals", "operator_token")):
+            assert await status(path) == 403
+            assert await status(path, Host="localhost") == 403
+            assert await status(path, Authorization="Basic x") == 403
+            given = tokens.get(token, "any")
+            expected = 200 if tokens else 403
+            assert await status(path, Authorization=f"Bearer {given}") == expected
