@@ -43,7 +43,7 @@ class ModelWatch:
         """A response runs or was asked for, or a tool works on one."""
         return self._dialogue.gate.busy or self._dialogue.function_calls.running
 
-    # What happens -------------------------------------------------------------------------------
+    # Events ---------------------------------------------------------------------------------------
 
     def on_ready(self, now_ms: int, expires_in_ms: int | None) -> bool:
         """The model has confirmed its session; True for the first one of the call."""
@@ -71,7 +71,7 @@ class ModelWatch:
         """The caller speaks or the model has answered: it has its time for a reply again."""
         self._asked_again = False
 
-    # What to do about it ------------------------------------------------------------------------
+    # Decisions ------------------------------------------------------------------------------------
 
     def on_tick(self, now_ms: int) -> Sequence[Intent]:
         """Ask a silent model once more for a caller who waits, then give its connection up."""

@@ -156,7 +156,7 @@ class Answers:
             self.prompts.put_back(reply.prompts)
         return self._end(reply.stop(ResponseStatus.CANCELLED, reason="turn_detected"), reply)
 
-    # What happens to them -------------------------------------------------------------------------
+    # Changes --------------------------------------------------------------------------------------
 
     def settle(self, config: SessionConfig, *, may_begin: bool) -> list[Action]:
         """Do what has become possible: begin a waiting response, create one for a heard turn.

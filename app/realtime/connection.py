@@ -183,7 +183,7 @@ class VoiceModel(Protocol):
         ...
 
 
-# What was asked, and what was confirmed -----------------------------------------------------------
+# Sessions asked for and confirmed -----------------------------------------------------------------
 
 
 def formats_match(asked: SessionConfig, confirmed: SessionConfig) -> bool:

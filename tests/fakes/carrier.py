@@ -208,7 +208,7 @@ class FakeCall:
         self._task = asyncio.create_task(self._leg.run(self._on_frame), name=identity.call_id)
         self._task.add_done_callback(lambda _: self._pulse.set())
 
-    # What the caller does
+    # Acts of the caller
 
     async def speak(self, sound: bytes | float) -> None:
         """Say mu-law bytes, or a tone of so many seconds, to its end."""
@@ -254,7 +254,7 @@ class FakeCall:
         """The end of the stream, whoever ended it."""
         return await within(within_s, asyncio.shield(self._task))
 
-    # What a carrier or a network does
+    # Faults of carriers and networks
 
     def leave_stream(self) -> None:
         """The call goes on to another document: `stop`, then the socket closes."""
@@ -289,7 +289,7 @@ class FakeCall:
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
 
-    # What was seen
+    # Observations
 
     @property
     def over(self) -> bool:

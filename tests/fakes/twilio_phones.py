@@ -132,7 +132,7 @@ class Phones:
         fields = {"QueueResult": result, "QueueTime": "7"}
         return await self._continue(call, enqueue.attributes["action"], fields)
 
-    # How it is done -----------------------------------------------------------------------------
+    # Steps ----------------------------------------------------------------------------------------
 
     async def post(self, call: ApiCall, url: str, fields: dict[str, str]) -> Posted:
         """A signed webhook about a call."""

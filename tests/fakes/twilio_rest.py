@@ -162,7 +162,7 @@ class TwilioApi:
         await asyncio.gather(*self._open, return_exceptions=True)
         await self._server.wait_closed()
 
-    # What tests set up --------------------------------------------------------------------------
+    # Set up by tests ------------------------------------------------------------------------------
 
     def fail(self, status: int | None, code: int | None = None, *, times: int = 1) -> None:
         """The next requests fail; without a status they are never answered."""

@@ -56,7 +56,7 @@ async def test_a_barge_in_long_after_generation_ended_still_stops_the_agent() ->
         truncated_ms = voice.truncated[0][1]
         said = await app.event(call, AgentSaid)
     heard = heard_ms(call.agent_sound)
-    # What is known of the ear is as old as the last mark, and a mark stands every 200 ms.
+    # Knowledge of what was heard is as old as the last mark, and a mark stands every 200 ms.
     assert heard - 500 <= truncated_ms <= heard < 4000
     assert said.cut_off
     assert GREETING.startswith(said.heard_text)

@@ -59,7 +59,7 @@ async def test_after_a_cough_the_agent_goes_on_where_it_was() -> None:
         assert len(voice.latest.of(ItemDelete)) >= 1
     assert (resumed.item_id, resumed.heard_ms) == (item_id, truncated_ms)
     assert 0 < truncated_ms < 4000
-    # What had reached the ear since the last mark is heard twice, and nothing is missing.
+    # Sound that was heard since the last mark is heard twice, and nothing is missing.
     assert 4000 <= heard_ms <= 5500
     assert (said.heard_text, said.cut_off) == (GREETING, False)
     assert rest.role == "assistant"

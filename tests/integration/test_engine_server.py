@@ -332,7 +332,7 @@ async def test_a_client_that_does_not_read_is_not_spoken_to_for_ever() -> None:
         await serving
 
 
-# What clients get wrong ---------------------------------------------------------------------------
+# Faults of clients --------------------------------------------------------------------------------
 
 
 async def _raw(site: Site) -> tuple[Transport, asyncio.Task[None]]:

@@ -67,7 +67,7 @@ class Exchange:
     refused: int = 0
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    # What the call asks for ----------------------------------------------------------------------
+    # Requests of the call -------------------------------------------------------------------------
 
     async def transfer_warm(self) -> None:
         await self.perform(self.warm.start(0))
@@ -119,7 +119,7 @@ class Exchange:
                 self.results.append(result)
         return []
 
-    # What Twilio asks ----------------------------------------------------------------------------
+    # Requests of Twilio ---------------------------------------------------------------------------
 
     async def serve(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
         address = urlsplit(asked.target)

@@ -180,7 +180,7 @@ class DialogueRun:
     def _phone(self, event: StreamEvent) -> None:
         self._perform(self._conversation.on_stream(event, self.now_ms))
 
-    # What is done -------------------------------------------------------------------------------
+    # Actions --------------------------------------------------------------------------------------
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:

@@ -51,7 +51,7 @@ async def _until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-# What the seed documents --------------------------------------------------------------------------
+# Behavior that the seed documents -----------------------------------------------------------------
 
 
 async def test_the_session_is_the_one_that_the_seed_describes() -> None:

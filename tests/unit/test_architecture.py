@@ -193,7 +193,7 @@ PURE = [
     "app.assembly.sessions",
 ]
 
-# Who may catch everything, and what for.
+# Modules that may catch everything, each with its reason.
 CATCHES_ALL = {
     "app.agents.per_call": "instructions and offers are asked of the operator's functions",
     "app.agents.analysis.analyzer": "models and delegates are asked through what the operator gave",
@@ -207,7 +207,7 @@ CATCHES_ALL = {
     "app.agents.session.handler": "callbacks are the user's code",
     "app.carrier.twilio.carrier": "what a websocket of any server raises is the stream's end",
 }
-# Who may start a task outside of a TaskGroup, and who ends it.
+# Modules that may start a task outside of a TaskGroup, each with what ends it.
 FREE_TASKS = {
     "app.engine.server": "the holder of the engine's group, ended by its close",
     "app.engine.speech.worker": "the keeper of a worker process, ended by its close",

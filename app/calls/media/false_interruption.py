@@ -68,7 +68,7 @@ class FalseInterruption:
         """A sound has cut the agent off; what the model says meanwhile is withheld."""
         return bool(self._awaited)
 
-    # What happens -------------------------------------------------------------------------------
+    # Events ---------------------------------------------------------------------------------------
 
     def on_interrupted(
         self,
@@ -162,7 +162,7 @@ class FalseInterruption:
         self._unfinished = False
         return True
 
-    # What is kept -------------------------------------------------------------------------------
+    # State ----------------------------------------------------------------------------------------
 
     def withhold(self, event: AgentSound) -> None:
         """Keep sound of the model until the interruption is decided."""

@@ -115,7 +115,7 @@ class ConsultLeg:
         self._queue(self._machine.on_caller_gone(self._now_ms))
         await self._end_legs()
 
-    # What happens -------------------------------------------------------------------------------
+    # Events ---------------------------------------------------------------------------------------
 
     def on_leg(self, status: LegStatus) -> None:
         self._queue(self._machine.on_leg(status, self._now_ms))
@@ -153,7 +153,7 @@ class ConsultLeg:
         self._caller_leg.come_back(self._control.claim_ms)
         return self.token
 
-    # How it is done -----------------------------------------------------------------------------
+    # Steps ----------------------------------------------------------------------------------------
 
     @property
     def _now_ms(self) -> int:

@@ -124,7 +124,7 @@ class Transfers:
         self._attempt: TransferAttempt | None = None
         self._late_hang_up: asyncio.TimerHandle | None = None
 
-    # What the agent asks for --------------------------------------------------------------------
+    # Requests of the agent ------------------------------------------------------------------------
 
     async def transfer(self, name: object, summary: str = "") -> TransferResult:
         """Connect the caller with a named destination; returns when that has come to nothing.
@@ -288,7 +288,7 @@ class Transfers:
         outcome = TransferOutcome.ANSWERED if known else TransferOutcome.UNKNOWN
         return TransferResult(outcome, "accepted" if known else "let_go")
 
-    # What the carrier reports -------------------------------------------------------------------
+    # Reports of the carrier -----------------------------------------------------------------------
 
     def on_caller_gone(self, detail: str) -> None:
         """The carrier says that the call is over, which ends it here.
@@ -427,7 +427,7 @@ class Transfers:
             attempt.result.set_result(result)
         return attempt.token
 
-    # How it is done -----------------------------------------------------------------------------
+    # Steps ----------------------------------------------------------------------------------------
 
     def _record_end(self, attempt: TransferAttempt, result: TransferResult) -> None:
         """Record how a transfer ended, once."""

@@ -40,7 +40,7 @@ class CallTimers:
         """The caller was taken off the stream: nobody is there to be asked anything."""
         self.present = False
 
-    # What happens -------------------------------------------------------------------------------
+    # Events ---------------------------------------------------------------------------------------
 
     def on_state(self, turn: Turn, now_ms: int, *, drained: bool, busy: bool) -> None:
         """Say how things stand when they change; `busy`: a caller who is silent waits for us."""
@@ -74,7 +74,7 @@ class CallTimers:
         """The caller has asked for the silence."""
         return self._hold_until_ms is not None and now_ms < self._hold_until_ms
 
-    # What is to be said -------------------------------------------------------------------------
+    # Prompts --------------------------------------------------------------------------------------
 
     def on_tick(self, now_ms: int, *, busy: bool) -> Prompt | ClosingPrompt | None:
         """Return what is due. `busy` as in `on_state`."""

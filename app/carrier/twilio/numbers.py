@@ -170,7 +170,7 @@ def describe_setup(setup: NumberSetup, our_url: str) -> list[str]:
     ]
 
 
-# What a number was set to before ------------------------------------------------------------------
+# Former settings of a number ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

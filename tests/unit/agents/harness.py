@@ -113,7 +113,7 @@ class DialogueHarness:
         items = [create.item for create in self.take(ItemCreate)]
         return [(i.call_id, i.output) for i in items if i.type == "function_call_output"]
 
-    # What the model does --------------------------------------------------------------------------
+    # The model's events ---------------------------------------------------------------------------
 
     def voice(self, *events: ServerEvent) -> None:
         for event in events:

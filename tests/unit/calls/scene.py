@@ -118,7 +118,7 @@ class Scene:
             self.ready()
             self.stream()
 
-    # What was wanted --------------------------------------------------------------------------
+    # Wanted ---------------------------------------------------------------------------------------
 
     def take(self, kind: type[T]) -> list[T]:
         """The actions of a kind since the last `take` of it, removed from the list."""
@@ -145,7 +145,7 @@ class Scene:
             for a in self.actions
         ]
 
-    # What happens -----------------------------------------------------------------------------
+    # Events ---------------------------------------------------------------------------------------
 
     def ready(self, expires_in_ms: int | None = None) -> None:
         self.actions += self.conversation.on_voice_ready(self.now_ms, expires_in_ms)

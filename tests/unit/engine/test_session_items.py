@@ -379,7 +379,7 @@ def test_settings_without_effect_are_taken_and_echoed() -> None:
         assert getattr(driver.session.config, name) == value
 
 
-# What is not a client event -----------------------------------------------------------------------
+# Other than client events -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("event_id", ["evt_1", None])

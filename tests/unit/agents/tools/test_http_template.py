@@ -153,7 +153,7 @@ def test_secrets_do_not_show_in_a_spec_or_a_request() -> None:
     assert "sk-12345" not in repr(RequestTemplate(made).fill(CONTEXT, {}))
 
 
-# What is refused at the start ---------------------------------------------------------------------
+# Refused at the start -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
