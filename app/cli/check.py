@@ -39,7 +39,9 @@ def check_config(path: Path, env: Mapping[str, str]) -> Checked:
     problems = [*offline_problems(settings), *speech_problems(settings)]
     surprises: list[str] = []
     try:
-        surprises = assemble(settings).notices()
+        assembly = assemble(settings)
+        if not problems:  # the notices read the dialogue, too
+            surprises = assembly.notices()
     except ConfigError as error:
         problems += error.message.splitlines()
     problems += check_deployment(settings)

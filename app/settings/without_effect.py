@@ -54,8 +54,8 @@ def _given(section: Section, key: str) -> bool:
 def _of_the_other_model(settings: Settings) -> Found:
     model, offline = settings.openai_realtime, settings.offline
     if settings.voice_choice is VoiceChoice.OPENAI:
-        for key in ("voice", "receptionist", "max_sessions", "workers", "realtime_token"):
-            if _given(offline, key):
+        for key in type(offline).model_fields:
+            if key != "messages_dir" and _given(offline, key):
                 yield ("offline", key), "does nothing: the engine does not run beside openai"
         if model.api_key and KEY_HEADERS & {name.lower() for name in model.headers}:
             yield ("openai_realtime", "api_key"), "is not sent: headers hold a key"

@@ -194,7 +194,9 @@ async def test_a_receptionist_that_is_not_there_is_named_by_check_and_by_serve(
     for command in (("config", "check"), ("serve", "--port", "0")):
         code, out, errors = await outcome(*command, folder=tmp_path)
         assert (code, out) == (2, "")
-        assert errors.startswith("mine.yaml:2: no key is called `foo`")
+        *missing_keys, last = errors.splitlines()
+        assert "mine.yaml:1: `greeting` is missing" in missing_keys
+        assert last.startswith("mine.yaml:2: no key is called `foo`")
 
 
 async def test_a_voice_that_is_not_there_is_named_by_check_and_by_serve(tmp_path: Path) -> None:

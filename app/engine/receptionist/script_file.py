@@ -1,6 +1,6 @@
 """Reads the receptionist's dialogue from a file that an operator edits, and checks it whole.
 
-Every mistake is a `ConfigError` with `file:line` and its cure: unknown keys and names, invalid
+All mistakes are told together, each with `file:line` and its cure: unknown keys and names, invalid
 phrases, one phrase for two intents, placeholders such as `{prompt}` that nothing fills, states
 that cannot be reached, keys used twice. `receptionist.yaml` documents the keys.
 """
@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from app.engine.base import ToolUse
 from app.engine.receptionist.grammar import expand, words_of
 from app.engine.receptionist.script import CONFIRM, Act, Intent, Move, Script, State, Unheard
 from app.errors import ConfigError
+from app.settings.reader.environment import read_text
 from app.settings.reader.strict_yaml import Mapping, Node, Scalar, Sequence, parse_yaml
 
 __all__ = ["DEFAULT_SCRIPT", "FACTS", "load_script", "own_facts"]
@@ -47,15 +48,9 @@ def load_script(path: Path = DEFAULT_SCRIPT) -> Script:
     """Read and check a dialogue.
 
     Raises:
-        ConfigError: unreadable or wrong, with `file:line`.
+        ConfigError: unreadable or wrong, with a line for each mistake.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
-    return _Reader(path.name, parse_yaml(text, name=path.name)).script()
+    return _Reader(path.name, parse_yaml(read_text(path), name=path.name)).script()
 
 
 def own_facts(script: Script) -> dict[str, str]:
@@ -64,10 +59,18 @@ def own_facts(script: Script) -> dict[str, str]:
     return {name: fact for name, fact in script.facts.items() if fact != demo.get(name)}
 
 
+_NOTHING: Final = Scalar("", 0, plain=True)
+"""Stands for what is missing, which has been noted: it is read as empty without a word."""
+
+
 class _Reader:
-    """One file being read. Later parts look names up in earlier ones."""
+    """One file being read. Later parts look names up in earlier ones.
+
+    A mistake is noted, and the value read as empty, so that all are found in one go.
+    """
 
     def __init__(self, name: str, root: Mapping) -> None:
+        self._mistakes: set[tuple[int, str]] = set()
         self._name = name
         self._root = root
         self._facts: dict[str, str] = {}
@@ -103,9 +106,14 @@ class _Reader:
             off_topic=self._off_topic(self._entry(self._root, "off_topic")),
             pronunciations=self._pronunciations(self._entry(self._root, "pronunciations")),
         )
-        if CONFIRM not in script.states or not script.states[CONFIRM].yes_no:
-            self._fail(self._root.key_lines["states"], f"needs a state `{CONFIRM}` with `yes_no`")
-        self._all_reached(script, states)
+        if not self._mistakes:  # of a part with a mistake, nobody knows where it leads
+            if CONFIRM not in script.states or not script.states[CONFIRM].yes_no:
+                line = self._root.key_lines["states"]
+                self._note(line, f"needs a state `{CONFIRM}` with `yes_no`")
+            self._all_reached(script, states)
+        if self._mistakes:
+            lines = [f"{self._name}:{line}: {text}" for line, text in sorted(self._mistakes)]
+            raise ConfigError("\n".join(lines))
         return replace(script, tells=FACTS & self._told)
 
     def _all_reached(self, script: Script, nodes: dict[str, Node]) -> None:
@@ -116,13 +124,13 @@ class _Reader:
             reached |= {m.go for m in (move, *move.following) if m.go}
         for name, node in nodes.items():
             if name not in reached:
-                self._fail(node.line, f"nothing goes to the state `{name}`")
+                self._note(node.line, f"nothing goes to the state `{name}`")
 
     def _intent(self, name: str, node: Node) -> Intent:
         entries = self._only(node, ("confirm", "phrases"))
         phrases = self._phrases(self._need(entries, "phrases"))
-        if not phrases:
-            self._fail(node.line, f"the intent `{name}` has no phrases")
+        if not phrases and "phrases" in entries.entries:
+            self._note(node.line, f"the intent `{name}` has no phrases")
         return Intent(
             name=name, confirm=self._said(self._need(entries, "confirm"), ()), phrases=phrases
         )
@@ -134,9 +142,9 @@ class _Reader:
         not_kept = self._entry(entries, "not_kept")
         keeps_audio = self._flag(entries, "keeps_audio")
         if keeps_audio != (spoken is not None):
-            self._fail(node.line, "`keeps_audio: true` and `spoken` belong together")
+            self._note(node.line, "`keeps_audio: true` and `spoken` belong together")
         if not_kept is not None and not keeps_audio:
-            self._fail(not_kept.line, "`not_kept` needs `keeps_audio: true`")
+            self._note(not_kept.line, "`not_kept` needs `keeps_audio: true`")
         self._no_twins(node, moves)
         return State(
             name=name,
@@ -152,10 +160,10 @@ class _Reader:
 
     def _no_twins(self, node: Node, moves: dict[str, Move]) -> None:
         owner: dict[str, str] = {}
-        for intent in moves:
+        for intent in self._intents.keys() & moves.keys():
             for sentence in (s for p in self._intents[intent].phrases for s in expand(p)):
                 if owner.setdefault(sentence, intent) != intent:
-                    self._fail(
+                    self._note(
                         node.line, f'"{sentence}" means both `{owner[sentence]}` and `{intent}`'
                     )
 
@@ -171,10 +179,10 @@ class _Reader:
                 continue
             for one in key.items if isinstance(key, Sequence) else (key,):
                 digit = self._text(one)
-                if digit not in _KEYS:
-                    self._fail(one.line, f'`key: "{digit}"` is not a telephone key')
+                if digit and digit not in _KEYS:
+                    self._note(one.line, f'`key: "{digit}"` is not a telephone key')
                 if digit in keys:
-                    self._fail(one.line, f"key {digit} is used for `{keys[digit]}` already")
+                    self._note(one.line, f"key {digit} is used for `{keys[digit]}` already")
                 keys[digit] = name
         return moves, keys
 
@@ -186,12 +194,12 @@ class _Reader:
             self._entry(entries, key) for key in ("without_tool", "tool_done", "tool_failed")
         )
         if act is None and say is None and go is None and tool is None:
-            self._fail(node.line, "does nothing: give it `say`, `go`, `act` or `tool`")
+            self._note(node.line, "does nothing: give it `say`, `go`, `act` or `tool`")
         if tool is None and any(move is not None for move in (without, done, failed)):
-            self._fail(node.line, "`without_tool`, `tool_done` and `tool_failed` need a `tool`")
+            self._note(node.line, "`without_tool`, `tool_done` and `tool_failed` need a `tool`")
         acts = tuple(name.value for name in Act if name is not Act.NONE)
         return Move(
-            act=Act(self._name_of(act, acts, "act")) if act is not None else Act.NONE,
+            act=Act(self._name_of(act, acts, "act") or Act.NONE) if act else Act.NONE,
             say=self._said(say, ()) if say is not None else "",
             go=self._name_of(go, self._states, "state") if go is not None else None,
             quietly=self._flag(entries, "quietly"),
@@ -207,17 +215,18 @@ class _Reader:
         arguments: dict[str, object] = {}
         if given is not None:
             for name, value in self._map(given).items():
-                if not isinstance(value, Scalar):
-                    self._fail(value.line, f"the argument `{name}` must be a text or a number")
-                arguments[name] = value.value
+                if isinstance(value, Scalar):
+                    arguments[name] = value.value
+                else:
+                    self._note(value.line, f"the argument `{name}` must be a text or a number")
         return ToolUse(name=self._text(self._need(entries, "name")), arguments=arguments)
 
     def _unheard(self, node: Node, everywhere: dict[str, Move]) -> Unheard:
         entries = self._only(node, _UNHEARD)
         ask = self._need(entries, "did_you_want")
         question = self._said(ask, {"confirm"})
-        if "{confirm}" not in question:
-            self._fail(ask.line, "the question must hold {confirm}")
+        if question and "{confirm}" not in question:
+            self._note(ask.line, "the question must hold {confirm}")
         again = self._items(self._need(entries, "again"))
         last = self._entry(entries, "at_last")
         return Unheard(
@@ -236,25 +245,27 @@ class _Reader:
             try:
                 expand(phrase)
             except ValueError as error:
-                self._fail(item.line, f'the phrase "{phrase}": {error}')
+                if phrase:
+                    self._note(item.line, f'the phrase "{phrase}": {error}')
+                continue
             phrases.append(phrase)
         return tuple(phrases)
 
     def _off_topic(self, node: Node | None) -> tuple[str, ...]:
         lines = self._items(node) if node is not None else ()
         for line in lines:
-            if not words_of(self._text(line)):
-                self._fail(line.line, "expected a sentence")
+            if (text := self._text(line)) and not words_of(text):
+                self._note(line.line, "expected a sentence")
         return tuple(self._text(line) for line in lines)
 
     def _pronunciations(self, node: Node | None) -> dict[str, str]:
         said: dict[str, str] = {}
         for word, phones in self._map(node).items() if node is not None else ():
             if words_of(word) != (word,):
-                self._fail(phones.line, f'"{word}" is not one word in lower case')
+                self._note(phones.line, f'"{word}" is not one word in lower case')
             said[word] = self._text(phones)
-            if not _PHONES.fullmatch(said[word]):
-                self._fail(phones.line, f'"{said[word]}" are not phones such as "HH AH L OW"')
+            if said[word] and not _PHONES.fullmatch(said[word]):
+                self._note(phones.line, f'"{said[word]}" are not phones such as "HH AH L OW"')
         return said
 
     def _said(self, node: Node, placeholders: Iterable[str]) -> str:
@@ -272,22 +283,24 @@ class _Reader:
         if node is None:
             return False
         value = node.value if isinstance(node, Scalar) else None
-        if not isinstance(value, bool):
-            self._fail(node.line, f"`{key}` must be true or false")
-        return value
+        if isinstance(value, bool):
+            return value
+        self._note(node.line, f"`{key}` must be true or false")
+        return False
 
     def _name_of(self, node: Node, known: Iterable[str], kind: str) -> str:
+        """The name at `node`; empty if it is not one of `known`."""
         name = self._text(node)
-        self._known(name, known, kind, node.line)
-        return name
+        return name if name and self._known(name, known, kind, node.line) else ""
 
-    def _known(self, name: str, known: Iterable[str], kind: str, line: int) -> None:
+    def _known(self, name: str, known: Iterable[str], kind: str, line: int) -> bool:
         names = sorted(known)
         if name in names:
-            return
+            return True
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(names) or 'none'}"
-        self._fail(line, f"no {kind} is called `{name}`{hint}")
+        self._note(line, f"no {kind} is called `{name}`{hint}")
+        return False
 
     def _only(self, node: Node, keys: tuple[str, ...]) -> Mapping:
         mapping = self._mapping(node)
@@ -297,30 +310,36 @@ class _Reader:
 
     def _need(self, mapping: Mapping, key: str) -> Node:
         node = mapping.entries.get(key)
-        if node is None:
-            self._fail(mapping.line, f"`{key}` is missing")
-        return node
+        if node is None and mapping.line:
+            self._note(mapping.line, f"`{key}` is missing")
+        return node or _NOTHING
 
     def _entry(self, mapping: Mapping, key: str) -> Node | None:
         return mapping.entries.get(key)
 
     def _mapping(self, node: Node) -> Mapping:
-        if not isinstance(node, Mapping):
-            self._fail(node.line, "expected `name: value` lines")
-        return node
+        if isinstance(node, Mapping):
+            return node
+        if node is not _NOTHING:
+            self._note(node.line, "expected `name: value` lines")
+        return Mapping({}, {}, 0)
 
     def _map(self, node: Node) -> dict[str, Node]:
         return self._mapping(node).entries
 
     def _items(self, node: Node) -> tuple[Node, ...]:
-        if not isinstance(node, Sequence):
-            self._fail(node.line, "expected a list, one `- ` per line")
-        return node.items
+        if isinstance(node, Sequence):
+            return node.items
+        if node is not _NOTHING:
+            self._note(node.line, "expected a list, one `- ` per line")
+        return ()
 
     def _text(self, node: Node) -> str:
-        if not isinstance(node, Scalar) or not node.text:
-            self._fail(node.line, "expected a text")
-        return node.text
+        if isinstance(node, Scalar) and node.text:
+            return node.text
+        if node is not _NOTHING:
+            self._note(node.line, "expected a text")
+        return ""
 
-    def _fail(self, line: int, message: str) -> NoReturn:
-        raise ConfigError(f"{self._name}:{line}: {message}")
+    def _note(self, line: int, message: str) -> None:
+        self._mistakes.add((line, message))

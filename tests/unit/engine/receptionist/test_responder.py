@@ -458,6 +458,49 @@ def test_a_wrong_script_is_refused_with_its_line(
     assert complaint in _wrong(tmp_path, old, new)
 
 
+def test_all_mistakes_are_told_together_each_once(tmp_path: Path) -> None:
+    text = DEFAULT_SCRIPT.read_text(encoding="utf-8")
+    changes = {
+        "start: menu": ("start: menue", "no state is called `menue`"),
+        "{business}": ("{busines}", "no placeholder is called `busines`"),
+        "  - operator": ("  - operator 5", "only lower-case words"),
+        'key: "2"': ('key: "12"', "not a telephone key"),
+        "go: offer_message": ("go: offer_mesage", "no state is called `offer_mesage`"),
+        "yes_no: true": ("yes_no: maybe", "`yes_no` must be true or false"),
+        "act: repeat": ("act: sing", "no act is called `sing`"),
+        "{confirm}?": ("that?", "must hold {confirm}"),
+        "give_up: person": ("give_up: [person]", "expected a text"),
+        "voicemail: V OY": ("voicemail: 5 OY", "are not phones"),
+        "    spoken: {go: more_message}\n": ("", "belong together"),
+        "phrases:\n      - goodbye\n": ("phrases: {goodbye: 1}\n    x:\n", "expected a list"),
+    }
+    for old, (new, _) in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_script(tmp_path / "mine.yaml")
+    lines = caught.value.message.splitlines()
+    for _, complaint in changes.values():
+        assert sum(complaint in line for line in lines) == 1, complaint
+    numbers = [int(line.split(":")[1]) for line in lines]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("odd", ["5", "[1]", "{a: 1}", '""', "null"])
+def test_an_odd_value_anywhere_is_a_mistake_and_not_a_crash(odd: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    rows = DEFAULT_SCRIPT.read_text(encoding="utf-8").splitlines()
+    keys = [n for n, row in enumerate(rows) if re.match(r" *[a-z_]+: \S", row)]
+    for number in keys:
+        row = rows[number].partition(":")[0] + f": {odd}"
+        file.write_text("\n".join([*rows[:number], row, *rows[number + 1 :]]), encoding="utf-8")
+        try:
+            load_script(file)
+        except ConfigError as error:
+            assert all(line.startswith("mine.yaml:") for line in error.message.splitlines())
+
+
 def test_the_line_named_is_the_line_of_the_mistake(tmp_path: Path) -> None:
     text = DEFAULT_SCRIPT.read_text(encoding="utf-8")
     line = text[: text.index("      - operator")].count("\n") + 1
