@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 
+from app.agents.agent import Agent
 from app.agents.analysis.review import CallReviews, Reviewer
 from app.assembly import Assembly, assemble
 from app.assembly.voice_models import VoiceModels, offline_engine
@@ -58,16 +59,20 @@ class Trunkline:
     """Errors that are found only at the start: tools or speech that fail."""
 
 
-def serve(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> int:
+def serve(
+    settings: Settings,
+    announce: Callable[[int], None] = lambda port: None,
+    agents: Sequence[Agent] = (),
+) -> int:
     """Run until the last call after a signal is over; the exit code, 1 if calls were cut.
 
-    `announce` takes the port as soon as calls are answered on it.
+    `announce` takes the port as soon as calls are answered on it. `agents` are written in Python.
 
     Raises:
         ConfigError: as `build`, or a server of tools is not there.
         VoiceUnavailable: the engine's speech parts did not come up.
     """
-    built = build(settings, announce)
+    built = build(settings, announce, agents)
     # The reason for a failed start is given below in a sentence, and not as uvicorn's traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not built.not_started)
     try:
@@ -91,8 +96,12 @@ def fallback_of(settings: Settings, number: str) -> Destination | None:
     return assemble(settings).destinations.by_name[own.fallback]
 
 
-def build(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> Trunkline:
-    """Wire a server from settings that were checked; `announce` as for `serve`.
+def build(
+    settings: Settings,
+    announce: Callable[[int], None] = lambda port: None,
+    agents: Sequence[Agent] = (),
+) -> Trunkline:
+    """Wire a server from settings that were checked; the rest as for `serve`.
 
     Raises:
         ConfigError: credentials are incomplete, agents do not fit, or the address cannot be bound.
@@ -100,7 +109,7 @@ def build(settings: Settings, announce: Callable[[int], None] = lambda port: Non
     credentials = carrier_credentials(settings)
     engine = offline_engine(settings)
     models = VoiceModels(settings, engine)
-    assembly = assemble(settings, models, lambda call_id: switchboard.transfers_of(call_id))
+    assembly = assemble(settings, models, lambda call_id: switchboard.transfers_of(call_id), agents)
     for notice in assembly.notices():
         logger.warning("configuration notice", extra={"notice": notice})
 

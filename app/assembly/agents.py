@@ -14,6 +14,7 @@ from app.agents.per_call import InstructionsFunction, check_function
 from app.agents.roster import Roster
 from app.agents.tools.tool import Tool
 from app.assembly.problems import Problems
+from app.assembly.python_agents import completed
 from app.assembly.python_functions import find_function
 from app.assembly.sessions import overridden, session_config
 from app.assembly.tools import session_tools
@@ -42,11 +43,15 @@ SEVERAL_LANGUAGES: Final = frozenset(("gpt-transcribe", "gpt-live-transcribe"))
 
 @dataclass(frozen=True, slots=True)
 class AgentParts:
-    """The tools and guardrails that agents may have, by name; `mcp` once servers are connected."""
+    """The tools and guardrails that agents may have, by name; `mcp` once servers are connected.
+
+    `written` are agents written in Python.
+    """
 
     tools: Mapping[str, Tool] = field(default_factory=dict)
     guardrails: Mapping[str, Guardrail] = field(default_factory=dict)
     mcp: Mapping[str, tuple[Tool, ...]] = field(default_factory=dict)
+    written: tuple[Agent, ...] = ()
 
 
 def make_roster(
@@ -58,13 +63,21 @@ def make_roster(
     """
     own = settings.numbers.get(number or "", NumberSettings())
     place = "agents" if number is None else "numbers"
-    written = _answering_first(settings.agents, own.agent)
+    described = {**{agent.name: AgentSettings() for agent in parts.written}, **settings.agents}
+    written = _answering_first(described, own.agent)
     agents = [
         _agent(settings, name, agent, parts, own if number is not None else None)
         for name, agent in written.items()
     ]
     agents = [
         _instructed(agent, settings, own if number is not None else None, problems)
+        for agent in agents
+    ]
+    in_python = {agent.name: agent for agent in parts.written}
+    agents = [
+        _in_python(in_python[agent.name], agent, settings, own)
+        if agent.name in in_python
+        else agent
         for agent in agents
     ]
     if not agents:
@@ -91,6 +104,22 @@ def _answering_first(
     if name is None or name not in agents:
         return dict(agents)
     return {name: agents[name], **agents}
+
+
+def _in_python(agent: Agent | None, base: Agent, settings: Settings, own: NumberSettings) -> Agent:
+    """An agent written in Python, if one is, as the settings complete it."""
+    if agent is None:
+        return base
+    fixed = set() if own.voice is None else {"voice"}
+    if settings.voice_choice is VoiceChoice.OFFLINE:
+        fixed |= {"voice", "model"}
+    sentence = _language_sentence(own)
+    made = completed(agent, base, fixed=fixed, variables=own.variables, sentence=sentence)
+    if agent.instructions_for is None or not sentence:
+        return made
+    return replace(
+        made, instructions_for=partial(_with_languages, agent.instructions_for, sentence)
+    )
 
 
 def _only_agent(settings: Settings, own: NumberSettings | None) -> Agent:
@@ -160,7 +189,8 @@ def _instructed(
     agent: Agent, settings: Settings, own: NumberSettings | None, problems: Problems
 ) -> Agent:
     """The agent with the function that writes its instructions, where the settings name one."""
-    path = settings.agents[agent.name].instructions_python
+    written = settings.agents.get(agent.name)
+    path = None if written is None else written.instructions_python
     if path is None:
         return agent
     key = "instructions_python"
@@ -168,8 +198,8 @@ def _instructed(
         function = find_function(path, settings.origin.folder)
         check_function(function, f"{key}: the function")
         sentence = "" if own is None else _language_sentence(own)
-        written = function if not sentence else partial(_with_languages, function, sentence)
-        return replace(agent, instructions_for=written)
+        made = function if not sentence else partial(_with_languages, function, sentence)
+        return replace(agent, instructions_for=made)
     return agent
 
 

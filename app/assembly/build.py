@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from app.agents.agent import Agent
 from app.agents.analysis.live import AnalysisPlan
 from app.agents.roster import Roster
 from app.agents.tools.mcp import McpTools
@@ -209,9 +210,12 @@ def _no_call(_call_id: CallId) -> None:
 
 
 def assemble(
-    settings: Settings, models: VoiceModels | None = None, lookup: Lookup = _no_call
+    settings: Settings,
+    models: VoiceModels | None = None,
+    lookup: Lookup = _no_call,
+    agents: Sequence[Agent] = (),
 ) -> Assembly:
-    """Make the agents that settings describe, and their routes.
+    """Make the agents that settings describe, and their routes; `agents` are written in Python.
 
     Imports the Python functions that they name. `models` answer the calls. `lookup` finds the
     transfers of a live call, for the tools that use them.
@@ -228,7 +232,7 @@ def assemble(
         READ_BACK: read_back_tool(),
         **make_tools(settings, http, problems),
     }
-    parts = AgentParts(tools, make_guardrails(settings, problems))
+    parts = AgentParts(tools, make_guardrails(settings, problems), written=tuple(agents))
     servers = make_mcp_specs(settings, problems)
     analysis = make_analysis(settings, http, tools, problems)
     table = make_routing_table(settings, parts, destinations, models, analysis, problems)

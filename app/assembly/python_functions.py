@@ -20,7 +20,7 @@ from app.errors import ConfigError
 from app.settings import Origin
 from app.settings.reader.names import no_such
 
-__all__ = ["find_function", "function_problems"]
+__all__ = ["find_function", "find_module", "function_problems"]
 
 
 def function_problems(origin: Origin, functions: Mapping[tuple[str | int, ...], str]) -> list[str]:
@@ -41,7 +41,7 @@ def find_function(path: str, folder: Path | None) -> Any:
         ConfigError: the module or function is not there, or importing it failed.
     """
     module_name, _, name = path.partition(":")
-    module = _module(module_name, folder)
+    module = find_module(module_name, folder, "beside the configuration file")
     found = getattr(module, name, None)
     if found is None:
         known = [one for one, value in vars(module).items() if _is_ours(value, module)]
@@ -51,7 +51,16 @@ def find_function(path: str, folder: Path | None) -> Any:
     return found
 
 
-def _module(name: str, folder: Path | None) -> ModuleType:
+def find_module(name: str, folder: Path | None, place: str) -> ModuleType:
+    """Import a module that is installed, or lies in a folder that messages call `place`.
+
+    Raises:
+        ConfigError: it is not there, or importing it failed.
+    """
+    if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
+        nearest = name.removesuffix(".py").strip("./").replace("/", ".")
+        hint = f": write {nearest}" if nearest else ""
+        raise ConfigError(f"{name!r} is not the name of a Python module{hint}")
     if folder is not None:
         _look_into(folder)
     importlib.invalidate_caches()  # a file may have come since the process started
@@ -61,8 +70,7 @@ def _module(name: str, folder: Path | None) -> ModuleType:
         missing = error.name or name
         if name == missing or name.startswith(f"{missing}."):
             raise ConfigError(
-                f"there is no module {missing!r}, neither installed nor beside the configuration "
-                "file"
+                f"there is no module {missing!r}, neither installed nor {place}"
             ) from error
         raise ConfigError(f"{name} needs {missing!r}, which is not installed") from error
     except (Exception, SystemExit) as error:

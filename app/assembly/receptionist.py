@@ -54,9 +54,11 @@ def receptionist_notices(settings: Settings, roster: Roster) -> list[str]:
     found = []
     for agent in roster:
         unreached = [name for name in roster.tool_names(agent) if name not in reached]
-        if unreached and agent.name in settings.agents:
+        described = agent.name in settings.agents
+        if unreached and (described or agent.tools):
+            place = f"agents.{agent.name}" if described else f"agent {agent.name!r}"
             found.append(
-                f"agents.{agent.name}: the offline dialogue never calls {', '.join(unreached)}."
+                f"{place}: the offline dialogue never calls {', '.join(unreached)}."
                 " Write one that does, and set offline.receptionist"
             )
     return found

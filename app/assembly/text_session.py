@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from app.agents.agent import Agent
@@ -21,19 +21,24 @@ __all__ = ["written_session"]
 
 @contextlib.asynccontextmanager
 async def written_session(
-    settings: Settings, *, greets: bool, number: str | None = None, agent: str | None = None
+    settings: Settings,
+    *,
+    greets: bool,
+    number: str | None = None,
+    agent: str | None = None,
+    agents: Sequence[Agent] = (),
 ) -> AsyncIterator[AgentSession]:
     """A text session with the agents that answer the phone; it is not entered yet.
 
     `greets`: they speak first, where they do so on the phone. `number`: the route of this number in
-    its opening hours. `agent`: another agent than the first.
+    its opening hours. `agent`: another agent than the first. `agents`: written in Python.
 
     Raises:
         ConfigError: there is no such number or agent, the agents do not fit, or the engine's speech
             parts are not installed.
     """
     engine = offline_engine(settings)
-    assembly = assemble(settings, VoiceModels(settings, engine))
+    assembly = assemble(settings, VoiceModels(settings, engine), agents=agents)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(assembly.open())
         route = assembly.route_of(number, agent)

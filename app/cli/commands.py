@@ -48,6 +48,7 @@ from app.settings import (
 from app.settings.reader.secrets import hide_secrets
 
 if TYPE_CHECKING:
+    from app.assembly.python_agents import WrittenAgents
     from app.cli.check import Checked
     from app.cli.doctor import CheckResult
 
@@ -90,8 +91,17 @@ def options(
 # serve --------------------------------------------------------------------------------------------
 
 
+AgentsPath = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODULE:NAME]", help="Agents written in Python, such as my_agents:roster."
+    ),
+]
+
+
 @app.command()
 def serve(
+    agents: AgentsPath = None,
     config: ConfigPath = DEFAULT_CONFIG,
     host: Annotated[str | None, typer.Option(help="In place of server.host.")] = None,
     port: Annotated[
@@ -107,6 +117,7 @@ def serve(
     from app.main import serve as run_server
 
     try:
+        written = _written_agents(agents)
         credentials = carrier_credentials(settings)
         redactor = logs.configure(
             level=settings.logging.level,
@@ -123,11 +134,24 @@ def serve(
             shown = banner(here, demo_options=options, open_files=_open_files())
             typer.echo(wrapped(shown, sys.stdout))
 
-        raise typer.Exit(run_server(settings, announce))
+        raise typer.Exit(run_server(settings, announce, written))
     except ConfigError as error:
         fail(hide_secrets(error.message, settings.secrets()))
     except AppError as error:
         fail(error.message, EXIT_FAILED)
+
+
+def _written_agents(path: str | None) -> WrittenAgents:
+    """The agents written in Python that a command was given, from here or what is installed.
+
+    Raises:
+        ConfigError: they are not there, or do not fit together.
+    """
+    if path is None:
+        return ()
+    from app.assembly.python_agents import find_agents
+
+    return find_agents(path, Path.cwd())
 
 
 def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
@@ -246,6 +270,7 @@ def own_server(settings: Settings) -> dict[str, Any]:
 
 @app.command()
 def chat(
+    agents: AgentsPath = None,
     config: ConfigPath = DEFAULT_CONFIG,
     say: Annotated[
         str | None, typer.Option("--say", help="Say one thing, print the answer, and leave.")
@@ -272,7 +297,13 @@ def chat(
         show_personal=settings.logging.show_personal,
     )
     try:
-        session = written_session(settings, greets=say is None, number=number, agent=agent)
+        session = written_session(
+            settings,
+            greets=say is None,
+            number=number,
+            agent=agent,
+            agents=_written_agents(agents),
+        )
         ended_well = asyncio.run(run(session, say=say, as_json=json))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -133,18 +133,20 @@ async def trunkline(
     *,
     policy: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
+    written: Any = (),  # of Agent; `sections` may be passed as a mapping
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[App]:
     """Run a server against `voice`.
 
     `sections` are sections of `config.yaml`, `model` is short for `openai_realtime`; with a section
     `offline` the server's own engine talks, and `voice` is not called. `policy` are
-    limits of calls that settings do not offer, or not as short as a test wants them.
+    limits of calls that settings do not offer, or not as short as a test wants them; `written` are
+    agents in Python.
     """
     left = Leftovers()
     with tempfile.TemporaryDirectory() as folder:
         settings = _settings(Path(folder), voice, {**sections, "openai_realtime": model or {}})
-        built = build(settings)
+        built = build(settings, agents=written)
         if policy is not None:
             _change_policy(built.switchboard, policy)
         failure: BaseException | None = None

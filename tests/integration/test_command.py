@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 
 from app.dial.leg import EndedBy
+from app.realtime.events import SessionUpdate
 from tests.fakes.carrier import FakeTwilio
 from tests.fakes.twilio_rest import Trouble as CarrierTrouble
 from tests.fakes.twilio_rest import TwilioApi
@@ -173,6 +174,36 @@ def _check_log(server: Served) -> None:
     assert "located" not in text
 
 
+MY_AGENTS = """
+from trunkline import Agent
+
+desk = Agent(name="Desk", instructions="Be brief.", greeting="Desk speaking.")
+"""
+
+
+async def test_agents_of_a_module_beside_the_configuration_are_served(tmp_path: Path) -> None:
+    (tmp_path / "my_own_agents.py").write_text(MY_AGENTS)
+    async with ScriptedVoiceServer() as voice:
+        async with live(tmp_path, voice, "my_own_agents:desk") as (server, phone, _api):
+            call = await phone.call(server.url)
+            await call.hear(ms=200)
+            await call.hang_up()
+            await server.until_logged("call ended")
+        assert voice.latest.of(SessionUpdate)[0].session.instructions == "Be brief."
+    [admitted] = [line for line in server.lines() if line["message"] == "call admitted"]
+    assert admitted["agent"] == "Desk"
+
+
+async def test_a_wrong_path_of_agents_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    (tmp_path / "my_own_agents.py").write_text(MY_AGENTS)
+    code, out, errors = await outcome("serve", "my_own_agents:dusk", folder=tmp_path)
+    assert (code, out) == (2, "")
+    assert errors == (
+        "in my_own_agents, there is no agent or roster 'dusk'; did you mean \"desk\"?\n"
+    )
+
+
 async def test_a_port_in_use_is_named_and_nothing_is_said_to_listen(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("{}")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -221,7 +252,7 @@ ACCOUNT = "AC" + "1" * 32
 
 @contextlib.asynccontextmanager
 async def live(
-    folder: Path, voice: ScriptedVoiceServer, *, log_level: str = "INFO"
+    folder: Path, voice: ScriptedVoiceServer, *options: str, log_level: str = "INFO"
 ) -> AsyncIterator[tuple[Served, FakeTwilio, TwilioApi]]:
     """A server with credentials, the carrier that calls it, and the carrier's REST API."""
     token = SECRETS["TWILIO_AUTH_TOKEN"]
@@ -242,7 +273,7 @@ async def live(
             "server": {"public_url": PUBLIC_URL, "metrics_token": "${METRICS_TOKEN}"},
             "logging": {"level": log_level},
         }
-        async with served(folder, config=config, **SECRETS) as server:
+        async with served(folder, *options, config=config, **SECRETS) as server:
             yield server, phone, api
 
 
