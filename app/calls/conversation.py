@@ -548,7 +548,7 @@ class Conversation:
     ) -> list[Action]:
         """A tool answered: the model hears of it, and speaks when all of its tools have."""
         asked = self._consent.on_tool_done(tool_call_id, now_ms)
-        reply = reply or self._model.reply_due
+        reply = (reply or self._model.reply_due) and not self._goodbye.said
         done = self.dialogue.function_calls.on_tool_done(tool_call_id, output, now_ms, reply=reply)
         actions = self._resolve([*asked, *done], now_ms)
         self._end_thinking(now_ms)  # a tool may have nothing to say
@@ -557,7 +557,7 @@ class Conversation:
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[Action]:
         """A tool takes its time: say so to a caller who waits in silence."""
         listens = self._timers.present and self._downlink.drained(now_ms)
-        if self.turns.turn is Turn.CALLER or not listens:
+        if self.turns.turn is Turn.CALLER or not listens or self._goodbye.begun:
             return []
         said = self.dialogue.function_calls.on_tool_slow(tool_call_id, filler, now_ms)
         return self._resolve(said, now_ms)

@@ -40,6 +40,11 @@ class Goodbye:
         """The last words are still to be generated."""
         return self.begun and not self._spoken
 
+    @property
+    def said(self) -> bool:
+        """The last words were generated: nothing comes after them."""
+        return self.begun and self._spoken
+
     def begin(self, closing: ClosingPrompt, now_ms: int) -> None:
         """Prepare to end the call."""
         self._closing = closing

@@ -21,6 +21,7 @@ from app.agents.dialogue.messages import ModelMessages, SayMode, spoken
 from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.handoffs import HandoffTo
+from app.agents.tools.call_control import END_CALL
 from app.agents.tools.schema import parse_arguments
 from app.events import CallCounters
 from app.realtime.events import Item, ItemCreate
@@ -212,7 +213,7 @@ class FunctionCalls:
         for response_id, calls in unsettled.items():
             over = response_id != self._gate.active_response_id
             if over and all(call.done for call in calls):
-                due = due or any(call.reply for call in calls)
+                due = due or (any(call.reply for call in calls) and not any(map(_ends, calls)))
                 for call in calls:
                     call.settled = True
         return due
@@ -270,3 +271,8 @@ class FunctionCalls:
             actions += self._hand_over(now_ms)
         # What was found while a response ran that is lost with its connection.
         return [*actions, *self.ask_when_done(now_ms)]
+
+
+def _ends(call: _Call) -> bool:
+    """The call hung up, and its goodbye has been said."""
+    return call.item.name == END_CALL and not call.reply

@@ -16,6 +16,7 @@ from app.events import (
 )
 from app.realtime.events import (
     ItemCreate,
+    OutputItemDone,
 )
 from tests.unit.calls.scene import (
     GOODBYE,
@@ -67,6 +68,45 @@ def test_the_callers_voice_cancels_the_hang_up() -> None:
     scene.marks()
     scene.wait(scene.conversation.policy.goodbye_max_ms)
     assert scene.take(End) == []
+
+
+def _look_up(scene: Scene) -> None:
+    """The result of the lookup of `_goodbye_with_lookup` arrives."""
+    scene.actions += scene.conversation.on_tool_done("call_up", "{}", scene.now_ms)
+
+
+@pytest.mark.parametrize("first", ["look_up", "end_call"])
+@pytest.mark.parametrize("done", ["before the response ends", "after it"])
+def test_after_the_goodbye_nothing_is_said_any_more(first: str, done: str) -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn(text="Goodbye")
+    scene.response_begins()
+    scene.speaks(1_000, "Goodbye!")
+    calls = [call_item("look_up", "call_up"), call_item("end_call", "call_end", GOODBYE)]
+    calls = calls if first == "look_up" else calls[::-1]
+    for call in calls:
+        scene.voice(OutputItemDone("r1", 1, call))
+    if done == "before the response ends":
+        _look_up(scene)
+    scene.response_ends(text="Goodbye!", calls=tuple(calls))
+    if done == "after it":
+        _look_up(scene)
+    assert scene.sent(ResponseCreate) == []
+    scene.marks()
+    assert [end.reason for end in scene.take(End)] == [EndReason.AGENT_HUNG_UP]
+
+
+def test_a_lookup_of_an_earlier_turn_says_nothing_after_the_goodbye() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn(text="When do you open?")
+    scene.response_begins("r0", None)
+    scene.response_ends("r0", None, calls=(call_item("look_up", "call_up"),))
+    say_goodbye_and_hang_up(scene)
+    assert scene.conversation.on_tool_slow("call_up", "One moment.", scene.now_ms) == []
+    _look_up(scene)
+    assert scene.sent(ResponseCreate) == []
 
 
 def test_a_hang_up_without_a_goodbye_asks_for_one_first() -> None:
