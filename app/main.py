@@ -173,6 +173,7 @@ def build(
 
     front = TwilioFront(
         auth_tokens=credentials.auth_tokens,
+        shared_keys=credentials.shared_keys,
         account_id=credentials.account_sid,
         site=site,
         validate=settings.twilio.validate_signatures,

@@ -126,7 +126,7 @@ def serve(
             show_personal=settings.logging.show_personal,
             spooled=True,
         )
-        redactor.add(*credentials.auth_tokens)
+        redactor.add(*credentials.auth_tokens, *credentials.shared_keys)
 
         def announce(bound: int) -> None:
             here = _with_address(settings, None, bound)

@@ -32,14 +32,15 @@ DEVELOPMENT_ACCOUNT_SID: Final = "AC" + "0" * 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarrierCredentials:
-    """The account whose webhooks are believed, and each auth token that may have signed."""
+    """The account whose webhooks are believed, and each secret that may have signed them."""
 
     account_sid: str
     auth_tokens: tuple[str, ...]
     development: bool
+    shared_keys: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"CarrierCredentials(account_sid={self.account_sid!r}, auth_tokens=<hidden>)"
+        return f"CarrierCredentials(account_sid={self.account_sid!r}, <secrets hidden>)"
 
 
 def check_deployment(settings: Settings) -> list[str]:
@@ -153,10 +154,12 @@ def carrier_credentials(settings: Settings) -> CarrierCredentials:
             "twilio.account_sid and twilio.auth_token belong together: one is missing"
         )
     tokens = (twilio.auth_token, twilio.auth_token_secondary)
+    keys = (twilio.shared_key, twilio.shared_key_secondary)
     return CarrierCredentials(
         account_sid=twilio.account_sid,
         auth_tokens=tuple(token.get_secret_value() for token in tokens if token is not None),
         development=False,
+        shared_keys=tuple(key.get_secret_value() for key in keys if key is not None),
     )
 
 

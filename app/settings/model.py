@@ -82,6 +82,8 @@ class Twilio(Section):
     account_sid: Annotated[AccountSid | None, Blank] = None
     auth_token: OptionalSecret = None
     auth_token_secondary: OptionalSecret = None
+    shared_key: OptionalSecret = None
+    shared_key_secondary: OptionalSecret = None
     from_number: Annotated[PhoneNumber | None, Blank] = None
     numbers: tuple[PhoneNumber, ...] = ()
     allowed_countries: tuple[Region, ...] = ()

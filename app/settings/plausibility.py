@@ -35,6 +35,7 @@ _NOT_PUBLIC: Final = (
 )
 _EXAMPLES: Final = ("example.com", "example.org", "example.net", ".example")  # RFC 2606
 _HTTPS_PORT: Final = 443
+_AUTH_TOKENS: Final = (("twilio", "auth_token"), ("twilio", "auth_token_secondary"))
 
 
 def implausible(settings: Settings) -> Found:
@@ -51,6 +52,8 @@ def _placeholders(settings: Settings) -> Found:
         **{("openai_realtime", "headers", name): value for name, value in model.headers.items()},
         ("twilio", "auth_token"): twilio.auth_token,
         ("twilio", "auth_token_secondary"): twilio.auth_token_secondary,
+        ("twilio", "shared_key"): twilio.shared_key,
+        ("twilio", "shared_key_secondary"): twilio.shared_key_secondary,
         ("server", "operator_token"): server.operator_token,
         ("server", "metrics_token"): server.metrics_token,
         ("offline", "realtime_token"): settings.offline.realtime_token,
@@ -59,7 +62,7 @@ def _placeholders(settings: Settings) -> Found:
         text = secret.get_secret_value() if secret is not None else ""
         if text and _PLACEHOLDER.search(text):
             yield place, "looks like a placeholder: put the real value there"
-        elif text and place[0] == "twilio" and not _TWILIO_AUTH_TOKEN.fullmatch(text):
+        elif text and place in _AUTH_TOKENS and not _TWILIO_AUTH_TOKEN.fullmatch(text):
             yield place, "does not look like a token of Twilio, 32 of 0-9 and a-f: copy it again"
         elif text and place[1] == "api_key" and model.is_openai and not text.startswith("sk-"):
             yield place, "does not look like a key of OpenAI, sk-...: copy it again"

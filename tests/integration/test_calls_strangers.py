@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -28,6 +29,7 @@ from tests.fakes.carrier import FakeCall, FakeTwilio
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, until, within
 from tests.integration.server import App, trunkline
+from tests.integration.transfer_site import CALLER, OURS, PUBLIC_URL, transfer_site
 
 
 async def refused(call: FakeCall) -> None:
@@ -243,3 +245,43 @@ async def test_nobody_reads_a_transcript_without_a_signature() -> None:
         answer = await app.get(f"/calls/{call.identity.call_id}/transcript")
         assert answer.status_code == 403
         await goes_on(app, call)
+
+
+@pytest.mark.parametrize("algorithm", ["HMAC_SHA256", "HMAC_SHA1"])
+async def test_a_call_may_be_signed_with_a_shared_key_of_its_own(algorithm: str) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    keys = {"shared_key": "another-key", "shared_key_secondary": "shared-key-of-its-own"}
+    async with voice, transfer_site(voice, twilio=keys) as site:
+        form = {
+            "CallSid": "CA" + "5" * 32,
+            "AccountSid": site.api.account_sid,
+            "From": CALLER,
+            "To": OURS,
+            "CallStatus": "ringing",
+        }
+        url = PUBLIC_URL + "/twilio/voice"
+        async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
+            for secret, settings, status in (
+                ("shared-key-of-its-own", f"key=webhooks_sharedkey_1,algorithm={algorithm}", 200),
+                ("shared-key-of-its-own", "", 403),
+                (site.api.auth_token, f"key=webhooks_sharedkey_1,algorithm={algorithm}", 403),
+            ):
+                signature = RequestValidator(secret).compute_signature(url, form, algorithm)
+                headers = {"X-Twilio-Signature": signature}
+                if settings:
+                    headers["X-Twilio-Webhooks-Signature-Settings"] = settings
+                answer = await client.post(
+                    site.app.url + "/twilio/voice", data=form, headers=headers
+                )
+                assert answer.status_code == status
+        report = {**form, "CallStatus": "completed"}
+        signature = RequestValidator(site.api.auth_token).compute_signature(
+            PUBLIC_URL + "/twilio/status", report
+        )
+        async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
+            answer = await client.post(
+                site.app.url + "/twilio/status",
+                data=report,
+                headers={"X-Twilio-Signature": signature},
+            )
+        assert answer.status_code == 200

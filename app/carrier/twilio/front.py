@@ -69,12 +69,13 @@ class TwilioFront:
         self,
         *,
         auth_tokens: Sequence[str],
+        shared_keys: Sequence[str] = (),
         account_id: str,
         site: Callable[[], Site],
         validate: bool = True,
         start_deadline_s: float = 5.0,
     ) -> None:
-        self._auth_tokens = tuple(auth_tokens)
+        self._auth_tokens, self._shared_keys = tuple(auth_tokens), tuple(shared_keys)
         self._account_id = account_id
         self._site = site
         self._validate = validate  # only a server that nobody else can reach may do without
@@ -84,7 +85,9 @@ class TwilioFront:
     @property
     def _signatures(self) -> SignatureChecker:
         if self._checker is None:
-            self._checker = SignatureChecker(self._auth_tokens, self._site().base_url)
+            self._checker = SignatureChecker(
+                self._auth_tokens, self._site().base_url, shared_keys=self._shared_keys
+            )
         return self._checker
 
     def check_http(

@@ -3,10 +3,15 @@
 Pure. The signature itself is computed by twilio's `RequestValidator`; the guard around it is
 ours. It builds the signed address from the configured public URL and never from a Host header,
 refuses what cannot be a signature before comparing, knows the spellings of one address that
-Twilio may have signed, and takes several tokens so that one can be replaced without a gap.
+Twilio may have signed, and takes several secrets so that one can be replaced without a gap.
 
-Follows Twilio usage/security (2026-11) and twilio 9.13 `request_validator.py`, whose own
-`validate` fails with TypeError on an absent header and tries port 80 for `wss`.
+Twilio signs with the auth token, or with a shared key where a Webhook Rule says so. Only then the
+request has the header X-Twilio-Webhooks-Signature-Settings, `key=ID,algorithm=HMAC_SHA256`; each
+kind of secret opens its own kind of request.
+
+Follows Twilio usage/security, usage/webhooks/webhook-shared-keys (2026-11) and twilio 9.13
+`request_validator.py`, whose own `validate` fails with TypeError on an absent header and tries port
+80 for `wss`.
 
 Known limit of Twilio's scheme: names and values are signed without a separator, so that moving
 the border between them keeps the signature. Such a form lacks its fields and is refused there.
@@ -54,15 +59,20 @@ _SCHEMES: Final = {
 class SignatureChecker:
     """Checks requests that claim to come from Twilio against our own public address."""
 
-    def __init__(self, auth_tokens: Sequence[str], public_url: str) -> None:
-        """Take the tokens that are valid now, and the address that Twilio was given.
+    def __init__(
+        self, auth_tokens: Sequence[str], public_url: str, *, shared_keys: Sequence[str] = ()
+    ) -> None:
+        """Take the secrets that are valid now, and the address that Twilio was given.
 
         Raises:
-            ConfigError: no token, an empty one, or an address that is not a plain URL.
+            ConfigError: no token, an empty secret, or an address that is not a plain URL.
         """
         if isinstance(auth_tokens, str) or not auth_tokens or not all(auth_tokens):
             raise ConfigError("signatures need at least one auth token, and none may be empty")
-        self._validators = [RequestValidator(token) for token in auth_tokens]
+        if isinstance(shared_keys, str) or not all(shared_keys):
+            raise ConfigError("a shared key for signatures may not be empty")
+        self._by_token = [RequestValidator(token) for token in auth_tokens]
+        self._by_shared_key = [RequestValidator(key) for key in shared_keys]
         try:
             parts = urlsplit(public_url)
             port = parts.port
@@ -120,15 +130,20 @@ class SignatureChecker:
             raise SignatureError("the request is not signed", code="signature_missing")
         if len(signature) > _MAX_SIGNATURE_CHARS or not signature.isascii():
             raise SignatureError("the request's signature is garbled")
+        if settings and not self._by_shared_key:
+            raise SignatureError(
+                "the request is signed with a shared key, and none is set", code="no_shared_key"
+            )
+        validators = self._by_shared_key if settings else self._by_token
         algorithm = get_signature_algorithm(settings).upper()
         if algorithm not in _ALGORITHMS or not path_and_query.startswith("/"):
             raise SignatureError("the request is signed in a way that we do not know")
         fields = _Fields(params)
         matched = ""
-        # All spellings and tokens are tried, so that the time does not reveal which one fits.
+        # All spellings and secrets are tried, so that the time does not reveal which one fits.
         try:
             for address in self._addresses(schemes, path_and_query):
-                for validator in self._validators:
+                for validator in validators:
                     expected: str = validator.compute_signature(address, fields, algorithm)
                     if hmac.compare_digest(expected, signature):
                         matched = matched or address

@@ -28,6 +28,8 @@ FROM_VARIABLES: Final[dict[tuple[str, ...], str]] = {
     ("twilio", "account_sid"): "${TWILIO_ACCOUNT_SID:-}",
     ("twilio", "auth_token"): "${TWILIO_AUTH_TOKEN:-}",
     ("twilio", "auth_token_secondary"): "${TWILIO_AUTH_TOKEN_SECONDARY:-}",
+    ("twilio", "shared_key"): "${TWILIO_SHARED_KEY:-}",
+    ("twilio", "shared_key_secondary"): "${TWILIO_SHARED_KEY_SECONDARY:-}",
     ("twilio", "from_number"): "${TWILIO_PHONE_NUMBER:-}",
     ("server", "host"): "${SERVER_HOST:-127.0.0.1}",
     ("server", "port"): "${SERVER_PORT:-8080}",

@@ -152,15 +152,63 @@ def test_repeated_fields_are_signed_as_twilios_helper_signs_them() -> None:
     assert refused("/v", dict(pairs), signature)
 
 
-def test_the_header_may_name_the_newer_algorithm_and_no_unknown_one() -> None:
-    url = PUBLIC + PATH
-    newer: str = RequestValidator(TOKEN).compute_signature(url, EXAMPLE, "HMAC_SHA256")
-    settings = "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"
-    assert checker().check_http(PATH, EXAMPLE, newer, settings=settings) == url
-    assert refused(PATH, EXAMPLE, newer)
-    for unknown in ("algorithm=HMAC_MD5", "algorithm=none"):
-        with pytest.raises(SignatureError):
-            checker().check_http(PATH, EXAMPLE, newer, settings=unknown)
+SHARED = "shared-key-of-its-own"
+BY_KEY = "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"
+
+
+@pytest.mark.parametrize(
+    ("secret", "algorithm", "settings", "accepted"),
+    [
+        (TOKEN, "HMAC_SHA1", None, True),
+        (TOKEN, "HMAC_SHA1", "", True),
+        (TOKEN, "HMAC_SHA256", None, False),
+        (TOKEN, "HMAC_SHA256", BY_KEY, False),  # a token is tried without the header alone
+        (TOKEN, "HMAC_SHA1", "key=webhooks_sharedkey_1", False),
+        (SHARED, "HMAC_SHA256", BY_KEY, True),
+        (SHARED, "HMAC_SHA256", " algorithm=hmac_sha256 , key=webhooks_sharedkey_1", True),
+        (SHARED, "HMAC_SHA1", "key=webhooks_sharedkey_1,algorithm=HMAC_SHA1", True),
+        (SHARED, "HMAC_SHA1", "key=webhooks_sharedkey_1", True),
+        (SHARED, "HMAC_SHA256", None, False),  # and a shared key with it alone
+        (SHARED, "HMAC_SHA1", None, False),
+        (SHARED, "HMAC_SHA1", BY_KEY, False),
+        (SHARED, "HMAC_SHA256", "key=webhooks_sharedkey_1,algorithm=HMAC_MD5", False),
+        (SHARED, "HMAC_SHA256", "algorithm=none", False),
+        ("another", "HMAC_SHA256", BY_KEY, False),
+        (SHARED + "-2", "HMAC_SHA256", BY_KEY, True),
+    ],
+)
+def test_a_shared_key_opens_what_names_one_and_a_token_the_rest(
+    secret: str, algorithm: str, settings: str | None, accepted: bool
+) -> None:
+    keyed = SignatureChecker((TOKEN,), PUBLIC, shared_keys=(SHARED, SHARED + "-2"))
+    url, socket = PUBLIC + PATH, PUBLIC.replace("https", "wss") + "/media"
+    validator = RequestValidator(secret)
+    signed: str = validator.compute_signature(url, EXAMPLE, algorithm)
+    handshake: str = validator.compute_signature(socket, {}, algorithm)
+    if accepted:
+        assert keyed.check_http(PATH, EXAMPLE, signed, settings=settings) == url
+        assert keyed.check_websocket("/media", handshake, settings=settings) == socket
+        return
+    with pytest.raises(SignatureError):
+        keyed.check_http(PATH, EXAMPLE, signed, settings=settings)
+    with pytest.raises(SignatureError):
+        keyed.check_websocket("/media", handshake, settings=settings)
+
+
+def test_a_request_that_names_a_shared_key_says_so_where_none_is_set() -> None:
+    for secret in (TOKEN, SHARED):
+        signed: str = RequestValidator(secret).compute_signature(
+            PUBLIC + PATH, EXAMPLE, "HMAC_SHA256"
+        )
+        with pytest.raises(SignatureError) as caught:
+            checker().check_http(PATH, EXAMPLE, signed, settings=BY_KEY)
+        assert caught.value.code == "no_shared_key"
+
+
+@pytest.mark.parametrize("keys", [("",), ("good", ""), "good"])
+def test_a_shared_key_may_not_be_empty(keys: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError):
+        SignatureChecker((TOKEN,), PUBLIC, shared_keys=keys)
 
 
 def test_text_that_cannot_have_been_signed_is_refused() -> None:
