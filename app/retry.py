@@ -32,7 +32,7 @@ async def retry(  # noqa: PLR0913 - each is a plain setting with a default
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: Callable[[], float] = random.random,
 ) -> _T:
-    """Await `attempt()` until it succeeds; `attempts` counts the first one, None is no limit.
+    """Await `attempt()` until it succeeds; `attempts` counts the first one; None means without end.
 
     The pause after a failure doubles each time up to `max_backoff_s`, plus or minus half by chance.
     It is never shorter than the peer asked for with `retry_after_s`, and never longer than

@@ -9,7 +9,7 @@ Follows Twilio voice/media-streams/websocket-messages (2026-11), and reads what 
 serializers of other people make of it. A message needs only what a call cannot go on without: the
 ids of the call in `start`, sound in `media`, the name of a mark, a key. Everything else that is
 missing or odd is left out and counted, by field; a message that cannot be used is ignored. A format
-that is given is obeyed: one that cannot be converted is refused. What is no message at all is a
+that is given is obeyed: one that cannot be converted is refused. Text that is not a message is a
 `RemoteProtocolError`, and so is a `start` that cannot be used.
 """
 
