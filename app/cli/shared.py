@@ -46,7 +46,8 @@ DEFAULT_CONFIG: Final = Path("config.yaml")
 def fail(text: str, code: int = EXIT_CONFIG) -> NoReturn:
     """End the command with a sentence on standard error."""
     # typer knows of terminals, but not of NO_COLOR (https://no-color.org).
-    typer.secho(wrapped(text, sys.stderr), err=True, fg=None if _no_color() else typer.colors.RED)
+    shown = wrapped(text, sys.stderr)
+    typer.echo(shown if _no_color() else typer.style(shown, fg=typer.colors.RED), err=True)
     raise typer.Exit(code)
 
 

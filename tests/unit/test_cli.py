@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app import cli
+from app.cli.shared import wrapped
 from app.settings import Settings, load
 
 ACCOUNT = "AC" + "1" * 32
@@ -22,6 +24,41 @@ def config_file(folder: Path, text: str) -> str:
     path = folder / "config.yaml"
     path.write_text(text)
     return str(path)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("short", "short"),
+        (
+            "  note       a long text about a thing",
+            "  note       a long text about a\n             thing",
+        ),
+        ("config.yaml:3: a text without a name", "config.yaml:3: a text\nwithout a name"),
+        ("the file /a/path/of/more/than/a/line", "the file\n/a/path/of/more/than/a/line"),
+        ("one\n\n  two   three", "one\n\n  two   three"),
+    ],
+)
+def test_a_terminal_gets_no_broken_words_and_a_pipe_no_breaks(
+    text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    assert wrapped(text, Terminal()) == shown
+    assert wrapped(text, io.StringIO()) == text
+
+
+@pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])
+def test_no_color_is_obeyed(no_color: str, colored: bool, tmp_path: Path) -> None:
+    environment = {"NO_COLOR": no_color}
+    arguments = ["config", "check", "--config", str(tmp_path / "none.yaml")]
+    result = runner.invoke(cli.app, arguments, env=environment, color=True)
+    assert result.exit_code == 2
+    assert ("\x1b[" in result.stderr) is colored
 
 
 def test_every_command_is_in_the_help() -> None:
