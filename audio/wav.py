@@ -23,6 +23,7 @@ _FORMAT_PCM: Final = 0x0001
 _FORMAT_EXTENSIBLE: Final = 0xFFFE
 _PCM_SUBFORMAT: Final = bytes.fromhex("0100000000001000800000aa00389b71")
 _MAX_DATA_BYTES: Final = 0xFFFFFFFF - _HEADER.size - 1  # sizes are 32 bits; whole frames below it
+_TO_THE_END: Final = 0xFFFFFFFF
 _MAX_PIECE_FRAMES: Final = 1 << 14  # memory used for one write, however long it is
 
 
@@ -136,8 +137,8 @@ class StereoRecorder:
 def read_wav(file: BinaryIO) -> tuple[int, NDArray[np.int16]]:
     """Rate and samples of a 16-bit PCM WAV; two channels are averaged into one.
 
-    Chunks other than `fmt ` and `data` are skipped. A length beyond the end of the file, as
-    programs leave it that write into a pipe, means up to the end.
+    Chunks other than `fmt ` and `data` are skipped. A length of samples that is zero or beyond the
+    end of the file, as programs leave it that write into a pipe, means up to the end.
 
     Raises:
         ValueError: not a WAV file, or not 16-bit PCM with one or two channels.
@@ -146,13 +147,17 @@ def read_wav(file: BinaryIO) -> tuple[int, NDArray[np.int16]]:
     if len(riff) < 12 or riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
         raise ValueError("not a WAV file: no RIFF/WAVE header")
     shape: tuple[int, int] | None = None
-    while len(head := file.read(8)) == 8:
+    pad = b""
+    while len(head := pad + file.read(8 - len(pad))) == 8:
         name, size = struct.unpack("<4sI", head)
         if name == b"data":
             if shape is None:
                 raise ValueError("not a WAV file: samples before their format")
-            return shape[0], _mono(_read_up_to(file, size), channels=shape[1])
-        body = _read_up_to(file, size + size % 2)  # chunks start at even positions
+            return shape[0], _mono(_read_up_to(file, size or _TO_THE_END), channels=shape[1])
+        body = _read_up_to(file, size)
+        # Chunks start at even positions. Some programs forget the zero that sees to it: what
+        # follows is then the first letter of the next name.
+        pad = file.read(size % 2).strip(b"\0")
         if name == b"fmt ":
             shape = _parse_format(body)
     raise ValueError("not a WAV file: no samples in it")

@@ -34,6 +34,7 @@ _LOOK_AHEAD_DAYS: Final = 370
 
 _SPAN = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})")
 _DAY_MINUTES: Final = 24 * 60
+_ANY_YEAR: Final = "2024-"  # a leap year: it has every day
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,8 @@ def _clock_words(minute: int) -> str:
 def _read_days(written: str) -> list[int]:
     first, dash, last = (part.strip().lower() for part in written.partition("-"))
     if first not in _DAYS or (dash and last not in _DAYS):
-        raise ConfigError(f"opening hours: {written!r} is no day such as mon, or mon-fri")
+        text = f"opening hours: {written!r} is no day such as mon, or mon-fri"
+        raise ConfigError(text + _or(_near_days(written)))
     start = _DAYS.index(first)
     count = (_DAYS.index(last) - start) % 7 + 1 if dash else 1
     return [(start + number) % 7 for number in range(count)]
@@ -225,7 +227,7 @@ def _read_span(written: str, place: str) -> Span:
     found = _SPAN.fullmatch(written.strip())
     problem = f"opening hours, {place}: {written.strip()!r} is no span such as 9:00-17:30"
     if found is None:
-        raise ConfigError(problem)
+        raise ConfigError(problem + _or(_near_span(written)))
     opens_h, opens_m, closes_h, closes_m = (int(part) for part in found.groups())
     opens, closes = opens_h * 60 + opens_m, closes_h * 60 + closes_m
     if opens_m > 59 or closes_m > 59 or opens >= _DAY_MINUTES or closes > _DAY_MINUTES:
@@ -239,9 +241,72 @@ def _read_date(written: str) -> date:
     try:
         return date.fromisoformat(written)
     except ValueError as error:
-        raise ConfigError(f"opening hours: {written!r} is no date such as 2026-12-24") from error
+        text = f"opening hours: {written.removeprefix(_ANY_YEAR)!r} is no date such as 2026-12-24"
+        raise ConfigError(text + _or(_near_date(written))) from error
 
 
 def _read_yearly(written: str) -> tuple[int, int]:
-    day = _read_date(f"2024-{written}")  # a leap year: it has every day
+    day = _read_date(f"{_ANY_YEAR}{written}")
     return day.month, day.day
+
+
+# What was probably meant --------------------------------------------------------------------------
+
+_GROUPS: Final = {
+    "weekdays": "mon-fri",
+    "weekday": "mon-fri",
+    "weekend": "sat-sun",
+    "weekends": "sat-sun",
+    "daily": "mon-sun",
+    "everyday": "mon-sun",
+}
+_CLOCK = re.compile(
+    r"([0-9]{1,2})(?:[:.h]?([0-9]{2}))?\s*h?\s*(am|pm|a\.m\.|p\.m\.)?", re.IGNORECASE
+)
+_TO = re.compile(r"\s*(?:-|\u2013|\u2014|\bto\b|\buntil\b)\s*", re.IGNORECASE)
+
+
+def _or(near: str | None) -> str:
+    return f'; did you mean "{near}"?' if near else ""
+
+
+def _near_days(written: str) -> str | None:
+    text = written.strip().lower()
+    if (group := re.sub(r"[\s_-]", "", text)) in _GROUPS:
+        return _GROUPS[group]
+    found = [
+        [day for day in _DAYS if len(part) > 1 and part.isalpha() and day.startswith(part[:3])]
+        for part in _TO.split(text)
+    ]
+    known = [days[0] for days in found if len(days) == 1]
+    return "-".join(known) if len(known) == len(found) <= 2 else None
+
+
+def _near_span(written: str) -> str | None:
+    clocks = [_CLOCK.fullmatch(part) for part in _TO.split(written.strip())]
+    if len(clocks) != 2 or not all(clocks):
+        return None
+    near = []
+    for clock in clocks:
+        hour, minute, half = clock.groups() if clock else ("", "", "")
+        hours = int(hour) % 12 + (12 if half[0].lower() == "p" else 0) if half else int(hour)
+        if hours > 24 or int(minute or 0) > 59:
+            return None
+        near.append(f"{hours}:{minute or '00'}")
+    return "-".join(near) if near[0] != near[1] else None
+
+
+def _near_date(written: str) -> str | None:
+    """A date of this order of numbers; 3/4 may be March or April, so nothing is said of it."""
+    text = written.removeprefix(_ANY_YEAR).strip(" .")
+    parts = [part.zfill(2) for part in re.split(r"[./-]\s*", text)]
+    if "." in text:  # the day comes first where dots are written
+        parts.reverse()
+    if len(parts) not in (2, 3) or ("/" in text and len(parts[0]) != 4):
+        return None
+    whole = "-".join(parts)
+    try:
+        date.fromisoformat(whole if len(parts) == 3 else f"{_ANY_YEAR}{whole}")
+    except ValueError:
+        return None
+    return whole

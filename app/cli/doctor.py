@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shlex
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def _open_secrets(settings: Settings) -> list[CheckResult]:
     if not path.exists() or not path.stat().st_mode & 0o077:
         return []
     text = "holds secrets, and other users of this machine may read it"
-    return [CheckResult(".env", Verdict.WARNING, text, f"chmod 600 {path}")]
+    return [CheckResult(".env", Verdict.WARNING, text, f"chmod 600 {shlex.quote(str(path))}")]
 
 
 def _writable(settings: Settings) -> CheckResult:

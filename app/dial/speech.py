@@ -7,6 +7,7 @@ converts them.
 from __future__ import annotations
 
 import io
+import shlex
 from importlib import resources
 from pathlib import Path
 from typing import Final, Protocol
@@ -121,7 +122,8 @@ def _at_8khz(samples: NDArray[np.int16], rate_hz: int) -> NDArray[np.int16]:
 
 
 def _convert(name: str) -> str:
-    return f"Convert it with: sox {name} -b 16 -r 8000 -c 1 converted.wav"
+    file = shlex.quote(f"./{name}" if name.startswith("-") else name)
+    return f"Convert it with: sox {file} -b 16 -r 8000 -c 1 converted.wav"
 
 
 def _trimmed(ulaw: bytes) -> bytes:

@@ -37,6 +37,21 @@ def _region(code: str) -> str:
     return code
 
 
+def _sip_address(text: str) -> str:
+    """With its scheme; the rest is checked where destinations are made."""
+    if re.match(r"sips?:(?!//)[^?<>\s]*$", text, re.IGNORECASE):
+        return text
+    if re.fullmatch(r"(tel:)?\+?[0-9 ()/.-]+", text):
+        raise ValueError("a phone number stands under number")
+    bare = re.sub(r"^<|(\?.*)?>?$", "", text.strip())
+    bare = re.sub(r"^(sips?:)?/*", r"\1", bare, flags=re.IGNORECASE)
+    near = bare if re.match(r"sips?:", bare, re.IGNORECASE) else f"sip:{bare}"
+    expected = "expected a SIP address such as sip:anna@pbx.example.com, without headers"
+    if re.fullmatch(r"sips?:[^@\s]+@[A-Za-z0-9.:;=_-]+", near, re.IGNORECASE):
+        raise ValueError(f'{expected}; did you mean "{near}"?')
+    raise ValueError(expected)
+
+
 def _closed_text(text: str) -> str:
     unknown = [name for name in re.findall(r"\{(\w*)\}", text) if name != "next_opening"]
     if unknown:
@@ -53,7 +68,7 @@ class DestinationSettings(Section):
     """A destination of transfers: a phone number, a SIP address or a queue."""
 
     number: PhoneNumber | None = None
-    sip: Text | None = None
+    sip: Annotated[Text, AfterValidator(_sip_address)] | None = None
     queue: Text | None = None
     spoken: str = Field(default="", max_length=100)
     announcement: Annotated[Spoken | None, Blank] = None

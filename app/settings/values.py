@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import phonenumbers
 from pydantic import (
@@ -24,6 +24,8 @@ from pydantic import (
     SecretStr,
     ValidationInfo,
 )
+
+from app.settings.reader.names import nearest
 
 __all__ = [
     "NO_BLANKS",
@@ -79,7 +81,12 @@ def _language(code: str) -> str:
 
 def _e164(number: str) -> str:
     if not re.fullmatch(r"\+[1-9][0-9]{6,14}", number):
+        # Anything else may be a secret in the wrong place, which is not repeated.
         shown = repr(number) if re.fullmatch(r"[0-9+() ./-]{1,25}", number) else "this"
+        if "@" in number:
+            raise ValueError("this is not a phone number: a SIP address stands under sip")
+        if near := _near_number(number):
+            raise ValueError(f'{shown} is not a whole phone number; did you mean "{near}"?')
         raise ValueError(f"{shown} is not a phone number: {_WHOLE_NUMBER}")
     try:
         parsed = phonenumbers.parse(number, None)
@@ -89,6 +96,19 @@ def _e164(number: str) -> str:
     if not phonenumbers.is_possible_number(parsed):
         raise ValueError(f"{number} is too short or too long for its country")
     return number
+
+
+def _near_number(written: str) -> str | None:
+    """A number that is written as people write it, if it is whole."""
+    text = re.sub(r"\(0\)|[() ./-]|^tel:", "", written.strip())
+    digits = re.sub(r"^(\+|00|011)", "", text)
+    if not re.fullmatch(r"[1-9][0-9]{6,14}", digits):
+        return None
+    try:
+        parsed = phonenumbers.parse(f"+{digits}", None)
+    except phonenumbers.NumberParseException:
+        return None
+    return f"+{digits}" if phonenumbers.is_valid_number(parsed) else None
 
 
 def _account_sid(sid: str) -> str:
@@ -165,11 +185,44 @@ def _time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
+        if near := _near_zone(name):
+            raise ValueError(f'{name[:60]!r} is no time zone; did you mean "{near}"?') from None
         raise ValueError(
             f"{name[:60]!r} is no time zone such as America/New_York, or this system has no time "
             "zone data (install tzdata)"
         ) from None
     return name
+
+
+_ZONES_OF_ABBREVIATIONS: Final = {
+    "pst": "America/Los_Angeles",
+    "pdt": "America/Los_Angeles",
+    "mdt": "America/Denver",
+    "cst": "America/Chicago",
+    "cdt": "America/Chicago",
+    "edt": "America/New_York",
+    "bst": "Europe/London",
+    "cest": "Europe/Berlin",
+    "ist": "Asia/Kolkata",
+    "jst": "Asia/Tokyo",
+    "sgt": "Asia/Singapore",
+    "aest": "Australia/Sydney",
+    "utc+0": "UTC",
+    "z": "UTC",
+}
+
+
+def _near_zone(name: str) -> str | None:
+    """The zone that was probably meant: by its city, an abbreviation, or nearly the same name."""
+    wanted = re.sub(r"\s+", "_", name.strip()).lower()
+    if wanted in _ZONES_OF_ABBREVIATIONS:
+        return _ZONES_OF_ABBREVIATIONS[wanted]
+    zones = sorted(available_timezones())
+    of_city = [zone for zone in zones if zone.lower().rpartition("/")[2] == wanted]
+    return of_city[0] if of_city else nearest(wanted, zones, cutoff=_LIKE_ZONE)
+
+
+_LIKE_ZONE: Final = 0.75
 
 
 def _header_value(secret: SecretStr) -> SecretStr:

@@ -241,7 +241,7 @@ agents:
         (
             "numbers:\n  +15551234567:\n    hours: {time_zone: UTC, open: {monday: 9:00-17:00}}\n",
             "config.yaml:4: numbers.+15551234567.hours.open.monday: 'monday' is no day such as "
-            "mon, or mon-fri",
+            'mon, or mon-fri; did you mean "mon"?',
         ),
         (
             "numbers:\n  +15551234567:\n    hours:\n      time_zone: UTC\n"
@@ -357,7 +357,8 @@ numbers:
 """
     there = f"numbers.{OURS}.hours"
     assert refusal(text, tmp_path) == [
-        f"config.yaml:7: {there}.open.mon: '9-17' is no span such as 9:00-17:30",
+        f"config.yaml:7: {there}.open.mon: '9-17' is no span such as 9:00-17:30; did you mean "
+        '"9:00-17:00"?',
         f"config.yaml:10: {there}.closed[0]: '2026-02-30' is no date such as 2026-12-24",
         f"config.yaml:12: {there}.special.2026-12-31: '8:00-25:00' is no span such as 9:00-17:30",
     ]

@@ -175,6 +175,78 @@ def test_hours_that_cannot_be_read_are_refused(weekly: dict[str, str], problem: 
         read_hours("UTC", weekly)
 
 
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("9-17", "9:00-17:00"),
+        ("9am-5pm", "9:00-17:00"),
+        ("9 a.m. - 5:30 p.m.", "9:00-17:30"),
+        ("12am-12pm", "0:00-12:00"),
+        ("9.00-17.30", "9:00-17:30"),
+        ("0900-1730", "9:00-17:30"),
+        ("9:00\u201317:00", "9:00-17:00"),
+        ("9:00 to 17:00", "9:00-17:00"),
+        ("9h-17h30", "9:00-17:30"),
+        ("9:00", None),
+        ("25-26", None),
+        ("9-9", None),
+        ("nine to five", None),
+    ],
+)
+def test_hours_get_their_nearest_form(written: str, near: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_hours("UTC", {"mon": written})
+    assert caught.value.message.partition("; did you mean ")[2] == (f'"{near}"?' if near else "")
+    if near:
+        read_hours("UTC", {"mon": near})
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("monday", "mon"),
+        ("Tues", "tue"),
+        ("Monday - Friday", "mon-fri"),
+        ("mon\u2013fri", "mon-fri"),
+        ("mo-fr", "mon-fri"),
+        ("sat to sun", "sat-sun"),
+        ("weekdays", "mon-fri"),
+        ("weekend", "sat-sun"),
+        ("every day", "mon-sun"),
+        ("montag", "mon"),
+        ("m", None),
+        ("mon,tue", None),
+        ("holiday", None),
+    ],
+)
+def test_days_get_their_nearest_form(written: str, near: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_hours("UTC", {written: "9:00-17:00"})
+    assert caught.value.message.partition("; did you mean ")[2] == (f'"{near}"?' if near else "")
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("25.12.", "12-25"),
+        ("24.12.2026", "2026-12-24"),
+        ("1. 5. 2026", "2026-05-01"),
+        ("2026/12/24", "2026-12-24"),
+        ("2026-2-3", "2026-02-03"),
+        ("5-1", "05-01"),
+        ("3/4/2026", None),
+        ("30.2.", None),
+        ("2026-02-30", None),
+        ("christmas", None),
+    ],
+)
+def test_dates_get_their_nearest_form(written: str, near: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_hours("UTC", {}, closed=[written])
+    assert f"{written!r} is no date" in caught.value.message
+    assert caught.value.message.partition("; did you mean ")[2] == (f'"{near}"?' if near else "")
+
+
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc/passwd", "America"])
 def test_a_time_zone_must_exist(zone: str) -> None:
     with pytest.raises(ConfigError, match="time zone"):

@@ -236,3 +236,23 @@ SHORT_FORMAT = b"RIFF\x0c\0\0\0WAVEfmt \4\0\0\0\1\0\1\0"
 def test_files_that_are_not_pcm16_are_refused_with_the_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_wav(io.BytesIO(data))
+
+
+def test_a_length_of_zero_means_up_to_the_end() -> None:
+    plain = wav(struct.pack("<2h", 3, 4))
+    at = plain.index(b"data") + 4
+    open_ended = plain[:at] + bytes(4) + plain[at + 4 :]
+    assert read_wav(io.BytesIO(open_ended))[1].tolist() == [3, 4]
+    assert read_wav(io.BytesIO(open_ended[: at + 4]))[1].tolist() == []
+
+
+@pytest.mark.parametrize("pad", [b"", b"\0"], ids=["no pad", "pad"])
+@pytest.mark.parametrize("size", [1, 3, 27])
+@pytest.mark.parametrize("before", [b"fmt ", b"data"])
+def test_a_chunk_of_odd_length_may_lack_its_pad_byte(before: bytes, size: int, pad: bytes) -> None:
+    plain = wav(struct.pack("<2h", 3, 4))
+    at = plain.index(before)
+    chunk = struct.pack("<4sI", b"LIST", size) + b"x" * size + pad
+    for chunks in (chunk, chunk * 2):
+        data = plain[:at] + chunks + plain[at:]
+        assert read_wav(io.BytesIO(data))[1].tolist() == [3, 4]

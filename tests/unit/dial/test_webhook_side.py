@@ -186,6 +186,23 @@ def test_other_files_are_refused_with_the_command_that_converts_them(content: by
         parse_wav(content, "a.wav")
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a b.wav", "'a b.wav'"),
+        ("it's.wav", "'it'\"'\"'s.wav'"),
+        ("$(x).wav", "'$(x).wav'"),
+        ("-n.wav", "./-n.wav"),
+    ],
+)
+def test_the_command_that_converts_a_file_names_it_as_a_shell_wants_it(
+    name: str, shown: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_wav(b"", name)
+    assert caught.value.message.endswith(f"sox {shown} -b 16 -r 8000 -c 1 converted.wav")
+
+
 def test_tones_above_the_telephone_band_do_not_fold_into_it() -> None:
     at_s = np.arange(44_100) / 44_100
     file = io.BytesIO()

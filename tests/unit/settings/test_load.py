@@ -193,6 +193,80 @@ def test_a_wrong_setting_is_named_with_line_and_remedy(
     assert refusal(text, tmp_path) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("America/New York", "America/New_York"),
+        ("america/new_york", "America/New_York"),
+        ("New York", "America/New_York"),
+        ("zurich", "Europe/Zurich"),
+        ("Europe/Zürich", "Europe/Zurich"),
+        ("Amerca/Chicago", "America/Chicago"),
+        ("PST", "America/Los_Angeles"),
+        ("CEST", "Europe/Berlin"),
+        ("Mars/Olympus", None),
+    ],
+)
+def test_a_time_zone_gets_its_nearest_name(written: str, near: str | None, tmp_path: Path) -> None:
+    [problem] = refusal(f"agents: {{a: {{time_zone: {written}}}}}\n", tmp_path)
+    assert f"{written!r} is no time zone" in problem
+    assert problem.partition("; did you mean ")[2] == (f'"{near}"?' if near else "")
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("anna@pbx.example.com", "sip:anna@pbx.example.com"),
+        ("anna@pbx.example.com:5061;transport=tls", "sip:anna@pbx.example.com:5061;transport=tls"),
+        ("sip://anna@pbx.example.com", "sip:anna@pbx.example.com"),
+        ("SIPS://anna@pbx.example.com", "SIPS:anna@pbx.example.com"),
+        ("<sip:anna@pbx.example.com>", "sip:anna@pbx.example.com"),
+        ("sip:anna@pbx.example.com?X-A=1", "sip:anna@pbx.example.com"),
+        ("//anna@pbx.example.com", "sip:anna@pbx.example.com"),
+        ("pbx.example.com", None),
+        ("anna at pbx", None),
+    ],
+)
+def test_a_sip_address_gets_its_nearest_form(
+    written: str, near: str | None, tmp_path: Path
+) -> None:
+    [problem] = refusal(f"destinations: {{d: {{sip: '{written}'}}}}\n", tmp_path)
+    assert problem.startswith("config.yaml:1: destinations.d.sip: expected a SIP address such as")
+    assert problem.partition("; did you mean ")[2] == (f'"{near}"?' if near else "")
+    for right in ("sip:anna@pbx.example.com", "sips:a@b.example.com;transport=tls"):
+        assert settings_of(f"destinations: {{d: {{sip: '{right}'}}}}\n", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("+1 (212) 555-0100", "+12125550100"),
+        ("+1.212.555.0100", "+12125550100"),
+        ("1-212-555-0100", "+12125550100"),
+        ("001 212 555 0100", "+12125550100"),
+        ("011 41 44 668 18 00", "+41446681800"),
+        ("+41 (0)44 668 18 00", "+41446681800"),
+        ("tel:+41446681800", "+41446681800"),
+        ("212 555 0100", None),
+        ("555-0100", None),
+    ],
+)
+def test_a_phone_number_gets_its_nearest_form(
+    written: str, near: str | None, tmp_path: Path
+) -> None:
+    for key in ("twilio: {from_number: '%s'}", "destinations: {d: {number: '%s'}}"):
+        [problem] = refusal(key % written + "\n", tmp_path)
+        assert problem.partition("; did you mean ")[2] == (f'"{near}"?' if near else "")
+
+
+def test_an_address_under_the_key_of_another_kind_is_told_its_place(tmp_path: Path) -> None:
+    text = "destinations:\n  a: {number: 'sip:a@b.example.com'}\n  b: {sip: +12125550100}\n"
+    assert [line.rpartition(": ")[2] for line in refusal(text, tmp_path)] == [
+        "a SIP address stands under sip",
+        "a phone number stands under number",
+    ]
+
+
 OPENAI = "openai_realtime"
 
 
