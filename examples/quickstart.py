@@ -31,7 +31,7 @@ assistant = Agent(
     instructions="You are a helpful voice assistant. Keep your answers brief and friendly.",
     session=SessionConfig(
         output_modalities=("audio",),
-        transcription=Transcription(model="whisper-1"),
+        transcription=Transcription(model="gpt-transcribe"),
         turn_detection=ServerVad(threshold=0.5, prefix_padding_ms=300, silence_duration_ms=200),
     ),
 )

@@ -46,7 +46,7 @@ async def book_appointment(date: str, time: str, service: str) -> str:
 
 
 # Without turn detection, `commit` ends a turn.
-settings = SessionConfig(transcription=Transcription(model="whisper-1"), turn_detection=None)
+settings = SessionConfig(transcription=Transcription(model="gpt-transcribe"), turn_detection=None)
 
 support = Agent(
     name="Tech Support",

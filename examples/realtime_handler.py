@@ -1,15 +1,18 @@
-"""Talk with a Realtime model in a terminal: the seed system's example, with another import and key.
+"""Talk with a Realtime model in a terminal, by a small client with callbacks.
 
-Needs `OPENAI_API_KEY`, and a microphone and a speaker of your own: replace the two functions below.
-As they stand the microphone is silence in real time and the speaker only counts.
+    OPENAI_API_KEY=... python examples/realtime_handler.py
+
+It needs a microphone and a speaker of your own: replace the two functions below. As they stand the
+microphone is silence in real time and the speaker only counts.
 """
 
 # ruff: noqa: T201 - an example prints
 
 import asyncio
 import os
+import sys
 
-from trunkline import OpenAIRealtimeHandler
+from trunkline import OpenAIRealtimeHandler, VoiceError
 
 
 async def get_audio_from_microphone() -> bytes:
@@ -23,34 +26,46 @@ async def play_audio(audio: bytes) -> None:
     print(f"Playing {len(audio)} bytes")
 
 
-async def main() -> None:
-    handler = OpenAIRealtimeHandler(
-        api_key=os.environ["OPENAI_API_KEY"],
-        voice="alloy",
-    )
-
-    # Set callbacks
-    handler.set_callbacks(
-        on_audio=lambda audio: print(f"Received {len(audio)} bytes"),
-        on_user_transcript=lambda text: print(f"User: {text}"),
-        on_transcript=lambda text, is_final: print(f"AI: {text}"),
-    )
-
-    # Connect
-    await handler.connect(initial_prompt="Hello! How can I help you today?")
-
-    # Send audio chunks
+async def listen(handler: OpenAIRealtimeHandler) -> None:
+    """Send what the microphone hears, at its own pace."""
     while True:
-        audio_chunk = await get_audio_from_microphone()  # Your audio source
-        await handler.send_audio(audio_chunk)
+        await handler.send_audio(await get_audio_from_microphone())
 
-        # Receive AI audio
-        try:
-            ai_audio = await asyncio.wait_for(handler.get_audio(), timeout=0.1)
-            await play_audio(ai_audio)  # Your audio output
-        except asyncio.TimeoutError:  # noqa: UP041 - kept as the seed wrote it
-            pass
+
+async def speak(handler: OpenAIRealtimeHandler) -> None:
+    """Play what the model says, as it comes."""
+    while True:
+        await play_audio(await handler.get_audio())
+
+
+async def main(api_key: str) -> None:
+    handler = OpenAIRealtimeHandler(api_key=api_key, voice="alloy")
+    handler.set_callbacks(
+        on_user_transcript=lambda text: print(f"User: {text}"),
+        on_transcript=lambda text, is_final: print(f"AI: {text}") if is_final else None,
+        on_interrupted=lambda: print("(stop your speaker here)"),
+        on_error=lambda code, message: print(f"Error: {code} {message}"),
+    )
+    await handler.connect(initial_prompt="Hello! How can I help you today?")
+    try:
+        # Two tasks: neither the microphone nor the speaker waits for the other.
+        await asyncio.gather(listen(handler), speak(handler))
+    finally:
+        await handler.disconnect()
+
+
+def run() -> None:
+    """Talk until Ctrl-C; without a key, a connection or credit it ends with a sentence."""
+    api_key = os.environ.get("OPENAI_API_KEY")
+    if not api_key:
+        sys.exit("Set OPENAI_API_KEY to a key from https://platform.openai.com/api-keys")
+    try:
+        asyncio.run(main(api_key))
+    except KeyboardInterrupt:
+        print("Goodbye.")
+    except VoiceError as error:
+        sys.exit(f"The model cannot be talked with: {error.message} ({error.code})")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run()

@@ -1,4 +1,4 @@
-"""`OpenAIRealtimeHandler` against the scripted server, and the seed's example as it stands."""
+"""`OpenAIRealtimeHandler` against the scripted server, and its example."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -17,11 +18,14 @@ from app.agents.session.handler import (
     OpenAIRealtimeHandler,
 )
 from app.errors import (
+    ConfigError,
     VoiceClosed,
+    VoiceError,
     VoiceRefused,
 )
 from app.realtime import events as ev
 from app.realtime.connection import VoiceConnection
+from app.realtime.dialect import BETA
 from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K
@@ -498,40 +502,171 @@ def _example() -> ModuleType:
     return module
 
 
-async def test_the_seeds_example_talks_with_a_server(
+@dataclass
+class _Sound:
+    """A microphone with the pace of one, and a speaker that counts."""
+
+    spoken: bytes
+    played: list[bytes] = field(default_factory=list)
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def microphone(self) -> bytes:
+        await asyncio.sleep(0.02)
+        piece, self.spoken = self.spoken[:960], self.spoken[960:]
+        return piece or CHUNK
+
+    async def speaker(self, sound: bytes) -> None:
+        self.played.append(sound)
+        if sum(map(len, self.played)) >= len(tone(PCM16_24K, 400)):
+            self.enough.set()
+
+
+@asynccontextmanager
+async def _example_with(
+    server: ScriptedVoiceServer, monkeypatch: pytest.MonkeyPatch, sound: _Sound
+) -> AsyncIterator[asyncio.Future[None]]:
+    example = _example()
+    real = example.OpenAIRealtimeHandler
+    monkeypatch.setattr(example, "OpenAIRealtimeHandler", lambda **kw: real(**kw, url=server.url))
+    monkeypatch.setattr(example, "get_audio_from_microphone", sound.microphone)
+    monkeypatch.setattr(example, "play_audio", sound.speaker)
+    running = asyncio.ensure_future(example.main("sk-test"))
+    try:
+        yield running
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_the_example_talks_at_a_microphone_s_pace(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = _example()
-    played: list[bytes] = []
-    enough = asyncio.Event()
-    speech = tone(PCM16_24K, 100) + PCM16_24K.silence(60_000)
-    pieces = iter(range(0, len(speech), 960))
-
-    async def microphone() -> bytes:
-        start = next(pieces)
-        return speech[start : start + 960]
-
-    async def speaker(sound: bytes) -> None:
-        played.append(sound)
-        if sum(map(len, played)) >= len(tone(PCM16_24K, 400)):
-            enough.set()
-
+    sound = _Sound(tone(PCM16_24K, 100) + PCM16_24K.silence(600))
     replies = [Reply(audio_ms=200, text="Hello."), Reply(audio_ms=200, text="Yes.")]
-    async with ScriptedVoiceServer(replies=replies, heard=["Can you hear me?"]) as server:
-        real = example.OpenAIRealtimeHandler
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-        monkeypatch.setattr(
-            example, "OpenAIRealtimeHandler", lambda **kw: real(**kw, url=server.url)
-        )
-        monkeypatch.setattr(example, "get_audio_from_microphone", microphone)
-        monkeypatch.setattr(example, "play_audio", speaker)
-        running = asyncio.ensure_future(example.main())
-        async with time_limit():
-            await enough.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+    async with (
+        ScriptedVoiceServer(replies=replies, heard=["Can you hear me?"]) as server,
+        _example_with(server, monkeypatch, sound),
+        time_limit(),
+    ):
+        await sound.enough.wait()
     shown = capsys.readouterr().out
     assert "User: Can you hear me?" in shown
     assert "AI: Hello." in shown
-    assert "Received 4800 bytes" in shown
+
+
+async def test_the_example_hears_the_user_while_the_model_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A microphone that is read only between two pieces of sound would fall behind."""
+    sound = _Sound(b"")
+    async with (
+        ScriptedVoiceServer(replies=[Reply(never_starts=True)]) as server,
+        _example_with(server, monkeypatch, sound),
+    ):
+        await server.until(lambda: any(len(one.appends) >= 20 for one in server.connections))
+        assert not sound.played
+
+
+async def test_the_example_ends_with_the_model_s_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = _Sound(b"")
+    replies = [Reply(error_code="insufficient_quota")]
+    async with (
+        ScriptedVoiceServer(replies=replies) as server,
+        _example_with(server, monkeypatch, sound) as running,
+        time_limit(),
+    ):
+        with pytest.raises(VoiceError):
+            await running
+    assert "Error: insufficient_quota" in capsys.readouterr().out
+
+
+def test_the_example_without_a_key_or_a_network_ends_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    example = _example()
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(SystemExit, match="Set OPENAI_API_KEY"):
+        example.run()
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    real, nowhere = example.OpenAIRealtimeHandler, "ws://127.0.0.1:9"
+    monkeypatch.setattr(example, "OpenAIRealtimeHandler", lambda **kw: real(**kw, url=nowhere))
+    with pytest.raises(SystemExit, match=r"^The model cannot be talked with: .* \(\w+\)$"):
+        example.run()
+
+
+# Failures, interruptions, settings ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("replies", "codes"),
+    [
+        ([Reply(error_code="server_error"), Reply(text="Hello.")], ["server_error"]),
+        ([Reply(error_code="insufficient_quota")], ["insufficient_quota"]),
+    ],
+)
+async def test_a_failure_of_the_model_is_told(replies: list[Reply], codes: list[str]) -> None:
+    told: list[tuple[str, str]] = []
+    async with (
+        ScriptedVoiceServer(replies=replies) as server,
+        _connected(server, "Hi", on_error=lambda code, message: told.append((code, message))),
+    ):
+        await _until(lambda: len(told) >= len(codes))
+        assert [code for code, _ in told][: len(codes)] == codes
+
+
+async def test_a_connection_that_ends_is_told() -> None:
+    told: list[str] = []
+    async with (
+        ScriptedVoiceServer() as server,
+        _connected(server, on_error=lambda code, message: told.append(code)) as handler,
+    ):
+        server.latest.close(1011)
+        await _until(lambda: bool(told))
+        with pytest.raises(VoiceClosed):
+            await handler.get_audio()
+    assert len(told) == 1
+
+
+async def test_an_interruption_is_told() -> None:
+    calls: list[str] = []
+    async with (
+        ScriptedVoiceServer(replies=[Reply(audio_ms=9_000, hold_after_ms=200)]) as server,
+        _connected(
+            server,
+            "Hi",
+            on_audio=lambda audio: calls.append("audio"),
+            on_interrupted=lambda: calls.append("interrupted"),
+        ) as handler,
+    ):
+        await _until(lambda: "audio" in calls)
+        await handler.send_audio(tone(PCM16_24K, 300))
+        await _until(lambda: "interrupted" in calls)
+        assert calls.count("interrupted") == 1
+
+
+async def test_turn_detection_transcription_and_dialect_are_the_user_s() -> None:
+    async with ScriptedVoiceServer(dialect=BETA, replies=[Reply(text="Yes.")]) as server:
+        said: list[str] = []
+        handler = OpenAIRealtimeHandler(
+            "sk-test", url=server.url, turn_detection=None, transcription=None, dialect="beta"
+        )
+        handler.set_callbacks(
+            on_transcript=lambda text, final: said.append(text) if final else None
+        )
+        await handler.connect()
+        try:
+            await handler.send_audio(tone(PCM16_24K, 300), commit=True)
+            await _until(lambda: said == ["Yes."])
+        finally:
+            await handler.disconnect()
+        session = server.latest.of(ev.SessionUpdate)[0].session
+        assert session.turn_detection is None
+        assert session.transcription is None
+        assert server.latest.malformed == []
+
+
+def test_a_dialect_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match="dialect is ga or beta, and not 'alpha'"):
+        OpenAIRealtimeHandler("sk-test", dialect="alpha")  # type: ignore[arg-type]

@@ -13,15 +13,16 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from app.agents.agent import Agent
 from app.agents.session.events import Audio, RawModelEvent, SessionError, SessionEvent
 from app.agents.session.session import AgentSession
 from app.agents.session.subscriptions import Subscription
-from app.errors import VoiceClosed, VoiceError, VoiceUnavailable
+from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
 from app.realtime import events as ev
 from app.realtime.connection import VoiceModel
+from app.realtime.dialect import BETA, GA
 from app.realtime.websocket import OPENAI_URL, WebSocketModel
 from audio.format import PCM16_24K
 
@@ -36,6 +37,9 @@ UPLINK_MAX_MS: Final = 2_000  # older sound is of no use
 SOUND_LIMIT: Final = 1_000  # pieces that wait for `get_audio`, which a program may never call
 CALLBACK_LIMIT: Final = 2_000  # events that wait behind a slow callback
 DISCONNECT_TIMEOUT_S: Final = 2.0
+TURN_DETECTION: Final = ev.ServerVad(threshold=0.6, prefix_padding_ms=200, silence_duration_ms=300)
+TRANSCRIPTION: Final = ev.Transcription(model=ev.DEFAULT_TRANSCRIPTION_MODEL)
+_DIALECTS: Final = {"ga": GA, "beta": BETA}
 _NOT_COMPLETED: Final = (ev.ResponseStatus.FAILED, ev.ResponseStatus.INCOMPLETE)
 
 
@@ -46,11 +50,14 @@ class OpenAIRealtimeHandler:
         api_key: OpenAI's, or that of the gateway at `url`.
         voice: one that Realtime has (`marin`, `cedar`, `alloy`, ...).
         url: another server than OpenAI's.
-        voice_model: any voice model in place of key, model and url: a gateway's, the offline
-            engine's, or a test's.
+        voice_model: any voice model in place of key, model, url and dialect: a gateway's, the
+            offline engine's, or a test's.
+        turn_detection: how the model finds the user's turns; `None`: `send_audio` commits them.
+        transcription: how the user's words are transcribed; `None`: not at all.
+        dialect: `beta` for servers that speak the protocol as it was before general availability.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of the public API, each with a default
         self,
         api_key: str,
         model: str = "gpt-realtime-2.1",
@@ -59,8 +66,15 @@ class OpenAIRealtimeHandler:
         *,
         url: str = OPENAI_URL,
         voice_model: VoiceModel | None = None,
+        turn_detection: ev.ServerVad | ev.SemanticVad | None = TURN_DETECTION,
+        transcription: ev.Transcription | None = TRANSCRIPTION,
+        dialect: Literal["ga", "beta"] = "ga",
     ) -> None:
-        self._model = voice_model or WebSocketModel.openai(api_key, model, url=url)
+        if dialect not in _DIALECTS:
+            raise ConfigError(f"dialect is ga or beta, and not {dialect!r}")
+        self._model = voice_model or WebSocketModel.openai(
+            api_key, model, url=url, dialect=_DIALECTS[dialect]
+        )
         session = ev.SessionConfig(
             output_modalities=("audio",),
             # Those of an agent are a template.
@@ -68,10 +82,8 @@ class OpenAIRealtimeHandler:
             voice=voice,
             input_format=PCM16_24K,
             output_format=PCM16_24K,
-            transcription=ev.Transcription(model=ev.DEFAULT_TRANSCRIPTION_MODEL),
-            turn_detection=ev.ServerVad(
-                threshold=0.6, prefix_padding_ms=200, silence_duration_ms=300
-            ),
+            transcription=transcription,
+            turn_detection=turn_detection,
         )
         self._agent = Agent(name="assistant", session=session)
         self._callbacks: dict[str, Callback | None] = {}
@@ -87,6 +99,8 @@ class OpenAIRealtimeHandler:
         on_user_transcript: Callback | None = None,
         on_turn_complete: Callback | None = None,
         on_user_turn_complete: Callback | None = None,
+        on_interrupted: Callback | None = None,
+        on_error: Callback | None = None,
     ) -> None:
         """Set plain functions or coroutine functions to call; replaces all that were set.
 
@@ -99,6 +113,10 @@ class OpenAIRealtimeHandler:
             on_user_transcript: `(text: str)`, the user's words.
             on_turn_complete: `()`, the model has finished generating.
             on_user_turn_complete: `()`, the user has stopped speaking.
+            on_interrupted: `()`, the user speaks: stop your player, and drop what it has not
+                played.
+            on_error: `(code: str, message: str)`, the model failed. A failure that ends the
+                conversation comes last; every method then raises it.
         """
         self._callbacks.update(
             on_audio=on_audio,
@@ -106,6 +124,8 @@ class OpenAIRealtimeHandler:
             on_user_transcript=on_user_transcript,
             on_turn_complete=on_turn_complete,
             on_user_turn_complete=on_user_turn_complete,
+            on_interrupted=on_interrupted,
+            on_error=on_error,
         )
 
     async def connect(self, initial_prompt: str | None = None) -> None:
@@ -133,17 +153,18 @@ class OpenAIRealtimeHandler:
         if initial_prompt:
             await self.send_text(initial_prompt)
 
-    async def send_audio(self, audio_data: bytes) -> None:
+    async def send_audio(self, audio_data: bytes, *, commit: bool = False) -> None:
         """Queue sound for the model; at once while it keeps up.
 
         When 2 s wait already this takes as long as the sound lasts, at most, and then drops the
         oldest: a recording may be sent as fast as you can, a microphone is not held up for good.
+        `commit`: the turn ends here, and the model answers; needed without turn detection.
 
         Raises:
             VoiceClosed: not connected, or not any more.
         """
         with self._open() as running:
-            await running.session.send_audio(audio_data)
+            await running.session.send_audio(audio_data, commit=commit)
 
     async def send_text(self, text: str, end_of_turn: bool = True) -> None:
         """Say something to the model in writing; at the end of a turn it answers.
@@ -257,6 +278,8 @@ def _callback_for(event: SessionEvent) -> tuple[Any, ...]:
     """The name of the callback that an event is for, and its arguments."""
     if isinstance(event, Audio):
         return "on_audio", event.audio
+    if isinstance(event, SessionError) and not event.benign:
+        return "on_error", event.code, event.message
     match event.event if isinstance(event, RawModelEvent) else None:
         case ev.AudioTranscriptDelta(delta=delta):
             return "on_transcript", delta, False
@@ -266,6 +289,8 @@ def _callback_for(event: SessionEvent) -> tuple[Any, ...]:
             return "on_user_transcript", transcript
         case ev.ResponseDone():
             return ("on_turn_complete",)
+        case ev.SpeechStarted():
+            return ("on_interrupted",)
         case ev.SpeechStopped():
             return ("on_user_turn_complete",)
         case _:
