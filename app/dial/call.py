@@ -72,6 +72,8 @@ _CUT_NOTICED_MS: Final = 100
 # Trunkline's close reason when the agent ended the call. It tells Twilio by REST as well, which a
 # simulated carrier does not serve, so the reason stands in for that.
 HUNG_UP: Final = "hung up"
+_STREAM_OPENED: Final = "stream opened"
+"""The line of Trunkline's transcript feed about it."""
 _NOT_ANSWERED: Final = "nobody: it was not answered"
 
 
@@ -114,7 +116,7 @@ class SimulatedCall:
         self._leg: Leg | None = None
         self._redirected: TwimlAnswer | None = None
         self._answered_ms = clock.now_ms()
-        self._webhook_ms = 0
+        self._server_zero_ms = self._answered_ms
         self._outcome = _Outcome()
 
     async def run(self, voice_url: str, *, at_most_ms: int) -> DialReport:
@@ -126,7 +128,9 @@ class SimulatedCall:
             self._outcome.failures.append(error.message)
             return self._report(webhook_ms=self._clock.now_ms() - asked_ms)
         self._answered_ms = self._clock.now_ms()
-        self._webhook_ms = webhook_ms = self._answered_ms - asked_ms
+        webhook_ms = self._answered_ms - asked_ms
+        # The server counts from the webhook; the start of the stream tells when exactly that was.
+        self._server_zero_ms = asked_ms
         self._scripted.answered(self._answered_ms, at_most_ms=at_most_ms)
         self._print_event(f"{voice_url} answered")
         async with asyncio.TaskGroup() as group:
@@ -136,7 +140,7 @@ class SimulatedCall:
             await asyncio.wait([feed], timeout=_FEED_GRACE_S)
             feed.cancel()
         self._printer.release()
-        await self._callback("completed", self._elapsed_ms() // 1000)
+        await self._callback("completed", self.elapsed_ms // 1000)
         self._check_script()
         return self._report(webhook_ms=webhook_ms)
 
@@ -299,20 +303,24 @@ class SimulatedCall:
     async def _follow_transcript(self) -> None:
         async for line in self._webhooks.transcript():
             self._outcome.transcript.append(line)
-            # The server counts from the webhook that admitted the call, we from its answer.
-            self._printer.spoken(replace(line, at_ms=max(0, line.at_ms - self._webhook_ms)))
+            if line.text == _STREAM_OPENED and self._leg is not None and not self._outcome.streams:
+                self._server_zero_ms = self._leg.stream.start_ms - line.at_ms
+            at_ms = line.at_ms + self._server_zero_ms - self._answered_ms
+            self._printer.spoken(replace(line, at_ms=max(0, at_ms)))
 
     def _print_event(self, text: str) -> None:
-        self._printer.event(self._elapsed_ms(), text)
+        self._printer.event(self.elapsed_ms, text)
 
-    def _elapsed_ms(self) -> int:
+    @property
+    def elapsed_ms(self) -> int:
+        """The time since the call was answered."""
         return self._clock.now_ms() - self._answered_ms
 
     def _report(self, *, webhook_ms: int) -> DialReport:
         return DialReport(
             call_id=self._caller.call_id,
             webhook_ms=webhook_ms,
-            duration_ms=self._elapsed_ms(),
+            duration_ms=self.elapsed_ms,
             ended_by=self._outcome.ended_by,
             streams=tuple(self._outcome.streams),
             faults=tuple(self._outcome.faults),

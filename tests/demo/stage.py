@@ -70,9 +70,8 @@ async def show(
     with contextlib.closing(Recording(out)) as recording:
         async with contextlib.AsyncExitStack() as stack:
             api = await stack.enter_async_context(TwilioApi(numbers=[{"phone_number": OURS}]))
-            started_ms = clock.now_ms()
             clinic = await stack.enter_async_context(
-                Clinic(lambda text: printer.event(clock.now_ms() - started_ms, text))
+                Clinic(lambda text: printer.event(call.elapsed_ms, text))
             )
             model = {} if offline else await stack.enter_async_context(_scripted_model())
             settings = load(
@@ -116,7 +115,6 @@ async def show(
             )
             api.add_call(caller.call_id)
             api.redirected = lambda told: call.redirect(_document(told, url))
-            started_ms = clock.now_ms()
             report = await call.run(endpoints.voice_url, at_most_ms=AT_MOST_MS)
             async with time_limit():
                 follow = built.switchboard.follow(CarrierCallId(caller.call_id))
