@@ -35,8 +35,8 @@ async def test_agents_written_in_python_answer_use_tools_and_hand_over() -> None
         told.append(context.agent)
 
     billing = Agent("billing", instructions="Answer about bills.")
-    desk = Agent(
-        "desk",
+    reception = Agent(
+        "reception",
         instructions="Be brief.",
         voice="cedar",
         tools=[opening_hours],
@@ -50,19 +50,19 @@ async def test_agents_written_in_python_answer_use_tools_and_hand_over() -> None
     ]
     async with (
         ScriptedVoiceServer(replies=replies) as voice,
-        trunkline(voice, written=[desk, billing]) as app,
+        trunkline(voice, written=[reception, billing]) as app,
         app.twilio() as twilio,
     ):
         call = await twilio.call(app.url)
         await app.event(call, AgentSaid)
         await call.speak(0.6)
         handed = await app.event(call, HandedOff)
-        assert (handed.from_agent, handed.to_agent) == ("desk", "billing")
+        assert (handed.from_agent, handed.to_agent) == ("reception", "billing")
         await app.event(call, AgentSaid, lambda said: said.text == "Billing here.")
         await call.hang_up()
         ran = [event.name for event in await app.events(call) if isinstance(event, ToolRan)]
         assert ran == ["opening_hours", "transfer_to_billing"]
-        assert told == ["desk"]
+        assert told == ["reception"]
         session = voice.latest.of(SessionUpdate)[0].session
         assert session.instructions.startswith("Be brief.")
         assert session.voice == "cedar"
@@ -84,11 +84,11 @@ SECTION = """
 openai_realtime: {voice: marin, greeting: "Good day.", audio: {format: pcmu}}
 destinations: {office: {number: "+15551230000"}}
 agents:
-  desk: {tools: [transfer_call], limits: {silence_s: 45}, description: "The desk"}
+  reception: {tools: [transfer_call], limits: {silence_s: 45}, description: "The reception"}
   night: {instructions: "We are closed."}
 numbers:
   "+15005550002":
-    agent: desk
+    agent: reception
     voice: cedar
     languages: [de]
     greeting: "Guten Tag."
@@ -97,23 +97,23 @@ numbers:
 
 
 def test_the_settings_complete_an_agent_of_their_section_s_name(tmp_path: Path) -> None:
-    desk = Agent(
-        "desk",
+    reception = Agent(
+        "reception",
         instructions="Be brief at {company}.",
         voice="alloy",
         variables={"company": "ours"},
         tools=[opening_hours],
         handoffs=["night"],
     )
-    assembly = assembled(tmp_path, SECTION, desk)
+    assembly = assembled(tmp_path, SECTION, reception)
     everywhere = assembly.route_of().agent
     assert everywhere.session.voice == "alloy"
     assert everywhere.greeting == "Good day."
     assert everywhere.input_format == PCMU_8K
-    assert everywhere.description == "The desk"
+    assert everywhere.description == "The reception"
     assert [one.name for one in everywhere.tools][:2] == ["opening_hours", "transfer_call"]
     assert assembly.route_of().policy.silence_ms == 45_000
-    assert [one.name for one in assembly.roster] == ["desk", "night"]
+    assert [one.name for one in assembly.roster] == ["reception", "night"]
     there = assembly.route_of(NUMBER).agent
     assert there.session.voice == "cedar"
     assert there.greeting == "Guten Tag."
@@ -134,18 +134,22 @@ def test_an_agent_without_a_section_has_the_settings_of_all(tmp_path: Path) -> N
 AGENTS = """
 from trunkline import Agent, Roster
 
-desk = Agent(name="desk")
-roster = Roster([desk, Agent(name="billing")])
-several = [desk]
+reception = Agent(name="reception")
+roster = Roster([reception, Agent(name="billing")])
+several = [reception]
 nothing = []
 number = 5
-lost = [Agent(name="desk", handoffs=["nobody"])]
+lost = [Agent(name="reception", handoffs=["nobody"])]
 """
 
 
 @pytest.mark.parametrize(
     ("name", "names"),
-    [("desk", ["desk"]), ("roster", ["desk", "billing"]), ("several", ["desk"])],
+    [
+        ("reception", ["reception"]),
+        ("roster", ["reception", "billing"]),
+        ("several", ["reception"]),
+    ],
 )
 def test_agents_are_found_by_their_path(name: str, names: list[str], tmp_path: Path) -> None:
     (tmp_path / "agents_that_are_found.py").write_text(AGENTS)
@@ -156,11 +160,14 @@ def test_agents_are_found_by_their_path(name: str, names: list[str], tmp_path: P
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("{m}", "{m}: name the agents in it, as {m}:NAME; there are: desk, roster, several, lost"),
+        (
+            "{m}",
+            "{m}: name the agents in it, as {m}:NAME; there are: reception, roster, several, lost",
+        ),
         ("{m}:rooster", "in {m}, there is no agent or roster 'rooster'; did you mean \"roster\"?"),
         ("{m}:number", "{m}:number is of the type int: name an Agent, a Roster or a list of"),
         ("{m}:nothing", "{m}:nothing is of the type list: name an Agent, a Roster or a list of"),
-        ("{m}:lost", "{m}:lost: agent 'desk': hands over to 'nobody'"),
+        ("{m}:lost", "{m}:lost: agent 'reception': hands over to 'nobody'"),
         ("no_such_module:x", "there is no module 'no_such_module', neither installed nor in "),
         ("{m}.py:roster", "'{m}.py' is not the name of a Python module: write {m}"),
         ("./{m}.py:roster", "'./{m}.py' is not the name of a Python module: write {m}"),
