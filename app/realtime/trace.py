@@ -12,6 +12,12 @@ from typing import Any, Final
 __all__ = ["wire_facts"]
 
 _IDS: Final = ("event_id", "response_id", "item_id", "previous_item_id")
+_PARTS: Final = {
+    "response": {"id": "response_id", "status": "status"},
+    "item": {"id": "item_id", "type": "item_type", "status": "status", "name": "tool"},
+}
+"""Parts of an event, and what of them tells one event from another without a word of speech."""
+
 _SECRET: Final = frozenset({"authorization", "headers", "client_secret", "api_key"})
 """Keys of the protocol that hold credentials, such as those of a remote MCP server."""
 
@@ -30,6 +36,11 @@ def wire_facts(text: str) -> dict[str, Any]:
     if isinstance(error, dict):
         facts["code"] = str(error.get("code") or error.get("type") or "")[:100]
     facts |= {key: event.pop(key) for key in _IDS if isinstance(event.get(key), str)}
+    for key, shown in _PARTS.items():
+        part = event.get(key)
+        if isinstance(part, dict):
+            found = {fact: part.get(name) for name, fact in shown.items()}
+            facts |= {fact: value[:100] for fact, value in found.items() if isinstance(value, str)}
     if isinstance(event.get("call_id"), str):  # the function call's: the log's is the phone call's
         facts["tool_call_id"] = event.pop("call_id")
     if kind.endswith("audio.delta") and isinstance(event.get("delta"), str):

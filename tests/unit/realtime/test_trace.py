@@ -98,6 +98,27 @@ def test_a_function_call_keeps_the_phone_call_s_id_free() -> None:
     assert "call_id" not in facts
 
 
+def test_the_parts_of_an_event_are_named_by_id_and_status() -> None:
+    done = {"type": "response.done", "response": {"id": "resp_1", "status": "failed"}}
+    facts = wire_facts(json.dumps(done))
+    assert (facts["response_id"], facts["status"]) == ("resp_1", "failed")
+    item = {"id": "item_1", "type": "function_call", "name": "find_slot", "arguments": "canary"}
+    facts = wire_facts(json.dumps({"type": "response.output_item.done", "item": item}))
+    assert (facts["item_id"], facts["item_type"], facts["tool"]) == (
+        "item_1",
+        "function_call",
+        "find_slot",
+    )
+    assert "canary" not in _line(facts, show_personal=False)
+
+
+@pytest.mark.parametrize("odd", [None, 3, "x", [], {}, {"id": 3, "status": None, "type": []}])
+@pytest.mark.parametrize("part", ["response", "item"])
+def test_odd_parts_are_left_out(part: str, odd: Any) -> None:
+    facts = wire_facts(json.dumps({"type": "response.done", part: odd}))
+    assert not {"response_id", "item_id", "item_type", "status"} & facts.keys()
+
+
 def test_the_code_of_an_error_is_shown() -> None:
     facts = wire_facts('{"type": "error", "error": {"code": "rate_limit", "message": "Wait"}}')
     assert facts["code"] == "rate_limit"
