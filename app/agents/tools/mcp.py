@@ -124,11 +124,13 @@ class McpTools:
             if clashing[name] > 1 or name in CALL_TOOLS or name.lower().startswith(PREFIX):
                 name = _plain_name(f"{server.spec.name}_{name}")
             name = next(one for one in _numbered(name) if one not in used)
-            used.add(name)
             try:
                 tools.append((server.spec.name, server.tool(name, offered)))
-            except ConfigError as error:
-                raise ConfigError(f"mcp server {server.spec.name}: {error.message}") from error
+            except ConfigError as error:  # what is wrong with one tool costs no other
+                facts = {"server": server.spec.name, "tool": name, "reason": error.message}
+                logger.warning("mcp tool left out", extra=facts)
+                continue
+            used.add(name)
         return tuple(tools)
 
 

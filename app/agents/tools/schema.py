@@ -1,4 +1,6 @@
-"""JSON schemas of tools (draft 2020-12), and arguments held against them.
+"""JSON schemas of tools, and arguments held against them.
+
+A schema is of the draft that its `$schema` names, else of 2020-12.
 
 Arguments that a model sends are checked by jsonschema-rs, also against schemas that people write
 in YAML and those of MCP servers. Its linear regular expressions are used, and no schema is ever
@@ -8,19 +10,28 @@ fetched: a reference leads into the schema itself or nowhere. Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from functools import lru_cache, reduce
 from itertools import chain
 from typing import Any, Final, cast
 
-from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError, ValidationErrorKind
+from jsonschema_rs import (
+    Draft4Validator,
+    Draft6Validator,
+    Draft7Validator,
+    Draft201909Validator,
+    Draft202012Validator,
+    RegexOptions,
+    ValidationError,
+    ValidationErrorKind,
+)
 
 from app.agents.tools.pattern import LinearRegex
 from app.errors import ConfigError, ToolArgsInvalid
 
-__all__ = ["ArgumentCheck", "bounded", "closed", "parse_arguments", "shortened"]
+__all__ = ["ArgumentCheck", "bounded", "closed", "flattened", "parse_arguments", "shortened"]
 
 
 MAX_ARGUMENTS_CHARS: Final = 32_768
@@ -29,7 +40,13 @@ MAX_ARGUMENTS_CHARS: Final = 32_768
 _MAX_MESSAGE_CHARS: Final = 240
 _MAX_PATTERN_BYTES: Final = 1_000_000  # of the compiled automaton
 _MAX_DEPTH: Final = 250
-_COMBINING: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "$ref", "if"))
+_COMBINED: Final = frozenset(
+    ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies")
+)
+_COMBINING: Final = _COMBINED | {"$ref", "$dynamicRef", "unevaluatedProperties"}
+_VERBATIM: Final = _COMBINED | {"default", "enum", "const", "examples", "contains", "propertyNames"}
+_REFUSED_AT_TOP: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "enum"))
+"""As OpenAI says it: "schema must have type 'object' and not have" these "at the top level"."""
 
 
 # Schemas ----------------------------------------------------------------------------------------
@@ -38,26 +55,105 @@ _COMBINING: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "$ref", "if"))
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with its objects closed to properties that they do not name.
 
-    An object that has `additionalProperties`, or that combines several schemas, stays as it is.
+    An object that has `additionalProperties`, or that combines several schemas, stays as it is, and
+    so does all that is combined: each part would refuse what the others name.
     """
+    if _is_deep(schema):
+        return dict(schema)
+    return _closed(schema, definitions_too=not _combines_references(schema))
+
+
+def _closed(schema: Mapping[str, Any], *, definitions_too: bool) -> dict[str, Any]:
+    def close(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        return _closed(part, definitions_too=definitions_too)
+
     copy: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
-            copy[key] = {
-                name: closed(inner) if isinstance(inner, Mapping) else inner
-                for name, inner in value.items()
-            }
-        elif key in ("default", "enum", "const", "examples"):
+        defines = key in ("$defs", "definitions")
+        if key in _VERBATIM or (defines and not definitions_too):
             copy[key] = value
-        elif isinstance(value, Mapping):
-            copy[key] = closed(value)
+        elif isinstance(value, Mapping) and (defines or key in ("properties", "patternProperties")):
+            copy[key] = {name: close(inner) for name, inner in value.items()}
         elif isinstance(value, list | tuple):
-            copy[key] = [closed(item) if isinstance(item, Mapping) else item for item in value]
+            copy[key] = [close(item) for item in value]
         else:
-            copy[key] = value
+            copy[key] = close(value)
     if "properties" in copy and not _COMBINING & copy.keys():
         copy.setdefault("additionalProperties", False)
     return copy
+
+
+def _combines_references(value: object, *, combined: bool = False) -> bool:
+    """True where a definition is combined with other words: closed, it would refuse theirs."""
+    if isinstance(value, list | tuple):
+        return any(_combines_references(item, combined=combined) for item in value)
+    if not isinstance(value, Mapping):
+        return False
+    if "$ref" in value and (combined or value.keys() & ("properties", "required")):
+        return True
+    return any(
+        _combines_references(inner, combined=combined or key in _COMBINING)
+        for key, inner in value.items()
+    )
+
+
+def flattened(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema as a Realtime session takes it: at its top a plain object, combining nothing.
+
+    The properties of all alternatives are offered together, and only what each of them requires is
+    required. Arguments are still held against the schema itself.
+    """
+    if not _REFUSED_AT_TOP & schema.keys():
+        return dict(schema)
+    flat = {key: value for key, value in schema.items() if key not in _REFUSED_AT_TOP}
+    properties, required = _merged(schema, schema, depth=8)
+    flat["properties"] = properties
+    flat.pop("required", None)
+    if required:
+        flat["required"] = sorted(required)
+    return flat
+
+
+def _merged(
+    part: object, root: Mapping[str, Any], *, depth: int
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """The properties that a schema names, with those of all its parts, and what it requires."""
+    if not isinstance(part, Mapping) or not depth:
+        return {}, frozenset()
+    own, wanted = part.get("properties"), part.get("required")
+    properties: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
+    required = frozenset(wanted) if isinstance(wanted, list | tuple) else frozenset()
+    reference = part.get("$ref")
+    inner: list[tuple[object, bool]] = []
+    if isinstance(reference, str) and reference.startswith("#/"):
+        inner.append((_referred(root, reference), True))
+    inner += [(one, True) for one in _parts(part, "allOf")]
+    for word in ("anyOf", "oneOf"):
+        choices = [_merged(one, root, depth=depth - 1) for one in _parts(part, word)]
+        for found, _ in choices:
+            properties = {**found, **properties}
+        if choices:
+            required |= frozenset.intersection(*(needs for _, needs in choices))
+    inner += [(part[word], False) for word in ("then", "else") if word in part]
+    for one, always in inner:
+        found, needs = _merged(one, root, depth=depth - 1)
+        properties = {**found, **properties}
+        required |= needs if always else frozenset()
+    return properties, required.intersection(properties)
+
+
+def _parts(schema: Mapping[str, Any], word: str) -> Sequence[object]:
+    value = schema.get(word)
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _referred(root: Mapping[str, Any], reference: str) -> object:
+    found: object = root
+    for name in reference[2:].split("/"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,9 +197,9 @@ def _is_about_a_pattern(error: ValidationError) -> bool:
     return error.kind.name in ("format", "propertyNames")  # the latter of patternProperties
 
 
-def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
+def _validator(schema: Mapping[str, Any], kind: type[Any] = Draft202012Validator) -> Any:
     """Raises ValueError for an invalid schema, or one that refers to another document."""
-    return Draft202012Validator(dict(schema), pattern_options=_PATTERNS, offline=True)
+    return kind(dict(schema), pattern_options=_PATTERNS, offline=True)
 
 
 _PATTERNS: Final = RegexOptions(size_limit=_MAX_PATTERN_BYTES, dfa_size_limit=_MAX_PATTERN_BYTES)
@@ -115,6 +211,30 @@ _META: Final = Draft202012Validator(
 )
 
 
+_DRAFTS: Final[dict[str, type[Any]]] = {
+    "json-schema.org/draft-04/schema": Draft4Validator,
+    "json-schema.org/draft-06/schema": Draft6Validator,
+    "json-schema.org/draft-07/schema": Draft7Validator,
+    "json-schema.org/draft/2019-09/schema": Draft201909Validator,
+    "json-schema.org/draft/2020-12/schema": Draft202012Validator,
+}
+
+
+def _draft(schema: Mapping[str, Any]) -> type[Any] | None:
+    """The draft by which a schema is judged, the newest where it names none; None if unknown."""
+    named = schema.get("$schema")
+    if named is None:
+        return Draft202012Validator
+    bare = str(named).strip().rstrip("#").removeprefix("https://").removeprefix("http://")
+    return _DRAFTS.get(bare)
+
+
+def _meta(draft: type[Any]) -> Any:
+    [address] = [address for address, kind in _DRAFTS.items() if kind is draft]
+    scheme = "https" if "/draft/" in address else "http"
+    return draft({"$ref": f"{scheme}://{address}"}, offline=True)
+
+
 class ArgumentCheck:
     """A tool's schema, ready to check arguments."""
 
@@ -124,17 +244,28 @@ class ArgumentCheck:
             raise ConfigError(f"{place}: parameters must be a JSON schema of type object")
         if _is_deep(parameters):
             raise ConfigError(f"{place}: the schema is nested too deeply")
-        self._validator: Draft202012Validator | None = None
+        self._validator: Any = None
+        draft = _draft(parameters)
+        self._left_to_server = draft is None
         try:
-            _META.validate(dict(parameters))
-            with suppress(ValidationError):  # a reference leads out of the schema
-                self._validator = _validator(parameters)
+            if draft is Draft202012Validator:
+                _META.validate(dict(parameters))
+            else:
+                for error in filter(_is_about_a_pattern, _META.iter_errors(dict(parameters))):
+                    raise error
+                if draft is not None:
+                    _meta(draft).validate(dict(parameters))
+            if draft is not None:
+                with suppress(ValidationError):  # a reference leads out of the schema
+                    self._validator = _validator(parameters, draft)
         except ValueError as error:
             message = f"{place}: not a JSON schema ({_reason(error)})"
             raise ConfigError(shortened(message)) from error
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raises ToolArgsInvalid, with a message from which the model can correct itself."""
+        if self._left_to_server:
+            return
         if self._validator is None:
             raise ToolArgsInvalid("the tool's own schema cannot be followed")
         if _is_deep(arguments):

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final, overload
 
 from app.agents.per_call import IsEnabled, accepts, check_function
-from app.agents.tools.schema import ArgumentCheck
+from app.agents.tools.schema import ArgumentCheck, flattened
 from app.agents.tools.signature import Signature, read_signature
 from app.errors import ConfigError
 from app.events import CallId
@@ -139,7 +139,7 @@ class Tool:
             "type": "function",
             "name": self.name,
             "description": self.description,
-            "parameters": dict(self.parameters),
+            "parameters": flattened(self.parameters),
         }
 
 
