@@ -14,6 +14,7 @@ AppError
     VoiceUnavailable          the model could not be reached or failed for now (retryable)
     VoiceClosed               the connection ended; `close_code` says how
   CapacityError               full or draining: the caller hears a polite refusal
+  FunctionFailed              an operator's function raised what is no Exception; `__cause__` is it
   DialError                   the simulated caller of `trunkline dial` could not place its call
   ToolError                   never leaves the call; becomes the tool's output
     ToolTimeout, ToolFailed, ToolArgsInvalid
@@ -32,6 +33,7 @@ __all__ = [
     "CarrierUnavailable",
     "ConfigError",
     "DialError",
+    "FunctionFailed",
     "LocalProtocolError",
     "ProtocolError",
     "RemoteProtocolError",
@@ -171,6 +173,12 @@ class ToolTimeout(ToolError):
     """The tool took longer than it may."""
 
     code = "tool_timeout"
+
+
+class FunctionFailed(AppError):
+    """A function of the operator raised SystemExit, KeyboardInterrupt or the like."""
+
+    code = "failed"
 
 
 class ToolFailed(ToolError):

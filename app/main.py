@@ -64,7 +64,7 @@ def serve(
     announce: Callable[[int], None] = lambda port: None,
     agents: Sequence[Agent] = (),
 ) -> int:
-    """Run until the last call after a signal is over; the exit code, 1 if calls were cut.
+    """Run until the last call after a signal is over; exit code 1 if it failed or calls were cut.
 
     `announce` takes the port as soon as calls are answered on it. `agents` are written in Python.
 
@@ -81,7 +81,7 @@ def serve(
         if built.not_started:
             raise built.not_started[0] from None
         raise
-    return 1 if built.server.forced else 0
+    return 1 if built.server.forced or built.server.failed else 0
 
 
 def fallback_of(settings: Settings, number: str) -> Destination | None:
@@ -165,7 +165,14 @@ def build(
             stack.callback(monitor.cancel)
             await stack.enter_async_context(switchboard.open())
             announce(server.port)
-            yield
+            try:
+                yield
+            except BaseException:
+                # Nothing but the end of the switchboard's group comes in here. A server that goes
+                # on without it answers "busy" for ever.
+                logger.critical("server failed", exc_info=True)
+                server.fail()
+                raise
 
     def door(token: SecretStr | None) -> Door:
         # With credentials a proxy or tunnel brings the internet in, from this machine's address.

@@ -1,20 +1,31 @@
-"""Functions of others and blocking work, in daemon threads that cannot keep the process alive."""
+"""Functions of others and blocking work: in tasks and threads that cost no more than their result.
+
+Threads are daemons, so they cannot keep the process alive.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-from app.errors import ToolFailed
+from app.errors import FunctionFailed, ToolFailed
 
-__all__ = ["Slots", "in_thread", "run_function"]
+__all__ = ["Slots", "in_own_task", "in_thread", "run_function"]
 
+logger = logging.getLogger(__name__)
+
+GIVE_UP_S: Final = 0.5
+"""The time for a cancelled function to end; it is part of the 2 s in which a call has to end."""
+
+_left_alone: set[asyncio.Task[Any]] = set()
+"""Functions that have swallowed their cancellation. Nobody waits for them any more."""
 
 _T = TypeVar("_T")
 
@@ -97,3 +108,53 @@ async def run_function(
         return await function(*args, **keywords)
     returned = await in_thread(partial(function, *args, **keywords), slots.here)
     return await returned if inspect.isawaitable(returned) else returned
+
+
+async def in_own_task(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Await an operator's function in a task of its own; whatever it does costs its result only.
+
+    It may cancel its own task. When the waiting task is cancelled, so is the function; one that
+    goes on for longer than `GIVE_UP_S` is left alone.
+
+    Raises:
+        Exception: what the function raised.
+        FunctionFailed: the function raised a BaseException, such as SystemExit, or was cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(_outcome(work))
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        try:
+            await asyncio.wait({task}, timeout=GIVE_UP_S)
+        finally:
+            if not task.done():
+                _left_alone.add(task)
+                task.add_done_callback(_left_alone.discard)
+                logger.warning("function ignores its cancellation", extra={"at": _where(task)})
+        raise
+    value, raised = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+    if isinstance(raised, Exception):
+        raise raised
+    if raised is not None:
+        raise FunctionFailed("the function ended in no ordinary way") from raised
+    return cast(_T, value)
+
+
+async def _outcome(work: Callable[[], Awaitable[_T]]) -> tuple[_T | None, BaseException | None]:
+    # A task that ends in SystemExit or KeyboardInterrupt ends the event loop.
+    try:
+        return await work(), None
+    except BaseException as raised:
+        return None, raised
+
+
+def _where(task: asyncio.Task[Any]) -> str:
+    """The file and line that a task waits at."""
+    awaited: Any = task.get_coro()
+    place = ""
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = awaited.cr_await
+    return place

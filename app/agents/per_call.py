@@ -1,7 +1,7 @@
 """Functions of an operator that are called for each call: instructions, and `is_enabled`.
 
 They run in the middle of the conversation, between two frames of sound, so they must not wait. One
-that fails costs the tool, the handoff or its instructions, and never the call.
+that fails in whatever way costs the tool, the handoff or its instructions, and never the call.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def is_offered(is_enabled: IsEnabled, facts: CallFacts, name: str) -> bool:
         return is_enabled
     try:
         enabled: object = is_enabled(facts)
-    except Exception as error:
+    except BaseException as error:  # SystemExit in a task would end the whole process
         _report("is_enabled failed", name, type(error).__name__, str(error))
         return False
     if not isinstance(enabled, bool):
@@ -60,7 +60,7 @@ def written_for(function: InstructionsFunction, facts: CallFacts, agent: str) ->
     """An agent's instructions in this call; `None` where the function fails."""
     try:
         text: object = function(facts)
-    except Exception as error:
+    except BaseException as error:  # SystemExit in a task would end the whole process
         _report("instructions failed", agent, type(error).__name__, str(error))
         return None
     if not isinstance(text, str):

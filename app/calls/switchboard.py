@@ -194,6 +194,10 @@ class Switchboard:
     async def _hold(self, call: Call) -> None:
         try:
             await call.run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:  # it would end the group, and with it every other call
+            logger.exception("call failed", extra={"call_id": call.call_id})
         finally:
             self._let_go(call.call_id)
 

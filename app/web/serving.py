@@ -55,6 +55,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.counts = counts
         self.forced = False
+        self.failed = False
         self.port = int(listener.getsockname()[1])
         self.ready = asyncio.Event()
         self._listener = listener
@@ -86,6 +87,14 @@ class Server(uvicorn.Server):
         if not self.forced:
             logger.warning("drain cut short")
         self.forced = True
+        if self._drain_timeout is not None:
+            self._drain_timeout.reschedule(asyncio.get_running_loop().time())
+
+    def fail(self) -> None:
+        """Stop at once: the application can serve no longer. From the loop's own thread."""
+        self.failed = True
+        self.forced = True
+        self._stop_wanted.set()
         if self._drain_timeout is not None:
             self._drain_timeout.reschedule(asyncio.get_running_loop().time())
 

@@ -20,6 +20,7 @@ from app.events import (
 )
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import until
 from tests.integration.server import App, trunkline
 
 
@@ -130,3 +131,18 @@ async def test_an_observer_that_fails_costs_no_call() -> None:
         await call.hang_up()
         assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
     assert len(seen) == 1
+
+
+async def test_a_switchboard_that_ends_by_itself_ends_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def bug() -> None:
+        raise RuntimeError("a bug")
+
+    async with ScriptedVoiceServer() as voice, trunkline(voice) as app:
+        tasks = app.switchboard._tasks
+        assert tasks is not None
+        tasks.create_task(bug())
+        await until(lambda: app.trunkline.server.stopping)
+        assert app.trunkline.server.failed
+    assert "server failed" in caplog.text

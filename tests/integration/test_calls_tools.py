@@ -140,7 +140,36 @@ async def test_a_tool_that_ignores_its_end_keeps_nobody_on_the_line(
             assert app.switchboard.active == 0
             assert not voice.open_connections
             released.set()
-    assert "task goes on after its call" in caplog.text
+    assert "function ignores its cancellation" in caplog.text
+
+
+class OwnError(BaseException):
+    """An exception of an operator that `except Exception` does not catch."""
+
+
+@pytest.mark.parametrize("error", [OwnError, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+async def test_a_tool_costs_its_result_and_no_call(error: type[BaseException]) -> None:
+    @tool
+    async def fail() -> None:
+        """Fail."""
+        raise error
+
+    def instructions(_: object) -> str:
+        raise error
+
+    replies = [GREETING, Reply(text="One moment.", tool=("fail", "{}")), Reply(text="Sorry.")]
+    async with ScriptedVoiceServer(replies=replies) as voice, trunkline(voice) as app:
+        with_agents(
+            app, lambda agent: [replace(agent, tools=(fail,), instructions_for=instructions)]
+        )
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            await call.speak(0.6)
+            assert (await app.event(call, ToolRan)).error == "tool_failed"
+            await app.event(call, AgentSaid, lambda said: said.text == "Sorry.")
+            await call.hang_up()
+            assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 
 
 async def test_a_caller_consents_by_key() -> None:

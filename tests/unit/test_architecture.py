@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
                             "app.realtime", "app.tasks", "audio.format"},
     "app.agents.analysis": {"app.agents.dialogue", "app.agents.instructions", "app.agents.llm",
                             "app.agents.tools", "app.background", "app.errors", "app.events",
-                            "app.http", "app.realtime", "app.retry"},
+                            "app.http", "app.realtime", "app.retry", "app.threads"},
     "app.agents.session": {"app.agents", "app.errors", "app.events", "app.realtime", "app.tasks",
                            "audio.format"},
     # The receptionist is written by operators, so it is read as strictly as config.yaml.
@@ -201,7 +201,10 @@ CATCHES_ALL = {
     "app.agents.tools.mcp": "whatever the mcp package raises ends one connection",
     "app.engine.server": "a session's failure is not its neighbors': it is told and logged",
     "app.agents.tools.invocation": "tools and approvers are the operator's code",
-    "app.threads": "what a thread of a tool raises goes to the task that waits for it",
+    "app.agents.guardrails.runner": "rules may be the operator's functions",
+    "app.threads": "what the operator's function raises goes to the task that waits for it",
+    "app.main": "the server is told to stop when the part that holds calls has failed",
+    "app.calls.switchboard": "a call that fails in whatever way ends no other call",
     "app.calls.call": "the outermost boundary of a call: it ends with internal_error",
     "app.calls.hang_up": "what fails at a call's end is logged, and the rest of the end goes on",
     "app.agents.session.handler": "callbacks are the user's code",
@@ -209,6 +212,7 @@ CATCHES_ALL = {
 }
 # Modules that may start a task outside of a TaskGroup, each with what ends it.
 FREE_TASKS = {
+    "app.threads": "an operator's function, waited for and cancelled by the task that calls it",
     "app.engine.server": "the holder of the engine's group, ended by its close",
     "app.engine.speech.worker": "the keeper of a worker process, ended by its close",
     "app.agents.session.handler": "the seed's connect and disconnect are two calls",

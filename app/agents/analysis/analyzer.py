@@ -27,7 +27,7 @@ from app.agents.analysis.questions import (
     turn_question,
 )
 from app.agents.llm.question import Ask
-from app.errors import AppError
+from app.errors import AppError, FunctionFailed
 from app.events import (
     Analysis,
     AnalysisEvent,
@@ -38,6 +38,7 @@ from app.events import (
     TaskStarted,
     TurnAnalyzed,
 )
+from app.threads import in_own_task
 
 __all__ = ["Analyzer", "AnalyzerLimits", "Emit", "attempt", "task_report"]
 
@@ -232,14 +233,11 @@ async def attempt(
     failure: BaseException
     try:
         async with deadline:
-            return await work(), ""
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        code, failure = "failed", error
+            return await in_own_task(work), ""
     except TimeoutError as error:
         code, failure = "timeout" if deadline.expired() else "failed", error
+    except FunctionFailed as error:
+        code, failure = error.code, error.__cause__ or error
     except AppError as error:
         code, failure = error.code, error
     except Exception as error:  # models and agents are asked through what the operator hands in

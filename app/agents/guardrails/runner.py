@@ -23,8 +23,9 @@ from app.agents.guardrails.rules import (
 )
 from app.agents.instructions import CallFacts
 from app.agents.llm.question import Ask
-from app.errors import AppError, ConfigError
+from app.errors import AppError, ConfigError, FunctionFailed
 from app.events import Party
+from app.threads import in_own_task
 
 __all__ = ["GuardrailRunner", "check_guardrails"]
 
@@ -66,17 +67,14 @@ async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> 
         if len(text) > MAX_TEXT_CHARS:
             raise AppError("the text is too long to check", code="text_too_long")
         async with deadline:
-            verdict = await rule.check(text, context)
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        code = _report(rule, error, "failed")  # nobody cancels us: the rule awaited a dead task
+            verdict = await in_own_task(lambda: rule.check(text, context))
     except TimeoutError as error:
         code = _report(rule, error, "timeout" if deadline.expired() else "failed")
+    except FunctionFailed as error:
+        code = _report(rule, error.__cause__ or error, error.code)
     except AppError as error:
         code = _report(rule, error, error.code)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         code = _report(rule, error, "failed")
     if code:
         verdict = rule.failed(code)

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -22,8 +23,16 @@ from pydantic_core import to_jsonable_python
 
 from app.agents.tools.schema import parse_arguments
 from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult
-from app.errors import AppError, ConfigError, ToolArgsInvalid, ToolError, ToolFailed, ToolTimeout
-from app.threads import run_function
+from app.errors import (
+    AppError,
+    ConfigError,
+    FunctionFailed,
+    ToolArgsInvalid,
+    ToolError,
+    ToolFailed,
+    ToolTimeout,
+)
+from app.threads import in_own_task, run_function
 
 __all__ = ["TOOL_OUTPUT_NOTE", "ApprovalRequest", "Approver", "ToolInvoker", "render_output"]
 
@@ -150,7 +159,8 @@ async def _guard(request: ApprovalRequest) -> None:
     for rule in tool.input_guardrails:
         try:
             async with asyncio.timeout(GUARDRAIL_MS / 1000):
-                found = await run_function(rule, tool.slots, context, arguments)
+                ask = partial(run_function, rule, tool.slots, context, arguments)
+                found = await in_own_task(ask)
             if not (found is None or isinstance(found, str)):
                 raise TypeError("an input guardrail returns None or a text")
         except Exception as error:
@@ -167,22 +177,19 @@ async def _run(tool: Tool, context: ToolContext, arguments: Mapping[str, Any]) -
     deadline = asyncio.timeout(tool.timeout_ms / 1000)
     try:
         async with deadline, tool.slots.here:
-            return await tool.run(context, arguments)
+            return await in_own_task(lambda: tool.run(context, arguments))
     except ToolError:
         raise
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        # Nobody cancels us: the tool awaited something that was cancelled.
-        _report("tool cancelled itself", tool, error)
+    except FunctionFailed as error:
+        own = isinstance(error.__cause__, asyncio.CancelledError)
+        _report("tool cancelled itself" if own else "tool failed", tool, error)
         raise ToolFailed("The tool did not work.") from error
     except TimeoutError as error:
         if deadline.expired():
             raise ToolTimeout(f"No answer within {tool.timeout_ms / 1000:g} seconds.") from error
         _report("tool failed", tool, error)
         raise ToolFailed("The tool did not work.") from error
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         # The text of the error stays here: it may hold keys, names and numbers.
         _report("tool failed", tool, error)
         raise ToolFailed("The tool did not work.") from error
@@ -200,6 +207,8 @@ def _rendered(tool: Tool, value: Any) -> str:
 
 
 def _report(message: str, tool: Tool, error: BaseException) -> None:
+    if isinstance(error, FunctionFailed) and error.__cause__ is not None:
+        error = error.__cause__
     logger.warning(
         message,
         extra={

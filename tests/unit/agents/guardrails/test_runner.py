@@ -206,6 +206,8 @@ async def test_without_a_model_a_models_rule_fails() -> None:
         (TimeoutError(), "failed"),
         (asyncio.CancelledError(), "failed"),
         (SystemExit(1), "failed"),
+        (KeyboardInterrupt(), "failed"),
+        (BaseException("secret"), "failed"),
         (for_ever, "timeout"),
     ],
 )

@@ -217,6 +217,10 @@ async def test_a_background_result_asks_for_no_reply_but_its_failure_does() -> N
         ExceptionGroup("several", [ValueError("sk-123")]),
         RecursionError(),
         SystemExit(1),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        BaseException("sk-123"),
+        BaseExceptionGroup("several", [SystemExit(1)]),
         asyncio.CancelledError(),
     ],
 )
@@ -434,7 +438,9 @@ async def test_an_awaitable_that_a_function_returns_is_awaited() -> None:
     assert told(await only(decorated, '{"word": "yes"}')) == {"result": "yes!"}
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), StopIteration(), SystemExit(2)])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), StopIteration(), SystemExit(2), KeyboardInterrupt(), BaseException()]
+)
 async def test_what_a_thread_raises_is_answered(error: BaseException) -> None:
     @tool
     def fail() -> None:

@@ -1,0 +1,143 @@
+"""Operators' functions: whatever they do costs their result, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from app.agents.instructions import CallFacts
+from app.agents.per_call import is_offered, written_for
+from app.errors import FunctionFailed
+from app.events import CallId
+from app.threads import Slots, in_own_task, run_function
+from tests.fakes.waiting import until
+
+
+class Own(BaseException):
+    """An exception of an operator, of a kind that few people catch."""
+
+
+def _raising(error: BaseException) -> Callable[..., Any]:
+    def function(*_: object) -> Any:
+        raise error
+
+    return function
+
+
+def _own_task_cancelled(*_: object) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+WAYS: dict[str, Callable[..., Any]] = {
+    "Exception": _raising(ValueError("no")),
+    "BaseException": _raising(Own()),
+    "SystemExit": lambda *_: sys.exit(3),
+    "KeyboardInterrupt": _raising(KeyboardInterrupt()),
+    "GeneratorExit": _raising(GeneratorExit()),
+    "CancelledError": _raising(asyncio.CancelledError()),
+}
+
+
+def _as_async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def later(*_: object) -> Any:
+        await asyncio.sleep(0)
+        value = function()
+        await asyncio.sleep(0)
+        return value
+
+    return later
+
+
+def _as_plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *_: function()
+
+
+def _as_awaitable(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    later = _as_async(function)
+    return lambda *_: later()
+
+
+KINDS = {"async": _as_async, "in a thread": _as_plain, "returns an awaitable": _as_awaitable}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", [*WAYS, "own task cancelled", "own task cancelled at its end"])
+async def test_a_function_that_fails_raises_an_ordinary_exception(kind: str, way: str) -> None:
+    if way in WAYS:
+        function = KINDS[kind](WAYS[way])
+    elif kind == "in a thread":
+        return  # a thread has no task
+    elif way == "own task cancelled":
+        function = KINDS[kind](_own_task_cancelled)
+    else:
+
+        async def function() -> None:
+            _own_task_cancelled()
+
+    expected = ValueError if way == "Exception" else FunctionFailed
+    with pytest.raises(expected):
+        await in_own_task(partial(run_function, function, Slots(1)))
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
+async def test_a_cancelled_function_that_goes_on_is_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    began, released, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not released.is_set():
+            try:
+                began.set()
+                await released.wait()
+            except asyncio.CancelledError:
+                pass
+        gone.set()
+
+    with caplog.at_level(logging.WARNING):
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(in_own_task(stubborn))
+            await began.wait()
+            waiting.cancel()
+    assert waiting.cancelled()
+    [record] = caplog.records
+    assert record.getMessage() == "function ignores its cancellation"
+    assert ":" in record.__dict__["at"]
+    released.set()
+    await gone.wait()
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+
+
+async def test_a_cancelled_function_may_clean_up_before_the_wait_ends() -> None:
+    began, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def careful() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.set()
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(in_own_task(careful))
+        await began.wait()
+        waiting.cancel()
+    assert cleaned.is_set()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_instructions_and_offers_that_fail_are_none(way: str) -> None:
+    facts = CallFacts(call_id=CallId("c1"))
+    assert written_for(WAYS[way], facts, "reception") is None
+    assert is_offered(WAYS[way], facts, "pay") is False
