@@ -5,10 +5,6 @@ the options are wrong.
 """
 
 from app.cli.banner import banner
-from app.cli.commands import (
-    app,
-    main,
-    own_server,
-)
+from app.cli.commands import app, main, own_server
 
 __all__ = ["app", "banner", "main", "own_server"]

@@ -31,10 +31,7 @@ from app.cli.shared import (
     load_settings,
     wrapped,
 )
-from app.errors import (
-    AppError,
-    ConfigError,
-)
+from app.errors import AppError, ConfigError
 from app.settings import (
     Mode,
     Server,
@@ -210,10 +207,7 @@ def dial(  # noqa: PLR0913 - one parameter for each option of the command
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Call a server as Twilio would: speak, barge in, listen, hang up, measure."""
-    from app.dial import (
-        DialOptions,
-        run,
-    )
+    from app.dial import DialOptions, run
 
     given = {"to": to, "auth_token": auth_token, "account_sid": account_sid}
     explicit = {name: value for name, value in given.items() if value is not None}

@@ -27,13 +27,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from app.carrier.twilio.rest import NumberSetup, TwilioRest
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
-from app.errors import (
-    CarrierError,
-    CarrierRefused,
-    VoiceError,
-    VoiceRefused,
-    VoiceUnavailable,
-)
+from app.errors import CarrierError, CarrierRefused, VoiceError, VoiceRefused, VoiceUnavailable
 from app.installation import command
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import (

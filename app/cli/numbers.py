@@ -8,28 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from app.cli.shared import (
-    DEFAULT_CONFIG,
-    EXIT_FAILED,
-    ConfigPath,
-    fail,
-    load_settings,
-)
-from app.errors import (
-    AppError,
-    ConfigError,
-)
-from app.settings import (
-    Mode,
-    Settings,
-    carrier_credentials,
-)
+from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, fail, load_settings
+from app.errors import AppError, ConfigError
+from app.settings import Mode, Settings, carrier_credentials
 
 if TYPE_CHECKING:
-    from app.carrier.twilio.numbers import (
-        Archive,
-        Change,
-    )
+    from app.carrier.twilio.numbers import Archive, Change
     from app.carrier.twilio.rest import TwilioRest
 
 __all__ = ["numbers_app"]
@@ -167,10 +151,7 @@ def _fallback(
     Raises:
         ConfigError: the settings are wrong, or `to` is not a number that calls should go to.
     """
-    from app.carrier.twilio.numbers import (
-        dialed,
-        fallback_document,
-    )
+    from app.carrier.twilio.numbers import dialed, fallback_document
     from app.main import fallback_of
 
     place = dialed(to) if to else fallback_of(settings, number or "")

@@ -14,10 +14,7 @@ import typer
 
 from app.errors import ConfigError
 from app.installation import command
-from app.settings import (
-    Settings,
-    load,
-)
+from app.settings import Settings, load
 
 __all__ = [
     "DEFAULT_CONFIG",

@@ -11,10 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from app.carrier.base import (
-    CarrierCallId,
-    StreamId,
-)
+from app.carrier.base import CarrierCallId, StreamId
 from app.carrier.twilio.caller_side import (
     Clear,
     SendMark,
@@ -30,18 +27,8 @@ from app.carrier.twilio.caller_side import (
 from app.dial.faults import Fault
 from app.dial.listening import UtteranceDetector
 from app.dial.measures import QueueCleared
-from app.dial.playout import (
-    BYTES_PER_MS,
-    CallerPlayout,
-    Heard,
-    MarkBack,
-    PlayoutEvent,
-)
-from app.dial.speaking import (
-    FRAME_BYTES,
-    FRAME_MS,
-    SpeechPlayer,
-)
+from app.dial.playout import BYTES_PER_MS, CallerPlayout, Heard, MarkBack, PlayoutEvent
+from app.dial.speaking import FRAME_BYTES, FRAME_MS, SpeechPlayer
 from app.errors import RemoteProtocolError
 
 __all__ = ["CarrierStream", "Recorder", "StreamCounters", "StreamIdentity"]

@@ -10,10 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.realtime.events import (
-    ServerEvent,
-    ServerVad,
-)
+from app.realtime.events import ServerEvent, ServerVad
 
 __all__ = [
     "AbandonHearing",

@@ -13,35 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from app.engine.actions import (
-    Action,
-    Note,
-    NoteKind,
-)
-from app.engine.base import (
-    Reply,
-    Responder,
-    ToolUse,
-)
+from app.engine.actions import Action, Note, NoteKind
+from app.engine.base import Reply, Responder, ToolUse
 from app.engine.effective import check_response
-from app.engine.items import (
-    Conversation,
-    typed_text,
-)
-from app.engine.prompts import (
-    CallerTurn,
-    Prompt,
-    Prompts,
-    ToolOutput,
-    TypedText,
-    answer,
-)
+from app.engine.items import Conversation, typed_text
+from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
 from app.engine.refusal import Refusal
-from app.engine.replies import (
-    LiveReply,
-    ReplyPlan,
-    ReplyState,
-)
+from app.engine.replies import LiveReply, ReplyPlan, ReplyState
 from app.realtime.events import (
     SAY_METADATA_KEY,
     UNSET,

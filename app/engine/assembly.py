@@ -12,11 +12,7 @@ from typing import Final
 from app.engine.host import EngineParts
 from app.engine.receptionist.messages import MessageFolder
 from app.engine.receptionist.responder import Receptionist
-from app.engine.receptionist.script_file import (
-    DEFAULT_SCRIPT,
-    load_script,
-    own_facts,
-)
+from app.engine.receptionist.script_file import DEFAULT_SCRIPT, load_script, own_facts
 from app.engine.server import Engine
 from app.engine.session import SessionLimits
 from app.engine.speech.recognizer import PocketsphinxRecognizer

@@ -17,13 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from app.engine.refusal import Refusal
-from app.realtime.events import (
-    ResponseConfig,
-    SemanticVad,
-    ServerVad,
-    SessionConfig,
-    Unset,
-)
+from app.realtime.events import ResponseConfig, SemanticVad, ServerVad, SessionConfig, Unset
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K
 
 __all__ = ["ENGINE_MODEL", "MAX_TEXT_CHARS", "check_response", "default_session", "merge", "vad_of"]

@@ -39,27 +39,15 @@ from app.engine.actions import (
     StopSpeaking,
     TakeAudio,
 )
-from app.engine.base import (
-    Heard,
-    Hearing,
-    Recognizer,
-    Responder,
-    Synthesizer,
-)
+from app.engine.base import Heard, Hearing, Recognizer, Responder, Synthesizer
 from app.engine.session import EngineSession
 from app.engine.turns import Edge
-from app.errors import (
-    VoiceClosed,
-    VoiceUnavailable,
-)
+from app.errors import VoiceClosed, VoiceUnavailable
 from app.realtime.connection import Transport
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import ServerVad
 from app.realtime.fields import MalformedEvent
-from app.realtime.protocol import (
-    RealtimeProtocol,
-    Side,
-)
+from app.realtime.protocol import RealtimeProtocol, Side
 from audio.bridge import Transcoder
 from audio.format import PCM16_16K
 

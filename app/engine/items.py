@@ -11,10 +11,7 @@ from typing import Final
 
 from app.engine.effective import MAX_TEXT_CHARS
 from app.engine.refusal import Refusal
-from app.realtime.events import (
-    ContentPart,
-    Item,
-)
+from app.realtime.events import ContentPart, Item
 
 __all__ = ["MAX_ITEMS", "Conversation", "typed_text"]
 

@@ -10,11 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from app.engine.base import (
-    Heard,
-    Reply,
-    Responder,
-)
+from app.engine.base import Heard, Reply, Responder
 
 __all__ = ["UNCLEAR", "CallerTurn", "Prompt", "Prompts", "ToolOutput", "TypedText", "answer"]
 

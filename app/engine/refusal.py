@@ -6,10 +6,7 @@ has one (`conversation_already_has_active_response`, `item_truncate_invalid_item
 
 from __future__ import annotations
 
-from app.realtime.events import (
-    ErrorDetail,
-    ErrorEvent,
-)
+from app.realtime.events import ErrorDetail, ErrorEvent
 
 __all__ = ["Refusal"]
 

@@ -17,23 +17,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from app.engine.actions import (
-    Action,
-    Send,
-    Speak,
-    StopSpeaking,
-)
-from app.engine.base import (
-    Reply,
-    ToolUse,
-)
+from app.engine.actions import Action, Send, Speak, StopSpeaking
+from app.engine.base import Reply, ToolUse
 from app.engine.items import Conversation
-from app.engine.prompts import (
-    CallerTurn,
-    Prompt,
-    ToolOutput,
-    TypedText,
-)
+from app.engine.prompts import CallerTurn, Prompt, ToolOutput, TypedText
 from app.realtime.events import (
     AudioDelta,
     AudioDone,

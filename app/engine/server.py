@@ -17,18 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, runtime_checkable
 
 from app.engine.effective import ENGINE_MODEL
-from app.engine.host import (
-    EngineParts,
-    SessionHost,
-)
-from app.engine.session import (
-    EngineSession,
-    SessionLimits,
-)
-from app.errors import (
-    VoiceClosed,
-    VoiceUnavailable,
-)
+from app.engine.host import EngineParts, SessionHost
+from app.engine.session import EngineSession, SessionLimits
+from app.errors import VoiceClosed, VoiceUnavailable
 from app.realtime.connection import (
     ClientTransport,
     Transport,
@@ -37,15 +28,8 @@ from app.realtime.connection import (
     pipe,
 )
 from app.realtime.dialect import GA, Dialect
-from app.realtime.events import (
-    ErrorDetail,
-    ErrorEvent,
-    SessionConfig,
-)
-from app.realtime.protocol import (
-    RealtimeProtocol,
-    Side,
-)
+from app.realtime.events import ErrorDetail, ErrorEvent, SessionConfig
+from app.realtime.protocol import RealtimeProtocol, Side
 
 __all__ = ["Engine", "EngineModel"]
 

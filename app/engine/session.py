@@ -21,32 +21,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from app.engine.actions import (
-    Action,
-    KeepText,
-    Note,
-    NoteKind,
-    Send,
-    TakeAudio,
-)
+from app.engine.actions import Action, KeepText, Note, NoteKind, Send, TakeAudio
 from app.engine.answers import Answers
-from app.engine.base import (
-    Heard,
-    Responder,
-)
-from app.engine.effective import (
-    default_session,
-    merge,
-)
-from app.engine.items import (
-    Conversation,
-    typed_text,
-)
+from app.engine.base import Heard, Responder
+from app.engine.effective import default_session, merge
+from app.engine.items import Conversation, typed_text
 from app.engine.listening import Listening
-from app.engine.prompts import (
-    ToolOutput,
-    TypedText,
-)
+from app.engine.prompts import ToolOutput, TypedText
 from app.engine.refusal import Refusal
 from app.engine.turns import Edge
 from app.realtime.events import (

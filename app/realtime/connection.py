@@ -21,16 +21,8 @@ from collections.abc import Awaitable
 from dataclasses import fields, replace
 from typing import Final, Protocol
 
-from app.errors import (
-    RemoteProtocolError,
-    VoiceClosed,
-    VoiceRefused,
-    VoiceUnavailable,
-)
-from app.realtime.dialect import (
-    GA,
-    Dialect,
-)
+from app.errors import RemoteProtocolError, VoiceClosed, VoiceRefused, VoiceUnavailable
+from app.realtime.dialect import GA, Dialect
 from app.realtime.events import (
     UNSET,
     ClientEvent,
@@ -42,15 +34,9 @@ from app.realtime.events import (
     SessionUpdated,
     Transcription,
 )
-from app.realtime.faults import (
-    refusal_for_close,
-    refusal_for_error,
-)
+from app.realtime.faults import refusal_for_close, refusal_for_error
 from app.realtime.fields import MalformedEvent
-from app.realtime.protocol import (
-    RealtimeProtocol,
-    Side,
-)
+from app.realtime.protocol import RealtimeProtocol, Side
 from app.realtime.trace import wire_facts
 
 __all__ = [

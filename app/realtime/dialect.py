@@ -25,16 +25,8 @@ import msgspec
 
 from app.errors import LocalProtocolError
 from app.realtime import events as ev
-from app.realtime.events import (
-    ClientEvent,
-    ResponseStatus,
-    ServerEvent,
-    Unknown,
-)
-from app.realtime.fields import (
-    Fields,
-    MalformedEvent,
-)
+from app.realtime.events import ClientEvent, ResponseStatus, ServerEvent, Unknown
+from app.realtime.fields import Fields, MalformedEvent
 from app.realtime.wire_items import (
     read_arguments,
     read_error,
@@ -50,11 +42,7 @@ from app.realtime.wire_items import (
     write_response,
     write_response_config,
 )
-from app.realtime.wire_session import (
-    Generation,
-    read_session,
-    write_session,
-)
+from app.realtime.wire_session import Generation, read_session, write_session
 
 __all__ = ["BETA", "GA", "MAX_APPEND_BYTES", "Dialect"]
 

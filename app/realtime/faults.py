@@ -10,11 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from app.errors import (
-    VoiceClosed,
-    VoiceRefused,
-    VoiceUnavailable,
-)
+from app.errors import VoiceClosed, VoiceRefused, VoiceUnavailable
 from app.realtime.events import ErrorDetail
 
 __all__ = [

@@ -32,26 +32,11 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from app.errors import (
-    ConfigError,
-    VoiceClosed,
-    VoiceRefused,
-    VoiceUnavailable,
-)
-from app.realtime.connection import (
-    VoiceConnection,
-    give_up_late,
-    open_connection,
-)
-from app.realtime.dialect import (
-    GA,
-    Dialect,
-)
+from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
+from app.realtime.connection import VoiceConnection, give_up_late, open_connection
+from app.realtime.dialect import GA, Dialect
 from app.realtime.events import SessionConfig
-from app.realtime.faults import (
-    find_code,
-    refusal_for_status,
-)
+from app.realtime.faults import find_code, refusal_for_status
 from app.retry import parse_retry_after
 
 __all__ = ["AZURE_PATH", "ENVIRONMENT_PROXY", "OPENAI_URL", "WebSocketModel", "WebSocketTransport"]

@@ -14,13 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from app.errors import LocalProtocolError
-from app.realtime.events import (
-    UNSET,
-    SemanticVad,
-    ServerVad,
-    SessionConfig,
-    Transcription,
-)
+from app.realtime.events import UNSET, SemanticVad, ServerVad, SessionConfig, Transcription
 from app.realtime.fields import Fields, MalformedEvent
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 

@@ -26,10 +26,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from app.carrier.base import (
-    CarrierCallId,
-    StreamId,
-)
+from app.carrier.base import CarrierCallId, StreamId
 from app.carrier.twilio.caller_side import (
     render_caller_media,
     render_connected,
@@ -37,13 +34,8 @@ from app.carrier.twilio.caller_side import (
     render_start,
     render_stop,
 )
-from app.carrier.twilio.signature import (
-    sign_http,
-)
-from app.dial.twiml import (
-    parse_twiml,
-    stream_of,
-)
+from app.carrier.twilio.signature import sign_http
+from app.dial.twiml import parse_twiml, stream_of
 
 __all__ = ["Load", "LoadResult", "spread"]
 

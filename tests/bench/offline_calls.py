@@ -12,10 +12,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from app.dial.command import (
-    DialOptions,
-    dial,
-)
+from app.dial.command import DialOptions, dial
 from app.dial.report import DialReport
 from tests.bench.servers import cpu_s, running_server
 

@@ -21,13 +21,7 @@ from app.dial.report import CallPrinter, DialReport
 from app.dial.script import ScriptedCaller, ScriptRun
 from app.dial.speaking import Recording
 from app.dial.speech import read_script
-from app.dial.webhook import (
-    Caller,
-    Endpoints,
-    TwimlAnswer,
-    Webhooks,
-    http_client,
-)
+from app.dial.webhook import Caller, Endpoints, TwimlAnswer, Webhooks, http_client
 from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.events import CallEvent
 from app.main import build

@@ -26,35 +26,12 @@ from typing import Self
 import httpx2
 from websockets.asyncio.client import ClientConnection
 
-from app.carrier.base import (
-    CarrierCallId,
-    StreamId,
-)
+from app.carrier.base import CarrierCallId, StreamId
 from app.dial.faults import Fault
-from app.dial.leg import (
-    Clock,
-    Leg,
-    LegEnd,
-    open_stream,
-)
-from app.dial.stream import (
-    CarrierStream,
-    StreamCounters,
-    StreamIdentity,
-)
-from app.dial.twiml import (
-    StreamOrder,
-    Verb,
-    stream_of,
-)
-from app.dial.webhook import (
-    Caller,
-    Endpoints,
-    TwimlAnswer,
-    Webhooks,
-    http_client,
-    sign,
-)
+from app.dial.leg import Clock, Leg, LegEnd, open_stream
+from app.dial.stream import CarrierStream, StreamCounters, StreamIdentity
+from app.dial.twiml import StreamOrder, Verb, stream_of
+from app.dial.webhook import Caller, Endpoints, TwimlAnswer, Webhooks, http_client, sign
 from tests.fakes.caller import tone
 from tests.fakes.clock import FastClock
 from tests.fakes.waiting import TIME_LIMIT_S, within

@@ -12,11 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.engine.base import (
-    Heard,
-    Reply,
-    ToolUse,
-)
+from app.engine.base import Heard, Reply, ToolUse
 from app.errors import VoiceUnavailable
 from app.realtime.events import ServerVad
 

@@ -18,12 +18,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from twilio.rest.api.v2010.account import (
-    call,
-    conference,
-    incoming_phone_number,
-    message,
-)
+from twilio.rest.api.v2010.account import call, conference, incoming_phone_number, message
 from twilio.rest.api.v2010.account.conference import participant
 from twilio.twiml import voice_response
 

@@ -13,14 +13,8 @@ from typing import Self
 
 import httpx2
 
-from app.carrier.twilio.signature import (
-    SIGNATURE_HEADER,
-    sign_http,
-)
-from app.dial.twiml import (
-    Verb,
-    parse_twiml,
-)
+from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
+from app.dial.twiml import Verb, parse_twiml
 from tests.fakes.twilio_parameters import twiml_fault
 from tests.fakes.twilio_rest import ApiCall, ApiConference, TwilioApi
 from tests.fakes.waiting import TIME_LIMIT_S

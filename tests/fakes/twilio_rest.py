@@ -22,10 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from app.dial.twiml import (
-    Verb,
-    parse_twiml,
-)
+from app.dial.twiml import Verb, parse_twiml
 from app.errors import RemoteProtocolError
 from tests.fakes.twilio_parameters import operation, twiml_fault
 

@@ -30,18 +30,9 @@ from websockets.http11 import Request, Response
 
 from app.errors import RemoteProtocolError
 from app.realtime import events as ev
-from app.realtime.dialect import (
-    GA,
-    Dialect,
-)
-from app.realtime.events import (
-    ClientEvent,
-    ServerEvent,
-)
-from app.realtime.protocol import (
-    RealtimeProtocol,
-    Side,
-)
+from app.realtime.dialect import GA, Dialect
+from app.realtime.events import ClientEvent, ServerEvent
+from app.realtime.protocol import RealtimeProtocol, Side
 from tests.fakes.voice_session import FreeSession, Reply, Speech, tone
 from tests.fakes.waiting import time_limit
 

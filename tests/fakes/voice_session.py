@@ -18,13 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.realtime import events as ev
-from app.realtime.events import (
-    ClientEvent,
-    Item,
-    Response,
-    ResponseStatus,
-    ServerEvent,
-)
+from app.realtime.events import ClientEvent, Item, Response, ResponseStatus, ServerEvent
 from audio.format import PCM16_24K, AudioFormat, Encoding
 from audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from audio.level import level_dbfs

@@ -14,11 +14,7 @@ from app.engine.base import Heard
 from app.engine.host import EngineParts
 from app.engine.receptionist.messages import MessageFolder
 from app.realtime.connection import VoiceConnection
-from app.realtime.events import (
-    InputAudioAppend,
-    SessionConfig,
-    Transcription,
-)
+from app.realtime.events import InputAudioAppend, SessionConfig, Transcription
 from audio.format import PCM16_24K
 from tests.fakes.engine_parts import (
     EchoResponder,

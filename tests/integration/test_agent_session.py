@@ -11,14 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from app.agents.agent import (
-    END_CALL_TOOL,
-    Agent,
-)
-from app.agents.guardrails.rules import (
-    Stop,
-    regex_guardrail,
-)
+from app.agents.agent import END_CALL_TOOL, Agent
+from app.agents.guardrails.rules import Stop, regex_guardrail
 from app.agents.handoffs import HandoffTo
 from app.agents.session.events import (
     AgentEnd,
@@ -38,24 +32,12 @@ from app.agents.session.events import (
 )
 from app.agents.session.session import AgentSession
 from app.agents.session.subscriptions import Subscription
-from app.agents.tools.tool import (
-    Approval,
-    ToolContext,
-    tool,
-)
-from app.errors import (
-    ConfigError,
-    VoiceClosed,
-    VoiceError,
-    VoiceRefused,
-)
+from app.agents.tools.tool import Approval, ToolContext, tool
+from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceRefused
 from app.events import Party
 from app.realtime import events as ev
 from app.realtime.connecting import RECONNECTS_PER_MINUTE
-from app.realtime.events import (
-    SessionConfig,
-    Transcription,
-)
+from app.realtime.events import SessionConfig, Transcription
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone

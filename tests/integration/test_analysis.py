@@ -13,33 +13,16 @@ from typing import Any
 
 import pytest
 
-from app.agents.analysis.analyzer import (
-    Analyzer,
-    AnalyzerLimits,
-)
-from app.agents.analysis.delegates import (
-    Delegate,
-    ToolDelegate,
-    WebhookDelegate,
-)
-from app.agents.analysis.questions import (
-    ReviewSpec,
-    TranscriptLine,
-)
+from app.agents.analysis.analyzer import Analyzer, AnalyzerLimits
+from app.agents.analysis.delegates import Delegate, ToolDelegate, WebhookDelegate
+from app.agents.analysis.questions import ReviewSpec, TranscriptLine
 from app.agents.analysis.review import Reviewer
 from app.agents.llm.out_of_band import OutOfBandAsker
-from app.agents.llm.question import (
-    Ask,
-    ModelQuestion,
-)
+from app.agents.llm.question import Ask, ModelQuestion
 from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
-from app.agents.tools.tool import (
-    Tool,
-    ToolContext,
-    tool,
-)
+from app.agents.tools.tool import Tool, ToolContext, tool
 from app.background import BackgroundJobs
 from app.errors import AppError
 from app.events import (
@@ -53,9 +36,7 @@ from app.events import (
     TurnAnalyzed,
 )
 from app.http.client import SafeHttp
-from app.http.webhook import (
-    Webhook,
-)
+from app.http.webhook import Webhook
 from app.realtime import events as ev
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Emit, Expect, ScriptedVoiceServer, Served

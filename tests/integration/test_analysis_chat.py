@@ -8,24 +8,12 @@ from typing import Any
 
 import pytest
 
-from app.agents.llm.chat_completions import (
-    ChatSpec,
-    JsonMode,
-)
+from app.agents.llm.chat_completions import ChatSpec, JsonMode
 from app.agents.llm.question import ModelQuestion
-from app.errors import (
-    AppError,
-    ConfigError,
-)
+from app.errors import AppError, ConfigError
 from app.http.client import SafeHttp
 from tests.fakes.web_service import WebService, answer
-from tests.integration.analysis_site import (
-    SPEC,
-    completed,
-    endpoint,
-    outgoing,
-    silence,
-)
+from tests.integration.analysis_site import SPEC, completed, endpoint, outgoing, silence
 
 
 @pytest.fixture

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from app.events import (
-    AgentSaid,
-    BargeIn,
-    CallerSaid,
-    KeyPressed,
-)
+from app.events import AgentSaid, BargeIn, CallerSaid, KeyPressed
 from app.realtime.events import (
     AudioDelta,
     AudioTranscriptDelta,

@@ -8,16 +8,8 @@ from typing import Any, cast
 import pytest
 
 from app.calls.call import Call
-from app.carrier.base import (
-    CallControl,
-    CarrierCallId,
-)
-from app.events import (
-    CallAdmitted,
-    CallEvent,
-    CallId,
-    EndReason,
-)
+from app.carrier.base import CallControl, CarrierCallId
+from app.events import CallAdmitted, CallEvent, CallId, EndReason
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until

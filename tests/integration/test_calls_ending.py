@@ -9,19 +9,9 @@ import pytest
 import app.calls.switchboard as switchboard
 from app.calls.call import LOST
 from app.carrier.base import CallProgress
-from app.dial.leg import (
-    EndedBy,
-    LegEnd,
-)
-from app.events import (
-    AgentSaid,
-    EndReason,
-    VoiceReady,
-)
-from app.realtime.events import (
-    SAY_METADATA_KEY,
-    ResponseCreate,
-)
+from app.dial.leg import EndedBy, LegEnd
+from app.events import AgentSaid, EndReason, VoiceReady
+from app.realtime.events import SAY_METADATA_KEY, ResponseCreate
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer

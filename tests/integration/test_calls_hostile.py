@@ -5,12 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from app.events import (
-    AgentSaid,
-    EndReason,
-    ToolApprovalRequired,
-    ToolRan,
-)
+from app.events import AgentSaid, EndReason, ToolApprovalRequired, ToolRan
 from app.http.client import SafeHttp
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer

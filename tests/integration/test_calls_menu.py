@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from app.dial.leg import EndedBy
-from app.events import (
-    AgentSaid,
-    EndReason,
-)
-from app.realtime.events import (
-    SAY_METADATA_KEY,
-    ResponseCreate,
-    Unset,
-)
+from app.events import AgentSaid, EndReason
+from app.realtime.events import SAY_METADATA_KEY, ResponseCreate, Unset
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.integration.server import trunkline
 from tests.integration.transfer_site import FRONT_DESK, transfer_site

@@ -8,12 +8,7 @@ import pytest
 
 from app.calls.actions import RenewVoice
 from app.calls.call import LOST
-from app.events import (
-    AgentSaid,
-    EndReason,
-    VoiceReady,
-    VoiceTrouble,
-)
+from app.events import AgentSaid, EndReason, VoiceReady, VoiceTrouble
 from app.realtime.connecting import RECONNECTS_PER_MINUTE
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (

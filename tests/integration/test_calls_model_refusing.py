@@ -7,18 +7,8 @@ import asyncio
 import pytest
 
 from app.calls.call import LOST
-from app.events import (
-    AgentSaid,
-    CallSummary,
-    EndReason,
-    VoiceReady,
-    VoiceTrouble,
-)
-from app.realtime.events import (
-    SAY_METADATA_KEY,
-    ItemDelete,
-    ResponseCreate,
-)
+from app.events import AgentSaid, CallSummary, EndReason, VoiceReady, VoiceTrouble
+from app.realtime.events import SAY_METADATA_KEY, ItemDelete, ResponseCreate
 from audio.format import PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.integration.server import GREETING, App, trunkline

@@ -18,13 +18,7 @@ from app.events import (
     StreamOpened,
     ToolRan,
 )
-from app.realtime.events import (
-    SAY_METADATA_KEY,
-    ItemDelete,
-    ResponseCreate,
-    SessionUpdate,
-    Unset,
-)
+from app.realtime.events import SAY_METADATA_KEY, ItemDelete, ResponseCreate, SessionUpdate, Unset
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
 from tests.integration.server import GREETING, trunkline

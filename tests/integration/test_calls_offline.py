@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.events import (
-    AgentSaid,
-    CallerSaid,
-    EndReason,
-)
+from app.events import AgentSaid, CallerSaid, EndReason
 from audio.g711 import encode_ulaw
 from audio.wav import read_wav
 from tests.fakes.voice import ScriptedVoiceServer

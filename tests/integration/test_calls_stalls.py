@@ -8,11 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.events import (
-    CallEnded,
-    CallerSaid,
-    EndReason,
-)
+from app.events import CallEnded, CallerSaid, EndReason
 from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection
 from audio.format import PCM16_24K

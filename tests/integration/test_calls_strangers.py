@@ -14,14 +14,8 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from app.carrier.base import (
-    CarrierCallId,
-    StreamId,
-)
-from app.carrier.twilio.caller_side import (
-    render_connected,
-    render_start,
-)
+from app.carrier.base import CarrierCallId, StreamId
+from app.carrier.twilio.caller_side import render_connected, render_start
 from app.dial.leg import EndedBy
 from app.errors import DialError
 from app.events import EndReason

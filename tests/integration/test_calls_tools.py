@@ -14,17 +14,10 @@ import httpx2
 import pytest
 
 from app.agents.agent import Agent
-from app.agents.guardrails.rules import (
-    Stop,
-    regex_guardrail,
-)
+from app.agents.guardrails.rules import Stop, regex_guardrail
 from app.agents.handoffs import HandoffTo
 from app.agents.roster import Roster
-from app.agents.tools.tool import (
-    Approval,
-    ToolContext,
-    tool,
-)
+from app.agents.tools.tool import Approval, ToolContext, tool
 from app.calls.route import Route
 from app.dial.leg import EndedBy
 from app.errors import ToolFailed

@@ -21,10 +21,7 @@ from app.agents.agent import Agent
 from app.agents.analysis.analyzer import AnalyzerLimits
 from app.agents.analysis.live import AnalysisPlan
 from app.agents.analysis.questions import AnalysisSpec
-from app.agents.guardrails.rules import (
-    Stop,
-    regex_guardrail,
-)
+from app.agents.guardrails.rules import Stop, regex_guardrail
 from app.agents.session.events import (
     AgentEnd,
     HistoryAdded,
@@ -34,22 +31,9 @@ from app.agents.session.events import (
     UsageCounted,
 )
 from app.agents.session.session import AgentSession
-from app.agents.tools.tool import (
-    Approval,
-    tool,
-)
-from app.cli.chat import (
-    JsonReport,
-    TerminalLines,
-    TextReport,
-    chat,
-)
-from app.events import (
-    AnalysisFailed,
-    CallId,
-    Party,
-    TokenUsage,
-)
+from app.agents.tools.tool import Approval, tool
+from app.cli.chat import JsonReport, TerminalLines, TextReport, chat
+from app.events import AnalysisFailed, CallId, Party, TokenUsage
 from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Reply, ScriptedVoiceServer

@@ -15,12 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.dial import (
-    DialOptions,
-    DialReport,
-    dial,
-    run,
-)
+from app.dial import DialOptions, DialReport, dial, run
 from app.dial.report import CallPrinter, print_report
 from app.errors import ConfigError
 from audio.wav import read_wav

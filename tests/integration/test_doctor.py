@@ -15,19 +15,10 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from app.assembly import session_config
-from app.carrier.twilio.signature import (
-    SIGNATURE_HEADER,
-    sign_http,
-)
+from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
 from app.cli import doctor
-from app.cli.doctor import (
-    CheckResult,
-    Verdict,
-)
-from app.errors import (
-    VoiceRefused,
-    VoiceUnavailable,
-)
+from app.cli.doctor import CheckResult, Verdict
+from app.errors import VoiceRefused, VoiceUnavailable
 from app.realtime.connection import VoiceConnection
 from app.realtime.dialect import BETA, GA, Dialect
 from app.realtime.events import (
@@ -40,12 +31,7 @@ from app.realtime.events import (
     SessionConfig,
 )
 from app.realtime.websocket import WebSocketModel
-from app.settings import (
-    Settings,
-    check_deployment,
-    load,
-    notices,
-)
+from app.settings import Settings, check_deployment, load, notices
 from tests.fakes.voice import Close, Emit, Expect, Reply, ScriptedVoiceServer, Step, Trouble
 
 ACCOUNT = "AC" + "1" * 32

@@ -23,10 +23,7 @@ from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from websockets.asyncio.client import ClientConnection, connect
 
-from app.engine import (
-    Engine,
-    make_engine,
-)
+from app.engine import Engine, make_engine
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     InputAudioAppend,
@@ -40,10 +37,7 @@ from app.web.access import Door
 from app.web.app import make_app
 from app.web.metrics import Metrics
 from app.web.realtime import realtime_router
-from app.web.serving import (
-    make_server,
-    running,
-)
+from app.web.serving import make_server, running
 from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from audio.g711 import encode_ulaw

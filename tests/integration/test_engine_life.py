@@ -10,15 +10,8 @@ from app.engine import Engine
 from app.engine.base import Reply
 from app.engine.host import EngineParts
 from app.engine.speech.worker import Worker
-from app.errors import (
-    ConfigError,
-    VoiceClosed,
-    VoiceUnavailable,
-)
-from app.realtime.connection import (
-    open_connection,
-    pipe,
-)
+from app.errors import ConfigError, VoiceClosed, VoiceUnavailable
+from app.realtime.connection import open_connection, pipe
 from app.realtime.events import (
     AudioDelta,
     ErrorEvent,

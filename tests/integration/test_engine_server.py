@@ -13,15 +13,8 @@ from pathlib import Path
 import pytest
 
 from app.engine.listening import MESSAGE_PAUSE_MS
-from app.errors import (
-    VoiceClosed,
-    VoiceRefused,
-    VoiceUnavailable,
-)
-from app.realtime.connection import (
-    Transport,
-    pipe,
-)
+from app.errors import VoiceClosed, VoiceRefused, VoiceUnavailable
+from app.realtime.connection import Transport, pipe
 from app.realtime.events import (
     AudioDelta,
     ContentPart,
@@ -48,11 +41,7 @@ from app.realtime.events import (
 )
 from audio.bridge import Transcoder
 from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
-from tests.fakes.engine_parts import (
-    quiet,
-    said,
-    speech,
-)
+from tests.fakes.engine_parts import quiet, said, speech
 from tests.fakes.waiting import until
 from tests.integration.engine_site import Caller, Site, open_site
 from tests.unit.engine.session_driver import message, tool

@@ -12,10 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from app.engine.receptionist.grammar import (
-    Grammar,
-    StateGrammar,
-)
+from app.engine.receptionist.grammar import Grammar, StateGrammar
 from app.engine.receptionist.responder import Receptionist
 from app.engine.receptionist.script_file import load_script
 from app.engine.speech.recognizer import (
@@ -25,10 +22,7 @@ from app.engine.speech.recognizer import (
 )
 from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.engine.speech.vad import VoiceActivity
-from app.errors import (
-    ConfigError,
-    VoiceUnavailable,
-)
+from app.errors import ConfigError, VoiceUnavailable
 from tests.bench.speech_clips import clip, line
 from tests.fakes.waiting import until
 

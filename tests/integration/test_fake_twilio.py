@@ -7,10 +7,7 @@ import json
 
 import pytest
 
-from app.dial.leg import (
-    EndedBy,
-    LegEnd,
-)
+from app.dial.leg import EndedBy, LegEnd
 from app.errors import DialError
 from tests.fakes.caller import phrase, silence
 from tests.fakes.carrier import FakeTwilio

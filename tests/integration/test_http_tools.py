@@ -19,25 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from app.agents.tools.http_tool import (
-    HttpToolSpec,
-    http_tool,
-)
+from app.agents.tools.http_tool import HttpToolSpec, http_tool
 from app.agents.tools.invocation import ToolInvoker
-from app.agents.tools.tool import (
-    ToolContext,
-    ToolResult,
-)
-from app.errors import (
-    ToolError,
-    ToolFailed,
-)
+from app.agents.tools.tool import ToolContext, ToolResult
+from app.errors import ToolError, ToolFailed
 from app.events import CallId
-from app.http.client import (
-    Fetched,
-    Outgoing,
-    SafeHttp,
-)
+from app.http.client import Fetched, Outgoing, SafeHttp
 from tests.fakes.web_service import Asked, Script, WebService, answer
 
 PUBLIC = "93.184.216.34"

@@ -25,10 +25,7 @@ from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.mcp_stdio import served_by_process
 from app.agents.tools.mcp_transport import transport
-from app.agents.tools.tool import (
-    ToolContext,
-    ToolResult,
-)
+from app.agents.tools.tool import ToolContext, ToolResult
 from app.errors import ConfigError
 from app.events import CallId
 from app.http.addresses import resolve_by_system

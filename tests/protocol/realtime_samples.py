@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from app.realtime import events as ev
-from app.realtime.events import (
-    ClientEvent,
-    ServerEvent,
-)
+from app.realtime.events import ClientEvent, ServerEvent
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K
 
 __all__ = ["BETA_SESSION", "CLIENT", "SERVER", "SESSION", "message"]

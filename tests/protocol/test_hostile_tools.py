@@ -13,19 +13,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from app.agents.tools.http_tool import (
-    HttpToolSpec,
-    http_tool,
-)
-from app.agents.tools.invocation import (
-    ApprovalRequest,
-    ToolInvoker,
-)
-from app.agents.tools.tool import (
-    Tool,
-    ToolContext,
-    tool,
-)
+from app.agents.tools.http_tool import HttpToolSpec, http_tool
+from app.agents.tools.invocation import ApprovalRequest, ToolInvoker
+from app.agents.tools.tool import Tool, ToolContext, tool
 from app.events import CallId
 from app.http.client import SafeHttp
 from tests.fakes.web_service import WebService, answer

@@ -13,16 +13,8 @@ from typing import Any
 import pytest
 
 from app.realtime import events as ev
-from app.realtime.dialect import (
-    BETA,
-    GA,
-    Dialect,
-)
-from app.realtime.protocol import (
-    RealtimeProtocol,
-    ResponseGate,
-    Side,
-)
+from app.realtime.dialect import BETA, GA, Dialect
+from app.realtime.protocol import RealtimeProtocol, ResponseGate, Side
 from audio.format import PCMU_8K
 
 DATA = Path(__file__).parent / "data"

@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 
 from app.errors import RemoteProtocolError
 from app.realtime import events as ev
-from app.realtime.dialect import (
-    BETA,
-    GA,
-)
+from app.realtime.dialect import BETA, GA
 from app.realtime.fields import MalformedEvent
-from app.realtime.protocol import (
-    RealtimeProtocol,
-    Side,
-)
+from app.realtime.protocol import RealtimeProtocol, Side
 from tests.protocol.realtime_samples import CLIENT, GA_CLIENT, GA_SERVER, SERVER
 
 CASES = 1_300  # per test; four receivers and three tests make more than 20,000 messages

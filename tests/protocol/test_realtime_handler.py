@@ -13,16 +13,8 @@ from types import ModuleType
 
 import pytest
 
-from app.agents.session.handler import (
-    UPLINK_MAX_MS,
-    OpenAIRealtimeHandler,
-)
-from app.errors import (
-    ConfigError,
-    VoiceClosed,
-    VoiceError,
-    VoiceRefused,
-)
+from app.agents.session.handler import UPLINK_MAX_MS, OpenAIRealtimeHandler
+from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceRefused
 from app.realtime import events as ev
 from app.realtime.connection import VoiceConnection
 from app.realtime.dialect import BETA

@@ -13,24 +13,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from app.errors import LocalProtocolError
 from app.realtime import events as ev
-from app.realtime.dialect import (
-    BETA,
-    GA,
-    MAX_APPEND_BYTES,
-    Dialect,
-)
-from app.realtime.events import (
-    ClientEvent,
-    ServerEvent,
-)
+from app.realtime.dialect import BETA, GA, MAX_APPEND_BYTES, Dialect
+from app.realtime.events import ClientEvent, ServerEvent
 from audio.format import PCM16_16K
-from tests.protocol.realtime_samples import (
-    BETA_SERVER,
-    CLIENT,
-    GA_CLIENT,
-    GA_SERVER,
-    SERVER,
-)
+from tests.protocol.realtime_samples import BETA_SERVER, CLIENT, GA_CLIENT, GA_SERVER, SERVER
 
 GA_CLIENT_MODEL: TypeAdapter[Any] = TypeAdapter(ga_types.RealtimeClientEvent)
 GA_SERVER_MODEL: TypeAdapter[Any] = TypeAdapter(ga_types.RealtimeServerEvent)

@@ -9,20 +9,12 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from app.errors import (
-    ConfigError,
-    VoiceClosed,
-    VoiceRefused,
-    VoiceUnavailable,
-)
+from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
 from app.realtime import events as ev
 from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection
 from app.realtime.dialect import BETA
-from app.realtime.websocket import (
-    ENVIRONMENT_PROXY,
-    WebSocketModel,
-)
+from app.realtime.websocket import ENVIRONMENT_PROXY, WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Close, Emit, EmitText, Expect, Reply, ScriptedVoiceServer, Trouble
 from tests.fakes.waiting import time_limit, within

@@ -11,14 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.calls.media.uplink import Uplink
-from app.carrier.base import (
-    CallerAudio,
-    CarrierCallId,
-    Dtmf,
-    MarkReached,
-    StreamId,
-    StreamStopped,
-)
+from app.carrier.base import CallerAudio, CarrierCallId, Dtmf, MarkReached, StreamId, StreamStopped
 from app.carrier.twilio.media import (
     Clear,
     MediaProtocol,

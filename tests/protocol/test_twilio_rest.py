@@ -15,16 +15,8 @@ import pytest
 
 from app.carrier.base import CarrierCallId
 from app.carrier.twilio.carrier import TwilioCarrier
-from app.carrier.twilio.rest import (
-    AccountState,
-    NumberSetup,
-    TwilioRest,
-)
-from app.errors import (
-    CarrierError,
-    CarrierRefused,
-    CarrierUnavailable,
-)
+from app.carrier.twilio.rest import AccountState, NumberSetup, TwilioRest
+from app.errors import CarrierError, CarrierRefused, CarrierUnavailable
 
 CALL = CarrierCallId("CA1")
 NUMBER = "+15551230002"

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.carrier.twilio.http import (
-    SignatureChecker,
-    parse_form,
-    read_incoming,
-    sign_http,
-)
-from app.errors import (
-    RemoteProtocolError,
-    SignatureError,
-)
+from app.carrier.twilio.http import SignatureChecker, parse_form, read_incoming, sign_http
+from app.errors import RemoteProtocolError, SignatureError
 
 TOKEN = "9a1f8c0e5b7d4a2f9a1f8c0e5b7d4a2f"
 PUBLIC = "https://voice.example.com"

@@ -44,10 +44,7 @@ from app.carrier.twilio.media import (
     render_start,
     render_stop,
 )
-from app.errors import (
-    CarrierUnavailable,
-    RemoteProtocolError,
-)
+from app.errors import CarrierUnavailable, RemoteProtocolError
 
 STREAM = StreamId("MZ00aa")
 CALL = CarrierCallId("CA00")

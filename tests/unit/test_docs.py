@@ -19,17 +19,8 @@ from typer.main import get_command
 from app.assembly import assemble
 from app.cli import app as command_line
 from app.events import EndReason
-from app.settings import (
-    Limits,
-    Settings,
-    check_deployment,
-    load,
-)
-from app.web.metrics import (
-    AuthFailure,
-    Metrics,
-    Refusal,
-)
+from app.settings import Limits, Settings, check_deployment, load
+from app.web.metrics import AuthFailure, Metrics, Refusal
 from app.web.sockets import SocketCounts
 
 ROOT = Path(__file__).parents[2]

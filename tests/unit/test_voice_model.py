@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.assembly.voice_models import voice_model
-from app.settings import (
-    OpenAIRealtime,
-    Settings,
-)
+from app.settings import OpenAIRealtime, Settings
 
 
 @pytest.mark.parametrize("header", ["api-key", "Api-Key", "authorization"])

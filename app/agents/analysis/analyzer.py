@@ -21,11 +21,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from app.agents.analysis.delegates import Delegate
-from app.agents.analysis.questions import (
-    AnalysisSpec,
-    TranscriptLine,
-    turn_question,
-)
+from app.agents.analysis.questions import AnalysisSpec, TranscriptLine, turn_question
 from app.agents.llm.question import Ask
 from app.errors import AppError, FunctionFailed
 from app.events import (

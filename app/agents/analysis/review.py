@@ -13,11 +13,7 @@ from functools import partial
 from typing import Any
 
 from app.agents.analysis.analyzer import attempt
-from app.agents.analysis.questions import (
-    ReviewSpec,
-    TranscriptLine,
-    review_question,
-)
+from app.agents.analysis.questions import ReviewSpec, TranscriptLine, review_question
 from app.agents.llm.question import Ask
 from app.background import BackgroundJobs
 from app.errors import AppError

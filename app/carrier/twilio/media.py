@@ -49,14 +49,7 @@ from app.carrier.twilio.caller_side import (
     render_stop,
 )
 from app.errors import LocalProtocolError, RemoteProtocolError
-from audio.format import (
-    PCM16_16K,
-    PCM16_24K,
-    PCMA_8K,
-    PCMU_8K,
-    AudioFormat,
-    Encoding,
-)
+from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 
 __all__ = [
     "MAX_MESSAGE_CHARS",

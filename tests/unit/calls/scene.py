@@ -7,22 +7,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from app.agents.agent import Agent
-from app.agents.dialogue.actions import (
-    GiveUp,
-    Record,
-    RunTool,
-    ToVoice,
-)
+from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
 from app.agents.roster import Roster
 from app.agents.tools.call_control import CALL_TOOLS
-from app.calls.actions import (
-    Action,
-    AppendAudio,
-    Clear,
-    End,
-    PlayAudio,
-    RenewVoice,
-)
+from app.calls.actions import Action, AppendAudio, Clear, End, PlayAudio, RenewVoice
 from app.calls.conversation import PROBE_MARK, Conversation
 from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy
@@ -35,11 +23,7 @@ from app.carrier.base import (
     StreamId,
     StreamStarted,
 )
-from app.events import (
-    CallEvent,
-    CallId,
-    Party,
-)
+from app.events import CallEvent, CallId, Party
 from app.realtime.events import (
     SAY_METADATA_KEY,
     AudioDelta,

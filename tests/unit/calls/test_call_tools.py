@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.agents.dialogue.messages import (
-    SayMode,
-    SayWhen,
-)
+from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.tools.call_control import CALL_TOOLS
 from app.calls.policy import CallPolicy, InactivityTexts
-from app.events import (
-    ToolRan,
-)
+from app.events import ToolRan
 from tests.unit.calls.scene import (
     End,
     ResponseCreate,

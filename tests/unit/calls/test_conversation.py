@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from app.agents.dialogue.messages import (
-    SayMode,
-    SayWhen,
-)
-from app.agents.guardrails.rules import (
-    CheckGuardrail,
-    GuardrailResult,
-    Stop,
-)
+from app.agents.dialogue.messages import SayMode, SayWhen
+from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
-from app.carrier.base import (
-    MarkReached,
-)
+from app.carrier.base import MarkReached
 from app.events import (
     AgentSaid,
     BargeIn,

@@ -8,24 +8,10 @@ import pytest
 
 from app.calls.actions import ClosingPrompt
 from app.calls.policy import CallPolicy
-from app.carrier.base import (
-    StreamStopped,
-)
-from app.events import (
-    EndReason,
-)
-from app.realtime.events import (
-    ItemCreate,
-    OutputItemDone,
-)
-from tests.unit.calls.scene import (
-    GOODBYE,
-    End,
-    ResponseCreate,
-    Scene,
-    call_item,
-    spoken,
-)
+from app.carrier.base import StreamStopped
+from app.events import EndReason
+from app.realtime.events import ItemCreate, OutputItemDone
+from tests.unit.calls.scene import GOODBYE, End, ResponseCreate, Scene, call_item, spoken
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,8 @@ import pytest
 
 from app.calls import hang_up
 from app.calls.actions import End
-from app.calls.caller_leg import (
-    LOST,
-    CallerLeg,
-    CallerState,
-)
-from app.calls.hang_up import (
-    HangUpDeadline,
-    close_caller_leg,
-)
+from app.calls.caller_leg import LOST, CallerLeg, CallerState
+from app.calls.hang_up import HangUpDeadline, close_caller_leg
 from app.carrier.base import CarrierCallId
 from app.errors import CarrierRefused
 from app.events import EndReason

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from app.events import (
-    MessageTaken,
-)
-from app.realtime.events import (
-    TranscriptionCompleted,
-)
-from tests.unit.calls.scene import (
-    PlayAudio,
-    ResponseCreate,
-    calls_tool,
-    tool_output,
-)
+from app.events import MessageTaken
+from app.realtime.events import TranscriptionCompleted
+from tests.unit.calls.scene import PlayAudio, ResponseCreate, calls_tool, tool_output
 
 
 def test_a_message_is_what_the_caller_says_next() -> None:

@@ -6,15 +6,8 @@ import pytest
 
 from app.calls.model_watch import ModelWatch
 from app.calls.policy import CallPolicy
-from app.events import (
-    VoiceTrouble,
-)
-from tests.unit.calls.scene import (
-    GiveUp,
-    RenewVoice,
-    ResponseCreate,
-    Scene,
-)
+from app.events import VoiceTrouble
+from tests.unit.calls.scene import GiveUp, RenewVoice, ResponseCreate, Scene
 
 
 def test_a_caller_who_gets_no_answer_is_answered_at_the_second_asking_or_by_reconnecting() -> None:

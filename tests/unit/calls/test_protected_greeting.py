@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.calls.turns.turn_table import Turn
-from app.events import (
-    AgentSaid,
-    BargeIn,
-)
+from app.events import AgentSaid, BargeIn
 from app.realtime.events import (
     InputAudioCommitted,
     ItemTruncate,

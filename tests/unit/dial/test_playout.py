@@ -6,11 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.dial.playout import (
-    CallerPlayout,
-    Heard,
-    MarkBack,
-)
+from app.dial.playout import CallerPlayout, Heard, MarkBack
 
 TWENTY_MS = b"\x10" * 160
 

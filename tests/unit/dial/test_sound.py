@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from app.dial.listening import (
-    Span,
-    UtteranceDetector,
-)
+from app.dial.listening import Span, UtteranceDetector
 from app.dial.measures import (
     BargeInMeasure,
     QueueCleared,
@@ -15,11 +12,7 @@ from app.dial.measures import (
     turn_latencies,
 )
 from app.dial.playout import Heard
-from app.dial.speaking import (
-    SILENT_FRAME,
-    SpeechPlayer,
-    Utterance,
-)
+from app.dial.speaking import SILENT_FRAME, SpeechPlayer, Utterance
 from tests.fakes.caller import silence, tone
 
 

@@ -10,25 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.carrier.base import (
-    CallerAudio,
-    CarrierCallId,
-    Dtmf,
-    MarkReached,
-    StreamId,
-    StreamStarted,
-)
-from app.carrier.twilio.media import (
-    MediaProtocol,
-    render_clear,
-    render_mark,
-    render_media,
-)
+from app.carrier.base import CallerAudio, CarrierCallId, Dtmf, MarkReached, StreamId, StreamStarted
+from app.carrier.twilio.media import MediaProtocol, render_clear, render_mark, render_media
 from app.dial.playout import MarkBack
-from app.dial.stream import (
-    CarrierStream,
-    StreamIdentity,
-)
+from app.dial.stream import CarrierStream, StreamIdentity
 from tests.fakes.caller import silence, tone
 
 STREAM = StreamId("MZ" + "1" * 32)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.engine import (
-    assembly,
-    make_engine,
-)
+from app.engine import assembly, make_engine
 from app.errors import ConfigError
 
 

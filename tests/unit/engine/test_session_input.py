@@ -6,13 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.engine.actions import (
-    FinishHearing,
-    KeepAudio,
-    KeepText,
-    ResetVad,
-    Speak,
-)
+from app.engine.actions import FinishHearing, KeepAudio, KeepText, ResetVad, Speak
 from app.engine.listening import MESSAGE_PAUSE_MS
 from app.engine.prompts import MAX_OPEN
 from app.realtime.events import (

@@ -7,16 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.engine.actions import (
-    Note,
-    NoteKind,
-    Speak,
-    StopSpeaking,
-)
-from app.engine.base import (
-    Reply,
-    ToolUse,
-)
+from app.engine.actions import Note, NoteKind, Speak, StopSpeaking
+from app.engine.base import Reply, ToolUse
 from app.realtime.events import (
     AudioDelta,
     AudioTranscriptDelta,

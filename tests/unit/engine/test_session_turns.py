@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from app.engine.actions import (
-    AbandonHearing,
-    FinishHearing,
-    Listen,
-    ResetVad,
-    StopSpeaking,
-)
+from app.engine.actions import AbandonHearing, FinishHearing, Listen, ResetVad, StopSpeaking
 from app.engine.base import Heard
 from app.realtime.events import (
     InputAudioCommit,

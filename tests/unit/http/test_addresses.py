@@ -15,12 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ToolFailed
-from app.http.addresses import (
-    address_is_allowed,
-    check_url,
-    checked_addresses,
-    resolve_by_system,
-)
+from app.http.addresses import address_is_allowed, check_url, checked_addresses, resolve_by_system
 from tests.fakes.waiting import time_limit
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "100.63.255.255", "172.32.0.1", "2606:4700::1111"]

@@ -15,12 +15,7 @@ import pytest
 from app.agents.llm.chat_completions import ChatSpec
 from app.background import BackgroundJobs
 from app.errors import ConfigError
-from app.http.webhook import (
-    Message,
-    WebhookSpec,
-    read_secret,
-    sign,
-)
+from app.http.webhook import Message, WebhookSpec, read_secret, sign
 from tests.fakes.webhooks import is_signed
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -7,21 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from app.errors import (
-    VoiceRefused,
-    VoiceUnavailable,
-)
-from app.realtime.connecting import (
-    Breaker,
-    GuardedModel,
-    ReconnectBudget,
-    connect_with_retry,
-)
-from app.realtime.connection import (
-    RealtimeConnection,
-    VoiceConnection,
-    pipe,
-)
+from app.errors import VoiceRefused, VoiceUnavailable
+from app.realtime.connecting import Breaker, GuardedModel, ReconnectBudget, connect_with_retry
+from app.realtime.connection import RealtimeConnection, VoiceConnection, pipe
 from app.realtime.events import SessionConfig
 from tests.fakes.clock import in_virtual_time
 

@@ -9,11 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.errors import (
-    VoiceClosed,
-    VoiceRefused,
-    VoiceUnavailable,
-)
+from app.errors import VoiceClosed, VoiceRefused, VoiceUnavailable
 from app.realtime import connection as connection_module
 from app.realtime import events as ev
 from app.realtime.connection import (
@@ -26,10 +22,7 @@ from app.realtime.connection import (
     open_connection,
     pipe,
 )
-from app.realtime.protocol import (
-    RealtimeProtocol,
-    Side,
-)
+from app.realtime.protocol import RealtimeProtocol, Side
 from audio.format import PCM16_24K, PCMU_8K
 
 ASKED = ev.SessionConfig(input_format=PCMU_8K, output_format=PCMU_8K, voice="marin")

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import (
-    VoiceClosed,
-    VoiceRefused,
-    VoiceUnavailable,
-)
+from app.errors import VoiceClosed, VoiceRefused, VoiceUnavailable
 from app.realtime.events import ErrorDetail
 from app.realtime.faults import (
     FaultClass,

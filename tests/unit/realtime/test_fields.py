@@ -9,14 +9,8 @@ import pytest
 
 from app.errors import LocalProtocolError
 from app.realtime import events as ev
-from app.realtime.dialect import (
-    BETA,
-    GA,
-)
-from app.realtime.fields import (
-    Fields,
-    MalformedEvent,
-)
+from app.realtime.dialect import BETA, GA
+from app.realtime.fields import Fields, MalformedEvent
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 
 

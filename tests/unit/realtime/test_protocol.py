@@ -6,16 +6,9 @@ import json
 
 import pytest
 
-from app.errors import (
-    LocalProtocolError,
-    RemoteProtocolError,
-)
+from app.errors import LocalProtocolError, RemoteProtocolError
 from app.realtime import events as ev
-from app.realtime.protocol import (
-    ProtocolState,
-    RealtimeProtocol,
-    Side,
-)
+from app.realtime.protocol import ProtocolState, RealtimeProtocol, Side
 from audio.format import PCM16_24K
 
 CREATED = ev.SessionCreated(ev.SessionConfig(id="sess_1"))

@@ -11,12 +11,7 @@ from typing import Any
 import pytest
 
 from app.agents.analysis.analyzer import AnalyzerLimits
-from app.agents.guardrails.rules import (
-    DEBOUNCE_CHARS,
-    Guardrail,
-    GuardrailContext,
-    model_guardrail,
-)
+from app.agents.guardrails.rules import DEBOUNCE_CHARS, Guardrail, GuardrailContext, model_guardrail
 from app.agents.guardrails.runner import GuardrailRunner
 from app.agents.roster import Roster
 from app.background import BackgroundJobs

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from app.calls.actions import (
-    Decide,
-)
-from app.realtime.events import (
-    ErrorDetail,
-    ErrorEvent,
-    ItemCreate,
-    ResponseStatus,
-)
+from app.calls.actions import Decide
+from app.realtime.events import ErrorDetail, ErrorEvent, ItemCreate, ResponseStatus
 from app.realtime.protocol import ALREADY_ACTIVE
 from tests.unit.calls.scene import (
     Clear,

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.calls.keypad.digits import (
-    MASK,
-    Collected,
-    CollectionEnd,
-    DigitCollection,
-    DigitRequest,
-)
+from app.calls.keypad.digits import MASK, Collected, CollectionEnd, DigitCollection, DigitRequest
 
 
 def keyed(collection: DigitCollection, keys: str, now_ms: int = 0) -> list[Collected | None]:

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from app.agents.agent import Agent
-from app.calls.actions import (
-    TransferCall,
-)
+from app.calls.actions import TransferCall
 from app.calls.keypad.digits import MASK
 from app.calls.keypad.menu import (
     HangUp,
@@ -22,15 +20,8 @@ from app.calls.keypad.menu import (
     Transfer,
 )
 from app.calls.policy import CallPolicy, InactivityTexts
-from app.events import (
-    EndReason,
-    KeyPressed,
-)
-from app.realtime.events import (
-    ItemCreate,
-    SessionConfig,
-    SessionUpdate,
-)
+from app.events import EndReason, KeyPressed
+from app.realtime.events import ItemCreate, SessionConfig, SessionUpdate
 from audio.format import PCMU_8K
 from tests.unit.calls.scene import (
     Clear,

@@ -5,20 +5,11 @@ from __future__ import annotations
 import pytest
 
 from app.calls.media.false_interruption import FalseInterruption, Interrupted
-from app.calls.media.playout import (
-    HeardItem,
-    UnheardAudio,
-)
+from app.calls.media.playout import HeardItem, UnheardAudio
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
 from app.carrier.base import MarkReached
-from app.events import (
-    AgentSaid,
-    BargeIn,
-    CallerSaid,
-    EndReason,
-    SpeechResumed,
-)
+from app.events import AgentSaid, BargeIn, CallerSaid, EndReason, SpeechResumed
 from app.realtime.events import (
     AudioDelta,
     ErrorDetail,

@@ -6,10 +6,7 @@ import asyncio
 
 import pytest
 
-from app.calls.actions import (
-    Clear,
-    PlayAudio,
-)
+from app.calls.actions import Clear, PlayAudio
 from app.calls.media.outbox import CarrierOutbox
 
 

@@ -6,11 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calls.media.playout import (
-    Chunk,
-    HeardItem,
-    Playout,
-)
+from app.calls.media.playout import Chunk, HeardItem, Playout
 from audio.format import PCMU_8K
 
 MS = 8  # bytes of mu-law

@@ -6,11 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calls.media.uplink import Uplink
-from app.carrier.base import (
-    CallerAudio,
-    CarrierCallId,
-    StreamId,
-)
+from app.carrier.base import CallerAudio, CarrierCallId, StreamId
 from app.carrier.twilio.media import (
     MediaProtocol,
     render_caller_media,

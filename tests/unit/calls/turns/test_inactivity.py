@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from app.calls.actions import ClosingPrompt
-from app.calls.policy import (
-    InactivityTexts,
-    ProductivityRules,
-)
-from app.calls.turns.inactivity import (
-    ENDLESS_TURN,
-    InactivityPrompts,
-    Productivity,
-    Prompt,
-)
+from app.calls.policy import InactivityTexts, ProductivityRules
+from app.calls.turns.inactivity import ENDLESS_TURN, InactivityPrompts, Productivity, Prompt
 from app.calls.turns.turn_table import Turn
 from app.events import EndReason
 

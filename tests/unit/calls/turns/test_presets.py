@@ -6,10 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.calls.turns.presets import (
-    PRESETS,
-    preset,
-)
+from app.calls.turns.presets import PRESETS, preset
 from app.errors import ConfigError
 
 

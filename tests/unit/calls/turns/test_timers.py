@@ -5,19 +5,12 @@ from __future__ import annotations
 import pytest
 
 from app.calls.actions import ClosingPrompt
-from app.calls.policy import (
-    CallPolicy,
-    InactivityTexts,
-    ProductivityRules,
-)
+from app.calls.policy import CallPolicy, InactivityTexts, ProductivityRules
 from app.calls.turns.inactivity import Prompt
 from app.calls.turns.timers import CallTimers
 from app.calls.turns.turn_table import Turn
 from app.events import EndReason
-from app.realtime.events import (
-    ErrorDetail,
-    TranscriptionFailed,
-)
+from app.realtime.events import ErrorDetail, TranscriptionFailed
 from tests.unit.calls.scene import End, Scene, call_item
 
 TEXTS = InactivityTexts(prompts=("There?", "Really?"), closing_prompt="Bye.")

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.calls.turns.turn_table import (
-    TURNS,
-    Turn,
-    TurnEvent,
-    Turns,
-)
+from app.calls.turns.turn_table import TURNS, Turn, TurnEvent, Turns
 from app.events import CallCounters
 
 

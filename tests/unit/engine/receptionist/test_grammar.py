@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.engine.receptionist.grammar import (
-    GRAMMAR,
-    LM,
-    Grammar,
-    StateGrammar,
-    expand,
-    words_of,
-)
+from app.engine.receptionist.grammar import GRAMMAR, LM, Grammar, StateGrammar, expand, words_of
 
 MENU = StateGrammar(
     "menu",

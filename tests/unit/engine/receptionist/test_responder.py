@@ -10,10 +10,7 @@ import pytest
 from app.engine.base import Heard
 from app.engine.receptionist.responder import Receptionist
 from app.engine.receptionist.script import Script
-from app.engine.receptionist.script_file import (
-    DEFAULT_SCRIPT,
-    load_script,
-)
+from app.engine.receptionist.script_file import DEFAULT_SCRIPT, load_script
 from app.errors import ConfigError
 
 SCRIPT = load_script()

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from app.engine.speech.synthesizer import sentences
-from app.engine.speech.synthesizer_worker import (
-    level,
-    to_24k,
-)
-from app.engine.speech.voices import (
-    no_such_voice,
-    voice_of,
-)
+from app.engine.speech.synthesizer_worker import level, to_24k
+from app.engine.speech.voices import no_such_voice, voice_of
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.engine.speech.vad import (
-    SpeechEdge,
-    VoiceActivity,
-)
+from app.engine.speech.vad import SpeechEdge, VoiceActivity
 
 WINDOW_BYTES = 1024
 LOUD = b"\x00\x10" * 512
