@@ -119,25 +119,25 @@ class Assembly:
         return list(dict.fromkeys(found))
 
     def _silence_key(self, number: str | None, agent_name: str) -> str:
-        """The key of the settings that sets how long a silence may last."""
+        """The setting that says how long a silence may last, with its place."""
+        place = self._settings.origin.place
         own, agent = self._settings.numbers.get(number or ""), self._settings.agents.get(agent_name)
         if own is not None and own.limits.silence_s is not None:
-            return f"numbers.{number}.limits.silence_s"
+            return place("numbers", str(number), "limits", "silence_s")
         if agent is not None and agent.limits.silence_s is not None:
-            return f"agents.{agent_name}.limits.silence_s"
-        return "limits.silence_s"
+            return place("agents", agent_name, "limits", "silence_s")
+        return place("limits", "silence_s")
 
     def _analysis_notices(self) -> list[str]:
         if self.analysis is None:
             return []
         found = []
+        place = self._settings.origin.place("analysis")
         if self.analysis.ask is None and self._settings.voice_choice is VoiceChoice.OFFLINE:
-            found.append("analysis: the offline engine cannot do it: describe an endpoint")
+            found.append(f"{place}: the offline engine cannot do it: describe an endpoint")
         unheard = [agent.name for agent in self.roster if not agent.transcribed]
         if unheard:
-            found.append(
-                f"analysis: hears nothing of the callers of {unheard[0]}: no transcription"
-            )
+            found.append(f"{place}: hears nothing of the callers of {unheard[0]}: no transcription")
         return found
 
     @asynccontextmanager

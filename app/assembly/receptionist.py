@@ -56,7 +56,11 @@ def receptionist_notices(settings: Settings, roster: Roster) -> list[str]:
         unreached = [name for name in roster.tool_names(agent) if name not in reached]
         described = agent.name in settings.agents
         if unreached and (described or agent.tools):
-            place = f"agents.{agent.name}" if described else f"agent {agent.name!r}"
+            place = (
+                settings.origin.place("agents", agent.name)
+                if described
+                else f"agent {agent.name!r}"
+            )
             found.append(
                 f"{place}: the offline dialogue never calls {', '.join(unreached)}."
                 " Write one that does, and set offline.receptionist"

@@ -54,9 +54,11 @@ def check_deployment(settings: Settings) -> list[str]:
 
 def _development_problems(settings: Settings) -> list[str]:
     problems = []
+    at = settings.origin.prefix
     host = settings.server.host
     if not is_loopback(host):
         problems.append(
+            f"{at('server', 'host')}"
             f"server.host is {host}, but there are no carrier credentials: without them only this "
             "machine may reach the server. Set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or use "
             "127.0.0.1"
@@ -64,6 +66,7 @@ def _development_problems(settings: Settings) -> list[str]:
     url = settings.server.public_url
     if url is not None and not is_loopback(urlsplit(url).hostname or ""):
         problems.append(
+            f"{at('server', 'public_url')}"
             "server.public_url is set, but there are no carrier credentials to check callers with. "
             "Set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or remove PUBLIC_URL"
         )
@@ -72,6 +75,7 @@ def _development_problems(settings: Settings) -> list[str]:
 
 def _live_problems(settings: Settings) -> list[str]:
     twilio, server = settings.twilio, settings.server
+    at = settings.origin.prefix
     problems = []
     if twilio.account_sid is None:
         problems.append(
@@ -88,17 +92,20 @@ def _live_problems(settings: Settings) -> list[str]:
         )
     elif is_loopback(urlsplit(server.public_url).hostname or ""):
         problems.append(
+            f"{at('server', 'public_url')}"
             f"server.public_url is {server.public_url}, which Twilio cannot reach. Set PUBLIC_URL "
             "to the https address of this server on the internet"
         )
     elif server.public_url.endswith(server.webhook_path):
         right = server.public_url.removesuffix(server.webhook_path)
         problems.append(
+            f"{at('server', 'public_url')}"
             f"server.public_url ends in {server.webhook_path}, which is added to it: set "
             f"PUBLIC_URL to {right}"
         )
     if not twilio.validate_signatures:
         problems.append(
+            f"{at('twilio', 'validate_signatures')}"
             "twilio.validate_signatures is false: anyone could place calls at your cost. Remove it"
         )
     if settings.voice_model == "auto" and settings.voice_choice is VoiceChoice.OFFLINE:
@@ -115,12 +122,14 @@ def _model_problems(settings: Settings) -> list[str]:
     model = settings.openai_realtime
     if settings.voice_choice is not VoiceChoice.OPENAI:
         return []
+    at = settings.origin.prefix
     problems = []
     if model.is_openai and not model.has_credentials:
         problems.append("voice_model is openai, but there is no key: set OPENAI_API_KEY")
     parts = urlsplit(model.url)
     if parts.scheme == "ws" and model.has_credentials and not is_loopback(parts.hostname or ""):
         problems.append(
+            f"{at('openai_realtime', 'url')}"
             "openai_realtime.url is ws://, which would send the key unencrypted: use wss://"
         )
     return problems

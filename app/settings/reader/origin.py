@@ -54,6 +54,11 @@ class Origin:
         file, line = self.where(path)
         return f"{file}:{line}: {self.key(path)}" if line else self.key(path)
 
+    def prefix(self, *path: str | int) -> str:
+        """`.env:3: ` before a sentence that names the setting itself; empty without a file."""
+        file, line = self.where(path)
+        return f"{file}:{line}: " if line else ""
+
     def order(self, path: Place) -> tuple[bool, str, int]:
         """Sorts settings: by line, those of `.env` after those of the file."""
         file, line = self.where(path)

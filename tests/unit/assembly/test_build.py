@@ -846,11 +846,11 @@ tools:
 def test_an_analysis_that_hears_nothing_or_has_no_model_is_noticed(tmp_path: Path) -> None:
     deaf = "analysis: {}\nagents: {clara: {transcription: null}}\n"
     assert assembly_of(deaf, tmp_path).notices() == [
-        "analysis: hears nothing of the callers of clara: no transcription"
+        "config.yaml:2: analysis: hears nothing of the callers of clara: no transcription"
     ]
     offline = "voice_model: offline\nanalysis: {}\n"
     assert assembly_of(offline, tmp_path).notices() == [
-        "analysis: the offline engine cannot do it: describe an endpoint"
+        "config.yaml:3: analysis: the offline engine cannot do it: describe an endpoint"
     ]
 
 
@@ -876,7 +876,7 @@ def test_a_silence_too_short_for_the_first_prompt_is_noticed(
     text: str, key: str, tmp_path: Path
 ) -> None:
     [notice] = assembly_of(text, tmp_path).notices()
-    assert notice.startswith(f"{key}: ")
+    assert notice.startswith(f"config.yaml:2: {key}: ")
     assert "inactivity.after_s" in notice
 
 

@@ -110,6 +110,6 @@ destinations: {x: {number: +14155550123}}
     (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
     [notice] = assemble(load(tmp_path / "config.yaml", {})).notices()
     assert notice == (
-        "agents.a: the offline dialogue never calls look_up, transfer_to_b."
+        "config.yaml:4: agents.a: the offline dialogue never calls look_up, transfer_to_b."
         " Write one that does, and set offline.receptionist"
     )
