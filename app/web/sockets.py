@@ -33,6 +33,10 @@ MAX_FRAGMENTS = 64
 that the size limit does not see."""
 
 
+MAX_PIPELINED = 8
+"""Requests that wait behind the one in hand. Carriers and browsers do not pipeline; one read may
+hold ten thousand requests, each of which would cost a task's memory."""
+
 QUIET_MS = 250
 """A peer that broke the rules has stopped sending once nothing has come for this long."""
 
@@ -126,6 +130,10 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_complete = True
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.counts.flood_cuts += 1
+            self.transport.abort()
+            raise ValueError("too many requests at once")  # ends the parsing of this read
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

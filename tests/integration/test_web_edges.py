@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -333,3 +334,14 @@ async def test_a_blocked_loop_is_measured() -> None:
             pass
         await until(lambda: lag_s() >= 0.15)
         measuring.cancel()
+
+
+async def test_a_flood_of_pipelined_requests_is_cut(site: Site, client: httpx2.AsyncClient) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n" * 5_000)
+    with contextlib.suppress(ConnectionError):
+        answer = await asyncio.wait_for(reader.read(), TIME_LIMIT_S)
+        assert answer.count(b"HTTP/1.1") < 20
+    writer.close()
+    assert site.server.counts.flood_cuts == 1
+    assert (await client.get(site.url + "/healthz")).status_code == 200
