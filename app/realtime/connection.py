@@ -17,9 +17,9 @@ import contextlib
 import logging
 import re
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from app.errors import RemoteProtocolError, VoiceClosed, VoiceRefused, VoiceUnavailable
 from app.realtime.dialect import GA, Dialect
@@ -33,6 +33,7 @@ from app.realtime.events import (
     SessionUpdate,
     SessionUpdated,
     Transcription,
+    Unset,
 )
 from app.realtime.faults import refusal_for_close, refusal_for_error
 from app.realtime.fields import MalformedEvent
@@ -354,10 +355,15 @@ class RealtimeConnection:
 
     async def _agree(self, config: SessionConfig) -> SessionConfig:
         update_id = await self.send(SessionUpdate(config))
-        return await self._await_session(SessionUpdated, update_id=update_id)
+        tools = () if isinstance(config.tools, Unset) else config.tools
+        return await self._await_session(SessionUpdated, update_id=update_id, tools=tools)
 
     async def _await_session(
-        self, kind: type[SessionCreated] | type[SessionUpdated], *, update_id: str | None
+        self,
+        kind: type[SessionCreated] | type[SessionUpdated],
+        *,
+        update_id: str | None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> SessionConfig:
         """Wait for one step; other events are kept for the iteration that follows."""
         while True:
@@ -367,7 +373,7 @@ class RealtimeConnection:
                 return event.session
             if isinstance(event, ErrorEvent) and event.error.client_event_id in {None, update_id}:
                 self._transcription_refused = "transcription" in (event.error.param or "")
-                raise refusal_for_error(event.error)
+                raise refusal_for_error(event.error, tools)
             if not isinstance(event, SessionCreated):  # one that comes late says nothing new
                 self._early.append(event)
 

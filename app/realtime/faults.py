@@ -7,8 +7,10 @@ behavior for each class. By RELIABILITY of this project and OpenAI's client
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from app.errors import VoiceClosed, VoiceRefused, VoiceUnavailable
 from app.realtime.events import ErrorDetail
@@ -21,6 +23,9 @@ __all__ = [
     "refusal_for_error",
     "refusal_for_status",
 ]
+
+
+_TOOL: Final = re.compile(r"(?:session\.)?tools\[?\.?([0-9]{1,4})", re.ASCII)
 
 
 class FaultClass(StrEnum):
@@ -108,13 +113,23 @@ def find_code(text: str) -> str | None:
     return next((code for code in sorted(_FATAL | _ROTATE) if code in text), None)
 
 
-def refusal_for_error(error: ErrorDetail) -> VoiceRefused | VoiceUnavailable:
+def _tool_named(error: ErrorDetail, tools: Sequence[Mapping[str, Any]]) -> str:
+    found = _TOOL.match(error.param or "")
+    if found is None or int(found[1]) >= len(tools):
+        return ""
+    return f" (tool {tools[int(found[1])].get('name', '')})"
+
+
+def refusal_for_error(
+    error: ErrorDetail, tools: Sequence[Mapping[str, Any]] = ()
+) -> VoiceRefused | VoiceUnavailable:
     """The refusal behind an `error` event that answers our session settings.
 
-    An unknown code is a refusal: the same settings would meet it again.
+    An unknown code is a refusal: the same settings would meet it again. `tools` are those that the
+    session was to have: one that the error points at is named.
     """
     code = error.code or error.type or "session_refused"
-    where = f" at {error.param}" if error.param else ""
+    where = f" at {error.param}{_tool_named(error, tools)}" if error.param else ""
     if classify(error) in {FaultClass.RETRY, FaultClass.ROTATE}:
         return VoiceUnavailable(f"the model failed to set up the session: {code}", code=code)
     return VoiceRefused(f"the model refused the session: {code}{where}", code=code)

@@ -90,6 +90,25 @@ def test_settings_that_were_refused_are_not_tried_again() -> None:
     assert "session.audio" in error.message
 
 
+@pytest.mark.parametrize(
+    ("param", "named"),
+    [
+        ("session.tools[1]", True),
+        ("session.tools[1].parameters", True),
+        ("tools[1].name", True),
+        ("session.tools.1.parameters", True),
+        ("session.tools[2]", False),
+        ("session.tools", False),
+        ("session.audio", False),
+        (None, False),
+    ],
+)
+def test_a_tool_that_was_refused_is_named(param: str | None, named: bool) -> None:
+    tools = [{"type": "function", "name": "find_slot"}, {"type": "function", "name": "book"}]
+    error = refusal_for_error(ErrorDetail(code="invalid_function_parameters", param=param), tools)
+    assert ("(tool book)" in error.message) is named
+
+
 def test_a_server_that_failed_on_the_settings_is_tried_again() -> None:
     error = refusal_for_error(ErrorDetail(type="server_error"))
     assert isinstance(error, VoiceUnavailable)
