@@ -92,7 +92,7 @@ class Receptionist:
         intent = found.pop()
         if all(vote == intent for vote in votes):
             return self._understood(intent)
-        if self._state.yes_no:
+        if self._state.yes_no or not self._script.intents[intent].confirm:
             return self._missed()
         return self._ask(intent)
 

@@ -58,7 +58,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """Something that a caller may want, its phrases, and the words that confirm it."""
+    """Something that a caller may want, and its phrases. Without `confirm` it is not asked for."""
 
     name: str
     confirm: str

@@ -131,8 +131,11 @@ class _Reader:
         phrases = self._phrases(self._need(entries, "phrases"))
         if not phrases and "phrases" in entries.entries:
             self._note(node.line, f"the intent `{name}` has no phrases")
+        confirm = self._entry(entries, "confirm")
         return Intent(
-            name=name, confirm=self._said(self._need(entries, "confirm"), ()), phrases=phrases
+            name=name,
+            confirm=self._said(confirm, ()) if confirm is not None else "",
+            phrases=phrases,
         )
 
     def _state(self, name: str, node: Node) -> State:

@@ -70,6 +70,11 @@ def test_the_first_words_of_a_caller_who_speaks_first(first: Heard, answer: str)
     assert "robot" not in receptionist.hear(_both("hello")).text
 
 
+def test_nobody_is_asked_whether_they_wanted_to_say_hello(receptionist: Receptionist) -> None:
+    assert receptionist.hear(_heard(None, "hello")).text.startswith("Sorry, I did not understand")
+    assert receptionist.context == "menu"
+
+
 def test_hello_in_a_question_asks_it_again(receptionist: Receptionist) -> None:
     receptionist.hear(_heard("hours", None))
     question = "Did you want to hear our opening hours? Please say yes or no."
