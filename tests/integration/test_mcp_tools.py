@@ -285,6 +285,34 @@ async def test_a_server_that_is_not_as_described_stops_the_start(
         await McpTools([spec]).__aenter__()
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "401 (Unauthorized): it wants credentials"),
+        (403, "403 (Forbidden)"),
+        (404, "404 (Not Found): there is no MCP server at this address"),
+        (405, "405 (Method Not Allowed): it speaks an older transport"),
+        (429, "429 (Too Many Requests)"),
+        (500, "500 (Internal Server Error): look into its log"),
+        (599, "599 (unknown status)"),
+    ],
+)
+async def test_a_server_that_refuses_is_named_with_its_answer_and_the_cure(
+    status: int, said: str
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with time_limit(), server:
+        with pytest.raises(ConfigError) as caught:
+            await McpTools([http(server.sockets[0].getsockname()[1])]).__aenter__()
+    assert caught.value.message.startswith(f"mcp server books: It answered {said}")
+
+
 async def test_only_allowed_tools_exist_and_clashing_names_get_their_servers() -> None:
     async with serve_http() as port:
         left = http(port, name="left", allowed_tools=("add", "echo"))

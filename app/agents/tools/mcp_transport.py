@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
 import anyio
@@ -28,6 +29,12 @@ __all__ = ["GuardedTransport", "transport", "watched"]
 
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_CURES: Final = {
+    401: "it wants credentials: set an Authorization header in its headers",
+    403: "its credentials do not suffice: check its headers",
+    404: "there is no MCP server at this address: check its url, which often ends in /mcp",
+    405: "it speaks an older transport, HTTP with SSE: use its address for streamable HTTP",
+}
 _READ_TIMEOUT_S: Final = 300.0  # a stream of events may be silent for long
 
 
@@ -93,6 +100,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             # The session is over (specification, "session management"); bodies say it variously.
             await response.aclose()
             return httpx2.Response(404)
+        if response.status_code >= 400 and _begins(request):
+            await response.aclose()
+            raise ToolFailed(_refusal(response.status_code), code="unreachable")
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise ToolFailed("The server packs what it was asked not to.", code="response_invalid")
@@ -106,6 +116,18 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def _begins(request: httpx2.Request) -> bool:
+    """True for the first message of a connection."""
+    return request.method == "POST" and b'"initialize"' in request.content
+
+
+def _refusal(status: int) -> str:
+    """The answer to that message in words, with the cure where it is known."""
+    cure = _CURES.get(status, "look into its log" if status >= 500 else "check its url and headers")
+    name = HTTPStatus(status).phrase if status in set(HTTPStatus) else "unknown status"
+    return f"It answered {status} ({name}): {cure}."
 
 
 class _Bounded(httpx2.AsyncByteStream):
