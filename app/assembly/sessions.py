@@ -213,6 +213,7 @@ def call_policy(limits: Limits, preset_name: str | None = None) -> CallPolicy:
         productivity=_productivity(limits.unproductive_turns),
         echo_guard=preset_name is not None and preset(preset_name).echo_guard,
         false_interruption_ms=limits.false_interruption_ms,
+        answer_wait_ms=limits.answer_wait_s * 1000,
     )
 
 

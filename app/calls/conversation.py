@@ -133,7 +133,7 @@ class Conversation:
         self._cut_off_by_stream: ResponseRequest | None = None
         self._timers = CallTimers(policy)
         self._greeting = ProtectedGreeting(self.dialogue.active)
-        self._model = ModelWatch(call_id, self.dialogue, self.turns, policy, now_ms)
+        self._model = ModelWatch(call_id, self.dialogue, self.turns, policy)
         self._tools = CallTools(call_id, self.dialogue, self._timers)
         self._goodbye = Goodbye(self.dialogue, self._tools)
         self._consent = KeypadConsent(self.dialogue)
@@ -210,6 +210,7 @@ class Conversation:
         self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
         self._uplink.on_sign_of_life(now_ms)
         self._timers.begin(now_ms)
+        self._model.on_stream()
         actions += [
             Record(StreamOpened(call_id=self.call_id, at_ms=now_ms)),
             *self._first_sound(now_ms),
@@ -297,7 +298,6 @@ class Conversation:
 
     def on_voice(self, event: ServerEvent, now_ms: int) -> list[Action]:
         """Take an event of the voice model."""
-        self._model.on_event(now_ms)
         match event:
             case AudioDelta():
                 return self._on_audio(event, now_ms)
@@ -349,6 +349,8 @@ class Conversation:
         return self.dialogue.active.agent.session.turn_detection
 
     def _on_audio(self, event: AudioDelta, now_ms: int) -> list[Action]:
+        if not event.audio:
+            return []
         if self.dialogue.is_stale(event.response_id):
             self.counters.stale_audio_dropped_ms += self._output_format.bytes_to_ms(
                 len(event.audio) - len(event.audio) % self._output_format.bytes_per_sample
@@ -387,12 +389,14 @@ class Conversation:
             if item.id and item.type == "message" and not self.undecided:
                 actions += self._downlink.finish(item.id, now_ms)
         stale = self.dialogue.is_stale(event.response.id)
+        runs = self.dialogue.gate.runs(event.response.id)
+        cancelled = event.response.status is ResponseStatus.CANCELLED
         actions += self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
-        if not stale:
-            self._model.on_progress()
         if not self.dialogue.gate.busy:
             self._goodbye.on_response_done()
-        self._end_thinking(now_ms)
+        # One that nobody knows, or that the server cancelled by itself, leaves the caller waiting.
+        if stale or (runs and not cancelled):
+            self._end_thinking(now_ms)
         return actions + self._on_played(now_ms)
 
     def _take_back(self, response: Response, now_ms: int) -> tuple[ResponseDone, list[Action]]:
@@ -410,7 +414,6 @@ class Conversation:
         if not self.undecided:
             self._goodbye.on_caller_speech()
         self.dialogue.responses.forget()
-        self._model.on_progress()
         server_cancels = bool(getattr(self._turn_detection, "interrupt_response", False))
         # Without transcripts a cough cannot be told from a word.
         tracked = self.dialogue.active.agent.transcribed and not self._goodbye.begun
@@ -446,8 +449,6 @@ class Conversation:
             self._timers.on_caller_words(words, now_ms)
         else:
             self._timers.on_caller_acted(now_ms)  # in doubt it was a caller
-        if words:
-            self._model.on_progress()
         if meaningful_words(words):
             self._messages.on_caller_words(event.item_id, words)
             actions += self._resolve(self._keypad.on_caller_words(now_ms), now_ms)
@@ -670,10 +671,28 @@ class Conversation:
         return self._resolve(self.dialogue.say(due.text, now_ms), now_ms)
 
     def _watch_model(self, now_ms: int) -> list[Action]:
-        if not self._model.ready:
-            return []
-        actions = self._resolve(self.dialogue.on_tick(now_ms), now_ms)
-        return actions + self._resolve(self._model.on_tick(now_ms), now_ms)
+        actions: list[Action] = []
+        if self._model.connected:
+            actions += self._resolve(self.dialogue.on_tick(now_ms), now_ms)
+        audible_ms = self._downlink.last_audible_ms(now_ms)
+        watched = self._model.on_tick(now_ms, waits=self._caller_waits(), audible_ms=audible_ms)
+        watched = [self._goodbye.instead_of(i) if isinstance(i, End) else i for i in watched]
+        return actions + self._resolve(watched, now_ms)
+
+    def _caller_waits(self) -> bool:
+        """A caller who is on the stream waits for words of the agent."""
+        if not self._timers.present or self._ringing:
+            return False
+        free = not self.dialogue.gate.busy
+        if self._keypad.waiting and free and self.dialogue.function_calls.running:
+            return False  # they have been asked for keys
+        match self.turns.turn:
+            case Turn.THINKING | Turn.AGENT:
+                return True
+            case Turn.CALLER:
+                return self._uplink.hushed  # whatever the model takes for speech
+            case _:
+                return self._model.reply_pending or not self._model.connected
 
     def _say_what_waits(self, now_ms: int) -> list[Action]:
         quiet = self.quiet() and not self.dialogue.function_calls.running
@@ -683,7 +702,8 @@ class Conversation:
         return self._resolve(self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms)
 
     def _ring(self, now_ms: int) -> list[Action]:
-        if not self._ringing or self.turns.turn is Turn.CALLER or not self.heard_out(now_ms):
+        ringing = self._ringing or self._model.rings(now_ms)
+        if not ringing or self.turns.turn is Turn.CALLER or not self.heard_out(now_ms):
             self._ringback.stop()
             return []
         sound = self._ringback.on_tick(now_ms, self._downlink.carrier_format)

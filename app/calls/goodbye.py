@@ -104,6 +104,10 @@ class Goodbye:
             return []
         return [End(self._closing.reason, self._closing.detail)]
 
+    def instead_of(self, end: End) -> End:
+        """The end of a call that hears nothing more: by the goodbye's own reason, once begun."""
+        return end if self._closing is None else End(self._closing.reason, "goodbye_timeout")
+
     def on_tick(self, now_ms: int, max_ms: int, *, playing: bool) -> list[End]:
         """End the call when its goodbye takes too long."""
         if self._closing is None:

@@ -1,4 +1,9 @@
-"""The voice model as a waiting caller notices it: late, stalled, near its session's end. Pure."""
+"""The voice model as a waiting caller notices it: silent, lost, near its session's end. Pure.
+
+One rule covers every wait for words, be it for the greeting, an answer, a reply after a tool or a
+new connection. It counts from what the caller has heard last. Events of the model do not count:
+a model may send any number of them, and empty or silent sound besides, and say nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,10 @@ from typing import Final
 
 from app.agents.dialogue.actions import GiveUp, Record
 from app.agents.dialogue.dialogue import Dialogue
-from app.calls.actions import Intent, RenewVoice
+from app.calls.actions import End, Intent, RenewVoice
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn, Turns
-from app.events import CallId, VoiceTrouble
+from app.events import CallId, EndReason, VoiceTrouble
 
 __all__ = ["ModelWatch"]
 
@@ -19,22 +24,34 @@ SHORTEST_MS: Final = 10_000
 """No session is renewed sooner, however soon its model says that it ends."""
 RENEW_AGAIN_MS: Final = 30_000
 """Time until the next try, should a renewal fail."""
+RING_AFTER_MS: Final = 1_500
+"""Silence without a connection after which the caller hears ringing: see docs/decisions/0012."""
+FALLBACK_TAKES_MS: Final = 500
+"""Time that the carrier has to begin with the spoken ending."""
 
 
 class ModelWatch:
-    """Asks a silent model once more, gives its connection up, and renews it in time."""
+    """Acts when a caller who waits hears nothing, and renews a session in time.
+
+    In a wait of `answer_wait_ms`: a free model is asked again, or has a filler said while tools
+    run; one that is at work on a response is given up. After half of that time more it is given up
+    too, and after twice the time the call ends, with the words that the carrier speaks.
+    """
 
     def __init__(
-        self, call_id: CallId, dialogue: Dialogue, turns: Turns, policy: CallPolicy, now_ms: int
+        self, call_id: CallId, dialogue: Dialogue, turns: Turns, policy: CallPolicy
     ) -> None:
         self._call_id = call_id
         self._dialogue = dialogue
         self._turns = turns
         self._policy = policy
-        self._last_event_ms = now_ms
         self._renew_at_ms: int | None = None
-        self._asked_again = False
+        self._silent_since_ms: int | None = None
+        self._model_since_ms = 0
+        self._asked = self._given_up = self._filled = False
         self.ready = False
+        """A session was confirmed at least once."""
+        self.connected = False
         self.reply_due = False
         """A caller who waited when the connection was lost has not been answered yet."""
 
@@ -48,8 +65,7 @@ class ModelWatch:
     def on_ready(self, now_ms: int, expires_in_ms: int | None) -> bool:
         """The model has confirmed its session; True for the first one of the call."""
         first = not self.ready
-        self.ready = True
-        self._last_event_ms = now_ms
+        self.ready = self.connected = True
         lasts_ms = self._policy.renew_after_ms
         # An expiry that is past is one of the two clocks' mistake.
         if expires_in_ms is not None and expires_in_ms > 0:
@@ -61,43 +77,74 @@ class ModelWatch:
 
     def on_lost(self) -> None:
         """The connection is gone."""
+        self.connected = False
         self.reply_due = self._dialogue.owes_words
 
-    def on_event(self, now_ms: int) -> None:
-        """The model has sent something, whatever it was."""
-        self._last_event_ms = now_ms
-
-    def on_progress(self) -> None:
-        """The caller speaks or the model has answered: it has its time for a reply again."""
-        self._asked_again = False
+    def on_stream(self) -> None:
+        """The caller was away, or came just now: the wait begins anew."""
+        self._silent_since_ms = None
 
     # Decisions ------------------------------------------------------------------------------------
 
-    def on_tick(self, now_ms: int) -> Sequence[Intent]:
-        """Ask a silent model once more for a caller who waits, then give its connection up."""
-        if self._dialogue.gate.active_response_id is not None:
-            # A model that has sent all of a long answer is silent too, but it has said done.
-            if now_ms - self._last_event_ms >= self._policy.stall_deadline_ms:
-                self._last_event_ms = now_ms
-                return self._give_up("response_stalled", now_ms)
-        elif self._turns.turn is Turn.THINKING and not self.reply_pending:
-            if now_ms - self._turns.since_ms < self._policy.reply_deadline_ms:
-                return []
-            if self._asked_again:
-                return self._give_up("no_reply", now_ms)
-            self._asked_again = True
-            self._turns.restart(now_ms)
-            return self._dialogue.responses.ask(now_ms)
+    def on_tick(self, now_ms: int, *, waits: bool, audible_ms: int | None) -> Sequence[Intent]:
+        """See to a caller who waits for words; `audible_ms`: when they last heard something."""
+        if not waits:
+            self._silent_since_ms = None
+            self._filled = False
+        elif self._silent_since_ms is None:
+            self._begin(now_ms)
+        elif audible_ms is not None and audible_ms > self._silent_since_ms:
+            self._begin(audible_ms)
+        if waits:
+            return self._on_silence(now_ms)
         if self.renewal_due(now_ms) and self._turns.turn is Turn.IDLE and not self.reply_pending:
             self._renew_at_ms = now_ms + RENEW_AGAIN_MS
             return [RenewVoice()]
         return []
 
+    def _begin(self, now_ms: int) -> None:
+        self._silent_since_ms = self._model_since_ms = now_ms
+        self._asked = self._given_up = False
+
+    def _silent_ms(self, now_ms: int) -> int:
+        return 0 if self._silent_since_ms is None else now_ms - self._silent_since_ms
+
+    def _on_silence(self, now_ms: int) -> Sequence[Intent]:
+        wait_ms, silent_ms = self._policy.answer_wait_ms, self._silent_ms(now_ms)
+        free = not self._dialogue.gate.busy
+        if self.connected and free and self._dialogue.function_calls.running:
+            return self._on_tools(now_ms)
+        if silent_ms >= 2 * wait_ms - FALLBACK_TAKES_MS:
+            return [self._trouble("no_answer", now_ms), End(EndReason.VOICE_LOST, "no_answer")]
+        if not self.connected or self._given_up or now_ms - self._model_since_ms < wait_ms:
+            return []
+        if free and not self._asked:
+            self._asked = True
+            self._model_since_ms = now_ms - wait_ms // 2
+            return self._dialogue.responses.ask(now_ms)
+        self._given_up = True
+        code = "response_stalled" if self._dialogue.gate.active_response_id else "no_reply"
+        # A model that is silent reports no error that would say why.
+        return [self._trouble(code, now_ms), GiveUp(code=code, retryable=True)]
+
+    def _on_tools(self, now_ms: int) -> Sequence[Intent]:
+        """The model is not to blame: half of its time at least begins when the tools are done."""
+        if self._filled:
+            self._begin(now_ms)
+            return []
+        self._model_since_ms = max(self._model_since_ms, now_ms - self._policy.answer_wait_ms // 2)
+        if self._silent_ms(now_ms) < self._policy.answer_wait_ms:
+            return []
+        self._filled = True
+        return self._dialogue.function_calls.please_wait(now_ms)
+
+    def rings(self, now_ms: int) -> bool:
+        """A caller who waits for a connection hears ringing: nothing else can be said without."""
+        return not self.connected and self._silent_ms(now_ms) >= RING_AFTER_MS
+
     def renewal_due(self, now_ms: int) -> bool:
         """The session ends soon."""
         return self._renew_at_ms is not None and now_ms >= self._renew_at_ms
 
-    def _give_up(self, code: str, now_ms: int) -> Sequence[Intent]:
-        # A model that is silent reports no error that would say why.
-        trouble = VoiceTrouble(call_id=self._call_id, at_ms=now_ms, code=code, benign=False)
-        return [Record(trouble), GiveUp(code=code, retryable=True)]
+    def _trouble(self, code: str, now_ms: int) -> Record:
+        return Record(VoiceTrouble(call_id=self._call_id, at_ms=now_ms, code=code, benign=False))

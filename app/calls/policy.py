@@ -43,10 +43,8 @@ class CallPolicy:
     """Time without any message after which the stream counts as lost."""
     goodbye_max_ms: int = 15_000
     """Longest wait for a goodbye to be generated and heard."""
-    reply_deadline_ms: int = 5_000
-    """Time after the caller's turn within which the model must show a sign of life."""
-    stall_deadline_ms: int = 4_000
-    """Longest pause of a running response."""
+    answer_wait_ms: int = 4_000
+    """Silence that a caller who waits for words hears before something is done about it."""
     renew_after_ms: int = 3_300_000
     """Age at which the model's session is renewed in a quiet moment: it ends at 60 minutes."""
     renew_margin_ms: int = 300_000

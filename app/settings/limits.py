@@ -39,6 +39,7 @@ class Limits(Section):
     inactivity: Inactivity = Field(default_factory=Inactivity)
     unproductive_turns: Turns = 6
     false_interruption_ms: FalseInterruption = 2_000
+    answer_wait_s: int = Field(default=4, ge=2, le=60)
     drain_timeout_s: int = Field(default=300, ge=0, le=86_400)
     claim_s: int = Field(default=10, ge=1, le=120)
     stream_start_s: int = Field(default=5, ge=1, le=60)

@@ -248,7 +248,7 @@ async def test_a_model_that_cannot_be_reached_again_ends_the_call() -> None:
 async def test_a_stalled_response_is_replaced_by_a_fresh_connection() -> None:
     stalled = Reply(audio_ms=2000, hold_after_ms=300)
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), stalled])
-    policy = {"stall_deadline_ms": 500}
+    policy = {"answer_wait_ms": 2_000}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await call.hear_quiet(ms=300)
@@ -264,7 +264,7 @@ async def test_a_turn_that_the_model_leaves_unanswered_is_asked_for_once() -> No
     voice = ScriptedVoiceServer(
         replies=[Reply(audio_ms=300), Reply(never_starts=True), Reply(audio_ms=500)]
     )
-    policy = {"reply_deadline_ms": 400}
+    policy = {"answer_wait_ms": 2_000}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await call.hear_quiet(ms=300)

@@ -17,7 +17,7 @@ from app.agents.dialogue.actions import DialogueAction, Record, RunTool, ToVoice
 from app.agents.dialogue.active_agent import ActiveAgent, Handoff
 from app.agents.dialogue.failures import ResponseFailures
 from app.agents.dialogue.history import History
-from app.agents.dialogue.messages import ModelMessages, SayMode, spoken
+from app.agents.dialogue.messages import PLEASE_WAIT, ModelMessages, SayMode, spoken
 from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.handoffs import HandoffTo
@@ -190,6 +190,12 @@ class FunctionCalls:
         if said:
             self._filled.add(call.response_id)
         return said
+
+    def please_wait(self, now_ms: int) -> list[ToVoice]:
+        """Ask a waiting caller for patience, unless the tools that run have had their filler."""
+        if any(not c.done and c.response_id in self._filled for c in self._calls.values()):
+            return []
+        return self._responses.ask(now_ms, PLEASE_WAIT)
 
     def ask_when_done(self, now_ms: int) -> Sequence[ToVoice | Record]:
         """One reply for all the tools of a response, when it and they are done."""

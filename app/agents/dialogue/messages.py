@@ -107,6 +107,18 @@ def spoken(text: str, mode: SayMode, kind: Kind = Kind.MESSAGE) -> ResponseReque
     return ResponseRequest(kind=kind, config=config, sentence=sentence)
 
 
+PLEASE_WAIT: Final = ResponseRequest(
+    kind=Kind.FILLER,
+    config=ResponseConfig(
+        instructions="Tell the caller in one short sentence, in the language of this call, that it "
+        "will take another moment. Say nothing else.",
+        metadata={SAY_METADATA_KEY: "One moment, please."},
+        tool_choice="none",
+    ),
+)
+"""Words while a tool runs that has none of its own."""
+
+
 class ModelMessages:
     """The way to the model: whether it is connected, and ids for what it is sent.
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from app.agents.dialogue.actions import Record, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.media.false_interruption import AgentSound, FalseInterruption
-from app.calls.media.playout import Chunk, HeardItem, Playout
+from app.calls.media.playout import AUDIBLE_PEAK_DBFS, Chunk, HeardItem, Playout
 from app.events import BargeIn, CallCounters, CallId, SpeechResumed
 from app.realtime.events import AudioDelta, ItemDelete, ItemTruncate, Response, ResponseStatus
 from audio.bridge import Transcoder
@@ -23,10 +22,6 @@ from audio.format import AudioFormat
 from audio.level import peak_dbfs
 
 __all__ = ["Downlink"]
-
-
-AUDIBLE_PEAK_DBFS: Final = -40.0
-"""The peaks of the quietest speech on a phone line are some 15 dB above it; its noise is below."""
 
 
 class Downlink:
@@ -81,6 +76,10 @@ class Downlink:
     def drained(self, now_ms: int) -> bool:
         """Nothing is playing."""
         return self._playout.drained(now_ms)
+
+    def last_audible_ms(self, now_ms: int) -> int | None:
+        """The last look at which the caller had heard more, and not just silence."""
+        return self._playout.last_audible_ms(now_ms)
 
     # Playing ------------------------------------------------------------------------------------
 

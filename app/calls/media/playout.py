@@ -3,8 +3,10 @@
 The carrier plays what we send in order and in real time, and returns a mark when everything
 before it was played, or at once when its queue was cleared. So every mark carries the generation
 that it belongs to, an interruption starts a new generation, and echoes of older ones count for
-nothing. Between marks the clock fills in, but never past the next mark: had the caller heard more,
-that mark would be back. Pure: `now_ms` is monotonic and an argument.
+nothing. Between marks the clock fills in, but not past the next mark: had the caller heard more,
+that mark would be back. The clock bounds what marks say on both sides: nothing plays faster than
+time, give or take a second, and a mark that is overdue by a second is not waited for. Pure:
+`now_ms` is monotonic and an argument.
 
 Facts: Twilio media-streams/websocket-messages (`mark`, `clear`).
 """
@@ -17,14 +19,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from audio.format import AudioFormat
+from audio.level import peak_dbfs
 
-__all__ = ["Chunk", "HeardItem", "Interruption", "Playout", "UnheardAudio"]
+__all__ = ["AUDIBLE_PEAK_DBFS", "Chunk", "HeardItem", "Interruption", "Playout", "UnheardAudio"]
 
 
 FRAME_MS: Final = 20
 MARK_EVERY_MS: Final = 200
+AUDIBLE_PEAK_DBFS: Final = -40.0
+"""The peaks of the quietest speech on a phone line are some 15 dB above it; its noise is below."""
 MARK_GRACE_MS: Final = 1_000
-"""Longest wait past the estimated end for a mark that does not come back."""
+"""Longest wait past the estimated end for a mark that does not come back; one that comes back by so
+much too early is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Playout:
         self._started_ms: int | None = None
         self._generation = 0
         self._mark_seq = 0
+        self._audible_ms: int | None = None
         self._begin_generation()
 
     def _begin_generation(self) -> None:
@@ -100,6 +107,7 @@ class Playout:
         self._ends_ms = 0
         self._spans: deque[_Span] = deque()
         self._marks: deque[tuple[str, int]] = deque()
+        self._loud: deque[tuple[int, int]] = deque()  # parts that one can hear, not heard yet
         self._kept: deque[bytes] = deque()
         self._kept_from = 0
 
@@ -184,6 +192,8 @@ class Playout:
             room = self._mark_bytes - (self._sent - marked)
             piece = data[at : at + room]
             at += len(piece)
+            if peak_dbfs(piece, self._format) > AUDIBLE_PEAK_DBFS:
+                self._loud.append((self._sent, self._sent + len(piece)))
             self._sent += len(piece)
             due = len(piece) == room or (last and at == len(data))
             chunks.append(Chunk(piece, self._mark() if due else None))
@@ -218,7 +228,21 @@ class Playout:
             return 0
         bound = self._marks[0][1] if self._marks else self._sent
         guess = self._reached + max(0, now_ms - self._anchor_ms) * self._bytes_per_ms
-        return min(guess, bound)
+        # Nothing plays faster than time; and marks that do not come back are late by so much only.
+        by_clock = self._sent - max(0, self._ends_ms - now_ms) * self._bytes_per_ms
+        grace = MARK_GRACE_MS * self._bytes_per_ms
+        return max(0, min(max(min(guess, bound), by_clock - grace), by_clock + grace))
+
+    def last_audible_ms(self, now_ms: int) -> int | None:
+        """The last look at which the caller had heard something more that one can hear."""
+        heard = self._sent if self.drained(now_ms) else self._heard(now_ms)
+        while self._loud and self._loud[0][0] < heard:
+            self._audible_ms = now_ms
+            _, end = self._loud.popleft()
+            if end > heard:
+                self._loud.appendleft((heard, end))
+                break
+        return self._audible_ms
 
     def heard_items(self, now_ms: int) -> list[HeardItem]:
         """Items that are over: closed, and heard to their end. Each is given once."""
@@ -247,6 +271,7 @@ class Playout:
         `audio_end_ms` of a truncation may not exceed what the model has sent (openai-realtime,
         section 6): `heard_ms` is clamped to the item's own audio, padding left out.
         """
+        self.last_audible_ms(now_ms)
         heard = self._sent if self.drained(now_ms) else self._heard(now_ms)
         unheard = self._unheard(heard)
         cut: list[HeardItem] = []
@@ -285,9 +310,9 @@ class Playout:
         return tuple(unheard)
 
     def drained(self, now_ms: int) -> bool:
-        """Nothing is playing: the last mark is back, or is overdue by a second."""
+        """Nothing is playing: the last mark is back in its time, or is overdue by a second."""
         if self._reached == self._sent:
-            return True
+            return now_ms >= self._ends_ms - MARK_GRACE_MS
         return self._started_ms is not None and now_ms >= self._ends_ms + MARK_GRACE_MS
 
     @property

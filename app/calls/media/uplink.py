@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.calls.media.playout import AUDIBLE_PEAK_DBFS
 from app.events import CallCounters
 from audio.bridge import Transcoder
 from audio.format import AudioFormat
+from audio.level import peak_dbfs
 
 __all__ = ["Uplink"]
 
@@ -43,6 +45,7 @@ class Uplink:
         self._stall_filled_ms = 0
         self._last_sign_ms: int | None = None
         self._probed = False
+        self._last_frame = b""
 
     def on_sign_of_life(self, now_ms: int) -> None:
         """The carrier has sent something, whatever it was."""
@@ -60,6 +63,12 @@ class Uplink:
         self._probed = True
         return True
 
+    @property
+    def hushed(self) -> bool:
+        """True while the caller's frames arrive and the last of them has nothing to hear."""
+        frame = self._last_frame
+        return bool(frame) and peak_dbfs(frame, self._format) <= AUDIBLE_PEAK_DBFS
+
     def push(self, payload: bytes, timestamp_ms: int, now_ms: int) -> bytes:
         """Convert caller audio; silence stands in for skipped time.
 
@@ -67,6 +76,7 @@ class Uplink:
             Audio in the model's format, as long as the timeline says.
         """
         self._last_audio_ms = now_ms
+        self._last_frame = payload
         self._stall_filled_ms = 0
         counters = self._counters
         duration_ms = self._format.bytes_to_ms(len(payload))

@@ -165,7 +165,8 @@ class Scene:
         self.phone(Dtmf(digit))
 
     def marks(self) -> None:
-        """The carrier has played everything so far: all marks of this generation come back."""
+        """The carrier plays everything so far: all marks of this generation come back."""
+        self.now_ms = max(self.now_ms, self.conversation._downlink._playout._ends_ms)
         for play in self.take(PlayAudio):
             if play.mark is not None:
                 self.phone(MarkReached(play.mark))

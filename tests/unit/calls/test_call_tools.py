@@ -62,7 +62,7 @@ def test_words_for_a_quiet_moment_are_said_when_the_hold_was_long_enough() -> No
     scene.actions += scene.conversation.say(
         "It ships on Monday.", scene.now_ms, mode=SayMode.VERBATIM, when=SayWhen.IDLE
     )
-    scene.wait(59_000)
+    scene.wait(58_000)
     assert scene.words() == []
     scene.wait(2_000)
     assert scene.words() == ["It ships on Monday."]

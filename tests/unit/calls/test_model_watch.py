@@ -1,36 +1,206 @@
-"""A silent model is asked once more and then given up; a session is renewed in time."""
+"""A caller who waits for words and hears nothing is seen to in time; a session is renewed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from app.calls.model_watch import ModelWatch
+from app.calls.model_watch import FALLBACK_TAKES_MS, RING_AFTER_MS, ModelWatch
 from app.calls.policy import CallPolicy
-from app.events import VoiceTrouble
-from tests.unit.calls.scene import GiveUp, RenewVoice, ResponseCreate, Scene
+from app.carrier.base import CallerAudio
+from app.events import EndReason, VoiceTrouble
+from app.realtime.events import (
+    AudioDelta,
+    AudioTranscriptDelta,
+    Response,
+    ResponseCreated,
+    ResponseDone,
+    ResponseStatus,
+    ServerEvent,
+    SpeechStarted,
+    SpeechStopped,
+    Unknown,
+)
+from tests.unit.calls.scene import (
+    End,
+    GiveUp,
+    PlayAudio,
+    RenewVoice,
+    ResponseCreate,
+    Scene,
+    with_tool_running,
+)
+
+WAIT_MS = CallPolicy().answer_wait_ms
+LAST_MS = 2 * WAIT_MS - FALLBACK_TAKES_MS
+TICK_MS = 100
 
 
-def test_a_caller_who_gets_no_answer_is_answered_at_the_second_asking_or_by_reconnecting() -> None:
-    scene = Scene(policy=CallPolicy(reply_deadline_ms=2_000))
+def silence(scene: Scene, feed: Callable[[], None] = lambda: None) -> dict[str, int]:
+    """Return the time of each thing done for a caller who hears nothing, in ten seconds at most."""
+    began_ms = scene.now_ms
+    done: dict[str, int] = {}
+    for _ in range(10_000 // TICK_MS):
+        feed()
+        scene.wait(TICK_MS)
+        for name, happened in (
+            ("asked", scene.sent(ResponseCreate)),
+            ("given up", scene.take(GiveUp)),
+            ("ended", scene.take(End)),
+        ):
+            if happened:
+                done.setdefault(name, scene.now_ms - began_ms)
+        if "ended" in done:
+            break
+    return done
+
+
+def waits_for_an_answer() -> Scene:
+    scene = Scene()
     scene.greeted()
-    scene.caller_starts()
-    scene.caller_stops(text="hello")
-    scene.wait(2_100)
-    assert len(scene.sent(ResponseCreate)) == 1
-    scene.wait(10_000)
-    assert any(give_up.retryable for give_up in scene.take(GiveUp))
-    assert "no_reply" in [trouble.code for trouble in scene.recorded(VoiceTrouble)]
+    scene.caller_turn()
+    scene.actions.clear()
+    return scene
+
+
+def waits_for_a_response() -> Scene:
+    scene = waits_for_an_answer()
+    scene.response_begins()
+    return scene
+
+
+def test_a_turn_that_is_never_answered_is_asked_for_then_reconnected_then_ended() -> None:
+    assert silence(waits_for_an_answer()) == {
+        "asked": WAIT_MS + TICK_MS,  # a wait begins with the tick that finds it
+        "given up": WAIT_MS + TICK_MS + WAIT_MS // 2,
+        "ended": LAST_MS + TICK_MS,
+    }
+
+
+def test_the_codes_say_what_the_model_did() -> None:
+    for scene, code in (
+        (waits_for_an_answer(), "no_reply"),
+        (waits_for_a_response(), "response_stalled"),
+    ):
+        scene.wait(7_000)
+        assert scene.take(GiveUp) == [GiveUp(code=code, retryable=True)]
+        assert code in [trouble.code for trouble in scene.recorded(VoiceTrouble)]
+        scene.wait(1_000)
+        assert End(EndReason.VOICE_LOST, "no_answer") in scene.take(End)
+
+
+def repeated(*events: ServerEvent) -> Callable[[Scene], None]:
+    return lambda scene: scene.voice(*events)
+
+
+FEEDS: dict[str, Callable[[Scene], None]] = {
+    "unknown events": repeated(Unknown("rate_limits.updated", {})),
+    "words without sound": repeated(AudioTranscriptDelta("r1", "a1", 0, 0, "word ")),
+    "empty sound": repeated(AudioDelta("r1", "a1", 0, 0, b"")),
+    "sound of nothing": repeated(AudioDelta("r1", "a1", 0, 0, b"\xff" * 800)),
+    "the end of an unknown response": repeated(
+        ResponseDone(Response(id="other", status=ResponseStatus.COMPLETED))
+    ),
+    "responses that the server cancels": repeated(
+        ResponseCreated(Response(id="r2", status=ResponseStatus.IN_PROGRESS)),
+        ResponseDone(Response(id="r2", status=ResponseStatus.CANCELLED)),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FEEDS)
+@pytest.mark.parametrize("wait", [waits_for_an_answer, waits_for_a_response])
+def test_what_cannot_be_heard_does_not_count(kind: str, wait: Callable[[], Scene]) -> None:
+    scene = wait()
+    done = silence(scene, lambda: FEEDS[kind](scene))
+    assert done["given up"] <= WAIT_MS + WAIT_MS // 2 + 2 * TICK_MS
+    assert done["ended"] <= LAST_MS + 2 * TICK_MS
+
+
+def test_speech_that_the_model_makes_up_does_not_count() -> None:
+    scene = waits_for_an_answer()
+
+    def feed() -> None:
+        scene.phone(CallerAudio(b"\xff" * 160, scene.now_ms))
+        if scene.now_ms % 1_000 == 0:
+            scene.voice(SpeechStarted("u9", 0))
+        elif scene.now_ms % 1_000 == 500:
+            scene.voice(SpeechStopped("u9", 0))
+
+    assert silence(scene, feed)["ended"] <= LAST_MS + 3 * TICK_MS
+
+
+def test_a_caller_who_speaks_does_not_wait() -> None:
+    scene = waits_for_an_answer()
+    scene.caller_starts("u2")
+    assert silence(scene, lambda: scene.phone(CallerAudio(b"\x10" * 160, scene.now_ms))) == {}
+
+
+def test_a_caller_who_is_silent_after_the_answer_does_not_wait() -> None:
+    scene = Scene(policy=CallPolicy(inactivity_after_ms=0))
+    scene.greeted()
+    assert silence(scene) == {}
+
+
+def test_a_long_answer_is_no_silence_whether_marks_come_back_or_not() -> None:
+    scene = waits_for_an_answer()
+    scene.answer(20_000)
+    assert silence(scene) == {}
 
 
 def test_a_response_that_stalls_in_mid_sentence_is_given_up() -> None:
-    scene = Scene(policy=CallPolicy(stall_deadline_ms=4_000))
+    scene = waits_for_a_response()
+    scene.speaks(300)
+    scene.marks()
+    done = silence(scene)
+    assert WAIT_MS <= done["given up"] <= WAIT_MS + 2 * TICK_MS
+    assert done["ended"] <= LAST_MS + 2 * TICK_MS
+
+
+def test_a_caller_hears_a_filler_once_while_a_tool_runs_and_then_the_model_has_its_time() -> None:
+    scene = with_tool_running()
+    scene.wait(WAIT_MS + 2 * TICK_MS)
+    assert scene.words() == ["One moment, please."]
+    scene.answer(1_000, name="filler")
+    scene.marks()
+    scene.wait(20_000)
+    assert scene.words() == []
+    scene.actions += scene.conversation.on_tool_done("c1", "{}", scene.now_ms)
+    done = silence(scene)
+    assert done["given up"] >= WAIT_MS
+    assert done["ended"] <= LAST_MS + 2 * TICK_MS
+
+
+def test_the_reply_after_a_slow_tool_has_time_and_the_caller_hears_of_it_in_time() -> None:
+    scene = with_tool_running()
+    scene.wait(WAIT_MS - TICK_MS)
+    scene.actions += scene.conversation.on_tool_done("c1", "{}", scene.now_ms)
+    done = silence(scene)
+    assert done["given up"] >= WAIT_MS // 2
+    assert done["ended"] <= LAST_MS - WAIT_MS + 3 * TICK_MS
+
+
+def test_a_caller_who_waits_for_a_connection_hears_ringing_and_then_the_fallback() -> None:
+    scene = Scene(live=False)
+    scene.stream()
+    scene.wait(RING_AFTER_MS)
+    assert scene.take(PlayAudio) == []
+    scene.wait(3 * TICK_MS)
+    assert scene.take(PlayAudio)
+    assert silence(scene)["ended"] <= LAST_MS
+    scene.ready()
+    scene.answer(500)
+    scene.take(PlayAudio)
+    scene.wait(100)
+    assert scene.take(PlayAudio) == []
+
+
+def test_the_wait_of_a_call_can_be_longer() -> None:
+    scene = Scene(policy=CallPolicy(answer_wait_ms=8_000))
     scene.greeted()
     scene.caller_turn()
-    scene.response_begins()
-    scene.speaks(300)
-    scene.wait(4_100)
-    assert scene.take(GiveUp) == [GiveUp(code="response_stalled", retryable=True)]
-    assert [trouble.code for trouble in scene.recorded(VoiceTrouble)] == ["response_stalled"]
+    assert silence(scene)["asked"] == 8_000 + TICK_MS
 
 
 def test_the_session_is_renewed_in_a_quiet_moment_before_its_end() -> None:
@@ -64,7 +234,7 @@ def test_a_session_is_renewed_ahead_of_its_end_and_not_for_ever(
 ) -> None:
     conversation = Scene().conversation
     watch = ModelWatch(
-        conversation.call_id, conversation.dialogue, conversation.turns, CallPolicy(), 0
+        conversation.call_id, conversation.dialogue, conversation.turns, CallPolicy()
     )
     watch.on_ready(1_000, expires_in_ms)
     assert not watch.renewal_due(1_000 + renewed_after_ms - 1)

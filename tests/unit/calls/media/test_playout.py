@@ -150,6 +150,29 @@ def test_marks_that_never_return_do_not_keep_the_line_open(playout: Playout) -> 
     assert [item.item_id for item in playout.heard_items(1_300)] == ["item"]
 
 
+@pytest.mark.parametrize(
+    ("returned_at_ms", "now_ms", "expected_ms"),
+    [
+        (None, 900, 200),  # none came back: not past the first one
+        (None, 3_000, 2_000),  # by the clock, a second late
+        (None, 9_000, 8_000),
+        (0, 0, 1_000),  # all at once: by the clock, a second early
+        (0, 3_000, 4_000),
+        (500, 3_000, 4_000),
+        (9_500, 9_500, 10_000),
+    ],
+)
+def test_the_clock_bounds_what_marks_say_on_both_sides(
+    playout: Playout, returned_at_ms: int | None, now_ms: int, expected_ms: int
+) -> None:
+    sent = playout.push("item", 0, speech(10_000), 0)
+    if returned_at_ms is not None:
+        for mark in marks(sent):
+            playout.mark_reached(mark, returned_at_ms)
+    assert heard_ms(playout, "item", now_ms) == expected_ms
+    assert playout.drained(now_ms) == (expected_ms == 10_000)
+
+
 def test_what_is_pushed_before_the_stream_opens_begins_to_play_when_it_does() -> None:
     playout = Playout(PCMU_8K)
     playout.push("item", 0, speech(400), 0)
