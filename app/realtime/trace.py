@@ -1,7 +1,8 @@
 """The trace of a model's wire in the log at DEBUG: events by type and id, audio by its length.
 
 The rest of an event (words, instructions, arguments) stands under `pii.event`, which `app.logs`
-masks. Credentials that an event may carry are left out, whatever is shown. Pure.
+masks. Credentials that an event may carry, and what tools answer, are left out, whatever is
+shown. Pure.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ def _field(key: str, value: Any) -> Any:
         return "[hidden]"
     if key == "audio" and isinstance(value, str):
         return _length(value)
+    if key == "output" and isinstance(value, str):  # a tool's, which may hold digits of the keypad
+        return f"[{len(value)} characters]"
     return _shown(value)
 
 

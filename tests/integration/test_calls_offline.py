@@ -17,7 +17,12 @@ from tests.integration.server import trunkline
 from tests.integration.transfer_site import FRONT_DESK, transfer_site
 
 SPEECH = Path(__file__).parents[1] / "data" / "caller"
-ENGINE = {"workers": 1}
+ENGINE = {
+    "workers": 1,
+    "business": "the test office",
+    "hours": "We are open from nine to five.",
+    "address": "One Test Street.",
+}
 
 
 async def test_a_caller_who_asks_for_a_person_is_put_through_and_taken_back() -> None:

@@ -128,3 +128,10 @@ def _line(facts: dict[str, Any], *, show_personal: bool) -> str:
     """The line of the log for these facts."""
     record = logging.makeLogRecord({"name": "app.realtime", "msg": "<", **facts})
     return logs.JsonFormatter(logs.Redactor(show_personal=show_personal)).format(record)
+
+
+def test_what_a_tool_answered_appears_as_its_length() -> None:
+    item = {"type": "function_call_output", "call_id": "c", "output": '{"digits": "8642"}'}
+    facts = wire_facts(json.dumps({"type": "conversation.item.create", "item": item}))
+    assert "8642" not in repr(facts)
+    assert "[18 characters]" in facts["pii.event"]
