@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.retry": {"app.errors"},
     "app.threads": {"app.errors"},
     "app.background": set(),
+    "app.bus": {"app.errors"},
     "app.tasks": set(),
     "app.settings": {"app.errors", "app.realtime.events", "app.settings.reader", "audio.format",
                      "phonenumbers", "pydantic", "pydantic_core", "yaml"},
@@ -197,6 +198,7 @@ PURE = [
 CATCHES_ALL = {
     "app.agents.per_call": "instructions and offers are asked of the operator's functions",
     "app.agents.analysis.analyzer": "models and delegates are asked through what the operator gave",
+    "app.bus": "a responder's failure is not its neighbors': it has declined",
     "app.background": "a job's failure is not its neighbors': it is logged",
     "app.agents.tools.mcp": "whatever the mcp package raises ends one connection",
     "app.engine.server": "a session's failure is not its neighbors': it is told and logged",
