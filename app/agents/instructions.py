@@ -24,6 +24,9 @@ FACTS: Final = ("caller", "number", "time")
 
 MAX_VALUE_CHARS: Final = 500
 
+_NUMBER: Final = re.compile(
+    r"(?:(?:sips?|tel):)?(\+[1-9][0-9]{6,14})(?:[@;:].*)?", re.ASCII | re.IGNORECASE
+)
 _PLACEHOLDER: Final = re.compile(r"\{\{|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
@@ -52,10 +55,16 @@ class CallFacts:
         """The value of each name that a template may use."""
         return {
             **self.declared(variables),
-            "caller": self.caller_number or "unknown",
-            "number": self.called_number or "unknown",
+            "caller": _number_in(self.caller_number) or "anonymous",
+            "number": _number_in(self.called_number) or "unknown",
             "time": spoken_time(self.started_at, time_zone),
         }
+
+
+def _number_in(address: str | None) -> str:
+    """The number of an address, or empty: the rest of it is free text that the caller chose."""
+    found = _NUMBER.fullmatch(address or "")
+    return found[1] if found else ""
 
 
 def check_template(text: str, names: Collection[str], place: str) -> None:

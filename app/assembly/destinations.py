@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from app.assembly.problems import Problems
-from app.carrier.base import CallerIdPolicy, Destination
-from app.carrier.destinations import Destinations, DialPolicy, destination
+from app.carrier.base import CallerIdPolicy, Destination, DestinationKind
+from app.carrier.destinations import Destinations, destination
+from app.carrier.number_policy import DialPolicy, countries_of
+from app.errors import ConfigError
 from app.settings import DestinationSettings, Settings
 
 __all__ = ["make_destinations"]
@@ -12,12 +14,23 @@ __all__ = ["make_destinations"]
 
 def make_destinations(settings: Settings, problems: Problems) -> Destinations:
     """The destinations; those with problems are left out."""
-    policy = DialPolicy(frozenset(settings.twilio.allowed_countries))
+    policy = _dial_policy(settings)
     found: list[Destination] = []
     for name, written in settings.destinations.items():
         with problems.at("destinations", name, prefix=f"destination {name!r}: "):
-            found.append(_destination(name, written, policy))
+            made = _destination(name, written, DialPolicy())
+            is_queue = made.kind is DestinationKind.QUEUE
+            if not is_queue and (fault := policy.fault(made.address)):
+                raise ConfigError(f"{made.address} {fault}: see twilio.allowed_countries")
+            found.append(made)
     return Destinations.of(found, policy)
+
+
+def _dial_policy(settings: Settings) -> DialPolicy:
+    """Without a list, calls and messages stay in the countries of our own numbers."""
+    allowed, own = settings.twilio.allowed_countries, countries_of(settings.all_numbers)
+    regions = frozenset[str]() if allowed == "any" else frozenset(allowed) or own
+    return DialPolicy(regions, home=own)
 
 
 def _destination(name: str, written: DestinationSettings, policy: DialPolicy) -> Destination:

@@ -1,11 +1,8 @@
 """Named destinations, and the rules for what may be dialed, keyed and texted.
 
 Pure. A model chooses a name; the address behind it comes from configuration and is checked here
-when it is read. Numbers that cost the account extra are refused wherever they come from: premium
-and shared-cost ranges, satellite and other worldwide services, personal numbers outside of +1.
-
-Follows ITU-T E.164 (the country codes of worldwide services in its list of assigned codes), RFC
-3261 section 19.1 for SIP addresses, and the metadata of `phonenumbers` for what a range costs.
+when it is read. `app.carrier.number_policy` says which numbers may be called: what costs the
+account extra is refused wherever it comes from.
 """
 
 from __future__ import annotations
@@ -15,11 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypedDict, Unpack
 
-import phonenumbers
-from phonenumbers import PhoneNumberType
-
 from app.carrier.base import CallerIdPolicy, Destination, DestinationKind
-from app.carrier.withheld import is_withheld
+from app.carrier.number_policy import DialPolicy, NumberKind, classify, countries_of
 from app.errors import CarrierRefused, ConfigError
 
 __all__ = [
@@ -28,7 +22,6 @@ __all__ = [
     "TO_CALLER",
     "DestinationOptions",
     "Destinations",
-    "DialPolicy",
     "destination",
     "digits_fault",
     "sms_fault",
@@ -42,7 +35,6 @@ TO_CALLER: Final = "caller"
 """The name that stands for the caller; no destination may have it."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
-_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _SIP: Final = re.compile(
     r"sips?:(?P<user>[A-Za-z0-9_.!~*'()&=+$,;/%-]{1,64})@"
     r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(?::[0-9]{1,5})?"
@@ -54,59 +46,6 @@ _QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}", re.ASCII)
 _EXTENSION: Final = re.compile(r"[0-9*#wW]{1,32}", re.ASCII)
 _DIGITS: Final = re.compile(rf"[0-9*#wW]{{1,{MAX_DIGITS}}}", re.ASCII)
 _RING_S: Final = (5, 600)  # Twilio voice/twiml/dial: timeout
-
-# Country codes that belong to no country.
-_WORLDWIDE: Final = {
-    808: "a shared-cost number",
-    870: "a satellite number",
-    878: "a personal number",
-    881: "a satellite number",
-    882: "a number of a worldwide network",
-    883: "a number of a worldwide network",
-    888: "a number for disaster relief",
-    979: "a premium-rate number",
-}
-_COSTLY: Final = {
-    PhoneNumberType.PREMIUM_RATE: "a premium-rate number",
-    PhoneNumberType.SHARED_COST: "a shared-cost number",
-    PhoneNumberType.PAGER: "a pager",
-    PhoneNumberType.PERSONAL_NUMBER: "a personal number",
-}
-_PLUS_ONE: Final = 1
-"""In the North American plan personal numbers (5xx) cost what any other number does."""
-
-
-@dataclass(frozen=True, slots=True)
-class DialPolicy:
-    """The numbers that may be called at all. `regions` are ISO 3166 codes; empty means any.
-
-    Regions and not country codes: +1 is also the Caribbean, where call fraud likes to go.
-    """
-
-    regions: frozenset[str] = frozenset()
-
-    def fault(self, number: str) -> str | None:
-        """The reason why `number` may not be called; None when it may."""
-        if not _E164.fullmatch(number):
-            return "is not a whole number with + and country code, such as +15551234567"
-        try:
-            parsed = phonenumbers.parse(number, None)
-        except phonenumbers.NumberParseException:
-            return "has no known country code"
-        code = parsed.country_code or 0
-        if code in _WORLDWIDE:
-            return f"is {_WORLDWIDE[code]}, which calls are not transferred to"
-        kind = phonenumbers.number_type(parsed)
-        if kind in _COSTLY and not (kind == PhoneNumberType.PERSONAL_NUMBER and code == _PLUS_ONE):
-            return f"is {_COSTLY[kind]}, which calls are not transferred to"
-        # Possible, not valid: ranges change too often for a table that is updated now and then.
-        if not phonenumbers.is_possible_number(parsed):
-            return "is too short or too long for its country"
-        region = phonenumbers.region_code_for_number(parsed)
-        region = region or phonenumbers.region_code_for_country_code(code)
-        if self.regions and region not in self.regions:
-            return f"is in a country ({region}) that may not be called"
-        return None
 
 
 class DestinationOptions(TypedDict, total=False):
@@ -178,10 +117,8 @@ def _address_faults(kind: DestinationKind, address: str, policy: DialPolicy) -> 
     if parts is None or len(address) > _MAX_SIP_CHARS:
         yield "expected a SIP address such as sip:anna@pbx.example.com, without headers"
         return
-    user = parts["user"].partition(";")[0]
-    # A trunk dials the number in front of the @: it costs what the number costs.
-    if user.startswith("+") and (fault := policy.fault(user)):
-        yield f"{user} {fault}"
+    if fault := policy.fault(address):
+        yield f"{parts['user'].partition(';')[0]} {fault}"
 
 
 def _option_faults(made: Destination) -> Iterator[str]:
@@ -236,19 +173,26 @@ class Destinations:
             raise CarrierRefused("there is no such destination", code="destination_unknown")
         return found
 
-    def sms_number(self, name: object, caller_number: str) -> str:
+    def sms_number(self, name: object, caller_number: str, our_number: str = "") -> str:
         """The number for a text message to `TO_CALLER` or to a named destination.
+
+        Where the policy names no countries, callers of the country of `our_number` get messages.
 
         Raises:
             CarrierRefused: no such name, or nothing that takes messages (`sms_not_possible`).
         """
         if name == TO_CALLER:
-            if is_withheld(caller_number):
-                raise CarrierRefused("the caller withholds their number", code="sms_not_possible")
             # The network vouches for no caller's number: it is checked like any other.
-            if fault := self.policy.fault(caller_number):
+            regions = self.policy.regions or countries_of([our_number])
+            caller = classify(caller_number, regions)
+            if caller.kind is NumberKind.WITHHELD:
+                raise CarrierRefused("the caller withholds their number", code="sms_not_possible")
+            fault = replace(self.policy, regions=regions).judge(caller)
+            if fault is None and not caller.number:
+                fault = "takes no messages"
+            if fault is not None:
                 raise CarrierRefused(f"the caller's number {fault}", code="sms_not_possible")
-            return caller_number
+            return caller.number
         found = self.resolve(name)
         if found.kind is not DestinationKind.NUMBER:
             raise CarrierRefused("this destination takes no messages", code="sms_not_possible")

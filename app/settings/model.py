@@ -86,7 +86,7 @@ class Twilio(Section):
     shared_key_secondary: OptionalSecret = None
     from_number: Annotated[PhoneNumber | None, Blank] = None
     numbers: tuple[PhoneNumber, ...] = ()
-    allowed_countries: tuple[Region, ...] = ()
+    allowed_countries: tuple[Region, ...] | Literal["any"] = ()
     validate_signatures: bool = True
     lost_message: Spoken = "Sorry, we lost the connection. Please call again."
     busy_message: Spoken = "Sorry, all lines are busy at the moment. Please call again later."

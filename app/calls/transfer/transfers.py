@@ -248,7 +248,9 @@ class Transfers:
         if fault := sms_fault(body):
             raise ToolError(f"Not sent: {fault}.", code="sms_not_possible")
         try:
-            number = self._control.destinations.sms_number(name, self._incoming.caller_number)
+            number = self._control.destinations.sms_number(
+                name, self._incoming.caller_number, self._incoming.called_number
+            )
         except CarrierRefused as error:
             raise ToolError(f"Not sent: {error.message}.", code=error.code) from error
         if self._message_count >= MAX_MESSAGES:

@@ -230,13 +230,13 @@ agents:
         ),
         (
             "destinations:\n  d:\n    number: +19005551234\n",
-            "config.yaml:3: destinations.d: +19005551234 is a premium-rate number, which calls "
-            "are not transferred to",
+            "config.yaml:3: destinations.d: +19005551234 is a premium-rate number, which is "
+            "not called from here",
         ),
         (
             "twilio: {allowed_countries: [CA]}\ndestinations:\n  d: {number: +12125550100}\n",
             "config.yaml:4: destinations.d: +12125550100 is in a country (US) that may not be "
-            "called",
+            "called: see twilio.allowed_countries",
         ),
         (
             "numbers:\n  +15551234567:\n    hours: {time_zone: UTC, open: {monday: 9:00-17:00}}\n",
@@ -268,6 +268,35 @@ def test_a_setting_that_does_not_fit_is_named_with_file_and_line(
 ) -> None:
     [line] = refusal(text, tmp_path)
     assert line.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("twilio", "address", "allowed"),
+    [
+        ("", "number: +442079460000", True),  # no number of ours says where we are
+        ("from_number: +14155550123", "number: +12125550100", True),
+        ("from_number: +14155550123", "number: +442079460000", False),
+        ("numbers: [+14155550123, +442079460001]", "number: +442079460000", True),
+        ("from_number: +14155550123", "number: +18765550123", False),
+        ("from_number: +14155550123", "sip: 'sip:+442079460000@pbx.example.com'", False),
+        ("from_number: +14155550123", "sip: 'sip:9005550100@pbx.example.com'", False),
+        ("from_number: +14155550123", "sip: 'sip:1001@pbx.example.com'", True),
+        ("from_number: +14155550123", "queue: support", True),
+        ("from_number: +14155550123, allowed_countries: [GB]", "number: +442079460000", True),
+        ("from_number: +14155550123, allowed_countries: any", "number: +442079460000", True),
+        ("from_number: +14155550123, allowed_countries: any",
+         "sip: 'sip:9005550100@pbx.example.com'", False),
+    ],
+)  # fmt: skip
+def test_destinations_are_in_the_countries_of_our_numbers_unless_others_are_allowed(
+    twilio: str, address: str, allowed: bool, tmp_path: Path
+) -> None:
+    text = f"twilio: {{{twilio}}}\ndestinations:\n  d: {{{address}}}\n"
+    if allowed:
+        assert assembly_of(text, tmp_path).destinations.names == ("d",)
+        return
+    [line] = refusal(text, tmp_path)
+    assert line.startswith("config.yaml:4: destinations.d: ")
 
 
 def test_all_settings_that_do_not_fit_are_reported_at_once(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from app.carrier.destinations import (
     TO_CALLER,
     DestinationOptions,
     Destinations,
-    DialPolicy,
     destination,
     digits_fault,
     sms_fault,
 )
+from app.carrier.number_policy import DialPolicy
 from app.errors import CarrierRefused, ConfigError
 
 NUMBER = "+14155550123"
@@ -67,13 +67,13 @@ def test_options_are_kept() -> None:
         ("+883510001234567", "worldwide"),
         ("+447012345678", "personal"),
         ("+4970012345678", "personal"),
-        ("911", "whole number"),
+        ("911", "emergency"),
         ("4155550123", "whole number"),
         ("+1415555012x", "whole number"),
         ("+1415555", "too short"),
         ("+9990000000", "country code"),
-        ("+", "whole number"),
-        ("", "whole number"),
+        ("+", "withheld"),
+        ("", "withheld"),
         (NUMBER + "\n+19005550100", "whole number"),
     ],
 )
@@ -190,6 +190,18 @@ def test_two_destinations_of_one_name_are_refused() -> None:
 def test_messages_go_to_the_caller_or_to_a_named_number() -> None:
     assert destinations().sms_number(TO_CALLER, "+14155550199") == "+14155550199"
     assert destinations().sms_number("anna", "+14155550199") == NUMBER
+
+
+def test_messages_go_to_the_number_of_a_caller_from_sip() -> None:
+    for caller in ("sip:+14155550199@pbx.example.com", "sip:4155550199@pbx.example.com"):
+        assert destinations().sms_number(TO_CALLER, caller, NUMBER) == "+14155550199"
+
+
+def test_messages_stay_in_our_number_s_country_where_the_policy_names_none() -> None:
+    assert destinations().sms_number(TO_CALLER, "+14155550199", NUMBER) == "+14155550199"
+    for abroad in ("+447911123456", "+18765550123", "sip:+447911123456@pbx.example.com"):
+        with pytest.raises(CarrierRefused, match="that may not be called"):
+            destinations().sms_number(TO_CALLER, abroad, NUMBER)
 
 
 @pytest.mark.parametrize(
