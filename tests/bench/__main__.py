@@ -1,7 +1,8 @@
 """`make bench`: measure, print, and write `bench-results.json`.
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
-that ran beside it. Names after the command choose: `audio calls intents offline tools`.
+that ran beside it. Names after the command choose: `audio calls intents offline tools`, and
+`calls:50,200` the numbers of calls.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ def _audio() -> dict[str, Any]:
     return run()
 
 
-def _calls() -> dict[str, Any]:
-    from tests.bench.calls import run
+def _calls(counts: str = "") -> dict[str, Any]:
+    from tests.bench.calls import COUNTS, run
 
-    return run()
+    return run([int(count) for count in counts.split(",")] if counts else COUNTS, limit=not counts)
 
 
 def _intents() -> dict[str, Any]:
@@ -46,7 +47,7 @@ def _tools() -> dict[str, Any]:
     return run()
 
 
-PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "audio": _audio,
     "calls": _calls,
     "intents": _intents,
@@ -58,14 +59,15 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 def main() -> None:
     """Run the parts that were named, or all."""
     names = sys.argv[1:] or list(PARTS)
-    unknown = [name for name in names if name not in PARTS]
+    unknown = [name for name in names if name.partition(":")[0] not in PARTS]
     if unknown:
         raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     results: dict[str, Any] = {
         "machine": {"python": platform.python_version(), "system": platform.platform()}
     }
     for name in names:
-        results[name] = PARTS[name]()
+        part, _, chosen = name.partition(":")
+        results[part] = PARTS[part](*([chosen] if chosen else []))
     text = json.dumps(results, indent=2)
     OUTPUT.write_text(text + "\n", encoding="utf-8")
     sys.stdout.write(text + "\n")

@@ -2,29 +2,26 @@
 
 One clock sees every sound go in at one end and come out at the other. Conversion keeps lengths
 exact, so the n-th 20 ms of one side are the n-th 20 ms of the other, and the time between is the
-latency that the server under test adds. Phones send by absolute deadlines; each call begins at a
-random point of the 20 ms, as real ones do.
+latency that the server under test adds, and what this process adds itself. Phones send by absolute
+deadlines; each call begins at a random point of the 20 ms, as real ones do. Both ends are raw
+protocol objects, so that one core carries both ends of some hundred calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import random
 import secrets
 import statistics
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx2
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
 
 from app.carrier.base import CarrierCallId, StreamId
 from app.carrier.twilio.caller_side import (
@@ -36,15 +33,17 @@ from app.carrier.twilio.caller_side import (
 )
 from app.carrier.twilio.signature import sign_http
 from app.dial.twiml import parse_twiml, stream_of
+from tests.bench.wire import WireClient, WireServer, frame
 
 __all__ = ["Load", "LoadResult", "spread"]
 
-FRAME_S: Final = 0.02
+FRAME_MS: Final = 20
 DELTA_MS: Final = 200
 TOOL_EVERY_DELTAS: Final = 11
 """A tool is called every 2.2 s of the agent's speech; each call at another moment."""
 FRAME_BYTES_MODEL: Final = 960  # 20 ms of PCM16 at 24 kHz
 ACCOUNT: Final = "AC" + "0" * 32
+_KEY: Final = bytes(4)
 
 
 class _ClientEvent(msgspec.Struct):
@@ -116,51 +115,47 @@ def spread(values_s: list[float]) -> dict[str, float] | None:
     }
 
 
-class _ModelSide:
+class _ModelSide(WireServer):
     """One model connection: answers the session, speaks without pause, counts what it hears."""
 
-    def __init__(self, load: Load, socket: ServerConnection) -> None:
+    def __init__(self, load: Load) -> None:
+        super().__init__()
         self.load = load
-        self.socket = socket
         self.heard_bytes = 0
         self.told: list[float] = []
         self.speech_at: float | None = None
-        self.place = len(load._open)
+        self.place = 0
         self.phone: _Phone | None = None
-        self._talking: asyncio.Task[None] | None = None
+        self._began_s = 0.0
+        self._next: asyncio.TimerHandle | None = None
+        self._silent = False
 
-    async def run(self) -> None:
-        await self._send({"type": "session.created", "session": _session({})})
-        try:
-            async for text in self.socket:
-                assert isinstance(text, str)
-                if "input_audio_buffer.append" in text[:80]:
-                    self._hear(_read_client(text))
-                    if self._talking is None:
-                        self._talking = asyncio.create_task(self._talk())
-                    continue
-                if '"function_call_output"' in text:
-                    self.load.tool_outputs += 1
-                    continue
-                event = json.loads(text)
-                if event["type"] == "session.update":
-                    await self._send(
-                        {"type": "session.updated", "session": _session(event["session"])}
-                    )
-                elif event["type"] == "response.create" and self._talking is None:
-                    self._talking = asyncio.create_task(self._talk())
-        except ConnectionClosed:
-            pass
-        finally:
-            if self._talking is not None:
-                self._talking.cancel()
+    def on_open(self) -> None:
+        self.place = self.load.on_answered(self)
+        self._tell({"type": "session.created", "session": _session({})})
 
-    async def notice_caller(self) -> None:
+    def on_end(self) -> None:
+        self._stop_talking()
+        self.load.on_model_gone(self)
+
+    def on_text(self, text: bytes) -> None:
+        if b"input_audio_buffer.append" in text[:80]:
+            self._hear(_read_client(text))
+            self._start_talking()
+        elif b'"function_call_output"' in text:
+            self.load.tool_outputs += 1
+        else:
+            event = json.loads(text)
+            if event["type"] == "session.update":
+                self._tell({"type": "session.updated", "session": _session(event["session"])})
+            elif event["type"] == "response.create":
+                self._start_talking()
+
+    def notice_caller(self) -> None:
         """The caller speaks over the agent: say so, and generate no more."""
-        if self._talking is not None:
-            self._talking.cancel()
+        self._stop_talking()
         self.speech_at = time.perf_counter()
-        await self._send(
+        self._tell(
             {"type": "input_audio_buffer.speech_started", "item_id": "u1", "audio_start_ms": 0}
         )
 
@@ -178,23 +173,30 @@ class _ModelSide:
         for index in range(first, min(self.heard_bytes // FRAME_BYTES_MODEL, len(sent))):
             self.load.result.uplink_s.append(now - sent[index])
 
-    async def _talk(self) -> None:
-        delta = base64.b64encode(b"\x00\x10" * (24 * DELTA_MS)).decode("ascii")
-        head = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
-        await self._send({"type": "response.created", "response": _response("in_progress")})
+    def _start_talking(self) -> None:
+        if self._next is not None or self._silent:
+            return
+        self._tell({"type": "response.created", "response": _response("in_progress")})
         item = {"id": "item_1", "type": "message", "role": "assistant", "content": []}
-        await self._send({"type": "conversation.item.added", "item": item})
-        begin = time.perf_counter()
-        number = 0
-        while True:
-            await asyncio.sleep(max(0.0, begin + number * DELTA_MS / 1000 - time.perf_counter()))
-            self.told.append(time.perf_counter())
-            await self._send({"type": "response.output_audio.delta", **head, "delta": delta})
-            number += 1
-            if self.load.tool and number % TOOL_EVERY_DELTAS == self.place % TOOL_EVERY_DELTAS:
-                await self._call_tool(number)
+        self._tell({"type": "conversation.item.added", "item": item})
+        self._began_s = asyncio.get_running_loop().time()
+        self._talk(0)
 
-    async def _call_tool(self, number: int) -> None:
+    def _stop_talking(self) -> None:
+        self._silent = True
+        if self._next is not None:
+            self._next.cancel()
+
+    def _talk(self, number: int) -> None:
+        self.told.append(time.perf_counter())
+        self.transport.write(_DELTA)
+        number += 1
+        if self.load.tool and number % TOOL_EVERY_DELTAS == self.place % TOOL_EVERY_DELTAS:
+            self._call_tool(number)
+        due_s = self._began_s + number * DELTA_MS / 1000
+        self._next = asyncio.get_running_loop().call_at(due_s, self._talk, number)
+
+    def _call_tool(self, number: int) -> None:
         item = {
             "id": f"tool_item_{number}",
             "type": "function_call",
@@ -204,11 +206,26 @@ class _ModelSide:
             "arguments": "{}",
         }
         head = {"response_id": "resp_1", "output_index": number}
-        await self._send({"type": "response.output_item.done", **head, "item": item})
+        self._tell({"type": "response.output_item.done", **head, "item": item})
 
-    async def _send(self, event: dict[str, Any]) -> None:
+    def _tell(self, event: dict[str, Any]) -> None:
         event = {"event_id": f"event_{secrets.token_hex(4)}", **event}
-        await self.socket.send(json.dumps(event, separators=(",", ":")))
+        self.send(json.dumps(event, separators=(",", ":")).encode())
+
+
+_DELTA: Final = frame(
+    msgspec.json.encode(
+        {
+            "type": "response.output_audio.delta",
+            "event_id": "event_0123456789",
+            "response_id": "resp_1",
+            "item_id": "item_1",
+            "output_index": 0,
+            "content_index": 0,
+            "delta": b"\x00\x10" * (24 * DELTA_MS),
+        }
+    )
+)
 
 
 def _session(asked: dict[str, Any]) -> dict[str, Any]:
@@ -235,109 +252,83 @@ def _response(status: str) -> dict[str, Any]:
     }
 
 
-class _Phone:
+class _Phone(WireClient):
     """One caller: speaks noise in real time, hears, returns marks when they were played."""
 
-    def __init__(self, load: Load, number: int) -> None:
+    def __init__(self, load: Load, number: int, token: str) -> None:
+        signed = load.auth_token and sign_http(load.auth_token, load.stream_url)
+        super().__init__(load.stream_url, {"X-Twilio-Signature": signed} if signed else {})
         self.load = load
         self.call_sid = CarrierCallId(f"CA{number:032x}")
         self.stream_sid = StreamId(f"MZ{number:032x}")
         self.sent_at: list[float] = []
         self.model: _ModelSide | None = None
-        self.socket: ClientConnection
-        self._listening: asyncio.Task[None]
+        self._token = token
+        self._payload = random.randbytes(160)
         self._sequence = 1
         self._heard_bytes = 0
         self._played_at = 0.0
+        self._gone = False
+        self._hung_up = False
 
-    async def open(self) -> None:
-        """Ring and open the media stream."""
-        token = await self._ring() if self.load.auth_token else ""
-        headers = {}
-        if self.load.auth_token:
-            headers["X-Twilio-Signature"] = sign_http(self.load.auth_token, self.load.stream_url)
-        self.socket = await connect(
-            self.load.stream_url, additional_headers=headers, compression=None
-        )
-        await self.socket.send(render_connected())
-        await self.socket.send(
+    def on_open(self) -> None:
+        self._say(render_connected())
+        self._say(
             render_start(
-                self.stream_sid, self.call_sid, account_id=ACCOUNT, parameters={"token": token}
+                self.stream_sid,
+                self.call_sid,
+                account_id=ACCOUNT,
+                parameters={"token": self._token},
             )
         )
-        self._listening = asyncio.create_task(self._listen(self.socket))
 
-    async def hang_up(self) -> None:
-        try:
-            await self.socket.send(
+    def on_end(self) -> None:
+        self._gone = True
+        if not self._hung_up:
+            self.load.result.errors += 1
+
+    def hang_up(self) -> None:
+        self._hung_up = True
+        if not self._gone:
+            self._say(
                 render_stop(
                     self.stream_sid, self.call_sid, account_id=ACCOUNT, sequence=self._sequence
                 )
             )
-            await self.socket.close()
-        except ConnectionClosed:
-            self.load.result.errors += 1
-        self._listening.cancel()
+            self.close()
 
-    async def _ring(self) -> str:
-        form = {
-            "CallSid": self.call_sid,
-            "AccountSid": ACCOUNT,
-            "From": "+15550100100",
-            "To": "+15550100200",
-            "CallStatus": "ringing",
-            "Direction": "inbound",
-        }
-        url = f"{self.load.base_url}/twilio/voice"
-        signature = sign_http(self.load.auth_token, url, form)
-        asked = time.perf_counter()
-        response = await self.load.http.post(
-            url, data=form, headers={"X-Twilio-Signature": signature}
+    def speak(self) -> None:
+        """Send 20 ms of noise."""
+        if self._gone:
+            return
+        self._sequence += 1
+        count = len(self.sent_at)
+        text = render_caller_media(
+            self.stream_sid,
+            self._payload,
+            chunk=count + 1,
+            timestamp_ms=count * FRAME_MS,
+            sequence=self._sequence,
         )
-        self.load.webhook_s.append(time.perf_counter() - asked)
-        verbs = parse_twiml(response.text, response.headers["content-type"])
-        orders = [order for verb in verbs if (order := stream_of(verb)) is not None]
-        return orders[0].parameters["token"]
+        self.sent_at.append(time.perf_counter())
+        self._say(text)
+        self.load.result.frames_sent += 1
 
-    async def speak(self, seconds: float) -> None:
-        """Send noise for so long, a frame every 20 ms by absolute deadlines."""
-        await asyncio.sleep(random.random() * FRAME_S)
-        begin = time.perf_counter()
-        frame = bytes(random.randrange(256) for _ in range(160))
-        for number in range(int(seconds / FRAME_S)):
-            wait = begin + number * FRAME_S - time.perf_counter()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            self._sequence += 1
-            count = len(self.sent_at)
-            text = render_caller_media(
-                self.stream_sid,
-                frame,
-                chunk=count + 1,
-                timestamp_ms=count * 20,
-                sequence=self._sequence,
+    def _say(self, text: str) -> None:
+        self.transport.write(frame(text.encode(), _KEY))
+
+    def on_text(self, text: bytes) -> None:
+        message = _read_server(text)
+        now = time.perf_counter()
+        if message.media is not None:
+            self.load.result.media_received += 1
+            self._hear(message.media.payload, now)
+        elif message.mark is not None:
+            asyncio.get_running_loop().call_later(
+                max(0.0, self._played_at - now), self._return_mark, message.mark.name
             )
-            self.sent_at.append(time.perf_counter())
-            try:
-                await self.socket.send(text)
-            except ConnectionClosed:
-                self.load.result.errors += 1
-                return
-            self.load.result.frames_sent += 1
-
-    async def _listen(self, socket: ClientConnection) -> None:
-        async for text in socket:
-            message = _read_server(text)
-            now = time.perf_counter()
-            if message.media is not None:
-                self.load.result.media_received += 1
-                self._hear(message.media.payload, now)
-            elif message.mark is not None:
-                asyncio.get_running_loop().call_later(
-                    max(0.0, self._played_at - now), self._return_mark, message.mark.name
-                )
-            elif message.event == "clear":
-                self._on_clear(now)
+        elif message.event == "clear":
+            self._on_clear(now)
 
     def _on_clear(self, now: float) -> None:
         if self.model is not None and self.model.speech_at is not None:
@@ -345,9 +336,9 @@ class _Phone:
             self.model.speech_at = None
 
     def _return_mark(self, name: str) -> None:
-        self._sequence += 1
-        mark = render_mark_reached(self.stream_sid, name, sequence=self._sequence)
-        self.load.keep(_send_quietly(self.socket, mark))
+        if not self._gone:
+            self._sequence += 1
+            self._say(render_mark_reached(self.stream_sid, name, sequence=self._sequence))
 
     def _hear(self, payload: str, now: float) -> None:
         size = len(payload) * 3 // 4 - payload.count("=", -2)
@@ -360,13 +351,6 @@ class _Phone:
         told = self.model.told if self.model is not None else []
         for index in range(before, min(after, len(told))):
             self.load.result.downlink_s.append(now - told[index])
-
-
-async def _send_quietly(socket: ClientConnection, text: str) -> None:
-    try:
-        await socket.send(text)
-    except ConnectionClosed:
-        return
 
 
 class Load:
@@ -385,61 +369,83 @@ class Load:
         self._phones: list[_Phone] = []
         self._answered: asyncio.Queue[_ModelSide] = asyncio.Queue()
         self._open: set[_ModelSide] = set()
-        self._kept: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def model(self) -> AsyncIterator[int]:
         """Serve the model's side; gives its port."""
-        async with (
-            httpx2.AsyncClient(timeout=10) as self.http,
-            serve(self._serve_model, "127.0.0.1", 0, compression=None, max_size=2**24) as server,
-        ):
-            yield next(iter(server.sockets)).getsockname()[1]
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _ModelSide(self), "127.0.0.1", 0, backlog=1024)
+        async with httpx2.AsyncClient(timeout=10) as self.http, server:
+            yield server.sockets[0].getsockname()[1]
 
-    async def _serve_model(self, socket: ServerConnection) -> None:
-        side = _ModelSide(self, socket)
+    def on_answered(self, side: _ModelSide) -> int:
+        """A model's connection is open; the number of those before it."""
         self._open.add(side)
         self._answered.put_nowait(side)
-        try:
-            await side.run()
-        finally:
-            self._open.discard(side)
+        return len(self._open) - 1
 
-    def keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something on the side, referenced until it is done."""
-        task = asyncio.ensure_future(work)
-        self._kept.add(task)
-        task.add_done_callback(self._kept.discard)
+    def on_model_gone(self, side: _ModelSide) -> None:
+        self._open.discard(side)
 
     async def open_calls(self, count: int) -> None:
         """Open calls one after another, so that each phone is known to its model side."""
         for _ in range(count):
-            phone = _Phone(self, secrets.randbits(100))
-            await phone.open()
+            number = secrets.randbits(100)
+            token = await self._ring(f"CA{number:032x}") if self.auth_token else ""
+            phone = _Phone(self, number, token)
             async with asyncio.timeout(10):
+                await phone.connect()
                 side = await self._answered.get()
             phone.model, side.phone = side, phone
             self._phones.append(phone)
 
+    async def _ring(self, call_sid: str) -> str:
+        """Ring; the token of the stream that is to be opened."""
+        form = {
+            "CallSid": call_sid,
+            "AccountSid": ACCOUNT,
+            "From": "+15550100100",
+            "To": "+15550100200",
+            "CallStatus": "ringing",
+            "Direction": "inbound",
+        }
+        url = f"{self.base_url}/twilio/voice"
+        signature = sign_http(self.auth_token, url, form)
+        asked = time.perf_counter()
+        response = await self.http.post(url, data=form, headers={"X-Twilio-Signature": signature})
+        self.webhook_s.append(time.perf_counter() - asked)
+        verbs = parse_twiml(response.text, response.headers["content-type"])
+        orders = [order for verb in verbs if (order := stream_of(verb)) is not None]
+        return orders[0].parameters["token"]
+
     async def talk(self, seconds: float) -> LoadResult:
         """All phones speak for so long; what was measured meanwhile."""
         self.result = LoadResult()
-        async with asyncio.TaskGroup() as speaking:
-            for phone in self._phones:
-                speaking.create_task(phone.speak(seconds))
+        due: list[list[_Phone]] = [[] for _ in range(FRAME_MS)]
+        for phone in self._phones:
+            random.choice(due).append(phone)
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        for slot in range(int(seconds * 1000)):
+            late_s = clock() - began_s - slot / 1000
+            if late_s < 0:
+                await asyncio.sleep(-late_s)
+            for phone in due[slot % FRAME_MS]:
+                phone.speak()
+        await asyncio.sleep(0.05)  # what is on its way counts
         return self.result
 
     async def barge_in(self) -> None:
         """Every model hears its caller speak over it."""
         for phone in self._phones:
             assert phone.model is not None
-            await phone.model.notice_caller()
+            phone.model.notice_caller()
         await asyncio.sleep(1.0)
 
     async def hang_up(self, wait_s: float = 2.5) -> None:
         """All phones hang up; what model sockets are open after `wait_s` were left behind."""
         for phone in self._phones:
-            await phone.hang_up()
+            phone.hang_up()
         self._phones.clear()
         await asyncio.sleep(wait_s)
         self.result.sockets_left = len(self._open)

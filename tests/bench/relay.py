@@ -37,12 +37,14 @@ class _ServerEvent(msgspec.Struct):
     delta: str = ""
 
 
+decode_media = msgspec.json.Decoder(_Message).decode
+decode_event = msgspec.json.Decoder(_ServerEvent).decode
+
+
 def make_relay(model_url: str) -> FastAPI:
     """An application that relays `/twilio/media-stream` to the model at `model_url`."""
     app = FastAPI()
     encode = msgspec.json.Encoder().encode
-    decode_media = msgspec.json.Decoder(_Message).decode
-    decode_event = msgspec.json.Decoder(_ServerEvent).decode
 
     @app.websocket("/twilio/media-stream")
     async def relay(phone: WebSocket) -> None:
