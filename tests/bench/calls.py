@@ -4,10 +4,11 @@
     python -m tests.bench.calls 50 200 --seconds 8 --rounds 3
     python -m tests.bench.calls --limit         # only the search for it
 
-The limit is the number of calls before p99 passes 50 ms. `relay` is FastAPI with nothing else (`tests.bench.relay`), `raw` the least that can carry a call
-(`tests.bench.raw_relay`). Each server runs in a process of its own, in turns with the others; the
-phones and the model run in this one. CPU is the server process's own time over the seconds in which
-all calls talk. Latencies hold what the load itself adds: those of `raw` show how much that is.
+The limit is the number of calls before p99 passes 50 ms. `relay` is FastAPI with nothing else
+(`tests.bench.relay`), `raw` the least that can carry a call (`tests.bench.floor`). Each server
+runs in a process of its own, in turns with the others; the phones and the model run in this one.
+CPU is the server process's own time over the seconds in which all calls talk. Latencies hold what
+the load itself adds: those of `raw` show how much that is.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ async def _server(kind: str, model_port: int, load: Load) -> AsyncIterator[int]:
     if kind != "trunkline":
         port = free_port()
         load.stream_url = f"ws://127.0.0.1:{port}/twilio/media-stream"
-        module = "tests.bench.relay" if kind == "relay" else "tests.bench.raw_relay"
+        module = "tests.bench.relay" if kind == "relay" else "tests.bench.floor"
         command = ["-m", module, str(port), f"ws://127.0.0.1:{model_port}/"]
         async with running_process(command, port) as pid:
             yield pid
