@@ -1,9 +1,9 @@
 """Sound between any two of the wire formats, as a stream of bytes.
 
-Equal formats cost nothing, mu-law to A-law is a table of 256 bytes, and everything else is
-`audio.resample` between the two codecs: codes are looked up straight into the rows of the filter,
-and its output is rounded, saturated and companded by one look-up. Base64, messages and time are
-left to others.
+Equal formats cost nothing, mu-law to A-law is a table of 256 bytes, other codings at one rate are
+a look-up of each sample. Everything else is `audio.resample` between the two codecs: codes are
+looked up straight into the rows of the filter, and its output is rounded, saturated and companded
+by one look-up. Base64, messages and time are left to others.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
+from audio.format import PCM16_8K, PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 from audio.g711 import ALAW, ULAW, Law
 from audio.resample import PCM16_READER, BlockFilter, SampleReader, round_and_saturate
 
 __all__ = ["Transcoder"]
 
-_FORMATS: Final = frozenset({PCMU_8K, PCMA_8K, PCM16_16K, PCM16_24K})
+_FORMATS: Final = frozenset({PCMU_8K, PCMA_8K, PCM16_8K, PCM16_16K, PCM16_24K})
 
 _ZERO_LEVEL: Final = np.array(32768.0)  # index of sample zero in `Law.codes`
 
@@ -65,18 +65,18 @@ _RECODE: Final = {
 class Transcoder:
     """A stream of `src` bytes as `dst` bytes, however it is cut, split samples included.
 
-    `n` samples in give `ceil(n * dst.rate_hz / src.rate_hz)` out after `flush`. From 8 kHz
-    nothing is held back; from 16 or 24 kHz, nothing at whole milliseconds and at most two samples
-    and a split one otherwise.
+    `n` samples in give `ceil(n * dst.rate_hz / src.rate_hz)` out after `flush`. Nothing
+    is held back at whole milliseconds; otherwise a split sample, and at most two whole ones of 16
+    or 24 kHz.
     """
 
-    __slots__ = ("_filter", "_recode", "_write", "dst", "src")
+    __slots__ = ("_filter", "_half", "_reader", "_recode", "_write", "dst", "src")
 
     def __init__(self, src: AudioFormat, dst: AudioFormat) -> None:
         """Starts from silence.
 
         Raises:
-            ValueError: a format that is not one of the four in `audio.format`.
+            ValueError: a format that is not one of those in `audio.format`.
         """
         for given in (src, dst):
             if given not in _FORMATS:
@@ -85,20 +85,31 @@ class Transcoder:
         self.dst = dst
         self._filter: BlockFilter | None = None
         self._recode: bytes | None = None
+        self._half = b""
+        self._reader = _READERS[src.encoding]
         self._write = _WRITERS[dst.encoding]
         if src.rate_hz != dst.rate_hz:
             common = gcd(src.rate_hz, dst.rate_hz)
             up, down = dst.rate_hz // common, src.rate_hz // common
-            self._filter = BlockFilter(up, down, _READERS[src.encoding])
-        elif src != dst:
+            self._filter = BlockFilter(up, down, self._reader)
+        elif Encoding.PCM16 not in (src.encoding, dst.encoding) and src != dst:
             self._recode = _RECODE[src.encoding]
 
     def push(self, data: bytes) -> bytes:
         """Convert what `data` completes; return `data` itself where the formats agree."""
         if self._filter is not None:
             return self._write(self._filter.push(data))
-        return data if self._recode is None else data.translate(self._recode)
+        if self._recode is not None:
+            return data.translate(self._recode)
+        return data if self.src == self.dst else self._write(self._samples(data))
 
     def flush(self) -> bytes:
         """Return the rest; half of a split sample is dropped. The next push starts afresh."""
+        self._half = b""
         return b"" if self._filter is None else self._write(self._filter.flush())
+
+    def _samples(self, data: bytes) -> NDArray[np.float64]:
+        data = self._half + data
+        whole = len(data) - len(data) % self.src.bytes_per_sample
+        self._half = data[whole:]
+        return self._reader.read(np.frombuffer(data[:whole], self._reader.dtype))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["PCM16_16K", "PCM16_24K", "PCMA_8K", "PCMU_8K", "AudioFormat", "Encoding"]
+__all__ = ["PCM16_8K", "PCM16_16K", "PCM16_24K", "PCMA_8K", "PCMU_8K", "AudioFormat", "Encoding"]
 
 
 class Encoding(StrEnum):
@@ -63,5 +63,6 @@ class AudioFormat:
 
 PCMU_8K: Final = AudioFormat(Encoding.PCMU, 8_000)
 PCMA_8K: Final = AudioFormat(Encoding.PCMA, 8_000)
+PCM16_8K: Final = AudioFormat(Encoding.PCM16, 8_000)
 PCM16_16K: Final = AudioFormat(Encoding.PCM16, 16_000)
 PCM16_24K: Final = AudioFormat(Encoding.PCM16, 24_000)

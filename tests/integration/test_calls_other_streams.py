@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from app.events import CallAdmitted, EndReason, StreamOpened
 from audio.bridge import Transcoder
-from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
+from audio.format import PCM16_8K, PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
 from audio.level import level_dbfs
 from tests.fakes.carrier import Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -123,6 +123,7 @@ async def test_a_simulator_that_leaves_everything_out_is_heard_and_answered(
 @pytest.mark.parametrize(
     ("encoding", "carrier"),
     [
+        ("audio/x-l16", PCM16_8K),
         ("audio/x-l16", PCM16_16K),
         ("audio/x-l16", PCM16_24K),
         ("audio/x-alaw", PCMA_8K),
@@ -165,4 +166,4 @@ async def test_a_format_that_cannot_be_converted_is_refused_in_words(
     (refused,) = [r.__dict__ for r in caplog.records if r.message == "media stream refused"]
     assert refused["code"] == "media_format"
     assert "audio/opus" in refused["reason"]
-    assert "L16 at 16000 or 24000 Hz" in refused["reason"]
+    assert "L16 at 8000, 16000 or 24000 Hz" in refused["reason"]

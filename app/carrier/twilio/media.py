@@ -49,7 +49,7 @@ from app.carrier.twilio.caller_side import (
     render_stop,
 )
 from app.errors import LocalProtocolError, RemoteProtocolError
-from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
+from audio.format import PCM16_8K, PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 
 __all__ = [
     "MAX_MESSAGE_CHARS",
@@ -192,8 +192,8 @@ _ENCODINGS: Final = {
         ("audio/x-l16", "audio/l16", "l16", "audio/pcm", "pcm", "linear16"), Encoding.PCM16
     ),
 }
-_FORMATS: Final = frozenset({PCMU_8K, PCMA_8K, PCM16_16K, PCM16_24K})
-_TAKEN: Final = "mu-law or A-law at 8000 Hz, or L16 at 16000 or 24000 Hz, in one channel"
+_FORMATS: Final = frozenset({PCMU_8K, PCMA_8K, PCM16_8K, PCM16_16K, PCM16_24K})
+_TAKEN: Final = "mu-law or A-law at 8000 Hz, or L16 at 8000, 16000 or 24000 Hz, in one channel"
 
 
 class MediaProtocol:

@@ -10,12 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.bridge import Transcoder
-from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
+from audio.format import (
+    PCM16_8K,
+    PCM16_16K,
+    PCM16_24K,
+    PCMA_8K,
+    PCMU_8K,
+    AudioFormat,
+    Encoding,
+)
 from audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from audio.resample import PCM16_READER, BlockFilter, Resampler
 from tests.unit.audio.tones import tone
 
-FORMATS = (PCMU_8K, PCMA_8K, PCM16_16K, PCM16_24K)
+FORMATS = (PCMU_8K, PCMA_8K, PCM16_8K, PCM16_16K, PCM16_24K)
 PAIRS = list(itertools.product(FORMATS, FORMATS))
 EVERY_PAIR = pytest.mark.parametrize(
     ("src", "dst"), PAIRS, ids=lambda f: f"{f.encoding}{f.rate_hz // 1000}"
@@ -79,6 +87,28 @@ def test_between_the_laws_each_code_becomes_the_nearest_of_the_other() -> None:
     to_ulaw = Transcoder(PCMA_8K, PCMU_8K).push(every_code)
     assert to_alaw == encode_alaw(decode_ulaw(every_code))
     assert to_ulaw == encode_ulaw(decode_alaw(every_code))
+
+
+def test_at_one_rate_each_sample_becomes_its_nearest_code_and_each_code_its_level() -> None:
+    codes = bytes(range(256))
+    samples = np.arange(-32768, 32768).astype("<i2")
+    for law, decode, encode in (
+        (PCMU_8K, decode_ulaw, encode_ulaw),
+        (PCMA_8K, decode_alaw, encode_alaw),
+    ):
+        assert Transcoder(law, PCM16_8K).push(codes) == decode(codes).astype("<i2").tobytes()
+        assert Transcoder(PCM16_8K, law).push(samples.tobytes()) == encode(samples)
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 24_000])
+def test_linear_sound_at_8_khz_takes_the_resampler_alone(rate_hz: int) -> None:
+    wide = AudioFormat(Encoding.PCM16, rate_hz)
+    noise = np.random.default_rng(6).integers(-32768, 32768, 4_800).astype(np.int16)
+    sent = noise.astype("<i2").tobytes()
+    up = Resampler(rate_hz // 8_000, 1).push(noise).astype("<i2").tobytes()
+    down = Resampler(1, rate_hz // 8_000).push(noise).astype("<i2").tobytes()
+    assert Transcoder(PCM16_8K, wide).push(sent) == up
+    assert Transcoder(wide, PCM16_8K).push(sent) == down
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 24_000])

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
+from audio.format import PCM16_8K, PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
 
 
 @pytest.mark.parametrize(
-    ("fmt", "frame_bytes"), [(PCMU_8K, 160), (PCMA_8K, 160), (PCM16_16K, 640), (PCM16_24K, 960)]
+    ("fmt", "frame_bytes"),
+    [(PCMU_8K, 160), (PCMA_8K, 160), (PCM16_8K, 320), (PCM16_16K, 640), (PCM16_24K, 960)],
 )
 def test_a_frame_of_20_ms_has_its_exact_length(fmt: AudioFormat, frame_bytes: int) -> None:
     assert fmt.ms_to_bytes(20) == frame_bytes

@@ -37,7 +37,7 @@ from app.carrier.twilio.media import (
     render_stop,
 )
 from app.errors import LocalProtocolError, RemoteProtocolError
-from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
+from audio.format import PCM16_8K, PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
 
 STREAM = StreamId("MZ00aa")
 CALL = CarrierCallId("CA00")
@@ -181,7 +181,8 @@ def test_a_repeated_connected_is_counted_and_ignored() -> None:
     [
         {"mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 16000, "channels": 1}},
         {"mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 2}},
-        {"mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 8000, "channels": 1}},
+        {"mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 44100, "channels": 1}},
+        {"mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 8000, "channels": 2}},
         {"mediaFormat": {"encoding": "audio/x-l16"}},
         {"mediaFormat": {"encoding": "audio/opus", "sampleRate": 48000}},
         {"mediaFormat": {"encoding": 7, "sampleRate": 8000}},
@@ -207,7 +208,7 @@ def test_a_start_that_cannot_be_used_does_not_start(changes: dict[str, Any]) -> 
         protocol.receive(start_with(**changes))
     if "mediaFormat" in changes:
         assert caught.value.code == MEDIA_FORMAT
-        assert "L16 at 16000 or 24000 Hz" in caught.value.message
+        assert "L16 at 8000, 16000 or 24000 Hz" in caught.value.message
     assert protocol.state is MediaState.CONNECTED
     assert isinstance(protocol.receive(start_with()), StreamStarted)
 
@@ -266,6 +267,7 @@ def test_parameters_that_are_no_text_are_left_out() -> None:
         ({"encoding": "audio/PCMU", "sampleRate": "8000"}, PCMU_8K),
         ({"encoding": "audio/x-alaw", "sampleRate": 8000, "channels": 1}, PCMA_8K),
         ({"encoding": "PCMA"}, PCMA_8K),
+        ({"encoding": "audio/x-l16", "sampleRate": 8000, "channels": 1}, PCM16_8K),
         ({"encoding": "audio/x-l16", "sampleRate": 16000, "channels": 1}, PCM16_16K),
         ({"encoding": "audio/L16", "sampleRate": "24000", "channels": "1"}, PCM16_24K),
         ({"sampleRate": 8000}, PCMU_8K),
