@@ -7,12 +7,14 @@ Settings that the offline engine takes and echoes but that have no effect on it:
 (it cannot follow them), `noise_reduction`, `reasoning_effort`, `parallel_tool_calls`,
 `max_output_tokens`, `truncation`, `tracing`, `include`, and the model named under
 `transcription`. `semantic_vad` is answered by voice activity with a longer or shorter silence.
-`model` is fixed when the session begins; a client that repeats one is not refused.
+`model` is fixed, and `session.created` tells it. Clients that name one of OpenAI's Realtime models,
+which most do whatever they talk with, are served; another name is refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,7 +22,15 @@ from app.engine.refusal import Refusal
 from app.realtime.events import ResponseConfig, SemanticVad, ServerVad, SessionConfig, Unset
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K
 
-__all__ = ["ENGINE_MODEL", "MAX_TEXT_CHARS", "check_response", "default_session", "merge", "vad_of"]
+__all__ = [
+    "ENGINE_MODEL",
+    "MAX_TEXT_CHARS",
+    "check_model",
+    "check_response",
+    "default_session",
+    "merge",
+    "vad_of",
+]
 
 ENGINE_MODEL: Final = "offline-receptionist"
 MAX_TEXT_CHARS: Final = 100_000
@@ -30,6 +40,7 @@ _FORMATS: Final = (PCM16_24K, PCMU_8K, PCMA_8K)
 _EAGERNESS_SILENCE_MS: Final = {"auto": 800, "medium": 800, "low": 1_200, "high": 400}
 """`semantic_vad` here: how long a caller pauses before the turn ends. OpenAI's own limits (8, 4
 and 2 s) bound a wait for meaning, which this engine cannot detect."""
+_OPENAI_MODEL: Final = re.compile(r"gpt-(?:[a-z0-9.]+-)*realtime(?:-[a-z0-9.-]*)?")
 _REASONING: Final = ("minimal", "low", "medium", "high", "xhigh")
 
 
@@ -55,6 +66,20 @@ def default_session(*, session_id: str, voice: str) -> SessionConfig:
     )
 
 
+def check_model(name: str, param: str) -> None:
+    """Check the model that a client asks for; none is what this engine has.
+
+    Raises:
+        Refusal: neither this engine nor a Realtime model of OpenAI's.
+    """
+    if name not in ("", ENGINE_MODEL) and not _OPENAI_MODEL.fullmatch(name):
+        raise Refusal(
+            "model_not_found",
+            f"There is no model {name[:64]!r} here: this session has {ENGINE_MODEL!r}.",
+            param=param,
+        )
+
+
 def merge(current: SessionConfig, update: SessionConfig, *, spoken: bool) -> SessionConfig:
     """`current` with the settings that `update` names.
 
@@ -74,6 +99,8 @@ def merge(current: SessionConfig, update: SessionConfig, *, spoken: bool) -> Ses
         for field in dataclasses.fields(update)
         if field.name not in _FIXED and not isinstance(value := getattr(update, field.name), Unset)
     }
+    if isinstance(update.model, str):
+        check_model(update.model, "session.model")
     for name, value in named.items():
         check = _CHECKS.get(name)
         if check is not None:

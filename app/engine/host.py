@@ -97,8 +97,10 @@ class SessionHost:
         transport: Transport,
         threads: Executor,
         dialect: Dialect = GA,
+        model: str = "",
     ) -> None:
         self._session = session
+        self._model = model
         self._parts = parts
         self._threads = threads
         self._outbox = _Outbox(transport)
@@ -154,7 +156,7 @@ class SessionHost:
         self._over.set()
 
     async def _own(self, group: asyncio.TaskGroup) -> None:
-        await self._perform(self._session.start(), group)
+        await self._perform(self._session.start(self._model), group)
         while True:
             step = await self._inbox.get()
             await self._perform(step(), group)

@@ -13,7 +13,7 @@ from app.engine.effective import MAX_TEXT_CHARS
 from app.engine.refusal import Refusal
 from app.realtime.events import ContentPart, Item
 
-__all__ = ["MAX_ITEMS", "Conversation", "typed_text"]
+__all__ = ["MAX_ITEMS", "Conversation", "id_prefix", "typed_text"]
 
 MAX_ITEMS: Final = 500
 """Beyond it the oldest item is forgotten, as `truncation: auto` does on OpenAI's server."""
@@ -22,6 +22,14 @@ MAX_ID_CHARS: Final = 128
 _ROOT: Final = "root"
 _INPUT_TEXT: Final = frozenset({"input_text", "text"})
 _OUTPUT_TEXT: Final = frozenset({"output_text", "text"})
+
+
+_PREFIXES: Final = {"function_call": "fc", "function_call_output": "fco"}
+
+
+def id_prefix(item: Item) -> str:
+    """The beginning of an item's id, which some servers that it is replayed to check."""
+    return "sys" if item.role == "system" else _PREFIXES.get(item.type, "msg")
 
 
 def typed_text(item: Item) -> str:

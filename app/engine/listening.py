@@ -251,7 +251,7 @@ class Listening:
         assert self._vad is not None and self._vad.idle_timeout_ms is not None
         start_ms = self._idle_at_ms - self._vad.idle_timeout_ms
         self._idle_at_ms = None
-        item_id = self._new_id("item")
+        item_id = self._new_id("msg")
         turn = CallerTurn(
             item_id=item_id,
             audio_ms=now_ms - start_ms,
@@ -275,7 +275,7 @@ class Listening:
             self._idle_at_ms = self._input.clock_ms + extra_ms + idle_ms
 
     def _new_turn(self, *, goes_on: bool = False) -> _Turn:
-        return _Turn(self._new_id("item"), self._responder.keeps_audio or goes_on)
+        return _Turn(self._new_id("msg"), self._responder.keeps_audio or goes_on)
 
     def _drop_turn(self) -> list[Action]:
         turn, self._turn = self._turn, None

@@ -160,7 +160,7 @@ class LiveReply:
     # Messages -------------------------------------------------------------------------------------
 
     def _open_message(self) -> list[Action]:
-        item_id = self._new_id("item")
+        item_id = self._new_id("msg")
         self._message = Item(type="message", id=item_id, role="assistant", status="in_progress")
         part = self._part_on_wire("")
         return [
@@ -228,7 +228,7 @@ class LiveReply:
         return actions + self._done(ResponseStatus.COMPLETED)
 
     def _call(self, tool: ToolUse) -> list[Action]:
-        item_id, call_id = self._new_id("item"), self._new_id("call")
+        item_id, call_id = self._new_id("fc"), self._new_id("call")
         arguments = json.dumps(tool.arguments)
         opened = Item(
             type="function_call",

@@ -148,10 +148,11 @@ class Engine:
         """The engine as a voice model of this process; `hours` are told to callers who ask."""
         return EngineModel(self, hours)
 
-    async def serve(self, transport: Transport, dialect: Dialect = GA) -> None:
+    async def serve(self, transport: Transport, dialect: Dialect = GA, model: str = "") -> None:
         """Serve one client until it leaves, then close the transport.
 
-        `dialect` is the one that the client announced; its first update has the last word.
+        `dialect` is the one that the client announced; its first update has the last word. `model`
+        is the one that it asks for.
 
         A failure inside the engine ends this session only: the client gets an error, the log the
         reason.
@@ -159,7 +160,7 @@ class Engine:
         if not self.running or self.sessions >= self.max_sessions:
             await self._refuse(transport)
             return
-        await self._host(transport, dialect)
+        await self._host(transport, dialect, model=model)
 
     async def serve_in_process(self, hours: str = "") -> ClientTransport:
         """Serve a session in the engine's own task group; the client's end of the pipe.
@@ -191,12 +192,14 @@ class Engine:
             return
         await self._host(transport, hours=hours)
 
-    async def _host(self, transport: Transport, dialect: Dialect = GA, hours: str = "") -> None:
+    async def _host(
+        self, transport: Transport, dialect: Dialect = GA, *, hours: str = "", model: str = ""
+    ) -> None:
         assert self._threads is not None
         session = EngineSession(
             self._parts.make_responder(hours), _ids(), voice=self._voice, limits=self._limits
         )
-        host = SessionHost(session, self._parts, transport, self._threads, dialect)
+        host = SessionHost(session, self._parts, transport, self._threads, dialect, model)
         self._hosts.add(host)
         code = 1000
         try:
@@ -254,6 +257,6 @@ async def _send_error(transport: Transport, code: str, message: str) -> None:
 
 
 def _ids() -> Callable[[str], str]:
-    """Make ids that are unique among all sessions: `item_5f0c2a9be1d4_3`."""
+    """Make ids that are unique among all sessions: `msg_5f0c2a9be1d4_3`."""
     key, numbers = secrets.token_hex(6), itertools.count(1)
     return lambda kind: f"{kind}_{key}_{next(numbers)}"

@@ -24,8 +24,8 @@ from typing import assert_never
 from app.engine.actions import Action, KeepText, Note, NoteKind, Send, TakeAudio
 from app.engine.answers import Answers
 from app.engine.base import Heard, Responder
-from app.engine.effective import default_session, merge
-from app.engine.items import Conversation, typed_text
+from app.engine.effective import check_model, default_session, merge
+from app.engine.items import Conversation, id_prefix, typed_text
 from app.engine.listening import Listening
 from app.engine.prompts import ToolOutput, TypedText
 from app.engine.refusal import Refusal
@@ -104,9 +104,17 @@ class EngineSession:
         assert not isinstance(self._config.input_format, Unset)
         return self._config.input_format
 
-    def start(self) -> list[Action]:
-        """Greet the client with the settings in force."""
-        return [Send(SessionCreated(self._config)), *self._listening.configure(self._config)]
+    def start(self, model: str = "") -> list[Action]:
+        """Greet the client with the settings in force; `model` is the one that it asks for.
+
+        A client that asks for a model that is not here is told so, and served all the same.
+        """
+        actions: list[Action] = [Send(SessionCreated(self._config))]
+        try:
+            check_model(model, "model")
+        except Refusal as refusal:
+            actions.append(Send(refusal.as_event("")))
+        return actions + self._listening.configure(self._config)
 
     # The client -----------------------------------------------------------------------------------
 
@@ -173,7 +181,7 @@ class EngineSession:
         return actions + self._listening.configure(self._config)
 
     def _create_item(self, event: ItemCreate) -> list[Action]:
-        given = replace(event.item, id=event.item.id or self._new_id("item"))
+        given = replace(event.item, id=event.item.id or self._new_id(id_prefix(event.item)))
         item, previous = self._conversation.insert(given, event.previous_item_id)
         actions: list[Action] = [Send(ItemAdded(item, previous)), Send(ItemDone(item, previous))]
         if item.id == self._conversation.last_id:

@@ -44,7 +44,7 @@ _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 class RealtimeService(Protocol):
     """The server side of the Realtime protocol: the engine."""
 
-    async def serve(self, transport: Transport, dialect: Dialect) -> None: ...
+    async def serve(self, transport: Transport, dialect: Dialect, model: str) -> None: ...
 
 
 class WebSocketTransport:
@@ -109,7 +109,8 @@ def realtime_router(service: RealtimeService, metrics: Metrics, door: Door) -> A
         await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
         transport = WebSocketTransport(websocket)
         try:
-            await service.serve(transport, BETA if _speaks_beta(websocket) else GA)
+            dialect = BETA if _speaks_beta(websocket) else GA
+            await service.serve(transport, dialect, websocket.query_params.get("model", ""))
         except VoiceClosed:
             pass  # The client hung up.
         finally:

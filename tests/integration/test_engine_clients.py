@@ -44,6 +44,7 @@ from audio.g711 import encode_ulaw
 from tests.fakes.waiting import time_limit
 
 CALLER = Path(__file__).parents[1] / "data" / "caller"
+MODEL = "gpt-realtime-2.1"  # as clients name it, whatever they talk with
 HOURS = "when are you open"
 FRAME_MS = 20
 
@@ -129,7 +130,7 @@ def of(events: list[Any], kind: str) -> list[Any]:
 
 @pytest.mark.parametrize("form", [PCMU_8K, PCM16_24K], ids=["pcmu", "pcm16"])
 async def test_the_vendors_client_holds_a_spoken_turn(engine: Engine, form: AudioFormat) -> None:
-    async with served(engine) as client, client.realtime.connect(model="any") as connection:
+    async with served(engine) as client, client.realtime.connect(model=MODEL) as connection:
         created = await read_until(connection, "session.created")
         assert created[0].session.model == "offline-receptionist"
         await connection.session.update(session=session(form))
@@ -154,7 +155,7 @@ async def test_the_vendors_client_holds_a_spoken_turn(engine: Engine, form: Audi
 
 
 async def test_the_vendors_client_barges_in_on_a_reply_that_was_all_sent(engine: Engine) -> None:
-    async with served(engine) as client, client.realtime.connect(model="any") as connection:
+    async with served(engine) as client, client.realtime.connect(model=MODEL) as connection:
         await connection.session.update(session=session(PCMU_8K))
         await connection.response.create(response={"metadata": {"say": "Please listen. " * 30}})
         said = (await read_until(connection, "response.done"))[-1].response.output[0]
@@ -174,7 +175,7 @@ async def test_the_vendors_client_barges_in_on_a_reply_that_was_all_sent(engine:
 
 
 async def test_the_vendors_client_commits_a_turn_of_its_own(engine: Engine) -> None:
-    async with served(engine) as client, client.realtime.connect(model="any") as connection:
+    async with served(engine) as client, client.realtime.connect(model=MODEL) as connection:
         await connection.session.update(session=session(PCMU_8K, detects_turns=False))
         await say(connection, "address", PCMU_8K)
         await connection.input_audio_buffer.commit()
@@ -191,7 +192,7 @@ async def test_the_vendors_client_serves_a_tool_call(engine: Engine) -> None:
         "description": "Hang up.",
         "parameters": {"type": "object", "properties": {}},
     }
-    async with served(engine) as client, client.realtime.connect(model="any") as connection:
+    async with served(engine) as client, client.realtime.connect(model=MODEL) as connection:
         await connection.session.update(session=session(PCMU_8K, tools=[end_call]))
         await say(connection, "goodbye", PCMU_8K)
         events = await read_until(connection, "response.done")
@@ -207,7 +208,7 @@ async def test_the_vendors_client_serves_a_tool_call(engine: Engine) -> None:
 
 
 async def test_a_typed_key_is_answered_in_text(engine: Engine) -> None:
-    async with served(engine) as client, client.realtime.connect(model="any") as connection:
+    async with served(engine) as client, client.realtime.connect(model=MODEL) as connection:
         await connection.session.update(session=session(PCMU_8K, output_modalities=["text"]))
         content: Any = [{"type": "input_text", "text": "[keypad] 1"}]
         await connection.conversation.item.create(
@@ -270,7 +271,7 @@ def _children() -> set[int]:
 
 
 async def connected(client: AsyncOpenAI, **headers: str) -> ClientConnection:
-    url = f"{str(client.websocket_base_url).rstrip('/')}/realtime?model=any"
+    url = f"{str(client.websocket_base_url).rstrip('/')}/realtime?model={MODEL}"
     return await connect(url, additional_headers=headers, max_size=None)
 
 
@@ -310,6 +311,38 @@ async def test_a_client_of_the_beta_dialect_is_served_as_one(
     assert transcripts[0] == HOURS
 
 
+@pytest.mark.parametrize("name", ["gpt-reeltime", "llama-3", "offline-receptionist-2", "any"])
+async def test_a_model_that_is_not_here_is_named_and_nothing_is_broken(
+    engine: Engine, name: str
+) -> None:
+    async with served(engine) as client, client.realtime.connect(model=name) as connection:
+        (told,) = of(await read_until(connection, "error"), "error")
+        assert (told.error.code, told.error.param) == ("model_not_found", "model")
+        assert repr(name) in told.error.message
+        update = {"type": "realtime", "model": name, "output_modalities": ["text"]}
+        await connection.session.update(session=update)  # type: ignore[arg-type]
+        (refused,) = of(await read_until(connection, "error"), "error")
+        assert (refused.error.code, refused.error.param) == ("model_not_found", "session.model")
+        await connection.session.update(session={"type": "realtime"})
+        updated = (await read_until(connection, "session.updated"))[-1]
+        assert (updated.session.model, updated.session.output_modalities) == (
+            "offline-receptionist",
+            ["audio"],
+        )
+
+
+@pytest.mark.parametrize("name", [MODEL, "gpt-4o-realtime-preview-2024-12-17", "gpt-realtime", ""])
+async def test_a_model_of_openais_is_served_and_the_real_one_told(
+    engine: Engine, name: str
+) -> None:
+    async with served(engine) as client, client.realtime.connect(model=name) as connection:
+        update = {"type": "realtime", **({"model": name} if name else {})}
+        await connection.session.update(session=update)  # type: ignore[arg-type]
+        events = await read_until(connection, "session.updated")
+    assert [event.type for event in events] == ["session.created", "session.updated"]
+    assert {event.session.model for event in events} == {"offline-receptionist"}
+
+
 async def test_an_append_may_hold_15_mib_of_sound(engine: Engine) -> None:
     settings = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
     audio = base64.b64encode(bytes(15 * 2**20)).decode()
@@ -326,7 +359,7 @@ import fs from 'node:fs';
 const [url, folder, file] = process.argv.slice(2);
 const {RealtimeAgent, RealtimeSession} = await import(folder + '/dist/index.mjs');
 const session = new RealtimeSession(new RealtimeAgent({name: 'a', instructions: 'x'}), {
-  transport: 'websocket', model: 'any',
+  transport: 'websocket', model: process.argv[5],
   config: {audio: {input: {turnDetection: {type: 'server_vad'}}}},
 });
 const end = (problem) => {
@@ -353,9 +386,9 @@ async def test_the_vendors_javascript_client_holds_a_spoken_turn(
     script.write_text(_JAVASCRIPT)
     sound.write_bytes(caller_says("hours", PCM16_24K))
     async with served(engine) as client:
-        url = f"{str(client.websocket_base_url).rstrip('/')}/realtime?model=any"
+        url = f"{str(client.websocket_base_url).rstrip('/')}/realtime?model={MODEL}"
         process = await asyncio.create_subprocess_exec(
-            node, str(script), url, package, str(sound), stdout=asyncio.subprocess.PIPE
+            node, str(script), url, package, str(sound), MODEL, stdout=asyncio.subprocess.PIPE
         )
         async with time_limit():
             out, _ = await process.communicate()

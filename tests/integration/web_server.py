@@ -177,7 +177,7 @@ class EchoEngine:
         self.served = 0
         self.left_with: list[int] = []
 
-    async def serve(self, transport: Transport, dialect: Dialect = GA) -> None:
+    async def serve(self, transport: Transport, dialect: Dialect = GA, model: str = "") -> None:
         """Talk until either side leaves."""
         self.served += 1
         try:

@@ -21,6 +21,7 @@ from app.agents.dialogue.failures import ResponseFailures
 from app.agents.dialogue.function_calls import FunctionCalls
 from app.agents.dialogue.history import History
 from app.agents.dialogue.messages import (
+    AGAIN,
     GOING_ON,
     ModelMessages,
     SayMode,
@@ -29,7 +30,7 @@ from app.agents.dialogue.messages import (
     note,
     spoken,
 )
-from app.agents.dialogue.response_kinds import Kind
+from app.agents.dialogue.response_kinds import REPLY, Kind
 from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.dialogue.transcript import RunningResponse, Transcript, billed
 from app.agents.guardrails.checks import feedback
@@ -170,10 +171,9 @@ class Dialogue:
 
     def prompt(self, text: str, now_ms: int) -> list[ToVoice]:
         """Tell the model something, and have it answer."""
-        return [
-            *self._messages.tell(ItemCreate(note(text, self._messages.new_id("sys")))),
-            *self.responses.ask(now_ms),
-        ]
+        prompted = replace(REPLY, note=note(text, ""))
+        told = self.responses.tell(prompted) if self._messages.connected else []
+        return [*told, *self.responses.ask(now_ms)]
 
     # Stopping -----------------------------------------------------------------------------------
 
@@ -351,15 +351,24 @@ class Dialogue:
         return [*actions, *asked] if failure.goes_on else actions
 
     def _create_again(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
-        """Send an item again that the model has refused, and have it reply to that, too."""
+        """Send an item again that the model has refused, and have it reply to that, too.
+
+        One that it takes in no form is settled without: a response tells what a note would have.
+        """
         refused = self._messages.refused_item(error.client_event_id)
         if refused is None or "duplicate" in (error.code or ""):  # the model has it already
             return []
         again, item = self._messages.in_another_form(refused), refused.item
+        name = refused.event_id.removesuffix(AGAIN)
+        self.transcript.on_refused(name, None if again is None else again.item)
         if again is None:
-            return []
-        self.transcript.expect_again(refused.event_id, again.item)
-        actions: list[DialogueAction] = [*self._messages.tell(again)]
+            return [*self.responses.on_note_refused(refused, None, now_ms)]
+        wants_reply = item.type == "function_call_output" or item.role == "user"
+        if again.item.role == "system" and wants_reply:
+            actions: list[DialogueAction] = [*self.responses.tell(replace(REPLY, note=again.item))]
+        else:
+            actions = [*self._messages.tell(again)]
+        actions += self.responses.on_note_refused(refused, again, now_ms)
         if item.type == "function_call_output":
             actions += self.function_calls.on_told_again(item.call_id or "", now_ms)
         elif item.role == "user" and self.gate.busy:  # what runs was asked for without it

@@ -23,6 +23,7 @@ from app.realtime.events import (
 )
 
 __all__ = [
+    "AGAIN",
     "GOING_ON",
     "ModelMessages",
     "SayMode",
@@ -37,6 +38,9 @@ __all__ = [
 
 _METADATA_MAX_CHARS: Final = 512
 """OpenAI's schema; the instructions hold the whole of a longer sentence."""
+
+AGAIN: Final = "_again"
+"""The end of the event id by which an item is created without an id of its own."""
 
 _REMEMBERED_ITEMS: Final = 100
 
@@ -152,17 +156,22 @@ class ModelMessages:
     def in_another_form(self, refused: ItemCreate) -> ItemCreate | None:
         """A refused item in a form that the model may take; None after the last one.
 
-        First without the id, which some servers want to choose; a tool's output then as a note.
+        First without the id, which some servers want to choose; then as a note.
         """
         item = refused.item
         if item.id is not None:
-            again = f"{refused.event_id}_again"
+            again = f"{refused.event_id}{AGAIN}"
             return replace(refused, item=replace(item, id=None), event_id=again)
-        if item.type == "function_call_output":
-            data = quoted(item.output or "")
-            text = f"The function call {item.call_id} has returned this data, a JSON string: {data}"
-            return ItemCreate(note(text, self.new_id("sys")))
-        return None
+        match item:
+            case Item(type="function_call_output", output=words):
+                source = f"The function call {item.call_id} has returned"
+            case Item(type="message", role="user" | "assistant"):
+                source = "The caller has said" if item.role == "user" else "You have said"
+                words = " ".join(part.text or "" for part in item.content)
+            case _:
+                return None
+        text = f"{source} what this JSON string holds: {quoted(words or '')}"
+        return ItemCreate(note(text, self.new_id("sys")))
 
     def new_id(self, kind: str) -> str:
         """An id for an event, or for an item with OpenAI's prefix of its kind.

@@ -10,11 +10,19 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from app.agents.dialogue.actions import ToVoice
 from app.agents.dialogue.messages import ModelMessages
 from app.agents.dialogue.response_kinds import REPLY, Kind, Moment, OnLoss, ResponseRequest
-from app.realtime.events import SAY_METADATA_KEY, ItemCreate, Response, ResponseCreate, Unset
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    ItemCreate,
+    Response,
+    ResponseConfig,
+    ResponseCreate,
+    Unset,
+)
 from app.realtime.protocol import GateState, Rejection, ResponseGate
 
 __all__ = ["ResponseQueue"]
@@ -31,6 +39,7 @@ class ResponseQueue:
         self._gate = gate
         self._messages = messages
         self._waiting: list[ResponseRequest] = []
+        self._told: dict[str, ResponseRequest] = {}  # by the event that created the note
         self._sent = REPLY
         self._assumed: ResponseRequest | None = None  # like `running`, but from timing alone
         self._server_echoes = False
@@ -87,8 +96,11 @@ class ResponseQueue:
         """Send what the model has to know for a request."""
         if request.note is None:
             return []
-        note = replace(request.note, id=self._messages.new_id("sys"))
-        return [self._messages.create(ItemCreate(note))]
+        note_id = self._messages.new_id("sys")
+        self._told[note_id] = request
+        if len(self._told) > _REMEMBERED_NOTES:
+            del self._told[next(iter(self._told))]
+        return [self._messages.create(ItemCreate(replace(request.note, id=note_id)))]
 
     def forget(self) -> None:
         """Drop the reply that waits; words are kept."""
@@ -97,6 +109,7 @@ class ResponseQueue:
     def forget_all(self) -> None:
         """Drop everything that waits."""
         self._waiting.clear()
+        self._told.clear()
 
     def withdraw(self, sentence: str) -> None:
         """Drop a sentence that still waits, however often it was asked for."""
@@ -142,6 +155,31 @@ class ResponseQueue:
             self._put_back(self._sent)
         return self._next(now_ms)
 
+    def on_note_refused(
+        self, refused: ItemCreate, again: ItemCreate | None, now_ms: int
+    ) -> list[ToVoice]:
+        """The model refused what it has to know for a request; `again` is its next form, if any.
+
+        A request that was sent by then is made once more, since its response knows nothing of it.
+        What no item can tell is told by the instructions of the response itself.
+        """
+        request = self._told.pop(refused.event_id, None)
+        if request is None:
+            return []
+        sent_as = better = request if request.config else REPLY
+        if again is not None:
+            self._told[again.event_id] = request
+        else:
+            text = " ".join(part.text or "" for part in refused.item.content)
+            config = replace(request.config or ResponseConfig(), instructions=text)
+            better = replace(request, note=None, config=config)
+        if request.kind is Kind.REPLY and self._caller_speaks:  # their turn will be answered
+            return []
+        if sent_as in self._waiting:
+            self._waiting[self._waiting.index(sent_as)] = better
+            return []
+        return self.ask(now_ms, better)
+
     def after_timeout(self, state: GateState, now_ms: int) -> list[ToVoice]:
         """Ask again for what was unanswered, and go on with what waits behind it."""
         if state is GateState.REQUESTED:
@@ -158,6 +196,7 @@ class ResponseQueue:
             self._put_back(replace(lost, kind=Kind.RESUMED))
         self.running = None
         self._connected = self._caller_speaks = False
+        self._told.clear()
         self._gate.reset()
 
     def on_reconnected(self, now_ms: int) -> list[ToVoice]:
@@ -218,6 +257,7 @@ class ResponseQueue:
         return [*actions, ToVoice(ResponseCreate(request.config, event_id))]
 
 
+_REMEMBERED_NOTES: Final = 100
 _DEFERRED = ResponseRequest(kind=Kind.DEFERRED_REPLY)
 
 

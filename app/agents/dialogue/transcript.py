@@ -89,10 +89,9 @@ class Transcript:
         if not item.id or item.id in self._replayed or item.role == "system":
             return
         text = any(part.type in {"input_text", "output_text", "text"} for part in item.content)
-        if text and item.role in self._again and self._history.get(item.id) is None:
-            name = self._again[item.role].popleft()
-            if not self._again[item.role]:
-                del self._again[item.role]
+        again = self._again.get(item.role or "")
+        if text and again and self._history.get(item.id) is None:
+            name = again.popleft()
             self._names[item.id] = name
             if name in self._replayed:
                 self._replayed.add(item.id)
@@ -128,10 +127,13 @@ class Transcript:
         """The name that the history has for an item now."""
         return self._names.get(item_id, item_id)
 
-    def expect_again(self, name: str, item: Item) -> None:
-        """An item is created again without an id: it comes back under one of the server's."""
-        if item.id is None and item.role in {"user", "assistant"}:
-            self._again.setdefault(item.role, deque()).append(name)
+    def on_refused(self, name: str, again: Item | None) -> None:
+        """The model refused an item; `again`, without an id, comes back under the server's."""
+        for names in self._again.values():
+            if name in names:
+                names.remove(name)
+        if again is not None and again.id is None and again.role in {"user", "assistant"}:
+            self._again.setdefault(again.role, deque()).append(name)
 
     def is_open(self, name: str) -> bool:
         """True for an item with words that may not be all."""

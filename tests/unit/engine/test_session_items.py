@@ -55,10 +55,15 @@ def test_an_item_is_added_and_done_behind_the_last() -> None:
     assert retrieve(driver, "b").status == "completed"
 
 
-def test_an_item_without_an_id_gets_one() -> None:
+def test_an_item_without_an_id_gets_one_with_the_prefix_of_its_kind() -> None:
     driver = Driver()
-    driver.client(message("one"))
-    assert driver.sent(ItemAdded)[0].item.id
+    driver.client(message("two"))
+    driver.client(message("three", "assistant"))
+    driver.client(message("four", "system"))
+    driver.client(ItemCreate(Item(type="function_call", call_id="c", name="f", arguments="{}")))
+    driver.client(ItemCreate(Item(type="function_call_output", call_id="c", output="42")))
+    prefixes = [(added.item.id or "").partition("_")[0] for added in driver.sent(ItemAdded)]
+    assert prefixes == ["msg", "msg", "sys", "fc", "fco"]
 
 
 def test_an_item_can_be_put_first_or_behind_another() -> None:

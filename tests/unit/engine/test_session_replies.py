@@ -300,7 +300,9 @@ def test_a_reply_speaks_then_calls_and_goes_on_with_the_output() -> None:
     driver.speaks()
     (call,) = driver.sent(FunctionArgumentsDone)
     assert (call.name, call.arguments, call.output_index) == ("lookup", '{"now": true}', 1)
-    assert [item.type for item in driver.done().response.output] == ["message", "function_call"]
+    items = driver.done().response.output
+    assert [item.type for item in items] == ["message", "function_call"]
+    assert [(item.id or "").partition("_")[0] for item in items] == ["msg", "fc"]
     output = Item(type="function_call_output", call_id=call.call_id, output="42")
     driver.client(ItemCreate(output))
     driver.client(ResponseCreate())

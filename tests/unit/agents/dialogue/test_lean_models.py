@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.agents.dialogue.actions import RunTool
-from app.agents.dialogue.messages import SayMode
+from app.agents.dialogue.messages import SayMode, SayWhen
 from app.events import AgentSaid, CallerSaid, TokenUsage, VoiceTrouble
 from app.realtime.events import (
     AudioTranscriptDelta,
@@ -337,8 +337,29 @@ def test_refused_words_of_the_caller_are_sent_again_and_stand_once() -> None:
     assert len(harness.take(ResponseCreate)) == 1
     harness.dialogue.transcript.on_heard("a_r1", 400, 400)
     assert spoken(harness) == ["hello", "words"]
-    refuse(harness, second)
-    assert creates(harness) == []
+
+
+def test_words_that_are_refused_under_any_id_are_told_in_a_note() -> None:
+    harness = DialogueHarness()
+    harness.do(harness.dialogue.type_in("hello", 0))
+    for _ in range(2):
+        (create,) = creates(harness)
+        refuse(harness, create)
+    (told,) = creates(harness)
+    assert told.item.role == "system"
+    assert '"hello"' in (told.item.content[0].text or "")
+    # No item of the server's is taken for one that it has refused.
+    harness.voice(
+        ItemAdded(
+            Item(
+                type="message",
+                id="theirs",
+                role="user",
+                content=(ContentPart(type="input_text", text="x"),),
+            )
+        )
+    )
+    assert [entry.item_id for entry in harness.dialogue.history][-1] == "theirs"
 
 
 def test_an_item_that_the_model_has_already_is_not_sent_again() -> None:
@@ -364,10 +385,68 @@ def test_a_refused_replay_is_sent_again_and_adds_no_line() -> None:
     assert spoken(harness) == []
 
 
-def test_refused_information_is_sent_again() -> None:
+def tell_booked(harness: DialogueHarness, when: SayWhen | None) -> None:
+    if when is None:
+        harness.do(harness.dialogue.prompt("Tell them that it is Booked.", 0))
+    else:
+        harness.do(harness.dialogue.say("Booked.", 0, mode=SayMode.RELAY, when=when))
+
+
+@pytest.mark.parametrize("forms", [1, 2], ids=["the second form is taken", "no form is taken"])
+@pytest.mark.parametrize(
+    ("when", "refused"),
+    [
+        (when, refused)
+        for when in (SayWhen.NOW, SayWhen.AFTER_TURN, SayWhen.IDLE, None)
+        for refused in ("waits", "requested", "runs", "done")
+        # Words for a quiet moment tell the model nothing before it comes.
+        if (when, refused) != (SayWhen.IDLE, "waits")
+    ],
+)
+def test_refused_information_is_told_in_another_form(
+    when: SayWhen | None, refused: str, forms: int
+) -> None:
     harness = DialogueHarness()
-    harness.do(harness.dialogue.say("Booked.", 0, mode=SayMode.RELAY))
-    (first,) = creates(harness)
-    refuse(harness, first)
-    (second,) = creates(harness)
-    assert (second.item.id, second.item.content) == (None, first.item.content)
+    if refused == "waits":
+        harness.begins("r0")
+    tell_booked(harness, when)
+    if when is SayWhen.IDLE:
+        harness.do(harness.dialogue.responses.on_quiet(0))
+    if refused in {"runs", "done"}:
+        harness.begins("r1")
+    if refused == "done":
+        harness.ends("r1")
+    asked = len(harness.take(ResponseCreate))
+    assert asked == (0 if refused == "waits" else 1)
+    for form in range(forms):
+        (create,) = creates(harness)
+        assert "Booked." in (create.item.content[0].text or "")
+        assert (create.item.id is None) == (form == 1)
+        refuse(harness, create)
+    left = creates(harness)
+    assert [create.item.id for create in left] == ([None] if forms == 1 else [])
+    if refused == "waits":
+        harness.ends("r0")
+    elif refused == "requested":
+        harness.begins("r1")
+    if refused in {"requested", "runs"}:
+        harness.ends("r1")
+    asked_for = harness.take(ResponseCreate)
+    for number in (2, 3):
+        harness.begins(f"r{number}")
+        harness.ends(f"r{number}")
+        asked_for += harness.take(ResponseCreate)
+    told = [str(create.response and create.response.instructions) for create in asked_for]
+    assert len(told) == (2 if refused == "done" and forms == 2 else 1)
+    assert ("Booked." in told[-1]) == (forms == 2)
+
+
+def test_what_was_taken_back_is_not_asked_for_because_its_note_is_refused() -> None:
+    harness = DialogueHarness()
+    harness.begins("r0")
+    tell_booked(harness, SayWhen.AFTER_TURN)
+    (create,) = creates(harness)
+    harness.do(harness.dialogue.say_last("Goodbye.", 0))
+    refuse(harness, create)
+    harness.ends("r0")
+    assert harness.requested() == ["Goodbye."]
