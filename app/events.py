@@ -6,7 +6,7 @@ Values only. Speech and numbers inside them are personal: `app.logs` masks them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NewType
 
@@ -24,6 +24,8 @@ __all__ = [
     "CallReviewed",
     "CallSummary",
     "CallerSaid",
+    "CarrierUsage",
+    "Cost",
     "EndReason",
     "FirstSound",
     "GuardrailTripped",
@@ -65,6 +67,7 @@ class EndReason(StrEnum):
     OPERATOR_HUNG_UP = "operator_hung_up"
     SILENCE = "silence"
     MAX_DURATION = "max_duration"
+    MAX_COST = "max_cost"
     CARRIER_LOST = "carrier_lost"
     VOICE_LOST = "voice_lost"
     DRAINED = "drained"
@@ -73,28 +76,69 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
-    """Tokens by billing class. Cached tokens are part of the input tokens, as on the wire."""
+    """Tokens by billing class. Cached tokens are part of the input tokens, as on the wire.
+
+    `cached_unsplit` counts cached tokens that the model did not split into text and audio; they are
+    in neither of the two. `transcription_tokens` is all that a transcription is billed by: the
+    other three say what is known of its parts. `voice_seconds` is how long the model was connected.
+    `estimated_responses` and `unsplit_responses` count those whose usage is not as it was billed.
+    """
 
     input_text: int = 0
     input_audio: int = 0
     cached_text: int = 0
     cached_audio: int = 0
+    cached_unsplit: int = 0
     output_text: int = 0
     output_audio: int = 0
     transcription_seconds: float = 0.0
     transcription_tokens: int = 0
+    transcription_text: int = 0
+    transcription_audio: int = 0
+    transcription_output: int = 0
+    voice_seconds: float = 0.0
+    estimated_responses: int = 0
+    unsplit_responses: int = 0
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        return TokenUsage(
-            input_text=self.input_text + other.input_text,
-            input_audio=self.input_audio + other.input_audio,
-            cached_text=self.cached_text + other.cached_text,
-            cached_audio=self.cached_audio + other.cached_audio,
-            output_text=self.output_text + other.output_text,
-            output_audio=self.output_audio + other.output_audio,
-            transcription_seconds=self.transcription_seconds + other.transcription_seconds,
-            transcription_tokens=self.transcription_tokens + other.transcription_tokens,
-        )
+        added = {
+            one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
+        }
+        return TokenUsage(**added)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierUsage:
+    """Usage that a carrier bills for one call: its legs, each by its seconds, and text messages.
+
+    `legs` are those of people whom callers were transferred to. A message counts once for each
+    segment. `estimated`: a length is by our own clock, since the carrier has not reported it.
+    """
+
+    direction: Literal["inbound", "outbound"] = "inbound"
+    seconds: float = 0.0
+    legs: tuple[float, ...] = ()
+    sms_segments: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """The cost of a call in US dollars, by class; what was not used is in no class.
+
+    `unknown` names the prices that are missing, so that their part is in no class either. Without a
+    price of the voice model itself there is no `total_usd`. `estimated`: a part of it is not as it
+    was billed.
+    """
+
+    classes: Mapping[str, float] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    estimated: bool = False
+    model_known: bool = True
+
+    @property
+    def total_usd(self) -> float | None:
+        return round(sum(self.classes.values()), 6) if self.model_known else None
 
 
 @dataclass(slots=True)
@@ -124,7 +168,10 @@ class CallCounters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSummary:
-    """The one wide line of a call that has ended. Durations are milliseconds."""
+    """The one wide line of a call that has ended. Durations are milliseconds.
+
+    `cost_usd`, `costs`, `cost_unknown` and `cost_estimated` are those of a `Cost`.
+    """
 
     call_id: CallId
     carrier_call_id: str
@@ -138,7 +185,11 @@ class CallSummary:
     barge_in_reaction_max_ms: int | None = None
     counters: CallCounters = field(default_factory=CallCounters)
     usage: TokenUsage = field(default_factory=TokenUsage)
+    carrier: CarrierUsage = field(default_factory=CarrierUsage)
     cost_usd: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    cost_unknown: tuple[str, ...] = ()
+    cost_estimated: bool = False
     detail: str = ""
 
 

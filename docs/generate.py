@@ -40,6 +40,7 @@ EXAMPLES: Final = (
     "destinations",
     "numbers",
     "analysis",
+    "prices",
 )
 """Sections that are empty unless somebody fills them: the file shows an example, turned off."""
 

@@ -100,6 +100,7 @@ class Assembly:
             *self.roster.notices(),
             *self._analysis_notices(),
             *self._silence_notices(),
+            *self._price_notices(),
             *receptionist_notices(self._settings, self.roster),
         ]
 
@@ -117,6 +118,12 @@ class Assembly:
                     f"asked whether they are there (inactivity.after_s: {after_ms // 1000})"
                 )
         return list(dict.fromkeys(found))
+
+    def _price_notices(self) -> list[str]:
+        today = datetime.now(UTC).date()
+        place = self._settings.origin.place("prices")
+        found = [notice for prices in self._table.prices() for notice in prices.notices(today)]
+        return [f"{place}: {notice}" for notice in dict.fromkeys(found)]
 
     def _silence_key(self, number: str | None, agent_name: str) -> str:
         """The setting that says how long a silence may last, with its place."""

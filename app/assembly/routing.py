@@ -11,6 +11,7 @@ from typing import Final
 from app.agents.analysis.live import AnalysisPlan
 from app.assembly.agents import AgentParts, make_keypads, make_roster
 from app.assembly.opening_hours import OpeningHours, read_hours
+from app.assembly.prices import CallPrices
 from app.assembly.problems import Problems
 from app.assembly.sessions import call_policy, with_limits
 from app.assembly.voice_models import VoiceModels
@@ -70,6 +71,11 @@ class RoutingTable:
     default: Route
     numbers: Mapping[str, Number] = field(default_factory=dict)
 
+    def prices(self) -> list[CallPrices]:
+        """The prices of each route."""
+        routes = (self.default, *(number.route for number in self.numbers.values()))
+        return [route.price for route in routes if isinstance(route.price, CallPrices)]
+
     def route(self, incoming: IncomingCall, now: datetime) -> Route | Diversion:
         """The route of a call that comes in now; `now` is aware of its zone."""
         number = self.numbers.get(incoming.called_number)
@@ -98,7 +104,7 @@ def make_routing_table(
         policy=_policy(settings, roster.first.name),
         keypads=keypads,
         destinations=destinations,
-        price=models.price(),
+        price=models.prices(roster.first),
         analysis=analysis,
     )
     numbers: dict[str, Number] = {}
@@ -113,7 +119,7 @@ def make_routing_table(
                 model=models.named(own.model, told.get(number, "")),
                 policy=_policy(settings, own_roster.first.name, own),
                 fallback=destinations.by_name.get(own.fallback or ""),
-                price=models.price(own.model),
+                price=models.prices(own_roster.first, own.model),
             )
             numbers[number] = _number(settings, own, route, hours.get(number))
     return None if problems else RoutingTable(default, numbers)

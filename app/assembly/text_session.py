@@ -53,7 +53,7 @@ async def written_session(
             ),
             greet=greets and route.agent.speaks_first is Party.AGENT,
             plays_audio=False,
-            price=route.price if engine is None else lambda _usage: 0.0,
+            price=lambda usage: route.price(usage, None).total_usd,
             analysis=route.analysis,
         )
         if engine is not None:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from app.assembly.prices import price_of
+from app.agents.agent import Agent
+from app.assembly.prices import CallPrices, load_book
 from app.assembly.receptionist import given_facts, missing_facts
 from app.errors import AppError, ConfigError
-from app.events import TokenUsage
 from app.installation import install_command
 from app.realtime.connecting import GuardedModel
 from app.realtime.dialect import BETA, GA
+from app.realtime.events import Transcription
 from app.realtime.websocket import WebSocketModel
-from app.settings import Settings, VoiceChoice
+from app.settings import Mode, Settings, VoiceChoice
 from app.settings.without_effect import KEY_HEADERS
 
 if TYPE_CHECKING:
@@ -55,12 +55,19 @@ class VoiceModels:
             )
         return self._guarded[key]
 
-    def price(self, name: str | None = None) -> Callable[[TokenUsage], float | None]:
-        """A function for the cost of a call with that model; None for the offline engine."""
-        realtime = self._settings.openai_realtime
-        prices = self._settings.prices if self._engine is None else {}
-        transcription = realtime.transcription.model if realtime.transcription else ""
-        return price_of(prices.get(name or realtime.model), prices.get(transcription))
+    def prices(self, agent: Agent, name: str | None = None) -> CallPrices:
+        """The prices of an agent's calls with that model; the offline engine is free."""
+        settings = self._settings
+        transcription = agent.session.transcription
+        # Without an account, in development, nobody sends a bill for the phone.
+        carrier = settings.twilio.prices if settings.mode is Mode.LIVE else None
+        return CallPrices(
+            book=load_book().with_given(settings.prices),
+            model=name or settings.openai_realtime.model,
+            transcription=transcription.model if isinstance(transcription, Transcription) else "",
+            own_engine=settings.voice_choice is VoiceChoice.OFFLINE,
+            carrier=carrier,
+        )
 
     def degraded(self) -> list[str]:
         """The parts that callers would miss now.

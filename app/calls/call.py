@@ -32,6 +32,7 @@ from app.calls.actions import (
     TransferCall,
 )
 from app.calls.background_work import BackgroundWork
+from app.calls.billing import CallBill
 from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
 from app.calls.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
@@ -46,6 +47,7 @@ from app.events import (
     CallEvent,
     CallId,
     CallSummary,
+    Cost,
     EndReason,
     VoiceReady,
     VoiceTrouble,
@@ -86,7 +88,8 @@ class Call:
         self.incoming = incoming
         self._route = route
         self._carrier = carrier
-        self._record = record
+        self._on_record = record
+        self._bill = CallBill(route.price, incoming.direction)
         self._clock_ms = clock_ms
         self._unix_s = unix_s
         self._began_ms = clock_ms()
@@ -103,7 +106,7 @@ class Call:
         )
         self._work = BackgroundWork(
             self._conversation,
-            record=record,
+            record=self._record,
             perform=self._perform,
             now_ms=self._now_ms,
             analysis=route.analysis,
@@ -131,7 +134,8 @@ class Call:
                 hear_out_ms=policy.goodbye_max_ms,
                 now_ms=self._now_ms,
                 end=self.end,
-                record=record,
+                record=self._record,
+                on_sms=self._bill.on_sms,
             ),
             self._caller_leg,
             heard_out=self._heard_out,
@@ -266,6 +270,10 @@ class Call:
     def _now_ms(self) -> int:
         return self._clock_ms() - self._began_ms
 
+    def _record(self, event: CallEvent) -> None:
+        self._bill.on_event(event)
+        self._on_record(event)
+
     # Actions ------------------------------------------------------------------------------------
 
     def _perform(self, actions: Sequence[Action]) -> None:
@@ -368,6 +376,7 @@ class Call:
                 differing=connection.differences,
             )
         )
+        self._bill.on_connected(now_ms)
         if reconnected:
             self._to_voice.forget_events()  # the dialogue is replayed
         expires_at = connection.session.expires_at
@@ -387,6 +396,7 @@ class Call:
     async def on_voice_lost(self) -> None:
         """For the voice loop."""
         self._work.ask.on_voice_lost()
+        self._bill.on_disconnected(self._now_ms())
         self._perform(self._conversation.on_voice_lost(self._now_ms()))
         await self._caller_leg.until(
             CallerState.ATTACHED, CallerState.LEAVING, CallerState.EXPECTED
@@ -436,10 +446,11 @@ class Call:
         watch = self._conversation.latency
         counters = replace(self._conversation.counters)
         counters.protocol_surprises += self._voice.oddities
-        usage = self._conversation.dialogue.usage
-        cost_usd = None
+        now_ms = self._now_ms()
+        tokens = self._conversation.dialogue.usage
+        cost = Cost(model_known=False)
         with contained("price"):
-            cost_usd = self._route.price(usage)
+            cost = self._bill.cost(tokens, now_ms)
         return CallSummary(
             call_id=self.call_id,
             carrier_call_id=self.incoming.carrier_call_id,
@@ -447,14 +458,18 @@ class Call:
             model=self._route.model.name,
             reason=end.reason,
             detail=end.detail,
-            duration_ms=self._now_ms(),
+            duration_ms=now_ms,
             answer_to_first_audio_ms=watch.answer_to_first_audio_ms,
             turn_latency_p50_ms=watch.turn_latency_ms(0.5),
             turn_latency_p95_ms=watch.turn_latency_ms(0.95),
             barge_in_reaction_max_ms=max(watch.reactions_ms, default=None),
             counters=counters,
-            usage=usage,
-            cost_usd=cost_usd,
+            usage=self._bill.usage(tokens, now_ms),
+            carrier=self._bill.carrier(now_ms),
+            cost_usd=cost.total_usd,
+            costs=cost.classes,
+            cost_unknown=cost.unknown,
+            cost_estimated=cost.estimated,
         )
 
 

@@ -12,10 +12,14 @@ from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy
 from app.carrier.base import Destination, Fallback, IncomingCall
 from app.carrier.destinations import Destinations
-from app.events import TokenUsage
+from app.events import CarrierUsage, Cost, TokenUsage
 from app.realtime.connecting import GuardedModel
 
 __all__ = ["Diversion", "Route"]
+
+
+def _unknown_cost(_usage: TokenUsage, _carrier: CarrierUsage | None) -> Cost:
+    return Cost(model_known=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +28,7 @@ class Route:
 
     `roster` holds the agents that may take over, `keypads` what keys do beside each of them,
     `destinations` where they may transfer callers to. Callers go to `fallback` when no agent can
-    answer. `price` is in US dollars; None where the model's prices are not known.
+    answer. `price` says what was spent so far.
     """
 
     agent: Agent
@@ -34,7 +38,7 @@ class Route:
     keypads: Mapping[str, KeypadMap] = field(default_factory=dict)
     destinations: Destinations = field(default_factory=Destinations)
     fallback: Destination | None = None
-    price: Callable[[TokenUsage], float | None] = field(default=lambda _usage: None)
+    price: Callable[[TokenUsage, CarrierUsage | None], Cost] = field(default=_unknown_cost)
     analysis: AnalysisPlan | None = None
 
     def fallback_of(self, incoming: IncomingCall) -> Fallback | None:

@@ -118,6 +118,17 @@ def _read_tokens(fields: Fields, key: str, _: Generation) -> int | None:
     return usage.count("total_tokens", 0) if usage is not None and known else None
 
 
+def _read_part_of_tokens(part: str) -> Callable[[Fields, str, Generation], int]:
+    def read(fields: Fields, key: str, _: Generation) -> int:
+        usage = fields.optional_child(key)
+        if usage is None or part == "output_tokens":
+            return 0 if usage is None else usage.count(part, 0)
+        details = usage.optional_child("input_token_details")
+        return 0 if details is None else details.count(part, 0)
+
+    return read
+
+
 # Rows: the events of each side, in GA spelling ----------------------------------------------------
 
 
@@ -192,8 +203,11 @@ _SERVER: Final = (
         f"{_HEARD}.completed",
         **_TRANSCRIBED,
         transcript=_WORDS,
-        seconds=_Column(_read_seconds, key="usage"),  # both are written by `_write_usage`
+        seconds=_Column(_read_seconds, key="usage"),  # all are written by `_write_usage`
         tokens=_Column(_read_tokens, key="usage"),
+        text_tokens=_Column(_read_part_of_tokens("text_tokens"), key="usage"),
+        audio_tokens=_Column(_read_part_of_tokens("audio_tokens"), key="usage"),
+        output_tokens=_Column(_read_part_of_tokens("output_tokens"), key="usage"),
     ),
     _row(ev.TranscriptionFailed, f"{_HEARD}.failed", **_TRANSCRIBED, error=_CAUSE),
     _row(
@@ -282,9 +296,12 @@ def _write_usage(event: ev.TranscriptionCompleted) -> dict[str, Any]:
         return {
             "type": "tokens",
             "total_tokens": event.tokens,
-            "input_tokens": event.tokens,
-            "input_token_details": {"text_tokens": 0, "audio_tokens": event.tokens},
-            "output_tokens": 0,
+            "input_tokens": event.tokens - event.output_tokens,
+            "input_token_details": {
+                "text_tokens": event.text_tokens,
+                "audio_tokens": event.audio_tokens,
+            },
+            "output_tokens": event.output_tokens,
         }
     return {"type": "duration", "seconds": event.seconds or 0.0}
 

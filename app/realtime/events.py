@@ -418,13 +418,19 @@ class TranscriptionDelta:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionCompleted:
-    """`seconds` or `tokens` is what the transcription is billed by, when the model says it."""
+    """`seconds` or `tokens` is what the transcription is billed by, when the model says it.
+
+    `text_tokens` and `audio_tokens` are the parts of what it read, `output_tokens` what it wrote.
+    """
 
     item_id: str
     content_index: int
     transcript: str
     seconds: float | None = None
     tokens: int | None = None
+    text_tokens: int = 0
+    audio_tokens: int = 0
+    output_tokens: int = 0
     event_id: str = ""
 
 

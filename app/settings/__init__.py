@@ -17,7 +17,17 @@ from app.settings.deployment import (
 from app.settings.limits import CallLimits, Limits
 from app.settings.load import load, named_functions
 from app.settings.masked import masked
-from app.settings.model import Logging, Mode, Offline, Price, Server, Settings, Twilio, VoiceChoice
+from app.settings.model import (
+    CarrierPrices,
+    Logging,
+    Mode,
+    Offline,
+    Price,
+    Server,
+    Settings,
+    Twilio,
+    VoiceChoice,
+)
 from app.settings.notices import notices
 from app.settings.numbers import DestinationSettings, NumberSettings
 from app.settings.reader.origin import Origin
@@ -42,6 +52,7 @@ __all__ = [
     "AudioSettings",
     "CallLimits",
     "CarrierCredentials",
+    "CarrierPrices",
     "DestinationSettings",
     "GuardrailSettings",
     "Limits",

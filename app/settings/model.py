@@ -7,6 +7,7 @@ names lead somewhere, and `app.settings.deployment` that the values are safe tog
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -37,6 +38,7 @@ from app.settings.values import (
 )
 
 __all__ = [
+    "CarrierPrices",
     "Logging",
     "Mode",
     "Offline",
@@ -76,6 +78,17 @@ class Offline(Section):
     realtime_token: OptionalSecret = None
 
 
+class CarrierPrices(Section):
+    """Prices of the carrier, in US dollars. Absent ones are not known."""
+
+    inbound_per_minute: Annotated[float, Field(ge=0)] | None = None
+    outbound_per_minute: Annotated[float, Field(ge=0)] | None = None
+    transfer_per_minute: Annotated[float, Field(ge=0)] | None = None
+    stream_per_minute: Annotated[float, Field(ge=0)] | None = None
+    sms: Annotated[float, Field(ge=0)] | None = None
+    billed_by_s: int = Field(default=60, ge=1, le=3_600)
+
+
 class Twilio(Section):
     """The phone account."""
 
@@ -94,6 +107,7 @@ class Twilio(Section):
     say_language: Annotated[Name | None, Blank] = None
     keys_hint: Spoken = "Press 1 to take the call, or 2 to decline."
     rest_url: RestUrl = "https://api.twilio.com"
+    prices: CarrierPrices = Field(default_factory=CarrierPrices)
 
     @property
     def all_numbers(self) -> tuple[str, ...]:
@@ -142,16 +156,24 @@ class Logging(Section):
         return data
 
 
-class Price(Section):
-    """US dollars for a million tokens of each class; transcription also by the minute."""
+Dollars = Annotated[float, Field(ge=0)]
 
-    text_in: float = Field(default=0.0, ge=0)
-    text_cached: float = Field(default=0.0, ge=0)
-    text_out: float = Field(default=0.0, ge=0)
-    audio_in: float = Field(default=0.0, ge=0)
-    audio_cached: float = Field(default=0.0, ge=0)
-    audio_out: float = Field(default=0.0, ge=0)
-    per_minute: float = Field(default=0.0, ge=0)
+
+class Price(Section):
+    """US dollars for a million tokens of each class, or for a minute. Absent ones are not known.
+
+    `checked` and `source` say when and where they were read.
+    """
+
+    text_in: Dollars | None = None
+    text_cached: Dollars | None = None
+    text_out: Dollars | None = None
+    audio_in: Dollars | None = None
+    audio_cached: Dollars | None = None
+    audio_out: Dollars | None = None
+    per_minute: Dollars | None = None
+    checked: date | None = Field(default=None, strict=False)
+    source: str = Field(default="", max_length=200)
 
 
 class Settings(Section):

@@ -251,7 +251,10 @@ class _CallInstruments:
             "protocol_surprises", "Messages, or fields of the model's, ignored as out of place"
         )
         self.tokens = counter("tokens", "Tokens used", "kind")
-        self.cost = counter("cost_usd", "Cost of calls whose model's prices are known")
+        self.cost = counter(
+            "cost_usd", "Cost of calls, as far as prices are known", "model", "class"
+        )
+        self.cost_unknown = counter("cost_unknown", "Calls with a part that has no price", "model")
 
     def prepare(self) -> None:
         for reason in EndReason:
@@ -294,8 +297,10 @@ class _CallInstruments:
         self.tokens.labels("output_text").inc(usage.output_text)
         self.tokens.labels("output_audio").inc(usage.output_audio)
         self.tokens.labels("transcription").inc(usage.transcription_tokens)
-        if summary.cost_usd is not None:
-            self.cost.inc(summary.cost_usd)
+        for name, dollars in summary.costs.items():
+            self.cost.labels(summary.model, name).inc(dollars)
+        if summary.cost_unknown:
+            self.cost_unknown.labels(summary.model).inc()
 
 
 def _observe_ms(histogram: Histogram, value_ms: int | None) -> None:

@@ -32,7 +32,8 @@ from app.agents.dialogue.messages import (
 )
 from app.agents.dialogue.response_kinds import REPLY, Kind
 from app.agents.dialogue.response_queue import ResponseQueue
-from app.agents.dialogue.transcript import RunningResponse, Transcript, billed
+from app.agents.dialogue.transcript import RunningResponse, Transcript
+from app.agents.dialogue.usage import UsageMeter
 from app.agents.guardrails.checks import feedback
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
 from app.agents.instructions import CallFacts
@@ -93,8 +94,7 @@ class Dialogue:
         Raises:
             ConfigError: an agent that has not been checked in a roster before, and is wrong.
         """
-        self.usage = TokenUsage()
-        self._billed: set[str] = set()
+        self.meter = UsageMeter()
         self._messages = ModelMessages()
         self.active = ActiveAgent(
             agent,
@@ -250,21 +250,28 @@ class Dialogue:
             case SpeechStarted():
                 self.responses.on_caller_speech()
             case InputAudioCommitted(item_id):
-                self._billed.discard(item_id)  # some servers use an id again
+                self.meter.on_committed(item_id)
                 self.responses.on_caller_turn()
                 self.function_calls.on_caller_words()
-            case TranscriptionCompleted(item_id=item_id) if item_id not in self._billed:
-                self._billed.add(item_id)
-                self.usage += TokenUsage(
-                    transcription_seconds=event.seconds or 0.0,
-                    transcription_tokens=event.tokens or 0,
-                )
+            case TranscriptionCompleted():
+                self.meter.on_transcription(event)
             case _:
                 pass
         return self.transcript.on_caller(event, self.active.agent, now_ms)
 
-    def on_sound(self, response_id: str, item_id: str, now_ms: int) -> None:
-        """Sound of an item was passed on to whoever plays it."""
+    @property
+    def _instructions(self) -> str:
+        written = self.active.agent.session.instructions
+        return written if isinstance(written, str) else ""
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The usage that the model has billed so far, or will."""
+        return self.meter.total
+
+    def on_sound(self, response_id: str, item_id: str, now_ms: int, *, sound_ms: int = 0) -> None:
+        """Sound of an item, so many ms, was passed on to whoever plays it."""
+        self.meter.on_sound(response_id, sound_ms)
         if response := self._running.get(response_id):
             response.sounded.add(self._name(item_id, response_id, now_ms))
 
@@ -288,6 +295,7 @@ class Dialogue:
     # Responses ----------------------------------------------------------------------------------
 
     def _on_response_created(self, response: Response) -> list[ToVoice]:
+        self.meter.on_created(response.id)
         if response.metadata.get(OUT_OF_BAND_KEY):
             self._out_of_band.add(response.id)
             return []
@@ -302,9 +310,8 @@ class Dialogue:
         return [ToVoice(ResponseCancel(cancelled))]
 
     def _on_response_done(self, response: Response, now_ms: int) -> list[DialogueAction]:
-        if response.usage is not None and response.id not in self._billed:
-            self._billed.add(response.id)
-            self.usage += billed(response.usage)
+        failed = response.status is ResponseStatus.FAILED
+        self.meter.on_done(response.id, response.usage, self._instructions, failed=failed)
         if response.id in self._out_of_band:
             self._out_of_band.discard(response.id)
             return []
@@ -473,6 +480,7 @@ class Dialogue:
     def on_lost(self) -> None:
         """The connection is gone: what is asked for from now on waits for the next one."""
         self._messages.connected = False
+        self.meter.on_lost(self._instructions)
         running = self._running.get(self.gate.active_response_id or "")
         begun = running is not None and bool(running.sounded or running.written)
         self.responses.on_lost(begun=begun)
@@ -504,4 +512,5 @@ class Dialogue:
     def on_call_over(self, now_ms: int) -> list[Record]:
         """The last lines: nothing more will be heard or transcribed."""
         self.history.close()
+        self.meter.on_lost(self._instructions)
         return self.lines(now_ms + 1_000_000)

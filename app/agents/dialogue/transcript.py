@@ -16,7 +16,7 @@ from app.agents.dialogue.history import History, HistoryEntry
 from app.agents.dialogue.messages import agent_words
 from app.agents.guardrails.checks import GuardrailChecks
 from app.agents.guardrails.rules import CheckGuardrail
-from app.events import AgentSaid, CallerSaid, CallId, Party, TokenUsage
+from app.events import AgentSaid, CallerSaid, CallId, Party
 from app.realtime.events import (
     FunctionArgumentsDone,
     InputAudioCommitted,
@@ -26,10 +26,9 @@ from app.realtime.events import (
     SpeechStarted,
     TranscriptionCompleted,
     TranscriptionFailed,
-    Usage,
 )
 
-__all__ = ["RunningResponse", "Transcript", "billed"]
+__all__ = ["RunningResponse", "Transcript"]
 
 
 @dataclass(slots=True)
@@ -252,16 +251,4 @@ def _line(
         text=entry.text,
         failed=entry.failed,
         unverified=unverified,
-    )
-
-
-def billed(usage: Usage) -> TokenUsage:
-    """Response usage by billing class."""
-    return TokenUsage(
-        input_text=usage.input_text_tokens,
-        input_audio=usage.input_audio_tokens,
-        cached_text=usage.cached_text_tokens,
-        cached_audio=usage.cached_audio_tokens,
-        output_text=usage.output_text_tokens,
-        output_audio=usage.output_audio_tokens,
     )

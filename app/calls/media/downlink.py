@@ -86,7 +86,8 @@ class Downlink:
     def push(self, event: AudioDelta, now_ms: int) -> list[Action]:
         """Play audio of the model."""
         item_id = event.item_id
-        self._dialogue.on_sound(event.response_id, item_id, now_ms)
+        sound_ms = len(event.audio) * 1000 // self._model_format.bytes_per_second
+        self._dialogue.on_sound(event.response_id, item_id, now_ms, sound_ms=sound_ms)
         if self._transcoder is None or self._transcoder[0] != item_id:
             self._transcoder = (item_id, Transcoder(self._model_format, self.carrier_format))
         audio = self._transcoder[1].push(event.audio)

@@ -67,7 +67,11 @@ def _write(event: CallEvent) -> None:
             del facts["call_id"]  # stands in every line of the call
             counters = facts.pop("counters")
             usage = facts.pop("usage")
-            counted = {key: value for key, value in (counters | usage).items() if value}
+            costs = {f"cost_{name}": round(usd, 6) for name, usd in facts.pop("costs").items()}
+            costs["cost_unknown"] = ", ".join(facts.pop("cost_unknown"))
+            costs["cost_estimated"] = facts.pop("cost_estimated")
+            del facts["carrier"]  # its seconds are those of the call
+            counted = {key: value for key, value in (counters | usage | costs).items() if value}
             given = {key: value for key, value in facts.items() if value not in (None, "")}
             logger.info("call ended", extra={**given, "reason": summary.reason.value, **counted})
         case ToolApprovalRequired(by="operator"):

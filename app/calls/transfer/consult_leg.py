@@ -58,6 +58,7 @@ class TransferControl:
     now_ms: Callable[[], int]
     end: Callable[[EndReason, str], None]
     record: Callable[[CallEvent], None]
+    on_sms: Callable[[str], None] = lambda body: None
     fallback: Fallback | None = None
 
 

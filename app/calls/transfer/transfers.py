@@ -261,9 +261,11 @@ class Transfers:
                 to_number=number, our_number=self._incoming.called_number, body=body
             )
         except CarrierUnavailable as error:
+            self._control.on_sms(body)
             raise ToolFailed("It is not known whether the message was sent.") from error
         except CarrierRefused as error:
             raise ToolFailed("The message could not be sent.") from error
+        self._control.on_sms(body)
 
     @property
     def rings(self) -> bool:

@@ -59,6 +59,8 @@ def _ended(call: str, reason: EndReason = EndReason.CALLER_HUNG_UP) -> CallEnded
         ),
         usage=TokenUsage(input_audio=1_000, output_audio=500),
         cost_usd=0.25,
+        costs={"audio_in": 0.1, "audio_out": 0.15},
+        cost_unknown=("twilio.sms",),
     )
     return CallEnded(call_id=CallId(call), at_ms=60_000, summary=summary)
 
@@ -89,7 +91,9 @@ def test_an_ended_call_adds_what_it_measured_in_seconds() -> None:
     assert _value(metrics, "responses_total", result="ok") == 4
     assert _value(metrics, "responses_total", result="failed") == 1
     assert _value(metrics, "tokens_total", kind="input_audio") == 1_000
-    assert _value(metrics, "cost_usd_total") == 0.25
+    assert _value(metrics, "cost_usd_total", **{"model": "model", "class": "audio_in"}) == 0.1
+    assert _value(metrics, "cost_usd_total", **{"model": "model", "class": "audio_out"}) == 0.15
+    assert _value(metrics, "cost_unknown_total", model="model") == 1
 
 
 def test_connections_to_the_model_are_counted_by_how_they_went() -> None:
