@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from app.agents.agent import Agent
 from app.agents.analysis.review import CallReviews, Reviewer
 from app.assembly import Assembly, assemble
+from app.assembly.destinations import make_allowances
 from app.assembly.voice_models import VoiceModels, offline_engine
 from app.background import BackgroundJobs
 from app.calls.observers.journal import log_event, log_review
@@ -135,6 +136,7 @@ def build(
         capacity=settings.limits.max_calls if engine is None else engine.max_sessions,
         token_life_s=settings.limits.token_ttl_s,
         drain_warning_s=settings.limits.duration_warning_s,
+        allowances=make_allowances(settings),
         observers=(
             log_event,
             metrics.observe,

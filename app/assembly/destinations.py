@@ -1,15 +1,16 @@
-"""Makes destinations of what the settings say."""
+"""Makes destinations, and the limits of callers, of what the settings say."""
 
 from __future__ import annotations
 
 from app.assembly.problems import Problems
+from app.calls.allowances import Allowance, Allowances
 from app.carrier.base import CallerIdPolicy, Destination, DestinationKind
 from app.carrier.destinations import Destinations, destination
 from app.carrier.number_policy import DialPolicy, countries_of
 from app.errors import ConfigError
-from app.settings import DestinationSettings, Settings
+from app.settings import DestinationSettings, Mode, Settings
 
-__all__ = ["make_destinations"]
+__all__ = ["make_allowances", "make_destinations"]
 
 
 def make_destinations(settings: Settings, problems: Problems) -> Destinations:
@@ -49,3 +50,13 @@ def _destination(name: str, written: DestinationSettings, policy: DialPolicy) ->
         detect_voicemail=written.detect_voicemail,
         warm=written.mode == "warm",
     )
+
+
+def make_allowances(settings: Settings) -> Allowances:
+    """The limits per caller and per number; in development only those that were changed."""
+    limits = settings.limits
+    made = []
+    for given in (limits.per_caller, limits.per_number):
+        is_free = settings.mode is Mode.DEVELOPMENT and given == type(given)()
+        made.append(Allowance() if is_free else Allowance(**given.model_dump()))
+    return Allowances(*made)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, assert_never
@@ -80,10 +81,13 @@ class Call:
         carrier: CallControl,
         record: Callable[[CallEvent], None],
         issue_token: Callable[[], str],
+        take_sms: Callable[[], bool],
         clock_ms: Callable[[], int],
-        unix_s: Callable[[], float],
     ) -> None:
-        """`issue_token` makes the token that the call's next media stream brings."""
+        """`issue_token` makes the token that the call's next media stream brings.
+
+        `take_sms` counts a text message; False when it may not be sent.
+        """
         self.call_id = call_id
         self.incoming = incoming
         self._route = route
@@ -91,7 +95,6 @@ class Call:
         self._on_record = record
         self._bill = CallBill(route.price, incoming.direction)
         self._clock_ms = clock_ms
-        self._unix_s = unix_s
         self._began_ms = clock_ms()
         agent, policy = route.agent, route.policy
         facts = CallFacts(
@@ -99,7 +102,7 @@ class Call:
             caller_number=incoming.caller_number or None,
             called_number=incoming.called_number or None,
             caller_verified=incoming.caller_verified,
-            started_at=unix_s(),
+            started_at=time.time(),
         )
         self._conversation = Conversation(
             call_id, agent, policy, 0, roster=route.roster, facts=facts, keypads=route.keypads
@@ -129,6 +132,7 @@ class Call:
                 carrier=carrier,
                 destinations=route.destinations,
                 issue_token=issue_token,
+                take_sms=take_sms,
                 fallback=route.fallback_of(incoming),
                 claim_ms=policy.claim_deadline_ms,
                 hear_out_ms=policy.goodbye_max_ms,
@@ -380,7 +384,7 @@ class Call:
         if reconnected:
             self._to_voice.forget_events()  # the dialogue is replayed
         expires_at = connection.session.expires_at
-        expires_in_ms = None if expires_at is None else round((expires_at - self._unix_s()) * 1000)
+        expires_in_ms = None if expires_at is None else round((expires_at - time.time()) * 1000)
         self._perform(self._conversation.on_voice_ready(now_ms, expires_in_ms))
 
     async def on_voice(self, event: ServerEvent) -> None:

@@ -19,6 +19,7 @@ from typing import Final
 
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval
+from app.calls.allowances import Allowances
 from app.calls.call import LOST, Call
 from app.calls.hang_up import contained
 from app.calls.observers.feed import Feed
@@ -86,6 +87,7 @@ class Switchboard:
         capacity: int,
         token_life_s: int = TOKEN_LIFE_S,
         drain_warning_s: float = 60,
+        allowances: Allowances | None = None,
         observers: Sequence[Callable[[CallEvent], None]] = (),
     ) -> None:
         """`drain_warning_s`: callers are warned this long before a drain ends their calls."""
@@ -98,6 +100,7 @@ class Switchboard:
         self._carrier = carrier
         self._drain_warning_s = drain_warning_s
         self._observers = tuple(observers)
+        self._allowances = allowances or Allowances()
         self._tokens = _StreamTokens(token_life_s)
         self._admissions: dict[CarrierCallId, Admission] = {}
         self._ended: deque[CarrierCallId] = deque()
@@ -140,7 +143,8 @@ class Switchboard:
         token that is good for one more stream; after its end it is another conversation.
 
         Raises:
-            CapacityError: full (`at_capacity`) or shutting down (`draining`), and no fallback.
+            CapacityError: full (`at_capacity`) or shutting down (`draining`), and no fallback; or
+                the caller or our number has had enough (`caller_limit`, `number_limit`).
         """
         known = self._admissions.get(incoming.carrier_call_id)
         live = None if known is None or isinstance(known.call, CallOver) else known.call
@@ -150,8 +154,13 @@ class Switchboard:
             live.on_asked_again(known.token)
             logger.info("call asked for again", extra={"call_id": live.call_id})
             return known
+        now_s = time.monotonic()
+        # Before routes and fallbacks: whoever they lead to is called at our cost as well.
+        self._allowances.check_call(incoming, now_s)
         route = self._route(incoming)
         if isinstance(route, Diversion):
+            if route.to is not None:
+                self._allowances.begin(incoming, None, now_s)
             return route
         if self.draining or self._tasks is None:
             return _no_room(route, "the server is shutting down", "draining")
@@ -168,8 +177,8 @@ class Switchboard:
             carrier=self._carrier,
             record=lambda event: self._record(feed, event),
             issue_token=lambda: self._renew_token(admission, incoming),
+            take_sms=lambda: self._allowances.take_sms(incoming, time.monotonic()),
             clock_ms=_monotonic_ms,
-            unix_s=time.time,
         )
         token = self._tokens.issue(incoming)
         admission = Admission(call_id, token, call, feed, route.fallback_of(incoming))
@@ -177,6 +186,7 @@ class Switchboard:
             self._ended.remove(incoming.carrier_call_id)
         self._admissions[incoming.carrier_call_id] = admission
         self._live[call_id] = call
+        self._allowances.begin(incoming, call_id, now_s)
         self._record(
             feed,
             CallAdmitted(
@@ -206,6 +216,7 @@ class Switchboard:
         call = self._live.pop(call_id, None)
         if call is None:
             return
+        self._allowances.end(call_id, time.monotonic())
         carrier_call_id = call.incoming.carrier_call_id
         admission = self._admissions[carrier_call_id]
         if admission.call is call:  # else the carrier's call has gone on to another conversation

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.settings.values import Section, Spoken
 
-__all__ = ["CallLimits", "Inactivity", "Limits"]
+__all__ = ["CallLimits", "CallerAllowance", "Inactivity", "Limits", "NumberAllowance"]
 
 Duration = Annotated[int, Field(ge=10, le=86_400)]
 Silence = Annotated[int, Field(ge=5, le=3_600)]
@@ -28,6 +28,27 @@ class Inactivity(Section):
     goodbye: Spoken = "I cannot hear anybody, so I will hang up now. Goodbye."
 
 
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class NumberAllowance(Section):
+    """The most that one of our numbers may be used; 0 is no limit."""
+
+    calls_per_minute: Count = 0
+    calls_per_day: Count = 0
+    seconds_per_day: Count = 0
+    sms_per_day: Count = 0
+
+
+class CallerAllowance(NumberAllowance):
+    """The most that one caller may use; 0 is no limit."""
+
+    calls_per_minute: Count = 10
+    calls_per_day: Count = 200
+    seconds_per_day: Count = 14_400
+    sms_per_day: Count = 20
+
+
 class Limits(Section):
     """The limits of one process, and of its calls."""
 
@@ -44,6 +65,8 @@ class Limits(Section):
     claim_s: int = Field(default=10, ge=1, le=120)
     stream_start_s: int = Field(default=5, ge=1, le=60)
     token_ttl_s: int = Field(default=60, ge=10, le=3_600)
+    per_caller: CallerAllowance = Field(default_factory=CallerAllowance)
+    per_number: NumberAllowance = Field(default_factory=NumberAllowance)
 
 
 class CallLimits(Section):

@@ -44,6 +44,8 @@ class Refusal(StrEnum):
 
     AT_CAPACITY = "at_capacity"
     DRAINING = "draining"
+    CALLER_LIMIT = "caller_limit"
+    NUMBER_LIMIT = "number_limit"
     SOCKETS = "sockets"
     OTHER = "other"
 

@@ -106,6 +106,25 @@ async def test_a_full_server_says_so_and_has_room_again_when_a_call_ends() -> No
         assert voice.attempts == 2
 
 
+@pytest.mark.parametrize("whose", ["caller", "number"])
+async def test_a_caller_beyond_a_limit_hears_the_busy_message_and_is_counted(whose: str) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    limits = {f"per_{whose}": {"calls_per_day": 1}}
+    async with voice, trunkline(voice, limits=limits) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        assert refused_as_busy(await twilio.ring(app.url), app)
+        other = await twilio.ring(app.url, caller_number="+15005550007")
+        assert (other.order is None) == (whose == "number")
+        metrics = (await app.get("/metrics")).text
+        count = 2.0 if whose == "number" else 1.0
+        assert f'trunkline_refused_total{{reason="{whose}_limit"}} {count}' in metrics
+        calls = [call] if other.order is None else [call, await other.connect()]
+        for taken in calls:
+            await talk(taken)
+            await taken.hang_up()
+            await app.ended(taken)
+
+
 async def test_of_many_calls_at_once_as_many_get_in_as_may_be_live() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice, limits={"max_calls": 4}) as app, app.twilio() as twilio:

@@ -53,6 +53,7 @@ class TransferControl:
     carrier: CallControl
     destinations: Destinations
     issue_token: Callable[[], str]
+    take_sms: Callable[[], bool]
     claim_ms: int
     hear_out_ms: int
     now_ms: Callable[[], int]

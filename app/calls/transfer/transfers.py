@@ -255,6 +255,8 @@ class Transfers:
             raise ToolError(f"Not sent: {error.message}.", code=error.code) from error
         if self._message_count >= MAX_MESSAGES:
             raise ToolError("Not sent: no more messages in this call.", code="sms_limit")
+        if not self._control.take_sms():
+            raise ToolError("Not sent: no more messages today.", code="sms_limit")
         self._message_count += 1  # before it is sent: a message whose answer is lost counts as well
         try:
             await self._control.carrier.send_sms(
