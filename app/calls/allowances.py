@@ -1,4 +1,4 @@
-"""How much callers and our numbers may use the server: calls, time and text messages. Pure.
+"""Limits of what callers and our numbers may use: calls, time and text messages. Pure.
 
 A caller is the number that they call from, whether it comes as such or in a SIP address; callers
 who withhold theirs cannot be told apart, and only count for the number that they called. Counts
