@@ -14,6 +14,7 @@ AppError
     VoiceUnavailable          the model could not be reached or failed for now (retryable)
     VoiceClosed               the connection ended; `close_code` says how
   CapacityError               full or draining: the caller hears a polite refusal
+  ActionRefused               an operator's action that a call cannot do, or not now
   FunctionFailed              an operator's function raised what is no Exception; `__cause__` is it
   DialError                   the simulated caller of `trunkline dial` could not place its call
   ToolError                   never leaves the call; becomes the tool's output
@@ -26,6 +27,7 @@ speech), and `retryable`, set when it is made; `retry_after_s` is the pause that
 from __future__ import annotations
 
 __all__ = [
+    "ActionRefused",
     "AppError",
     "CapacityError",
     "CarrierError",
@@ -155,6 +157,12 @@ class CapacityError(AppError):
     """No room for another call, or the server is draining (HTTP 503)."""
 
     code = "no_capacity"
+
+
+class ActionRefused(AppError):
+    """A call cannot do what an operator asks for: it is over, or busy with something else."""
+
+    code = "action_refused"
 
 
 class DialError(AppError):

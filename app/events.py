@@ -32,6 +32,7 @@ __all__ = [
     "HandedOff",
     "KeyPressed",
     "MessageTaken",
+    "OperatorActed",
     "Party",
     "SpeechResumed",
     "StreamOpened",
@@ -380,6 +381,21 @@ class TransferEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorActed:
+    """An operator has steered the call: say, interrupt, hang_up, transfer, approve or refuse.
+
+    `by` names the key that asked for it; `text` is what is to be said, the destination or the tool
+    call.
+    """
+
+    call_id: CallId
+    at_ms: int
+    action: str
+    by: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailTripped:
     """A rule objected to what one side said. `stopped`: the agent's speech was cut off for it."""
 
@@ -510,6 +526,7 @@ CallEvent = (
     | HandedOff
     | TransferStarted
     | TransferEnded
+    | OperatorActed
     | GuardrailTripped
     | VoiceTrouble
     | AnalysisEvent

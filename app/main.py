@@ -17,11 +17,15 @@ from pydantic import SecretStr
 
 from app.agents.agent import Agent
 from app.agents.analysis.review import CallReviews, Reviewer
+from app.api_keys import ApiKeys
 from app.assembly import Assembly, assemble
 from app.assembly.destinations import make_allowances
 from app.assembly.voice_models import VoiceModels, offline_engine
 from app.background import BackgroundJobs
+from app.bus import Bus
+from app.calls.live_calls import LiveCalls
 from app.calls.observers.journal import log_event, log_review
+from app.calls.observers.live_feed import CALL_EVENTS, LiveFeed, plain
 from app.calls.observers.message_files import MessageFiles
 from app.calls.switchboard import Switchboard
 from app.carrier.base import Destination
@@ -33,6 +37,8 @@ from app.errors import AppError
 from app.events import CallEvent
 from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
 from app.web.access import Door
+from app.web.api import api_router
+from app.web.api.guard import Guard
 from app.web.app import make_app
 from app.web.approvals import approvals_router
 from app.web.health import LoopMonitor, health_router
@@ -129,6 +135,8 @@ def build(
     carrier = _carrier(settings, credentials, site)
     metrics = Metrics()
     jobs = BackgroundJobs()
+    bus, live_feed = Bus(), LiveFeed()
+    bus.subscribe(CALL_EVENTS, live_feed.put)
     not_started: list[AppError] = []
     switchboard = Switchboard(
         route=assembly.route,
@@ -140,6 +148,7 @@ def build(
         observers=(
             log_event,
             metrics.observe,
+            lambda event: bus.publish(CALL_EVENTS, plain(event)),
             MessageFiles(settings.offline.messages_dir, jobs).observe,
             *_reviews(assembly, jobs),
         ),
@@ -148,6 +157,7 @@ def build(
     async def drain() -> None:
         metrics.set_draining(True)
         await switchboard.drain(settings.limits.drain_timeout_s)
+        live_feed.close()
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -206,6 +216,7 @@ def build(
             degraded=models.degraded,
         ),
         approvals_router(switchboard, metrics, door(settings.server.operator_token)),
+        _api(settings, switchboard, metrics, bus, live_feed),
     ]
     if engine is not None:
         routers.append(realtime_router(engine, metrics, door(settings.offline.realtime_token)))
@@ -228,6 +239,30 @@ def _reviews(assembly: Assembly, jobs: BackgroundJobs) -> list[Callable[[CallEve
         return []
     reviewer = Reviewer(plan.review, plan.ask, jobs, log_review, webhook=plan.webhook)
     return [CallReviews(reviewer).observe]
+
+
+def _api(
+    settings: Settings, switchboard: Switchboard, metrics: Metrics, bus: Bus, feed: LiveFeed
+) -> APIRouter:
+    """The routes of `/api/v1`."""
+    keys = ApiKeys(settings.state_dir)
+    operator_token = _revealed(settings.server.operator_token)
+    # As for the other doors: once a token is set, or the internet comes in, it takes a key.
+    open_to_local = settings.mode is Mode.DEVELOPMENT and not operator_token
+    guard = Guard(
+        keys,
+        metrics,
+        door=Door(open_to_local=open_to_local),
+        operator_token=operator_token,
+        requests_per_s=settings.api.requests_per_s,
+    )
+    return api_router(
+        guard,
+        keys=keys,
+        live=LiveCalls(switchboard, bus),
+        feed=feed,
+        live_clients=settings.api.live_clients,
+    )
 
 
 def _carrier(

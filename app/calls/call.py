@@ -12,7 +12,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, assert_never
+from datetime import UTC, datetime
+from typing import Any, Final, assert_never
 
 from app import logs
 from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
@@ -21,6 +22,7 @@ from app.agents.dialogue.voice_loop import VoiceLoop
 from app.agents.dialogue.voice_outbox import VoiceOutbox
 from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
+from app.agents.tools.tool import Approval
 from app.calls.actions import (
     Action,
     AppendAudio,
@@ -50,6 +52,7 @@ from app.events import (
     CallSummary,
     Cost,
     EndReason,
+    OperatorActed,
     VoiceReady,
     VoiceTrouble,
 )
@@ -96,13 +99,14 @@ class Call:
         self._bill = CallBill(route.price, incoming.direction)
         self._clock_ms = clock_ms
         self._began_ms = clock_ms()
+        self._started_at = time.time()
         agent, policy = route.agent, route.policy
         facts = CallFacts(
             call_id=call_id,
             caller_number=incoming.caller_number or None,
             called_number=incoming.called_number or None,
             caller_verified=incoming.caller_verified,
-            started_at=time.time(),
+            started_at=self._started_at,
         )
         self._conversation = Conversation(
             call_id, agent, policy, 0, roster=route.roster, facts=facts, keypads=route.keypads
@@ -231,6 +235,56 @@ class Call:
         """Have the agent say a text that neither side has asked for."""
         if not self._end.done():
             self._perform(self._conversation.say(text, self._now_ms(), mode=mode, when=when))
+
+    # The operator -------------------------------------------------------------------------------
+
+    def note_operator(self, action: str, by: str, text: str = "") -> None:
+        """Record that an operator steers the call."""
+        at_ms = self._now_ms()
+        acted = OperatorActed(call_id=self.call_id, at_ms=at_ms, action=action, by=by, text=text)
+        self._record(acted)
+
+    def instruct(self, text: str) -> None:
+        """Tell the model something, and have it speak."""
+        if not self._end.done():
+            self._perform(self._conversation.instruct(text, self._now_ms()))
+
+    def interrupt(self) -> None:
+        """Stop the agent, with everything that it was to say next."""
+        if not self._end.done():
+            self._perform(self._conversation.interrupt(self._now_ms()))
+
+    def transfer(self, destination: str) -> None:
+        """Begin to transfer the caller; the agent is told when that comes to nothing.
+
+        Raises:
+            ToolError: the destination is unknown, or the line is busy with something else.
+        """
+        self.transfers.check(destination)
+        self._work.transfer(self.transfers, destination)
+
+    def status(self) -> dict[str, Any]:
+        """The call at this moment, as plain values."""
+        conversation = self._conversation
+        facts = conversation.dialogue.active.facts
+        started_at = datetime.fromtimestamp(self._started_at, UTC)
+        return {
+            "call_id": self.call_id,
+            "carrier_call_id": self.incoming.carrier_call_id,
+            "caller_number": facts.caller_number or "",
+            "called_number": facts.called_number or "",
+            "agent": conversation.dialogue.active.agent.name,
+            "model": self._route.model.name,
+            "started_at": started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "duration_ms": self._now_ms(),
+            "turn": conversation.turns.turn.value,
+            "caller": self._caller_leg.state.value,
+            "model_connected": self._voice.connected,
+            "ending": self.ending,
+            "turns": conversation.counters.turns,
+            "barge_ins": conversation.counters.barge_ins,
+            "approvals": len(self.tools.waiting(Approval.OPERATOR)),
+        }
 
     async def run(self) -> CallSummary:
         """Hold the call until it is over and its tasks are gone. Raises nothing but cancellation.

@@ -495,6 +495,16 @@ class Conversation:
         """Have something said that neither side has asked for."""
         return self._resolve(self.dialogue.say(text, now_ms, mode=mode, when=when), now_ms)
 
+    def instruct(self, text: str, now_ms: int) -> list[Action]:
+        """Tell the model something that neither side has said, and have it speak."""
+        return self._resolve(self.dialogue.prompt(text, now_ms), now_ms)
+
+    def interrupt(self, now_ms: int) -> list[Action]:
+        """Stop the agent for an operator, with everything that it was to say next."""
+        self.dialogue.responses.forget_all()
+        dropped = self.dialogue.drop_response(server_cancels=False)
+        return [*dropped, *self._stop_agent(now_ms)]
+
     def say_goodbye(self, closing: ClosingPrompt, now_ms: int) -> list[Action]:
         """Have the closing prompt said, and end the call when it was heard (or cannot be)."""
         if self._goodbye.begun:

@@ -270,6 +270,14 @@ class Switchboard:
         """
         return self._admissions[carrier_call_id].feed.follow()
 
+    def call(self, call_id: CallId) -> Call | None:
+        """A live call by its id."""
+        return self._live.get(call_id)
+
+    def calls(self) -> list[Call]:
+        """All live calls, oldest first."""
+        return list(self._live.values())
+
     def hang_up(self, call_id: CallId) -> bool:
         """End a live call for an operator; False when it is not live."""
         call = self._live.get(call_id)

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from app import logs
+from app.api_keys import first_key, first_key_path
 from app.cli.banner import banner
 from app.cli.init import init
+from app.cli.keys import keys_app
 from app.cli.numbers import numbers_app
 from app.cli.shared import (
     DEFAULT_CONFIG,
@@ -61,6 +63,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(numbers_app, name="numbers")
+app.add_typer(keys_app, name="keys")
 app.command()(init)
 
 
@@ -125,17 +128,29 @@ def serve(
         )
         redactor.add(*credentials.auth_tokens, *credentials.shared_keys)
 
+        token = first_key(settings.state_dir) if settings.mode is Mode.LIVE else None
+        redactor.add(*(() if token is None else (token,)))
+
         def announce(bound: int) -> None:
             here = _with_address(settings, None, bound)
             options = _demo_options(config, configured, here)
             shown = banner(here, demo_options=options, open_files=_open_files())
             typer.echo(wrapped(shown, sys.stdout))
+            if token is not None:
+                typer.echo(wrapped(_first_key_shown(settings, token), sys.stdout))
 
         raise typer.Exit(run_server(settings, announce, written))
     except ConfigError as error:
         fail(hide_secrets(error.message, settings.secrets()))
     except AppError as error:
         fail(error.message, EXIT_FAILED)
+
+
+def _first_key_shown(settings: Settings, token: str) -> str:
+    """The first key of the API, on a terminal; output that is kept somewhere gets its file."""
+    path = first_key_path(settings.state_dir)
+    what = f"  api key    for the HTTP API, admin, kept in {path}"
+    return f"{what}:\n             {token}\n" if sys.stdout.isatty() else f"{what}\n"
 
 
 def _written_agents(path: str | None) -> WrittenAgents:

@@ -18,6 +18,7 @@ from app.settings.limits import CallLimits, Limits
 from app.settings.load import load, named_functions
 from app.settings.masked import masked
 from app.settings.model import (
+    Api,
     CarrierPrices,
     Logging,
     Mode,
@@ -49,6 +50,7 @@ __all__ = [
     "OPENAI_REALTIME_URL",
     "AgentSettings",
     "AnalysisSettings",
+    "Api",
     "AudioSettings",
     "CallLimits",
     "CarrierCredentials",

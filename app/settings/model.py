@@ -38,6 +38,7 @@ from app.settings.values import (
 )
 
 __all__ = [
+    "Api",
     "CarrierPrices",
     "Logging",
     "Mode",
@@ -141,6 +142,13 @@ class Server(Section):
         return self
 
 
+class Api(Section):
+    """The HTTP API."""
+
+    requests_per_s: int = Field(default=20, ge=1, le=10_000)
+    live_clients: int = Field(default=50, ge=1, le=1_000)
+
+
 class Logging(Section):
     """The log's level and format."""
 
@@ -185,6 +193,7 @@ class Settings(Section):
     offline: Offline = Field(default_factory=Offline)
     twilio: Twilio = Field(default_factory=Twilio)
     server: Server = Field(default_factory=Server)
+    api: Api = Field(default_factory=Api)
     limits: Limits = Field(default_factory=Limits)
     logging: Logging = Field(default_factory=Logging)
     agents: dict[AgentName, AgentSettings] = Field(default_factory=dict)

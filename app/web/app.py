@@ -1,7 +1,8 @@
 """The HTTP application: routers put together, one shape for every error.
 
-Interactive documentation and the OpenAPI description are off: the public surface is the carrier's
-routes and the health checks. The listener is `serving.py`.
+Under `/api/` that shape is RFC 9457's (`app.web.api.problem`), elsewhere our own. Interactive
+documentation is off: strangers find the carrier's routes and the health checks, and no description
+of the API. The listener is `serving.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ from app.errors import (
     CarrierUnavailable,
     RemoteProtocolError,
     SignatureError,
+)
+from app.web.api.problem import (
+    Problem,
+    invalid_request,
+    is_api,
+    problem_response,
+    status_problem,
 )
 
 __all__ = ["error_response", "make_app"]
@@ -72,23 +80,32 @@ async def _on_app_error(request: Request, error: Exception) -> JSONResponse:
         return error_response(HTTPStatus.FORBIDDEN, "forbidden", "Forbidden")
     for kind, status in _STATUS_OF.items():
         if isinstance(error, kind):
-            return error_response(status, error.code, error.message)
+            answer = problem_response if is_api(request) else error_response
+            return answer(status, error.code, error.message)
     return await _on_bug(request, error)
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error, Problem):
+        return error.response
+    if is_api(request):
+        return status_problem(error)
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     return error_response(error.status_code, code, str(error.detail), headers=error.headers)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    if is_api(request):
+        assert isinstance(error, RequestValidationError)
+        return invalid_request(error)
     # Without the details: they repeat what was sent.
     return error_response(HTTPStatus.BAD_REQUEST, "bad_request", "The request is not valid")
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     # Starlette raises the error again after this answer, so that the listener logs it.
-    return error_response(
+    answer = problem_response if is_api(request) else error_response
+    return answer(
         HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on our side"
     )

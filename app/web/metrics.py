@@ -63,6 +63,7 @@ class AuthFailure(StrEnum):
     REALTIME_TOKEN = "realtime_token"
     METRICS = "metrics"
     APPROVALS = "approvals"
+    API = "api"
 
 
 class VoiceConnect(StrEnum):

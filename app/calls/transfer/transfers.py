@@ -126,6 +126,18 @@ class Transfers:
 
     # Requests of the agent ------------------------------------------------------------------------
 
+    def check(self, name: object) -> None:
+        """Tell whether a transfer could begin now.
+
+        Raises:
+            ToolError: the destination is unknown, or the line is busy with something else.
+        """
+        self._resolve(name)
+        if self._attempt_count >= MAX_TRANSFERS:
+            raise ToolError("No more transfers in this call.", code="transfer_limit")
+        with self._exclusively():
+            pass
+
     async def transfer(self, name: object, summary: str = "") -> TransferResult:
         """Connect the caller with a named destination; returns when that has come to nothing.
 

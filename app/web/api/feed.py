@@ -1,0 +1,79 @@
+"""The live feed: events of all calls as server-sent events (WHATWG HTML, section 9.2).
+
+A client that reconnects sends `Last-Event-ID`, as browsers do by themselves, and gets what it has
+missed. `gap` says that some of that is not kept any more: read `/live/calls` again. Clients are
+counted; one that does not read is cut off by the listener, and comes back with its last id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from app.api_keys import Scope
+from app.calls.observers.live_feed import FeedEntry, LiveFeed
+from app.web.api.guard import needs
+from app.web.api.problem import Problem
+
+__all__ = ["add_feed_route"]
+
+COMMENT_EVERY_S: Final = 15.0
+"""Proxies close what is quiet; a comment also finds out that the client is gone."""
+RETRY_MS: Final = 2_000
+_HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+LastId = Annotated[str | None, Query(max_length=64, description="As `Last-Event-ID`.")]
+OfCall = Annotated[str | None, Query(max_length=64, description="Only the events of this call.")]
+
+
+def add_feed_route(router: APIRouter, feed: LiveFeed, *, clients: int) -> None:
+    """Add `/live`, for so many clients at a time."""
+    count = 0
+
+    @router.get("/live", openapi_extra=needs(Scope.VIEWER), response_class=StreamingResponse)
+    async def live(
+        request: Request, call_id: OfCall = None, last_event_id: LastId = None
+    ) -> StreamingResponse:
+        """Follow the events of all calls, or of one, as server-sent events."""
+        nonlocal count
+        if count >= clients:
+            text = f"{clients} clients follow the feed already (api.live_clients)"
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "too_many_clients",
+                text,
+                headers={"retry-after": "5"},
+            )
+        reader = feed.reader(request.headers.get("last-event-id") or last_event_id)
+
+        async def lines() -> AsyncIterator[str]:
+            nonlocal count
+            count += 1
+            try:
+                yield f"retry: {RETRY_MS}\n\n"
+                while not reader.over:
+                    entry = await reader.next(COMMENT_EVERY_S)
+                    if entry is None:
+                        yield ": still here\n\n"
+                    elif text := _event(entry, call_id):
+                        yield text
+            finally:
+                count -= 1
+
+        return StreamingResponse(lines(), media_type="text/event-stream", headers=_HEADERS)
+
+
+def _event(entry: FeedEntry, call_id: str | None) -> str:
+    """An entry on the wire; empty where it is of another call."""
+    if entry.event is None:
+        return f"id: {entry.id}\nevent: gap\ndata: {{}}\n\n"
+    if call_id is not None and entry.event.get("call_id") != call_id:
+        return ""
+    data: Mapping[str, Any] = entry.event
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))  # has no line breaks
+    return f"id: {entry.id}\nevent: {data['type']}\ndata: {text}\n\n"

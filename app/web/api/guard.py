@@ -1,0 +1,199 @@
+"""The one entrance to the API: every route passes it, and names the scope that it needs.
+
+In this order: the page of another site is refused, the key found, its scope compared, its rate
+counted; of a request that acts, the kind of body is checked, and an idempotency key looked up.
+Only then is anything parsed. A route that names no scope cannot be made.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from app.api_keys import ApiKeys, Scope
+from app.web.access import Door, bearer_token, is_foreign_site, same_secret
+from app.web.api.problem import API_PREFIX, Problem
+from app.web.api.replays import Replays
+from app.web.metrics import AuthFailure, Metrics
+
+__all__ = ["V1", "Client", "Guard", "client_of", "guarded_router", "needs", "scope_of"]
+
+V1: Final = f"{API_PREFIX}/v1"
+MAX_BODY_BYTES: Final = 65_536
+_SCOPE: Final = "x-scope"
+_BURST_S: Final = 3
+"""A client that was quiet may send as much at once as it may send in this time."""
+_WATCHED_CLIENTS: Final = 1_000
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The sender of a request: a key's id, or `operator_token`, or `this machine`."""
+
+    id: str
+    name: str
+    scope: Scope
+
+
+def needs(scope: Scope) -> dict[str, Any]:
+    """The `openapi_extra` of a route that needs a scope; descriptions show it too."""
+    return {_SCOPE: scope.value}
+
+
+def scope_of(route: APIRoute) -> Scope:
+    """The scope that a route needs.
+
+    Raises:
+        ValueError: it names none.
+    """
+    return Scope((route.openapi_extra or {}).get(_SCOPE, f"none for {route.path}"))
+
+
+def client_of(request: Request) -> Client:
+    """The client that the guard has let in."""
+    client: Client = request.state.client
+    return client
+
+
+class Guard:
+    """Finds clients and counts their requests."""
+
+    def __init__(
+        self,
+        keys: ApiKeys,
+        metrics: Metrics,
+        *,
+        door: Door,
+        operator_token: str,
+        requests_per_s: int,
+    ) -> None:
+        """`door` opens to programs on this machine; `operator_token` is a key with that scope."""
+        self._keys = keys
+        self._metrics = metrics
+        self._door = door
+        self._operator_token = operator_token
+        self._rates = _Rates(requests_per_s)
+        self._replays = Replays()
+
+    async def handle(self, request: Request, needed: Scope, proceed: Handler) -> Response:
+        """Let a request proceed.
+
+        Raises:
+            Problem: it may not.
+        """
+        client = await self.client(request)
+        if client is None:
+            self._metrics.auth_failed(AuthFailure.API)
+            raise Problem(
+                HTTPStatus.UNAUTHORIZED,
+                "key_required",
+                "Send Authorization: Bearer with a key of this server (trunkline keys create)",
+                headers={"www-authenticate": "Bearer"},
+            )
+        self._rates.take(client.id)
+        if not client.scope.covers(needed):
+            text = f"This needs the scope {needed.value}; the key {client.name} is a {client.scope}"
+            raise Problem(HTTPStatus.FORBIDDEN, "scope_too_small", text)
+        request.state.client = client
+        if request.method in ("GET", "HEAD"):
+            return await proceed(request)
+        return await self._act(request, client, proceed)
+
+    async def client(self, request: Request) -> Client | None:
+        """The client of a request that comes from no page of another site; None for a stranger."""
+        if is_foreign_site(request.headers):
+            return None
+        token = bearer_token(request.headers)
+        if not token:
+            local = self._door.admits(request)
+            return Client("this machine", "this machine", Scope.ADMIN) if local else None
+        if same_secret(token, self._operator_token):
+            return Client("operator_token", "operator_token", Scope.OPERATOR)
+        key = await self._keys.find(token)
+        return None if key is None else Client(key.id, key.name, key.scope)
+
+    async def _act(self, request: Request, client: Client, proceed: Handler) -> Response:
+        body = await _body(request)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        # A page of another site can have a browser post a form, but not JSON.
+        if body and kind != "application/json":
+            text = "Send JSON, with Content-Type: application/json"
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "json_required", text)
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return await proceed(request)
+        route = f"{request.method} {request.url.path}?{request.url.query}"
+        return await self._replays.once(client.id, route, key, body, lambda: proceed(request))
+
+
+def guarded_router(guard: Guard) -> APIRouter:
+    """A router under `/api/v1` whose routes all pass the guard."""
+
+    class GuardedRoute(APIRoute):
+        def get_route_handler(self) -> Handler:
+            proceed, needed = super().get_route_handler(), scope_of(self)
+
+            async def handle(request: Request) -> Response:
+                return await guard.handle(request, needed, proceed)
+
+            return handle
+
+    return APIRouter(prefix=V1, route_class=GuardedRoute)
+
+
+async def _body(request: Request) -> bytes:
+    """The body, which the route then parses.
+
+    Raises:
+        Problem: it is too large.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            text = f"The body has at most {MAX_BODY_BYTES} bytes"
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", text)
+    request._body = bytes(body)  # Starlette's own limit answers in plain text
+    return request._body
+
+
+class _Rates:
+    """A token bucket for each client that was seen lately."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client_id: str) -> None:
+        """Count a request.
+
+        Raises:
+            Problem: one too many; says when to come back.
+        """
+        now_s = time.monotonic()
+        most = float(self._per_s * _BURST_S)
+        left, since_s = self._buckets.pop(client_id, (most, now_s))
+        left = min(most, left + (now_s - since_s) * self._per_s)
+        allowed = left >= 1
+        self._buckets[client_id] = (left - 1 if allowed else left, now_s)
+        if len(self._buckets) > _WATCHED_CLIENTS:
+            self._buckets.popitem(last=False)
+        if not allowed:
+            wait_s = max(1, math.ceil((1 - left) / self._per_s))
+            raise Problem(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too_many_requests",
+                f"A key may send {self._per_s} requests a second (api.requests_per_s)",
+                headers={"retry-after": str(wait_s)},
+            )

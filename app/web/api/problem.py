@@ -1,0 +1,106 @@
+"""Errors of the HTTP API: RFC 9457 problem details, in one shape for every route under `/api/`.
+
+`type` is always `about:blank`, so `title` is the phrase of the status; programs tell errors apart
+by `code`, people read `detail`. Nothing of a request is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+__all__ = [
+    "API_PREFIX",
+    "Problem",
+    "invalid_request",
+    "is_api",
+    "problem_response",
+    "status_problem",
+]
+
+API_PREFIX: Final = "/api"
+MEDIA_TYPE: Final = "application/problem+json"
+_MAX_ERRORS: Final = 20
+_CODES: Final = {413: "body_too_large", 416: "range_invalid", 422: "request_invalid"}
+"""Codes of statuses whose phrase depends on the version of Python."""
+
+
+class Problem(HTTPException):
+    """Answers a request of the API with an error. `more` are members beside the standard ones."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.code = code
+        self.more = more
+
+    @property
+    def response(self) -> JSONResponse:
+        return problem_response(
+            self.status_code, self.code, self.detail, headers=self.headers, **self.more
+        )
+
+
+def is_api(connection: HTTPConnection) -> bool:
+    """True for a request whose errors have the API's shape."""
+    path: str = connection.scope["path"]
+    return path == API_PREFIX or path.startswith(f"{API_PREFIX}/")
+
+
+def status_problem(error: HTTPException) -> JSONResponse:
+    """An error that has no code but its status."""
+    status = error.status_code
+    code = _CODES.get(status) or HTTPStatus(status).phrase.lower().replace(" ", "_")
+    return problem_response(status, code, str(error.detail), headers=error.headers)
+
+
+def problem_response(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    """An error as problem details."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **more,
+    }
+    return JSONResponse(
+        body,
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers={"cache-control": "no-store", **(headers or {})},
+    )
+
+
+def invalid_request(error: RequestValidationError) -> JSONResponse:
+    """The answer to a request that does not fit: the places, but not what was sent there."""
+    found: Sequence[Mapping[str, Any]] = error.errors()[:_MAX_ERRORS]
+    places = [".".join(map(str, each["loc"])) for each in found]
+    errors = [
+        {"place": place, "message": str(each["msg"])}
+        for place, each in zip(places, found, strict=True)
+    ]
+    detail = "; ".join(f"{e['place']}: {e['message']}" for e in errors[:3])
+    return problem_response(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "request_invalid", detail, errors=errors
+    )

@@ -1,0 +1,27 @@
+"""All routes of the API, put together."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app.api_keys import ApiKeys
+from app.calls.observers.live_feed import LiveFeed
+from app.web.api.description import add_description
+from app.web.api.feed import add_feed_route
+from app.web.api.guard import Guard, guarded_router
+from app.web.api.keys import add_key_routes
+from app.web.api.live import Live, add_live_routes
+
+__all__ = ["api_router"]
+
+
+def api_router(
+    guard: Guard, *, keys: ApiKeys, live: Live, feed: LiveFeed, live_clients: int
+) -> APIRouter:
+    """The router of `/api/v1`."""
+    router = guarded_router(guard)
+    add_description(router)
+    add_live_routes(router, live)
+    add_feed_route(router, feed, clients=live_clients)
+    add_key_routes(router, keys)
+    return router
