@@ -5,6 +5,9 @@ id, and the redaction that every line passes last, exceptions and third-party lo
 registered secrets never appear, phone numbers are masked, and so is what stands under a key that
 begins with `pii.`, unless `show_personal`. Standard library only; knows nothing of settings.
 
+Lines of which a peer can cause any number (strangers, the carrier, the model, a tool's service) are
+throttled by kind: the first few at once, then one in a while, with the count of those left out.
+
 Redaction works on the finished line, since a secret may come in by any door: a message, an
 argument, a traceback, another library.
 """
@@ -20,10 +23,12 @@ import queue
 import re
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from typing import IO, Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -31,6 +36,7 @@ __all__ = [
     "ConsoleFormatter",
     "JsonFormatter",
     "Redactor",
+    "Throttle",
     "call_id",
     "configure",
     "mask_number",
@@ -74,6 +80,129 @@ _QUIET: Final = {
     "urllib3": logging.WARNING,
     "websockets": logging.INFO,
 }
+
+
+LINES_AT_ONCE: Final = 5
+LINE_EVERY_S: Final = 10.0
+_OUR_LOGGERS: Final = f"{_INSTALLED_UNDER}app."
+_THROTTLED_LOGGERS: Final = (_OUR_LOGGERS, "asyncio.", "uvicorn.", "websockets.")
+# Warnings and errors of which each counts: they come once, or say what is lost.
+_NEVER_LEFT_OUT: Final = frozenset(
+    {
+        "background job failed",
+        "background job was not finished",
+        "background job was refused",
+        "configuration notice",
+        "drain cut short",
+        "guardrail tripped",
+        "log lines were lost: nobody read them",
+        "mcp tool left out",
+        "message not kept",
+        "server failed",
+        "shutdown hooks took too long",
+        "webhook was not delivered",
+    }
+)
+# Of the lines at INFO, all others tell the course of a call.
+_THROTTLED_INFO: Final = frozenset(
+    {
+        "call asked for again",
+        "call refused",
+        "carrier message differs from the protocol",
+        "model event differs from the protocol",
+        "voice connection was lost, reconnecting",
+    }
+)
+
+
+class Throttle(logging.Filter):
+    """Lets through the first lines of a kind, then one each `every_s`; counts those left out.
+
+    A kind is a logger and a message without its facts: messages are constant. The next line of the
+    kind says in `withheld` how many were left out before it; whatever is written later makes a line
+    that says it of kinds that went quiet.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[logging.LogRecord], object] = lambda record: None,
+        *,
+        at_once: int = LINES_AT_ONCE,
+        every_s: float = LINE_EVERY_S,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`report` takes the lines that tell of kinds that went quiet."""
+        super().__init__()
+        self._report = report
+        self._at_once = at_once
+        self._every_s = every_s
+        self._clock_s = clock_s
+        self._lock = threading.Lock()
+        self._kinds: dict[tuple[str, str], _Kind] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now_s = self._clock_s()
+        with self._lock:
+            passes = not _is_throttled(record) or self._passes(record, now_s)
+            quiet = self._gone_quiet(now_s) if passes else []
+        for line in quiet:
+            self._report(line)
+        return passes
+
+    def last_lines(self) -> None:
+        """Report what has been left out so far: the process ends."""
+        with self._lock:
+            quiet = self._gone_quiet(math.inf)
+        for line in quiet:
+            self._report(line)
+
+    def _passes(self, record: logging.LogRecord, now_s: float) -> bool:
+        # Others put facts into their messages: all lines of theirs are one kind for each logger.
+        ours = record.name.startswith(_OUR_LOGGERS)
+        key = (record.name, str(record.msg) if ours else "")
+        kind = self._kinds.setdefault(key, _Kind(record.levelno, self._at_once, now_s))
+        earned = (now_s - kind.at_s) / self._every_s
+        kind.credit, kind.at_s = min(self._at_once, kind.credit + earned), now_s
+        if kind.credit < 1:
+            kind.withheld += 1
+            return False
+        kind.credit -= 1
+        if kind.withheld:
+            record.withheld = kind.withheld
+            kind.withheld = 0
+        return True
+
+    def _gone_quiet(self, now_s: float) -> list[logging.LogRecord]:
+        """Lines for kinds whose last line was left out, and is not followed by another."""
+        found = []
+        for (name, message), kind in self._kinds.items():
+            if kind.withheld and now_s - kind.at_s >= self._every_s:
+                facts = {"name": name, "levelno": kind.level, "msg": "log lines were left out"}
+                level = logging.getLevelName(kind.level)
+                more = {"levelname": level, "line": message, "withheld": kind.withheld}
+                found.append(logging.makeLogRecord(facts | more))
+                kind.withheld = 0
+        return found
+
+
+class _Kind:
+    """A kind of line: what it may still write, and how many of it were left out."""
+
+    __slots__ = ("at_s", "credit", "level", "withheld")
+
+    def __init__(self, level: int, credit: float, at_s: float) -> None:
+        self.level = level
+        self.credit = credit
+        self.at_s = at_s
+        self.withheld = 0
+
+
+def _is_throttled(record: logging.LogRecord) -> bool:
+    if not f"{record.name}.".startswith(_THROTTLED_LOGGERS) or record.levelno < logging.INFO:
+        return False
+    if record.levelno < logging.WARNING:
+        return record.msg in _THROTTLED_INFO
+    return record.msg not in _NEVER_LEFT_OUT
 
 
 def mask_number(number: str) -> str:
@@ -302,8 +431,22 @@ class _SpooledHandler(logging.StreamHandler[_Spool]):
     """A handler that finishes its lines when the process ends."""
 
     def close(self) -> None:
+        for filter in self.filters:
+            if isinstance(filter, Throttle):
+                filter.last_lines()
         self.stream.drain(LAST_LINES_S)
         super().close()
+
+
+def _write_outside_calls(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """Write a line that belongs to no call, whichever has caused the line before it."""
+    token = call_id.set("")
+    handler.acquire()
+    try:
+        handler.emit(record)
+    finally:
+        handler.release()
+        call_id.reset(token)
 
 
 def configure(
@@ -328,6 +471,7 @@ def configure(
     handler: logging.Handler = (
         _SpooledHandler(_Spool(stream, SPOOLED_LINES)) if spooled else logging.StreamHandler(stream)
     )
+    handler.addFilter(Throttle(partial(_write_outside_calls, handler)))
     handler.setFormatter((ConsoleFormatter if format == "console" else JsonFormatter)(redactor))
     root = logging.getLogger()
     root.handlers[:] = [handler]

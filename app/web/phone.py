@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -49,9 +48,6 @@ from app.web.transfers import TransferFront, add_transfer_routes
 __all__ = ["Call", "Calls", "Form", "PhoneFront", "SignedForms", "UnclaimedSockets", "phone_router"]
 
 logger = logging.getLogger(__name__)
-
-_COMPLAINT_EVERY_S: Final = 10.0
-"""Strangers come in floods; the metrics count them all, the log shows one now and then."""
 
 MAX_FORM_BYTES: Final = 65_536
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
@@ -164,7 +160,6 @@ class SignedForms:
     def __init__(self, front: PhoneFront, metrics: Metrics) -> None:
         self._front = front
         self._metrics = metrics
-        self._complain = _Complaints()
 
     async def check(self, request: Request) -> None:
         """Leave with the request what was posted; of a GET, the fields of its query.
@@ -205,7 +200,7 @@ class SignedForms:
 
     def _refuse(self, kind: AuthFailure, error: SignatureError) -> None:
         self._metrics.auth_failed(kind)
-        self._complain("webhook refused", kind=kind.value, code=error.code)
+        logger.warning("webhook refused", extra={"kind": kind.value, "code": error.code})
 
 
 async def _body(request: Request) -> bytes:
@@ -257,7 +252,6 @@ class MediaSocket:
         self._calls = calls
         self._metrics = metrics
         self._unclaimed = unclaimed
-        self._complain = _Complaints()
 
     async def serve(self, websocket: WebSocket) -> None:
         """Check, accept, claim a call and attach the stream to it."""
@@ -265,7 +259,7 @@ class MediaSocket:
             self._front.check_websocket(_target(websocket), websocket.headers)
         except SignatureError as error:
             self._metrics.auth_failed(AuthFailure.MEDIA_SIGNATURE)
-            self._complain("media socket refused", code=error.code)
+            logger.warning("media socket refused", extra={"code": error.code})
             await websocket.close()  # before accept: HTTP 403 on the wire
             return
         # The handshake's signature is the same for every call: whoever has seen one can send it
@@ -273,7 +267,7 @@ class MediaSocket:
         with self._unclaimed.hold() as has_room:
             if not has_room:
                 self._metrics.refused(Refusal.SOCKETS)
-                self._complain("media socket refused", code="too_many_unclaimed")
+                logger.warning("media socket refused", extra={"code": "too_many_unclaimed"})
                 await websocket.close()
                 return
             await websocket.accept()
@@ -296,25 +290,10 @@ class MediaSocket:
             refused = error
         except CarrierUnavailable as error:
             refused = error  # It left by itself, which strangers and broken networks both do.
-        self._complain("media stream refused", code=refused.code, reason=refused.message)
+        logger.warning(
+            "media stream refused", extra={"code": refused.code, "reason": refused.message}
+        )
         return None
-
-
-class _Complaints:
-    """Warnings of which a stranger can cause any number: one each time span, with a count."""
-
-    def __init__(self) -> None:
-        self._next_s = 0.0
-        self._withheld = 0
-
-    def __call__(self, message: str, **facts: str) -> None:
-        now_s = time.monotonic()
-        if now_s < self._next_s:
-            self._withheld += 1
-            return
-        logger.warning(message, extra={**facts, "withheld": self._withheld})
-        self._next_s = now_s + _COMPLAINT_EVERY_S
-        self._withheld = 0
 
 
 async def _close(websocket: WebSocket, code: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import json
 import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -283,3 +285,138 @@ def test_a_stream_that_is_closed_stops_nobody() -> None:
     stream.close()
     logging.getLogger("app").info("line")
     handler.close()
+
+
+# Throttling ---------------------------------------------------------------------------------------
+
+APP = Path(logs.__file__).parent
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LEVELS |= {"exception": logging.ERROR, "critical": logging.CRITICAL}
+
+
+def log_lines() -> Iterator[tuple[str, int, str]]:
+    """Logger, level and message of each line above DEBUG that the source can write."""
+    for path in sorted(APP.rglob("*.py")):
+        name = ".".join(path.relative_to(APP.parent).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name("logger"), attr=attr), args=[first, *_]
+                ) if attr in _LEVELS:
+                    message = first.value if isinstance(first, ast.Constant) else ""
+                    yield name, _LEVELS[attr], str(message)
+
+
+LINES = sorted(set(log_lines()))
+
+
+def record(name: str, level: int, message: str) -> logging.LogRecord:
+    return logging.LogRecord(name, level, "f.py", 1, message, None, None)
+
+
+def test_each_message_is_constant_but_for_helpers_that_are_given_one() -> None:
+    helpers = {"app.agents.per_call", "app.agents.tools.invocation"}
+    assert {name for name, _, message in LINES if not message} <= helpers
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line[0]}: {line[2]}")
+def test_a_flood_of_one_line_is_throttled_unless_it_is_one_of_a_call_or_names_a_loss(
+    line: tuple[str, int, str],
+) -> None:
+    throttle = logs.Throttle(clock_s=lambda: 0.0)
+    written = sum(throttle.filter(record(*line)) for _ in range(1_000))
+    _name, level, message = line
+    if level >= logging.WARNING:
+        kept = message in logs._NEVER_LEFT_OUT
+    else:
+        kept = message not in logs._THROTTLED_INFO
+    assert written == (1_000 if kept else logs.LINES_AT_ONCE)
+
+
+def test_the_exceptions_are_lines_that_exist() -> None:
+    known = {(level >= logging.WARNING, message) for _, level, message in LINES}
+    assert {(True, message) for message in logs._NEVER_LEFT_OUT} <= known
+    assert {(False, message) for message in logs._THROTTLED_INFO} <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "written"),
+    [
+        ("uvicorn.error", logging.WARNING, 5),
+        ("websockets.server", logging.ERROR, 5),
+        ("asyncio", logging.ERROR, 5),
+        ("clinic", logging.WARNING, 100),  # the operator's own
+        ("app.web.phone", logging.DEBUG, 100),
+        ("application", logging.ERROR, 100),
+    ],
+)
+def test_lines_of_others_are_one_kind_for_each_logger_and_an_operators_are_left_alone(
+    name: str, level: int, written: int
+) -> None:
+    throttle = logs.Throttle(clock_s=lambda: 0.0)
+    found = [throttle.filter(record(name, level, f"trouble {number}")) for number in range(100)]
+    assert sum(found) == written
+
+
+def test_a_line_comes_through_every_ten_seconds_with_the_count_of_those_before() -> None:
+    now_s = 0.0
+    throttle = logs.Throttle(clock_s=lambda: now_s)
+    withheld = []
+    for tick in range(300):  # ten lines a second for half a minute
+        now_s = tick / 10
+        line = record("app.web.phone", logging.WARNING, "webhook refused")
+        if throttle.filter(line):
+            withheld.append((round(now_s, 1), getattr(line, "withheld", 0)))
+    assert withheld[:5] == [(0.0, 0), (0.1, 0), (0.2, 0), (0.3, 0), (0.4, 0)]
+    assert [at_s for at_s, _ in withheld[5:]] == pytest.approx([10, 20], abs=0.2)
+    assert [count for _, count in withheld[5:]] == pytest.approx([95, 100], abs=2)
+
+
+def test_kinds_do_not_hold_each_other_back() -> None:
+    throttle = logs.Throttle(clock_s=lambda: 0.0)
+    for message in ("webhook refused", "media socket refused"):
+        line = ("app.web.phone", logging.WARNING, message)
+        assert sum(throttle.filter(record(*line)) for _ in range(10)) == 5
+
+
+def test_of_a_kind_that_went_quiet_the_count_is_told_with_the_next_line_of_any() -> None:
+    now_s, told = 0.0, list[logging.LogRecord]()
+    throttle = logs.Throttle(told.append, clock_s=lambda: now_s)
+    for _ in range(12):
+        throttle.filter(record("app.web.phone", logging.WARNING, "webhook refused"))
+    throttle.filter(record("app.calls.call", logging.INFO, "call ended"))
+    assert not told  # it may still go on
+    now_s = 10.0
+    throttle.filter(record("app.calls.call", logging.INFO, "call ended"))
+    throttle.filter(record("app.calls.call", logging.INFO, "call ended"))
+    [line] = told
+    facts = vars(line)
+    assert (line.msg, facts["line"]) == ("log lines were left out", "webhook refused")
+    assert (facts["withheld"], line.levelname, line.name) == (7, "WARNING", "app.web.phone")
+
+
+def test_what_was_left_out_is_told_when_the_process_ends() -> None:
+    stream = output(spooled=True)
+    for _ in range(30):
+        logging.getLogger("app.web.phone").warning("webhook refused")
+    logging.getLogger().handlers[0].close()
+    lines = [json.loads(text) for text in stream.getvalue().splitlines()]
+    assert [one["message"] for one in lines] == ["webhook refused"] * 5 + [
+        "log lines were left out"
+    ]
+    assert lines[-1]["withheld"] == 25
+
+
+def test_a_count_of_lines_left_out_belongs_to_no_call() -> None:
+    stream = output()
+    [throttle] = logging.getLogger().handlers[0].filters
+    assert isinstance(throttle, logs.Throttle)
+    token = logs.call_id.set("call_1")
+    try:
+        for _ in range(6):
+            logging.getLogger("app.calls.call").warning("call failed")
+        throttle.last_lines()
+    finally:
+        logs.call_id.reset(token)
+    lines = [json.loads(text) for text in stream.getvalue().splitlines()]
+    assert [one.get("call_id") for one in lines] == ["call_1"] * 5 + [None]
