@@ -3,7 +3,7 @@
 They are in one JSON file of `state_dir` that only its owner may read, not in the store: calls can
 be steered while a database is down, and `trunkline keys` works without a server. A key is
 `tk_ID_SECRET`. Its 256 random bits cannot be guessed, so a plain SHA-256 is hash enough. Every
-process of a server sees a change of the file within `FRESH_S`.
+process of a server sees a new key at once, and a revoked one within `FRESH_S`.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class ApiKeys:
         if found is None:
             return None
         await self._refresh()
+        if found[1] not in self._keys:  # perhaps another process has made it just now
+            await self._refresh(now=True)
         key = self._keys.get(found[1])
         # Compared in either case: the time taken does not tell which ids exist.
         expected = "" if key is None else key.sha256
@@ -103,9 +105,9 @@ class ApiKeys:
         await self._note_used(key.id)
         return key
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, *, now: bool = False) -> None:
         async with self._looking:  # a disk that hangs holds one thread, not many
-            if time.monotonic() - self._looked_s >= FRESH_S:
+            if now or time.monotonic() - self._looked_s >= FRESH_S:
                 await asyncio.to_thread(self._look)
                 self._looked_s = time.monotonic()
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from fastapi import APIRouter, FastAPI
@@ -19,6 +21,7 @@ from app.agents.agent import Agent
 from app.agents.analysis.review import CallReviews, Reviewer
 from app.api_keys import ApiKeys
 from app.assembly import Assembly, assemble
+from app.assembly.configuration import Configuration, Loaded
 from app.assembly.destinations import make_allowances
 from app.assembly.voice_models import VoiceModels, offline_engine
 from app.background import BackgroundJobs
@@ -28,14 +31,15 @@ from app.calls.observers.journal import log_event, log_review
 from app.calls.observers.live_feed import CALL_EVENTS, LiveFeed, plain
 from app.calls.observers.message_files import MessageFiles
 from app.calls.switchboard import Switchboard
+from app.calls.transfer.tools import Lookup
 from app.carrier.base import Destination
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
-from app.errors import AppError
+from app.errors import AppError, ConfigError
 from app.events import CallEvent
-from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
+from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials, load
 from app.web.access import Door
 from app.web.api import api_router
 from app.web.api.guard import Guard
@@ -49,6 +53,8 @@ from app.web.serving import Server, make_server
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
+
+    from app.engine import Engine
 
 __all__ = ["Trunkline", "build", "fallback_of", "serve"]
 
@@ -115,10 +121,10 @@ def build(
     """
     credentials = carrier_credentials(settings)
     engine = offline_engine(settings)
-    models = VoiceModels(settings, engine)
-    assembly = assemble(settings, models, lambda call_id: switchboard.transfers_of(call_id), agents)
-    for notice in assembly.notices():
-        logger.warning("configuration notice", extra={"notice": notice})
+    metrics = Metrics()
+    configuration = _configuration(
+        settings, engine, metrics, lambda call_id: switchboard.transfers_of(call_id), agents
+    )
 
     def site() -> Site:
         return Site(
@@ -133,13 +139,12 @@ def build(
         )
 
     carrier = _carrier(settings, credentials, site)
-    metrics = Metrics()
     jobs = BackgroundJobs()
     bus, live_feed = Bus(), LiveFeed()
     bus.subscribe(CALL_EVENTS, live_feed.put)
     not_started: list[AppError] = []
     switchboard = Switchboard(
-        route=assembly.route,
+        route=configuration.route,
         carrier=carrier,
         capacity=settings.limits.max_calls if engine is None else engine.max_sessions,
         token_life_s=settings.limits.token_ttl_s,
@@ -148,9 +153,10 @@ def build(
         observers=(
             log_event,
             metrics.observe,
+            configuration.observe,
             lambda event: bus.publish(CALL_EVENTS, plain(event)),
             MessageFiles(settings.offline.messages_dir, jobs).observe,
-            *_reviews(assembly, jobs),
+            *_reviews(configuration.current.assembly, jobs),
         ),
     )
 
@@ -167,7 +173,7 @@ def build(
                 if engine is not None:
                     await engine.start()
                     stack.push_async_callback(engine.close)
-                await stack.enter_async_context(assembly.open())
+                await stack.enter_async_context(configuration.open())
             except AppError as error:
                 not_started.append(error)
                 raise
@@ -213,10 +219,10 @@ def build(
             metrics,
             door(settings.server.metrics_token),
             reasons_not_ready=switchboard.reasons_not_ready,
-            degraded=models.degraded,
+            degraded=configuration.degraded,
         ),
         approvals_router(switchboard, metrics, door(settings.server.operator_token)),
-        _api(settings, switchboard, metrics, bus, live_feed),
+        _api(settings, switchboard, metrics, bus, live_feed, configuration),
     ]
     if engine is not None:
         routers.append(realtime_router(engine, metrics, door(settings.offline.realtime_token)))
@@ -232,6 +238,40 @@ def build(
     )
 
 
+def _configuration(
+    settings: Settings,
+    engine: Engine | None,
+    metrics: Metrics,
+    lookup: Lookup,
+    agents: Sequence[Agent],
+) -> Configuration:
+    """The configuration that calls are routed by; it can be read from its file again."""
+
+    def assembled(found: Settings) -> Loaded:
+        models = VoiceModels(found, engine)
+        return Loaded(found, assemble(found, models, lookup, agents), models)
+
+    first = assembled(settings)
+    for notice in first.assembly.notices():
+        logger.warning("configuration notice", extra={"notice": notice})
+    again = partial(_load_again, settings)
+    return Configuration(first, lambda: assembled(again()), metrics.set_configuration)
+
+
+def _load_again(settings: Settings) -> Settings:
+    """The settings as their file has them now, at the address that is in use.
+
+    Raises:
+        ConfigError: the file is wrong, or the settings come from none.
+    """
+    origin = settings.origin
+    if origin.folder is None:
+        raise ConfigError("the settings come from no file")
+    found = load(origin.folder / origin.name, os.environ)
+    address = {"host": settings.server.host, "port": settings.server.port}
+    return found.model_copy(update={"server": found.server.model_copy(update=address)})
+
+
 def _reviews(assembly: Assembly, jobs: BackgroundJobs) -> list[Callable[[CallEvent], None]]:
     """The observer that has calls reviewed when they end, where they are to be."""
     plan = assembly.analysis
@@ -242,7 +282,12 @@ def _reviews(assembly: Assembly, jobs: BackgroundJobs) -> list[Callable[[CallEve
 
 
 def _api(
-    settings: Settings, switchboard: Switchboard, metrics: Metrics, bus: Bus, feed: LiveFeed
+    settings: Settings,
+    switchboard: Switchboard,
+    metrics: Metrics,
+    bus: Bus,
+    feed: LiveFeed,
+    configuration: Configuration,
 ) -> APIRouter:
     """The routes of `/api/v1`."""
     keys = ApiKeys(settings.state_dir)
@@ -262,6 +307,7 @@ def _api(
         live=LiveCalls(switchboard, bus),
         feed=feed,
         live_clients=settings.api.live_clients,
+        configuration=configuration,
     )
 
 

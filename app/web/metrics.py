@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -117,6 +117,10 @@ class Metrics:
         """The server has begun to drain, or takes calls."""
         self._edge.draining.set(1 if draining else 0)
 
+    def set_configuration(self, version: str) -> None:
+        """Calls are routed by this version of the configuration from now on."""
+        self._edge.configuration.info({"version": version})
+
     def watch_sockets(self, counts: SocketCounts) -> None:
         """Show the sockets that the listener's guards have cut off."""
         self.registry.register(_SocketCuts(counts))
@@ -192,6 +196,9 @@ class _EdgeInstruments:
             namespace=NAMESPACE,
             registry=registry,
             buckets=_LAG_SECONDS,
+        )
+        self.configuration = Info(
+            "configuration", "The configuration in force", namespace=NAMESPACE, registry=registry
         )
         self.draining = Gauge(
             "draining", "1 while the server drains", namespace=NAMESPACE, registry=registry

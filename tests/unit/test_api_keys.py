@@ -31,6 +31,13 @@ async def test_a_token_finds_its_key_and_is_not_kept(tmp_path: Path) -> None:
     assert len(token.split("_", 2)[2]) == 43  # 256 bits
 
 
+async def test_a_key_that_another_process_has_made_just_now_is_found(tmp_path: Path) -> None:
+    keys = ApiKeys(tmp_path)
+    assert await keys.find(keys.create("one", Scope.VIEWER)[1])
+    _, token = ApiKeys(tmp_path).create("two", Scope.VIEWER)
+    assert await keys.find(token)
+
+
 def test_keys_that_processes_make_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     def create(number: int) -> str:
         return ApiKeys(tmp_path).create(f"key {number}", Scope.VIEWER)[0].id

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from app.api_keys import ApiKeys
 from app.calls.observers.live_feed import LiveFeed
+from app.web.api.configuration import Configuration, add_configuration_routes
 from app.web.api.description import add_description
 from app.web.api.feed import add_feed_route
 from app.web.api.guard import Guard, guarded_router
@@ -16,12 +17,19 @@ __all__ = ["api_router"]
 
 
 def api_router(
-    guard: Guard, *, keys: ApiKeys, live: Live, feed: LiveFeed, live_clients: int
+    guard: Guard,
+    *,
+    keys: ApiKeys,
+    live: Live,
+    feed: LiveFeed,
+    live_clients: int,
+    configuration: Configuration,
 ) -> APIRouter:
     """The router of `/api/v1`."""
     router = guarded_router(guard)
     add_description(router)
     add_live_routes(router, live)
     add_feed_route(router, feed, clients=live_clients)
+    add_configuration_routes(router, configuration)
     add_key_routes(router, keys)
     return router

@@ -1,0 +1,227 @@
+"""The configuration in force: what it describes, and how a changed file takes its place.
+
+A reload is all or nothing: the new file is read, checked and assembled beside the old one, and its
+MCP servers are connected, before the next call is routed by it. Calls that are live keep what they
+began with; what belongs to it is closed with the last of them. Sections that are used at the start
+only must be as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from app.assembly.build import Assembly
+from app.assembly.voice_models import VoiceModels
+from app.calls.route import Diversion, Route
+from app.carrier.base import IncomingCall
+from app.errors import AppError, ConfigError
+from app.events import CallAdmitted, CallEnded, CallEvent, CallId
+from app.settings import Settings, masked
+
+__all__ = ["Configuration", "Loaded"]
+
+logger = logging.getLogger(__name__)
+
+AT_START: Final = (
+    "voice_model",
+    "state_dir",
+    "offline",
+    "twilio",
+    "server",
+    "api",
+    "logging",
+    "analysis",
+)
+"""Sections that reach parts of the server which are made once."""
+LIMITS_AT_START: Final = (
+    "max_calls",
+    "token_ttl_s",
+    "duration_warning_s",
+    "drain_timeout_s",
+    "stream_start_s",
+)
+
+
+@dataclass(slots=True, eq=False)
+class Loaded:
+    """Settings with what was made of them."""
+
+    settings: Settings
+    assembly: Assembly
+    models: VoiceModels
+    version: str = ""
+    calls: int = 0
+    retired: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.version = hashlib.sha256(masked(self.settings).encode()).hexdigest()[:8]
+
+
+class Configuration:
+    """Routes calls by the configuration in force, and replaces it."""
+
+    def __init__(
+        self,
+        first: Loaded,
+        load: Callable[[], Loaded],
+        on_version: Callable[[str], None] = lambda version: None,
+    ) -> None:
+        """`load` reads the file again and assembles it; it may block. Raises ConfigError."""
+        self._current = first
+        self._load = load
+        self._on_version = on_version
+        self._calls: dict[CallId, Loaded] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._reloading = asyncio.Lock()
+        on_version(first.version)
+
+    @property
+    def current(self) -> Loaded:
+        """The configuration for the next call."""
+        return self._current
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Configuration]:
+        """Keep the MCP servers of all configurations in use connected inside this block.
+
+        Raises:
+            ConfigError: a server is not there, or its tools do not fit.
+        """
+        async with self._current.assembly.open(), asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                yield self
+            finally:
+                self._tasks = None
+                for loaded in {self._current, *self._calls.values()}:
+                    loaded.retired.set()
+
+    def route(self, incoming: IncomingCall) -> Route | Diversion:
+        """The route of a call that comes in now."""
+        return self._current.assembly.route(incoming)
+
+    def degraded(self) -> list[str]:
+        """The parts that callers would miss now."""
+        return self._current.models.degraded()
+
+    def observe(self, event: CallEvent) -> None:
+        """Count the calls of each configuration."""
+        match event:
+            case CallAdmitted():
+                self._calls[event.call_id] = self._current
+                self._current.calls += 1
+            case CallEnded() if (loaded := self._calls.pop(event.call_id, None)) is not None:
+                loaded.calls -= 1
+                self._retire(loaded)
+            case _:
+                pass
+
+    def _retire(self, loaded: Loaded) -> None:
+        if loaded is not self._current and not loaded.calls:
+            loaded.retired.set()
+
+    # Reload -------------------------------------------------------------------------------------
+
+    async def reload(self) -> str:
+        """Put the file as it is now in force for the next calls; returns its version.
+
+        Raises:
+            ConfigError: it is wrong, or changes what needs a restart; the old one stays in force.
+        """
+        async with self._reloading:
+            fresh = await asyncio.to_thread(self._load)
+            if changed := _changed_at_start(self._current.settings, fresh.settings):
+                place = fresh.settings.origin.place
+                lines = [f"{place(*path)}: this needs a restart" for path in changed]
+                raise ConfigError("\n".join(lines), code="restart_needed")
+            if fresh.version == self._current.version:
+                return fresh.version
+            await self._hold(fresh)
+            old, self._current = self._current, fresh
+            self._retire(old)
+            self._on_version(fresh.version)
+            logger.info("configuration reloaded", extra={"version": fresh.version})
+            for notice in fresh.assembly.notices():
+                logger.warning("configuration notice", extra={"notice": notice})
+            return fresh.version
+
+    async def _hold(self, fresh: Loaded) -> None:
+        """Open an assembly in a task of its own, which closes it when it is retired."""
+        if self._tasks is None:
+            raise ConfigError("the server is not running", code="not_running")
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def hold() -> None:
+            try:
+                async with fresh.assembly.open():
+                    opened.set_result(None)
+                    await fresh.retired.wait()
+            except AppError as error:
+                if opened.done():
+                    raise
+                opened.set_exception(error)
+
+        self._tasks.create_task(hold(), name=f"configuration {fresh.version}")
+        await opened
+
+    # Descriptions -------------------------------------------------------------------------------
+
+    def agents(self) -> list[dict[str, Any]]:
+        """The agents, without what they are told."""
+        roster = self._current.assembly.roster
+        return [
+            {
+                "name": agent.name,
+                "description": agent.description,
+                "voice": agent.voice or "",
+                "tools": list(roster.tool_names(agent)),
+                "handoffs": [to.agent for to in agent.handoff_options],
+                "guardrails": [guardrail.name for guardrail in agent.guardrails],
+            }
+            for agent in roster
+        ]
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Our numbers, each with the agent and the model that answer there."""
+        assembly, settings = self._current.assembly, self._current.settings
+        found = []
+        for number in settings.all_numbers:
+            own = settings.numbers.get(number)
+            route = assembly.route_of(number if own is not None else None)
+            found.append(
+                {
+                    "number": number,
+                    "agent": route.agent.name,
+                    "model": route.model.name,
+                    "fallback": "" if route.fallback is None else route.fallback.name,
+                    "percent": 100 if own is None else own.percent,
+                }
+            )
+        return found
+
+    def destinations(self) -> list[dict[str, Any]]:
+        """The places that callers can be transferred to, by name; their addresses stay here."""
+        return [
+            {"name": one.name, "spoken": one.spoken, "warm": one.warm}
+            for one in self._current.assembly.destinations.by_name.values()
+        ]
+
+    def shown(self) -> dict[str, Any]:
+        """The settings in force as `trunkline config show` prints them: secrets are masked."""
+        return {"version": self._current.version, "yaml": masked(self._current.settings)}
+
+
+def _changed_at_start(old: Settings, new: Settings) -> list[tuple[str, ...]]:
+    changed: list[tuple[str, ...]] = [
+        (name,) for name in AT_START if getattr(old, name) != getattr(new, name)
+    ]
+    for name in LIMITS_AT_START:
+        if getattr(old.limits, name) != getattr(new.limits, name):
+            changed.append(("limits", name))
+    return changed

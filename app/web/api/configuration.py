@@ -1,0 +1,58 @@
+"""The configuration over the API: agents, numbers, destinations, settings, reload."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from fastapi import APIRouter
+
+from app.api_keys import Scope
+from app.errors import ConfigError
+from app.web.api.guard import needs
+from app.web.api.problem import Problem
+
+__all__ = ["Configuration", "add_configuration_routes"]
+
+
+class Configuration(Protocol):
+    """The configuration in force; `reload` raises ConfigError and changes nothing."""
+
+    def agents(self) -> list[dict[str, Any]]: ...
+    def numbers(self) -> list[dict[str, Any]]: ...
+    def destinations(self) -> list[dict[str, Any]]: ...
+    def shown(self) -> dict[str, Any]: ...
+    async def reload(self) -> str: ...
+
+
+def add_configuration_routes(router: APIRouter, configuration: Configuration) -> None:
+    """Add the routes."""
+    viewer, admin = needs(Scope.VIEWER), needs(Scope.ADMIN)
+
+    @router.get("/agents", openapi_extra=viewer)
+    async def agents() -> dict[str, Any]:
+        """List the agents with their tools and handoffs."""
+        return {"agents": configuration.agents()}
+
+    @router.get("/numbers", openapi_extra=viewer)
+    async def numbers() -> dict[str, Any]:
+        """List our numbers with the agent and the model that answer there."""
+        return {"numbers": configuration.numbers()}
+
+    @router.get("/destinations", openapi_extra=viewer)
+    async def destinations() -> dict[str, Any]:
+        """List the places that callers can be transferred to, by name."""
+        return {"destinations": configuration.destinations()}
+
+    @router.get("/settings", openapi_extra=admin)
+    async def settings() -> dict[str, Any]:
+        """Show the settings in force as YAML, with secrets masked."""
+        return configuration.shown()
+
+    @router.post("/reload", openapi_extra=admin)
+    async def reload() -> dict[str, str]:
+        """Put `config.yaml` as it is now in force for the next calls, or leave all as it was."""
+        try:
+            return {"version": await configuration.reload()}
+        except ConfigError as error:
+            raise Problem(HTTPStatus.CONFLICT, error.code, error.message) from error

@@ -1,0 +1,113 @@
+"""The configuration over the API: what it shows, and a reload beside a live call."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+
+from app.api_keys import Scope
+from app.events import AgentSaid
+from app.realtime import events as ev
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.integration.server import App, trunkline
+from tests.integration.test_api import TOKEN, client, is_problem, new_key
+from tests.integration.test_api_live import said
+
+AGENTS = {
+    "reception": {"instructions": "Be brief.", "description": "Answers", "handoffs": ["sales"]},
+    "sales": {"instructions": "Sell.", "description": "Sells"},
+}
+SECTIONS: dict[str, Any] = {
+    "server": TOKEN,
+    "agents": AGENTS,
+    "destinations": {"shop": {"number": "+15005550099", "spoken": "the shop"}},
+    "numbers": {"+15005550001": {"agent": "sales", "fallback": "shop"}},
+}
+
+
+def rewrite(app: App, change: Any) -> None:
+    """Change the file that the server was started with."""
+    path = app.settings.origin.folder
+    assert path is not None
+    file = path / "config.yaml"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
+
+
+async def test_agents_numbers_and_destinations_are_shown_and_secrets_are_not() -> None:
+    async with ScriptedVoiceServer() as voice, trunkline(voice, **SECTIONS) as app:
+        async with client(app, new_key(app, Scope.VIEWER)) as viewer:
+            agents = (await viewer.get("/agents")).json()["agents"]
+            assert [agent["name"] for agent in agents] == ["reception", "sales"]
+            assert agents[0]["handoffs"] == ["sales"]
+            [number] = (await viewer.get("/numbers")).json()["numbers"]
+            assert (number["number"], number["agent"]) == ("+15005550001", "sales")
+            found = await viewer.get("/destinations")
+            [shop] = found.json()["destinations"]
+            assert shop == {"name": "shop", "spoken": "the shop", "warm": False}
+            assert "+15005550099" not in found.text
+        async with client(app, new_key(app, Scope.ADMIN)) as admin:
+            shown = (await admin.get("/settings")).json()
+            assert "Be brief." in shown["yaml"]
+            for secret in ("sk-scripted-model", TOKEN["operator_token"]):
+                assert secret not in shown["yaml"]
+            metrics = app.trunkline.metrics.render().decode()
+            assert f'trunkline_configuration_info{{version="{shown["version"]}"}} 1.0' in metrics
+
+
+async def test_the_next_call_is_routed_by_a_reloaded_file_and_a_live_one_keeps_its_own() -> None:
+    replies = [Reply(text="First.", audio_ms=200), Reply(text="Second.", audio_ms=200)]
+    async with (
+        ScriptedVoiceServer(replies=[*replies, *replies]) as voice,
+        trunkline(voice, **SECTIONS) as app,
+        client(app, new_key(app, Scope.ADMIN)) as admin,
+        app.twilio() as twilio,
+    ):
+        before = (await admin.get("/settings")).json()["version"]
+        old = await twilio.call(app.url)
+        await app.event(old, AgentSaid)
+        rewrite(app, lambda config: config["agents"].pop("sales"))
+        rewrite(app, lambda config: config["agents"]["reception"].update(instructions="New."))
+        is_problem(await admin.post("/reload"), 409, "config_invalid")
+        assert (await admin.get("/settings")).json()["version"] == before
+        rewrite(app, lambda config: config["agents"]["reception"].pop("handoffs"))
+        rewrite(app, lambda config: config.pop("numbers"))
+        answer = await admin.post("/reload")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["version"] != before
+        assert (await admin.post("/reload")).json() == answer.json()
+        assert [a["name"] for a in (await admin.get("/agents")).json()["agents"]] == ["reception"]
+        fresh = await twilio.call(app.url)
+        await app.event(fresh, AgentSaid)
+        assert "New." in str(voice.latest.of(ev.SessionUpdate)[0])
+        await old.speak(0.4)
+        await app.event(old, AgentSaid, partial(said, "Second."))
+        for call in (old, fresh):
+            await call.hang_up()
+            await app.ended(call)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("server", "port", 1), ("limits", "max_calls", 3), ("twilio", "busy_message", "Later.")],
+)
+async def test_a_change_that_needs_a_restart_is_refused_with_its_place(
+    section: str, key: str, value: Any
+) -> None:
+    async with (
+        ScriptedVoiceServer() as voice,
+        trunkline(voice, **SECTIONS) as app,
+        client(app, new_key(app, Scope.ADMIN)) as admin,
+    ):
+        rewrite(app, lambda config: config.setdefault(section, {}).update({key: value}))
+        answer = await admin.post("/reload")
+        if section == "server":  # the port in use stays, whatever the file says
+            assert answer.status_code == 200
+            return
+        is_problem(answer, 409, "restart_needed")
+        assert "config.yaml:1: " in answer.json()["detail"]
+        assert section in answer.json()["detail"]
