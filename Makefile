@@ -38,7 +38,7 @@ endef
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo demo-agents test test-313 test-busy test-fast check cover bench lint types fmt docs lock check-install image-check check-extras clean
+.PHONY: help install run demo demo-agents test test-313 test-busy test-fast check cover bench soak lint types fmt docs lock check-install image-check check-extras clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ cover: $(VENV)/.installed-test ## Run all tests and print which branches they re
 
 bench: $(VENV)/.installed-test ## Measure; prints figures and writes JSON
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(VENV)/.installed-test ## Place 10,000 mixed calls, then floods; count what is left (ARGS="--calls 500")
+	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 lint: $(VENV)/.installed-test ## Check format and lint rules
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -35,7 +35,7 @@ from app.carrier.twilio.signature import sign_http
 from app.dial.twiml import parse_twiml, stream_of
 from tests.bench.wire import WireClient, WireServer, frame
 
-__all__ = ["Load", "LoadResult", "spread"]
+__all__ = ["Load", "LoadResult", "Phone", "spread"]
 
 FRAME_MS: Final = 20
 DELTA_MS: Final = 200
@@ -125,7 +125,7 @@ class _ModelSide(WireServer):
         self.told: list[float] = []
         self.speech_at: float | None = None
         self.place = 0
-        self.phone: _Phone | None = None
+        self.phone: Phone | None = None
         self._began_s = 0.0
         self._next: asyncio.TimerHandle | None = None
         self._silent = False
@@ -252,7 +252,7 @@ def _response(status: str) -> dict[str, Any]:
     }
 
 
-class _Phone(WireClient):
+class Phone(WireClient):
     """One caller: speaks noise in real time, hears, returns marks when they were played."""
 
     def __init__(self, load: Load, number: int, token: str) -> None:
@@ -366,7 +366,7 @@ class Load:
         self.result = LoadResult()
         self.webhook_s: list[float] = []
         self.http: httpx2.AsyncClient
-        self._phones: list[_Phone] = []
+        self._phones: list[Phone] = []
         self._answered: asyncio.Queue[_ModelSide] = asyncio.Queue()
         self._open: set[_ModelSide] = set()
 
@@ -374,9 +374,13 @@ class Load:
     async def model(self) -> AsyncIterator[int]:
         """Serve the model's side; gives its port."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _ModelSide(self), "127.0.0.1", 0, backlog=1024)
+        server = await loop.create_server(self.model_side, "127.0.0.1", 0, backlog=1024)
         async with httpx2.AsyncClient(timeout=10) as self.http, server:
             yield server.sockets[0].getsockname()[1]
+
+    def model_side(self) -> WireServer:
+        """The model's end of a connection that was opened just now."""
+        return _ModelSide(self)
 
     def on_answered(self, side: _ModelSide) -> int:
         """A model's connection is open; the number of those before it."""
@@ -389,22 +393,24 @@ class Load:
 
     async def open_calls(self, count: int) -> None:
         """Open calls one after another, so that each phone is known to its model side."""
+        while not self._answered.empty():
+            self._answered.get_nowait()  # of a call that somebody else has opened meanwhile
         for _ in range(count):
             number = secrets.randbits(100)
-            token = await self._ring(f"CA{number:032x}") if self.auth_token else ""
-            phone = _Phone(self, number, token)
+            token = await self.ring(f"CA{number:032x}") if self.auth_token else ""
+            phone = Phone(self, number, token)
             async with asyncio.timeout(10):
                 await phone.connect()
                 side = await self._answered.get()
             phone.model, side.phone = side, phone
             self._phones.append(phone)
 
-    async def _ring(self, call_sid: str) -> str:
+    async def ring(self, call_sid: str, caller_number: str = "+15550100100") -> str:
         """Ring; the token of the stream that is to be opened."""
         form = {
             "CallSid": call_sid,
             "AccountSid": ACCOUNT,
-            "From": "+15550100100",
+            "From": caller_number,
             "To": "+15550100200",
             "CallStatus": "ringing",
             "Direction": "inbound",
@@ -421,7 +427,7 @@ class Load:
     async def talk(self, seconds: float) -> LoadResult:
         """All phones speak for so long; what was measured meanwhile."""
         self.result = LoadResult()
-        due: list[list[_Phone]] = [[] for _ in range(FRAME_MS)]
+        due: list[list[Phone]] = [[] for _ in range(FRAME_MS)]
         for phone in self._phones:
             random.choice(due).append(phone)
         clock = asyncio.get_running_loop().time

@@ -47,6 +47,8 @@ class _Wire(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.open = asyncio.get_running_loop().create_future()
         self.lost = asyncio.get_running_loop().create_future()
+        self.close_code = 1006
+        """The other end's, once it has closed the websocket."""
         self._buffer = b""
         self._is_open = False
         self._is_client = False
@@ -73,9 +75,9 @@ class _Wire(asyncio.Protocol):
         key = secrets.token_bytes(4) if self._is_client else None
         self.transport.write(frame(text, key))
 
-    def close(self) -> None:
+    def close(self, code: int = 1000) -> None:
         key = _NO_KEY if self._is_client else None
-        self.transport.write(frame(b"\x03\xe8", key, head=_CLOSE))
+        self.transport.write(frame(code.to_bytes(2, "big"), key, head=_CLOSE))
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -113,6 +115,7 @@ class _Wire(asyncio.Protocol):
                 key = _NO_KEY if self._is_client else None
                 self.transport.write(frame(payload, key, head=0x8A))
             elif head == _CLOSE:
+                self.close_code = int.from_bytes(payload[:2], "big") or 1005
                 self.close()
                 self.transport.close()
         return data[at:]

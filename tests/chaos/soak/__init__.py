@@ -1,0 +1,1 @@
+"""`make soak`: ten thousand mixed calls and six floods against one server, and what is left."""
