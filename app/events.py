@@ -410,12 +410,16 @@ class GuardrailTripped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceTrouble:
-    """The voice model reported an error or failed a response; `code` is the model's own."""
+    """The voice model reported an error or failed a response; `code` is the model's own.
+
+    `where` is the setting that the error points at, with the name of the tool that it is.
+    """
 
     call_id: CallId
     at_ms: int
     code: str
     benign: bool
+    where: str = ""
 
 
 # Analysis of a call -----------------------------------------------------------------------------

@@ -479,7 +479,7 @@ class Call:
         try:
             async with asyncio.TaskGroup() as closing:
                 closing.create_task(contain("model", self._voice.close()))
-                closing.create_task(_await_end_of(work))
+                closing.create_task(work.gone(CLOSE_S))
                 closing.create_task(contain("transfers", self.transfers.close(end.reason)))
                 carrier, call_id = self._carrier, self.incoming.carrier_call_id
                 closing.create_task(
@@ -529,8 +529,3 @@ class Call:
             cost_unknown=cost.unknown,
             cost_estimated=cost.estimated,
         )
-
-
-async def _await_end_of(work: CancellableGroup) -> None:
-    for task in await work.gone(CLOSE_S):
-        logger.warning("task goes on after its call", extra={"task": task.get_name()})

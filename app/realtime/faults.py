@@ -19,12 +19,14 @@ __all__ = [
     "FaultClass",
     "classify",
     "find_code",
+    "place_of",
     "refusal_for_close",
     "refusal_for_error",
     "refusal_for_status",
 ]
 
 
+_PLACE_CHARS: Final = 200
 _TOOL: Final = re.compile(r"(?:session\.)?tools\[?\.?([0-9]{1,4})", re.ASCII)
 
 
@@ -113,11 +115,16 @@ def find_code(text: str) -> str | None:
     return next((code for code in sorted(_FATAL | _ROTATE) if code in text), None)
 
 
-def _tool_named(error: ErrorDetail, tools: Sequence[Mapping[str, Any]]) -> str:
-    found = _TOOL.match(error.param or "")
+def place_of(error: ErrorDetail, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The setting that an error points at, if any, with the name of the tool that it is.
+
+    `tools` are those of the settings that the error is about.
+    """
+    place = (error.param or "")[:_PLACE_CHARS]
+    found = _TOOL.match(place)
     if found is None or int(found[1]) >= len(tools):
-        return ""
-    return f" (tool {tools[int(found[1])].get('name', '')})"
+        return place
+    return f"{place} (tool {tools[int(found[1])].get('name', '')})"
 
 
 def refusal_for_error(
@@ -129,7 +136,8 @@ def refusal_for_error(
     session was to have: one that the error points at is named.
     """
     code = error.code or error.type or "session_refused"
-    where = f" at {error.param}{_tool_named(error, tools)}" if error.param else ""
+    place = place_of(error, tools)
+    where = f" at {place}" if place else ""
     if classify(error) in {FaultClass.RETRY, FaultClass.ROTATE}:
         return VoiceUnavailable(f"the model failed to set up the session: {code}", code=code)
     return VoiceRefused(f"the model refused the session: {code}{where}", code=code)

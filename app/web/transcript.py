@@ -144,7 +144,7 @@ def transcript_line(event: CallEvent) -> dict[str, Any] | None:
             text = f"task answered: {event.answer or event.error or 'nothing to say'}"
             return _event(event.at_ms, text, answer=event.answer, error=event.error)
         case VoiceTrouble():
-            text = f"model error {event.code}"
+            text = f"model error {event.code}{event.where and f' at {event.where}'}"
             return _event(event.at_ms, text, code=event.code, benign=event.benign)
         case CallEnded():
             return _event(event.at_ms, "call ended", reason=event.summary.reason.value)

@@ -18,7 +18,7 @@ from app.agents.dialogue.actions import ToVoice
 from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
 from app.events import HandedOff
-from app.realtime.events import SemanticVad, ServerVad, SessionConfig, SessionUpdate
+from app.realtime.events import SemanticVad, ServerVad, SessionConfig, SessionUpdate, Unset
 
 __all__ = ["ActiveAgent", "Handoff"]
 
@@ -32,6 +32,7 @@ class _Update:
     """A `session.update` on its way, and the agent to return to when it is refused."""
 
     event_id: str
+    change: SessionConfig
     before: Agent | None = None
 
 
@@ -107,8 +108,9 @@ class ActiveAgent:
         if not held or not interrupts:
             return None
         update_id = self._new_id("listen")
-        self._updates.append(_Update(event_id=update_id))
-        return ToVoice(SessionUpdate(SessionConfig(turn_detection=detection), update_id))
+        change = SessionConfig(turn_detection=detection)
+        self._updates.append(_Update(event_id=update_id, change=change))
+        return ToVoice(SessionUpdate(change, update_id))
 
     @property
     def greeting(self) -> str | None:
@@ -162,7 +164,7 @@ class ActiveAgent:
         spoken = self._voice is not None
         change = self.roster.change(self.agent, to_agent, self.facts, spoken=spoken)
         update_id = self._new_id("agent")
-        self._updates.append(_Update(event_id=update_id, before=self.agent))
+        self._updates.append(_Update(event_id=update_id, change=change, before=self.agent))
         self.agent = to_agent
         return ToVoice(SessionUpdate(change, update_id))
 
@@ -171,6 +173,14 @@ class ActiveAgent:
         if not self._updates:
             return None
         return self._take_handoff(self._updates.popleft().event_id)
+
+    def tools_of(self, update_id: str | None) -> tuple[Mapping[str, Any], ...]:
+        """The tools of a change that is on its way; without an id, of the oldest that has some."""
+        for update in self._updates:
+            tools = update.change.tools
+            if update_id in (None, update.event_id) and not isinstance(tools, Unset):
+                return tools
+        return ()
 
     def on_error(self, client_event_id: str | None) -> Handoff | None:
         """Undo a change that the model refused; returns the handoff that failed with it."""
@@ -206,7 +216,7 @@ class ActiveAgent:
         spoken = self._voice is not None
         change = self.roster.change(opened_for, self.agent, self.facts, spoken=spoken)
         update_id = self._new_id("agent")
-        self._updates.append(_Update(event_id=update_id))
+        self._updates.append(_Update(event_id=update_id, change=change))
         return ToVoice(SessionUpdate(change, update_id))
 
     def on_reconnected(self) -> Handoff | None:

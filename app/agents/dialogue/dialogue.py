@@ -343,7 +343,8 @@ class Dialogue:
         return [*actions, *self.function_calls.ask_when_done(now_ms)]
 
     def _on_error(self, error: ErrorDetail, now_ms: int) -> list[DialogueAction]:
-        failure = self.failures.on_error(error, now_ms)
+        tools = self.active.tools_of(error.client_event_id)
+        failure = self.failures.on_error(error, now_ms, tools)
         actions: list[DialogueAction] = [*failure.actions]
         asked = self.responses.on_error(
             error.client_event_id, error.code or error.type or "unknown", now_ms

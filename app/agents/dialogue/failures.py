@@ -6,13 +6,14 @@ error that no retry heals. Pure; the classes of errors are `app.realtime.faults`
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from app.agents.dialogue.actions import GiveUp, Record
 from app.events import CallCounters, CallId, VoiceTrouble
 from app.realtime.events import ErrorDetail, Response, ResponseStatus
-from app.realtime.faults import FaultClass, classify
+from app.realtime.faults import FaultClass, classify, place_of
 
 __all__ = ["ResponseFailure", "ResponseFailures"]
 
@@ -69,8 +70,10 @@ class ResponseFailures:
         failures = 1 if unanswered else 0
         return self._failed("response_timeout", now_ms, fatal=False, failures=failures)
 
-    def on_error(self, error: ErrorDetail, now_ms: int) -> ResponseFailure:
-        """An `error` event."""
+    def on_error(
+        self, error: ErrorDetail, now_ms: int, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> ResponseFailure:
+        """An `error` event; `tools` are those of the settings that it is about."""
         code = error.code or error.type or "unknown"
         kind = classify(error)
         benign = kind is FaultClass.BENIGN
@@ -78,7 +81,7 @@ class ResponseFailures:
             self._counters.benign_errors += 1
         else:
             self._counters.voice_errors += 1
-        trouble = self._trouble(code, now_ms, benign=benign)
+        trouble = self._trouble(code, now_ms, benign=benign, where=place_of(error, tools))
         if kind in {FaultClass.FATAL, FaultClass.ROTATE}:
             give_up = GiveUp(code=code, retryable=kind is FaultClass.ROTATE)
             return ResponseFailure((trouble, give_up), goes_on=False)
@@ -96,5 +99,7 @@ class ResponseFailures:
             return ResponseFailure((trouble, GiveUp(code=code, retryable=not fatal)), goes_on=False)
         return ResponseFailure((trouble,), goes_on=True)
 
-    def _trouble(self, code: str, now_ms: int, *, benign: bool) -> Record:
-        return Record(VoiceTrouble(call_id=self._call_id, at_ms=now_ms, code=code, benign=benign))
+    def _trouble(self, code: str, now_ms: int, *, benign: bool, where: str = "") -> Record:
+        return Record(
+            VoiceTrouble(call_id=self._call_id, at_ms=now_ms, code=code, benign=benign, where=where)
+        )

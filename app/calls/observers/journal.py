@@ -84,7 +84,8 @@ def _write(event: CallEvent) -> None:
                 },
             )
         case VoiceTrouble(benign=False):
-            logger.warning("voice model trouble", extra={"code": event.code})
+            where = {"where": event.where} if event.where else {}
+            logger.warning("voice model trouble", extra={"code": event.code, **where})
         case VoiceReady():
             _write_ready(event)
         case FirstSound():

@@ -454,6 +454,29 @@ def test_a_change_of_agent_that_the_model_refuses_is_recorded_as_undone() -> Non
     assert harness.dialogue.active.agent.name == "a"
 
 
+@pytest.mark.parametrize(
+    ("param", "names_update", "where"),
+    [
+        ("session.tools[1].parameters", True, "session.tools[1].parameters (tool pay)"),
+        ("session.tools[1]", False, "session.tools[1] (tool pay)"),
+        ("session.tools[7]", True, "session.tools[7]"),
+        ("session.instructions", True, "session.instructions"),
+        (None, True, ""),
+    ],
+)
+def test_a_refused_handoff_tells_the_tool_that_the_model_points_at(
+    param: str | None, names_update: bool, where: str
+) -> None:
+    harness = DialogueHarness(
+        agent_named("a"), agent_named("b", tools=(tool_named("look_up"), tool_named("pay")))
+    )
+    harness.do(harness.dialogue.change_agent(harness.dialogue.active.roster["b"], 0))
+    update = harness.last_update().event_id if names_update else None
+    error = ErrorDetail(code="invalid_value", param=param, client_event_id=update)
+    harness.voice(ErrorEvent(error))
+    assert [trouble.where for trouble in harness.take(VoiceTrouble)] == [where]
+
+
 def test_an_agent_who_took_over_since_a_refused_change_stays_in_charge() -> None:
     harness, [to_b, to_c] = changed("b", "c")
     harness.refuses(to_b)

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from app.calls.observers.journal import log_event
-from app.events import CallEvent, CallId, FirstSound, HandedOff, ToolRan, VoiceReady
+from app.events import CallEvent, CallId, FirstSound, HandedOff, ToolRan, VoiceReady, VoiceTrouble
 
 CALL = CallId("call_1")
 
@@ -48,6 +48,16 @@ LINES: dict[str, tuple[CallEvent, str, dict[str, object]]] = {
         VoiceReady(call_id=CALL, at_ms=9_000, waited_ms=9_000, reconnected=True),
         "model reconnected",
         {},
+    ),
+    "an error of the model": (
+        VoiceTrouble(call_id=CALL, at_ms=700, code="x", benign=False),
+        "voice model trouble",
+        {"code": "x"},
+    ),
+    "a tool that the model refuses": (
+        VoiceTrouble(call_id=CALL, at_ms=7, code="x", benign=False, where="tools[0] (tool pay)"),
+        "voice model trouble",
+        {"code": "x", "where": "tools[0] (tool pay)"},
     ),
     "the first sound": (
         FirstSound(call_id=CALL, at_ms=700, after_ms=400),
