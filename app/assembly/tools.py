@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from app.agents.tools.call_control import CALL_TOOLS, END_CALL
 from app.agents.tools.http_template import HttpToolSpec
 from app.agents.tools.http_tool import http_tool
+from app.agents.tools.mcp import missing_package
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.tool import Approval, Tool, tool
 from app.assembly.problems import Problems
@@ -18,7 +18,6 @@ from app.assembly.python_functions import find_function
 from app.errors import ConfigError, ToolFailed
 from app.http.addresses import check_url
 from app.http.client import SafeHttp
-from app.installation import install_command
 from app.settings import McpServerSettings, Settings, ToolSettings
 from app.settings.tools import HttpToolSettings
 
@@ -103,9 +102,8 @@ def _options(written: ToolSettings) -> dict[str, Any]:
 def make_mcp_specs(settings: Settings, problems: Problems) -> tuple[McpServerSpec, ...]:
     """The specs for connecting to the servers; nothing is connected yet."""
     specs = []
-    if settings.mcp_servers and importlib.util.find_spec("mcp") is None:
-        cure = install_command("mcp")
-        problems.add(("mcp_servers",), f"needs the mcp package, version 2: {cure}")
+    if settings.mcp_servers and (missing := missing_package()):
+        problems.add(("mcp_servers",), missing)
     for name, written in settings.mcp_servers.items():
         with problems.at("mcp_servers", name, prefix=f"mcp server {name}: "):
             specs.append(_mcp_spec(name, written))

@@ -26,6 +26,7 @@ from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.mcp_stdio import served_by_process
 from app.agents.tools.mcp_transport import transport
 from app.agents.tools.tool import ToolContext, ToolResult
+from app.cli.check import check_config
 from app.errors import ConfigError
 from app.events import CallId
 from app.http.addresses import resolve_by_system
@@ -272,8 +273,6 @@ async def test_a_stream_of_events_may_be_long_and_an_event_may_not(event_bytes: 
     ("spec", "said"),
     [
         (stdio(command="/nonexistent/server"), "Its command does not exist"),
-        (stdio(args=("-c", "")), "cannot be reached"),
-        (stdio(args=("-c", "input()"), connect_timeout_ms=300), "does not answer|cannot be"),
         (http(9), "cannot be reached"),
         (stdio(allowed_tools=("add", "drop_table")), "no tool 'drop_table'"),
     ],
@@ -369,6 +368,16 @@ async def test_an_older_mcp_package_is_refused_with_the_remedy(
     monkeypatch.setitem(sys.modules, "mcp", ModuleType("mcp"))
     with pytest.raises(ConfigError, match=r"version 2: run .* install 'mcp>=2"):
         await McpTools([stdio()]).__aenter__()
+
+
+def test_an_older_mcp_package_is_found_before_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", ModuleType("mcp"))
+    config = tmp_path / "config.yaml"
+    config.write_text("mcp_servers:\n  books: {command: books-mcp}\n")
+    (problem,) = check_config(config, {}).problems
+    assert problem.startswith(f"{config}:1: mcp_servers: need the mcp package, version 2: run ")
 
 
 async def test_without_servers_there_are_no_tools() -> None:

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult
     from mcp_types import Tool as Offered
 
-__all__ = ["McpTools"]
+    from app.agents.tools.mcp_faults import ProcessEnd
+
+__all__ = ["McpTools", "missing_package"]
 
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,18 @@ CLOSE_TIMEOUT_S: Final = 6.0
 IDEMPOTENCY_META: Final = "trunkline/idempotency-key"
 _MAX_PAGES: Final = 20
 _MAX_DESCRIPTION_CHARS: Final = 1_024
+_UNREACHABLE: Final = "The server cannot be reached."
 _SESSION_TERMINATED: Final = "Session terminated"  # the package's word for a 404 in a session
+
+
+def missing_package() -> str:
+    """The remedy where the `mcp` package is missing or too old; empty where it is there."""
+    try:
+        from mcp import MCPError  # noqa: F401
+        from mcp_types import Tool  # noqa: F401
+    except ImportError:
+        return f"need the mcp package, version 2: {install_command('mcp')}"
+    return ""
 
 
 class McpTools:
@@ -79,13 +92,8 @@ class McpTools:
         Raises:
             ConfigError: a server is not there, or lacks a tool that is allowed.
         """
-        try:
-            if self._specs:
-                from mcp import MCPError  # noqa: F401  # to fail here, with the remedy
-        except ImportError as error:
-            raise ConfigError(
-                f"MCP servers need the mcp package, version 2: {install_command('mcp')}"
-            ) from error
+        if self._specs and (missing := missing_package()):
+            raise ConfigError(f"MCP servers: {missing}")
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         try:
@@ -127,11 +135,15 @@ class McpTools:
             try:
                 tools.append((server.spec.name, server.tool(name, offered)))
             except ConfigError as error:  # what is wrong with one tool costs no other
-                facts = {"server": server.spec.name, "tool": name, "reason": error.message}
-                logger.warning("mcp tool left out", extra=facts)
+                _log_left_out(server.spec.name, name, error.message)
                 continue
             used.add(name)
         return tuple(tools)
+
+
+def _log_left_out(server: str, name: str, reason: str) -> None:
+    facts = {"server": server, "tool": name[:64], "reason": reason}
+    logger.warning("mcp tool left out", extra=facts)
 
 
 def _numbered(name: str) -> Iterator[str]:
@@ -143,6 +155,10 @@ def _numbered(name: str) -> Iterator[str]:
 def _plain_name(name: str) -> str:
     """A name that a Realtime session accepts; MCP allows others."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
+
+
+class _Late(ToolFailed):
+    """The server did not answer in time."""
 
 
 class _Lost(Exception):
@@ -171,14 +187,28 @@ class _Server:
             async with asyncio.timeout(spec.connect_timeout_ms / 1000):
                 offered = await connection.offers()
         except (ToolError, TimeoutError, _Lost) as error:
-            reason = error.message if isinstance(error, ToolError) else "it does not answer"
-            raise ConfigError(f"mcp server {spec.name}: {reason}") from error
+            raise ConfigError(f"mcp server {spec.name}: {self._cause(error)}") from error
+        if not offered:
+            from app.agents.tools.mcp_faults import NO_TOOLS
+
+            raise ConfigError(f"mcp server {spec.name}: {NO_TOOLS}")
         if spec.allowed_tools is None:
             return offered
         missing = set(spec.allowed_tools) - {tool.name for tool in offered}
         if missing:
             raise ConfigError(f"mcp server {spec.name}: it has no tool {sorted(missing)[0]!r}")
         return [tool for tool in offered if tool.name in spec.allowed_tools]
+
+    def _cause(self, error: Exception) -> str:
+        """The reason for operators why the server cannot be used: what it told, or how it ended."""
+        connection = self._connection
+        if connection is not None and connection.told:
+            return connection.told
+        late = f"It does not answer within {self.spec.connect_timeout_ms / 1000:g} s."
+        process = "" if connection is None or connection.process is None else connection.process
+        if isinstance(error, TimeoutError | _Late):
+            return f"{late} {process}".strip()
+        return str(process) or (error.message if isinstance(error, ToolError) else late)
 
     def tool(self, name: str, offered: Offered) -> Tool:
         hints = offered.annotations
@@ -228,9 +258,9 @@ class _Server:
                 await connection.settled.wait()
         except TimeoutError as error:
             connection.lose()
-            raise ToolFailed("The server does not answer.", code="unreachable") from error
+            raise _Late("The server does not answer.", code="unreachable") from error
         if connection.lost:
-            raise ToolFailed(connection.reason, code="unreachable")
+            raise ToolFailed(connection.told or _UNREACHABLE, code="unreachable")
         return connection
 
     def close(self) -> None:
@@ -244,7 +274,8 @@ class _Connection:
 
     def __init__(self, spec: McpServerSpec, resolve: Resolve) -> None:
         self.settled = asyncio.Event()  # connected, or lost
-        self.reason = "The server cannot be reached."
+        self.told = ""  # the cause that an error told
+        self.process: ProcessEnd | None = None
         self._spec = spec
         self._resolve = resolve
         self._session: ClientSession | None = None
@@ -265,20 +296,28 @@ class _Connection:
             self._ended.set()
             self.settled.set()
             if self._task is not None:
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._task.cancel)
+                # One that is still connecting waits for nothing else.
+                delay_s = 0 if self._session is None else CLOSE_TIMEOUT_S
+                asyncio.get_running_loop().call_later(delay_s, self._task.cancel)
 
     async def _hold(self) -> None:
         from mcp import ClientSession
 
+        from app.agents.tools.mcp_faults import ProcessEnd, in_words, leaves
         from app.agents.tools.mcp_transport import transport, watched
 
+        self.process = ProcessEnd()
         try:
             async with (
-                transport(self._spec, self._resolve) as (read, write),
-                watched(read, self.lose) as messages,
+                transport(self._spec, self._resolve, self.process) as (read, write),
+                watched(read, self.lose, self._on_left_out) as messages,
                 ClientSession(messages, write, message_handler=self._on_message) as session,
             ):
-                await session.initialize()
+                try:
+                    await session.initialize()
+                except Exception as error:
+                    self.told = in_words(error)  # here, since the end of the streams is told first
+                    raise
                 self._session = session
                 self.settled.set()
                 await self._ended.wait()
@@ -289,17 +328,16 @@ class _Connection:
                     "mcp connection failed",
                     extra={
                         "server": self._spec.name,
-                        "error_type": ", ".join(type(e).__name__ for e in _leaves(error)),
-                        "pii.detail": "; ".join(str(e) for e in _leaves(error))[:600],
+                        "error_type": ", ".join(type(e).__name__ for e in leaves(error)),
+                        "pii.detail": "; ".join(str(e) for e in leaves(error))[:600],
                     },
                 )
-            for inner in _leaves(error):
-                if isinstance(inner, ToolError):
-                    self.reason = inner.message
-                elif isinstance(inner, FileNotFoundError | PermissionError):
-                    self.reason = "Its command does not exist, or may not be run."
+            self.told = self.told or in_words(error)
         finally:
             self.lose()
+
+    def _on_left_out(self, name: str, reason: str) -> None:
+        _log_left_out(self._spec.name, name, reason)
 
     async def _on_message(self, message: IncomingMessage) -> None:
         if isinstance(message, Exception) and not self._stray:
@@ -311,6 +349,9 @@ class _Connection:
     async def offers(self) -> list[Offered]:
         from mcp import MCPError
         from mcp_types import PaginatedRequestParams
+        from pydantic import ValidationError
+
+        from app.agents.tools.mcp_faults import in_words, is_closed
 
         session = self._live_session()
         found: dict[str, Offered] = {}
@@ -319,7 +360,11 @@ class _Connection:
             try:
                 page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
             except MCPError as error:
-                raise _Lost(reached=True) from error
+                if is_closed(error):
+                    raise _Lost(reached=True) from error
+                raise ToolFailed(in_words(error)) from error
+            except ValidationError as error:
+                raise ToolFailed(in_words(error)) from error
             for tool in page.tools:
                 found.setdefault(tool.name, tool)
             cursor = page.next_cursor
@@ -334,12 +379,9 @@ class _Connection:
         references in it from the network.
         """
         from mcp import MCPError
-        from mcp_types import (
-            CONNECTION_CLOSED,
-            CallToolRequest,
-            CallToolRequestParams,
-            CallToolResult,
-        )
+        from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult
+
+        from app.agents.tools.mcp_faults import is_closed
 
         session = self._live_session()
         params = CallToolRequestParams.model_validate(
@@ -352,7 +394,7 @@ class _Connection:
             raise ToolTimeout("The server did not answer in time.") from error
         except MCPError as error:
             refused = error.message == _SESSION_TERMINATED
-            if refused or error.code == CONNECTION_CLOSED:
+            if refused or is_closed(error):
                 self.lose()
                 raise _Lost(reached=not refused) from error
             raise ToolFailed(f"The server refused: {error.message}") from error
@@ -361,12 +403,6 @@ class _Connection:
         if self._session is None or self.lost:
             raise _Lost(reached=False)
         return self._session
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
 
 
 def _value(result: CallToolResult) -> Any:

@@ -1,9 +1,9 @@
 """The stdio transport to an MCP server: runs a process, and exchanges lines with it.
 
 The `mcp` package's own collects a line of any length and looks at all of it again for each piece:
-one giant answer would stop the sound of every call (`docs/decisions/0007`). stderr is not read:
-what a server writes there would get around the redaction of our log. Specification 2025-11-25,
-"stdio" and "shutdown". Imported only when a server is configured.
+one giant answer would stop the sound of every call (`docs/decisions/0007`). Of stderr only the end
+is kept, for an error at the start: it would get around the redaction of our log. Specification
+2025-11-25, "stdio" and "shutdown". Imported only when a server is configured.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 import anyio
@@ -23,6 +24,8 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
+from app.agents.tools.mcp_faults import ProcessEnd
+
 __all__ = ["Reader", "Writer", "served_by_process"]
 
 
@@ -30,17 +33,24 @@ Reader = MemoryObjectReceiveStream[SessionMessage | Exception]
 Writer = MemoryObjectSendStream[SessionMessage]
 _Inbox = MemoryObjectSendStream[SessionMessage | Exception]
 
+_KEPT_BYTES: Final = 4_096
+_LAST_WORDS_S: Final = 1.0
 _GRACE_S: Final = 2.0
 """For each step: after stdin is closed, and after each of the two signals."""
 
 
 @asynccontextmanager
 async def served_by_process(
-    command: Sequence[str], env: Mapping[str, str], max_bytes: int
+    command: Sequence[str],
+    env: Mapping[str, str],
+    max_bytes: int,
+    end: ProcessEnd | None = None,
 ) -> AsyncIterator[tuple[Reader, Writer]]:
     """Messages from and to a process, which ends with the context.
 
-    Nothing more is read of a process that writes a line of more than `max_bytes`.
+    Nothing more is read of a process that writes a line of more than `max_bytes`. `end` is told
+    the last line on stderr, and the exit code of a process that ends by itself, before the messages
+    end.
 
     Raises:
         OSError: the program does not exist, or it may not be run.
@@ -48,15 +58,21 @@ async def served_by_process(
     process = await anyio.open_process(
         [*command],
         env={**get_default_environment(), **env},
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    assert process.stderr is not None
+    end = end or ProcessEnd()
     inbox, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, outbox = anyio.create_memory_object_stream[SessionMessage](0)
     async with process, read, write, anyio.create_task_group() as group:
-        group.start_soon(_read_lines, process.stdout, inbox, max_bytes)
+        errors = anyio.Event()
+        group.start_soon(_read_errors, process.stderr, end, errors)
+        group.start_soon(
+            _read_lines, process, inbox, max_bytes, partial(_ended, process, end, errors)
+        )
         group.start_soon(_write_lines, process.stdin, outbox)
         try:
             yield read, write
@@ -66,7 +82,26 @@ async def served_by_process(
             group.cancel_scope.cancel()
 
 
-async def _read_lines(stdout: ByteReceiveStream, inbox: _Inbox, max_bytes: int) -> None:
+async def _read_errors(stderr: ByteReceiveStream, end: ProcessEnd, done: anyio.Event) -> None:
+    """Keep the end. All is read: a process stops once a pipe that nobody reads is full."""
+    with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+        async for chunk in stderr:
+            end.stderr = (end.stderr + chunk)[-_KEPT_BYTES:]
+    done.set()
+
+
+async def _ended(process: Process, end: ProcessEnd, errors: anyio.Event) -> None:
+    """The process has closed its stdout: as a rule it is about to end."""
+    with anyio.move_on_after(_LAST_WORDS_S):
+        end.exit_code = await process.wait()
+        await errors.wait()  # for ever where a process that it started lives on
+
+
+async def _read_lines(
+    process: Process, inbox: _Inbox, max_bytes: int, ended: Callable[[], Awaitable[None]]
+) -> None:
+    stdout = process.stdout
+    assert stdout is not None
     line = bytearray()
     async with inbox:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
@@ -79,6 +114,7 @@ async def _read_lines(stdout: ByteReceiveStream, inbox: _Inbox, max_bytes: int) 
                 line += rest
                 if len(line) > max_bytes:
                     return
+        await ended()
 
 
 def _message(line: bytes) -> SessionMessage | Exception:
