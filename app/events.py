@@ -34,6 +34,8 @@ __all__ = [
     "MessageTaken",
     "OperatorActed",
     "Party",
+    "RecordingStarted",
+    "RecordingStopped",
     "SpeechResumed",
     "StreamOpened",
     "TaskAnswered",
@@ -172,6 +174,7 @@ class CallSummary:
     """The one wide line of a call that has ended. Durations are milliseconds.
 
     `cost_usd`, `costs`, `cost_unknown` and `cost_estimated` are those of a `Cost`.
+    `recording_file` and `recording_end` are empty for a call that was not recorded.
     """
 
     call_id: CallId
@@ -191,6 +194,8 @@ class CallSummary:
     costs: Mapping[str, float] = field(default_factory=dict)
     cost_unknown: tuple[str, ...] = ()
     cost_estimated: bool = False
+    recording_file: str = ""
+    recording_end: str = ""
     detail: str = ""
 
 
@@ -396,6 +401,31 @@ class OperatorActed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingStarted:
+    """The call is recorded, into `file`."""
+
+    call_id: CallId
+    at_ms: int
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingStopped:
+    """The recording has ended; what was recorded is in `file`.
+
+    `reason`: call_over, disk_full, failed, or notice_not_heard: the caller has not heard that the
+    call is recorded, so nothing of them was. `lost_ms` is sound that the disk was too slow for.
+    """
+
+    call_id: CallId
+    at_ms: int
+    file: str
+    reason: str
+    duration_ms: int
+    lost_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailTripped:
     """A rule objected to what one side said. `stopped`: the agent's speech was cut off for it."""
 
@@ -531,6 +561,8 @@ CallEvent = (
     | TransferStarted
     | TransferEnded
     | OperatorActed
+    | RecordingStarted
+    | RecordingStopped
     | GuardrailTripped
     | VoiceTrouble
     | AnalysisEvent

@@ -30,6 +30,8 @@ from app.calls.live_calls import LiveCalls
 from app.calls.observers.journal import log_event, log_review
 from app.calls.observers.live_feed import CALL_EVENTS, LiveFeed, plain
 from app.calls.observers.message_files import MessageFiles
+from app.calls.recording.files import Recordings
+from app.calls.recording.writer import Recorder
 from app.calls.switchboard import Switchboard
 from app.calls.transfer.tools import Lookup
 from app.carrier.base import Destination
@@ -143,6 +145,7 @@ def build(
     bus, live_feed = Bus(), LiveFeed()
     bus.subscribe(CALL_EVENTS, live_feed.put)
     not_started: list[AppError] = []
+    recorder = Recorder(Recordings(settings.state_dir / "recordings"))
     switchboard = Switchboard(
         route=configuration.route,
         carrier=carrier,
@@ -158,6 +161,7 @@ def build(
             MessageFiles(settings.offline.messages_dir, jobs).observe,
             *_reviews(configuration.current.assembly, jobs),
         ),
+        recorder=recorder,
     )
 
     async def drain() -> None:
@@ -178,6 +182,7 @@ def build(
                 not_started.append(error)
                 raise
             await stack.enter_async_context(jobs)
+            await stack.enter_async_context(recorder.open())
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             monitor = tasks.create_task(LoopMonitor(metrics).run())
             stack.callback(monitor.cancel)

@@ -1,6 +1,6 @@
 """WAV files: the recording of a call, and speech to play into one.
 
-RIFF/WAVE with 16-bit PCM only ("Multimedia Programming Interface and Data Specifications 1.0",
+RIFF/WAVE with 16-bit PCM or mu-law ("Multimedia Programming Interface and Data Specifications 1.0",
 and WAVE_FORMAT_EXTENSIBLE in its PCM form when reading). Opening, naming and closing files is
 left to the caller.
 """
@@ -13,18 +13,36 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["StereoRecorder", "read_wav"]
+from audio.g711 import decode_ulaw
+
+__all__ = ["ULAW_STEREO_HEADER_BYTES", "StereoRecorder", "read_wav", "ulaw_stereo_header"]
 
 _SAMPLE: Final = np.dtype("<i2")
 _SAMPLE_BYTES: Final = 2
 _FRAME_BYTES: Final = 2 * _SAMPLE_BYTES
 _HEADER: Final = struct.Struct("<4sI4s4sIHHIIHH4sI")
 _FORMAT_PCM: Final = 0x0001
+_FORMAT_ULAW: Final = 0x0007
+_ULAW_HEADER: Final = struct.Struct("<4sI4s4sIHHIIHHH4sII4sI")
+ULAW_STEREO_HEADER_BYTES: Final = _ULAW_HEADER.size
 _FORMAT_EXTENSIBLE: Final = 0xFFFE
 _PCM_SUBFORMAT: Final = bytes.fromhex("0100000000001000800000aa00389b71")
 _MAX_DATA_BYTES: Final = 0xFFFFFFFF - _HEADER.size - 1  # sizes are 32 bits; whole frames below it
 _TO_THE_END: Final = 0xFFFFFFFF
 _MAX_PIECE_FRAMES: Final = 1 << 14  # memory used for one write, however long it is
+
+
+def ulaw_stereo_header(frames: int, rate_hz: int = 8_000) -> bytes:
+    """The header of a WAV with mu-law in two channels, in front of `frames` pairs of bytes.
+
+    A format that is not PCM has a `fact` chunk (RIFFNEW, "New Multimedia Data Types", 1994).
+    """
+    return _ULAW_HEADER.pack(
+        *(b"RIFF", _ULAW_HEADER.size - 8 + 2 * frames, b"WAVE"),
+        *(b"fmt ", 18, _FORMAT_ULAW, 2, rate_hz, 2 * rate_hz, 2, 8, 0),
+        *(b"fact", 4, frames),
+        *(b"data", 2 * frames),
+    )
 
 
 class StereoRecorder:
@@ -135,25 +153,26 @@ class StereoRecorder:
 
 
 def read_wav(file: BinaryIO) -> tuple[int, NDArray[np.int16]]:
-    """Rate and samples of a 16-bit PCM WAV; two channels are averaged into one.
+    """Rate and samples of a WAV with 16-bit PCM or mu-law; two channels are averaged into one.
 
     Chunks other than `fmt ` and `data` are skipped. A length of samples that is zero or beyond the
     end of the file, as programs leave it that write into a pipe, means up to the end.
 
     Raises:
-        ValueError: not a WAV file, or not 16-bit PCM with one or two channels.
+        ValueError: not a WAV file, or neither 16-bit PCM nor mu-law with one or two channels.
     """
     riff = file.read(12)
     if len(riff) < 12 or riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
         raise ValueError("not a WAV file: no RIFF/WAVE header")
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, int, bool] | None = None
     pad = b""
     while len(head := pad + file.read(8 - len(pad))) == 8:
         name, size = struct.unpack("<4sI", head)
         if name == b"data":
             if shape is None:
                 raise ValueError("not a WAV file: samples before their format")
-            return shape[0], _mono(_read_up_to(file, size or _TO_THE_END), channels=shape[1])
+            data = _read_up_to(file, size or _TO_THE_END)
+            return shape[0], _mono(data, channels=shape[1], ulaw=shape[2])
         body = _read_up_to(file, size)
         # Chunks start at even positions. Some programs forget the zero that sees to it: what
         # follows is then the first letter of the next name.
@@ -172,24 +191,30 @@ def _read_up_to(file: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _parse_format(body: bytes) -> tuple[int, int]:
-    """Rate and channels of a `fmt ` chunk."""
+def _parse_format(body: bytes) -> tuple[int, int, bool]:
+    """Rate and channels of a `fmt ` chunk, and True for mu-law."""
     if len(body) < 16:
         raise ValueError("not a WAV file: its format is cut short")
     tag, channels, rate_hz, _, _, bits = struct.unpack_from("<HHIIHH", body)
     pcm = tag == _FORMAT_PCM or (tag == _FORMAT_EXTENSIBLE and body[24:40] == _PCM_SUBFORMAT)
-    if not pcm or bits != 16:
-        raise ValueError(f"only 16-bit PCM is read, not format {tag:#06x} with {bits} bits")
+    ulaw = tag == _FORMAT_ULAW and bits == 8
+    if not (ulaw or (pcm and bits == 16)):
+        wanted = "only 16-bit PCM and mu-law are read"
+        raise ValueError(f"{wanted}, not format {tag:#06x} with {bits} bits")
     if channels not in (1, 2):
         raise ValueError(f"only mono and stereo are read, not {channels} channels")
     if rate_hz == 0:
         raise ValueError("not a WAV file: its rate is zero")
-    return rate_hz, channels
+    return rate_hz, channels, ulaw
 
 
-def _mono(data: bytes, *, channels: int) -> NDArray[np.int16]:
-    whole = len(data) // (_SAMPLE_BYTES * channels) * channels
-    samples = np.frombuffer(data, _SAMPLE, whole).astype(np.int16)
+def _mono(data: bytes, *, channels: int, ulaw: bool) -> NDArray[np.int16]:
+    size = 1 if ulaw else _SAMPLE_BYTES
+    whole = len(data) // (size * channels) * channels
+    if ulaw:
+        samples = decode_ulaw(data[:whole])
+    else:
+        samples = np.frombuffer(data, _SAMPLE, whole).astype(np.int16)
     if channels == 1:
         return samples
     left, right = samples[0::2].astype(np.int32), samples[1::2].astype(np.int32)

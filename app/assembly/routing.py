@@ -13,7 +13,7 @@ from app.assembly.agents import AgentParts, make_keypads, make_roster
 from app.assembly.opening_hours import OpeningHours, read_hours
 from app.assembly.prices import CallPrices
 from app.assembly.problems import Problems
-from app.assembly.sessions import call_policy, with_limits
+from app.assembly.sessions import call_policy, with_given, with_limits
 from app.assembly.voice_models import VoiceModels
 from app.calls.policy import CallPolicy
 from app.calls.route import Diversion, Route
@@ -203,10 +203,11 @@ def _spans(written: str | tuple[str, ...]) -> str:
 
 def _policy(settings: Settings, agent_name: str, own: NumberSettings | None = None) -> CallPolicy:
     """The limits of a route's calls."""
-    limits, preset_name = settings.limits, None
+    limits, recording, preset_name = settings.limits, settings.recording, None
     agent = settings.agents.get(agent_name)
     for section in (agent, own):
         if section is not None:
             limits = with_limits(limits, section.limits, section.preset)
+            recording = with_given(recording, section.recording)
             preset_name = section.preset or preset_name
-    return call_policy(limits, preset_name)
+    return call_policy(limits, recording, preset_name)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel
 
 from app.assembly.tools import session_tools
-from app.calls.policy import CallPolicy, InactivityTexts, ProductivityRules
+from app.calls.policy import CallPolicy, InactivityTexts, ProductivityRules, RecordingRules
 from app.calls.turns.presets import preset
 from app.realtime.events import UNSET, SemanticVad, ServerVad, SessionConfig, Transcription, Unset
 from app.settings import (
@@ -19,12 +19,13 @@ from app.settings import (
     CallLimits,
     Limits,
     OpenAIRealtime,
+    Recording,
     SessionOverrides,
     TranscriptionSettings,
     TurnDetection,
 )
 
-__all__ = ["call_policy", "overridden", "session_config", "with_limits"]
+__all__ = ["call_policy", "overridden", "session_config", "with_given", "with_limits"]
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -199,7 +200,9 @@ def with_limits(limits: Limits, own: CallLimits, preset_name: str | None = None)
     return found
 
 
-def call_policy(limits: Limits, preset_name: str | None = None) -> CallPolicy:
+def call_policy(
+    limits: Limits, recording: Recording | None = None, preset_name: str | None = None
+) -> CallPolicy:
     """The limits of a call as its conversation keeps them."""
     there = limits.inactivity
     return CallPolicy(
@@ -214,6 +217,9 @@ def call_policy(limits: Limits, preset_name: str | None = None) -> CallPolicy:
         echo_guard=preset_name is not None and preset(preset_name).echo_guard,
         false_interruption_ms=limits.false_interruption_ms,
         answer_wait_ms=limits.answer_wait_s * 1000,
+        recording=RecordingRules(notice=recording.notice.strip())
+        if recording is not None and recording.enabled
+        else None,
     )
 
 

@@ -40,6 +40,10 @@ from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
 from app.calls.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
 from app.calls.media.outbox import CarrierOutbox
+from app.calls.recording.call import CallRecording
+from app.calls.recording.notice import RecordingNotice
+from app.calls.recording.tape import Tape
+from app.calls.recording.writer import Recorder
 from app.calls.route import Route
 from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers
@@ -53,6 +57,7 @@ from app.events import (
     Cost,
     EndReason,
     OperatorActed,
+    StreamOpened,
     VoiceReady,
     VoiceTrouble,
 )
@@ -75,7 +80,7 @@ LONGEST_MS: Final = 86_400_000
 class Call:
     """A live call, from its admission to its last event."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its means, by their names, in the one place that makes calls
         self,
         call_id: CallId,
         incoming: IncomingCall,
@@ -86,10 +91,12 @@ class Call:
         issue_token: Callable[[], str],
         take_sms: Callable[[], bool],
         clock_ms: Callable[[], int],
+        recorder: Recorder | None = None,
     ) -> None:
         """`issue_token` makes the token that the call's next media stream brings.
 
-        `take_sms` counts a text message; False when it may not be sent.
+        `take_sms` counts a text message; False when it may not be sent. `recorder` is there where
+        calls can be recorded; the route says which of them are.
         """
         self.call_id = call_id
         self.incoming = incoming
@@ -108,8 +115,27 @@ class Call:
             caller_verified=incoming.caller_verified,
             started_at=self._started_at,
         )
+        wanted = policy.recording if recorder is not None else None
+        tape = None if wanted is None else Tape(RecordingNotice(wanted.notice))
+        self.recording: CallRecording | None = None
+        if recorder is not None and tape is not None:
+            self.recording = CallRecording(
+                call_id,
+                tape,
+                recorder,
+                facts={"admitted_at": self._started_at},
+                record=self._record,
+                now_ms=self._now_ms,
+            )
         self._conversation = Conversation(
-            call_id, agent, policy, 0, roster=route.roster, facts=facts, keypads=route.keypads
+            call_id,
+            agent,
+            policy,
+            0,
+            roster=route.roster,
+            facts=facts,
+            keypads=route.keypads,
+            tape=tape,
         )
         self._work = BackgroundWork(
             self._conversation,
@@ -331,6 +357,8 @@ class Call:
     def _record(self, event: CallEvent) -> None:
         self._bill.on_event(event)
         self._on_record(event)
+        if self.recording is not None and isinstance(event, StreamOpened):
+            self.recording.begin()
 
     # Actions ------------------------------------------------------------------------------------
 
@@ -395,6 +423,8 @@ class Call:
                 self._perform(
                     self._conversation.on_tick(self._now_ms(), ringing=self.transfers.rings)
                 )
+            if self.recording is not None:
+                self.recording.on_tick()
 
     def _watch_length(self) -> None:
         """Limit the length of a call whose caller is away; no other limit applies then."""
@@ -499,6 +529,8 @@ class Call:
         for action in self._conversation.on_call_over(self._now_ms()):
             if isinstance(action, Record):
                 self._record(action.event)
+        if self.recording is not None:
+            self.recording.close()
 
     def _summarize(self, end: End) -> CallSummary:
         watch = self._conversation.latency
@@ -528,4 +560,6 @@ class Call:
             costs=cost.classes,
             cost_unknown=cost.unknown,
             cost_estimated=cost.estimated,
+            recording_file="" if self.recording is None else self.recording.file,
+            recording_end="" if self.recording is None else self.recording.end,
         )

@@ -23,6 +23,7 @@ from app.agents.tools.call_control import (
     COLLECT_DIGITS,
     END_CALL,
     HOLD,
+    PAUSE_RECORDING,
     TAKE_MESSAGE,
     read_call_tool,
     too_early,
@@ -41,6 +42,8 @@ from app.calls.media.uplink import Uplink
 from app.calls.message_taking import MessageTaking
 from app.calls.model_watch import ModelWatch
 from app.calls.policy import CallPolicy
+from app.calls.recording.notice import RecordingNotice
+from app.calls.recording.tape import Tape
 from app.calls.turns.protected_greeting import ProtectedGreeting
 from app.calls.turns.timers import CallTimers
 from app.calls.turns.turn_table import Turn, TurnEvent, Turns
@@ -106,8 +109,11 @@ class Conversation:
         roster: Roster | None = None,
         facts: CallFacts | None = None,
         keypads: Mapping[str, KeypadMap] | None = None,
+        tape: Tape | None = None,
     ) -> None:
+        """`tape` takes the sound of the call, where it is recorded."""
         self.call_id = call_id
+        self._tape = tape
         self.policy = policy
         self.counters = CallCounters()
         self.dialogue = Dialogue(agent, call_id, self.counters, roster=roster, facts=facts)
@@ -127,18 +133,22 @@ class Conversation:
             self._false_interruption,
             PCMU_8K,
             keep_ms=policy.resume_max_ms if policy.false_interruption_ms else 0,
+            tape=tape,
         )
         self._ringback = Ringback()
         self._ringing = False
         self._cut_off_by_stream: ResponseRequest | None = None
         self._timers = CallTimers(policy)
-        self._greeting = ProtectedGreeting(self.dialogue.active)
+        self._notice = RecordingNotice("") if tape is None else tape.notice
+        self._greeting = ProtectedGreeting(self.dialogue.active, notice=self._notice.pending)
         self._model = ModelWatch(call_id, self.dialogue, self.turns, policy)
         self._tools = CallTools(call_id, self.dialogue, self._timers)
         self._goodbye = Goodbye(self.dialogue, self._tools)
         self._consent = KeypadConsent(self.dialogue)
         self._keypad = Keypad(self.dialogue, self._tools, self._consent, keypads or {})
         self._messages = MessageTaking(call_id, self.dialogue, self._tools)
+        if tape is not None:
+            tape.private = lambda: self._keypad.entering
 
     # The floor ----------------------------------------------------------------------------------
 
@@ -187,6 +197,8 @@ class Conversation:
         self._uplink.on_sign_of_life(now_ms)
         match event:
             case CallerAudio(payload, timestamp_ms):
+                if self._tape is not None:
+                    self._tape.on_caller(payload, timestamp_ms, now_ms)
                 audio = self._uplink.push(payload, timestamp_ms, now_ms)
                 return [AppendAudio(audio)] if audio else []
             case MarkReached(name):
@@ -238,11 +250,15 @@ class Conversation:
 
     def _on_key(self, digit: str, now_ms: int) -> list[Action]:
         shown = self._keypad.shown(digit, now_ms)
+        if self._tape is not None and shown != digit:
+            self._tape.on_secret_key(now_ms)
         pressed = Record(KeyPressed(call_id=self.call_id, at_ms=now_ms, digit=shown))
         self._timers.on_caller_acted(now_ms)
         if self._keypad.absorbs(digit, now_ms):
             return [pressed]
-        actions: list[Action] = [pressed, *self._interrupt(now_ms)]
+        # A notice that the call is recorded goes on to its end.
+        stops_agent = not (self._notice.pending and self._greeting.protects)
+        actions: list[Action] = [pressed, *(self._interrupt(now_ms) if stops_agent else [])]
         self._goodbye.on_caller_acted()
         return actions + self._resolve(self._keypad.on_key(digit, now_ms), now_ms)
 
@@ -256,15 +272,17 @@ class Conversation:
 
     def _greet(self, now_ms: int) -> Sequence[Intent]:
         active = self.dialogue.active
+        notice = self._notice.ask() if self._notice.pending else ""
         if active.agent.speaks_first is Party.CALLER:
-            return []
-        greeting = active.greeting
-        menu = self._keypad.open_menu(now_ms, greeting or "")
+            return self.dialogue.say(notice, now_ms) if notice else []
+        greeting = f"{notice} {active.greeting or ''}".strip()
+        menu = self._keypad.open_menu(now_ms, greeting)
         if menu is not None:
             return menu
-        if greeting:
-            return self.dialogue.say(greeting, now_ms)
-        return self.dialogue.responses.ask(now_ms)
+        said = self.dialogue.say(greeting, now_ms) if greeting else []
+        if active.greeting:
+            return said
+        return [*said, *self.dialogue.responses.ask(now_ms)]
 
     def _go_on(self, now_ms: int) -> list[Action]:
         waiting = self.turns.turn is Turn.THINKING or self._model.reply_due
@@ -359,6 +377,7 @@ class Conversation:
         if self.undecided:
             self._false_interruption.withhold(event)
             return []
+        self._notice.on_sound(event.response_id, event.item_id)
         if self.turns.turn is not Turn.AGENT:
             self.latency.on_agent_audio(now_ms)
             self._move(TurnEvent.FIRST_AUDIO, now_ms)
@@ -377,6 +396,7 @@ class Conversation:
         asked_for = self.dialogue.gate.busy
         self._model.reply_due = False
         actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
+        self._notice.on_response(event.response.id, self.dialogue.responses.sentence)
         if not asked_for and self._false_interruption.answers_noise():
             actions += self.dialogue.drop_response(server_cancels=False)
         return actions
@@ -589,6 +609,7 @@ class Conversation:
             END_CALL: self._end_call,
             COLLECT_DIGITS: self._keypad.collect,
             HOLD: self._tools.hold,
+            PAUSE_RECORDING: self._pause_recording,
             TAKE_MESSAGE: self._messages.take,
         }
         try:
@@ -599,6 +620,16 @@ class Conversation:
         actions = self._resolve(intents, now_ms)
         self._end_thinking(now_ms)
         return actions
+
+    def _pause_recording(
+        self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, spoken: bool
+    ) -> Sequence[Intent]:
+        if self._tape is None:
+            answer = {"ok": True, "note": "This call is not being recorded."}
+        else:
+            self._tape.paused = arguments["paused"]
+            answer = {"ok": True, "recording": "paused" if self._tape.paused else "goes on"}
+        return self._tools.answer(run, answer, now_ms, reply=not spoken)
 
     def _end_call(
         self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, spoken: bool
@@ -708,6 +739,11 @@ class Conversation:
         quiet = self.quiet() and not self.dialogue.function_calls.running
         if not quiet or not self._model.ready or self._goodbye.begun:
             return []
+        if self._notice.pending and self._timers.present:
+            # It was cut off, by a lost connection or by something more urgent.
+            notice = self._notice.ask()
+            if notice:
+                return self._resolve(self.dialogue.say(notice, now_ms), now_ms)
         on_hold = self._timers.on_hold(now_ms)
         return self._resolve(self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms)
 
@@ -717,7 +753,11 @@ class Conversation:
             self._ringback.stop()
             return []
         sound = self._ringback.on_tick(now_ms, self._downlink.carrier_format)
-        return [PlayAudio(sound, None)] if sound else []
+        return self._downlink.play_tone(sound, now_ms) if sound else []
+
+    def _record_heard(self, now_ms: int) -> list[Action]:
+        self._downlink.record(now_ms)
+        return []
 
     _TICK: ClassVar[tuple[Callable[[Conversation, int], Sequence[Action]], ...]] = (
         _fill_uplink,  # first: a turn whose sound has stalled can only end by silence
@@ -729,7 +769,8 @@ class Conversation:
         _run_timers,  # behind the keypad: a caller who is to press a key is not asked anything
         _watch_model,  # behind the timers: what they have said keeps a reply from being late
         _say_what_waits,  # only what has been left quiet by all of the above
-        _ring,  # last: any words come before the tone
+        _ring,  # any words come before the tone
+        _record_heard,
     )
 
     def on_call_over(self, now_ms: int) -> list[Action]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["CallPolicy", "InactivityTexts", "ProductivityRules"]
+__all__ = ["CallPolicy", "InactivityTexts", "ProductivityRules", "RecordingRules"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,13 @@ class ProductivityRules:
     max_wordless_ms: int = 180_000
     repeated_from_words: int = 4
     """A turn of so many words that was said before is an announcement, not a caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingRules:
+    """A call that has these is recorded, once its caller has heard the `notice`."""
+
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,7 @@ class CallPolicy:
     """A sound without words, and shorter than this, has not interrupted; 0: every one has."""
     resume_max_ms: int = 60_000
     """Unheard agent audio that is kept to be resumed; of more than this, none is."""
+    recording: RecordingRules | None = None
     inactivity_texts: InactivityTexts = field(default_factory=InactivityTexts)
     productivity: ProductivityRules = field(default_factory=ProductivityRules)
     duration_warning: str = "Just so you know, our call can only last one more minute."

@@ -23,6 +23,7 @@ from app.calls.allowances import Allowances
 from app.calls.call import LOST, Call
 from app.calls.hang_up import contained
 from app.calls.observers.feed import Feed
+from app.calls.recording.writer import Recorder
 from app.calls.route import Diversion, Route
 from app.calls.transfer.reports import TransferReports
 from app.calls.transfer.transfers import Transfers
@@ -89,8 +90,10 @@ class Switchboard:
         drain_warning_s: float = 60,
         allowances: Allowances | None = None,
         observers: Sequence[Callable[[CallEvent], None]] = (),
+        recorder: Recorder | None = None,
     ) -> None:
         """`drain_warning_s`: callers are warned this long before a drain ends their calls."""
+        self._recorder = recorder
         self.capacity = capacity
         self.draining = False
         self.transfer_reports = TransferReports(
@@ -179,6 +182,7 @@ class Switchboard:
             issue_token=lambda: self._renew_token(admission, incoming),
             take_sms=lambda: self._allowances.take_sms(incoming, time.monotonic()),
             clock_ms=_monotonic_ms,
+            recorder=self._recorder,
         )
         token = self._tokens.issue(incoming)
         admission = Admission(call_id, token, call, feed, route.fallback_of(incoming))
@@ -284,6 +288,14 @@ class Switchboard:
         if call is None:
             return False
         call.end(EndReason.OPERATOR_HUNG_UP)
+        return True
+
+    def pause_recording(self, call_id: CallId, *, paused: bool) -> bool:
+        """Record silence of a live call from now on, or sound again; False where nothing is."""
+        call = self._live.get(call_id)
+        if call is None or call.recording is None or call.ending:
+            return False
+        call.recording.pause(paused=paused)
         return True
 
     def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None:

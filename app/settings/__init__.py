@@ -14,7 +14,7 @@ from app.settings.deployment import (
     development_token_path,
     needed_open_files,
 )
-from app.settings.limits import CallLimits, Limits
+from app.settings.limits import CallLimits, Limits, Recording
 from app.settings.load import load, named_functions
 from app.settings.masked import masked
 from app.settings.model import (
@@ -66,6 +66,7 @@ __all__ = [
     "OpenAIRealtime",
     "Origin",
     "Price",
+    "Recording",
     "Server",
     "SessionOverrides",
     "Settings",

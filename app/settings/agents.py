@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from app.settings.limits import CallLimits
+from app.settings.limits import CallLimits, RecordingOverrides
 from app.settings.realtime import SessionOverrides
 from app.settings.values import Blank, FunctionPath, Name, Section, Spoken, Text, TimeZone
 
@@ -33,6 +33,7 @@ BUILT_IN_TOOLS: Final = (
     "transfer_call",
     "collect_digits",
     "take_message",
+    "pause_recording",
     "hold",
     "send_dtmf",
     "send_sms",
@@ -127,6 +128,7 @@ class AgentSettings(SessionOverrides):
     keypad: dict[Key, Literal["hang_up", "repeat"] | KeySettings] = Field(default_factory=dict)
     menu: MenuSettings | None = None
     limits: CallLimits = Field(default_factory=CallLimits)
+    recording: RecordingOverrides = Field(default_factory=RecordingOverrides)
 
     @model_validator(mode="after")
     def _menu_has_keys(self) -> Self:

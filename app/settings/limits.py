@@ -8,7 +8,15 @@ from pydantic import Field
 
 from app.settings.values import Section, Spoken
 
-__all__ = ["CallLimits", "CallerAllowance", "Inactivity", "Limits", "NumberAllowance"]
+__all__ = [
+    "CallLimits",
+    "CallerAllowance",
+    "Inactivity",
+    "Limits",
+    "NumberAllowance",
+    "Recording",
+    "RecordingOverrides",
+]
 
 Duration = Annotated[int, Field(ge=10, le=86_400)]
 Silence = Annotated[int, Field(ge=5, le=3_600)]
@@ -47,6 +55,20 @@ class CallerAllowance(NumberAllowance):
     calls_per_day: Count = 200
     seconds_per_day: Count = 14_400
     sms_per_day: Count = 20
+
+
+class Recording(Section):
+    """Recording of calls."""
+
+    enabled: bool = False
+    notice: Annotated[str, Field(max_length=500)] = "This call is being recorded."
+
+
+class RecordingOverrides(Section):
+    """Recording of an agent's or a number's calls; absent keys are as in `recording`."""
+
+    enabled: bool | None = None
+    notice: Annotated[str, Field(max_length=500)] | None = None
 
 
 class Limits(Section):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from app.settings.agents import Variables, only_one_of
-from app.settings.limits import CallLimits
+from app.settings.limits import CallLimits, RecordingOverrides
 from app.settings.realtime import SessionOverrides
 from app.settings.values import Blank, Language, Name, PhoneNumber, Section, Spoken, Text, TimeZone
 
@@ -125,6 +125,7 @@ class NumberSettings(SessionOverrides):
     fallback: Name | None = None
     percent: int = Field(default=100, ge=0, le=100)
     limits: CallLimits = Field(default_factory=CallLimits)
+    recording: RecordingOverrides = Field(default_factory=RecordingOverrides)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

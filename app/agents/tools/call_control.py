@@ -19,6 +19,7 @@ __all__ = [
     "END_CALL",
     "END_CALL_TOOL",
     "HOLD",
+    "PAUSE_RECORDING",
     "PREFIX",
     "TAKE_MESSAGE",
     "read_call_tool",
@@ -30,6 +31,7 @@ __all__ = [
 END_CALL: Final = "end_call"
 COLLECT_DIGITS: Final = "collect_digits"
 HOLD: Final = "hold"
+PAUSE_RECORDING: Final = "pause_recording"
 TAKE_MESSAGE: Final = "take_message"
 
 
@@ -106,6 +108,13 @@ CALL_TOOLS: Final[Mapping[str, Mapping[str, Any]]] = {
                 "description": "The longest wait; 120 unless given.",
             },
         },
+    ),
+    PAUSE_RECORDING: _tool(
+        PAUSE_RECORDING,
+        "Pause the recording of this call before the caller says something that must not be kept, "
+        "such as a card number, and resume it afterwards.",
+        {"paused": {"type": "boolean", "description": "true to pause, false to resume."}},
+        ("paused",),
     ),
     TAKE_MESSAGE: _tool(
         TAKE_MESSAGE,

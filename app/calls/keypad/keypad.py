@@ -73,6 +73,11 @@ class Keypad:
         return self._consent.waiting or self._entry is not None or self._menu is not None
 
     @property
+    def entering(self) -> bool:
+        """Digits are being entered, which nobody else may know."""
+        return self._entry is not None
+
+    @property
     def _map(self) -> KeypadMap | None:
         return self._maps.get(self._dialogue.active.agent.name)
 

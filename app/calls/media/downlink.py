@@ -14,7 +14,8 @@ from app.agents.dialogue.actions import Record, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.media.false_interruption import AgentSound, FalseInterruption
-from app.calls.media.playout import AUDIBLE_PEAK_DBFS, Chunk, HeardItem, Playout
+from app.calls.media.playout import AUDIBLE_PEAK_DBFS, Chunk, HeardItem, Interruption, Playout
+from app.calls.recording.tape import Tape
 from app.events import BargeIn, CallCounters, CallId, SpeechResumed
 from app.realtime.events import AudioDelta, ItemDelete, ItemTruncate, Response, ResponseStatus
 from audio.bridge import Transcoder
@@ -36,8 +37,13 @@ class Downlink:
         carrier_format: AudioFormat,
         *,
         keep_ms: int,
+        tape: Tape | None = None,
     ) -> None:
-        """`keep_ms`: how much unheard audio an interruption may give back."""
+        """`keep_ms`: how much unheard audio an interruption may give back.
+
+        `tape` takes what is heard, where the call is recorded.
+        """
+        self._tape = tape
         self._call_id = call_id
         self._dialogue = dialogue
         self._counters = counters
@@ -64,6 +70,8 @@ class Downlink:
         if carrier_format != self.carrier_format:
             self._use(carrier_format)
         self._playout.start(now_ms)
+        if self._tape is not None:
+            self._tape.on_stream(carrier_format, now_ms)
 
     def on_stream_left(self) -> None:
         """The stream is gone: what is pushed from now on plays on the next one."""
@@ -71,7 +79,15 @@ class Downlink:
 
     def on_mark(self, name: str, now_ms: int) -> bool:
         """A mark came back; True when more was heard."""
-        return self._playout.mark_reached(name, now_ms)
+        more = self._playout.mark_reached(name, now_ms)
+        if more and self._tape is not None:
+            self._tape.on_mark(self._playout.heard_bytes(now_ms), now_ms)
+        return more
+
+    def record(self, now_ms: int) -> None:
+        """Hand to the tape what was heard by now."""
+        if self._tape is not None:
+            self._tape.on_heard(self._playout.heard_bytes(now_ms), now_ms)
 
     def drained(self, now_ms: int) -> bool:
         """Nothing is playing."""
@@ -94,7 +110,8 @@ class Downlink:
         if self._audible != (event.response_id, True):
             loud = peak_dbfs(audio, self.carrier_format) > AUDIBLE_PEAK_DBFS
             self._audible = (event.response_id, loud)
-        return self._play(self._playout.push(item_id, event.content_index, audio, now_ms))
+        chunks = self._playout.push(item_id, event.content_index, audio, now_ms)
+        return self._play(chunks, now_ms)
 
     def finish(self, item_id: str, now_ms: int) -> list[Action]:
         """An item has no more audio."""
@@ -103,7 +120,7 @@ class Downlink:
             tail = self._transcoder[1].flush()
             self._transcoder = None
             chunks = self._playout.push(item_id, 0, tail, now_ms) if tail else []
-        return self._play(chunks + self._playout.finish(item_id, now_ms))
+        return self._play(chunks + self._playout.finish(item_id, now_ms), now_ms)
 
     def settle(self, now_ms: int) -> list[Action]:
         """Settle items that were heard to their end."""
@@ -112,6 +129,8 @@ class Downlink:
             reports, whole = self._report_heard(item)
             actions += reports
             self.heard_an_item = True
+            if self._tape is not None:
+                self._tape.notice.on_heard(whole.item_id)
             self._dialogue.transcript.on_heard(whole.item_id, whole.heard_ms, whole.sent_ms)
         return actions
 
@@ -120,10 +139,18 @@ class Downlink:
         dropped = self.supersede_interruption()
         self._false_interruption.on_voice_lost()
         self._transcoder = None
-        return dropped + self._play(self._playout.finish_all(now_ms))
+        return dropped + self._play(self._playout.finish_all(now_ms), now_ms)
 
-    def _play(self, chunks: list[Chunk]) -> list[Action]:
+    def play_tone(self, sound: bytes, now_ms: int) -> list[Action]:
+        """Play a sound that is nobody's words, just before it is heard."""
+        if self._tape is not None:
+            self._tape.on_agent(sound, now_ms, tone=True)
+        return [PlayAudio(sound, None)]
+
+    def _play(self, chunks: list[Chunk], now_ms: int) -> list[Action]:
         for chunk in chunks:
+            if self._tape is not None and chunk.payload:
+                self._tape.on_agent(chunk.payload, now_ms)
             self._counters.agent_frames += len(chunk.payload) // self._frame_bytes
             self._counters.agent_audio_ms += self.carrier_format.bytes_to_ms(len(chunk.payload))
         return [PlayAudio(chunk.payload, chunk.mark) for chunk in chunks]
@@ -197,7 +224,7 @@ class Downlink:
         """Truncate what is playing at what was heard; the items that were cut."""
         actions = self.settle(now_ms)
         self._transcoder = None
-        interruption = self._playout.interrupt(now_ms)
+        interruption = self._interrupt_playout(now_ms)
         items: list[HeardItem] = []
         for item in interruption.items:
             reports, whole = self._report_heard(item, cut_off=True)
@@ -208,6 +235,11 @@ class Downlink:
         ):
             self._note_cut(items)
         return actions, items
+
+    def _interrupt_playout(self, now_ms: int) -> Interruption:
+        if self._tape is not None:
+            self._tape.on_cut(self._playout.heard_bytes(now_ms), now_ms)
+        return self._playout.interrupt(now_ms)
 
     def _report_heard(
         self, item: HeardItem, *, cut_off: bool = False
@@ -264,7 +296,7 @@ class Downlink:
             item_id=unheard[0].item_id,
             heard_ms=self._false_interruption.heard_before_ms(unheard[0].item_id),
         )
-        return [*actions, *self._play(chunks), Record(resumed)]
+        return [*actions, *self._play(chunks, now_ms), Record(resumed)]
 
     def _discard_withheld(self) -> list[Action]:
         """Delete the answer that was withheld: the model shall not take it for heard."""
@@ -277,7 +309,7 @@ class Downlink:
         """Settle the transcript at what the caller has heard."""
         self.supersede_interruption()
         self.settle(now_ms)
-        for item in self._playout.interrupt(now_ms).items:
+        for item in self._interrupt_playout(now_ms).items:
             _, whole = self._report_heard(item)
             self._dialogue.transcript.on_heard(
                 whole.item_id, whole.heard_ms, whole.sent_ms, cut_off=not whole.whole

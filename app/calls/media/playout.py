@@ -233,9 +233,13 @@ class Playout:
         grace = MARK_GRACE_MS * self._bytes_per_ms
         return max(0, min(max(min(guess, bound), by_clock - grace), by_clock + grace))
 
+    def heard_bytes(self, now_ms: int) -> int:
+        """Bytes of what was pushed since the last interruption that the caller has heard."""
+        return self._sent if self.drained(now_ms) else self._heard(now_ms)
+
     def last_audible_ms(self, now_ms: int) -> int | None:
         """The last look at which the caller had heard something more that one can hear."""
-        heard = self._sent if self.drained(now_ms) else self._heard(now_ms)
+        heard = self.heard_bytes(now_ms)
         while self._loud and self._loud[0][0] < heard:
             self._audible_ms = now_ms
             _, end = self._loud.popleft()
@@ -246,7 +250,7 @@ class Playout:
 
     def heard_items(self, now_ms: int) -> list[HeardItem]:
         """Items that are over: closed, and heard to their end. Each is given once."""
-        heard = self._heard(now_ms) if not self.drained(now_ms) else self._sent
+        heard = self.heard_bytes(now_ms)
         over: list[HeardItem] = []
         while self._spans and self._spans[0].closed and self._spans[0].end <= heard:
             span = self._spans.popleft()
@@ -272,7 +276,7 @@ class Playout:
         section 6): `heard_ms` is clamped to the item's own audio, padding left out.
         """
         self.last_audible_ms(now_ms)
-        heard = self._sent if self.drained(now_ms) else self._heard(now_ms)
+        heard = self.heard_bytes(now_ms)
         unheard = self._unheard(heard)
         cut: list[HeardItem] = []
         for span in self._spans:

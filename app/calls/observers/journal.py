@@ -22,6 +22,8 @@ from app.events import (
     FirstSound,
     GuardrailTripped,
     HandedOff,
+    RecordingStarted,
+    RecordingStopped,
     TaskAnswered,
     TaskStarted,
     ToolApprovalRequired,
@@ -116,6 +118,8 @@ def _write(event: CallEvent) -> None:
                     "evidence": event.evidence,
                 },
             )
+        case RecordingStarted() | RecordingStopped():
+            _write_recording(event)
         case GuardrailTripped():
             logger.warning(
                 "guardrail tripped",
@@ -158,6 +162,16 @@ def _write_ready(event: VoiceReady) -> None:
     if event.differing:
         logger.warning(
             "voice model took other settings", extra={"settings": ", ".join(event.differing)}
+        )
+
+
+def _write_recording(event: RecordingStarted | RecordingStopped) -> None:
+    if isinstance(event, RecordingStarted):
+        logger.info("recording started", extra={"file": event.file})
+    elif event.reason != "call_over" or event.lost_ms:
+        logger.warning(
+            "recording is not complete",
+            extra={"reason": event.reason, "lost_ms": event.lost_ms, "file": event.file},
         )
 
 

@@ -12,10 +12,12 @@ __all__ = ["ProtectedGreeting"]
 class ProtectedGreeting:
     """Keeps the caller's speech from interrupting, until the first words were heard or stopped."""
 
-    def __init__(self, active: ActiveAgent) -> None:
+    def __init__(self, active: ActiveAgent, *, notice: bool = False) -> None:
+        """`notice`: the first words are, or begin with, one that the caller has to hear."""
         self._active = active
         agent = active.agent
-        self.protects = not agent.interruptible_greeting and agent.speaks_first is Party.AGENT
+        protected = not agent.interruptible_greeting and agent.speaks_first is Party.AGENT
+        self.protects = protected or notice
         """Nothing may interrupt the agent now."""
         self.double_talk = False
         """The caller speaks over the greeting."""

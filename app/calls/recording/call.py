@@ -1,0 +1,90 @@
+"""The recording of one call, from its first media stream to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app.calls.recording.tape import Tape
+from app.calls.recording.writer import LiveRecording, Recorder
+from app.events import CallEvent, CallId, RecordingStarted, RecordingStopped
+
+__all__ = ["CallRecording"]
+
+
+class CallRecording:
+    """Hands the tape of one call to the recorder, and records how that goes."""
+
+    def __init__(
+        self,
+        call_id: CallId,
+        tape: Tape,
+        recorder: Recorder,
+        *,
+        facts: Mapping[str, Any],
+        record: Callable[[CallEvent], None],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`facts` are kept with the recording, `record` takes its events."""
+        self._call_id = call_id
+        self._tape = tape
+        self._recorder = recorder
+        self._facts = facts
+        self._record = record
+        self._now_ms = now_ms
+        self._live: LiveRecording | None = None
+        self.file = ""
+        self.end = ""
+        """The reason why it ended; empty while it goes on, or was never begun."""
+
+    @property
+    def paused(self) -> bool:
+        return self._tape.paused
+
+    def pause(self, *, paused: bool) -> None:
+        """Record silence from now on, or sound again."""
+        self._tape.paused = paused
+
+    def begin(self) -> None:
+        """A media stream of the call is open."""
+        if self._live is not None or self.end:
+            return
+        self._live = self._recorder.begin(
+            self._call_id, {"call_id": self._call_id, **self._facts}, self._stop
+        )
+        self.file = str(self._live.path)
+        self._record(RecordingStarted(call_id=self._call_id, at_ms=self._now_ms(), file=self.file))
+
+    def on_tick(self) -> None:
+        """Hand over what has come; call it some times a second."""
+        batch = self._tape.take(self._now_ms())
+        if self._live is None:
+            return
+        self._live.put(batch)
+        if self._tape.notice.given_up:
+            self._live.close(batch.until_ms)
+            self._stop("notice_not_heard")
+
+    def close(self) -> None:
+        """The call is over."""
+        self.on_tick()
+        if self._live is not None:
+            self._live.close(self._now_ms())
+            self._stop("call_over")
+
+    def _stop(self, reason: str) -> None:
+        live, self._live = self._live, None
+        if live is None:
+            return
+        self.end = reason
+        now_ms = self._now_ms()
+        self._record(
+            RecordingStopped(
+                call_id=self._call_id,
+                at_ms=now_ms,
+                file=self.file,
+                reason=reason,
+                duration_ms=now_ms,
+                lost_ms=live.lost_ms,
+            )
+        )

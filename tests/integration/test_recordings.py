@@ -1,0 +1,181 @@
+"""Recordings: each side as it was heard, on one clock, without what nobody may know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from app.calls.recording.files import FRAME, FRAMES_FORMAT
+from app.events import BargeIn, KeyPressed, RecordingStarted, RecordingStopped
+from app.realtime.events import ResponseCreate
+from audio.wav import read_wav
+from tests.fakes.caller import tone
+from tests.fakes.carrier import FakeCall
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import until
+from tests.integration.server import App, trunkline
+
+PER_MS = 8
+SILENT = Reply(never_starts=True)
+RECORDED = {"enabled": True, "notice": ""}
+
+
+class BothSides:
+    """Everything that one carrier's stream has heard of both sides, by its own clock."""
+
+    def __init__(self) -> None:
+        self.caller = bytearray()
+        self.agent = bytearray()
+
+    def caller_audio(self, at_byte: int, ulaw: bytes) -> None:
+        _place(self.caller, at_byte, ulaw)
+
+    def agent_audio(self, at_byte: int, ulaw: bytes) -> None:
+        _place(self.agent, at_byte, ulaw)
+
+
+def _place(sound: bytearray, at_byte: int, ulaw: bytes) -> None:
+    sound.extend(b"\xff" * max(0, at_byte + len(ulaw) - len(sound)))
+    sound[at_byte : at_byte + len(ulaw)] = ulaw
+
+
+def listen(call: FakeCall) -> BothSides:
+    sides = BothSides()
+    call.stream._recorder = sides
+    return sides
+
+
+async def recorded(app: App, call: FakeCall) -> tuple[bytes, bytes]:
+    """The channels of a call that is over, once its file is whole."""
+    stopped = await app.event(call, RecordingStopped)
+    path = Path(stopped.file)
+    frames = stopped.duration_ms * PER_MS
+    await until(lambda: path.exists() and len(channels(path)[0]) == frames, what=lambda: path)
+    return channels(path)
+
+
+def channels(path: Path) -> tuple[bytes, bytes]:
+    data = path.read_bytes()
+    assert data[:4] == b"RIFF" and data[20:24] == b"\x07\x00\x02\x00"
+    size = int.from_bytes(data[54:58], "little")
+    sound = data[58 : 58 + size]
+    return sound[0::2], sound[1::2]
+
+
+def check_files(path: Path) -> bytes:
+    """Both files are their owner's, and the WAV can be read; the content of the other."""
+    beside = path.with_suffix(".frames")
+    assert [one.stat().st_mode & 0o777 for one in (path, beside)] == [0o600, 0o600]
+    with path.open("rb") as file:
+        assert read_wav(file)[0] == 8_000
+    return beside.read_bytes()
+
+
+def sounding(ulaw: bytes | bytearray) -> tuple[bytes, int, int]:
+    """The samples that are not silence, and the ms of the first and the last of them."""
+    samples = np.frombuffer(bytes(ulaw), np.uint8)
+    at = np.flatnonzero(samples & 0x7F != 0x7F)
+    return samples[at].tobytes(), int(at[0]) // PER_MS, int(at[-1]) // PER_MS
+
+
+async def test_both_sides_are_recorded_as_they_were_heard_and_on_one_clock() -> None:
+    """Real seconds: what is measured is time."""
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=600), Reply(audio_ms=700)])
+    async with voice, trunkline(voice, recording=RECORDED) as app, app.twilio(speed=1) as twilio:
+        call = await twilio.call(app.url)
+        sides = listen(call)
+        await call.hear(ms=500)
+        await call.hear_quiet(ms=300)
+        await call.speak(tone(400, hz=700))
+        await call.hear(ms=600)
+        await call.hear_quiet(ms=300)
+        await call.hang_up()
+        summary = await app.ended(call)
+        started = await app.event(call, RecordingStarted)
+        left, right = await recorded(app, call)
+        assert started.file == summary.recording_file and summary.recording_end == "call_over"
+        frames = check_files(Path(started.file))
+    offsets = []
+    for recording, heard in ((left, sides.caller), (right, sides.agent)):
+        samples, *times = sounding(recording)
+        heard_samples, *heard_times = sounding(heard)
+        assert samples == heard_samples  # not one of them differs
+        offsets += [there - here for there, here in zip(times, heard_times, strict=True)]
+    assert max(offsets) - min(offsets) <= 20, offsets
+    head, _, records = frames.partition(b"\n")
+    assert json.loads(head)["format"] == FRAMES_FORMAT
+    rows = list(FRAME.iter_unpack(records))
+    assert len(rows) == summary.counters.caller_frames
+    assert [row[1] for row in rows] == [20 * i for i in range(len(rows))]
+
+
+async def test_a_barge_in_cuts_the_recording_where_the_caller_stopped_hearing() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=8000), SILENT])
+    async with voice, trunkline(voice, recording=RECORDED) as app, app.twilio(speed=1) as twilio:
+        call = await twilio.call(app.url)
+        sides = listen(call)
+        await call.wait_for(lambda: call.counters.agent_audio_ms == 8000)  # all of it was sent
+        await call.barge_in(0.4, after_ms=900)
+        barge_in = await app.event(call, BargeIn)
+        await call.hear_quiet(ms=400)
+        await call.hang_up()
+        _, right = await recorded(app, call)
+    samples, begin, end = sounding(right)
+    heard, *_ = sounding(sides.agent)
+    assert heard.startswith(samples)
+    assert abs((end - begin) - barge_in.heard_ms) <= 20
+    # Knowledge of what was heard is as old as the last mark, and a mark stands every 200 ms.
+    assert len(heard) - 500 * PER_MS <= len(samples) < 4000 * PER_MS
+
+
+async def test_nothing_of_a_caller_is_kept_before_they_have_heard_the_notice() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=2000), Reply(audio_ms=300)])
+    rules = {"enabled": True, "notice": "This call is recorded."}
+    async with voice, trunkline(voice, recording=rules) as app, app.twilio(speed=1) as twilio:
+        call = await twilio.call(app.url)
+        sides = listen(call)
+        await call.hear(ms=200)
+        call.press("5")
+        await call.speak(tone(500, hz=500))  # neither stops the notice
+        await call.hear(ms=1000)
+        await call.hear_quiet(ms=300)
+        await call.speak(tone(400, hz=900))
+        await call.hear_quiet(ms=300)
+        await call.hang_up()
+        left, right = await recorded(app, call)
+    assert not call.stream.clears
+    spoken = sounding(sides.caller)[0]
+    kept = sounding(left)[0]
+    assert spoken.endswith(kept) and len(kept) < 450 * PER_MS
+    assert sounding(sides.agent)[0] == sounding(right)[0]
+    said = voice.connections[0].of(ResponseCreate)[0].response
+    assert said is not None and "This call is recorded." in str(said.instructions)
+
+
+async def test_keys_that_nobody_may_know_are_in_no_recording() -> None:
+    digits = json.dumps({"max_digits": 4, "terminator": "#"})
+    voice = ScriptedVoiceServer(
+        replies=[Reply(audio_ms=300, tool=("collect_digits", digits)), Reply()]
+    )
+    agents = {"desk": {"tools": ["collect_digits"], "instructions": "Ask for the PIN."}}
+    async with (
+        voice,
+        trunkline(voice, recording=RECORDED, agents=agents) as app,
+        app.twilio(speed=1) as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=400)
+        for digit in "4711":
+            call.press(digit)
+            await call.speak(tone(150, hz=1200))  # as an analogue line carries it
+        await app.event(call, KeyPressed)
+        await call.hear(ms=300)
+        await call.hear_quiet(ms=400)
+        await call.speak(tone(300, hz=900))
+        await call.hang_up()
+        left, _ = await recorded(app, call)
+    kept = np.frombuffer(sounding(left)[0], np.uint8)
+    wanted = np.frombuffer(tone(300, hz=900), np.uint8)
+    assert len(kept) <= len(wanted)
