@@ -377,7 +377,7 @@ def test_an_older_mcp_package_is_found_before_the_start(
     config = tmp_path / "config.yaml"
     config.write_text("mcp_servers:\n  books: {command: books-mcp}\n")
     (problem,) = check_config(config, {}).problems
-    assert problem.startswith(f"{config}:1: mcp_servers: need the mcp package, version 2: run ")
+    assert problem.startswith("config.yaml:1: mcp_servers: need the mcp package, version 2: run ")
 
 
 async def test_without_servers_there_are_no_tools() -> None:
