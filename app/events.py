@@ -21,8 +21,10 @@ __all__ = [
     "CallEnded",
     "CallEvent",
     "CallId",
+    "CallLost",
     "CallReviewed",
     "CallSummary",
+    "CallTurnedAway",
     "CallerSaid",
     "CarrierUsage",
     "Cost",
@@ -212,6 +214,23 @@ class CallAdmitted:
     called_number: str
     agent: str
     tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTurnedAway:
+    """No agent answered the call, and no other event of it follows.
+
+    `reason` is a code: at_capacity, draining, closed, not_in_percent, caller_limit or number_limit.
+    `put_through_to` names the
+    destination that the caller was sent to, and is empty where they were only told something.
+    """
+
+    call_id: CallId
+    carrier_call_id: str
+    caller_number: str
+    called_number: str
+    reason: str
+    put_through_to: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -544,8 +563,19 @@ class CallEnded:
     summary: CallSummary
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLost:
+    """The process that held the call is gone, and its end was not recorded.
+
+    Only the history of calls has it: nobody was there to tell an observer.
+    """
+
+    call_id: CallId
+
+
 CallEvent = (
     CallAdmitted
+    | CallTurnedAway
     | StreamOpened
     | VoiceReady
     | FirstSound

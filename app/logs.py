@@ -69,13 +69,17 @@ _CONTROL_BUT_NEWLINE = re.compile(
 # A library's chatter, at most this loud. websockets traces whole messages, audio included: our own
 # wire trace has their length instead. httpx names each URL. mcp traces what tools are given and
 # answer, and quotes what a server says besides: `app.agents.tools.mcp` tells what goes wrong.
+# sqlalchemy and aiosqlite trace statements with their values, which are numbers and speech.
 _QUIET: Final = {
+    "aiosqlite": logging.WARNING,
+    "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpcore2": logging.WARNING,
     "httpx": logging.WARNING,
     "httpx2": logging.WARNING,
     "mcp": logging.CRITICAL,
+    "sqlalchemy": logging.WARNING,
     "twilio": logging.WARNING,
     "urllib3": logging.WARNING,
     "websockets": logging.INFO,

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -40,8 +41,11 @@ from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.errors import AppError, ConfigError
-from app.events import CallEvent
+from app.events import AnalysisFailed, CallEvent, CallReviewed
 from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials, load
+from app.store.history import CallHistory
+from app.store.retention import Retention
+from app.store.sql.store import SqlStore
 from app.web.access import Door
 from app.web.api import api_router
 from app.web.api.guard import Guard
@@ -72,6 +76,7 @@ class Trunkline:
     metrics: Metrics
     not_started: list[AppError]
     """Errors that are found only at the start: tools or speech that fail."""
+    history: CallHistory | None = None
 
 
 def serve(
@@ -141,6 +146,7 @@ def build(
         )
 
     carrier = _carrier(settings, credentials, site)
+    history = _history(settings, metrics)
     jobs = BackgroundJobs()
     bus, live_feed = Bus(), LiveFeed()
     bus.subscribe(CALL_EVENTS, live_feed.put)
@@ -159,7 +165,8 @@ def build(
             configuration.observe,
             lambda event: bus.publish(CALL_EVENTS, plain(event)),
             MessageFiles(settings.offline.messages_dir, jobs).observe,
-            *_reviews(configuration.current.assembly, jobs),
+            *((history.observe,) if history else ()),
+            *_reviews(configuration.current.assembly, jobs, history),
         ),
         recorder=recorder,
     )
@@ -173,6 +180,7 @@ def build(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(carrier.aclose)
+            await stack.enter_async_context(history.writing() if history else nullcontext())
             try:
                 if engine is not None:
                     await engine.start()
@@ -224,7 +232,10 @@ def build(
             metrics,
             door(settings.server.metrics_token),
             reasons_not_ready=switchboard.reasons_not_ready,
-            degraded=configuration.degraded,
+            degraded=lambda: [
+                *configuration.degraded(),
+                *(history.degraded() if history else ()),
+            ],
         ),
         approvals_router(switchboard, metrics, door(settings.server.operator_token)),
         _api(settings, switchboard, metrics, bus, live_feed, configuration),
@@ -239,7 +250,11 @@ def build(
     )
     metrics.watch_sockets(server.counts)
     return Trunkline(
-        server=server, switchboard=switchboard, metrics=metrics, not_started=not_started
+        server=server,
+        switchboard=switchboard,
+        metrics=metrics,
+        not_started=not_started,
+        history=history,
     )
 
 
@@ -277,12 +292,35 @@ def _load_again(settings: Settings) -> Settings:
     return found.model_copy(update={"server": found.server.model_copy(update=address)})
 
 
-def _reviews(assembly: Assembly, jobs: BackgroundJobs) -> list[Callable[[CallEvent], None]]:
+def _history(settings: Settings, metrics: Metrics) -> CallHistory | None:
+    """The history of calls, unless it is turned off."""
+    if not settings.store.enabled:
+        return None
+    history = CallHistory(
+        SqlStore(_revealed(settings.store.url) or settings.state_dir / "calls.db"),
+        state_dir=settings.state_dir,
+        messages_dir=settings.offline.messages_dir,
+        retention=Retention(**settings.store.retention.model_dump()),
+        spool_mb=settings.store.spool_mb,
+    )
+    metrics.watch_store(history.counts)
+    return history
+
+
+def _reviews(
+    assembly: Assembly, jobs: BackgroundJobs, history: CallHistory | None
+) -> list[Callable[[CallEvent], None]]:
     """The observer that has calls reviewed when they end, where they are to be."""
     plan = assembly.analysis
     if plan is None or plan.review is None or plan.ask is None:
         return []
-    reviewer = Reviewer(plan.review, plan.ask, jobs, log_review, webhook=plan.webhook)
+
+    def tell(event: CallReviewed | AnalysisFailed) -> None:
+        log_review(event)
+        if history is not None:
+            history.observe(event)
+
+    reviewer = Reviewer(plan.review, plan.ask, jobs, tell, webhook=plan.webhook)
     return [CallReviews(reviewer).observe]
 
 

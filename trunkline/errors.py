@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.errors import (
     AppError,
+    CallNotFound,
     CapacityError,
     CarrierError,
     CarrierRefused,
@@ -14,6 +15,8 @@ from app.errors import (
     ProtocolError,
     RemoteProtocolError,
     SignatureError,
+    StoreError,
+    StoreUnavailable,
     ToolArgsInvalid,
     ToolError,
     ToolFailed,
@@ -26,6 +29,7 @@ from app.errors import (
 
 __all__ = [
     "AppError",
+    "CallNotFound",
     "CapacityError",
     "CarrierError",
     "CarrierRefused",
@@ -36,6 +40,8 @@ __all__ = [
     "ProtocolError",
     "RemoteProtocolError",
     "SignatureError",
+    "StoreError",
+    "StoreUnavailable",
     "ToolArgsInvalid",
     "ToolError",
     "ToolFailed",

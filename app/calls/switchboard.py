@@ -32,13 +32,21 @@ from app.carrier.base import (
     CallControl,
     CallProgress,
     CarrierCallId,
+    Destination,
     Fallback,
     IncomingCall,
     MediaStream,
     StreamStarted,
 )
 from app.errors import CapacityError, CarrierError, SignatureError
-from app.events import CallAdmitted, CallEnded, CallEvent, CallId, EndReason
+from app.events import (
+    CallAdmitted,
+    CallEnded,
+    CallEvent,
+    CallId,
+    CallTurnedAway,
+    EndReason,
+)
 
 __all__ = ["Admission", "CallOver", "Switchboard"]
 
@@ -107,6 +115,7 @@ class Switchboard:
         self._tokens = _StreamTokens(token_life_s)
         self._admissions: dict[CarrierCallId, Admission] = {}
         self._ended: deque[CarrierCallId] = deque()
+        self._turned_away: deque[CarrierCallId] = deque(maxlen=REMEMBERED)
         self._live: dict[CallId, Call] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
@@ -159,18 +168,23 @@ class Switchboard:
             return known
         now_s = time.monotonic()
         # Before routes and fallbacks: whoever they lead to is called at our cost as well.
-        self._allowances.check_call(incoming, now_s)
+        try:
+            self._allowances.check_call(incoming, now_s)
+        except CapacityError as error:
+            self._turn_away(incoming, error.code, None)
+            raise
         route = self._route(incoming)
         if isinstance(route, Diversion):
+            self._turn_away(incoming, route.code, route.to)
             if route.to is not None:
                 self._allowances.begin(incoming, None, now_s)
             return route
         if self.draining or self._tasks is None:
-            return _no_room(route, "the server is shutting down", "draining")
+            return self._no_room(incoming, route, "the server is shutting down", "draining")
         if (
             self.active - (live is not None) >= self.capacity
         ):  # one that ends makes room for its next
-            return _no_room(route, "all lines are busy", "at_capacity")
+            return self._no_room(incoming, route, "all lines are busy", "at_capacity")
         call_id = _new_call_id()
         feed = Feed()
         call = Call(
@@ -204,6 +218,27 @@ class Switchboard:
         )
         self._tasks.create_task(self._hold(call), name=f"call {call_id}")
         return admission
+
+    def _no_room(self, incoming: IncomingCall, route: Route, message: str, code: str) -> Diversion:
+        self._turn_away(incoming, code, route.fallback)
+        if route.fallback is None:
+            raise CapacityError(message, code=code)
+        return Diversion(code, to=route.fallback)
+
+    def _turn_away(self, incoming: IncomingCall, code: str, to: Destination | None) -> None:
+        if incoming.carrier_call_id in self._turned_away:  # a webhook that came twice
+            return
+        self._turned_away.append(incoming.carrier_call_id)
+        self._tell(
+            CallTurnedAway(
+                call_id=_new_call_id(),
+                carrier_call_id=incoming.carrier_call_id,
+                caller_number=incoming.caller_number,
+                called_number=incoming.called_number,
+                reason=code,
+                put_through_to="" if to is None else to.name,
+            )
+        )
 
     async def _hold(self, call: Call) -> None:
         try:
@@ -410,6 +445,9 @@ class Switchboard:
         feed.put(event)
         if isinstance(event, CallEnded):
             self._let_go(event.call_id)
+        self._tell(event)
+
+    def _tell(self, event: CallEvent) -> None:
         for observe in self._observers:
             with contained("observer"):
                 observe(event)
@@ -450,12 +488,6 @@ class _StreamTokens:
             started.account_id,
             now_s=int(time.monotonic()),
         )
-
-
-def _no_room(route: Route, message: str, code: str) -> Diversion:
-    if route.fallback is None:
-        raise CapacityError(message, code=code)
-    return Diversion(code, to=route.fallback)
 
 
 def _report_due(admission: Admission) -> bool:

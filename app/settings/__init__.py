@@ -42,6 +42,7 @@ from app.settings.realtime import (
     Truncation,
     TurnDetection,
 )
+from app.settings.store import Retention, StoreSettings
 from app.settings.tools import McpServerSettings, ToolSettings
 from app.settings.values import is_loopback
 
@@ -67,9 +68,11 @@ __all__ = [
     "Origin",
     "Price",
     "Recording",
+    "Retention",
     "Server",
     "SessionOverrides",
     "Settings",
+    "StoreSettings",
     "ToolSettings",
     "Tracing",
     "TranscriptionSettings",

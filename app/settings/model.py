@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
@@ -21,6 +21,7 @@ from app.settings.numbers import DestinationName, DestinationSettings, NumberSet
 from app.settings.reader.origin import Origin
 from app.settings.reader.secrets import SHORTEST_SECRET, is_secret_label, secrets_in
 from app.settings.realtime import OpenAIRealtime
+from app.settings.store import StoreSettings
 from app.settings.tools import McpServerSettings, ServerName, ToolName, ToolSettings
 from app.settings.values import (
     AccountSid,
@@ -205,7 +206,13 @@ class Settings(Section):
     numbers: dict[PhoneNumber, NumberSettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
+    store: StoreSettings = Field(default_factory=StoreSettings)
     _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _store_may_be_off(cls, store: object) -> object:
+        return {"enabled": False} if store in ("off", False) else store
 
     @model_validator(mode="after")
     def _choice_is_not_switched_off(self) -> Self:

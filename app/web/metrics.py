@@ -7,13 +7,13 @@ label. Names follow the list in the operations guide; durations are seconds, as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.events import (
@@ -22,6 +22,7 @@ from app.events import (
     CallEvent,
     CallId,
     CallSummary,
+    CallTurnedAway,
     EndReason,
     ToolRan,
     VoiceReady,
@@ -47,6 +48,18 @@ class Refusal(StrEnum):
     CALLER_LIMIT = "caller_limit"
     NUMBER_LIMIT = "number_limit"
     SOCKETS = "sockets"
+    OTHER = "other"
+
+
+class TurnedAway(StrEnum):
+    """The reasons why no agent answered a call."""
+
+    AT_CAPACITY = "at_capacity"
+    DRAINING = "draining"
+    CLOSED = "closed"
+    NOT_IN_PERCENT = "not_in_percent"
+    CALLER_LIMIT = "caller_limit"
+    NUMBER_LIMIT = "number_limit"
     OTHER = "other"
 
 
@@ -121,6 +134,10 @@ class Metrics:
         """Calls are routed by this version of the configuration from now on."""
         self._edge.configuration.info({"version": version})
 
+    def watch_store(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Show what became of the events that the history of calls was given."""
+        self.registry.register(_StoreCounts(counts))
+
     def watch_sockets(self, counts: SocketCounts) -> None:
         """Show the sockets that the listener's guards have cut off."""
         self.registry.register(_SocketCuts(counts))
@@ -131,6 +148,10 @@ class Metrics:
             case CallAdmitted():
                 self._live.add(event.call_id)
                 self._calls.active.set(len(self._live))
+            case CallTurnedAway():
+                known = event.reason in TurnedAway._value2member_map_
+                reason = event.reason if known else TurnedAway.OTHER.value
+                self._calls.turned_away.labels(reason).inc()
             case VoiceReady():
                 self._voiced.add(event.call_id)
                 result = VoiceConnect.RECONNECTED if event.reconnected else VoiceConnect.CONNECTED
@@ -169,6 +190,29 @@ class _SocketCuts(Collector):
         )
         for cause, count in asdict(self._counts).items():
             family.add_metric([cause], count)
+        yield family
+
+
+class _StoreCounts(Collector):
+    """The writer's own counts of events, read when they are asked for."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        counted = dict(self._counts())
+        waiting = GaugeMetricFamily(
+            f"{NAMESPACE}_history_waiting_events", "Events that the history has not taken yet"
+        )
+        waiting.add_metric([], counted.pop("waiting"))
+        yield waiting
+        family = CounterMetricFamily(
+            f"{NAMESPACE}_history_events",
+            "Events of calls, by what became of them",
+            labels=["result"],
+        )
+        for result, count in counted.items():
+            family.add_metric([result], count)
         yield family
 
 
@@ -227,6 +271,9 @@ class _CallInstruments:
             "calls_active", "Calls admitted and not over", namespace=NAMESPACE, registry=registry
         )
         self.ended = counter("calls", "Calls that ended, by reason", "outcome")
+        self.turned_away = counter(
+            "calls_turned_away", "Calls that no agent answered, by reason", "reason"
+        )
         self.voice_connects = counter(
             "voice_connects", "Connections of calls to the voice model", "result"
         )
@@ -269,6 +316,8 @@ class _CallInstruments:
     def prepare(self) -> None:
         for reason in EndReason:
             self.ended.labels(reason.value)
+        for away in TurnedAway:
+            self.turned_away.labels(away.value)
         for result in VoiceConnect:
             self.voice_connects.labels(result.value)
         for kind in VoiceErrorClass:

@@ -125,12 +125,9 @@ def phone_router(
             admitted = calls.admit(incoming)
         except CapacityError as error:
             metrics.refused(error.code)
-            logger.info("call refused", extra={"code": error.code})
             document = front.refuse()
         else:
             if isinstance(admitted, Diversion):
-                facts = {"code": admitted.code, "put_through": admitted.to is not None}
-                logger.info("call diverted", extra=facts)
                 document = front.divert(incoming, admitted.say, admitted.to)
             else:
                 document = front.answer(admitted.token, calls.fallback(incoming.carrier_call_id))

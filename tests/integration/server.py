@@ -174,6 +174,7 @@ def _settings(
     folder: Path, voice: ScriptedVoiceServer, sections: Mapping[str, Mapping[str, Any]]
 ) -> Settings:
     config: dict[str, Any] = {name: dict(section) for name, section in sections.items()}
+    config.setdefault("store", "off")  # its tests turn it on; the others are quicker without
     config["voice_model"] = "offline" if "offline" in config else "openai"
     config["server"] = {"port": 0, **config.get("server", {})}
     config["openai_realtime"] = {

@@ -64,6 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
                   "app.carrier.destinations", "app.carrier.number_policy", "app.carrier.token",
                   "app.errors", "app.events", "app.logs", "app.realtime", "app.tasks", "audio",
                   "msgspec"},
+    "app.store": {"app.errors", "app.events", "app.threads", "msgspec"},
+    "app.store.sql": {"app.errors", "app.events", "app.store", "alembic", "sqlalchemy"},
     "app.web": {"app.agents.tools", "app.calls", "app.carrier.base", "app.engine", "app.errors",
                 "app.events", "app.realtime", "app.settings", "fastapi", "prometheus_client",
                 "starlette", "uvicorn", "uvloop", "websockets"},
@@ -80,7 +82,13 @@ MAY_IMPORT: dict[str, set[str]] = {
                 "app.realtime", "app.settings", "app.threads", "httpx2", "typer", "websockets"},
 }  # fmt: skip
 # Vendors that live in one folder only, whatever else the table allows.
-AT_HOME = {"twilio": "app.carrier.twilio", "pocketsphinx": "app.engine", "typer": "app.cli"}
+AT_HOME = {
+    "alembic": "app.store.sql",
+    "sqlalchemy": "app.store.sql",
+    "twilio": "app.carrier.twilio",
+    "pocketsphinx": "app.engine",
+    "typer": "app.cli",
+}
 
 # Events and a time go in, values come out: nothing of these may reach them.
 IMPURE = {"asyncio", "socket", "time", "random", "secrets", "threading", "subprocess", "select"}
@@ -195,6 +203,11 @@ PURE = [
     "app.settings.reader.strict_yaml",
     "app.settings.tools",
     "app.settings.values",
+    "app.store.base",
+    "app.store.codec",
+    "app.store.fold",
+    "app.store.retention",
+    "app.store.words",
     "app.assembly.prices",
     "app.assembly.sessions",
 ]
@@ -215,6 +228,7 @@ CATCHES_ALL = {
     "app.calls.call": "the outermost boundary of a call: it ends with internal_error",
     "app.calls.hang_up": "what fails at a call's end is logged, and the rest of the end goes on",
     "app.agents.session.handler": "callbacks are the user's code",
+    "app.store.writer": "a fault of the history ends no call: it is logged, and the spool goes on",
     "app.carrier.twilio.carrier": "what a websocket of any server raises is the stream's end",
 }
 # Modules that may start a task outside of a TaskGroup, each with what ends it.

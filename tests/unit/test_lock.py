@@ -22,7 +22,13 @@ def wanted() -> list[str]:
     project = toml["project"]
     extras = project["optional-dependencies"]
     build = toml["build-system"]["requires"]
-    return [*build, *project["dependencies"], *extras["offline"], *extras["mcp"]]
+    return [
+        *build,
+        *project["dependencies"],
+        *extras["offline"],
+        *extras["mcp"],
+        *extras["postgres"],
+    ]
 
 
 @pytest.mark.parametrize("dependency", wanted())

@@ -19,6 +19,7 @@ from app.events import (
     CallerSaid,
     CallEvent,
     CallReviewed,
+    CallTurnedAway,
     FirstSound,
     GuardrailTripped,
     HandedOff,
@@ -64,6 +65,8 @@ def _write(event: CallEvent) -> None:
                     "pii.called": event.called_number,
                 },
             )
+        case CallTurnedAway():
+            _write_turned_away(event)
         case CallEnded(summary=summary):
             facts = asdict(summary)
             del facts["call_id"]  # stands in every line of the call
@@ -130,6 +133,19 @@ def _write(event: CallEvent) -> None:
                     "pii.reason": event.reason,
                 },
             )
+        case TaskStarted() | TaskAnswered() | TurnAnalyzed():
+            _write_analysis(event)
+        case CallerSaid() | AgentSaid():
+            logger.debug(
+                "transcript",
+                extra={"who": type(event).__name__, "pii.text": event.text},
+            )
+        case _:
+            return
+
+
+def _write_analysis(event: TaskStarted | TaskAnswered | TurnAnalyzed) -> None:
+    match event:
         case TaskStarted(task=task):
             logger.info("task handed out", extra={"task": task.key, "pii.task": task.text})
         case TaskAnswered():
@@ -145,13 +161,19 @@ def _write(event: CallEvent) -> None:
             )
         case TurnAnalyzed():
             logger.debug("turn analyzed", extra={"pii.analysis": asdict(event.analysis)})
-        case CallerSaid() | AgentSaid():
-            logger.debug(
-                "transcript",
-                extra={"who": type(event).__name__, "pii.text": event.text},
-            )
-        case _:
-            return
+
+
+def _write_turned_away(event: CallTurnedAway) -> None:
+    logger.info(
+        "call turned away",
+        extra={
+            "carrier_call_id": event.carrier_call_id,
+            "code": event.reason,
+            "put_through_to": event.put_through_to,
+            "pii.caller": event.caller_number,
+            "pii.called": event.called_number,
+        },
+    )
 
 
 def _write_ready(event: VoiceReady) -> None:

@@ -36,6 +36,7 @@ FROM_VARIABLES: Final[dict[tuple[str, ...], str]] = {
     ("server", "public_url"): "${PUBLIC_URL:-}",
     ("server", "metrics_token"): "${METRICS_TOKEN:-}",
     ("server", "operator_token"): "${OPERATOR_TOKEN:-}",
+    ("store", "url"): "${DATABASE_URL:-}",
     ("logging", "level"): "${LOG_LEVEL:-INFO}",
     ("logging", "format"): "${LOG_FORMAT:-auto}",
 }

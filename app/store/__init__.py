@@ -1,0 +1,1 @@
+"""The history of calls: an append-only log of events, and what can be read out of it."""

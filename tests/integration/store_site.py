@@ -1,0 +1,61 @@
+"""Databases for tests of the history of calls, of each kind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import pytest
+
+from app.store.sql.store import SqlStore
+from tests.fakes.postgres import Cluster, cluster
+
+__all__ = ["KINDS", "opened", "postgres", "store"]
+
+KINDS: Final = ("sqlite", "postgresql")
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server; tests that want it are skipped where it is not installed."""
+    with cluster() as found:
+        yield found
+
+
+@pytest.fixture(params=KINDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlStore]:
+    """An empty store of each kind."""
+    if request.param == "sqlite":
+        place: Path | str = tmp_path / "state" / "calls.db"
+    else:
+        place = await new_database(request.getfixturevalue("postgres"))
+    async with opened(place) as found:
+        yield found
+
+
+async def new_database(server: Cluster) -> str:
+    """The URL of a database that holds nothing yet."""
+    name = f"test_{next(_numbers)}"
+    connection = await asyncpg.connect(server.url())
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    finally:
+        await connection.close()
+    return server.url(name)
+
+
+@contextlib.asynccontextmanager
+async def opened(place: Path | str) -> AsyncIterator[SqlStore]:
+    """A store with its tables."""
+    found = SqlStore(place)
+    try:
+        await found.open()
+        yield found
+    finally:
+        await asyncio.shield(found.close())

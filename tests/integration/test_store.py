@@ -1,0 +1,384 @@
+"""The behavior of a store of calls, the same in SQLite and in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app.errors import CallNotFound, StoreError
+from app.events import CallId, CallLost, CallTurnedAway, ToolRan
+from app.store.base import LOST_SEQ, CallFilter, Outcome, StoredCall, StoredEvent
+from app.store.codec import encode
+from app.store.fold import rebuilt
+from app.store.retention import WORDS
+from app.store.sql.store import SqlStore
+from tests.fakes.call_events import BEGAN, call_events, recorded
+from tests.integration.store_site import opened, postgres, store
+
+__all__ = ["postgres", "store"]
+
+OF = CallId("call_1")
+
+
+def as_put(records: list[StoredEvent]) -> list[StoredEvent]:
+    return [replace(record, position=0) for record in records]
+
+
+async def calls_of(store: SqlStore, *call_ids: str, **facts: Any) -> None:
+    """Put calls there, each an hour after the one before."""
+    for number, call_id in enumerate(call_ids):
+        began = BEGAN + timedelta(hours=number)
+        await store.append(recorded(call_events(call_id, **facts), began=began), instance="me")
+
+
+async def ids(store: SqlStore, wanted: CallFilter) -> list[str]:
+    return [call.call_id for call in (await store.calls(wanted)).items]
+
+
+# Events and rows ----------------------------------------------------------------------------------
+
+
+async def test_events_are_kept_as_they_came_and_the_row_is_made_of_them(store: SqlStore) -> None:
+    records = recorded(call_events(said=("Grüße \U0001f600 \0", "and \ud800 this")))
+    await store.append(records[:3], instance="me")
+    assert (await store.call(OF)).outcome is Outcome.IN_PROGRESS
+    await store.append(records[3:], instance="me")
+    assert as_put([*await store.events(OF)]) == records
+    assert await store.call(OF) == rebuilt(records)
+
+
+async def test_events_that_come_again_are_kept_once(store: SqlStore) -> None:
+    records = recorded(call_events(said=("one", "two", "three")))
+    for part in (records, records[2:5], records[:3], records):
+        await store.append(part, instance="me")
+    assert as_put([*await store.events(OF)]) == records
+    assert await store.call(OF) == rebuilt(records)
+    assert len((await store.search("two")).items) == 1
+
+
+async def test_events_that_come_out_of_order_make_the_same_row(store: SqlStore) -> None:
+    records = recorded(call_events(said=("one", "two", "three")))
+    shuffled = random.Random(7).sample(records, len(records))
+    for record in shuffled:
+        await store.append([record], instance="me")
+    assert as_put([*await store.events(OF)]) == records
+    assert await store.call(OF) == rebuilt(records)
+
+
+async def test_a_batch_holds_events_of_many_calls(store: SqlStore) -> None:
+    calls = [recorded(call_events(f"call_{number}")) for number in range(20)]
+    mixed = [record for records in zip(*calls, strict=True) for record in records]
+    await store.append(mixed, instance="me")
+    for records in calls:
+        assert await store.call(records[0].call_id) == rebuilt(records)
+    assert len((await store.calls(CallFilter(), limit=100)).items) == 20
+
+
+async def test_a_call_that_nobody_knows_is_not_found(store: SqlStore) -> None:
+    for asked in (store.call(OF), store.add_note(OF, "x", author="me"), store.set_tags(OF, ["x"])):
+        with pytest.raises(CallNotFound):
+            await asked
+    assert await store.events(OF) == []
+
+
+async def test_events_of_all_calls_can_be_followed(store: SqlStore) -> None:
+    await calls_of(store, "call_1", "call_2")
+    first = await store.events_since(0, limit=3)
+    rest = await store.events_since(first[-1].position)
+    found = [(one.call_id, one.seq) for one in (*first, *rest)]
+    assert found == [(f"call_{call}", seq) for call in (1, 2) for seq in range(1, 6)]
+    assert await store.events_since(rest[-1].position) == []
+
+
+async def test_a_part_of_a_calls_events_can_be_read(store: SqlStore) -> None:
+    await calls_of(store, "call_1")
+    assert [one.seq for one in await store.events(OF, after_seq=1, limit=2)] == [2, 3]
+
+
+# Lists --------------------------------------------------------------------------------------------
+
+
+async def test_calls_are_listed_the_newest_first_page_by_page(store: SqlStore) -> None:
+    names = [f"call_{number:02}" for number in range(11)]
+    await calls_of(store, *names)
+    # Those that began in the same millisecond are told apart by their ids.
+    await store.append(recorded(call_events("call_10b"), began=BEGAN + timedelta(hours=10)),
+                       instance="me")  # fmt: skip
+    found, cursor = [], None
+    for _ in range(4):
+        page = await store.calls(CallFilter(), cursor=cursor, limit=3)
+        found += [call.call_id for call in page.items]
+        cursor = page.cursor
+    assert cursor is None
+    assert found == ["call_10b", *reversed(names)]
+
+
+async def test_calls_are_filtered(store: SqlStore) -> None:
+    await calls_of(store, "call_1", "call_2")
+    await store.append(recorded(call_events("call_3", caller="+15559", ended=False)), instance="me")
+    away = CallTurnedAway(
+        call_id=CallId("call_4"),
+        carrier_call_id="CA4",
+        caller_number="+15558",
+        called_number="+15559",
+        reason="closed",
+    )
+    await store.append([encode(away, seq=1, at=BEGAN)], instance="me")
+    failed = ToolRan(
+        call_id=CallId("call_2"), at_ms=1, name="x", duration_ms=1, error="tool_failed"
+    )
+    await store.append([encode(failed, seq=6, at=BEGAN)], instance="me")
+    await store.set_tags(OF, ["vip", "later"])
+    table: list[tuple[CallFilter, set[str]]] = [
+        (CallFilter(outcomes=[Outcome.ANSWERED]), {"call_2", "call_1"}),
+        (CallFilter(outcomes=[Outcome.REFUSED, Outcome.IN_PROGRESS]), {"call_4", "call_3"}),
+        (CallFilter(number="+15559"), {"call_4", "call_3"}),
+        (CallFilter(agent="reception"), {"call_1", "call_2", "call_3"}),
+        (CallFilter(reason="closed"), {"call_4"}),
+        (CallFilter(tag="vip"), {"call_1"}),
+        (CallFilter(tag="another"), set()),
+        (CallFilter(with_errors=True), {"call_2"}),
+        (CallFilter(since=BEGAN + timedelta(minutes=30)), {"call_2"}),
+        (CallFilter(until=BEGAN + timedelta(milliseconds=500)), {"call_4"}),
+        (CallFilter(agent="reception", number="+15559"), {"call_3"}),
+    ]
+    for wanted, expected in table:
+        assert {*await ids(store, wanted)} == expected, wanted
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "!!!", "OTk5OTk5OTk5OTk5OTk5OTk5OTk6eA", "\u00e9"])
+async def test_a_cursor_that_was_not_given_out_is_refused(cursor: str, store: SqlStore) -> None:
+    await calls_of(store, "call_1")
+    for asked in (store.calls(CallFilter(), cursor=cursor), store.search("we", cursor=cursor)):
+        with pytest.raises(StoreError) as refused:
+            await asked
+        assert refused.value.code == "bad_cursor"
+
+
+# Search -------------------------------------------------------------------------------------------
+
+SEARCHES = {
+    "OPEN": 1,
+    "nine CLOSE": 4,  # the agent's answers
+    '"close at nine"': 4,
+    '"nine at close"': 0,
+    "when nine": 0,  # two turns hold one each
+    "strasse": 1,
+    "straß*": 1,
+    "stra": 0,
+    "cafe": 1,
+    "don't": 1,
+    "555-0100": 1,
+    "example.com": 1,
+    "1e5": 1,
+    "0x1f": 1,
+    "3.14": 1,
+    "\u65e5\u672c*": 1,
+    "' OR 1=1 --": 0,
+    '"; DROP TABLE events; --': 0,
+    "NEAR(close nine)": 0,
+    "close NOT nine": 0,
+    "words:close": 0,
+    "close & ! nine": 4,
+    "a:*b <-> c": 0,
+    "never said": 0,
+    "*": 0,
+    "": 0,
+}
+
+
+async def test_words_are_found_in_what_was_said_and_nothing_else_happens(store: SqlStore) -> None:
+    said = (
+        "When do you OPEN?",
+        "Die Straße beim Café, don't hang up",
+        "Call 555-0100 or write to me@example.com, a/b 1e5 0x1F 3.14",
+        "\u65e5\u672c\u8a9e please",
+    )
+    await store.append(recorded(call_events(said=said, answer="We close at nine.")), instance="me")
+    for query, count in SEARCHES.items():
+        assert len((await store.search(query)).items) == count, query
+
+
+async def test_found_turns_come_the_newest_first_page_by_page(store: SqlStore) -> None:
+    await store.append(recorded(call_events(said=("a one", "a two", "a three"))), instance="me")
+    first = await store.search("a", limit=2)
+    assert [hit.text for hit in first.items] == ["a three", "a two"]
+    rest = await store.search("a", limit=2, cursor=first.cursor)
+    [last] = rest.items
+    assert (last.text, last.party, last.seq, last.call_id) == ("a one", "caller", 3, OF)
+    assert rest.cursor is None
+
+
+# Notes, tags --------------------------------------------------------------------------------------
+
+
+async def test_people_add_notes_and_tags(store: SqlStore) -> None:
+    await calls_of(store, "call_1")
+    first = await store.add_note(OF, "Called back", author="Ada")
+    second = await store.add_note(OF, "Settled", author="Bob")
+    assert [(one.note_id, one.text) for one in await store.notes(OF)] == [
+        (first.note_id, "Called back"),
+        (second.note_id, "Settled"),
+    ]
+    await store.set_tags(OF, ["b", "a", "b"])
+    assert await store.tags(OF) == ["a", "b"]
+    await store.set_tags(OF, [])
+    assert await store.tags(OF) == []
+
+
+# Calls of processes that are gone -----------------------------------------------------------------
+
+
+async def test_calls_of_a_process_that_is_gone_are_closed_as_lost(store: SqlStore) -> None:
+    for name, instance in (("call_1", "gone"), ("call_2", "here"), ("call_3", "silent")):
+        await store.append(recorded(call_events(name, ended=False)), instance=instance)
+    await store.append(recorded(call_events("call_4")), instance="gone")
+    await store.renew("here", BEGAN + timedelta(hours=1))
+    await store.renew("silent", BEGAN)
+    [lost] = await store.close_lost(of=["gone"])
+    assert (lost.call_id, lost.seq, lost.type) == ("call_1", LOST_SEQ, "call_lost")
+    row = await store.call(OF)
+    assert (row.outcome, row.ended_at) == (Outcome.LOST, BEGAN + timedelta(seconds=4))
+    [lost] = await store.close_lost(unseen_since=BEGAN + timedelta(minutes=1))
+    assert lost.call_id == "call_3"
+    assert await store.close_lost(of=["gone"], unseen_since=BEGAN + timedelta(minutes=1)) == []
+    assert await ids(store, CallFilter(outcomes=[Outcome.IN_PROGRESS])) == ["call_2"]
+
+
+async def test_the_end_of_a_call_that_was_taken_for_lost_is_kept(store: SqlStore) -> None:
+    records = recorded(call_events())
+    await store.append(records[:3], instance="gone")
+    await store.close_lost(of=["gone"])
+    await store.append(records[3:], instance="gone")
+    found = await store.call(OF)
+    assert (found.outcome, found.reason) == (Outcome.ANSWERED, "caller_hung_up")
+    lost = encode(CallLost(call_id=OF), seq=LOST_SEQ, at=records[2].at)
+    assert found == rebuilt([*records, lost])
+
+
+# Removing -----------------------------------------------------------------------------------------
+
+
+async def test_an_erased_call_leaves_nothing_and_does_not_come_back(store: SqlStore) -> None:
+    await calls_of(store, "call_1", "call_2")
+    await store.append(recorded(call_events("call_3", ended=False)), instance="me")
+    await store.add_note(OF, "a note", author="me")
+    await store.set_tags(OF, ["tag"])
+    names = [CallId(f"call_{number}") for number in (1, 3, 9)]
+    erased = await store.erase(names)
+    assert (erased.still_live, [*erased.call_ids]) == ([CallId("call_3")], [names[0], names[2]])
+    await store.append(recorded(call_events("call_1")), instance="me")
+    assert await store.events(OF) == []
+    assert await store.notes(OF) == []
+    assert await store.tags(OF) == []
+    assert await ids(store, CallFilter()) == ["call_2", "call_3"]
+    assert {hit.call_id for hit in (await store.search("open")).items} == {"call_2", "call_3"}
+    with pytest.raises(CallNotFound):
+        await store.call(OF)
+
+
+async def test_calls_of_a_number_are_those_from_it_and_to_it(store: SqlStore) -> None:
+    await calls_of(store, "call_1", caller="+1555", called="+1666")
+    await calls_of(store, "call_2", caller="+1666", called="+1777")
+    await calls_of(store, "call_3", caller="+16660", called="+1777")
+    assert sorted(await store.calls_with("+1666")) == ["call_1", "call_2"]
+
+
+async def test_words_can_be_removed_and_the_call_stays(store: SqlStore) -> None:
+    await calls_of(store, "call_1", "call_2")
+    before = await store.call(OF)
+    assert await store.blank([OF], WORDS) == 2
+    assert await store.blank([OF], WORDS) == 0
+    assert await store.call(OF) == before
+    assert "nine" not in str(await store.events(OF))
+    assert {hit.call_id for hit in (await store.search("open")).items} == {"call_2"}
+
+
+async def test_what_was_cleaned_is_remembered(store: SqlStore) -> None:
+    assert await store.cleaned_until("words") is None
+    for hour in (1, 2):
+        await store.set_cleaned_until("words", BEGAN + timedelta(hours=hour))
+    assert await store.cleaned_until("words") == BEGAN + timedelta(hours=2)
+    assert await store.older_than(BEGAN) == []
+
+
+async def test_old_calls_are_found_once_they_are_over(store: SqlStore) -> None:
+    await calls_of(store, "call_1", "call_2")
+    await store.append(recorded(call_events("call_3", ended=False)), instance="me")
+    assert await store.older_than(BEGAN + timedelta(minutes=30)) == ["call_1"]
+
+
+# Made anew ----------------------------------------------------------------------------------------
+
+
+async def all_rows(store: SqlStore) -> list[StoredCall]:
+    return [*(await store.calls(CallFilter(), limit=1_000)).items]
+
+
+async def test_rows_that_are_made_anew_of_the_events_are_the_same(store: SqlStore) -> None:
+    for number in range(410):  # more than are made anew at a time
+        events = call_events(f"call_{number:03}", ended=number % 3 > 0)
+        await store.append(recorded(events), instance="me")
+    await store.append(recorded(call_events("lost", ended=False)), instance="gone")
+    await store.close_lost(of=["gone"])
+    rows = await all_rows(store)
+    found = [(hit.call_id, hit.seq) for hit in (await store.search("open", limit=1_000)).items]
+    await spoil(store)
+    assert await store.rebuild() == 411
+    assert await all_rows(store) == rows
+    again = [(hit.call_id, hit.seq) for hit in (await store.search("open", limit=1_000)).items]
+    assert sorted(again) == sorted(found)
+
+
+async def spoil(store: SqlStore) -> None:
+    async with store.database.writing() as connection:
+        await connection.execute(text("UPDATE calls SET agent = 'x', outcome = 'answered'"))
+        await connection.execute(text("DELETE FROM calls WHERE call_id > 'call_2'"))
+        await connection.execute(text("DELETE FROM transcript WHERE call_id > 'call_1'"))
+
+
+# Tables -------------------------------------------------------------------------------------------
+
+
+async def test_several_processes_make_the_tables_at_once(store: SqlStore) -> None:
+    place = store.database._url.render_as_string(hide_password=False)
+    async with store.database.writing() as connection:
+        await connection.execute(text("DROP TABLE alembic_version"))
+        for table in ("events", "calls", "transcript", "open_calls", "instances", "erasures",
+                      "retention_marks", "notes", "call_tags"):  # fmt: skip
+            await connection.execute(text(f"DROP TABLE {table}"))
+        if store.database.is_sqlite:
+            await connection.execute(text("DROP TABLE transcript_words"))
+    others = [SqlStore(place) for _ in range(4)]
+    await asyncio.gather(*(other.open() for other in others))
+    await calls_of(others[0], "call_1")
+    assert (await others[3].call(OF)).agent == "reception"
+    for other in others:
+        await other.close()
+
+
+async def test_tables_of_a_newer_version_are_left_alone(store: SqlStore) -> None:
+    async with store.database.writing() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = 'calls_999'"))
+    other = SqlStore(store.database._url.render_as_string(hide_password=False))
+    with pytest.raises(StoreError) as refused:
+        await other.open()
+    assert refused.value.code == "store_newer"
+    await other.close()
+
+
+async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    async with opened(folder / "calls.db") as store:
+        await calls_of(store, "call_1")
+        assert {path.name for path in folder.iterdir()} >= {"calls.db", "calls.db-wal"}
+        for path in folder.iterdir():
+            assert path.stat().st_mode & 0o777 == 0o600, path
+    assert folder.stat().st_mode & 0o777 == 0o700
