@@ -15,10 +15,10 @@ argument, a traceback, another library.
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import logging
 import math
+import os
 import queue
 import re
 import sys
@@ -88,8 +88,8 @@ _QUIET: Final = {
 
 LINES_AT_ONCE: Final = 5
 LINE_EVERY_S: Final = 10.0
-_OUR_LOGGERS: Final = f"{_INSTALLED_UNDER}app."
-_THROTTLED_LOGGERS: Final = (_OUR_LOGGERS, "asyncio.", "uvicorn.", "websockets.")
+_OUR_LOGGERS: Final = (f"{_INSTALLED_UNDER}app.", "trunkline.")
+_THROTTLED_LOGGERS: Final = (*_OUR_LOGGERS, "asyncio.", "uvicorn.", "websockets.")
 # Warnings and errors of which each counts: they come once, or say what is lost.
 _NEVER_LEFT_OUT: Final = frozenset(
     {
@@ -398,7 +398,7 @@ class _Spool:
     """
 
     def __init__(self, stream: IO[str], limit: int) -> None:
-        self._stream = stream
+        self._write = _writer(stream)
         self._lines: queue.Queue[str] = queue.Queue(limit)
         self._lost = 0
         threading.Thread(target=self._run, name="log", daemon=True).start()
@@ -422,13 +422,42 @@ class _Spool:
     def _run(self) -> None:
         while True:
             line = self._lines.get()
-            with contextlib.suppress(OSError, ValueError):  # the reader is gone
-                self._stream.write(line)
-                self._stream.flush()
-            lost, self._lost = self._lost, 0
+            try:
+                self._write(line)
+            except (OSError, ValueError):  # the reader is gone, or the disk is full
+                self._lost += 1
+                lost = 0
+            else:
+                lost, self._lost = self._lost, 0
             if lost:
                 logger.warning("log lines were lost: nobody read them", extra={"lost": lost})
             self._lines.task_done()
+
+
+def _writer(stream: IO[str]) -> Callable[[str], object]:
+    """The way to write lines: to the descriptor of a real stream, past its buffer.
+
+    The interpreter wants the buffer's lock when it ends, which a thread that waits for a reader
+    would hold; and what a full disk has not taken would stay there.
+    """
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+
+        def write(text: str) -> None:
+            stream.write(text)
+            stream.flush()
+
+        return write
+
+    encoding: str = getattr(stream, "encoding", None) or "utf-8"
+
+    def write_all(text: str) -> None:
+        rest = text.encode(encoding, "backslashreplace")
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+    return write_all
 
 
 class _SpooledHandler(logging.StreamHandler[_Spool]):

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -101,7 +101,7 @@ def serve(
         if built.not_started:
             raise built.not_started[0] from None
         raise
-    return 1 if built.server.forced or built.server.failed else 0
+    return built.server.exit_code
 
 
 def fallback_of(settings: Settings, number: str) -> Destination | None:
@@ -179,6 +179,7 @@ def build(
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(_failure_logged(server))
             stack.push_async_callback(carrier.aclose)
             await stack.enter_async_context(history.writing() if history else nullcontext())
             try:
@@ -201,7 +202,6 @@ def build(
             except BaseException:
                 # Nothing but the end of the switchboard's group comes in here. A server that goes
                 # on without it answers "busy" for ever.
-                logger.critical("server failed", exc_info=True)
                 server.fail()
                 raise
 
@@ -247,6 +247,7 @@ def build(
         host=settings.server.host,
         port=settings.server.port,
         drain=drain,
+        drain_limit_s=settings.limits.drain_timeout_s,
     )
     metrics.watch_sockets(server.counts)
     return Trunkline(
@@ -256,6 +257,17 @@ def build(
         not_started=not_started,
         history=history,
     )
+
+
+@contextlib.contextmanager
+def _failure_logged(server: Server) -> Iterator[None]:
+    """Log why a server has failed: known once its tasks have ended, which it cancels till then."""
+    try:
+        yield
+    except BaseException:
+        if server.failed:
+            logger.critical("server failed", exc_info=True)
+        raise
 
 
 def _configuration(

@@ -31,6 +31,7 @@ from app.cli.shared import (
     fail,
     find,
     load_settings,
+    show,
     wrapped,
 )
 from app.errors import AppError, ConfigError
@@ -135,9 +136,9 @@ def serve(
             here = _with_address(settings, None, bound)
             options = _demo_options(config, configured, here)
             shown = banner(here, demo_options=options, open_files=_open_files())
-            typer.echo(wrapped(shown, sys.stdout))
+            show(wrapped(shown, sys.stdout))
             if token is not None:
-                typer.echo(wrapped(_first_key_shown(settings, token), sys.stdout))
+                show(wrapped(_first_key_shown(settings, token), sys.stdout))
 
         raise typer.Exit(run_server(settings, announce, written))
     except ConfigError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Annotated, Final, NoReturn, TextIO
 
@@ -25,6 +27,7 @@ __all__ = [
     "fail",
     "find",
     "load_settings",
+    "show",
     "wrapped",
 ]
 
@@ -36,6 +39,9 @@ ConfigPath = Annotated[
     Path,
     typer.Option("--config", "-c", envvar="TRUNKLINE_CONFIG", help="The configuration file."),
 ]
+_SHOW_S: Final = 1.0
+"""The wait for whoever reads what a command shows."""
+_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 _NAME: Final = re.compile(r" *(?:\w+ {2,})?")
 DEFAULT_CONFIG: Final = Path("config.yaml")
 
@@ -44,8 +50,31 @@ def fail(text: str, code: int = EXIT_CONFIG) -> NoReturn:
     """End the command with a sentence on standard error."""
     # typer knows of terminals, but not of NO_COLOR (https://no-color.org).
     shown = wrapped(text, sys.stderr)
-    typer.echo(shown if _no_color() else typer.style(shown, fg=typer.colors.RED), err=True)
+    show(shown if _no_color() else typer.style(shown, fg=typer.colors.RED), err=True)
     raise typer.Exit(code)
+
+
+def show(text: str, *, err: bool = False) -> None:
+    """Write a text, and go on where nobody takes it: a full disk, or a pipe that nobody reads."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        stream.flush()
+        descriptor = stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        typer.echo(text, err=err)
+        return
+    shown = text if stream.isatty() else _STYLE.sub("", text)
+    data = f"{shown}\n".encode(stream.encoding or "utf-8", "backslashreplace")
+    # Past the stream's buffer: the interpreter waits for it when it ends.
+    writer = threading.Thread(target=_write_all, args=(descriptor, data), daemon=True)
+    writer.start()
+    writer.join(_SHOW_S)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 def wrapped(text: str, stream: TextIO) -> str:

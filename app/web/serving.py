@@ -3,7 +3,8 @@
 uvicorn closes every websocket within 40 ms of SIGTERM, and runs the shutdown hook of the
 application only then. Here the first SIGTERM or SIGINT starts `drain` while the listener stays
 open: live calls go on, and the carrier's callbacks for them are still answered. The server stops as
-soon as `drain` returns. A second signal ends the waiting.
+soon as `drain` returns. A second signal ends the waiting. A process that something keeps is ended
+by `last_resort`.
 
 Follows uvicorn 0.54. The switchboard decides what is refused while the server drains.
 """
@@ -23,6 +24,7 @@ from typing import Any
 import uvicorn
 
 from app.errors import ConfigError
+from app.web.last_resort import LastResort
 from app.web.realtime import MAX_MESSAGE_BYTES, REALTIME_PATH
 from app.web.sockets import SocketCounts, SocketLimits, guarded_protocols
 
@@ -34,6 +36,15 @@ SHUTDOWN_HOOKS_S = 5.0
 """Upper bound for closing the last sockets (1 s of it) and running the application's hooks."""
 
 FORCED_SHUTDOWN_S = 1.0
+
+LEAVE_S = 2.0
+"""The time for the process to end once nothing is served any more."""
+
+FORCED_LEAVE_S = 5.0
+"""The time for a process that was told to end at once: calls hang up, sockets close, logs end."""
+
+DRAIN_MARGIN_S = 30.0
+"""Beyond the drain's own limit: goodbyes, last reports, sockets, hooks and jobs have limits too."""
 
 BACKLOG = 2048
 
@@ -50,9 +61,14 @@ class Server(uvicorn.Server):
         listener: socket.socket,
         drain: Drain,
         counts: SocketCounts,
+        drain_limit_s: float = 0.0,
         own_signals: bool = True,
     ) -> None:
         super().__init__(config)
+        self._last_resort = LastResort(lambda: self.exit_code)
+        self._drain_limit_s = drain_limit_s
+        self._served = False
+        self._signaled = False
         self.counts = counts
         self.forced = False
         self.failed = False
@@ -71,12 +87,26 @@ class Server(uvicorn.Server):
         return self._stop_wanted.is_set()
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve in a loop of its own (uvloop where there is one) until stopped."""
+        """Serve in a loop of its own (uvloop where there is one) until stopped.
+
+        Afterwards the process has `LEAVE_S` to end: the loop waits for tasks that ignore their
+        cancellation, and the interpreter for threads.
+        """
+        self._last_resort.start()
         super().run(sockets=sockets or [self._listener])
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve in the running loop until stopped."""
-        await super().serve(sockets=sockets or [self._listener])
+        try:
+            await super().serve(sockets=sockets or [self._listener])
+            self._served = True
+        finally:
+            self._last_resort.within(LEAVE_S)
+
+    @property
+    def exit_code(self) -> int:
+        """1 if the server failed, calls were cut, or it did not end by itself; else 0."""
+        return 0 if self._served and not (self.forced or self.failed) else 1
 
     def stop(self) -> None:
         """Begin to drain; called again: force. From the loop's own thread."""
@@ -149,6 +179,9 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Runs between two bytecodes of whatever the loop is doing: only hand over.
+        again = self._signaled or self._loop is None
+        self._signaled = True
+        self._last_resort.within(FORCED_LEAVE_S if again else self._drain_limit_s + DRAIN_MARGIN_S)
         if self._loop is None:
             self.should_exit = True  # Still starting up: there is nothing to drain.
         else:
@@ -161,10 +194,13 @@ def make_server(
     host: str,
     port: int,
     drain: Drain,
+    drain_limit_s: float = 0.0,
     limits: SocketLimits | None = None,
     own_signals: bool = True,
 ) -> Server:
     """Bind the port and prepare the server; port 0 takes a free one.
+
+    `drain_limit_s`: how long `drain` may take by its own account.
 
     Raises:
         ConfigError: the address cannot be bound.
@@ -197,6 +233,7 @@ def make_server(
         listener=_bind(host, port),
         drain=drain,
         counts=counts,
+        drain_limit_s=drain_limit_s,
         own_signals=own_signals,
     )
 

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -298,7 +299,10 @@ def log_lines() -> Iterator[tuple[str, int, str]]:
     """Logger, level and message of each line above DEBUG that the source can write."""
     for path in sorted(APP.rglob("*.py")):
         name = ".".join(path.relative_to(APP.parent).with_suffix("").parts)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        if named := re.search(r'^logger = logging.getLogger\("([a-z.]+)"\)', text, re.MULTILINE):
+            name = named[1]
+        for node in ast.walk(ast.parse(text)):
             match node:
                 case ast.Call(
                     func=ast.Attribute(value=ast.Name("logger"), attr=attr), args=[first, *_]
