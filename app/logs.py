@@ -111,7 +111,7 @@ _NEVER_LEFT_OUT: Final = frozenset(
 _THROTTLED_INFO: Final = frozenset(
     {
         "call asked for again",
-        "call refused",
+        "call turned away",
         "carrier message differs from the protocol",
         "model event differs from the protocol",
         "voice connection was lost, reconnecting",
