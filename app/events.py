@@ -34,6 +34,7 @@ __all__ = [
     "HandedOff",
     "KeyPressed",
     "MessageTaken",
+    "ModelTold",
     "OperatorActed",
     "Party",
     "RecordingStarted",
@@ -49,6 +50,7 @@ __all__ = [
     "TransferEnded",
     "TransferStarted",
     "TurnAnalyzed",
+    "TurnTimed",
     "VoiceReady",
     "VoiceTrouble",
 ]
@@ -245,7 +247,7 @@ class StreamOpened:
 class VoiceReady:
     """The model is connected and has confirmed its session; `waited_ms` since admission.
 
-    `differing` names settings that it took another value for.
+    `differing` names settings that it took another value for; the rest is what it was told.
     """
 
     call_id: CallId
@@ -253,6 +255,11 @@ class VoiceReady:
     waited_ms: int
     reconnected: bool = False
     differing: tuple[str, ...] = ()
+    model: str = ""
+    agent: str = ""
+    voice: str = ""
+    tools: tuple[str, ...] = ()
+    instructions_chars: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +299,44 @@ class AgentSaid:
     text: str
     heard_text: str
     cut_off: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnTimed:
+    """The course of a caller's turn, from their last sound to the first one that they heard.
+
+    Milliseconds since admission; `None`: it did not come to that. `at_ms` is when that was known.
+    `turn_found_ms` is the model's word that the turn is over, `response_ms` that it answers,
+    `model_sound_ms` its first sound, `sent_ms` that sound on its way, `heard_ms` by the carrier's
+    mark. `caller_stopped_ms` is the model's word less the pause that proved it.
+    """
+
+    call_id: CallId
+    at_ms: int
+    item_id: str
+    caller_stopped_ms: int
+    turn_found_ms: int
+    transcript_ms: int | None = None
+    response_ms: int | None = None
+    model_sound_ms: int | None = None
+    sent_ms: int | None = None
+    heard_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTold:
+    """Something that the model was told and that neither party said.
+
+    `what`: note, truncated (the caller has heard `heard_ms` of the item), settings (`text` names
+    them) or asked (for a response with instructions of its own). `text` may be personal.
+    """
+
+    call_id: CallId
+    at_ms: int
+    what: str
+    item_id: str = ""
+    heard_ms: int | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,6 +507,7 @@ class VoiceTrouble:
     """The voice model reported an error or failed a response; `code` is the model's own.
 
     `where` is the setting that the error points at, with the name of the tool that it is.
+    `message` is ours, where we have words for it.
     """
 
     call_id: CallId
@@ -469,6 +515,7 @@ class VoiceTrouble:
     code: str
     benign: bool
     where: str = ""
+    message: str = ""
 
 
 # Analysis of a call -----------------------------------------------------------------------------
@@ -581,6 +628,8 @@ CallEvent = (
     | FirstSound
     | CallerSaid
     | AgentSaid
+    | TurnTimed
+    | ModelTold
     | BargeIn
     | SpeechResumed
     | KeyPressed

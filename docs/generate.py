@@ -1,13 +1,14 @@
 """Refreshes the generated parts of the documents in this folder; `make docs` runs it.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. Settings are taken
-from the comments of config.yaml, the turn diagram from the table that the code runs by, and the
-rooms with their imports from the code itself.
+from the comments of config.yaml, events from their classes, the turn diagram from the table that
+the code runs by, and the rooms with their imports from the code itself.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import sys
 from collections import defaultdict
@@ -18,6 +19,7 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
+from app import events
 from app.agents.dialogue.response_kinds import RULES, Moment, Rules
 from app.calls.turns.turn_table import TURNS, Turn
 from app.settings import Settings
@@ -246,7 +248,29 @@ def _kind_row(kind: str, rules: Rules) -> str:
     return f"| {kind} | {rules.meaning} | {moment} | {speech} | {on_loss} | {several} |"
 
 
+def call_events() -> str:
+    """The events of calls with their fields, from their docstrings."""
+    rows = ["| `type` | Means | Fields |", "|---|---|---|"]
+    for event in _event_classes():
+        kind = re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()
+        meaning = " ".join((event.__doc__ or "").split()).replace("|", "\\|")
+        names = [one.name for one in dataclasses.fields(event) if one.name not in _IN_ALL]
+        rows.append(f"| `{kind}` | {meaning} | {', '.join(f'`{name}`' for name in names)} |")
+    return "\n".join([*rows, ""])
+
+
+_IN_ALL: Final = ("call_id", "at_ms")
+
+
+def _event_classes() -> list[Any]:
+    found: list[Any] = []
+    for member in get_args(events.CallEvent):
+        found += get_args(member) or [member]
+    return found
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
+    "call-events": call_events,
     "configuration": configuration,
     "rooms": rooms,
     "rooms-of-agents": lambda: _graph(arrows("agents"), "agents"),

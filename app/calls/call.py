@@ -44,9 +44,11 @@ from app.calls.recording.call import CallRecording
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
 from app.calls.recording.writer import Recorder
+from app.calls.model_told import told_of
 from app.calls.route import Route
 from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers
+from app.calls.turn_timer import TurnTimer
 from app.carrier.base import CallControl, IncomingCall, MediaStream
 from app.errors import VoiceError, VoiceRefused
 from app.events import (
@@ -103,6 +105,7 @@ class Call:
         self._route = route
         self._carrier = carrier
         self._on_record = record
+        self._timer = TurnTimer(call_id, record)
         self._bill = CallBill(route.price, incoming.direction)
         self._clock_ms = clock_ms
         self._began_ms = clock_ms()
@@ -150,6 +153,7 @@ class Call:
         self._caller_leg = CallerLeg(
             self._conversation,
             CarrierOutbox(policy.downlink_max_ms),
+            self._timer,
             perform=self._perform,
             end=self.end,
             now_ms=self._now_ms,
@@ -356,6 +360,7 @@ class Call:
 
     def _record(self, event: CallEvent) -> None:
         self._bill.on_event(event)
+        self._timer.on_event(event)
         self._on_record(event)
         if self.recording is not None and isinstance(event, StreamOpened):
             self.recording.begin()
@@ -372,6 +377,8 @@ class Call:
                     self._caller_leg.outbox.put(action)
                 case ToVoice(event):
                     self._to_voice.put(event)
+                    if (told := told_of(event, self.call_id, self._now_ms())) is not None:
+                        self._record(told)
                 case Record(event):
                     self._record(event)
                 case Clear():
@@ -440,7 +447,7 @@ class Call:
             code = (await self._voice.run()).code
         except VoiceError as error:
             code = error.code
-            self._trouble(code)
+            self._trouble(code, error.message)
             logger.warning(
                 "voice model refused the call",
                 extra={"code": code, "reason": error.message, "model": self._route.model.name},
@@ -462,6 +469,7 @@ class Call:
                 waited_ms=now_ms,
                 reconnected=reconnected,
                 differing=connection.differences,
+                **self._told_at_start(),
             )
         )
         self._bill.on_connected(now_ms)
@@ -471,12 +479,26 @@ class Call:
         expires_in_ms = None if expires_at is None else round((expires_at - time.time()) * 1000)
         self._perform(self._conversation.on_voice_ready(now_ms, expires_in_ms))
 
+    def _told_at_start(self) -> dict[str, Any]:
+        """The settings that a connection begins with, for those who look for a mistake in them."""
+        active = self._conversation.dialogue.active
+        session = active.opening()
+        return {
+            "model": self._route.model.name,
+            "agent": active.agent.name,
+            "voice": active.agent.voice or "",
+            "tools": self._route.roster.tool_names(active.agent),
+            "instructions_chars": len(str(session.instructions or "")),
+        }
+
     async def on_voice(self, event: ServerEvent) -> None:
         """For the voice loop."""
         await self._caller_leg.outbox.room()
         completed = self._conversation.dialogue.failures.completed
         self._work.on_voice(event)
-        self._perform(self._conversation.on_voice(event, self._now_ms()))
+        now_ms = self._now_ms()
+        self._timer.on_voice(event, now_ms, self._conversation.pause_ms)
+        self._perform(self._conversation.on_voice(event, now_ms))
         self._work.after_voice(event)
         if self._conversation.dialogue.failures.completed != completed:
             self._route.model.note_success()
@@ -494,17 +516,21 @@ class Call:
         try:
             await self._voice.renew(self._conversation.quiet)
         except VoiceError as error:
-            self._trouble(error.code)
+            self._trouble(error.code, error.message)
 
-    def _trouble(self, code: str) -> None:
-        at_ms = self._now_ms()
-        self._record(VoiceTrouble(call_id=self.call_id, at_ms=at_ms, code=code, benign=False))
+    def _trouble(self, code: str, message: str) -> None:
+        at_ms, call_id = self._now_ms(), self.call_id
+        trouble = VoiceTrouble(
+            call_id=call_id, at_ms=at_ms, code=code, benign=False, message=message
+        )
+        self._record(trouble)
 
     # The end ------------------------------------------------------------------------------------
 
     async def _finish(self, end: End, work: CancellableGroup) -> CallSummary:
         """Hang up and close both sockets; the model's is closed at once, whatever REST does."""
         with contained("transcript"):
+            self._timer.settle(self._now_ms())
             self._perform_last()
         try:
             async with asyncio.TaskGroup() as closing:

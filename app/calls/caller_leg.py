@@ -18,7 +18,8 @@ from typing import Final
 from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.conversation import Conversation
 from app.calls.media.outbox import CarrierOutbox
-from app.carrier.base import MediaStream, StreamStopped
+from app.calls.turn_timer import TurnTimer
+from app.carrier.base import MarkReached, MediaStream, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
 from app.tasks import pass_cancellation_on
@@ -63,6 +64,7 @@ class CallerLeg:
         self,
         conversation: Conversation,
         outbox: CarrierOutbox,
+        timer: TurnTimer,
         *,
         perform: Callable[[Sequence[Action]], None],
         end: Callable[[EndReason, str], None],
@@ -72,6 +74,7 @@ class CallerLeg:
         self.outbox = outbox
         self.state = CallerState.EXPECTED
         self._conversation = conversation
+        self._timer = timer
         self._perform = perform
         self._end = end
         self._now_ms = now_ms
@@ -227,7 +230,10 @@ class CallerLeg:
                         if event.hung_up and self.state is CallerState.ATTACHED:
                             self._if_not_opened = (EndReason.CALLER_HUNG_UP, "")
                         raise _Left
-                    self._perform(self._conversation.on_stream(event, self._now_ms()))
+                    now_ms = self._now_ms()
+                    if isinstance(event, MarkReached):
+                        self._timer.on_mark(event.name, now_ms)
+                    self._perform(self._conversation.on_stream(event, now_ms))
         except* _Left:
             pass
         except* CarrierError:
@@ -254,6 +260,9 @@ class CallerLeg:
                     await stream.send_audio(action.payload)
                 if action.mark is not None:
                     await stream.send_mark(action.mark)
+                if self._timer.waits:
+                    carrier = stream.started.audio_format
+                    self._timer.on_sent(action.payload, action.mark, carrier, self._now_ms())
             else:
                 await stream.clear()
                 if self._cleared_ms is not None:

@@ -361,6 +361,11 @@ class Conversation:
             case _:
                 return self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
 
+    def pause_ms(self) -> int:
+        """The silence that proves to the model that a turn is over; 0 where it does not say."""
+        pause_ms: int = getattr(self._turn_detection, "silence_duration_ms", 0)
+        return pause_ms
+
     @property
     def _turn_detection(self) -> object:
         """The model's turn detection, which may change with the agent."""
@@ -453,8 +458,7 @@ class Conversation:
         if self._greeting.on_speech_stopped():
             return []
         # The model's word comes after the pause that proved it; the caller waits from before.
-        pause_ms = getattr(self._turn_detection, "silence_duration_ms", 0)
-        self.latency.on_caller_stopped(now_ms - pause_ms)
+        self.latency.on_caller_stopped(now_ms - self.pause_ms())
         self._move(TurnEvent.SPEECH_STOPPED, now_ms)
         return self._on_decided(self._false_interruption.on_speech_stopped(now_ms), now_ms)
 

@@ -1,0 +1,209 @@
+"""Codes of things that go wrong, in plain words with what to do. Pure.
+
+Codes of models are those of `app.realtime.faults`, of this server's own watches, and of HTTP; ends
+are `EndReason`. A code that is not listed is named as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["end_fault", "tool_fault", "transfer_fault", "turned_away", "voice_fault"]
+
+_KEY: Final = (
+    "The voice model refuses the API key.",
+    "Check OPENAI_API_KEY; `trunkline doctor` tries it. A key that was revoked, or is of another "
+    "organization, looks the same.",
+)
+_QUOTA: Final = (
+    "The account of the voice model has no credit left.",
+    "Add credit, or raise the limit, at the provider of the model; no retry helps before that.",
+)
+_MODEL: Final = (
+    "The voice model does not exist there, or the account may not use it.",
+    "Check openai_realtime.model and url for a spelling mistake; `trunkline doctor` tries them.",
+)
+_ALLOWED: Final = (
+    "The account may not do this.",
+    "Give the key or the project the right to use the Realtime API and this model.",
+)
+_RATE: Final = (
+    "The voice model has answered too many requests for this account.",
+    "Ask the provider for a higher limit, or lower limits.max_calls.",
+)
+_DOWN: Final = (
+    "The voice model could not be reached, or failed.",
+    "If it lasts, see the provider's status page; give numbers a fallback so that callers reach "
+    "somebody meanwhile.",
+)
+_SILENT: Final = (
+    "The voice model stayed silent while the caller waited.",
+    "If it happens often, try another model, or raise limits.answer_wait_s for one that thinks "
+    "longer before it speaks.",
+)
+_SETTINGS: Final = (
+    "The voice model does not take the session as it is configured.",
+    "Run `trunkline doctor`: it opens a session with these settings and names the one that is "
+    "refused.",
+)
+
+_VOICE: Final[Mapping[str, tuple[str, str]]] = {
+    **dict.fromkeys(("invalid_api_key", "authentication_error", "http_401"), _KEY),
+    **dict.fromkeys(
+        ("insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted"), _QUOTA
+    ),
+    **dict.fromkeys(
+        (
+            "model_not_found",
+            "invalid_model",
+            "unsupported_model",
+            "deployment_not_found",
+            "http_404",
+        ),
+        _MODEL,
+    ),
+    **dict.fromkeys(
+        (
+            "permission_denied",
+            "permission_error",
+            "account_deactivated",
+            "invalid_organization",
+            "unsupported_country_region_territory",
+            "http_403",
+        ),
+        _ALLOWED,
+    ),
+    **dict.fromkeys(
+        ("rate_limit_exceeded", "rate_limit_error", "inference_rate_limit_exceeded", "http_429"),
+        _RATE,
+    ),
+    **dict.fromkeys(
+        (
+            "connect_timeout",
+            "handshake_failed",
+            "server_error",
+            "internal_error",
+            "service_unavailable",
+            "overloaded",
+            "voice_unavailable",
+            "voice_closed",
+            "closed_in_setup",
+            "session_timeout",
+        ),
+        _DOWN,
+    ),
+    **dict.fromkeys(
+        ("no_answer", "no_reply", "response_stalled", "response_timeout", "empty_response"), _SILENT
+    ),
+    **dict.fromkeys(("format_mismatch", "protocol_mismatch", "session_refused"), _SETTINGS),
+    "beta_api_shape_disabled": (
+        "The voice model no longer speaks the dialect that is configured.",
+        "Remove openai_realtime.dialect, or set it to ga.",
+    ),
+    "inaudible_response": (
+        "The voice model answered without any sound that one can hear.",
+        "Nothing, if it stays rare: the answer was asked for again.",
+    ),
+    "session_expired": (
+        "The model's session has reached its longest time; a fresh one was opened.",
+        "Nothing: the conversation went on.",
+    ),
+    "tool_loop": (
+        "The voice model called tools again and again without speaking.",
+        "Say in the instructions when the tool is to be used, and what to do when it fails.",
+    ),
+    "invalid_proxy": ("The proxy cannot be used.", "Check HTTPS_PROXY and its password."),
+}
+
+_TOOLS: Final[Mapping[str, str]] = {
+    "tool_timeout": "it took longer than its time limit: raise it, or make the tool faster",
+    "tool_failed": "it failed; the log has the place and the type of the error",
+    "tool_args_invalid": "the model called it with arguments that do not fit its schema",
+    "unknown_tool": "there is no such tool; the model made up its name",
+    "tool_budget_spent": "the model has used up the tool calls that a turn may have",
+    "not_approved": "an operator, or the caller, did not agree to it",
+    "approval_timeout": "nobody agreed to it in time",
+    "caller_not_verified": "the network does not vouch for the caller's number",
+    "unreachable": "its server could not be reached",
+    "http_error": "its server answered with an error; the log has the status",
+    "response_invalid": "its server answered with something that cannot be used",
+    "connection_lost": "the connection to its server broke",
+    "input_refused": "a guardrail stopped it",
+}
+
+_TRANSFERS: Final[Mapping[str, tuple[str, str]]] = {
+    "busy": ("the line was busy", "Name another destination, or a queue, for such times."),
+    "no_answer": (
+        "nobody answered",
+        "Check who should answer there, raise the destination's ring_s, or name another one.",
+    ),
+    "declined": ("they declined the call", ""),
+    "voicemail": ("an answering machine picked up", ""),
+    "failed": (
+        "the carrier could not put the call through",
+        "The evidence names the carrier's error: docs/telephony.md has its numbers in plain words.",
+    ),
+    "canceled": ("it was stopped before anybody answered", ""),
+}
+
+_ENDS: Final[Mapping[str, tuple[str, str]]] = {
+    "voice_lost": ("The call ended because the voice model was lost.", ""),
+    "carrier_lost": (
+        "The carrier's media stream did not come, or broke off.",
+        "Check the public address with `trunkline doctor`: websockets must pass, and a quiet "
+        "socket must stay open.",
+    ),
+    "internal_error": (
+        "Trunkline failed: a bug.",
+        "Please report it with the traceback that the log has under this call's id.",
+    ),
+    "silence": (
+        "The call ended because the caller said nothing for a long time.",
+        "See limits.silence_s and limits.inactivity. If the caller did speak, the recording or "
+        "turn_detection.threshold tells why they were not heard.",
+    ),
+    "max_duration": (
+        "The call reached limits.max_duration_s.",
+        "Raise the limit if such calls are wanted.",
+    ),
+    "drained": ("The server was stopped during the call.", ""),
+}
+
+_TURNED_AWAY: Final[Mapping[str, tuple[str, str]]] = {
+    "at_capacity": (
+        "All lines were busy.",
+        "Raise limits.max_calls if the machine bears it, or start another server.",
+    ),
+    "draining": ("The server was being stopped.", ""),
+    "closed": ("The number was outside of its hours.", ""),
+    "not_in_percent": ("The call was among those that go to the fallback by percent.", ""),
+}
+
+
+def voice_fault(code: str) -> tuple[str, str]:
+    """The trouble that a model's code stands for, and its remedy."""
+    found = _VOICE.get(code)
+    if found is None and code.startswith("http_5"):
+        found = _DOWN
+    return found or (f"The voice model reported {code}.", "docs/voice-models.md may know the code.")
+
+
+def tool_fault(code: str) -> str:
+    """The reason why a tool did not do its work."""
+    return _TOOLS.get(code, f"it failed with {code}")
+
+
+def transfer_fault(outcome: str) -> tuple[str, str]:
+    """The reason why a transfer came to nothing, and its remedy."""
+    return _TRANSFERS.get(outcome, (f"its outcome was {outcome}", ""))
+
+
+def end_fault(reason: str) -> tuple[str, str] | None:
+    """The trouble that an end stands for; None for an end as it should be."""
+    return _ENDS.get(reason)
+
+
+def turned_away(reason: str) -> tuple[str, str]:
+    """The reason why no agent took the call, and its remedy."""
+    return _TURNED_AWAY.get(reason, (f"No agent took the call: {reason}.", ""))
