@@ -40,11 +40,11 @@ from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
 from app.calls.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
 from app.calls.media.outbox import CarrierOutbox
+from app.calls.model_told import told_of
 from app.calls.recording.call import CallRecording
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
 from app.calls.recording.writer import Recorder
-from app.calls.model_told import told_of
 from app.calls.route import Route
 from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers

@@ -1,4 +1,4 @@
-"""What the model is told besides the caller's sound, as events for those who read a call. Pure.
+"""Things that the model is told besides the caller's sound, as events for readers of a call. Pure.
 
 Function outputs are left out: they hold what other systems answered, and `ToolRan` names the tool.
 So are messages in the caller's name, which stand for keys.

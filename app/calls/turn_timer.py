@@ -1,4 +1,4 @@
-"""Where the time of each turn went: from the caller's last sound to the agent's first one. Pure.
+"""Times the course of each turn: from the caller's last sound to the agent's first one. Pure.
 
 Fed with what passes through a call; milliseconds on the call's clock. Each turn of the caller gives
 one `TurnTimed`, when its answer was heard or will not be.

@@ -19,6 +19,9 @@ from app.events import (
     CallAdmitted,
     CallEnded,
     CallerSaid,
+    CallLost,
+    CallReviewed,
+    CallTurnedAway,
     FirstSound,
     GuardrailTripped,
     HandedOff,
@@ -26,6 +29,8 @@ from app.events import (
     MessageTaken,
     ModelTold,
     OperatorActed,
+    RecordingStarted,
+    RecordingStopped,
     SpeechResumed,
     StreamOpened,
     TaskAnswered,
@@ -99,18 +104,19 @@ class _Timeline:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.call_id = ""
-        self._admitted: CallAdmitted | None = None
+        self._numbers = ("", "")
+        self._agent = ""
         self._end = "the call goes on"
         self._turns = 0
         self._streamed = False
         self._tool_left: ToolRan | None = None
 
     def headline(self) -> str:
-        admitted = self._admitted
-        if admitted is None:
+        caller, called = self._numbers
+        if not called:
             return self._end
-        numbers = f"{admitted.caller_number or 'unknown'} called {admitted.called_number}"
-        return f"{numbers}, agent {admitted.agent}: {self._end}"
+        agent = f", agent {self._agent}" if self._agent else ""
+        return f"{caller or 'unknown'} called {called}{agent}: {self._end}"
 
     def _add(
         self,
@@ -129,7 +135,7 @@ class _Timeline:
         self.call_id = str(getattr(event, "call_id", self.call_id))
         match event:
             case CallAdmitted():
-                self._admitted = event
+                self._numbers, self._agent = (event.caller_number, event.called_number), event.agent
                 tools = f"; tools: {', '.join(event.tools)}" if event.tools else "; no tools"
                 self._add(0, f"call admitted for agent {event.agent}{tools}")
             case StreamOpened():
@@ -197,27 +203,42 @@ class _Timeline:
                 self._add(event.at_ms, f"task answered: {text}", failed)
             case CallEnded():
                 self._ended(event)
-            case _:
-                self._outside(event)
-
-    def _outside(self, event: Any) -> None:
-        """Events that only the store has, told by their names: this module knows no store."""
-        match type(event).__name__:
-            case "CallTurnedAway":
-                text, remedy = turned_away(event.reason)
-                to = getattr(event, "put_through_to", "")
-                self._end = f"put through to {to}" if to else "no agent took the call"
-                wanted = event.reason in ("closed", "not_in_percent")
-                mark = Mark.NOTICE if wanted else Mark.PROBLEM
-                self._add(0, text, mark, remedy=remedy)
-            case "CallLost":
-                self._end = "lost"
-                at_ms = max((entry.at_ms for entry in self.entries), default=0)
-                text = "The process that held the call ended without recording how the call did."
-                remedy = "Look for a crash or a kill (out of memory) in the machine's log."
-                self._add(at_ms, text, Mark.PROBLEM, remedy=remedy)
+            case RecordingStarted():
+                self._add(event.at_ms, "the recording began")
+            case RecordingStopped():
+                self._recorded(event)
+            case CallTurnedAway():
+                self._turned_away(event)
+            case CallLost():
+                self._lost()
+            case CallReviewed():
+                self._add(self._latest_ms, "the call was reviewed")
             case _:
                 pass
+
+    def _recorded(self, event: RecordingStopped) -> None:
+        lost = f"; {_s(event.lost_ms)} s are missing" if event.lost_ms else ""
+        text = f"the recording ended after {_s(event.duration_ms)} s: {event.reason}{lost}"
+        whole = event.reason == "call_over" and not event.lost_ms
+        self._add(event.at_ms, text, Mark.PLAIN if whole else Mark.NOTICE)
+
+    def _turned_away(self, event: CallTurnedAway) -> None:
+        text, remedy = turned_away(event.reason)
+        self._numbers = (event.caller_number, event.called_number)
+        to = event.put_through_to
+        self._end = f"put through to {to}" if to else "no agent took the call"
+        wanted = event.reason in ("closed", "not_in_percent")
+        self._add(0, text, Mark.NOTICE if wanted else Mark.PROBLEM, remedy=remedy)
+
+    def _lost(self) -> None:
+        self._end = "lost"
+        text = "The process that held the call ended without recording how the call did."
+        remedy = "Look for a crash or a kill (out of memory) in the machine's log."
+        self._add(self._latest_ms, text, Mark.PROBLEM, remedy=remedy)
+
+    @property
+    def _latest_ms(self) -> int:
+        return max((entry.at_ms for entry in self.entries), default=0)
 
     # The model ----------------------------------------------------------------------------------
 
@@ -256,7 +277,7 @@ class _Timeline:
             self._add(event.at_ms, f"the model objected to something small: {event.code}")
             return
         text, remedy = voice_fault(event.code)
-        said = f"{event.code}: {event.message}" if event.message else event.code
+        said = ": ".join(part for part in (event.code, event.where, event.message) if part)
         self._add(event.at_ms, text, Mark.PROBLEM, details=[said], remedy=remedy)
 
     # Turns --------------------------------------------------------------------------------------

@@ -167,6 +167,10 @@ _ENDS: Final[Mapping[str, tuple[str, str]]] = {
         "The call reached limits.max_duration_s.",
         "Raise the limit if such calls are wanted.",
     ),
+    "max_cost": (
+        "The call has cost limits.max_cost_usd.",
+        "Raise the limit if such calls are wanted; docs/recording-and-cost.md says what costs.",
+    ),
     "drained": ("The server was stopped during the call.", ""),
 }
 

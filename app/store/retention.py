@@ -38,6 +38,7 @@ WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
             "summary": "",
         }
     },
+    "model_told": {"text": ""},
     "operator_acted": {"text": ""},
     "task_answered": {"answer": ""},
     "call_reviewed": {"review": {}},

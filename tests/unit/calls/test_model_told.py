@@ -1,4 +1,4 @@
-"""What is recorded of what the model is told, and what is not."""
+"""Things that the model is told: those that are recorded, and those that are not."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ KEPT_TEXTS = {
     "call_reviewed": [],
     "guardrail_tripped": ["guardrail", "item_id"],
     "message_taken": ["item_id", "recipient"],
+    "model_told": ["item_id", "what"],
     "operator_acted": ["action", "by"],
     "task_answered": ["error", "key"],
     "task_started": [],
@@ -42,7 +43,7 @@ WITHOUT_WORDS = {
     "analysis_failed", "barge_in", "call_admitted", "call_ended", "call_lost", "call_turned_away",
     "first_sound", "handed_off", "key_pressed", "recording_started",
     "recording_stopped", "speech_resumed", "stream_opened", "tool_ran",
-    "transfer_ended", "transfer_started", "voice_ready", "voice_trouble",
+    "transfer_ended", "transfer_started", "turn_timed", "voice_ready", "voice_trouble",
 }  # fmt: skip
 
 
