@@ -145,7 +145,7 @@ class Cost:
 
     @property
     def total_usd(self) -> float | None:
-        return round(sum(self.classes.values()), 6) if self.model_known else None
+        return round(sum(self.classes.values()), 9) if self.model_known else None
 
 
 @dataclass(slots=True)

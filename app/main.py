@@ -27,6 +27,7 @@ from app.assembly.destinations import make_allowances
 from app.assembly.voice_models import VoiceModels, offline_engine
 from app.background import BackgroundJobs
 from app.bus import Bus
+from app.calls.budget import Budget
 from app.calls.live_calls import LiveCalls
 from app.calls.observers.journal import log_event, log_review
 from app.calls.observers.live_feed import CALL_EVENTS, LiveFeed, plain
@@ -152,6 +153,7 @@ def build(
     bus.subscribe(CALL_EVENTS, live_feed.put)
     not_started: list[AppError] = []
     recorder = Recorder(Recordings(settings.state_dir / "recordings"))
+    budget = _budget(settings, metrics)
     switchboard = Switchboard(
         route=configuration.route,
         carrier=carrier,
@@ -169,6 +171,7 @@ def build(
             *_reviews(configuration.current.assembly, jobs, history),
         ),
         recorder=recorder,
+        budget=budget,
     )
 
     async def drain() -> None:
@@ -190,8 +193,8 @@ def build(
             except AppError as error:
                 not_started.append(error)
                 raise
-            await stack.enter_async_context(jobs)
-            await stack.enter_async_context(recorder.open())
+            for part in (jobs, recorder.open(), budget.open()):
+                await stack.enter_async_context(part)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             monitor = tasks.create_task(LoopMonitor(metrics).run())
             stack.callback(monitor.cancel)
@@ -302,6 +305,18 @@ def _load_again(settings: Settings) -> Settings:
     found = load(origin.folder / origin.name, os.environ)
     address = {"host": settings.server.host, "port": settings.server.port}
     return found.model_copy(update={"server": found.server.model_copy(update=address)})
+
+
+def _budget(settings: Settings, metrics: Metrics) -> Budget:
+    wanted = settings.budget
+    budget = Budget(
+        wanted.per_day_usd,
+        settings.state_dir / "budget.json",
+        warn_at=wanted.warn_at,
+        time_zone=wanted.time_zone,
+    )
+    metrics.watch_budget(lambda: (budget.spent_usd, budget.per_day_usd))
+    return budget
 
 
 def _history(settings: Settings, metrics: Metrics) -> CallHistory | None:

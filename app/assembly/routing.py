@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -122,7 +122,24 @@ def make_routing_table(
                 price=models.prices(own_roster.first, own.model),
             )
             numbers[number] = _number(settings, own, route, hours.get(number))
+    _check_prices(settings, (default, *(number.route for number in numbers.values())), problems)
     return None if problems else RoutingTable(default, numbers)
+
+
+def _check_prices(settings: Settings, routes: Iterable[Route], problems: Problems) -> None:
+    """Refuse limits in dollars on calls whose model has no price: they would hold nothing."""
+    for route in routes:
+        prices = route.price
+        if not isinstance(prices, CallPrices) or prices.model_known:
+            continue
+        limited = {
+            ("budget", "per_day_usd"): settings.budget.per_day_usd,
+            ("limits", "max_cost_usd"): route.policy.max_cost_usd,
+        }
+        for place, dollars in limited.items():
+            if dollars:
+                text = f"cannot hold: {prices.model[:64]} has no price. Add it to prices"
+                problems.add(place, text)
 
 
 def _number(

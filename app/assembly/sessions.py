@@ -207,6 +207,7 @@ def call_policy(
     there = limits.inactivity
     return CallPolicy(
         max_duration_ms=limits.max_duration_s * 1000,
+        max_cost_usd=limits.max_cost_usd,
         duration_warning_ms=limits.duration_warning_s * 1000,
         duration_warning=limits.duration_warning,
         silence_ms=limits.silence_s * 1000,

@@ -73,7 +73,10 @@ __all__ = ["LOST", "Call"]
 logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.2
-_TRANSFER_OUTLASTS: Final = frozenset({EndReason.DRAINED, EndReason.MAX_DURATION})
+COST_EVERY_MS: Final = 1_000
+_TRANSFER_OUTLASTS: Final = frozenset(
+    {EndReason.DRAINED, EndReason.MAX_DURATION, EndReason.MAX_COST}
+)
 """Ends that do not part a caller from the person they were transferred to."""
 LONGEST_MS: Final = 86_400_000
 """Longest call with the caller away, where no limit is set: a day."""
@@ -94,11 +97,13 @@ class Call:
         take_sms: Callable[[], bool],
         clock_ms: Callable[[], int],
         recorder: Recorder | None = None,
+        on_spent: Callable[[float], None] = lambda usd: None,
     ) -> None:
         """`issue_token` makes the token that the call's next media stream brings.
 
         `take_sms` counts a text message; False when it may not be sent. `recorder` is there where
-        calls can be recorded; the route says which of them are.
+        calls can be recorded; the route says which of them are. `on_spent` takes the US dollars
+        that the call has cost since it was last called.
         """
         self.call_id = call_id
         self.incoming = incoming
@@ -106,6 +111,9 @@ class Call:
         self._carrier = carrier
         self._on_record = record
         self._timer = TurnTimer(call_id, record)
+        self._on_spent = on_spent
+        self._spent_usd = 0.0
+        self._cost_at_ms = 0
         self._bill = CallBill(route.price, incoming.direction)
         self._clock_ms = clock_ms
         self._began_ms = clock_ms()
@@ -432,6 +440,32 @@ class Call:
                 )
             if self.recording is not None:
                 self.recording.on_tick()
+            self._watch_cost()
+
+    def _watch_cost(self) -> None:
+        """Count what was spent, and end a call that costs too much."""
+        now_ms = self._now_ms()
+        if now_ms - self._cost_at_ms < COST_EVERY_MS:
+            return
+        self._cost_at_ms = now_ms
+        with contained("price"):
+            cost_usd = self._spend(self.cost())
+            limit_usd = self._route.policy.max_cost_usd
+            if not self._caller_leg.away:
+                self._perform(self._conversation.on_cost(cost_usd, now_ms))
+            elif 0 < limit_usd <= cost_usd:
+                self.end(EndReason.MAX_COST)
+
+    def cost(self) -> Cost:
+        """The cost of the call so far."""
+        return self._bill.cost(self._conversation.dialogue.usage, self._now_ms())
+
+    def _spend(self, cost: Cost) -> float:
+        """Pass on what was spent since the last time; returns all of it, as far as it is known."""
+        cost_usd = sum(cost.classes.values())
+        self._on_spent(cost_usd - self._spent_usd)
+        self._spent_usd = cost_usd
+        return cost_usd
 
     def _watch_length(self) -> None:
         """Limit the length of a call whose caller is away; no other limit applies then."""
@@ -567,6 +601,7 @@ class Call:
         cost = Cost(model_known=False)
         with contained("price"):
             cost = self._bill.cost(tokens, now_ms)
+            self._spend(cost)
         return CallSummary(
             call_id=self.call_id,
             carrier_call_id=self.incoming.carrier_call_id,

@@ -548,6 +548,15 @@ class Conversation:
             return []
         return self._resolve(self.dialogue.say(warning.text, now_ms), now_ms)
 
+    def on_cost(self, cost_usd: float, now_ms: int) -> list[Action]:
+        """The call has cost so much by now."""
+        due = None if self._goodbye.begun else self._timers.on_cost(cost_usd, now_ms)
+        if due is None:
+            return []
+        if isinstance(due, ClosingPrompt):
+            return self.say_goodbye(due, now_ms)
+        return self._resolve(self.dialogue.say(due.text, now_ms), now_ms)
+
     def _on_played(self, now_ms: int) -> list[Action]:
         """Something more was heard: settle items, and give the floor back when all is."""
         actions = self._downlink.settle(now_ms)

@@ -37,6 +37,7 @@ _CARRIER_HANGS_UP: Final = frozenset(
         EndReason.OPERATOR_HUNG_UP,
         EndReason.SILENCE,
         EndReason.MAX_DURATION,
+        EndReason.MAX_COST,
         EndReason.DRAINED,
     }
 )

@@ -38,6 +38,8 @@ class CallPolicy:
 
     max_duration_ms: int = 3_600_000
     """Longest call; 0: unlimited."""
+    max_cost_usd: float = 0.0
+    """The most that the call may cost; 0: no limit."""
     duration_warning_ms: int = 60_000
     """Time before the end of the longest call at which `duration_warning` is said; 0: never."""
     silence_ms: int = 60_000

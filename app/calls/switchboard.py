@@ -20,6 +20,7 @@ from typing import Final
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval
 from app.calls.allowances import Allowances
+from app.calls.budget import Budget
 from app.calls.call import LOST, Call
 from app.calls.hang_up import contained
 from app.calls.observers.feed import Feed
@@ -88,7 +89,7 @@ class Admission:
 class Switchboard:
     """Admission, claim and drain of the calls of one process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the means of all calls, by their names
         self,
         *,
         route: Callable[[IncomingCall], Route | Diversion],
@@ -99,9 +100,11 @@ class Switchboard:
         allowances: Allowances | None = None,
         observers: Sequence[Callable[[CallEvent], None]] = (),
         recorder: Recorder | None = None,
+        budget: Budget,
     ) -> None:
         """`drain_warning_s`: callers are warned this long before a drain ends their calls."""
         self._recorder = recorder
+        self._budget = budget
         self.capacity = capacity
         self.draining = False
         self.transfer_reports = TransferReports(
@@ -143,6 +146,8 @@ class Switchboard:
             reasons.append("draining")
         if self.active >= self.capacity:
             reasons.append("at_capacity")
+        if self._budget.exhausted:
+            reasons.append("over_budget")
         return reasons
 
     # One call -----------------------------------------------------------------------------------
@@ -185,6 +190,8 @@ class Switchboard:
             self.active - (live is not None) >= self.capacity
         ):  # one that ends makes room for its next
             return self._no_room(incoming, route, "all lines are busy", "at_capacity")
+        if self._budget.exhausted:
+            return self._no_room(incoming, route, "the budget of the day is spent", "over_budget")
         call_id = _new_call_id()
         feed = Feed()
         call = Call(
@@ -197,6 +204,7 @@ class Switchboard:
             take_sms=lambda: self._allowances.take_sms(incoming, time.monotonic()),
             clock_ms=_monotonic_ms,
             recorder=self._recorder,
+            on_spent=self._budget.spend,
         )
         token = self._tokens.issue(incoming)
         admission = Admission(call_id, token, call, feed, route.fallback_of(incoming))

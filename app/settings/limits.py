@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.settings.values import Section, Spoken
+from app.settings.values import Section, Spoken, TimeZone
 
 __all__ = [
+    "Budget",
     "CallLimits",
     "CallerAllowance",
     "Inactivity",
@@ -20,6 +21,7 @@ __all__ = [
 
 Duration = Annotated[int, Field(ge=10, le=86_400)]
 Silence = Annotated[int, Field(ge=5, le=3_600)]
+Dollars = Annotated[float, Field(ge=0, le=1_000_000)]
 WarningTime = Annotated[int, Field(ge=0, le=600)]
 Turns = Annotated[int, Field(ge=0, le=100)]
 FalseInterruption = Annotated[int, Field(ge=0, le=10_000)]
@@ -71,11 +73,20 @@ class RecordingOverrides(Section):
     notice: Annotated[str, Field(max_length=500)] | None = None
 
 
+class Budget(Section):
+    """The money that the calls of a day may cost."""
+
+    per_day_usd: Dollars = 0.0
+    warn_at: float = Field(default=0.8, ge=0, le=1)
+    time_zone: TimeZone = "UTC"
+
+
 class Limits(Section):
     """The limits of one process, and of its calls."""
 
     max_calls: int = Field(default=50, ge=1, le=10_000)
     max_duration_s: Duration = 3_600
+    max_cost_usd: Dollars = 0.0
     duration_warning_s: WarningTime = 60
     duration_warning: Spoken = "Just so you know, our call can only last one more minute."
     silence_s: Silence = 60
@@ -95,6 +106,7 @@ class CallLimits(Section):
     """Limits of an agent's or a number's calls; absent ones are as in `limits`."""
 
     max_duration_s: Duration | None = None
+    max_cost_usd: Dollars | None = None
     duration_warning_s: WarningTime | None = None
     duration_warning: Spoken | None = None
     silence_s: Silence | None = None

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator, 
 
 from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
-from app.settings.limits import Limits, Recording
+from app.settings.limits import Budget, Limits, Recording
 from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
 from app.settings.reader.origin import Origin
 from app.settings.reader.secrets import SHORTEST_SECRET, is_secret_label, secrets_in
@@ -197,6 +197,7 @@ class Settings(Section):
     api: Api = Field(default_factory=Api)
     limits: Limits = Field(default_factory=Limits)
     recording: Recording = Field(default_factory=Recording)
+    budget: Budget = Field(default_factory=Budget)
     logging: Logging = Field(default_factory=Logging)
     agents: dict[AgentName, AgentSettings] = Field(default_factory=dict)
     tools: dict[ToolName, ToolSettings] = Field(default_factory=dict)

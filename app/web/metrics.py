@@ -48,6 +48,7 @@ class Refusal(StrEnum):
     CALLER_LIMIT = "caller_limit"
     NUMBER_LIMIT = "number_limit"
     SOCKETS = "sockets"
+    OVER_BUDGET = "over_budget"
     OTHER = "other"
 
 
@@ -142,6 +143,10 @@ class Metrics:
         """Show the sockets that the listener's guards have cut off."""
         self.registry.register(_SocketCuts(counts))
 
+    def watch_budget(self, amounts: Callable[[], tuple[float, float]]) -> None:
+        """Show what is spent of the budget of the day, and the budget; both in US dollars."""
+        self.registry.register(_BudgetAmounts(amounts))
+
     def observe(self, event: CallEvent) -> None:
         """Count one event of a call."""
         match event:
@@ -214,6 +219,20 @@ class _StoreCounts(Collector):
         for result, count in counted.items():
             family.add_metric([result], count)
         yield family
+
+
+class _BudgetAmounts(Collector):
+    """The budget of today, read when it is asked for."""
+
+    def __init__(self, amounts: Callable[[], tuple[float, float]]) -> None:
+        self._amounts = amounts
+
+    def collect(self) -> Iterable[Metric]:
+        spent, whole = self._amounts()
+        yield GaugeMetricFamily(
+            f"{NAMESPACE}_budget_spent_usd", "Spent of the budget of the day", value=spent
+        )
+        yield GaugeMetricFamily(f"{NAMESPACE}_budget_usd", "The budget of the day", value=whole)
 
 
 class _EdgeInstruments:

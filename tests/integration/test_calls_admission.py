@@ -272,3 +272,20 @@ async def test_a_long_call_does_not_keep_what_is_left_of_those_that_ended_beside
             with pytest.raises(KeyError):
                 await app.events(forgotten)
         await long.hang_up()
+
+
+async def test_a_spent_budget_turns_new_calls_away_and_lets_the_others_go_on() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    budget = {"per_day_usd": 0.005}  # a response of the fake costs more
+    async with voice, trunkline(voice, budget=budget) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await until(lambda: "over_budget" in app.switchboard.reasons_not_ready())
+        assert refused_as_busy(await twilio.ring(app.url), app)
+        await talk(call)
+        await call.hang_up()
+        summary = await app.ended(call)
+        assert summary.reason is EndReason.CALLER_HUNG_UP
+        metrics = (await app.get("/metrics")).text
+    assert 'trunkline_refused_total{reason="over_budget"} 1.0' in metrics
+    assert summary.cost_usd is not None
+    assert f"trunkline_budget_spent_usd {summary.cost_usd:.6f}"[:-2] in metrics

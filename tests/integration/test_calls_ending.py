@@ -202,6 +202,19 @@ async def test_a_call_has_a_longest_duration_and_ends_with_a_closing_prompt() ->
     assert [(line.text, line.cut_off) for line in said][1:] == [("Time is up.", False)]
 
 
+async def test_a_call_that_costs_too_much_ends_with_a_closing_prompt() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=700)])
+    limits = {"max_cost_usd": 0.005}  # a response of the fake costs more
+    async with voice, trunkline(voice, limits=limits) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        said = await _closing_prompt_heard(call, voice)
+        summary = await app.ended(call)
+    assert said == "I am sorry, I have to end the call here. Goodbye."
+    assert summary.reason is EndReason.MAX_COST
+    assert summary.cost_usd == pytest.approx(2 * 0.0084096)  # the goodbye is paid for as well
+    assert sum(summary.costs.values()) == pytest.approx(summary.cost_usd)
+
+
 async def test_a_silent_line_is_hung_up_with_a_closing_prompt() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=700)])
     policy = {"silence_ms": 400, "silence_closing_prompt": "Nobody there."}

@@ -7,6 +7,9 @@ part. Pure.
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Final
+
 from app.calls.actions import ClosingPrompt
 from app.calls.policy import CallPolicy, InactivityTexts
 from app.calls.turns.inactivity import ENDLESS_TURN, InactivityPrompts, Productivity, Prompt
@@ -15,6 +18,9 @@ from app.calls.turns.words import meaningful_words
 from app.events import EndReason
 
 __all__ = ["CallTimers"]
+
+
+_MINUTE_MS: Final = 60_000
 
 
 class CallTimers:
@@ -29,6 +35,7 @@ class CallTimers:
         """The caller is on a stream."""
         self._warned = False
         self._hold_until_ms: int | None = None
+        self._costs: deque[tuple[int, float]] = deque()  # of the last minute
 
     def begin(self, now_ms: int) -> None:
         """The caller is on a stream, for the first time or again: the clocks run."""
@@ -95,6 +102,26 @@ class CallTimers:
         if due and (warning := self.last_minute()):
             return warning
         return self._inactivity.on_tick(now_ms)
+
+    def on_cost(self, cost_usd: float, now_ms: int) -> Prompt | ClosingPrompt | None:
+        """Return what is due to a call that has cost so much; ask every second or so.
+
+        The warning comes when another minute like the last one would reach the limit.
+        """
+        most_usd = self._policy.max_cost_usd
+        if not most_usd or not self.present:
+            return None
+        if cost_usd >= most_usd:
+            return ClosingPrompt(EndReason.MAX_COST, self._policy.closing_prompt)
+        costs = self._costs
+        costs.append((now_ms, cost_usd))
+        while now_ms - costs[0][0] > _MINUTE_MS:
+            costs.popleft()
+        since_ms, before_usd = costs[0]
+        if now_ms - since_ms < _MINUTE_MS // 4:
+            return None  # too little is known of its pace
+        a_minute_usd = (cost_usd - before_usd) * _MINUTE_MS / (now_ms - since_ms)
+        return self.last_minute() if cost_usd + a_minute_usd >= most_usd else None
 
     def last_minute(self) -> Prompt | None:
         """Return the warning that the call will be over soon; only once, whatever ends it."""

@@ -70,7 +70,8 @@ async def test_the_end_reason_decides_who_hangs_up_and_how_the_stream_is_closed(
 ) -> None:
     carrier, leg = Carrier(), Leg()
     await close(reason, carrier, leg)
-    ours = {"agent_hung_up", "operator_hung_up", "silence", "max_duration", "guardrail", "drained"}
+    limits = {"silence", "max_duration", "max_cost", "guardrail"}
+    ours = {"agent_hung_up", "operator_hung_up", "drained", *limits}
     assert carrier.hung_up == (reason.value in ours)
     assert leg.closed_with == [LOST if reason in ("voice_lost", "internal_error") else 1000]
 
