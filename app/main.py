@@ -78,6 +78,7 @@ class Trunkline:
     not_started: list[AppError]
     """Errors that are found only at the start: tools or speech that fail."""
     history: CallHistory | None = None
+    feed: LiveFeed
 
 
 def serve(
@@ -241,7 +242,7 @@ def build(
             ],
         ),
         approvals_router(switchboard, metrics, door(settings.server.operator_token)),
-        _api(settings, switchboard, metrics, bus, live_feed, configuration),
+        _api(settings, switchboard, metrics, bus, live_feed, configuration, history),
     ]
     if engine is not None:
         routers.append(realtime_router(engine, metrics, door(settings.offline.realtime_token)))
@@ -259,6 +260,7 @@ def build(
         metrics=metrics,
         not_started=not_started,
         history=history,
+        feed=live_feed,
     )
 
 
@@ -358,6 +360,7 @@ def _api(
     bus: Bus,
     feed: LiveFeed,
     configuration: Configuration,
+    history: CallHistory | None,
 ) -> APIRouter:
     """The routes of `/api/v1`."""
     keys = ApiKeys(settings.state_dir)
@@ -378,6 +381,7 @@ def _api(
         feed=feed,
         live_clients=settings.api.live_clients,
         configuration=configuration,
+        history=history,
     )
 
 

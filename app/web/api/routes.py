@@ -6,10 +6,12 @@ from fastapi import APIRouter
 
 from app.api_keys import ApiKeys
 from app.calls.observers.live_feed import LiveFeed
+from app.store.history import CallHistory
 from app.web.api.configuration import Configuration, add_configuration_routes
 from app.web.api.description import add_description
 from app.web.api.feed import add_feed_route
 from app.web.api.guard import Guard, guarded_router
+from app.web.api.history import add_history_routes
 from app.web.api.keys import add_key_routes
 from app.web.api.live import Live, add_live_routes
 
@@ -24,12 +26,14 @@ def api_router(
     feed: LiveFeed,
     live_clients: int,
     configuration: Configuration,
+    history: CallHistory | None,
 ) -> APIRouter:
     """The router of `/api/v1`."""
     router = guarded_router(guard)
     add_description(router)
     add_live_routes(router, live)
     add_feed_route(router, feed, clients=live_clients)
+    add_history_routes(router, history)
     add_configuration_routes(router, configuration)
     add_key_routes(router, keys)
     return router
