@@ -39,7 +39,6 @@ from app.calls.billing import CallBill
 from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
 from app.calls.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
-from app.calls.media.outbox import CarrierOutbox
 from app.calls.model_told import told_of
 from app.calls.recording.call import CallRecording
 from app.calls.recording.notice import RecordingNotice
@@ -160,9 +159,10 @@ class Call:
         self._to_voice = VoiceOutbox(agent.input_format, policy.uplink_max_ms, counters)
         self._caller_leg = CallerLeg(
             self._conversation,
-            CarrierOutbox(policy.downlink_max_ms),
             self._timer,
+            max_ms=policy.downlink_max_ms,
             perform=self._perform,
+            append=self._append,
             end=self.end,
             now_ms=self._now_ms,
             claim_ms=policy.claim_deadline_ms,
@@ -213,7 +213,7 @@ class Call:
     async def attach(self, stream: MediaStream) -> None:
         """Attach a media stream to the call, and wait until its socket may go."""
         if self.ending:
-            await stream.close(LOST)  # the markup behind the stream speaks to the caller
+            stream.close(LOST)  # the markup behind the stream speaks to the caller
             return
         await self._caller_leg.attach(stream)
 

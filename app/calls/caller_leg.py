@@ -1,5 +1,8 @@
 """The caller leg: one media stream after another, and the times between them.
 
+It listens to the stream that is open: what comes is given to the conversation, and the actions that
+follow are performed, in the turn of the event loop that read it.
+
 A carrier that dials another party, or keys tones, takes the caller off our stream: the socket
 closes, the call goes on. `CallerState` says where the caller is; `app.calls.transfer.transfers`
 decides why they leave and what follows. A stream that ends without such a request ends the call,
@@ -19,7 +22,7 @@ from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.conversation import Conversation
 from app.calls.media.outbox import CarrierOutbox
 from app.calls.turn_timer import TurnTimer
-from app.carrier.base import MarkReached, MediaStream, StreamStopped
+from app.carrier.base import MarkReached, MediaStream, StreamEvent, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
 from app.tasks import pass_cancellation_on
@@ -63,15 +66,19 @@ class CallerLeg:
     def __init__(
         self,
         conversation: Conversation,
-        outbox: CarrierOutbox,
         timer: TurnTimer,
         *,
+        max_ms: int,
         perform: Callable[[Sequence[Action]], None],
+        append: Callable[[bytes], None],
         end: Callable[[EndReason, str], None],
         now_ms: Callable[[], int],
         claim_ms: int,
     ) -> None:
-        self.outbox = outbox
+        """`max_ms`: agent audio that may wait for a peer that is behind. `append`: to the model."""
+        self.outbox = CarrierOutbox(max_ms, self._on_sent)
+        self.on_writable = self.outbox.on_writable
+        self._append = append
         self.state = CallerState.EXPECTED
         self._conversation = conversation
         self._timer = timer
@@ -174,7 +181,7 @@ class CallerLeg:
             self._next = asyncio.get_running_loop().create_future()
         self._next.set_result(held)
         if overtaken is not None:
-            await _close(overtaken.stream, 1000)
+            overtaken.stream.close()
             overtaken.done.set()
         try:
             await held.done.wait()
@@ -202,7 +209,7 @@ class CallerLeg:
             self._perform(self._conversation.on_stream_left(self._now_ms(), resumes=taken_over))
             self.outbox.forget()
             self._cleared_ms = None
-            await _close(held.stream, 1000)
+            held.stream.close()
             held.done.set()
 
     async def _next_stream(self) -> _Held | None:
@@ -221,19 +228,11 @@ class CallerLeg:
         lost = False
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._write(stream))
                 group.create_task(self._give_way())
-                # The reader waits for nothing but the carrier: a slow model, tool or log must not
-                # make it discard caller audio (Twilio warning 31930).
-                async for event in stream:
-                    if isinstance(event, StreamStopped) and self._may_leave():
-                        if event.hung_up and self.state is CallerState.ATTACHED:
-                            self._if_not_opened = (EndReason.CALLER_HUNG_UP, "")
-                        raise _Left
-                    now_ms = self._now_ms()
-                    if isinstance(event, MarkReached):
-                        self._timer.on_mark(event.name, now_ms)
-                    self._perform(self._conversation.on_stream(event, now_ms))
+                self.outbox.open(stream)
+                # What comes waits for nothing: a slow model, tool or log must not make us discard
+                # caller audio (Twilio warning 31930).
+                await stream.deliver(self)
         except* _Left:
             pass
         except* CarrierError:
@@ -242,6 +241,27 @@ class CallerLeg:
         if lost:
             self._end(EndReason.CARRIER_LOST, "")
         return not lost
+
+    def on_audio(self, payload: bytes, timestamp_ms: int) -> None:
+        """Caller audio on the open stream."""
+        audio = self._conversation.on_caller_audio(payload, timestamp_ms, self._now_ms())
+        if audio:
+            self._append(audio)
+
+    def on_event(self, event: StreamEvent) -> None:
+        """Anything else on the open stream.
+
+        Raises:
+            _Left: it ends without the call.
+        """
+        if isinstance(event, StreamStopped) and self._may_leave():
+            if event.hung_up and self.state is CallerState.ATTACHED:
+                self._if_not_opened = (EndReason.CALLER_HUNG_UP, "")
+            raise _Left
+        now_ms = self._now_ms()
+        if isinstance(event, MarkReached):
+            self._timer.on_mark(event.name, now_ms)
+        self._perform(self._conversation.on_stream(event, now_ms))
 
     def _may_leave(self) -> bool:
         """The call goes on without the open stream."""
@@ -252,44 +272,33 @@ class CallerLeg:
         await asyncio.shield(self._next)
         raise _Left
 
-    async def _write(self, stream: MediaStream) -> None:
-        while True:
-            action = await self.outbox.take()
-            if isinstance(action, PlayAudio):
-                if action.payload:
-                    await stream.send_audio(action.payload)
-                if action.mark is not None:
-                    await stream.send_mark(action.mark)
-                if self._timer.waits:
-                    carrier = stream.started.audio_format
-                    self._timer.on_sent(action.payload, action.mark, carrier, self._now_ms())
-            else:
-                await stream.clear()
-                if self._cleared_ms is not None:
-                    self._conversation.latency.on_barge_in(self._cleared_ms, self._now_ms())
-                    self._cleared_ms = None
-
     def clear(self, action: Clear) -> None:
         """Purge what has not left, and have the carrier do the same."""
         self._cleared_ms = self._now_ms()
         self.outbox.clear(action)
+
+    def _on_sent(self, action: PlayAudio | Clear) -> None:
+        if isinstance(action, Clear):
+            if self._cleared_ms is not None:
+                self._conversation.latency.on_barge_in(self._cleared_ms, self._now_ms())
+                self._cleared_ms = None
+        elif self._timer.waits and self._held is not None:
+            carrier = self._held.stream.started.audio_format
+            self._timer.on_sent(action.payload, action.mark, carrier, self._now_ms())
 
     # The end ------------------------------------------------------------------------------------
 
     async def caller_leaves(self) -> None:
         """Wait until the open stream ends. For a call that is over: nothing else is heard."""
         if self._held is not None:
-            async for event in self._held.stream:
-                if isinstance(event, StreamStopped):
-                    return
+            await self._held.stream.deliver(_Deaf())
 
-    async def close(self, code: int, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Close the stream that is open, and one that has come in the last moment."""
-        streams = [] if self._held is None else [self._held.stream]
+        if self._held is not None:
+            self._held.stream.close(code, reason)
         if self._next.done():
-            streams.append(self._next.result().stream)
-        for stream in streams:
-            await _close(stream, code, reason)
+            self._next.result().stream.close(code, reason)
 
     def release(self) -> None:
         """The call is over: its sockets may go."""
@@ -299,7 +308,14 @@ class CallerLeg:
             self._next.result().done.set()
 
 
-async def _close(stream: MediaStream, code: int, reason: str = "") -> None:
-    with contextlib.suppress(CarrierError, TimeoutError):
-        async with asyncio.timeout(CLOSE_S):
-            await stream.close(code, reason)
+class _Deaf:
+    """Hears nothing more of a stream."""
+
+    def on_audio(self, payload: bytes, timestamp_ms: int) -> None:
+        pass
+
+    def on_event(self, event: StreamEvent) -> None:
+        pass
+
+    def on_writable(self) -> None:
+        pass

@@ -197,9 +197,7 @@ class Conversation:
         self._uplink.on_sign_of_life(now_ms)
         match event:
             case CallerAudio(payload, timestamp_ms):
-                if self._tape is not None:
-                    self._tape.on_caller(payload, timestamp_ms, now_ms)
-                audio = self._uplink.push(payload, timestamp_ms, now_ms)
+                audio = self.on_caller_audio(payload, timestamp_ms, now_ms)
                 return [AppendAudio(audio)] if audio else []
             case MarkReached(name):
                 return self._on_played(now_ms) if self._downlink.on_mark(name, now_ms) else []
@@ -211,6 +209,12 @@ class Conversation:
                 return [End(EndReason.CALLER_HUNG_UP if hung_up else EndReason.CARRIER_LOST)]
             case _:
                 assert_never(event)
+
+    def on_caller_audio(self, payload: bytes, timestamp_ms: int, now_ms: int) -> bytes:
+        """Take caller audio; what to append at the model, in its format. Fifty times a second."""
+        if self._tape is not None:
+            self._tape.on_caller(payload, timestamp_ms, now_ms)
+        return self._uplink.push(payload, timestamp_ms, now_ms)
 
     def _on_stream_started(self, event: StreamStarted, now_ms: int) -> list[Action]:
         actions: list[Action] = []

@@ -121,9 +121,9 @@ async def close_caller_leg(
                 await _wait_for_caller(leg, deadline)
     with contained("caller leg"):
         if lost:
-            await leg.close(LOST)
+            leg.close(LOST)
         else:
-            await leg.close(1000, "hung up" if ours else "")
+            leg.close(1000, "hung up" if ours else "")
 
 
 async def _hang_up(

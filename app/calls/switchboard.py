@@ -70,7 +70,7 @@ class CallOver:
 
     async def attach(self, stream: MediaStream) -> None:
         """The stream came too late: the markup behind it speaks to the caller."""
-        await stream.close(LOST)
+        stream.close(LOST)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ real carrier stay in its own folder.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType, Protocol
@@ -35,6 +35,7 @@ __all__ = [
     "Screening",
     "StreamEvent",
     "StreamId",
+    "StreamListener",
     "StreamStarted",
     "StreamStopped",
     "TransferId",
@@ -274,25 +275,55 @@ class LegOrder:
     prompt: str
 
 
+class StreamListener(Protocol):
+    """Takes what comes on a stream, in the turn of the loop that read it. Waits for nothing."""
+
+    def on_audio(self, payload: bytes, timestamp_ms: int) -> None:
+        """Take caller audio, as in `CallerAudio`. Fifty times a second."""
+        ...
+
+    def on_event(self, event: StreamEvent) -> None:
+        """Take anything else; `StreamStopped` is the last."""
+        ...
+
+    def on_writable(self) -> None:
+        """The peer has caught up: a sender that said no may be asked again."""
+        ...
+
+
 class MediaStream(Protocol):
     """One open media websocket.
 
-    Iteration ends after `StreamStopped`, which is always the last event, also when the socket
-    broke. The senders raise `CarrierUnavailable` when the socket is gone.
+    The senders wait for nothing. They return False, and have sent nothing, while the peer is
+    behind or once it is gone; `on_writable` or the end of `deliver` follows.
     """
 
     started: StreamStarted
     """The stream's first event, already read when the stream is handed out."""
 
-    def __aiter__(self) -> AsyncIterator[StreamEvent]: ...
+    async def deliver(self, listener: StreamListener) -> None:
+        """Tell a listener all that comes; returns after `StreamStopped`.
 
-    async def send_audio(self, payload: bytes) -> None: ...
+        That is always the last event, also when the socket broke. A later listener replaces an
+        earlier one.
 
-    async def send_mark(self, name: str) -> None: ...
+        Raises:
+            CarrierUnavailable: the peer has left what we send unread for too long.
+            Exception: what the listener raised.
+        """
+        ...
 
-    async def clear(self) -> None: ...
+    def send_audio(self, payload: bytes, mark: str | None = None) -> bool:
+        """Send agent audio, and a mark behind it."""
+        ...
 
-    async def close(self, code: int = 1000, reason: str = "") -> None: ...
+    def clear(self) -> bool:
+        """Drop what the carrier has not played; all outstanding marks come back."""
+        ...
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket; safe to call twice."""
+        ...
 
 
 class Carrier(Protocol):

@@ -19,7 +19,6 @@ from typing import Final, Protocol, TypeVar
 from fastapi import APIRouter, Depends, Request, WebSocket
 from fastapi.responses import PlainTextResponse, Response
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.websockets import WebSocketDisconnect, WebSocketState
 from websockets.frames import CloseCode
 
 from app.calls.route import Diversion
@@ -42,6 +41,7 @@ from app.errors import (
 )
 from app.events import CallEvent
 from app.web.metrics import AuthFailure, Metrics, Refusal
+from app.web.sockets import Lane, lane_of
 from app.web.transcript import add_transcript_feed
 from app.web.transfers import TransferFront, add_transfer_routes
 
@@ -73,7 +73,7 @@ class PhoneFront(TransferFront, Protocol):
     def answer(self, token: str, fallback: Fallback | None = None) -> str: ...
     def refuse(self) -> str: ...
     def divert(self, incoming: IncomingCall, say: str | None, to: Destination | None) -> str: ...
-    async def open_stream(self, websocket: WebSocket) -> MediaStream: ...
+    async def open_stream(self, lane: Lane) -> MediaStream: ...
 
 
 class Admission(Protocol):
@@ -268,16 +268,18 @@ class MediaSocket:
                 await websocket.close()
                 return
             await websocket.accept()
-            claimed = await self._claim(websocket)
+            # From here on the socket belongs to the call: messages come and go without ASGI.
+            lane = lane_of(websocket)
+            claimed = await self._claim(lane)
         if claimed is None:
-            await _close(websocket, CloseCode.POLICY_VIOLATION)
+            lane.close(CloseCode.POLICY_VIOLATION)
             return
         call, stream = claimed
         await call.attach(stream)
 
-    async def _claim(self, websocket: WebSocket) -> tuple[Call, MediaStream] | None:
+    async def _claim(self, lane: Lane) -> tuple[Call, MediaStream] | None:
         try:
-            stream = await self._front.open_stream(websocket)
+            stream = await self._front.open_stream(lane)
             return self._calls.claim(stream.started), stream
         except SignatureError as error:
             self._metrics.auth_failed(AuthFailure.MEDIA_TOKEN)
@@ -291,10 +293,3 @@ class MediaSocket:
             "media stream refused", extra={"code": refused.code, "reason": refused.message}
         )
         return None
-
-
-async def _close(websocket: WebSocket, code: int) -> None:
-    if websocket.application_state is not WebSocketState.CONNECTED:
-        return
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # The peer was faster.
-        await websocket.close(code)

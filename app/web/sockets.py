@@ -6,6 +6,11 @@ add these bounds to uvicorn's own and change nothing else; a socket is cut off w
 the peer at the other end is broken or hostile. They leave signatures, tokens and the count of open
 media streams to the routes.
 
+An accepted websocket offers a `Lane` among its ASGI extensions: a route that takes it has messages
+by callback, in the turn of the event loop that read them, and sends without a task switch
+(docs/decisions/0015). Handshake, pings, closing, fragments and broken frames stay with uvicorn and
+the strict parser of `websockets` in either case.
+
 Follows uvicorn 0.54 (`protocols/http/httptools_impl.py`,
 `protocols/websockets/websockets_sansio_impl.py`) and RFC 6455 for close codes.
 """
@@ -17,14 +22,18 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, cast
 
+from starlette.websockets import WebSocket
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
+from websockets.protocol import State
 
-__all__ = ["SocketCounts", "SocketLimits", "guarded_protocols"]
+from app.framing import FrameReader, text_frame
+
+__all__ = ["Lane", "SocketCounts", "SocketLimits", "guarded_protocols", "lane_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +45,14 @@ that the size limit does not see."""
 MAX_PIPELINED = 8
 """Requests that wait behind the one in hand. Carriers and browsers do not pipeline; one read may
 hold ten thousand requests, each of which would cost a task's memory."""
+
+EMPTY_HZ = 50
+EMPTY_BURST = 500
+"""Frames that say nothing - pings, pongs, fragments, empty messages - on average and at once. Each
+costs a parser's time, and peers send one in seconds."""
+
+LANE = "trunkline.lane"
+"""Name of the ASGI extension."""
 
 QUIET_MS = 250
 """A peer that broke the rules has stopped sending once nothing has come for this long."""
@@ -193,8 +210,64 @@ class GuardedHttp(HttpToolsProtocol):
         self.transport.abort()
 
 
+class Messages(Protocol):
+    """Takes what comes over a lane. Waits for nothing, and raises nothing."""
+
+    def on_text(self, text: bytes) -> None:
+        """Take one message that is not empty, UTF-8 as the peer claims."""
+        ...
+
+    def on_binary(self) -> None:
+        """The peer has sent a binary message."""
+        ...
+
+    def on_end(self) -> None:
+        """Nothing more comes; perhaps told more than once."""
+        ...
+
+    def on_writable(self) -> None:
+        """The peer has caught up: `send` may succeed again."""
+        ...
+
+
+class Lane:
+    """One accepted websocket, for its one reader and its one writer, without ASGI for a message."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: GuardedWebSocket) -> None:
+        self._socket = socket
+
+    def listen(self, messages: Messages) -> None:
+        """Have messages told from now on, those first that have come already."""
+        self._socket.take_lane(messages)
+
+    def hold(self) -> None:
+        """Have the peer wait: nothing is told until `go_on`."""
+        self._socket.reader.hold()
+
+    def go_on(self) -> None:
+        self._socket.reader.go_on()
+
+    def send(self, *texts: bytes) -> bool:
+        """Send messages in one write; False, and none sent, while the peer is behind or gone."""
+        return self._socket.send_texts(texts)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin the closing; a socket that is closing already is left alone."""
+        self._socket.begin_closing(code, reason)
+
+
+def lane_of(websocket: WebSocket) -> Lane:
+    """The lane of an accepted websocket of this server."""
+    return cast(Lane, websocket.scope["extensions"][LANE])
+
+
 class GuardedWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's websocket with bounds for messages by path, for stalls and for the closing."""
+    """uvicorn's websocket with bounds for messages by path, for stalls and for the closing.
+
+    Once it is accepted, whole text messages go from the socket straight to the lane, or to ASGI.
+    """
 
     limits: ClassVar[SocketLimits]
     counts: ClassVar[SocketCounts]
@@ -205,6 +278,14 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self._stall = _Deadline()
         self._linger = _Deadline()
         self._quiet = _Deadline()
+        self.reader: FrameReader
+        self._accepted = False
+        self._early = b""
+        self._full = False
+        self._messages: Messages | None = None
+        self._empty_credit = float(EMPTY_BURST)
+        self._empty_at_s = 0.0
+        self._cut_off = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stall.disarm()
@@ -212,7 +293,20 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self._quiet.disarm()
         super().connection_lost(exc)
 
+    # In -----------------------------------------------------------------------------------------
+
     def data_received(self, data: bytes) -> None:
+        if self._accepted:
+            self.reader.feed(data)
+        elif self.handshake_initiated and not self.handshake_complete:
+            # Frames of a peer that does not wait for our answer, which may be a refusal.
+            self._early += data
+            self.transport.pause_reading()
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Give the strict parser what the reader does not understand."""
         super().data_received(data)
         if not self.handshake_initiated:
             # uvicorn hands over a complete head at once. One that the websocket parser refuses (too
@@ -220,11 +314,111 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             # without an answer and keep its socket for as long as it likes.
             self._refuse_handshake()
 
+    def _on_rest(self, frame: bytes) -> None:
+        if self._cut_off:
+            return
+        if not self._pays_for_empty():
+            self.counts.flood_cuts += 1
+            self._cut_off = True
+            self.transport.abort()
+            return
+        self._parse(frame)
+
+    def _pays_for_empty(self) -> bool:
+        now_s = self.loop.time()
+        earned = (now_s - self._empty_at_s) * EMPTY_HZ
+        self._empty_at_s = now_s
+        self._empty_credit = min(self._empty_credit + earned, EMPTY_BURST) - 1
+        return self._empty_credit >= 0
+
+    def _queue_text(self, payload: bytes) -> None:
+        """A message for ASGI: nobody has taken the lane."""
+        self.frames = [payload]
+        self.curr_msg_data_type = "text"
+        self.send_receive_event_to_app()
+
+    def send_receive_event_to_app(self) -> None:
+        messages = self._messages
+        if messages is not None and not self.close_sent:  # fragments, put together
+            text, self.frames = b"".join(self.frames), []
+            if self.curr_msg_data_type == "bytes":
+                messages.on_binary()
+            elif text:
+                messages.on_text(text)
+            return
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                # uvicorn logs a traceback, which a stranger can have as often as they like.
+                self.conn.fail(CloseCode.INVALID_DATA, "not UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+        if self._accepted and self.read_paused:
+            self.read_paused = False
+            self.reader.hold()
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        if self._accepted and self.queue.empty():
+            self.reader.go_on()
+        return message
+
+    # The handshake ------------------------------------------------------------------------------
+
     def handle_connect(self, event: Request) -> None:
         path = event.path.partition("?")[0]
         limits = self.limits
         self.conn.max_message_size = limits.message_bytes_by_path.get(path, limits.message_bytes)
         super().handle_connect(event)
+        if not self.close_sent:
+            cast(dict[str, Any], self.scope["extensions"])[LANE] = Lane(self)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.accept" and self.conn.state is State.OPEN:
+            self._accept()
+        elif message["type"] == "websocket.close" and self._accepted:
+            self._drop_texts()
+
+    def _drop_texts(self) -> None:
+        """We have sent a close: only the peer's own is waited for."""
+        self.reader.listen(_ignore)
+        self.reader.go_on()
+
+    def _accept(self) -> None:
+        self.reader = FrameReader(
+            self.transport,
+            masked=True,
+            max_bytes=self.conn.max_message_size or self.limits.message_bytes,
+            on_text=self._queue_text,
+            on_rest=self._on_rest,
+            call_soon=self.loop.call_soon,
+        )
+        self._accepted = True
+        early, self._early = self._early, b""
+        if early:
+            self.transport.resume_reading()
+            self.reader.feed(early)
+
+    def _refuse_handshake(self) -> None:
+        if self.disconnected:
+            return
+        self.counts.refused_handshakes += 1
+        self.handshake_initiated = True
+        self.handshake_complete = True
+        self.close_sent = True
+        self.disconnected = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL_CLOSURE})
+        status = HTTPStatus.BAD_REQUEST
+        self.transport.write(
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            "content-length: 0\r\nconnection: close\r\n\r\n".encode("ascii")
+        )
+        self.transport.close()
+
+    # Broken peers -------------------------------------------------------------------------------
 
     def handle_cont(self, event: Frame) -> None:
         if self.close_sent:
@@ -251,17 +445,63 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
                 self.read_paused = False
                 self.transport.resume_reading()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+            if self._accepted:
+                self.reader.stop()
         # uvicorn closes at once, which resets a connection on which the peer still sends: it would
         # lose our close frame. What comes now is dropped, and comes through here again.
         self._quiet.arm(self.loop, QUIET_MS, self.transport.close)
 
+    # The lane -----------------------------------------------------------------------------------
+
+    def take_lane(self, messages: Messages) -> None:
+        """As `Lane.listen`."""
+        self._messages = messages
+        waiting, self.queue = self.queue, _Ends(self._tell_end)
+        self.reader.listen(messages.on_text)
+        while not waiting.empty():
+            event = waiting.get_nowait()
+            if event["type"] != "websocket.receive":
+                self.queue.put_nowait(event)
+            elif (text := event.get("text")) is not None:
+                messages.on_text(text.encode())
+            else:
+                messages.on_binary()
+        self.reader.go_on()
+
+    def _tell_end(self) -> None:
+        # In a turn of its own: what ends a socket may be what its listener has done to it.
+        if self._messages is not None:
+            self.loop.call_soon(self._messages.on_end)
+
+    def send_texts(self, texts: tuple[bytes, ...]) -> bool:
+        """As `Lane.send`."""
+        if self._full or self.close_sent or self.disconnected or self.conn.state is not State.OPEN:
+            return False
+        self.transport.write(b"".join([text_frame(text) for text in texts]))
+        return True
+
+    def begin_closing(self, code: int, reason: str) -> None:
+        """As `Lane.close`."""
+        if self.close_sent or self.disconnected or self.conn.state is not State.OPEN:
+            return
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self._drop_texts()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._full = True
         self._stall.arm(self.loop, self.limits.stall_ms, self._on_stall)
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._full = False
         self._stall.disarm()
+        if self._messages is not None:
+            self._messages.on_writable()
 
     async def run_asgi(self) -> None:
         try:
@@ -271,25 +511,25 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             if not self.disconnected:
                 self._linger.arm(self.loop, self.limits.linger_ms, self.transport.abort)
 
-    def _refuse_handshake(self) -> None:
-        if self.disconnected:
-            return
-        self.counts.refused_handshakes += 1
-        self.handshake_initiated = True
-        self.handshake_complete = True
-        self.close_sent = True
-        self.disconnected = True
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.ABNORMAL_CLOSURE})
-        status = HTTPStatus.BAD_REQUEST
-        self.transport.write(
-            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-            "content-length: 0\r\nconnection: close\r\n\r\n".encode("ascii")
-        )
-        self.transport.close()
-
     def _on_stall(self) -> None:
         self.counts.stalls += 1
         self.transport.abort()
+
+
+def _ignore(_text: bytes) -> None:
+    pass
+
+
+class _Ends(asyncio.Queue[Any]):
+    """In place of uvicorn's queue when a lane is taken: only the end comes this way."""
+
+    def __init__(self, on_end: Any) -> None:
+        super().__init__()
+        self._on_end = on_end
+
+    def put_nowait(self, item: Any) -> None:
+        super().put_nowait(item)
+        self._on_end()
 
 
 def guarded_protocols(

@@ -189,6 +189,46 @@ async def test_binary_frames_are_not_realtime(site: Site) -> None:
         assert socket.close_code == 1003
 
 
+async def test_a_text_that_is_not_utf_8_closes_its_socket_without_a_traceback(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    for parts in ([b"\xff" * 200], [b"\xff" * 100, b"\xff"]):
+        async with connect(_realtime(site), compression=None) as socket:
+            await socket.send(parts if len(parts) > 1 else parts[0], text=True)
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+            assert socket.close_code == 1007
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+FLOODS = {
+    "empty texts": b"\x81\x80\x00\x00\x00\x00",
+    "pings": b"\x89\x80\x00\x00\x00\x00",
+    "pongs": b"\x8a\x80\x00\x00\x00\x00",
+    "fragments": b"\x01\x81\x00\x00\x00\x00x\x80\x80\x00\x00\x00\x00",
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.parametrize("on_media", [True, False], ids=["media", "realtime"])
+async def test_a_flood_of_frames_that_say_nothing_is_cut(
+    site: Site, kind: str, on_media: bool
+) -> None:
+    url = site.stream_url if on_media else _realtime(site)
+    headers = site.signed_stream() if on_media else {}
+    async with connect(url, additional_headers=headers, compression=None) as socket:
+        if not on_media:
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+        for _ in range(20):  # some of them are no flood
+            await socket.ping()
+        with contextlib.suppress(ConnectionError):
+            while not socket.transport.is_closing():
+                socket.transport.write(FLOODS[kind] * 1_000)
+                await asyncio.sleep(0)
+        await until(lambda: site.server.counts.flood_cuts == 1)
+
+
 async def test_a_message_beyond_the_bound_closes_the_realtime_socket(site: Site) -> None:
     async with connect(_realtime(site), compression=None) as socket:
         with pytest.raises(ConnectionClosed):  # while it is sent, or after

@@ -44,6 +44,7 @@ from app.web.phone import UnclaimedSockets, phone_router
 from app.web.realtime import realtime_router
 from app.web.serving import Server, make_server
 from app.web.sockets import SocketLimits
+from tests.fakes.streams import Events
 
 __all__ = ["ACCOUNT", "AUTH_TOKEN", "EchoEngine", "FakeCalls", "Site", "build", "call_form"]
 
@@ -81,14 +82,14 @@ class EchoCall:
         self._calls.live += 1
         self._calls.idle.clear()
         try:
-            async for event in stream:
+            async for event in Events(stream):
                 if isinstance(event, CallerAudio):
-                    await stream.send_audio(event.payload)
+                    stream.send_audio(event.payload)
         finally:
             self._calls.live -= 1
             if not self._calls.live:
                 self._calls.idle.set()
-            await stream.close()
+            stream.close()
 
 
 class RecordedReports(TransferReports):

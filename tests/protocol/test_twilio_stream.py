@@ -1,4 +1,6 @@
-"""TwilioStream on real sockets: uvicorn and Starlette on our side, a websocket client as Twilio."""
+"""TwilioStream on real sockets: our server's sockets and Starlette on one side, a websocket client
+as Twilio on the other.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +47,16 @@ from app.carrier.twilio.media import (
     render_stop,
 )
 from app.errors import CarrierUnavailable, RemoteProtocolError
+from app.web.sockets import Lane, SocketCounts, SocketLimits, guarded_protocols, lane_of
+from tests.fakes.streams import Events
 
 STREAM = StreamId("MZ00aa")
 CALL = CarrierCallId("CA00")
 START = render_start(STREAM, CALL, account_id="AC00", parameters={"token": "abc"})
+MAX_BYTES = 2**20  # for the stream's own limit to be met first
 STOP = render_stop(STREAM, CALL, account_id="AC00", sequence=9)
 
-Handler = Callable[[WebSocket], Awaitable[object]]
+Handler = Callable[[Lane], Awaitable[object]]
 
 
 def frame(number: int, payload: bytes = b"\x7f" * 160) -> str:
@@ -68,12 +73,13 @@ async def server(handler: Handler) -> AsyncIterator[tuple[str, asyncio.Future[ob
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
         try:
-            outcome.set_result(await handler(websocket))
+            outcome.set_result(await handler(lane_of(websocket)))
         except (RemoteProtocolError, CarrierUnavailable) as error:
             outcome.set_exception(error)
 
     app = Starlette(routes=[WebSocketRoute("/media", endpoint)])
-    config = uvicorn.Config(app, log_level="error", ws="websockets-sansio", lifespan="off")
+    _, protocol = guarded_protocols(SocketLimits(message_bytes=MAX_BYTES), SocketCounts())
+    config = uvicorn.Config(app, log_level="error", ws=protocol, lifespan="off")
     uvicorn_server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with asyncio.TaskGroup() as tasks:
@@ -85,9 +91,9 @@ async def server(handler: Handler) -> AsyncIterator[tuple[str, asyncio.Future[ob
                 uvicorn_server.force_exit = True
 
 
-async def events_of(websocket: WebSocket) -> list[StreamEvent]:
-    stream = await open_stream(websocket)
-    return [stream.started, *[event async for event in stream]]
+async def events_of(lane: Lane) -> list[StreamEvent]:
+    stream = await open_stream(lane)
+    return [stream.started, *[event async for event in Events(stream)]]
 
 
 async def begin(url: str) -> ClientConnection:
@@ -146,30 +152,38 @@ async def test_a_lost_socket_ends_the_stream_as_not_hung_up(abruptly: bool) -> N
 
 
 async def test_what_we_send_arrives_in_order_and_breaks_no_rule() -> None:
-    async def talk(websocket: WebSocket) -> None:
-        stream = await open_stream(websocket)
-        await stream.send_audio(b"\xff" * 400)
-        await stream.send_audio(b"")
-        await stream.send_mark("1:item:50")
-        await stream.clear()
-        await stream.close()
-        await stream.close()
+    async def talk(lane: Lane) -> None:
+        stream = await open_stream(lane)
+        assert stream.send_audio(b"\xff" * 400)
+        assert stream.send_audio(b"")
+        assert stream.send_audio(b"", "1:item:50")
+        assert stream.clear()
+        assert stream.send_audio(b"\x7f" * 160, "2:item:20")
+        stream.close()
+        stream.close()
+        assert not stream.clear()
 
     async with server(talk) as (url, outcome):
         client = await begin(url)
         messages = [parse_server_message(text, STREAM) async for text in client]
         await outcome
-    assert messages == [SendMedia(b"\xff" * 400), SendMark("1:item:50"), Clear()]
+    assert messages == [
+        SendMedia(b"\xff" * 400),
+        SendMark("1:item:50"),
+        Clear(),
+        SendMedia(b"\x7f" * 160),
+        SendMark("2:item:20"),
+    ]
     assert client.close_code == 1000
 
 
 async def test_after_stop_our_close_still_closes_the_socket() -> None:
-    async def leave(websocket: WebSocket) -> TwilioStream:
-        stream = await open_stream(websocket)
-        assert [event async for event in stream] == [StreamStopped(hung_up=True)]
-        with pytest.raises(CarrierUnavailable):
-            await stream.send_audio(b"\xff")
-        await stream.close(1000)
+    async def leave(lane: Lane) -> TwilioStream:
+        stream = await open_stream(lane)
+        assert await read_all(stream) == [StreamStopped(hung_up=True)]
+        assert not stream.send_audio(b"\xff")
+        stream.close(1000)
+        assert await read_all(stream) == []
         return stream
 
     async with server(leave) as (url, outcome):
@@ -178,16 +192,14 @@ async def test_after_stop_our_close_still_closes_the_socket() -> None:
         assert await close_code(client) == 1000
         stream = await outcome
         assert isinstance(stream, TwilioStream)
-    with pytest.raises(StopAsyncIteration):
-        await anext(aiter(stream))
 
 
 async def test_our_own_close_ends_our_own_reading() -> None:
-    async def hang_up(websocket: WebSocket) -> list[StreamEvent]:
-        stream = await open_stream(websocket)
+    async def hang_up(lane: Lane) -> list[StreamEvent]:
+        stream = await open_stream(lane)
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(read_all(stream))
-            await stream.close()
+            stream.close()
         return reading.result()
 
     async with server(hang_up) as (url, outcome):
@@ -197,17 +209,17 @@ async def test_our_own_close_ends_our_own_reading() -> None:
 
 
 async def read_all(stream: TwilioStream) -> list[StreamEvent]:
-    return [event async for event in stream]
+    return [event async for event in Events(stream)]
 
 
-async def test_sending_into_a_lost_socket_is_unavailable() -> None:
-    async def talk(websocket: WebSocket) -> None:
-        stream = await open_stream(websocket)
-        await read_all(stream)
-        for send in (stream.send_audio(b"\xff"), stream.send_mark("m"), stream.clear()):
-            with pytest.raises(CarrierUnavailable):
-                await send
-        await stream.close()
+async def test_nothing_is_sent_into_a_lost_socket() -> None:
+    async def talk(lane: Lane) -> None:
+        stream = await open_stream(lane)
+        assert await read_all(stream) == [StreamStopped(hung_up=False)]
+        assert not stream.send_audio(b"\xff")
+        assert not stream.send_audio(b"", "m")
+        assert not stream.clear()
+        stream.close()
 
     async with server(talk) as (url, outcome):
         client = await begin(url)
@@ -215,28 +227,32 @@ async def test_sending_into_a_lost_socket_is_unavailable() -> None:
         await outcome
 
 
-async def test_sending_notices_a_lost_socket_before_the_reader_does() -> None:
-    async def talk(websocket: WebSocket) -> None:
-        stream = await open_stream(websocket)
-        with pytest.raises(CarrierUnavailable):
-            while True:
-                await stream.send_audio(b"\xff" * 8_000)
+async def test_a_lost_socket_ends_a_stream_that_is_being_sent_to() -> None:
+    async def talk(lane: Lane) -> list[StreamEvent]:
+        stream = await open_stream(lane)
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(read_all(stream))
+            while not reading.done():
+                stream.send_audio(b"\xff" * 8_000)
                 await asyncio.sleep(0)
+        return reading.result()
 
     async with server(talk) as (url, outcome):
         client = await begin(url)
         client.transport.abort()
-        await outcome
+        assert await outcome == [StreamStopped(hung_up=False)]
 
 
-async def test_a_peer_that_does_not_read_cannot_hold_a_writer() -> None:
-    async def talk(websocket: WebSocket) -> str:
-        stream = await open_stream(websocket, send_timeout_s=0.2)
+async def test_a_peer_that_does_not_read_ends_its_stream() -> None:
+    async def talk(lane: Lane) -> str:
+        stream = await open_stream(lane, send_timeout_s=0.2)
+        reading = asyncio.ensure_future(read_all(stream))
+        await asyncio.sleep(0)
+        while stream.send_audio(b"\xff" * 30_000):
+            pass
         with pytest.raises(CarrierUnavailable) as caught:
-            while True:
-                await stream.send_audio(b"\xff" * 30_000)
-        with pytest.raises(CarrierUnavailable):
-            await stream.send_audio(b"\xff")
+            await reading
+        assert not stream.send_audio(b"\xff")
         return caught.value.code
 
     async with server(talk) as (url, outcome):
@@ -244,6 +260,39 @@ async def test_a_peer_that_does_not_read_cannot_hold_a_writer() -> None:
         client.transport.pause_reading()
         assert await outcome == "stream_stalled"
         client.transport.abort()
+
+
+async def test_a_peer_that_catches_up_is_sent_to_again_and_loses_nothing() -> None:
+    sent: list[bytes] = []
+
+    async def talk(lane: Lane) -> None:
+        stream = await open_stream(lane)
+        events = Events(stream)
+        reading = asyncio.ensure_future(anext(aiter(events)))
+        await asyncio.sleep(0)
+        while stream.send_audio(piece := len(sent).to_bytes(4, "big") * 7_500):
+            sent.append(piece)
+            await asyncio.sleep(0)
+        client.transport.resume_reading()
+        await events.writable.wait()
+        assert stream.send_audio(b"", "behind")
+        assert await reading == MarkReached("behind")
+        stream.close()
+
+    async with server(talk) as (url, outcome):
+        client = await connect(url, compression=None, max_queue=None)
+        client.transport.pause_reading()
+        await client.send(render_connected())
+        await client.send(START)
+        heard = []
+        async for text in client:
+            message = parse_server_message(text, STREAM)
+            if message == SendMark("behind"):
+                await client.send(render_mark_reached(STREAM, "behind", sequence=2))
+            else:
+                heard.append(message)
+        await outcome
+    assert heard == [SendMedia(piece) for piece in sent]
 
 
 @pytest.mark.parametrize(
@@ -311,12 +360,11 @@ async def test_a_flood_is_closed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_socket_that_cannot_even_be_closed_is_left_alone() -> None:
-    async def talk(websocket: WebSocket) -> None:
-        stream = await open_stream(websocket)
-        await websocket.close()
-        await stream.close()
-        with pytest.raises(CarrierUnavailable):
-            await stream.clear()
+    async def talk(lane: Lane) -> None:
+        stream = await open_stream(lane)
+        lane.close()
+        stream.close()
+        assert not stream.clear()
         assert stream.counters.media == 0
 
     async with server(talk) as (url, outcome):
@@ -340,8 +388,8 @@ async def refused(*texts: str | bytes, handler: Handler = open_stream, keep: boo
 
 
 async def test_a_socket_without_start_is_given_up() -> None:
-    async def impatient(websocket: WebSocket) -> TwilioStream:
-        return await open_stream(websocket, start_deadline_s=0.1)
+    async def impatient(lane: Lane) -> TwilioStream:
+        return await open_stream(lane, start_deadline_s=0.1)
 
     said = "RemoteProtocolError: no start within 0.1 s"
     assert await refused(handler=impatient) == said
@@ -358,8 +406,8 @@ async def test_a_socket_that_says_something_else_is_refused_at_once() -> None:
 
 
 async def test_a_stream_of_another_account_is_refused() -> None:
-    async def ours(websocket: WebSocket) -> TwilioStream:
-        return await open_stream(websocket, expect_account="AC99")
+    async def ours(lane: Lane) -> TwilioStream:
+        return await open_stream(lane, expect_account="AC99")
 
     assert "another account" in await refused(render_connected(), START, handler=ours)
 
@@ -374,9 +422,9 @@ async def test_a_caller_who_is_gone_before_start_is_unavailable() -> None:
 async def test_the_wire_trace_holds_no_sound_no_keys_and_no_token(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def talk(websocket: WebSocket) -> None:
-        stream = await open_stream(websocket)
-        await stream.send_audio(b"\x10" * 160)
+    async def talk(lane: Lane) -> None:
+        stream = await open_stream(lane)
+        stream.send_audio(b"\x10" * 160)
         await read_all(stream)
 
     caplog.set_level("DEBUG", logger="app.carrier")

@@ -1,29 +1,37 @@
 """Twilio as a carrier: the shell around the media socket, and calls ended by REST.
 
-I/O. `open_stream` reads a fresh websocket up to `start`; `TwilioStream` gives the events and takes
+I/O. `open_stream` reads a fresh websocket up to `start`; `TwilioStream` tells the events and takes
 agent audio; `media.py` reads the messages. Checking tokens, pacing audio and ending calls belong to
-the calls room. The websocket is any object with the three methods
-of `WebSocket`, such as Starlette's after `accept`.
+the calls room. The websocket is any object with the methods of `Lane`, which the server's own have.
 
-Limits of a stream, so that a stranger or a broken peer costs little: `start` within a deadline, no
-binary frames, few malformed messages, a message rate, and a deadline on every send.
+Everything that comes is read and told in the turn of the event loop that received it. Limits of a
+stream, so that a stranger or a broken peer costs little: `start` within a deadline, no binary
+frames, few malformed messages, a message rate, and a deadline on what is left unread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, MutableMapping
+from contextvars import Context, copy_context
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from app.carrier.base import CarrierCallId, StreamEvent, StreamStarted, StreamStopped
+from app.carrier.base import (
+    CallerAudio,
+    CarrierCallId,
+    StreamEvent,
+    StreamListener,
+    StreamStarted,
+    StreamStopped,
+)
 from app.carrier.twilio.media import (
     MESSAGE_TOO_LARGE,
     SECOND_START,
     MediaCounters,
     MediaProtocol,
     MediaState,
+    Sound,
     Unknown,
     render_clear,
     render_mark,
@@ -39,15 +47,17 @@ __all__ = [
     "MAX_MALFORMED",
     "RATE_HZ",
     "SEND_TIMEOUT_S",
+    "Lane",
+    "Messages",
     "TwilioCarrier",
     "TwilioStream",
-    "WebSocket",
     "open_stream",
 ]
 
 logger = logging.getLogger(__name__)
 
 # RFC 6455 section 7.4.1.
+CLOSE_INVALID: Final = 1007
 CLOSE_POLICY: Final = 1008
 CLOSE_TOO_LARGE: Final = 1009
 
@@ -63,29 +73,40 @@ BURST_MESSAGES: Final = 3_000
 SEND_TIMEOUT_S: Final = 5.0
 """The time that a peer may leave its window shut before it counts as gone."""
 
-_CLOSE_TIMEOUT_S: Final = 2.0
+_PAID_TOGETHER: Final = 25
 _MAX_MESSAGES_BEFORE_START: Final = 16
 _FATAL: Final = {SECOND_START: CLOSE_POLICY, MESSAGE_TOO_LARGE: CLOSE_TOO_LARGE}
 
 
-class WebSocket(Protocol):
-    """The part of an accepted ASGI websocket that a stream uses."""
+class Messages(Protocol):
+    """Takes what comes over a lane: `app.web.sockets` has the same, with the words for it."""
 
-    async def receive(self) -> MutableMapping[str, Any]:
-        """Give `websocket.receive` with `text` or `bytes`, or `websocket.disconnect`."""
+    def on_text(self, text: bytes) -> None: ...
+    def on_binary(self) -> None: ...
+    def on_end(self) -> None: ...
+    def on_writable(self) -> None: ...
+
+
+class Lane(Protocol):
+    """An accepted websocket: messages by callback, and sent without waiting."""
+
+    def listen(self, messages: Messages) -> None:
+        """Have messages told from now on, those first that have come already."""
         ...
 
-    async def send_text(self, data: str) -> None: ...
+    def hold(self) -> None:
+        """Have the peer wait until the next `listen`."""
+        ...
 
-    async def close(self, code: int = 1000, reason: str | None = None) -> None: ...
+    def send(self, *texts: bytes) -> bool:
+        """Send messages in one write; False, and none sent, while the peer is behind or gone."""
+        ...
 
-
-class _BinaryFrame(Exception):
-    """The peer sent bytes where only text exists."""
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 
 async def open_stream(
-    websocket: WebSocket,
+    lane: Lane,
     *,
     start_deadline_s: float = 5.0,
     expect_account: str | None = None,
@@ -97,58 +118,70 @@ async def open_stream(
         RemoteProtocolError: no valid `start` in time, or of another account (close with 1008).
         CarrierUnavailable: the socket went away, or the call ended, before it.
     """
-    protocol = MediaProtocol()
+    opening = _Opening(lane)
+    lane.listen(opening)
     try:
         async with asyncio.timeout(start_deadline_s):
-            started = await _read_start(websocket, protocol)
+            started = await opening.started
     except TimeoutError as error:
         raise RemoteProtocolError(
             f"no start within {start_deadline_s:g} s", code="start_too_late"
         ) from error
+    finally:
+        lane.hold()
     if expect_account is not None and not started.account_id:
         started = replace(started, account_id=expect_account)  # the token is bound to it as well
     if expect_account is not None and started.account_id != expect_account:
         raise RemoteProtocolError("the stream is of another account", code="wrong_account")
-    return TwilioStream(websocket, protocol, started, send_timeout_s=send_timeout_s)
+    return TwilioStream(lane, opening.protocol, started, send_timeout_s=send_timeout_s)
 
 
-async def _read_start(websocket: WebSocket, protocol: MediaProtocol) -> StreamStarted:
-    for _ in range(_MAX_MESSAGES_BEFORE_START):
+class _Opening:
+    """Reads messages up to `start`; then the peer waits."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.protocol = MediaProtocol()
+        self.started: asyncio.Future[StreamStarted] = asyncio.get_running_loop().create_future()
+        self._lane = lane
+        self._left = _MAX_MESSAGES_BEFORE_START
+
+    def on_text(self, text: bytes) -> None:
+        if self.started.done():
+            return
         try:
-            text = await _read_text(websocket)
-        except _BinaryFrame as error:
-            raise RemoteProtocolError("a binary frame on a media stream") from error
-        if text is None:
-            raise CarrierUnavailable("the stream's socket closed before start")
-        event = protocol.receive(text)
+            event = self.protocol.receive(text.decode("utf-8", "replace"))
+        except RemoteProtocolError as error:
+            self._refuse(error)
+            return
+        self._left -= 1
         if isinstance(event, StreamStarted):
-            return event
-        if protocol.state is MediaState.STOPPED:
-            raise CarrierUnavailable("the call ended before its stream started")
-    raise RemoteProtocolError("too many messages before start")
+            self.started.set_result(event)
+            self._lane.hold()
+        elif self.protocol.state is MediaState.STOPPED:
+            self._refuse(CarrierUnavailable("the call ended before its stream started"))
+        elif not self._left:
+            self._refuse(RemoteProtocolError("too many messages before start"))
 
+    def on_binary(self) -> None:
+        self._refuse(RemoteProtocolError("a binary frame on a media stream"))
 
-async def _read_text(websocket: WebSocket) -> str | None:
-    """One text message, or None once the socket is gone.
+    def on_end(self) -> None:
+        self._refuse(CarrierUnavailable("the stream's socket closed before start"))
 
-    Raises:
-        _BinaryFrame: the peer sent one.
-    """
-    message = await websocket.receive()
-    text = message.get("text")
-    if text is not None:
-        return str(text)
-    if message["type"] == "websocket.disconnect":
-        return None
-    raise _BinaryFrame
+    def on_writable(self) -> None:
+        pass
+
+    def _refuse(self, error: RemoteProtocolError | CarrierUnavailable) -> None:
+        if not self.started.done():
+            self.started.set_exception(error)
 
 
 class TwilioStream:
-    """One open media stream; iterating gives what follows `started`. For one reader, one writer."""
+    """One open media stream. `deliver` tells what follows `started`."""
 
     def __init__(
         self,
-        websocket: WebSocket,
+        lane: Lane,
         protocol: MediaProtocol,
         started: StreamStarted,
         *,
@@ -156,58 +189,125 @@ class TwilioStream:
     ) -> None:
         self.started = started
         self.malformed = 0
-        self._websocket = websocket
+        self._lane = lane
         self._protocol = protocol
         self._send_timeout_s = send_timeout_s
         self._odd_logged: set[str] = set()
-        self._over = False
-        self._gone = ""  # why nothing more can be sent
-        self._closed = False
-        self._clock = asyncio.get_running_loop().time
+        self._stopped = False
+        self._stall: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self._credit = float(BURST_MESSAGES)
-        self._credit_at_s = self._clock()
+        self._credit_at_s = self._loop.time()
+        self._paid = 0  # messages that are paid for: the clock is read once for all of them
+        self._listener: StreamListener
+        self._context: Context
+        self._over: asyncio.Future[None]
 
     @property
     def counters(self) -> MediaCounters:
         """The stream's counters, live."""
         return self._protocol.counters
 
-    def __aiter__(self) -> AsyncIterator[StreamEvent]:
-        return self
+    # In -----------------------------------------------------------------------------------------
 
-    async def __anext__(self) -> StreamEvent:
-        if self._over:
-            raise StopAsyncIteration
-        while True:
+    async def deliver(self, listener: StreamListener) -> None:
+        """Tell a listener all that comes; returns after `StreamStopped`.
+
+        Raises:
+            CarrierUnavailable: the peer has left what we send unread for too long.
+            Exception: what the listener raised.
+        """
+        if self._stopped:
+            return
+        self._over = self._loop.create_future()
+        self._listener = listener
+        self._on_audio = listener.on_audio
+        self._context = copy_context()  # of the call, for what it logs and the tasks it starts
+        # At DEBUG each message leaves a trace, which only the other way does.
+        traced = logger.isEnabledFor(logging.DEBUG)
+        self._receive_audio = _never if traced else self._protocol.receive_audio
+        self._lane.listen(self)
+        try:
+            await self._over
+        finally:
+            self._lane.hold()
+            self._disarm()
+
+    def on_text(self, text: bytes) -> None:
+        """Take a message of the lane."""
+        try:
+            if self._paid:
+                sound = self._receive_audio(text)
+                if sound is not None:
+                    self._paid -= 1
+                    self._on_audio(sound.payload, sound.timestamp)
+                    return
+            self._context.run(self._take, text)
+        except Exception as error:
+            self._fail(error)
+
+    def on_binary(self) -> None:
+        """Take a binary message of the lane, where only text exists."""
+        self._context.run(self._tell, self._refuse("binary frame", CLOSE_POLICY))
+
+    def on_end(self) -> None:
+        """The socket is gone, or was closed by us."""
+        self._context.run(self._tell, StreamStopped(hung_up=False))
+
+    def _take(self, text: bytes) -> None:
+        if self._stopped:
+            return
+        event = self._read(text)
+        if isinstance(event, CallerAudio):
+            self._listener.on_audio(event.payload, event.timestamp_ms)
+        elif event is not None:
+            self._tell(event)
+
+    def _tell(self, event: StreamEvent) -> None:
+        if self._stopped:
+            return
+        self._stopped = isinstance(event, StreamStopped)
+        if not self._over.done():
             try:
-                text = await _read_text(self._websocket)
-            except _BinaryFrame:
-                return await self._refuse("binary frame", CLOSE_POLICY)
-            if text is None:
-                self._closed = True
-                return self._stopped(hung_up=False)
-            if not self._within_rate():
-                return await self._refuse("too many messages", CLOSE_POLICY)
-            try:
-                event = self._protocol.receive(text)
-            except RemoteProtocolError as error:
-                self.malformed += 1
-                if error.code in _FATAL:
-                    return await self._refuse(error.code, _FATAL[error.code])
-                if self.malformed >= MAX_MALFORMED:
-                    return await self._refuse("too many malformed messages", CLOSE_POLICY)
-                logger.debug("malformed stream message ignored", extra={"fault": error.message})
-                continue
-            if len(self.counters.odd) > len(self._odd_logged):
-                self._log_odd()
-            if logger.isEnabledFor(logging.DEBUG):
-                self._trace("<", type(event).__name__, len(text))
-            if isinstance(event, StreamStopped):
-                return self._stopped(hung_up=True)
-            if isinstance(event, Unknown):
-                logger.debug("unknown stream message ignored", extra={"unknown": event.event})
-            elif event is not None:
-                return event
+                self._listener.on_event(event)
+            except Exception as error:
+                self._fail(error)
+        if self._stopped:
+            self._paid = 0
+            self._disarm()
+            if not self._over.done():
+                self._over.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        self._paid = 0
+        if not self._over.done():
+            self._over.set_exception(error)
+            self._lane.hold()
+
+    def _read(self, text: bytes) -> StreamEvent | None:
+        """The event of a message, if it has one for the call."""
+        if not self._within_rate():
+            return self._refuse("too many messages", CLOSE_POLICY)
+        try:
+            event = self._protocol.receive(text.decode())
+        except UnicodeDecodeError:
+            return self._refuse("not UTF-8", CLOSE_INVALID)
+        except RemoteProtocolError as error:
+            self.malformed += 1
+            if error.code in _FATAL:
+                return self._refuse(error.code, _FATAL[error.code])
+            if self.malformed >= MAX_MALFORMED:
+                return self._refuse("too many malformed messages", CLOSE_POLICY)
+            logger.debug("malformed stream message ignored", extra={"fault": error.message})
+            return None
+        if len(self.counters.odd) > len(self._odd_logged):
+            self._log_odd()
+        if logger.isEnabledFor(logging.DEBUG):
+            self._trace("<", type(event).__name__, len(text))
+        if isinstance(event, Unknown):
+            logger.debug("unknown stream message ignored", extra={"unknown": event.event})
+            return None
+        return event
 
     def _log_odd(self) -> None:
         """Log each field that was odd, once per stream."""
@@ -215,86 +315,88 @@ class TwilioStream:
             self._odd_logged.add(field)
             logger.info("carrier message differs from the protocol", extra={"field": field})
 
-    def _stopped(self, *, hung_up: bool) -> StreamStopped:
-        self._over = True
-        self._gone = self._gone or "the stream is over"
-        return StreamStopped(hung_up=hung_up)
-
-    async def _refuse(self, fault: str, code: int) -> StreamStopped:
+    def _refuse(self, fault: str, code: int) -> StreamStopped:
         logger.warning(
             "media stream closed for what its peer sent",
             extra={"stream_id": self.started.stream_id, "fault": fault, "close_code": code},
         )
-        await self.close(code)
-        return self._stopped(hung_up=False)
+        self._lane.close(code)
+        return StreamStopped(hung_up=False)
 
     def _within_rate(self) -> bool:
         """A token bucket: one message costs one, `RATE_HZ` come back each second."""
-        now_s = self._clock()
+        if self._paid:
+            self._paid -= 1
+            return True
+        now_s = self._loop.time()
         earned = (now_s - self._credit_at_s) * RATE_HZ
         self._credit_at_s = now_s
-        self._credit = min(self._credit + earned, BURST_MESSAGES) - 1
+        self._credit = min(self._credit + earned, BURST_MESSAGES)
+        count = _PAID_TOGETHER if self._credit >= _PAID_TOGETHER else 1
+        self._paid = count - 1
+        self._credit -= count
         return self._credit >= 0
 
-    async def send_audio(self, payload: bytes) -> None:
+    # Out ----------------------------------------------------------------------------------------
+
+    def send_audio(self, payload: bytes, mark: str | None = None) -> bool:
         """Queue agent audio at the carrier, in the stream's format; nothing is nothing to send.
 
-        Raises:
-            CarrierUnavailable: the socket is gone, or its peer has stopped reading.
+        `mark` comes back once everything up to here was played or cleared. False, and nothing
+        sent, while the peer is behind or once it is gone.
         """
-        if payload:
-            await self._send("media", render_media(self.started.stream_id, payload))
+        stream_id = self.started.stream_id
+        if mark is None:
+            return not payload or self._send("media", render_media(stream_id, payload))
+        behind = render_mark(stream_id, mark)
+        if not payload:
+            return self._send("mark", behind)
+        return self._send("media", render_media(stream_id, payload), behind)
 
-    async def send_mark(self, name: str) -> None:
-        """Ask for `name` back once everything before it was played or cleared.
+    def clear(self) -> bool:
+        """Drop what the carrier has not played; False as for `send_audio`."""
+        return self._send("clear", render_clear(self.started.stream_id))
 
-        Raises:
-            CarrierUnavailable: as for `send_audio`.
-        """
-        await self._send("mark", render_mark(self.started.stream_id, name))
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket; the carrier goes on in its TwiML."""
+        self._lane.close(code, reason)
 
-    async def clear(self) -> None:
-        """Drop what the carrier has not played.
+    def on_writable(self) -> None:
+        """The peer has caught up."""
+        self._disarm()
+        if not self._stopped:
+            try:
+                self._listener.on_writable()
+            except Exception as error:
+                self._fail(error)
 
-        Raises:
-            CarrierUnavailable: as for `send_audio`.
-        """
-        await self._send("clear", render_clear(self.started.stream_id))
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the socket, at most once and never for long; the carrier goes on in its TwiML."""
-        if self._closed:
-            return
-        self._closed = True
-        self._gone = self._gone or "the stream's socket was closed"
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._websocket.close(code, reason)
-        except Exception as error:
-            # Whatever a dead socket raises (see `_send`), closing it has come to its end.
-            logger.debug("closing a media socket failed", extra={"error": type(error).__name__})
-
-    async def _send(self, kind: str, text: str) -> None:
-        if self._gone:
-            raise CarrierUnavailable(self._gone, code="stream_gone")
+    def _send(self, kind: str, *texts: str) -> bool:
+        if self._stopped or not self._lane.send(*[text.encode() for text in texts]):
+            if self._stall is None and not self._stopped:
+                self._stall = self._loop.call_later(self._send_timeout_s, self._on_stall)
+            return False
         if logger.isEnabledFor(logging.DEBUG):
-            self._trace(">", kind, len(text))
-        try:
-            async with asyncio.timeout(self._send_timeout_s):
-                await self._websocket.send_text(text)
-        except TimeoutError as error:
-            self._gone = "the stream's peer has stopped reading"
-            raise CarrierUnavailable(self._gone, code="stream_stalled") from error
-        except Exception as error:
-            # Servers and frameworks each have their own exception for a socket that is gone, and
-            # this room may import none of them. Only their code runs inside this block.
-            self._gone = "the stream's socket is gone"
-            raise CarrierUnavailable(self._gone, code="stream_gone") from error
+            self._trace(">", kind, sum(map(len, texts)))
+        return True
+
+    def _on_stall(self) -> None:
+        gone = CarrierUnavailable("the stream's peer has stopped reading", code="stream_stalled")
+        self._stopped = True
+        self._fail(gone)
+
+    def _disarm(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _trace(self, way: str, kind: str, length: int) -> None:
         # Kinds and lengths only: the texts hold sound, keys pressed and the stream's token.
         extra = {"peer": "twilio", "kind": kind, "characters": length}
         logger.debug(way, extra={**extra, "stream_id": self.started.stream_id})
+
+
+def _never(_text: bytes) -> Sound | None:
+    return None
 
 
 class TwilioCarrier:

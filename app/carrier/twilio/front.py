@@ -21,7 +21,7 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.twilio.carrier import WebSocket, open_stream
+from app.carrier.twilio.carrier import Lane, open_stream
 from app.carrier.twilio.forward import forward_document
 from app.carrier.twilio.http import (
     SIGNATURE_HEADER,
@@ -194,8 +194,8 @@ class TwilioFront:
         """TwiML for a caller in a queue."""
         return queue_wait_document(waited_s, limit_s)
 
-    async def open_stream(self, websocket: WebSocket) -> MediaStream:
+    async def open_stream(self, lane: Lane) -> MediaStream:
         """The stream of an accepted socket, read up to its start."""
         return await open_stream(
-            websocket, start_deadline_s=self._start_deadline_s, expect_account=self._account_id
+            lane, start_deadline_s=self._start_deadline_s, expect_account=self._account_id
         )

@@ -32,7 +32,7 @@ class Leg:
         self.waits.set()
         await asyncio.Event().wait()
 
-    async def close(self, code: int, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "") -> None:
         self.closed_with.append(code)
 
 
