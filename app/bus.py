@@ -70,8 +70,9 @@ class Link(Protocol):
 class Bus:
     """Messages between the processes of one address; without a `link`, of this one."""
 
-    def __init__(self, link: Link | None = None) -> None:
-        self.name = secrets.token_hex(6)
+    def __init__(self, link: Link | None = None, name: str | None = None) -> None:
+        """`name` is this process's among the others; one of its own where it has none."""
+        self.name = name or secrets.token_hex(6)
         self._link = link
         self._subscribers: dict[str, list[Subscriber]] = {}
         self._responders: dict[str, list[Responder]] = {}
@@ -194,9 +195,11 @@ class Bus:
                 answer = await responder(asked["message"])
                 if answer is not None:
                     break
+            reply = _frame({"reply": asked["ask"], "answer": answer})
         except Exception:
             logger.exception("responder failed", extra={"topic": asked["topic"]})
-        self._link.post(_frame({"reply": asked["ask"], "answer": answer}), asked["from"])
+            reply = _frame({"reply": asked["ask"], "answer": None})
+        self._link.post(reply, asked["from"])
 
 
 def _add(table: dict[str, list[Any]], topic: str, function: Any) -> Undo:

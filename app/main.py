@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
@@ -32,6 +33,7 @@ from app.calls.live_calls import LiveCalls
 from app.calls.observers.journal import log_event, log_review
 from app.calls.observers.live_feed import CALL_EVENTS, LiveFeed, plain
 from app.calls.observers.message_files import MessageFiles
+from app.calls.observers.shared_use import share_budget, share_use
 from app.calls.recording.files import Recordings
 from app.calls.recording.writer import Recorder
 from app.calls.switchboard import Switchboard
@@ -52,11 +54,16 @@ from app.web.api import api_router
 from app.web.api.guard import Guard
 from app.web.app import make_app
 from app.web.approvals import approvals_router
+from app.web.forwarding import Forwarding
+from app.web.handover import Handover, stream_path_of
 from app.web.health import LoopMonitor, health_router
 from app.web.metrics import Metrics
 from app.web.phone import phone_router
 from app.web.realtime import realtime_router
 from app.web.serving import Server, make_server
+from app.workers.board import WorkerState
+from app.workers.lifeline import hold
+from app.workers.workplace import Workplace
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
@@ -81,20 +88,27 @@ class Trunkline:
     feed: LiveFeed
 
 
+class _AmongWorkers(TypedDict, total=False):
+    listener: socket.socket
+    handover: Handover
+
+
 def serve(
     settings: Settings,
     announce: Callable[[int], None] = lambda port: None,
     agents: Sequence[Agent] = (),
+    workplace: Workplace | None = None,
 ) -> int:
     """Run until the last call after a signal is over; exit code 1 if it failed or calls were cut.
 
     `announce` takes the port as soon as calls are answered on it. `agents` are written in Python.
+    `workplace` is the place of one of several workers.
 
     Raises:
         ConfigError: as `build`, or a server of tools is not there.
         VoiceUnavailable: the engine's speech parts did not come up.
     """
-    built = build(settings, announce, agents)
+    built = build(settings, announce, agents, workplace)
     # The reason for a failed start is given below in a sentence, and not as uvicorn's traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not built.not_started)
     try:
@@ -122,6 +136,7 @@ def build(
     settings: Settings,
     announce: Callable[[int], None] = lambda port: None,
     agents: Sequence[Agent] = (),
+    workplace: Workplace | None = None,
 ) -> Trunkline:
     """Wire a server from settings that were checked; the rest as for `serve`.
 
@@ -129,39 +144,34 @@ def build(
         ConfigError: credentials are incomplete, agents do not fit, or the address cannot be bound.
     """
     credentials = carrier_credentials(settings)
-    engine = offline_engine(settings)
+    engine = offline_engine(settings, 1 if workplace is None else workplace.count)
     metrics = Metrics()
     configuration = _configuration(
         settings, engine, metrics, lambda call_id: switchboard.transfers_of(call_id), agents
     )
 
+    bus = Bus() if workplace is None else Bus(workplace.inboxes, workplace.name)
+    stream_path = _stream_path(settings, workplace)
+
     def site() -> Site:
-        return Site(
-            base_url=settings.server.public_url or _local_url(settings.server.host, server.port),
-            stream_path=settings.server.websocket_path,
-            lost_message=settings.twilio.lost_message,
-            busy_message=settings.twilio.busy_message,
-            keys_hint=settings.twilio.keys_hint,
-            voice=settings.twilio.say_voice,
-            language=settings.twilio.say_language,
-            own_number=next(iter(settings.all_numbers), ""),
-        )
+        return _site(settings, server.port, stream_path)
 
     carrier = _carrier(settings, credentials, site)
     history = _history(settings, metrics)
     jobs = BackgroundJobs()
-    bus, live_feed = Bus(), LiveFeed()
-    bus.subscribe(CALL_EVENTS, live_feed.put)
+    live_feed = _live_feed(bus)
     not_started: list[AppError] = []
     recorder = Recorder(Recordings(settings.state_dir / "recordings"))
-    budget = _budget(settings, metrics)
+    budget = share_budget(bus, _budget(settings, metrics))
     switchboard = Switchboard(
         route=configuration.route,
         carrier=carrier,
         capacity=settings.limits.max_calls if engine is None else engine.max_sessions,
         token_life_s=settings.limits.token_ttl_s,
         drain_warning_s=settings.limits.duration_warning_s,
-        allowances=make_allowances(settings),
+        allowances=share_use(
+            bus, make_allowances(settings), lambda call_id: switchboard.call(call_id) is not None
+        ),
         observers=(
             log_event,
             metrics.observe,
@@ -173,12 +183,8 @@ def build(
         ),
         recorder=recorder,
         budget=budget,
+        neighbors=workplace,
     )
-
-    async def drain() -> None:
-        metrics.set_draining(True)
-        await switchboard.drain(settings.limits.drain_timeout_s)
-        live_feed.close()
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -187,10 +193,7 @@ def build(
             stack.push_async_callback(carrier.aclose)
             await stack.enter_async_context(history.writing() if history else nullcontext())
             try:
-                if engine is not None:
-                    await engine.start()
-                    stack.push_async_callback(engine.close)
-                await stack.enter_async_context(configuration.open())
+                await _open_models(stack, engine, configuration)
             except AppError as error:
                 not_started.append(error)
                 raise
@@ -200,6 +203,9 @@ def build(
             monitor = tasks.create_task(LoopMonitor(metrics).run())
             stack.callback(monitor.cancel)
             await stack.enter_async_context(switchboard.open())
+            await stack.enter_async_context(bus.open())
+            if workplace is not None:
+                stack.enter_context(_at_work(workplace, server, tasks))
             announce(server.port)
             try:
                 yield
@@ -209,10 +215,7 @@ def build(
                 server.fail()
                 raise
 
-    def door(token: SecretStr | None) -> Door:
-        # With credentials a proxy or tunnel brings the internet in, from this machine's address.
-        return Door(_revealed(token), open_to_local=settings.mode is Mode.DEVELOPMENT)
-
+    live = LiveCalls(switchboard, bus)
     front = TwilioFront(
         auth_tokens=credentials.auth_tokens,
         shared_keys=credentials.shared_keys,
@@ -221,6 +224,13 @@ def build(
         validate=settings.twilio.validate_signatures,
         start_deadline_s=settings.limits.stream_start_s,
     )
+    forwarding = Forwarding(
+        bus,
+        call_of=front.call_of,
+        knows=switchboard.knows,
+        new_call_path=settings.server.webhook_path,
+        placement=(lambda: bus.name) if workplace is None else workplace.placement,
+    )
     routers: list[APIRouter] = [
         phone_router(
             front,
@@ -228,30 +238,37 @@ def build(
             metrics,
             webhook_path=settings.server.webhook_path,
             status_path=settings.server.status_path,
-            stream_path=settings.server.websocket_path,
+            stream_path=stream_path,
+            forward=forwarding.forward if bus.shared else None,
             # It carries speech: never without a signature to ask for.
             transcript_feed=settings.transcript_feed_on and settings.twilio.validate_signatures,
         ),
         health_router(
             metrics,
-            door(settings.server.metrics_token),
+            _door(settings, settings.server.metrics_token),
             reasons_not_ready=switchboard.reasons_not_ready,
             degraded=lambda: [
                 *configuration.degraded(),
                 *(history.degraded() if history else ()),
             ],
+            bus=bus,
         ),
-        approvals_router(switchboard, metrics, door(settings.server.operator_token)),
-        _api(settings, switchboard, metrics, bus, live_feed, configuration, history),
+        approvals_router(live, metrics, _door(settings, settings.server.operator_token)),
+        _api(settings, live, metrics, live_feed, configuration, history),
     ]
     if engine is not None:
-        routers.append(realtime_router(engine, metrics, door(settings.offline.realtime_token)))
+        routers.append(
+            realtime_router(engine, metrics, _door(settings, settings.offline.realtime_token))
+        )
+    app = make_app(routers, lifespan=lifespan)
+    forwarding.answer_with(app)
     server = make_server(
-        cast("ASGIApplication", make_app(routers, lifespan=lifespan)),
+        cast("ASGIApplication", app),
         host=settings.server.host,
         port=settings.server.port,
-        drain=drain,
+        drain=lambda: _drain(settings, switchboard, metrics, live_feed, workplace),
         drain_limit_s=settings.limits.drain_timeout_s,
+        **_among_workers(settings, workplace),
     )
     metrics.watch_sockets(server.counts)
     return Trunkline(
@@ -336,6 +353,78 @@ def _history(settings: Settings, metrics: Metrics) -> CallHistory | None:
     return history
 
 
+async def _open_models(
+    stack: contextlib.AsyncExitStack, engine: Engine | None, configuration: Configuration
+) -> None:
+    if engine is not None:
+        await engine.start()
+        stack.push_async_callback(engine.close)
+    await stack.enter_async_context(configuration.open())
+
+
+def _among_workers(settings: Settings, workplace: Workplace | None) -> _AmongWorkers:
+    if workplace is None:
+        return {}
+    path = settings.server.websocket_path
+    return {
+        "listener": workplace.listener,
+        "handover": Handover(workplace.name, path, workplace.inboxes.pass_on),
+    }
+
+
+async def _drain(
+    settings: Settings,
+    switchboard: Switchboard,
+    metrics: Metrics,
+    live_feed: LiveFeed,
+    workplace: Workplace | None,
+) -> None:
+    metrics.set_draining(True)
+    if workplace is not None:
+        workplace.set_state(WorkerState.DRAINING)
+    await switchboard.drain(settings.limits.drain_timeout_s)
+    if workplace is not None:
+        await workplace.all_drained()
+    live_feed.close()
+
+
+@contextlib.contextmanager
+def _at_work(workplace: Workplace, server: Server, tasks: asyncio.TaskGroup) -> Iterator[None]:
+    """Take calls as one of several workers inside the block."""
+
+    def adopt(passed: socket.socket, head: bytes) -> None:
+        tasks.create_task(server.adopt(passed, head))
+
+    workplace.inboxes.on_socket(adopt)
+    with hold(workplace.lifeline, drain=server.begin_drain, force=server.force):
+        workplace.set_state(WorkerState.READY)
+        yield
+
+
+def _site(settings: Settings, port: int, stream_path: str) -> Site:
+    return Site(
+        base_url=settings.server.public_url or _local_url(settings.server.host, port),
+        stream_path=stream_path,
+        lost_message=settings.twilio.lost_message,
+        busy_message=settings.twilio.busy_message,
+        keys_hint=settings.twilio.keys_hint,
+        voice=settings.twilio.say_voice,
+        language=settings.twilio.say_language,
+        own_number=next(iter(settings.all_numbers), ""),
+    )
+
+
+def _stream_path(settings: Settings, workplace: Workplace | None) -> str:
+    """The path of the streams of calls that this process lets in."""
+    path = settings.server.websocket_path
+    return path if workplace is None else stream_path_of(path, workplace.name)
+
+
+def _door(settings: Settings, token: SecretStr | None) -> Door:
+    # With credentials a proxy or tunnel brings the internet in, from this machine's address.
+    return Door(_revealed(token), open_to_local=settings.mode is Mode.DEVELOPMENT)
+
+
 def _reviews(
     assembly: Assembly, jobs: BackgroundJobs, history: CallHistory | None
 ) -> list[Callable[[CallEvent], None]]:
@@ -355,9 +444,8 @@ def _reviews(
 
 def _api(
     settings: Settings,
-    switchboard: Switchboard,
+    live: LiveCalls,
     metrics: Metrics,
-    bus: Bus,
     feed: LiveFeed,
     configuration: Configuration,
     history: CallHistory | None,
@@ -377,7 +465,7 @@ def _api(
     return api_router(
         guard,
         keys=keys,
-        live=LiveCalls(switchboard, bus),
+        live=live,
         feed=feed,
         live_clients=settings.api.live_clients,
         configuration=configuration,
@@ -395,6 +483,12 @@ def _carrier(
         credentials.account_sid, credentials.auth_tokens[0], base_url=settings.twilio.rest_url
     )
     return TwilioControl(rest, site)
+
+
+def _live_feed(bus: Bus) -> LiveFeed:
+    feed = LiveFeed()
+    bus.subscribe(CALL_EVENTS, feed.put)
+    return feed
 
 
 def _revealed(secret: SecretStr | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from app.agents.agent import Agent
 from app.assembly.prices import CallPrices, load_book
@@ -93,8 +93,11 @@ def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:
     )
 
 
-def offline_engine(settings: Settings) -> Engine | None:
-    """The offline engine, where callers talk with it."""
+def offline_engine(settings: Settings, processes: int = 1) -> Engine | None:
+    """The offline engine, where callers talk with it.
+
+    As one of several `processes` of a server it gets its part of the speech workers.
+    """
     if settings.voice_choice is not VoiceChoice.OFFLINE:
         return None
     if problems := offline_problems(settings):
@@ -106,10 +109,16 @@ def offline_engine(settings: Settings) -> Engine | None:
         receptionist=offline.receptionist,
         messages_dir=offline.messages_dir,
         max_sessions=min(offline.max_sessions, settings.limits.max_calls),
-        workers=None if offline.workers == "auto" else offline.workers,
+        workers=_speech_workers(offline.workers, processes),
         voices=_voices(settings),
         facts=given_facts(settings),
     )
+
+
+def _speech_workers(wanted: int | Literal["auto"], processes: int) -> int | None:
+    if processes == 1:
+        return None if wanted == "auto" else wanted
+    return max(1, (os.cpu_count() or 1 if wanted == "auto" else wanted) // processes)
 
 
 def _voices(settings: Settings) -> dict[str, str]:

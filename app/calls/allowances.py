@@ -96,6 +96,11 @@ class Allowances:
         for use in self._live.pop(call_id, ()):
             use.seconds += now_s - use.live.pop(call_id)
 
+    def add_seconds(self, incoming: IncomingCall, seconds: float, now_s: float) -> None:
+        """Count the time of a call that was counted without an id."""
+        for use, _, _ in self._uses(incoming, now_s):
+            use.seconds += seconds
+
     def take_sms(self, incoming: IncomingCall, now_s: float) -> bool:
         """Count a text message; False when it is one too many, and not to be sent."""
         uses = list(self._uses(incoming, now_s))

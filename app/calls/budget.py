@@ -111,6 +111,8 @@ class Budget:
         self._days = DayBudget(per_day_usd, warn_at=warn_at, time_zone=time_zone, spent=_read(path))
         self._changed = False
         self._complained = False
+        self.on_spent: Callable[[float], None] = lambda usd: None
+        """Is told of every amount that calls of this process have cost."""
 
     @property
     def per_day_usd(self) -> float:
@@ -130,6 +132,11 @@ class Budget:
         """Count what a call has cost since the last time."""
         if not usd:
             return
+        self.on_spent(usd)
+        self.count(usd)
+
+    def count(self, usd: float) -> None:
+        """Count what calls of another process have cost."""
         self._changed = True
         news = self._days.spend(usd, self._now())
         if news is None:

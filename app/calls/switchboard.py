@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval
@@ -38,6 +38,7 @@ from app.carrier.base import (
     IncomingCall,
     MediaStream,
     StreamStarted,
+    TransferId,
 )
 from app.errors import CapacityError, CarrierError, SignatureError
 from app.events import (
@@ -49,7 +50,7 @@ from app.events import (
     EndReason,
 )
 
-__all__ = ["Admission", "CallOver", "Switchboard"]
+__all__ = ["Admission", "CallOver", "Neighbors", "Switchboard"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,33 @@ CUT_OFF_S: Final = 1.0
 """The time for calls that are cut off to hang up and close their sockets."""
 LAST_REPORTS_S: Final = 0.7
 """Part of the second in which the process should be gone after its last call."""
+
+
+class Neighbors(Protocol):
+    """Other processes of this server: their calls count towards the same capacity."""
+
+    @property
+    def active(self) -> int:
+        """Their calls."""
+        ...
+
+    def deciding(self) -> contextlib.AbstractContextManager[None]:
+        """None of them lets a call in inside this block."""
+        ...
+
+    def report(self, active: int) -> None:
+        """Take the number of calls of this process."""
+        ...
+
+
+class _Alone:
+    active = 0
+
+    def deciding(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def report(self, active: int) -> None:
+        pass
 
 
 class CallOver:
@@ -101,8 +129,12 @@ class Switchboard:
         observers: Sequence[Callable[[CallEvent], None]] = (),
         recorder: Recorder | None = None,
         budget: Budget,
+        neighbors: Neighbors | None = None,
     ) -> None:
-        """`drain_warning_s`: callers are warned this long before a drain ends their calls."""
+        """`drain_warning_s`: callers are warned this long before a drain ends their calls.
+
+        `capacity` is that of the server, `neighbors` are its other processes.
+        """
         self._recorder = recorder
         self._budget = budget
         self.capacity = capacity
@@ -115,6 +147,7 @@ class Switchboard:
         self._drain_warning_s = drain_warning_s
         self._observers = tuple(observers)
         self._allowances = allowances or Allowances()
+        self._neighbors = neighbors or _Alone()
         self._tokens = _StreamTokens(token_life_s)
         self._admissions: dict[CarrierCallId, Admission] = {}
         self._ended: deque[CarrierCallId] = deque()
@@ -144,7 +177,7 @@ class Switchboard:
         reasons = []
         if self.draining:
             reasons.append("draining")
-        if self.active >= self.capacity:
+        if self.active + self._neighbors.active >= self.capacity:
             reasons.append("at_capacity")
         if self._budget.exhausted:
             reasons.append("over_budget")
@@ -186,12 +219,16 @@ class Switchboard:
             return route
         if self.draining or self._tasks is None:
             return self._no_room(incoming, route, "the server is shutting down", "draining")
-        if (
-            self.active - (live is not None) >= self.capacity
-        ):  # one that ends makes room for its next
-            return self._no_room(incoming, route, "all lines are busy", "at_capacity")
         if self._budget.exhausted:
             return self._no_room(incoming, route, "the budget of the day is spent", "over_budget")
+        with self._neighbors.deciding():
+            others = self._neighbors.active
+            # One that ends makes room for its next.
+            if self.active + others - (live is not None) >= self.capacity:
+                return self._no_room(incoming, route, "all lines are busy", "at_capacity")
+            return self._let_in(incoming, route, self._tasks)
+
+    def _let_in(self, incoming: IncomingCall, route: Route, tasks: asyncio.TaskGroup) -> Admission:
         call_id = _new_call_id()
         feed = Feed()
         call = Call(
@@ -212,7 +249,8 @@ class Switchboard:
             self._ended.remove(incoming.carrier_call_id)
         self._admissions[incoming.carrier_call_id] = admission
         self._live[call_id] = call
-        self._allowances.begin(incoming, call_id, now_s)
+        self._allowances.begin(incoming, call_id, time.monotonic())
+        self._neighbors.report(self.active)
         self._record(
             feed,
             CallAdmitted(
@@ -224,7 +262,7 @@ class Switchboard:
                 tools=route.roster.tool_names(route.agent),
             ),
         )
-        self._tasks.create_task(self._hold(call), name=f"call {call_id}")
+        tasks.create_task(self._hold(call), name=f"call {call_id}")
         return admission
 
     def _no_room(self, incoming: IncomingCall, route: Route, message: str, code: str) -> Diversion:
@@ -264,6 +302,7 @@ class Switchboard:
         if call is None:
             return
         self._allowances.end(call_id, time.monotonic())
+        self._neighbors.report(self.active)
         carrier_call_id = call.incoming.carrier_call_id
         admission = self._admissions[carrier_call_id]
         if admission.call is call:  # else the carrier's call has gone on to another conversation
@@ -308,6 +347,10 @@ class Switchboard:
         if progress.ended and isinstance(admission.call, Call):
             # The media socket usually says it first; where it cannot, this does.
             admission.call.transfers.on_caller_gone(f"carrier_reported_{progress.value}")
+
+    def knows(self, carrier_call_id: CarrierCallId | None, transfer_id: TransferId) -> bool:
+        """Tell whether a report of such a call or transfer is for this process."""
+        return carrier_call_id in self._admissions or self.transfer_reports.knows(transfer_id)
 
     def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
         """The events of a call as they happen, from its beginning to its end.

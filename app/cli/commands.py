@@ -10,6 +10,7 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from app.cli.doctor import CheckResult
 
 __all__ = ["app", "banner", "main", "own_server"]
+
+MOST_WORKERS: Final = 64
+WORKER_CODE: Final = f"from {__name__} import main; main()"
 
 app = typer.Typer(
     name="trunkline",
@@ -108,17 +112,23 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="In place of server.port.")
     ] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Processes, or auto. In place of server.workers.")
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C; live calls may finish, a second signal ends them."""
     configured = load_settings(config)
     settings = _with_address(configured, host, port)
+    count = _worker_count(settings.server.workers if workers is None else workers)
     if problems := check_deployment(settings):
         reasons = "\n".join(f"  {problem}" for problem in problems)
         fail(f"Trunkline does not start:\n{reasons}")
-    from app.main import serve as run_server
+    from app.workers.workplace import Workplace
 
     try:
-        written = _written_agents(agents)
+        workplace = Workplace.from_environment()
+        supervises = count > 1 and workplace is None
+        written = () if supervises else _written_agents(agents)
         credentials = carrier_credentials(settings)
         redactor = logs.configure(
             level=settings.logging.level,
@@ -140,6 +150,12 @@ def serve(
             if token is not None:
                 show(wrapped(_first_key_shown(settings, token), sys.stdout))
 
+        if supervises:
+            raise typer.Exit(_supervise(settings, count, announce))
+        from app.main import serve as run_server
+
+        if workplace is not None:
+            raise typer.Exit(run_server(settings, lambda bound: None, written, workplace))
         raise typer.Exit(run_server(settings, announce, written))
     except ConfigError as error:
         fail(hide_secrets(error.message, settings.secrets()))
@@ -165,6 +181,39 @@ def _written_agents(path: str | None) -> WrittenAgents:
     from app.assembly.python_agents import find_agents
 
     return find_agents(path, Path.cwd())
+
+
+def _worker_count(wanted: int | str) -> int:
+    if wanted == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    try:
+        count = int(wanted)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= MOST_WORKERS:
+        fail(f"--workers: {wanted} is neither auto nor a number from 1 to {MOST_WORKERS}")
+    if count > 1 and not sys.platform.startswith("linux"):
+        fail("server.workers: more than one process needs Linux; set it to 1")
+    return count
+
+
+def _supervise(settings: Settings, count: int, announce: Callable[[int], None]) -> int:
+    """Run workers by the command that this process was started with.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    from app.web.listener import bind
+    from app.workers.supervisor import supervise
+
+    listener = bind(settings.server.host, settings.server.port)
+    bound = int(listener.getsockname()[1])
+    return supervise(
+        [sys.executable, "-c", WORKER_CODE, *sys.argv[1:]],
+        count=count,
+        listener=listener,
+        announce=lambda: announce(bound),
+    )
 
 
 def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:

@@ -130,6 +130,7 @@ class Server(Section):
     public_url: Annotated[PublicUrl | None, Blank] = None
     webhook_path: UrlPath = "/twilio/voice"
     websocket_path: UrlPath = "/twilio/media-stream"
+    workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     status_path: UrlPath = "/twilio/status"
     metrics_token: OptionalSecret = None
     operator_token: OptionalSecret = None

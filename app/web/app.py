@@ -30,6 +30,7 @@ from app.web.api.problem import (
     problem_response,
     status_problem,
 )
+from app.web.forwarding import Forwarded, on_forwarded
 
 __all__ = ["error_response", "make_app"]
 
@@ -57,6 +58,7 @@ def make_app(routers: Sequence[APIRouter], *, lifespan: Lifespan | None = None) 
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(AppError, _on_app_error)
+    app.add_exception_handler(Forwarded, on_forwarded)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(Exception, _on_bug)

@@ -9,16 +9,15 @@ Arguments are what callers have said: the answers hold personal data.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.agents.tools.invocation import ApprovalRequest
-from app.calls.switchboard import Switchboard
-from app.errors import SignatureError
+from app.calls.live_calls import LiveCalls
+from app.errors import ActionRefused, SignatureError
 from app.events import CallId
 from app.web.access import Door
 from app.web.app import error_response
@@ -28,6 +27,8 @@ __all__ = ["APPROVALS_PATH", "Decision", "approvals_router"]
 
 APPROVALS_PATH: Final = "/approvals"
 MAX_BODY_BYTES: Final = 1_024
+BY: Final = "operator token"
+"""The name that a call records for its decisions."""
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 
@@ -44,7 +45,7 @@ class Decision:
     message: str = ""
 
 
-def approvals_router(switchboard: Switchboard, metrics: Metrics, door: Door) -> APIRouter:
+def approvals_router(live: LiveCalls, metrics: Metrics, door: Door) -> APIRouter:
     """The two routes."""
     router = APIRouter()
 
@@ -56,8 +57,7 @@ def approvals_router(switchboard: Switchboard, metrics: Metrics, door: Door) -> 
     @router.get(APPROVALS_PATH)
     async def approvals(request: Request) -> Response:
         check(request)
-        waiting = [_shown(wanted) for wanted in switchboard.approvals()]
-        return JSONResponse({"approvals": waiting}, headers=_NO_STORE)
+        return JSONResponse({"approvals": await live.approvals()}, headers=_NO_STORE)
 
     @router.post(APPROVALS_PATH + "/{call_id}/{tool_call_id}")
     async def decide(request: Request, call_id: str, tool_call_id: str) -> Response:
@@ -69,13 +69,10 @@ def approvals_router(switchboard: Switchboard, metrics: Metrics, door: Door) -> 
                 'or "message": "..."'
             )
             return error_response(HTTPStatus.BAD_REQUEST, "decision_invalid", message)
-        if not switchboard.approve(
-            CallId(call_id),
-            tool_call_id,
-            approved=decision.approved,
-            always=decision.always,
-            message=decision.message,
-        ):
+        action = {"action": "approve", "tool_call_id": tool_call_id, **asdict(decision)}
+        try:
+            await live.act(CallId(call_id), action, by=BY)
+        except ActionRefused:
             message = "Nothing waits for approval there, or not any more"
             return error_response(HTTPStatus.NOT_FOUND, "approval_not_found", message)
         return JSONResponse({"approved": decision.approved}, headers=_NO_STORE)
@@ -101,15 +98,3 @@ async def _read(request: Request) -> Decision | None:
             if isinstance(always, bool) and isinstance(message, str):
                 return Decision(approved=approved, always=always, message=message)
     return None
-
-
-def _shown(wanted: ApprovalRequest) -> dict[str, Any]:
-    context = wanted.context
-    return {
-        "call_id": context.call_id,
-        "tool_call_id": context.tool_call_id,
-        "agent": context.agent,
-        "tool": wanted.tool.name,
-        "arguments": dict(wanted.arguments),
-        "caller_number": context.caller_number,
-    }

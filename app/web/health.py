@@ -19,6 +19,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from app.bus import Bus, Message
 from app.errors import SignatureError
 from app.web.access import Door
 from app.web.metrics import AuthFailure, Metrics
@@ -36,9 +37,19 @@ def health_router(
     *,
     reasons_not_ready: Callable[[], Sequence[str]],
     degraded: Callable[[], Sequence[str]] = tuple,
+    bus: Bus | None = None,
 ) -> APIRouter:
-    """The routes `/healthz`, `/readyz` and `/metrics`."""
+    """The routes `/healthz`, `/readyz` and `/metrics`.
+
+    What is degraded is asked of all processes on the `bus`.
+    """
     router = APIRouter()
+    processes = bus or Bus()
+
+    async def own_degraded(_message: Message) -> Message:
+        return {"degraded": list(degraded())}
+
+    processes.respond("degraded", own_degraded)
 
     @router.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> Response:
@@ -50,7 +61,8 @@ def health_router(
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
         answer: dict[str, Any] = {"ready": not reasons, "reasons": reasons}
         if door.admits(request):
-            answer["degraded"] = list(degraded())
+            told = await processes.gather("degraded", {})
+            answer["degraded"] = sorted({part for one in told for part in one["degraded"]})
         return JSONResponse(answer, status_code=status, headers=_NO_STORE)
 
     @router.get("/metrics")

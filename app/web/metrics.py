@@ -3,17 +3,24 @@
 One registry per `Metrics`, so that tests and several servers in a process do not meet. Every label
 takes its values from a closed set: nothing that a caller, a carrier or a model sends becomes a
 label. Names follow the list in the operations guide; durations are seconds, as Prometheus wants.
+
+Workers of one server count in files of a folder that they share (`PROMETHEUS_MULTIPROC_DIR`, set by
+their supervisor before prometheus_client is imported). Any of them shows the sum, and what a worker
+has counted stays when it is gone. The figures of single processes (`process_*`) are left out then.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.events import (
@@ -100,7 +107,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        ProcessCollector(registry=self.registry)
+        self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        if not self._shared:
+            ProcessCollector(registry=self.registry)
+        self._shared_counts: list[_SharedCounts] = []
         self._live: set[CallId] = set()
         self._voiced: set[CallId] = set()
         self._calls = _CallInstruments(self.registry)
@@ -112,7 +122,11 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""
-        return generate_latest(self.registry)
+        if not self._shared:
+            return generate_latest(self.registry)
+        of_all = CollectorRegistry()
+        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+        return generate_latest(of_all)
 
     def refused(self, code: str) -> None:
         """A call or a socket was turned away for want of room."""
@@ -126,6 +140,8 @@ class Metrics:
     def loop_lagged(self, lag_seconds: float) -> None:
         """The event loop woke up this much later than it was asked to."""
         self._edge.loop_lag.observe(lag_seconds)
+        for counts in self._shared_counts:
+            counts.add_up()
 
     def set_draining(self, draining: bool) -> None:
         """The server has begun to drain, or takes calls."""
@@ -137,15 +153,21 @@ class Metrics:
 
     def watch_store(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Show what became of the events that the history of calls was given."""
-        self.registry.register(_StoreCounts(counts))
+        self._watch(_StoreCounts(counts))
 
     def watch_sockets(self, counts: SocketCounts) -> None:
         """Show the sockets that the listener's guards have cut off."""
-        self.registry.register(_SocketCuts(counts))
+        self._watch(_SocketCuts(counts))
+
+    def _watch(self, counts: Collector, gauges: Literal["livesum", "livemax"] = "livesum") -> None:
+        if self._shared:
+            self._shared_counts.append(_SharedCounts(counts, gauges))
+        else:
+            self.registry.register(counts)
 
     def watch_budget(self, amounts: Callable[[], tuple[float, float]]) -> None:
         """Show what is spent of the budget of the day, and the budget; both in US dollars."""
-        self.registry.register(_BudgetAmounts(amounts))
+        self._watch(_BudgetAmounts(amounts), gauges="livemax")  # each process knows the whole
 
     def observe(self, event: CallEvent) -> None:
         """Count one event of a call."""
@@ -235,6 +257,43 @@ class _BudgetAmounts(Collector):
         yield GaugeMetricFamily(f"{NAMESPACE}_budget_usd", "The budget of the day", value=whole)
 
 
+class _SharedCounts:
+    """The values of such a collector, kept up to date in metrics that the workers share."""
+
+    def __init__(self, own: Collector, gauges: Literal["livesum", "livemax"]) -> None:
+        self._own = own
+        self._gauges = gauges
+        self._shared: dict[str, Counter | Gauge] = {}
+        self._counted: dict[tuple[str, tuple[str, ...]], float] = {}
+
+    def add_up(self) -> None:
+        """Count what has come since the last time."""
+        for family in self._own.collect():
+            for sample in family.samples:
+                labels = tuple(sample.labels.values())
+                shared = self._shared.get(family.name)
+                if shared is None:
+                    shared = self._shared[family.name] = self._metric(family, tuple(sample.labels))
+                one = shared.labels(*labels) if labels else shared
+                if isinstance(one, Gauge):
+                    one.set(sample.value)
+                else:
+                    key = (family.name, labels)
+                    one.inc(sample.value - self._counted.get(key, 0))
+                    self._counted[key] = sample.value
+
+    def _metric(self, family: Metric, labels: tuple[str, ...]) -> Counter | Gauge:
+        if family.type == "gauge":
+            return Gauge(
+                family.name,
+                family.documentation,
+                labels,
+                registry=None,
+                multiprocess_mode=self._gauges,
+            )
+        return Counter(family.name, family.documentation, labels, registry=None)
+
+
 class _EdgeInstruments:
     """The instruments of the HTTP edge."""
 
@@ -264,7 +323,11 @@ class _EdgeInstruments:
             "configuration", "The configuration in force", namespace=NAMESPACE, registry=registry
         )
         self.draining = Gauge(
-            "draining", "1 while the server drains", namespace=NAMESPACE, registry=registry
+            "draining",
+            "1 while the server drains",
+            namespace=NAMESPACE,
+            registry=registry,
+            multiprocess_mode="livemax",
         )
 
     def prepare(self) -> None:
@@ -287,7 +350,11 @@ class _CallInstruments:
             )
 
         self.active = Gauge(
-            "calls_active", "Calls admitted and not over", namespace=NAMESPACE, registry=registry
+            "calls_active",
+            "Calls admitted and not over",
+            namespace=NAMESPACE,
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.ended = counter("calls", "Calls that ended, by reason", "outcome")
         self.turned_away = counter(

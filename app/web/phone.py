@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 from fastapi import APIRouter, Depends, Request, WebSocket
@@ -40,6 +40,7 @@ from app.errors import (
     SignatureError,
 )
 from app.events import CallEvent
+from app.web.forwarding import CHECKED_FORM, Forwarded
 from app.web.metrics import AuthFailure, Metrics, Refusal
 from app.web.sockets import Lane, lane_of
 from app.web.transcript import add_transcript_feed
@@ -54,6 +55,8 @@ FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _NO_STORE: Final = {"cache-control": "no-store"}
 
 Form = Sequence[tuple[str, str]]
+Forward = Callable[[Request, Form], Awaitable[Response | None]]
+"""The answer of another process to a checked request; None when it is for this one."""
 T = TypeVar("T")
 
 
@@ -103,7 +106,7 @@ class Calls(Protocol):
     def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]: ...
 
 
-def phone_router(
+def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its options
     front: PhoneFront,
     calls: Calls,
     metrics: Metrics,
@@ -113,9 +116,13 @@ def phone_router(
     stream_path: str,
     transcript_feed: bool = False,
     unclaimed: UnclaimedSockets | None = None,
+    forward: Forward | None = None,
 ) -> APIRouter:
-    """The routes of one carrier; every HTTP route among them wants a signature."""
-    forms = SignedForms(front, metrics)
+    """The routes of one carrier; every HTTP route among them wants a signature.
+
+    `forward` has requests answered by the process that has their call.
+    """
+    forms = SignedForms(front, metrics, forward)
     signed = APIRouter(dependencies=[Depends(forms.check)])
 
     @signed.api_route(webhook_path, methods=["GET", "POST"])
@@ -154,16 +161,21 @@ class SignedForms:
     A route without it finds no form in its request, and fails.
     """
 
-    def __init__(self, front: PhoneFront, metrics: Metrics) -> None:
+    def __init__(self, front: PhoneFront, metrics: Metrics, forward: Forward | None = None) -> None:
         self._front = front
         self._metrics = metrics
+        self._forward = forward
 
     async def check(self, request: Request) -> None:
         """Leave with the request what was posted; of a GET, the fields of its query.
 
         Raises:
             SignatureError: not signed, whatever else may be wrong with it.
+            Forwarded: another process has the call, and has answered.
         """
+        if (checked := request.scope.get(CHECKED_FORM)) is not None:
+            request.state.signed_form = checked
+            return
         posted = await self._posted(request) if request.method == "POST" else []
         try:
             self._front.check_http(_target(request), posted, request.headers)
@@ -174,6 +186,10 @@ class SignedForms:
             request.state.signed_form = posted
         else:
             request.state.signed_form = self._front.parse_form(request.scope["query_string"])
+        if self._forward is not None:
+            response = await self._forward(request, request.state.signed_form)
+            if response is not None:
+                raise Forwarded(response)
 
     def read(self, reader: Callable[[Form], T], request: Request) -> T:
         """Read the form of a request that is signed, but may be of another account.

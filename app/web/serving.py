@@ -23,8 +23,9 @@ from typing import Any
 
 import uvicorn
 
-from app.errors import ConfigError
+from app.web.handover import Handover, passing_on
 from app.web.last_resort import LastResort
+from app.web.listener import BACKLOG, bind
 from app.web.realtime import MAX_MESSAGE_BYTES, REALTIME_PATH
 from app.web.sockets import SocketCounts, SocketLimits, guarded_protocols
 
@@ -46,8 +47,6 @@ FORCED_LEAVE_S = 5.0
 DRAIN_MARGIN_S = 30.0
 """Beyond the drain's own limit: goodbyes, last reports, sockets, hooks and jobs have limits too."""
 
-BACKLOG = 2048
-
 Drain = Callable[[], Awaitable[None]]
 
 
@@ -63,7 +62,9 @@ class Server(uvicorn.Server):
         counts: SocketCounts,
         drain_limit_s: float = 0.0,
         own_signals: bool = True,
+        signals_force: bool = True,
     ) -> None:
+        """`signals_force`: a second signal ends the waiting; else only `force` does."""
         super().__init__(config)
         self._last_resort = LastResort(lambda: self.exit_code)
         self._drain_limit_s = drain_limit_s
@@ -77,6 +78,7 @@ class Server(uvicorn.Server):
         self._listener = listener
         self._drain = drain
         self._own_signals = own_signals
+        self._signals_force = signals_force
         self._stop_wanted = asyncio.Event()
         self._drain_timeout: asyncio.Timeout | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,6 +122,18 @@ class Server(uvicorn.Server):
         if self._drain_timeout is not None:
             self._drain_timeout.reschedule(asyncio.get_running_loop().time())
 
+    def begin_drain(self) -> None:
+        """Drain, unless it is draining already. From the loop's own thread."""
+        self._last_resort.within(self._drain_limit_s + DRAIN_MARGIN_S)
+        if not self.stopping:
+            self.stop()
+
+    def force(self) -> None:
+        """End the waiting. From the loop's own thread."""
+        self._last_resort.within(FORCED_LEAVE_S)
+        self.begin_drain()
+        self.stop()
+
     def fail(self) -> None:
         """Stop at once: the application can serve no longer. From the loop's own thread."""
         self.failed = True
@@ -132,6 +146,27 @@ class Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._loop = asyncio.get_running_loop()
         self.ready.set()
+
+    async def adopt(self, passed: socket.socket, head: bytes) -> None:
+        """Serve a connection that another process has accepted, and of which it has read `head`."""
+
+        def make_protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+            return made
+
+        passed.setblocking(False)
+        try:
+            _, protocol = await asyncio.get_running_loop().connect_accepted_socket(
+                make_protocol, passed
+            )
+        except OSError:  # the peer has gone meanwhile
+            passed.close()
+            return
+        protocol.data_received(head)
 
     async def main_loop(self) -> None:
         """Wait for the first signal, then for the last call."""
@@ -179,16 +214,16 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Runs between two bytecodes of whatever the loop is doing: only hand over.
-        again = self._signaled or self._loop is None
+        again = (self._signaled and self._signals_force) or self._loop is None
         self._signaled = True
         self._last_resort.within(FORCED_LEAVE_S if again else self._drain_limit_s + DRAIN_MARGIN_S)
         if self._loop is None:
             self.should_exit = True  # Still starting up: there is nothing to drain.
         else:
-            self._loop.call_soon_threadsafe(self.stop)
+            self._loop.call_soon_threadsafe(self.stop if self._signals_force else self.begin_drain)
 
 
-def make_server(
+def make_server(  # noqa: PLR0913 - the means of one server, by their names
     app: Callable[..., Any],
     *,
     host: str,
@@ -197,10 +232,13 @@ def make_server(
     drain_limit_s: float = 0.0,
     limits: SocketLimits | None = None,
     own_signals: bool = True,
+    listener: socket.socket | None = None,
+    handover: Handover | None = None,
 ) -> Server:
     """Bind the port and prepare the server; port 0 takes a free one.
 
-    `drain_limit_s`: how long `drain` may take by its own account.
+    `drain_limit_s`: how long `drain` may take by its own account. One of several workers is given
+    the `listener` that they share, and the way to the others.
 
     Raises:
         ConfigError: the address cannot be bound.
@@ -208,6 +246,8 @@ def make_server(
     limits = limits or SocketLimits(message_bytes_by_path={REALTIME_PATH: MAX_MESSAGE_BYTES})
     counts = SocketCounts()
     http, websocket = guarded_protocols(limits, counts)
+    if handover is not None:
+        http = passing_on(http, handover)
     config = uvicorn.Config(
         app,
         http=http,
@@ -230,11 +270,12 @@ def make_server(
     )
     return Server(
         config,
-        listener=_bind(host, port),
+        listener=bind(host, port) if listener is None else listener,
         drain=drain,
         counts=counts,
         drain_limit_s=drain_limit_s,
         own_signals=own_signals,
+        signals_force=handover is None,  # a worker's supervisor tells it more than a signal can
     )
 
 
@@ -253,24 +294,3 @@ async def running(server: Server) -> AsyncIterator[Server]:
                 server.stop()
             # Before an exception of the block reaches the group, which would cancel the server.
             await asyncio.wait({serving})
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"server.host: {host} is not an address of this machine") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # At once: a port that is only bound, a second server may bind as well (SO_REUSEADDR), and
-        # then one of the two hears nothing. Who comes early waits until the application is up.
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener

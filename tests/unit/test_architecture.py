@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.bus": {"app.errors"},
     "app.tasks": set(),
     "app.framing": {"websockets"},
+    "app.workers": {"app.bus", "prometheus_client"},
     "app.settings": {"app.errors", "app.realtime.events", "app.settings.reader", "audio.format",
                      "phonenumbers", "pydantic", "pydantic_core", "yaml"},
     "app.settings.reader": {"app.errors", "yaml"},
@@ -69,9 +70,9 @@ MAY_IMPORT: dict[str, set[str]] = {
                   "msgspec"},
     "app.store": {"app.errors", "app.events", "app.threads", "msgspec"},
     "app.store.sql": {"app.errors", "app.events", "app.store", "alembic", "sqlalchemy"},
-    "app.web": {"app.agents.tools", "app.calls", "app.carrier.base", "app.engine", "app.errors",
-                "app.events", "app.framing", "app.realtime", "app.settings", "fastapi",
-                "prometheus_client", "starlette", "uvicorn", "uvloop", "websockets"},
+    "app.web": {"app.agents.tools", "app.bus", "app.calls", "app.carrier.base", "app.engine",
+                "app.errors", "app.events", "app.framing", "app.realtime", "app.settings",
+                "fastapi", "prometheus_client", "starlette", "uvicorn", "uvloop", "websockets"},
     "app.web.api": {"app.api_keys", "app.calls", "app.errors", "app.events", "app.explain",
                     "app.store", "app.web", "fastapi", "pydantic", "starlette"},
     "app.dial": {"app.carrier.base", "app.carrier.twilio.caller_side", "app.errors",
@@ -82,7 +83,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.main": {"app", "audio.format", "fastapi", "pydantic", "uvicorn"},
     "app.cli": {"app.agents.session", "app.api_keys", "app.assembly", "app.carrier.twilio",
                 "app.dial", "app.errors", "app.events", "app.installation", "app.logs", "app.main",
-                "app.realtime", "app.settings", "app.threads", "httpx2", "typer", "websockets"},
+                "app.realtime", "app.settings", "app.threads", "app.web.listener", "app.workers",
+                "httpx2", "typer", "websockets"},
 }  # fmt: skip
 # Vendors that live in one folder only, whatever else the table allows.
 AT_HOME = {

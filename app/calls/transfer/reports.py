@@ -36,6 +36,10 @@ class TransferReports:
     def _find(self, transfer_id: TransferId) -> Transfers | None:
         return next((one for one in self._of_live_calls() if one.knows(transfer_id)), None)
 
+    def knows(self, transfer_id: TransferId) -> bool:
+        """Tell whether a live call has begun that transfer."""
+        return self._find(transfer_id) is not None
+
     def screening(self, transfer_id: TransferId) -> Screening | None:
         """The answer of the person who was asked for a key."""
         transfers = self._find(transfer_id)

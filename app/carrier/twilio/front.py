@@ -116,6 +116,10 @@ class TwilioFront:
     def parse_form(self, body: bytes) -> list[tuple[str, str]]:
         return parse_form(body)
 
+    def call_of(self, form: Sequence[tuple[str, str]]) -> CarrierCallId | None:
+        """The call that a request is about, whatever else it says."""
+        return next((CarrierCallId(value) for name, value in form if name == "CallSid"), None)
+
     def read_incoming(self, form: Sequence[tuple[str, str]]) -> IncomingCall:
         return read_incoming(form, expect_account=self._account_id)
 

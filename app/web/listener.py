@@ -1,0 +1,38 @@
+"""The listening socket."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from app.errors import ConfigError
+
+__all__ = ["BACKLOG", "bind"]
+
+BACKLOG: Final = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listener on the port; 0 takes a free one.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"server.host: {host} is not an address of this machine") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # At once: a port that is only bound, a second server may bind as well (SO_REUSEADDR), and
+        # then one of the two hears nothing. Who comes early waits until the application is up.
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener

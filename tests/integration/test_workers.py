@@ -1,0 +1,212 @@
+"""`trunkline serve --workers 2`: several processes that are one server to everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.errors import DialError
+from tests.fakes.carrier import FakeTwilio, Ringing
+from tests.fakes.twilio_rest import TwilioApi
+from tests.fakes.voice import ScriptedVoiceServer
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
+from tests.integration.test_command import SECRETS, Served, live, outcome
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="several workers need Linux"
+)
+
+
+@contextlib.asynccontextmanager
+async def workers(
+    folder: Path, voice: ScriptedVoiceServer, count: int = 2
+) -> AsyncIterator[tuple[Served, FakeTwilio, TwilioApi]]:
+    async with live(folder, voice, "--workers", str(count)) as (server, phone, api):
+        yield server, phone, api
+
+
+def worker_of(ringing: Ringing) -> str:
+    """The worker that has a call: its stream's address names it."""
+    assert ringing.order is not None
+    return ringing.order.url.rpartition("/")[2]
+
+
+def processes(server: Served) -> list[int]:
+    """The workers' processes, in the order of their start."""
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def read(server: Served, path: str) -> httpx2.Response:
+    headers = {"authorization": f"Bearer {SECRETS['METRICS_TOKEN']}"}
+    async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
+        return await client.get(server.url + path, headers=headers)
+
+
+async def metric(server: Served, name: str) -> float:
+    lines = (await read(server, "/metrics")).text.splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+async def test_calls_are_spread_evenly_and_every_request_finds_its_call(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
+        calls = [await phone.call(server.url) for _ in range(6)]
+        assert Counter(worker_of(call.ringing) for call in calls) == {"w1": 3, "w2": 3}
+        for call in calls:
+            await call.hear(ms=200)
+        for _ in range(4):  # whichever worker answers
+            assert await metric(server, "trunkline_calls_active") == 6
+            assert (await read(server, "/readyz")).json()["degraded"] == []
+        # Asked again, from whichever worker: the same call, with a stream that takes its caller.
+        again = [
+            await phone.ring(server.url, call_sid=call.ringing.caller.call_id) for call in calls
+        ]
+        for call, ringing in zip(calls, again, strict=True):
+            assert worker_of(ringing) == worker_of(call.ringing)
+        moved = await again[0].connect()
+        await calls[0].ended()
+        for call in (moved, *calls[1:]):
+            await call.hang_up(report=True)
+        await server.until_logged("call ended", times=6)
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 0
+    admitted = [line for line in server.lines() if line["message"] == "call admitted"]
+    assert len(admitted) == 6
+
+
+async def test_a_token_opens_one_stream_whichever_worker_it_is_brought_to(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
+        for _ in range(4):
+            ringing = await phone.ring(server.url)
+            streams = await asyncio.gather(*(ringing.connect() for _ in range(4)))
+            await until(lambda: sum(one.over for one in streams) == 3)  # noqa: B023
+            [taken] = [one for one in streams if not one.over]
+            await taken.hang_up()
+        foreign = await phone.ring(server.url)
+        assert foreign.order is not None
+        with pytest.raises(DialError, match="31920"):
+            await foreign.open_socket(auth_token="another")
+
+
+async def test_the_capacity_is_that_of_all_workers_however_many_callers_come_at_once(
+    tmp_path: Path,
+) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
+        rings = await asyncio.gather(
+            *(phone.ring(server.url, caller_number=f"+1500555{n:04}") for n in range(70))
+        )
+        assert sum(ringing.order is not None for ringing in rings) == 50  # limits.max_calls
+        ready = await read(server, "/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["reasons"] == ["at_capacity"]
+
+
+async def test_what_a_caller_may_use_is_counted_by_all_workers(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
+        rings = [await phone.ring(server.url) for _ in range(14)]
+        answered = [ringing for ringing in rings if ringing.order is not None]
+        assert len(answered) == 10  # limits.per_caller.calls_per_minute
+        assert len({worker_of(ringing) for ringing in answered}) == 2
+
+
+async def test_a_worker_that_dies_is_replaced_and_the_calls_of_the_other_go_on(
+    tmp_path: Path,
+) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
+        calls = [await phone.call(server.url) for _ in range(4)]
+        for call in calls:
+            await call.hear(ms=100)
+        os.kill(processes(server)[0], signal.SIGKILL)
+        lost = [call for call in calls if worker_of(call.ringing) == "w1"]
+        kept = [call for call in calls if worker_of(call.ringing) == "w2"]
+        assert len(lost) == len(kept) == 2
+        for call in lost:
+            await call.ended()
+        during = await phone.call(server.url)  # while one is missing
+        assert worker_of(during.ringing) == "w2"
+        await server.until_logged("worker ended, starting another")
+        for call in kept:
+            await call.speak(0.2)
+            assert not call.over
+        async with time_limit():
+            for n in range(10_000):  # callers, each of whom may call ten times a minute
+                ringing = await phone.ring(server.url, caller_number=f"+1500555{n:04}")
+                if worker_of(ringing) == "w1":
+                    break
+                await asyncio.sleep(0.1)
+        after = await ringing.connect()
+        await after.hear(ms=100)
+        for call in (*kept, during, after):
+            await call.hang_up()
+        counted: Any = (await read(server, "/metrics")).text
+        assert 'trunkline_calls_total{outcome="caller_hung_up"}' in counted
+
+
+async def test_a_drain_waits_for_the_calls_of_all_workers(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
+        calls = [await phone.call(server.url) for _ in range(3)]
+        late = await phone.ring(server.url)  # answered before, its stream comes during the drain
+        server.process.send_signal(signal.SIGTERM)
+        await server.until_logged("draining", times=2)
+        assert (await read(server, "/readyz")).status_code == 503
+        refused = await phone.ring(server.url)
+        assert refused.order is None
+        calls.append(await late.connect())
+        for call in calls:
+            await call.hear(ms=100)
+            await call.hang_up(report=True)
+        assert await server.ended() == 0
+    ended = [line["reason"] for line in server.lines() if line["message"] == "call ended"]
+    assert ended == ["caller_hung_up"] * 4
+
+
+async def test_a_second_signal_ends_all_workers(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
+        calls = [await phone.call(server.url) for _ in range(2)]
+        # As a service manager sends it: to every process, besides what the supervisor says.
+        for pid in (server.process.pid, *processes(server)):
+            os.kill(pid, signal.SIGTERM)
+        await server.until_logged("draining", times=2)
+        for call in calls:
+            await call.hear(ms=100)
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 1
+        for call in calls:
+            await call.ended()
+
+
+async def test_workers_whose_supervisor_is_gone_let_their_calls_finish(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
+        call = await phone.call(server.url)
+        left = processes(server)
+        server.process.kill()
+        await server.until_logged("draining", times=2)
+        await call.hear(ms=100)
+        await call.hang_up()
+        await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+
+
+async def test_what_is_wrong_for_all_workers_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    arguments = ("serve", "nothing_here:desk", "--port", "0", "--workers", "2")
+    code, out, errors = await outcome(*arguments, folder=tmp_path)
+    assert (code, out) == (2, "")
+    assert errors.count("nothing_here") == 1
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "65", "many", "1.5"])
+async def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path, given: str) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    code, _out, errors = await outcome("serve", f"--workers={given}", folder=tmp_path)
+    assert code == 2
+    assert errors == f"--workers: {given} is neither auto nor a number from 1 to 64\n"
