@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from app.agents.analysis.live import AnalysisPlan
@@ -15,6 +16,7 @@ from app.assembly.prices import CallPrices
 from app.assembly.problems import Problems
 from app.assembly.sessions import call_policy, with_given, with_limits
 from app.assembly.voice_models import VoiceModels
+from app.calls.observers.message_files import can_keep
 from app.calls.policy import CallPolicy
 from app.calls.route import Diversion, Route
 from app.carrier.base import Destination, IncomingCall
@@ -106,6 +108,7 @@ def make_routing_table(
         destinations=destinations,
         price=models.prices(roster.first),
         analysis=analysis,
+        can_keep_messages=partial(can_keep, settings.offline.messages_dir),
     )
     numbers: dict[str, Number] = {}
     for number, own in settings.numbers.items():

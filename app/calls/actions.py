@@ -11,6 +11,7 @@ from app.events import EndReason
 __all__ = [
     "Action",
     "AppendAudio",
+    "CheckMessages",
     "Clear",
     "ClosingPrompt",
     "Decide",
@@ -70,6 +71,13 @@ class TransferCall:
     destination: str
 
 
+@dataclass(frozen=True, slots=True)
+class CheckMessages:
+    """Find out whether messages can be kept, and report with `on_messages_checked`."""
+
+    run: RunTool
+
+
 Action = (
     ToVoice
     | RunTool
@@ -78,6 +86,7 @@ Action = (
     | GiveUp
     | Decide
     | TransferCall
+    | CheckMessages
     | AppendAudio
     | PlayAudio
     | Clear

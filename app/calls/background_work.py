@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from app.agents.guardrails.runner import check_guardrails
 from app.agents.llm.out_of_band import OutOfBandAsker
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval, ToolResult
-from app.calls.actions import Action
+from app.calls.actions import Action, CheckMessages
 from app.calls.conversation import Conversation
 from app.calls.transfer.transfers import Transfers
 from app.errors import ToolError
@@ -102,6 +102,23 @@ class BackgroundWork:
     def check(self, check: CheckGuardrail) -> None:
         if self._tasks is not None:
             self._tasks.create_task(self._check_rule(check), name="guardrails")
+
+    def check_messages(
+        self, check: CheckMessages, can_keep: Callable[[], Awaitable[bool]] | None
+    ) -> None:
+        """Find out whether messages can be kept; without `can_keep` they can."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._check_messages(check, can_keep), name="messages")
+
+    async def _check_messages(
+        self, check: CheckMessages, can_keep: Callable[[], Awaitable[bool]] | None
+    ) -> None:
+        answer = can_keep is None or await can_keep()
+        if self._tasks is not None:
+            now_ms = self._now_ms()
+            self._perform(
+                self._conversation.on_messages_checked(check.run, now_ms, can_keep=answer)
+            )
 
     def transfer(self, transfers: Transfers, destination: str) -> None:
         """Transfer a caller who has chosen it by keypad."""

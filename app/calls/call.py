@@ -26,6 +26,7 @@ from app.agents.tools.tool import Approval
 from app.calls.actions import (
     Action,
     AppendAudio,
+    CheckMessages,
     Clear,
     ClosingPrompt,
     Decide,
@@ -397,6 +398,8 @@ class Call:
                     self._work.check(action)
                 case Decide(tool_call_id, approved):
                     self._work.tools.decide(tool_call_id, approved=approved)
+                case CheckMessages():
+                    self._work.check_messages(action, self._route.can_keep_messages)
                 case TransferCall(destination):
                     self._work.transfer(self.transfers, destination)
                 case GiveUp():

@@ -638,6 +638,12 @@ class Conversation:
         self._end_thinking(now_ms)
         return actions
 
+    def on_messages_checked(self, run: RunTool, now_ms: int, *, can_keep: bool) -> list[Action]:
+        """It is known whether a message that was begun can be kept."""
+        actions = self._resolve(self._messages.on_checked(run, now_ms, can_keep=can_keep), now_ms)
+        self._end_thinking(now_ms)
+        return actions
+
     def _pause_recording(
         self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, spoken: bool
     ) -> Sequence[Intent]:

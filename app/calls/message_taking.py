@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from app.agents.dialogue.actions import DialogueAction, Record, RunTool
+from app.agents.dialogue.actions import Record, RunTool
 from app.agents.dialogue.dialogue import Dialogue
+from app.calls.actions import CheckMessages, Intent
 from app.calls.call_tools import CallTools
-from app.errors import ToolArgsInvalid
+from app.errors import ToolArgsInvalid, ToolFailed
 from app.events import CallId, MessageTaken, Party
 
 __all__ = ["MessageTaking"]
@@ -23,7 +24,9 @@ LATE_WORDS_MS: Final = 5_000
 class _Message:
     """A message on its way: people pause while they leave one, and each pause ends a turn."""
 
+    tool_call_id: str
     recipient: str
+    spoken: bool
     item_id: str = ""
     texts: list[str] = field(default_factory=list)
     answered_ms: int | None = None
@@ -40,15 +43,35 @@ class MessageTaking:
 
     def take(
         self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, spoken: bool
-    ) -> Sequence[DialogueAction]:
-        """Begin a message; `spoken`: the agent has said something along with the call."""
+    ) -> Sequence[Intent]:
+        """Begin a message; `spoken`: the agent has said something along with the call.
+
+        The answer waits until it is known whether messages can be kept. Callers are faster: what
+        they say meanwhile belongs to the message.
+        """
         if not self._dialogue.active.agent.transcribed:
             raise ToolArgsInvalid("What the caller says is not written down in this call.")
         before = self._keep(now_ms)
-        self._message = _Message(arguments.get("recipient", ""))
+        recipient = arguments.get("recipient", "")
+        self._message = _Message(run.tool_call_id, recipient, spoken)
+        return [*before, CheckMessages(run)]
+
+    def on_checked(self, run: RunTool, now_ms: int, *, can_keep: bool) -> Sequence[Intent]:
+        """Answer the model: the caller is told the truth."""
+        message = self._message
+        current = message is not None and message.tool_call_id == run.tool_call_id
+        if not can_keep:
+            if current:
+                self._message = None
+            refused = ToolFailed(
+                "Messages cannot be kept at the moment. Tell the caller so.",
+                code="messages_not_kept",
+            )
+            return self._tools.refuse(run, refused, now_ms)
         note = "What the caller says next is kept. Ask for it now if you have not yet."
         answer = {"ok": True, "note": note}
-        return [*before, *self._tools.answer(run, answer, now_ms, reply=not spoken)]
+        asked_for = current and message is not None and message.spoken
+        return self._tools.answer(run, answer, now_ms, reply=not asked_for)
 
     def on_caller_words(self, item_id: str, text: str) -> None:
         """The caller has spoken: that belongs to the message."""

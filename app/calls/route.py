@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from app.agents.agent import Agent
@@ -28,7 +28,8 @@ class Route:
 
     `roster` holds the agents that may take over, `keypads` what keys do beside each of them,
     `destinations` where they may transfer callers to. Callers go to `fallback` when no agent can
-    answer. `price` says what was spent so far.
+    answer. `price` says what was spent so far. `can_keep_messages` says whether messages of callers
+    can be written where they are kept.
     """
 
     agent: Agent
@@ -40,6 +41,7 @@ class Route:
     fallback: Destination | None = None
     price: Callable[[TokenUsage, CarrierUsage | None], Cost] = field(default=_unknown_cost)
     analysis: AnalysisPlan | None = None
+    can_keep_messages: Callable[[], Awaitable[bool]] | None = None
 
     def fallback_of(self, incoming: IncomingCall) -> Fallback | None:
         """The way to the fallback for one caller."""

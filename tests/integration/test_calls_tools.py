@@ -261,6 +261,30 @@ async def test_a_message_that_a_caller_leaves_is_kept_in_a_file_of_its_own() -> 
         await call.hang_up()
 
 
+@pytest.mark.parametrize("kind", ["a file in its place", "a file system that takes no files"])
+async def test_where_no_message_can_be_written_the_agent_is_told_so(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    replies = [GREETING, Reply(text="Go on.", audio_ms=200, tool=("take_message", "{}"))]
+    voice = ScriptedVoiceServer(replies=replies, heard=["A message.", "Call me back."])
+    agents = {"reception": {"tools": ["take_message"]}}
+    async with voice, trunkline(voice, agents=agents) as app, app.twilio() as twilio:
+        folder = app.settings.offline.messages_dir
+        folder.parent.mkdir(exist_ok=True)
+        if kind == "a file in its place":
+            folder.write_text("")
+        else:
+            folder.symlink_to("/proc")
+        call = await twilio.call(app.url)
+        await app.event(call, AgentSaid)
+        await call.speak(0.6)
+        ran = await app.event(call, ToolRan)
+        assert (ran.name, ran.error) == ("take_message", "messages_not_kept")
+        await call.hang_up()
+        await app.ended(call)
+    assert "messages cannot be kept" in caplog.text
+
+
 def _says(text: str, said: AgentSaid) -> bool:
     return said.text == text
 

@@ -1,7 +1,8 @@
 """Messages that callers leave with an agent, as files that only their owner may read.
 
 One JSON file per message. An observer of all calls of a process: what was said never reaches the
-log, where the file is does. Writing happens beside the calls, and outlives the one it is of.
+log, where the file is does. Writing happens beside the calls, and outlives the one it is of; what
+cannot be written is tried again.
 """
 
 from __future__ import annotations
@@ -10,18 +11,32 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from app.background import BackgroundJobs
+from app.errors import ToolFailed
 from app.events import CallAdmitted, CallEnded, CallEvent, CallId, MessageTaken
+from app.threads import Slots, in_thread
 
-__all__ = ["MessageFiles", "keep"]
+__all__ = ["MessageFiles", "can_keep", "keep"]
 
 
 logger = logging.getLogger(__name__)
+
+CHECK_S: Final = 2.0
+"""The time for the check of a folder: the model waits for it, and the caller for the model."""
+CHECK_CHARS: Final = 16_000
+"""More than a long message takes."""
+RETRIES_S: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1_200, 1_200)
+"""The pauses between tries to write a message: an hour in all, for whoever frees the disk."""
+_CHECKS: Final = Slots(4)
+_WRITES: Final = Slots(4)
+"""Threads: a disk that hangs takes no more than these."""
 
 
 class MessageFiles:
@@ -60,20 +75,56 @@ class MessageFiles:
         self._jobs.put(f"message {path.stem}", partial(_keep, path, facts))
 
 
+async def can_keep(folder: Path) -> bool:
+    """True when a message could be written now: found out by writing one, within `CHECK_S`."""
+    facts = {"text": "x" * CHECK_CHARS}
+    path = folder / f".check-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        async with asyncio.timeout(CHECK_S):
+            await in_thread(partial(_write_and_remove, path, facts), _CHECKS.here)
+    except (OSError, TimeoutError, ToolFailed) as error:
+        errno = getattr(error, "errno", None)
+        logger.error("messages cannot be kept", extra={"folder": str(folder), "errno": errno})
+        return False
+    return True
+
+
+def _write_and_remove(path: Path, facts: Mapping[str, str]) -> None:
+    keep(path, facts)
+    path.unlink()
+
+
 async def _keep(path: Path, facts: Mapping[str, str]) -> None:
-    await asyncio.to_thread(keep, path, facts)
-    logger.info("message taken", extra={"call_id": facts["call_id"], "file": str(path)})
+    """Write a message, again and again where the disk does not take it."""
+    named = {"call_id": facts["call_id"], "file": str(path)}
+    for pause_s in (*RETRIES_S, None):
+        try:
+            await in_thread(partial(keep, path, facts), _WRITES.here)
+        except (OSError, ToolFailed) as error:
+            failed = {**named, "errno": getattr(error, "errno", None)}
+        else:
+            logger.info("message taken", extra=named)
+            return
+        if pause_s is None:
+            logger.error("message not kept", extra=failed)
+        else:
+            logger.warning("message not kept yet", extra={**failed, "again_in_s": pause_s})
+            await asyncio.sleep(pause_s)
 
 
 def keep(path: Path, facts: Mapping[str, str]) -> None:
     """Write one message.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: the disk does not take it; nothing is left of it there.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Created with its rights: a file that is made private later was readable until then.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(dict(facts), file, ensure_ascii=False, indent=2)
-        file.write("\n")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(dict(facts), file, ensure_ascii=False, indent=2)
+            file.write("\n")
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

@@ -10,7 +10,7 @@ from app.agents.agent import Agent
 from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
 from app.agents.roster import Roster
 from app.agents.tools.call_control import CALL_TOOLS
-from app.calls.actions import Action, AppendAudio, Clear, End, PlayAudio, RenewVoice
+from app.calls.actions import Action, AppendAudio, CheckMessages, Clear, End, PlayAudio, RenewVoice
 from app.calls.conversation import PROBE_MARK, Conversation
 from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy
@@ -255,7 +255,14 @@ def call_item(name: str, tool_call_id: str = "c1", arguments: str = "{}") -> Ite
     )
 
 
-def calls_tool(name: str, arguments: dict[str, Any], *, speech: str = "", **options: Any) -> Scene:
+def calls_tool(
+    name: str,
+    arguments: dict[str, Any],
+    *,
+    speech: str = "",
+    can_keep: bool = True,
+    **options: Any,
+) -> Scene:
     """A scene in which the model calls a tool of the call, maybe with words before."""
     scene = Scene(tools=tuple(CALL_TOOLS.values()), **options)
     scene.greeted()
@@ -265,6 +272,9 @@ def calls_tool(name: str, arguments: dict[str, Any], *, speech: str = "", **opti
         scene.speaks(1_000, speech)
     call = call_item(name, arguments=json.dumps(arguments))
     scene.response_ends("r1", "a1" if speech else None, text=speech, calls=(call,))
+    for check in scene.take(CheckMessages):
+        checked = scene.conversation.on_messages_checked
+        scene.actions += checked(check.run, scene.now_ms, can_keep=can_keep)
     return scene
 
 

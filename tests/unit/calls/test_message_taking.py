@@ -84,3 +84,13 @@ def test_a_message_that_was_not_asked_for_yet_is_asked_for() -> None:
 
 def test_without_transcripts_there_are_no_messages() -> None:
     assert "not written down" in tool_output(calls_tool("take_message", {}))["error"]
+
+
+def test_where_messages_cannot_be_kept_the_agent_learns_it_and_keeps_none() -> None:
+    scene = calls_tool("take_message", {}, speech="Go on.", transcribed=True, can_keep=False)
+    answer = tool_output(scene)
+    assert (answer["code"], "cannot be kept" in answer["error"]) == ("messages_not_kept", True)
+    assert len(scene.sent(ResponseCreate)) == 1  # the caller is told
+    scene.caller_turn("u1", "Please call me back.")
+    scene.actions += scene.conversation.on_call_over(scene.now_ms)
+    assert scene.recorded(MessageTaken) == []
