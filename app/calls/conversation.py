@@ -226,7 +226,7 @@ class Conversation:
         self._uplink = Uplink(event.audio_format, self._input_format, self.counters)
         self._uplink.on_sign_of_life(now_ms)
         self._timers.begin(now_ms)
-        self._model.on_stream()
+        self._model.on_stream(now_ms)
         actions += [
             Record(StreamOpened(call_id=self.call_id, at_ms=now_ms)),
             *self._first_sound(now_ms),
@@ -403,7 +403,7 @@ class Conversation:
 
     def _on_response_created(self, event: ResponseCreated, now_ms: int) -> list[Action]:
         asked_for = self.dialogue.gate.busy
-        self._model.reply_due = False
+        self._model.on_response_created()
         actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
         self._notice.on_response(event.response.id, self.dialogue.responses.sentence)
         if not asked_for and self._false_interruption.answers_noise():
@@ -458,6 +458,8 @@ class Conversation:
     def _on_speech_stopped(self, now_ms: int) -> list[Action]:
         self.counters.turns += 1
         if not self.dialogue.active.agent.transcribed:
+            self._model.on_caller_words(in_doubt=True)
+        if not self.dialogue.active.agent.transcribed:
             self._timers.on_caller_acted(now_ms)
         if self._greeting.on_speech_stopped():
             return []
@@ -478,6 +480,7 @@ class Conversation:
         else:
             self._timers.on_caller_acted(now_ms)  # in doubt it was a caller
         if meaningful_words(words):
+            self._model.on_caller_words()
             self._messages.on_caller_words(event.item_id, words)
             actions += self._resolve(self._keypad.on_caller_words(now_ms), now_ms)
         decided = self._false_interruption.on_transcript(event.item_id, words)
@@ -486,7 +489,7 @@ class Conversation:
         elif self._false_interruption.interrupts_late(event.item_id, words):
             actions += self._interrupt(now_ms)
             actions += self._resolve(self.dialogue.responses.ask(now_ms), now_ms)
-        elif words or self.undecided:
+        elif words or self.undecided or self._model.answer_due:
             pass
         elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
             self._move(TurnEvent.NO_REPLY, now_ms)  # a noise: it gets no answer
@@ -739,7 +742,12 @@ class Conversation:
         if self._model.connected:
             actions += self._resolve(self.dialogue.on_tick(now_ms), now_ms)
         audible_ms = self._downlink.last_audible_ms(now_ms)
-        watched = self._model.on_tick(now_ms, waits=self._caller_waits(), audible_ms=audible_ms)
+        watched = self._model.on_tick(
+            now_ms,
+            waits=self._caller_waits(),
+            loud=not self._uplink.hushed,
+            audible_ms=audible_ms,
+        )
         watched = [self._goodbye.instead_of(i) if isinstance(i, End) else i for i in watched]
         return actions + self._resolve(watched, now_ms)
 
@@ -771,8 +779,9 @@ class Conversation:
         return self._resolve(self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms)
 
     def _ring(self, now_ms: int) -> list[Action]:
-        ringing = self._ringing or self._model.rings(now_ms)
-        if not ringing or self.turns.turn is Turn.CALLER or not self.heard_out(now_ms):
+        transfer_rings = self._ringing and self.turns.turn is not Turn.CALLER
+        ringing = transfer_rings or self._model.rings(now_ms)
+        if not ringing or not self.heard_out(now_ms):
             self._ringback.stop()
             return []
         sound = self._ringback.on_tick(now_ms, self._downlink.carrier_format)

@@ -24,10 +24,14 @@ SHORTEST_MS: Final = 10_000
 """No session is renewed sooner, however soon its model says that it ends."""
 RENEW_AGAIN_MS: Final = 30_000
 """Time until the next try, should a renewal fail."""
-RING_AFTER_MS: Final = 1_500
-"""Silence without a connection after which the caller hears ringing: see docs/decisions/0012."""
+RING_AFTER_MS: Final = 1_300
+"""Silence without a connection after which the next tick rings, within 1.5 s: decision 0012."""
 FALLBACK_TAKES_MS: Final = 500
 """Time that the carrier has to begin with the spoken ending."""
+SPEECH_MS: Final = 2_000
+"""A caller who makes a sound for so long speaks, with or without words."""
+PAUSE_MS: Final = 1_000
+"""Pauses between the words of one sentence are shorter."""
 
 
 class ModelWatch:
@@ -36,6 +40,10 @@ class ModelWatch:
     In a wait of `answer_wait_ms`: a free model is asked again, or has a filler said while tools
     run; one that is at work on a response is given up. After half of that time more it is given up
     too, and after twice the time the call ends, with the words that the carrier speaks.
+
+    The caller's own speech begins the wait anew, noises do not: a line on which they come and go
+    would otherwise keep a caller in silence. Speech is a sound of two seconds, or one with words.
+    Words count once per response, so that whoever asks a dead model again and again is seen to.
     """
 
     def __init__(
@@ -48,12 +56,17 @@ class ModelWatch:
         self._renew_at_ms: int | None = None
         self._silent_since_ms: int | None = None
         self._model_since_ms = 0
+        self._sound_since_ms: int | None = None
+        self._loud_ms: int | None = None
+        self._responded = False
         self._asked = self._given_up = self._filled = False
         self.ready = False
         """A session was confirmed at least once."""
         self.connected = False
         self.reply_due = False
         """A caller who waited when the connection was lost has not been answered yet."""
+        self.answer_due = False
+        """The caller has said something, and has heard nothing since."""
 
     @property
     def reply_pending(self) -> bool:
@@ -80,21 +93,43 @@ class ModelWatch:
         self.connected = False
         self.reply_due = self._dialogue.owes_words
 
-    def on_stream(self) -> None:
+    def on_stream(self, now_ms: int) -> None:
         """The caller was away, or came just now: the wait begins anew."""
-        self._silent_since_ms = None
+        self._begin(now_ms)
+
+    def on_response_created(self) -> None:
+        """The model is at work on an answer, which nobody has heard yet."""
+        self._responded = True
+        self.reply_due = False
+
+    def on_caller_words(self, *, in_doubt: bool = False) -> None:
+        """The caller has said something: time for an answer begins with it.
+
+        `in_doubt`: nobody knows of words; it may have been a noise.
+        """
+        self.answer_due = self.answer_due or not in_doubt
+        if self._responded:
+            self._silent_since_ms = None
 
     # Decisions ------------------------------------------------------------------------------------
 
-    def on_tick(self, now_ms: int, *, waits: bool, audible_ms: int | None) -> Sequence[Intent]:
-        """See to a caller who waits for words; `audible_ms`: when they last heard something."""
+    def on_tick(
+        self, now_ms: int, *, waits: bool, loud: bool, audible_ms: int | None
+    ) -> Sequence[Intent]:
+        """See to a caller who waits for words; `audible_ms`: when they last heard something.
+
+        `loud`: the caller can be heard at this moment.
+        """
+        if self._caller_speaks(now_ms, loud):
+            return []
         if not waits:
             self._silent_since_ms = None
-            self._filled = False
+            self._filled = self.answer_due = False
         elif self._silent_since_ms is None:
-            self._begin(now_ms)
+            self._begin(now_ms if self._loud_ms is None else self._loud_ms)
         elif audible_ms is not None and audible_ms > self._silent_since_ms:
             self._begin(audible_ms)
+            self.answer_due = False
         if waits:
             return self._on_silence(now_ms)
         if self.renewal_due(now_ms) and self._turns.turn is Turn.IDLE and not self.reply_pending:
@@ -102,8 +137,31 @@ class ModelWatch:
             return [RenewVoice()]
         return []
 
+    def _caller_speaks(self, now_ms: int, loud: bool) -> bool:
+        """In their turn, up to the end of it or a pause that is longer than one between words."""
+        if self._turns.turn is not Turn.CALLER:
+            self._loud_ms = None
+        elif loud:
+            self._loud_ms = now_ms
+        if self._loud_ms is not None and now_ms - self._loud_ms < PAUSE_MS:
+            if self._sound_since_ms is None:
+                self._sound_since_ms = now_ms
+            if now_ms - self._sound_since_ms >= SPEECH_MS:
+                self._silent_since_ms = None
+            return True
+        if self._sound_since_ms is not None:
+            self._sound_since_ms = None
+            self._leave_half(now_ms)
+        return False
+
+    def _leave_half(self, now_ms: int) -> None:
+        """The model has at least half of its time from now on."""
+        half_ms = self._policy.answer_wait_ms // 2
+        self._model_since_ms = max(self._model_since_ms, now_ms - half_ms)
+
     def _begin(self, now_ms: int) -> None:
         self._silent_since_ms = self._model_since_ms = now_ms
+        self._responded = False
         self._asked = self._given_up = False
 
     def _silent_ms(self, now_ms: int) -> int:
@@ -132,7 +190,7 @@ class ModelWatch:
         if self._filled:
             self._begin(now_ms)
             return []
-        self._model_since_ms = max(self._model_since_ms, now_ms - self._policy.answer_wait_ms // 2)
+        self._leave_half(now_ms)
         if self._silent_ms(now_ms) < self._policy.answer_wait_ms:
             return []
         self._filled = True

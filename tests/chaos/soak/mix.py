@@ -26,6 +26,8 @@ from tests.bench.wire import WireClient, WireServer
 
 __all__ = ["SHARES", "Callers", "Kind"]
 
+CALLERS: Final = 1_000
+"""Numbers that the callers have: the server remembers each for a day."""
 CALL_LIMIT_S: Final = 20.0
 """Longer than the server's own limits: a call that is not over by then has hung."""
 
@@ -283,7 +285,7 @@ class Callers:
 
     async def _open(self, fault: Fault | None = None, token: str | None = None) -> _SoakPhone:
         number = self._dice.getrandbits(100)
-        caller_number = f"+1202{2_000_000 + next(self._numbers)}"
+        caller_number = f"+1202{2_000_000 + next(self._numbers) % CALLERS}"
         if fault is not None:
             self.load.faults[caller_number] = fault
         ours = await self.load.ring(f"CA{number:032x}", caller_number)

@@ -20,6 +20,7 @@ from app.realtime.events import (
     ServerEvent,
     SpeechStarted,
     SpeechStopped,
+    TranscriptionCompleted,
     Unknown,
 )
 from tests.unit.calls.scene import (
@@ -56,8 +57,8 @@ def silence(scene: Scene, feed: Callable[[], None] = lambda: None) -> dict[str, 
     return done
 
 
-def waits_for_an_answer() -> Scene:
-    scene = Scene()
+def waits_for_an_answer(*, transcribed: bool = False) -> Scene:
+    scene = Scene(transcribed=transcribed)
     scene.greeted()
     scene.caller_turn()
     scene.actions.clear()
@@ -137,6 +138,46 @@ def test_a_caller_who_speaks_does_not_wait() -> None:
     assert silence(scene, lambda: scene.phone(CallerAudio(b"\x10" * 160, scene.now_ms))) == {}
 
 
+def flapping(scene: Scene, *, sound_ms: int, pause_ms: int, text: str, answered: bool) -> None:
+    """Let the line be loud and quiet in turns, and the model take it for the caller's."""
+    at_ms = scene.now_ms % (sound_ms + pause_ms)
+    scene.phone(CallerAudio((b"\x10" if at_ms < sound_ms else b"\xff") * 160, scene.now_ms))
+    item = f"u{scene.now_ms // (sound_ms + pause_ms) + 100}"
+    if at_ms == 0:
+        scene.voice(SpeechStarted(item, 0))
+    elif at_ms == sound_ms:
+        scene.voice(SpeechStopped(item, 0), TranscriptionCompleted(item, 0, text, seconds=1.0))
+        if answered:
+            scene.response_begins(f"r{item}", None)
+    elif answered and at_ms == sound_ms + pause_ms - TICK_MS:
+        ended = Response(id=f"r{item}", status=ResponseStatus.CANCELLED)
+        scene.voice(ResponseDone(ended))
+
+
+@pytest.mark.parametrize(
+    ("sound_ms", "pause_ms", "text", "answered", "seen_to"),
+    [
+        (500, 500, "", True, True),  # noises, and a model that answers each in vain
+        (500, 500, "", False, True),
+        (1_500, 1_000, "", False, True),
+        (500, 2_500, "hello?", False, True),  # asked again and again, and never answered
+        (500, 1_000, "seven", True, False),  # a number that is said in pieces
+        (3_000, 500, "", True, False),  # a long sound is the caller, in doubt
+    ],
+)
+def test_noises_do_not_begin_the_wait_anew_and_speech_does(
+    sound_ms: int, pause_ms: int, text: str, answered: bool, seen_to: bool
+) -> None:
+    scene = waits_for_an_answer(transcribed=True)
+    done = silence(
+        scene,
+        lambda: flapping(scene, sound_ms=sound_ms, pause_ms=pause_ms, text=text, answered=answered),
+    )
+    assert ("ended" in done) is seen_to
+    if seen_to:
+        assert done["ended"] <= LAST_MS + sound_ms + 2 * TICK_MS
+
+
 def test_a_caller_who_is_silent_after_the_answer_does_not_wait() -> None:
     scene = Scene(policy=CallPolicy(inactivity_after_ms=0))
     scene.greeted()
@@ -184,9 +225,9 @@ def test_the_reply_after_a_slow_tool_has_time_and_the_caller_hears_of_it_in_time
 def test_a_caller_who_waits_for_a_connection_hears_ringing_and_then_the_fallback() -> None:
     scene = Scene(live=False)
     scene.stream()
-    scene.wait(RING_AFTER_MS)
+    scene.wait(RING_AFTER_MS - TICK_MS)
     assert scene.take(PlayAudio) == []
-    scene.wait(3 * TICK_MS)
+    scene.wait(1_500 - RING_AFTER_MS)
     assert scene.take(PlayAudio)
     assert silence(scene)["ended"] <= LAST_MS
     scene.ready()
