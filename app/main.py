@@ -51,7 +51,8 @@ from app.store.retention import Retention
 from app.store.sql.store import SqlStore
 from app.web.access import Door
 from app.web.api import api_router
-from app.web.api.guard import Guard
+from app.web.api.guard import Guard, guarded_router
+from app.web.api.history import add_history_routes
 from app.web.app import make_app
 from app.web.approvals import approvals_router
 from app.web.forwarding import Forwarding
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
 
     from app.engine import Engine
 
-__all__ = ["Trunkline", "build", "fallback_of", "serve"]
+__all__ = ["Trunkline", "build", "fallback_of", "serve", "stored_calls"]
 
 logger = logging.getLogger(__name__)
 
@@ -423,6 +424,32 @@ def _stream_path(settings: Settings, workplace: Workplace | None) -> str:
 def _door(settings: Settings, token: SecretStr | None) -> Door:
     # With credentials a proxy or tunnel brings the internet in, from this machine's address.
     return Door(_revealed(token), open_to_local=settings.mode is Mode.DEVELOPMENT)
+
+
+@contextlib.asynccontextmanager
+async def stored_calls(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The API's routes of calls that were kept, over the database alone, for one program.
+
+    Raises:
+        ConfigError: no history is kept, or its URL is wrong.
+    """
+    metrics = Metrics()
+    history = _history(settings, metrics)
+    if history is None:
+        raise ConfigError("no history of calls is kept: store is off")
+    guard = Guard(
+        ApiKeys(settings.state_dir),
+        metrics,
+        door=Door(open_to_local=True),
+        operator_token="",
+        requests_per_s=1_000,
+    )
+    router = guarded_router(guard)
+    add_history_routes(router, history)
+    try:
+        yield make_app([router])
+    finally:
+        await history.store.close()
 
 
 def _reviews(

@@ -20,6 +20,7 @@ import typer
 from app import logs
 from app.api_keys import first_key, first_key_path
 from app.cli.banner import banner
+from app.cli.calls import calls_app
 from app.cli.init import init
 from app.cli.keys import keys_app
 from app.cli.numbers import numbers_app
@@ -32,6 +33,7 @@ from app.cli.shared import (
     fail,
     find,
     load_settings,
+    own_url,
     show,
     wrapped,
 )
@@ -69,6 +71,7 @@ config_app = typer.Typer(help="Check and show the configuration.", no_args_is_he
 app.add_typer(config_app, name="config")
 app.add_typer(numbers_app, name="numbers")
 app.add_typer(keys_app, name="keys")
+app.add_typer(calls_app, name="calls")
 app.command()(init)
 
 
@@ -237,7 +240,7 @@ def _demo_options(config: Path, configured: Settings, running: Settings) -> str:
     if config != DEFAULT_CONFIG and os.environ.get("TRUNKLINE_CONFIG") != str(config):
         options.append(f"--config {shlex.quote(str(config))}")
     if running.server != configured.server:
-        options.append(f"--to {_own_url(running.server)}")
+        options.append(f"--to {own_url(running.server)}")
     return " ".join(options)
 
 
@@ -299,15 +302,10 @@ def dial(  # noqa: PLR0913 - one parameter for each option of the command
     raise typer.Exit(run(options))
 
 
-def _own_url(server: Server) -> str:
-    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host
-    return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
-
-
 def own_server(settings: Settings) -> dict[str, Any]:
     """The options with which `trunkline dial` calls this configuration's server."""
     server = settings.server
-    to = _own_url(server)
+    to = own_url(server)
     if server.webhook_path != Server().webhook_path:
         to += server.webhook_path
     if settings.mode is Mode.DEVELOPMENT:

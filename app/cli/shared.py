@@ -16,7 +16,7 @@ import typer
 
 from app.errors import ConfigError
 from app.installation import command
-from app.settings import Settings, load
+from app.settings import Server, Settings, load
 
 __all__ = [
     "DEFAULT_CONFIG",
@@ -27,6 +27,7 @@ __all__ = [
     "fail",
     "find",
     "load_settings",
+    "own_url",
     "show",
     "wrapped",
 ]
@@ -125,3 +126,9 @@ def load_settings(path: Path) -> Settings:
         return load(path, os.environ)
     except ConfigError as error:
         fail(error.message)
+
+
+def own_url(server: Server) -> str:
+    """The address at which this machine reaches the server of these settings."""
+    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host
+    return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"

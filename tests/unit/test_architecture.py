@@ -82,9 +82,10 @@ MAY_IMPORT: dict[str, set[str]] = {
                      "app.http", "app.installation", "app.realtime", "app.settings", "pydantic"},
     "app.main": {"app", "audio.format", "fastapi", "pydantic", "uvicorn"},
     "app.cli": {"app.agents.session", "app.api_keys", "app.assembly", "app.carrier.twilio",
-                "app.dial", "app.errors", "app.events", "app.installation", "app.logs", "app.main",
-                "app.realtime", "app.settings", "app.threads", "app.web.listener", "app.workers",
-                "httpx2", "typer", "websockets"},
+                "app.dial", "app.errors", "app.events", "app.explain", "app.installation",
+                "app.logs", "app.main", "app.realtime", "app.settings", "app.store",
+                "app.threads", "app.web.listener", "app.workers", "httpx2", "typer",
+                "websockets"},
 }  # fmt: skip
 # Vendors that live in one folder only, whatever else the table allows.
 AT_HOME = {
