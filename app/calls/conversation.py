@@ -93,6 +93,8 @@ STREAM_CHANGED: Final = (
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
 
+LONGEST_GREETING_CHARS: Final = 500
+"""Of a notice and a greeting that are said together; no engine is told more at a time."""
 _ECHO_TURNS: Final = 3
 
 
@@ -277,16 +279,21 @@ class Conversation:
     def _greet(self, now_ms: int) -> Sequence[Intent]:
         active = self.dialogue.active
         notice = self._notice.ask() if self._notice.pending else ""
-        if active.agent.speaks_first is Party.CALLER:
-            return self.dialogue.say(notice, now_ms) if notice else []
-        greeting = f"{notice} {active.greeting or ''}".strip()
+        caller_first = active.agent.speaks_first is Party.CALLER
+        greeting = "" if caller_first else active.greeting or ""
+        before: list[Intent] = []
+        if notice and greeting and len(notice) + len(greeting) < LONGEST_GREETING_CHARS:
+            greeting = f"{notice} {greeting}"  # in one breath
+        elif notice:
+            before += self.dialogue.say_before(notice, now_ms)
+        if caller_first:
+            return before
         menu = self._keypad.open_menu(now_ms, greeting)
         if menu is not None:
-            return menu
-        said = self.dialogue.say(greeting, now_ms) if greeting else []
-        if active.greeting:
-            return said
-        return [*said, *self.dialogue.responses.ask(now_ms)]
+            return [*before, *menu]
+        if greeting:
+            return [*before, *self.dialogue.say(greeting, now_ms)]
+        return [*before, *self.dialogue.responses.ask(now_ms)]
 
     def _go_on(self, now_ms: int) -> list[Action]:
         waiting = self.turns.turn is Turn.THINKING or self._model.reply_due
@@ -417,6 +424,8 @@ class Conversation:
         for item in event.response.output:
             if item.id and item.type == "message" and not self.undecided:
                 actions += self._downlink.finish(item.id, now_ms)
+        if event.response.status is ResponseStatus.COMPLETED:
+            self._notice.on_generated(event.response.id)
         stale = self.dialogue.is_stale(event.response.id)
         runs = self.dialogue.gate.runs(event.response.id)
         cancelled = event.response.status is ResponseStatus.CANCELLED
@@ -774,7 +783,7 @@ class Conversation:
             # It was cut off, by a lost connection or by something more urgent.
             notice = self._notice.ask()
             if notice:
-                return self._resolve(self.dialogue.say(notice, now_ms), now_ms)
+                return self._resolve(self.dialogue.say_before(notice, now_ms), now_ms)
         on_hold = self._timers.on_hold(now_ms)
         return self._resolve(self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms)
 

@@ -21,6 +21,7 @@ from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedTex
 from app.engine.refusal import Refusal
 from app.engine.replies import LiveReply, ReplyPlan, ReplyState
 from app.realtime.events import (
+    NOTICE_METADATA_KEY,
     SAY_METADATA_KEY,
     UNSET,
     ErrorDetail,
@@ -198,6 +199,7 @@ class Answers:
             max_output_tokens=limit if isinstance(limit, (int, str)) else "inf",
             metadata=metadata,
             say=metadata.get(SAY_METADATA_KEY) or None,
+            opens=NOTICE_METADATA_KEY not in metadata,
             tools=_offered(tools, choice),
         )
 
@@ -224,7 +226,7 @@ class Answers:
     def _begin(self, reply: LiveReply) -> list[Action]:
         plan = reply.plan
         if plan.say is not None:
-            self.opened = self.opened or plan.conversation_id is not None
+            self.opened = self.opened or (plan.opens and plan.conversation_id is not None)
             return self._end(reply.begin(Reply(text=plan.say)), reply)
         if plan.conversation_id is None:
             # There is one dialogue, and it cannot answer a question outside of it.

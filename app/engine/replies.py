@@ -82,6 +82,7 @@ class ReplyPlan:
     max_output_tokens: int | str = "inf"
     metadata: dict[str, str] = field(default_factory=dict)
     say: str | None = None
+    opens: bool = True
     tools: Mapping[str, Any] = field(default_factory=dict)
 
 

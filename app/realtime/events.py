@@ -19,6 +19,7 @@ from audio.format import AudioFormat
 __all__ = [
     "DEFAULT_TRANSCRIPTION_MODEL",
     "DEFAULT_TURN_DETECTION",
+    "NOTICE_METADATA_KEY",
     "SAY_METADATA_KEY",
     "UNSET",
     "AudioDelta",
@@ -81,6 +82,8 @@ __all__ = [
     "Usage",
 ]
 
+NOTICE_METADATA_KEY: Final = "notice"
+"""Beside `SAY_METADATA_KEY`: the sentence comes before the first words, and is none of them."""
 SAY_METADATA_KEY: Final = "say"
 """`response.create` metadata under which we name a sentence to be spoken word for word.
 

@@ -63,14 +63,14 @@ class Recording(Section):
     """Recording of calls."""
 
     enabled: bool = False
-    notice: Annotated[str, Field(max_length=500)] = "This call is being recorded."
+    notice: Annotated[str, Field(max_length=250)] = "This call is being recorded."
 
 
 class RecordingOverrides(Section):
     """Recording of an agent's or a number's calls; absent keys are as in `recording`."""
 
     enabled: bool | None = None
-    notice: Annotated[str, Field(max_length=500)] | None = None
+    notice: Annotated[str, Field(max_length=250)] | None = None
 
 
 class Budget(Section):

@@ -122,3 +122,20 @@ async def test_a_call_that_another_stream_takes_over_goes_on_where_it_was_cut() 
         said = [e.text for e in await app.events(call) if isinstance(e, AgentSaid)]
         assert said[0].split()[0] == said[1].split()[0]  # the greeting, from its beginning
         assert said[-1].startswith("We are open")
+
+
+async def test_the_receptionist_gives_the_notice_of_a_recording_and_then_greets() -> None:
+    rules = {"enabled": True, "notice": "We record this call."}
+    async with (
+        ScriptedVoiceServer() as nobody,
+        trunkline(nobody, offline=ENGINE, recording=rules) as app,
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await call.hear(ms=300)
+        await call.speak(0.4)  # which stops nothing
+        await app.event(call, AgentSaid, lambda said: "the test office" in said.text)
+        await call.hang_up()
+        said = [e for e in await app.events(call) if isinstance(e, AgentSaid)]
+    assert said[0].text == "We record this call." and not said[0].cut_off
+    assert not call.stream.clears

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from app.calls.recording.files import FRAME, FRAMES_FORMAT
+from app.calls.recording.files import FRAME, FRAMES_FORMAT, Recordings
 from app.events import BargeIn, KeyPressed, RecordingStarted, RecordingStopped
 from app.realtime.events import ResponseCreate
 from audio.wav import read_wav
@@ -179,3 +183,50 @@ async def test_keys_that_nobody_may_know_are_in_no_recording() -> None:
     kept = np.frombuffer(sounding(left)[0], np.uint8)
     wanted = np.frombuffer(tone(300, hz=900), np.uint8)
     assert len(kept) <= len(wanted)
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from app.calls.recording.files import Recordings
+from app.calls.recording.tape import Batch
+from app.calls.recording.writer import Recorder
+
+async def main():
+    async with Recorder(Recordings(Path(sys.argv[1]))).open() as recorder:
+        live = recorder.begin("call_killed", {}, print)
+        now_ms = 0
+        while True:
+            now_ms += 200
+            live.put(Batch(now_ms, sounds=[(0, now_ms - 200, bytes([now_ms // 200 % 100]) * 1600)]))
+            print(now_ms, flush=True)
+            await asyncio.sleep(0.001)
+
+asyncio.run(main())
+"""
+
+
+def test_a_recording_opens_after_its_process_was_killed_at_any_moment(tmp_path: Path) -> None:
+    """In real time, some ten seconds: processes have to start."""
+    recordings = Recordings(tmp_path)
+    for attempt in range(10):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for _ in range(random.Random(attempt).randrange(30, 90)):
+            reached_ms = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        reached_ms = max([reached_ms, *(int(row) for row in process.stdout if row.strip())])
+        process.stdout.close()
+        recordings.repair()
+        with recordings.open("call_killed") as file:
+            _, samples = read_wav(file)
+        lasts_ms = len(samples) // 8
+        # The batches that had not reached the thread are lost with what a write collects.
+        assert reached_ms - lasts_ms <= 5_000
+        left, _ = channels(recordings.path("call_killed"))
+        for at_ms in range(0, lasts_ms - 200, 200):
+            assert left[8 * at_ms] == (at_ms // 200 + 1) % 100
+        recordings.erase("call_killed")

@@ -29,6 +29,7 @@ from app.agents.dialogue.messages import (
     caller_words,
     note,
     spoken,
+    spoken_before,
 )
 from app.agents.dialogue.response_kinds import REPLY, Kind
 from app.agents.dialogue.response_queue import ResponseQueue
@@ -142,6 +143,10 @@ class Dialogue:
         if when is not SayWhen.IDLE and self._messages.connected:
             actions += self.responses.tell(request)
         return [*actions, *self.responses.ask(now_ms, request)]
+
+    def say_before(self, text: str, now_ms: int) -> list[ToVoice]:
+        """Have a notice spoken word for word, before the agent's first words."""
+        return self.responses.ask(now_ms, spoken_before(text))
 
     def say_last(self, text: str, now_ms: int) -> list[ToVoice]:
         """Have a sentence spoken in place of everything that waits to be said."""

@@ -14,6 +14,7 @@ from app.agents.dialogue.actions import ToVoice
 from app.agents.dialogue.response_kinds import Kind, ResponseRequest
 from app.agents.llm.question import quoted
 from app.realtime.events import (
+    NOTICE_METADATA_KEY,
     SAY_METADATA_KEY,
     ClientEvent,
     ContentPart,
@@ -109,6 +110,14 @@ def spoken(text: str, mode: SayMode, kind: Kind = Kind.MESSAGE) -> ResponseReque
         tool_choice="none",
     )
     return ResponseRequest(kind=kind, config=config, sentence=sentence)
+
+
+def spoken_before(text: str) -> ResponseRequest:
+    """The request for a notice that comes before the agent's first words."""
+    request = spoken(text, SayMode.VERBATIM)
+    assert request.config is not None
+    metadata = {SAY_METADATA_KEY: request.sentence, NOTICE_METADATA_KEY: "true"}
+    return replace(request, config=replace(request.config, metadata=metadata))
 
 
 PLEASE_WAIT: Final = ResponseRequest(

@@ -85,7 +85,7 @@ class Recordings:
 
     def all(self) -> Iterator[RecordingFile]:
         """Every recording, in no order."""
-        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.name.endswith(".wav") and (found := _file(Path(entry.path))):
                     yield found

@@ -24,8 +24,8 @@ class RecordingNotice:
         """The caller's words may be kept."""
         self._tries = 0
         self._response_id = ""
-        self.item_ids: set[str] = set()
-        """Items that hold the notice."""
+        self._item_ids: set[str] = set()
+        self._generated = self._heard = False
 
     @property
     def pending(self) -> bool:
@@ -46,13 +46,22 @@ class RecordingNotice:
         """A response begins, which was told to say `sentence`."""
         if self.pending and sentence.startswith(self.text):
             self._response_id = response_id
+            self._item_ids.clear()
+            self._generated = self._heard = False
 
     def on_sound(self, response_id: str, item_id: str) -> None:
         """Sound of a response has come."""
         if self.pending and response_id == self._response_id:
-            self.item_ids.add(item_id)
+            self._item_ids.add(item_id)
+
+    def on_generated(self, response_id: str) -> None:
+        """A response was completed: there is no more of it."""
+        if self.pending and response_id == self._response_id:
+            self._generated = True
+            self.permits = self._heard
 
     def on_heard(self, item_id: str) -> None:
-        """An item was heard to its end."""
-        if item_id in self.item_ids:
-            self.permits = True
+        """All that there is of an item so far was heard."""
+        if self.pending and item_id in self._item_ids:
+            self._heard = True
+            self.permits = self._generated

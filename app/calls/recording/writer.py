@@ -157,9 +157,14 @@ class Recorder:
     async def open(self) -> AsyncIterator[Recorder]:
         """Repair what a killed process has left, and write until the context ends."""
         self._loop = asyncio.get_running_loop()
-        repaired = await asyncio.to_thread(self.recordings.repair)
-        if repaired:
-            logger.info("recordings were repaired", extra={"recordings": repaired})
+        try:
+            repaired = await asyncio.to_thread(self.recordings.repair)
+        except OSError as error:  # no reason not to answer calls
+            facts = {"folder": str(self.recordings.folder), "error": error.strerror}
+            logger.warning("recordings cannot be read", extra=facts)
+        else:
+            if repaired:
+                logger.info("recordings were repaired", extra={"recordings": repaired})
         try:
             yield self
         finally:

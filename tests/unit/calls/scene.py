@@ -14,6 +14,7 @@ from app.calls.actions import Action, AppendAudio, CheckMessages, Clear, End, Pl
 from app.calls.conversation import PROBE_MARK, Conversation
 from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy
+from app.calls.recording.tape import Tape
 from app.carrier.base import (
     CallerAudio,
     CarrierCallId,
@@ -73,6 +74,7 @@ class Scene:
         other_agents: tuple[Agent, ...] = (),
         interruptible_greeting: bool = True,
         returns_probes: bool = True,
+        tape: Tape | None = None,
     ) -> None:
         agent = Agent(
             name="test",
@@ -95,6 +97,7 @@ class Scene:
             0,
             roster=Roster([agent, *other_agents]),
             keypads=keypads,
+            tape=tape,
         )
         self.actions: list[Action] = []
         self._returns_probes = returns_probes
