@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
     from app.engine import Engine
 
-__all__ = ["Trunkline", "build", "fallback_of", "serve", "stored_calls"]
+__all__ = ["Trunkline", "build", "call_store", "fallback_of", "serve", "stored_calls"]
 
 logger = logging.getLogger(__name__)
 
@@ -339,12 +339,21 @@ def _budget(settings: Settings, metrics: Metrics) -> Budget:
     return budget
 
 
+def call_store(settings: Settings) -> SqlStore:
+    """The store of the history of calls that these settings name.
+
+    Raises:
+        ConfigError: its URL is wrong, or its driver is not installed.
+    """
+    return SqlStore(_revealed(settings.store.url) or settings.state_dir / "calls.db")
+
+
 def _history(settings: Settings, metrics: Metrics) -> CallHistory | None:
     """The history of calls, unless it is turned off."""
     if not settings.store.enabled:
         return None
     history = CallHistory(
-        SqlStore(_revealed(settings.store.url) or settings.state_dir / "calls.db"),
+        call_store(settings),
         state_dir=settings.state_dir,
         messages_dir=settings.offline.messages_dir,
         retention=Retention(**settings.store.retention.model_dump()),

@@ -21,6 +21,7 @@ from app import logs
 from app.api_keys import first_key, first_key_path
 from app.cli.banner import banner
 from app.cli.calls import calls_app
+from app.cli.db import db_app
 from app.cli.init import init
 from app.cli.keys import keys_app
 from app.cli.numbers import numbers_app
@@ -70,6 +71,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(numbers_app, name="numbers")
+app.add_typer(db_app, name="db")
 app.add_typer(keys_app, name="keys")
 app.add_typer(calls_app, name="calls")
 app.command()(init)

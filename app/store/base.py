@@ -7,7 +7,7 @@ so is what `search` finds; both can be made anew. Notes and tags belong to peopl
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -175,7 +175,6 @@ class Status:
     events: int = 0
     open_calls: int = 0
     bytes: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CallStore(Protocol):

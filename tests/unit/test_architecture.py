@@ -215,6 +215,7 @@ PURE = [
     "app.settings.values",
     "app.store.base",
     "app.store.codec",
+    "app.store.export",
     "app.store.fold",
     "app.store.retention",
     "app.store.words",

@@ -78,6 +78,8 @@ class Database:
             StoreUnavailable: the database does not answer.
             StoreError: it refuses.
         """
+        if self.path and self.size_bytes() is None:  # reading would make an empty one
+            raise StoreUnavailable(f"{self.path}: there is no history of calls yet")
         with _errors():
             async with self._engine.begin() as connection:
                 yield connection
@@ -198,7 +200,8 @@ def _errors() -> Iterator[None]:
     except DBAPIError as error:
         raise StoreUnavailable(_short(error)) from error
     except (OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"the database does not answer: {type(error).__name__}") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise StoreUnavailable(f"the database does not answer: {reason}") from error
 
 
 def _is_missing_table(error: DBAPIError) -> bool:

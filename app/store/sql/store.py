@@ -454,6 +454,8 @@ class SqlStore:
         count, last = 0, ""
         while True:
             async with self.database.writing() as connection:
+                if not self.database.is_sqlite:  # a server that writes a row waits meanwhile
+                    await connection.execute(text("LOCK TABLE calls IN SHARE ROW EXCLUSIVE MODE"))
                 query = select(events.c.call_id).distinct().where(events.c.call_id > last)
                 query = query.order_by(events.c.call_id).limit(_REBUILD_AT_ONCE)
                 ids = list((await connection.execute(query)).scalars())

@@ -1,0 +1,81 @@
+"""`trunkline db`: the database of the history of calls. Works with or without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, fail, load_settings
+from app.errors import AppError, ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.store.base import CallStore
+
+__all__ = ["db_app", "with_store"]
+
+db_app = typer.Typer(help="The database of the history of calls.", no_args_is_help=True)
+
+T = TypeVar("T")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def with_store(config: Path, work: Callable[[CallStore], Awaitable[T]]) -> T:
+    """Do something with the store that a configuration names; its errors end the command."""
+    from app.main import call_store
+
+    settings = load_settings(config)
+    if not settings.store.enabled:
+        fail("no history is kept: store is off")
+
+    async def run() -> T:
+        store = call_store(settings)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(run())
+    except ConfigError as error:
+        fail(error.message)
+    except AppError as error:
+        fail(error.message, EXIT_FAILED)
+
+
+@db_app.command("upgrade")
+def upgrade(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Make the tables, or bring them up to date, as a server does at its start."""
+    with_store(config, lambda store: store.open())
+    typer.echo("the tables are up to date")
+
+
+@db_app.command("rebuild")
+def rebuild(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Make the rows of calls and the full-text search anew, of the events."""
+
+    async def made_anew(store: CallStore) -> int:
+        await store.open()
+        return await store.rebuild()
+
+    typer.echo(f"calls made anew: {with_store(config, made_anew)}")
+
+
+@db_app.command("status")
+def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show where the history is, how much it holds, and whether its tables are up to date."""
+    found = with_store(config, lambda store: store.status())
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    lacks = ", ".join(found.missing_revisions)
+    size = "" if found.bytes is None else f", {found.bytes / 1e6:.1f} MB"
+    typer.echo(f"{found.kind}: {found.place}{size}")
+    typer.echo(f"calls: {found.calls}, of which go on: {found.open_calls}; events: {found.events}")
+    typer.echo(f"tables: lack {lacks}: trunkline db upgrade" if lacks else "tables: up to date")
