@@ -1,0 +1,125 @@
+"""Servers that are killed in mid-call: what the history had, it has, and its calls are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from app.carrier.base import CarrierCallId
+from app.errors import DialError
+from app.events import CallId
+from app.settings import carrier_credentials, load
+from app.store.base import LOST_SEQ, CallFilter, Outcome
+from app.store.fold import rebuilt
+from app.store.sql.store import SqlStore
+from tests.fakes.carrier import FakeTwilio
+from tests.fakes.forked_servers import ForkedServers, forked_servers
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import until
+
+KILLS: Final = 50
+CALLS: Final = 3
+MACHINES: Final = 5
+ANSWERED_BEFORE_S: Final = 1.0
+"""A call that was answered so long before is in the history, on a busy machine too."""
+
+
+def acknowledged(path: Path) -> set[tuple[str, int]]:
+    """The events that the database has."""
+    if not path.exists():
+        return set()
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection,
+        contextlib.suppress(sqlite3.OperationalError),  # its tables are being made
+    ):
+        return {*connection.execute("SELECT call_id, seq FROM events")}
+    return set()
+
+
+async def test_fifty_servers_that_are_killed_in_mid_call_lose_nothing_that_was_kept(
+    tmp_path: Path,
+) -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(text="Hello.", audio_ms=100)] * 100)
+    async with voice, forked_servers(tmp_path / "log") as servers, asyncio.TaskGroup() as tasks:
+        for machine in range(MACHINES):
+            folder = tmp_path / str(machine)
+            folder.mkdir()
+            tasks.create_task(_kill_again_and_again(servers, voice.url, folder, machine))
+
+
+async def _kill_again_and_again(
+    servers: ForkedServers, voice_url: str, folder: Path, seed: int
+) -> None:
+    dice = random.Random(seed)
+    database = folder / "var" / "calls.db"
+    answered: set[CarrierCallId] = set()
+    config = _configured(folder, voice_url)
+    token = carrier_credentials(load(config, {})).auth_tokens[0]
+    for _ in range(KILLS // MACHINES):
+        before = acknowledged(database)
+        pid, port = await servers.start(config)
+        async with FakeTwilio(auth_token=token, speed=6) as twilio, asyncio.TaskGroup() as tasks:
+            calls = []
+            for _ in range(CALLS):
+                calls.append(tasks.create_task(_hold_a_call(twilio, port)))
+                await asyncio.sleep(dice.uniform(0, 0.2))
+            await asyncio.sleep(dice.uniform(0, 0.3))
+            known = acknowledged(database)
+            servers.kill(pid)
+        assert before <= known <= acknowledged(database)
+        answered.update(held for one in calls if (held := one.result()) is not None)
+    pid, _ = await servers.start(config)
+    await until(lambda: not _open(database))
+    await _check(database, answered)
+    servers.kill(pid)
+
+
+def _configured(folder: Path, voice_url: str) -> Path:
+    path = folder / "config.yaml"
+    settings = {
+        "voice_model": "openai",
+        "server": {"port": 0},
+        "openai_realtime": {"url": voice_url, "api_key": "sk-scripted-model"},
+    }
+    path.write_text(json.dumps(settings))
+    return path
+
+
+async def _hold_a_call(twilio: FakeTwilio, port: int) -> CarrierCallId | None:
+    """Call and listen until the server is gone; the call's id, if it was well under way."""
+    with contextlib.suppress(DialError, OSError, AssertionError):
+        loop = asyncio.get_running_loop()
+        call = await twilio.call(f"http://127.0.0.1:{port}")
+        began_s = loop.time()
+        await call.ended()
+        if loop.time() - began_s > ANSWERED_BEFORE_S:
+            return call.identity.call_id
+    return None
+
+
+def _open(path: Path) -> set[tuple[str]]:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return {*connection.execute("SELECT call_id FROM open_calls")}
+
+
+async def _check(database: Path, answered: set[CarrierCallId]) -> None:
+    store = SqlStore(database)
+    try:
+        found = (await store.calls(CallFilter(), limit=1_000)).items
+        assert {call.outcome for call in found} == {Outcome.LOST}
+        assert len(found) > KILLS // MACHINES
+        assert answered <= {CarrierCallId(call.carrier_call_id) for call in found}
+        for call in found:
+            records = await store.events(CallId(call.call_id))
+            numbers = [record.seq for record in records]
+            assert numbers == [*range(1, len(records)), LOST_SEQ]
+            assert call == rebuilt(records)
+        assert await store.rebuild() == len(found)
+        assert (await store.calls(CallFilter(), limit=1_000)).items == found
+    finally:
+        await store.close()
