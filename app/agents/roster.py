@@ -68,19 +68,24 @@ class Roster:
     def first(self) -> Agent:
         return next(iter(self))
 
-    def notices(self) -> list[str]:
-        """Notices for the server's start about settings that are allowed but may surprise."""
+    def notices(self) -> list[tuple[str, str]]:
+        """Settings that are allowed but may surprise: the name of the agent, and a notice."""
         pairs = [(agent, self[to.agent]) for agent in self for to in agent.handoff_options]
         voices = [
-            f"agent {agent.name!r} hands over to {to_agent.name!r}, whose voice "
-            f"{to_agent.voice!r} is heard only when nothing was said before: a session keeps its "
-            f"first voice ({agent.voice!r})"
+            (
+                agent.name,
+                f"hands over to {to_agent.name!r}, whose voice {to_agent.voice!r} is heard only "
+                f"when nothing was said before: a session keeps its first voice ({agent.voice!r})",
+            )
             for agent, to_agent in pairs
             if to_agent.voice and agent.voice and to_agent.voice != agent.voice
         ]
         tracing = [
-            f"agent {agent.name!r} hands over to {to_agent.name!r}, whose tracing is another: a "
-            "session keeps the tracing that it was opened with"
+            (
+                agent.name,
+                f"hands over to {to_agent.name!r}, whose tracing is another: a session keeps the "
+                "tracing that it was opened with",
+            )
             for agent, to_agent in pairs
             if (to_agent.session.tracing or UNSET) != (agent.session.tracing or UNSET)
         ]

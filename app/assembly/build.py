@@ -23,10 +23,10 @@ from app.assembly.agents import AgentParts
 from app.assembly.analysis import check_task_tool, make_analysis
 from app.assembly.destinations import make_destinations
 from app.assembly.guardrails import make_guardrails
-from app.assembly.problems import Problems
+from app.assembly.problems import Problems, agent_place
 from app.assembly.receptionist import receptionist_notices
 from app.assembly.routing import RoutingTable, make_routing_table
-from app.assembly.tools import make_mcp_specs, make_tools
+from app.assembly.tools import approval_notices, make_mcp_specs, make_tools
 from app.assembly.voice_models import VoiceModels
 from app.calls.route import Diversion, Route
 from app.calls.transfer.tools import Lookup, phone_tools
@@ -97,7 +97,11 @@ class Assembly:
     def notices(self) -> list[str]:
         """Settings that are allowed and may surprise."""
         return [
-            *self.roster.notices(),
+            *(
+                f"{agent_place(self._settings, name)}: {notice}"
+                for name, notice in self.roster.notices()
+            ),
+            *approval_notices(self._settings, self.roster),
             *self._analysis_notices(),
             *self._silence_notices(),
             *self._price_notices(),

@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.errors import ConfigError
-from app.settings import Origin
+from app.settings import Origin, Settings
 
-__all__ = ["Problems"]
+__all__ = ["Problems", "agent_place"]
+
+
+def agent_place(settings: Settings, name: str) -> str:
+    """The place of an agent in the settings; its name where it is written in Python alone."""
+    if name in settings.agents:
+        return settings.origin.place("agents", name)
+    return f"agent {name!r}"
 
 
 class Problems:

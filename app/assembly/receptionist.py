@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.assembly.problems import agent_place
 from app.errors import ConfigError
 from app.settings import Mode, Settings, VoiceChoice
 
@@ -54,15 +55,10 @@ def receptionist_notices(settings: Settings, roster: Roster) -> list[str]:
     found = []
     for agent in roster:
         unreached = [name for name in roster.tool_names(agent) if name not in reached]
-        described = agent.name in settings.agents
-        if unreached and (described or agent.tools):
-            place = (
-                settings.origin.place("agents", agent.name)
-                if described
-                else f"agent {agent.name!r}"
-            )
+        if unreached and (agent.name in settings.agents or agent.tools):
+            place, names = agent_place(settings, agent.name), ", ".join(unreached)
             found.append(
-                f"{place}: the offline dialogue never calls {', '.join(unreached)}."
+                f"{place}: the offline dialogue never calls {names}."
                 " Write one that does, and set offline.receptionist"
             )
     return found

@@ -7,18 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from app.agents.roster import Roster
 from app.agents.tools.call_control import CALL_TOOLS, END_CALL
 from app.agents.tools.http_template import HttpToolSpec
 from app.agents.tools.http_tool import http_tool
 from app.agents.tools.mcp import missing_package
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.tool import Approval, Tool, tool
-from app.assembly.problems import Problems
+from app.api_keys import ApiKeys, Scope
+from app.assembly.problems import Problems, agent_place
 from app.assembly.python_functions import find_function
 from app.errors import ConfigError, ToolFailed
 from app.http.addresses import check_url
 from app.http.client import SafeHttp
-from app.settings import McpServerSettings, Settings, ToolSettings
+from app.installation import command
+from app.settings import McpServerSettings, Mode, Settings, ToolSettings
 from app.settings.tools import HttpToolSettings
 
 __all__ = ["make_mcp_specs", "make_tools", "session_tools"]
@@ -94,6 +97,41 @@ def _options(written: ToolSettings) -> dict[str, Any]:
     if "filler" in written.model_fields_set:
         given["filler"] = written.filler
     return given
+
+
+# Approvals ----------------------------------------------------------------------------------------
+
+
+def approval_notices(settings: Settings, roster: Roster) -> list[str]:
+    """Tools that wait for an operator where nobody may be one."""
+    if settings.mode is not Mode.LIVE or settings.server.operator_token is not None:
+        return []
+    try:
+        keys = ApiKeys(settings.state_dir).listed()
+    except ConfigError:  # nobody gets in, which the start reports
+        keys = []
+    # Without any key, the start makes the first one, which may do everything.
+    if not keys or any(key.scope.covers(Scope.OPERATOR) and not key.revoked_at for key in keys):
+        return []
+    place = settings.origin.place
+    waiting = [
+        place("tools", tool.name, "approval")
+        if tool.name in settings.tools
+        else f"{agent_place(settings, agent.name)}: tool {tool.name!r}"
+        for agent in roster
+        for tool in agent.tools
+        if tool.approval is Approval.OPERATOR
+    ]
+    waiting += [
+        place("mcp_servers", name, "approval")
+        for name, server in settings.mcp_servers.items()
+        if server.approval == Approval.OPERATOR.value
+    ]
+    cure = f"set OPERATOR_TOKEN, or run {command()} keys create NAME --scope operator"
+    return [
+        f"{where}: waits for an operator, and nobody may be one: {cure}"
+        for where in dict.fromkeys(waiting)
+    ]
 
 
 # MCP servers --------------------------------------------------------------------------------------

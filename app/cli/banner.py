@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -70,7 +71,7 @@ def _voice_rows(settings: Settings) -> list[tuple[str, str]]:
 def _towards_real_calls(settings: Settings) -> tuple[str, str]:
     needs = "keys, account and address for real calls"
     folder = settings.origin.folder
-    if folder is not None and (folder / ".env").exists():
+    if folder is not None and ((folder / ".env").exists() or not os.access(folder, os.W_OK)):
         return ".env", f"takes {needs}"
     return f"{command()} init", f"asks for {needs}"
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.assembly import assemble, function_problems
+from app.assembly.python_agents import find_agents
 from app.assembly.voice_models import offline_problems, speech_problems
 from app.errors import ConfigError
 from app.settings import Settings, check_deployment, load, named_functions, notices
@@ -29,8 +30,11 @@ class Checked:
     notices: tuple[str, ...] = ()
 
 
-def check_config(path: Path, env: Mapping[str, str]) -> Checked:
-    """Check that the server would start with the file at `path`."""
+def check_config(path: Path, env: Mapping[str, str], agents: str | None = None) -> Checked:
+    """Check that the server would start with the file at `path`.
+
+    `agents` are written in Python, named as for `trunkline serve`.
+    """
     try:
         settings = load(path, env)
     except ConfigError as error:
@@ -39,7 +43,8 @@ def check_config(path: Path, env: Mapping[str, str]) -> Checked:
     problems = [*offline_problems(settings), *speech_problems(settings)]
     surprises: list[str] = []
     try:
-        assembly = assemble(settings)
+        written = find_agents(agents, Path.cwd()) if agents is not None else ()
+        assembly = assemble(settings, agents=written)
         if not problems:  # the notices read the dialogue, too
             surprises = assembly.notices()
     except ConfigError as error:

@@ -31,6 +31,7 @@ from app.cli.shared import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     ConfigPath,
+    echo,
     fail,
     find,
     load_settings,
@@ -375,12 +376,12 @@ def chat(
 
 
 @app.command()
-def doctor(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def doctor(agents: AgentsPath = None, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check everything that a real call needs, and say what is wrong and what to do."""
     from app.cli.check import check_config
 
     find(config)
-    checked = check_config(config, os.environ)
+    checked = check_config(config, os.environ, agents)
     if checked.settings is None:
         fail("\n".join(checked.problems))
     raise typer.Exit(EXIT_FAILED if asyncio.run(_examine(checked.settings, checked)) else 0)
@@ -417,23 +418,23 @@ _MARKS: Final = {"good": "ok  ", "warning": "note", "wrong": "BAD ", "unchecked"
 
 def _print_result(result: CheckResult) -> None:
     line = f"{_MARKS[result.verdict.value]}  {result.subject}: {result.text}"
-    typer.echo(wrapped(line, sys.stdout))
+    echo(line)
     if result.remedy:
-        typer.echo(wrapped(f"      -> {result.remedy}", sys.stdout))
+        echo(f"      -> {result.remedy}")
 
 
 # config -------------------------------------------------------------------------------------------
 
 
 @config_app.command("check")
-def config_check(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def config_check(agents: AgentsPath = None, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check that the server would start with this configuration, and say why not."""
     from app.cli.check import check_config
 
     find(config)
-    checked = check_config(config, os.environ)
+    checked = check_config(config, os.environ, agents)
     for notice in checked.notices:
-        typer.echo(wrapped(f"note: {notice}", sys.stdout))
+        echo(f"note: {notice}")
     settings = checked.settings
     if checked.problems or settings is None:
         fail("\n".join(checked.problems))

@@ -15,7 +15,7 @@ from typing import Final
 
 import typer
 
-from app.cli.shared import fail
+from app.cli.shared import echo, fail, wrapped
 from app.errors import AppError
 from app.installation import caller_command, command
 
@@ -65,7 +65,7 @@ def init() -> None:
     try:
         _write(config, starter(local_time_zone()), 0o644, "what the agent says; edit it")
         if os.path.lexists(env):
-            typer.echo(".env        is there and stays as it is")
+            echo(".env        is there and stays as it is")
         else:
             values = ask_for_values(os.environ) if sys.stdin.isatty() else {}
             text = starter_env(values)
@@ -79,7 +79,7 @@ def init() -> None:
     ]
     width = max(len(what) for what, _ in steps)
     for n, (what, why) in enumerate(steps):
-        typer.echo(f"{'' if n else 'next':<11} {what:<{width}}  {why}")
+        echo(f"{'' if n else 'next':<11} {what:<{width}}  {why}")
 
 
 def starter(time_zone: str) -> str:
@@ -102,11 +102,11 @@ def _write(path: Path, text: str, mode: int, what: str) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
-        typer.echo(f"{path!s:<11} is there and stays as it is")
+        echo(f"{path!s:<11} is there and stays as it is")
         return
     with open(handle, "w", encoding="utf-8") as file:
         file.write(text)
-    typer.echo(f"{path!s:<11} written: {what}")
+    echo(f"{path!s:<11} written: {what}")
 
 
 def ask_for_values(known: Mapping[str, str]) -> dict[str, str]:
@@ -116,11 +116,12 @@ def ask_for_values(known: Mapping[str, str]) -> dict[str, str]:
     def ask(name: str, hint: str) -> bool:
         """Ask for one value; True if there is one then."""
         if known.get(name) or known.get(f"{name}_FILE"):
-            typer.echo(f"{name}: taken from the environment")
+            echo(f"{name}: taken from the environment")
             return True
         hidden = name.endswith(("KEY", "TOKEN"))
         prompt = f"{name} ({hint}; Enter for later)"
-        answer = typer.prompt(prompt, default="", hide_input=hidden, show_default=False).strip()
+        shown = wrapped(prompt, sys.stdout)
+        answer = typer.prompt(shown, default="", hide_input=hidden, show_default=False).strip()
         values[name] = "".join(answer.split())
         return bool(answer)
 
@@ -144,12 +145,12 @@ async def _own_number(account: Mapping[str, str]) -> str:
     try:
         setups = await rest.list_numbers()
     except AppError as error:
-        typer.echo(f"TWILIO_PHONE_NUMBER: left empty: {error.message}")
+        echo(f"TWILIO_PHONE_NUMBER: left empty: {error.message}")
         return ""
     finally:
         await rest.aclose()
     if len(setups) != 1:
-        typer.echo(f"TWILIO_PHONE_NUMBER: left empty: the account has {len(setups)} numbers")
+        echo(f"TWILIO_PHONE_NUMBER: left empty: the account has {len(setups)} numbers")
         return ""
-    typer.echo(f"TWILIO_PHONE_NUMBER: {setups[0].number}, the account's only one")
+    echo(f"TWILIO_PHONE_NUMBER: {setups[0].number}, the account's only one")
     return setups[0].number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, fail, load_settings
+from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail, load_settings
 from app.errors import AppError, ConfigError
 from app.settings import Mode, Settings, carrier_credentials
 
@@ -36,9 +36,9 @@ def numbers_list(config: ConfigPath = DEFAULT_CONFIG) -> None:
         setups = await rest.list_numbers()
         our_url = settings.base_url + settings.server.webhook_path
         for line in [line for setup in setups for line in describe_setup(setup, our_url)]:
-            typer.echo(line)
+            echo(line)
         if not setups:
-            typer.echo("the account has no numbers")
+            echo("the account has no numbers")
 
     _with_account(settings, show)
 
@@ -82,10 +82,10 @@ def numbers_connect(
             fallback_url=fallback,
         )
         if fallback is None:
-            typer.echo(f"note: the number keeps its own fallback, {setup.voice_fallback_url}")
+            echo(f"note: the number keeps its own fallback, {setup.voice_fallback_url}")
         if _shown(changes, "already points here", dry_run=dry_run):
             await numbers.apply(rest, archive, setup, changes, keep=True)
-            typer.echo(f"done; the former values are in {archive.path(number)}")
+            echo(f"done; the former values are in {archive.path(number)}")
 
     _with_account(settings, connect)
 
@@ -105,12 +105,12 @@ def numbers_restore(
         setup = await numbers.find(rest, number)
         changes, since = numbers.restore_plan(setup, saved)
         for change in since:
-            typer.echo(f"note: {change.field} was changed by somebody since, to {change.before}")
+            echo(f"note: {change.field} was changed by somebody since, to {change.before}")
         shown = _shown(changes, "is as it was", dry_run=dry_run)
         if shown or not (changes or dry_run):
             await numbers.apply(rest, archive, setup, changes, keep=False)
         if shown:
-            typer.echo("done")
+            echo("done")
 
     _with_account(load_settings(config), restore)
 
@@ -136,7 +136,7 @@ def numbers_fallback(
     if number is not None and (
         number not in settings.numbers or not settings.numbers[number].fallback
     ):
-        typer.echo(f"note: config.yaml names no fallback of {number}: nobody takes over", err=True)
+        echo(f"note: config.yaml names no fallback of {number}: nobody takes over", err=True)
     try:
         typer.echo(_fallback(settings, number, say, to))
     except ConfigError as error:
@@ -171,11 +171,11 @@ def _shown(changes: list[Change], nothing: str, *, dry_run: bool) -> bool:
     from app.carrier.twilio.numbers import describe
 
     for line in describe(changes):
-        typer.echo(line)
+        echo(line)
     if not changes:
-        typer.echo(f"nothing to change: the number {nothing}")
+        echo(f"nothing to change: the number {nothing}")
     elif dry_run:
-        typer.echo("nothing was changed: --dry-run")
+        echo("nothing was changed: --dry-run")
     return bool(changes) and not dry_run
 
 

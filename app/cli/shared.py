@@ -24,6 +24,7 @@ __all__ = [
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
     "ConfigPath",
+    "echo",
     "fail",
     "find",
     "load_settings",
@@ -76,6 +77,11 @@ def _write_all(descriptor: int, data: bytes) -> None:
     with contextlib.suppress(OSError):
         while data:
             data = data[os.write(descriptor, data) :]
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print lines, broken between words on a terminal."""
+    typer.echo(wrapped(text, sys.stderr if err else sys.stdout), err=err)
 
 
 def wrapped(text: str, stream: TextIO) -> str:

@@ -131,6 +131,21 @@ def test_an_agent_without_a_section_has_the_settings_of_all(tmp_path: Path) -> N
     assert agent.instructions_for is clerk.instructions_for
 
 
+def test_notices_about_agents_name_their_place_or_the_agent(tmp_path: Path) -> None:
+    reception = Agent("reception", voice="ash", handoffs=["night", "billing"])
+    night, billing = (
+        Agent("night", voice="cedar"),
+        Agent("billing", voice="ash", handoffs=["night"]),
+    )
+    written = "agents:\n  reception: {limits: {silence_s: 45}}\n"
+    notices = assembled(tmp_path, written, reception, night, billing).notices()
+    about_voices = [one.partition(", whose voice")[0] for one in notices if "whose voice" in one]
+    assert about_voices == [
+        "config.yaml:2: agents.reception: hands over to 'night'",
+        "agent 'billing': hands over to 'night'",
+    ]
+
+
 AGENTS = """
 from trunkline import Agent, Roster
 

@@ -119,6 +119,24 @@ def test_an_open_address_given_as_an_option_is_refused_like_one_in_the_file(tmp_
     assert "server.host is 0.0.0.0" in result.output
 
 
+@pytest.mark.parametrize("command", [["config", "check"], ["doctor"]])
+def test_agents_written_in_python_are_checked_as_serve_would(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_file(tmp_path, "")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "agents_to_check.py").write_text(
+        "from trunkline import Agent\n"
+        "good = [Agent(name='a', handoffs=['b']), Agent(name='b')]\n"
+        "lost = Agent(name='a', handoffs=['nobody'])\n"
+    )
+    result = runner.invoke(cli.app, [*command, "agents_to_check:good", "-c", config])
+    assert result.exit_code == 0, result.output
+    result = runner.invoke(cli.app, [*command, "agents_to_check:lost", "-c", config])
+    assert result.exit_code != 0
+    assert "agents_to_check:lost: agent 'a': hands over to 'nobody'" in result.output
+
+
 def test_check_says_that_a_configuration_is_right(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["config", "check", "-c", config_file(tmp_path, "")])
     assert result.exit_code == 0

@@ -13,6 +13,7 @@ from app.agents.instructions import CallFacts
 from app.agents.tools.call_control import CALL_TOOLS
 from app.agents.tools.read_back import READ_BACK
 from app.agents.tools.tool import Approval
+from app.api_keys import ApiKeys, Scope
 from app.assembly import Assembly, assemble, call_policy, session_config
 from app.calls.keypad.menu import HangUp, MenuPlan, Repeat, Say, ToAgent, Transfer
 from app.calls.policy import CallPolicy
@@ -886,7 +887,52 @@ def test_an_analysis_that_hears_nothing_or_has_no_model_is_noticed(tmp_path: Pat
 def test_a_voice_that_will_not_be_heard_is_noticed(tmp_path: Path) -> None:
     text = "agents: {a: {voice: ash, handoffs: [b]}, b: {voice: cedar, description: x}}\n"
     [notice] = assembly_of(text, tmp_path).notices()
-    assert "'cedar' is heard only when nothing was said before" in notice
+    assert notice.startswith("config.yaml:2: agents.a: hands over to 'b', whose voice 'cedar'")
+
+
+LIVE = f"""\
+twilio: {{account_sid: AC{"0" * 32}, auth_token: {"0123456789abcdef" * 2}}}
+server: {{public_url: "https://voice.example.org"TOKEN}}
+"""
+HTTP_TOOL = "{description: Pay, http: {url: 'https://a.example.org/'}, approval: operator}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "token", "noticed"),
+    [
+        ([], "", False),  # the start makes the first key
+        ([(Scope.VIEWER, False)], "", True),
+        ([(Scope.OPERATOR, True)], "", True),
+        ([(Scope.OPERATOR, True), (Scope.ADMIN, False)], "", False),
+        ([(Scope.OPERATOR, False)], "", False),
+        ([(Scope.VIEWER, False)], ", operator_token: token-of-operators", False),
+    ],
+)
+def test_a_tool_that_nobody_may_approve_is_noticed(
+    keys: list[tuple[Scope, bool]], token: str, noticed: bool, tmp_path: Path
+) -> None:
+    kept = ApiKeys(tmp_path / "var")
+    for scope, revoked in keys:
+        key, _ = kept.create("one", scope)
+        if revoked:
+            kept.revoke(key.id)
+    text = (
+        LIVE.replace("TOKEN", token)
+        + f"""\
+state_dir: {tmp_path / "var"}
+tools:
+  pay: {HTTP_TOOL}
+mcp_servers:
+  books: {{command: books-mcp, approval: operator}}
+agents: {{a: {{tools: [pay], mcp_servers: [books]}}}}
+"""
+    )
+    notices = [one for one in assembly_of(text, tmp_path).notices() if "operator" in one]
+    places = [
+        one.partition(": waits for an operator, and nobody may be one: ")[0] for one in notices
+    ]
+    expected = ["config.yaml:6: tools.pay.approval", "config.yaml:8: mcp_servers.books.approval"]
+    assert places == (expected if noticed else [])
 
 
 @pytest.mark.parametrize(
