@@ -255,7 +255,7 @@ def build(
             bus=bus,
         ),
         approvals_router(live, metrics, _door(settings, settings.server.operator_token)),
-        _api(settings, live, metrics, live_feed, configuration, history),
+        _api(settings, live, metrics, live_feed, configuration, history, bus),
     ]
     if engine is not None:
         routers.append(
@@ -452,6 +452,7 @@ async def stored_calls(settings: Settings) -> AsyncIterator[FastAPI]:
         door=Door(open_to_local=True),
         operator_token="",
         requests_per_s=1_000,
+        bus=Bus(),
     )
     router = guarded_router(guard)
     add_history_routes(router, history)
@@ -485,6 +486,7 @@ def _api(
     feed: LiveFeed,
     configuration: Configuration,
     history: CallHistory | None,
+    bus: Bus,
 ) -> APIRouter:
     """The routes of `/api/v1`."""
     keys = ApiKeys(settings.state_dir)
@@ -497,6 +499,7 @@ def _api(
         door=Door(open_to_local=open_to_local),
         operator_token=operator_token,
         requests_per_s=settings.api.requests_per_s,
+        bus=bus,
     )
     return api_router(
         guard,
@@ -506,6 +509,7 @@ def _api(
         live_clients=settings.api.live_clients,
         configuration=configuration,
         history=history,
+        bus=bus,
     )
 
 

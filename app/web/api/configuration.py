@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fastapi import APIRouter
 
 from app.api_keys import Scope
+from app.bus import Bus, Message
 from app.errors import ConfigError
 from app.web.api.guard import needs
 from app.web.api.problem import Problem
@@ -25,8 +26,35 @@ class Configuration(Protocol):
     async def reload(self) -> str: ...
 
 
-def add_configuration_routes(router: APIRouter, configuration: Configuration) -> None:
+_RELOAD: Final = "configuration_reload"
+RELOAD_S: Final = 30.0
+
+
+async def reload_all(configuration: Configuration, bus: Bus) -> str:
+    """Reload in this process, and then in all others; returns the version.
+
+    Raises:
+        ConfigError: the file is wrong, and nothing was changed; or another process did not follow.
+    """
+    version = await configuration.reload()
+    for answer in await bus.gather(_RELOAD, {}, deadline_s=RELOAD_S):
+        if answer.get("version") != version:
+            reason = answer.get("message", "no reason given")
+            text = f"a process of the server did not follow: {reason}"
+            raise ConfigError(text, code="reload_incomplete")
+    return version
+
+
+async def _answer_reload(configuration: Configuration) -> Message:
+    try:
+        return {"version": await configuration.reload()}
+    except ConfigError as error:
+        return {"message": error.message}
+
+
+def add_configuration_routes(router: APIRouter, configuration: Configuration, bus: Bus) -> None:
     """Add the routes."""
+    bus.respond(_RELOAD, lambda _: _answer_reload(configuration))
     viewer, admin = needs(Scope.VIEWER), needs(Scope.ADMIN)
 
     @router.get("/agents", openapi_extra=viewer)
@@ -53,6 +81,6 @@ def add_configuration_routes(router: APIRouter, configuration: Configuration) ->
     async def reload() -> dict[str, str]:
         """Put `config.yaml` as it is now in force for the next calls, or leave all as it was."""
         try:
-            return {"version": await configuration.reload()}
+            return {"version": await reload_all(configuration, bus)}
         except ConfigError as error:
             raise Problem(HTTPStatus.CONFLICT, error.code, error.message) from error

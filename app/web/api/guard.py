@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from app.api_keys import ApiKeys, Scope
+from app.bus import Bus
 from app.web.access import Door, bearer_token, is_foreign_site, same_secret
 from app.web.api.problem import API_PREFIX, Problem
 from app.web.api.replays import Replays
@@ -77,6 +78,7 @@ class Guard:
         door: Door,
         operator_token: str,
         requests_per_s: int,
+        bus: Bus,
     ) -> None:
         """`door` opens to programs on this machine; `operator_token` is a key with that scope."""
         self._keys = keys
@@ -84,7 +86,7 @@ class Guard:
         self._door = door
         self._operator_token = operator_token
         self._rates = _Rates(requests_per_s)
-        self._replays = Replays()
+        self._replays = Replays(bus)
 
     async def handle(self, request: Request, needed: Scope, proceed: Handler) -> Response:
         """Let a request proceed.

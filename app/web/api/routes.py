@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api_keys import ApiKeys
+from app.bus import Bus
 from app.calls.observers.live_feed import LiveFeed
 from app.store.history import CallHistory
 from app.web.api.configuration import Configuration, add_configuration_routes
@@ -27,6 +28,7 @@ def api_router(
     live_clients: int,
     configuration: Configuration,
     history: CallHistory | None,
+    bus: Bus,
 ) -> APIRouter:
     """The router of `/api/v1`."""
     router = guarded_router(guard)
@@ -34,6 +36,6 @@ def api_router(
     add_live_routes(router, live)
     add_feed_route(router, feed, clients=live_clients)
     add_history_routes(router, history)
-    add_configuration_routes(router, configuration)
+    add_configuration_routes(router, configuration, bus)
     add_key_routes(router, keys)
     return router

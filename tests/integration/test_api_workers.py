@@ -1,0 +1,88 @@
+"""The API of a server of several processes: whichever of them answers, it is one server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.fakes.voice import ScriptedVoiceServer
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit
+from tests.integration.test_command import Served
+from tests.integration.test_workers import worker_of, workers
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="several workers need Linux"
+)
+
+
+@asynccontextmanager
+async def admin(server: Served) -> AsyncIterator[httpx2.AsyncClient]:
+    """The bearer of the first key; each of its requests comes to some worker."""
+    key = next(server.folder.rglob("api-key")).read_text().strip()
+    headers = {"authorization": f"Bearer {key}", "connection": "close"}
+    async with httpx2.AsyncClient(
+        trust_env=False, timeout=TIME_LIMIT_S, base_url=f"{server.url}/api/v1", headers=headers
+    ) as found:
+        yield found
+
+
+async def test_any_worker_sees_and_steers_the_calls_of_all(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _):
+        calls = [await phone.call(server.url) for _ in range(2)]
+        assert {worker_of(call.ringing) for call in calls} == {"w1", "w2"}
+        async with admin(server) as client:
+            for _ in range(4):
+                live = (await client.get("/live/calls")).json()["calls"]
+                assert len(live) == 2
+            created = [
+                await client.post(
+                    "/keys",
+                    json={"name": "once", "scope": "viewer"},
+                    headers={"idempotency-key": "once"},
+                )
+                for _ in range(6)
+            ]
+            assert len({answer.text for answer in created}) == 1
+            reused = await client.post(
+                "/keys",
+                json={"name": "other", "scope": "viewer"},
+                headers={"idempotency-key": "once"},
+            )
+            assert reused.status_code == 409
+
+            config = server.folder / "config.yaml"
+            text = json.loads(config.read_text())
+            config.write_text(json.dumps({**text, "limits": {"silence_s": 77}}))
+            answer = await client.post("/reload")
+            assert answer.status_code == 200, answer.text
+            for _ in range(4):
+                shown = (await client.get("/settings")).json()
+                assert shown["version"] == answer.json()["version"]
+
+            follows = asyncio.Event()
+            ended = asyncio.create_task(ends(client, {call["call_id"] for call in live}, follows))
+            await follows.wait()
+            for call in live:
+                assert (await client.post(f"/calls/{call['call_id']}/hang_up")).status_code == 202
+            async with time_limit():
+                await ended
+        for call in calls:
+            await call.ended()
+
+
+async def ends(client: httpx2.AsyncClient, call_ids: set[str], follows: asyncio.Event) -> None:
+    """Follow the feed until all of these calls have ended."""
+    async with client.stream("GET", "/live") as answer:
+        follows.set()
+        async for line in answer.aiter_lines():
+            if line.startswith("data: ") and '"type":"call_ended"' in line:
+                call_ids.discard(json.loads(line.removeprefix("data: "))["call_id"])
+                if not call_ids:
+                    return
