@@ -63,8 +63,8 @@ from app.events import (
     VoiceReady,
     VoiceTrouble,
 )
-from app.realtime.connection import VoiceConnection
-from app.realtime.events import InputAudioAppend, ServerEvent
+from app.realtime.connection import Room, VoiceConnection
+from app.realtime.events import ServerEvent
 from app.tasks import CancellableGroup
 
 __all__ = ["LOST", "Call"]
@@ -415,11 +415,7 @@ class Call:
     def _append(self, audio: bytes) -> None:
         """Send caller audio at once where the model's socket keeps up, else through the outbox."""
         connection = self._voice.connection
-        if (
-            connection is not None
-            and self._to_voice.idle
-            and connection.send_at_once(InputAudioAppend(audio))
-        ):
+        if connection is not None and self._to_voice.idle and connection.append_at_once(audio):
             self._conversation.counters.appends_sent += 1
         else:
             self._to_voice.put_audio(audio)
@@ -528,9 +524,13 @@ class Call:
             "instructions_chars": len(str(session.instructions or "")),
         }
 
-    async def on_voice(self, event: ServerEvent) -> None:
+    @property
+    def voice_room(self) -> Room:
+        """For the voice loop: a carrier that is behind has the model wait."""
+        return self._caller_leg.outbox
+
+    def on_voice(self, event: ServerEvent) -> None:
         """For the voice loop."""
-        await self._caller_leg.outbox.room()
         completed = self._conversation.dialogue.failures.completed
         self._work.on_voice(event)
         now_ms = self._now_ms()

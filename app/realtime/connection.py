@@ -17,7 +17,7 @@ import contextlib
 import logging
 import re
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final, Protocol
 
@@ -43,6 +43,7 @@ from app.realtime.trace import wire_facts
 __all__ = [
     "ClientTransport",
     "RealtimeConnection",
+    "Room",
     "Transport",
     "VoiceConnection",
     "VoiceModel",
@@ -92,11 +93,31 @@ class Transport(Protocol):
         ...
 
 
-class ClientTransport(Transport, Protocol):
-    """A client's end, which sends sound without a task switch where it can."""
+class Room(Protocol):
+    """Tells when what comes next has a place to go."""
 
-    def send_at_once(self, text: str) -> bool:
+    @property
+    def has_room(self) -> bool: ...
+
+    async def room(self) -> None:
+        """Wait until there is room."""
+        ...
+
+
+class ClientTransport(Transport, Protocol):
+    """A client's end, which moves sound without a task switch where it can."""
+
+    def send_at_once(self, text: bytes) -> bool:
         """Send one message without waiting; False, and nothing sent, when that cannot be."""
+        ...
+
+    async def deliver(self, on_text: Callable[[str], None], room: Room) -> None:
+        """Tell of each message, in place of `receive`; the peer waits while there is no room.
+
+        Raises:
+            VoiceClosed: the connection has ended.
+            Exception: what `on_text` raised.
+        """
         ...
 
 
@@ -141,11 +162,22 @@ class VoiceConnection(Protocol):
         """
         ...
 
-    def send_at_once(self, event: ClientEvent) -> bool:
-        """Send one event without waiting and without a task switch, which sound is worth.
+    def append_at_once(self, audio: bytes) -> bool:
+        """Send one `InputAudioAppend` without waiting and without a task switch.
 
         False, and nothing sent, when the peer has fallen behind or is gone: `send` then waits or
         says so.
+        """
+        ...
+
+    async def deliver(self, on_event: Callable[[ServerEvent], None], room: Room) -> None:
+        """Tell of each event, in place of iterating; returns after our own `close`.
+
+        The server waits while there is no room.
+
+        Raises:
+            VoiceClosed: the server or the network ended the connection.
+            Exception: what `on_event` raised.
         """
         ...
 
@@ -224,6 +256,10 @@ def _with_older_transcription(config: SessionConfig) -> SessionConfig:
 # Connections --------------------------------------------------------------------------------------
 
 
+class _TooManyMalformed(Exception):
+    """The peer is not worth listening to."""
+
+
 class RealtimeConnection:
     """A `VoiceConnection` over any transport. Made by `open_connection`.
 
@@ -272,14 +308,34 @@ class RealtimeConnection:
         await self._transport.send(text)
         return event_id
 
-    def send_at_once(self, event: ClientEvent) -> bool:
+    def append_at_once(self, audio: bytes) -> bool:
         if self._closed:
             return False
-        text = self._protocol.send(event)
+        text = self._protocol.append(audio)
         sent = self._transport.send_at_once(text)
-        if sent:
-            _trace(">", text)
+        if sent and logger.isEnabledFor(logging.DEBUG):
+            _trace(">", text.decode())
         return sent
+
+    async def deliver(self, on_event: Callable[[ServerEvent], None], room: Room) -> None:
+        while self._early:
+            await room.room()
+            on_event(self._early.popleft())
+        if self._closed:
+            return
+
+        def on_text(text: str) -> None:
+            event = self._read(text)
+            if event is not None:
+                on_event(event)
+
+        try:
+            await self._transport.deliver(on_text, room)
+        except _TooManyMalformed:
+            raise await self._give_up() from None
+        except VoiceClosed:
+            if not self._closed:
+                raise
 
     async def close(self) -> None:
         self._closed = True
@@ -287,29 +343,42 @@ class RealtimeConnection:
 
     async def _receive(self) -> ServerEvent:
         while True:
-            text = await self._transport.receive()
-            _trace("<", text)
             try:
-                event = self._protocol.receive(text)
-            except RemoteProtocolError as error:
-                await self._count_malformed()
-                event_type = error.event_type if isinstance(error, MalformedEvent) else ""
-                if event_type == "session.created":
-                    # Unknown settings, which are about to be replaced by ours.
-                    return SessionCreated(SessionConfig())
-                if event_type == "session.updated" and not self._agreed:
-                    raise VoiceRefused(
-                        f"the model's session cannot be used: {error.message}",
-                        code="protocol_mismatch",
-                    ) from None
-                continue
-            if self._protocol.oddities:
-                self._note_oddities()
-            if isinstance(event, SessionUpdated):
-                if self._agreed:  # later updates may name only what they changed
-                    event = replace(event, session=_updated(self.session, event.session))
-                self.session = event.session
-            return event
+                event = self._read(await self._transport.receive())
+            except _TooManyMalformed:
+                raise await self._give_up() from None
+            if event is not None:
+                return event
+
+    def _read(self, text: str) -> ServerEvent | None:
+        """One event; None when it is skipped.
+
+        Raises:
+            VoiceRefused: the session cannot be used.
+            _TooManyMalformed: one more than is tolerated.
+        """
+        _trace("<", text)
+        try:
+            event = self._protocol.receive(text)
+        except RemoteProtocolError as error:
+            self._count_malformed()
+            event_type = error.event_type if isinstance(error, MalformedEvent) else ""
+            if event_type == "session.created":
+                # Unknown settings, which are about to be replaced by ours.
+                return SessionCreated(SessionConfig())
+            if event_type == "session.updated" and not self._agreed:
+                raise VoiceRefused(
+                    f"the model's session cannot be used: {error.message}",
+                    code="protocol_mismatch",
+                ) from None
+            return None
+        if self._protocol.oddities:
+            self._note_oddities()
+        if isinstance(event, SessionUpdated):
+            if self._agreed:  # later updates may name only what they changed
+                event = replace(event, session=_updated(self.session, event.session))
+            self.session = event.session
+        return event
 
     def _note_oddities(self) -> None:
         for oddity in self._protocol.oddities:
@@ -320,14 +389,17 @@ class RealtimeConnection:
                 logger.info("model event differs from the protocol", extra={"field": kind})
         self._protocol.oddities.clear()
 
-    async def _count_malformed(self) -> None:
+    def _count_malformed(self) -> None:
         self.malformed += 1
         now = asyncio.get_running_loop().time()
         recent = self._recent_malformed
         recent.append(now)
         if len(recent) == MALFORMED_LIMIT and now - recent[0] <= MALFORMED_WINDOW_S:
-            await self._transport.close(1002)  # protocol error (RFC 6455, section 7.4.1)
-            raise VoiceClosed("too many malformed events", close_code=1002)
+            raise _TooManyMalformed
+
+    async def _give_up(self) -> VoiceClosed:
+        await self._transport.close(1002)  # protocol error (RFC 6455, section 7.4.1)
+        return VoiceClosed("too many malformed events", close_code=1002)
 
     async def handshake(self, config: SessionConfig) -> None:
         """Agree on the session, as `open_connection` says."""
@@ -499,8 +571,14 @@ class _PipeEnd:
     async def send(self, text: str) -> None:
         await self._outward.put(text)
 
-    def send_at_once(self, text: str) -> bool:
-        return self._outward.put_at_once(text)
+    def send_at_once(self, text: bytes) -> bool:
+        return self._outward.put_at_once(text.decode())
+
+    async def deliver(self, on_text: Callable[[str], None], room: Room) -> None:
+        while True:
+            text = await self._inward.get()
+            await room.room()
+            on_text(text)
 
     async def receive(self) -> str:
         return await self._inward.get()

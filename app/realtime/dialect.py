@@ -475,9 +475,17 @@ class Dialect:
         """
         if not isinstance(event, ev.InputAudioAppend):
             return self._client.encode(event, event_id)
-        if len(event.audio) > MAX_APPEND_BYTES:
-            raise LocalProtocolError(f"{len(event.audio)} bytes are too many for one append")
-        return _render(self._append(event.audio, event_id))
+        return self.encode_append(event.audio, event_id).decode()
+
+    def encode_append(self, audio: bytes, event_id: str) -> bytes:
+        """Write an `InputAudioAppend`, UTF-8.
+
+        Raises:
+            LocalProtocolError: more audio than one append may hold.
+        """
+        if len(audio) > MAX_APPEND_BYTES:
+            raise LocalProtocolError(f"{len(audio)} bytes are too many for one append")
+        return _json_encoder.encode(self._append(audio, event_id))
 
 
 def _parse(text: str, oddities: list[str] | None) -> Fields:

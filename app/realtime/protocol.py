@@ -25,6 +25,7 @@ from app.realtime.events import (
     ErrorEvent,
     FunctionArgumentsDelta,
     FunctionArgumentsDone,
+    InputAudioAppend,
     InputAudioCommitted,
     OutputItemAdded,
     OutputItemDone,
@@ -163,6 +164,18 @@ class RealtimeProtocol(Generic[_In, _Out]):
             text = self.dialect.encode_client(cast(ClientEvent, event), event_id)
         self.last_event_id = event_id
         return text
+
+    def append(self, audio: bytes) -> bytes:
+        """Write an `InputAudioAppend`, UTF-8: what `send` does, at a fraction of the cost.
+
+        Raises:
+            LocalProtocolError: as `send`.
+        """
+        if self.state is not ProtocolState.CONFIGURED or self.side is not Side.CLIENT:
+            return self.send(cast(_Out, InputAudioAppend(audio))).encode()
+        self._sent += 1
+        self.last_event_id = event_id = f"evt_{self._sent}"
+        return self.dialect.encode_append(audio, event_id)
 
     def close(self) -> None:
         """No more events either way."""

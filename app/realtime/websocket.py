@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from types import MappingProxyType
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -28,12 +30,14 @@ from websockets.exceptions import (
     InvalidURI,
     WebSocketException,
 )
+from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
-from app.realtime.connection import VoiceConnection, give_up_late, open_connection
+from app.framing import FrameReader, masked_text_frame
+from app.realtime.connection import Room, VoiceConnection, give_up_late, open_connection
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import SessionConfig
 from app.realtime.faults import find_code, refusal_for_status
@@ -49,6 +53,7 @@ MAX_MESSAGE_BYTES: Final = 16 * 2**20  # an `item.retrieved` holds a whole turn'
 CLOSE_TIMEOUT_S: Final = 2.0
 WRITE_LIMIT_BYTES: Final = 2**15  # beyond it a send waits for the peer
 PING_S: Final = 20.0
+_OPEN: Final = State.OPEN
 ABNORMAL: Final = 1006  # no close frame came (RFC 6455, section 7.1.5)
 
 # websockets traces request headers at DEBUG, and with them the key: its logger stays above that.
@@ -56,20 +61,120 @@ _wire_logger = logging.getLogger(f"{__name__}.wire")
 _wire_logger.setLevel(logging.INFO)
 
 
-class EagerConnection(ClientConnection):
-    """A client's websocket that can also send without a coroutine.
+class _MaskKeys:
+    """Masking keys, fresh and unpredictable for every frame, at one system call for 256 of them."""
 
-    `send` costs as much as converting the sound does; at 50 messages a second for each call that
-    is worth a method on the attributes that websockets 17 itself sends by.
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def take(self) -> bytes:
+        """The next key."""
+        at = self._at
+        if at >= len(self._pool):
+            self._pool = secrets.token_bytes(1_024)
+            at = 0
+        self._at = at + 4
+        return self._pool[at : at + 4]
+
+
+_keys = _MaskKeys()
+
+
+class EagerConnection(ClientConnection):
+    """A client's websocket whose text messages can come and go without a coroutine.
+
+    `send` and `recv` cost more than converting the sound does, at 50 messages a second for each
+    call. Whole text messages take a short way here, and all else - handshake, pings, closing,
+    fragments, broken frames - is the library's. Uses attributes that are public by name but not by
+    documentation; follows websockets 17.
     """
 
-    def send_at_once(self, text: str) -> bool:
-        protocol = self.protocol
-        if self.paused or self.send_in_progress is not None or protocol.state is not State.OPEN:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reader: FrameReader | None = None
+        self._head = b""  # the last bytes of the handshake, which may hold the half of its end
+        self._on_message: Callable[[bytes], None] | None = None
+        self._fragments: list[bytes] = []
+
+    # Out ----------------------------------------------------------------------------------------
+
+    def send_at_once(self, text: bytes) -> bool:
+        if self.paused or self.send_in_progress is not None or self.protocol.state is not _OPEN:
             return False
-        protocol.send_text(text.encode())
-        self.send_data()
+        self.transport.write(masked_text_frame(text, _keys.take()))
         return True
+
+    # In -----------------------------------------------------------------------------------------
+
+    def listen(self, on_message: Callable[[bytes], None] | None) -> None:
+        """Have messages come here from now on, and not to `recv`."""
+        self._on_message = on_message
+
+    def hold(self) -> None:
+        """Have the peer wait."""
+        if self.reader is not None:
+            self.reader.hold()
+
+    def go_on(self) -> None:
+        if self.reader is not None:
+            self.reader.go_on()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # The library's queue for `recv` has the peer wait in the same way.
+        self.recv_messages.pause = self.hold
+        self.recv_messages.resume = self.go_on
+
+    def data_received(self, data: bytes) -> None:
+        if self.reader is not None:
+            self.reader.feed(data)
+            return
+        frames = self._shake_hands(data)
+        if self.protocol.state is not State.OPEN:
+            return
+        self.reader = FrameReader(
+            self.transport,
+            masked=False,
+            max_bytes=MAX_MESSAGE_BYTES,
+            on_text=self._take,
+            on_rest=self._on_rest,
+            call_soon=self.loop.call_soon,
+        )
+        if frames:
+            self.reader.feed(frames)
+
+    def _shake_hands(self, data: bytes) -> bytes:
+        """Pass the head of the HTTP response on; what follows it, which may be frames."""
+        seen = self._head + data
+        end = seen.find(b"\r\n\r\n")
+        cut = end + 4 - len(self._head) if end >= 0 else len(data)
+        self._head = seen[-3:]
+        super().data_received(data[:cut])
+        if self.protocol.state is State.CONNECTING and data[cut:]:  # a refusal, with a body
+            super().data_received(data[cut:])
+        return data[cut:]
+
+    def _take(self, payload: bytes) -> None:
+        if self._on_message is not None:
+            self._on_message(payload)
+        elif not self.recv_messages.closed:
+            self.recv_messages.put(Frame(Opcode.TEXT, payload))
+
+    def _on_rest(self, frame: bytes) -> None:
+        super().data_received(frame)
+        if self.protocol.close_rcvd is not None and self.reader is not None:
+            self.reader.stop()  # nothing that follows a close counts
+
+    def process_event(self, event: Any) -> None:
+        if self._on_message is None or getattr(event, "opcode", None) not in DATA_OPCODES:
+            super().process_event(event)
+            return
+        self._fragments.append(bytes(event.data))
+        if event.fin:
+            message = b"".join(self._fragments)
+            self._fragments.clear()
+            self._on_message(message)
 
 
 class WebSocketTransport:
@@ -77,9 +182,45 @@ class WebSocketTransport:
 
     def __init__(self, websocket: EagerConnection) -> None:
         self._websocket = websocket
+        self.send_at_once = websocket.send_at_once
 
-    def send_at_once(self, text: str) -> bool:
-        return self._websocket.send_at_once(text)
+    async def deliver(self, on_text: Callable[[str], None], room: Room) -> None:
+        websocket = self._websocket
+        context = copy_context()  # of the call, for what it logs and the tasks it starts
+        new_future = asyncio.get_running_loop().create_future
+        stopped: asyncio.Future[None] = new_future()
+
+        def on_message(message: bytes) -> None:
+            if not stopped.done():
+                try:
+                    # Some servers send binary frames; what is not UTF-8 is not an event either.
+                    context.run(on_text, message.decode("utf-8", "replace"))
+                except Exception as error:
+                    stopped.set_exception(error)
+                else:
+                    if room.has_room:
+                        return
+                    stopped.set_result(None)
+            websocket.hold()
+
+        try:
+            while len(websocket.recv_messages.frames):  # what came while nobody listened
+                await room.room()
+                on_text(await self.receive())
+            websocket.listen(on_message)
+            lost = websocket.connection_lost_waiter
+            while True:
+                await asyncio.wait((lost, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if stopped.done():
+                    stopped.result()  # raises what the listener raised
+                    await room.room()
+                    stopped = new_future()
+                    websocket.go_on()
+                elif lost.done():
+                    raise _voice_closed(websocket.protocol.close_exc)
+        finally:
+            websocket.listen(None)
+            websocket.go_on()
 
     async def send(self, text: str) -> None:
         sending = self._websocket.send(text)

@@ -241,7 +241,8 @@ CATCHES_ALL = {
     "app.calls.hang_up": "what fails at a call's end is logged, and the rest of the end goes on",
     "app.agents.session.handler": "callbacks are the user's code",
     "app.store.writer": "a fault of the history ends no call: it is logged, and the spool goes on",
-    "app.carrier.twilio.carrier": "what a websocket of any server raises is the stream's end",
+    "app.carrier.twilio.carrier": "what a listener raises goes to the task that waits for its end",
+    "app.realtime.websocket": "what a listener raises goes to the task that waits for its end",
 }
 # Modules that may start a task outside of a TaskGroup, each with what ends it.
 FREE_TASKS = {

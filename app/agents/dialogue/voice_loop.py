@@ -17,7 +17,7 @@ from app.agents.dialogue.actions import GiveUp
 from app.agents.dialogue.dialogue import Dialogue
 from app.errors import VoiceError
 from app.realtime.connecting import ReconnectBudget, connect_with_retry
-from app.realtime.connection import VoiceConnection, VoiceModel
+from app.realtime.connection import Room, VoiceConnection, VoiceModel
 from app.realtime.events import ClientEvent, ServerEvent
 from app.tasks import CancellableGroup, pass_cancellation_on
 
@@ -41,8 +41,13 @@ class VoiceListener(Protocol):
         """A connection is in use from now on."""
         ...
 
-    async def on_voice(self, event: ServerEvent) -> None:
-        """The model sent an event; the next one is read once this returns."""
+    @property
+    def voice_room(self) -> Room:
+        """Tells when the model's next event has a place to go."""
+        ...
+
+    def on_voice(self, event: ServerEvent) -> None:
+        """The model sent an event. Waits for nothing."""
         ...
 
     async def on_voice_lost(self) -> None:
@@ -189,8 +194,7 @@ class VoiceLoop:
         return outcome.result()
 
     async def _read(self, connection: VoiceConnection) -> None:
-        async for event in connection:
-            await self._listener.on_voice(event)
+        await connection.deliver(self._listener.on_voice, self._listener.voice_room)
         self._on_broken("voice_closed")
 
     def _on_broken(self, code: str) -> None:

@@ -40,7 +40,7 @@ from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import ToolResult
 from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
 from app.events import CallId, Party, TokenUsage
-from app.realtime.connection import VoiceConnection, VoiceModel
+from app.realtime.connection import Room, VoiceConnection, VoiceModel
 from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted, Unknown
 from app.tasks import CancellableGroup
 
@@ -509,7 +509,18 @@ class _Listener:
             session._outbox.clear()  # meant for the connection before; the dialogue is replayed
             session._perform(session._talk.on_ready(session._now_ms()))
 
-    async def on_voice(self, event: ServerEvent) -> None:
+    @property
+    def voice_room(self) -> Room:
+        return self
+
+    @property
+    def has_room(self) -> bool:
+        return True  # a program takes what came at its own pace
+
+    async def room(self) -> None:
+        """There is always room."""
+
+    def on_voice(self, event: ServerEvent) -> None:
         session = self._session
         session._asker.on_voice(event)
         if isinstance(event, SpeechStarted):

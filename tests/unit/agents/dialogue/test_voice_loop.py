@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from app.agents.dialogue.voice_loop import VoiceLoop
 from app.errors import VoiceClosed, VoiceError, VoiceRefused
 from app.events import CallCounters, CallId
 from app.realtime.connecting import RECONNECTS_PER_MINUTE
-from app.realtime.connection import VoiceConnection
+from app.realtime.connection import Room, VoiceConnection
 from app.realtime.events import (
     ClientEvent,
     InputAudioCommit,
@@ -58,8 +58,13 @@ class MemoryConnection:
         self.sent.append(event)
         return "evt_1"
 
-    def send_at_once(self, event: ClientEvent) -> bool:
+    def append_at_once(self, audio: bytes) -> bool:
         return False
+
+    async def deliver(self, on_event: Callable[[ServerEvent], None], room: Room) -> None:
+        async for event in self:
+            await room.room()
+            on_event(event)
 
     async def close(self) -> None:
         self.closed = True
@@ -95,7 +100,16 @@ class Talking:
         self.noted.append("again" if reconnected else "ready")
         self.ready.release()
 
-    async def on_voice(self, event: ServerEvent) -> None:
+    has_room = True
+
+    async def room(self) -> None:
+        """There is always room."""
+
+    @property
+    def voice_room(self) -> Room:
+        return self
+
+    def on_voice(self, event: ServerEvent) -> None:
         self.noted.append(type(event).__name__)
         self.heard.set()
 
