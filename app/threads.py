@@ -16,13 +16,17 @@ from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from app.errors import FunctionFailed, ToolFailed
+from app.logs import call_id
 
-__all__ = ["Slots", "in_own_task", "in_thread", "run_function"]
+__all__ = ["FUNCTION_OF", "Slots", "in_own_task", "in_thread", "run_function"]
 
 logger = logging.getLogger(__name__)
 
 GIVE_UP_S: Final = 0.5
 """The time for a cancelled function to end; it is part of the 2 s in which a call has to end."""
+
+FUNCTION_OF: Final = "function of "
+"""The beginning of the name of an operator's function's task, before the id of its call."""
 
 _left_alone: set[asyncio.Task[Any]] = set()
 """Functions that have swallowed their cancellation. Nobody waits for them any more."""
@@ -121,7 +125,8 @@ async def in_own_task(work: Callable[[], Awaitable[_T]]) -> _T:
         FunctionFailed: the function raised a BaseException, such as SystemExit, or was cancelled.
     """
     loop = asyncio.get_running_loop()
-    task = loop.create_task(_outcome(work))
+    # The name says whose function it is, to whoever finds it blocking the loop.
+    task = loop.create_task(_outcome(work), name=f"{FUNCTION_OF}{call_id.get() or 'no call'}")
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:

@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+import threading
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -21,12 +26,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from app.bus import Bus, Message
 from app.errors import SignatureError
+from app.threads import FUNCTION_OF
 from app.web.access import Door
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["LoopMonitor", "health_router"]
 
 logger = logging.getLogger(__name__)
+
+STACK_PLACES: Final = 8
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -76,24 +84,75 @@ def health_router(
 
 
 class LoopMonitor:
-    """Measures how late the event loop wakes up: the delay that every call's sound gets."""
+    """Measures how late the event loop wakes up: the delay that every call's sound gets.
+
+    A thread looks at a loop that does not wake up: it names the function that blocks it, while it
+    does, with its stack and the call that it works for.
+    """
 
     TICK_MS = 100
     WARN_MS = 250
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._woken_s = time.perf_counter()
+        self._over = threading.Event()
 
     async def run(self) -> None:
         """Measure until cancelled."""
         loop = asyncio.get_running_loop()
-        while True:
-            due_s = loop.time() + self.TICK_MS / 1000
-            await asyncio.sleep(self.TICK_MS / 1000)
-            self.record(max(0.0, loop.time() - due_s) * 1000)
+        self._woken_s = time.perf_counter()
+        watch = threading.Thread(
+            target=self._watch, args=(loop, threading.get_ident()), name="loop watch", daemon=True
+        )
+        watch.start()
+        try:
+            while True:
+                due_s = loop.time() + self.TICK_MS / 1000
+                await asyncio.sleep(self.TICK_MS / 1000)
+                self._woken_s = time.perf_counter()
+                self.record(max(0.0, loop.time() - due_s) * 1000)
+        finally:
+            self._over.set()
 
     def record(self, lag_ms: float) -> None:
         """Take one measurement."""
         self._metrics.loop_lagged(lag_ms / 1000)
         if lag_ms > self.WARN_MS:
             logger.warning("event loop was blocked", extra={"lag_ms": round(lag_ms)})
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
+        tick_s, limit_s = self.TICK_MS / 1000, (self.TICK_MS + self.WARN_MS) / 1000
+        told_s = -1.0
+        looked_s = time.perf_counter()
+        while not self._over.wait(tick_s):
+            before_s, looked_s = looked_s, time.perf_counter()
+            woken_s = self._woken_s
+            if looked_s - woken_s <= limit_s or woken_s == told_s:
+                continue
+            if looked_s - before_s > 2 * tick_s:
+                continue  # this thread was late too: the machine is busy, and no function to blame
+            told_s = woken_s  # once for each time that the loop is blocked
+            frame = sys._current_frames().get(thread_id)
+            if frame is not None:
+                extra = {"stack": _places(frame), **_work_of(loop)}
+                logger.warning("event loop is blocked", extra=extra)
+
+
+def _places(frame: FrameType) -> str:
+    """The innermost places of a stack, without the values that are there."""
+    found = traceback.extract_stack(frame, limit=STACK_PLACES)
+    return " < ".join(f"{one.filename}:{one.lineno} {one.name}" for one in reversed(found))
+
+
+def _work_of(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
+    """The running task, and the call that it works for."""
+    try:
+        task = asyncio.current_task(loop)
+    except RuntimeError:
+        return {}
+    if task is None:
+        return {}
+    name = task.get_name()
+    owner = name.removeprefix(FUNCTION_OF)
+    return {"task": name} if owner == name else {"task": name, "call_id": owner}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -283,6 +285,31 @@ async def test_where_no_message_can_be_written_the_agent_is_told_so(
         await call.hang_up()
         await app.ended(call)
     assert "messages cannot be kept" in caplog.text
+
+
+async def test_an_async_tool_that_blocks_the_loop_is_named_with_its_stack_and_its_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @tool
+    async def block() -> str:
+        """Block everything."""
+        time.sleep(1.5)  # noqa: ASYNC251 - what the test is about
+        return "done"
+
+    desk = Agent(name="desk", instructions="Be brief.", tools=(block,))
+    replies = [GREETING, Reply(text="Wait.", audio_ms=200, tool=("block", "{}"))]
+    voice = ScriptedVoiceServer(replies=replies, heard=["Go."])
+    async with voice, trunkline(voice, written=[desk]) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await app.event(call, AgentSaid)
+        await call.speak(0.6)
+        ran = await app.event(call, ToolRan)
+        await call.hang_up()
+        await app.ended(call)
+    named = [one for one in caplog.records if one.message == "event loop is blocked"]
+    [line] = [one for one in named if Path(__file__).name in vars(one)["stack"]]
+    assert vars(line)["stack"].split(" < ")[0].endswith(" block")
+    assert vars(line)["call_id"] == ran.call_id
 
 
 def _says(text: str, said: AgentSaid) -> bool:
