@@ -13,6 +13,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from app.threads import in_own_task
+
 __all__ = ["BackgroundJobs"]
 
 
@@ -75,7 +77,7 @@ class BackgroundJobs:
 
     async def _run(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work()
+            await in_own_task(work)
         except Exception as error:
             logger.exception(
                 "background job failed", extra={"job": key, "error_type": type(error).__name__}

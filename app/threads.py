@@ -9,9 +9,9 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
@@ -125,6 +125,7 @@ async def in_own_task(work: Callable[[], Awaitable[_T]]) -> _T:
         FunctionFailed: the function raised a BaseException, such as SystemExit, or was cancelled.
     """
     loop = asyncio.get_running_loop()
+    _contain_tasks(loop)
     # The name says whose function it is, to whoever finds it blocking the loop.
     task = loop.create_task(_outcome(work), name=f"{FUNCTION_OF}{call_id.get() or 'no call'}")
     try:
@@ -147,8 +148,45 @@ async def in_own_task(work: Callable[[], Awaitable[_T]]) -> _T:
     return cast(_T, value)
 
 
+_in_function: Final = ContextVar("_in_function", default=False)
+"""True in an operator's function, and in the tasks that it starts: they inherit the context."""
+
+_TaskFactory = Callable[..., asyncio.Future[Any]]
+
+
+def _contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the loop contain the tasks that operators' functions start themselves."""
+    former = loop.get_task_factory()
+    if not isinstance(former, _Containing):
+        loop.set_task_factory(cast(Any, _Containing(former)))
+
+
+class _Containing:
+    """A task factory: a task of an operator that ends in SystemExit does not end the loop."""
+
+    def __init__(self, former: _TaskFactory | None) -> None:
+        self._former = former
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Future[Any]:
+        if _in_function.get():
+            work = _without_exits(work)
+        if self._former is not None:
+            return self._former(loop, work, **options)
+        return asyncio.Task(work, loop=loop, **options)
+
+
+async def _without_exits(work: Coroutine[Any, Any, _T]) -> _T:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as raised:
+        raise FunctionFailed("a task of the function ended in no ordinary way") from raised
+
+
 async def _outcome(work: Callable[[], Awaitable[_T]]) -> tuple[_T | None, BaseException | None]:
     # A task that ends in SystemExit or KeyboardInterrupt ends the event loop.
+    _in_function.set(True)
     try:
         return await work(), None
     except BaseException as raised:

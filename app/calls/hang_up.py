@@ -78,7 +78,9 @@ def contained(part: str) -> Iterator[None]:
     """Log an error in one part of a call's end, and go on with the rest."""
     try:
         yield
-    except Exception:
+    except asyncio.CancelledError:
+        raise
+    except BaseException:  # an observer's SystemExit would end all calls
         logger.exception("the end of a call failed", extra={"part": part})
 
 

@@ -296,10 +296,10 @@ async def test_an_async_tool_that_blocks_the_loop_is_named_with_its_stack_and_it
         time.sleep(1.5)  # noqa: ASYNC251 - what the test is about
         return "done"
 
-    desk = Agent(name="desk", instructions="Be brief.", tools=(block,))
+    reception = Agent(name="reception", instructions="Be brief.", tools=(block,))
     replies = [GREETING, Reply(text="Wait.", audio_ms=200, tool=("block", "{}"))]
     voice = ScriptedVoiceServer(replies=replies, heard=["Go."])
-    async with voice, trunkline(voice, written=[desk]) as app, app.twilio() as twilio:
+    async with voice, trunkline(voice, written=[reception]) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
         await app.event(call, AgentSaid)
         await call.speak(0.6)

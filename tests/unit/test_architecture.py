@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.logs": set(),
     "app.retry": {"app.errors"},
     "app.threads": {"app.errors", "app.logs"},
-    "app.background": set(),
+    "app.background": {"app.threads"},
     "app.bus": {"app.errors"},
     "app.tasks": set(),
     "app.framing": {"websockets"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,8 @@ import pytest
 
 from app.agents.instructions import CallFacts
 from app.agents.per_call import is_offered, written_for
+from app.background import BackgroundJobs
+from app.calls.hang_up import contained
 from app.errors import FunctionFailed
 from app.events import CallId
 from app.threads import Slots, in_own_task, run_function
@@ -46,7 +48,16 @@ WAYS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _as_async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def _as_plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *_: function()
+
+
+def _as_awaitable(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    later = _as_async(function)
+    return lambda *_: later()
+
+
+def _as_async(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def later(*_: object) -> Any:
         await asyncio.sleep(0)
         value = function()
@@ -56,13 +67,44 @@ def _as_async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return later
 
 
-def _as_plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *_: function()
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_task_that_a_function_starts_itself_ends_no_loop(way: str) -> None:
+    started: list[asyncio.Task[Any]] = []
+
+    async def starts_a_task() -> str:
+        started.append(asyncio.create_task(_as_async(WAYS[way])()))
+        return "done"
+
+    assert await in_own_task(starts_a_task) == "done"
+    await until(started[0].done)
+    if way == "CancelledError":
+        assert started[0].cancelled()
+    else:
+        assert started[0].exception() is not None
 
 
-def _as_awaitable(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    later = _as_async(function)
-    return lambda *_: later()
+@pytest.mark.parametrize("way", [*WAYS, "own task cancelled"])
+async def test_a_job_beside_the_calls_costs_no_other(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = asyncio.Event()
+
+    async def good() -> None:
+        done.set()
+
+    async with BackgroundJobs() as jobs:
+        jobs.put("bad", _as_async(WAYS.get(way, _own_task_cancelled)))
+        await until(lambda: not jobs)
+        jobs.put("good", good)
+        await done.wait()
+    assert "background job failed" in caplog.text
+
+
+@pytest.mark.parametrize("way", [name for name in WAYS if name != "CancelledError"])
+def test_an_observer_that_fails_is_logged(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    with contained("observer"):
+        WAYS[way]()
+    assert "the end of a call failed" in caplog.text
 
 
 KINDS = {"async": _as_async, "in a thread": _as_plain, "returns an awaitable": _as_awaitable}

@@ -142,7 +142,7 @@ class ToolInvoker:
             raise ToolError("Nobody can approve this now.", code="approval_unavailable")
         try:
             async with asyncio.timeout(self._approval_timeout_ms / 1000):
-                approved = await self._approver(request)
+                approved = await in_own_task(partial(self._approver, request))
         except TimeoutError as error:
             raise ToolError("Nobody approved this in time.", code="approval_timeout") from error
         except Exception as error:
