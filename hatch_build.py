@@ -26,7 +26,7 @@ HOMES: Final = {"app": "trunkline._app", "audio": "trunkline._audio"}
 _NOT_SHIPPED: Final = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
-class WheelLayout(BuildHookInterface):
+class WheelLayout(BuildHookInterface[Any]):
     """The hook that hatchling calls. An editable install uses the checkout as it is."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

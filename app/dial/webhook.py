@@ -22,9 +22,9 @@ import httpx2
 from app.dial.twiml import Verb, parse_twiml
 from app.errors import DialError
 from app.installation import command
+from app.paths import STATUS_PATH, VOICE_PATH
 
 __all__ = [
-    "VOICE_PATH",
     "Caller",
     "Endpoints",
     "SpokenLine",
@@ -36,8 +36,6 @@ __all__ = [
 ]
 
 
-VOICE_PATH: Final = "/twilio/voice"
-_STATUS_PATH: Final = "/twilio/status"
 # Twilio gives a webhook 15 s, a hard limit.
 _WEBHOOK_TIMEOUT_S: Final = 15
 _CONNECT_TIMEOUT_S: Final = 5
@@ -257,7 +255,7 @@ class Endpoints:
         base = urlunsplit((parts.scheme, parts.netloc, prefix, "", ""))
         return cls(
             voice_url=_without_fragment(parts, base + VOICE_PATH if ours else None),
-            status_url=base + _STATUS_PATH if ours else None,
+            status_url=base + STATUS_PATH if ours else None,
             base_url=base,
             public_base_url=(public_url or base).rstrip("/"),
         )

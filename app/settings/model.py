@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from app.paths import MEDIA_STREAM_PATH, STATUS_PATH, VOICE_PATH
 from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
 from app.settings.limits import Budget, Limits, Recording
@@ -128,10 +129,10 @@ class Server(Section):
     host: Name = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
     public_url: Annotated[PublicUrl | None, Blank] = None
-    webhook_path: UrlPath = "/twilio/voice"
-    websocket_path: UrlPath = "/twilio/media-stream"
+    webhook_path: UrlPath = VOICE_PATH
+    websocket_path: UrlPath = MEDIA_STREAM_PATH
     workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
-    status_path: UrlPath = "/twilio/status"
+    status_path: UrlPath = STATUS_PATH
     metrics_token: OptionalSecret = None
     operator_token: OptionalSecret = None
     transcript_feed: Literal["auto", "on", "off"] = "auto"
