@@ -113,6 +113,7 @@ _THROTTLED_INFO: Final = frozenset(
         "call asked for again",
         "call turned away",
         "carrier message differs from the protocol",
+        "carrier messages were lost or repeated",
         "model event differs from the protocol",
         "voice connection was lost, reconnecting",
     }

@@ -329,6 +329,33 @@ async def test_some_malformed_messages_do_not_cost_the_call() -> None:
     assert [type(event) for event in events[1:]] == [CallerAudio, StreamStopped]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "counted"),
+    [
+        ((1, 2, 3), {}),
+        ((1, 4, 5), {"media": 3, "missing": 2}),
+        ((1, 2, 2, 3), {"media": 3, "duplicates": 1, "out_of_order": 1}),
+    ],
+)
+async def test_lost_and_repeated_messages_are_told_at_the_end_of_their_stream(
+    numbers: tuple[int, ...], counted: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="app.carrier")
+    stop = render_stop(STREAM, CALL, account_id="AC00", sequence=numbers[-1] + 2)
+    async with server(events_of) as (url, outcome):
+        client = await begin(url)
+        for number in numbers:
+            await client.send(frame(number))
+        await client.send(stop)
+        await outcome
+        await client.close()
+    name = "carrier messages were lost or repeated"
+    lines = [one.__dict__ for one in caplog.records if one.message == name]
+    assert len(lines) == bool(counted)
+    for line in lines:
+        assert {key: line[key] for key in counted} == counted
+
+
 async def test_a_burst_after_a_stalled_network_is_all_heard() -> None:
     async with server(events_of) as (url, outcome):
         client = await begin(url)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import Context, copy_context
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final, Protocol
 
 from app.carrier.base import (
@@ -232,6 +232,15 @@ class TwilioStream:
         finally:
             self._lane.hold()
             self._disarm()
+            self._log_gaps()
+
+    def _log_gaps(self) -> None:
+        """Tell, once for a stream, how many messages were lost, repeated or of no use."""
+        counted = self.counters
+        if counted.missing or counted.out_of_order or counted.duplicates or counted.ignored:
+            facts = asdict(counted)
+            del facts["odd"]  # each was told by its name
+            logger.info("carrier messages were lost or repeated", extra=facts)
 
     def on_text(self, text: bytes) -> None:
         """Take a message of the lane."""
