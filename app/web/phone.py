@@ -11,9 +11,10 @@ HTTP 403 before it is accepted, and with close code 1008 after.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 from fastapi import APIRouter, Depends, Request, WebSocket
@@ -236,23 +237,37 @@ def _target(connection: HTTPConnection) -> str:
 
 
 class UnclaimedSockets:
-    """Bounds the accepted sockets that have not claimed a call."""
+    """Bounds the accepted sockets that have not claimed a call.
+
+    One more cuts the one that has waited longest: a flood of silent sockets thus never keeps out a
+    stream that has something to say.
+    """
 
     def __init__(self, total: int = 256) -> None:
-        self.taken = 0
         self._total = total
+        self._waiting: dict[asyncio.Timeout, None] = {}
 
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[bool]:
-        """Count a socket for as long as the block lasts; False when it is one too many."""
-        if self.taken >= self._total:
-            yield False
-            return
-        self.taken += 1
-        try:
-            yield True
-        finally:
-            self.taken -= 1
+    @property
+    def taken(self) -> int:
+        return len(self._waiting)
+
+    @contextlib.asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Count a socket for as long as the block lasts.
+
+        Raises:
+            TimeoutError: in the block, when another one needs the place.
+        """
+        async with asyncio.timeout(None) as waiting:
+            if len(self._waiting) >= self._total:
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                oldest.reschedule(asyncio.get_running_loop().time())
+            self._waiting[waiting] = None
+            try:
+                yield
+            finally:
+                self._waiting.pop(waiting, None)
 
 
 class MediaSocket:
@@ -277,16 +292,16 @@ class MediaSocket:
             return
         # The handshake's signature is the same for every call: whoever has seen one can send it
         # again. A signed socket is still a stranger until it claims a call.
-        with self._unclaimed.hold() as has_room:
-            if not has_room:
-                self._metrics.refused(Refusal.SOCKETS)
-                logger.warning("media socket refused", extra={"code": "too_many_unclaimed"})
-                await websocket.close()
-                return
-            await websocket.accept()
-            # From here on the socket belongs to the call: messages come and go without ASGI.
-            lane = lane_of(websocket)
-            claimed = await self._claim(lane)
+        await websocket.accept()
+        # From here on the socket belongs to the call: messages come and go without ASGI.
+        lane = lane_of(websocket)
+        claimed = None
+        try:
+            async with self._unclaimed.hold():
+                claimed = await self._claim(lane)
+        except TimeoutError:
+            self._metrics.refused(Refusal.SOCKETS)
+            logger.warning("media stream refused", extra={"code": "too_many_unclaimed"})
         if claimed is None:
             lane.close(CloseCode.POLICY_VIOLATION)
             return

@@ -239,22 +239,43 @@ async def test_calls_that_speak_at_once_hear_their_own_words(
     assert [len(one) for one in together] == [len(one) for one in alone]
 
 
-async def test_a_dead_synthesizer_says_so_and_comes_back() -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+async def test_a_synthesizer_that_is_lost_is_replaced_and_costs_no_sentence(
+    how: signal.Signals,
+) -> None:
     synthesizer = WorkerSynthesizer()
     await synthesizer.start()
     try:
         (pid,) = synthesizer.pids
-        os.kill(pid, signal.SIGKILL)
-        with pytest.raises(VoiceUnavailable):
-            await _spoken(synthesizer, "Hello.", "alloy", 1.0)
-        # Whoever asks again at once waits for the new process, and is not sent away.
-        assert await _spoken(synthesizer, "Hello.", "alloy", 1.0)
+        os.kill(pid, how)
+        speaking = asyncio.create_task(_spoken(synthesizer, "Hello.", "alloy", 1.0))
+        await until(lambda: not synthesizer.ready)  # as health says meanwhile
+        assert await speaking
         assert synthesizer.pids not in ((), (pid,))
+        assert synthesizer.ready
     finally:
         pids = synthesizer.pids
         await synthesizer.close()
     assert pids
-    assert not any(_alive(pid) for pid in pids)
+    assert not any(_alive(each) for each in (pid, *pids))
+
+
+async def test_a_sentence_that_was_begun_is_not_said_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    synthesizer = WorkerSynthesizer()
+    await synthesizer.start()
+    try:
+        speech = synthesizer.speak("One, two, three, four. " * 30, voice="alloy", speed=1.0)
+        assert await anext(speech)
+        (pid,) = synthesizer.pids
+        synthesizer._worker._on_frame = lambda frame: None  # what it has sent is still on its way
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(VoiceUnavailable):
+            async for _ in speech:
+                pass
+    finally:
+        await synthesizer.close()
 
 
 async def test_a_caller_gets_through_by_voice_alone(recognizer: PocketsphinxRecognizer) -> None:

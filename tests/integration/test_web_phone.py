@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,14 +14,14 @@ import pytest
 from fastapi import APIRouter
 from starlette.routing import BaseRoute
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
 from app.carrier.base import CallProgress, CarrierCallId, StreamId
 from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.web.phone import UnclaimedSockets
 from app.web.serving import running
-from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit
 from tests.integration.web_server import (
     ACCOUNT,
     AUTH_TOKEN,
@@ -397,21 +398,26 @@ async def test_compression_is_never_agreed(site: Site) -> None:
         assert "Sec-WebSocket-Extensions" not in socket.response.headers
 
 
-async def test_unclaimed_sockets_are_few_and_make_room_again() -> None:
-    site = build(unclaimed=UnclaimedSockets(total=2), start_deadline_s=30)
-    async with running(site.server):
+async def test_of_unclaimed_sockets_the_oldest_make_room_for_the_next() -> None:
+    site = build(unclaimed=UnclaimedSockets(total=3), start_deadline_s=30)
+    async with running(site.server), httpx2.AsyncClient(trust_env=False) as client:
         headers = site.signed_stream()
-        async with (
-            connect(site.stream_url, additional_headers=headers) as first,
-            connect(site.stream_url, additional_headers=headers),
-        ):
-            with pytest.raises(InvalidStatus) as refused:
-                await connect(site.stream_url, additional_headers=headers)
-            assert refused.value.response.status_code == 403
-            assert site.counted("refused_total", reason="sockets") == 1
-            await first.close()
-            await until(lambda: site.unclaimed.taken == 1)
-            async with connect(site.stream_url, additional_headers=headers):
+        async with contextlib.AsyncExitStack() as stack:
+            silent = [
+                await stack.enter_async_context(
+                    connect(site.stream_url, additional_headers=headers)
+                )
+                for _ in range(5)
+            ]
+            for socket in silent[:2]:
+                await asyncio.wait_for(socket.wait_closed(), TIME_LIMIT_S)
+                assert socket.close_code == 1008
+            assert site.counted("refused_total", reason="sockets") == 2
+            assert site.unclaimed.taken == 3
+            await _post(client, site, VOICE_PATH, call_form())
+            async with connect(site.stream_url, additional_headers=headers) as caller:
+                await _begin(caller)
+                await _echo(caller, 1)
                 assert site.unclaimed.taken == 2
 
 

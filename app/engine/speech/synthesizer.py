@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
@@ -21,11 +22,18 @@ from app.errors import VoiceUnavailable
 
 __all__ = ["WorkerSynthesizer", "sentences"]
 
+logger = logging.getLogger(__name__)
+
 
 _READY_S: Final = 15.0
 _RESTART_S: Final = 2.0
 """A caller can wait this long; a worker that dies is back in half a second."""
-_SOUND_S: Final = 10.0
+_SOUND_S: Final = 2.0
+"""A worker that has nothing for anybody for so long hangs: a sentence takes it milliseconds. With
+the start of another one, callers hear the sentence before the call's limit of 4 s has passed."""
+_BUSY_S: Final = 10.0
+"""Longest wait behind the sentences of other calls."""
+_LATE_S: Final = 1.0
 _LONGEST_CHARS: Final = 240
 _END: Final = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 _CLAUSE: Final = re.compile(r"(?<=[,;:])\s+")
@@ -52,6 +60,10 @@ def sentences(text: str) -> list[str]:
     return pieces
 
 
+class _WorkerLost(VoiceUnavailable):
+    """The worker died or hangs; another one starts."""
+
+
 class WorkerSynthesizer:
     """Shared by all sessions of an engine; `await start()` before the first sentence."""
 
@@ -59,6 +71,8 @@ class WorkerSynthesizer:
         """`voices` maps each voice that must exist to the setting that names it."""
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Queue[Frame | None]] = {}
+        self._frames = 0
+        self._last_sign_s = 0.0  # a frame, or the first request after everything was answered
         self._worker = Worker(
             f"{__package__}.synthesizer_worker",
             setup=json.dumps({"voices": dict(voices or {})}).encode(),
@@ -87,8 +101,9 @@ class WorkerSynthesizer:
 
     @property
     def ready(self) -> bool:
-        """The worker can speak."""
-        return self._worker.ready
+        """The worker can speak, and is not late with what it was asked for."""
+        late_s = asyncio.get_running_loop().time() - self._last_sign_s if self._waiting else 0.0
+        return self._worker.ready and late_s < _LATE_S
 
     async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
         """Yield int16 mono PCM at 24 kHz in chunks of at most 200 ms.
@@ -105,13 +120,29 @@ class WorkerSynthesizer:
                     yield chunk
 
     async def _sentence(self, text: str, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        """Speak a sentence; one that a lost worker has not begun is asked of the next one."""
+        request = json.dumps({"text": text, "voice": voice, "speed": speed}).encode()
+        begun = False
+        for again in (False, True):
+            try:
+                async with contextlib.aclosing(self._rendered(request)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                return
+            except _WorkerLost:
+                if begun or again:
+                    raise
+
+    async def _rendered(self, request: bytes) -> AsyncGenerator[bytes, None]:
         if not await self._worker.until_ready(_RESTART_S):
             raise VoiceUnavailable("the synthesizer is starting again")
         number = next(self._numbers)
         frames: asyncio.Queue[Frame | None] = asyncio.Queue()
+        if not self._waiting:
+            self._last_sign_s = asyncio.get_running_loop().time()
         self._waiting[number] = frames
-        request = {"text": text, "voice": voice, "speed": speed}
-        self._worker.send(Kind.BEGIN, number, json.dumps(request).encode())
+        self._worker.send(Kind.BEGIN, number, request)
         try:
             while True:
                 frame = await self._next(frames)
@@ -125,17 +156,26 @@ class WorkerSynthesizer:
                 self._worker.send(Kind.ABANDON, number)
 
     async def _next(self, frames: asyncio.Queue[Frame | None]) -> Frame:
-        try:
-            async with asyncio.timeout(_SOUND_S):
-                frame = await frames.get()
-        except TimeoutError:
-            self._worker.kill()
-            raise VoiceUnavailable("the synthesizer does not answer") from None
-        if frame is None:
-            raise VoiceUnavailable("the synthesizer's worker process died")
-        return frame
+        for _ in range(round(_BUSY_S / _SOUND_S)):
+            seen = self._frames
+            try:
+                async with asyncio.timeout(_SOUND_S):
+                    frame = await frames.get()
+            except TimeoutError:
+                if self._frames != seen:
+                    continue  # it is at work for others
+                # Nothing came from it for anybody: it hangs, and only a new process helps.
+                logger.warning("speech worker does not answer", extra={"worker": "synthesizer"})
+                self._worker.kill()
+                raise _WorkerLost("the synthesizer does not answer") from None
+            if frame is None:
+                raise _WorkerLost("the synthesizer's worker process died")
+            return frame
+        raise VoiceUnavailable("the synthesizer has too much to do")
 
     def _on_frame(self, frame: Frame) -> None:
+        self._frames += 1
+        self._last_sign_s = asyncio.get_running_loop().time()
         frames = self._waiting.get(frame.number)
         if frames is not None:
             frames.put_nowait(frame)

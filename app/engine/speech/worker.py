@@ -54,6 +54,7 @@ class Worker:
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._hung = False
         self._refusal: str | None = None
         self.restarts = 0
 
@@ -98,7 +99,9 @@ class Worker:
             process.stdin.write(pack(kind, number, body))
 
     def kill(self) -> None:
-        """End a process that does not answer; it is started again."""
+        """End a process that does not answer; it is started again, and not ready from now on."""
+        self._hung = self._hung or self._ready.is_set()
+        self._ready.clear()
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -122,7 +125,7 @@ class Worker:
             except OSError as error:
                 self._on_not_started(error)
             finally:
-                was_ready = self._ready.is_set()
+                was_ready, self._hung = self._ready.is_set() or self._hung, False
                 self._on_lost()
             if self._refusal is not None:
                 return

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from app.web.phone import UnclaimedSockets
 
 
-def test_unclaimed_sockets_are_bounded() -> None:
+async def _wait(sockets: UnclaimedSockets, name: str, over: list[str]) -> None:
+    try:
+        async with sockets.hold():
+            await asyncio.Event().wait()
+    except TimeoutError:
+        over.append(name)
+
+
+async def test_one_too_many_cuts_those_that_have_waited_longest() -> None:
     sockets = UnclaimedSockets(total=2)
-    with sockets.hold() as first, sockets.hold() as second, sockets.hold() as third:
-        assert (first, second, third) == (True, True, False)
-        assert sockets.taken == 2
+    over: list[str] = []
+    tasks = []
+    for name in "abcd":
+        tasks.append(asyncio.create_task(_wait(sockets, name, over)))
+        await asyncio.sleep(0)
+        assert sockets.taken == min(len(tasks), 2)
+    await asyncio.wait(tasks[:2])
+    assert over == ["a", "b"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
     assert sockets.taken == 0
 
 
-def test_a_socket_that_fails_makes_room_again() -> None:
+async def test_a_socket_that_fails_makes_room_again() -> None:
     sockets = UnclaimedSockets(total=1)
-    with pytest.raises(ValueError, match="broken"), sockets.hold():
-        raise ValueError("broken")
-    assert sockets.taken == 0
-
-
-def test_refused_sockets_are_not_counted() -> None:
-    sockets = UnclaimedSockets(total=0)
-    for _ in range(100):
-        with sockets.hold() as has_room:
-            assert not has_room
+    with pytest.raises(ValueError, match="broken"):
+        async with sockets.hold():
+            raise ValueError("broken")
     assert sockets.taken == 0
