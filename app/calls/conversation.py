@@ -386,19 +386,31 @@ class Conversation:
         if not event.audio:
             return []
         if self.dialogue.is_stale(event.response_id):
-            self.counters.stale_audio_dropped_ms += self._output_format.bytes_to_ms(
-                len(event.audio) - len(event.audio) % self._output_format.bytes_per_sample
-            )
+            self._note_dropped(event.audio)
             return []
         if self.undecided:
             self._false_interruption.withhold(event)
             return []
+        if self._downlink.too_far_ahead(now_ms):
+            return self._cut_short(event, now_ms)
         self._notice.on_sound(event.response_id, event.item_id)
         if self.turns.turn is not Turn.AGENT:
             self.latency.on_agent_audio(now_ms)
             self._move(TurnEvent.FIRST_AUDIO, now_ms)
             return [*self._first_sound(now_ms), *self._downlink.push(event, now_ms)]
         return self._downlink.push(event, now_ms)
+
+    def _note_dropped(self, audio: bytes) -> None:
+        whole = len(audio) - len(audio) % self._output_format.bytes_per_sample
+        self.counters.stale_audio_dropped_ms += self._output_format.bytes_to_ms(whole)
+
+    def _cut_short(self, event: AudioDelta, now_ms: int) -> list[Action]:
+        """End a response that has no end; what waits is played."""
+        self._note_dropped(event.audio)
+        if not self.dialogue.gate.runs(event.response_id):
+            return []
+        cut = [*self.dialogue.drop_response(server_cancels=False)]
+        return [*cut, *self._downlink.finish(event.item_id, now_ms)]
 
     def _first_sound(self, now_ms: int) -> list[Action]:
         """Record the first sound, once there is one and a stream for it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from app.agents.dialogue.actions import Record, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
@@ -23,6 +24,12 @@ from audio.format import AudioFormat
 from audio.level import peak_dbfs
 
 __all__ = ["Downlink"]
+
+
+MAX_AHEAD_MS: Final = 180_000
+"""Sound ahead of what plays, beyond which a response is cut. Nobody hears such an answer out, and
+Twilio warns at 600 s (31931): one message of the model can hold 390 s. The reader cannot wait
+instead, since the caller's barge-in comes the same way, behind the sound."""
 
 
 class Downlink:
@@ -92,6 +99,10 @@ class Downlink:
     def drained(self, now_ms: int) -> bool:
         """Nothing is playing."""
         return self._playout.drained(now_ms)
+
+    def too_far_ahead(self, now_ms: int) -> bool:
+        """So much waits to be played that the model is to generate no more."""
+        return self._playout.ahead_ms(now_ms) > MAX_AHEAD_MS
 
     def last_audible_ms(self, now_ms: int) -> int | None:
         """The last look at which the caller had heard more, and not just silence."""

@@ -237,6 +237,10 @@ class Playout:
         """Bytes of what was pushed since the last interruption that the caller has heard."""
         return self._sent if self.drained(now_ms) else self._heard(now_ms)
 
+    def ahead_ms(self, now_ms: int) -> int:
+        """Sound that is queued, and not played yet by the clock."""
+        return max(0, self._ends_ms - now_ms)
+
     def last_audible_ms(self, now_ms: int) -> int | None:
         """The last look at which the caller had heard something more that one can hear."""
         heard = self.heard_bytes(now_ms)

@@ -4,9 +4,10 @@ Carriers skip time: packets are lost, the far end suppresses silence, keypad ton
 A model that hears no silence never ends the turn, so a gap in the timestamps becomes silence, and
 when media stalls while the caller speaks, silence is appended until the turn can end. Pure.
 
-Figures: gap fill is capped at 10 s and a stall is 750 ms without media in mid-speech, answered by
-1 s of silence, as in OpenAI's own Twilio transport (reference twilio-media-streams, section 2).
-That is enough for a pause of the usual length; turn detection that waits for longer ones gets more.
+Figures: gap fill is capped at 10 s, and by real time; a stall is 750 ms without media in
+mid-speech, answered by 1 s of silence, as in OpenAI's own Twilio transport (reference
+twilio-media-streams, section 2). That is enough for a pause of the usual length; turn detection
+that waits for longer ones gets more.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ STALL_MS: Final = 750
 STALL_FILL_MS: Final = 1_000
 STALL_FILL_MAX_MS: Final = 15_000
 """Longer than the longest pause that can be configured; semantic turn detection waits for 8 s."""
+FILL_AHEAD_MS: Final = 1_000
+"""Silence that is made up never exceeds the time since the stream's first frame by more: timestamps
+are the carrier's word, and one that leaps with each frame must not flood the model."""
 JITTER_MS: Final = 20
 """Timestamps that are off by less than a frame are rounding, not loss."""
 
@@ -43,6 +47,8 @@ class Uplink:
         self._next_ms: int | None = None
         self._last_audio_ms: int | None = None
         self._stall_filled_ms = 0
+        self._first_audio_ms: int | None = None
+        self._filled_ms = 0
         self._last_sign_ms: int | None = None
         self._probed = False
         self._last_frame = b""
@@ -76,6 +82,8 @@ class Uplink:
             Audio in the model's format, as long as the timeline says.
         """
         self._last_audio_ms = now_ms
+        if self._first_audio_ms is None:
+            self._first_audio_ms = now_ms
         self._last_frame = payload
         self._stall_filled_ms = 0
         counters = self._counters
@@ -86,8 +94,10 @@ class Uplink:
         # A frame that is behind the others is late, and its time is not to be filled again.
         self._next_ms = max(timestamp_ms + duration_ms, expected_ms or 0)
         if expected_ms is not None and timestamp_ms - expected_ms >= JITTER_MS:
-            gap_ms = min(timestamp_ms - expected_ms, GAP_FILL_MAX_MS)
+            passed_ms = now_ms - self._first_audio_ms + FILL_AHEAD_MS - self._filled_ms
+            gap_ms = max(0, min(timestamp_ms - expected_ms, GAP_FILL_MAX_MS, passed_ms))
             counters.gap_filled_ms += gap_ms
+            self._filled_ms += gap_ms
             return self._transcoder.push(self._format.silence(gap_ms) + payload)
         return self._transcoder.push(payload)
 
@@ -102,6 +112,7 @@ class Uplink:
             return b""
         self._stall_filled_ms = wanted_ms
         self._counters.stall_filled_ms += fill_ms
+        self._filled_ms += fill_ms
         # What was made up must not be made up again when the timestamps skip it.
         self._next_ms = (self._next_ms or 0) + fill_ms
         return self._transcoder.push(self._format.silence(fill_ms))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
+from app.calls.media.downlink import MAX_AHEAD_MS
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
 from app.carrier.base import MarkReached
@@ -134,6 +135,24 @@ def test_a_model_that_does_not_answer_by_itself_is_asked() -> None:
     scene.greeted()
     scene.caller_turn()
     assert len(scene.sent(ResponseCreate)) == 1
+
+
+def test_a_response_that_runs_far_ahead_of_its_playing_is_cut_and_played_out() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    for _ in range(30):
+        scene.speaks(10_000)
+    assert len(scene.sent(ResponseCancel)) == 1
+    played_ms = sum(len(play.payload) for play in scene.take(PlayAudio)) // 8
+    assert MAX_AHEAD_MS <= played_ms <= MAX_AHEAD_MS + 10_000
+    assert scene.conversation.counters.stale_audio_dropped_ms == 300_000 - played_ms
+    scene.response_ends(status=ResponseStatus.CANCELLED)
+    scene.wait(played_ms - 5_000)
+    assert not scene.conversation.heard_out(scene.now_ms)
+    scene.wait(6_100)
+    assert scene.conversation.turns.turn is Turn.IDLE
 
 
 # Barge-in -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calls.media.uplink import Uplink
+from app.calls.media.uplink import FILL_AHEAD_MS, Uplink
 from app.carrier.base import CallerAudio, CarrierCallId, StreamId
 from app.carrier.twilio.media import (
     MediaProtocol,
@@ -41,8 +41,16 @@ def test_skipped_time_becomes_silence() -> None:
 def test_a_gap_is_filled_up_to_ten_seconds() -> None:
     up, counters = uplink()
     up.push(FRAME, 0, 0)
-    assert len(up.push(FRAME, 600_000, 0)) == 80_000 + 160
+    assert len(up.push(FRAME, 600_000, 600_000)) == 80_000 + 160
     assert counters.gap_filled_ms == 10_000
+
+
+def test_silence_is_made_up_for_real_time_only() -> None:
+    up, counters = uplink()
+    for count in range(500):  # ten seconds, in which each timestamp leaps by ten more
+        up.push(FRAME, 10_000 * count, 20 * count)
+    assert counters.gap_filled_ms <= 20 * 500 + FILL_AHEAD_MS
+    assert counters.gap_filled_ms > 9_000
 
 
 def test_late_and_early_timestamps_fill_nothing() -> None:
@@ -72,13 +80,14 @@ def test_what_is_lost_doubled_or_out_of_order_leaves_the_timeline_as_long_as_it_
         render_start(stream, CarrierCallId("CA1"), account_id="AC1", parameters={}, sequence=1)
     )
     up, _ = uplink()
-    sound = 0
+    sound = now_ms = 0
     for n in order:
         event = protocol.receive(
             render_caller_media(stream, FRAME, sequence=n + 2, chunk=n + 1, timestamp_ms=20 * n)
         )
         if isinstance(event, CallerAudio):
-            sound += len(up.push(event.payload, event.timestamp_ms, 0))
+            now_ms = max(now_ms, event.timestamp_ms)
+            sound += len(up.push(event.payload, event.timestamp_ms, now_ms))
     timeline_ms = 20 * (max(order) - order[0] + 1)
     assert abs(PCMU_8K.bytes_to_ms(sound) - timeline_ms) <= 20
 
