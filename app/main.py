@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -151,8 +152,8 @@ def build(
         settings, engine, metrics, lambda call_id: switchboard.transfers_of(call_id), agents
     )
 
-    bus = Bus() if workplace is None else Bus(workplace.inboxes, workplace.name)
-    stream_path = _stream_path(settings, workplace)
+    bus = _bus(settings, workplace, metrics)
+    stream_path = _stream_path(settings, bus)
 
     def site() -> Site:
         return _site(settings, server.port, stream_path)
@@ -240,6 +241,9 @@ def build(
             webhook_path=settings.server.webhook_path,
             status_path=settings.server.status_path,
             stream_path=stream_path,
+            others_stream_path=f"{settings.server.websocket_path}/{{other}}"
+            if bus.shared
+            else None,
             forward=forwarding.forward if bus.shared else None,
             # It carries speech: never without a signature to ask for.
             transcript_feed=settings.transcript_feed_on and settings.twilio.validate_signatures,
@@ -251,6 +255,7 @@ def build(
             degraded=lambda: [
                 *configuration.degraded(),
                 *(history.degraded() if history else ()),
+                *(["bus"] if bus.degraded else ()),
             ],
             bus=bus,
         ),
@@ -424,10 +429,39 @@ def _site(settings: Settings, port: int, stream_path: str) -> Site:
     )
 
 
-def _stream_path(settings: Settings, workplace: Workplace | None) -> str:
-    """The path of the streams of calls that this process lets in."""
+def _bus(settings: Settings, workplace: Workplace | None, metrics: Metrics) -> Bus:
+    """The bus: of this process, of the workers of this server, or of several servers.
+
+    Raises:
+        ConfigError: both at once, or what reaches Redis is not installed.
+    """
+    url = _revealed(settings.bus.url)
+    if workplace is not None:
+        if url:
+            place = settings.origin.place("bus", "url")
+            raise ConfigError(
+                f"{place}: bus.url is for servers of one process each: set server.workers to 1, "
+                "and run one server for each core"
+            )
+        return Bus(workplace.inboxes, workplace.name)
+    if not url:
+        return Bus()
+    from app.redis_link import RedisLink  # its package is an extra that others need not have
+
+    bus = Bus(RedisLink(url), settings.bus.server or _machine_name())
+    metrics.watch_bus(bus)
+    return bus
+
+
+def _machine_name() -> str:
+    name = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname()).strip("-")
+    return name[:63] or "server"
+
+
+def _stream_path(settings: Settings, bus: Bus) -> str:
+    """The path of the streams of calls that this process lets in: it names the process."""
     path = settings.server.websocket_path
-    return path if workplace is None else stream_path_of(path, workplace.name)
+    return stream_path_of(path, bus.name) if bus.shared else path
 
 
 def _door(settings: Settings, token: SecretStr | None) -> Door:

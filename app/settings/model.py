@@ -152,6 +152,16 @@ class Api(Section):
     live_clients: int = Field(default=50, ge=1, le=1_000)
 
 
+BusName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$")]
+
+
+class BusSettings(Section):
+    """The way to other servers behind the same address."""
+
+    url: OptionalSecret = None
+    server: Annotated[BusName | None, Blank] = None
+
+
 class Logging(Section):
     """The log's level and format."""
 
@@ -210,6 +220,7 @@ class Settings(Section):
     analysis: AnalysisSettings | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    bus: BusSettings = Field(default_factory=BusSettings)
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @field_validator("store", mode="before")

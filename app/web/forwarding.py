@@ -26,6 +26,9 @@ __all__ = ["CHECKED_FORM", "Forwarded", "Forwarding", "on_forwarded"]
 CHECKED_FORM: Final = "trunkline.checked_form"
 """The key of a request's scope under which stands a form that another process has checked."""
 TOPIC: Final = "carrier_request"
+PLACING_S: Final = 3.0
+"""The wait for the process that a new call was given to: it may have let the call in, which is then
+not to be let in a second time here. The carrier waits for 15 s."""
 
 Form = Sequence[tuple[str, str]]
 
@@ -79,7 +82,8 @@ class Forwarding:
         if answer is None and wanted["path"] == self._new_call_path:
             place = self._placement()
             if place != self._bus.name:
-                answer = await self._bus.request(TOPIC, {**wanted, "place": place})
+                asked = {**wanted, "place": place}
+                answer = await self._bus.request(TOPIC, asked, deadline_s=PLACING_S)
         return None if answer is None else _response(answer)
 
     def answer_with(self, app: FastAPI) -> None:

@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from app.bus import Bus
 from app.events import (
     CallAdmitted,
     CallEnded,
@@ -165,6 +166,10 @@ class Metrics:
         else:
             self.registry.register(counts)
 
+    def watch_bus(self, bus: Bus) -> None:
+        """Show if other servers cannot be reached."""
+        self._watch(_BusState(bus), gauges="livemax")
+
     def watch_budget(self, amounts: Callable[[], tuple[float, float]]) -> None:
         """Show what is spent of the budget of the day, and the budget; both in US dollars."""
         self._watch(_BudgetAmounts(amounts), gauges="livemax")  # each process knows the whole
@@ -241,6 +246,20 @@ class _StoreCounts(Collector):
         for result, count in counted.items():
             family.add_metric([result], count)
         yield family
+
+
+class _BusState(Collector):
+    """The state of the bus, read when it is asked for."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            f"{NAMESPACE}_bus_degraded",
+            "1 while other servers cannot be reached",
+            value=1 if self._bus.degraded else 0,
+        )
 
 
 class _BudgetAmounts(Collector):

@@ -118,10 +118,12 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
     transcript_feed: bool = False,
     unclaimed: UnclaimedSockets | None = None,
     forward: Forward | None = None,
+    others_stream_path: str | None = None,
 ) -> APIRouter:
     """The routes of one carrier; every HTTP route among them wants a signature.
 
-    `forward` has requests answered by the process that has their call.
+    `forward` has requests answered by the process that has their call. At `others_stream_path` come
+    streams that a proxy should have sent to another server, named `other` there.
     """
     forms = SignedForms(front, metrics, forward)
     signed = APIRouter(dependencies=[Depends(forms.check)])
@@ -153,6 +155,8 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
     router.include_router(signed)
     media = MediaSocket(front, calls, metrics, unclaimed or UnclaimedSockets())
     router.add_api_websocket_route(stream_path, media.serve)
+    if others_stream_path is not None:
+        router.add_api_websocket_route(others_stream_path, media.refuse_stray)
     return router
 
 
@@ -307,6 +311,16 @@ class MediaSocket:
             return
         call, stream = claimed
         await call.attach(stream)
+
+    async def refuse_stray(self, websocket: WebSocket, other: str) -> None:
+        """Refuse a stream whose call another server has, and say so where the carrier sent it."""
+        with contextlib.suppress(SignatureError):
+            self._front.check_websocket(_target(websocket), websocket.headers)
+            logger.error(
+                "stream of another server: send streams there by their path",
+                extra={"server": other[:63]},
+            )
+        await websocket.close()
 
     async def _claim(self, lane: Lane) -> tuple[Call, MediaStream] | None:
         try:

@@ -252,7 +252,11 @@ ACCOUNT = "AC" + "1" * 32
 
 @contextlib.asynccontextmanager
 async def live(
-    folder: Path, voice: ScriptedVoiceServer, *options: str, log_level: str = "INFO"
+    folder: Path,
+    voice: ScriptedVoiceServer,
+    *options: str,
+    log_level: str = "INFO",
+    limits: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[tuple[Served, FakeTwilio, TwilioApi]]:
     """A server with credentials, the carrier that calls it, and the carrier's REST API."""
     token = SECRETS["TWILIO_AUTH_TOKEN"]
@@ -272,6 +276,7 @@ async def live(
             },
             "server": {"public_url": PUBLIC_URL, "metrics_token": "${METRICS_TOKEN}"},
             "logging": {"level": log_level},
+            "limits": limits or {},
         }
         async with served(folder, *options, config=config, **SECRETS) as server:
             yield server, phone, api

@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.tasks": set(),
     "app.framing": {"websockets"},
     "app.workers": {"app.bus", "prometheus_client"},
+    "app.redis_link": {"app.bus", "app.errors", "app.installation", "redis"},
     "app.settings": {"app.errors", "app.paths", "app.realtime.events", "app.settings.reader",
                      "audio.format", "phonenumbers", "pydantic", "pydantic_core", "yaml"},
     "app.settings.reader": {"app.errors", "yaml"},
@@ -94,6 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Vendors that live in one folder only, whatever else the table allows.
 AT_HOME = {
     "alembic": "app.store.sql",
+    "redis": "app.redis_link",
     "sqlalchemy": "app.store.sql",
     "twilio": "app.carrier.twilio",
     "pocketsphinx": "app.engine",

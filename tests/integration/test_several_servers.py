@@ -1,0 +1,176 @@
+"""Two servers behind one address, with a Redis between them.
+
+The proxy in front is a function here: a webhook goes to either server, a stream to the one that its
+path names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.dial.webhook import Endpoints
+from app.errors import DialError
+from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
+from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.voice import ScriptedVoiceServer
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
+from tests.integration.test_command import ACCOUNT, PUBLIC_URL, SECRETS, Served, served
+from tests.integration.test_workers import PATIENT, heard
+
+pytest.importorskip("redis", reason="the extra redis is not installed")
+
+
+@dataclass
+class Servers:
+    """Two servers, and the proxy in front of them."""
+
+    by_name: dict[str, Served]
+    phone: FakeTwilio
+    redis: RedisServer
+
+    async def ring(self, at: str, call_sid: str | None = None) -> Ringing:
+        """The webhook of a call comes to one of the two; its stream goes where its path says."""
+        ringing = await self.phone.ring(
+            self.by_name[at].url,
+            call_sid=call_sid,
+            caller_number=f"+1500555{len(self.phone.calls):04}",
+        )
+        if ringing.order is not None:
+            there = self.by_name[owner(ringing)].url
+            ringing.webhooks._endpoints = Endpoints.of(there, public_url=PUBLIC_URL)
+        return ringing
+
+    async def call(self, at: str) -> FakeCall:
+        return await (await self.ring(at)).connect()
+
+    async def report(self, call: FakeCall, at: str) -> None:
+        """The status callback comes to the server `at`."""
+        there = Endpoints.of(self.by_name[at].url, public_url=PUBLIC_URL)
+        call.ringing.webhooks._endpoints = there
+        assert await call.ringing.webhooks.report("completed", duration_s=1) == 200
+
+    async def ready(self, name: str) -> dict[str, object]:
+        headers = {"authorization": f"Bearer {SECRETS['METRICS_TOKEN']}"}
+        async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
+            answer = await client.get(self.by_name[name].url + "/readyz", headers=headers)
+        return {"status": answer.status_code, **answer.json()}
+
+
+def owner(ringing: Ringing) -> str:
+    assert ringing.order is not None
+    return ringing.order.url.rpartition("/")[2]
+
+
+@contextlib.asynccontextmanager
+async def two_servers(folder: Path, voice: ScriptedVoiceServer) -> AsyncIterator[Servers]:
+    token = SECRETS["TWILIO_AUTH_TOKEN"]
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(redis_server())
+        phone = await stack.enter_async_context(
+            FakeTwilio(auth_token=token, account_sid=ACCOUNT, speed=6, public_url=PUBLIC_URL)
+        )
+        running = {}
+        for name in ("one", "two"):
+            (folder / name).mkdir()
+            config = {
+                "openai_realtime": {"url": voice.url, "api_key": "${OPENAI_API_KEY}"},
+                "twilio": {
+                    "account_sid": ACCOUNT,
+                    "auth_token": "${TWILIO_AUTH_TOKEN}",
+                    "rest_url": "http://127.0.0.1:9",
+                },
+                "server": {"public_url": PUBLIC_URL, "metrics_token": "${METRICS_TOKEN}"},
+                "bus": {"url": redis.url, "server": name},
+                "limits": PATIENT,
+            }
+            running[name] = await stack.enter_async_context(
+                served(folder / name, config=config, **SECRETS)
+            )
+        servers = Servers(running, phone, redis)
+        for name in running:
+            await until_degraded(servers, name, [])
+        yield servers
+
+
+async def until_degraded(servers: Servers, name: str, parts: list[str]) -> None:
+    async with time_limit():
+        while (await servers.ready(name)).get("degraded") != parts:  # noqa: ASYNC110 - over HTTP
+            await asyncio.sleep(0.05)
+
+
+async def test_each_server_answers_for_the_calls_of_both(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, two_servers(tmp_path, voice) as servers:
+        calls = {name: await servers.call(name) for name in ("one", "two")}
+        for name, other in (("one", "two"), ("two", "one")):
+            call = calls[name]
+            assert owner(call.ringing) == name
+            await heard(call)
+            # Asked again at the other server: the same call, which takes its caller's new stream.
+            again = await servers.ring(other, call.ringing.caller.call_id)
+            assert owner(again) == name
+            moved = await again.connect()
+            await call.ended()
+            await moved.hang_up()
+            await servers.report(moved, other)
+            await servers.by_name[name].until_logged("call ended")
+        # A stream that the proxy sends to the wrong server is refused, and the log says why.
+        stray = await servers.ring("one")
+        stray.webhooks._endpoints = Endpoints.of(servers.by_name["two"].url, public_url=PUBLIC_URL)
+        with pytest.raises(DialError, match="31920"):
+            await stray.open_socket()
+        await servers.by_name["two"].until_logged("send streams there by their path")
+        for server in servers.by_name.values():
+            admitted = [line for line in server.lines() if line["message"] == "call admitted"]
+            assert len(admitted) == (2 if server is servers.by_name["one"] else 1)
+
+
+async def test_a_server_that_is_killed_takes_no_call_of_the_other_along(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, two_servers(tmp_path, voice) as servers:
+        lost, kept = [[await servers.call(name) for _ in range(10)] for name in ("one", "two")]
+        for call in (*lost, *kept):
+            await heard(call)
+        servers.by_name["one"].process.kill()
+        for call in lost:
+            await call.ended()
+        during = [await servers.call("two") for _ in range(3)]
+        for call in (*kept, *during):
+            call.say(0.2)
+        for call in (*kept, *during):
+            await call.speak(0.1)
+            assert not call.over
+            call.assert_clean()
+            await call.hang_up()
+        await servers.by_name["two"].until_logged("call ended", times=13)
+    ended = [
+        line["reason"] for line in servers.by_name["two"].lines() if line["message"] == "call ended"
+    ]
+    assert ended == ["caller_hung_up"] * 13
+
+
+async def test_calls_are_answered_while_redis_hangs_and_both_meet_again_afterwards(
+    tmp_path: Path,
+) -> None:
+    async with ScriptedVoiceServer() as voice, two_servers(tmp_path, voice) as servers:
+        servers.redis.freeze()
+        calls = [await servers.call(name) for name in ("one", "two", "one")]
+        assert [owner(call.ringing) for call in calls] == ["one", "two", "one"]
+        for name in ("one", "two"):
+            await until_degraded(servers, name, ["bus"])
+            assert (await servers.ready(name))["status"] == 200
+        for call in calls:
+            await heard(call)
+        servers.redis.thaw()
+        for name in ("one", "two"):
+            await until_degraded(servers, name, [])
+        again = await servers.ring("two", calls[0].ringing.caller.call_id)
+        assert owner(again) == "one"
+        for call in calls:
+            await call.hang_up()
+        await until(lambda: all(call.over for call in calls))
