@@ -13,7 +13,7 @@ from app.agents.tools.http_template import HttpToolSpec
 from app.agents.tools.http_tool import http_tool
 from app.agents.tools.mcp import missing_package
 from app.agents.tools.mcp_server import McpServerSpec
-from app.agents.tools.tool import Approval, Tool, tool
+from app.agents.tools.tool import Approval, Tool, run_in_process, tool
 from app.api_keys import ApiKeys, Scope
 from app.assembly.problems import Problems, agent_place
 from app.assembly.python_functions import find_function
@@ -51,9 +51,11 @@ def _python_tool(name: str, written: ToolSettings, folder: Path | None) -> Tool:
     found = find_function(written.python or "", folder)
     options = _options(written)
     if isinstance(found, Tool):  # made with @tool: what the settings say goes before it
-        return replace(found, name=name, **options)
-    description = options.pop("description", None)
-    return tool(name=name, description=description, **options)(found)
+        made = replace(found, name=name, **options)
+    else:
+        description = options.pop("description", None)
+        made = tool(name=name, description=description, **options)(found)
+    return run_in_process(made) if written.run_in == "process" else made
 
 
 def _http_tool(name: str, written: ToolSettings, request: HttpToolSettings, http: SafeHttp) -> Tool:

@@ -63,6 +63,7 @@ class ToolSettings(Section):
 
     python: FunctionPath | None = None
     http: HttpToolSettings | None = None
+    run_in: Literal["thread", "process"] | None = None
     description: Annotated[str | None, Blank] = Field(default=None, max_length=1_024)
     timeout_ms: Timeout | None = None
     filler: Annotated[Spoken | None, Blank] = None
@@ -77,6 +78,8 @@ class ToolSettings(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         only_one_of(self, "python", "http")
+        if self.http is not None and self.run_in is not None:
+            raise ValueError("run_in is for python: remove it")
         if self.http is not None and self.description is None:
             raise ValueError("an HTTP tool needs a description: the model chooses by it")
         return self

@@ -238,6 +238,7 @@ CATCHES_ALL = {
     "app.agents.tools.mcp": "whatever the mcp package raises ends one connection",
     "app.engine.server": "a session's failure is not its neighbors': it is told and logged",
     "app.agents.tools.invocation": "tools and approvers are the operator's code",
+    "app.agents.tools.process": "a process that is given up is killed; errors go to who waits",
     "app.agents.guardrails.runner": "rules may be the operator's functions",
     "app.threads": "what the operator's function raises goes to the task that waits for it",
     "app.main": "the server is told to stop when the part that holds calls has failed",

@@ -1,23 +1,26 @@
 """Tools of agents, and the decorator that makes one of a Python function.
 
 `@tool` reads a function's signature and docstring; a synchronous function runs in a thread of its
-own, so that the sound goes on. `app.agents.tools.http_tool` and `app.agents.tools.mcp` make tools
-of other things; `app.agents.tools.invocation` decides whether a function call runs at all. The
-facts of the call that a tool gets never come from the model.
+own, so that the sound goes on, or in a process. `app.agents.tools.http_tool` and
+`app.agents.tools.mcp` make tools of other things; `app.agents.tools.invocation` decides whether a
+function call runs at all. The facts of the call that a tool gets never come from the model.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final, overload
+from typing import Any, Final, Literal, overload
 
 from app.agents.per_call import IsEnabled, accepts, check_function
+from app.agents.tools.process import Workers
 from app.agents.tools.schema import ArgumentCheck, flattened
 from app.agents.tools.signature import Signature, read_signature
 from app.errors import ConfigError
@@ -31,6 +34,7 @@ __all__ = [
     "ToolContext",
     "ToolFunction",
     "ToolResult",
+    "run_in_process",
     "tool",
 ]
 
@@ -75,6 +79,7 @@ class ToolContext:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+RunIn = Literal["thread", "process"]
 ToolFunction = Callable[[ToolContext, Mapping[str, Any]], Awaitable[Any]]
 InputGuardrail = Callable[[ToolContext, Mapping[str, Any]], str | Awaitable[str | None] | None]
 """`None` lets a tool run; a text goes to the model in place of a result."""
@@ -159,7 +164,11 @@ def tool(function: Callable[..., Any], /) -> Tool: ...
 
 @overload
 def tool(
-    *, name: str | None = None, description: str | None = None, **options: Any
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    run_in: RunIn = "thread",
+    **options: Any,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -169,20 +178,20 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
+    run_in: RunIn = "thread",
     **options: Any,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a Python function: `@tool`, or `@tool(timeout_ms=3_000, reply=False)`.
 
     Name, description and parameters are read from the function; a first parameter of type
     `ToolContext` gets the facts of the call and is not shown to the model. `options` are the
-    fields of `Tool`.
+    fields of `Tool`. `run_in="process"` is for work that computes: see `run_in_process`.
 
     Raises:
         ConfigError: a parameter that JSON schema cannot express, or an option that is wrong.
     """
-    if function is None:
-        return partial(_make, name=name, description=description, options=options)
-    return _make(function, name=name, description=description, options=options)
+    make = partial(_make, name=name, description=description, run_in=run_in, options=options)
+    return make if function is None else make(function)
 
 
 def _make(
@@ -190,6 +199,7 @@ def _make(
     *,
     name: str | None,
     description: str | None,
+    run_in: RunIn,
     options: Mapping[str, Any],
 ) -> Tool:
     known = name or str(getattr(function, "__name__", "tool"))
@@ -204,13 +214,42 @@ def _make(
         keywords = _call_with(signature, context, arguments)
         return await run_function(function, slots, **keywords)
 
-    return Tool(
+    run.__wrapped__ = function  # type: ignore[attr-defined]
+    made = Tool(
         name=known,
         description=description or signature.description,
         parameters=signature.parameters,
         run=run,
         **options,
     )
+    return run_in_process(made) if run_in == "process" else made
+
+
+def run_in_process(made: Tool) -> Tool:
+    """The same tool, whose function runs in a process of its own, which is killed when it is late.
+
+    As many run at a time as there are processors, unless its `max_concurrency` says less. Arguments
+    and results are pickled.
+
+    Raises:
+        ConfigError: it is not made of a function that stands in a module.
+    """
+    function = inspect.unwrap(made.run)
+    if function is made.run:
+        raise ConfigError(f"tool {made.name}: run_in process is for Python functions")
+    given = made.max_concurrency
+    most = given if given < MAX_CONCURRENCY else os.cpu_count() or 1
+    try:
+        workers = Workers(function, most)
+    except ConfigError as error:
+        raise ConfigError(f"tool {made.name}: run_in process: {error.message}") from error
+    signature = read_signature(function, ToolContext)
+
+    async def run(context: ToolContext, arguments: Mapping[str, Any]) -> Any:
+        return await workers.run(_call_with(signature, context, arguments))
+
+    run.__wrapped__ = function  # type: ignore[attr-defined]
+    return replace(made, run=run)
 
 
 _OURS: Final = frozenset(("parameters", "run", "check", "slots"))

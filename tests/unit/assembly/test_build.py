@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from app.agents.guardrails.rules import GuardrailContext, Stop, Warn
 from app.agents.instructions import CallFacts
 from app.agents.tools.call_control import CALL_TOOLS
 from app.agents.tools.read_back import READ_BACK
-from app.agents.tools.tool import Approval
+from app.agents.tools.tool import Approval, ToolContext
 from app.api_keys import ApiKeys, Scope
 from app.assembly import Assembly, assemble, call_policy, session_config
 from app.calls.keypad.menu import HangUp, MenuPlan, Repeat, Say, ToAgent, Transfer
@@ -330,6 +331,32 @@ tools:
     assert (tool.name, tool.description, tool.timeout_ms) == ("find_slot", "Find a slot.", 500)
     assert (tool.filler, tool.approval) == ("A moment.", Approval.KEYPAD)
     assert tool.parameters["required"] == ["day"]
+
+
+async def test_a_function_runs_in_a_process_where_the_settings_say_so(tmp_path: Path) -> None:
+    code = """\
+import os
+from app.agents.tools.tool import tool
+
+def plain() -> int:
+    "Say who."
+    return os.getpid()
+
+@tool
+def made() -> int:
+    "Say who."
+    return os.getpid()
+"""
+    name = module(tmp_path, code)
+    text = f"""\
+agents: {{a: {{tools: [one, two]}}}}
+tools:
+  one: {{python: "{name}:plain", run_in: process}}
+  two: {{python: "{name}:made", run_in: process}}
+"""
+    context = ToolContext(call_id=CallId("c"), tool_call_id="t")
+    for tool in assembly_of(text, tmp_path).roster.first.tools:
+        assert await tool.run(context, {}) != os.getpid()
 
 
 def test_settings_override_the_options_of_a_function(tmp_path: Path) -> None:

@@ -248,6 +248,15 @@ CANARY = "canary-0123456789-0123456789"
             'config.yaml:2: limits.inactivity.after: unknown key; did you mean "after_s"?',
         ),
         (
+            "tools:\n  t: {http: {url: 'https://a.example'}, description: d, run_in: process}\n",
+            "config.yaml:2: tools.t: run_in is for python: remove it",
+        ),
+        (
+            "limits:\n  per_caller: {calls_per_hour: 5}\n",
+            'config.yaml:2: limits.per_caller.calls_per_hour: unknown key; did you mean '
+            '"calls_per_day"?',
+        ),
+        (
             "twilio:\n  allowed_countries: [us]\n",
             "config.yaml:2: twilio.allowed_countries[0]: 'us' is no country such as US (ISO 3166)",
         ),
