@@ -37,6 +37,7 @@ AT_START: Final = (
     "api",
     "logging",
     "analysis",
+    "budget",
 )
 """Sections that reach parts of the server which are made once."""
 LIMITS_AT_START: Final = (

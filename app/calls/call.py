@@ -73,7 +73,7 @@ __all__ = ["LOST", "Call"]
 logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.2
-COST_EVERY_MS: Final = 1_000
+COST_EVERY_MS: Final = 2_000
 _TRANSFER_OUTLASTS: Final = frozenset(
     {EndReason.DRAINED, EndReason.MAX_DURATION, EndReason.MAX_COST}
 )

@@ -1,7 +1,7 @@
 """`make bench`: measure, print, and write `bench-results.json`.
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
-that ran beside it. Names after the command choose: `audio calls intents offline tools`, and
+that ran beside it. Names after the command choose: `audio calls intents kept offline tools`, and
 `calls:50,200` the numbers of calls.
 """
 
@@ -41,6 +41,12 @@ def _offline() -> dict[str, Any]:
     return run()
 
 
+def _kept() -> dict[str, Any]:
+    from tests.bench.kept_calls import run
+
+    return run()
+
+
 def _tools() -> dict[str, Any]:
     from tests.bench.tool_calls import run
 
@@ -51,6 +57,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "audio": _audio,
     "calls": _calls,
     "intents": _intents,
+    "kept": _kept,
     "offline": _offline,
     "tools": _tools,
 }

@@ -28,7 +28,7 @@ from tests.bench.load import Load, spread
 from tests.bench.servers import cpu_s, rss_kib, running_process, running_server
 from tests.fakes.ports import free_port
 
-__all__ = ["run"]
+__all__ = ["CONFIG", "in_loop", "measure", "median_run", "run"]
 
 CONFIG = """
 voice_model: openai
@@ -68,8 +68,8 @@ def run(
         runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         for _ in range(rounds if count > 1 else 1):
             for kind in KINDS:
-                runs[kind].append(_in_loop(_measure(kind, count, seconds)))
-        best = {kind: _median(found) for kind, found in runs.items()}
+                runs[kind].append(in_loop(measure(kind, count, seconds)))
+        best = {kind: median_run(found) for kind, found in runs.items()}
         ours = best["trunkline"]
         results[str(count)] = {
             **best,
@@ -79,17 +79,17 @@ def run(
         _show(count, results[str(count)])
     if limit:
         results["calls_before_p99_passes_50_ms"] = {
-            kind: _in_loop(_find_limit(kind, start=LIMIT_STEP)) for kind in KINDS
+            kind: in_loop(_find_limit(kind, start=LIMIT_STEP)) for kind in KINDS
         }
     return results
 
 
-def _in_loop(measuring: Any) -> Any:
+def in_loop(measuring: Any) -> Any:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measuring)
 
 
-def _median(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def median_run(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return sorted(runs, key=lambda run: float(run["cpu_ms_per_call_second"]))[(len(runs) - 1) // 2]
 
 
@@ -111,9 +111,10 @@ def _show(count: int, found: dict[str, Any]) -> None:
     sys.stderr.write(f"            ratios {found['cpu_ratio']} {found['cpu_ratio_raw']}\n")
 
 
-async def _measure(kind: str, count: int, seconds: float) -> dict[str, Any]:
+async def measure(kind: str, count: int, seconds: float, *, config: str = CONFIG) -> dict[str, Any]:
+    """Measure one server with so many calls; `config` is that of Trunkline."""
     load = Load()
-    async with load.model() as model_port, _server(kind, model_port, load) as pid:
+    async with load.model() as model_port, _server(kind, model_port, load, config) as pid:
         await load.open_calls(1)  # warm: imports, tables, caches
         await load.talk(1.0)
         await load.hang_up(wait_s=0.5)
@@ -156,7 +157,9 @@ async def _find_limit(kind: str, *, start: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _server(kind: str, model_port: int, load: Load) -> AsyncIterator[int]:
+async def _server(
+    kind: str, model_port: int, load: Load, config: str = CONFIG
+) -> AsyncIterator[int]:
     """Start one of the servers and tell the load where it is; gives its pid."""
     if kind != "trunkline":
         port = free_port()
@@ -166,7 +169,7 @@ async def _server(kind: str, model_port: int, load: Load) -> AsyncIterator[int]:
         async with running_process(command, port) as pid:
             yield pid
         return
-    async with running_server(CONFIG, model_port=model_port) as server:
+    async with running_server(config, model_port=model_port) as server:
         load.base_url = server.url
         load.stream_url = server.url.replace("http", "ws", 1) + "/twilio/media-stream"
         load.auth_token = server.token_file.read_text(encoding="ascii").strip()

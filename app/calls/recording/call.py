@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from app.calls.recording.tape import Tape
 from app.calls.recording.writer import LiveRecording, Recorder
 from app.events import CallEvent, CallId, RecordingStarted, RecordingStopped
 
 __all__ = ["CallRecording"]
+
+
+HAND_OVER_MS: Final = 1_000
+"""Each time wakes the writer's thread, which takes the calls' own from them for a moment."""
 
 
 class CallRecording:
@@ -33,6 +37,7 @@ class CallRecording:
         self._record = record
         self._now_ms = now_ms
         self._live: LiveRecording | None = None
+        self._taken_ms = 0
         self.file = ""
         self.end = ""
         """The reason why it ended; empty while it goes on, or was never begun."""
@@ -56,8 +61,14 @@ class CallRecording:
         self._record(RecordingStarted(call_id=self._call_id, at_ms=self._now_ms(), file=self.file))
 
     def on_tick(self) -> None:
-        """Hand over what has come; call it some times a second."""
-        batch = self._tape.take(self._now_ms())
+        """Hand over what has come, once a second; call it some times a second."""
+        now_ms = self._now_ms()
+        if now_ms - self._taken_ms >= HAND_OVER_MS:
+            self._hand_over(now_ms)
+
+    def _hand_over(self, now_ms: int) -> None:
+        self._taken_ms = now_ms
+        batch = self._tape.take(now_ms)
         if self._live is None:
             return
         self._live.put(batch)
@@ -67,7 +78,7 @@ class CallRecording:
 
     def close(self) -> None:
         """The call is over."""
-        self.on_tick()
+        self._hand_over(self._now_ms())
         if self._live is not None:
             self._live.close(self._now_ms())
             self._stop("call_over")

@@ -23,8 +23,8 @@ from audio.wav import ULAW_STEREO_HEADER_BYTES, ulaw_stereo_header
 __all__ = ["FRAME", "FRAMES_FORMAT", "RecordingFile", "Recordings"]
 
 
-FRAME: Final = struct.Struct("<IIiHxx")
-"""The arrival of a frame (ms), its timestamp (ms), its place in the WAV (ms, or -1), its bytes."""
+FRAME: Final = struct.Struct("<IIII")
+"""The arrival of a frame, its timestamp and its place (ms, 0xFFFFFFFF for none), its bytes."""
 FRAMES_FORMAT: Final = "trunkline-frames-1"
 _CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
 _REPAIRED_S: Final = 7 * 86_400

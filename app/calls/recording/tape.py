@@ -12,6 +12,7 @@ sound of the agent that is still to be heard is kept, up to `MAX_UNHEARD_MS`.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,12 +22,16 @@ from app.calls.recording.notice import RecordingNotice
 from audio.bridge import Transcoder
 from audio.format import PCMU_8K, AudioFormat
 
-__all__ = ["AGENT", "CALLER", "Batch", "Tape"]
+__all__ = ["AGENT", "CALLER", "NO_PLACE", "Batch", "Tape"]
 
 
 CALLER: Final = 0
 AGENT: Final = 1
 """The sides, in the order of the channels of the file."""
+
+NO_PLACE: Final = 0xFFFFFFFF
+"""In place of a time: nothing of it was kept."""
+_UINT32: Final = 0xFFFFFFFF
 
 MAX_UNHEARD_MS: Final = 600_000
 """Of more than this, the rest is recorded as silence: no model talks for so long at a time."""
@@ -46,14 +51,24 @@ class Batch:
     """The part of a recording between two looks at its tape.
 
     `sounds` are a side, a time in ms and mu-law at 8 kHz; what comes later in the list replaces
-    what stands there already. `frames` are the caller's: when each arrived, its timestamp, its
-    length in bytes, and its place in the recording, -1 where it has none. Nothing before
-    `until_ms` is still to come, but for what is late.
+    what stands there already. `frames` are the caller's, four numbers for each: when it arrived,
+    its timestamp, its place in the recording (`NO_PLACE` where it has none), all in ms, and its
+    length in bytes. Nothing before `until_ms` is still to come, but for what is late.
     """
 
     until_ms: int
     sounds: list[tuple[int, int, bytes]] = field(default_factory=list)
-    frames: list[tuple[int, int, int, int]] = field(default_factory=list)
+    frames: array[int] = field(default_factory=lambda: array("I"))
+
+
+class _Run:
+    """Sound of one side without a gap: most frames only make it longer."""
+
+    __slots__ = ("begin_ms", "end_ms", "pieces")
+
+    def __init__(self) -> None:
+        self.begin_ms = self.end_ms = 0
+        self.pieces: list[bytes] = []
 
 
 @dataclass(slots=True)
@@ -84,8 +99,9 @@ class Tape:
         self._ends_ms = 0
         self._quickest_ms: int | None = None
         self._hidden_until_ms = 0
+        self._runs = (_Run(), _Run())
         self._sounds: list[tuple[int, int, bytes]] = []
-        self._frames: list[tuple[int, int, int, int]] = []
+        self._frames = array("I")
 
     @property
     def _silenced(self) -> bool:
@@ -93,7 +109,7 @@ class Tape:
 
     def on_stream(self, audio_format: AudioFormat, now_ms: int) -> None:
         """A media stream is open: what waits for it begins to play now."""
-        self._format = audio_format
+        self._format = PCMU_8K if audio_format == PCMU_8K else audio_format
         self._bytes_per_ms = audio_format.bytes_per_second // 1000
         self._started_ms, self._offset_ms = now_ms, None
         self._ends_ms = now_ms
@@ -108,10 +124,10 @@ class Tape:
         at_ms = self._place(timestamp_ms, now_ms - len(audio) // self._bytes_per_ms)
         heard = not self._silenced and now_ms >= self._hidden_until_ms
         if heard and self.notice.permits and at_ms >= 0:
-            self._sounds.append((CALLER, at_ms, self._ulaw(audio)))
+            self._emit(CALLER, at_ms, audio)
         else:
-            at_ms = -1
-        self._frames.append((now_ms, timestamp_ms, len(audio), at_ms))
+            at_ms = NO_PLACE
+        self._frames.extend((now_ms, timestamp_ms & _UINT32, at_ms, len(audio)))
 
     def _place(self, timestamp_ms: int, first_ms: int) -> int:
         """The place of a frame that can have begun at `first_ms` at the latest."""
@@ -129,7 +145,7 @@ class Tape:
         """The caller has pressed a key that nobody may know: its tone is taken out."""
         self._hidden_until_ms = now_ms + _KEY_AFTER_MS
         begin_ms = max(0, now_ms - _KEY_BEFORE_MS)
-        self._sounds.append((CALLER, begin_ms, PCMU_8K.silence(now_ms - begin_ms)))
+        self._emit(CALLER, begin_ms, self._format.silence(now_ms - begin_ms))
 
     # The agent ----------------------------------------------------------------------------------
 
@@ -157,7 +173,7 @@ class Tape:
             if due <= 0:
                 return
             if not self._silenced:
-                self._sounds.append((AGENT, first.at_ms, self._ulaw(first.audio[:due])))
+                self._emit(AGENT, first.at_ms, first.audio[:due])
             lasts_ms = due // self._bytes_per_ms
             self._queued_ms -= lasts_ms
             self._played += 0 if first.tone else due
@@ -188,7 +204,7 @@ class Tape:
         first = self._queue[0] if self._queue else None
         if first is not None and first.tone and first.at_ms < now_ms and not self._silenced:
             heard = first.audio[: (now_ms - first.at_ms) * self._bytes_per_ms]
-            self._sounds.append((AGENT, first.at_ms, self._ulaw(heard)))
+            self._emit(AGENT, first.at_ms, heard)
         self._queue.clear()
         self._queued_ms = self._played = 0
         self._ends_ms = now_ms
@@ -197,12 +213,29 @@ class Tape:
 
     def take(self, now_ms: int) -> Batch:
         """Hand over what has come since the last look."""
+        for side in (CALLER, AGENT):
+            self._end_run(side)
         batch = Batch(now_ms, self._sounds, self._frames)
-        self._sounds, self._frames = [], []
+        self._sounds, self._frames = [], array("I")
         return batch
 
+    def _emit(self, side: int, at_ms: int, audio: bytes) -> None:
+        if self._format is not PCMU_8K:
+            audio = self._ulaw(audio)
+        run = self._runs[side]
+        if run.end_ms != at_ms:
+            self._end_run(side)
+            run.begin_ms = at_ms
+        run.pieces.append(audio)
+        run.end_ms = at_ms + len(audio) // 8
+
+    def _end_run(self, side: int) -> None:
+        run = self._runs[side]
+        if run.pieces:
+            self._sounds.append((side, run.begin_ms, b"".join(run.pieces)))
+            run.pieces = []
+        run.begin_ms = run.end_ms
+
     def _ulaw(self, audio: bytes) -> bytes:
-        if self._format is PCMU_8K or self._format == PCMU_8K:
-            return audio
         converted = Transcoder(self._format, PCMU_8K)
         return converted.push(audio) + converted.flush()

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import threading
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from app.calls.recording.files import FRAME, FRAMES_FORMAT, Recordings
-from app.calls.recording.tape import AGENT, CALLER, Batch
+from app.calls.recording.tape import AGENT, CALLER, NO_PLACE, Batch
 from app.calls.recording.writer import LAG_MS, WRITE_EVERY_MS, Recorder, RecordingWriter
 from app.events import CallId
 from audio.g711 import decode_ulaw
@@ -79,7 +80,7 @@ def test_the_wav_opens_after_every_write_and_at_most_two_seconds_are_missing(
 
 def test_the_frames_are_described_by_their_first_line(tmp_path: Path) -> None:
     writer = RecordingWriter(tmp_path / "call.wav", {"call_id": "call", "admitted_at": 12.5})
-    writer.add(Batch(40, frames=[(20, 0, 160, 0), (41, 20, 160, -1)]))
+    writer.add(Batch(40, frames=array("I", [20, 0, 0, 160, 41, 20, NO_PLACE, 160])))
     writer.finish(40)
     head, _, rest = (tmp_path / "call.frames").read_bytes().partition(b"\n")
     assert json.loads(head) == {
@@ -88,7 +89,7 @@ def test_the_frames_are_described_by_their_first_line(tmp_path: Path) -> None:
         "call_id": "call",
         "admitted_at": 12.5,
     }
-    assert list(FRAME.iter_unpack(rest)) == [(20, 0, 0, 160), (41, 20, -1, 160)]
+    assert list(FRAME.iter_unpack(rest)) == [(20, 0, 0, 160), (41, 20, NO_PLACE, 160)]
 
 
 def test_no_recording_takes_the_place_of_another(tmp_path: Path) -> None:
