@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BATCH_S: Final = 0.1
-"""Events of so long are written together."""
+BATCH_S: Final = 0.5
+"""Events of so long are written together: a batch costs the loop some 2 ms, whatever is in it."""
 BATCH_EVENTS: Final = 100
 """One batch holds up the event loop for a few milliseconds; more would be heard."""
 MAX_WAITING: Final = 20_000

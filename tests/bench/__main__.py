@@ -1,8 +1,8 @@
 """`make bench`: measure, print, and write `bench-results.json`.
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
-that ran beside it. Names after the command choose: `audio calls intents kept offline tools`, and
-`calls:50,200` the numbers of calls.
+that ran beside it. Names after the command choose: `audio calls intents kept offline store tools`,
+and `calls:50,200` the numbers of calls.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ def _kept() -> dict[str, Any]:
     return run()
 
 
+def _store() -> dict[str, Any]:
+    from tests.bench.store import run
+
+    return run()
+
+
 def _tools() -> dict[str, Any]:
     from tests.bench.tool_calls import run
 
@@ -59,6 +65,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "intents": _intents,
     "kept": _kept,
     "offline": _offline,
+    "store": _store,
     "tools": _tools,
 }
 

@@ -191,8 +191,11 @@ class _ModelSide(WireServer):
         self.told.append(time.perf_counter())
         self.transport.write(_DELTA)
         number += 1
-        if self.load.tool and number % TOOL_EVERY_DELTAS == self.place % TOOL_EVERY_DELTAS:
-            self._call_tool(number)
+        if number % TOOL_EVERY_DELTAS == self.place % TOOL_EVERY_DELTAS:
+            if self.load.tool:
+                self._call_tool(number)
+            if self.load.caller_words:
+                self._write_down(number)
         due_s = self._began_s + number * DELTA_MS / 1000
         self._next = asyncio.get_running_loop().call_at(due_s, self._talk, number)
 
@@ -207,6 +210,16 @@ class _ModelSide(WireServer):
         }
         head = {"response_id": "resp_1", "output_index": number}
         self._tell({"type": "response.output_item.done", **head, "item": item})
+
+    def _write_down(self, number: int) -> None:
+        self._tell(
+            {
+                "type": "conversation.item.input_audio_transcription.completed",
+                "item_id": f"said_{number}",
+                "content_index": 0,
+                "transcript": self.load.caller_words,
+            }
+        )
 
     def _tell(self, event: dict[str, Any]) -> None:
         event = {"event_id": f"event_{secrets.token_hex(4)}", **event}
@@ -363,6 +376,8 @@ class Load:
         self.tool = ""
         """The tool that all models call again and again; none when empty."""
         self.tool_outputs = 0
+        self.caller_words = ""
+        """The transcript of what callers say every 2.2 s; none when empty."""
         self.result = LoadResult()
         self.webhook_s: list[float] = []
         self.http: httpx2.AsyncClient

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
 
 from app.errors import CallNotFound, StoreError
 from app.events import CallId, CallLost, CallTurnedAway, ToolRan
@@ -19,6 +21,7 @@ from app.store.codec import encode
 from app.store.fold import rebuilt
 from app.store.retention import WORDS
 from app.store.sql.store import SqlStore
+from app.store.sql.tables import metadata
 from tests.fakes.call_events import BEGAN, call_events, recorded
 from tests.integration.store_site import opened, postgres, store
 
@@ -362,6 +365,29 @@ async def test_several_processes_make_the_tables_at_once(store: SqlStore) -> Non
     assert (await others[3].call(OF)).agent == "reception"
     for other in others:
         await other.close()
+
+
+async def test_tables_of_an_older_version_are_brought_up_to_date(store: SqlStore) -> None:
+    await calls_of(store, "call_1")
+    async with store.database.writing() as connection:
+        await connection.execute(text("DROP INDEX calls_with_errors"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = 'calls_001'"))
+    assert (await store.status()).missing_revisions == ["calls_002"]
+    other = SqlStore(store.database._url.render_as_string(hide_password=False))
+    await other.open()
+    assert (await other.status()).missing_revisions == []
+    assert (await other.call(OF)).agent == "reception"
+    await other.close()
+
+
+async def test_the_revisions_make_the_tables_that_the_code_declares(store: SqlStore) -> None:
+    def differences(connection: Connection) -> list[Any]:
+        context = MigrationContext.configure(connection)
+        found: list[Any] = compare_metadata(context, metadata)
+        return [one for one in found if "transcript_words" not in str(one)]
+
+    async with store.database.reading() as connection:
+        assert await connection.run_sync(differences) == []
 
 
 async def test_tables_of_a_newer_version_are_left_alone(store: SqlStore) -> None:

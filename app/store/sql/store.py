@@ -16,6 +16,7 @@ from sqlalchemy import (
     RowMapping,
     Select,
     Table,
+    TextClause,
     and_,
     bindparam,
     delete,
@@ -93,14 +94,16 @@ class SqlStore:
         if not events:
             return
         async with self.database.writing() as connection:
-            ids = dict.fromkeys(event.call_id for event in events)
-            erased = await _in_table(connection, erasures, ids)
-            wanted = [event for event in events if event.call_id not in erased]
-            await self._take(connection, wanted, instance)
+            await self._take(connection, events, instance)
 
     async def _take(
         self, connection: AsyncConnection, taken: Sequence[StoredEvent], instance: str
     ) -> None:
+        ids = {event.call_id for event in taken}
+        known = await _rows_of(connection, ids)
+        if new := ids - known.keys():
+            erased = await _in_table(connection, erasures, new)
+            taken = [event for event in taken if event.call_id not in erased]
         if not taken:
             return
         await connection.execute(
@@ -110,14 +113,13 @@ class SqlStore:
         by_call: dict[CallId, list[StoredEvent]] = {}
         for event in taken:
             by_call.setdefault(event.call_id, []).append(event)
-        known = await _rows_of(connection, by_call)
         rows = [
             await self._row_after(connection, known.get(call_id), found)
             for call_id, found in by_call.items()
         ]
         await self._put_rows(connection, rows)
         await self._put_lines(connection, taken)
-        await self._put_open(connection, rows, instance)
+        await self._put_open(connection, rows, known, instance)
 
     async def _row_after(
         self, connection: AsyncConnection, row: StoredCall | None, found: Sequence[StoredEvent]
@@ -147,11 +149,17 @@ class SqlStore:
             await connection.execute(self._insert(transcript).on_conflict_do_nothing(), lines)
 
     async def _put_open(
-        self, connection: AsyncConnection, rows: Iterable[StoredCall], instance: str
+        self,
+        connection: AsyncConnection,
+        rows: Iterable[StoredCall],
+        before: Mapping[CallId, StoredCall],
+        instance: str,
     ) -> None:
         opened, over = [], []
         for row in rows:
             if row.outcome is Outcome.IN_PROGRESS:
+                if row.call_id in before:
+                    continue
                 opened.append({"call_id": row.call_id, "instance": instance})
             else:
                 over.append(row.call_id)
@@ -266,9 +274,8 @@ class SqlStore:
         if not terms:
             return Page([])
         limit = min(max(limit, 1), MOST_AT_ONCE)
-        query = self._holding(terms).order_by(transcript.c.line.desc()).limit(limit + 1)
-        if cursor is not None:
-            query = query.where(transcript.c.line < _line_from_cursor(cursor))
+        before = None if cursor is None else _line_from_cursor(cursor)
+        query = self._holding(terms, before, limit + 1)
         async with self.database.reading() as connection:
             found = (await connection.execute(query)).mappings().all()
         hits = [
@@ -283,23 +290,27 @@ class SqlStore:
         ]
         return Page(hits, str(found[limit - 1]["line"]) if len(found) > limit else None)
 
-    def _holding(self, terms: Sequence[Term]) -> Select[Any]:
-        """The lines that hold all terms. Terms are letters and digits: they need no escape."""
-        if self.database.is_sqlite:
-            match = " AND ".join(
-                f'"{" ".join(term.words)}"{"*" if term.prefix else ""}' for term in terms
-            )
-            found = text("SELECT rowid FROM transcript_words WHERE transcript_words MATCH :match")
-            return select(transcript).where(
-                transcript.c.line.in_(found.bindparams(bindparam("match", match)))
-            )
-        index = func.to_tsvector(text("'simple'"), transcript.c.words)
-        return select(transcript).where(
-            *(
-                index.op("@@")(func.to_tsquery(text("'simple'"), _postgres_term(term)))
-                for term in terms
-            )
+    def _holding(self, terms: Sequence[Term], before: int | None, most: int) -> Select[Any]:
+        """The newest lines that hold all terms, of those before a line.
+
+        Terms are letters and digits: they need no escape.
+        """
+        lines = select(transcript).order_by(transcript.c.line.desc()).limit(most)
+        if not self.database.is_sqlite:
+            if before is not None:
+                lines = lines.where(transcript.c.line < before)
+            index = func.to_tsvector(text("'simple'"), transcript.c.words)
+            wanted = (func.to_tsquery(text("'simple'"), _postgres_term(term)) for term in terms)
+            return lines.where(*(index.op("@@")(term) for term in wanted))
+        match = " AND ".join(
+            f'"{" ".join(term.words)}"{"*" if term.prefix else ""}' for term in terms
         )
+        # The index gives lines from its end on: of a common word it need not read all.
+        found = text(
+            "SELECT rowid FROM transcript_words WHERE transcript_words MATCH :match"
+            " AND rowid < :before ORDER BY rowid DESC LIMIT :most"
+        ).bindparams(match=match, before=2**62 if before is None else before, most=most)
+        return lines.where(transcript.c.line.in_(found))
 
     async def status(self) -> Status:
         """Facts about the store."""
@@ -574,7 +585,7 @@ async def _must_exist(connection: AsyncConnection, call_id: CallId) -> None:
         raise CallNotFound("there is no such call")
 
 
-def _conditions(wanted: CallFilter) -> Iterator[ColumnElement[bool]]:
+def _conditions(wanted: CallFilter) -> Iterator[ColumnElement[bool] | TextClause]:
     row = calls.c
     if wanted.since is not None:
         yield row.started_at >= wanted.since
@@ -594,7 +605,7 @@ def _conditions(wanted: CallFilter) -> Iterator[ColumnElement[bool]]:
         tagged = select(call_tags.c.call_id).where(call_tags.c.tag == wanted.tag)
         yield row.call_id.in_(tagged)
     if wanted.with_errors:
-        yield row.tool_errors + row.voice_errors > 0
+        yield text("tool_errors + voice_errors > 0")  # as the index has it: a bound 0 is unlike it
 
 
 def _has_number(number: str) -> ColumnElement[bool]:

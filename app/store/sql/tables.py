@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 __all__ = [
@@ -123,6 +124,13 @@ calls = Table(
     Index("calls_by_agent", "agent", "started_at", "call_id"),
     Index("calls_by_caller", "caller_number", "started_at"),
     Index("calls_by_called", "called_number", "started_at"),
+    Index(
+        "calls_with_errors",
+        "started_at",
+        "call_id",
+        postgresql_where=text("tool_errors + voice_errors > 0"),
+        sqlite_where=text("tool_errors + voice_errors > 0"),
+    ),
 )
 
 # What was said, as it is searched for; `words` is what the full-text index holds.
