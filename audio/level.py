@@ -22,10 +22,23 @@ SILENCE_DBFS: Final = -127.0
 """RFC 6465, section 3: the lowest level on the scale, digital silence included."""
 
 _FULL_SCALE_POWER: Final = 32768.0**2
-_READ: Final[Mapping[Encoding, Callable[[bytes], NDArray[np.int16]]]] = {
-    Encoding.PCMU: decode_ulaw,
-    Encoding.PCMA: decode_alaw,
-    Encoding.PCM16: lambda data: np.frombuffer(data, dtype="<i2"),
+_EVERY_CODE: Final = bytes(range(256))
+
+
+def _dbfs(peak: int) -> float:
+    return float(20 * np.log10(peak / 32768)) if peak else SILENCE_DBFS
+
+
+def _ranked(decode: Callable[[bytes], NDArray[np.int16]]) -> tuple[bytes, list[float]]:
+    """The rank of each code by its magnitude, and the level of each rank."""
+    magnitudes = np.abs(decode(_EVERY_CODE).astype(np.int32))
+    levels, ranks = np.unique(magnitudes, return_inverse=True)
+    return ranks.astype(np.uint8).tobytes(), [_dbfs(int(level)) for level in levels]
+
+
+_LAWS: Final[Mapping[Encoding, tuple[bytes, list[float]]]] = {
+    Encoding.PCMU: _ranked(decode_ulaw),
+    Encoding.PCMA: _ranked(decode_alaw),
 }
 
 
@@ -42,5 +55,11 @@ def level_dbfs(samples: NDArray[np.int16]) -> float:
 
 def peak_dbfs(data: bytes, wire: AudioFormat) -> float:
     """The loudest sample of whole samples in a wire format, on the same scale: -127 for none."""
-    peak = int(np.abs(_READ[wire.encoding](data).astype(np.int32)).max(initial=0))
-    return float(20 * np.log10(peak / 32768)) if peak else SILENCE_DBFS
+    law = _LAWS.get(wire.encoding)
+    if law is not None:
+        ranks, levels = law
+        if not data:
+            return SILENCE_DBFS
+        return levels[int(np.frombuffer(data.translate(ranks), np.uint8).max())]
+    samples = np.frombuffer(data, dtype="<i2")
+    return _dbfs(int(np.abs(samples.astype(np.int32)).max(initial=0)))

@@ -46,6 +46,7 @@ from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
 from app.calls.recording.writer import Recorder
 from app.calls.route import Route
+from app.calls.ticker import Ticker
 from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers
 from app.calls.turn_timer import TurnTimer
@@ -72,7 +73,6 @@ __all__ = ["LOST", "Call"]
 
 logger = logging.getLogger(__name__)
 
-TICK_S: Final = 0.2
 COST_EVERY_MS: Final = 2_000
 _TRANSFER_OUTLASTS: Final = frozenset(
     {EndReason.DRAINED, EndReason.MAX_DURATION, EndReason.MAX_COST}
@@ -96,6 +96,7 @@ class Call:
         issue_token: Callable[[], str],
         take_sms: Callable[[], bool],
         clock_ms: Callable[[], int],
+        ticker: Ticker,
         recorder: Recorder | None = None,
         on_spent: Callable[[float], None] = lambda usd: None,
     ) -> None:
@@ -116,6 +117,7 @@ class Call:
         self._cost_at_ms = 0
         self._bill = CallBill(route.price, incoming.direction)
         self._clock_ms = clock_ms
+        self._ticker = ticker
         self._began_ms = clock_ms()
         self._started_at = time.time()
         agent, policy = route.agent, route.policy
@@ -346,7 +348,7 @@ class Call:
                 self._work.open(work)
                 tasks.create_task(self._talk_with_model())
                 tasks.create_task(self._caller_leg.run())
-                tasks.create_task(self._tick())
+                tasks.create_task(self._keep_ticking())
                 await asyncio.shield(self._end)
                 tasks.cancel()
         except* Exception as errors:  # the outermost boundary of a call
@@ -428,18 +430,29 @@ class Call:
         else:
             self._voice.give_up(action)
 
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            if self._caller_leg.away:
-                self._watch_length()
-            else:
-                self._perform(
-                    self._conversation.on_tick(self._now_ms(), ringing=self.transfers.rings)
-                )
-            if self.recording is not None:
-                self.recording.on_tick()
-            self._watch_cost()
+    async def _keep_ticking(self) -> None:
+        """Have the shared timer call, until the call ends or a tick fails."""
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def tick() -> None:
+            try:
+                self._tick()
+            except Exception as error:
+                if not failed.done():
+                    failed.set_exception(error)
+
+        with self._ticker.each(tick):
+            await failed
+
+    def _tick(self) -> None:
+        if self._caller_leg.away:
+            self._watch_length()
+        else:
+            now_ms = self._now_ms()
+            self._perform(self._conversation.on_tick(now_ms, ringing=self.transfers.rings))
+        if self.recording is not None:
+            self.recording.on_tick()
+        self._watch_cost()
 
     def _watch_cost(self) -> None:
         """Count what was spent, and end a call that costs too much."""

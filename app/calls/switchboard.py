@@ -26,6 +26,7 @@ from app.calls.hang_up import contained
 from app.calls.observers.feed import Feed
 from app.calls.recording.writer import Recorder
 from app.calls.route import Diversion, Route
+from app.calls.ticker import Ticker
 from app.calls.transfer.reports import TransferReports
 from app.calls.transfer.transfers import Transfers
 from app.carrier import token as stream_token
@@ -155,6 +156,7 @@ class Switchboard:
         self._live: dict[CallId, Call] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
+        self._ticker = Ticker()
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Switchboard]:
@@ -240,6 +242,7 @@ class Switchboard:
             issue_token=lambda: self._renew_token(admission, incoming),
             take_sms=lambda: self._allowances.take_sms(incoming, time.monotonic()),
             clock_ms=_monotonic_ms,
+            ticker=self._ticker,
             recorder=self._recorder,
             on_spent=self._budget.spend,
         )

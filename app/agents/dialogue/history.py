@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from app.agents.dialogue.messages import agent_words, caller_words
@@ -101,6 +102,7 @@ class History:
         self._entries: list[HistoryEntry] = []
         self._by_id: dict[str, HistoryEntry] = {}
         self._blocked_since_ms: int | None = None
+        self._reported = 0  # entries at the beginning that were given out, and need no look
 
     def __iter__(self) -> Iterator[HistoryEntry]:
         return iter(self._entries)
@@ -153,6 +155,7 @@ class History:
         self._by_id[entry.item_id] = entry
         if len(self._entries) > _MAX_ENTRIES:
             del self._by_id[self._entries.pop(0).item_id]
+        self._reported = 0
 
     def expect_caller(
         self, item_id: str, previous_item_id: str | None, now_ms: int
@@ -165,6 +168,7 @@ class History:
         entry = self._by_id.pop(item_id, None)
         if entry is not None:
             self._entries.remove(entry)
+            self._reported = 0
 
     def settled_lines(self, now_ms: int) -> list[HistoryEntry]:
         """Lines that can be given out now, in order; each is given out once.
@@ -174,7 +178,10 @@ class History:
         """
         lines: list[HistoryEntry] = []
         waiting = False
-        for entry in self._entries:
+        entries = self._entries
+        while self._reported < len(entries) and entries[self._reported].reported:
+            self._reported += 1
+        for entry in islice(entries, self._reported, None):
             if entry.reported:
                 continue
             if entry.settled:

@@ -42,6 +42,7 @@ class Uplink:
         self, carrier_format: AudioFormat, model_format: AudioFormat, counters: CallCounters
     ) -> None:
         self._format = carrier_format
+        self._bytes_per_ms = carrier_format.bytes_per_second // 1000
         self._transcoder = Transcoder(carrier_format, model_format)
         self._counters = counters
         self._next_ms: int | None = None
@@ -87,7 +88,7 @@ class Uplink:
         self._last_frame = payload
         self._stall_filled_ms = 0
         counters = self._counters
-        duration_ms = self._format.bytes_to_ms(len(payload))
+        duration_ms = len(payload) // self._bytes_per_ms
         counters.caller_frames += 1
         counters.caller_audio_ms += duration_ms
         expected_ms = self._next_ms
