@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
+import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +18,7 @@ from starlette.routing import BaseRoute
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from app import logs
 from app.carrier.base import CallProgress, CarrierCallId, StreamId
 from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.media import render_caller_media, render_connected, render_start
@@ -432,3 +435,32 @@ async def test_a_flood_of_strangers_does_not_keep_a_caller_out(
             assert all(answer.startswith(b"HTTP/1.1 403 ") for answer in answers)
             await _echo(caller, number)
     assert site.counted("auth_failures_total", kind="media_signature") == 200
+
+
+# Floods -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """The lines that a process writes, throttled as its log is."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.addFilter(logs.Throttle())
+    logging.getLogger().addHandler(handler)
+    yield written
+    logging.getLogger().removeHandler(handler)
+
+
+async def test_of_strangers_in_any_number_a_few_are_logged_and_all_are_counted(
+    site: Site, client: httpx2.AsyncClient, log: io.StringIO
+) -> None:
+    async def knock() -> None:
+        assert (await client.post(site.url + VOICE_PATH, data=call_form())).status_code == 403
+        assert (await _raw_handshake(site, {})).startswith(b"HTTP/1.1 403 ")
+
+    for _ in range(10):
+        await asyncio.gather(*(knock() for _ in range(4)))
+    assert site.counted("auth_failures_total", kind="webhook_signature") == 40
+    assert site.counted("auth_failures_total", kind="media_signature") == 40
+    for line in ("webhook refused", "media socket refused"):
+        assert log.getvalue().count(line) == logs.LINES_AT_ONCE
