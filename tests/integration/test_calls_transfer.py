@@ -429,6 +429,18 @@ async def test_a_caller_gets_a_text_message() -> None:
         await site.app.ended(call)
 
 
+async def test_a_caller_gets_no_more_text_messages_in_a_day_than_is_allowed() -> None:
+    voice = ScriptedVoiceServer(replies=asks_for("send_sms", to="caller", body="Tuesday, nine."))
+    limits = {"per_caller": {"sms_per_day": 1}}
+    async with voice, transfer_site(voice, limits=limits) as site:
+        for error in ("", "sms_limit"):
+            call = await site.call()
+            assert (await site.tool_ran(call)).error == error
+            await call.hang_up()
+            await site.app.ended(call)
+        assert len(site.api.messages) == 1
+
+
 # Screening and queues -----------------------------------------------------------------------------
 
 
