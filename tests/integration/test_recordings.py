@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from app.calls.recording.files import FRAME, FRAMES_FORMAT, Recordings
-from app.events import BargeIn, KeyPressed, RecordingStarted, RecordingStopped
+from app.events import BargeIn, KeyPressed, RecordingStarted, RecordingStopped, ToolRan
 from app.realtime.events import ResponseCreate
 from audio.wav import read_wav
 from tests.fakes.caller import tone
@@ -174,6 +174,8 @@ async def test_keys_that_nobody_may_know_are_in_no_recording() -> None:
         for digit in "4711":
             call.press(digit)
             await call.speak(tone(150, hz=1200))  # as an analogue line carries it
+            if digit != "1":
+                await call.speak(tone(700, hz=600))  # who says each digit aloud
         await app.event(call, KeyPressed)
         await call.hear(ms=300)
         await call.hear_quiet(ms=400)
@@ -228,3 +230,26 @@ def test_a_recording_opens_after_its_process_was_killed_at_any_moment(tmp_path: 
         for at_ms in range(0, lasts_ms - 200, 200):
             assert left[8 * at_ms] == (at_ms // 200 + 1) % 100
         recordings.erase("call_killed")
+
+
+async def test_a_recording_is_paused_by_a_tool_and_by_an_operator() -> None:
+    voice = ScriptedVoiceServer(
+        replies=[Reply(audio_ms=300, tool=("pause_recording", '{"paused": true}')), Reply()]
+    )
+    agents = {"desk": {"tools": ["pause_recording"], "instructions": "Take the card number."}}
+    async with (
+        voice,
+        trunkline(voice, recording=RECORDED, agents=agents) as app,
+        app.twilio(speed=1) as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await app.event(call, ToolRan)
+        started = await app.event(call, RecordingStarted)
+        await call.speak(tone(400, hz=1200))
+        assert app.switchboard.pause_recording(started.call_id, paused=False)
+        await call.speak(tone(300, hz=900))
+        await call.hang_up()
+        left, _ = await recorded(app, call)
+        assert not app.switchboard.pause_recording(started.call_id, paused=True)
+    # A frame or two may be on the way when it goes on.
+    assert 200 * PER_MS < len(sounding(left)[0]) <= 360 * PER_MS
