@@ -51,6 +51,7 @@ from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials
 from app.store.history import CallHistory
 from app.store.retention import Retention
 from app.store.sql.store import SqlStore
+from app.store.sql.webhooks import WebhookOutbox
 from app.web.access import Door
 from app.web.api import api_router
 from app.web.api.guard import Guard, guarded_router
@@ -64,6 +65,7 @@ from app.web.metrics import Metrics
 from app.web.phone import phone_router
 from app.web.realtime import realtime_router
 from app.web.serving import Server, make_server
+from app.webhooks import WebhookDeliverer
 from app.workers.board import WorkerState
 from app.workers.lifeline import hold
 from app.workers.workplace import Workplace
@@ -181,6 +183,7 @@ def build(
 
     carrier = _carrier(settings, credentials, site)
     history = _history(settings, metrics)
+    deliverer = _deliverer(history, configuration.current.assembly, metrics)
     jobs = BackgroundJobs()
     live_feed = _live_feed(bus)
     not_started: list[AppError] = []
@@ -223,8 +226,8 @@ def build(
             for part in (jobs, recorder.open(), budget.open()):
                 await stack.enter_async_context(part)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            monitor = tasks.create_task(LoopMonitor(metrics).run())
-            stack.callback(monitor.cancel)
+            for work in (LoopMonitor(metrics), *(() if deliverer is None else (deliverer,))):
+                stack.callback(tasks.create_task(work.run()).cancel)
             await stack.enter_async_context(switchboard.open())
             await stack.enter_async_context(bus.open())
             if workplace is not None:
@@ -281,7 +284,7 @@ def build(
             bus=bus,
         ),
         approvals_router(live, metrics, _door(settings, settings.server.operator_token)),
-        _api(settings, live, metrics, live_feed, configuration, history, bus),
+        _api(settings, live, metrics, live_feed, configuration, history, bus, deliverer),
     ]
     if engine is not None:
         routers.append(
@@ -490,6 +493,18 @@ def _door(settings: Settings, token: SecretStr | None) -> Door:
     return Door(_revealed(token), open_to_local=settings.mode is Mode.DEVELOPMENT)
 
 
+def _deliverer(
+    history: CallHistory | None, assembly: Assembly, metrics: Metrics
+) -> WebhookDeliverer | None:
+    """The delivery of webhooks about calls, where there are any."""
+    if history is None or not assembly.receivers or not isinstance(history.store, SqlStore):
+        return None
+    outbox = WebhookOutbox(history.store.database)
+    return WebhookDeliverer(
+        history.store, outbox, assembly.receivers, on_outcome=metrics.webhook_settled
+    )
+
+
 @contextlib.asynccontextmanager
 async def stored_calls(settings: Settings) -> AsyncIterator[FastAPI]:
     """The API's routes of calls that were kept, over the database alone, for one program.
@@ -542,6 +557,7 @@ def _api(
     configuration: Configuration,
     history: CallHistory | None,
     bus: Bus,
+    deliverer: WebhookDeliverer | None,
 ) -> APIRouter:
     """The routes of `/api/v1`."""
     keys = ApiKeys(settings.state_dir)
@@ -565,6 +581,7 @@ def _api(
         configuration=configuration,
         history=history,
         bus=bus,
+        outbox=None if deliverer is None else deliverer.outbox,
     )
 
 

@@ -43,6 +43,7 @@ EXAMPLES: Final = (
     "numbers",
     "analysis",
     "prices",
+    "webhooks",
 )
 """Sections that are empty unless somebody fills them: the file shows an example, turned off."""
 

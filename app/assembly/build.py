@@ -7,7 +7,7 @@ connects to MCP servers. Carriers and the switchboard are `app.main`'s.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from app.assembly.receptionist import receptionist_notices
 from app.assembly.routing import RoutingTable, make_routing_table
 from app.assembly.tools import approval_notices, make_mcp_specs, make_tools
 from app.assembly.voice_models import VoiceModels
+from app.assembly.webhooks import make_receivers
 from app.calls.route import Diversion, Route
 from app.calls.transfer.tools import Lookup, phone_tools
 from app.carrier.base import IncomingCall
@@ -37,6 +38,7 @@ from app.events import CallId
 from app.http.client import SafeHttp
 from app.settings import Settings, VoiceChoice
 from app.settings.reader.names import no_such
+from app.webhooks.deliverer import Receiver
 
 __all__ = ["Assembly", "assemble"]
 
@@ -47,7 +49,7 @@ logger = logging.getLogger(__name__)
 class Assembly:
     """The agents of a server with all that belongs to them. Made by `assemble`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that `assemble` has made
         self,
         settings: Settings,
         *,
@@ -58,8 +60,10 @@ class Assembly:
         models: VoiceModels,
         table: RoutingTable,
         analysis: AnalysisPlan | None,
+        receivers: Mapping[str, Receiver],
     ) -> None:
         self.analysis = analysis
+        self.receivers = receivers
         self.destinations = destinations
         self.http = http
         self._settings = settings
@@ -245,6 +249,7 @@ def assemble(
     }
     parts = AgentParts(tools, make_guardrails(settings, problems), written=tuple(agents))
     servers = make_mcp_specs(settings, problems)
+    receivers = make_receivers(settings, http, problems)
     analysis = make_analysis(settings, http, tools, problems)
     table = make_routing_table(settings, parts, destinations, models, analysis, problems)
     problems.raise_any()
@@ -259,4 +264,5 @@ def assemble(
         models=models,
         table=table,
         analysis=analysis,
+        receivers=receivers,
     )

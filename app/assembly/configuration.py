@@ -38,6 +38,8 @@ AT_START: Final = (
     "logging",
     "analysis",
     "budget",
+    "webhooks",
+    "store",
 )
 """Sections that reach parts of the server which are made once."""
 LIMITS_AT_START: Final = (

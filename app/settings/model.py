@@ -38,6 +38,7 @@ from app.settings.values import (
     Text,
     UrlPath,
 )
+from app.settings.webhooks import CallWebhookSettings, WebhookName
 
 __all__ = [
     "Api",
@@ -218,6 +219,7 @@ class Settings(Section):
     destinations: dict[DestinationName, DestinationSettings] = Field(default_factory=dict)
     numbers: dict[PhoneNumber, NumberSettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None
+    webhooks: dict[WebhookName, CallWebhookSettings] = Field(default_factory=dict)
     prices: dict[str, Price] = Field(default_factory=dict)
     store: StoreSettings = Field(default_factory=StoreSettings)
     bus: BusSettings = Field(default_factory=BusSettings)

@@ -156,6 +156,10 @@ class Metrics:
         """Show what became of the events that the history of calls was given."""
         self._watch(_StoreCounts(counts))
 
+    def webhook_settled(self, outcome: str) -> None:
+        """An attempt to deliver a webhook has ended: delivered, retried or failed."""
+        self._edge.webhooks.labels(outcome).inc()
+
     def watch_sockets(self, counts: SocketCounts) -> None:
         """Show the sockets that the listener's guards have cut off."""
         self._watch(_SocketCuts(counts))
@@ -338,6 +342,13 @@ class _EdgeInstruments:
             registry=registry,
             buckets=_LAG_SECONDS,
         )
+        self.webhooks = Counter(
+            "webhook_deliveries",
+            "Attempts to deliver messages about calls",
+            ["result"],
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         self.configuration = Info(
             "configuration", "The configuration in force", namespace=NAMESPACE, registry=registry
         )
@@ -354,6 +365,8 @@ class _EdgeInstruments:
             self.refused.labels(reason.value)
         for kind in AuthFailure:
             self.auth_failures.labels(kind.value)
+        for result in ("delivered", "retried", "failed"):
+            self.webhooks.labels(result)
 
 
 class _CallInstruments:

@@ -354,8 +354,7 @@ async def test_several_processes_make_the_tables_at_once(store: SqlStore) -> Non
     place = store.database._url.render_as_string(hide_password=False)
     async with store.database.writing() as connection:
         await connection.execute(text("DROP TABLE alembic_version"))
-        for table in ("events", "calls", "transcript", "open_calls", "instances", "erasures",
-                      "retention_marks", "notes", "call_tags"):  # fmt: skip
+        for table in metadata.tables:
             await connection.execute(text(f"DROP TABLE {table}"))
         if store.database.is_sqlite:
             await connection.execute(text("DROP TABLE transcript_words"))

@@ -61,6 +61,7 @@ from app.store.sql.tables import (
     retention_marks,
     transcript,
 )
+from app.store.sql.webhooks import deliveries
 from app.store.words import Term, parse_query, words_of
 
 __all__ = ["SqlStore"]
@@ -68,7 +69,15 @@ __all__ = ["SqlStore"]
 MOST_AT_ONCE: Final = 1_000
 _REBUILD_AT_ONCE: Final = 200
 _SPEECH: Final = ("caller_said", "agent_said")
-OF_A_CALL: Final[Sequence[Table]] = (events, calls, transcript, open_calls, notes, call_tags)
+OF_A_CALL: Final[Sequence[Table]] = (
+    events,
+    calls,
+    transcript,
+    open_calls,
+    notes,
+    call_tags,
+    deliveries,
+)
 
 
 class SqlStore:

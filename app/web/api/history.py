@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -20,7 +20,6 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response, Streami
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api_keys import Scope
-from app.errors import CallNotFound, StoreError, StoreUnavailable
 from app.events import AgentSaid, CallEnded, CallerSaid, CallId
 from app.explain import explain, render
 from app.store.base import CallFilter, CallStore, Direction, Outcome, Page, StoredCall, StoredEvent
@@ -29,7 +28,7 @@ from app.store.export import as_csv, as_json, as_text, event_json
 from app.store.history import CallHistory
 from app.web.api.guard import client_of, needs
 from app.web.api.live import Text
-from app.web.api.problem import Problem
+from app.web.api.problem import Problem, store_problems
 
 __all__ = ["add_history_routes"]
 
@@ -128,7 +127,7 @@ class _Kept:
             Problem: it does not answer, or has no such call.
         """
         store = self.store
-        with _problems():
+        with store_problems():
             async with asyncio.timeout(ANSWER_S):
                 yield store
 
@@ -141,22 +140,6 @@ class _Kept:
         async with self.asked() as store:
             await store.call(CallId(call_id))
             return await store.events(CallId(call_id), limit=MAX_EVENTS)
-
-
-@contextlib.contextmanager
-def _problems() -> Iterator[None]:
-    unavailable = HTTPStatus.SERVICE_UNAVAILABLE
-    try:
-        yield
-    except CallNotFound as error:
-        raise Problem(HTTPStatus.NOT_FOUND, error.code, "There is no such call") from error
-    except StoreUnavailable as error:
-        raise Problem(unavailable, error.code, error.message) from error
-    except StoreError as error:
-        raise Problem(HTTPStatus.BAD_REQUEST, error.code, error.message) from error
-    except TimeoutError as error:
-        text = "The history of calls does not answer"
-        raise Problem(unavailable, "store_unavailable", text) from error
 
 
 def _add_lists(router: APIRouter, kept: _Kept) -> None:
@@ -288,7 +271,7 @@ def _add_changes(router: APIRouter, kept: _Kept) -> None:
     @router.delete("/calls/{call_id}", openapi_extra=admin)
     async def erase(call_id: KeptCallId) -> dict[str, Any]:
         """Erase a call that is over, with its recording, words and messages."""
-        with _problems():
+        with store_problems():
             erased = await kept.history.erase([CallId(call_id)])
         if erased.still_live:
             text = "The call goes on: erase it when it is over"
@@ -300,7 +283,7 @@ def _add_changes(router: APIRouter, kept: _Kept) -> None:
     @router.post("/erase", openapi_extra=admin)
     async def erase_number(body: Erase) -> dict[str, Any]:
         """Erase all calls from or to a number. Those that go on are named, and stay."""
-        with _problems():
+        with store_problems():
             erased = await kept.history.erase_number(_number(body.number))
         return {"erased": list(erased.call_ids), "still_live": list(erased.still_live)}
 

@@ -6,7 +6,8 @@ by `code`, people read `detail`. Nothing of a request is repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
+from app.errors import CallNotFound, StoreError, StoreUnavailable
+
 __all__ = [
     "API_PREFIX",
     "Problem",
@@ -22,6 +25,7 @@ __all__ = [
     "is_api",
     "problem_response",
     "status_problem",
+    "store_problems",
 ]
 
 API_PREFIX: Final = "/api"
@@ -65,6 +69,23 @@ def status_problem(error: HTTPException) -> JSONResponse:
     status = error.status_code
     code = _CODES.get(status) or HTTPStatus(status).phrase.lower().replace(" ", "_")
     return problem_response(status, code, str(error.detail), headers=error.headers)
+
+
+@contextlib.contextmanager
+def store_problems() -> Iterator[None]:
+    """Answer with a problem where the history of calls raises."""
+    unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+    try:
+        yield
+    except CallNotFound as error:
+        raise Problem(HTTPStatus.NOT_FOUND, error.code, "There is no such call") from error
+    except StoreUnavailable as error:
+        raise Problem(unavailable, error.code, error.message) from error
+    except StoreError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, error.code, error.message) from error
+    except TimeoutError as error:
+        text = "The history of calls does not answer"
+        raise Problem(unavailable, "store_unavailable", text) from error
 
 
 def problem_response(

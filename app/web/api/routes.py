@@ -8,6 +8,7 @@ from app.api_keys import ApiKeys
 from app.bus import Bus
 from app.calls.observers.live_feed import LiveFeed
 from app.store.history import CallHistory
+from app.store.sql.webhooks import WebhookOutbox
 from app.web.api.configuration import Configuration, add_configuration_routes
 from app.web.api.description import add_description
 from app.web.api.feed import add_feed_route
@@ -15,11 +16,12 @@ from app.web.api.guard import Guard, guarded_router
 from app.web.api.history import add_history_routes
 from app.web.api.keys import add_key_routes
 from app.web.api.live import Live, add_live_routes
+from app.web.api.webhooks import add_webhook_routes
 
 __all__ = ["api_router"]
 
 
-def api_router(
+def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     guard: Guard,
     *,
     keys: ApiKeys,
@@ -29,6 +31,7 @@ def api_router(
     configuration: Configuration,
     history: CallHistory | None,
     bus: Bus,
+    outbox: WebhookOutbox | None,
 ) -> APIRouter:
     """The router of `/api/v1`."""
     router = guarded_router(guard)
@@ -36,6 +39,7 @@ def api_router(
     add_live_routes(router, live)
     add_feed_route(router, feed, clients=live_clients)
     add_history_routes(router, history)
+    add_webhook_routes(router, outbox)
     add_configuration_routes(router, configuration, bus)
     add_key_routes(router, keys)
     return router
