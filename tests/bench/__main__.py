@@ -1,8 +1,8 @@
 """`make bench`: measure, print, and write `bench-results.json`.
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
-that ran beside it. Names after the command choose: `audio calls intents kept offline store tools`,
-and `calls:50,200` the numbers of calls.
+that ran beside it. Names after the command choose: `audio calls intents kept offline store tools
+workers`, and `calls:50,200` the numbers of calls.
 """
 
 from __future__ import annotations
@@ -59,6 +59,12 @@ def _tools() -> dict[str, Any]:
     return run()
 
 
+def _workers() -> dict[str, Any]:
+    from tests.bench.workers import run
+
+    return run()
+
+
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "audio": _audio,
     "calls": _calls,
@@ -67,6 +73,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "offline": _offline,
     "store": _store,
     "tools": _tools,
+    "workers": _workers,
 }
 
 

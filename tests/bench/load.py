@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import msgspec
@@ -437,6 +438,8 @@ class Load:
         self.webhook_s.append(time.perf_counter() - asked)
         verbs = parse_twiml(response.text, response.headers["content-type"])
         orders = [order for verb in verbs if (order := stream_of(verb)) is not None]
+        # One of several workers has the call: the stream's path names it.
+        self.stream_url = urljoin(self.stream_url, urlsplit(orders[0].url).path)
         return orders[0].parameters["token"]
 
     async def talk(self, seconds: float) -> LoadResult:
