@@ -23,6 +23,7 @@ __all__ = ["Spool", "SpoolFull", "leftovers"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_FLAGS: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)  # Windows would change the ends of lines
 
 
 class SpoolFull(OSError):
@@ -52,10 +53,12 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"{instance}.jsonl"
         # Under another name until it is locked: `leftovers` of another process would take it.
-        made = path.with_suffix(".new")
-        file = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        # Windows renames no file that is open.
+        made = path if os.name == "nt" else path.with_suffix(".new")
+        file = os.open(made, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         _lock(file)
-        made.rename(path)
+        if made != path:
+            made.rename(path)
         return cls(path, file, max_bytes)
 
     @property
@@ -122,9 +125,11 @@ class Spool:
 
     def close(self) -> None:
         """Let the file go; an empty one is removed."""
-        if self.empty:
+        if self.empty and os.name != "nt":
             self.path.unlink(missing_ok=True)
         os.close(self._file)
+        if self.empty and os.name == "nt":  # which removes no file that is open
+            self.path.unlink(missing_ok=True)
 
 
 def leftovers(folder: Path, *, max_bytes: int) -> list[Spool]:
@@ -132,7 +137,7 @@ def leftovers(folder: Path, *, max_bytes: int) -> list[Spool]:
     found = []
     for path in sorted(folder.glob("*.jsonl")):
         with contextlib.suppress(OSError):
-            file = os.open(path, os.O_RDWR)
+            file = os.open(path, _FLAGS)
             if _lock(file):
                 found.append(Spool(path, file, max_bytes))
             else:

@@ -46,6 +46,8 @@ MAX_WAITING: Final = 20_000
 """Events in memory, which wait for a disk that takes nothing either."""
 ANSWER_S: Final = 3.0
 """The wait for the store before it counts as not answering."""
+LAST_ANSWER_S: Final = 1.0
+"""The same while the process ends, which has a few seconds for all that it does then."""
 RETRY_S: Final = 1.0
 TICK_S: Final = 1.0
 RENEW_S: Final = 15.0
@@ -92,6 +94,7 @@ class StoreWriter:
         self._writing = asyncio.Lock()
         self._up = self._told_down = False
         self._next_try_s = 0.0
+        self._answer_s = ANSWER_S
         self._renewed_s = float("-inf")
         self._up_since_s = 0.0
         self._last_seq: dict[CallId, int] = {}
@@ -171,7 +174,15 @@ class StoreWriter:
 
     async def close(self) -> None:
         """Write what waits, to the store or else to the spool."""
-        await self.flush()
+        self._answer_s = min(ANSWER_S, LAST_ANSWER_S)
+        try:
+            await self.flush()
+        except asyncio.CancelledError:  # the process has no time to ask the store
+            with contextlib.suppress(OSError):
+                if self._spool is not None:
+                    self._spool.put([*self._waiting])
+                    self._waiting.clear()
+            raise
         if self._up:
             with contextlib.suppress(StoreError):
                 await self._asked(self._store.leave(self._instance))
@@ -239,7 +250,7 @@ class StoreWriter:
 
     async def _asked(self, answer: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(self._answer_s):
                 return await answer
         except TimeoutError:
             raise StoreUnavailable("the database does not answer in time") from None

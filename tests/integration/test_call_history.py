@@ -177,6 +177,26 @@ async def test_events_of_an_outage_that_outlives_the_process_are_read_by_the_nex
         assert (await store.call(CallId("call_2"))).outcome is Outcome.LOST
 
 
+async def test_a_process_that_is_hurried_at_its_end_leaves_its_events_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "ANSWER_S", 30)
+    monkeypatch.setattr(writer, "LAST_ANSWER_S", 30)
+    place = tmp_path / "calls.db"
+    kept = CallHistory(SqlStore(place), state_dir=tmp_path, messages_dir=tmp_path / "messages")
+    async with kept.writing():
+        with locked(place):
+            for event in call_events():
+                kept.observe(event)
+            closing = asyncio.create_task(kept._writer.close())
+            await asyncio.sleep(0.05)
+            closing.cancel()
+            await asyncio.wait([closing])
+            assert kept.counts()["waiting"] == 5
+            [spool] = (tmp_path / "spool").glob("*.jsonl")
+            assert spool.read_bytes().count(b"\n") == 5
+
+
 async def test_a_server_whose_database_cannot_be_made_takes_calls_and_keeps_them_on_disk(
     tmp_path: Path,
 ) -> None:
