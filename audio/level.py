@@ -60,6 +60,6 @@ def peak_dbfs(data: bytes, wire: AudioFormat) -> float:
         ranks, levels = law
         if not data:
             return SILENCE_DBFS
-        return levels[int(np.frombuffer(data.translate(ranks), np.uint8).max())]
+        return levels[int(np.maximum.reduce(np.frombuffer(data.translate(ranks), np.uint8)))]
     samples = np.frombuffer(data, dtype="<i2")
     return _dbfs(int(np.abs(samples.astype(np.int32)).max(initial=0)))

@@ -712,9 +712,10 @@ class Conversation:
         actions: list[Action] = []
         for step in self._TICK:
             wanted = step(self, now_ms)
-            actions += wanted
-            if any(isinstance(action, End) for action in wanted):
-                break
+            if wanted:  # hardly ever
+                actions += wanted
+                if any(isinstance(action, End) for action in wanted):
+                    break
         return actions
 
     def _fill_uplink(self, now_ms: int) -> list[Action]:

@@ -274,6 +274,7 @@ class RealtimeConnection:
         self.oddities = 0
         self._logged: set[str] = set()
         self._agreed = False
+        self._traced = logger.isEnabledFor(logging.DEBUG)
         self._transcription_refused = False
         self._older_transcription = False
         self._transport = transport
@@ -313,7 +314,7 @@ class RealtimeConnection:
             return False
         text = self._protocol.append(audio)
         sent = self._transport.send_at_once(text)
-        if sent and logger.isEnabledFor(logging.DEBUG):
+        if sent and self._traced:
             _trace(">", text.decode())
         return sent
 

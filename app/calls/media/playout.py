@@ -254,6 +254,8 @@ class Playout:
 
     def heard_items(self, now_ms: int) -> list[HeardItem]:
         """Items that are over: closed, and heard to their end. Each is given once."""
+        if not self._spans or not self._spans[0].closed:
+            return []
         heard = self.heard_bytes(now_ms)
         over: list[HeardItem] = []
         while self._spans and self._spans[0].closed and self._spans[0].end <= heard:
