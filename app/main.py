@@ -79,6 +79,9 @@ __all__ = ["Trunkline", "build", "call_store", "fallback_of", "serve", "stored_c
 
 logger = logging.getLogger(__name__)
 
+CONFIGURATION: Final = "configuration"
+"""The topic of the bus under which a process tells the version that it routes calls by."""
+
 GC_THRESHOLDS: Final = (20_000, 20, 20)
 """Python's are 700 (2,000 since 3.12), 10, 10: a call that begins is worth several collections."""
 
@@ -171,11 +174,11 @@ def build(
     credentials = carrier_credentials(settings)
     engine = offline_engine(settings, 1 if workplace is None else workplace.count)
     metrics = Metrics()
+    bus = _bus(settings, workplace, metrics)
     configuration = _configuration(
-        settings, engine, metrics, lambda call_id: switchboard.transfers_of(call_id), agents
+        settings, engine, metrics, bus, lambda call_id: switchboard.transfers_of(call_id), agents
     )
 
-    bus = _bus(settings, workplace, metrics)
     stream_path = _stream_path(settings, bus)
 
     def site() -> Site:
@@ -326,6 +329,7 @@ def _configuration(
     settings: Settings,
     engine: Engine | None,
     metrics: Metrics,
+    bus: Bus,
     lookup: Lookup,
     agents: Sequence[Agent],
 ) -> Configuration:
@@ -339,7 +343,14 @@ def _configuration(
     for notice in first.assembly.notices():
         logger.warning("configuration notice", extra={"notice": notice})
     again = partial(_load_again, settings)
-    return Configuration(first, lambda: assembled(again()), metrics.set_configuration)
+
+    def on_version(version: str) -> None:
+        metrics.set_configuration(version)
+        bus.publish(CONFIGURATION, {"version": version})
+
+    configuration = Configuration(first, lambda: assembled(again()), on_version)
+    bus.subscribe(CONFIGURATION, lambda told: configuration.follow(told["version"]))
+    return configuration
 
 
 def _load_again(settings: Settings) -> Settings:

@@ -154,6 +154,17 @@ class Configuration:
                 logger.warning("configuration notice", extra={"notice": notice})
             return fresh.version
 
+    def follow(self, version: str) -> None:
+        """Reload beside everything else: another process has found this version in the file."""
+        if version != self._current.version and self._tasks is not None:
+            self._tasks.create_task(self._follow(), name=f"follow {version}")
+
+    async def _follow(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError as error:
+            logger.error("configuration was not reloaded", extra={"reason": error.message})
+
     async def _hold(self, fresh: Loaded) -> None:
         """Open an assembly in a task of its own, which closes it when it is retired."""
         if self._tasks is None:

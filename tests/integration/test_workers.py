@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -138,6 +139,21 @@ async def test_what_a_caller_may_use_is_counted_by_all_workers(tmp_path: Path) -
         answered = [ringing for ringing in rings if ringing.order is not None]
         assert len(answered) == 10  # limits.per_caller.calls_per_minute
         assert len({worker_of(ringing) for ringing in answered}) == 2
+
+
+async def test_a_reload_reaches_all_workers(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, _phone, _api):
+        file = tmp_path / "config.yaml"
+        config = json.loads(file.read_text())
+        config["limits"]["max_duration_s"] = 1234
+        file.write_text(json.dumps(config))
+        key = (tmp_path / "var" / "api-key").read_text().strip()
+        options: Any = {"trust_env": False, "timeout": TIME_LIMIT_S}
+        options["headers"] = {"authorization": f"Bearer {key}"}
+        async with httpx2.AsyncClient(**options) as client:
+            answer = await client.post(f"{server.url}/api/v1/reload")
+            assert answer.status_code == 200, answer.text
+        await server.until_logged("configuration reloaded", times=2)
 
 
 async def test_a_worker_that_dies_is_replaced_and_the_calls_of_the_other_go_on(
