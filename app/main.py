@@ -38,6 +38,7 @@ from app.calls.observers.message_files import MessageFiles
 from app.calls.observers.shared_use import share_budget, share_use
 from app.calls.recording.files import Recordings
 from app.calls.recording.writer import Recorder
+from app.calls.seen_calls import SeenCalls
 from app.calls.switchboard import Switchboard
 from app.calls.transfer.tools import Lookup
 from app.carrier.base import Destination
@@ -213,6 +214,7 @@ def build(
         recorder=recorder,
         budget=budget,
         neighbors=workplace,
+        seen=SeenCalls(settings.state_dir / "recent_calls"),
     )
 
     @contextlib.asynccontextmanager

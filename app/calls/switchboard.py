@@ -26,6 +26,7 @@ from app.calls.hang_up import contained
 from app.calls.observers.feed import Feed
 from app.calls.recording.writer import Recorder
 from app.calls.route import Diversion, Route
+from app.calls.seen_calls import SeenCalls
 from app.calls.ticker import Ticker
 from app.calls.transfer.reports import TransferReports
 from app.calls.transfer.transfers import Transfers
@@ -131,11 +132,14 @@ class Switchboard:
         recorder: Recorder | None = None,
         budget: Budget,
         neighbors: Neighbors | None = None,
+        seen: SeenCalls | None = None,
     ) -> None:
         """`drain_warning_s`: callers are warned this long before a drain ends their calls.
 
-        `capacity` is that of the server, `neighbors` are its other processes.
+        `capacity` is that of the server, `neighbors` are its other processes; `seen` are the calls
+        that copies of their webhooks are recognized by.
         """
+        self._seen = seen or SeenCalls()
         self._recorder = recorder
         self._budget = budget
         self.capacity = capacity
@@ -161,7 +165,7 @@ class Switchboard:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Switchboard]:
         """Take calls inside this block; leaving it ends those that are left."""
-        async with asyncio.TaskGroup() as tasks:
+        async with self._seen.open(), asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
                 yield self
@@ -195,6 +199,7 @@ class Switchboard:
         token that is good for one more stream; after its end it is another conversation.
 
         Raises:
+            SignatureError: an old webhook, of a call that is over at the carrier.
             CapacityError: full (`at_capacity`) or shutting down (`draining`), and no fallback; or
                 the caller or our number has had enough (`caller_limit`, `number_limit`).
         """
@@ -206,6 +211,9 @@ class Switchboard:
             live.on_asked_again(known.token)
             logger.info("call asked for again", extra={"call_id": live.call_id})
             return known
+        over = known is not None and known.progress is not None and known.progress.ended
+        if over or (incoming.ringing and incoming.carrier_call_id in self._seen):
+            raise SignatureError("the call was answered long ago", code="webhook_replayed")
         now_s = time.monotonic()
         # Before routes and fallbacks: whoever they lead to is called at our cost as well.
         try:
@@ -336,6 +344,7 @@ class Switchboard:
         ):
             raise SignatureError("the stream token was used before", code="token_used")
         admission.used = True
+        self._seen.add(started.carrier_call_id)
         return admission.call
 
     def report(self, carrier_call_id: CarrierCallId, progress: CallProgress) -> None:

@@ -87,7 +87,8 @@ class IncomingCall:
     The caller is the party that talks with the agent, and the called number is ours, also where the
     call was placed to them: `direction` says so.
 
-    `caller_verified`: the network vouches that the caller may use `caller_number`.
+    `caller_verified`: the network vouches that the caller may use `caller_number`. `ringing`: the
+    carrier says that nobody has answered the call yet.
     """
 
     carrier_call_id: CarrierCallId
@@ -97,6 +98,7 @@ class IncomingCall:
     direction: CallDirection = CallDirection.INBOUND
     forwarded_from: str | None = None
     caller_verified: bool = False
+    ringing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ class AuthFailure(StrEnum):
 
     WEBHOOK_ACCOUNT = "webhook_account"
     WEBHOOK_FORM = "webhook_form"
+    WEBHOOK_REPLAYED = "webhook_replayed"
     WEBHOOK_SIGNATURE = "webhook_signature"
     MEDIA_SIGNATURE = "media_signature"
     MEDIA_START = "media_start"

@@ -133,6 +133,9 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
         incoming = forms.read(front.read_incoming, request)
         try:
             admitted = calls.admit(incoming)
+        except SignatureError as error:
+            forms.refuse(AuthFailure.WEBHOOK_REPLAYED, error)
+            raise
         except CapacityError as error:
             metrics.refused(error.code)
             document = front.refuse()
@@ -185,7 +188,7 @@ class SignedForms:
         try:
             self._front.check_http(_target(request), posted, request.headers)
         except SignatureError as error:
-            self._refuse(AuthFailure.WEBHOOK_SIGNATURE, error)
+            self.refuse(AuthFailure.WEBHOOK_SIGNATURE, error)
             raise
         if request.method == "POST":
             request.state.signed_form = posted
@@ -205,7 +208,7 @@ class SignedForms:
         try:
             return reader(request.state.signed_form)
         except SignatureError as error:
-            self._refuse(AuthFailure.WEBHOOK_ACCOUNT, error)
+            self.refuse(AuthFailure.WEBHOOK_ACCOUNT, error)
             raise
 
     async def _posted(self, request: Request) -> Form:
@@ -213,10 +216,10 @@ class SignedForms:
             return self._front.parse_form(await _body(request))
         except (RemoteProtocolError, ClientDisconnect) as error:
             unreadable = SignatureError("the form cannot be read", code="form_unreadable")
-            self._refuse(AuthFailure.WEBHOOK_FORM, unreadable)
+            self.refuse(AuthFailure.WEBHOOK_FORM, unreadable)
             raise unreadable from error
 
-    def _refuse(self, kind: AuthFailure, error: SignatureError) -> None:
+    def refuse(self, kind: AuthFailure, error: SignatureError) -> None:
         self._metrics.auth_failed(kind)
         logger.warning("webhook refused", extra={"kind": kind.value, "code": error.code})
 

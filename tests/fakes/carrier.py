@@ -90,10 +90,12 @@ class FakeTwilio:
         caller_number: str = "+15005550006",
         called_number: str = "+15005550001",
         verstat: str | None = None,
+        status: str = "ringing",
     ) -> Ringing:
         """Post the voice webhook only. Another `auth_token` forges the signature.
 
-        `verstat`: what the network says of the caller's number.
+        `verstat`: what the network says of the caller's number. `status`: of the call, which is
+        "in-progress" when its document is asked for again.
 
         Raises:
             DialError: code `signature_refused` when the server refused the forgery.
@@ -111,7 +113,7 @@ class FakeTwilio:
         token = self.auth_token if auth_token is None else auth_token
         webhooks = Webhooks(client, endpoints, token, caller)
         vouched = {} if verstat is None else {"StirVerstat": verstat}
-        answer = await webhooks.ask(endpoints.voice_url, "ringing", vouched)
+        answer = await webhooks.ask(endpoints.voice_url, status, vouched)
         return Ringing(self, caller, webhooks, answer)
 
 

@@ -123,6 +123,7 @@ async def trunkline(
     policy: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     written: Any = (),  # of Agent; `sections` may be passed as a mapping
+    state_dir: Any = None,  # a path
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[App]:
     """Run a server against `voice`.
@@ -130,11 +131,12 @@ async def trunkline(
     `sections` are sections of `config.yaml`, `model` is short for `openai_realtime`; with a section
     `offline` the server's own engine talks, and `voice` is not called. `policy` are
     limits of calls that settings do not offer, or not as short as a test wants them; `written` are
-    agents in Python.
+    agents in Python. `state_dir` outlives the server.
     """
     left = Leftovers()
     with tempfile.TemporaryDirectory() as folder:
-        settings = _settings(Path(folder), voice, {**sections, "openai_realtime": model or {}})
+        kept = Path(folder) if state_dir is None else state_dir
+        settings = _settings(kept, voice, {**sections, "openai_realtime": model or {}})
         built = build(settings, agents=written)
         if policy is not None:
             _change_policy(built.switchboard, policy)

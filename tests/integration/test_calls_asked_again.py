@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from app.calls.caller_leg import LOST
 from app.dial.leg import EndedBy
+from app.errors import DialError
 from app.events import AgentSaid, CallAdmitted, EndReason, StreamOpened, TransferEnded
 from app.realtime.events import ResponseCreate
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
@@ -25,9 +27,11 @@ REPLIES = [Reply(audio_ms=300)]
 
 
 async def again(app: App, twilio: FakeTwilio, call: FakeCall | Ringing) -> Ringing:
-    """The same webhook once more."""
-    ringing = call if isinstance(call, Ringing) else call.ringing
-    return await twilio.ring(app.url, call_sid=ringing.caller.call_id)
+    """The carrier's webhook once more: of a call that was answered, or that still rings."""
+    ringing, status = (
+        (call, "ringing") if isinstance(call, Ringing) else (call.ringing, "in-progress")
+    )
+    return await twilio.ring(app.url, call_sid=ringing.caller.call_id, status=status)
 
 
 def token(ringing: Ringing) -> str:
@@ -45,7 +49,49 @@ async def one_turn(call: FakeCall) -> None:
 # After the call -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reports", [[], ["ringing", "in-progress"], ["in-progress", "completed"]])
+async def replayed(app: App, twilio: FakeTwilio, call: FakeCall, status: str) -> None:
+    """Assert that a copy of a webhook of this call opens nothing."""
+    attempts = app.voice.attempts
+    with pytest.raises(DialError) as refused:
+        await twilio.ring(app.url, call_sid=call.ringing.caller.call_id, status=status)
+    assert refused.value.code == "signature_refused"
+    assert (app.switchboard.active, app.voice.attempts) == (0, attempts)
+
+
+@pytest.mark.parametrize(
+    ("status", "report"),
+    [("ringing", None), ("ringing", "completed"), ("in-progress", "completed")],
+)
+async def test_a_copy_of_a_webhook_opens_nothing_after_the_call(
+    status: str, report: str | None
+) -> None:
+    voice = ScriptedVoiceServer(replies=REPLIES)
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear(ms=200)
+        await call.hang_up()
+        await app.ended(call)
+        if report is not None:
+            await call.ringing.webhooks.report(report)
+        await replayed(app, twilio, call, status)
+
+
+async def test_a_copy_of_a_webhook_opens_nothing_after_a_restart(tmp_path: Path) -> None:
+    voice = ScriptedVoiceServer(replies=REPLIES)
+    async with voice:
+        async with trunkline(voice, state_dir=tmp_path) as app, app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await call.hear(ms=200)
+            await call.hang_up()
+            await app.ended(call)
+        async with trunkline(voice, state_dir=tmp_path) as app, app.twilio() as twilio:
+            await replayed(app, twilio, call, "ringing")
+            other = await twilio.call(app.url)
+            await one_turn(other)
+            await other.hang_up()
+
+
+@pytest.mark.parametrize("reports", [[], ["ringing", "in-progress"]])
 @pytest.mark.parametrize("settled", [True, False])
 async def test_after_its_end_a_call_is_a_new_conversation(
     reports: list[str], settled: bool

@@ -148,6 +148,7 @@ def read_incoming(form: Form, *, expect_account: str | None = None) -> IncomingC
         direction=CallDirection.OUTBOUND if outbound else CallDirection.INBOUND,
         forwarded_from=None if is_withheld(forwarded) else forwarded,
         caller_verified=fields.get("StirVerstat") == VOUCHED_FOR and not outbound,
+        ringing=fields.get("CallStatus") == CallProgress.RINGING.value,
     )
 
 

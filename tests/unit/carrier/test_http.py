@@ -131,6 +131,7 @@ def test_an_incoming_call_is_read() -> None:
         account_id="AC1",
         caller_number="+15551230001",
         called_number="+15551230002",
+        ringing=True,
     )
     pairs = [*FORM.items(), ("ForwardedFrom", "+15551230003"), ("SipHeader_X-A", "a b\n")]
     assert read_incoming(pairs).forwarded_from == "+15551230003"
