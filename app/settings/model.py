@@ -163,6 +163,17 @@ class BusSettings(Section):
     server: Annotated[BusName | None, Blank] = None
 
 
+CollectorUrl = Annotated[str, Field(max_length=500, pattern=r"^https?://\S+$")]
+
+
+class OtelSettings(Section):
+    """Traces of calls for an OpenTelemetry collector."""
+
+    endpoint: Annotated[CollectorUrl | None, Blank] = None
+    authorization: OptionalSecret = None
+    service_name: Name = "trunkline"
+
+
 class Logging(Section):
     """The log's level and format."""
 
@@ -208,6 +219,7 @@ class Settings(Section):
     twilio: Twilio = Field(default_factory=Twilio)
     server: Server = Field(default_factory=Server)
     api: Api = Field(default_factory=Api)
+    otel: OtelSettings = Field(default_factory=OtelSettings)
     limits: Limits = Field(default_factory=Limits)
     recording: Recording = Field(default_factory=Recording)
     budget: Budget = Field(default_factory=Budget)

@@ -78,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
                 "websockets"},
     "app.web.api": {"app.api_keys", "app.bus", "app.calls", "app.errors", "app.events",
                     "app.explain", "app.store", "app.web", "fastapi", "pydantic", "starlette"},
+    "app.tracing": {"app.errors", "app.events", "app.installation", "opentelemetry"},
     "app.webhooks": {"app.errors", "app.http", "app.store"},
     "app.dial": {"app.carrier.base", "app.carrier.twilio.caller_side", "app.errors",
                  "app.installation", "app.paths", "audio", "httpx2", "numpy", "rich", "websockets",
