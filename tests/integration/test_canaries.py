@@ -55,7 +55,7 @@ def config(voice: ScriptedVoiceServer, api: TwilioApi, hook: WebService) -> dict
 
 
 def files(folder: Path) -> Iterator[tuple[Path, bytes]]:
-    """What the server has written; of its keys, the one that its user may read is left out."""
+    """Files that the server has written, but for the key that its user may read."""
     for path in sorted((folder / "var").rglob("*")):
         if path.is_file() and path.name != "api-key":
             yield path, path.read_bytes()
