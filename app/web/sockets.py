@@ -8,7 +8,7 @@ media streams to the routes.
 
 An accepted websocket offers a `Lane` among its ASGI extensions: a route that takes it has messages
 by callback, in the turn of the event loop that read them, and sends without a task switch
-(docs/decisions/0015). Handshake, pings, closing, fragments and broken frames stay with uvicorn and
+(docs/decisions/0017). Handshake, pings, closing, fragments and broken frames stay with uvicorn and
 the strict parser of `websockets` in either case.
 
 Follows uvicorn 0.54 (`protocols/http/httptools_impl.py`,

@@ -408,3 +408,11 @@ def test_what_the_image_copies_is_let_through_to_its_builder() -> None:
         for name in row.split():
             assert f"!{name}" in ignored
             assert (ROOT / name).exists()
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    pages = sorted(path.name for path in (ROOT / "docs/decisions").glob("*.md"))
+    assert len({name[:4] for name in pages}) == len(pages), pages
+    for name in pages:
+        title = (ROOT / "docs/decisions" / name).read_text().splitlines()[0]
+        assert title.startswith(f"# {int(name[:4])}. "), name
