@@ -2,7 +2,7 @@
 
 A signed webhook is good for ever: Twilio signs neither a time nor a number used once. What tells a
 copy of it from a call is that the carrier lets a call ring once: a webhook of a call that rings,
-and whose stream was open already, is an old one (docs/decisions/0017). The ids are appended to a
+and whose stream was open already, is an old one (docs/decisions/0019). The ids are appended to a
 file, and at the start the last of them are read.
 """
 
