@@ -15,7 +15,7 @@ import pytest
 from app.store.sql.store import SqlStore
 from tests.fakes.postgres import Cluster, cluster
 
-__all__ = ["KINDS", "opened", "postgres", "store"]
+__all__ = ["KINDS", "new_database", "opened", "postgres", "store"]
 
 KINDS: Final = ("sqlite", "postgresql")
 _numbers = itertools.count(1)

@@ -100,8 +100,10 @@ class Database:
             async with self._engine.connect() as connection:
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
-    async def upgrade(self) -> None:
+    async def upgrade(self, to: str = "heads") -> None:
         """Make the tables, or bring them up to date; of several processes at once, one does.
+
+        `to` is a revision, for tests of what follows it.
 
         Raises:
             StoreUnavailable: the database does not answer, or its file cannot be made.
@@ -114,7 +116,7 @@ class Database:
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
                 await connection.execute(lock, {"key": _UPGRADE_LOCK})
             try:
-                await connection.run_sync(_upgrade)
+                await connection.run_sync(_upgrade, to)
             except CommandError as error:
                 raise StoreError(
                     f"{self.place}: was made by a newer version of Trunkline", code="store_newer"
@@ -243,14 +245,14 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, to: str) -> None:
     scripts = _scripts()
     # Without an env.py: it would be run as a script, and there is nothing to configure by hand.
     with EnvironmentContext(
         _config(),
         scripts,
-        fn=lambda has, _context: scripts._upgrade_revs("heads", has),
-        destination_rev="heads",
+        fn=lambda has, _context: scripts._upgrade_revs(to, has),
+        destination_rev=to,
     ) as environment:
         environment.configure(connection=connection, transaction_per_migration=False)
         environment.run_migrations()
