@@ -26,6 +26,7 @@ __all__ = [
     "CallSummary",
     "CallTurnedAway",
     "CallerSaid",
+    "CarrierReported",
     "CarrierUsage",
     "Cost",
     "EndReason",
@@ -207,7 +208,7 @@ class CallSummary:
 class CallAdmitted:
     """The webhook was answered and a voice connection is being opened.
 
-    `tools` is everything that the agent is given to call.
+    `tools` is everything that the agent is given to call, `configuration` the version in force.
     """
 
     call_id: CallId
@@ -216,6 +217,7 @@ class CallAdmitted:
     called_number: str
     agent: str
     tools: tuple[str, ...] = ()
+    configuration: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +243,15 @@ class StreamOpened:
 
     call_id: CallId
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierReported:
+    """The carrier has reported the progress of a live call: `status` is one of its states."""
+
+    call_id: CallId
+    at_ms: int
+    status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -624,6 +635,7 @@ CallEvent = (
     CallAdmitted
     | CallTurnedAway
     | StreamOpened
+    | CarrierReported
     | VoiceReady
     | FirstSound
     | CallerSaid

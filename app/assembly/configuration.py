@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from app.assembly.build import Assembly
@@ -108,7 +108,10 @@ class Configuration:
 
     def route(self, incoming: IncomingCall) -> Route | Diversion:
         """The route of a call that comes in now."""
-        return self._current.assembly.route(incoming)
+        found = self._current.assembly.route(incoming)
+        if isinstance(found, Route):
+            return replace(found, configuration=self._current.version)
+        return found
 
     def degraded(self) -> list[str]:
         """The parts that callers would miss now."""

@@ -50,13 +50,14 @@ from app.calls.ticker import Ticker
 from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers
 from app.calls.turn_timer import TurnTimer
-from app.carrier.base import CallControl, IncomingCall, MediaStream
+from app.carrier.base import CallControl, CallProgress, IncomingCall, MediaStream
 from app.errors import VoiceError, VoiceRefused
 from app.events import (
     CallEnded,
     CallEvent,
     CallId,
     CallSummary,
+    CarrierReported,
     Cost,
     EndReason,
     OperatorActed,
@@ -276,6 +277,11 @@ class Call:
         """Have the agent say a text that neither side has asked for."""
         if not self._end.done():
             self._perform(self._conversation.say(text, self._now_ms(), mode=mode, when=when))
+
+    def note_reported(self, progress: CallProgress) -> None:
+        """Record a report of the carrier."""
+        at_ms = self._now_ms()
+        self._record(CarrierReported(call_id=self.call_id, at_ms=at_ms, status=progress.value))
 
     # The operator -------------------------------------------------------------------------------
 

@@ -27,9 +27,9 @@ class Route:
     """The agent that answers a call, and everything that holds for the call.
 
     `roster` holds the agents that may take over, `keypads` what keys do beside each of them,
-    `destinations` where they may transfer callers to. Callers go to `fallback` when no agent can
-    answer. `price` says what was spent so far. `can_keep_messages` says whether messages of callers
-    can be written where they are kept.
+    `destinations` where they may transfer callers to. Callers go to `fallback` when no agent
+    can answer. `price` says what was spent so far. `configuration` is the version that routed
+    it. `can_keep_messages` says whether messages of callers can be written where they are kept.
     """
 
     agent: Agent
@@ -41,6 +41,7 @@ class Route:
     fallback: Destination | None = None
     price: Callable[[TokenUsage, CarrierUsage | None], Cost] = field(default=_unknown_cost)
     analysis: AnalysisPlan | None = None
+    configuration: str = ""
     can_keep_messages: Callable[[], Awaitable[bool]] | None = None
 
     def fallback_of(self, incoming: IncomingCall) -> Fallback | None:

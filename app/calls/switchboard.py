@@ -271,6 +271,7 @@ class Switchboard:
                 called_number=incoming.called_number,
                 agent=route.agent.name,
                 tools=route.roster.tool_names(route.agent),
+                configuration=route.configuration,
             ),
         )
         tasks.create_task(self._hold(call), name=f"call {call_id}")
@@ -356,6 +357,8 @@ class Switchboard:
             return
         admission.progress = progress
         self._changed.set()
+        if isinstance(admission.call, Call):
+            admission.call.note_reported(progress)
         if progress.ended and isinstance(admission.call, Call):
             # The media socket usually says it first; where it cannot, this does.
             admission.call.transfers.on_caller_gone(f"carrier_reported_{progress.value}")

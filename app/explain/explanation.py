@@ -22,6 +22,7 @@ from app.events import (
     CallLost,
     CallReviewed,
     CallTurnedAway,
+    CarrierReported,
     FirstSound,
     GuardrailTripped,
     HandedOff,
@@ -137,7 +138,8 @@ class _Timeline:
             case CallAdmitted():
                 self._numbers, self._agent = (event.caller_number, event.called_number), event.agent
                 tools = f"; tools: {', '.join(event.tools)}" if event.tools else "; no tools"
-                self._add(0, f"call admitted for agent {event.agent}{tools}")
+                version = f"; configuration {event.configuration}" if event.configuration else ""
+                self._add(0, f"call admitted for agent {event.agent}{tools}{version}")
             case StreamOpened():
                 again = " again" if self._streamed else ""
                 self._streamed = True
@@ -203,6 +205,13 @@ class _Timeline:
                 self._add(event.at_ms, f"task answered: {text}", failed)
             case CallEnded():
                 self._ended(event)
+            case _:
+                self._take_rest(event)
+
+    def _take_rest(self, event: Any) -> None:
+        match event:
+            case CarrierReported():
+                self._add(event.at_ms, f"the carrier reports: {event.status}")
             case RecordingStarted():
                 self._add(event.at_ms, "the recording began")
             case RecordingStopped():

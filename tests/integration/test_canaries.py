@@ -6,6 +6,7 @@ answers of every route of the API that reads. Documents for the carrier are `tes
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ def config(voice: ScriptedVoiceServer, api: TwilioApi, hook: WebService) -> dict
             "operator_token": "${OPERATOR_TOKEN}",
         },
         "logging": {"level": "DEBUG"},
+        "api": {"requests_per_s": 1_000},
         "agents": {"desk": {"tools": ["collect_digits"], "instructions": "Ask for the PIN."}},
         "recording": {"enabled": True, "notice": ""},
         "webhooks": {
@@ -151,3 +153,4 @@ async def kept(client: httpx2.AsyncClient) -> str:
             found = (await client.get("/api/v1/calls?outcome=answered")).json()["calls"]
             if found:
                 return str(found[0]["call_id"])
+            await asyncio.sleep(0.05)

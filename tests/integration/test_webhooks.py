@@ -235,6 +235,7 @@ async def delivered(admin: Any) -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = answer.json()["deliveries"]
             if found:
                 return found
+            await asyncio.sleep(0.05)
 
 
 async def test_without_webhooks_the_routes_say_so() -> None:

@@ -147,7 +147,11 @@ def guarded_router(guard: Guard) -> APIRouter:
             proceed, needed = super().get_route_handler(), scope_of(self)
 
             async def handle(request: Request) -> Response:
-                return await guard.handle(request, needed, proceed)
+                response = await guard.handle(request, needed, proceed)
+                response.headers.setdefault("cache-control", "no-store")
+                # Text may hold what callers have said: no browser is to take it for a page.
+                response.headers["x-content-type-options"] = "nosniff"
+                return response
 
             return handle
 

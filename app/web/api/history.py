@@ -241,12 +241,19 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
         return as_json(found, records, notes, tags)
 
     @router.get("/calls/{call_id}/recording", openapi_extra=viewer, response_class=FileResponse)
-    async def recording(call_id: KeptCallId) -> FileResponse:
+    async def recording(request: Request, call_id: KeptCallId) -> FileResponse:
         """Play the recording: a stereo WAV, the caller left. Takes ranges."""
         path = _recording(kept.history, call_id)
         if not await asyncio.to_thread(lambda: path.is_file() and not path.is_symlink()):
             text = "There is no recording of this call"
             raise Problem(HTTPStatus.NOT_FOUND, "recording_not_found", text)
+        begins = re.match(r"bytes=(\d{1,18})-", request.headers.get("range", ""))
+        size = await asyncio.to_thread(lambda: path.stat().st_size)
+        if begins is not None and int(begins[1]) >= size:
+            text = f"The recording has {size} bytes"
+            headers = {"content-range": f"bytes */{size}"}
+            status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            raise Problem(status, "range_invalid", text, headers=headers)
         return FileResponse(path, media_type="audio/wav", headers=_download(path.name))
 
 

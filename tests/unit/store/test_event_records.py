@@ -41,7 +41,7 @@ KEPT_TEXTS = {
 # Events whose texts are no speech, and stay for as long as the call does.
 WITHOUT_WORDS = {
     "analysis_failed", "barge_in", "call_admitted", "call_ended", "call_lost", "call_turned_away",
-    "first_sound", "handed_off", "key_pressed", "recording_started",
+    "carrier_reported",    "first_sound", "handed_off", "key_pressed", "recording_started",
     "recording_stopped", "speech_resumed", "stream_opened", "tool_ran",
     "transfer_ended", "transfer_started", "turn_timed", "voice_ready", "voice_trouble",
 }  # fmt: skip
