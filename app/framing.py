@@ -159,6 +159,14 @@ class FrameReader:
         if not self._busy:
             self._cut()
 
+    def close(self) -> None:
+        """The connection is gone: part with those who were called back."""
+        self._on_text = self._on_rest = _ignore
+        self._plain = False
+        self._stopped = True
+        self._data, self._at = b"", 0
+        self._tail.clear()
+
     def _pause(self) -> None:
         if not self._paused and not self._transport.is_closing():
             self._paused = True
@@ -230,6 +238,10 @@ class FrameReader:
             self._fragments = not data[at] & _FIN
         self._on_rest(data[at:after])
         return True
+
+
+def _ignore(_data: bytes) -> None:
+    pass
 
 
 # Out ----------------------------------------------------------------------------------------------

@@ -120,6 +120,13 @@ class EagerConnection(ClientConnection):
         if self.reader is not None:
             self.reader.go_on()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # Parts that know each other part: nothing of a call is left to the garbage collector.
+        if self.reader is not None:
+            self.reader.close()
+        self.recv_messages.pause = self.recv_messages.resume = _nothing
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # The library's queue for `recv` has the peer wait in the same way.
@@ -175,6 +182,10 @@ class EagerConnection(ClientConnection):
             message = b"".join(self._fragments)
             self._fragments.clear()
             self._on_message(message)
+
+
+def _nothing() -> None:
+    pass
 
 
 class WebSocketTransport:
@@ -360,6 +371,7 @@ class WebSocketModel:
                 logger=_wire_logger,
                 create_connection=EagerConnection,
             )
+            websocket.request = None  # a few kB, and the key with it
             return cast(EagerConnection, websocket)
         except InvalidStatus as error:
             raise _refusal(error.response) from None

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, ClassVar, Protocol, cast
@@ -292,6 +292,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self._linger.disarm()
         self._quiet.disarm()
         super().connection_lost(exc)
+        # Parts that know each other part: nothing of a call is left to the garbage collector.
+        self._messages = None
+        if self._accepted:
+            self.reader.close()
 
     # In -----------------------------------------------------------------------------------------
 
@@ -397,6 +401,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             call_soon=self.loop.call_soon,
         )
         self._accepted = True
+        self.request = self.response = None  # type: ignore[assignment]  # a few kB of headers
         early, self._early = self._early, b""
         if early:
             self.transport.resume_reading()
@@ -456,7 +461,8 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def take_lane(self, messages: Messages) -> None:
         """As `Lane.listen`."""
         self._messages = messages
-        waiting, self.queue = self.queue, _Ends(self._tell_end)
+        waiting = self.queue
+        self.queue = cast(Any, _Ends(self._tell_end))
         self.reader.listen(messages.on_text)
         while not waiting.empty():
             event = waiting.get_nowait()
@@ -520,16 +526,23 @@ def _ignore(_text: bytes) -> None:
     pass
 
 
-class _Ends(asyncio.Queue[Any]):
+class _Ends:
     """In place of uvicorn's queue when a lane is taken: only the end comes this way."""
 
-    def __init__(self, on_end: Any) -> None:
-        super().__init__()
+    def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
+        self._ended = False
 
-    def put_nowait(self, item: Any) -> None:
-        super().put_nowait(item)
+    def put_nowait(self, _event: object) -> None:
+        self._ended = True
         self._on_end()
+
+    def empty(self) -> bool:
+        return not self._ended
+
+    def get_nowait(self) -> dict[str, str]:
+        self._ended = False
+        return {"type": "websocket.disconnect"}
 
 
 def guarded_protocols(

@@ -1,0 +1,59 @@
+"""The garbage collector has nothing to do on the way of the sound, and little after a call."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import until
+from tests.integration.server import trunkline
+
+
+@contextmanager
+def garbage() -> Iterator[Counter[str]]:
+    """Count, by type, what only a collector frees of the block: objects that know each other."""
+    found: Counter[str] = Counter()
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found.update(type(item).__qualname__ for item in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+async def test_sound_leaves_nothing_to_the_collector() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=4_000)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=100)
+        await call.speak(0.4)
+        await call.hear(ms=400)
+        heard_ms, frames = call.heard_ms, call.counters.frames_sent
+        with garbage() as found:
+            await call.wait_for(lambda: call.heard_ms >= heard_ms + 3_000)
+        assert call.counters.frames_sent >= frames + 100
+        assert not found
+        await call.hang_up()
+
+
+async def test_a_call_leaves_few_objects_to_the_collector() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        with garbage() as found:
+            call = await twilio.call(app.url)
+            await call.hear_quiet(ms=100)
+            await call.speak(0.4)
+            await call.hear(ms=100)
+            await call.hang_up()
+            await app.ended(call)
+            await until(lambda: not voice.open_connections)
+            del call
+        assert sum(found.values()) < 600, found  # the parts of a call know each other
