@@ -230,7 +230,13 @@ def build(
             except AppError as error:
                 not_started.append(error)
                 raise
-            for part in (jobs, recorder.open(), budget.open(), _sent_at_end(traces)):
+            for part in (
+                jobs,
+                recorder.open(),
+                budget.open(),
+                _sent_at_end(traces),
+                configuration.reloaded_on_hangup(),
+            ):
                 await stack.enter_async_context(part)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             for work in (LoopMonitor(metrics), *(() if deliverer is None else (deliverer,))):

@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -134,6 +136,21 @@ class Configuration:
             loaded.retired.set()
 
     # Reload -------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def reloaded_on_hangup(self) -> AsyncIterator[None]:
+        """Reload on SIGHUP inside the block, where the process has such a signal."""
+        number = getattr(signal, "SIGHUP", None)
+        if number is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            loop.add_signal_handler(number, lambda: tasks.create_task(self._follow()))
+            try:
+                yield
+            finally:
+                loop.remove_signal_handler(number)
 
     async def reload(self) -> str:
         """Put the file as it is now in force for the next calls; returns its version.

@@ -74,6 +74,7 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         with tempfile.TemporaryDirectory(prefix="trunkline-metrics-") as self._folder:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self._watch_start())
@@ -89,6 +90,13 @@ class _Supervisor:
         else:
             logger.info("stopping the workers", extra={"workers": len(self._processes)})
         self._stop()
+
+    def _on_reload(self) -> None:
+        """Have one worker reload the configuration, which has the others follow."""
+        for index, process in self._processes.items():
+            if self._is_ready(index) and process.returncode is None:
+                process.send_signal(signal.SIGHUP)
+                return
 
     def _stop(self) -> None:
         self._stopping.set()

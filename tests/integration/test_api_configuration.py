@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from functools import partial
 from typing import Any
 
+import httpx2
 import pytest
 
 from app.api_keys import Scope
 from app.events import AgentSaid
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.waiting import time_limit
 from tests.integration.server import App, trunkline
 from tests.integration.test_api import TOKEN, client, is_problem, new_key
 from tests.integration.test_api_live import said
@@ -111,3 +116,29 @@ async def test_a_change_that_needs_a_restart_is_refused_with_its_place(
         is_problem(answer, 409, "restart_needed")
         assert "config.yaml:1: " in answer.json()["detail"]
         assert section in answer.json()["detail"]
+
+
+async def until_other(admin: httpx2.AsyncClient, version: str) -> None:
+    async with time_limit():
+        while True:
+            if (await admin.get("/settings")).json()["version"] != version:
+                return
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+async def test_the_hangup_signal_reloads_and_a_mistake_changes_nothing() -> None:
+    async with (
+        ScriptedVoiceServer() as voice,
+        trunkline(voice, **SECTIONS) as app,
+        client(app, new_key(app, Scope.ADMIN)) as admin,
+    ):
+        before = (await admin.get("/settings")).json()["version"]
+        rewrite(app, lambda config: config["agents"]["sales"].update(instructions="Sell more."))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until_other(admin, before)
+        rewrite(app, lambda config: config["agents"].update(sales={"instructoins": "x"}))
+        now = (await admin.get("/settings")).json()["version"]
+        os.kill(os.getpid(), signal.SIGHUP)
+        is_problem(await admin.post("/reload"), 409, "config_invalid")
+        assert (await admin.get("/settings")).json()["version"] == now

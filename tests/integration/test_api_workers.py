@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,6 +66,12 @@ async def test_any_worker_sees_and_steers_the_calls_of_all(tmp_path: Path) -> No
             for _ in range(4):
                 shown = (await client.get("/settings")).json()
                 assert shown["version"] == answer.json()["version"]
+
+            config.write_text(json.dumps({**text, "limits": {"silence_s": 78}}))
+            server.process.send_signal(signal.SIGHUP)
+            await server.until_logged("configuration reloaded", times=4)
+            versions = {(await client.get("/settings")).json()["version"] for _ in range(4)}
+            assert len(versions | {answer.json()["version"]}) == 2
 
             follows = asyncio.Event()
             ended = asyncio.create_task(ends(client, {call["call_id"] for call in live}, follows))
