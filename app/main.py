@@ -42,6 +42,7 @@ from app.calls.seen_calls import SeenCalls
 from app.calls.switchboard import Switchboard
 from app.calls.transfer.tools import Lookup
 from app.carrier.base import Destination
+from app.carrier.browser import WithBrowserCalls
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
@@ -57,6 +58,7 @@ from app.web.access import Door
 from app.web.api import api_router
 from app.web.api.guard import Guard, guarded_router
 from app.web.api.history import add_history_routes
+from app.web.api.phone import BrowserPhone
 from app.web.app import make_app
 from app.web.approvals import approvals_router
 from app.web.forwarding import Forwarding
@@ -66,6 +68,7 @@ from app.web.metrics import Metrics
 from app.web.phone import phone_router
 from app.web.realtime import realtime_router
 from app.web.serving import Server, make_server
+from app.web.tickets import SocketTickets
 from app.webhooks import WebhookDeliverer
 from app.workers.board import WorkerState
 from app.workers.lifeline import hold
@@ -162,7 +165,7 @@ def fallback_of(settings: Settings, number: str) -> Destination | None:
     return assemble(settings).destinations.by_name[own.fallback]
 
 
-def build(
+def build(  # noqa: PLR0915 - the parts of a server, one after another
     settings: Settings,
     announce: Callable[[int], None] = lambda port: None,
     agents: Sequence[Agent] = (),
@@ -196,7 +199,7 @@ def build(
     budget = share_budget(bus, _budget(settings, metrics))
     switchboard = Switchboard(
         route=configuration.route,
-        carrier=carrier,
+        carrier=WithBrowserCalls(carrier),
         capacity=settings.limits.max_calls if engine is None else engine.max_sessions,
         token_life_s=settings.limits.token_ttl_s,
         drain_warning_s=settings.limits.duration_warning_s,
@@ -255,6 +258,14 @@ def build(
                 raise
 
     live = LiveCalls(switchboard, bus)
+    tickets = SocketTickets()
+    phone = BrowserPhone(
+        switchboard.admit,
+        tickets,
+        account_id=credentials.account_sid,
+        stream_path=stream_path,
+        numbers=lambda: [own["number"] for own in configuration.numbers()],
+    )
     front = TwilioFront(
         auth_tokens=credentials.auth_tokens,
         shared_keys=credentials.shared_keys,
@@ -278,6 +289,7 @@ def build(
             webhook_path=settings.server.webhook_path,
             status_path=settings.server.status_path,
             stream_path=stream_path,
+            tickets=tickets,
             others_stream_path=f"{settings.server.websocket_path}/{{other}}"
             if bus.shared
             else None,
@@ -297,7 +309,7 @@ def build(
             bus=bus,
         ),
         approvals_router(live, metrics, _door(settings, settings.server.operator_token)),
-        _api(settings, live, metrics, live_feed, configuration, history, bus, deliverer),
+        _api(settings, live, metrics, live_feed, configuration, history, bus, deliverer, phone),
     ]
     if engine is not None:
         routers.append(
@@ -604,7 +616,7 @@ def _reviews(
     return [CallReviews(reviewer).observe]
 
 
-def _api(
+def _api(  # noqa: PLR0913 - the parts of the server that the API shows
     settings: Settings,
     live: LiveCalls,
     metrics: Metrics,
@@ -613,6 +625,7 @@ def _api(
     history: CallHistory | None,
     bus: Bus,
     deliverer: WebhookDeliverer | None,
+    phone: BrowserPhone,
 ) -> APIRouter:
     """The routes of `/api/v1`."""
     keys = ApiKeys(settings.state_dir)
@@ -637,6 +650,7 @@ def _api(
         history=history,
         bus=bus,
         outbox=None if deliverer is None else deliverer.outbox,
+        phone=phone,
     )
 
 

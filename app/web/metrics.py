@@ -81,6 +81,7 @@ class AuthFailure(StrEnum):
     WEBHOOK_SIGNATURE = "webhook_signature"
     MEDIA_SIGNATURE = "media_signature"
     MEDIA_START = "media_start"
+    MEDIA_TICKET = "media_ticket"
     MEDIA_TOKEN = "media_token"
     REALTIME_ORIGIN = "realtime_origin"
     REALTIME_TOKEN = "realtime_token"

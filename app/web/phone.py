@@ -44,6 +44,7 @@ from app.events import CallEvent
 from app.web.forwarding import CHECKED_FORM, Forwarded
 from app.web.metrics import AuthFailure, Metrics, Refusal
 from app.web.sockets import Lane, lane_of
+from app.web.tickets import TICKET_PROTOCOL, SocketTickets, offers_ticket
 from app.web.transcript import add_transcript_feed
 from app.web.transfers import TransferFront, add_transfer_routes
 
@@ -117,13 +118,15 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
     stream_path: str,
     transcript_feed: bool = False,
     unclaimed: UnclaimedSockets | None = None,
+    tickets: SocketTickets | None = None,
     forward: Forward | None = None,
     others_stream_path: str | None = None,
 ) -> APIRouter:
     """The routes of one carrier; every HTTP route among them wants a signature.
 
     `forward` has requests answered by the process that has their call. At `others_stream_path` come
-    streams that a proxy should have sent to another server, named `other` there.
+    streams that a proxy should have sent to another server, named `other` there. `tickets` are what
+    browsers open sockets with, in place of a signature.
     """
     forms = SignedForms(front, metrics, forward)
     signed = APIRouter(dependencies=[Depends(forms.check)])
@@ -156,7 +159,7 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
         add_transcript_feed(signed, calls.follow)
     router = APIRouter()
     router.include_router(signed)
-    media = MediaSocket(front, calls, metrics, unclaimed or UnclaimedSockets())
+    media = MediaSocket(front, calls, metrics, unclaimed or UnclaimedSockets(), tickets)
     router.add_api_websocket_route(stream_path, media.serve)
     if others_stream_path is not None:
         router.add_api_websocket_route(others_stream_path, media.refuse_stray)
@@ -281,27 +284,44 @@ class MediaSocket:
     """The media websocket, from its handshake to the end of its call."""
 
     def __init__(
-        self, front: PhoneFront, calls: Calls, metrics: Metrics, unclaimed: UnclaimedSockets
+        self,
+        front: PhoneFront,
+        calls: Calls,
+        metrics: Metrics,
+        unclaimed: UnclaimedSockets,
+        tickets: SocketTickets | None = None,
     ) -> None:
         self._front = front
         self._calls = calls
         self._metrics = metrics
         self._unclaimed = unclaimed
+        self._tickets = tickets
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Check, accept, claim a call and attach the stream to it."""
+        """Check and accept a carrier's stream, or a browser's socket by its ticket."""
+        tickets = self._tickets if offers_ticket(websocket) else None
         try:
-            self._front.check_websocket(_target(websocket), websocket.headers)
+            if tickets is None:
+                self._front.check_websocket(_target(websocket), websocket.headers)
+                serve = None
+            else:
+                serve = tickets.redeem(websocket)
         except SignatureError as error:
-            self._metrics.auth_failed(AuthFailure.MEDIA_SIGNATURE)
+            signed = tickets is None
+            failure = AuthFailure.MEDIA_SIGNATURE if signed else AuthFailure.MEDIA_TICKET
+            self._metrics.auth_failed(failure)
             logger.warning("media socket refused", extra={"code": error.code})
             await websocket.close()  # before accept: HTTP 403 on the wire
             return
         # The handshake's signature is the same for every call: whoever has seen one can send it
         # again. A signed socket is still a stranger until it claims a call.
-        await websocket.accept()
+        await websocket.accept(None if tickets is None else TICKET_PROTOCOL)
         # From here on the socket belongs to the call: messages come and go without ASGI.
         lane = lane_of(websocket)
+        await (serve or self._attach)(lane)
+
+    async def _attach(self, lane: Lane) -> None:
+        """Claim a call, and attach the stream to it."""
         claimed = None
         try:
             async with self._unclaimed.hold():

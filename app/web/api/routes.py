@@ -16,6 +16,7 @@ from app.web.api.guard import Guard, guarded_router
 from app.web.api.history import add_history_routes
 from app.web.api.keys import add_key_routes
 from app.web.api.live import Live, add_live_routes
+from app.web.api.phone import BrowserPhone, add_phone_routes
 from app.web.api.webhooks import add_webhook_routes
 
 __all__ = ["api_router"]
@@ -32,11 +33,13 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     history: CallHistory | None,
     bus: Bus,
     outbox: WebhookOutbox | None,
+    phone: BrowserPhone,
 ) -> APIRouter:
     """The router of `/api/v1`."""
     router = guarded_router(guard)
     add_description(router)
     add_live_routes(router, live)
+    add_phone_routes(router, phone)
     add_feed_route(router, feed, clients=live_clients)
     add_history_routes(router, history)
     add_webhook_routes(router, outbox)
