@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
 import shlex
 import sys
@@ -61,6 +62,8 @@ __all__ = ["app", "banner", "main", "own_server"]
 
 MOST_WORKERS: Final = 64
 WORKER_CODE: Final = f"from {__name__} import main; main()"
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="trunkline",
@@ -145,7 +148,7 @@ def serve(
         )
         redactor.add(*credentials.auth_tokens, *credentials.shared_keys)
 
-        token = first_key(settings.state_dir) if settings.mode is Mode.LIVE else None
+        token = _first_key(settings)
         redactor.add(*(() if token is None else (token,)))
 
         def announce(bound: int) -> None:
@@ -167,6 +170,17 @@ def serve(
         fail(hide_secrets(error.message, settings.secrets()))
     except AppError as error:
         fail(error.message, EXIT_FAILED)
+
+
+def _first_key(settings: Settings) -> str | None:
+    """The first key of the API, where it was made just now. Calls go on without one."""
+    if settings.mode is not Mode.LIVE:
+        return None
+    try:
+        return first_key(settings.state_dir)
+    except ConfigError as error:
+        logger.warning("api keys cannot be written", extra={"reason": error.message})
+        return None
 
 
 def _first_key_shown(settings: Settings, token: str) -> str:

@@ -373,3 +373,19 @@ async def test_a_carrier_that_does_not_answer_cannot_hold_up_the_second_signal(
         assert await server.ended() == 1
         assert [request.fields for request in api.requests] == [{"Status": "completed"}]
         await server.until_logged("agent_hung_up")
+
+
+async def test_a_state_directory_that_takes_no_key_keeps_no_server_from_starting(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    async with ScriptedVoiceServer() as voice:
+        config = {
+            "state_dir": "file/below",
+            "store": "off",
+            "openai_realtime": {"url": voice.url, "api_key": "${OPENAI_API_KEY}"},
+            "twilio": {"account_sid": ACCOUNT, "auth_token": "${TWILIO_AUTH_TOKEN}"},
+            "server": {"public_url": PUBLIC_URL},
+        }
+        async with served(tmp_path, config=config, **SECRETS) as server:
+            await server.until_logged("api keys cannot be written")
