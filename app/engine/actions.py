@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.engine.stages.base import TextRequest
 from app.realtime.events import ServerEvent, ServerVad
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Action",
     "FeedTurn",
     "FinishHearing",
+    "Generate",
     "KeepAudio",
     "KeepText",
     "Listen",
@@ -98,9 +100,23 @@ class Speak:
     speed: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate:
+    """Ask the text model, and speak its words sentence by sentence where `speaks`.
+
+    Report with `on_words`, `on_speech`, then `on_generated` or `on_speech_failed`.
+    """
+
+    response_id: str
+    request: TextRequest
+    speaks: bool
+    voice: str
+    speed: float
+
+
 @dataclass(frozen=True, slots=True)
 class StopSpeaking:
-    """Stop the speech of this response, if any is being made."""
+    """Stop the words and the speech of this response, if any are being made."""
 
     response_id: str
 
@@ -137,6 +153,7 @@ Action = (
     | FinishHearing
     | AbandonHearing
     | Speak
+    | Generate
     | StopSpeaking
     | KeepAudio
     | KeepText

@@ -16,10 +16,12 @@ from typing import Any, Final
 from app.engine.actions import Action, Note, NoteKind
 from app.engine.base import Reply, Responder, ToolUse
 from app.engine.effective import check_response
+from app.engine.generation import ModelTalk, request_of
 from app.engine.items import Conversation, typed_text
 from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
 from app.engine.refusal import Refusal
 from app.engine.replies import LiveReply, ReplyPlan, ReplyState
+from app.engine.stages.base import TextUsage, ToolCall
 from app.realtime.events import (
     NOTICE_METADATA_KEY,
     SAY_METADATA_KEY,
@@ -55,6 +57,7 @@ class Answers:
         self.spoken = False
         """The session has produced audio."""
         self._responder = responder
+        self._generates = isinstance(responder, ModelTalk)
         self._conversation = conversation
         self._conversation_id = conversation_id
         self._new_id = new_id
@@ -111,7 +114,8 @@ class Answers:
         else:
             prompts = self.prompts.take()
         actions: list[Action] = []
-        if plan.say is None and not isinstance(request.instructions, Unset):
+        ignored = plan.say is None and not isinstance(request.instructions, Unset)
+        if ignored and not self._generates:
             actions.append(Note(NoteKind.INSTRUCTIONS_IGNORED))
         return actions + self._start(plan, prompts)
 
@@ -161,6 +165,22 @@ class Answers:
         self.spoken = True
         return reply.on_speech(pcm16)
 
+    def on_words(self, response_id: str, text: str) -> list[Action]:
+        """More text of a response; that of a dead one is dropped."""
+        reply = self._find(response_id)
+        return [] if reply is None else reply.on_words(text)
+
+    def on_generated(
+        self,
+        response_id: str,
+        calls: Sequence[ToolCall],
+        usage: TextUsage | None,
+        stages: Mapping[str, str],
+    ) -> list[Action]:
+        """The text model has written all of a response, and all of it was spoken."""
+        reply = self._find(response_id)
+        return [] if reply is None else self._end(reply.on_generated(calls, usage, stages), reply)
+
     def on_speech_end(self, response_id: str) -> list[Action]:
         """All of a response's text has been spoken."""
         reply = self._find(response_id)
@@ -201,6 +221,10 @@ class Answers:
             say=metadata.get(SAY_METADATA_KEY) or None,
             opens=NOTICE_METADATA_KEY not in metadata,
             tools=_offered(tools, choice),
+            instructions=_instructions(request, config),
+            functions=() if choice == "none" else tools,
+            tool_choice=choice,
+            input=None if isinstance(request.input, Unset) else request.input,
         )
 
     def _from_input(self, items: Sequence[Item]) -> list[Prompt]:
@@ -228,6 +252,8 @@ class Answers:
         if plan.say is not None:
             self.opened = self.opened or (plan.opens and plan.conversation_id is not None)
             return self._end(reply.begin(Reply(text=plan.say)), reply)
+        if self._generates:
+            return self._generate(reply)
         if plan.conversation_id is None:
             # There is one dialogue, and it cannot answer a question outside of it.
             error = ErrorDetail(
@@ -251,6 +277,14 @@ class Answers:
         self.opened = True
         offered, actions = self._offered_only(decided, plan.tools)
         return actions + self._end(reply.begin(offered), reply)
+
+    def _generate(self, reply: LiveReply) -> list[Action]:
+        """Have the text model answer the conversation, or the items of the request."""
+        prompts = [p for p in reply.prompts if not (isinstance(p, CallerTurn) and p.is_empty)]
+        if reply.prompts and not prompts:
+            return self._end(reply.finish(), reply)
+        self.opened = True
+        return reply.generate(request_of(reply.plan, self._conversation))
 
     def _offered_only(self, reply: Reply, offered: Mapping[str, Any]) -> tuple[Reply, list[Action]]:
         """Drop the calls of tools that the client does not offer, and tell the responder so."""
@@ -290,6 +324,19 @@ def _all_heard(reply: LiveReply) -> bool:
 
 def _given(override: object, otherwise: object) -> object:
     return otherwise if override is UNSET else override
+
+
+def _instructions(request: ResponseConfig, config: SessionConfig) -> str:
+    """The session's instructions with those of one response, which do not repeat them here.
+
+    OpenAI's server replaces the one by the other; a text model would forget who it is.
+    """
+    always = config.instructions if isinstance(config.instructions, str) else ""
+    if not isinstance(request.instructions, str):
+        return always
+    if request.conversation == "none" or always in request.instructions:
+        return request.instructions
+    return f"{always}\n\n{request.instructions}"
 
 
 def _offered(tools: Sequence[Mapping[str, Any]], choice: object) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from audio.format import PCM16_24K, PCMA_8K, PCMU_8K
 __all__ = [
     "ENGINE_MODEL",
     "MAX_TEXT_CHARS",
+    "PIPELINE_MODEL",
     "check_model",
     "check_response",
     "default_session",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 ENGINE_MODEL: Final = "offline-receptionist"
+PIPELINE_MODEL: Final = "pipeline"
 MAX_TEXT_CHARS: Final = 100_000
 """The longest text (instructions, an item's text, a tool's output) that a session stores."""
 
@@ -44,11 +46,11 @@ _OPENAI_MODEL: Final = re.compile(r"gpt-(?:[a-z0-9.]+-)*realtime(?:-[a-z0-9.-]*)
 _REASONING: Final = ("minimal", "low", "medium", "high", "xhigh")
 
 
-def default_session(*, session_id: str, voice: str) -> SessionConfig:
+def default_session(*, session_id: str, voice: str, model: str = ENGINE_MODEL) -> SessionConfig:
     """The settings of a session before its first update: the vendor's defaults."""
     return SessionConfig(
         id=session_id,
-        model=ENGINE_MODEL,
+        model=model,
         output_modalities=("audio",),
         instructions="",
         input_format=PCM16_24K,
@@ -66,16 +68,16 @@ def default_session(*, session_id: str, voice: str) -> SessionConfig:
     )
 
 
-def check_model(name: str, param: str) -> None:
+def check_model(name: str, param: str, own: str = ENGINE_MODEL) -> None:
     """Check the model that a client asks for; none is what this engine has.
 
     Raises:
         Refusal: neither this engine nor a Realtime model of OpenAI's.
     """
-    if name not in ("", ENGINE_MODEL) and not _OPENAI_MODEL.fullmatch(name):
+    if name not in ("", own) and not _OPENAI_MODEL.fullmatch(name):
         raise Refusal(
             "model_not_found",
-            f"There is no model {name[:64]!r} here: this session has {ENGINE_MODEL!r}.",
+            f"There is no model {name[:64]!r} here: this session has {own!r}.",
             param=param,
         )
 
@@ -100,7 +102,7 @@ def merge(current: SessionConfig, update: SessionConfig, *, spoken: bool) -> Ses
         if field.name not in _FIXED and not isinstance(value := getattr(update, field.name), Unset)
     }
     if isinstance(update.model, str):
-        check_model(update.model, "session.model")
+        check_model(update.model, "session.model", own=str(current.model))
     for name, value in named.items():
         check = _CHECKS.get(name)
         if check is not None:

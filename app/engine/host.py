@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from app.engine.actions import (
     Action,
     FeedTurn,
     FinishHearing,
+    Generate,
     KeepAudio,
     KeepText,
     Listen,
@@ -40,7 +41,9 @@ from app.engine.actions import (
     TakeAudio,
 )
 from app.engine.base import Heard, Hearing, Recognizer, Responder, Synthesizer
+from app.engine.chain import STAGE_KEY, Chain
 from app.engine.session import EngineSession
+from app.engine.stages.base import TextUsage, ToolCall
 from app.engine.turns import Edge
 from app.errors import VoiceClosed, VoiceUnavailable
 from app.realtime.connection import Transport
@@ -74,6 +77,7 @@ class EngineParts:
     """The parts of a session. `keep_message` blocks and is called in a thread.
 
     `make_responder` is given the opening hours of the number that was called, in words, or "".
+    `chain` writes and speaks the replies of sessions whose responder is a `ModelTalk`.
     """
 
     recognizer: Recognizer
@@ -81,6 +85,7 @@ class EngineParts:
     make_responder: Callable[[str], Responder]
     make_vad: Callable[[ServerVad], SpeechDetector]
     keep_message: Callable[[str, bytes | str], Path] | None = None
+    chain: Chain | None = None
 
 
 Step = Callable[[], list[Action]]
@@ -112,6 +117,7 @@ class SessionHost:
         self._speech: dict[str, asyncio.Task[None]] = {}
         self._reports: list[asyncio.Task[None]] = []
         self._noted: set[str] = set()
+        self._stt_ms: int | None = None
 
     async def run(self) -> None:
         """Serve the client until it leaves."""
@@ -183,6 +189,8 @@ class SessionHost:
                     self._input.abandon(item_id)
                 case Speak(response_id=response_id):
                     self._speech[response_id] = group.create_task(self._speak(action))
+                case Generate(response_id=response_id):
+                    self._speech[response_id] = group.create_task(self._generate(action))
                 case StopSpeaking(response_id=response_id):
                     task = self._speech.pop(response_id, None)
                     if task is not None:
@@ -204,8 +212,10 @@ class SessionHost:
 
     async def _hear(self, item_id: str) -> None:
         session = self._session
+        began_s = asyncio.get_running_loop().time()
         try:
             heard = await self._input.heard(item_id)
+            self._stt_ms = round((asyncio.get_running_loop().time() - began_s) * 1000)
         except VoiceUnavailable as error:
             failed = error
             logger.warning("turn not recognized", extra={"code": failed.code})
@@ -231,6 +241,21 @@ class SessionHost:
             )
         else:
             await self._inbox.put(lambda: session.on_speech_end(response_id))
+        self._speech.pop(response_id, None)
+
+    async def _generate(self, generate: Generate) -> None:
+        session, response_id = self._session, generate.response_id
+        assert self._parts.chain is not None, "a session of a text model without a chain"
+        stt_ms, self._stt_ms = self._stt_ms, None
+        reports = _ReplyReports(session, response_id, self._inbox, self._outbox, stt_ms)
+        try:
+            await self._parts.chain.run(generate, reports)
+        except VoiceUnavailable as error:
+            failed = error
+            logger.warning("reply not made", extra={"code": failed.code, "reason": failed.message})
+            await self._inbox.put(
+                lambda: session.on_speech_failed(response_id, failed.code, failed.message)
+            )
         self._speech.pop(response_id, None)
 
     async def _keep(self, item_id: str, message: bytes | str, group: asyncio.TaskGroup) -> None:
@@ -347,6 +372,41 @@ class _Outbox:
             await self._transport.send(text)
             self._waiting_bytes -= len(text)
             self._changed.set()
+
+
+class _ReplyReports:
+    """Hands what a chain makes to the session."""
+
+    def __init__(
+        self,
+        session: EngineSession,
+        response_id: str,
+        inbox: asyncio.Queue[Step],
+        outbox: _Outbox,
+        stt_ms: int | None,
+    ) -> None:
+        self._session = session
+        self._response_id = response_id
+        self._inbox = inbox
+        self._outbox = outbox
+        self._stt_ms = stt_ms
+
+    async def words(self, text: str) -> None:
+        await self._inbox.put(lambda: self._session.on_words(self._response_id, text))
+
+    async def sound(self, pcm16: bytes) -> None:
+        await self._outbox.below(SPEECH_MARK_BYTES)
+        await self._inbox.put(_speech_step(self._session, self._response_id, pcm16))
+
+    async def done(
+        self, calls: Sequence[ToolCall], usage: TextUsage | None, stages: Mapping[str, int]
+    ) -> None:
+        heard = {} if self._stt_ms is None else {"stt": self._stt_ms}
+        times = " ".join(f"{stage}={ms}" for stage, ms in {**heard, **stages}.items())
+        metadata = {STAGE_KEY: times} if times else {}
+        await self._inbox.put(
+            lambda: self._session.on_generated(self._response_id, calls, usage, metadata)
+        )
 
 
 def _speech_step(session: EngineSession, response_id: str, chunk: bytes) -> Step:

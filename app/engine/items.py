@@ -6,6 +6,7 @@ Answering items is `app.engine.prompts`, generating them `app.engine.replies`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,7 +14,7 @@ from app.engine.effective import MAX_TEXT_CHARS
 from app.engine.refusal import Refusal
 from app.realtime.events import ContentPart, Item
 
-__all__ = ["MAX_ITEMS", "Conversation", "id_prefix", "typed_text"]
+__all__ = ["MAX_ITEMS", "Conversation", "heard_of", "id_prefix", "typed_text"]
 
 MAX_ITEMS: Final = 500
 """Beyond it the oldest item is forgotten, as `truncation: auto` does on OpenAI's server."""
@@ -43,6 +44,10 @@ class _Stored:
     audio_ms: int = 0
     """Sound that was made for an assistant message."""
     truncated: bool = False
+    spans: tuple[tuple[int, str], ...] = ()
+    """Pieces of its text, each with the position in its sound at which it begins."""
+    heard: str = ""
+    """The part of a truncated message that the caller has heard, by its sound."""
 
 
 class Conversation:
@@ -95,7 +100,16 @@ class Conversation:
         self._insert(item.id, stored, index)
         return stored, previous
 
-    def update(self, item: Item, *, audio_ms: int = 0) -> None:
+    def history(self) -> list[tuple[Item, str]]:
+        """Every item with its text, in order; of a truncated message, what was heard of it."""
+        return [
+            (stored.item, stored.heard if stored.truncated else _text_of(stored.item))
+            for stored in (self._stored[item_id] for item_id in self._order)
+        ]
+
+    def update(
+        self, item: Item, *, audio_ms: int = 0, spans: tuple[tuple[int, str], ...] = ()
+    ) -> None:
         """Take the state of an item of our own, unless it was deleted meanwhile.
 
         A truncated message stays as short as it was made, whatever is generated after.
@@ -107,6 +121,7 @@ class Conversation:
             item = replace(item, content=_without_text(item.content))
         else:
             stored.audio_ms = audio_ms
+            stored.spans = spans
         stored.item = item
 
     def set_transcript(self, item_id: str, transcript: str) -> None:
@@ -156,6 +171,9 @@ class Conversation:
                 f"Audio content of {stored.audio_ms}ms is already shorter than {audio_end_ms}ms",
                 param="audio_end_ms",
             )
+        if not stored.truncated:
+            spans = stored.spans or ((0, _text_of(stored.item)),)
+            stored.heard = heard_of(spans, audio_end_ms, stored.audio_ms)
         stored.audio_ms = audio_end_ms
         stored.truncated = True
         stored.item = replace(stored.item, content=_without_text(parts))
@@ -226,6 +244,26 @@ def _check_message(item: Item) -> None:
                 "The offline engine takes text here; speech goes through the input buffer.",
                 param=f"item.content[{index}].type",
             )
+
+
+def heard_of(spans: Sequence[tuple[int, str]], heard_ms: int, sent_ms: int) -> str:
+    """The words that were heard: whole pieces, then a share of the last one as of its sound."""
+    heard = ""
+    for index, (start_ms, text) in enumerate(spans):
+        end_ms = spans[index + 1][0] if index + 1 < len(spans) else sent_ms
+        if heard_ms >= end_ms:
+            heard += text
+            continue
+        words = text.split()
+        length_ms = max(1, end_ms - start_ms)
+        count = len(words) * max(0, heard_ms - start_ms) // length_ms
+        heard += (" " if heard and count else "") + " ".join(words[:count])
+        break
+    return heard.strip()
+
+
+def _text_of(item: Item) -> str:
+    return " ".join(filter(None, (part.text or part.transcript for part in item.content)))
 
 
 def _without_text(parts: tuple[ContentPart, ...]) -> tuple[ContentPart, ...]:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from app.engine.actions import Action, Send, Speak, StopSpeaking
+from app.engine.actions import Action, Generate, Send, Speak, StopSpeaking
 from app.engine.base import Reply, ToolUse
 from app.engine.items import Conversation
 from app.engine.prompts import CallerTurn, Prompt, ToolOutput, TypedText
+from app.engine.stages.base import TextRequest, TextUsage, ToolCall
 from app.realtime.events import (
     AudioDelta,
     AudioDone,
@@ -84,6 +85,11 @@ class ReplyPlan:
     say: str | None = None
     opens: bool = True
     tools: Mapping[str, Any] = field(default_factory=dict)
+    instructions: str = ""
+    functions: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: Any = "auto"
+    input: tuple[Item, ...] | None = None
+    """Items that this response is given in place of the conversation."""
 
 
 class LiveReply:
@@ -104,7 +110,13 @@ class LiveReply:
         self._new_id = new_id
         self._message: Item | None = None
         self._text = ""
-        self._tools: tuple[ToolUse, ...] = ()
+        self._said = ""
+        """The part of the text whose sound has begun."""
+        self._spans: list[tuple[int, str]] = []
+        self._request: TextRequest | None = None
+        self._usage: TextUsage | None = None
+        self._stages: Mapping[str, str] = {}
+        self._tools: tuple[ToolUse | ToolCall, ...] = ()
         self._output: list[Item] = []
         self._sound: _Sound | None = None
 
@@ -128,13 +140,52 @@ class LiveReply:
         plan = self.plan
         return [*actions, Speak(plan.response_id, reply.text, plan.voice, plan.speed)]
 
+    def generate(self, request: TextRequest) -> list[Action]:
+        """Have a text model write the reply."""
+        self.state = ReplyState.SPEAKING
+        self._request = request
+        plan = self.plan
+        return [
+            Generate(
+                response_id=plan.response_id,
+                request=request,
+                speaks=plan.modality == "audio",
+                voice=plan.voice,
+                speed=plan.speed,
+            )
+        ]
+
+    def on_words(self, text: str) -> list[Action]:
+        """More of the text, as the model wrote it; spoken words come a sentence at a time."""
+        actions: list[Action] = []
+        if self._message is None:
+            actions = self._open_message()
+            self._sound = _Sound(self.plan.output_format) if self.plan.modality == "audio" else None
+        self._text += text
+        if self._sound is None:
+            actions.append(Send(TextDelta(*self._where(), delta=text)))
+        return actions
+
+    def on_generated(
+        self, calls: Sequence[ToolCall], usage: TextUsage | None, stages: Mapping[str, str]
+    ) -> list[Action]:
+        """The model has written all, and all of it was spoken: make the calls, be done."""
+        self._tools, self._usage, self._stages = tuple(calls), usage, stages
+        if self._message is None:
+            return self._calls_and_done()
+        tail = [] if self._sound is None else self._deltas(self._sound.flush())
+        return tail + self._close_message("completed") + self._calls_and_done()
+
     def on_speech(self, pcm16: bytes) -> list[Action]:
         """Send on a piece of speech (int16 mono, 24 kHz)."""
         assert self._sound is not None
         actions: list[Action] = []
-        if not self._sound.begun:
+        if len(self._said) < len(self._text):
             # The transcript goes out with the first sound: no sound, no words.
-            actions.append(Send(AudioTranscriptDelta(*self._where(), delta=self._text)))
+            begun = self._text[len(self._said) :]
+            self._spans.append((self.audio_ms, begun))
+            self._said = self._text
+            actions.append(Send(AudioTranscriptDelta(*self._where(), delta=begun)))
         return actions + self._deltas(self._sound.push(pcm16))
 
     def on_speech_end(self) -> list[Action]:
@@ -148,7 +199,7 @@ class LiveReply:
     ) -> list[Action]:
         """End early: cancelled or failed. Work behind it is stopped, what is open is closed."""
         actions: list[Action] = []
-        if self._sound is not None:
+        if self._sound is not None or self._request is not None:
             actions.append(StopSpeaking(self.plan.response_id))
         if self._message is not None:
             actions += self._close_message("incomplete")
@@ -174,11 +225,12 @@ class LiveReply:
         where = self._where()
         events: list[ServerEvent] = []
         if self._sound is None:
-            text = self._text if status == "completed" else ""
+            whole = status == "completed" or self._request is not None
+            text = self._text if whole else ""
             content = ContentPart(type="output_text", text=text)
             events.append(TextDone(*where, text=text))
         else:
-            text = self._text if self._sound.begun else ""
+            text = self._said
             content = ContentPart(type="output_audio", transcript=text)
             events += [AudioDone(*where), AudioTranscriptDone(*where, transcript=text)]
         events.append(ContentPartDone(*where, part=self._part_on_wire(text)))
@@ -198,7 +250,7 @@ class LiveReply:
         assert self._sound is not None and self._message is not None
         self.audio_ms = self._sound.sent_ms
         if self._conversation is not None:
-            part = ContentPart(type="output_audio", transcript=self._text)
+            part = ContentPart(type="output_audio", transcript=self._said)
             message = Item(
                 type="message",
                 id=self._message.id,
@@ -206,7 +258,8 @@ class LiveReply:
                 status="in_progress",
                 content=(part,),
             )
-            self._conversation.update(message, audio_ms=self.audio_ms)
+            spans = tuple(self._spans)
+            self._conversation.update(message, audio_ms=self.audio_ms, spans=spans)
         return [Send(AudioDelta(*self._where(), audio=audio))]
 
     def _where(self) -> tuple[str, str, int, int]:
@@ -228,9 +281,9 @@ class LiveReply:
             actions += self._call(tool)
         return actions + self._done(ResponseStatus.COMPLETED)
 
-    def _call(self, tool: ToolUse) -> list[Action]:
+    def _call(self, tool: ToolUse | ToolCall) -> list[Action]:
         item_id, call_id = self._new_id("fc"), self._new_id("call")
-        arguments = json.dumps(tool.arguments)
+        arguments = tool.arguments if isinstance(tool, ToolCall) else json.dumps(tool.arguments)
         opened = Item(
             type="function_call",
             id=item_id,
@@ -267,7 +320,8 @@ class LiveReply:
         ]
         self._output.append(item)
         if self._conversation is not None and item.id is not None:
-            self._conversation.update(item, audio_ms=self.audio_ms)
+            spans = tuple(self._spans) if item.type == "message" else ()
+            self._conversation.update(item, audio_ms=self.audio_ms, spans=spans)
             actions.append(Send(ItemDone(item, self._conversation.before(item.id))))
         return actions
 
@@ -291,13 +345,34 @@ class LiveReply:
             status_reason=reason,
             error=error,
             output=tuple(self._output),
-            usage=_usage(self.prompts, self._output, self.audio_ms) if ended else None,
+            usage=self._tokens() if ended else None,
             conversation_id=self.plan.conversation_id,
-            metadata=self.plan.metadata,
+            metadata={**self.plan.metadata, **self._stages},
             output_modalities=(self.plan.modality,),
             max_output_tokens=self.plan.max_output_tokens,
             output_format=self.plan.output_format,
             voice=self.plan.voice,
+        )
+
+    def _tokens(self) -> Usage:
+        """Usage as the text model tells it; of an answer that was cut, an estimate."""
+        if self._request is None:
+            return _usage(self.prompts, self._output, self.audio_ms)
+        used = self._usage
+        if used is None:
+            asked = sum(len(message.text) for message in self._request.messages)
+            used = TextUsage(
+                input_tokens=_tokens(asked, _CHARS_PER_TOKEN),
+                output_tokens=_tokens(len(self._text), _CHARS_PER_TOKEN),
+            )
+        return Usage(
+            total_tokens=used.input_tokens + used.output_tokens,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            input_text_tokens=used.input_tokens,
+            cached_tokens=used.cached_tokens,
+            cached_text_tokens=used.cached_tokens,
+            output_text_tokens=used.output_tokens,
         )
 
 
@@ -308,14 +383,12 @@ class _Sound:
         self._format = output_format
         self._transcoder = Transcoder(PCM16_24K, output_format)
         self._sent_bytes = 0
-        self.begun = False
 
     @property
     def sent_ms(self) -> int:
         return self._format.bytes_to_ms(self._sent_bytes)
 
     def push(self, pcm16: bytes) -> bytes:
-        self.begun = True
         return self._count(self._transcoder.push(pcm16))
 
     def flush(self) -> bytes:

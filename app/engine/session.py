@@ -17,18 +17,26 @@ items that the client creates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from app.engine.actions import Action, KeepText, Note, NoteKind, Send, TakeAudio
 from app.engine.answers import Answers
 from app.engine.base import Heard, Responder
-from app.engine.effective import check_model, default_session, merge
+from app.engine.effective import (
+    ENGINE_MODEL,
+    PIPELINE_MODEL,
+    check_model,
+    default_session,
+    merge,
+)
+from app.engine.generation import ModelTalk
 from app.engine.items import Conversation, id_prefix, typed_text
 from app.engine.listening import Listening
 from app.engine.prompts import ToolOutput, TypedText
 from app.engine.refusal import Refusal
+from app.engine.stages.base import TextUsage, ToolCall
 from app.engine.turns import Edge
 from app.realtime.events import (
     ClientEvent,
@@ -79,10 +87,12 @@ class EngineSession:
         voice: str = "default",
         limits: SessionLimits | None = None,
     ) -> None:
+        self._generates = isinstance(responder, ModelTalk)
         self._limits = limits or SessionLimits()
         self._new_id = new_id
         self._responder = responder
-        self._config = default_session(session_id=new_id("sess"), voice=voice)
+        name = PIPELINE_MODEL if self._generates else ENGINE_MODEL
+        self._config = default_session(session_id=new_id("sess"), voice=voice, model=name)
         self._conversation = Conversation()
         self._answers = Answers(responder, self._conversation, new_id("conv"), new_id)
         self._listening = Listening(
@@ -111,7 +121,7 @@ class EngineSession:
         """
         actions: list[Action] = [Send(SessionCreated(self._config))]
         try:
-            check_model(model, "model")
+            check_model(model, "model", own=str(self._config.model))
         except Refusal as refusal:
             actions.append(Send(refusal.as_event("")))
         return actions + self._listening.configure(self._config)
@@ -175,7 +185,8 @@ class EngineSession:
         before = self._config
         self._config = merge(before, update, spoken=self._answers.spoken)
         actions: list[Action] = []
-        if self._config.instructions and self._config.instructions != before.instructions:
+        changed = self._config.instructions != before.instructions
+        if self._config.instructions and changed and not self._generates:
             actions.append(Note(NoteKind.INSTRUCTIONS_IGNORED))
         actions.append(Send(SessionUpdated(self._config)))
         return actions + self._listening.configure(self._config)
@@ -232,6 +243,20 @@ class EngineSession:
     def on_speech(self, response_id: str, pcm16: bytes) -> list[Action]:
         """A piece of a response's speech: int16 mono at 24 kHz."""
         return self._answers.on_speech(response_id, pcm16)
+
+    def on_words(self, response_id: str, text: str) -> list[Action]:
+        """More of a response's text, from the text model."""
+        return self._answers.on_words(response_id, text)
+
+    def on_generated(
+        self,
+        response_id: str,
+        calls: Sequence[ToolCall],
+        usage: TextUsage | None,
+        stages: Mapping[str, str],
+    ) -> list[Action]:
+        """A response's text is complete, and so is its speech; `stages` join its metadata."""
+        return self._settled(self._answers.on_generated(response_id, calls, usage, stages))
 
     def on_speech_end(self, response_id: str) -> list[Action]:
         """A response's speech is complete."""

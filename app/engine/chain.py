@@ -1,0 +1,164 @@
+"""One reply of a chained engine: the text model writes, and each sentence is spoken as it is done.
+
+The model goes on writing while a sentence is spoken. A model that is late is covered by a filler,
+once a reply. Cancelling the task closes the request to the model and that to the voice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import Final, Protocol
+
+from app.engine.actions import Generate
+from app.engine.base import Synthesizer
+from app.engine.stages.base import TextModel, TextUsage, ToolCall, Words
+from app.engine.stages.sentences import Sentences
+from app.errors import VoiceUnavailable
+
+__all__ = ["STAGE_KEY", "Chain", "Reports"]
+
+STAGE_KEY: Final = "stage_ms"
+"""Metadata of a response: the time of each stage, as `stt=120 llm=300 tts=90`."""
+_AHEAD: Final = 8
+"""Sentences that the model may be ahead of the voice."""
+
+
+class Reports(Protocol):
+    """The reports of a reply while it is made."""
+
+    async def words(self, text: str) -> None: ...
+    async def sound(self, pcm16: bytes) -> None: ...
+    async def done(
+        self, calls: Sequence[ToolCall], usage: TextUsage | None, stages: Mapping[str, int]
+    ) -> None: ...
+
+
+class Chain:
+    """The text model and the voice of an engine, shared by its sessions."""
+
+    def __init__(
+        self,
+        model: TextModel,
+        synthesizer: Synthesizer,
+        *,
+        filler: str = "",
+        filler_after_s: float = 1.5,
+        reasoning_effort: str | None = None,
+    ) -> None:
+        """`filler` is spoken when the model has said nothing after `filler_after_s`."""
+        self.model = model
+        self.reasoning_effort = reasoning_effort
+        self._synthesizer = synthesizer
+        self._filler = filler
+        self._filler_after_s = filler_after_s
+
+    async def run(self, generate: Generate, reports: Reports) -> None:
+        """Make one reply.
+
+        Raises:
+            VoiceUnavailable: the model or the voice failed.
+        """
+        reply = _Reply(self.model, self._synthesizer, generate, reports)
+        if not generate.speaks:
+            await reply.write_only()
+            return
+        await reply.write_and_speak(self._filler, self._filler_after_s)
+
+
+class _Reply:
+    """A reply on its way."""
+
+    def __init__(
+        self, model: TextModel, synthesizer: Synthesizer, generate: Generate, reports: Reports
+    ) -> None:
+        self._model = model
+        self._synthesizer = synthesizer
+        self._generate = generate
+        self._reports = reports
+        self._calls: list[ToolCall] = []
+        self._usage: TextUsage | None = None
+        self._stages: dict[str, int] = {}
+        self._spoken = False
+        self._loop = asyncio.get_running_loop()
+
+    async def write_only(self) -> None:
+        """Text out, as the model writes it."""
+        began_s = self._loop.time()
+        async with aclosing(self._model.stream(self._generate.request)) as pieces:
+            async for piece in pieces:
+                self._note("llm", began_s)
+                if isinstance(piece, Words):
+                    await self._reports.words(piece.text)
+                else:
+                    self._keep(piece)
+        await self._reports.done(self._calls, self._usage, self._stages)
+
+    async def write_and_speak(self, filler: str, filler_after_s: float) -> None:
+        """Speech out, a sentence at a time."""
+        sentences: asyncio.Queue[str | None] = asyncio.Queue(_AHEAD)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write(sentences))
+                group.create_task(self._speak(sentences, filler, filler_after_s))
+        except* VoiceUnavailable as failures:
+            raise failures.exceptions[0] from None
+        await self._reports.done(self._calls, self._usage, self._stages)
+
+    async def _write(self, sentences: asyncio.Queue[str | None]) -> None:
+        began_s = self._loop.time()
+        splitter = Sentences()
+        async with aclosing(self._model.stream(self._generate.request)) as pieces:
+            async for piece in pieces:
+                self._note("llm", began_s)
+                if not isinstance(piece, Words):
+                    self._keep(piece)
+                    continue
+                for sentence in splitter.push(piece.text):
+                    await sentences.put(sentence)
+        for sentence in splitter.flush():
+            await sentences.put(sentence)
+        await sentences.put(None)
+
+    async def _speak(
+        self, sentences: asyncio.Queue[str | None], filler: str, filler_after_s: float
+    ) -> None:
+        sentence = await self._first(sentences, filler, filler_after_s)
+        while sentence is not None:
+            await self._say(sentence)
+            sentence = await sentences.get()
+
+    async def _first(
+        self, sentences: asyncio.Queue[str | None], filler: str, filler_after_s: float
+    ) -> str | None:
+        if filler:
+            try:
+                async with asyncio.timeout(filler_after_s):
+                    return await sentences.get()
+            except TimeoutError:
+                await self._say(filler)
+        return await sentences.get()
+
+    async def _say(self, sentence: str) -> None:
+        began_s = self._loop.time()
+        # The blank belongs to the later sentence, so that pieces of transcript join to the whole.
+        await self._reports.words(f" {sentence}" if self._spoken else sentence)
+        self._spoken = True
+        generate = self._generate
+        speech = self._synthesizer.speak(sentence, voice=generate.voice, speed=generate.speed)
+        async with aclosing(speech):
+            async for chunk in speech:
+                self._note("tts", began_s)
+                await self._reports.sound(chunk)
+
+    def _keep(self, piece: ToolCall | TextUsage) -> None:
+        if isinstance(piece, ToolCall):
+            self._calls.append(piece)
+        else:
+            self._usage = piece
+
+    def _note(self, stage: str, began_s: float) -> None:
+        """The time of a stage up to its first answer in this reply."""
+        if stage not in self._stages:
+            self._stages[stage] = round((self._loop.time() - began_s) * 1000)

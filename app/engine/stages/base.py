@@ -1,0 +1,168 @@
+"""The stages that a chained engine is made of: four small interfaces and the values between them.
+
+Audio to a recognizer is mono int16 PCM at 16 kHz, audio from a voice mono int16 PCM at 24 kHz.
+Pure: what reaches a server lives in the modules beside it. The fourth interface, voice activity, is
+`app.engine.host.SpeechDetector`: int16 PCM at 16 kHz in, edges of speech out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from app.engine.base import Hearing
+from app.errors import VoiceUnavailable
+
+__all__ = [
+    "Message",
+    "SpeechToText",
+    "StageError",
+    "StageSpec",
+    "TextModel",
+    "TextPiece",
+    "TextRequest",
+    "TextToSpeech",
+    "TextUsage",
+    "ToolCall",
+    "Words",
+]
+
+
+class StageError(VoiceUnavailable):
+    """A stage failed: `stage_refused`, `stage_busy`, `stage_timeout`, `stage_cut`, ..."""
+
+    code = "stage_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """A server of one stage.
+
+    `parse` overrides the answer's Content-Type: `sse`, `raw` or `wav`; `sample_rate` is that of raw
+    sound. `extra_body` is laid over the request; a value of `None` removes a field that a server
+    does not take.
+    """
+
+    base_url: str
+    model: str
+    api_key: str = field(default="", repr=False)
+    timeout_s: float = 8.0
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sample_rate: int = 24_000
+    parse: Literal["auto", "sse", "raw", "wav"] = "auto"
+
+    def url(self, path: str) -> str:
+        """The address of an endpoint; `base_url` ends in `/v1` with most servers."""
+        return self.base_url.rstrip("/") + path
+
+    def headers(self) -> dict[str, str]:
+        """The key as a bearer token, and the extra headers, which may hold another key."""
+        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {**key, **self.extra_headers}
+
+    def body(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a request with `extra_body` over them."""
+        merged = {**fields, **self.extra_body}
+        return {name: value for name, value in merged.items() if value is not None}
+
+
+class SpeechToText(Protocol):
+    """Speech to text: of a whole utterance, or of one that is still being spoken."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def transcribe(self, pcm16: bytes) -> str:
+        """Return the words; none when nothing was said.
+
+        Raises:
+            StageError: the stage failed.
+        """
+        ...
+
+    def open(self) -> Hearing:
+        """Begin an utterance: its audio is pushed as it comes. `finish` raises `StageError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A function call; `arguments` is JSON text."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """More of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextUsage:
+    """Tokens of an answer; cached ones are part of the input."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+TextPiece = Words | ToolCall | TextUsage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A line of the conversation. `call_id`: the call that a message of role `tool` answers."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRequest:
+    """A question to a text model. Tools have the shape of the Realtime API (flat)."""
+
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: str | Mapping[str, Any] = "auto"
+    max_tokens: int | None = None
+    reasoning_effort: str | None = None
+
+
+class TextModel(Protocol):
+    """Text in, streamed words and tool calls out."""
+
+    @property
+    def name(self) -> str: ...
+
+    def stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
+        """Yield words as they come and each tool call once it is whole.
+
+        Closing the generator early ends the request.
+
+        Raises:
+            StageError: the stage failed; words that came before it stand.
+        """
+        ...
+
+
+class TextToSpeech(Protocol):
+    """Text in, streamed speech out."""
+
+    @property
+    def name(self) -> str: ...
+
+    def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        """Yield int16 mono PCM at 24 kHz as it comes, whole samples.
+
+        Raises:
+            StageError: the stage failed; sound that came before it stands.
+        """
+        ...

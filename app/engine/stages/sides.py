@@ -1,0 +1,242 @@
+"""Several servers of one stage in order: the next one takes over when one fails or is late.
+
+A side that failed rests for half a minute, so that the turns after it lose no time. Nothing is lost
+in a switch: a turn's sound is kept until it is transcribed, a sentence's text until it is spoken,
+and a text model that has said nothing yet is asked again from the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Final, Generic, Protocol, TypeVar
+
+from app.engine.base import Heard, Hearing
+from app.engine.stages.base import (
+    SpeechToText,
+    StageError,
+    TextModel,
+    TextPiece,
+    TextRequest,
+    TextToSpeech,
+)
+from app.engine.stages.sentences import sentences_of
+from app.errors import VoiceUnavailable
+
+__all__ = ["SWITCH_S", "Recognizers", "TextModels", "Voices"]
+
+logger = logging.getLogger(__name__)
+
+SWITCH_S: Final = 1.5
+"""Longest silence of a side while another one could answer."""
+REST_S: Final = 30.0
+_CHARS_PER_S: Final = 14.0
+"""English speech; finds the word at which a voice was cut off."""
+_LONGEST_TURN_BYTES: Final = 60 * 32_000
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+T = TypeVar("T")
+
+
+class _Sides(Generic[N]):
+    """The order of the sides, and which of them rest."""
+
+    def __init__(self, stage: str, sides: Sequence[N], switch_s: float) -> None:
+        assert sides, f"{stage} has no side"
+        self._stage = stage
+        self._sides = sides
+        self._switch_s = switch_s
+        self._rest_until: dict[int, float] = {}
+
+    def order(self) -> list[N]:
+        """The sides to try: those that rest come last."""
+        now = asyncio.get_running_loop().time()
+        return sorted(self._sides, key=lambda side: self._rest_until.get(id(side), 0.0) > now)
+
+    def limit_s(self, others: Sequence[N]) -> float | None:
+        """Longest time for a side's first answer while there are others."""
+        return self._switch_s if others else None
+
+    def failed(self, side: N, error: VoiceUnavailable, others: Sequence[N]) -> None:
+        """Let a side rest, and say that the next one takes over."""
+        self._rest_until[id(side)] = asyncio.get_running_loop().time() + REST_S
+        if others:
+            logger.warning(
+                "stage switched",
+                extra={
+                    "stage": self._stage,
+                    "from": side.name,
+                    "to": others[0].name,
+                    "code": error.code,
+                },
+            )
+
+    def late(self, side: N) -> StageError:
+        return StageError(
+            f"{side.name}: no answer within {self._switch_s:g} s", code="stage_timeout"
+        )
+
+
+class Recognizers:
+    """Speech to text over several sides, as the engine's recognizer."""
+
+    def __init__(self, sides: Sequence[SpeechToText], *, switch_s: float = SWITCH_S) -> None:
+        self._sides = _Sides("stt", sides, switch_s)
+
+    def listen(self, context: str) -> Hearing:
+        """Begin a turn."""
+        return _Turn(self._sides)
+
+
+class _Turn:
+    """A turn; its sound is kept for the side that may have to take over."""
+
+    def __init__(self, sides: _Sides[SpeechToText]) -> None:
+        self._sides = sides
+        self._order = sides.order()
+        self._audio = bytearray()
+        self._hearing = self._order[0].open()
+
+    def push(self, pcm16: bytes) -> None:
+        if len(self._audio) < _LONGEST_TURN_BYTES:
+            self._audio += pcm16
+        self._hearing.push(pcm16)
+
+    async def finish(self) -> Heard:
+        """Return the words.
+
+        Raises:
+            VoiceUnavailable: no side could tell.
+        """
+        first, *others = self._order
+        try:
+            async with asyncio.timeout(self._sides.limit_s(others)):
+                return await self._hearing.finish()
+        except TimeoutError:
+            error: VoiceUnavailable = self._sides.late(first)
+        except VoiceUnavailable as failed:
+            error = failed
+        self._sides.failed(first, error, others)
+        self._hearing.abandon()
+        while others:
+            side, *others = others
+            try:
+                async with asyncio.timeout(self._sides.limit_s(others)):
+                    return Heard(transcript=await side.transcribe(bytes(self._audio)))
+            except TimeoutError:
+                error = self._sides.late(side)
+            except VoiceUnavailable as failed:
+                error = failed
+            self._sides.failed(side, error, others)
+        raise error
+
+    def abandon(self) -> None:
+        self._hearing.abandon()
+        self._audio.clear()
+
+
+class TextModels:
+    """Text models in order; the next one is asked while nothing has been said."""
+
+    def __init__(self, sides: Sequence[TextModel], *, switch_s: float = SWITCH_S) -> None:
+        self._sides = _Sides("llm", sides, switch_s)
+        self.name = sides[0].name
+
+    async def stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
+        """As `TextModel.stream`."""
+        others = self._sides.order()
+        while True:
+            side, *others = others
+            begun = False
+            try:
+                async with aclosing(side.stream(request)) as pieces:
+                    async for piece in _first_within(pieces, self._sides.limit_s(others)):
+                        begun = True
+                        yield piece
+                return
+            except TimeoutError:
+                error: VoiceUnavailable = self._sides.late(side)
+            except VoiceUnavailable as failed:
+                error = failed
+            self._sides.failed(side, error, () if begun else others)
+            if begun or not others:
+                raise error
+
+
+class Voices:
+    """Voices in order; the next one goes on at the word where the last one was cut off."""
+
+    def __init__(self, sides: Sequence[TextToSpeech], *, switch_s: float = SWITCH_S) -> None:
+        self._sides = _Sides("tts", sides, switch_s)
+        self.name = sides[0].name
+
+    async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        """As `TextToSpeech.speak`; a long text is spoken sentence by sentence."""
+        for sentence in sentences_of(text):
+            async with aclosing(self._sentence(sentence, voice, speed)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _sentence(self, text: str, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        others = self._sides.order()
+        while True:
+            side, *others = others
+            spoken_bytes = 0
+            try:
+                speech = side.speak(text, voice=voice, speed=speed)
+                async with aclosing(speech):
+                    async for chunk in _each_within(speech, self._sides.limit_s(others)):
+                        spoken_bytes += len(chunk)
+                        yield chunk
+                return
+            except TimeoutError:
+                error: VoiceUnavailable = self._sides.late(side)
+            except VoiceUnavailable as failed:
+                error = failed
+            self._sides.failed(side, error, others)
+            if not others:
+                raise error
+            text = _unspoken(text, spoken_bytes / 48_000 * speed)
+            if not text:
+                return
+
+
+def _unspoken(text: str, spoken_s: float) -> str:
+    """The words from the one at which a voice was cut off; its beginning is said again."""
+    at = round(spoken_s * _CHARS_PER_S)
+    if at <= 0:
+        return text
+    start = text.rfind(" ", 0, at + 1) + 1
+    return text[start:] if at < len(text) else ""
+
+
+async def _first_within(pieces: AsyncGenerator[T, None], limit_s: float | None) -> (
+    AsyncGenerator[T, None]
+):  # fmt: skip
+    """Every piece; the first must come in time."""
+    async with asyncio.timeout(limit_s):
+        first = await anext(pieces, None)
+    if first is not None:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+
+async def _each_within(pieces: AsyncGenerator[T, None], limit_s: float | None) -> (
+    AsyncGenerator[T, None]
+):  # fmt: skip
+    """Every piece; each must come in time after the last one was taken."""
+    while True:
+        async with asyncio.timeout(limit_s):
+            piece = await anext(pieces, None)
+        if piece is None:
+            return
+        yield piece

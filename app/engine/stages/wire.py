@@ -1,0 +1,98 @@
+"""Shared by the HTTP stages: an answer's status as an error, and JSON that may be anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx2
+
+from app.engine.stages.base import StageError, StageSpec
+from app.http.streaming import StreamingHttp
+
+__all__ = ["as_json", "asked", "content_type", "whole"]
+
+_MAX_BYTES: Final = 4 * 1024 * 1024
+_REFUSED: Final = {401: "key", 403: "key or region", 404: "model or address"}
+
+
+@asynccontextmanager
+async def asked(
+    http: StreamingHttp, spec: StageSpec, path: str, **request: Any
+) -> AsyncIterator[httpx2.Response]:
+    """The answer to a request, of status 200.
+
+    Raises:
+        StageError: `stage_refused`, `stage_busy` (429, 5xx), `stage_timeout`, `stage_cut`,
+            `stage_unreachable`.
+    """
+    url = spec.url(path)
+    try:
+        async with http.post(
+            url, headers=spec.headers(), timeout_s=spec.timeout_s, **request
+        ) as response:
+            if response.status_code != 200:
+                raise _refusal(response.status_code, spec, (await response.aread())[:2000])
+            yield response
+    except httpx2.TimeoutException as error:
+        message = f"{spec.model}: no answer within {spec.timeout_s:g} s"
+        raise StageError(message, code="stage_timeout") from error
+    except httpx2.ConnectError as error:
+        raise StageError(f"{spec.model}: cannot be reached", code="stage_unreachable") from error
+    except httpx2.HTTPError as error:
+        raise StageError(f"{spec.model}: the answer was cut off", code="stage_cut") from error
+
+
+def _refusal(status: int, spec: StageSpec, body: bytes) -> StageError:
+    detail = as_json(body.decode(errors="replace"))
+    code = _error_code(detail)
+    if status == 429 and code == "insufficient_quota":
+        return StageError(f"{spec.model}: the account has no credit", code="insufficient_quota",
+                          retryable=False)  # fmt: skip
+    if status == 429 or status >= 500:
+        return StageError(f"{spec.model}: the server answered {status}", code="stage_busy")
+    what = f" (check the {_REFUSED[status]})" if status in _REFUSED else ""
+    error = StageError(
+        f"{spec.model}: the server answered {status}{what}", code="stage_refused", retryable=False
+    )
+    if status == 400 and b"stream_options" in body:
+        error.code = "stream_options_unknown"
+    return error
+
+
+def _error_code(body: Any) -> str:
+    match body:
+        case {"error": {"code": str(code)}} | {"error": {"type": str(code)}}:
+            return code
+    return ""
+
+
+async def whole(response: httpx2.Response) -> bytes:
+    """The whole body, within a limit.
+
+    Raises:
+        StageError: it is too large.
+    """
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > _MAX_BYTES:
+            raise StageError("an answer is too large", code="stage_invalid")
+    return bytes(body)
+
+
+def content_type(response: httpx2.Response) -> str:
+    """The media type of an answer, without parameters, in lower case."""
+    header: str = response.headers.get("content-type", "")
+    return header.partition(";")[0].strip().lower()
+
+
+def as_json(text: str) -> Mapping[str, Any]:
+    """The JSON object in a text; an empty one when there is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

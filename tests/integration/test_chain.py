@@ -1,0 +1,238 @@
+"""The chained engine as a Realtime server: voice activity, transcriber, text model and voice.
+
+Every test talks to it as any Realtime client does; the stages are real HTTP servers on loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from app.realtime import events as ev
+from app.realtime.events import Transcription
+from audio.format import PCM16_24K
+from tests.fakes.engine_parts import speech
+from tests.fakes.stage_servers import chat_stream, piecewise, scripted_chat, silent
+from tests.fakes.waiting import time_limit, until
+from tests.fakes.web_service import Asked, Script, answer
+from tests.integration.chain_site import ChainSite, open_chain
+from tests.integration.engine_site import Caller
+
+HEARD = answer(b'{"text": "A table for two, please."}')
+SPOKEN = piecewise(speech(400, 24_000), content_type="audio/pcm")
+TOOL = {"type": "function", "name": "find_slot", "parameters": {"type": "object"}}
+
+
+async def call(site: ChainSite, **settings: Any) -> Caller:
+    config = ev.SessionConfig(
+        transcription=Transcription(model="any"),
+        input_format=PCM16_24K,
+        instructions="You are a waiter.",
+        **settings,
+    )
+    return Caller(await site.engine.model().connect(config))
+
+
+def bodies(site: ChainSite) -> list[dict[str, Any]]:
+    return [json.loads(asked.body) for asked in site.asked("/chat/completions")]
+
+
+async def test_a_spoken_turn_is_transcribed_answered_and_spoken_by_sentences() -> None:
+    words = ("Certainly. A table ", "for two is free at seven. ", "Shall I book it?")
+    async with open_chain(stt=HEARD, llm=chat_stream(*words), tts=SPOKEN) as site:
+        caller = await call(site)
+        await caller.speak()
+        done = await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    kinds = [type(event) for event in caller.seen]
+    for kind in (ev.SpeechStarted, ev.SpeechStopped, ev.TranscriptionCompleted, ev.AudioDelta):
+        assert kind in kinds
+    assert caller.of(ev.TranscriptionCompleted)[0].transcript == "A table for two, please."
+    said = "".join(event.delta for event in caller.of(ev.AudioTranscriptDelta))
+    assert said == "".join(words)
+    assert caller.of(ev.AudioTranscriptDone)[0].transcript == said
+    spoken = [json.loads(asked.body)["input"] for asked in site.asked("/audio/speech")]
+    assert spoken == ["Certainly. A table for two is free at seven.", "Shall I book it?"]
+    assert sum(len(event.audio) for event in caller.of(ev.AudioDelta)) == 2 * 400 * 48
+    response = done.response
+    assert response.status == "completed"
+    assert response.usage is not None
+    assert (response.usage.input_text_tokens, response.usage.output_text_tokens) == (20, 5)
+    assert {part.partition("=")[0] for part in response.metadata["stage_ms"].split()} == {
+        "stt",
+        "llm",
+        "tts",
+    }
+    (asked,) = bodies(site)
+    assert asked["messages"] == [
+        {"role": "system", "content": "You are a waiter."},
+        {"role": "user", "content": "A table for two, please."},
+    ]
+
+
+async def test_a_tool_is_called_and_its_output_goes_back_to_the_model() -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        if body["messages"][-1]["role"] == "tool":
+            return chat_stream("At seven.")
+        return chat_stream("One moment.", calls=[("find_slot", '{"people": 2}')])
+
+    async with open_chain(stt=HEARD, llm=scripted_chat(reply), tts=SPOKEN) as site:
+        caller = await call(site, tools=(TOOL,))
+        await caller.speak()
+        await caller.until(ev.ResponseDone)
+        (made,) = [
+            event.item
+            for event in caller.of(ev.OutputItemDone)
+            if event.item.type == "function_call"
+        ]
+        assert (made.name, json.loads(made.arguments or "")) == ("find_slot", {"people": 2})
+        output = ev.Item(type="function_call_output", call_id=made.call_id, output='{"at": 7}')
+        await caller.connection.send(ev.ItemCreate(output))
+        await caller.connection.send(ev.ResponseCreate(None))
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    last = bodies(site)[-1]["messages"]
+    assert [message["role"] for message in last] == [
+        "system",
+        "user",
+        "assistant",
+        "assistant",
+        "tool",
+    ]
+    assert last[-1] == {"role": "tool", "content": '{"at": 7}', "tool_call_id": made.call_id}
+    assert last[-2]["tool_calls"][0]["id"] == made.call_id
+    said = "".join(event.delta for event in caller.of(ev.AudioTranscriptDelta))
+    assert said == "One moment.At seven."
+
+
+async def test_what_was_not_heard_is_cut_from_the_models_history() -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        first = len([m for m in body["messages"] if m["role"] == "user"]) == 1
+        return (
+            chat_stream("We have fish today. We have meat as well.")
+            if first
+            else chat_stream("Yes.")
+        )
+
+    async with open_chain(stt=HEARD, llm=scripted_chat(reply), tts=SPOKEN) as site:
+        caller = await call(site)
+        await caller.speak()
+        await caller.until(ev.ResponseDone)
+        item_id = caller.of(ev.AudioDelta)[-1].item_id
+        # 400 ms a sentence: the first one and a half of the second were played.
+        await caller.connection.send(ev.ItemTruncate(item_id, 0, 600))
+        await caller.speak()
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    said = [m["content"] for m in bodies(site)[-1]["messages"] if m["role"] == "assistant"]
+    assert said == ["We have fish today. We have"]
+
+
+async def test_a_caller_who_speaks_stops_the_model_and_the_voice() -> None:
+    closed = asyncio.Event()
+
+    async def endless(_: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 x\r\nContent-Type: audio/pcm\r\n\r\n")
+        try:
+            while True:
+                writer.write(speech(100, 24_000))
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            closed.set()
+            raise
+
+    async with open_chain(stt=HEARD, llm=chat_stream("I talk on and on."), tts=endless) as site:
+        caller = await call(site)
+        await caller.speak()
+        await caller.until(ev.AudioDelta)
+        await caller.speak()
+        done = await caller.until(ev.ResponseDone)
+        assert (done.response.status, done.response.status_reason) == ("cancelled", "turn_detected")
+        async with time_limit():
+            await closed.wait()
+        await caller.connection.close()
+
+
+async def test_a_late_model_is_covered_by_the_filler() -> None:
+    slow = chat_stream("Here I am.")
+
+    async def late(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await until(lambda: len(site.asked("/audio/speech")) > 0)
+        await slow(asked, writer)
+
+    async with open_chain(
+        stt=HEARD, llm=late, tts=SPOKEN, filler="One moment.", filler_after_s=0.2
+    ) as site:
+        caller = await call(site)
+        await caller.speak()
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    said = "".join(event.delta for event in caller.of(ev.AudioTranscriptDelta))
+    assert said == "One moment. Here I am."
+
+
+async def test_a_stage_that_fails_fails_the_response_and_not_the_session() -> None:
+    for stages in (
+        {"stt": HEARD, "llm": answer(b"{}", status=401), "tts": SPOKEN},
+        {"stt": HEARD, "llm": chat_stream("Hello there."), "tts": answer(b"", status=500)},
+    ):
+        async with open_chain(**stages) as site:
+            caller = await call(site)
+            await caller.speak()
+            failed = (await caller.until(ev.ResponseDone)).response
+            assert failed.status == "failed"
+            assert failed.error is not None and failed.error.code in ("stage_refused", "stage_busy")
+            await caller.connection.send(ev.ItemCreate(typed("Hello?")))
+            await caller.connection.send(ev.ResponseCreate(None))
+            assert (await caller.until(ev.ResponseDone)).response.status == "failed"
+            await caller.connection.close()
+
+
+async def test_a_turn_that_no_recognizer_understood_is_no_reply_to_nothing() -> None:
+    async with open_chain(stt=answer(b'{"text": ""}'), llm=chat_stream("?"), tts=SPOKEN) as site:
+        caller = await call(site)
+        await caller.speak()
+        heard = await caller.until(ev.TranscriptionCompleted)
+        assert heard.transcript == ""
+        await caller.connection.send(ev.ItemCreate(typed("Hello?")))
+        await caller.connection.send(ev.ResponseCreate(None))
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    assert [m["content"] for m in bodies(site)[0]["messages"]] == ["You are a waiter.", "Hello?"]
+
+
+async def test_text_goes_out_as_the_model_writes_it_and_questions_aside_are_answered() -> None:
+    async with open_chain(stt=HEARD, llm=chat_stream("Ye", "s, 1.", "5."), tts=SPOKEN) as site:
+        caller = await call(site, output_modalities=("text",))
+        aside = ev.ResponseConfig(
+            conversation="none",
+            input=(typed("Is it late?"),),
+            instructions="Judge.",
+            output_modalities=("text",),
+        )
+        await caller.connection.send(ev.ResponseCreate(aside))
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    assert [event.delta for event in caller.of(ev.TextDelta)] == ["Ye", "s, 1.", "5."]
+    assert bodies(site)[0]["messages"] == [
+        {"role": "system", "content": "Judge."},
+        {"role": "user", "content": "Is it late?"},
+    ]
+    assert not site.asked("/audio/speech")
+
+
+async def test_a_session_that_ends_in_mid_reply_leaves_nothing() -> None:
+    async with open_chain(stt=HEARD, llm=silent, tts=SPOKEN) as site:
+        caller = await call(site)
+        await caller.speak()
+        await until(lambda: site.asked("/chat/completions"))
+        await caller.connection.close()
+        await until(lambda: site.engine.sessions == 0)
+
+
+def typed(text: str) -> ev.Item:
+    return ev.Item(
+        type="message", role="user", content=(ev.ContentPart(type="input_text", text=text),)
+    )

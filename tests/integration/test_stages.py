@@ -1,0 +1,440 @@
+"""The HTTP sides of the speech stages, against servers that differ as the real ones do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from app.engine.stages.base import (
+    Message,
+    StageError,
+    StageSpec,
+    TextPiece,
+    TextRequest,
+    TextUsage,
+    ToolCall,
+    Words,
+)
+from app.engine.stages.sides import Recognizers, TextModels, Voices
+from app.engine.stages.text_models import ChatCompletions, Responses
+from app.engine.stages.transcriptions import HttpTranscriber
+from app.engine.stages.voices import HttpVoice
+from app.http.streaming import StreamingHttp
+from tests.fakes.engine_parts import speech
+from tests.fakes.stage_servers import (
+    chat_events,
+    chat_stream,
+    piecewise,
+    silent,
+    speech_events,
+    sse,
+    transcript_events,
+    wav,
+)
+from tests.fakes.waiting import time_limit
+from tests.fakes.web_service import Script, WebService, answer
+
+HELLO = (Message(role="system", text="Be brief."), Message(role="user", text="Hello"))
+TOOL = {
+    "type": "function",
+    "name": "find_slot",
+    "description": "Find a slot",
+    "parameters": {"type": "object", "properties": {"day": {"type": "string"}}},
+}
+ASK = TextRequest(messages=HELLO, tools=(TOOL,))
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[StreamingHttp]:
+    made = StreamingHttp()
+    yield made
+    await made.aclose()
+
+
+def spec(server: WebService, **settings: object) -> StageSpec:
+    settings = {"timeout_s": 5.0, "api_key": "sk-test", **settings}
+    return StageSpec(base_url=f"{server.url}/v1", model="some-model", **settings)  # type: ignore[arg-type]
+
+
+async def read(model: ChatCompletions | Responses | TextModels, ask: TextRequest = ASK) -> (
+    list[TextPiece]
+):  # fmt: skip
+    async with time_limit():
+        return [piece async for piece in model.stream(ask)]
+
+
+def text(pieces: list[TextPiece]) -> str:
+    return "".join(piece.text for piece in pieces if isinstance(piece, Words))
+
+
+# Speech to text -----------------------------------------------------------------------------------
+
+TRANSCRIPTS: dict[str, Script] = {
+    "openai": answer(b'{"text": "One table, please.", "usage": {"type": "tokens"}}'),
+    "openai streamed": transcript_events("One table", ", please."),
+    "groq": answer(b'{"text": " One table, please.", "x_groq": {"id": "req_1"}}'),
+    "speaches segments": sse(
+        {"type": "transcript.segment", "text": "One table,"},
+        {"type": "transcript.segment", "text": " please."},
+        "data: [DONE]\n\n",
+    ),
+    "vllm": answer(b'{"text": "One table, please.", "usage": null, "logprobs": null}'),
+    "localai": answer(b'{"segments": [{"id": 0, "text": "x"}], "text": "One table, please."}'),
+    "ollama text": answer(b"One table, please.\n", content_type="text/plain; charset=utf-8"),
+    "comments and no blank": sse(
+        ": keep-alive\n\n",
+        'data:{"type":"transcript.text.done","text":"One table, please."}\n\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRANSCRIPTS)
+async def test_a_transcript_is_read_however_the_server_writes_it(
+    name: str, http: StreamingHttp
+) -> None:
+    async with WebService(TRANSCRIPTS[name]) as server:
+        stt = HttpTranscriber(spec(server, extra_body={"temperature": 0}), http, language="en")
+        hearing = stt.open()
+        for _ in range(10):
+            hearing.push(speech(50))
+        async with time_limit():
+            heard = await hearing.finish()
+    assert heard.transcript == "One table, please."
+    asked = server.asked[0]
+    assert asked.target == "/v1/audio/transcriptions"
+    assert asked.headers["authorization"] == "Bearer sk-test"
+    assert b'filename="turn.wav"' in asked.body and b"RIFF" in asked.body
+    for field in (b'name="model"\r\n\r\nsome-model', b'name="language"', b'name="temperature"'):
+        assert field in asked.body
+
+
+FAILURES: dict[str, tuple[Script, str]] = {
+    "wrong key": (answer(b'{"error": {"code": "invalid_api_key"}}', status=401), "stage_refused"),
+    "no such model": (answer(b"not found", status=404), "stage_refused"),
+    "busy": (answer(b"{}", status=429), "stage_busy"),
+    "no credit": (
+        answer(b'{"error": {"code": "insufficient_quota"}}', status=429),
+        "insufficient_quota",
+    ),
+    "broken": (answer(b"<html>", status=503), "stage_busy"),
+    "silent": (silent, "stage_timeout"),
+    "cut": (piecewise(b'{"tex', content_type="application/json", cut=True), "stage_cut"),
+    "no text": (answer(b'{"result": 1}'), "stage_invalid"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_a_failing_transcriber_says_how_it_failed(name: str, http: StreamingHttp) -> None:
+    script, code = FAILURES[name]
+    async with WebService(script) as server:
+        stt = HttpTranscriber(spec(server, timeout_s=0.5), http)
+        async with time_limit():
+            with pytest.raises(StageError) as failed:
+                await stt.transcribe(speech(300))
+    assert failed.value.code == code
+    assert "sk-test" not in failed.value.message
+
+
+# Text models --------------------------------------------------------------------------------------
+
+_WHOLE_CALL = {"function": {"name": "find_slot", "arguments": {"day": "Monday"}}}
+CHATS: dict[str, Script] = {
+    "openai": chat_stream("Let me", " look.", calls=[("find_slot", '{"day": "Monday"}')]),
+    "ollama: whole call, no id or index, reason stop": sse(
+        {"choices": [{"delta": {"role": "assistant", "content": "Let me look."}}]},
+        {"choices": [{"delta": {"content": "", "tool_calls": [_WHOLE_CALL]}}]},
+        {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]},
+        "data: [DONE]\n\n",
+    ),
+    "vllm: thoughts beside the words": sse(
+        {"choices": [{"delta": {"reasoning_content": "hm"}}]},
+        {"choices": [{"delta": {"content": "<thi"}}]},
+        {"choices": [{"delta": {"content": "nk>secret</think>\n\nLet me look."}}]},
+        *chat_events(calls=[("find_slot", '{"day": "Monday"}')], usage=None)[1:],
+        "data: [DONE]\n\n",
+    ),
+    "localai: no [DONE], null delta": sse(
+        {"choices": [{"delta": None}]},
+        *chat_events("Let me look.", calls=[("find_slot", '{"day": "Monday"}')]),
+    ),
+    "no stream at all": answer(
+        json.dumps(
+            {
+                "choices": [{"message": {"content": "Let me look.", "tool_calls": [_WHOLE_CALL]}}],
+                "usage": {"prompt_tokens": 20, "completion_tokens": 5},
+            }
+        ).encode()
+    ),
+    "parts": sse(
+        {"choices": [{"delta": {"content": [{"type": "text", "text": "Let me look."}]}}]},
+        {"choices": [{"delta": {"tool_calls": [_WHOLE_CALL]}, "finish_reason": "tool_calls"}]},
+        "data: [DONE]\n\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHATS)
+async def test_words_and_calls_are_read_however_the_server_writes_them(
+    name: str, http: StreamingHttp
+) -> None:
+    async with WebService(CHATS[name]) as server:
+        pieces = await read(ChatCompletions(spec(server), http))
+    assert text(pieces) == "Let me look."
+    (call,) = [piece for piece in pieces if isinstance(piece, ToolCall)]
+    assert (call.name, json.loads(call.arguments)) == ("find_slot", {"day": "Monday"})
+    assert call.call_id
+    body = json.loads(server.asked[0].body)
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert body["tools"][0]["function"]["name"] == "find_slot"
+    assert "max_tokens" not in body
+
+
+async def test_two_calls_under_one_index_stay_two(http: StreamingHttp) -> None:
+    calls = [
+        {"index": 0, "id": f"c{n}", "function": {"name": "find_slot", "arguments": "{}"}}
+        for n in (1, 2)
+    ]
+    events = [{"choices": [{"delta": {"tool_calls": [call]}}]} for call in calls]
+    async with WebService(sse(*events, "data: [DONE]\n\n")) as server:
+        pieces = await read(ChatCompletions(spec(server), http))
+    assert [piece.call_id for piece in pieces if isinstance(piece, ToolCall)] == ["c1", "c2"]
+
+
+async def test_usage_is_told_and_the_calls_of_before_are_answered_behind_them(
+    http: StreamingHttp,
+) -> None:
+    call = ToolCall(call_id="c1", name="find_slot", arguments="{}")
+    history = (
+        *HELLO,
+        Message(role="assistant", calls=(call,)),
+        Message(role="tool", text="nine", call_id="c1"),
+    )
+    async with WebService(chat_stream("Nine.", usage=(31, 2))) as server:
+        pieces = await read(
+            ChatCompletions(spec(server), http), TextRequest(messages=history, max_tokens=50)
+        )
+    assert pieces[-1] == TextUsage(input_tokens=31, output_tokens=2)
+    body = json.loads(server.asked[0].body)
+    assert body["max_tokens"] == 50
+    assert body["messages"][2]["tool_calls"][0]["id"] == "c1"
+    assert body["messages"][3] == {"role": "tool", "content": "nine", "tool_call_id": "c1"}
+
+
+async def test_a_server_that_refuses_stream_options_is_asked_without_them(
+    http: StreamingHttp,
+) -> None:
+    refusal = answer(b'{"error": {"message": "unknown field stream_options"}}', status=400)
+    async with WebService(refusal, chat_stream("Hello.", usage=None)) as server:
+        model = ChatCompletions(spec(server), http)
+        assert text(await read(model)) == "Hello."
+        assert text(await read(model)) == "Hello."
+    assert ["stream_options" in json.loads(asked.body) for asked in server.asked] == [
+        True,
+        False,
+        False,
+    ]
+
+
+async def test_a_cut_answer_keeps_its_words_and_fails(http: StreamingHttp) -> None:
+    for script in (
+        sse(*chat_events("Let me")[:2]),
+        sse(*chat_events("Let me")[:2], cut=True),
+        sse(*chat_events("Let me")[:2], {"error": {"message": "overloaded"}}),
+    ):
+        async with WebService(script) as server:
+            seen = []
+            async with time_limit():
+                with pytest.raises(StageError):
+                    async for piece in ChatCompletions(spec(server), http).stream(ASK):
+                        seen.append(piece)
+        assert text(seen) == "Let me"
+
+
+async def test_the_responses_endpoint_streams_words_calls_and_usage(http: StreamingHttp) -> None:
+    call = {"type": "function_call", "call_id": "c7", "name": "find_slot", "arguments": '{"day":1}'}
+    events = sse(
+        {"type": "response.created", "response": {}},
+        {"type": "response.reasoning_summary_text.delta", "delta": "hm"},
+        {"type": "response.output_text.delta", "delta": "Let me "},
+        {"type": "response.output_text.delta", "delta": "look."},
+        {"type": "response.output_item.done", "item": call},
+        {
+            "type": "response.completed",
+            "response": {"usage": {"input_tokens": 9, "output_tokens": 4,
+                                   "input_tokens_details": {"cached_tokens": 3}}},
+        },
+    )  # fmt: skip
+    async with WebService(events) as server:
+        pieces = await read(Responses(spec(server), http))
+    assert text(pieces) == "Let me look."
+    assert pieces[-2:] == [
+        ToolCall(call_id="c7", name="find_slot", arguments='{"day":1}'),
+        TextUsage(input_tokens=9, output_tokens=4, cached_tokens=3),
+    ]
+    body = json.loads(server.asked[0].body)
+    assert body["store"] is False
+    assert body["tools"][0]["name"] == "find_slot"
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [{"type": "response.failed", "response": {"error": {"message": "no"}}}],
+        [{"type": "error", "message": "no"}],
+        [{"type": "response.output_text.delta", "delta": "Let"}],
+    ],
+)
+async def test_a_response_that_fails_or_is_cut_is_an_error(
+    events: list[dict[str, object]], http: StreamingHttp
+) -> None:
+    async with WebService(sse(*events)) as server:
+        with pytest.raises(StageError):
+            await read(Responses(spec(server), http))
+
+
+# Text to speech -----------------------------------------------------------------------------------
+
+TONE = speech(600, 24_000)
+
+
+def odd_pieces(sound: bytes) -> list[bytes]:
+    return [sound[at : at + 1_001] for at in range(0, len(sound), 1_001)]
+
+
+VOICES: dict[str, Script] = {
+    "openai pcm": piecewise(*odd_pieces(TONE), content_type="application/octet-stream"),
+    "openai sse": speech_events(TONE),
+    "groq wav 48k": piecewise(
+        *odd_pieces(wav(speech(600, 48_000), 48_000, size=0xFFFFFFFF)), content_type="audio/wav"
+    ),
+    "kokoro pcm": piecewise(*odd_pieces(TONE), content_type="audio/pcm"),
+    "speaches wav 22.05k": answer(wav(speech(600, 22_050), 22_050), content_type="audio/x-wav"),
+    "localai stereo": answer(
+        wav(np.repeat(np.frombuffer(TONE, "<i2"), 2).tobytes(), 24_000, channels=2),
+        content_type="audio/wav",
+    ),
+    "vllm rate in the type": piecewise(
+        *odd_pieces(speech(600, 16_000)), content_type="audio/pcm;rate=16000;channels=1"
+    ),
+    "wav under a wrong type": answer(wav(TONE, 24_000, size=0), content_type="audio/pcm"),
+}
+
+
+@pytest.mark.parametrize("name", VOICES)
+async def test_speech_is_read_however_the_server_sends_it(name: str, http: StreamingHttp) -> None:
+    async with WebService(VOICES[name]) as server:
+        voice = HttpVoice(spec(server), http, voice="nova")
+        async with time_limit():
+            chunks = [c async for c in voice.speak("Hello.", voice="marin", speed=1.0)]
+    assert all(len(chunk) % 2 == 0 and len(chunk) <= 9_600 for chunk in chunks)
+    sound = np.frombuffer(b"".join(chunks), "<i2").astype(float)
+    assert len(sound) == pytest.approx(14_400, abs=60)
+    spectrum = np.abs(np.fft.rfft(sound[2_000:-2_000]))
+    peak_hz = spectrum.argmax() * 24_000 / len(sound[2_000:-2_000])
+    assert peak_hz == pytest.approx(440, abs=3)
+    assert np.abs(sound).max() == pytest.approx(10_000, rel=0.05)
+    body = json.loads(server.asked[0].body)
+    assert (body["voice"], body["response_format"]) == ("nova", "pcm")
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (answer(b"\xff\xfb\x90\x00" * 99, content_type="audio/mpeg"), "stage_invalid"),
+        (answer(b"ID3" + bytes(99), content_type="application/octet-stream"), "stage_invalid"),
+        (answer(b'{"error": "no voice"}'), "stage_failed"),
+        (answer(b"", content_type="audio/pcm"), "stage_invalid"),
+        (speech_events(TONE, cut=True), "stage_cut"),
+        (piecewise(TONE[:2_000], content_type="audio/pcm", cut=True), "stage_cut"),
+        (silent, "stage_timeout"),
+        (answer(b"{}", status=429), "stage_busy"),
+    ],
+)
+async def test_speech_that_is_none_is_an_error_and_no_noise(
+    script: Script, code: str, http: StreamingHttp
+) -> None:
+    async with WebService(script) as server:
+        voice = HttpVoice(spec(server, timeout_s=0.5), http)
+        async with time_limit():
+            with pytest.raises(StageError) as failed:
+                async for _ in voice.speak("Hello.", voice="marin", speed=1.0):
+                    pass
+    assert failed.value.code == code
+
+
+# Failover -----------------------------------------------------------------------------------------
+
+
+async def test_a_late_recognizer_is_replaced_with_all_of_the_sound(
+    http: StreamingHttp, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with WebService(silent) as dead, WebService(TRANSCRIPTS["openai"]) as live:
+        stages = [HttpTranscriber(spec(server), http) for server in (dead, live)]
+        stt = Recognizers(stages, switch_s=0.3)
+        turn = stt.listen("")
+        turn.push(speech(400))
+        turn.push(speech(400))
+        async with time_limit():
+            assert (await turn.finish()).transcript == "One table, please."
+            again = stt.listen("")
+            again.push(speech(300))
+            assert (await again.finish()).transcript == "One table, please."
+    assert len(live.asked[0].body) > 800 * 32
+    assert len(dead.asked) == 1, "the side that failed rests"
+    assert [record.message for record in caplog.records] == ["stage switched"]
+
+
+async def test_a_text_model_is_replaced_before_its_first_word_and_not_behind_it(
+    http: StreamingHttp,
+) -> None:
+    cut_late = sse(*chat_events("Let me")[:2], cut=True)
+    for script, said in ((silent, "Fine."), (answer(b"", status=500), "Fine."), (cut_late, None)):
+        async with WebService(script) as bad, WebService(chat_stream("Fine.")) as good:
+            sides = [ChatCompletions(spec(server), http) for server in (bad, good)]
+            models = TextModels(sides, switch_s=0.3)
+            if said is None:
+                with pytest.raises(StageError):
+                    await read(models)
+                assert not good.asked
+            else:
+                assert text(await read(models)) == said
+
+
+async def test_a_voice_that_is_cut_off_is_continued_by_the_next_one(http: StreamingHttp) -> None:
+    sentence = "We are open from nine to five on weekdays and until noon on Saturdays, so come by."
+    half = speech(2_000, 24_000)
+    async with (
+        WebService(piecewise(half, content_type="audio/pcm", cut=True)) as bad,
+        WebService(piecewise(TONE, content_type="audio/pcm")) as good,
+    ):
+        sides = [HttpVoice(spec(server), http) for server in (bad, good)]
+        async with time_limit():
+            sound = [c async for c in Voices(sides).speak(sentence, voice="x", speed=1.0)]
+    assert len(b"".join(sound)) == len(half) + len(TONE)
+    rest = json.loads(good.asked[0].body)["input"]
+    assert sentence.endswith(rest) and 20 < len(rest) < len(sentence)
+
+
+async def test_closing_a_reply_early_closes_the_request(http: StreamingHttp) -> None:
+    gone = asyncio.Event()
+
+    async def endless(_: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 x\r\nContent-Type: audio/pcm\r\n\r\n")
+        try:
+            while True:
+                writer.write(TONE)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            gone.set()
+            raise
+
+    async with WebService(endless) as server, time_limit():
+        speaking = HttpVoice(spec(server), http).speak("Hello.", voice="x", speed=1.0)
+        assert await anext(speaking)
+        await speaking.aclose()
+        await gone.wait()
