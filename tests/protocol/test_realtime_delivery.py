@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from app.errors import VoiceClosed
+from app.framing import FRAMES_AT_ONCE
 from app.realtime.connection import ClientTransport, Transport, pipe
 from app.realtime.websocket import EagerConnection, WebSocketTransport
 from tests.fakes.waiting import time_limit, until
@@ -168,3 +169,30 @@ async def test_fragments_and_binary_messages_are_told_as_well() -> None:
         assert heard == ["whole", "in three parts", "\u00e4 \ufffd"]
         delivering.cancel()
         await asyncio.wait({delivering})
+
+
+async def test_a_flood_of_tiny_messages_leaves_every_other_its_turns() -> None:
+    async with over_a_socket() as (near, far), time_limit():
+        heard = 0
+        in_this_turn: list[int] = [0]
+
+        def hear(_text: str) -> None:
+            nonlocal heard
+            heard += 1
+            in_this_turn[-1] += 1
+
+        async def others() -> None:
+            while True:
+                in_this_turn.append(0)
+                await asyncio.sleep(0)
+
+        delivering = asyncio.ensure_future(near.deliver(hear, Room()))
+        beside = asyncio.ensure_future(others())
+        assert isinstance(far, FarSocket)
+        far._socket.transport.write(b"\x81\x02{}" * 20_000)
+        await until(lambda: heard == 20_000)
+        # Two turns of the reader may come together: one for what was read, and one for the rest.
+        assert max(in_this_turn) <= 2 * FRAMES_AT_ONCE
+        for task in (delivering, beside):
+            task.cancel()
+        await asyncio.wait({delivering, beside})
