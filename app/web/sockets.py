@@ -243,8 +243,9 @@ class Lane:
         self._socket.take_lane(messages)
 
     def hold(self) -> None:
-        """Have the peer wait: nothing is told until `go_on`."""
-        self._socket.reader.hold()
+        """Have the peer wait: nothing is told until `go_on`. Its close, once we sent ours, is."""
+        if not self._socket.close_sent:
+            self._socket.reader.hold()
 
     def go_on(self) -> None:
         self._socket.reader.go_on()

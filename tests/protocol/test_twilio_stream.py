@@ -310,7 +310,9 @@ async def test_what_no_carrier_sends_closes_the_stream(texts: list[str | bytes],
         client = await begin(url)
         for text in texts:
             await client.send(text)
+        sent_s = asyncio.get_running_loop().time()
         assert await close_code(client) == code
+        assert asyncio.get_running_loop().time() - sent_s < 1  # no timer had to end the closing
         events = await outcome
     assert isinstance(events, list)
     assert events[-1] == StreamStopped(hung_up=False)
