@@ -28,7 +28,15 @@ from typing import Any, Final, TypeVar
 
 from app.errors import ConfigError
 
-__all__ = ["ApiKey", "ApiKeys", "Scope", "first_key", "first_key_path"]
+__all__ = [
+    "ApiKey",
+    "ApiKeys",
+    "Scope",
+    "first_key",
+    "first_key_path",
+    "locked",
+    "write_private",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +113,12 @@ class ApiKeys:
         await self._note_used(key.id)
         return key
 
+    async def by_id(self, key_id: str) -> ApiKey | None:
+        """The key with an id, unless there is none or it was revoked."""
+        await self._refresh()
+        key = self._keys.get(key_id)
+        return None if key is None or key.revoked_at else key
+
     async def _refresh(self, *, now: bool = False) -> None:
         async with self._looking:  # a disk that hangs holds one thread, not many
             if now or time.monotonic() - self._looked_s >= FRESH_S:
@@ -174,11 +188,13 @@ class ApiKeys:
 
     def _change(self, change: Callable[[dict[str, ApiKey]], _T]) -> _T:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(self._path.with_suffix(".lock")):
+        with locked(self._path.with_suffix(".lock")):
             self._look(strict=True)
             keys = dict(self._keys)
             result = change(keys)
-            _write(self._path, json.dumps([asdict(key) for key in keys.values()], indent=2) + "\n")
+            write_private(
+                self._path, json.dumps([asdict(key) for key in keys.values()], indent=2) + "\n"
+            )
             self._look(strict=True)
         return result
 
@@ -216,7 +232,7 @@ def first_key(folder: Path) -> str | None:
         if keys.listed() or path.exists():
             return None
         _, token = keys.create("first", Scope.ADMIN)
-        _write(path, token + "\n")
+        write_private(path, token + "\n")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
     return token
@@ -250,7 +266,7 @@ def _parse(text: bytes) -> dict[str, ApiKey]:
     return {key.id: key for key in keys}
 
 
-def _write(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Put a whole file in place of the one before; it is private from its first byte on."""
     beside = path.with_name(f"{path.name}.{base64.b32encode(os.urandom(5)).decode().lower()}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -262,7 +278,7 @@ def _write(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """One process at a time changes the file. Windows, which runs one process, has no such lock."""
     try:
         import fcntl

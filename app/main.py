@@ -47,6 +47,7 @@ from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
+from app.console_logins import Logins
 from app.errors import AppError, ConfigError
 from app.events import AnalysisFailed, CallEvent, CallReviewed
 from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials, load
@@ -61,6 +62,7 @@ from app.web.api.history import add_history_routes
 from app.web.api.phone import BrowserPhone
 from app.web.app import make_app
 from app.web.approvals import approvals_router
+from app.web.console_routes import console_router
 from app.web.forwarding import Forwarding
 from app.web.handover import Handover, stream_path_of
 from app.web.health import LoopMonitor, health_router
@@ -309,7 +311,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             bus=bus,
         ),
         approvals_router(live, metrics, _door(settings, settings.server.operator_token)),
-        _api(settings, live, metrics, live_feed, configuration, history, bus, deliverer, phone),
+        *_api(settings, live, metrics, live_feed, configuration, history, bus, deliverer, phone),
     ]
     if engine is not None:
         routers.append(
@@ -616,6 +618,26 @@ def _reviews(
     return [CallReviews(reviewer).observe]
 
 
+def _guard(settings: Settings, metrics: Metrics, bus: Bus) -> Guard:
+    """The entrance to the API, for keys and for logins to the console."""
+    console = settings.console
+    life_s = console.login_hours * 3_600.0
+    return Guard(
+        ApiKeys(settings.state_dir),
+        metrics,
+        door=Door(open_to_local=_api_open_to_local(settings)),
+        operator_token=_revealed(settings.server.operator_token),
+        requests_per_s=settings.api.requests_per_s,
+        bus=bus,
+        logins=Logins(settings.state_dir, life_s=life_s) if console.enabled else None,
+    )
+
+
+def _api_open_to_local(settings: Settings) -> bool:
+    """As for the other doors: once a token is set, or the internet comes in, it takes a key."""
+    return settings.mode is Mode.DEVELOPMENT and not _revealed(settings.server.operator_token)
+
+
 def _api(  # noqa: PLR0913 - the parts of the server that the API shows
     settings: Settings,
     live: LiveCalls,
@@ -626,32 +648,27 @@ def _api(  # noqa: PLR0913 - the parts of the server that the API shows
     bus: Bus,
     deliverer: WebhookDeliverer | None,
     phone: BrowserPhone,
-) -> APIRouter:
-    """The routes of `/api/v1`."""
-    keys = ApiKeys(settings.state_dir)
-    operator_token = _revealed(settings.server.operator_token)
-    # As for the other doors: once a token is set, or the internet comes in, it takes a key.
-    open_to_local = settings.mode is Mode.DEVELOPMENT and not operator_token
-    guard = Guard(
-        keys,
-        metrics,
-        door=Door(open_to_local=open_to_local),
-        operator_token=operator_token,
-        requests_per_s=settings.api.requests_per_s,
-        bus=bus,
-    )
-    return api_router(
-        guard,
-        keys=keys,
-        live=live,
-        feed=feed,
-        live_clients=settings.api.live_clients,
-        configuration=configuration,
-        history=history,
-        bus=bus,
-        outbox=None if deliverer is None else deliverer.outbox,
-        phone=phone,
-    )
+) -> list[APIRouter]:
+    """The routes of `/api/v1`, and of the console unless it is turned off."""
+    guard = _guard(settings, metrics, bus)
+    routers = [
+        api_router(
+            guard,
+            keys=guard.keys,
+            live=live,
+            feed=feed,
+            live_clients=settings.api.live_clients,
+            configuration=configuration,
+            history=history,
+            bus=bus,
+            outbox=None if deliverer is None else deliverer.outbox,
+            phone=phone,
+        )
+    ]
+    if guard.logins is not None:
+        local = _api_open_to_local(settings)
+        routers.append(console_router(guard, guard.logins, metrics, local=local))
+    return routers
 
 
 def _carrier(

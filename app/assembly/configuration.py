@@ -37,6 +37,7 @@ AT_START: Final = (
     "twilio",
     "server",
     "api",
+    "console",
     "logging",
     "analysis",
     "budget",

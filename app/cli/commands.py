@@ -40,7 +40,9 @@ from app.cli.shared import (
     show,
     wrapped,
 )
+from app.console_logins import Logins
 from app.errors import AppError, ConfigError
+from app.installation import command
 from app.settings import (
     Mode,
     Server,
@@ -158,6 +160,8 @@ def serve(
             show(wrapped(shown, sys.stdout))
             if token is not None:
                 show(wrapped(_first_key_shown(settings, token), sys.stdout))
+            if settings.console.enabled:
+                show(wrapped(_console_shown(here, redactor), sys.stdout))
 
         if supervises:
             raise typer.Exit(_supervise(settings, count, announce))
@@ -188,6 +192,40 @@ def _first_key_shown(settings: Settings, token: str) -> str:
     path = first_key_path(settings.state_dir)
     what = f"  api key    for the HTTP API, admin, kept in {path}"
     return f"{what}:\n             {token}\n" if sys.stdout.isatty() else f"{what}\n"
+
+
+def _console_shown(settings: Settings, redactor: logs.Redactor) -> str:
+    """The way to the console: a link that opens it once, on a terminal only."""
+    address = f"{own_url(settings.server)}/console"
+    what = "  console   "
+    if not sys.stdout.isatty():
+        return f"{what} {address} (`{command()} console` prints a link that opens it)\n"
+    try:
+        link = Logins(settings.state_dir).make_link()
+    except (ConfigError, OSError):
+        return f"{what} {address}\n"
+    redactor.add(link)
+    return f"{what} {address}#login={link}\n             opens it once, within the hour\n"
+
+
+@app.command()
+def console(
+    config: ConfigPath = DEFAULT_CONFIG,
+    end_logins: Annotated[
+        bool, typer.Option("--end-logins", help="End all logins and links first.")
+    ] = False,
+) -> None:
+    """Print a link that opens the console of this configuration's server, once, as an admin."""
+    settings = load_settings(config)
+    if not settings.console.enabled:
+        fail("console.enabled is false: there is no console")
+    logins = Logins(settings.state_dir)
+    try:
+        if end_logins:
+            typer.echo(f"ended logins: {logins.close()}", err=True)
+        typer.echo(f"{own_url(settings.server)}/console#login={logins.make_link()}")
+    except (ConfigError, OSError) as error:
+        fail(f"logins cannot be kept: {error}", EXIT_FAILED)
 
 
 def _written_agents(path: str | None) -> WrittenAgents:

@@ -20,6 +20,7 @@ from app.settings.masked import masked
 from app.settings.model import (
     Api,
     CarrierPrices,
+    Console,
     Logging,
     Mode,
     Offline,
@@ -56,6 +57,7 @@ __all__ = [
     "CallLimits",
     "CarrierCredentials",
     "CarrierPrices",
+    "Console",
     "DestinationSettings",
     "GuardrailSettings",
     "Limits",

@@ -43,6 +43,7 @@ from app.settings.webhooks import CallWebhookSettings, WebhookName
 __all__ = [
     "Api",
     "CarrierPrices",
+    "Console",
     "Logging",
     "Mode",
     "Offline",
@@ -153,6 +154,13 @@ class Api(Section):
     live_clients: int = Field(default=50, ge=1, le=1_000)
 
 
+class Console(Section):
+    """The console at `/console`."""
+
+    enabled: bool = True
+    login_hours: float = Field(default=12, gt=0, le=720)
+
+
 BusName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$")]
 
 
@@ -219,6 +227,7 @@ class Settings(Section):
     twilio: Twilio = Field(default_factory=Twilio)
     server: Server = Field(default_factory=Server)
     api: Api = Field(default_factory=Api)
+    console: Console = Field(default_factory=Console)
     otel: OtelSettings = Field(default_factory=OtelSettings)
     limits: Limits = Field(default_factory=Limits)
     recording: Recording = Field(default_factory=Recording)

@@ -83,8 +83,11 @@ def is_local(client_host: str | None, headers: Headers) -> bool:
 def is_foreign_site(headers: Headers) -> bool:
     """True when a browser says that a page of another site makes this request.
 
-    Programs send no Origin. A browser always does for a websocket, and its page may be anyone's.
+    Programs send neither Origin nor Sec-Fetch-Site. A browser always sends an Origin for a
+    websocket, and its page may be anyone's.
     """
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return True
     origins = headers.getlist("origin")
     host = headers.get("host", "").lower()
     return any(not host or _authority(origin) != host for origin in origins)

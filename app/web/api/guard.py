@@ -7,6 +7,8 @@ Only then is anything parsed. A route that names no scope cannot be made.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import math
 import time
 from collections import OrderedDict
@@ -17,19 +19,38 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from app.api_keys import ApiKeys, Scope
 from app.bus import Bus
+from app.console_logins import Login, Logins, csrf_token
 from app.web.access import Door, bearer_token, is_foreign_site, same_secret
 from app.web.api.problem import API_PREFIX, Problem
 from app.web.api.replays import Replays
 from app.web.metrics import AuthFailure, Metrics
 
-__all__ = ["V1", "Client", "Guard", "client_of", "guarded_router", "needs", "scope_of"]
+__all__ = [
+    "CSRF_HEADER",
+    "HTTPS_COOKIE",
+    "PLAIN_COOKIE",
+    "V1",
+    "Client",
+    "Guard",
+    "client_of",
+    "guarded_router",
+    "is_https",
+    "login_cookie",
+    "needs",
+    "scope_of",
+]
 
 V1: Final = f"{API_PREFIX}/v1"
 MAX_BODY_BYTES: Final = 65_536
+CSRF_HEADER: Final = "x-csrf-token"
+HTTPS_COOKIE: Final = "__Host-trunkline"
+"""Browsers take a cookie with this prefix from this very host only."""
+PLAIN_COOKIE: Final = "trunkline_console"
 _SCOPE: Final = "x-scope"
 _BURST_S: Final = 3
 """A client that was quiet may send as much at once as it may send in this time."""
@@ -40,7 +61,10 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The sender of a request: a key's id, or `operator_token`, or `this machine`."""
+    """The sender of a request.
+
+    `id` is that of a key or of a login to the console, or `operator_token`, or `this machine`.
+    """
 
     id: str
     name: str
@@ -79,9 +103,14 @@ class Guard:
         operator_token: str,
         requests_per_s: int,
         bus: Bus,
+        logins: Logins | None = None,
     ) -> None:
-        """`door` opens to programs on this machine; `operator_token` is a key with that scope."""
-        self._keys = keys
+        """`door` opens to programs on this machine; `operator_token` is a key with that scope.
+
+        `logins` are those of the console, whose cookie serves in place of a key.
+        """
+        self.logins = logins
+        self.keys = keys
         self._metrics = metrics
         self._door = door
         self._operator_token = operator_token
@@ -112,18 +141,76 @@ class Guard:
             return await proceed(request)
         return await self._act(request, client, proceed)
 
-    async def client(self, request: Request) -> Client | None:
-        """The client of a request that comes from no page of another site; None for a stranger."""
+    async def client(self, request: HTTPConnection) -> Client | None:
+        """The client of a request that comes from no page of another site; None for a stranger.
+
+        Websockets can ask too; there a login counts only with an Origin, which browsers send.
+
+        Raises:
+            Problem: a login acts without the token of its page.
+        """
         if is_foreign_site(request.headers):
             return None
         token = bearer_token(request.headers)
-        if not token:
+        if token:
+            return await self.client_of_token(token)
+        cookie = login_cookie(request)
+        login = await self._login(request, cookie)
+        if login is None:
             local = self._door.admits(request)
             return Client("this machine", "this machine", Scope.ADMIN) if local else None
+        if request.scope.get("method", "GET") not in ("GET", "HEAD"):
+            given = request.headers.get(CSRF_HEADER, "")
+            if not same_secret(given, csrf_token(cookie)):
+                text = f"A login of the console sends {CSRF_HEADER}, as /console/session tells it"
+                raise Problem(HTTPStatus.FORBIDDEN, "csrf_token_wrong", text)
+        return login
+
+    async def client_of_token(self, token: str) -> Client | None:
+        """The client of a key or of the operator's token."""
         if same_secret(token, self._operator_token):
             return Client("operator_token", "operator_token", Scope.OPERATOR)
-        key = await self._keys.find(token)
+        key = await self.keys.find(token)
         return None if key is None else Client(key.id, key.name, key.scope)
+
+    async def open_login(self, token: str) -> tuple[Login, str] | None:
+        """Open a login of the console with a key; None for no key of ours.
+
+        Raises:
+            ConfigError, OSError: logins cannot be kept.
+        """
+        client = await self.client_of_token(token)
+        if client is None or self.logins is None:
+            return None
+        return await asyncio.to_thread(
+            self.logins.open,
+            client.name,
+            client.scope,
+            key_id=client.id,
+            key_sha256=hashlib.sha256(token.encode()).hexdigest(),
+        )
+
+    async def _login(self, request: HTTPConnection, cookie: str) -> Client | None:
+        if not cookie or self.logins is None:
+            return None
+        if request.scope["type"] == "websocket" and "origin" not in request.headers:
+            return None
+        login = await self.logins.find(cookie)
+        if login is None:
+            return None
+        match login.key_id:
+            case "":
+                return Client(login.id, login.name, login.scope)
+            case "operator_token":
+                current = hashlib.sha256(self._operator_token.encode()).hexdigest()
+                if not self._operator_token or not same_secret(login.key_sha256, current):
+                    return None
+                return Client(login.id, login.name, Scope.OPERATOR)
+            case _:
+                key = await self.keys.by_id(login.key_id)
+                if key is None or not same_secret(login.key_sha256, key.sha256):
+                    return None
+                return Client(login.id, key.name, key.scope)
 
     async def _act(self, request: Request, client: Client, proceed: Handler) -> Response:
         body = await _body(request)
@@ -137,6 +224,22 @@ class Guard:
             return await proceed(request)
         route = f"{request.method} {request.url.path}?{request.url.query}"
         return await self._replays.once(client.id, route, key, body, lambda: proceed(request))
+
+
+def login_cookie(connection: HTTPConnection) -> str:
+    """The token of a login that a browser has sent, or an empty string."""
+    cookies = connection.cookies
+    return cookies.get(HTTPS_COOKIE) or cookies.get(PLAIN_COOKIE, "")
+
+
+def is_https(connection: HTTPConnection) -> bool:
+    """True when a browser reaches us over https, perhaps through a proxy.
+
+    Where the proxy says nothing, the Origin of a page does.
+    """
+    forwarded = connection.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    origin = connection.headers.get("origin", "")
+    return forwarded == "https" or origin.startswith("https://") or connection.url.is_secure
 
 
 def guarded_router(guard: Guard) -> APIRouter:

@@ -1,0 +1,120 @@
+// Small parts that the views share. Text from calls only ever becomes text nodes.
+import { html, useCallback, useEffect, useState } from "../vendor/htm-preact.js";
+
+export { html };
+export * from "../vendor/htm-preact.js";
+
+export const WORDS = {
+  in_progress: "in progress",
+  answered: "answered",
+  never_claimed: "no sound came",
+  busy: "all lines busy",
+  refused: "turned away",
+  diverted: "put through",
+  lost: "lost with its process",
+  caller_hung_up: "caller hung up",
+  agent_hung_up: "agent hung up",
+  operator_hung_up: "operator hung up",
+  carrier_lost: "line lost",
+  voice_lost: "model lost",
+  max_duration: "too long",
+  max_cost: "too expensive",
+  internal_error: "our error",
+};
+
+export const words = (code) => WORDS[code] || String(code || "").replaceAll("_", " ");
+
+export function clock(ms) {
+  if (ms === null || ms === undefined) return "–";
+  const all = Math.max(0, Math.floor(ms / 1000));
+  const [h, m, s] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
+  const two = (n) => String(n).padStart(2, "0");
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+export const ms = (n) => (n === null || n === undefined ? "–" : `${Math.round(n)} ms`);
+
+export function usd(amount) {
+  if (amount === null || amount === undefined) return "–";
+  return `$${amount < 1 ? amount.toFixed(4) : amount.toFixed(2)}`;
+}
+
+export function when(iso) {
+  if (!iso) return "–";
+  const at = new Date(iso);
+  const day = at.toDateString() === new Date().toDateString();
+  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return day ? time : `${at.toLocaleDateString([], { month: "short", day: "numeric" })}, ${time}`;
+}
+
+// An answer of the API: {data, error, loading, again}; asked anew when `deps` change.
+export function useAnswer(ask, deps) {
+  const [state, setState] = useState({ data: null, error: null, loading: true });
+  const [count, setCount] = useState(0);
+  const again = useCallback(() => setCount((n) => n + 1), []);
+  useEffect(() => {
+    let current = true;
+    setState((old) => ({ ...old, loading: true }));
+    ask().then(
+      (data) => current && setState({ data, error: null, loading: false }),
+      (error) => current && setState({ data: null, error, loading: false }),
+    );
+    return () => {
+      current = false;
+    };
+  }, [...deps, count]);
+  return { ...state, again };
+}
+
+export const Page = ({ title, aside, children }) => html`
+  <main id="main" tabindex="-1">
+    <header class="page"><h1>${title}</h1><div class="aside">${aside}</div></header>
+    ${children}
+  </main>`;
+
+export const Empty = ({ title, children }) => html`
+  <div class="empty"><p class="strong">${title}</p><div>${children}</div></div>`;
+
+export const Trouble = ({ error, again }) => html`
+  <div class="trouble" role="alert">
+    <span>${error.message}</span>
+    ${again && html`<button onClick=${again}>Try again</button>`}
+  </div>`;
+
+// What an answer shows: a line while it loads, its error, or what `children` makes of it.
+export function Answer({ of, children }) {
+  if (of.error) return html`<${Trouble} error=${of.error} again=${of.again} />`;
+  if (of.data === null) return html`<p class="quiet" role="status">Loading …</p>`;
+  return children(of.data);
+}
+
+export const Badge = ({ kind = "", children }) => html`<span class=${`badge ${kind}`}>${children}</span>`;
+
+export function outcomeKind(call) {
+  if (call.outcome === "lost" || call.outcome === "refused" || call.outcome === "busy") return "bad";
+  if (call.tool_errors || call.voice_errors) return "warn";
+  return call.outcome === "in_progress" ? "live" : "good";
+}
+
+// A button that acts, and says what came of it.
+export function Act({ label, act, kind = "", sure = "" }) {
+  const [state, setState] = useState("");
+  const press = async () => {
+    if (sure && state !== "sure") return setState("sure");
+    setState("busy");
+    try {
+      await act();
+      setState("done");
+    } catch (error) {
+      setState(error.message);
+    }
+  };
+  const said = ["", "busy", "done", "sure"].includes(state) ? "" : state;
+  return html`
+    <span class="act">
+      <button class=${kind} disabled=${state === "busy"} onClick=${press}>
+        ${state === "sure" ? sure : label}
+      </button>
+      <span class="said" role="status">${state === "done" ? "done" : said}</span>
+    </span>`;
+}
