@@ -139,7 +139,8 @@ async def test_wrong_logins_are_refused_and_counted() -> None:
         for _ in range(WRONG_LOGINS):
             answer = await one.post("/console/login", json={"key": "tk_00000000_x"})
             assert answer.status_code == 401
-        for bad in ({"link": "x"}, {"key": 7}, {}, [], {"link": "a" * 43}):
+        odd: list[Any] = [{"link": "x"}, {"key": 7}, {}, [], {"link": "a" * 43}]
+        for bad in odd:
             answer = await one.post("/console/login", json=bad)
             assert answer.status_code == 429
         text = await one.post(
