@@ -96,14 +96,27 @@ class EagerConnection(ClientConnection):
         self._head = b""  # the last bytes of the handshake, which may hold the half of its end
         self._on_message: Callable[[bytes], None] | None = None
         self._fragments: list[bytes] = []
+        self._out: list[bytes] = []
 
     # Out ----------------------------------------------------------------------------------------
 
     def send_at_once(self, text: bytes) -> bool:
         if self.paused or self.send_in_progress is not None or self.protocol.state is not _OPEN:
             return False
-        self.transport.write(masked_text_frame(text, _keys.take()))
+        if not self._out:
+            self.loop.call_soon(self._flush)
+        self._out.append(masked_text_frame(text, _keys.take()))
         return True
+
+    def _flush(self) -> None:
+        """Write what one turn of the loop has brought, which after a delay may be many frames."""
+        frames, self._out = self._out, []
+        if frames and not self.transport.is_closing():
+            self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def send_data(self) -> None:
+        self._flush()  # it was sent before
+        super().send_data()
 
     # In -----------------------------------------------------------------------------------------
 

@@ -196,3 +196,38 @@ async def test_a_flood_of_tiny_messages_leaves_every_other_its_turns() -> None:
         for task in (delivering, beside):
             task.cancel()
         await asyncio.wait({delivering, beside})
+
+
+@WIRES
+async def test_what_is_sent_at_once_keeps_its_place_among_what_waits(wire: Wire) -> None:
+    async with wire() as (near, far), time_limit():
+        expected = []
+        for number in range(3):
+            for letter in "ab":
+                assert near.send_at_once(f"{letter}{number}".encode())
+            await near.send(f"c{number}")
+            expected += [f"a{number}", f"b{number}", f"c{number}"]
+            assert [await far.receive() for _ in range(3)] == expected[-3:]
+        assert near.send_at_once(b"last words")
+        closing = asyncio.ensure_future(near.close())
+        assert await far.receive() == "last words"
+        await closing
+        assert not near.send_at_once(b"too late")
+
+
+async def test_one_turn_of_the_loop_makes_one_write() -> None:
+    async with over_a_socket() as (near, far), time_limit():
+        assert isinstance(near, WebSocketTransport)
+        written: list[bytes] = []
+        transport = near._websocket.transport
+        write = transport.write
+
+        def count(data: bytes) -> None:
+            written.append(data)
+            write(data)
+
+        transport.write = count  # type: ignore[method-assign, assignment]
+        for number in range(5):
+            assert near.send_at_once(b"%d" % number)
+        assert [await far.receive() for _ in range(5)] == ["0", "1", "2", "3", "4"]
+        assert len(written) == 1
