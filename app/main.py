@@ -12,11 +12,13 @@ import logging
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypedDict, cast
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
@@ -50,7 +52,14 @@ from app.carrier.twilio.transfer import Site
 from app.console_logins import Logins
 from app.errors import AppError, ConfigError
 from app.events import AnalysisFailed, CallEvent, CallReviewed
-from app.settings import CarrierCredentials, Mode, Settings, carrier_credentials, load
+from app.settings import (
+    CarrierCredentials,
+    Mode,
+    Settings,
+    carrier_credentials,
+    load,
+    notices,
+)
 from app.store.history import CallHistory
 from app.store.retention import Retention
 from app.store.sql.store import SqlStore
@@ -303,15 +312,22 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             metrics,
             _door(settings, settings.server.metrics_token),
             reasons_not_ready=switchboard.reasons_not_ready,
-            degraded=lambda: [
-                *configuration.degraded(),
-                *(history.degraded() if history else ()),
-                *(["bus"] if bus.degraded else ()),
-            ],
+            degraded=lambda: _degraded(configuration, history, bus),
             bus=bus,
         ),
         approvals_router(live, metrics, _door(settings, settings.server.operator_token)),
-        *_api(settings, live, metrics, live_feed, configuration, history, bus, deliverer, phone),
+        *_api(
+            settings,
+            live,
+            metrics,
+            live_feed,
+            configuration,
+            history,
+            bus,
+            deliverer,
+            phone,
+            partial(_overview, configuration, switchboard, budget, history, bus),
+        ),
     ]
     if engine is not None:
         routers.append(
@@ -618,6 +634,42 @@ def _reviews(
     return [CallReviews(reviewer).observe]
 
 
+def _degraded(configuration: Configuration, history: CallHistory | None, bus: Bus) -> list[str]:
+    """The parts of this process that callers or operators would miss now."""
+    return [
+        *configuration.degraded(),
+        *(history.degraded() if history else ()),
+        *(["bus"] if bus.degraded else ()),
+    ]
+
+
+async def _overview(
+    configuration: Configuration,
+    switchboard: Switchboard,
+    budget: Budget,
+    history: CallHistory | None,
+    bus: Bus,
+) -> dict[str, Any]:
+    """This process at a glance."""
+    current = configuration.current
+    settings = current.settings
+    found = [*notices(settings, datetime.now(UTC).date()), *current.assembly.notices()]
+    return {
+        "version": version("trunkline"),
+        "mode": settings.mode.value,
+        "voice": settings.voice_choice.value,
+        "model": settings.openai_realtime.model,
+        "configuration": current.version,
+        "capacity": switchboard.capacity,
+        "live": switchboard.active,
+        "budget": {"spent_usd": budget.spent_usd, "per_day_usd": budget.per_day_usd},
+        "not_ready": switchboard.reasons_not_ready(),
+        "degraded": _degraded(configuration, history, bus),
+        "notices": found,
+        "history": None if history is None else {"events": dict(history.counts())},
+    }
+
+
 def _guard(settings: Settings, metrics: Metrics, bus: Bus) -> Guard:
     """The entrance to the API, for keys and for logins to the console."""
     console = settings.console
@@ -648,6 +700,7 @@ def _api(  # noqa: PLR0913 - the parts of the server that the API shows
     bus: Bus,
     deliverer: WebhookDeliverer | None,
     phone: BrowserPhone,
+    overview: Callable[[], Awaitable[dict[str, Any]]],
 ) -> list[APIRouter]:
     """The routes of `/api/v1`, and of the console unless it is turned off."""
     guard = _guard(settings, metrics, bus)
@@ -663,6 +716,7 @@ def _api(  # noqa: PLR0913 - the parts of the server that the API shows
             bus=bus,
             outbox=None if deliverer is None else deliverer.outbox,
             phone=phone,
+            overview=overview,
         )
     ]
     if guard.logins is not None:

@@ -331,6 +331,7 @@ class Call:
             "turns": conversation.counters.turns,
             "barge_ins": conversation.counters.barge_ins,
             "approvals": len(self.tools.waiting(Approval.OPERATOR)),
+            "cost_usd": round(self._spent_usd, 6),
         }
 
     async def run(self) -> CallSummary:

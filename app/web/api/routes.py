@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from fastapi import APIRouter
 
 from app.api_keys import ApiKeys
@@ -16,6 +19,7 @@ from app.web.api.guard import Guard, guarded_router
 from app.web.api.history import add_history_routes
 from app.web.api.keys import add_key_routes
 from app.web.api.live import Live, add_live_routes
+from app.web.api.overview import add_overview_route
 from app.web.api.phone import BrowserPhone, add_phone_routes
 from app.web.api.webhooks import add_webhook_routes
 
@@ -34,6 +38,7 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     bus: Bus,
     outbox: WebhookOutbox | None,
     phone: BrowserPhone,
+    overview: Callable[[], Awaitable[dict[str, Any]]],
 ) -> APIRouter:
     """The router of `/api/v1`."""
     router = guarded_router(guard)
@@ -45,4 +50,5 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     add_webhook_routes(router, outbox)
     add_configuration_routes(router, configuration, bus)
     add_key_routes(router, keys)
+    add_overview_route(router, overview)
     return router

@@ -36,6 +36,7 @@ export const ms = (n) => (n === null || n === undefined ? "–" : `${Math.round(
 
 export function usd(amount) {
   if (amount === null || amount === undefined) return "–";
+  if (amount === 0) return "$0";
   return `$${amount < 1 ? amount.toFixed(4) : amount.toFixed(2)}`;
 }
 

@@ -1,5 +1,154 @@
-import { Page, html } from "../lib/ui.js";
+// One call: what was said and heard, what happened, where the time went, and what to do in it.
+import { get, may, post, put } from "../lib/api.js";
+import { onEvent } from "../lib/feed.js";
+import { PARTS, linesOf, timesOf, unheard } from "../lib/turns.js";
+import { Act, Answer, Badge, Page, clock, html, ms, outcomeKind, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
+import { Recording } from "../lib/wave.js";
+import Supervise from "./supervise.js";
 
-export default function View() {
-  return html`<${Page} title="call"></${Page}>`;
+function Words({ line }) {
+  const rest = line.party === "agent" ? unheard(line.text, line.heard) : "";
+  return html`<span class="words"><span class="party">${line.party}</span>
+    ${line.failed ? html`<span class="quiet">(not understood)</span>` : rest ? line.heard : line.text}
+    ${rest && html`<del title="not heard by the caller">${rest}</del><span class="quiet"> (not heard)</span>`}</span>`;
+}
+
+function Turns({ lines, time, seek }) {
+  const spoken = lines.filter((line) => line.party && line.at <= time);
+  const now = time > 0 ? spoken.at(-1)?.key : null;
+  if (!lines.length) return html`<p class="quiet">Nothing has happened yet.</p>`;
+  return html`<ol class="turns">${lines.map((line) => html`
+    <li key=${line.key} class=${`${line.party || ""} ${line.key === now ? "now" : ""}`}>
+      <button class="at" disabled=${!seek} onClick=${() => seek(line.at)} aria-label=${`at ${clock(line.at)}`}>${clock(line.at)}</button>
+      ${line.party ? html`<${Words} line=${line} />` : html`<span class=${`side ${line.bad ? "bad" : ""}`}>${line.side}</span>`}
+    </li>`)}</ol>`;
+}
+
+function Times({ times }) {
+  if (!times.length) return null;
+  const most = Math.max(...times.map((turn) => turn.total));
+  return html`<section class="panel"><h2>Where the time went</h2>
+    ${times.map((turn) => {
+      let x = 0;
+      const told = turn.parts.map((part, i) => `${PARTS[i]} ${part} ms`).join(", ");
+      return html`<div class="time"><span class="quiet">${clock(turn.at)}</span>
+        <svg viewBox="0 0 1000 16" preserveAspectRatio="none" role="img" aria-label=${told}>
+          ${turn.parts.map((part, i) => {
+            const wide = (part / most) * 1000;
+            x += wide;
+            return html`<rect class=${`part${i}`} x=${x - wide} y="0" width=${wide} height="16"><title>${PARTS[i]}: ${part} ms</title></rect>`;
+          })}
+        </svg><span>${turn.total} ms</span></div>`;
+    })}
+    <div class="legend">${PARTS.map((name, i) => html`<span><svg viewBox="0 0 10 10" aria-hidden="true"><rect class=${`part${i}`} width="10" height="10" /></svg>${name}</span>`)}</div>
+  </section>`;
+}
+
+function Explained({ text }) {
+  const [open, setOpen] = useState(false);
+  const lines = text.trim().split("\n");
+  const shown = open ? lines : lines.slice(0, 6);
+  return html`<section class="panel explained" aria-label="Explanation"><pre>${shown.join("\n")}</pre>
+    ${lines.length > 6 && html`<button class="small" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "Less" : `All ${lines.length} lines`}</button>`}</section>`;
+}
+
+function Facts({ call }) {
+  const facts = [
+    ["Caller", call.caller_number || "withheld"], ["Called", call.called_number], ["Agent", call.agent], ["Model", call.model],
+    ["Began", when(call.started_at)], ["Lasted", clock(call.duration_ms)], ["First sound", ms(call.first_sound_ms)],
+    ["Turn latency", call.turn_latency_p50_ms === null ? "–" : `${ms(call.turn_latency_p50_ms)}, slowest ${ms(call.turn_latency_p95_ms)}`],
+    ["Turns", call.turns], ["Barge-ins", call.barge_ins], ["Tools", `${call.tool_calls}, failed ${call.tool_errors}`],
+    ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", call.carrier_call_id],
+  ];
+  return html`<section class="panel"><h2>Facts</h2><dl class="facts">
+    ${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl></section>`;
+}
+
+function Steer({ callId, destinations }) {
+  const [text, setText] = useState("");
+  const [mode, setMode] = useState("exactly");
+  const [to, setTo] = useState("");
+  const path = `/calls/${callId}`;
+  const say = async () => {
+    await post(`${path}/say`, { text, mode });
+    setText("");
+  };
+  return html`<section class="panel"><h2>Do</h2>
+    <div class="row"><input class="wide" aria-label="Words for the agent" placeholder="Words for the agent" value=${text} onInput=${(e) => setText(e.target.value)} />
+      <select aria-label="How it is said" value=${mode} onChange=${(e) => setMode(e.target.value)}>
+        <option value="exactly">word for word</option><option value="own_words">in its own words</option><option value="instruction">tell the agent only</option>
+      </select><${Act} label="Say" act=${say} /></div>
+    <p class="row"><${Act} label="Stop the agent" act=${() => post(`${path}/interrupt`)} />
+      <${Act} label="Goodbye" act=${() => post(`${path}/hang_up`, { goodbye: true })} />
+      <${Act} label="Hang up" kind="danger" sure="Really hang up?" act=${() => post(`${path}/hang_up`, {})} /></p>
+    ${destinations.length > 0 && html`<div class="row"><select aria-label="Destination" value=${to} onChange=${(e) => setTo(e.target.value)}>
+      <option value="">transfer to …</option>${destinations.map((one) => html`<option value=${one.name}>${one.name}</option>`)}</select>
+      ${to && html`<${Act} key=${to} label="Transfer" act=${() => post(`${path}/transfer`, { destination: to })} />`}</div>`}
+  </section>`;
+}
+
+function Notes({ call, again }) {
+  const [text, setText] = useState("");
+  const [tags, setTags] = useState(call.tags.join(", "));
+  const path = `/calls/${call.call_id}`;
+  const add = async () => {
+    await post(`${path}/notes`, { text });
+    setText("");
+    again();
+  };
+  const tag = () => put(`${path}/tags`, { tags: tags.split(",").map((one) => one.trim()).filter(Boolean) });
+  return html`<section class="panel"><h2>Notes and tags</h2>
+    ${call.notes.map((note) => html`<p key=${note.note_id}>${note.text}<br /><span class="quiet">${note.author}, ${when(note.at)}</span></p>`)}
+    ${may("operator") ? html`
+      <textarea aria-label="A note" placeholder="A note" value=${text} onInput=${(e) => setText(e.target.value)}></textarea>
+      <${Act} label="Add note" act=${add} />
+      <div class="row"><input class="wide" aria-label="Tags, with commas" placeholder="Tags, with commas" value=${tags} onInput=${(e) => setTags(e.target.value)} /><${Act} label="Set tags" act=${tag} /></div>`
+      : html`<p class="quiet">${call.tags.join(", ") || "No tags"}</p>`}
+  </section>`;
+}
+
+export default function Call({ params }) {
+  const callId = params[0] || "";
+  const path = `/calls/${encodeURIComponent(callId)}`;
+  const row = useAnswer(() => get(path), [callId]);
+  const kept = useAnswer(() => get(`${path}/events?limit=5000`), [callId]);
+  const explained = useAnswer(() => get(`${path}/explain?format=text`), [callId]);
+  const places = useAnswer(() => get("/destinations"), []);
+  const player = useRef(null);
+  const [time, setTime] = useState(0);
+  useEffect(() => {
+    let timer = 0;
+    const refresh = () => [row, kept, explained].forEach((one) => one.again());
+    const undo = onEvent((event) => {
+      if (event.type !== "gap" && event.call_id !== callId) return;
+      clearTimeout(timer); // the history has an event a moment after the feed
+      timer = setTimeout(refresh, 300);
+    });
+    return () => {
+      clearTimeout(timer);
+      undo();
+    };
+  }, [callId]);
+  const events = kept.data ? kept.data.events : [];
+  const opened = events.find((event) => event.type === "recording_started")?.at_ms || 0;
+  const seek = (at) => {
+    player.current.currentTime = Math.max(0, (at - opened) / 1000);
+    player.current.play();
+  };
+  const call = row.data;
+  const live = call?.outcome === "in_progress";
+  const aside = call && html`<${Badge} kind=${outcomeKind(call)}>${words(call.outcome)}<//> ${call.reason && html`<span>${words(call.reason)}</span>`}
+    <a class="button" href=${`/api/v1${path}/export?format=text`} download>Export</a>`;
+  return html`<${Page} title=${call ? `Call from ${call.caller_number || "a withheld number"}` : "Call"} aside=${aside}>
+    <${Answer} of=${row}>${(found) => html`
+      ${explained.data && html`<${Explained} text=${String(explained.data)} />`}
+      ${found.recording && !live && html`<${Recording} callId=${callId} player=${player} onTime=${(at) => setTime(at ? at + opened : 0)} />`}
+      <div class="two">
+        <div><section class="panel"><h2>What was said</h2><${Answer} of=${kept}>${() => html`<${Turns} lines=${linesOf(events)} time=${time} seek=${found.recording && !live ? seek : null} />`}<//></section>
+          <${Times} times=${timesOf(events)} /></div>
+        <div>${live && html`<${Supervise} callId=${callId} live=${live} />`}
+          ${live && may("operator") && html`<${Steer} callId=${callId} destinations=${places.data?.destinations || []} />`}
+          <${Facts} call=${found} /><${Notes} key=${callId} call=${found} again=${row.again} /></div>
+      </div>`}<//>
+  <//>`;
 }

@@ -1,5 +1,67 @@
-import { Page, html } from "../lib/ui.js";
+// Calls in progress.
+import { get } from "../lib/api.js";
+import { useLiveCalls, useTick } from "../lib/calls.js";
+import { Badge, Empty, Page, Trouble, clock, html, useAnswer, usd } from "../lib/ui.js";
 
-export default function View() {
-  return html`<${Page} title="wall"></${Page}>`;
+const SPEAKS = { caller: "caller speaks", agent: "agent speaks", thinking: "agent thinks", idle: "quiet" };
+
+function Speaker({ turn }) {
+  return html`<span class=${`speaks ${turn}`}>
+    <span class="bars" aria-hidden="true"><i></i><i></i><i></i></span>${SPEAKS[turn] || turn}
+  </span>`;
+}
+
+function Card({ call, last, at, now }) {
+  const elapsed = call.duration_ms + Math.max(0, now - at);
+  return html`
+    <a class="card panel" href=${`#/call/${call.call_id}`}>
+      <div class="top">
+        <span class="strong">${call.caller_number || "number withheld"}</span>
+        <span class="mono" aria-label="elapsed">${clock(elapsed)}</span>
+      </div>
+      <div class="top quiet"><span>to ${call.called_number || "–"}</span><span>${usd(call.cost_usd)}</span></div>
+      <p class="last">${last
+        ? html`<span class=${`speaks ${last.party}`}>${last.party}:</span> ${last.text}`
+        : html`<span class="quiet">No words yet</span>`}</p>
+      <div class="top">
+        <${Speaker} turn=${call.turn} />
+        <span>
+          ${call.approvals > 0 && html`<${Badge} kind="warn">waits for you<//> `}
+          ${!call.model_connected && html`<${Badge} kind="warn">no model<//> `}
+          ${call.caller !== "attached" && html`<${Badge}>${call.caller.replaceAll("_", " ")}<//> `}
+          <${Badge}>${call.agent}<//>
+        </span>
+      </div>
+    </a>`;
+}
+
+function Budget({ budget }) {
+  if (!budget) return null;
+  const { spent_usd: spent, per_day_usd: most } = budget;
+  if (!most) return html`<span>today ${usd(spent)}</span>`;
+  return html`<label class="row">today ${usd(spent)} of ${usd(most)}
+    <meter min="0" max=${most} high=${most * 0.8} value=${Math.min(spent, most)}></meter></label>`;
+}
+
+export default function Wall() {
+  const { calls, last, error, at } = useLiveCalls();
+  const now = useTick();
+  const status = useAnswer(() => get("/status"), [calls ? calls.length : 0]);
+  const { capacity, budget } = status.data || {};
+  const aside = html`
+    ${capacity && html`<span>${calls ? calls.length : 0} of ${capacity} calls</span>`}
+    <${Budget} budget=${budget} />`;
+  return html`
+    <${Page} title="Live calls" aside=${aside}>
+      ${error && html`<${Trouble} error=${error} />`}
+      ${calls === null && !error && html`<p class="quiet" role="status">Loading …</p>`}
+      ${calls && calls.length === 0 && html`
+        <${Empty} title="Nobody is on the phone">
+          Calls appear here as they come in. <a href="#/phone">Call the agent</a> from this page, or run
+          ${" "}<code>make demo</code> in a terminal. Calls that are over are in the <a href="#/history">history</a>.
+        <//>`}
+      ${calls && calls.length > 0 && html`<div class="grid">
+        ${calls.map((call) => html`<${Card} key=${call.call_id} call=${call} last=${last[call.call_id]} at=${at} now=${now} />`)}
+      </div>`}
+    <//>`;
 }

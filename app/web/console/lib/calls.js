@@ -1,0 +1,69 @@
+// The live calls, as the wall and others show them: a list that is asked for, made fresher by events.
+import { get } from "./api.js";
+import { onEvent } from "./feed.js";
+import { useEffect, useRef, useState } from "./ui.js";
+
+const ASK_MS = 2_000;
+const IDLE_MS = 10_000;
+const CHANGES_LIST = new Set(["call_admitted", "call_ended", "gap", "stream_opened"]);
+
+// The last words of a call that began before this page came.
+async function lastWords(callId) {
+  const { lines } = await get(`/calls/${callId}/transcript`);
+  const line = lines.at(-1);
+  return line && { party: line.party, text: line.text };
+}
+
+// {calls, last, error, at}: `last` has the last words of each call, `at` when `calls` was true.
+export function useLiveCalls() {
+  const [state, setState] = useState({ calls: null, last: {}, error: null, at: 0 });
+  const timer = useRef(0);
+  useEffect(() => {
+    let over = false;
+    const known = new Set();
+    const ask = async () => {
+      clearTimeout(timer.current);
+      let wait = ASK_MS;
+      try {
+        const { calls } = await get("/live/calls");
+        if (over) return;
+        wait = calls.length && !document.hidden ? ASK_MS : IDLE_MS;
+        setState((old) => ({ ...old, calls, error: null, at: performance.now() }));
+        for (const { call_id: id } of calls.filter((call) => !known.has(call.call_id)).slice(0, 20)) {
+          known.add(id);
+          lastWords(id).then(
+            (said) => said && setState((old) => ({ ...old, last: { [id]: said, ...old.last } })),
+            () => {}, // no history is kept: the next words will show
+          );
+        }
+      } catch (error) {
+        if (!over) setState((old) => ({ ...old, error }));
+      }
+      if (!over) timer.current = setTimeout(ask, wait);
+    };
+    const undo = onEvent((event) => {
+      if (CHANGES_LIST.has(event.type)) ask();
+      if (event.type !== "caller_said" && event.type !== "agent_said") return;
+      const party = event.type === "caller_said" ? "caller" : "agent";
+      const said = { party, text: event.text };
+      setState((old) => ({ ...old, last: { ...old.last, [event.call_id]: said } }));
+    });
+    ask();
+    return () => {
+      over = true;
+      clearTimeout(timer.current);
+      undo();
+    };
+  }, []);
+  return state;
+}
+
+// The time, once a second, so that durations go on between two answers.
+export function useTick() {
+  const [now, setNow] = useState(performance.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(performance.now()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  return now;
+}
