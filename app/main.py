@@ -69,6 +69,7 @@ from app.web.api import api_router
 from app.web.api.guard import Guard, guarded_router
 from app.web.api.history import add_history_routes
 from app.web.api.phone import BrowserPhone
+from app.web.api.supervision import Supervision
 from app.web.app import make_app
 from app.web.approvals import approvals_router
 from app.web.console_routes import console_router
@@ -270,6 +271,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
 
     live = LiveCalls(switchboard, bus)
     tickets = SocketTickets()
+    supervision = Supervision(switchboard.call, tickets, bus, stream_path=stream_path)
     phone = BrowserPhone(
         switchboard.admit,
         tickets,
@@ -327,6 +329,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             deliverer,
             phone,
             partial(_overview, configuration, switchboard, budget, history, bus),
+            supervision,
         ),
     ]
     if engine is not None:
@@ -701,6 +704,7 @@ def _api(  # noqa: PLR0913 - the parts of the server that the API shows
     deliverer: WebhookDeliverer | None,
     phone: BrowserPhone,
     overview: Callable[[], Awaitable[dict[str, Any]]],
+    supervision: Supervision,
 ) -> list[APIRouter]:
     """The routes of `/api/v1`, and of the console unless it is turned off."""
     guard = _guard(settings, metrics, bus)
@@ -717,6 +721,7 @@ def _api(  # noqa: PLR0913 - the parts of the server that the API shows
             outbox=None if deliverer is None else deliverer.outbox,
             phone=phone,
             overview=overview,
+            supervision=supervision,
         )
     ]
     if guard.logins is not None:

@@ -37,7 +37,7 @@ from app.calls.actions import (
 )
 from app.calls.background_work import BackgroundWork
 from app.calls.billing import CallBill
-from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState
+from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState, Monitor
 from app.calls.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
 from app.calls.model_told import told_of
@@ -301,6 +301,38 @@ class Call:
         if not self._end.done():
             self._perform(self._conversation.interrupt(self._now_ms()))
 
+    def listen_in(self, monitor: Monitor) -> Callable[[], None]:
+        """Have a monitor hear both sides, until the returned function is called."""
+        leg = self._caller_leg
+        leg.monitors = (*leg.monitors, monitor)
+
+        def leave() -> None:
+            leg.monitors = tuple(each for each in leg.monitors if each is not monitor)
+
+        return leave
+
+    def whisper(self, text: str) -> None:
+        """Tell the agent something that the caller does not hear."""
+        if not self._end.done():
+            self._perform(self._conversation.whisper(text))
+
+    def take_over(self) -> bool:
+        """Have a person speak in the agent's place; False where one does already."""
+        if self._end.done() or self._conversation.taken_over:
+            return False
+        self._perform(self._conversation.take_over(self._now_ms()))
+        return True
+
+    def hand_back(self) -> None:
+        """Have the agent speak again."""
+        if not self._end.done():
+            self._perform(self._conversation.hand_back(self._now_ms()))
+
+    def speak(self, audio: bytes) -> None:
+        """Play the voice of whoever has taken over, mu-law at 8 kHz."""
+        if not self._end.done():
+            self._perform(self._conversation.on_supervisor_audio(audio, self._now_ms()))
+
     def transfer(self, destination: str) -> None:
         """Begin to transfer the caller; the agent is told when that comes to nothing.
 
@@ -328,6 +360,7 @@ class Call:
             "caller": self._caller_leg.state.value,
             "model_connected": self._voice.connected,
             "ending": self.ending,
+            "taken_over": conversation.taken_over,
             "turns": conversation.counters.turns,
             "barge_ins": conversation.counters.barge_ins,
             "approvals": len(self.tools.waiting(Approval.OPERATOR)),

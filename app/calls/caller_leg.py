@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.conversation import Conversation
@@ -26,8 +26,9 @@ from app.carrier.base import MarkReached, MediaStream, StreamEvent, StreamStoppe
 from app.errors import CarrierError
 from app.events import EndReason
 from app.tasks import pass_cancellation_on
+from audio.format import AudioFormat
 
-__all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState"]
+__all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState", "Monitor"]
 
 
 CLOSE_S: Final = 1.5
@@ -43,6 +44,26 @@ class CallerState(StrEnum):
     ATTACHED = "attached"
     LEAVING = "leaving"  # the carrier is being asked to take them away
     AWAY = "away"  # with another party, for an unknown time
+
+
+class Monitor(Protocol):
+    """Listens in to both sides of a call. Waits for nothing, and raises nothing."""
+
+    def on_caller(self, audio: bytes, audio_format: AudioFormat) -> None:
+        """A frame of the caller has come."""
+        ...
+
+    def on_agent(self, audio: bytes, audio_format: AudioFormat) -> None:
+        """Sound for the caller has left, which the carrier plays behind what left before."""
+        ...
+
+    def on_clear(self) -> None:
+        """The carrier was told to drop what it has not played."""
+        ...
+
+    def on_over(self) -> None:
+        """The call is over; perhaps told more than once."""
+        ...
 
 
 _NOT_OPENED: Final = (EndReason.CARRIER_LOST, "stream_not_opened")
@@ -79,6 +100,7 @@ class CallerLeg:
         self.outbox = CarrierOutbox(max_ms, self._on_sent)
         self.on_writable = self.outbox.on_writable
         self._append = append
+        self.monitors: tuple[Monitor, ...] = ()
         self.state = CallerState.EXPECTED
         self._conversation = conversation
         self._timer = timer
@@ -244,6 +266,9 @@ class CallerLeg:
 
     def on_audio(self, payload: bytes, timestamp_ms: int) -> None:
         """Caller audio on the open stream."""
+        if self.monitors:
+            for monitor in self.monitors:
+                monitor.on_caller(payload, self._audio_format)
         audio = self._conversation.on_caller_audio(payload, timestamp_ms, self._now_ms())
         if audio:
             self._append(audio)
@@ -277,7 +302,17 @@ class CallerLeg:
         self._cleared_ms = self._now_ms()
         self.outbox.clear(action)
 
+    @property
+    def _audio_format(self) -> AudioFormat:
+        assert self._held is not None
+        return self._held.stream.started.audio_format
+
     def _on_sent(self, action: PlayAudio | Clear) -> None:
+        for monitor in self.monitors:
+            if isinstance(action, Clear):
+                monitor.on_clear()
+            elif action.payload:
+                monitor.on_agent(action.payload, self._audio_format)
         if isinstance(action, Clear):
             if self._cleared_ms is not None:
                 self._conversation.latency.on_barge_in(self._cleared_ms, self._now_ms())
@@ -302,6 +337,8 @@ class CallerLeg:
 
     def release(self) -> None:
         """The call is over: its sockets may go."""
+        for monitor in self.monitors:
+            monitor.on_over()
         if self._held is not None:
             self._held.done.set()
         if self._next.done():

@@ -77,6 +77,7 @@ from app.realtime.events import (
     TranscriptionDelta,
     TranscriptionFailed,
 )
+from audio.bridge import Transcoder
 from audio.format import PCMU_8K
 
 __all__ = ["PROBE_MARK", "Conversation"]
@@ -89,6 +90,15 @@ GO_ON: Final = (
 STREAM_CHANGED: Final = (
     "The line was changed while you spoke, so the caller has not heard all of it. Go on from where "
     "they stopped hearing you."
+)
+WHISPERED: Final = (
+    "A supervisor of yours tells you this. The caller does not hear it, and is not to be told that "
+    "there is a supervisor: "
+)
+HANDED_BACK: Final = (
+    "For the last {seconds} seconds a person of our team has talked with the caller in your "
+    "place. You have heard the caller's words, and not the person's. The person has handed the "
+    "call back to you: say in one short sentence that you are there again, and go on."
 )
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
@@ -140,6 +150,8 @@ class Conversation:
         self._ringback = Ringback()
         self._ringing = False
         self._cut_off_by_stream: ResponseRequest | None = None
+        self._taken_over_ms: int | None = None
+        self._supervisor_sound: Transcoder | None = None
         self._timers = CallTimers(policy)
         self._notice = RecordingNotice("") if tape is None else tape.notice
         self._greeting = ProtectedGreeting(self.dialogue.active, notice=self._notice.pending)
@@ -176,6 +188,7 @@ class Conversation:
             or self.undecided
             or self._ringing
             or not self._model.ready
+            or self.taken_over
         )
 
     def _move(self, event: TurnEvent, now_ms: int) -> None:
@@ -424,6 +437,8 @@ class Conversation:
         asked_for = self.dialogue.gate.busy
         self._model.on_response_created()
         actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
+        if self.taken_over and not self._goodbye.begun:
+            return [*actions, *self.dialogue.drop_response(server_cancels=False)]
         self._notice.on_response(event.response.id, self.dialogue.responses.sentence)
         if not asked_for and self._false_interruption.answers_noise():
             actions += self.dialogue.drop_response(server_cancels=False)
@@ -487,6 +502,8 @@ class Conversation:
         # The model's word comes after the pause that proved it; the caller waits from before.
         self.latency.on_caller_stopped(now_ms - self.pause_ms())
         self._move(TurnEvent.SPEECH_STOPPED, now_ms)
+        if self.taken_over:
+            self._move(TurnEvent.NO_REPLY, now_ms)  # a person answers
         return self._on_decided(self._false_interruption.on_speech_stopped(now_ms), now_ms)
 
     def _on_transcript(
@@ -557,6 +574,48 @@ class Conversation:
         dropped = self.dialogue.drop_response(server_cancels=False)
         return [*dropped, *self._stop_agent(now_ms)]
 
+    # The supervisor -----------------------------------------------------------------------------
+
+    @property
+    def taken_over(self) -> bool:
+        """A person speaks to the caller in the agent's place."""
+        return self._taken_over_ms is not None
+
+    def whisper(self, text: str) -> list[Action]:
+        """Tell the agent something that the caller does not hear; it says nothing because of it."""
+        return [*self.dialogue.tell(WHISPERED + text)]
+
+    def take_over(self, now_ms: int) -> list[Action]:
+        """A person speaks from now on: the agent falls silent, and listens."""
+        self._taken_over_ms = now_ms
+        actions = self.interrupt(now_ms)
+        listen = self.dialogue.active.listen_only(True)
+        if self.turns.turn is Turn.THINKING:
+            self._move(TurnEvent.NO_REPLY, now_ms)
+        return actions if listen is None else [*actions, listen]
+
+    def hand_back(self, now_ms: int) -> list[Action]:
+        """The agent speaks again, and is told what it has missed."""
+        began_ms, self._taken_over_ms = self._taken_over_ms, None
+        if began_ms is None:
+            return []
+        self._supervisor_sound = None
+        listen = self.dialogue.active.listen_only(False)
+        told = HANDED_BACK.format(seconds=round((now_ms - began_ms) / 1000))
+        spoken = self._resolve(self.dialogue.prompt(told, now_ms), now_ms)
+        return spoken if listen is None else [listen, *spoken]
+
+    def on_supervisor_audio(self, audio: bytes, now_ms: int) -> list[Action]:
+        """Play the person's voice, mu-law at 8 kHz, to the caller; nothing unless they speak."""
+        if not self.taken_over:
+            return []
+        carrier_format = self._downlink.carrier_format
+        if carrier_format != PCMU_8K:
+            if self._supervisor_sound is None:
+                self._supervisor_sound = Transcoder(PCMU_8K, carrier_format)
+            audio = self._supervisor_sound.push(audio)
+        return self._downlink.play_tone(audio, now_ms)
+
     def say_goodbye(self, closing: ClosingPrompt, now_ms: int) -> list[Action]:
         """Have the closing prompt said, and end the call when it was heard (or cannot be)."""
         if self._goodbye.begun:
@@ -621,6 +680,7 @@ class Conversation:
         """A tool answered: the model hears of it, and speaks when all of its tools have."""
         asked = self._consent.on_tool_done(tool_call_id, now_ms)
         reply = (reply or self._model.reply_due) and not self._goodbye.said
+        reply = reply and not self.taken_over
         done = self.dialogue.function_calls.on_tool_done(tool_call_id, output, now_ms, reply=reply)
         actions = self._resolve([*asked, *done], now_ms)
         self._end_thinking(now_ms)  # a tool may have nothing to say
@@ -629,7 +689,7 @@ class Conversation:
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[Action]:
         """A tool takes its time: say so to a caller who waits in silence."""
         listens = self._timers.present and self._downlink.drained(now_ms)
-        if self.turns.turn is Turn.CALLER or not listens or self._goodbye.begun:
+        if self.turns.turn is Turn.CALLER or not listens or self._goodbye.begun or self.taken_over:
             return []
         said = self.dialogue.function_calls.on_tool_slow(tool_call_id, filler, now_ms)
         return self._resolve(said, now_ms)
@@ -775,7 +835,7 @@ class Conversation:
 
     def _caller_waits(self) -> bool:
         """A caller who is on the stream waits for words of the agent."""
-        if not self._timers.present or self._ringing:
+        if not self._timers.present or self._ringing or self.taken_over:
             return False
         free = not self.dialogue.gate.busy
         if self._keypad.waiting and free and self.dialogue.function_calls.running:
@@ -790,7 +850,7 @@ class Conversation:
 
     def _say_what_waits(self, now_ms: int) -> list[Action]:
         quiet = self.quiet() and not self.dialogue.function_calls.running
-        if not quiet or not self._model.ready or self._goodbye.begun:
+        if not quiet or not self._model.ready or self._goodbye.begun or self.taken_over:
             return []
         if self._notice.pending and self._timers.present:
             # It was cut off, by a lost connection or by something more urgent.

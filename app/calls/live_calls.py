@@ -90,6 +90,9 @@ class LiveCalls:
                     call.instruct(text)
                 else:
                     call.say(text, mode=_MODES[mode], when=SayWhen(when))
+            case {"action": "whisper", "text": str(text)}:
+                call.note_operator("whisper", by, text)
+                call.whisper(text)
             case {"action": "interrupt"}:
                 call.note_operator("interrupt", by)
                 call.interrupt()

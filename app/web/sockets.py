@@ -33,7 +33,7 @@ from websockets.protocol import State
 
 from app.framing import FrameReader, text_frame
 
-__all__ = ["Lane", "SocketCounts", "SocketLimits", "guarded_protocols", "lane_of"]
+__all__ = ["Lane", "Messages", "SocketCounts", "SocketLimits", "guarded_protocols", "lane_of"]
 
 logger = logging.getLogger(__name__)
 

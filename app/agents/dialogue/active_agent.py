@@ -70,6 +70,7 @@ class ActiveAgent:
     """The agent of one conversation, and the roster it may hand over to.
 
     `uninterrupted`: the session is opened so that the caller cannot interrupt the greeting.
+    `listens_only`: it answers nobody by itself, since a person speaks in its place.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class ActiveAgent:
         self.facts = facts
         self.handoff: Handoff | None = None
         self.uninterrupted = False
+        self.listens_only = False
         self._new_id = new_id
         self._updates: deque[_Update] = deque()
         self._voice: str | None = None
@@ -97,7 +99,11 @@ class ActiveAgent:
         detection = session.turn_detection
         if self.uninterrupted and isinstance(detection, ServerVad | SemanticVad):
             # Else the model itself would stop at the caller's first sound.
-            session = replace(session, turn_detection=replace(detection, interrupt_response=False))
+            detection = replace(detection, interrupt_response=False)
+        if self.listens_only and isinstance(detection, ServerVad | SemanticVad):
+            detection = replace(detection, create_response=False)
+        if detection is not session.turn_detection:
+            session = replace(session, turn_detection=detection)
         return replace(session, voice=self._voice) if self._voice else session
 
     def let_interrupt(self) -> ToVoice | None:
@@ -107,6 +113,17 @@ class ActiveAgent:
         interrupts = isinstance(detection, ServerVad | SemanticVad) and detection.interrupt_response
         if not held or not interrupts:
             return None
+        update_id = self._new_id("listen")
+        change = SessionConfig(turn_detection=detection)
+        self._updates.append(_Update(event_id=update_id, change=change))
+        return ToVoice(SessionUpdate(change, update_id))
+
+    def listen_only(self, only: bool) -> ToVoice | None:
+        """Have the session answer nobody by itself, or as its settings say."""
+        self.listens_only = only
+        detection = self.session.turn_detection
+        if not isinstance(detection, ServerVad | SemanticVad):
+            return None  # it never answers by itself
         update_id = self._new_id("listen")
         change = SessionConfig(turn_detection=detection)
         self._updates.append(_Update(event_id=update_id, change=change))

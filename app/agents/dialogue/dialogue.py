@@ -180,6 +180,10 @@ class Dialogue:
         told = self.responses.tell(prompted) if self._messages.connected else []
         return [*told, *self.responses.ask(now_ms)]
 
+    def tell(self, text: str) -> list[ToVoice]:
+        """Tell the model something that it is to know, without having it answer."""
+        return self._messages.tell(ItemCreate(note(text, self._messages.new_id("sys"))))
+
     # Stopping -----------------------------------------------------------------------------------
 
     def is_stale(self, response_id: str) -> bool:

@@ -50,6 +50,12 @@ class Say(_Body):
     when: Literal["now", "after_turn", "idle"] = "after_turn"
 
 
+class Whisper(_Body):
+    """Words that the agent alone is told; it says nothing because of them."""
+
+    text: Text
+
+
 class HangUp(_Body):
     """`goodbye`: after the closing prompt, else at once."""
 
@@ -100,6 +106,11 @@ def add_live_routes(router: APIRouter, live: Live) -> None:
     async def say(request: Request, call_id: LiveCallId, body: Say) -> Any:
         """Have the agent say something. The answer does not wait until it was said."""
         return await act(request, live, call_id, {"action": "say", **body.model_dump()})
+
+    @router.post("/calls/{call_id}/whisper", openapi_extra=operator, status_code=accepted)
+    async def whisper(request: Request, call_id: LiveCallId, body: Whisper) -> Any:
+        """Tell the agent something that the caller does not hear."""
+        return await act(request, live, call_id, {"action": "whisper", **body.model_dump()})
 
     @router.post("/calls/{call_id}/interrupt", openapi_extra=operator, status_code=accepted)
     async def interrupt(request: Request, call_id: LiveCallId) -> Any:

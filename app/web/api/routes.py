@@ -21,6 +21,7 @@ from app.web.api.keys import add_key_routes
 from app.web.api.live import Live, add_live_routes
 from app.web.api.overview import add_overview_route
 from app.web.api.phone import BrowserPhone, add_phone_routes
+from app.web.api.supervision import Supervision, add_supervision_routes
 from app.web.api.webhooks import add_webhook_routes
 
 __all__ = ["api_router"]
@@ -39,12 +40,14 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     outbox: WebhookOutbox | None,
     phone: BrowserPhone,
     overview: Callable[[], Awaitable[dict[str, Any]]],
+    supervision: Supervision,
 ) -> APIRouter:
     """The router of `/api/v1`."""
     router = guarded_router(guard)
     add_description(router)
     add_live_routes(router, live)
     add_phone_routes(router, phone)
+    add_supervision_routes(router, supervision)
     add_feed_route(router, feed, clients=live_clients)
     add_history_routes(router, history)
     add_webhook_routes(router, outbox)
