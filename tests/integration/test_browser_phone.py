@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -45,18 +46,21 @@ async def new_ticket(operator: httpx2.AsyncClient, **body: str) -> dict[str, Any
     return found
 
 
-def page(app: App, ticket: str, path: str, *, origin: str | None = "") -> connect:
+def page(
+    app: App, ticket: str, path: str, *, origin: str | None = "", sock: socket.socket | None = None
+) -> connect:
     """The socket that a page opens; its Origin is the server's own unless another is given."""
     return connect(
         app.url.replace("http", "ws") + path,
         origin=Origin(app.url if origin == "" else origin) if origin is not None else None,
         subprotocols=[Subprotocol(TICKET_PROTOCOL), Subprotocol(ticket)],
         proxy=None,
+        sock=sock,
     )
 
 
-async def start(socket: ClientConnection, given: dict[str, Any]) -> None:
-    await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+async def start(opened: ClientConnection, given: dict[str, Any]) -> None:
+    await opened.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
     body = {
         "streamSid": "MZbrowser",
         "accountSid": given["account_id"],
@@ -66,7 +70,7 @@ async def start(socket: ClientConnection, given: dict[str, Any]) -> None:
         "customParameters": {"token": given["token"]},
     }
     message = {"event": "start", "sequenceNumber": "1", "streamSid": "MZbrowser", "start": body}
-    await socket.send(json.dumps(message))
+    await opened.send(json.dumps(message))
 
 
 async def summary_of(app: App, given: dict[str, Any]) -> Any:
@@ -80,34 +84,34 @@ async def test_a_page_calls_with_a_ticket_and_hears_the_agent() -> None:
     async with operated() as (app, operator):
         given = await new_ticket(operator, number=NUMBER)
         assert given["number"] == NUMBER
-        async with page(app, given["ticket"], given["path"]) as socket, time_limit():
-            assert socket.subprotocol == TICKET_PROTOCOL
-            await start(socket, given)
+        async with page(app, given["ticket"], given["path"]) as opened, time_limit():
+            assert opened.subprotocol == TICKET_PROTOCOL
+            await start(opened, given)
             heard = 0
             while heard < 8 * 400:
-                message = json.loads(await socket.recv())
+                message = json.loads(await opened.recv())
                 if message["event"] == "media":
                     heard += len(base64.b64decode(message["media"]["payload"]))
                 if message["event"] == "mark":
-                    await socket.send(json.dumps({**message, "sequenceNumber": "2"}))
+                    await opened.send(json.dumps({**message, "sequenceNumber": "2"}))
             [shown] = (await operator.get("/live/calls")).json()["calls"]
             assert shown["call_id"] == given["call_id"]
             assert shown["caller_number"] == "client:the-operator"
-            await socket.send(json.dumps({"event": "stop", "streamSid": "MZbrowser", "stop": {}}))
+            await opened.send(json.dumps({"event": "stop", "streamSid": "MZbrowser", "stop": {}}))
             assert (await summary_of(app, given)).reason is EndReason.CALLER_HUNG_UP
 
 
 async def test_hanging_up_on_a_page_asks_no_carrier_and_closes_its_socket() -> None:
     async with operated() as (app, operator):
         given = await new_ticket(operator)
-        async with page(app, given["ticket"], given["path"]) as socket, time_limit():
-            await start(socket, given)
-            await socket.recv()
+        async with page(app, given["ticket"], given["path"]) as opened, time_limit():
+            await start(opened, given)
+            await opened.recv()
             await operator.post(f"/calls/{given['call_id']}/hang_up", json={})
             with pytest.raises(ConnectionClosed):
                 while True:
-                    await socket.recv()
-            assert socket.close_code == 1000
+                    await opened.recv()
+            assert opened.close_code == 1000
         assert (await summary_of(app, given)).reason is EndReason.OPERATOR_HUNG_UP
 
 
@@ -147,11 +151,11 @@ async def test_a_ticket_without_its_token_or_with_anothers_claims_no_call() -> N
         mine, others = await new_ticket(operator), await new_ticket(operator)
         for stolen in ({**mine, "token": ""}, {**mine, "token": others["token"]}):
             ticket = (await new_ticket(operator))["ticket"]
-            async with page(app, ticket, mine["path"]) as socket, time_limit():
-                await start(socket, stolen)
+            async with page(app, ticket, mine["path"]) as opened, time_limit():
+                await start(opened, stolen)
                 with pytest.raises(ConnectionClosed):
-                    await socket.recv()
-                assert socket.close_code == 1008
+                    await opened.recv()
+                assert opened.close_code == 1008
         for call in (await operator.get("/live/calls")).json()["calls"]:
             await operator.post(f"/calls/{call['call_id']}/hang_up", json={})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -16,6 +17,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from app.calls.caller_leg import Monitor
 from app.events import AgentSaid, CallId, OperatorActed
 from app.realtime import events as ev
+from app.web import supervisor
+from app.web.sockets import Lane, Messages
+from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
@@ -63,8 +67,8 @@ async def supervised(
         call = await twilio.call(app.url)
         await app.event(call, AgentSaid)
         given = await ticket_for(operator)
-        async with page(app, given["ticket"], given["path"]) as socket:
-            yield app, call, Page(socket), operator, voice
+        async with page(app, given["ticket"], given["path"]) as opened:
+            yield app, call, Page(opened), operator, voice
         if not call.over:
             await call.hang_up()
             await app.ended(call)
@@ -150,8 +154,8 @@ async def test_a_supervisor_who_leaves_has_handed_back() -> None:
 async def test_only_one_supervisor_speaks() -> None:
     async with supervised() as (app, _, first, operator, _voice):
         given = await ticket_for(operator)
-        async with page(app, given["ticket"], given["path"]) as socket:
-            second = Page(socket)
+        async with page(app, given["ticket"], given["path"]) as opened:
+            second = Page(opened)
             await first.send(event="take_over")
             await first.until(lambda page: {"event": "state", "speaks": True} in page.other)
             await second.send(event="take_over")
@@ -172,6 +176,8 @@ async def test_a_page_that_does_not_read_is_cut_off_and_nothing_is_kept_for_it()
 
 class NeverReads(Lane):
     """A socket whose buffer is full, and stays so."""
+
+    __slots__ = ("closed",)
 
     def __init__(self) -> None:
         self.closed = False
@@ -233,8 +239,8 @@ async def test_a_call_that_is_over_cannot_be_supervised() -> None:
             await app.ended(call)
         with pytest.raises(InvalidStatus):
             await page(app, given["ticket"], given["path"])
-        async with page(app, unused["ticket"], unused["path"]) as socket, time_limit():
+        async with page(app, unused["ticket"], unused["path"]) as opened, time_limit():
             with pytest.raises(ConnectionClosed):
-                await socket.recv()
+                await opened.recv()
         answer = await operator.post(f"/calls/{given['call_id']}/supervise")
         assert is_problem(answer, 404, "call_not_live")
