@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -20,9 +20,11 @@ __all__ = [
     "CallStore",
     "Direction",
     "Erased",
+    "Figures",
     "Note",
     "Outcome",
     "Page",
+    "Problem",
     "Status",
     "StoredCall",
     "StoredEvent",
@@ -58,6 +60,16 @@ class Outcome(StrEnum):
     """The caller was put through to a destination, without an agent."""
     LOST = "lost"
     """The process that held the call is gone, and its end was not recorded."""
+
+
+class Problem(StrEnum):
+    """Things that may go wrong in a call, as it is filtered by them."""
+
+    WENT_SILENT = "went_silent"
+    """It ended since nobody spoke any more, or the agent was never heard."""
+    BARGE_IN = "barge_in"
+    TOOL_FAILED = "tool_failed"
+    TRANSFER_FAILED = "transfer_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +135,26 @@ class CallFilter:
     tag: str | None = None
     with_errors: bool = False
     """A tool or the model failed in it."""
+    problems: Collection[Problem] = ()
+    """All of these happened in it."""
+    over_usd: float | None = None
+    """It has cost more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The calls that began within one stretch of time, counted.
+
+    Latencies are means over calls of their median and of their 95th percentile.
+    """
+
+    at: datetime
+    calls: int = 0
+    outcomes: Mapping[str, int]
+    turn_latency_p50_ms: float | None = None
+    turn_latency_p95_ms: float | None = None
+    cost_usd: float = 0.0
+    duration_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +236,10 @@ class CallStore(Protocol):
         Raises:
             StoreError: the cursor is none that this method gave (`bad_cursor`).
         """
+        ...
+
+    async def figures(self, wanted: CallFilter, *, each: timedelta) -> Sequence[Figures]:
+        """Calls counted by stretches of time, oldest first; those without calls are left out."""
         ...
 
     async def call(self, call_id: CallId) -> StoredCall:

@@ -17,9 +17,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from app.errors import CallNotFound, StoreError
-from app.events import CallId, CallLost, CallTurnedAway, ToolRan
+from app.events import CallId, CallLost, CallTurnedAway, ToolRan, TransferEnded
 from app.store import sql as tables
-from app.store.base import LOST_SEQ, CallFilter, Outcome, StoredCall, StoredEvent
+from app.store.base import LOST_SEQ, CallFilter, Outcome, Problem, StoredCall, StoredEvent
 from app.store.codec import encode
 from app.store.fold import rebuilt
 from app.store.retention import WORDS
@@ -141,6 +141,10 @@ async def test_calls_are_filtered(store: SqlStore) -> None:
         call_id=CallId("call_2"), at_ms=1, name="x", duration_ms=1, error="tool_failed"
     )
     await store.append([encode(failed, seq=6, at=BEGAN)], instance="me")
+    refused = TransferEnded(
+        call_id=CallId("call_1"), at_ms=1, destination="desk", outcome="busy", evidence="486"
+    )
+    await store.append([encode(refused, seq=60, at=BEGAN)], instance="me")
     await store.set_tags(OF, ["vip", "later"])
     table: list[tuple[CallFilter, set[str]]] = [
         (CallFilter(outcomes=[Outcome.ANSWERED]), {"call_2", "call_1"}),
@@ -154,9 +158,30 @@ async def test_calls_are_filtered(store: SqlStore) -> None:
         (CallFilter(since=BEGAN + timedelta(minutes=30)), {"call_2"}),
         (CallFilter(until=BEGAN + timedelta(milliseconds=500)), {"call_4"}),
         (CallFilter(agent="reception", number="+15559"), {"call_3"}),
+        (CallFilter(problems=[Problem.TOOL_FAILED]), {"call_2"}),
+        (CallFilter(problems=[Problem.TRANSFER_FAILED]), {"call_1"}),
+        (CallFilter(problems=[Problem.TRANSFER_FAILED, Problem.TOOL_FAILED]), set()),
+        (CallFilter(problems=[Problem.BARGE_IN]), set()),
+        (CallFilter(problems=[Problem.WENT_SILENT]), {"call_1", "call_2"}),
+        (CallFilter(over_usd=0.2), {"call_1", "call_2"}),
+        (CallFilter(over_usd=0.25), set()),
     ]
     for wanted, expected in table:
         assert {*await ids(store, wanted)} == expected, wanted
+        counted = await store.figures(wanted, each=timedelta(hours=1))
+        assert sum(one.calls for one in counted) == len(expected), wanted
+
+
+async def test_calls_are_counted_by_stretches_of_time(store: SqlStore) -> None:
+    await calls_of(store, "call_1", "call_2")  # an hour apart
+    await store.append(recorded(call_events("call_3", ended=False)), instance="me")
+    first, second = await store.figures(CallFilter(), each=timedelta(hours=1))
+    assert second.at - first.at == timedelta(hours=1)
+    assert first.at <= BEGAN < first.at + timedelta(hours=1)
+    assert (first.calls, first.outcomes) == (2, {"answered": 1, "in_progress": 1})
+    assert (second.calls, second.outcomes) == (1, {"answered": 1})
+    assert (second.cost_usd, second.duration_ms) == (0.25, 3_000)
+    assert second.turn_latency_p50_ms is None
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "!!!", "OTk5OTk5OTk5OTk5OTk5OTk5OTk6eA", "\u00e9"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     RowMapping,
     Select,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    type_coerce,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -38,9 +40,11 @@ from app.store.base import (
     CallFilter,
     Direction,
     Erased,
+    Figures,
     Note,
     Outcome,
     Page,
+    Problem,
     Status,
     StoredCall,
     StoredEvent,
@@ -68,6 +72,7 @@ __all__ = ["SqlStore"]
 
 MOST_AT_ONCE: Final = 1_000
 _REBUILD_AT_ONCE: Final = 200
+_NO_FAILURE: Final = ("answered", "canceled", "unknown")
 _SPEECH: Final = ("caller_said", "agent_said")
 OF_A_CALL: Final[Sequence[Table]] = (
     events,
@@ -249,6 +254,33 @@ class SqlStore:
         items = [_call(row) for row in found[:limit]]
         more = len(found) > limit
         return Page(items, _cursor(items[-1].started_at, items[-1].call_id) if more else None)
+
+    async def figures(self, wanted: CallFilter, *, each: timedelta) -> Sequence[Figures]:
+        """Calls counted by stretches of time, oldest first."""
+        size_ms, row = each // timedelta(milliseconds=1), calls.c
+        began = type_coerce(row.started_at, BigInteger)
+        timed = func.count(row.turn_latency_p50_ms)
+        query = (
+            select(
+                (began - began % size_ms).label("bucket_ms"),
+                row.outcome,
+                func.count().label("calls"),
+                timed.label("timed"),
+                func.sum(row.turn_latency_p50_ms).label("p50"),
+                func.sum(row.turn_latency_p95_ms).label("p95"),
+                func.sum(row.cost_usd).label("cost"),
+                func.sum(row.duration_ms).label("duration"),
+            )
+            .where(*_conditions(wanted))
+            .group_by(text("bucket_ms"), row.outcome)
+            .order_by(text("bucket_ms"))
+        )
+        async with self.database.reading() as connection:
+            found = (await connection.execute(query)).mappings().all()
+        parts: dict[int, list[RowMapping]] = {}
+        for one in found:
+            parts.setdefault(int(one["bucket_ms"]), []).append(one)
+        return [_figures(at_ms, of) for at_ms, of in parts.items()]
 
     async def call(self, call_id: CallId) -> StoredCall:
         """One call."""
@@ -615,6 +647,47 @@ def _conditions(wanted: CallFilter) -> Iterator[ColumnElement[bool] | TextClause
         yield row.call_id.in_(tagged)
     if wanted.with_errors:
         yield text("tool_errors + voice_errors > 0")  # as the index has it: a bound 0 is unlike it
+
+    if wanted.over_usd is not None:
+        yield row.cost_usd > wanted.over_usd
+    for problem in wanted.problems:
+        yield _happened(problem)
+
+
+def _happened(problem: Problem) -> ColumnElement[bool]:
+    row = calls.c
+    match problem:
+        case Problem.WENT_SILENT:
+            unheard = and_(row.outcome == Outcome.ANSWERED.value, row.first_sound_ms.is_(None))
+            return or_(row.reason == "silence", unheard)
+        case Problem.BARGE_IN:
+            return row.barge_ins > 0
+        case Problem.TOOL_FAILED:
+            return row.tool_errors > 0
+        case Problem.TRANSFER_FAILED:
+            # Of each call that is looked at, few events: the index has them by call.
+            failed = select(events.c.position).where(
+                events.c.call_id == row.call_id,
+                events.c.type == "transfer_ended",
+                *(events.c.body.not_like(f'%"outcome":"{fine}"%') for fine in _NO_FAILURE),
+            )
+            return failed.exists()
+
+
+def _figures(at_ms: int, rows: Sequence[RowMapping]) -> Figures:
+    def total(name: str) -> float:
+        return sum(float(one[name] or 0) for one in rows)
+
+    timed = total("timed")
+    return Figures(
+        at=datetime.fromtimestamp(at_ms / 1000, UTC),
+        calls=int(total("calls")),
+        outcomes={str(one["outcome"]): int(one["calls"]) for one in rows},
+        turn_latency_p50_ms=round(total("p50") / timed, 1) if timed else None,
+        turn_latency_p95_ms=round(total("p95") / timed, 1) if timed else None,
+        cost_usd=round(total("cost"), 6),
+        duration_ms=int(total("duration")),
+    )
 
 
 def _has_number(number: str) -> ColumnElement[bool]:

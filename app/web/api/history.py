@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final, Literal
@@ -22,7 +22,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api_keys import Scope
 from app.events import AgentSaid, CallEnded, CallerSaid, CallId
 from app.explain import explain, render
-from app.store.base import CallFilter, CallStore, Direction, Outcome, Page, StoredCall, StoredEvent
+from app.store.base import (
+    CallFilter,
+    CallStore,
+    Direction,
+    Outcome,
+    Page,
+    StoredCall,
+    StoredEvent,
+)
+from app.store.base import Problem as Mishap
 from app.store.codec import decode
 from app.store.export import as_csv, as_json, as_text, event_json
 from app.store.history import CallHistory
@@ -36,6 +45,7 @@ ANSWER_S: Final = 15.0
 MAX_PAGE: Final = 500
 MAX_EVENTS: Final = 100_000
 CSV_PAGE: Final = 500
+MAX_FIGURES: Final = 2_000
 
 KeptCallId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
@@ -77,6 +87,8 @@ def _wanted(  # noqa: PLR0913 - one parameter for each filter of the query
     number: Annotated[str | None, Query(max_length=64, description="Caller's or called.")] = None,
     tag: Annotated[str | None, Query(max_length=64)] = None,
     errors: Annotated[bool, Query(description="Only calls in which something failed.")] = False,
+    problem: Annotated[list[Mishap] | None, Query(description="All of these happened.")] = None,
+    over_usd: Annotated[float | None, Query(ge=0, description="Only what cost more.")] = None,
 ) -> CallFilter:
     return CallFilter(
         since=_aware(since),
@@ -88,6 +100,8 @@ def _wanted(  # noqa: PLR0913 - one parameter for each filter of the query
         number=None if number is None else _number(number),
         tag=tag,
         with_errors=errors,
+        problems=tuple(problem or ()),
+        over_usd=over_usd,
     )
 
 
@@ -151,6 +165,14 @@ def _add_lists(router: APIRouter, kept: _Kept) -> None:
         async with kept.asked() as store:
             page = await store.calls(wanted, cursor=cursor, limit=limit)
         return {"calls": [_row(call) for call in page.items], "next": page.cursor}
+
+    @router.get("/figures", openapi_extra=viewer)
+    async def figures(wanted: Wanted, each: Literal["hour", "day"] = "day") -> dict[str, Any]:
+        """Count calls of a filter by hours or days (UTC), with outcomes, latency and cost."""
+        stretch = timedelta(hours=1) if each == "hour" else timedelta(days=1)
+        async with kept.asked() as store:
+            found = await store.figures(wanted, each=stretch)
+        return {"figures": [{**asdict(one), "at": _iso(one.at)} for one in found[-MAX_FIGURES:]]}
 
     @router.get("/calls.csv", openapi_extra=viewer, response_class=StreamingResponse)
     async def calls_csv(wanted: Wanted) -> StreamingResponse:

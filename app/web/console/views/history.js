@@ -1,5 +1,115 @@
-import { Page, html } from "../lib/ui.js";
+// Calls that were kept: filters, words that were said, charts.
+import { get } from "../lib/api.js";
+import { Answer, Badge, Empty, Page, Trouble, clock, html, ms, outcomeKind, useAnswer, useEffect, useState, usd, when, words } from "../lib/ui.js";
+import { Charts } from "../lib/charts.js";
 
-export default function View() {
-  return html`<${Page} title="history"></${Page}>`;
+const PROBLEMS = { went_silent: "went silent", barge_in: "barge-in", tool_failed: "tool failed", transfer_failed: "transfer failed" };
+const SPANS = { 1: "today", 7: "7 days", 30: "30 days", 365: "a year" };
+const OUTCOMES = ["answered", "in_progress", "never_claimed", "busy", "refused", "diverted", "lost"];
+
+// The filter as the API takes it, of the address of this view.
+function filterOf(query) {
+  const filter = new URLSearchParams();
+  for (const name of ["outcome", "agent", "number", "tag", "over_usd"]) {
+    if (query.get(name)) filter.set(name, query.get(name).trim());
+  }
+  query.getAll("problem").forEach((problem) => filter.append("problem", problem));
+  const since = new Date(Date.now() - (Number(query.get("days") || 7) - 1) * 86_400_000);
+  since.setHours(0, 0, 0, 0);
+  filter.set("since", since.toISOString());
+  return filter;
+}
+
+function go(query, changes) {
+  const next = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(changes)) {
+    next.delete(name);
+    [value].flat().filter(Boolean).forEach((one) => next.append(name, one));
+  }
+  location.hash = `#/history?${next}`;
+}
+
+function Filters({ query }) {
+  const problems = query.getAll("problem");
+  const toggle = (name) => go(query, { problem: problems.includes(name) ? problems.filter((one) => one !== name) : [...problems, name] });
+  const submit = (event) => {
+    event.preventDefault();
+    go(query, Object.fromEntries(new FormData(event.target)));
+  };
+  return html`<section class="panel" aria-label="Filters">
+    <form class="row" role="search" onSubmit=${submit}>
+      <input class="wide" name="q" type="search" aria-label="Words that were said" placeholder="Words that were said" value=${query.get("q") || ""} />
+      <input name="number" aria-label="Number" placeholder="+15551234567" size="14" value=${query.get("number") || ""} />
+      <input name="tag" aria-label="Tag" placeholder="tag" size="8" value=${query.get("tag") || ""} />
+      <input name="over_usd" inputmode="decimal" aria-label="Cost over, in dollars" placeholder="cost over $" size="9" value=${query.get("over_usd") || ""} />
+      <select name="outcome" aria-label="Outcome" value=${query.get("outcome") || ""}>
+        <option value="">any outcome</option>${OUTCOMES.map((one) => html`<option value=${one}>${words(one)}</option>`)}</select>
+      <select name="days" aria-label="Time" value=${query.get("days") || "7"}>${Object.entries(SPANS).map(([days, name]) => html`<option value=${days}>${name}</option>`)}</select>
+      <button class="primary">Search</button>
+    </form>
+    <div class="row" role="group" aria-label="What went wrong">${Object.entries(PROBLEMS).map(([name, title]) => html`
+      <button class="small" aria-pressed=${problems.includes(name)} onClick=${() => toggle(name)}>${title}</button>`)}
+      ${[...query.keys()].length > 0 && html`<a href="#/history">Clear</a>`}
+    </div>
+  </section>`;
+}
+
+function Row({ call }) {
+  const trouble = [call.barge_ins && `barge-ins: ${call.barge_ins}`, call.tool_errors && `tools failed: ${call.tool_errors}`, call.voice_errors && `model errors: ${call.voice_errors}`].filter(Boolean);
+  return html`<tr>
+    <td><a href=${`#/call/${call.call_id}`}>${when(call.started_at)}</a></td>
+    <td>${call.caller_number || "withheld"}</td><td>${call.agent || "–"}</td>
+    <td><${Badge} kind=${outcomeKind(call)}>${words(call.outcome)}<//> <span class="quiet">${words(call.reason)}</span></td>
+    <td class="quiet">${trouble.join(", ")}</td>
+    <td class="number">${clock(call.duration_ms)}</td><td class="number">${ms(call.turn_latency_p50_ms)}</td><td class="number">${usd(call.cost_usd)}</td>
+  </tr>`;
+}
+
+function Calls({ filter, filtered }) {
+  const [pages, setPages] = useState({ calls: [], next: null, error: null, loading: true });
+  const load = async (cursor) => {
+    setPages((old) => ({ ...(cursor ? old : { calls: [] }), loading: true }));
+    try {
+      const { calls, next } = await get(`/calls?${filter}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+      setPages((old) => ({ calls: [...old.calls, ...calls], next, error: null, loading: false }));
+    } catch (error) {
+      setPages((old) => ({ ...old, error, loading: false }));
+    }
+  };
+  useEffect(() => {
+    load(null);
+  }, [filter]);
+  if (pages.error) return html`<${Trouble} error=${pages.error} again=${() => load(null)} />`;
+  if (!pages.loading && !pages.calls.length) {
+    return filtered
+      ? html`<${Empty} title="No call is like that">Choose a longer time or fewer conditions, or <a href="#/history">clear</a> them.<//>`
+      : html`<${Empty} title="No calls in these days"><a href="#/phone">Call the agent</a>, or run <code>make demo</code> in a terminal: the call will be here when it is over.<//>`;
+  }
+  return html`<section class="panel scroll" tabindex="0" aria-label="Calls">
+    <table class="stack"><thead><tr><th>Began</th><th>Caller</th><th>Agent</th><th>Outcome</th><th>What happened</th><th class="number">Length</th><th class="number">Latency</th><th class="number">Cost</th></tr></thead>
+      <tbody>${pages.calls.map((call) => html`<${Row} key=${call.call_id} call=${call} />`)}</tbody></table>
+    ${pages.loading && html`<p class="quiet" role="status">Loading …</p>`}
+    ${pages.next && html`<p><button disabled=${pages.loading} onClick=${() => load(pages.next)}>More</button> <span class="quiet">${pages.calls.length} shown</span></p>`}
+  </section>`;
+}
+
+function Found({ q }) {
+  const hits = useAnswer(() => get(`/search?q=${encodeURIComponent(q)}`), [q]);
+  return html`<section class="panel" aria-label="Found"><h2>“${q}” was said</h2><${Answer} of=${hits}>${(data) => data.hits.length
+    ? html`<ol class="turns">${data.hits.map((hit) => html`<li key=${`${hit.call_id}${hit.seq}`} class=${hit.party}>
+        <a href=${`#/call/${hit.call_id}`}>call</a><span class="words"><span class="party">${hit.party}</span>${hit.text} <span class="quiet">${when(hit.at)}</span></span></li>`)}</ol>`
+    : html`<p class="quiet">Nobody has said that. All words must be in one turn; wor* finds what begins so.</p>`}<//></section>`;
+}
+
+export default function History({ query }) {
+  const filter = String(filterOf(query));
+  const days = Number(query.get("days") || 7);
+  const figures = useAnswer(() => get(`/figures?${filter}&each=${days > 2 ? "day" : "hour"}`), [filter]);
+  const q = query.get("q");
+  return html`<${Page} title="History" aside=${html`<a class="button" href=${`/api/v1/calls.csv?${filter}`} download>CSV</a>`}>
+    <${Filters} key=${String(query)} query=${query} />
+    ${q && html`<${Found} q=${q} />`}
+    ${figures.data && figures.data.figures.length > 0 && html`<${Charts} figures=${figures.data.figures} days=${days} />`}
+    <${Calls} filter=${filter} filtered=${[...query.keys()].some((name) => name !== "days")} />
+  <//>`;
 }
