@@ -41,6 +41,7 @@ __all__ = [
     "RecordingStarted",
     "RecordingStopped",
     "SpeechResumed",
+    "StagesTimed",
     "StreamOpened",
     "TaskAnswered",
     "TaskRequest",
@@ -332,6 +333,20 @@ class TurnTimed:
     model_sound_ms: int | None = None
     sent_ms: int | None = None
     heard_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagesTimed:
+    """The times of the stages behind a reply of the chained pipeline, each to its first answer.
+
+    `stt` from the end of the turn to its text, `llm` to the first word, `tts` from the first
+    sentence to its first sound, in milliseconds; one that had no part in it is missing.
+    """
+
+    call_id: CallId
+    at_ms: int
+    response_id: str
+    stages_ms: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -641,6 +656,7 @@ CallEvent = (
     | CallerSaid
     | AgentSaid
     | TurnTimed
+    | StagesTimed
     | ModelTold
     | BargeIn
     | SpeechResumed

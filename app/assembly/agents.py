@@ -113,6 +113,8 @@ def _in_python(agent: Agent | None, base: Agent, settings: Settings, own: Number
     fixed = set() if own.voice is None else {"voice"}
     if settings.voice_choice is VoiceChoice.OFFLINE:
         fixed |= {"voice", "model"}
+    elif settings.voice_choice is VoiceChoice.PIPELINE:
+        fixed |= {"model"}
     sentence = _language_sentence(own)
     made = completed(agent, base, fixed=fixed, variables=own.variables, sentence=sentence)
     if agent.instructions_for is None or not sentence:
@@ -225,6 +227,8 @@ def _session(
     session = session_config(model)
     if settings.voice_choice is VoiceChoice.OFFLINE:
         session = replace(session, voice=settings.offline.voice, model=None)
+    elif settings.voice_choice is VoiceChoice.PIPELINE:
+        session = replace(session, model=None)
     return replace(session, tools=session_tools(named))
 
 

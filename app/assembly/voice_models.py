@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final, Literal
 
 from app.agents.agent import Agent
+from app.assembly.pipeline import pipeline_engine, pipeline_problems
 from app.assembly.prices import CallPrices, load_book
 from app.assembly.receptionist import given_facts, missing_facts
 from app.errors import AppError, ConfigError
@@ -63,11 +64,23 @@ class VoiceModels:
         carrier = settings.twilio.prices if settings.mode is Mode.LIVE else None
         return CallPrices(
             book=load_book().with_given(settings.prices),
-            model=name or settings.openai_realtime.model,
-            transcription=transcription.model if isinstance(transcription, Transcription) else "",
+            model=self._model_name(name),
+            transcription=self._transcription_name(transcription),
             own_engine=settings.voice_choice is VoiceChoice.OFFLINE,
             carrier=carrier,
         )
+
+    def _model_name(self, name: str | None) -> str:
+        settings = self._settings
+        if settings.voice_choice is VoiceChoice.PIPELINE:
+            return settings.pipeline.llm[0].model
+        return name or settings.openai_realtime.model
+
+    def _transcription_name(self, transcription: object) -> str:
+        settings = self._settings
+        if settings.voice_choice is VoiceChoice.PIPELINE:
+            return settings.pipeline.stt[0].model
+        return transcription.model if isinstance(transcription, Transcription) else ""
 
     def degraded(self) -> list[str]:
         """The parts that callers would miss now.
@@ -94,10 +107,12 @@ def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:
 
 
 def offline_engine(settings: Settings, processes: int = 1) -> Engine | None:
-    """The offline engine, where callers talk with it.
+    """The engine of this process, where callers talk with it: offline, or the pipeline.
 
     As one of several `processes` of a server it gets its part of the speech workers.
     """
+    if settings.voice_choice is VoiceChoice.PIPELINE:
+        return pipeline_engine(settings, processes)
     if settings.voice_choice is not VoiceChoice.OFFLINE:
         return None
     if problems := offline_problems(settings):
@@ -128,8 +143,11 @@ def _voices(settings: Settings) -> dict[str, str]:
 def offline_problems(settings: Settings) -> list[str]:
     """Parts of the offline engine that are not installed, and mistakes in the operator's dialogue.
 
-    Of a server whose callers talk with another model: nothing.
+    Of the pipeline: parts and keys that it lacks. Of a server whose callers talk with another
+    model: nothing.
     """
+    if settings.voice_choice is VoiceChoice.PIPELINE:
+        return pipeline_problems(settings)
     if settings.voice_choice is not VoiceChoice.OFFLINE:
         return []
     if missing := _missing_parts():

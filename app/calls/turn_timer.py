@@ -7,11 +7,14 @@ one `TurnTimed`, when its answer was heard or will not be.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from app.events import BargeIn, CallEvent, CallId, SpeechResumed, TurnTimed
+from app.events import BargeIn, CallEvent, CallId, SpeechResumed, StagesTimed, TurnTimed
 from app.realtime.events import (
+    STAGES_METADATA_KEY,
     AudioDelta,
     ResponseCreated,
+    ResponseDone,
     ServerEvent,
     SpeechStopped,
     TranscriptionCompleted,
@@ -44,6 +47,17 @@ class TurnTimer:
                 turn.transcript_ms = now_ms
             case ResponseCreated() if turn and turn.response_ms is None:
                 turn.response_ms = now_ms
+            case ResponseDone(response=response) if STAGES_METADATA_KEY in response.metadata:
+                stages_ms = _stages(response.metadata[STAGES_METADATA_KEY])
+                if stages_ms:
+                    self._record(
+                        StagesTimed(
+                            call_id=self._call_id,
+                            at_ms=now_ms,
+                            response_id=response.id,
+                            stages_ms=stages_ms,
+                        )
+                    )
             case _:
                 pass
 
@@ -82,6 +96,15 @@ class TurnTimer:
         turn, self._turn = self._turn, None
         if turn is not None:
             self._record(turn.timed(self._call_id, now_ms))
+
+
+def _stages(text: str) -> dict[str, int]:
+    """The times in `stt=120 llm=300 tts=90`, as the chained engine writes them."""
+    pairs = (part.partition("=") for part in text.split())
+    return {name: int(ms) for name, _, ms in pairs if name in _STAGES and ms.isdecimal()}
+
+
+_STAGES: Final = frozenset({"stt", "llm", "tts"})
 
 
 class _Turn:

@@ -103,6 +103,9 @@ async def examine(
         yield result
     if settings.voice_choice is VoiceChoice.OFFLINE:
         yield _offline_choice(settings)
+    elif settings.voice_choice is VoiceChoice.PIPELINE:
+        for result in _pipeline_choice(settings):
+            yield result
     elif session is not None:
         for voice in voices:
             for result in await check_voice_model(voice, session):
@@ -183,6 +186,16 @@ def _offline_choice(settings: Settings) -> CheckResult:
     if settings.voice_model == "auto" and not settings.openai_realtime.has_credentials:
         return CheckResult("OPENAI_API_KEY", Verdict.UNCHECKED, f"not set: {text}")
     return CheckResult("voice", Verdict.GOOD, text)
+
+
+def _pipeline_choice(settings: Settings) -> list[CheckResult]:
+    """The servers of each stage. No request is made: each of them would cost money."""
+    return [
+        CheckResult(
+            f"pipeline.{stage}", Verdict.UNCHECKED, " then ".join(side.model for side in sides)
+        )
+        for stage, sides in settings.pipeline.stages().items()
+    ]
 
 
 # The voice model ----------------------------------------------------------------------------------

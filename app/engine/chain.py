@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final, Protocol
 
 from app.engine.actions import Generate
@@ -17,10 +18,8 @@ from app.engine.stages.base import TextModel, TextUsage, ToolCall, Words
 from app.engine.stages.sentences import Sentences
 from app.errors import VoiceUnavailable
 
-__all__ = ["STAGE_KEY", "Chain", "Reports"]
+__all__ = ["Chain", "Reports"]
 
-STAGE_KEY: Final = "stage_ms"
-"""Metadata of a response: the time of each stage, as `stt=120 llm=300 tts=90`."""
 _AHEAD: Final = 8
 """Sentences that the model may be ahead of the voice."""
 
@@ -60,6 +59,9 @@ class Chain:
         Raises:
             VoiceUnavailable: the model or the voice failed.
         """
+        if self.reasoning_effort is not None:
+            request = replace(generate.request, reasoning_effort=self.reasoning_effort)
+            generate = replace(generate, request=request)
         reply = _Reply(self.model, self._synthesizer, generate, reports)
         if not generate.speaks:
             await reply.write_only()

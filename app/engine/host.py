@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol, assert_never, runtime_checkable
 
 from app.engine.actions import (
     AbandonHearing,
@@ -41,20 +41,20 @@ from app.engine.actions import (
     TakeAudio,
 )
 from app.engine.base import Heard, Hearing, Recognizer, Responder, Synthesizer
-from app.engine.chain import STAGE_KEY, Chain
+from app.engine.chain import Chain
 from app.engine.session import EngineSession
 from app.engine.stages.base import TextUsage, ToolCall
 from app.engine.turns import Edge
 from app.errors import VoiceClosed, VoiceUnavailable
 from app.realtime.connection import Transport
 from app.realtime.dialect import GA, Dialect
-from app.realtime.events import ServerVad
+from app.realtime.events import STAGES_METADATA_KEY, ServerVad
 from app.realtime.fields import MalformedEvent
 from app.realtime.protocol import RealtimeProtocol, Side
 from audio.bridge import Transcoder
 from audio.format import PCM16_16K
 
-__all__ = ["EngineParts", "SessionHost", "SpeechDetector"]
+__all__ = ["EngineParts", "SessionHost", "SpeechDetector", "Startable"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,14 @@ READ_MARK_BYTES: Final = 4 * 1024 * 1024
 SLICE_MS: Final = 100
 """Appended audio is looked at in pieces: one large append must not hold up the session's peers."""
 INBOX_STEPS: Final = 32
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A part that owns processes, connections or other resources."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class SpeechDetector(Protocol):
@@ -86,6 +94,8 @@ class EngineParts:
     make_vad: Callable[[ServerVad], SpeechDetector]
     keep_message: Callable[[str, bytes | str], Path] | None = None
     chain: Chain | None = None
+    owned: tuple[Startable, ...] = ()
+    """Parts behind the others that have to be started and closed."""
 
 
 Step = Callable[[], list[Action]]
@@ -403,7 +413,7 @@ class _ReplyReports:
     ) -> None:
         heard = {} if self._stt_ms is None else {"stt": self._stt_ms}
         times = " ".join(f"{stage}={ms}" for stage, ms in {**heard, **stages}.items())
-        metadata = {STAGE_KEY: times} if times else {}
+        metadata = {STAGES_METADATA_KEY: times} if times else {}
         await self._inbox.put(
             lambda: self._session.on_generated(self._response_id, calls, usage, metadata)
         )

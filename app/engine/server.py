@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, runtime_checkable
 
 from app.engine.effective import ENGINE_MODEL
-from app.engine.host import EngineParts, SessionHost
+from app.engine.host import EngineParts, SessionHost, Startable
 from app.engine.session import EngineSession, SessionLimits
 from app.errors import VoiceClosed, VoiceUnavailable
 from app.realtime.connection import (
@@ -43,14 +43,6 @@ STOP_S: Final = 2.0
 _GOING_AWAY: Final = 1001
 _INTERNAL_ERROR: Final = 1011
 _TRY_AGAIN_LATER: Final = 1013
-
-
-@runtime_checkable
-class _Startable(Protocol):
-    """A part that owns processes or other resources."""
-
-    async def start(self) -> None: ...
-    async def close(self) -> None: ...
 
 
 @runtime_checkable
@@ -99,9 +91,11 @@ class Engine:
             "offline_recognizer_down": self._parts.recognizer,
             "offline_synthesizer_down": self._parts.synthesizer,
         }
-        return [
+        down = [
             code for code, part in parts.items() if isinstance(part, _Monitored) and not part.ready
         ]
+        owned = (part for part in self._parts.owned if isinstance(part, _Monitored))
+        return [*down, *("pipeline_speech_down" for part in owned if not part.ready)]
 
     async def start(self) -> None:
         """Start the speech parts; sessions are served from now on.
@@ -110,7 +104,7 @@ class Engine:
             ConfigError: a part is not installed or refuses its settings.
             VoiceUnavailable: a part is not ready in time.
         """
-        started: list[_Startable] = []
+        started: list[Startable] = []
         try:
             for part in self._startable():
                 started.append(part)
@@ -222,9 +216,9 @@ class Engine:
         await _send_error(transport, AT_CAPACITY, "All lines of the offline engine are busy.")
         await transport.close(_TRY_AGAIN_LATER)
 
-    def _startable(self) -> list[_Startable]:
-        parts = (self._parts.recognizer, self._parts.synthesizer)
-        return [part for part in parts if isinstance(part, _Startable)]
+    def _startable(self) -> list[Startable]:
+        parts = (*self._parts.owned, self._parts.recognizer, self._parts.synthesizer)
+        return [part for part in parts if isinstance(part, Startable)]
 
 
 class EngineModel:

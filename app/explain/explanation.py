@@ -33,6 +33,7 @@ from app.events import (
     RecordingStarted,
     RecordingStopped,
     SpeechResumed,
+    StagesTimed,
     StreamOpened,
     TaskAnswered,
     TaskStarted,
@@ -152,6 +153,9 @@ class _Timeline:
                 self._caller_said(event)
             case AgentSaid():
                 self._agent_said(event)
+            case StagesTimed(at_ms=at_ms, stages_ms=stages_ms):
+                times = ", ".join(f"{name} {_s(ms)} s" for name, ms in stages_ms.items())
+                self._add(at_ms, f"pipeline: {times}")
             case TurnTimed():
                 self._turn(event)
             case BargeIn():

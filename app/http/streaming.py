@@ -32,7 +32,10 @@ class StreamingHttp:
         )
         self._client: httpx2.AsyncClient | None = None
 
-    async def aclose(self) -> None:
+    async def start(self) -> None:
+        """Nothing: the first request connects."""
+
+    async def close(self) -> None:
         """Close every connection."""
         client, self._client = self._client, None
         if client is not None:

@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_TURN_DETECTION",
     "NOTICE_METADATA_KEY",
     "SAY_METADATA_KEY",
+    "STAGES_METADATA_KEY",
     "UNSET",
     "AudioDelta",
     "AudioDone",
@@ -84,6 +85,8 @@ __all__ = [
 
 NOTICE_METADATA_KEY: Final = "notice"
 """Beside `SAY_METADATA_KEY`: the sentence comes before the first words, and is none of them."""
+STAGES_METADATA_KEY: Final = "stage_ms"
+"""Metadata of a chained engine's response: its stages' times, as `stt=120 llm=300 tts=90`."""
 SAY_METADATA_KEY: Final = "say"
 """`response.create` metadata under which we name a sentence to be spoken word for word.
 

@@ -19,6 +19,7 @@ from app.settings.agents import AgentName, AgentSettings, GuardrailName, Guardra
 from app.settings.analysis import AnalysisSettings
 from app.settings.limits import Budget, Limits, Recording
 from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
+from app.settings.pipeline import PipelineSettings
 from app.settings.reader.origin import Origin
 from app.settings.reader.secrets import SHORTEST_SECRET, is_secret_label, secrets_in
 from app.settings.realtime import OpenAIRealtime
@@ -67,6 +68,7 @@ class VoiceChoice(StrEnum):
 
     OPENAI = "openai"
     OFFLINE = "offline"
+    PIPELINE = "pipeline"
 
 
 class Offline(Section):
@@ -220,10 +222,11 @@ class Price(Section):
 class Settings(Section):
     """All of `config.yaml`."""
 
-    voice_model: Literal["auto", "openai", "offline"] = "auto"
+    voice_model: Literal["auto", "openai", "offline", "pipeline"] = "auto"
     state_dir: FilePath = Path("var")
     openai_realtime: OpenAIRealtime = Field(default_factory=OpenAIRealtime)
     offline: Offline = Field(default_factory=Offline)
+    pipeline: PipelineSettings = Field(default_factory=PipelineSettings)
     twilio: Twilio = Field(default_factory=Twilio)
     server: Server = Field(default_factory=Server)
     api: Api = Field(default_factory=Api)

@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from app.errors import ConfigError
-from app.settings.model import Settings
+from app.settings.model import Settings, VoiceChoice
 from app.settings.plausibility import implausible
 from app.settings.reader.environment import Environment, read_text
 from app.settings.reader.interpolation import fill
@@ -73,8 +73,11 @@ def notices(settings: Settings, today: date, facts: ModelFacts | None = None) ->
     """
     place = settings.origin.place
     found = [*implausible(settings), *without_effect(settings)]
-    if settings.voice_model != "offline" and settings.openai_realtime.is_openai:
-        found += _Models(facts or load_facts(), today, settings).notices()
+    known = _Models(facts or load_facts(), today, settings)
+    if settings.voice_choice is VoiceChoice.PIPELINE:
+        found += known.pipeline()
+    elif settings.voice_model != "offline" and settings.openai_realtime.is_openai:
+        found += known.notices()
     by_line = sorted(found, key=lambda one: settings.origin.order(one[0]))
     return (*settings.origin.notices, *(f"{place(*path)}: {text}" for path, text in by_line))
 
@@ -98,6 +101,13 @@ class _Models:
             if there.model:
                 yield from self._model(("numbers", number, "model"), there.model, known)
             yield from self._session(("numbers", number), there)
+
+    def pipeline(self) -> Iterator[tuple[Place, str]]:
+        """Notices on OpenAI's models among the stages; those of other servers are not known."""
+        for stage, sides in self._settings.pipeline.stages().items():
+            for side in sides:
+                if side.is_openai and side.kind in ("openai", "realtime"):
+                    yield from self._model(("pipeline", stage), side.model, ())
 
     def _session(
         self, place: Place, section: OpenAIRealtime | SessionOverrides

@@ -60,9 +60,12 @@ def _of_the_other_model(settings: Settings) -> Found:
         if model.api_key and KEY_HEADERS & {name.lower() for name in model.headers}:
             yield ("openai_realtime", "api_key"), "is not sent: headers hold a key"
         return
+    answers = (
+        "the pipeline" if settings.voice_choice is VoiceChoice.PIPELINE else "the offline engine"
+    )
     for number, there in settings.numbers.items():
         if there.model is not None:
-            yield ("numbers", number, "model"), "does nothing: the offline engine answers"
+            yield ("numbers", number, "model"), f"does nothing: {answers} answers"
 
 
 def _of_speech(

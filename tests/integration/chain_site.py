@@ -57,4 +57,4 @@ async def open_chain(
             yield ChainSite(engine, server)
         finally:
             await engine.close()
-            await http.aclose()
+            await http.close()

@@ -52,7 +52,7 @@ ASK = TextRequest(messages=HELLO, tools=(TOOL,))
 async def http() -> AsyncIterator[StreamingHttp]:
     made = StreamingHttp()
     yield made
-    await made.aclose()
+    await made.close()
 
 
 def spec(server: WebService, **settings: object) -> StageSpec:

@@ -267,6 +267,7 @@ CATCHES_ALL = {
 FREE_TASKS = {
     "app.threads": "an operator's function, waited for and cancelled by the task that calls it",
     "app.engine.server": "the holder of the engine's group, ended by its close",
+    "app.engine.stages.deepgram": "a turn's socket, ended by the turn's end or `abandon`",
     "app.engine.speech.worker": "the keeper of a worker process, ended by its close",
     "app.agents.session.handler": "the seed's connect and disconnect are two calls",
 }

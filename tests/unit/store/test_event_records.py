@@ -42,7 +42,7 @@ KEPT_TEXTS = {
 WITHOUT_WORDS = {
     "analysis_failed", "barge_in", "call_admitted", "call_ended", "call_lost", "call_turned_away",
     "carrier_reported",    "first_sound", "handed_off", "key_pressed", "recording_started",
-    "recording_stopped", "speech_resumed", "stream_opened", "tool_ran",
+    "recording_stopped", "speech_resumed", "stages_timed", "stream_opened", "tool_ran",
     "transfer_ended", "transfer_started", "turn_timed", "voice_ready", "voice_trouble",
 }  # fmt: skip
 

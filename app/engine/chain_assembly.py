@@ -1,0 +1,98 @@
+"""Construction of a chained engine from its stages, and of the local ones among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from app.engine.chain import Chain
+from app.engine.generation import ModelTalk
+from app.engine.host import EngineParts, Startable
+from app.engine.receptionist.script_file import DEFAULT_SCRIPT, load_script
+from app.engine.server import Engine
+from app.engine.session import SessionLimits
+from app.engine.speech.recognizer import PocketsphinxRecognizer
+from app.engine.speech.synthesizer import WorkerSynthesizer
+from app.engine.speech.vad import VoiceActivity
+from app.engine.stages.base import SpeechToText, TextModel, TextToSpeech
+from app.engine.stages.local import LocalTranscriber, LocalVoice
+from app.engine.stages.sides import SWITCH_S, Recognizers, TextModels, Voices
+from app.realtime.events import ServerVad
+
+__all__ = ["ChainStages", "make_chain_engine", "offline_transcriber", "offline_voice"]
+
+_MIN_SPEECH_MS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainStages:
+    """The sides of each stage, the first one tried first; `owned` parts live with the engine."""
+
+    stt: Sequence[SpeechToText]
+    llm: Sequence[TextModel]
+    tts: Sequence[TextToSpeech]
+    owned: Sequence[object] = ()
+
+
+def make_chain_engine(
+    stages: ChainStages,
+    *,
+    switch_s: float = SWITCH_S,
+    filler: str = "",
+    filler_after_s: float = 1.5,
+    min_speech_ms: int = _MIN_SPEECH_MS,
+    reasoning_effort: str | None = None,
+    max_sessions: int = 50,
+) -> Engine:
+    """Make an engine, not started yet. Its voice activity is Silero, as offline."""
+    limits = SessionLimits()
+
+    def make_vad(settings: ServerVad) -> VoiceActivity:
+        return VoiceActivity(
+            threshold=settings.threshold,
+            silence_duration_ms=settings.silence_duration_ms,
+            prefix_padding_ms=settings.prefix_padding_ms,
+            min_speech_ms=min_speech_ms,
+            max_turn_ms=limits.max_turn_ms,
+        )
+
+    voices = Voices(stages.tts, switch_s=switch_s)
+    chain = Chain(
+        TextModels(stages.llm, switch_s=switch_s),
+        voices,
+        filler=filler,
+        filler_after_s=filler_after_s,
+        reasoning_effort=reasoning_effort,
+    )
+    parts = EngineParts(
+        recognizer=Recognizers(stages.stt, switch_s=switch_s),
+        synthesizer=voices,
+        make_responder=lambda _hours: ModelTalk(),
+        make_vad=make_vad,
+        chain=chain,
+        owned=tuple(part for part in stages.owned if isinstance(part, Startable)),
+    )
+    return Engine(parts, max_sessions=max_sessions, limits=limits)
+
+
+def offline_transcriber(
+    receptionist: Path | None, *, workers: int
+) -> tuple[PocketsphinxRecognizer, LocalTranscriber]:
+    """The offline recognizer, to be started, and its side of the chain.
+
+    Raises:
+        ConfigError: the receptionist's file is wrong.
+    """
+    script = load_script(receptionist or DEFAULT_SCRIPT)
+    recognizer = PocketsphinxRecognizer(
+        script.grammar, pronunciations=script.pronunciations, workers=workers
+    )
+    return recognizer, LocalTranscriber(recognizer, script.start)
+
+
+def offline_voice(voice: str) -> tuple[WorkerSynthesizer, LocalVoice]:
+    """The offline synthesizer, to be started, and its side of the chain."""
+    synthesizer = WorkerSynthesizer(voices={voice: "pipeline.tts.voice"})
+    return synthesizer, LocalVoice(synthesizer, voice=voice)

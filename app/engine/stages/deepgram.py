@@ -1,0 +1,163 @@
+"""Deepgram's streaming socket as speech to text: the turn is transcribed while it is spoken.
+
+Wire: Deepgram, "Live audio" (`/v1/listen`): binary int16 PCM out; `Results` in, of which those with
+`is_final` count; `Finalize` asks for the rest, whose result says `from_finalize`. One socket for
+each turn, opened when the caller begins to speak, so that its handshake costs the caller no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Final
+from urllib.parse import urlencode
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from app.engine.base import Heard
+from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.wire import as_json
+
+__all__ = ["DEEPGRAM_URL", "DeepgramTranscriber"]
+
+DEEPGRAM_URL: Final = "wss://api.deepgram.com/v1"
+_PIECE_BYTES: Final = 3_200
+
+
+class DeepgramTranscriber:
+    """A server of `/v1/listen`."""
+
+    def __init__(self, spec: StageSpec, *, language: str = "") -> None:
+        self._spec = spec
+        fields = {
+            "model": spec.model,
+            "encoding": "linear16",
+            "sample_rate": 16_000,
+            "channels": 1,
+            "interim_results": "false",
+            "endpointing": "false",  # turns end by our own voice activity
+            "smart_format": "true",
+            "language": language or None,
+        }
+        self.url = f"{spec.url('/listen')}?{urlencode(spec.body(fields))}"
+
+    @property
+    def name(self) -> str:
+        return self._spec.model
+
+    def headers(self) -> dict[str, str]:
+        """The key, as Deepgram wants it, and the extra headers."""
+        key = {"Authorization": f"Token {self._spec.api_key}"} if self._spec.api_key else {}
+        return {**key, **self._spec.extra_headers}
+
+    @property
+    def timeout_s(self) -> float:
+        return self._spec.timeout_s
+
+    def open(self) -> _Turn:
+        """Begin an utterance."""
+        return _Turn(self)
+
+    async def transcribe(self, pcm16: bytes) -> str:
+        """Return the words in int16 mono PCM at 16 kHz.
+
+        Raises:
+            StageError: the stage failed.
+        """
+        turn = self.open()
+        try:
+            turn.push(pcm16)
+            return (await turn.finish()).transcript
+        finally:
+            turn.abandon()
+
+
+class _Turn:
+    """One utterance on a socket of its own."""
+
+    def __init__(self, side: DeepgramTranscriber) -> None:
+        self._side = side
+        self._audio: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._run(), name="deepgram turn")
+
+    def push(self, pcm16: bytes) -> None:
+        for at in range(0, len(pcm16), _PIECE_BYTES):
+            self._audio.put_nowait(pcm16[at : at + _PIECE_BYTES])
+
+    async def finish(self) -> Heard:
+        """Return the words.
+
+        Raises:
+            StageError: the stage failed.
+        """
+        self._audio.put_nowait(None)
+        try:
+            async with asyncio.timeout(self._side.timeout_s):
+                return Heard(transcript=await asyncio.shield(self._task))
+        except TimeoutError:
+            message = f"{self._side.name}: no transcript within {self._side.timeout_s:g} s"
+            raise StageError(message, code="stage_timeout") from None
+
+    def abandon(self) -> None:
+        self._task.cancel()
+        self._task.add_done_callback(_forget)
+
+    async def _run(self) -> str:
+        try:
+            async with connect(
+                self._side.url,
+                additional_headers=self._side.headers(),
+                compression=None,
+                proxy=None,
+                open_timeout=self._side.timeout_s,
+                close_timeout=0.5,
+            ) as socket:
+                return await self._exchange(socket)
+        except InvalidStatus as error:
+            status = error.response.status_code
+            code = "stage_busy" if status == 429 or status >= 500 else "stage_refused"
+            raise StageError(
+                f"{self._side.name}: the server answered {status}", code=code
+            ) from error
+        except (OSError, TimeoutError) as error:
+            message = f"{self._side.name}: cannot be reached"
+            raise StageError(message, code="stage_unreachable") from error
+        except WebSocketException as error:
+            raise StageError(f"{self._side.name}: the socket broke", code="stage_cut") from error
+
+    async def _exchange(self, socket: ClientConnection) -> str:
+        sender = asyncio.create_task(self._send(socket), name="deepgram sound")
+        try:
+            return await self._read(socket)
+        finally:
+            sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError, WebSocketException):
+                await sender
+
+    async def _send(self, socket: ClientConnection) -> None:
+        while (piece := await self._audio.get()) is not None:
+            await socket.send(piece)
+        await socket.send(json.dumps({"type": "Finalize"}))
+
+    async def _read(self, socket: ClientConnection) -> str:
+        words: list[str] = []
+        async for message in socket:
+            event = as_json(message if isinstance(message, str) else "")
+            match event:
+                case {"channel": {"alternatives": [{"transcript": str(text)}, *_]}}:
+                    if event.get("is_final", True) and text.strip():
+                        words.append(text.strip())
+                    if event.get("from_finalize"):
+                        await socket.send(json.dumps({"type": "CloseStream"}))
+                        return " ".join(words)
+                case {"type": "Error"}:
+                    raise StageError(f"{self._side.name}: refused the sound", code="stage_failed")
+        raise StageError(f"{self._side.name}: the socket closed early", code="stage_cut")
+
+
+def _forget(task: asyncio.Task[str]) -> None:
+    """A turn that nobody waits for any more is not worth a warning."""
+    if not task.cancelled():
+        task.exception()

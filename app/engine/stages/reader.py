@@ -1,0 +1,130 @@
+"""A Realtime session as a voice: it reads sentences aloud, out of band, one response each.
+
+OpenAI switches its HTTP speech endpoint off on 2027-01-06 and names its Realtime models in its
+place. Such a model rewords now and then, so its transcript is compared with the text: differences
+are counted and logged, without the words. For text that must be exact, use another voice.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from app.engine.stages.base import StageError
+from app.errors import VoiceError
+from app.realtime.connection import VoiceConnection, VoiceModel
+from app.realtime.events import (
+    SAY_METADATA_KEY,
+    AudioDelta,
+    AudioTranscriptDone,
+    ErrorEvent,
+    ResponseConfig,
+    ResponseCreate,
+    ResponseDone,
+    ResponseStatus,
+    SessionConfig,
+)
+from audio.format import PCM16_24K
+
+__all__ = ["RealtimeVoice", "same_words"]
+
+logger = logging.getLogger(__name__)
+
+_IDLE_CONNECTIONS: Final = 8
+_READ: Final = (
+    "You are a text-to-speech engine. Read the text between the marks aloud, word for word, in its"
+    " own language. Add nothing, leave nothing out, answer nothing.\n<<<{text}>>>"
+)
+
+
+class RealtimeVoice:
+    """A voice model that reads; connections are kept for the next sentence."""
+
+    def __init__(self, model: VoiceModel, *, voice: str = "") -> None:
+        self.name = model.name
+        self.differences = 0
+        """Sentences whose transcript had other words than the text."""
+        self._model = model
+        self._voice = voice
+        self._idle: list[VoiceConnection] = []
+
+    async def start(self) -> None:
+        """Nothing: the first sentence connects."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.close()
+
+    async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        """As `TextToSpeech.speak`."""
+        connection = None
+        finished = False
+        try:
+            connection = self._idle.pop() if self._idle else await self._connect(voice, speed)
+            await connection.send(_request(text))
+            async for event in connection:
+                match event:
+                    case AudioDelta(audio=audio):
+                        yield audio
+                    case AudioTranscriptDone(transcript=said):
+                        self._compare(text, said)
+                    case ErrorEvent(error=error):
+                        raise StageError(f"{self.name}: {error.message}", code="stage_refused")
+                    case ResponseDone(response=response):
+                        if response.status is not ResponseStatus.COMPLETED:
+                            code = response.error.code if response.error else None
+                            raise StageError(
+                                f"{self.name}: read nothing", code=code or "stage_failed"
+                            )
+                        finished = True
+                        return
+            raise StageError(f"{self.name}: the connection ended", code="stage_cut")
+        except VoiceError as error:
+            if isinstance(error, StageError):
+                raise
+            raise StageError(f"{self.name}: {error.message}", code=error.code) from error
+        finally:
+            # A response that was cut goes on at the server: its connection is not used again.
+            if connection is not None and finished and len(self._idle) < _IDLE_CONNECTIONS:
+                self._idle.append(connection)
+            elif connection is not None:
+                await connection.close()
+
+    async def _connect(self, voice: str, speed: float) -> VoiceConnection:
+        return await self._model.connect(
+            SessionConfig(
+                output_modalities=("audio",),
+                output_format=PCM16_24K,
+                voice=self._voice or voice,
+                speed=speed,
+                turn_detection=None,
+            )
+        )
+
+    def _compare(self, text: str, said: str) -> None:
+        if not same_words(text, said):
+            self.differences += 1
+            logger.warning(
+                "voice read other words", extra={"model": self.name, "count": self.differences}
+            )
+
+
+def same_words(text: str, said: str) -> bool:
+    """True if two texts have the same words, whatever their case and punctuation."""
+    return re.findall(r"\w+", text.lower()) == re.findall(r"\w+", said.lower())
+
+
+def _request(text: str) -> ResponseCreate:
+    return ResponseCreate(
+        ResponseConfig(
+            conversation="none",
+            input=(),
+            instructions=_READ.format(text=text),
+            output_modalities=("audio",),
+            metadata={SAY_METADATA_KEY: text[:500]},
+        )
+    )

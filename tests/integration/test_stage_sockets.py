@@ -1,0 +1,117 @@
+"""The stages that speak over websockets: a Realtime session that reads, and Deepgram's socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.deepgram import DeepgramTranscriber
+from app.engine.stages.reader import RealtimeVoice, same_words
+from tests.fakes.engine_parts import speech
+from tests.fakes.waiting import time_limit, until
+from tests.integration.engine_site import open_site
+
+
+async def test_a_realtime_session_reads_each_sentence_and_is_used_again() -> None:
+    async with open_site() as site:
+        voice = RealtimeVoice(site.engine.model(), voice="alloy")
+        async with time_limit():
+            for sentence in ("We are open.", "Do come by."):
+                sound = [c async for c in voice.speak(sentence, voice="x", speed=1.0)]
+                assert len(b"".join(sound)) == len(sentence) * 20 * 48
+        assert site.engine.sessions == 1
+        assert voice.differences == 0
+        site.synthesizer.fails = True
+        with pytest.raises(StageError):
+            async for _ in voice.speak("Hello.", voice="x", speed=1.0):
+                pass
+        await voice.close()
+
+
+async def test_a_reader_that_is_stopped_early_closes_its_connection() -> None:
+    async with open_site() as site:
+        voice = RealtimeVoice(site.engine.model())
+        site.synthesizer.may_go_on.clear()
+        async with time_limit():
+            speaking = voice.speak("A long sentence to be cut.", voice="x", speed=1.0)
+            assert await anext(speaking)
+            await speaking.aclose()
+        await until(lambda: site.engine.sessions == 0)
+        await voice.close()
+
+
+def test_words_are_compared_without_case_and_punctuation() -> None:
+    assert same_words("We're open, 9 to 5!", "we're open 9 to 5")
+    assert not same_words("I am here.", "I'm here.")
+
+
+class Deepgram:
+    """A stand-in: answers two results for each turn, then what `Finalize` brings."""
+
+    def __init__(self) -> None:
+        self.audio_bytes = 0
+        self.paths: list[str] = []
+        self.tokens: list[str] = []
+        self.cuts = False
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        self.paths.append(socket.request.path)
+        self.tokens.append(socket.request.headers["Authorization"])
+        await socket.send(json.dumps({"type": "Metadata"}))
+        async for message in socket:
+            if isinstance(message, bytes):
+                self.audio_bytes += len(message)
+            elif json.loads(message)["type"] == "Finalize":
+                if self.cuts:
+                    return
+                for text, last in (("a table", False), ("", False), ("for two", True)):
+                    alternatives = [{"transcript": text, "confidence": 0.9}]
+                    result = {"type": "Results", "is_final": True, "from_finalize": last}
+                    await socket.send(
+                        json.dumps({**result, "channel": {"alternatives": alternatives}})
+                    )
+
+
+@asynccontextmanager
+async def deepgram() -> AsyncIterator[tuple[Deepgram, DeepgramTranscriber]]:
+    fake = Deepgram()
+    async with serve(fake, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        spec = StageSpec(
+            base_url=f"ws://127.0.0.1:{port}/v1", model="nova-3", api_key="dg-key", timeout_s=20
+        )
+        yield fake, DeepgramTranscriber(spec, language="en")
+
+
+async def test_a_turn_is_streamed_and_its_finals_are_joined() -> None:
+    async with deepgram() as (fake, stt), time_limit():
+        turn = stt.open()
+        for _ in range(5):
+            turn.push(speech(100))
+        assert (await turn.finish()).transcript == "a table for two"
+        turn.abandon()
+        assert await stt.transcribe(speech(300)) == "a table for two"
+    assert fake.audio_bytes == 800 * 32
+    assert fake.tokens[0] == "Token dg-key"
+    assert "model=nova-3" in fake.paths[0] and "sample_rate=16000" in fake.paths[0]
+
+
+async def test_a_socket_that_fails_is_a_failed_stage() -> None:
+    async with deepgram() as (fake, stt), time_limit():
+        fake.cuts = True
+        with pytest.raises(StageError) as cut:
+            await stt.transcribe(speech(200))
+        assert cut.value.code == "stage_cut"
+        turn = stt.open()
+        turn.push(speech(100))
+        turn.abandon()
+    unreachable = DeepgramTranscriber(StageSpec(base_url="ws://127.0.0.1:9/v1", model="nova-3"))
+    with pytest.raises(StageError) as refused:
+        await unreachable.transcribe(speech(200))
+    assert refused.value.code == "stage_unreachable"
