@@ -7,7 +7,7 @@ so is what `search` finds; both can be made anew. Notes and tags belong to peopl
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -118,6 +118,14 @@ class StoredCall:
     transferred_to: str = ""
     messages: int = 0
     cost_usd: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    cost_unknown: Sequence[str] = ()
+    cost_estimated: bool = False
+    recording_file: str = ""
+    recording_end: str = ""
+    """The reason why the recording ended; empty while it goes on, or where there is none."""
+    configuration: str = ""
+    """The version of the configuration that the call began with."""
     last_seq: int = 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
@@ -69,6 +70,8 @@ def as_csv(calls: Iterable[StoredCall], *, header: bool = True) -> str:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, dict | tuple):
+        value = json.dumps(value) if value else ""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 

@@ -15,6 +15,8 @@ from app.events import (
     CallTurnedAway,
     FirstSound,
     MessageTaken,
+    RecordingStarted,
+    RecordingStopped,
     StreamOpened,
     ToolRan,
     TransferEnded,
@@ -56,6 +58,7 @@ def _after(row: StoredCall, record: StoredEvent, event: object) -> StoredCall:
                 caller_number=event.caller_number,
                 called_number=event.called_number,
                 agent=event.agent,
+                configuration=event.configuration,
             )
         case CallTurnedAway():
             return _turned_away(row, record, event)
@@ -72,6 +75,10 @@ def _after(row: StoredCall, record: StoredEvent, event: object) -> StoredCall:
             return replace(row, transferred_to=event.destination)
         case MessageTaken():
             return replace(row, messages=row.messages + 1)
+        case RecordingStarted():
+            return replace(row, recording_file=event.file, recording_end="")
+        case RecordingStopped():
+            return replace(row, recording_file=event.file, recording_end=event.reason)
         case CallEnded():
             return _ended(row, record, event)
         case _:
@@ -107,6 +114,11 @@ def _ended(row: StoredCall, record: StoredEvent, event: CallEnded) -> StoredCall
         turns=summary.counters.turns,
         barge_ins=summary.counters.barge_ins,
         cost_usd=summary.cost_usd,
+        costs=summary.costs,
+        cost_unknown=summary.cost_unknown,
+        cost_estimated=summary.cost_estimated,
+        recording_file=summary.recording_file or row.recording_file,
+        recording_end=summary.recording_end or row.recording_end,
     )
 
 

@@ -77,6 +77,7 @@ def call_events(
             caller_number=caller,
             called_number=called,
             agent="reception",
+            configuration="3f2a",
         ),
         StreamOpened(call_id=of, at_ms=300),
     ]
@@ -96,6 +97,11 @@ def call_events(
             duration_ms=3_000,
             counters=CallCounters(turns=len(said)),
             cost_usd=0.25,
+            costs={"model_audio": 0.2, "carrier": 0.05},
+            cost_unknown=("sms",),
+            cost_estimated=True,
+            recording_file=f"{call_id}.wav",
+            recording_end="call_over",
         )
         events.append(CallEnded(call_id=of, at_ms=3_000, summary=summary))
     return events

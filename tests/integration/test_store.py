@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import pkgutil
 import random
 from dataclasses import replace
@@ -403,11 +404,29 @@ async def test_tables_of_an_older_version_are_brought_up_to_date(
 ) -> None:
     old = SqlStore(await empty_place(kind, tmp_path, request))
     await old.database.upgrade("calls_001")
-    await calls_of(old, "call_1")
-    assert "calls_002" in (await old.status()).missing_revisions
+    record = recorded(call_events())[-1]
+    row = {"call_id": OF, "started_at": 1, "last_seq": 1, "outcome": "answered"}
+    row |= dict.fromkeys(("turns", "barge_ins", "tool_calls", "tool_errors"), 0)
+    row |= dict.fromkeys(("voice_errors", "messages"), 0) | {"direction": "inbound"}
+    row |= dict.fromkeys(("reason", "carrier_call_id", "caller_number", "called_number"), "")
+    row |= dict.fromkeys(("model", "transferred_to"), "") | {"agent": "reception"}
+    event = {"call_id": OF, "seq": 1, "at": 1, "at_ms": 0, "type": record.type}
+    event["body"] = json.dumps(record.body)
+    async with old.database.writing() as connection:
+        for table, values in (("calls", row), ("events", event)):
+            names = ", ".join(values)
+            places = ", ".join(f":{name}" for name in values)
+            await connection.execute(
+                text(f"INSERT INTO {table} ({names}) VALUES ({places})"),
+                values,
+            )
+    assert "calls_003" in (await old.status()).missing_revisions
     await old.open()
     assert (await old.status()).missing_revisions == []
-    assert (await old.call(OF)).agent == "reception"
+    found = await old.call(OF)
+    assert (found.agent, found.costs, found.cost_unknown) == ("reception", {}, ())
+    assert await old.rebuild() == 1
+    assert (await old.call(OF)).costs == {"model_audio": 0.2, "carrier": 0.05}
     await old.close()
 
 

@@ -544,6 +544,7 @@ def _call(row: RowMapping) -> StoredCall:
     facts = dict(row)
     facts["direction"] = Direction(facts["direction"])
     facts["outcome"] = Outcome(facts["outcome"])
+    facts["cost_unknown"] = tuple(facts["cost_unknown"])
     return StoredCall(**facts)
 
 

@@ -6,11 +6,13 @@ since 1970, UTC, which both databases sort and index alike.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Float,
@@ -21,11 +23,13 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
     text,
 )
 
 __all__ = [
     "Instant",
+    "JsonText",
     "PlainText",
     "call_tags",
     "calls",
@@ -69,6 +73,19 @@ class PlainText(TypeDecorator[str]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         return value
+
+
+class JsonText(TypeDecorator[Any]):
+    """A list or an object, as JSON in ASCII."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
 
 
 # SQLite numbers its rows by itself in INTEGER keys only.
@@ -118,6 +135,12 @@ calls = Table(
     Column("transferred_to", PlainText, nullable=False),
     Column("messages", BigInteger, nullable=False),
     Column("cost_usd", Float),
+    Column("costs", JsonText, nullable=False, server_default="{}"),
+    Column("cost_unknown", JsonText, nullable=False, server_default="[]"),
+    Column("cost_estimated", Boolean, nullable=False, server_default=false()),
+    Column("recording_file", PlainText, nullable=False, server_default=""),
+    Column("recording_end", PlainText, nullable=False, server_default=""),
+    Column("configuration", PlainText, nullable=False, server_default=""),
     Column("last_seq", BigInteger, nullable=False),
     Index("calls_by_time", "started_at", "call_id"),
     Index("calls_by_outcome", "outcome", "started_at", "call_id"),

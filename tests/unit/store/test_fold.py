@@ -14,6 +14,8 @@ from app.events import (
     CallTurnedAway,
     FirstSound,
     MessageTaken,
+    RecordingStarted,
+    RecordingStopped,
     ToolRan,
     TransferEnded,
     VoiceTrouble,
@@ -89,6 +91,26 @@ def test_a_row_counts_what_happened() -> None:
     assert (row.voice_errors, row.transferred_to, row.messages) == (1, "", 1)
     assert (row.turns, row.cost_usd, row.model, row.duration_ms) == (1, 0.25, "scripted", 3_000)
     assert row.answered_at == recorded([begin, *middle])[1].at
+
+
+def test_a_row_has_the_cost_by_class_the_recording_and_the_configuration() -> None:
+    row = rebuilt(recorded(call_events()))
+    assert row is not None
+    assert (row.costs, row.cost_unknown) == ({"model_audio": 0.2, "carrier": 0.05}, ("sms",))
+    assert row.cost_estimated
+    assert (row.recording_file, row.recording_end) == ("call_1.wav", "call_over")
+    assert row.configuration == "3f2a"
+
+
+def test_a_row_has_the_recording_of_a_call_that_goes_on_or_was_lost() -> None:
+    started = RecordingStarted(call_id=OF, at_ms=1, file="a.wav")
+    full = RecordingStopped(call_id=OF, at_ms=9, file="a.wav", reason="disk_full", duration_ms=8)
+    lost = CallLost(call_id=OF)
+    begun = call_events(ended=False)
+    for events, end in (([started], ""), ([started, lost], ""), ([started, full], "disk_full")):
+        row = rebuilt(recorded([*begun, *events]))
+        assert row is not None
+        assert (row.recording_file, row.recording_end) == ("a.wav", end)
 
 
 def test_a_transfer_that_was_answered_is_in_the_row() -> None:
