@@ -37,6 +37,10 @@ FROM_VARIABLES: Final[dict[tuple[str, ...], str]] = {
     ("server", "metrics_token"): "${METRICS_TOKEN:-}",
     ("server", "operator_token"): "${OPERATOR_TOKEN:-}",
     ("store", "url"): "${DATABASE_URL:-}",
+    ("bus", "url"): "${REDIS_URL:-}",
+    ("bus", "server"): "${BUS_SERVER:-}",
+    ("otel", "endpoint"): "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
+    ("otel", "authorization"): "${OTEL_AUTHORIZATION:-}",
     ("logging", "level"): "${LOG_LEVEL:-INFO}",
     ("logging", "format"): "${LOG_FORMAT:-auto}",
 }

@@ -1,4 +1,4 @@
-"""What a call has cost by class, its recording, and the version of the configuration."""
+"""Columns for the cost by class, the recording, and the version of the configuration."""
 
 from __future__ import annotations
 
