@@ -15,6 +15,8 @@ __all__ = [
     "Analysis",
     "AnalysisEvent",
     "AnalysisFailed",
+    "AnswerJudged",
+    "AnsweredBy",
     "BargeIn",
     "CallAdmitted",
     "CallCounters",
@@ -29,6 +31,7 @@ __all__ = [
     "CarrierReported",
     "CarrierUsage",
     "Cost",
+    "DisclosureHeard",
     "EndReason",
     "FirstSound",
     "GuardrailTripped",
@@ -81,6 +84,19 @@ class EndReason(StrEnum):
     VOICE_LOST = "voice_lost"
     DRAINED = "drained"
     INTERNAL_ERROR = "internal_error"
+
+
+class AnsweredBy(StrEnum):
+    """Those that answer a call which was placed."""
+
+    UNKNOWN = "unknown"
+    HUMAN = "human"
+    SCREENING = "screening"
+    VOICEMAIL = "voicemail"
+    IVR = "ivr"
+    FAX = "fax"
+    HOLD = "hold"
+    NOBODY = "nobody"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +297,39 @@ class FirstSound:
     call_id: CallId
     at_ms: int
     after_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerJudged:
+    """A placed call: who, or what, has answered it, `after_ms` since it was answered.
+
+    `evidence` says in words what speaks for `verdict` and against it, the strongest first. A later
+    one replaces an earlier one.
+    """
+
+    call_id: CallId
+    at_ms: int
+    verdict: AnsweredBy
+    before: AnsweredBy
+    after_ms: int
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisclosureHeard:
+    """The other party has heard the disclosure that the call had to begin with.
+
+    `text` is what had to be said, and `spoken` what the voice model says that it has spoken.
+    `by_mark`: the carrier's own mark behind it came back; else it is known by the clock. `tries`
+    counts how often it was begun.
+    """
+
+    call_id: CallId
+    at_ms: int
+    text: str
+    spoken: str
+    by_mark: bool
+    tries: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -653,6 +702,8 @@ CallEvent = (
     | CarrierReported
     | VoiceReady
     | FirstSound
+    | AnswerJudged
+    | DisclosureHeard
     | CallerSaid
     | AgentSaid
     | TurnTimed

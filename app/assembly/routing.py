@@ -14,7 +14,7 @@ from app.assembly.agents import AgentParts, make_keypads, make_roster
 from app.assembly.opening_hours import OpeningHours, read_hours
 from app.assembly.prices import CallPrices
 from app.assembly.problems import Problems
-from app.assembly.sessions import call_policy, with_given, with_limits
+from app.assembly.sessions import call_policy, with_first_words, with_given, with_limits
 from app.assembly.voice_models import VoiceModels
 from app.calls.observers.message_files import can_keep
 from app.calls.policy import CallPolicy
@@ -230,4 +230,5 @@ def _policy(settings: Settings, agent_name: str, own: NumberSettings | None = No
             limits = with_limits(limits, section.limits, section.preset)
             recording = with_given(recording, section.recording)
             preset_name = section.preset or preset_name
-    return call_policy(limits, recording, preset_name)
+    policy = call_policy(limits, recording, preset_name)
+    return with_first_words(policy, settings.compliance, settings.outbound.answered_by)

@@ -6,17 +6,27 @@ preset, then single settings.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
 from app.assembly.tools import session_tools
-from app.calls.policy import CallPolicy, InactivityTexts, ProductivityRules, RecordingRules
+from app.calls.policy import (
+    AnsweredByRules,
+    CallPolicy,
+    Disclosure,
+    InactivityTexts,
+    ProductivityRules,
+    RecordingRules,
+)
 from app.calls.turns.presets import preset
 from app.realtime.events import UNSET, SemanticVad, ServerVad, SessionConfig, Transcription, Unset
 from app.settings import (
+    AnsweredBySettings,
     AudioSettings,
     CallLimits,
+    ComplianceSettings,
     Limits,
     OpenAIRealtime,
     Recording,
@@ -25,7 +35,18 @@ from app.settings import (
     TurnDetection,
 )
 
-__all__ = ["call_policy", "overridden", "session_config", "with_given", "with_limits"]
+__all__ = [
+    "call_policy",
+    "overridden",
+    "session_config",
+    "with_first_words",
+    "with_given",
+    "with_limits",
+]
+
+
+RECORDED: Final = "This call is being recorded."
+"""For calls that are placed, where the recording has no notice of its own."""
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -221,6 +242,36 @@ def call_policy(
         recording=RecordingRules(notice=recording.notice.strip())
         if recording is not None and recording.enabled
         else None,
+    )
+
+
+def with_first_words(
+    policy: CallPolicy, compliance: ComplianceSettings, answered_by: AnsweredBySettings
+) -> CallPolicy:
+    """The limits with what is said first, and with how it is found out who hears it."""
+    placed = compliance.placed_text
+    if placed and policy.recording is not None and not policy.recording.notice:
+        placed = f"{placed} {RECORDED}"
+    return replace(
+        policy,
+        disclosure=Disclosure(placed=placed, taken=compliance.taken_text),
+        answered_by=_answered_by(answered_by) if answered_by.enabled else None,
+    )
+
+
+def _answered_by(settings: AnsweredBySettings) -> AnsweredByRules:
+    return AnsweredByRules(
+        wait_for_callee=settings.wait_for_callee,
+        opening=settings.opening,
+        opening_after_ms=round(settings.opening_after_s * 1000),
+        nobody_after_ms=round(settings.nobody_after_s * 1000),
+        screening_text=settings.screening,
+        screening_wait_ms=round(settings.screening_wait_s * 1000),
+        message=settings.message.strip(),
+        message_silence_ms=round(settings.message_silence_s * 1000),
+        message_wait_ms=round(settings.message_wait_s * 1000),
+        talk_to_menus=settings.menus == "talk",
+        hold_wait_ms=round(settings.hold_s * 1000),
     )
 
 

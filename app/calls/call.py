@@ -130,7 +130,11 @@ class Call:
             started_at=self._started_at,
         )
         wanted = policy.recording if recorder is not None else None
-        tape = None if wanted is None else Tape(RecordingNotice(wanted.notice))
+        placed = incoming.direction == "outbound"
+        disclosure = policy.disclosure.placed if placed else policy.disclosure.taken
+        notice_texts = (disclosure, "" if wanted is None else wanted.notice)
+        notice = RecordingNotice(" ".join(filter(None, notice_texts)), exact=bool(disclosure))
+        tape = None if wanted is None else Tape(notice)
         self.recording: CallRecording | None = None
         if recorder is not None and tape is not None:
             self.recording = CallRecording(
@@ -150,6 +154,8 @@ class Call:
             facts=facts,
             keypads=route.keypads,
             tape=tape,
+            notice=notice,
+            placed=placed,
         )
         self._work = BackgroundWork(
             self._conversation,
@@ -285,6 +291,11 @@ class Call:
 
     # The operator -------------------------------------------------------------------------------
 
+    def on_carrier_detected(self, word: str) -> None:
+        """The carrier's detector of machines has come to a result about a call that was placed."""
+        if not self._end.done():
+            self._conversation.on_carrier_detected(word)
+
     def note_operator(self, action: str, by: str, text: str = "") -> None:
         """Record that an operator steers the call."""
         at_ms = self._now_ms()
@@ -361,6 +372,7 @@ class Call:
             "model_connected": self._voice.connected,
             "ending": self.ending,
             "taken_over": conversation.taken_over,
+            "answered_by": conversation.answered_by.value,
             "turns": conversation.counters.turns,
             "barge_ins": conversation.counters.barge_ins,
             "approvals": len(self.tools.waiting(Approval.OPERATOR)),

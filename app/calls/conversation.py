@@ -41,6 +41,7 @@ from app.calls.media.ringback import Ringback
 from app.calls.media.uplink import Uplink
 from app.calls.message_taking import MessageTaking
 from app.calls.model_watch import ModelWatch
+from app.calls.outbound.answering import Answering, Greet, Open, Say, Step, Tell, Withdraw
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
@@ -57,7 +58,18 @@ from app.carrier.base import (
     StreamStopped,
 )
 from app.errors import AppError
-from app.events import CallCounters, CallId, EndReason, FirstSound, KeyPressed, Party, StreamOpened
+from app.events import (
+    AnsweredBy,
+    AnswerJudged,
+    CallCounters,
+    CallId,
+    DisclosureHeard,
+    EndReason,
+    FirstSound,
+    KeyPressed,
+    Party,
+    StreamOpened,
+)
 from app.realtime.events import (
     UNSET,
     AudioDelta,
@@ -111,7 +123,7 @@ _ECHO_TURNS: Final = 3
 class Conversation:
     """One call between a caller and an agent."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - facts of the call, by their names, in the one place
         self,
         call_id: CallId,
         agent: Agent,
@@ -122,8 +134,14 @@ class Conversation:
         facts: CallFacts | None = None,
         keypads: Mapping[str, KeypadMap] | None = None,
         tape: Tape | None = None,
+        notice: RecordingNotice | None = None,
+        placed: bool = False,
     ) -> None:
-        """`tape` takes the sound of the call, where it is recorded."""
+        """`tape` takes the sound of the call, where it is recorded.
+
+        `notice` is what the other party has to hear first, that of the tape unless given; `placed`:
+        we have called, and do not know yet who has answered.
+        """
         self.call_id = call_id
         self._tape = tape
         self.policy = policy
@@ -153,8 +171,17 @@ class Conversation:
         self._taken_over_ms: int | None = None
         self._supervisor_sound: Transcoder | None = None
         self._timers = CallTimers(policy)
-        self._notice = RecordingNotice("") if tape is None else tape.notice
+        self._notice = notice or (RecordingNotice("") if tape is None else tape.notice)
+        self._downlink.notice = self._notice
+        self._notice_noted = self._notice.permits  # there is none, and nothing to record
         self._greeting = ProtectedGreeting(self.dialogue.active, notice=self._notice.pending)
+        self._greeting.required = lambda: self._notice.exact and self._notice.pending
+        self._answering: Answering | None = None
+        if placed and policy.answered_by is not None:
+            rules, transcribed = policy.answered_by, agent.transcribed
+            self._answering = Answering(call_id, rules, transcribed=transcribed)
+            self.dialogue.active.unanswered = True
+        self._message_speech_count = 0
         self._model = ModelWatch(call_id, self.dialogue, self.turns, policy)
         self._tools = CallTools(call_id, self.dialogue, self._timers)
         self._goodbye = Goodbye(self.dialogue, self._tools)
@@ -189,7 +216,13 @@ class Conversation:
             or self._ringing
             or not self._model.ready
             or self.taken_over
+            or self._held
         )
+
+    @property
+    def _held(self) -> bool:
+        """It is not known who has answered our call: the model speaks when it is told to."""
+        return self._answering is not None and self._answering.holds
 
     def _move(self, event: TurnEvent, now_ms: int) -> None:
         self.turns.on_event(event, now_ms)
@@ -229,6 +262,8 @@ class Conversation:
         """Take caller audio; what to append at the model, in its format. Fifty times a second."""
         if self._tape is not None:
             self._tape.on_caller(payload, timestamp_ms, now_ms)
+        if self._answering is not None:
+            self._answering.on_audio(payload)
         return self._uplink.push(payload, timestamp_ms, now_ms)
 
     def _on_stream_started(self, event: StreamStarted, now_ms: int) -> list[Action]:
@@ -242,6 +277,8 @@ class Conversation:
         self._uplink.on_sign_of_life(now_ms)
         self._timers.begin(now_ms)
         self._model.on_stream(now_ms)
+        if self._answering is not None:
+            self._answering.on_stream(now_ms)
         actions += [
             Record(StreamOpened(call_id=self.call_id, at_ms=now_ms)),
             *self._first_sound(now_ms),
@@ -285,7 +322,7 @@ class Conversation:
 
     def on_voice_ready(self, now_ms: int, expires_in_ms: int | None) -> list[Action]:
         """The model has confirmed its session: greet, or go on where the conversation stands."""
-        if self._model.on_ready(now_ms, expires_in_ms):
+        if self._model.on_ready(now_ms, expires_in_ms) and not self._held:
             return self._resolve(self._greet(now_ms), now_ms)
         return self._go_on(now_ms)
 
@@ -350,6 +387,8 @@ class Conversation:
                 return self._downlink.finish(item_id, now_ms)
             case SpeechStarted(item_id=item_id):
                 self.dialogue.on_voice(event, now_ms)
+                if self._held and (self._greeting.protects or not self._leaves_message):
+                    return []
                 if self._greeting.on_speech_started():
                     return []
                 return self._on_speech_started(item_id, now_ms)
@@ -357,6 +396,8 @@ class Conversation:
                 return self._on_speech_stopped(now_ms)
             case InputAudioCommitted():
                 actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
+                if self._held:
+                    return actions
                 # A model that may not interrupt itself answers nobody who speaks over it.
                 unanswered = self._greeting.protects and self.dialogue.gate.busy
                 if unanswered or not getattr(self._turn_detection, "create_response", True):
@@ -440,7 +481,7 @@ class Conversation:
         if self.taken_over and not self._goodbye.begun:
             return [*actions, *self.dialogue.drop_response(server_cancels=False)]
         self._notice.on_response(event.response.id, self.dialogue.responses.sentence)
-        if not asked_for and self._false_interruption.answers_noise():
+        if not asked_for and (self._held or self._false_interruption.answers_noise()):
             actions += self.dialogue.drop_response(server_cancels=False)
         return actions
 
@@ -452,7 +493,7 @@ class Conversation:
             if item.id and item.type == "message" and not self.undecided:
                 actions += self._downlink.finish(item.id, now_ms)
         if event.response.status is ResponseStatus.COMPLETED:
-            self._notice.on_generated(event.response.id)
+            self._notice.on_generated(event.response.id, self._said_by_notice(event.response))
         stale = self.dialogue.is_stale(event.response.id)
         runs = self.dialogue.gate.runs(event.response.id)
         cancelled = event.response.status is ResponseStatus.CANCELLED
@@ -497,7 +538,7 @@ class Conversation:
             self._model.on_caller_words(in_doubt=True)
         if not self.dialogue.active.agent.transcribed:
             self._timers.on_caller_acted(now_ms)
-        if self._greeting.on_speech_stopped():
+        if self._greeting.on_speech_stopped() or (self._held and not self._leaves_message):
             return []
         # The model's word comes after the pause that proved it; the caller waits from before.
         self.latency.on_caller_stopped(now_ms - self.pause_ms())
@@ -511,6 +552,8 @@ class Conversation:
     ) -> list[Action]:
         actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
         words = event.transcript.strip() if isinstance(event, TranscriptionCompleted) else ""
+        if self._answering is not None:
+            self._answering.on_words(event.item_id, words, now_ms)
         if self.policy.echo_guard and is_echo(words, self._last_said()):
             words = ""
         if isinstance(event, TranscriptionCompleted):
@@ -646,7 +689,7 @@ class Conversation:
 
     def _on_played(self, now_ms: int) -> list[Action]:
         """Something more was heard: settle items, and give the floor back when all is."""
-        actions = self._downlink.settle(now_ms)
+        actions = [*self._downlink.settle(now_ms), *self._note_notice(now_ms)]
         if self._downlink.heard_an_item:
             actions += self._greeting.lift()
         if self.heard_out(now_ms):
@@ -835,7 +878,7 @@ class Conversation:
 
     def _caller_waits(self) -> bool:
         """A caller who is on the stream waits for words of the agent."""
-        if not self._timers.present or self._ringing or self.taken_over:
+        if self._held or not self._timers.present or self._ringing or self.taken_over:
             return False
         free = not self.dialogue.gate.busy
         if self._keypad.waiting and free and self.dialogue.function_calls.running:
@@ -848,21 +891,127 @@ class Conversation:
             case _:
                 return self._model.reply_pending or not self._model.connected
 
+    # A call that was placed ---------------------------------------------------------------------
+
+    def on_carrier_detected(self, word: str) -> None:
+        """The carrier's detector of machines has come to a result, as it spells it."""
+        if self._answering is not None:
+            self._answering.on_carrier(word)
+
+    @property
+    def answered_by(self) -> AnsweredBy:
+        """The verdict so far about who has answered."""
+        return AnsweredBy.UNKNOWN if self._answering is None else self._answering.verdict
+
+    @property
+    def _leaves_message(self) -> bool:
+        return self._answering is not None and self._answering.leaves_message
+
+    def _judge_answer(self, now_ms: int) -> list[Action]:
+        answering = self._answering
+        if answering is None or self._goodbye.begun or self.taken_over:
+            return []
+        if self._leaves_message and self.caller_speech_count > self._message_speech_count:
+            answering.on_interrupted(now_ms)
+        heard_out = (
+            self.heard_out(now_ms)
+            and not self.undecided
+            and not self.dialogue.gate.busy
+            and not self.dialogue.responses.waits_to_reply
+        )
+        steps = answering.on_tick(now_ms, ready=self._model.connected, heard_out=heard_out)
+        return [action for step in steps for action in self._take_step(step, now_ms)]
+
+    def _take_step(self, step: Step, now_ms: int) -> list[Action]:
+        intents: Sequence[Intent]
+        match step:
+            case AnswerJudged():
+                return [Record(step)]
+            case End():
+                return [step]
+            case Open(text):
+                intents = self._say_notice(now_ms) or self.dialogue.say(text, now_ms)
+            case Say(note, text):
+                self._message_speech_count = self.caller_speech_count
+                before = self._say_notice(now_ms)
+                intents = [*self.dialogue.tell(note), *before, *self.dialogue.say(text, now_ms)]
+            case Withdraw():
+                held = self.dialogue.active.hold_answers()
+                stopped = self.interrupt(now_ms)
+                if self.turns.turn in (Turn.CALLER, Turn.THINKING):
+                    self._move(TurnEvent.NO_REPLY, now_ms)
+                return stopped if held is None else [held, *stopped]
+            case Greet(note):
+                intents = [*self._let_answer(), *self.dialogue.tell(note), *self._greet(now_ms)]
+            case Tell(note):
+                before = self._say_notice(now_ms)
+                intents = [*self._let_answer(), *before, *self.dialogue.prompt(note, now_ms)]
+            case _:
+                assert_never(step)
+        return self._resolve(intents, now_ms)
+
+    def _let_answer(self) -> Sequence[Intent]:
+        update = self.dialogue.active.let_answer()
+        return [] if update is None else [update]
+
+    # Words that have to be heard ----------------------------------------------------------------
+
+    def _say_notice(self, now_ms: int) -> Sequence[Intent]:
+        """Have the notice said, if it was not heard yet; the call ends where that is of no use."""
+        if not self._notice.pending:
+            return []
+        notice = self._notice.ask()
+        if notice:
+            return self.dialogue.say_before(notice, now_ms)
+        return [End(EndReason.AGENT_HUNG_UP, "disclosure_not_heard")] if self._notice.exact else []
+
+    def _said_by_notice(self, response: Response) -> str:
+        """The words of a response, as the model itself writes them, if it is the notice."""
+        if not self._notice.is_said_by(response.id):
+            return ""
+        items = self._notice.item_ids
+        written = [part for item in response.output if item.id in items for part in item.content]
+        inside = " ".join(part.transcript or part.text or "" for part in written)
+        history = self.dialogue.history
+        entries = [history.get(item_id) for item_id in sorted(items)]
+        return inside.strip() or " ".join(entry.text for entry in entries if entry is not None)
+
+    @property
+    def _may_say_notice(self) -> bool:
+        """Somebody is there who may hear it: in a call that we placed, not before it was begun."""
+        return not self._held or self._notice.tries > 0
+
+    def _note_notice(self, now_ms: int) -> list[Action]:
+        """Record, once, that the notice was heard."""
+        notice = self._notice
+        if self._notice_noted or not notice.permits:
+            return []
+        self._notice_noted = True
+        heard = DisclosureHeard(
+            call_id=self.call_id,
+            at_ms=now_ms,
+            text=notice.text,
+            spoken=notice.spoken,
+            by_mark=notice.by_mark,
+            tries=notice.tries,
+        )
+        return [Record(heard)]
+
     def _say_what_waits(self, now_ms: int) -> list[Action]:
         quiet = self.quiet() and not self.dialogue.function_calls.running
         if not quiet or not self._model.ready or self._goodbye.begun or self.taken_over:
             return []
-        if self._notice.pending and self._timers.present:
-            # It was cut off, by a lost connection or by something more urgent.
-            notice = self._notice.ask()
-            if notice:
-                return self._resolve(self.dialogue.say_before(notice, now_ms), now_ms)
+        if self._notice.pending and self._timers.present and self._may_say_notice:
+            # It was cut off, by a lost connection or by something more urgent; or not said.
+            said = self._say_notice(now_ms)
+            if said:
+                return self._resolve(said, now_ms)
         on_hold = self._timers.on_hold(now_ms)
         return self._resolve(self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms)
 
     def _ring(self, now_ms: int) -> list[Action]:
         transfer_rings = self._ringing and self.turns.turn is not Turn.CALLER
-        ringing = transfer_rings or self._model.rings(now_ms)
+        ringing = transfer_rings or (self._answering is None and self._model.rings(now_ms))
         if not ringing or not self.heard_out(now_ms):
             self._ringback.stop()
             return []
@@ -879,6 +1028,7 @@ class Conversation:
         _decide_interruption,  # what is resumed here plays on, and is not drained below
         _settle_playout,  # marks that never come back: the steps below ask what was heard
         _limit_goodbye,  # behind that: a goodbye that was heard ends the call by its own reason
+        _judge_answer,  # behind the playout: whether all of a message was heard
         _watch_keypad,  # time for keys and messages runs from when all was heard
         _run_timers,  # behind the keypad: a caller who is to press a key is not asked anything
         _watch_model,  # behind the timers: what they have said keeps a reply from being late

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["CallPolicy", "InactivityTexts", "ProductivityRules", "RecordingRules"]
+__all__ = [
+    "AnsweredByRules",
+    "CallPolicy",
+    "Disclosure",
+    "InactivityTexts",
+    "ProductivityRules",
+    "RecordingRules",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,38 @@ class RecordingRules:
     """A call that has these is recorded, once its caller has heard the `notice`."""
 
     notice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredByRules:
+    """The course of a placed call until it is known who has answered it.
+
+    `opening` is said to those who say nothing for `opening_after_ms` where no disclosure is, and at
+    once unless `wait_for_callee`. Without a `message`, mailboxes are hung up on.
+    """
+
+    wait_for_callee: bool = True
+    opening: str = "Hello?"
+    opening_after_ms: int = 4_000
+    nobody_after_ms: int = 15_000
+    screening_text: str = "I am calling for the person at this number. Please put me through."
+    screening_wait_ms: int = 30_000
+    message: str = ""
+    message_silence_ms: int = 2_500
+    message_wait_ms: int = 60_000
+    talk_to_menus: bool = False
+    hold_wait_ms: int = 120_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosure:
+    """Words that a call has to begin with, and that nobody may interrupt; empty: there are none.
+
+    `placed` is said in calls that we place, `taken` in those that we take.
+    """
+
+    placed: str = "Hello, this is an AI assistant."
+    taken: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +112,9 @@ class CallPolicy:
     resume_max_ms: int = 60_000
     """Unheard agent audio that is kept to be resumed; of more than this, none is."""
     recording: RecordingRules | None = None
+    disclosure: Disclosure = field(default_factory=Disclosure)
+    answered_by: AnsweredByRules | None = field(default_factory=AnsweredByRules)
+    """For calls that are placed; None: the agent speaks as soon as the line is open."""
     inactivity_texts: InactivityTexts = field(default_factory=InactivityTexts)
     productivity: ProductivityRules = field(default_factory=ProductivityRules)
     duration_warning: str = "Just so you know, our call can only last one more minute."

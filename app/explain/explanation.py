@@ -15,6 +15,8 @@ from typing import Any, Final
 from app.events import (
     AgentSaid,
     AnalysisFailed,
+    AnsweredBy,
+    AnswerJudged,
     BargeIn,
     CallAdmitted,
     CallEnded,
@@ -23,6 +25,7 @@ from app.events import (
     CallReviewed,
     CallTurnedAway,
     CarrierReported,
+    DisclosureHeard,
     FirstSound,
     GuardrailTripped,
     HandedOff,
@@ -174,6 +177,8 @@ class _Timeline:
         match event:
             case ModelTold():
                 self._told(event)
+            case AnswerJudged() | DisclosureHeard():
+                self._beginning(event)
             case ToolRan():
                 self._tool(event)
             case ToolApprovalRequired():
@@ -189,9 +194,7 @@ class _Timeline:
             case TransferEnded():
                 self._transfer(event)
             case GuardrailTripped():
-                did = "stopped the agent" if event.stopped else "objected"
-                text = f"guardrail {event.guardrail} {did}: what the {event.side} said"
-                self._add(event.at_ms, text, Mark.NOTICE, details=[event.reason])
+                self._tripped(event)
             case VoiceTrouble():
                 self._trouble(event)
             case MessageTaken():
@@ -228,6 +231,11 @@ class _Timeline:
                 self._add(self._latest_ms, "the call was reviewed")
             case _:
                 pass
+
+    def _tripped(self, event: GuardrailTripped) -> None:
+        did = "stopped the agent" if event.stopped else "objected"
+        text = f"guardrail {event.guardrail} {did}: what the {event.side} said"
+        self._add(event.at_ms, text, Mark.NOTICE, details=[event.reason])
 
     def _recorded(self, event: RecordingStopped) -> None:
         lost = f"; {_s(event.lost_ms)} s are missing" if event.lost_ms else ""
@@ -267,6 +275,17 @@ class _Timeline:
             details.append(f"it took other settings than it was told: {', '.join(event.differing)}")
         mark = Mark.NOTICE if event.differing else Mark.PLAIN
         self._add(event.at_ms, what.rstrip(": "), mark, details=details)
+
+    def _beginning(self, event: AnswerJudged | DisclosureHeard) -> None:
+        if isinstance(event, AnswerJudged):
+            again = f", not {event.before}" if event.before is not AnsweredBy.UNKNOWN else ""
+            text = f"answered by {event.verdict}{again}, known after {_s(event.after_ms)} s"
+            self._add(event.at_ms, text, details=event.evidence)
+            return
+        proof = "the carrier's mark came back" if event.by_mark else "by the clock, without a mark"
+        again = f", at try {event.tries}" if event.tries > 1 else ""
+        text = f"heard to the end{again} ({proof}): {_quoted(event.text)}"
+        self._add(event.at_ms, text, Mark.PLAIN if event.by_mark else Mark.NOTICE)
 
     def _first_sound(self, event: FirstSound) -> None:
         slow = event.after_ms > SLOW_TURN_MS

@@ -6,6 +6,8 @@ an operator should know, `carrier_credentials` whose webhooks are believed.
 
 from app.settings.agents import AgentSettings, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
+from app.settings.answered_by import AnsweredBySettings
+from app.settings.compliance import ComplianceSettings
 from app.settings.deployment import (
     DEVELOPMENT_ACCOUNT_SID,
     CarrierCredentials,
@@ -52,11 +54,13 @@ __all__ = [
     "OPENAI_REALTIME_URL",
     "AgentSettings",
     "AnalysisSettings",
+    "AnsweredBySettings",
     "Api",
     "AudioSettings",
     "CallLimits",
     "CarrierCredentials",
     "CarrierPrices",
+    "ComplianceSettings",
     "Console",
     "DestinationSettings",
     "GuardrailSettings",

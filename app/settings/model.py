@@ -17,8 +17,10 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator, 
 from app.paths import MEDIA_STREAM_PATH, STATUS_PATH, VOICE_PATH
 from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
+from app.settings.compliance import ComplianceSettings
 from app.settings.limits import Budget, Limits, Recording
 from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
+from app.settings.outbound import OutboundSettings
 from app.settings.pipeline import PipelineSettings
 from app.settings.reader.origin import Origin
 from app.settings.reader.secrets import SHORTEST_SECRET, is_secret_label, secrets_in
@@ -234,6 +236,8 @@ class Settings(Section):
     otel: OtelSettings = Field(default_factory=OtelSettings)
     limits: Limits = Field(default_factory=Limits)
     recording: Recording = Field(default_factory=Recording)
+    outbound: OutboundSettings = Field(default_factory=OutboundSettings)
+    compliance: ComplianceSettings = Field(default_factory=ComplianceSettings)
     budget: Budget = Field(default_factory=Budget)
     logging: Logging = Field(default_factory=Logging)
     agents: dict[AgentName, AgentSettings] = Field(default_factory=dict)

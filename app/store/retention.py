@@ -42,6 +42,9 @@ WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "operator_acted": {"text": ""},
     "task_answered": {"answer": ""},
     "call_reviewed": {"review": {}},
+    "answer_judged": {"evidence": []},
+    # The text that had to be said stays: it is the operator's own, and the proof.
+    "disclosure_heard": {"spoken": ""},
 }
 MESSAGES: Final[Mapping[str, Mapping[str, Any]]] = {"message_taken": {"text": ""}}
 

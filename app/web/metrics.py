@@ -25,12 +25,14 @@ from prometheus_client.registry import Collector
 
 from app.bus import Bus
 from app.events import (
+    AnswerJudged,
     CallAdmitted,
     CallEnded,
     CallEvent,
     CallId,
     CallSummary,
     CallTurnedAway,
+    DisclosureHeard,
     EndReason,
     ToolRan,
     VoiceReady,
@@ -196,6 +198,10 @@ class Metrics:
                 self._calls.voice_connects.labels(result.value).inc()
                 if not event.reconnected:
                     self._calls.voice_ready.observe(event.waited_ms / 1000)
+            case AnswerJudged(verdict=verdict, after_ms=after_ms):
+                self._calls.answers.labels(verdict.value).observe(after_ms / 1000)
+            case DisclosureHeard(by_mark=by_mark):
+                self._calls.disclosures.labels("mark" if by_mark else "clock").inc()
             case VoiceTrouble():
                 kind = VoiceErrorClass.BENIGN if event.benign else VoiceErrorClass.SERIOUS
                 self._calls.voice_errors.labels(kind.value).inc()
@@ -409,6 +415,15 @@ class _CallInstruments:
             "From the model's word that a turn ended to our sound: a call's median and its p95",
             _ANSWER_SECONDS,
             "of_call",
+        )
+        self.answers = histogram(
+            "answered_by_seconds",
+            "From the answer of a placed call to each verdict about who answered",
+            _ANSWER_SECONDS,
+            "verdict",
+        )
+        self.disclosures = counter(
+            "disclosures_heard", "Disclosures and notices heard to their end, by proof", "proof"
         )
         self.barge_in = histogram(
             "barge_in_seconds", "Slowest reaction of a call to a barge-in", _REACTION_SECONDS

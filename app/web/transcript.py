@@ -22,10 +22,12 @@ from app.carrier.base import CarrierCallId
 from app.events import (
     AgentSaid,
     AnalysisFailed,
+    AnswerJudged,
     BargeIn,
     CallEnded,
     CallerSaid,
     CallEvent,
+    DisclosureHeard,
     GuardrailTripped,
     HandedOff,
     KeyPressed,
@@ -100,6 +102,11 @@ def transcript_line(event: CallEvent) -> dict[str, Any] | None:
         case VoiceReady():
             what = "model reconnected" if event.reconnected else "model ready"
             return _event(event.at_ms, what)
+        case AnswerJudged():
+            found = list(event.evidence)
+            return _event(event.at_ms, f"answered by {event.verdict}", evidence=found)
+        case DisclosureHeard():
+            return _event(event.at_ms, "disclosure heard", heard=event.text, by_mark=event.by_mark)
         case BargeIn():
             return _event(event.at_ms, "barge-in", heard_ms=event.heard_ms, sent_ms=event.sent_ms)
         case SpeechResumed():

@@ -71,6 +71,7 @@ class ActiveAgent:
 
     `uninterrupted`: the session is opened so that the caller cannot interrupt the greeting.
     `listens_only`: it answers nobody by itself, since a person speaks in its place.
+    `unanswered`: it is opened so that the model answers nobody until it is asked to.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class ActiveAgent:
         self.handoff: Handoff | None = None
         self.uninterrupted = False
         self.listens_only = False
+        self.unanswered = False
         self._new_id = new_id
         self._updates: deque[_Update] = deque()
         self._voice: str | None = None
@@ -96,12 +98,7 @@ class ActiveAgent:
     def session(self) -> SessionConfig:
         """The settings of the agent who speaks."""
         session = self.roster.session(self.agent, self.facts)
-        detection = session.turn_detection
-        if self.uninterrupted and isinstance(detection, ServerVad | SemanticVad):
-            # Else the model itself would stop at the caller's first sound.
-            detection = replace(detection, interrupt_response=False)
-        if self.listens_only and isinstance(detection, ServerVad | SemanticVad):
-            detection = replace(detection, create_response=False)
+        detection = self._held_back(session.turn_detection)
         if detection is not session.turn_detection:
             session = replace(session, turn_detection=detection)
         return replace(session, voice=self._voice) if self._voice else session
@@ -111,8 +108,35 @@ class ActiveAgent:
         detection = self.agent.session.turn_detection
         held, self.uninterrupted = self.uninterrupted, False
         interrupts = isinstance(detection, ServerVad | SemanticVad) and detection.interrupt_response
-        if not held or not interrupts:
-            return None
+        return self._listen(detection) if held and interrupts else None
+
+    def let_answer(self) -> ToVoice | None:
+        """The model may answer the caller by itself, if the agent's settings say so."""
+        detection = self.agent.session.turn_detection
+        held, self.unanswered = self.unanswered, False
+        answers = isinstance(detection, ServerVad | SemanticVad) and detection.create_response
+        return self._listen(detection) if held and answers else None
+
+    def hold_answers(self) -> ToVoice | None:
+        """The model may answer nobody any more, until it is asked to."""
+        detection = self.agent.session.turn_detection
+        held, self.unanswered = self.unanswered, True
+        answers = isinstance(detection, ServerVad | SemanticVad) and detection.create_response
+        return self._listen(detection) if answers and not held else None
+
+    def _held_back(self, detection: Any) -> Any:
+        """Turn detection without what the model may not do yet."""
+        if isinstance(detection, ServerVad | SemanticVad):
+            if self.uninterrupted and detection.interrupt_response is not False:
+                # Else the model itself would stop at the caller's first sound.
+                detection = replace(detection, interrupt_response=False)
+            silent = self.unanswered or self.listens_only
+            if silent and detection.create_response is not False:
+                detection = replace(detection, create_response=False)
+        return detection
+
+    def _listen(self, detection: Any) -> ToVoice:
+        detection = self._held_back(detection)
         update_id = self._new_id("listen")
         change = SessionConfig(turn_detection=detection)
         self._updates.append(_Update(event_id=update_id, change=change))
@@ -121,13 +145,10 @@ class ActiveAgent:
     def listen_only(self, only: bool) -> ToVoice | None:
         """Have the session answer nobody by itself, or as its settings say."""
         self.listens_only = only
-        detection = self.session.turn_detection
+        detection = self.roster.session(self.agent, self.facts).turn_detection
         if not isinstance(detection, ServerVad | SemanticVad):
             return None  # it never answers by itself
-        update_id = self._new_id("listen")
-        change = SessionConfig(turn_detection=detection)
-        self._updates.append(_Update(event_id=update_id, change=change))
-        return ToVoice(SessionUpdate(change, update_id))
+        return self._listen(detection)
 
     @property
     def greeting(self) -> str | None:

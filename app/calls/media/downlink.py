@@ -16,6 +16,7 @@ from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.media.false_interruption import AgentSound, FalseInterruption
 from app.calls.media.playout import AUDIBLE_PEAK_DBFS, Chunk, HeardItem, Interruption, Playout
+from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
 from app.events import BargeIn, CallCounters, CallId, SpeechResumed
 from app.realtime.events import AudioDelta, ItemDelete, ItemTruncate, Response, ResponseStatus
@@ -63,6 +64,8 @@ class Downlink:
             False,
         )  # the last response that had sound, and True once one can hear it
         self.heard_an_item = False
+        self.notice = RecordingNotice("") if tape is None else tape.notice
+        """Learns which items were heard."""
         self._use(carrier_format)
 
     def _use(self, carrier_format: AudioFormat) -> None:
@@ -140,8 +143,7 @@ class Downlink:
             reports, whole = self._report_heard(item)
             actions += reports
             self.heard_an_item = True
-            if self._tape is not None:
-                self._tape.notice.on_heard(whole.item_id)
+            self.notice.on_heard(whole.item_id, by_mark=item.by_mark)
             self._dialogue.transcript.on_heard(whole.item_id, whole.heard_ms, whole.sent_ms)
         return actions
 

@@ -49,6 +49,8 @@ class HeardItem:
     content_index: int
     heard_ms: int
     sent_ms: int
+    by_mark: bool = False
+    """The carrier itself has said that all of it was heard."""
 
     @property
     def whole(self) -> bool:
@@ -267,6 +269,7 @@ class Playout:
                     content_index=span.content_index,
                     heard_ms=sent_ms,
                     sent_ms=sent_ms,
+                    by_mark=span.end <= self._reached,
                 )
             )
         return over

@@ -14,12 +14,14 @@ from app import logs
 from app.events import (
     AgentSaid,
     AnalysisFailed,
+    AnswerJudged,
     CallAdmitted,
     CallEnded,
     CallerSaid,
     CallEvent,
     CallReviewed,
     CallTurnedAway,
+    DisclosureHeard,
     FirstSound,
     GuardrailTripped,
     HandedOff,
@@ -95,6 +97,8 @@ def _write(event: CallEvent) -> None:
             _write_ready(event)
         case FirstSound():
             logger.info("first sound", extra={"after_ms": event.after_ms})
+        case AnswerJudged() | DisclosureHeard():
+            _write_answer(event)
         case ToolRan():
             error = {"error": event.error} if event.error else {}
             outcome = {"": "ok", "interrupted": "cancelled", "call_over": "cancelled"}
@@ -185,6 +189,20 @@ def _write_ready(event: VoiceReady) -> None:
         logger.warning(
             "voice model took other settings", extra={"settings": ", ".join(event.differing)}
         )
+
+
+def _write_answer(event: AnswerJudged | DisclosureHeard) -> None:
+    if isinstance(event, AnswerJudged):
+        facts = {
+            "verdict": event.verdict.value,
+            "before": event.before.value,
+            "after_ms": event.after_ms,
+            "pii.evidence": "; ".join(event.evidence),
+        }
+        logger.info("answer judged", extra=facts)
+    else:
+        extra = {"by_mark": event.by_mark, "tries": event.tries}
+        logger.info("disclosure heard", extra=extra)
 
 
 def _write_recording(event: RecordingStarted | RecordingStopped) -> None:

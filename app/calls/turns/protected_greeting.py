@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from app.agents.dialogue.actions import ToVoice
 from app.agents.dialogue.active_agent import ActiveAgent
 from app.events import Party
@@ -21,6 +23,8 @@ class ProtectedGreeting:
         """Nothing may interrupt the agent now."""
         self.double_talk = False
         """The caller speaks over the greeting."""
+        self.required: Callable[[], bool] = lambda: False
+        """True while words that the caller has to hear are not heard: until then, no lifting."""
         active.uninterrupted = self.protects
 
     def on_speech_started(self) -> bool:
@@ -37,7 +41,7 @@ class ProtectedGreeting:
 
     def lift(self) -> list[ToVoice]:
         """The first words are over: from here on the caller may interrupt."""
-        if not self.protects:
+        if not self.protects or self.required():
             return []
         self.protects = False
         update = self._active.let_interrupt()

@@ -14,6 +14,7 @@ from app.calls.actions import Action, AppendAudio, CheckMessages, Clear, End, Pl
 from app.calls.conversation import PROBE_MARK, Conversation
 from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy
+from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
 from app.carrier.base import (
     CallerAudio,
@@ -75,6 +76,8 @@ class Scene:
         interruptible_greeting: bool = True,
         returns_probes: bool = True,
         tape: Tape | None = None,
+        notice: RecordingNotice | None = None,
+        placed: bool = False,
     ) -> None:
         agent = Agent(
             name="test",
@@ -98,6 +101,8 @@ class Scene:
             roster=Roster([agent, *other_agents]),
             keypads=keypads,
             tape=tape,
+            notice=notice,
+            placed=placed,
         )
         self.actions: list[Action] = []
         self._returns_probes = returns_probes

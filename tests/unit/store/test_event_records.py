@@ -27,7 +27,9 @@ PARTS = {
 # What stays of an event when its words are removed: codes, names of ours, ids, numbers.
 KEPT_TEXTS = {
     "agent_said": ["item_id"],
+    "answer_judged": [],
     "caller_said": ["item_id"],
+    "disclosure_heard": ["text"],
     "call_reviewed": [],
     "guardrail_tripped": ["guardrail", "item_id"],
     "message_taken": ["item_id", "recipient"],

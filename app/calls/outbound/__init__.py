@@ -1,0 +1,1 @@
+"""Calls that are placed: the policy of dialing, placing, outcomes, campaigns."""
