@@ -866,6 +866,8 @@ class Conversation:
         actions: list[Action] = []
         if self._model.connected:
             actions += self._resolve(self.dialogue.on_tick(now_ms), now_ms)
+            if actions and self.dialogue.gate.busy:
+                self._model.on_asked_again(now_ms)
         audible_ms = self._downlink.last_audible_ms(now_ms)
         watched = self._model.on_tick(
             now_ms,

@@ -102,6 +102,11 @@ class ModelWatch:
         self._responded = True
         self.reply_due = False
 
+    def on_asked_again(self, now_ms: int) -> None:
+        """A request that the model never began was sent once more: it has half of its time."""
+        self._asked = True
+        self._leave_half(now_ms)
+
     def on_caller_words(self, *, in_doubt: bool = False) -> None:
         """The caller has said something: time for an answer begins with it.
 

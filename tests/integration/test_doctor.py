@@ -19,6 +19,7 @@ from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
 from app.cli import doctor
 from app.cli.doctor import CheckResult, Verdict
 from app.errors import VoiceRefused, VoiceUnavailable
+from app.installation import command
 from app.realtime.connection import VoiceConnection
 from app.realtime.dialect import BETA, GA, Dialect
 from app.realtime.events import (
@@ -197,7 +198,7 @@ async def test_a_number_without_a_fallback_is_worth_a_warning(world: World) -> N
     _, result = await doctor.check_account(settings_for(world))
     assert result.verdict is Verdict.WARNING
     assert "no fallback" in result.text
-    assert result.remedy == f"run `trunkline numbers connect {NUMBER}`"
+    assert result.remedy == f"run `{command()} numbers connect {NUMBER}`"
 
 
 async def test_a_number_of_another_account_is_wrong(world: World) -> None:

@@ -15,6 +15,7 @@ import pytest_asyncio
 from app.engine.receptionist.grammar import Grammar, StateGrammar
 from app.engine.receptionist.responder import Receptionist
 from app.engine.receptionist.script_file import load_script
+from app.engine.speech import synthesizer as synthesis
 from app.engine.speech.recognizer import (
     MESSAGE_TRANSCRIPT,
     PocketsphinxHearing,
@@ -24,7 +25,7 @@ from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.engine.speech.vad import VoiceActivity
 from app.errors import ConfigError, VoiceUnavailable
 from tests.bench.speech_clips import clip, line
-from tests.fakes.waiting import until
+from tests.fakes.waiting import TIME_LIMIT_S, until
 
 SCRIPT = load_script()
 PIECE_BYTES = 640
@@ -241,8 +242,9 @@ async def test_calls_that_speak_at_once_hear_their_own_words(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
 async def test_a_synthesizer_that_is_lost_is_replaced_and_costs_no_sentence(
-    how: signal.Signals,
+    how: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(synthesis, "_RESTART_S", TIME_LIMIT_S)  # of a machine that is busy
     synthesizer = WorkerSynthesizer()
     await synthesizer.start()
     try:

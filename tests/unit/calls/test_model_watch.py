@@ -79,6 +79,18 @@ def test_a_turn_that_is_never_answered_is_asked_for_then_reconnected_then_ended(
     }
 
 
+@pytest.mark.parametrize("later_ms", [0, 50, 100, 150])
+def test_a_greeting_that_is_asked_for_again_has_time_to_begin(later_ms: int) -> None:
+    scene = Scene()
+    scene.ready()
+    scene.stream()
+    scene.now_ms += later_ms  # the ticks are those of all calls, and fall in with nothing here
+    scene.sent(ResponseCreate)
+    done = silence(scene)
+    assert done["given up"] - done["asked"] >= WAIT_MS // 2 - TICK_MS
+    assert done["ended"] <= LAST_MS + TICK_MS
+
+
 def test_the_codes_say_what_the_model_did() -> None:
     for scene, code in (
         (waits_for_an_answer(), "no_reply"),
