@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("untimed")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        if folder in {"unit", "protocol", "integration", "chaos"}:
+        if folder in {"unit", "protocol", "integration", "chaos", "browser"}:
             item.add_marker(folder)
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = leaves_no_task(item.obj)
