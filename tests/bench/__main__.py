@@ -1,8 +1,8 @@
 """`make bench`: measure, print, and write `bench-results.json`.
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
-that ran beside it. Names after the command choose: `audio calls intents kept offline store tools
-workers`, and `calls:50,200` the numbers of calls.
+that ran beside it. Names after the command choose: `answered_by audio calls intents kept offline
+store tools workers`, and `calls:50,200` the numbers of calls.
 """
 
 from __future__ import annotations
@@ -65,7 +65,14 @@ def _workers() -> dict[str, Any]:
     return run()
 
 
+def _answered_by() -> dict[str, Any]:
+    from tests.bench.answered_by import run
+
+    return run()
+
+
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "answered_by": _answered_by,
     "audio": _audio,
     "calls": _calls,
     "intents": _intents,

@@ -1,8 +1,8 @@
 """Those that answer a call that was placed, as a telephone line carries it: made at bench time.
 
 Each recording is a script of sentences, pauses and tones, spoken by a voice of espeak-ng that the
-engine does not use, limited to 250-3400 Hz, with the noise of a line, through mu-law. Half of the
-scripts and of the voices are held out: nothing was tuned on them. The transcript is what a
+engine does not use, limited to 250-3400 Hz, with the noise of a line, through mu-law. The scripts
+and voices of `HELD_OUT` are held out: nothing was tuned on them. The transcript is what a
 transcription model would give: the known words, when a turn detector and the model are done.
 """
 
@@ -95,9 +95,6 @@ TUNED: Final[tuple[Script, ...]] = (
     (W, "en", ("All of our agents are busy. Please hold, your call is important to us.", 800,
                "You are number four in the queue.")),
     (N, "en", (14_000,)),
-)  # fmt: skip
-
-HELD_OUT: Final[tuple[Script, ...]] = (
     (H, "en", ("Hello, who's calling?",)),
     (H, "en", ("Hey.",)),
     (H, "en", ("Yep.",)),
@@ -178,24 +175,89 @@ HELD_OUT: Final[tuple[Script, ...]] = (
     (N, "en", (14_000,)),
 )  # fmt: skip
 
+HELD_OUT: Final[tuple[Script, ...]] = (
+    (H, "en", ("Hello, Peter speaking.",)),
+    (H, "en", ("Yello?",)),
+    (H, "en", ("Good evening.", 1_600, "Anyone there?")),
+    (H, "en", ("Hi there, Emma here.",)),
+    (H, "en", ("Mm-hmm?",)),
+    (H, "en", ("Who's this?",)),
+    (H, "en", ("Hello hello.",)),
+    (H, "en", ("O'Brien.",)),
+    (H, "en", ("Hey babe, hang on, I'm just parking the car. Okay, go ahead.",)),
+    (H, "en", ("Riverside Motors, service department, Tony speaking.",)),
+    (H, "en", ("Good morning, thank you for calling Hilltop School, this is Grace, how can I "
+               "direct your call?",)),
+    (H, "en", (1_800, "Yes, hello?")),
+    (H, "en", ("Hello, sorry about the noise, can you speak up?",)),
+    (H, "en", ("I'm in a meeting, what is it?",)),
+    (H, "de", ("Hoffmann.",)),
+    (H, "de", ("Ja, hallo?",)),
+    (H, "de", ("Firma Berger, Schulz, guten Morgen.",)),
+    (H, "es", ("¿Bueno?",)),
+    (H, "es", ("Sí, dígame, ¿quién llama?",)),
+    (H, "fr", ("Allô, oui?",)),
+    (H, "fr", ("Garage Martin, bonjour.",)),
+    (V, "en", ("Hi, this is Jessica's phone. I'm not around, so leave me a message. Thanks, bye.",
+               800, "beep 1000 500")),
+    (V, "en", ("You've reached the law offices of Stone and Reed. If you know who you want to talk "
+               "to, leave your details after the tone and somebody will be in touch.", 700,
+               "beep 1150 350")),
+    (V, "en", ("The number you have dialed is not available at this time. Please record your "
+               "message after the beep. When you are done, hang up or press the pound key.", 500,
+               "beep 650 800")),
+    (V, "en", ("Yo, it's Jay, I can't pick up. Text me instead.", 900, "beep 1000 300")),
+    (V, "en", ("Hello?", 400, "Ha, fooled you, I'm not here. Leave a message.", 700,
+               "beep 1250 250")),
+    (V, "en", ("We are closed for the holidays. Please call again after the second of January, or "
+               "leave a voice message.",)),
+    (V, "en", ("Thanks for your call. Nobody can answer right now. Your name, your number and the "
+               "reason for your call, please, and we will ring you back.", 600, "beep 900 500")),
+    (V, "en", ("Record your message at the tone.", 400, "beep 1400 600")),
+    (V, "de", ("Hier ist der Anrufbeantworter von Familie Koch. Wir freuen uns über eine "
+               "Nachricht.", 700, "beep 1000 400")),
+    (V, "de", ("Die Mobilbox der Nummer null eins sieben. Bitte sprechen Sie nach dem Signal.",
+               500, "beep 1100 400")),
+    (V, "de", ("Hallo, ich kann grad nicht rangehen, bitte hinterlasst mir was.", 800,
+               "beep 850 300")),
+    (V, "es", ("El teléfono al que llama está apagado o fuera de cobertura. Deje su mensaje tras "
+               "la señal.", 500, "beep 1000 500")),
+    (V, "fr", ("Bonjour, je ne peux pas vous répondre. Merci de me laisser un message.", 700,
+               "beep 1000 400")),
+    (S, "en", ("Hi, I'm the assistant of the person you called. Tell me your name and why you are "
+               "calling, and I'll check whether they want to talk.",)),
+    (S, "en", ("Call screening is on. Please say who you are and why you're calling.",)),
+    (S, "en", ("The person you have called is screening calls. After the beep, say your name.",
+               500, "beep 1000 200")),
+    (S, "de", ("Der Anruf wird gefiltert. Sagen Sie Ihren Namen und worum es geht.",)),
+    (I, "en", ("Welcome to Northern Rail. For tickets, press one. For lost property, press two. To "
+               "hear this again, press nine.",)),
+    (I, "en", ("Your call may be monitored. Please say or enter your account number, followed by "
+               "the pound key.",)),
+    (I, "de", ("Herzlich willkommen. Bei Fragen zur Rechnung drücken Sie die Eins, sonst die "
+               "Zwei.",)),
+    (F, "en", (800, "beep 2100 3200")),
+    (W, "en", ("You are being connected. Please hold the line while we find somebody for you.",)),
+    (N, "en", (14_000,)),
+)  # fmt: skip
+
 # Language and espeak variant, pitch, words per minute as a share of 160. The engine speaks with
 # en-us and the variants f2, f3, f4, m3, m7.
 _TUNED_VOICES: Final = {
-    "en": (("en-us+f1", 55, 1.05), ("en-gb+m1", 40, 0.95)),
-    "de": (("de+f1", 55, 1.0),),
-    "es": (("es+m1", 45, 1.0),),
-    "fr": (("fr-fr+f1", 50, 1.0),),
+    "en": (("en-us+f1", 55, 1.05), ("en-gb+m1", 40, 0.95), ("en-gb-scotland+m5", 35, 1.15)),
+    "de": (("de+f1", 55, 1.0), ("de+m5", 35, 1.15)),
+    "es": (("es+m1", 45, 1.0), ("es-419+f5", 60, 1.1)),
+    "fr": (("fr-fr+f1", 50, 1.0), ("fr-be+m5", 40, 1.1)),
 }
 _HELD_OUT_VOICES: Final = {
     "en": (
-        ("en-gb-scotland+m5", 35, 1.15),
-        ("en-gb-x-rp+f5", 65, 0.9),
-        ("en-029+m8", 50, 1.25),
-        ("en-us+klatt4", 45, 1.0),
+        ("en-gb-x-gbclan+m6", 45, 1.1),
+        ("en-gb-x-gbcwmd+f5", 70, 0.9),
+        ("en-us+klatt2", 40, 1.2),
     ),
-    "de": (("de+m5", 35, 1.15), ("de+f5", 60, 0.9)),
-    "es": (("es-419+f5", 60, 1.1), ("es+m8", 40, 0.95)),
-    "fr": (("fr-be+m5", 40, 1.1), ("fr-ch+f5", 60, 0.95)),
+    "de": (("de+m8", 50, 1.05), ("de+klatt3", 60, 0.9)),
+    "es": (("es+f5", 65, 1.15), ("es-419+m8", 40, 0.95)),
+    "fr": (("fr-ch+m6", 45, 1.05), ("fr-fr+klatt2", 55, 0.95)),
 }
 _NOISE_DB: Final = (35.0, 25.0, 18.0)
 """The distance of the line's noise below the speech: clean, usual, bad."""

@@ -147,6 +147,10 @@ class AnsweredByJudge:
         """A frame of the callee, mono mu-law at 8 kHz; fifty times a second."""
         self._waiting.append(ulaw)
 
+    def close(self) -> None:
+        """The verdict stands: nothing is listened to any more."""
+        self._waiting.clear()
+
     def on_words(self, item_id: str, words: str, now_ms: int) -> None:
         """The transcript of a turn, so far or to its end."""
         if words.strip():
@@ -172,6 +176,8 @@ class AnsweredByJudge:
         """Listen to what has come, and judge; None while there is nothing new to say."""
         if self._answered_ms is None:
             return None
+        if self.verdict is AnsweredBy.HUMAN and now_ms - self._words_ms > _TRANSCRIPT_MS:
+            return None  # only words could say otherwise: the sound is looked at when they come
         self._hear(now_ms)
         evidence = self._evidence(now_ms)
         verdict = self._decide(evidence, now_ms)

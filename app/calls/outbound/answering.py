@@ -163,6 +163,8 @@ class Answering:
         steps: list[Step] = [] if answer is None else [self._judged(answer, now_ms)]
         if self._phase is _Phase.TALKING and answer is None:
             self._listens = now_ms - self._since_ms < REVISED_WITHIN_MS
+            if not self._listens:
+                self._judge.close()
             return steps
         if self.verdict in (AnsweredBy.FAX, AnsweredBy.NOBODY):
             return [*steps, self._end()]
