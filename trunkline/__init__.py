@@ -32,9 +32,25 @@ from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult, tool
 from app.engine import Engine, make_engine
+from app.engine.chain_assembly import offline_speech
+from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.deepgram import DeepgramTranscriber
+from app.engine.stages.reader import RealtimeVoice
+from app.engine.stages.text_models import ChatCompletions, Responses
+from app.engine.stages.transcriptions import HttpTranscriber
+from app.engine.stages.voices import HttpVoice
 from app.errors import AppError, ConfigError, ToolFailed, VoiceError
 from app.events import CallId, Party
 from app.http.client import SafeHttp
+from app.http.streaming import StreamingHttp
+from app.pipeline.events import (
+    VoiceStreamEventAudio,
+    VoiceStreamEventError,
+    VoiceStreamEventLifecycle,
+)
+from app.pipeline.inputs import AudioInput, StreamedAudioInput
+from app.pipeline.pipeline import StreamedAudioResult, VoicePipeline, VoicePipelineConfig
+from app.pipeline.workflows import AgentWorkflow, SimpleWorkflow
 from app.realtime.connection import VoiceModel
 from app.realtime.events import SemanticVad, ServerVad, SessionConfig, Transcription
 from app.realtime.websocket import WebSocketModel
@@ -42,21 +58,29 @@ from app.realtime.websocket import WebSocketModel
 __all__ = [
     "Agent",
     "AgentSession",
+    "AgentWorkflow",
     "Allow",
     "AppError",
     "Approval",
+    "AudioInput",
     "CallFacts",
     "CallId",
+    "ChatCompletions",
     "ConfigError",
+    "DeepgramTranscriber",
     "Engine",
     "Guardrail",
     "GuardrailContext",
     "HandoffTo",
     "HttpToolSpec",
+    "HttpTranscriber",
+    "HttpVoice",
     "McpServerSpec",
     "McpTools",
     "OpenAIRealtimeHandler",
     "Party",
+    "RealtimeVoice",
+    "Responses",
     "Roster",
     "SafeHttp",
     "SayMode",
@@ -64,7 +88,13 @@ __all__ = [
     "SemanticVad",
     "ServerVad",
     "SessionConfig",
+    "SimpleWorkflow",
+    "StageError",
+    "StageSpec",
     "Stop",
+    "StreamedAudioInput",
+    "StreamedAudioResult",
+    "StreamingHttp",
     "Tool",
     "ToolContext",
     "ToolFailed",
@@ -73,12 +103,18 @@ __all__ = [
     "Verdict",
     "VoiceError",
     "VoiceModel",
+    "VoicePipeline",
+    "VoicePipelineConfig",
+    "VoiceStreamEventAudio",
+    "VoiceStreamEventError",
+    "VoiceStreamEventLifecycle",
     "Warn",
     "WebSocketModel",
     "function_guardrail",
     "http_tool",
     "make_engine",
     "model_guardrail",
+    "offline_speech",
     "regex_guardrail",
     "tool",
 ]

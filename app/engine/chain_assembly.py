@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,13 @@ from app.engine.stages.local import LocalTranscriber, LocalVoice
 from app.engine.stages.sides import SWITCH_S, Recognizers, TextModels, Voices
 from app.realtime.events import ServerVad
 
-__all__ = ["ChainStages", "make_chain_engine", "offline_transcriber", "offline_voice"]
+__all__ = [
+    "ChainStages",
+    "make_chain_engine",
+    "offline_speech",
+    "offline_transcriber",
+    "offline_voice",
+]
 
 _MIN_SPEECH_MS: Final = 64
 
@@ -75,6 +82,28 @@ def make_chain_engine(
         owned=tuple(part for part in stages.owned if isinstance(part, Startable)),
     )
     return Engine(parts, max_sessions=max_sessions, limits=limits)
+
+
+@asynccontextmanager
+async def offline_speech(
+    *, voice: str = "alloy", receptionist: Path | None = None
+) -> AsyncIterator[tuple[LocalTranscriber, LocalVoice]]:
+    """The offline recognizer and synthesizer as stages, for as long as the context lasts.
+
+    The recognizer knows the words of the offline dialogue only.
+
+    Raises:
+        ConfigError: speech parts are not installed.
+        VoiceUnavailable: they are not ready in time.
+    """
+    recognizer, transcriber = offline_transcriber(receptionist, workers=1)
+    synthesizer, local = offline_voice(voice)
+    async with AsyncExitStack() as stack:
+        await recognizer.start()
+        stack.push_async_callback(recognizer.close)
+        await synthesizer.start()
+        stack.push_async_callback(synthesizer.close)
+        yield transcriber, local
 
 
 def offline_transcriber(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx2
 
@@ -31,6 +31,12 @@ class StreamingHttp:
             max_connections=max_connections, max_keepalive_connections=50, keepalive_expiry=60
         )
         self._client: httpx2.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def start(self) -> None:
         """Nothing: the first request connects."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from typing import Any, Final
 
-from app.engine.chain_assembly import offline_transcriber, offline_voice
+from app.engine.chain_assembly import offline_speech
 from app.engine.stages.local import LocalTranscriber, LocalVoice
 from app.errors import VoiceUnavailable
 from audio.wav import read_wav
@@ -56,21 +56,10 @@ async def open_stages(
     reply: Callable[[dict[str, Any]], Script] = receptionist,
 ) -> AsyncIterator[WebService]:
     """One server of all three stages."""
-    recognizer, transcriber = offline_transcriber(None, workers=1)
-    synthesizer, voice = offline_voice("alloy")
-    await recognizer.start()
-    try:
-        await synthesizer.start()
-        try:
-            scripts = routed(
-                stt=_transcribe(transcriber), llm=scripted_chat(reply), tts=_speak(voice)
-            )
-            async with WebService(scripts) as server:
-                yield server
-        finally:
-            await synthesizer.close()
-    finally:
-        await recognizer.close()
+    async with offline_speech() as (transcriber, voice):
+        scripts = routed(stt=_transcribe(transcriber), llm=scripted_chat(reply), tts=_speak(voice))
+        async with WebService(scripts) as server:
+            yield server
 
 
 def _transcribe(transcriber: LocalTranscriber) -> Script:

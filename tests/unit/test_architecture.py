@@ -89,6 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.dial": {"app.carrier.base", "app.carrier.twilio.caller_side", "app.errors",
                  "app.installation", "app.paths", "audio", "httpx2", "numpy", "rich", "websockets",
                  "yaml"},
+    "app.pipeline": {"app.agents", "app.engine", "app.errors", "app.realtime", "audio", "numpy"},
     "app.assembly": {"app.agents", "app.api_keys", "app.calls", "app.carrier.base",
                      "app.carrier.destinations", "app.carrier.number_policy", "app.engine",
                      "app.errors", "app.events", "app.http", "app.installation", "app.realtime",
@@ -268,11 +269,13 @@ CATCHES_ALL = {
     "app.store.writer": "a fault of the history ends no call: it is logged, and the spool goes on",
     "app.carrier.twilio.carrier": "what a listener raises goes to the task that waits for its end",
     "app.realtime.websocket": "what a listener raises goes to the task that waits for its end",
+    "app.pipeline.pipeline": "workflows are the user's code: what they raise is the last event",
 }
 # Modules that may start a task outside of a TaskGroup, each with what ends it.
 FREE_TASKS = {
     "app.threads": "an operator's function, waited for and cancelled by the task that calls it",
     "app.engine.server": "the holder of the engine's group, ended by its close",
+    "app.pipeline.pipeline": "the work of a result, ended by the end of its stream or `close`",
     "app.engine.stages.deepgram": "a turn's socket, ended by the turn's end or `abandon`",
     "app.engine.speech.worker": "the keeper of a worker process, ended by its close",
     "app.agents.session.handler": "the seed's connect and disconnect are two calls",

@@ -1,0 +1,206 @@
+"""`VoicePipeline`: speech to text, a workflow, text to speech, with events as they come.
+
+    pipeline = VoicePipeline(SimpleWorkflow(lambda text: f"You said: {text}"), stt, tts)
+    result = await pipeline.run(AudioInput(samples))
+    async for event in result.stream():
+        ...
+
+The names are those of OpenAI's Agents SDK. One turn is answered after the other, in order; sound
+that comes meanwhile waits, within a bound. The last turn is answered also when the input ends in
+the middle of it. A failure of any part is the last event; nothing of the pipeline is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from app.engine.base import Hearing
+from app.engine.host import SpeechDetector
+from app.engine.speech.vad import VoiceActivity
+from app.engine.stages.base import SpeechToText, TextToSpeech
+from app.engine.stages.sentences import Sentences
+from app.engine.turns import CallerInput, TurnAudio, TurnClosed, TurnOpened
+from app.errors import AppError
+from app.pipeline.events import (
+    VoiceStreamEvent,
+    VoiceStreamEventAudio,
+    VoiceStreamEventError,
+    VoiceStreamEventLifecycle,
+)
+from app.pipeline.inputs import AudioInput, StreamedAudioInput
+from app.pipeline.workflows import VoiceWorkflow
+from app.realtime.events import DEFAULT_TURN_DETECTION, ServerVad
+
+__all__ = ["StreamedAudioResult", "VoicePipeline", "VoicePipelineConfig"]
+
+_EVENTS: Final = 64
+"""Events that may wait for their reader; then the voice waits."""
+_TURNS: Final = 8
+_MAX_TURN_MS: Final = 60_000
+
+
+def _silero(settings: ServerVad) -> SpeechDetector:
+    return VoiceActivity(
+        threshold=settings.threshold,
+        silence_duration_ms=settings.silence_duration_ms,
+        prefix_padding_ms=settings.prefix_padding_ms,
+        max_turn_ms=_MAX_TURN_MS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoicePipelineConfig:
+    """The voice, and the detection of turns; `dtype` is that of the sound in events."""
+
+    voice: str = "marin"
+    speed: float = 1.0
+    dtype: Literal["int16", "float32"] = "int16"
+    turn_detection: ServerVad = DEFAULT_TURN_DETECTION
+    make_detector: Callable[[ServerVad], SpeechDetector] = _silero
+
+
+class VoicePipeline:
+    """Answers sound with sound. It holds no state: each `run` is a session of its own."""
+
+    def __init__(
+        self,
+        workflow: VoiceWorkflow,
+        stt: SpeechToText,
+        tts: TextToSpeech,
+        config: VoicePipelineConfig | None = None,
+    ) -> None:
+        self.workflow = workflow
+        self.stt = stt
+        self.tts = tts
+        self.config = config or VoicePipelineConfig()
+
+    async def run(self, audio: AudioInput | StreamedAudioInput) -> StreamedAudioResult:
+        """Begin to answer; the work goes on while `stream` of the result is read."""
+        return StreamedAudioResult(self, audio)
+
+
+class StreamedAudioResult:
+    """The answer as it comes; `error` is what it failed by."""
+
+    def __init__(self, pipeline: VoicePipeline, audio: AudioInput | StreamedAudioInput) -> None:
+        self.error: Exception | None = None
+        self._pipeline = pipeline
+        self._events: asyncio.Queue[VoiceStreamEvent | None] = asyncio.Queue(_EVENTS)
+        self._task = asyncio.create_task(self._run(audio), name="voice pipeline")
+
+    async def stream(self) -> AsyncIterator[VoiceStreamEvent]:
+        """Yield the events, once. Leaving early ends the work."""
+        try:
+            while (event := await self._events.get()) is not None:
+                yield event
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End the work."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, audio: AudioInput | StreamedAudioInput) -> None:
+        try:
+            try:
+                if isinstance(audio, AudioInput):
+                    await self._answer_one(audio)
+                else:
+                    await self._answer_turns(audio)
+            finally:
+                close = getattr(self._pipeline.workflow, "close", None)
+                if close is not None:
+                    await close()
+            await self._events.put(VoiceStreamEventLifecycle("session_ended"))
+        except Exception as error:  # the workflow is the user's code: whatever it raises is told
+            self.error = error
+            await self._events.put(VoiceStreamEventError(error))
+        await self._events.put(None)
+
+    async def _answer_one(self, audio: AudioInput) -> None:
+        text = await self._pipeline.stt.transcribe(audio.pcm16_16k())
+        if text.strip():
+            await self._speak(self._pipeline.workflow.run(text))
+
+    async def _answer_turns(self, audio: StreamedAudioInput) -> None:
+        turns: asyncio.Queue[Hearing | None] = asyncio.Queue(_TURNS)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(audio, turns))
+                await self._speak(self._pipeline.workflow.on_start())
+                while (turn := await turns.get()) is not None:
+                    text = (await turn.finish()).transcript
+                    turn.abandon()
+                    if text.strip():
+                        await self._speak(self._pipeline.workflow.run(text))
+        except* Exception as failures:
+            raise _first(failures) from None
+
+    async def _listen(
+        self, audio: StreamedAudioInput, turns: asyncio.Queue[Hearing | None]
+    ) -> None:
+        """Find the turns; one that the input's end cuts is a turn too."""
+        config = self._pipeline.config
+        detector = config.make_detector(config.turn_detection)
+        caller = CallerInput(max_turn_ms=_MAX_TURN_MS)
+        caller.detect(config.turn_detection)
+        hearing: Hearing | None = None
+        async with aclosing(audio.pcm16_16k()) as pieces:
+            async for pcm16 in pieces:
+                edges = await asyncio.to_thread(detector.push, pcm16)
+                for step in caller.append(pcm16, edges):
+                    match step:
+                        case TurnOpened():
+                            hearing = self._pipeline.stt.open()
+                        case TurnAudio(pcm16=sound):
+                            assert hearing is not None
+                            hearing.push(sound)
+                        case TurnClosed():
+                            await turns.put(hearing)
+                            hearing = None
+        if hearing is not None:
+            await turns.put(hearing)
+        await turns.put(None)
+
+    async def _speak(self, words: AsyncIterator[str]) -> None:
+        """Speak what a workflow says, a sentence at a time; nothing said is no turn."""
+        sentences = Sentences()
+        begun = False
+        async for piece in words:
+            for sentence in sentences.push(piece):
+                begun = await self._say(sentence, begun)
+        for sentence in sentences.flush():
+            begun = await self._say(sentence, begun)
+        if begun:
+            await self._events.put(VoiceStreamEventLifecycle("turn_ended"))
+
+    async def _say(self, sentence: str, begun: bool) -> bool:
+        config = self._pipeline.config
+        speech = self._pipeline.tts.speak(sentence, voice=config.voice, speed=config.speed)
+        async with aclosing(speech):
+            async for chunk in speech:
+                if not begun:
+                    begun = True
+                    await self._events.put(VoiceStreamEventLifecycle("turn_started"))
+                samples = np.frombuffer(chunk, "<i2").astype(np.int16)
+                if config.dtype == "float32":
+                    scaled = (samples.astype(np.float32) / 32767.0).reshape(-1, 1)
+                    await self._events.put(VoiceStreamEventAudio(scaled))
+                else:
+                    await self._events.put(VoiceStreamEventAudio(samples))
+        return begun
+
+
+def _first(failures: ExceptionGroup[Exception]) -> Exception:
+    """The first failure; those of the library before those of anything else."""
+    found: list[Exception] = []
+    for failure in failures.exceptions:
+        found.append(_first(failure) if isinstance(failure, ExceptionGroup) else failure)
+    return next((one for one in found if isinstance(one, AppError)), found[0])

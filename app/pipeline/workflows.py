@@ -1,0 +1,141 @@
+"""Workflows: text of a turn in, text to be spoken out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+)
+from dataclasses import replace
+from typing import Protocol
+
+from app.agents.agent import Agent
+from app.agents.session.session import AgentSession
+from app.engine.base import Hearing
+from app.engine.chain import Chain
+from app.engine.generation import ModelTalk
+from app.engine.host import EngineParts, SpeechDetector
+from app.engine.server import Engine
+from app.engine.stages.base import StageError, TextModel
+from app.realtime.events import ServerVad
+
+__all__ = ["AgentWorkflow", "SimpleWorkflow", "VoiceWorkflow"]
+
+Answer = str | Iterable[str] | AsyncIterable[str]
+
+
+class VoiceWorkflow(Protocol):
+    """Answers turns. A workflow may also have `async close()`, called at the session's end."""
+
+    def on_start(self) -> AsyncIterator[str]:
+        """Yield the words said before the first turn; only of streamed input."""
+        ...
+
+    def run(self, transcription: str) -> AsyncIterator[str]:
+        """Yield the words that answer a turn, in pieces of any size."""
+        ...
+
+
+class SimpleWorkflow:
+    """A function of a turn's text: it returns text, several, or yields them, and may be async."""
+
+    def __init__(
+        self, function: Callable[[str], Answer | Awaitable[Answer]], *, greeting: str | None = None
+    ) -> None:
+        self._function = function
+        self._greeting = greeting
+
+    async def on_start(self) -> AsyncIterator[str]:
+        if self._greeting:
+            yield self._greeting
+
+    async def run(self, transcription: str) -> AsyncIterator[str]:
+        answer = self._function(transcription)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if isinstance(answer, str):
+            yield answer
+        elif isinstance(answer, AsyncIterable):
+            async for words in answer:
+                yield words
+        else:
+            for words in answer:
+                # Separate texts, not pieces of one: two sentences must not run together.
+                yield f"{words} "
+
+
+class AgentWorkflow:
+    """An agent with its tools, handoffs and guardrails, over a text model.
+
+    It is the agent of calls and sessions, so it remembers the conversation over the turns. Used by
+    one pipeline at a time; `close` ends its conversation.
+    """
+
+    def __init__(self, agents: Agent | Iterable[Agent], model: TextModel) -> None:
+        given = [agents] if isinstance(agents, Agent) else list(agents)
+        self._agents = [
+            replace(agent, session=replace(agent.session, output_modalities=("text",)))
+            for agent in given
+        ]
+        self._engine = _text_engine(model)
+        self._session: AgentSession | None = None
+
+    async def on_start(self) -> AsyncIterator[str]:
+        if self._agents[0].greeting:
+            yield self._agents[0].greeting
+
+    async def run(self, transcription: str) -> AsyncIterator[str]:
+        session = await self._opened()
+        yield await session.ask(transcription)
+
+    async def close(self) -> None:
+        """End the conversation."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.__aexit__(None, None, None)
+        if self._engine.running:
+            await self._engine.close()
+
+    async def _opened(self) -> AgentSession:
+        if self._session is None:
+            await self._engine.start()
+            session = AgentSession(self._agents, self._engine.model(), plays_audio=False)
+            self._session = await session.__aenter__()
+        return self._session
+
+
+class _NoSpeech:
+    """The speech parts of an engine that only reads and writes."""
+
+    def listen(self, context: str) -> Hearing:
+        raise StageError(f"no speech to text here ({context or 'text only'})")
+
+    async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        raise StageError(f"no voice here for {len(text)} characters ({voice}, {speed})")
+        yield b""
+
+
+class _NoDetector:
+    def push(self, pcm16: bytes) -> tuple[()]:
+        return ()
+
+
+def _text_engine(model: TextModel) -> Engine:
+    def make_vad(_: ServerVad) -> SpeechDetector:
+        return _NoDetector()
+
+    nothing = _NoSpeech()
+    return Engine(
+        EngineParts(
+            recognizer=nothing,
+            synthesizer=nothing,
+            make_responder=lambda _hours: ModelTalk(),
+            make_vad=make_vad,
+            chain=Chain(model, nothing),
+        )
+    )

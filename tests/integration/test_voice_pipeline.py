@@ -1,0 +1,282 @@
+"""`VoicePipeline`: what its events promise, and the faults of its peers that it does not have."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.engine.base import Heard, Hearing
+from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.text_models import ChatCompletions
+from app.http.streaming import StreamingHttp
+from app.pipeline.inputs import AudioInput, StreamedAudioInput
+from app.pipeline.pipeline import VoicePipeline, VoicePipelineConfig
+from app.pipeline.workflows import AgentWorkflow, SimpleWorkflow, VoiceWorkflow
+from tests.fakes.engine_parts import LevelDetector, ToneSynthesizer, quiet, speech
+from tests.fakes.stage_servers import chat_stream, scripted_chat
+from tests.fakes.waiting import time_limit, until
+from tests.fakes.web_service import Script, WebService
+from tests.integration.test_examples import example
+from trunkline import Agent
+
+CONFIG = VoicePipelineConfig(make_detector=LevelDetector)
+
+
+class CountingTranscriber:
+    """Hears how long the sound was, in words."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.heard_ms: list[int] = []
+
+    def open(self) -> Hearing:
+        return _Counted(self)
+
+    async def transcribe(self, pcm16: bytes) -> str:
+        if self.fails:
+            raise StageError("deaf", code="stage_busy")
+        self.heard_ms.append(len(pcm16) // 32)
+        return f"turn {len(self.heard_ms)}"
+
+
+class _Counted:
+    def __init__(self, stt: CountingTranscriber) -> None:
+        self._stt = stt
+        self._audio = bytearray()
+
+    def push(self, pcm16: bytes) -> None:
+        self._audio += pcm16
+
+    async def finish(self) -> Heard:
+        return Heard(transcript=await self._stt.transcribe(bytes(self._audio)))
+
+    def abandon(self) -> None:
+        self._audio.clear()
+
+
+class ToneVoice(ToneSynthesizer):
+    """Speaks tones, and remembers the words."""
+
+    name = "tones"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        self.said.append(text)
+        async for chunk in super().speak(text, voice=voice, speed=speed):
+            yield chunk
+
+
+def samples(pcm16: bytes) -> np.ndarray[Any, np.dtype[np.int16]]:
+    return np.frombuffer(pcm16, "<i2").astype(np.int16)
+
+
+def kinds(events: list[Any]) -> list[str]:
+    """The events as words, with a run of sound as one."""
+    found: list[str] = []
+    for event in events:
+        kind = getattr(event, "event", event.type.removeprefix("voice_stream_event_"))
+        if kind != "audio" or not found or found[-1] != "audio":
+            found.append(kind)
+    return found
+
+
+async def play(
+    workflow: VoiceWorkflow,
+    audio: AudioInput | StreamedAudioInput,
+    *pieces: np.ndarray[Any, Any] | None,
+    stt: CountingTranscriber | None = None,
+    tts: ToneVoice | None = None,
+    config: VoicePipelineConfig = CONFIG,
+) -> list[Any]:
+    result = await VoicePipeline(
+        workflow, stt or CountingTranscriber(), tts or ToneVoice(), config
+    ).run(audio)
+
+    async def feed() -> None:
+        assert isinstance(audio, StreamedAudioInput)
+        for piece in pieces:
+            await audio.add_audio(piece)
+
+    async with time_limit(), asyncio.TaskGroup() as group:
+        if pieces:
+            group.create_task(feed())
+        return [event async for event in result.stream()]
+
+
+async def test_one_turn_is_answered_between_its_marks() -> None:
+    tts = ToneVoice()
+    events = await play(
+        SimpleWorkflow(lambda text: [f"You said: {text}."], greeting="Hello!"),
+        AudioInput(samples(speech(500, 24_000))),
+        tts=tts,
+    )
+    assert kinds(events) == ["turn_started", "audio", "turn_ended", "session_ended"]
+    assert tts.said == ["You said: turn 1."]
+    assert events[1].data.dtype == np.int16 and events[1].data.ndim == 1
+
+
+async def test_turns_of_a_stream_are_answered_in_order_and_the_last_is_not_lost() -> None:
+    said, pause = speech(400, 24_000), quiet(800, 24_000)
+    stt, tts = CountingTranscriber(), ToneVoice()
+    stream = samples(said + pause + said + pause + said)  # the last one has no end
+    pieces = [stream[at : at + 777] for at in range(0, len(stream), 777)]
+    events = await play(
+        SimpleWorkflow(lambda text: f"Yes, {text}.", greeting="Hello! I am listening."),
+        StreamedAudioInput(),
+        *pieces,
+        None,
+        stt=stt,
+        tts=tts,
+    )
+    assert tts.said == ["Hello! I am listening.", "Yes, turn 1.", "Yes, turn 2.", "Yes, turn 3."]
+    assert kinds(events) == ["turn_started", "audio", "turn_ended"] * 4 + ["session_ended"]
+    assert all(ms >= 390 for ms in stt.heard_ms)
+
+
+async def test_an_input_without_speech_ends_without_a_turn() -> None:
+    events = await play(
+        SimpleWorkflow(lambda text: text), StreamedAudioInput(), samples(quiet(900, 24_000)), None
+    )
+    assert kinds(events) == ["session_ended"]
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 24_000, 44_100, 48_000])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_sound_of_any_rate_and_type_keeps_its_length(rate_hz: int, dtype: type) -> None:
+    sound = samples(speech(500, rate_hz))
+    given = sound if dtype is np.int16 else (sound / 32767).astype(np.float32)
+    stereo = np.stack([given, given], axis=1)
+    for buffer in (given, stereo):
+        pcm16 = AudioInput(buffer, rate_hz).pcm16_16k()
+        assert len(pcm16) // 32 == pytest.approx(500, abs=4)
+        assert np.abs(samples(pcm16).astype(int)).max() == pytest.approx(10_000, rel=0.06)
+
+
+async def test_sound_comes_as_floats_where_they_are_asked_for() -> None:
+    config = VoicePipelineConfig(dtype="float32", make_detector=LevelDetector)
+    events = await play(
+        SimpleWorkflow(lambda _: "Hello."), AudioInput(samples(speech(300, 24_000))), config=config
+    )
+    assert events[1].data.dtype == np.float32 and events[1].data.shape[1] == 1
+    assert 0.2 < np.abs(events[1].data).max() < 1.0
+
+
+def raises(_: str) -> str:
+    raise ValueError("a fault of the workflow")
+
+
+async def test_an_error_of_any_part_is_the_last_event() -> None:
+    deaf, mute = CountingTranscriber(), ToneVoice()
+    deaf.fails, mute.fails = True, True
+    cases: list[tuple[VoiceWorkflow, CountingTranscriber, ToneVoice, type[Exception]]] = [
+        (SimpleWorkflow(raises), CountingTranscriber(), ToneVoice(), ValueError),
+        (SimpleWorkflow(str), deaf, ToneVoice(), StageError),
+        (SimpleWorkflow(str), CountingTranscriber(), mute, Exception),
+    ]
+    for workflow, stt, tts, kind in cases:
+        sound = samples(speech(400, 24_000) + quiet(800, 24_000))
+        for audio, pieces in (
+            (AudioInput(sound), ()),
+            (StreamedAudioInput(), (sound,)),  # it never ends by itself
+        ):
+            events = await play(workflow, audio, *pieces, stt=stt, tts=tts)
+            assert kinds(events)[-1] == "error"
+            assert isinstance(events[-1].error, kind)
+
+
+async def test_leaving_the_stream_early_ends_the_work() -> None:
+    tts = ToneVoice()
+    pipeline = VoicePipeline(
+        SimpleWorkflow(lambda _: "A long answer. " * 50), CountingTranscriber(), tts
+    )
+    result = await pipeline.run(AudioInput(samples(speech(300, 24_000))))
+    async with time_limit():
+        stream = result.stream()
+        async for event in stream:
+            if event.type == "voice_stream_event_audio":
+                break
+        await stream.aclose()  # type: ignore[attr-defined]
+        await until(lambda: tts.stopped_early == 1)
+
+
+async def test_a_generator_speaks_while_it_goes_on() -> None:
+    async def answer(_: str) -> AsyncIterator[str]:
+        yield "The first sentence is here. And"
+        yield " Dr. Smith is in at 9.30 today. "
+
+    def several(_: str) -> Iterator[str]:
+        yield "The first sentence is here."
+        yield "And Dr. Smith is in at 9.30 today."
+
+    for function in (answer, several):
+        tts = ToneVoice()
+        await play(SimpleWorkflow(function), AudioInput(samples(speech(300, 24_000))), tts=tts)
+        assert tts.said == ["The first sentence is here.", "And Dr. Smith is in at 9.30 today."]
+
+
+def find_slot(day: str) -> str:
+    """Find a free appointment."""
+    return f"{day} at nine"
+
+
+async def test_an_agent_answers_with_its_tools_and_remembers_the_turns() -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        last = body["messages"][-1]
+        if last["role"] == "tool":
+            return chat_stream("You can come on ", "Monday at nine.")
+        if last["content"] == "turn 1":
+            return chat_stream(calls=[("find_slot", '{"day": "Monday"}')])
+        return chat_stream("You are welcome.")
+
+    agent = Agent(name="Desk", instructions="Be brief.", tools=[find_slot])
+    said, pause = speech(400, 24_000), quiet(800, 24_000)
+    tts = ToneVoice()
+    async with WebService(scripted_chat(reply)) as server, StreamingHttp() as http:
+        model = ChatCompletions(StageSpec(base_url=server.url, model="stand-in"), http)
+        events = await play(
+            AgentWorkflow(agent, model),
+            StreamedAudioInput(),
+            samples(said + pause + said),
+            None,
+            tts=tts,
+        )
+    assert kinds(events)[-1] == "session_ended", events[-1]
+    assert tts.said == ["You can come on Monday at nine.", "You are welcome."]
+    last = json.loads(server.asked[-1].body)["messages"]
+    assert [m["content"] for m in last if m["role"] == "tool"] != []
+    assert last[0]["content"].startswith("Be brief.")
+    assert last[-1] == {"role": "user", "content": "turn 2"}
+
+
+async def test_the_examples_work_offline(capsys: pytest.CaptureFixture[str]) -> None:
+    async with time_limit():
+        await example("voice_pipeline").main()
+        await example("voice_multi_turn").main()
+    out = capsys.readouterr().out
+    assert out.count("turn_started") == 1 + 3
+    assert "heard: hello what are your opening hours" in out
+    assert "heard: where are you located" in out
+
+
+async def test_the_example_with_an_agent_works_over_a_stand_in(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        if body["messages"][-1]["role"] == "tool":
+            return chat_stream(body["messages"][-1]["content"][:200])
+        return chat_stream(calls=[("opening_hours", '{"day": "Monday"}')])
+
+    async with WebService(scripted_chat(reply)) as server, time_limit():
+        await example("voice_with_agent").main(server.url, "stand-in")
+        assert len(server.asked) == 2
+    assert capsys.readouterr().out.splitlines()[:2] == ["turn_started", "turn_ended"]
