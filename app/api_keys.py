@@ -51,14 +51,22 @@ _T = TypeVar("_T")
 
 
 class Scope(StrEnum):
-    """The rights of a key; each has those of the ones before it."""
+    """The rights of a key; each has those of the ones before it.
 
+    `realtime` stands apart: it opens `/v1/realtime` alone, as keys of operators and admins also do.
+    """
+
+    REALTIME = "realtime"
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
 
     def covers(self, needed: Scope) -> bool:
         """True when this scope is enough where `needed` is asked for."""
+        if needed is Scope.REALTIME:  # which costs money: watching does not include it
+            return self is not Scope.VIEWER
+        if self is Scope.REALTIME:
+            return False
         order = list(Scope)
         return order.index(self) >= order.index(needed)
 

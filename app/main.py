@@ -29,6 +29,7 @@ from app.api_keys import ApiKeys
 from app.assembly import Assembly, assemble
 from app.assembly.configuration import Configuration, Loaded
 from app.assembly.destinations import make_allowances
+from app.assembly.gateway import make_gateway
 from app.assembly.voice_models import VoiceModels, offline_engine
 from app.background import BackgroundJobs
 from app.bus import Bus
@@ -52,6 +53,9 @@ from app.carrier.twilio.transfer import Site
 from app.console_logins import Logins
 from app.errors import AppError, ConfigError
 from app.events import AnalysisFailed, CallEvent, CallReviewed
+from app.gateway.gateway import Gateway
+from app.gateway.reports import Reports
+from app.gateway.usage import UsageBook
 from app.settings import (
     CarrierCredentials,
     Mode,
@@ -62,6 +66,7 @@ from app.settings import (
 )
 from app.store.history import CallHistory
 from app.store.retention import Retention
+from app.store.sql.gateway import GatewayStore
 from app.store.sql.store import SqlStore
 from app.store.sql.webhooks import WebhookOutbox
 from app.web.access import Door
@@ -234,6 +239,8 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
         seen=SeenCalls(settings.state_dir / "recent_calls"),
     )
 
+    gateway = _gateway(settings, engine, budget, history, metrics)
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
@@ -245,12 +252,14 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             except AppError as error:
                 not_started.append(error)
                 raise
+            served = gateway.open() if gateway is not None else nullcontext()
             for part in (
                 jobs,
                 recorder.open(),
                 budget.open(),
                 _sent_at_end(traces),
                 configuration.reloaded_on_hangup(),
+                served,
             ):
                 await stack.enter_async_context(part)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -331,18 +340,15 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             partial(_overview, configuration, switchboard, budget, history, bus),
             supervision,
         ),
+        *_realtime(settings, gateway, metrics),
     ]
-    if engine is not None:
-        routers.append(
-            realtime_router(engine, metrics, _door(settings, settings.offline.realtime_token))
-        )
     app = make_app(routers, lifespan=lifespan)
     forwarding.answer_with(app)
     server = make_server(
         cast("ASGIApplication", app),
         host=settings.server.host,
         port=settings.server.port,
-        drain=lambda: _drain(settings, switchboard, metrics, live_feed, workplace),
+        drain=lambda: _drain(settings, switchboard, gateway, metrics, live_feed, workplace),
         drain_limit_s=settings.limits.drain_timeout_s,
         **_among_workers(settings, workplace),
     )
@@ -468,6 +474,7 @@ def _among_workers(settings: Settings, workplace: Workplace | None) -> _AmongWor
 async def _drain(
     settings: Settings,
     switchboard: Switchboard,
+    gateway: Gateway | None,
     metrics: Metrics,
     live_feed: LiveFeed,
     workplace: Workplace | None,
@@ -475,7 +482,11 @@ async def _drain(
     metrics.set_draining(True)
     if workplace is not None:
         workplace.set_state(WorkerState.DRAINING)
-    await switchboard.drain(settings.limits.drain_timeout_s)
+    limit_s = settings.limits.drain_timeout_s
+    async with asyncio.TaskGroup() as both:
+        both.create_task(switchboard.drain(limit_s))
+        if gateway is not None:
+            both.create_task(gateway.drain(limit_s))
     if workplace is not None:
         await workplace.all_drained()
     live_feed.close()
@@ -571,6 +582,38 @@ async def _sent_at_end(traces: CallTraces | None) -> AsyncIterator[None]:
     finally:
         if traces is not None:
             await asyncio.to_thread(traces.close)
+
+
+def _realtime(settings: Settings, gateway: Gateway | None, metrics: Metrics) -> list[APIRouter]:
+    if gateway is None:
+        return []
+    door = _door(settings, settings.offline.realtime_token)
+    query = settings.gateway.token_in_query
+    return [realtime_router(gateway, metrics, door, token_in_query=query)]
+
+
+def _gateway(
+    settings: Settings,
+    engine: Engine | None,
+    budget: Budget,
+    history: CallHistory | None,
+    metrics: Metrics,
+) -> Gateway | None:
+    """The gateway behind `/v1/realtime`, where there is something to reach."""
+    store = None
+    if history is not None and isinstance(history.store, SqlStore):
+        store = GatewayStore(history.store.database)
+    book = UsageBook(store)
+    observers = (log_event, *((history.observe,) if history else ()))
+    return make_gateway(
+        settings,
+        engine,
+        budget=budget,
+        keys=ApiKeys(settings.state_dir),
+        store=store,
+        report=Reports(observers, metrics, book),
+        book=book,
+    )
 
 
 def _keeping(

@@ -367,6 +367,14 @@ class WebSocketModel:
             timeout_s=self._timeout_s,
         )
 
+    async def open(self) -> WebSocketTransport:
+        """Open the websocket alone; what is said on it is the caller's to agree on.
+
+        Raises:
+            VoiceRefused, VoiceUnavailable: as `connect`.
+        """
+        return WebSocketTransport(await self._open())
+
     async def _open(self) -> EagerConnection:
         try:
             websocket = await _Connect(

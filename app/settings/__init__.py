@@ -16,6 +16,13 @@ from app.settings.deployment import (
     development_token_path,
     needed_open_files,
 )
+from app.settings.gateway import (
+    ENGINE_CHANNEL,
+    GatewayChannel,
+    GatewayKey,
+    GatewayModel,
+    GatewaySettings,
+)
 from app.settings.limits import CallLimits, Limits, Recording
 from app.settings.load import load, named_functions
 from app.settings.masked import masked
@@ -51,6 +58,7 @@ from app.settings.values import is_loopback
 
 __all__ = [
     "DEVELOPMENT_ACCOUNT_SID",
+    "ENGINE_CHANNEL",
     "OPENAI_REALTIME_URL",
     "AgentSettings",
     "AnalysisSettings",
@@ -63,6 +71,10 @@ __all__ = [
     "ComplianceSettings",
     "Console",
     "DestinationSettings",
+    "GatewayChannel",
+    "GatewayKey",
+    "GatewayModel",
+    "GatewaySettings",
     "GuardrailSettings",
     "Limits",
     "Logging",

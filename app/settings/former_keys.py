@@ -9,7 +9,7 @@ from app.settings.reader.origin import Place
 
 __all__ = ["FORMER_SECTIONS", "former_key"]
 
-FORMER_SECTIONS: Final = {"gemini", "gateway", "whisper", "telegram", "tunnel", "scheduler"}
+FORMER_SECTIONS: Final = {"gemini", "whisper", "telegram", "tunnel", "scheduler"}
 """Sections of the system that Trunkline follows which have no counterpart here."""
 
 _FORMAT: Final = "{section}.audio.format, pcm16_24k or pcmu, which is g711_ulaw"

@@ -18,6 +18,7 @@ from app.paths import MEDIA_STREAM_PATH, STATUS_PATH, VOICE_PATH
 from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
 from app.settings.analysis import AnalysisSettings
 from app.settings.compliance import ComplianceSettings
+from app.settings.gateway import GatewaySettings
 from app.settings.limits import Budget, Limits, Recording
 from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
 from app.settings.outbound import OutboundSettings
@@ -251,6 +252,7 @@ class Settings(Section):
     prices: dict[str, Price] = Field(default_factory=dict)
     store: StoreSettings = Field(default_factory=StoreSettings)
     bus: BusSettings = Field(default_factory=BusSettings)
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @field_validator("store", mode="before")

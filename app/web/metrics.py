@@ -34,6 +34,7 @@ from app.events import (
     CallTurnedAway,
     DisclosureHeard,
     EndReason,
+    TokenUsage,
     ToolRan,
     VoiceReady,
     VoiceTrouble,
@@ -48,6 +49,19 @@ _ANSWER_SECONDS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0)
 _REACTION_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 _LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _TOOL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+
+
+_TOKEN_CLASSES = (
+    "input_text",
+    "input_audio",
+    "cached_text",
+    "cached_audio",
+    "cached_unsplit",
+    "output_text",
+    "output_audio",
+    "transcription_seconds",
+    "transcription_tokens",
+)
 
 
 class Refusal(StrEnum):
@@ -120,6 +134,7 @@ class Metrics:
         self._voiced: set[CallId] = set()
         self._calls = _CallInstruments(self.registry)
         self._edge = _EdgeInstruments(self.registry)
+        self._gateway = _GatewayInstruments(self.registry)
         # Every label value exists from the start: a rate over a series that appears with its
         # first event misses that event.
         self._edge.prepare()
@@ -163,6 +178,28 @@ class Metrics:
     def webhook_settled(self, outcome: str) -> None:
         """An attempt to deliver a webhook has ended: delivered, retried or failed."""
         self._edge.webhooks.labels(outcome).inc()
+
+    def gateway_refused(self, code: str) -> None:
+        """A session of a Realtime client was refused before its upgrade."""
+        self._gateway.refused.labels(code).inc()
+
+    def gateway_connected(self, channel: str, waited_s: float) -> None:
+        """A channel was reached for a session."""
+        self._gateway.connect.labels(channel).observe(waited_s)
+
+    def gateway_channel_failed(self, channel: str) -> None:
+        """A channel was not reached."""
+        self._gateway.failed.labels(channel).inc()
+
+    def gateway_charged(
+        self, key: str, model: str, usage: TokenUsage, cost_usd: float, *, estimated: bool
+    ) -> None:
+        """A response or a transcription is to be paid for."""
+        for name in _TOKEN_CLASSES:
+            count: float = getattr(usage, name)
+            if count:
+                self._gateway.tokens.labels(key, model, name).inc(count)
+        self._gateway.cost.labels(key, model, str(estimated).lower()).inc(cost_usd)
 
     def watch_sockets(self, counts: SocketCounts) -> None:
         """Show the sockets that the listener's guards have cut off."""
@@ -220,6 +257,43 @@ class Metrics:
         self._voiced.discard(event.call_id)
         self._calls.active.set(len(self._live))
         self._calls.count(event.summary)
+
+
+class _GatewayInstruments:
+    """Sessions of Realtime clients. Keys, models and channels are the operator's own names."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.refused = Counter(
+            f"{NAMESPACE}_gateway_refused",
+            "Sessions refused before their upgrade",
+            ["code"],
+            registry=registry,
+        )
+        self.failed = Counter(
+            f"{NAMESPACE}_gateway_channel_failures",
+            "Channels that were not reached",
+            ["channel"],
+            registry=registry,
+        )
+        self.connect = Histogram(
+            f"{NAMESPACE}_gateway_connect_seconds",
+            "Time until a channel was reached",
+            ["channel"],
+            buckets=_ANSWER_SECONDS,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            f"{NAMESPACE}_gateway_usage",
+            "Tokens, and seconds of transcription, by class",
+            ["key", "model", "class"],
+            registry=registry,
+        )
+        self.cost = Counter(
+            f"{NAMESPACE}_gateway_cost_usd",
+            "Cost of sessions by the price book",
+            ["key", "model", "estimated"],
+            registry=registry,
+        )
 
 
 class _SocketCuts(Collector):

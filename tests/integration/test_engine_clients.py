@@ -24,6 +24,7 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from websockets.asyncio.client import ClientConnection, connect
 
 from app.engine import Engine, make_engine
+from app.gateway.gateway import engine_gateway
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     InputAudioAppend,
@@ -67,7 +68,7 @@ async def served(engine: Engine) -> AsyncIterator[AsyncOpenAI]:
         return None
 
     server = make_server(
-        make_app([realtime_router(engine, Metrics(), Door(open_to_local=True))]),
+        make_app([realtime_router(engine_gateway(engine), Metrics(), Door(open_to_local=True))]),
         host="127.0.0.1",
         port=0,
         drain=no_drain,

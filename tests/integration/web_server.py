@@ -34,6 +34,7 @@ from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.transfer import Site as TwilioSite
 from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
+from app.gateway.gateway import engine_gateway
 from app.realtime.connection import Transport
 from app.realtime.dialect import GA, Dialect
 from app.web.access import Door
@@ -277,7 +278,7 @@ def build(
                 Door(metrics_token, open_to_local),
                 reasons_not_ready=calls.reasons_not_ready,
             ),
-            realtime_router(engine, metrics, Door(realtime_token, open_to_local)),
+            realtime_router(engine_gateway(engine), metrics, Door(realtime_token, open_to_local)),
         ]
     )
 

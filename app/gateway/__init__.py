@@ -1,0 +1,1 @@
+"""The gateway: takes `/v1/realtime` sessions of other clients to channels, metered and limited."""

@@ -1,0 +1,183 @@
+"""The usage of one session, charged event by event. Pure.
+
+Tokens are read from `response.done`, transcription from its own event; each is charged once by its
+id. A response that brings no usage is estimated from the sound that was passed on, and marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from app.events import Cost, TokenUsage
+
+__all__ = ["Charge", "SessionMeter"]
+
+_IN_PER_S: Final = 10
+"""Tokens of a caller's sound, as OpenAI counts it: one for each 100 ms."""
+_OUT_PER_S: Final = 20
+_FORMATS: Final = {"audio/pcmu": 8_000, "audio/pcma": 8_000, "g711_ulaw": 8_000, "g711_alaw": 8_000}
+_PCM16: Final = 48_000
+_BASE64: Final = 3 / 4
+
+Price = Callable[[TokenUsage, str], Cost]
+"""The cost of usage, given the name of the model that transcribes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """One thing to be paid for. `cost_usd` is None where a price is missing."""
+
+    source_id: str
+    kind: str
+    usage: TokenUsage
+    cost_usd: float | None
+    estimated: bool = False
+
+
+class SessionMeter:
+    """Adds up one session. `transcription` is the pinned model; else the session names it."""
+
+    def __init__(self, price: Price, transcription: str = "") -> None:
+        self._price = price
+        self._pinned = transcription
+        self._transcription = transcription
+        self._seen: set[tuple[str, str]] = set()
+        self._in_chars = 0
+        self._out_chars = 0
+        self._in_per_s = self._out_per_s = _PCM16
+        self.total = TokenUsage()
+        self.spent_usd = 0.0
+        self.unpriced = False
+        self.estimated = False
+
+    def sound_in(self, chars: int) -> None:
+        """A client has sent so much sound, in characters of base64."""
+        self._in_chars += chars
+
+    def sound_out(self, chars: int) -> None:
+        """The upstream has sent so much sound."""
+        self._out_chars += chars
+
+    def on_session(self, session: Any) -> None:
+        """Take the session as the upstream has confirmed it, in either dialect."""
+        if not isinstance(session, dict):
+            return
+        audio = _child(session, "audio")
+        heard, spoken = _child(audio, "input"), _child(audio, "output")
+        self._in_per_s = _rate(heard.get("format") or session.get("input_audio_format"))
+        self._out_per_s = _rate(spoken.get("format") or session.get("output_audio_format"))
+        if not self._pinned:
+            named = _child(heard, "transcription") or _child(session, "input_audio_transcription")
+            self._transcription = str(named.get("model") or "")
+
+    def on_response_done(self, response: Any) -> Charge | None:
+        """Charge a response, unless it was charged already."""
+        found = response if isinstance(response, dict) else {}
+        source_id = str(found.get("id") or f"response_{len(self._seen)}")
+        if not self._first("response", source_id):
+            return None
+        usage = found.get("usage")
+        if isinstance(usage, dict) and usage.get("total_tokens") is not None:
+            self._in_chars = self._out_chars = 0
+            return self._charge("response", source_id, _tokens(usage))
+        if found.get("status") == "failed":  # which is not billed
+            self._out_chars = 0
+            return None
+        return self._estimate(source_id)
+
+    def on_transcription(self, event: dict[str, Any]) -> Charge | None:
+        """Charge a transcription, unless it was charged already."""
+        source_id = f"{event.get('item_id') or ''}/{event.get('content_index') or 0}"
+        usage = event.get("usage")
+        if not isinstance(usage, dict) or not self._first("transcription", source_id):
+            return None
+        return self._charge("transcription", source_id, _transcribed(usage))
+
+    def at_end(self) -> Charge | None:
+        """Charge a response that was cut by the end of the session."""
+        return self._estimate("end") if self._out_chars else None
+
+    def _first(self, kind: str, source_id: str) -> bool:
+        key = (kind, source_id)
+        new = key not in self._seen
+        self._seen.add(key)
+        return new
+
+    def _estimate(self, source_id: str) -> Charge:
+        heard_s = self._in_chars * _BASE64 / self._in_per_s
+        spoken_s = self._out_chars * _BASE64 / self._out_per_s
+        self._in_chars = self._out_chars = 0
+        usage = TokenUsage(
+            input_audio=round(heard_s * _IN_PER_S),
+            output_audio=round(spoken_s * _OUT_PER_S),
+            estimated_responses=1,
+        )
+        return replace(self._charge("response", source_id, usage), estimated=True)
+
+    def _charge(self, kind: str, source_id: str, usage: TokenUsage) -> Charge:
+        cost = self._price(usage, self._transcription)
+        self.total += usage
+        self.spent_usd += sum(cost.classes.values())
+        self.unpriced |= bool(cost.unknown)
+        self.estimated |= cost.estimated
+        return Charge(
+            source_id=source_id,
+            kind=kind,
+            usage=usage,
+            cost_usd=None if cost.unknown else sum(cost.classes.values()),
+            estimated=cost.estimated,
+        )
+
+
+def _tokens(usage: dict[str, Any]) -> TokenUsage:
+    given = _child(usage, "input_token_details") or _child(usage, "input_tokens_details")
+    made = _child(usage, "output_token_details") or _child(usage, "output_tokens_details")
+    split = _child(given, "cached_tokens_details")
+    cached_text, cached_audio = _count(split, "text_tokens"), _count(split, "audio_tokens")
+    unsplit = max(0, _count(given, "cached_tokens") - cached_text - cached_audio)
+    # Tokens without a class are charged as sound, the dearer one.
+    all_in, all_out = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+    text_in, text_out = _count(given, "text_tokens"), _count(made, "text_tokens")
+    audio_in = _count(given, "audio_tokens") if given else all_in
+    audio_out = _count(made, "audio_tokens") if made else all_out
+    return TokenUsage(
+        input_text=text_in,
+        input_audio=audio_in,
+        cached_text=cached_text,
+        cached_audio=cached_audio,
+        cached_unsplit=unsplit,
+        output_text=text_out,
+        output_audio=audio_out,
+        unsplit_responses=1 if unsplit or not (given and made) else 0,
+    )
+
+
+def _transcribed(usage: dict[str, Any]) -> TokenUsage:
+    seconds = usage.get("seconds")
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool):
+        return TokenUsage(transcription_seconds=max(0.0, float(seconds)))
+    details = _child(usage, "input_token_details")
+    return TokenUsage(
+        transcription_tokens=_count(usage, "total_tokens"),
+        transcription_text=_count(details, "text_tokens"),
+        transcription_audio=_count(details, "audio_tokens"),
+        transcription_output=_count(usage, "output_tokens"),
+    )
+
+
+def _child(value: dict[str, Any], key: str) -> dict[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _count(value: dict[str, Any], key: str) -> int:
+    found = value.get(key)
+    known = isinstance(found, int) and not isinstance(found, bool) and found > 0
+    return found if known else 0  # type: ignore[return-value]
+
+
+def _rate(form: Any) -> int:
+    name = form.get("type") if isinstance(form, dict) else form
+    return _FORMATS.get(name, _PCM16) if isinstance(name, str) else _PCM16

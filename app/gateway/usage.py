@@ -1,0 +1,98 @@
+"""Charges on their way to the database, in batches that no session waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Final
+
+from app.errors import StoreError
+from app.gateway.meter import Charge
+from app.store.sql.gateway import GatewayStore, GatewayUse
+
+__all__ = ["UsageBook"]
+
+logger = logging.getLogger(__name__)
+
+EVERY_S: Final = 0.5
+BATCH: Final = 500
+MOST: Final = 20_000
+"""Charges that wait while the database is away; of more the oldest are lost."""
+
+
+class UsageBook:
+    """Keeps charges."""
+
+    def __init__(self, store: GatewayStore | None) -> None:
+        """Without a store they are kept nowhere; Prometheus and the log have them."""
+        self._store = store
+        self._waiting: deque[GatewayUse] = deque()
+        self._complained = False
+
+    def add(
+        self, session_id: str, *, key_name: str, model: str, channel: str, charge: Charge
+    ) -> None:
+        """Note a charge."""
+        if self._store is None:
+            return
+        used = charge.usage
+        self._waiting.append(
+            GatewayUse(
+                call_id=session_id,
+                source_id=charge.source_id[:200],
+                kind=charge.kind,
+                at=datetime.now(UTC),
+                key_name=key_name,
+                model=model,
+                channel=channel,
+                input_text=used.input_text,
+                input_audio=used.input_audio,
+                cached_text=used.cached_text + used.cached_unsplit,
+                cached_audio=used.cached_audio,
+                output_text=used.output_text,
+                output_audio=used.output_audio,
+                transcription_seconds=used.transcription_seconds,
+                transcription_tokens=used.transcription_tokens,
+                cost_usd=charge.cost_usd,
+                estimated=charge.estimated,
+            )
+        )
+        if len(self._waiting) > MOST:
+            self._waiting.popleft()
+            if not self._complained:
+                logger.error("gateway charges are lost: the database is away")
+                self._complained = True
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Write what comes inside the block, and the rest at its end."""
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(self._write_on())
+            try:
+                yield
+            finally:
+                writing.cancel()
+        await self.write()
+
+    async def _write_on(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what waits now; it goes on waiting where the database is away."""
+        while self._waiting and self._store is not None:
+            batch = [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]
+            try:
+                # A charge is there once, however often it is written.
+                await self._store.add_use(batch)
+            except StoreError as error:
+                logger.warning("gateway charges wait", extra={"code": error.code})
+                return
+            for _ in batch:
+                self._waiting.popleft()
+            self._complained = False

@@ -1,0 +1,135 @@
+"""Texts of the gateway: types without a parser, redaction, close codes, charges."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.errors import VoiceClosed, VoiceError, VoiceRefused, VoiceUnavailable
+from app.events import Cost, TokenUsage
+from app.gateway.meter import SessionMeter
+from app.gateway.wire import close_code_for, cut_reason, is_plain_append, redacted, server_type
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"type":"response.done","x":1}', "response.done"),
+        ('{ "event_id" : "event_1", "type": "response.done"}', "response.done"),
+        ('{"x":1,"type":"response.done"}', ""),
+        ('{"event_id":"a\\"b","type":"response.done"}', ""),
+        ("hello", ""),
+    ],
+)
+def test_a_type_is_read_where_servers_put_it(text: str, kind: str) -> None:
+    assert server_type(text) == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (b'{"type":"input_audio_buffer.append","audio":"AAAA"}', True),
+        (b'{"event_id":"e","type":"input_audio_buffer.append","audio":"AAAA"}', True),
+        (b'{"type":"input_audio_buffer.append","audio":"AA","type":"session.update"}', False),
+        (b'{"type":"input_audio_buffer.append","audio":"AA","t\\u0079pe":"x"}', False),
+        (b'{"audio":"AAAA","type":"input_audio_buffer.append"}', False),
+        (b'{"type":"input_audio_buffer.appendix","audio":"AAAA"}', False),
+    ],
+)
+def test_only_sound_that_can_mean_nothing_else_passes_unread(text: bytes, plain: bool) -> None:
+    assert is_plain_append(text) is plain
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("key sk-proj-abc123def wrong", "key [redacted] wrong"),
+        ("Bearer abc.def", "[redacted]"),
+        ("at 10.0.0.12:8443 now", "at [redacted] now"),
+        ("see wss://inner/x?k=1 now", "see [redacted] now"),
+        ("db-1.prod.internal died", "[redacted] died"),
+        ("The model `gpt-realtime-2.1` is new", "The model `gpt-realtime-2.1` is new"),
+        ("task-oriented speech in 24 kHz", "task-oriented speech in 24 kHz"),
+    ],
+)  # fmt: skip
+def test_keys_and_places_are_redacted_and_words_are_not(text: str, clean: str) -> None:
+    assert redacted(text) == clean
+
+
+@pytest.mark.parametrize("text", ["x" * 500, "é" * 100, "𝄞" * 60, "short"])
+def test_a_reason_fits_a_close_frame(text: str) -> None:
+    reason = cut_reason(text)
+    assert text.startswith(reason)
+    assert min(len(text.encode()), 120) <= len(reason.encode()) <= 123
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (VoiceRefused("", code="invalid_api_key"), 1008),
+        (VoiceRefused("", code="insufficient_quota"), 1013),
+        (VoiceUnavailable("", code="http_429"), 1013),
+        (VoiceUnavailable("", code="http_500"), 1011),
+        (VoiceUnavailable("", code="connect_timeout"), 1011),
+        *[(VoiceClosed("", close_code=code), code) for code in (1000, 1001, 1008, 1013, 4001)],
+        *[(VoiceClosed("", close_code=code), 1011) for code in (1004, 1005, 1006, 1015, 2000)],
+    ],
+)
+def test_close_codes_follow_the_table(error: VoiceError, code: int) -> None:
+    assert close_code_for(error) == code
+
+
+def meter() -> SessionMeter:
+    def price(usage: TokenUsage, transcription: str) -> Cost:
+        return Cost(
+            classes={
+                "in": usage.input_audio + usage.input_text,
+                "out": 10 * (usage.output_audio + usage.output_text),
+                "said": 100 * usage.transcription_seconds,
+            }
+        )
+
+    return SessionMeter(price)
+
+
+def test_tokens_are_charged_by_class_and_once() -> None:
+    usage = {
+        "total_tokens": 35,
+        "input_tokens": 30,
+        "output_tokens": 5,
+        "input_token_details": {
+            "text_tokens": 20,
+            "audio_tokens": 10,
+            "cached_tokens": 8,
+            "cached_tokens_details": {"text_tokens": 4, "audio_tokens": 1},
+        },
+        "output_token_details": {"text_tokens": 1, "audio_tokens": 4},
+    }
+    found = meter()
+    response = {"id": "r1", "status": "completed", "usage": usage}
+    charge = found.on_response_done(response)
+    assert charge is not None and charge.cost_usd == 80
+    assert charge.usage == TokenUsage(
+        input_text=20,
+        input_audio=10,
+        cached_text=4,
+        cached_audio=1,
+        cached_unsplit=3,
+        output_text=1,
+        output_audio=4,
+        unsplit_responses=1,
+    )
+    assert found.on_response_done(response) is None
+    heard = {"item_id": "i", "content_index": 0, "usage": {"type": "duration", "seconds": 2}}
+    said = found.on_transcription(heard)
+    assert said is not None and said.cost_usd == 200
+    assert found.on_transcription(heard) is None
+
+
+@pytest.mark.parametrize("odd", [None, [], "x", {"usage": "x"}, {"usage": {"total_tokens": None}}])
+def test_an_odd_response_is_estimated_from_its_sound(odd: object) -> None:
+    found = meter()
+    found.on_session({"audio": {"output": {"format": {"type": "audio/pcmu"}}}})
+    found.sound_out(8_000 * 4 // 3)  # a second
+    charge = found.on_response_done(odd)
+    assert charge is not None and charge.estimated
+    assert charge.usage.output_audio == pytest.approx(20, abs=1)
