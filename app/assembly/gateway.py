@@ -66,9 +66,7 @@ def _route(settings: Settings, name: str, channels: dict[str, Channel], prices: 
     model = settings.gateway.models[name]
     if ENGINE_CHANNEL in model.channels and ENGINE_CHANNEL not in channels:
         place = settings.origin.place("gateway", "models", name, "channels")
-        raise ConfigError(
-            f"{place}: engine needs an engine: set VOICE_MODEL to offline or pipeline"
-        )
+        raise ConfigError(f"{place}: no engine runs: set VOICE_MODEL to offline or pipeline")
     paid = any(channel != ENGINE_CHANNEL for channel in model.channels)
     # An Azure deployment may be called anything: the name that clients ask for comes first.
     upstream = model.upstream_model or name

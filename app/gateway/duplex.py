@@ -37,6 +37,8 @@ class ClientSocket(Protocol):
     def go_on(self) -> None: ...
     def send(self, *texts: bytes) -> bool: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...
+    @property
+    def close_code(self) -> int: ...
 
 
 class Duplex:
@@ -62,7 +64,7 @@ class Duplex:
         self._down: deque[bytes] = deque()
         self._up_wanted = asyncio.Event()
         self._down_empty = asyncio.Event()
-        self._gone = False
+        self._gone = asyncio.Event()
 
     async def run(self, upstream: ClientTransport) -> None:
         """Duplex until either side ends.
@@ -79,6 +81,11 @@ class Duplex:
             finally:
                 pump.cancel()
 
+    async def left(self) -> int:
+        """Wait for the client to leave; its close code."""
+        await self._gone.wait()
+        return self._client.close_code
+
     def tell(self, text: bytes) -> None:
         """Send the client a text of the gateway's own."""
         if self._down or not self._client.send(text):
@@ -88,7 +95,7 @@ class Duplex:
         """Give a client that is behind a moment to take what waits."""
         try:
             async with asyncio.timeout(FLUSH_S):
-                while self._down and not self._gone:
+                while self._down and not self._gone.is_set():
                     await self.room()
         except TimeoutError:
             pass  # it does not read
@@ -108,7 +115,7 @@ class Duplex:
         self._on_binary()
 
     def on_end(self) -> None:
-        self._gone = True
+        self._gone.set()
         self._down_empty.set()
 
     async def _pump(self, upstream: ClientTransport) -> None:
@@ -129,7 +136,7 @@ class Duplex:
 
     async def room(self) -> None:
         """Wait until it does."""
-        while self._down and not self._gone:
+        while self._down and not self._gone.is_set():
             self._down_empty.clear()
             await self._down_empty.wait()
 

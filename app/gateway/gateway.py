@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -225,7 +225,6 @@ class Gateway:
         reservation: Reservation,
         dialect: Dialect,
         socket: ClientSocket,
-        left: Callable[[], Awaitable[int]],
     ) -> None:
         """Serve a client whose upgrade was accepted, until either side ends."""
         session = Session(
@@ -239,7 +238,7 @@ class Gateway:
         )
         self._sessions.add(session)
         try:
-            await session.run(socket, left)
+            await session.run(socket)
         finally:
             self._sessions.discard(session)
             self._idle.set()

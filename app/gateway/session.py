@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -153,8 +153,8 @@ class Session:
 
     # The course ---------------------------------------------------------------------------------
 
-    async def run(self, socket: ClientSocket, left: Callable[[], Awaitable[int]]) -> None:
-        """Serve a client whose socket is open; `left` waits for its close code."""
+    async def run(self, socket: ClientSocket) -> None:
+        """Serve a client whose socket is open."""
         duplex = Duplex(
             socket,
             from_client=self._from_client,
@@ -184,7 +184,7 @@ class Session:
                     upstream = await self._connected(group)
                     if upstream is not None:
                         serving = group.create_task(self._serving(duplex, upstream))
-                        leaving = group.create_task(self._leaving(left))
+                        leaving = group.create_task(self._leaving(duplex))
                         await self._over.wait()
                         serving.cancel()
                 finally:
@@ -254,8 +254,8 @@ class Session:
             assert isinstance(error, VoiceClosed)
             self._finish(_died(error))
 
-    async def _leaving(self, left: Callable[[], Awaitable[int]]) -> None:
-        code = await left()
+    async def _leaving(self, duplex: Duplex) -> None:
+        code = await duplex.left()
         self._finish(_End(code=code, cause=EndReason.CALLER_HUNG_UP))
 
     def _on_time_up(self) -> None:

@@ -11,7 +11,7 @@ Follows the OpenAI Realtime websocket guide (2026-11) for paths, headers and sub
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
@@ -19,7 +19,6 @@ from fastapi import APIRouter, Request, WebSocket
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
-from websockets.frames import CloseCode
 
 from app.gateway.access import Client, Refused
 from app.gateway.gateway import UNKNOWN, Gateway, SecretRequest
@@ -104,7 +103,6 @@ def realtime_router(
                     reservation,
                     BETA if _speaks_beta(websocket, offered) else GA,
                     lane_of(websocket),
-                    lambda: _left(websocket),
                 )
         except Refused as refused:
             metrics.gateway_refused(refused.code)
@@ -154,12 +152,6 @@ async def _client(connection: HTTPConnection, token: str, gateway: Gateway, door
     if not door.token and door.admits(connection):
         return Client(key_id="this machine", key_name="this machine")
     raise UNKNOWN
-
-
-async def _left(websocket: WebSocket) -> int:
-    """Wait for the end of a client that a lane serves; its close code."""
-    message: Mapping[str, Any] = await websocket.receive()
-    return int(message.get("code") or CloseCode.NO_STATUS_RCVD)
 
 
 async def _body(request: Request) -> bytes:

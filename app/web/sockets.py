@@ -254,6 +254,12 @@ class Lane:
         """Send messages in one write; False, and none sent, while the peer is behind or gone."""
         return self._socket.send_texts(texts)
 
+    @property
+    def close_code(self) -> int:
+        """The code that the end came with, once `on_end` was told; 1005 for none."""
+        ends = self._socket.queue
+        return (ends.code if isinstance(ends, _Ends) else 0) or CloseCode.NO_STATUS_RCVD
+
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing; a socket that is closing already is left alone."""
         self._socket.begin_closing(code, reason)
@@ -533,9 +539,11 @@ class _Ends:
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
         self._ended = False
+        self.code = 0
 
-    def put_nowait(self, _event: object) -> None:
+    def put_nowait(self, event: Mapping[str, Any]) -> None:
         self._ended = True
+        self.code = self.code or int(event.get("code") or 0)
         self._on_end()
 
     def empty(self) -> bool:
