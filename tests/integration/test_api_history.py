@@ -176,8 +176,12 @@ async def test_the_recording_is_played_in_ranges_and_nothing_else_is() -> None:
         assert answer.content[:4] == b"RIFF"
         part = await admin.get(f"/calls/{call_id}/recording", headers={"range": "bytes=8-11"})
         assert (part.status_code, part.content) == (206, b"WAVE")
-        bad = await admin.get(f"/calls/{call_id}/recording", headers={"range": "bytes=9999999-"})
-        is_problem(bad, 416, "range_invalid")
+        for asked, status, code in RANGES_REFUSED:
+            bad = await admin.get(f"/calls/{call_id}/recording", headers={"range": asked})
+            is_problem(bad, status, code)
+        for asked in ("bytes=-4", "Bytes=0-3, 8-11", "bytes=0-", "bytes=0-0"):
+            part = await admin.get(f"/calls/{call_id}/recording", headers={"range": asked})
+            assert part.status_code == 206, asked
         (app.settings.state_dir / "secret.wav").write_bytes(b"SECRET")
         link = path.with_name("call_link.wav")
         link.symlink_to(app.settings.state_dir / "secret.wav")
@@ -187,6 +191,22 @@ async def test_the_recording_is_played_in_ranges_and_nothing_else_is() -> None:
             assert b"SECRET" not in answer.content
         await admin.delete(f"/calls/{call_id}")
         assert not path.exists()
+
+
+RANGES_REFUSED = [
+    ("bytes=9999999-", 416, "range_invalid"),
+    ("bytes=0-1,9999999-", 416, "range_invalid"),
+    ("bytes=-0", 416, "range_invalid"),
+    ("bytes=", 400, "range_malformed"),
+    ("bytes", 400, "range_malformed"),
+    ("bytes=-", 400, "range_malformed"),
+    ("bytes=5-2", 400, "range_malformed"),
+    ("bytes=a-b", 400, "range_malformed"),
+    ("bytes=1-2-3", 400, "range_malformed"),
+    ("bytes=0-1,", 400, "range_malformed"),
+    ("seconds=0-1", 400, "range_malformed"),
+    ("bytes=" + "9" * 40 + "-", 400, "range_malformed"),
+]
 
 
 TRAVERSALS = [

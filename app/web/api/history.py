@@ -269,13 +269,8 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
         if not await asyncio.to_thread(lambda: path.is_file() and not path.is_symlink()):
             text = "There is no recording of this call"
             raise Problem(HTTPStatus.NOT_FOUND, "recording_not_found", text)
-        begins = re.match(r"bytes=(\d{1,18})-", request.headers.get("range", ""))
-        size = await asyncio.to_thread(lambda: path.stat().st_size)
-        if begins is not None and int(begins[1]) >= size:
-            text = f"The recording has {size} bytes"
-            headers = {"content-range": f"bytes */{size}"}
-            status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-            raise Problem(status, "range_invalid", text, headers=headers)
+        if (wanted := request.headers.get("range")) is not None:
+            _check_range(wanted, await asyncio.to_thread(lambda: path.stat().st_size))
         return FileResponse(path, media_type="audio/wav", headers=_download(path.name))
 
 
@@ -358,6 +353,27 @@ def _recording(history: CallHistory, call_id: str) -> FilePath:
     """The file of a call's recording; the id holds nothing that leads out of the folder."""
     assert re.fullmatch(r"[A-Za-z0-9_-]+", call_id)
     return history.recordings / f"{call_id}.wav"
+
+
+def _check_range(header: str, size: int) -> None:
+    """Refuse what the response would refuse with a page of its own (RFC 9110, 14.1.2).
+
+    Raises:
+        Problem: the header is malformed, or asks for what lies behind the end.
+    """
+    unit, _, ranges = header.partition("=")
+    for one in ranges.split(","):
+        found = re.fullmatch(r"\s*(\d{0,18})-(\d{0,18})\s*", one, re.ASCII)
+        first, last = (found[1], found[2]) if found is not None else ("", "")
+        backwards = first and last and int(last) < int(first)
+        if unit.strip().lower() != "bytes" or not (first or last) or backwards:
+            text = "The header Range is malformed: write bytes=FIRST-LAST"
+            raise Problem(HTTPStatus.BAD_REQUEST, "range_malformed", text)
+        if int(first) >= size if first else int(last) == 0:
+            text = f"The recording has {size} bytes"
+            headers = {"content-range": f"bytes */{size}"}
+            status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            raise Problem(status, "range_invalid", text, headers=headers)
 
 
 def _number(text: str) -> str:
