@@ -40,6 +40,7 @@ __all__ = [
     "MessageTaken",
     "ModelTold",
     "OperatorActed",
+    "OptedOut",
     "Party",
     "RecordingStarted",
     "RecordingStopped",
@@ -330,6 +331,20 @@ class DisclosureHeard:
     spoken: str
     by_mark: bool
     tries: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptedOut:
+    """A callee has asked never to be called again, in the turn `item_id`; `words` said so.
+
+    `number` is theirs.
+    """
+
+    call_id: CallId
+    at_ms: int
+    item_id: str
+    number: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -704,6 +719,7 @@ CallEvent = (
     | FirstSound
     | AnswerJudged
     | DisclosureHeard
+    | OptedOut
     | CallerSaid
     | AgentSaid
     | TurnTimed

@@ -41,6 +41,7 @@ from app.calls.media.ringback import Ringback
 from app.calls.media.uplink import Uplink
 from app.calls.message_taking import MessageTaking
 from app.calls.model_watch import ModelWatch
+from app.calls.outbound.answered_by_phrases import opts_out
 from app.calls.outbound.answering import Answering, Greet, Open, Say, Step, Tell, Withdraw
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice
@@ -67,6 +68,7 @@ from app.events import (
     EndReason,
     FirstSound,
     KeyPressed,
+    OptedOut,
     Party,
     StreamOpened,
 )
@@ -111,6 +113,11 @@ HANDED_BACK: Final = (
     "For the last {seconds} seconds a person of our team has talked with the caller in your "
     "place. You have heard the caller's words, and not the person's. The person has handed the "
     "call back to you: say in one short sentence that you are there again, and go on."
+)
+OPTED_OUT: Final = (
+    "The person has asked not to be called again, and that was written down. Confirm in one "
+    "sentence that they will get no more calls, say goodbye, and end the call. Do not try to "
+    "persuade them."
 )
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
@@ -182,6 +189,8 @@ class Conversation:
             self._answering = Answering(call_id, rules, transcribed=transcribed)
             self.dialogue.active.unanswered = True
         self._message_speech_count = 0
+        self._placed = placed
+        self._opted_out = False
         self._model = ModelWatch(call_id, self.dialogue, self.turns, policy)
         self._tools = CallTools(call_id, self.dialogue, self._timers)
         self._goodbye = Goodbye(self.dialogue, self._tools)
@@ -562,6 +571,7 @@ class Conversation:
             self._timers.on_caller_acted(now_ms)  # in doubt it was a caller
         if meaningful_words(words):
             self._model.on_caller_words()
+            actions += self._note_opt_out(event.item_id, words, now_ms)
             self._messages.on_caller_words(event.item_id, words)
             actions += self._resolve(self._keypad.on_caller_words(now_ms), now_ms)
         decided = self._false_interruption.on_transcript(event.item_id, words)
@@ -899,6 +909,20 @@ class Conversation:
         """The carrier's detector of machines has come to a result, as it spells it."""
         if self._answering is not None:
             self._answering.on_carrier(word)
+
+    def _note_opt_out(self, item_id: str, words: str, now_ms: int) -> list[Action]:
+        """Record that somebody whom we have called wants no more calls, and have it confirmed."""
+        if not self._placed or self._opted_out or self._held:
+            return []
+        asked = opts_out(words)
+        if not asked:
+            return []
+        self._opted_out = True
+        number = self.dialogue.active.facts.caller_number or ""
+        event = OptedOut(
+            call_id=self.call_id, at_ms=now_ms, item_id=item_id, number=number, words=asked
+        )
+        return [Record(event), *self._resolve(self.dialogue.prompt(OPTED_OUT, now_ms), now_ms)]
 
     @property
     def answered_by(self) -> AnsweredBy:

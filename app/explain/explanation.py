@@ -33,6 +33,7 @@ from app.events import (
     MessageTaken,
     ModelTold,
     OperatorActed,
+    OptedOut,
     RecordingStarted,
     RecordingStopped,
     SpeechResumed,
@@ -177,7 +178,7 @@ class _Timeline:
         match event:
             case ModelTold():
                 self._told(event)
-            case AnswerJudged() | DisclosureHeard():
+            case AnswerJudged() | DisclosureHeard() | OptedOut():
                 self._beginning(event)
             case ToolRan():
                 self._tool(event)
@@ -276,7 +277,11 @@ class _Timeline:
         mark = Mark.NOTICE if event.differing else Mark.PLAIN
         self._add(event.at_ms, what.rstrip(": "), mark, details=details)
 
-    def _beginning(self, event: AnswerJudged | DisclosureHeard) -> None:
+    def _beginning(self, event: AnswerJudged | DisclosureHeard | OptedOut) -> None:
+        if isinstance(event, OptedOut):
+            text = f"asked never to be called again: {_quoted(event.words)}"
+            self._add(event.at_ms, text, Mark.NOTICE)
+            return
         if isinstance(event, AnswerJudged):
             again = f", not {event.before}" if event.before is not AnsweredBy.UNKNOWN else ""
             text = f"answered by {event.verdict}{again}, known after {_s(event.after_ms)} s"

@@ -43,6 +43,7 @@ WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "task_answered": {"answer": ""},
     "call_reviewed": {"review": {}},
     "answer_judged": {"evidence": []},
+    "opted_out": {"words": ""},
     # The text that had to be said stays: it is the operator's own, and the proof.
     "disclosure_heard": {"spoken": ""},
 }

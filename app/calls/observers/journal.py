@@ -25,6 +25,7 @@ from app.events import (
     FirstSound,
     GuardrailTripped,
     HandedOff,
+    OptedOut,
     RecordingStarted,
     RecordingStopped,
     TaskAnswered,
@@ -97,7 +98,7 @@ def _write(event: CallEvent) -> None:
             _write_ready(event)
         case FirstSound():
             logger.info("first sound", extra={"after_ms": event.after_ms})
-        case AnswerJudged() | DisclosureHeard():
+        case AnswerJudged() | DisclosureHeard() | OptedOut():
             _write_answer(event)
         case ToolRan():
             error = {"error": event.error} if event.error else {}
@@ -191,7 +192,10 @@ def _write_ready(event: VoiceReady) -> None:
         )
 
 
-def _write_answer(event: AnswerJudged | DisclosureHeard) -> None:
+def _write_answer(event: AnswerJudged | DisclosureHeard | OptedOut) -> None:
+    if isinstance(event, OptedOut):
+        logger.info("callee opted out", extra={"pii.number": event.number})
+        return
     if isinstance(event, AnswerJudged):
         facts = {
             "verdict": event.verdict.value,

@@ -35,6 +35,7 @@ KEPT_TEXTS = {
     "message_taken": ["item_id", "recipient"],
     "model_told": ["item_id", "what"],
     "operator_acted": ["action", "by"],
+    "opted_out": ["item_id", "number"],
     "task_answered": ["error", "key"],
     "task_started": [],
     "tool_approval_required": ["by", "name", "tool_call_id"],
