@@ -44,6 +44,7 @@ async function follow(stop) {
   const headers = lastId === null ? {} : { "last-event-id": lastId };
   const cut = new AbortController();
   stop.addEventListener("abort", () => cut.abort());
+  addEventListener("offline", () => cut.abort(), { signal: cut.signal });
   let quiet = setTimeout(() => cut.abort(), QUIET_MS);
   try {
     const response = await fetch("/api/v1/live", { headers, signal: cut.signal });
@@ -65,6 +66,7 @@ async function follow(stop) {
   } catch {
     // Cut: by the network, the server's end or silence.
   } finally {
+    cut.abort();
     clearTimeout(quiet);
   }
 }

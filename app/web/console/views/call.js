@@ -116,11 +116,13 @@ export default function Call({ params }) {
   const places = useAnswer(() => get("/destinations"), []);
   const player = useRef(null);
   const [time, setTime] = useState(0);
+  const [over, setOver] = useState(false);
   useEffect(() => {
     let timer = 0;
     const refresh = () => [row, kept, explained].forEach((one) => one.again());
     const undo = onEvent((event) => {
       if (event.type !== "gap" && event.call_id !== callId) return;
+      if (event.type === "call_ended") setOver(true);
       clearTimeout(timer); // the history has an event a moment after the feed
       timer = setTimeout(refresh, 300);
     });
@@ -129,6 +131,11 @@ export default function Call({ params }) {
       undo();
     };
   }, [callId]);
+  useEffect(() => {
+    if (!over || row.data?.outcome !== "in_progress") return undefined;
+    const timer = setTimeout(() => [row, kept, explained].forEach((one) => one.again()), 1000);
+    return () => clearTimeout(timer); // until the history has the end as well
+  }, [over, row.data]);
   const events = kept.data ? kept.data.events : [];
   const opened = events.find((event) => event.type === "recording_started")?.at_ms || 0;
   const seek = (at) => {

@@ -1,6 +1,6 @@
 // Calls that were kept: filters, words that were said, charts.
 import { get } from "../lib/api.js";
-import { Answer, Badge, Empty, Page, Trouble, clock, html, ms, outcomeKind, useAnswer, useEffect, useState, usd, when, words } from "../lib/ui.js";
+import { Answer, Badge, Empty, Page, Trouble, clock, html, ms, outcomeKind, useAnswer, useEffect, useMemo, useState, usd, when, words } from "../lib/ui.js";
 import { Charts } from "../lib/charts.js";
 
 const PROBLEMS = { went_silent: "went silent", barge_in: "barge-in", tool_failed: "tool failed", transfer_failed: "transfer failed" };
@@ -106,8 +106,10 @@ export default function History({ query }) {
   const days = Number(query.get("days") || 7);
   const figures = useAnswer(() => get(`/figures?${filter}&each=${days > 2 ? "day" : "hour"}`), [filter]);
   const q = query.get("q");
+  // Made once for an address: made anew, it would take back what is being typed.
+  const filters = useMemo(() => html`<${Filters} key=${String(query)} query=${query} />`, [String(query)]);
   return html`<${Page} title="History" aside=${html`<a class="button" href=${`/api/v1/calls.csv?${filter}`} download>CSV</a>`}>
-    <${Filters} key=${String(query)} query=${query} />
+    ${filters}
     ${q && html`<${Found} q=${q} />`}
     ${figures.data && figures.data.figures.length > 0 && html`<${Charts} figures=${figures.data.figures} days=${days} />`}
     <${Calls} filter=${filter} filtered=${[...query.keys()].some((name) => name !== "days")} />

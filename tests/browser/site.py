@@ -1,0 +1,115 @@
+"""A server process, a call to it, and a real Chromium that looks at its console."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from app.console_logins import Logins
+from tests.fakes.waiting import TIME_LIMIT_S
+
+__all__ = ["CHROMIUM", "Site", "chromium", "dialing", "serving"]
+
+CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
+CONFIG: Final = """\
+voice_model: offline
+recording:
+  enabled: true
+  notice: This call is being recorded.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A server that runs."""
+
+    url: str
+    state_dir: Path
+    environment: dict[str, str]
+
+    @property
+    def link(self) -> str:
+        """An address that logs in, once."""
+        return f"{self.url}/console#login={Logins(self.state_dir).make_link()}"
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Site]:
+    """`trunkline serve` with the offline engine, recording, on a free port."""
+    (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    state_dir = folder / "state"
+    environment = {
+        **os.environ,
+        "STATE_DIR": str(state_dir),
+        "OPERATOR_TOKEN": "a token of operators",  # so that this machine needs a login too
+        "SERVER_HOST": "127.0.0.1",
+    }
+    command = [sys.executable, "-m", "trunkline", "serve", "--port", "0"]
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+    )
+    try:
+        assert process.stdout is not None
+        found = None
+        for line in process.stdout:
+            found = found or re.search(r"http://127\.0\.0\.1:\d+", line)
+            if found and "/console" in line:
+                break
+        assert found, (folder / "log").read_text()
+        yield Site(found[0], state_dir, environment)
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(TIME_LIMIT_S)
+        process.kill()
+        process.communicate()
+        log.close()
+
+
+@contextlib.contextmanager
+def dialing(site: Site, folder: Path, *, most_s: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A simulated call, for at most so long."""
+    command = [sys.executable, "-m", "trunkline", "dial", "--to", site.url]
+    command += ["--at-most-s", str(most_s), "--out", str(folder / "dial.wav")]
+    with (folder / "dial.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=site.state_dir.parent, env=site.environment, stdout=log, stderr=log
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(TIME_LIMIT_S)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """The machine's own Chromium; without one the test is skipped, and a warning says so."""
+    if CHROMIUM is None:
+        text = "NO BROWSER: tests of the console are skipped; apt-get install chromium"
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.warn(text, stacklevel=2)
+        pytest.skip(text)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
