@@ -16,6 +16,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from difflib import unified_diff
 from typing import Any, Final
 
 from app.assembly.build import Assembly
@@ -247,6 +248,25 @@ class Configuration:
             {"name": one.name, "spoken": one.spoken, "warm": one.warm}
             for one in self._current.assembly.destinations.by_name.values()
         ]
+
+    async def changes(self) -> dict[str, Any]:
+        """The difference that a reload would make, as lines of a diff; secrets are masked.
+
+        `problem` says why the file cannot be put in force, and is empty when it can.
+        """
+        current = self._current
+        try:
+            fresh = (await asyncio.to_thread(self._load)).settings
+        except ConfigError as error:
+            return {"version": current.version, "diff": [], "problem": error.message}
+        old, new = (masked(one).splitlines() for one in (current.settings, fresh))
+        restart = _changed_at_start(current.settings, fresh)
+        paths = ", ".join(".".join(path) for path in restart)
+        return {
+            "version": current.version,
+            "diff": [*unified_diff(old, new, "in force", "on disk", lineterm="", n=2)],
+            "problem": f"a restart is needed for: {paths}" if restart else "",
+        }
 
     def shown(self) -> dict[str, Any]:
         """The settings in force as `trunkline config show` prints them: secrets are masked."""

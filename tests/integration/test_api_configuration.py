@@ -18,7 +18,7 @@ from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import time_limit
 from tests.integration.server import App, trunkline
-from tests.integration.test_api import TOKEN, client, is_problem, new_key
+from tests.integration.test_api import OPERATORS, TOKEN, client, is_problem, new_key
 from tests.integration.test_api_live import said
 
 AGENTS = {
@@ -41,6 +41,27 @@ def rewrite(app: App, change: Any) -> None:
     config = json.loads(file.read_text())
     change(config)
     file.write_text(json.dumps(config))
+
+
+async def test_the_changes_of_a_reload_are_shown_beforehand() -> None:
+    async with (
+        ScriptedVoiceServer() as voice,
+        trunkline(voice, **SECTIONS) as app,
+        client(app, new_key(app, Scope.ADMIN)) as admin,
+    ):
+        path = "/settings/changes"
+        same = (await admin.get(path)).json()
+        assert (same["diff"], same["problem"]) == ([], "")
+        rewrite(app, lambda config: config["agents"]["sales"].update(instructions="Sell more."))
+        changed = (await admin.get(path)).json()
+        assert any(line.startswith("+") and "Sell more." in line for line in changed["diff"])
+        assert OPERATORS not in str(changed)
+        rewrite(app, lambda config: config.update(api={"live_clients": 7}))
+        assert "restart" in (await admin.get(path)).json()["problem"]
+        rewrite(app, lambda config: config.update(nonsense=1))
+        wrong = (await admin.get(path)).json()
+        assert wrong["diff"] == []
+        assert "nonsense" in wrong["problem"]
 
 
 async def test_agents_numbers_and_destinations_are_shown_and_secrets_are_not() -> None:

@@ -23,6 +23,7 @@ class Configuration(Protocol):
     def numbers(self) -> list[dict[str, Any]]: ...
     def destinations(self) -> list[dict[str, Any]]: ...
     def shown(self) -> dict[str, Any]: ...
+    async def changes(self) -> dict[str, Any]: ...
     async def reload(self) -> str: ...
 
 
@@ -76,6 +77,11 @@ def add_configuration_routes(router: APIRouter, configuration: Configuration, bu
     async def settings() -> dict[str, Any]:
         """Show the settings in force as YAML, with secrets masked."""
         return configuration.shown()
+
+    @router.get("/settings/changes", openapi_extra=admin)
+    async def changes() -> dict[str, Any]:
+        """Show the difference that a reload would make, with secrets masked."""
+        return await configuration.changes()
 
     @router.post("/reload", openapi_extra=admin)
     async def reload() -> dict[str, str]:

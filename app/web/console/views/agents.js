@@ -21,11 +21,11 @@ function Changes() {
     await post("/reload");
     changes.again();
   };
-  return html`<section class="panel"><h2>The file on disk</h2><${Answer} of=${changes}>${(data) => data.problem
+  return html`<section class="panel"><h2>The file on disk</h2><${Answer} of=${changes}>${(data) => data.problem && !data.diff.length
     ? html`<p class="bad">It cannot be put in force: ${data.problem}</p>`
     : data.diff.length
       ? html`<pre>${data.diff.map((line) => (line.startsWith("+") ? html`<ins>${line}</ins>\n` : line.startsWith("-") ? html`<del class="line">${line}</del>\n` : `${line}\n`))}</pre>
-          <p><${Act} label="Put it in force" kind="primary" act=${reload} /></p>`
+          <p>${data.problem ? html`<span class="warn">${data.problem}</span>` : html`<${Act} label="Put it in force" kind="primary" act=${reload} />`}</p>`
       : html`<p class="quiet">It says what is in force (version ${data.version}).</p>`}<//></section>`;
 }
 

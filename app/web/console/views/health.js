@@ -5,7 +5,8 @@ import { Answer, Badge, Page, html, useAnswer, usd } from "../lib/ui.js";
 const REMEDIES = {
   voice_model_refuses: "The voice model refuses us: check OPENAI_API_KEY, the quota and the model's name, then run trunkline doctor.",
   offline_synthesizer_down: "The offline engine's speech was replaced after it hung. If this lasts, restart the server.",
-  call_history: "The history's database does not answer: events are kept on disk meanwhile. Check the database and its disk.",
+  call_history_loses_events: "The history has lost events: its database does not answer and the disk for them is full.",
+  call_history_unavailable: "The history's database does not answer: events are kept on disk meanwhile. Check the database and its disk.",
   bus: "Redis does not answer: calls of this server go on, other servers are not heard.",
   draining: "The server is stopping: calls may finish, new ones go elsewhere.",
   at_capacity: "All lines are busy: raise limits.max_calls if the machine has room, or run more workers.",
