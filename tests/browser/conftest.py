@@ -69,7 +69,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 Launch = Callable[[Path | None], Any]
 
 
-@pytest.fixture(scope="session")
+# Not of the session: while it is open, its loop runs, and no other test could run one.
+@pytest.fixture(scope="module")
 def launch() -> Iterator[Launch]:
     """Start a browser whose microphone plays a WAV file once, or silence."""
     chromium = shutil.which("chromium")

@@ -1,28 +1,22 @@
-"""A server process, a call to it, and a real Chromium that looks at its console."""
+"""A server process that records, and a simulated call to it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pytest
-from playwright.sync_api import Browser, sync_playwright
-
 from app.console_logins import Logins
 from tests.fakes.waiting import TIME_LIMIT_S
 
-__all__ = ["CHROMIUM", "Site", "chromium", "dialing", "serving"]
+__all__ = ["Site", "dialing", "serving"]
 
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
 CONFIG: Final = """\
 voice_model: offline
 recording:
@@ -93,23 +87,3 @@ def dialing(site: Site, folder: Path, *, most_s: int) -> Iterator[subprocess.Pop
         finally:
             process.terminate()
             process.wait(TIME_LIMIT_S)
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """The machine's own Chromium; without one the test is skipped, and a warning says so."""
-    if CHROMIUM is None:
-        text = "NO BROWSER: tests of the console are skipped; apt-get install chromium"
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            warnings.warn(text, stacklevel=2)
-        pytest.skip(text)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
-        )
-        try:
-            yield browser
-        finally:
-            browser.close()

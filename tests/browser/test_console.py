@@ -11,15 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from app.events import AgentSaid, CallAdmitted, MessageTaken, OperatorActed, ToolRan
 from app.store.sql.store import SqlStore
-from tests.browser.site import Site, chromium, dialing, serving
+from tests.browser.site import Site, dialing, serving
 from tests.fakes.call_events import call_events, recorded
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="the console is not tested: install playwright"
+)
+expect = playwright.expect
 
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 PATIENCE_MS = 20_000
@@ -38,9 +45,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
+def browser(launch: Any) -> Any:
+    return launch(None)
 
 
 @pytest.fixture
