@@ -29,7 +29,7 @@ playwright = pytest.importorskip(
 expect = playwright.expect
 
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
-PATIENCE_MS = 20_000
+TIME_LIMIT_MS = 20_000
 SCRIPT = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
 VIEWS = ["wall", "phone", "history?days=30", "agents", "outbound", "health", "call/call_evil"]
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}
@@ -52,8 +52,8 @@ def browser(launch: Any) -> Any:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     found = browser.new_context()
-    found.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
+    found.set_default_timeout(TIME_LIMIT_MS)
+    expect.set_options(timeout=TIME_LIMIT_MS)
     yield found
     found.close()
 
