@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Final
 
 from app.engine.chain import Chain
 from app.engine.generation import ModelTalk
-from app.engine.host import EngineParts, Startable
+from app.engine.host import EngineParts, SpeechDetector, Startable
 from app.engine.receptionist.script_file import DEFAULT_SCRIPT, load_script
 from app.engine.server import Engine
 from app.engine.session import SessionLimits
@@ -52,11 +52,12 @@ def make_chain_engine(
     min_speech_ms: int = _MIN_SPEECH_MS,
     reasoning_effort: str | None = None,
     max_sessions: int = 50,
+    make_detector: Callable[[ServerVad], SpeechDetector] | None = None,
 ) -> Engine:
-    """Make an engine, not started yet. Its voice activity is Silero, as offline."""
+    """Make an engine, not started yet. Its voice activity is Silero, unless one is given."""
     limits = SessionLimits()
 
-    def make_vad(settings: ServerVad) -> VoiceActivity:
+    def silero(settings: ServerVad) -> VoiceActivity:
         return VoiceActivity(
             threshold=settings.threshold,
             silence_duration_ms=settings.silence_duration_ms,
@@ -77,7 +78,7 @@ def make_chain_engine(
         recognizer=Recognizers(stages.stt, switch_s=switch_s),
         synthesizer=voices,
         make_responder=lambda _hours: ModelTalk(),
-        make_vad=make_vad,
+        make_vad=make_detector or silero,
         chain=chain,
         owned=tuple(part for part in stages.owned if isinstance(part, Startable)),
     )

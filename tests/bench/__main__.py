@@ -2,7 +2,7 @@
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
 that ran beside it. Names after the command choose: `answered_by audio calls intents kept offline
-store tools workers`, and `calls:50,200` the numbers of calls.
+pipeline store tools workers`, and `calls:50,200` the numbers of calls.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ def _kept() -> dict[str, Any]:
     return run()
 
 
+def _pipeline() -> dict[str, Any]:
+    from tests.bench.pipeline import run
+
+    return run()
+
+
 def _store() -> dict[str, Any]:
     from tests.bench.store import run
 
@@ -78,6 +84,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "intents": _intents,
     "kept": _kept,
     "offline": _offline,
+    "pipeline": _pipeline,
     "store": _store,
     "tools": _tools,
     "workers": _workers,
