@@ -9,7 +9,7 @@
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
-ARG EXTRAS=[offline]
+ARG EXTRAS=[offline,postgres,redis]
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/trunkline
 WORKDIR /src

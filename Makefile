@@ -121,7 +121,7 @@ docs: $(VENV)/.installed ## Refresh the generated parts of docs/
 LOCK := deploy/requirements.lock
 lock: ## Resolve the versions that the image is built from anew
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python $(PIP) uv; }
-	@echo 'hatchling' | .venv-lock/bin/uv pip compile pyproject.toml - --extra offline --extra mcp --extra postgres \
+	@echo 'hatchling' | .venv-lock/bin/uv pip compile pyproject.toml - --extra offline --extra mcp --extra postgres --extra redis \
 		--upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 		--no-emit-index-url --custom-compile-command 'make lock' --output-file $(LOCK)
 

@@ -28,6 +28,7 @@ def wanted() -> list[str]:
         *extras["offline"],
         *extras["mcp"],
         *extras["postgres"],
+        *extras["redis"],
     ]
 
 
