@@ -248,7 +248,8 @@ async def test_the_description_names_every_route_with_its_scope() -> None:
         }
         expected = {(r.path, m): scope_of(r).value for r in routes(app) for m in r.methods or ()}
         assert found == expected
-        assert json.dumps(described).count("#/components/schemas/Problem") == len(found)
+        assert json.dumps(described).count("#/components/schemas/ProblemDetails") == len(found)
+        assert "went_silent" in described["components"]["schemas"]["Problem"]["enum"]
         for operations in described["paths"].values():
             for operation in operations.values():
                 assert operation["description"].endswith((".", ".\n"))

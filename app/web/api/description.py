@@ -34,7 +34,7 @@ def add_description(router: APIRouter) -> None:
         )
         components = described.setdefault("components", {})
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        components.setdefault("schemas", {})["Problem"] = _PROBLEM
+        components.setdefault("schemas", {})["ProblemDetails"] = _PROBLEM
         described["security"] = [{"key": []}]
         for operations in described["paths"].values():
             for operation in operations.values():
@@ -43,9 +43,11 @@ def add_description(router: APIRouter) -> None:
         return described
 
 
+# A name of its own: `Problem` is what calls are filtered by.
+_PROBLEM_REF: Final = {"$ref": "#/components/schemas/ProblemDetails"}
 _ANY_PROBLEM: Final = {
     "description": "An error",
-    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    "content": {"application/problem+json": {"schema": _PROBLEM_REF}},
 }
 _PROBLEM: Final = {
     "type": "object",
