@@ -596,3 +596,28 @@ async def test_a_client_that_does_not_read_holds_the_upstream(tmp_path: Path) ->
             socket.transport.resume_reading()
             for _ in range(600):
                 await told(socket, "response.output_audio.delta")
+
+
+async def test_openais_own_client_holds_a_turn_with_a_key_or_a_secret(tmp_path: Path) -> None:
+    async with (
+        ScriptedVoiceServer(replies=[Reply(text="Hi.")]) as upstream,
+        site(tmp_path, channels(upstream), store=True) as found,
+    ):
+        base = found.url.removesuffix("/realtime")
+        async with AsyncOpenAI(
+            api_key=found.key(), base_url=base.replace("ws://", "http://")
+        ) as client:
+            made = await client.realtime.client_secrets.create(session={"type": "realtime"})
+            secret = made.value
+            for key in (client.api_key, secret):
+                async with (
+                    AsyncOpenAI(api_key=key, websocket_base_url=base) as one,
+                    one.realtime.connect(model=MODEL) as connection,
+                    time_limit(),
+                ):
+                    await connection.response.create()
+                    async for event in connection:
+                        if event.type == "response.done":
+                            assert event.response.usage is not None
+                            break
+        assert len(upstream.connections) == 2
