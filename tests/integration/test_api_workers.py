@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
@@ -93,3 +95,21 @@ async def ends(client: httpx2.AsyncClient, call_ids: set[str], follows: asyncio.
                 call_ids.discard(json.loads(line.removeprefix("data: "))["call_id"])
                 if not call_ids:
                     return
+
+
+async def test_any_worker_opens_a_call_of_another_to_a_supervisor(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _):
+        for call in [await phone.call(server.url) for _ in range(2)]:
+            call.say(1.0)
+        async with admin(server) as client, time_limit():
+            for live in (await client.get("/live/calls")).json()["calls"]:
+                for _ in range(3):
+                    given = (await client.post(f"/calls/{live['call_id']}/supervise")).json()
+                    opening = connect(
+                        server.url.replace("http", "ws") + given["path"],
+                        origin=Origin(server.url),
+                        subprotocols=[Subprotocol(given[name]) for name in ("protocol", "ticket")],
+                        proxy=None,
+                    )
+                    async with opening as opened:
+                        assert json.loads(await opened.recv())["event"] == "media"

@@ -113,6 +113,7 @@ async def test_a_supervisor_speaks_in_the_agents_place_and_hands_back() -> None:
     replies = [Reply(text="A long story.", audio_ms=20_000), Reply(text="I am back.")]
     async with supervised(*replies) as (app, call, page, operator, voice):
         await call.speak(0.6)
+        await page.until(lambda page: page.heard["agent"])
         await call.hear(ms=300)
         await page.send(event="take_over")
         await page.until(lambda page: {"event": "state", "speaks": True} in page.other)
