@@ -18,6 +18,7 @@ AppError
     CallNotFound              it has no such call
   CapacityError               full or draining: the caller hears a polite refusal
   ActionRefused               an operator's action that a call cannot do, or not now
+  PlacingRefused              a call that is not placed: policy, caps, drain
   FunctionFailed              an operator's function raised what is no Exception; `__cause__` is it
   DialError                   the simulated caller of `trunkline dial` could not place its call
   ToolError                   never leaves the call; becomes the tool's output
@@ -41,6 +42,7 @@ __all__ = [
     "DialError",
     "FunctionFailed",
     "LocalProtocolError",
+    "PlacingRefused",
     "ProtocolError",
     "RemoteProtocolError",
     "SignatureError",
@@ -188,6 +190,21 @@ class ActionRefused(AppError):
     """A call cannot do what an operator asks for: it is over, or busy with something else."""
 
     code = "action_refused"
+
+
+class PlacingRefused(AppError):
+    """A call is not placed: the dial policy, the server or its configuration says no.
+
+    `not_before` is a time, in ISO 8601, where waiting helps.
+    """
+
+    code = "placing_refused"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, not_before: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.not_before = not_before
 
 
 class DialError(AppError):

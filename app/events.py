@@ -24,12 +24,16 @@ __all__ = [
     "CallEvent",
     "CallId",
     "CallLost",
+    "CallNotAnswered",
+    "CallPlaced",
     "CallReviewed",
+    "CallRinging",
     "CallSummary",
     "CallTurnedAway",
     "CallerSaid",
     "CarrierReported",
     "CarrierUsage",
+    "CarrierVerdict",
     "Cost",
     "DisclosureHeard",
     "EndReason",
@@ -236,6 +240,62 @@ class CallAdmitted:
     agent: str
     tools: tuple[str, ...] = ()
     configuration: str = ""
+    direction: Literal["inbound", "outbound"] = "inbound"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPlaced:
+    """The carrier is about to be asked to call somebody.
+
+    As in `CallAdmitted`, the caller is the person who talks with the agent, here the one who is
+    called, and the called number is ours. `CallAdmitted` follows when they answer, and
+    `CallNotAnswered` if not.
+    """
+
+    call_id: CallId
+    caller_number: str
+    called_number: str
+    agent: str
+    purpose: str = "service"
+    campaign: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRinging:
+    """The phone of somebody who is called rings, `after_ms` since the call was placed."""
+
+    call_id: CallId
+    carrier_call_id: str
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallNotAnswered:
+    """A call that was placed came to nothing, and no other event of it follows.
+
+    `code` is the carrier's or our own, `reason` the same in plain words.
+    """
+
+    call_id: CallId
+    carrier_call_id: str
+    outcome: Literal["busy", "no_answer", "canceled", "failed", "unknown", "not_dialed"]
+    code: str
+    reason: str
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierVerdict:
+    """The carrier's detector says what has answered, `after_ms` since it picked up.
+
+    `answered_by` is `human`, `machine_start`, `machine_end_beep`, `machine_end_silence`,
+    `machine_end_other`, `fax` or `unknown`.
+    """
+
+    call_id: CallId
+    at_ms: int
+    answered_by: str
+    after_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -712,6 +772,10 @@ class CallLost:
 
 CallEvent = (
     CallAdmitted
+    | CallPlaced
+    | CallRinging
+    | CallNotAnswered
+    | CarrierVerdict
     | CallTurnedAway
     | StreamOpened
     | CarrierReported

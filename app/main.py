@@ -14,7 +14,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +30,7 @@ from app.assembly import Assembly, assemble
 from app.assembly.configuration import Configuration, Loaded
 from app.assembly.destinations import make_allowances
 from app.assembly.gateway import make_gateway
+from app.assembly.outbound import from_number_of, make_outbound_policy
 from app.assembly.voice_models import VoiceModels, offline_engine
 from app.background import BackgroundJobs
 from app.bus import Bus
@@ -39,6 +40,9 @@ from app.calls.observers.journal import log_event, log_review
 from app.calls.observers.live_feed import CALL_EVENTS, LiveFeed, plain
 from app.calls.observers.message_files import MessageFiles
 from app.calls.observers.shared_use import share_budget, share_use
+from app.calls.outbound.campaigns import Campaigns, next_for_contact
+from app.calls.outbound.dialer import Dialer, DialerOptions
+from app.calls.outbound.outbound import Outbound
 from app.calls.recording.files import Recordings
 from app.calls.recording.writer import Recorder
 from app.calls.seen_calls import SeenCalls
@@ -67,8 +71,10 @@ from app.settings import (
 from app.store.history import CallHistory
 from app.store.retention import Retention
 from app.store.sql.gateway import GatewayStore
+from app.store.sql.outbound import SqlOutbound
 from app.store.sql.store import SqlStore
 from app.store.sql.webhooks import WebhookOutbox
+from app.store.writer import instance_name
 from app.web.access import Door
 from app.web.api import api_router
 from app.web.api.guard import Guard, guarded_router
@@ -119,6 +125,7 @@ class Trunkline:
     """Errors that are found only at the start: tools or speech that fail."""
     history: CallHistory | None = None
     feed: LiveFeed
+    outbound: Outbound
 
 
 class _AmongWorkers(TypedDict, total=False):
@@ -228,6 +235,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             metrics.observe,
             configuration.observe,
             lambda event: bus.publish(CALL_EVENTS, plain(event)),
+            lambda event: outbound.dialer.observe(event),
             MessageFiles(settings.offline.messages_dir, jobs).observe,
             *((history.observe,) if history else ()),
             *((traces.observe,) if traces else ()),
@@ -265,6 +273,8 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             for work in (LoopMonitor(metrics), *(() if deliverer is None else (deliverer,))):
                 stack.callback(tasks.create_task(work.run()).cancel)
+            # Closed after the switchboard, whose last calls it writes down.
+            await stack.enter_async_context(outbound.open())
             await stack.enter_async_context(switchboard.open())
             await stack.enter_async_context(bus.open())
             if workplace is not None:
@@ -288,6 +298,8 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
         stream_path=stream_path,
         numbers=lambda: [own["number"] for own in configuration.numbers()],
     )
+    workers = 1 if workplace is None else workplace.count
+    outbound = _outbound(settings, carrier, history, switchboard, configuration, workers)
     front = TwilioFront(
         auth_tokens=credentials.auth_tokens,
         shared_keys=credentials.shared_keys,
@@ -301,6 +313,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
         call_of=front.call_of,
         knows=switchboard.knows,
         new_call_path=settings.server.webhook_path,
+        knows_placed=outbound.dialer.knows,
         placement=(lambda: bus.name) if workplace is None else workplace.placement,
     )
     routers: list[APIRouter] = [
@@ -316,6 +329,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             if bus.shared
             else None,
             forward=forwarding.forward if bus.shared else None,
+            dialer=lambda: outbound.dialer,
             # It carries speech: never without a signature to ask for.
             transcript_feed=settings.transcript_feed_on and settings.twilio.validate_signatures,
         ),
@@ -337,6 +351,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
             bus,
             deliverer,
             phone,
+            outbound,
             partial(_overview, configuration, switchboard, budget, history, bus),
             supervision,
         ),
@@ -348,7 +363,9 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
         cast("ASGIApplication", app),
         host=settings.server.host,
         port=settings.server.port,
-        drain=lambda: _drain(settings, switchboard, gateway, metrics, live_feed, workplace),
+        drain=lambda: _drain(
+            settings, switchboard, gateway, metrics, live_feed, workplace, outbound
+        ),
         drain_limit_s=settings.limits.drain_timeout_s,
         **_among_workers(settings, workplace),
     )
@@ -360,6 +377,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
         not_started=not_started,
         history=history,
         feed=live_feed,
+        outbound=outbound,
     )
 
 
@@ -478,6 +496,7 @@ async def _drain(
     metrics: Metrics,
     live_feed: LiveFeed,
     workplace: Workplace | None,
+    outbound: Outbound,
 ) -> None:
     metrics.set_draining(True)
     if workplace is not None:
@@ -487,6 +506,7 @@ async def _drain(
         both.create_task(switchboard.drain(limit_s))
         if gateway is not None:
             both.create_task(gateway.drain(limit_s))
+        both.create_task(outbound.stop())
     if workplace is not None:
         await workplace.all_drained()
     live_feed.close()
@@ -746,6 +766,7 @@ def _api(  # noqa: PLR0913 - the parts of the server that the API shows
     bus: Bus,
     deliverer: WebhookDeliverer | None,
     phone: BrowserPhone,
+    outbound: Outbound,
     overview: Callable[[], Awaitable[dict[str, Any]]],
     supervision: Supervision,
 ) -> list[APIRouter]:
@@ -763,6 +784,7 @@ def _api(  # noqa: PLR0913 - the parts of the server that the API shows
             bus=bus,
             outbox=None if deliverer is None else deliverer.outbox,
             phone=phone,
+            outbound=outbound,
             overview=overview,
             supervision=supervision,
         )
@@ -771,6 +793,41 @@ def _api(  # noqa: PLR0913 - the parts of the server that the API shows
         local = _api_open_to_local(settings)
         routers.append(console_router(guard, guard.logins, metrics, local=local))
     return routers
+
+
+def _outbound(
+    settings: Settings,
+    carrier: TwilioControl,
+    history: CallHistory | None,
+    switchboard: Switchboard,
+    configuration: Configuration,
+    workers: int,
+) -> Outbound:
+    """Calls that are placed; all refused until they are enabled."""
+    wanted = settings.outbound
+    store = None
+    if history is not None and isinstance(history.store, SqlStore):
+        store = SqlOutbound(history.store.database)
+    dialer = Dialer(
+        policy=make_outbound_policy(settings),
+        options=DialerOptions(
+            from_number=from_number_of(settings),
+            ring_s=wanted.ring_s,
+            machine_detection=wanted.machine_detection,
+            max_calls=wanted.max_calls,
+            per_s=wanted.calls_per_second / workers,
+        ),
+        carrier=carrier,
+        store=store,
+        switchboard=switchboard,
+        route=lambda agent, variables: replace(
+            configuration.current.assembly.route_of(agent=agent), variables=variables
+        ),
+        owner=instance_name(),
+        resume=lambda call_id: None if history is None else history.resume(call_id),
+        next_for_contact=next_for_contact,
+    )
+    return Outbound(dialer, Campaigns(dialer))
 
 
 def _carrier(

@@ -42,6 +42,7 @@ from app.engine.stages.voices import HttpVoice
 from app.errors import AppError, ConfigError, ToolFailed, VoiceError
 from app.events import CallId, Party
 from app.http.client import SafeHttp
+from app.http.placing import place_call
 from app.http.streaming import StreamingHttp
 from app.pipeline.events import (
     VoiceStreamEventAudio,
@@ -115,6 +116,7 @@ __all__ = [
     "make_engine",
     "model_guardrail",
     "offline_speech",
+    "place_call",
     "regex_guardrail",
     "tool",
 ]

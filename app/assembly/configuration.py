@@ -45,6 +45,7 @@ AT_START: Final = (
     "otel",
     "webhooks",
     "store",
+    "outbound",
 )
 """Sections that reach parts of the server which are made once."""
 LIMITS_AT_START: Final = (

@@ -128,6 +128,7 @@ class Call:
             called_number=incoming.called_number or None,
             caller_verified=incoming.caller_verified,
             started_at=self._started_at,
+            variables=route.variables,
         )
         wanted = policy.recording if recorder is not None else None
         placed = incoming.direction == "outbound"
@@ -214,6 +215,11 @@ class Call:
     @property
     def over(self) -> bool:
         return self._over.is_set()
+
+    @property
+    def age_ms(self) -> int:
+        """Milliseconds since the call's admission."""
+        return self._now_ms()
 
     @property
     def ending(self) -> bool:

@@ -28,8 +28,9 @@ class Route:
 
     `roster` holds the agents that may take over, `keypads` what keys do beside each of them,
     `destinations` where they may transfer callers to. Callers go to `fallback` when no agent
-    can answer. `price` says what was spent so far. `configuration` is the version that routed
-    it. `can_keep_messages` says whether messages of callers can be written where they are kept.
+    can answer. `price` says what was spent so far. `variables` are the call's own values of its
+    agents' variables. `configuration` is the version that routed it. `can_keep_messages` says
+    whether messages of callers can be written where they are kept.
     """
 
     agent: Agent
@@ -42,6 +43,7 @@ class Route:
     price: Callable[[TokenUsage, CarrierUsage | None], Cost] = field(default=_unknown_cost)
     analysis: AnalysisPlan | None = None
     configuration: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
     can_keep_messages: Callable[[], Awaitable[bool]] | None = None
 
     def fallback_of(self, incoming: IncomingCall) -> Fallback | None:

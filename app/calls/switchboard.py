@@ -52,7 +52,7 @@ from app.events import (
     EndReason,
 )
 
-__all__ = ["Admission", "CallOver", "Neighbors", "Switchboard"]
+__all__ = ["Admission", "CallOver", "Neighbors", "Switchboard", "new_call_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -238,8 +238,34 @@ class Switchboard:
                 return self._no_room(incoming, route, "all lines are busy", "at_capacity")
             return self._let_in(incoming, route, self._tasks)
 
-    def _let_in(self, incoming: IncomingCall, route: Route, tasks: asyncio.TaskGroup) -> Admission:
-        call_id = _new_call_id()
+    def admit_placed(self, incoming: IncomingCall, call_id: CallId, route: Route) -> Admission:
+        """Let in a call that was placed, when somebody answers it. May come again, as for `admit`.
+
+        Raises:
+            CapacityError: as for `admit`, whatever fallback the route has.
+        """
+        known = self._admissions.get(incoming.carrier_call_id)
+        if known is not None:
+            if known.used and isinstance(known.call, Call):
+                self._renew_token(known, incoming)
+            return known
+        if self.draining or self._tasks is None:
+            raise CapacityError("the server is shutting down", code="draining")
+        if self._budget.exhausted:
+            raise CapacityError("the budget of the day is spent", code="over_budget")
+        with self._neighbors.deciding():
+            if self.active + self._neighbors.active >= self.capacity:
+                raise CapacityError("all lines are busy", code="at_capacity")
+            return self._let_in(incoming, route, self._tasks, call_id)
+
+    def _let_in(
+        self,
+        incoming: IncomingCall,
+        route: Route,
+        tasks: asyncio.TaskGroup,
+        call_id: CallId | None = None,
+    ) -> Admission:
+        call_id = call_id or new_call_id()
         feed = Feed()
         call = Call(
             call_id,
@@ -272,6 +298,7 @@ class Switchboard:
                 agent=route.agent.name,
                 tools=route.roster.tool_names(route.agent),
                 configuration=route.configuration,
+                direction=incoming.direction.value,
             ),
         )
         tasks.create_task(self._hold(call), name=f"call {call_id}")
@@ -287,9 +314,9 @@ class Switchboard:
         if incoming.carrier_call_id in self._turned_away:  # a webhook that came twice
             return
         self._turned_away.append(incoming.carrier_call_id)
-        self._tell(
+        self.tell(
             CallTurnedAway(
-                call_id=_new_call_id(),
+                call_id=new_call_id(),
                 carrier_call_id=incoming.carrier_call_id,
                 caller_number=incoming.caller_number,
                 called_number=incoming.called_number,
@@ -511,9 +538,10 @@ class Switchboard:
         feed.put(event)
         if isinstance(event, CallEnded):
             self._let_go(event.call_id)
-        self._tell(event)
+        self.tell(event)
 
-    def _tell(self, event: CallEvent) -> None:
+    def tell(self, event: CallEvent) -> None:
+        """Tell all observers of an event."""
         for observe in self._observers:
             with contained("observer"):
                 observe(event)
@@ -561,7 +589,7 @@ def _report_due(admission: Admission) -> bool:
     return admission.progress is not None and not admission.progress.ended
 
 
-def _new_call_id() -> CallId:
+def new_call_id() -> CallId:
     """Sortable by time: 48 bits of milliseconds, 40 random ones."""
     return CallId(f"call_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}")
 

@@ -32,6 +32,11 @@ __all__ = [
     "LegStatus",
     "MarkReached",
     "MediaStream",
+    "PlacedReport",
+    "PlacedStatus",
+    "PlacementOrder",
+    "PlacingCarrier",
+    "PlacingPaths",
     "Screening",
     "StreamEvent",
     "StreamId",
@@ -275,6 +280,76 @@ class LegOrder:
     destination: Destination
     our_number: str
     prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementOrder:
+    """A call to somebody, who is connected with an agent when they answer.
+
+    `reference` is ours, 8 to 64 URL-safe characters: webhooks bring it. `machine_detection` is
+    `fast`, `message_end` or `off`.
+    """
+
+    reference: str
+    to: str
+    from_number: str
+    ring_s: int
+    machine_detection: str = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedReport:
+    """The carrier's report of a call that we placed.
+
+    `code` and `reason` say, in the carrier's number and in plain words, why it came to nothing.
+    """
+
+    carrier_call_id: CarrierCallId
+    progress: CallProgress
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedStatus:
+    """A call as the carrier lists it; `created_at` is Unix time."""
+
+    carrier_call_id: CarrierCallId
+    progress: CallProgress
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacingPaths:
+    """The paths of a carrier's webhooks about calls that we place; `reference` is in the query."""
+
+    answer: str
+    status: str
+    machine: str
+
+
+class PlacingCarrier(Protocol):
+    """The requests of calls that we place.
+
+    Raises `CarrierRefused` when nothing has happened, with `retryable` where that may change by
+    itself, and `CarrierUnavailable` when the carrier did not answer, so that it may have.
+    """
+
+    async def place(self, order: PlacementOrder) -> CarrierCallId:
+        """Call somebody. Sent once: a second request would ring a second time."""
+        ...
+
+    async def placed_to(self, number: str, from_number: str) -> list[PlacedStatus]:
+        """The latest calls from one number to another, in any state."""
+        ...
+
+    async def placed_status(self, carrier_call_id: CarrierCallId) -> PlacedReport:
+        """The state of a call."""
+        ...
+
+    async def cancel_leg(self, leg_id: CarrierCallId) -> None:
+        """End a call, ringing or answered; one that is already gone is success."""
+        ...
 
 
 class StreamListener(Protocol):

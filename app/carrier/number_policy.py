@@ -24,7 +24,15 @@ from phonenumbers.shortnumberinfo import is_emergency_number
 
 from app.carrier.withheld import is_withheld
 
-__all__ = ["COSTLY", "DialPolicy", "NumberClass", "NumberKind", "classify", "countries_of"]
+__all__ = [
+    "COSTLY",
+    "DialPolicy",
+    "NumberClass",
+    "NumberKind",
+    "classify",
+    "countries_of",
+    "is_assigned",
+]
 
 
 class NumberKind(StrEnum):
@@ -142,6 +150,14 @@ def classify(address: str, home: Iterable[str] = ()) -> NumberClass:
 def countries_of(numbers: Iterable[str]) -> frozenset[str]:
     """The countries (ISO 3166) of numbers."""
     return frozenset(region for number in numbers if (region := classify(number).region))
+
+
+def is_assigned(number: str) -> bool:
+    """True when an E.164 number is of a range that its country has given out."""
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(number, None))
+    except phonenumbers.NumberParseException:
+        return False
 
 
 def _of_number(text: str, home: Iterable[str]) -> NumberClass:

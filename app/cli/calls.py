@@ -33,7 +33,7 @@ from app.cli.shared import (
 from app.errors import AppError
 from app.settings import Settings
 
-__all__ = ["calls_app"]
+__all__ = ["Api", "AsJson", "Key", "Server", "asked_of", "calls_app", "run_with"]
 
 calls_app = typer.Typer(help="Calls that are live or were kept.", no_args_is_help=True)
 
@@ -71,7 +71,7 @@ class _Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Api:
+class Api:
     """The API of a server, or of a database."""
 
     client: httpx2.AsyncClient
@@ -101,7 +101,7 @@ def _refusal(answer: httpx2.Response) -> _Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """The place that a command asks, by its options."""
 
     settings: Settings | None
@@ -111,11 +111,11 @@ class _Asked:
     """None: where no server answers."""
 
 
-def _asked(config: Path, server: str | None, key: str | None, *, database: bool = False) -> _Asked:
+def asked_of(config: Path, server: str | None, key: str | None, *, database: bool = False) -> Asked:
     if server is not None and database:
         fail("--server and --database do not go together")
     if server is not None and key is not None:
-        return _Asked(None, server.rstrip("/"), key, of_database=False)
+        return Asked(None, server.rstrip("/"), key, of_database=False)
     settings = load_settings(config)
     if key is None and server is None:
         with contextlib.suppress(OSError):  # it belongs to another user, or was never made
@@ -123,10 +123,10 @@ def _asked(config: Path, server: str | None, key: str | None, *, database: bool 
         token = settings.server.operator_token
         key = key or (token.get_secret_value() if token is not None else None)
     url = (server or own_url(settings.server)).rstrip("/")
-    return _Asked(settings, url, key, of_database=database or (None if server is None else False))
+    return Asked(settings, url, key, of_database=database or (None if server is None else False))
 
 
-def _run(asked: _Asked, work: Callable[[_Api], Awaitable[None]], *, writes: bool = False) -> None:
+def run_with(asked: Asked, work: Callable[[Api], Awaitable[None]], *, writes: bool = False) -> None:
     """Do something with the API; its errors end the command, in words."""
 
     async def run() -> None:
@@ -145,7 +145,7 @@ def _run(asked: _Asked, work: Callable[[_Api], Awaitable[None]], *, writes: bool
         fail(error.message, EXIT_FAILED)
 
 
-def _fail_refused(refused: _Refused, asked: _Asked) -> NoReturn:
+def _fail_refused(refused: _Refused, asked: Asked) -> NoReturn:
     if refused.status == 401:
         what = "takes this key for none of its own" if asked.key else "wants a key"
         fail(
@@ -157,7 +157,7 @@ def _fail_refused(refused: _Refused, asked: _Asked) -> NoReturn:
 
 
 @contextlib.asynccontextmanager
-async def _opened(asked: _Asked, *, writes: bool) -> AsyncIterator[_Api]:
+async def _opened(asked: Asked, *, writes: bool) -> AsyncIterator[Api]:
     if asked.of_database is not True:
         headers = {} if asked.key is None else {"authorization": f"Bearer {asked.key}"}
         client = httpx2.AsyncClient(
@@ -165,7 +165,7 @@ async def _opened(asked: _Asked, *, writes: bool) -> AsyncIterator[_Api]:
         )
         async with client:
             if asked.of_database is False or await _answers(client):
-                yield _Api(client, of_database=False)
+                yield Api(client, of_database=False)
                 return
     if writes:
         fail(f"no server answers at {asked.url}: this needs a running one", EXIT_FAILED)
@@ -180,7 +180,7 @@ async def _opened(asked: _Asked, *, writes: bool) -> AsyncIterator[_Api]:
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://127.0.0.1", timeout=ANSWER_S
         ) as client:
-            yield _Api(client, of_database=True)
+            yield Api(client, of_database=True)
 
 
 async def _answers(client: httpx2.AsyncClient) -> bool:
@@ -228,7 +228,7 @@ def calls_list(  # noqa: PLR0913 - one parameter for each option of the command
     }
     params = {name: value for name, value in filters.items() if value is not None}
 
-    async def show(api: _Api) -> None:
+    async def show(api: Api) -> None:
         if search is not None:
             found = (await api.get("/search", {"q": search, "limit": limit})).json()
         else:
@@ -239,7 +239,7 @@ def calls_list(  # noqa: PLR0913 - one parameter for each option of the command
         for line in _hit_lines(found) if search is not None else _call_lines(found):
             typer.echo(line)
 
-    _run(_asked(config, server, key, database=database), show)
+    run_with(asked_of(config, server, key, database=database), show)
 
 
 @calls_app.command("show")
@@ -253,7 +253,7 @@ def calls_show(
 ) -> None:
     """Show one call: its facts, and what was said."""
 
-    async def show(api: _Api) -> None:
+    async def show(api: Api) -> None:
         if as_json:
             _print_json((await api.get(f"/calls/{call_id}")).json())
             return
@@ -267,7 +267,7 @@ def calls_show(
         text = (await api.get(f"/calls/{call_id}/export", {"format": "text"})).text
         typer.echo("\n" + wrapped(text.partition("\n\n")[2], sys.stdout), nl=False)
 
-    _run(_asked(config, server, key, database=database), show)
+    run_with(asked_of(config, server, key, database=database), show)
 
 
 @calls_app.command("explain")
@@ -281,14 +281,14 @@ def calls_explain(
 ) -> None:
     """Say in plain words what happened in a call; what went wrong first stands on top."""
 
-    async def show(api: _Api) -> None:
+    async def show(api: Api) -> None:
         path = f"/calls/{call_id}/explain"
         if as_json:
             _print_json((await api.get(path)).json())
         else:
             typer.echo((await api.get(path, {"format": "text"})).text, nl=False)
 
-    _run(_asked(config, server, key, database=database), show)
+    run_with(asked_of(config, server, key, database=database), show)
 
 
 _EXPORTS: Final = {"json": "export", "text": "export", "wav": "recording"}
@@ -312,7 +312,7 @@ def calls_export(
     path = "/calls.csv" if call_id is None else f"/calls/{call_id}/{_EXPORTS[format]}"
     params = {"format": format} if path.endswith("/export") else {}
 
-    async def export(api: _Api) -> None:
+    async def export(api: Api) -> None:
         content = (await api.get(path, params)).content
         if out is None:
             sys.stdout.buffer.write(content)
@@ -324,7 +324,7 @@ def calls_export(
             fail(f"{out} cannot be written: {error.strerror}", EXIT_FAILED)
         typer.echo(f"{out}: {len(content)} bytes")
 
-    _run(_asked(config, server, key, database=database), export)
+    run_with(asked_of(config, server, key, database=database), export)
 
 
 @calls_app.command("erase")
@@ -346,7 +346,7 @@ def calls_erase(
     if not yes and not typer.confirm(f"Erase {what} for good?"):
         raise typer.Exit(EXIT_FAILED)
 
-    async def erase(api: _Api) -> None:
+    async def erase(api: Api) -> None:
         if call_id is not None:
             answer = await api.request("DELETE", f"/calls/{call_id}")
         else:
@@ -359,7 +359,7 @@ def calls_erase(
         for live in found.get("still_live", ()):
             typer.echo(f"note: {live} goes on; erase it when it is over")
 
-    _run(_asked(config, server, key), erase, writes=True)
+    run_with(asked_of(config, server, key), erase, writes=True)
 
 
 @calls_app.command("tail")
@@ -372,7 +372,7 @@ def calls_tail(
 ) -> None:
     """Follow what happens in calls, until Ctrl-C; a break is bridged."""
 
-    async def tail(api: _Api) -> None:
+    async def tail(api: Api) -> None:
         last_id: str | None = None
         while True:
             try:
@@ -384,11 +384,11 @@ def calls_tail(
                 typer.echo("note: the server is gone; trying again", err=True)
             await asyncio.sleep(RECONNECT_S)
 
-    _run(_asked(config, server, key), tail, writes=True)
+    run_with(asked_of(config, server, key), tail, writes=True)
 
 
 async def _events(
-    api: _Api, call_id: str | None, last_id: str | None
+    api: Api, call_id: str | None, last_id: str | None
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """The events of the live feed, each with its id, until the connection ends."""
     params = {} if call_id is None else {"call_id": call_id}

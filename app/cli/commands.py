@@ -26,6 +26,7 @@ from app.cli.db import db_app
 from app.cli.init import init
 from app.cli.keys import keys_app
 from app.cli.numbers import numbers_app
+from app.cli.outbound import call, campaign_app, do_not_call_app
 from app.cli.shared import (
     DEFAULT_CONFIG,
     EXIT_CONFIG,
@@ -80,6 +81,9 @@ app.add_typer(numbers_app, name="numbers")
 app.add_typer(db_app, name="db")
 app.add_typer(keys_app, name="keys")
 app.add_typer(calls_app, name="calls")
+app.add_typer(campaign_app, name="campaign")
+app.add_typer(do_not_call_app, name="do-not-call")
+app.command()(call)
 app.command()(init)
 
 

@@ -22,9 +22,13 @@ from app.events import (
     CallEnded,
     CallerSaid,
     CallLost,
+    CallNotAnswered,
+    CallPlaced,
     CallReviewed,
+    CallRinging,
     CallTurnedAway,
     CarrierReported,
+    CarrierVerdict,
     DisclosureHeard,
     FirstSound,
     GuardrailTripped,
@@ -116,12 +120,15 @@ class _Timeline:
         self._turns = 0
         self._streamed = False
         self._tool_left: ToolRan | None = None
+        self._placed = False
 
     def headline(self) -> str:
         caller, called = self._numbers
         if not called:
             return self._end
         agent = f", agent {self._agent}" if self._agent else ""
+        if self._placed:
+            return f"{called} called {caller}{agent}: {self._end}"
         return f"{caller or 'unknown'} called {called}{agent}: {self._end}"
 
     def _add(
@@ -144,7 +151,11 @@ class _Timeline:
                 self._numbers, self._agent = (event.caller_number, event.called_number), event.agent
                 tools = f"; tools: {', '.join(event.tools)}" if event.tools else "; no tools"
                 version = f"; configuration {event.configuration}" if event.configuration else ""
-                self._add(0, f"call admitted for agent {event.agent}{tools}{version}")
+                what = "the call was answered" if self._placed else "call admitted"
+                self._placed = event.direction == "outbound"
+                self._add(0, f"{what} for agent {event.agent}{tools}{version}")
+            case CallPlaced() | CallRinging() | CallNotAnswered() | CarrierVerdict():
+                self._placing(event)
             case StreamOpened():
                 again = " again" if self._streamed else ""
                 self._streamed = True
@@ -237,6 +248,27 @@ class _Timeline:
         did = "stopped the agent" if event.stopped else "objected"
         text = f"guardrail {event.guardrail} {did}: what the {event.side} said"
         self._add(event.at_ms, text, Mark.NOTICE, details=[event.reason])
+
+    def _placing(self, event: Any) -> None:
+        """The way of a call that we place, before there is a conversation."""
+        match event:
+            case CallPlaced():
+                self._placed = True
+                self._numbers = (event.caller_number, event.called_number)
+                self._agent = event.agent
+                of = f", of campaign {event.campaign}" if event.campaign else ""
+                self._add(0, f"call placed ({event.purpose}{of})")
+            case CallRinging():
+                self._add(0, f"the phone rang {_s(event.after_ms)} s after that")
+            case CarrierVerdict():
+                text = f"the carrier's detector heard: {event.answered_by.replace('_', ' ')}"
+                self._add(event.at_ms, f"{text}, {_s(event.after_ms)} s after the answer")
+            case CallNotAnswered():
+                self._end = event.outcome.replace("_", " ")
+                fault = event.outcome in ("failed", "unknown")
+                mark = Mark.PROBLEM if fault else Mark.NOTICE
+                text = f"no conversation: {event.reason}"
+                self._add(event.after_ms, text, mark, details=[f"code {event.code}"])
 
     def _recorded(self, event: RecordingStopped) -> None:
         lost = f"; {_s(event.lost_ms)} s are missing" if event.lost_ms else ""

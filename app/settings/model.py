@@ -237,7 +237,6 @@ class Settings(Section):
     otel: OtelSettings = Field(default_factory=OtelSettings)
     limits: Limits = Field(default_factory=Limits)
     recording: Recording = Field(default_factory=Recording)
-    outbound: OutboundSettings = Field(default_factory=OutboundSettings)
     compliance: ComplianceSettings = Field(default_factory=ComplianceSettings)
     budget: Budget = Field(default_factory=Budget)
     logging: Logging = Field(default_factory=Logging)
@@ -247,6 +246,7 @@ class Settings(Section):
     guardrails: dict[GuardrailName, GuardrailSettings] = Field(default_factory=dict)
     destinations: dict[DestinationName, DestinationSettings] = Field(default_factory=dict)
     numbers: dict[PhoneNumber, NumberSettings] = Field(default_factory=dict)
+    outbound: OutboundSettings = Field(default_factory=OutboundSettings)
     analysis: AnalysisSettings | None = None
     webhooks: dict[WebhookName, CallWebhookSettings] = Field(default_factory=dict)
     prices: dict[str, Price] = Field(default_factory=dict)

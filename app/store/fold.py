@@ -12,6 +12,8 @@ from app.events import (
     CallAdmitted,
     CallEnded,
     CallLost,
+    CallNotAnswered,
+    CallPlaced,
     CallTurnedAway,
     FirstSound,
     MessageTaken,
@@ -22,7 +24,7 @@ from app.events import (
     TransferEnded,
     VoiceTrouble,
 )
-from app.store.base import Outcome, StoredCall, StoredEvent
+from app.store.base import Direction, Outcome, StoredCall, StoredEvent
 from app.store.codec import decode
 
 __all__ = ["rebuilt", "step"]
@@ -59,7 +61,18 @@ def _after(row: StoredCall, record: StoredEvent, event: object) -> StoredCall:
                 called_number=event.called_number,
                 agent=event.agent,
                 configuration=event.configuration,
+                direction=Direction(event.direction),
             )
+        case CallPlaced():
+            return replace(
+                row,
+                direction=Direction.OUTBOUND,
+                caller_number=event.caller_number,
+                called_number=event.called_number,
+                agent=event.agent,
+            )
+        case CallNotAnswered():
+            return _not_answered(row, record, event)
         case CallTurnedAway():
             return _turned_away(row, record, event)
         case StreamOpened() if row.answered_at is None:
@@ -95,6 +108,17 @@ def _turned_away(row: StoredCall, record: StoredEvent, event: CallTurnedAway) ->
         caller_number=event.caller_number,
         called_number=event.called_number,
         transferred_to=event.put_through_to,
+        ended_at=record.at,
+        duration_ms=0,
+    )
+
+
+def _not_answered(row: StoredCall, record: StoredEvent, event: CallNotAnswered) -> StoredCall:
+    return replace(
+        row,
+        outcome=Outcome.CANCELED if event.outcome == "not_dialed" else Outcome(event.outcome),
+        reason=event.code,
+        carrier_call_id=event.carrier_call_id,
         ended_at=record.at,
         duration_ms=0,
     )

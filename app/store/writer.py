@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from app.errors import StoreError, StoreUnavailable
-from app.events import CallEnded, CallId, CallTurnedAway
+from app.events import CallEnded, CallId, CallNotAnswered, CallTurnedAway
 from app.store.base import CallStore, StoredEvent
 from app.store.codec import Storable, encode
 from app.store.spool import Spool, leftovers
@@ -49,6 +49,8 @@ ANSWER_S: Final = 3.0
 LAST_ANSWER_S: Final = 1.0
 """The same while the process ends, which has a few seconds for all that it does then."""
 RETRY_S: Final = 1.0
+RESUMED_SEQ: Final = 100_000
+"""The number behind which the events of a call go on that another process began."""
 TICK_S: Final = 1.0
 RENEW_S: Final = 15.0
 LEASE_S: Final = 120.0
@@ -116,7 +118,7 @@ class StoreWriter:
         if call_id in self._ended:
             self._ended[call_id] += 1
             return self._ended[call_id]
-        if isinstance(event, CallEnded | CallTurnedAway):
+        if isinstance(event, CallEnded | CallTurnedAway | CallNotAnswered):
             seq = self._last_seq.pop(call_id, 0) + 1
             self._ended[call_id] = seq
             if len(self._ended) > ENDED_KEPT:
@@ -124,6 +126,10 @@ class StoreWriter:
             return seq
         self._last_seq[call_id] = self._last_seq.get(call_id, 0) + 1
         return self._last_seq[call_id]
+
+    def resume(self, call_id: CallId) -> None:
+        """Go on with a call that another process began: its events have lower numbers."""
+        self._last_seq.setdefault(call_id, RESUMED_SEQ)
 
     def degraded(self) -> Sequence[str]:
         """Problems of the history of calls, for `/readyz`."""

@@ -58,6 +58,7 @@ class Forwarding:
         knows: Callable[[CarrierCallId | None, TransferId], bool],
         new_call_path: str,
         placement: Callable[[], str],
+        knows_placed: Callable[[str], bool] = lambda reference: False,
     ) -> None:
         """`placement` names the process that should take a new call."""
         self._bus = bus
@@ -65,6 +66,7 @@ class Forwarding:
         self._knows = knows
         self._new_call_path = new_call_path
         self._placement = placement
+        self._knows_placed = knows_placed
 
     async def forward(self, request: Request, form: Form) -> Response | None:
         """The answer of another process to a checked request; None when it is for this one."""
@@ -99,7 +101,10 @@ class Forwarding:
 
     def _is_known(self, wanted: Message) -> bool:
         form = [(name, value) for name, value in wanted["form"]]
-        transfer = dict(parse_qsl(wanted["query"])).get("transfer", "")
+        query = dict(parse_qsl(wanted["query"]))
+        if placed := query.get("placed"):
+            return self._knows_placed(placed)
+        transfer = query.get("transfer", "")
         return self._knows(self._call_of(form), TransferId(transfer))
 
 

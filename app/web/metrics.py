@@ -30,6 +30,7 @@ from app.events import (
     CallEnded,
     CallEvent,
     CallId,
+    CallNotAnswered,
     CallSummary,
     CallTurnedAway,
     DisclosureHeard,
@@ -45,6 +46,9 @@ __all__ = ["AuthFailure", "Metrics", "Refusal", "VoiceConnect"]
 
 NAMESPACE = "trunkline"
 
+PLACED_OUTCOMES = (
+    *("answered", "busy", "no_answer", "canceled", "failed", "unknown", "not_dialed"),
+)
 _ANSWER_SECONDS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0)
 _REACTION_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 _LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -222,7 +226,11 @@ class Metrics:
     def observe(self, event: CallEvent) -> None:
         """Count one event of a call."""
         match event:
+            case CallNotAnswered():
+                self._calls.placed.labels(event.outcome).inc()
             case CallAdmitted():
+                if event.direction == "outbound":
+                    self._calls.placed.labels("answered").inc()
                 self._live.add(event.call_id)
                 self._calls.active.set(len(self._live))
             case CallTurnedAway():
@@ -474,6 +482,7 @@ class _CallInstruments:
         self.turned_away = counter(
             "calls_turned_away", "Calls that no agent answered, by reason", "reason"
         )
+        self.placed = counter("calls_placed", "Calls to people, by what came of them", "outcome")
         self.voice_connects = counter(
             "voice_connects", "Connections of calls to the voice model", "result"
         )
@@ -527,6 +536,8 @@ class _CallInstruments:
             self.ended.labels(reason.value)
         for away in TurnedAway:
             self.turned_away.labels(away.value)
+        for outcome in PLACED_OUTCOMES:
+            self.placed.labels(outcome)
         for result in VoiceConnect:
             self.voice_connects.labels(result.value)
         for kind in VoiceErrorClass:

@@ -22,6 +22,7 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.requests import ClientDisconnect, HTTPConnection
 from websockets.frames import CloseCode
 
+from app.calls.outbound.dialer import Dialer
 from app.calls.route import Diversion
 from app.calls.transfer.reports import TransferReports
 from app.carrier.base import (
@@ -43,6 +44,7 @@ from app.errors import (
 from app.events import CallEvent
 from app.web.forwarding import CHECKED_FORM, Forwarded
 from app.web.metrics import AuthFailure, Metrics, Refusal
+from app.web.placing import PlacingFront, add_placing_routes
 from app.web.sockets import Lane, lane_of
 from app.web.tickets import TICKET_PROTOCOL, SocketTickets, offers_ticket
 from app.web.transcript import add_transcript_feed
@@ -62,7 +64,7 @@ Forward = Callable[[Request, Form], Awaitable[Response | None]]
 T = TypeVar("T")
 
 
-class PhoneFront(TransferFront, Protocol):
+class PhoneFront(TransferFront, PlacingFront, Protocol):
     """A carrier's signatures, forms and documents.
 
     Raises `SignatureError` and `RemoteProtocolError`.
@@ -73,9 +75,7 @@ class PhoneFront(TransferFront, Protocol):
     def check_http(self, path_and_query: str, form: Form, headers: Mapping[str, str]) -> None: ...
     def check_websocket(self, path: str, headers: Mapping[str, str]) -> None: ...
     def parse_form(self, body: bytes) -> list[tuple[str, str]]: ...
-    def read_incoming(self, form: Form) -> IncomingCall: ...
     def read_status(self, form: Form) -> tuple[CarrierCallId, CallProgress]: ...
-    def answer(self, token: str, fallback: Fallback | None = None) -> str: ...
     def refuse(self) -> str: ...
     def divert(self, incoming: IncomingCall, say: str | None, to: Destination | None) -> str: ...
     async def open_stream(self, lane: Lane) -> MediaStream: ...
@@ -121,12 +121,13 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
     tickets: SocketTickets | None = None,
     forward: Forward | None = None,
     others_stream_path: str | None = None,
+    dialer: Callable[[], Dialer] | None = None,
 ) -> APIRouter:
     """The routes of one carrier; every HTTP route among them wants a signature.
 
     `forward` has requests answered by the process that has their call. At `others_stream_path` come
     streams that a proxy should have sent to another server, named `other` there. `tickets` are what
-    browsers open sockets with, in place of a signature.
+    browsers open sockets with, in place of a signature. `dialer` places calls.
     """
     forms = SignedForms(front, metrics, forward)
     signed = APIRouter(dependencies=[Depends(forms.check)])
@@ -155,6 +156,8 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
         return PlainTextResponse("", headers=_NO_STORE)
 
     add_transfer_routes(signed, front, calls.transfer_reports, forms.read, fallback=calls.fallback)
+    if dialer is not None:
+        add_placing_routes(signed, front, dialer, forms.read)
     if transcript_feed:
         add_transcript_feed(signed, calls.follow)
     router = APIRouter()

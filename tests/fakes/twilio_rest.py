@@ -18,6 +18,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -97,6 +99,7 @@ class ApiCall:
     direction: str = "outbound-api"
     options: dict[str, list[str]] = field(default_factory=dict)
     documents: list[str] = field(default_factory=list)
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def verbs(self) -> tuple[Verb, ...]:
@@ -117,7 +120,8 @@ class ApiConference:
 
 
 class TwilioApi:
-    """One account with its `numbers`; `redirected` is told of each call with a new document."""
+    """One account with its `numbers`; `redirected` is told of each call with a new document, and
+    `placed` of each new one."""
 
     def __init__(
         self,
@@ -134,6 +138,7 @@ class TwilioApi:
         self.messages: list[dict[str, Any]] = []
         self.requests: list[ApiRequest] = []
         self.troubles: deque[Trouble] = deque()
+        self.placed: Callable[[ApiCall], None] = lambda _call: None
         self.redirected: Callable[[ApiCall], None] = lambda _call: None
         self.numbers = {
             f"PN{n:032d}": {"sid": f"PN{n:032d}", **_NUMBER, **row}
@@ -281,6 +286,7 @@ class TwilioApi:
         elif "Url" not in fields:
             raise Refusal(400, 21205, "Url, Twiml or ApplicationSid is needed")
         self.calls[call.sid] = call
+        self.placed(call)
         return 201, _call_row(call)
 
     def _update_Calls(self, form: Form, sid: str) -> Answer:
@@ -297,6 +303,17 @@ class TwilioApi:
             call.documents.append(_document(fields["Twiml"]))
             self.redirected(call)
         return 200, _call_row(call)
+
+    def _list_Calls(self, form: Form) -> Answer:
+        fields = dict(form)
+        rows = [
+            _call_row(call)
+            for call in reversed(self.calls.values())
+            if fields.get("To", call.to) == call.to
+            and fields.get("From", call.from_) == call.from_
+            and fields.get("Status", call.status) == call.status
+        ]
+        return 200, _page("calls", rows)
 
     def _fetch_Calls(self, _: Form, sid: str) -> Answer:
         return 200, _call_row(self._call(sid))
@@ -440,6 +457,7 @@ def _call_row(call: ApiCall) -> dict[str, Any]:
         "to": call.to,
         "from": call.from_,
         "direction": call.direction,
+        "date_created": format_datetime(call.created_at),
     }
 
 

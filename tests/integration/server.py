@@ -219,7 +219,8 @@ class Leftovers:
         )
 
     def _new_tasks(self) -> set[asyncio.Task[Any]]:
-        return asyncio.all_tasks() - self._tasks
+        looking = asyncio.current_task()  # of a fixture, another one than before
+        return {task for task in asyncio.all_tasks() - self._tasks if task is not looking}
 
     def _new_descriptors(self) -> dict[str, str]:
         now = _descriptors()

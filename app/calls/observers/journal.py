@@ -19,8 +19,12 @@ from app.events import (
     CallEnded,
     CallerSaid,
     CallEvent,
+    CallNotAnswered,
+    CallPlaced,
     CallReviewed,
+    CallRinging,
     CallTurnedAway,
+    CarrierVerdict,
     DisclosureHeard,
     FirstSound,
     GuardrailTripped,
@@ -50,7 +54,10 @@ def log_event(event: CallEvent) -> None:
     """Write what an operator wants to read of an event, if anything, under its call's id."""
     outer = logs.call_id.set(event.call_id)
     try:
-        _write(event)
+        if isinstance(event, CallPlaced | CallRinging | CallNotAnswered | CarrierVerdict):
+            _write_placed(event)
+        else:
+            _write(event)
     finally:
         logs.call_id.reset(outer)
 
@@ -166,6 +173,26 @@ def _write_analysis(event: TaskStarted | TaskAnswered | TurnAnalyzed) -> None:
             )
         case TurnAnalyzed():
             logger.debug("turn analyzed", extra={"pii.analysis": asdict(event.analysis)})
+
+
+def _write_placed(event: CallPlaced | CallRinging | CallNotAnswered | CarrierVerdict) -> None:
+    match event:
+        case CallPlaced():
+            campaign = {"campaign": event.campaign} if event.campaign else {}
+            logger.info(
+                "call placed",
+                extra={"agent": event.agent, "pii.callee": event.caller_number, **campaign},
+            )
+        case CallRinging():
+            facts = {"carrier_call_id": event.carrier_call_id, "after_ms": event.after_ms}
+            logger.debug("call rings", extra=facts)
+        case CallNotAnswered():
+            logger.info(
+                "call not answered",
+                extra={"outcome": event.outcome, "code": event.code, "after_ms": event.after_ms},
+            )
+        case CarrierVerdict():
+            logger.info("carrier verdict", extra={"answered_by": event.answered_by})
 
 
 def _write_turned_away(event: CallTurnedAway) -> None:

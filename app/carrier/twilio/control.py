@@ -13,12 +13,17 @@ from app.carrier.base import (
     DestinationKind,
     Fallback,
     LegOrder,
+    PlacedReport,
+    PlacedStatus,
+    PlacementOrder,
     TransferId,
     TransferOrder,
 )
 from app.carrier.destinations import digits_fault, sms_fault
 from app.carrier.twilio.carrier import TwilioCarrier
-from app.carrier.twilio.rest import LegRequest, TwilioRest
+from app.carrier.twilio.faults import NEVER_DONE
+from app.carrier.twilio.placing import PLACING_PATHS, report_of
+from app.carrier.twilio.rest import CallRequest, LegRequest, TwilioRest
 from app.carrier.twilio.transfer import (
     Site,
     digits_document,
@@ -27,7 +32,7 @@ from app.carrier.twilio.transfer import (
     transfer_document,
     whisper_document,
 )
-from app.errors import CarrierRefused
+from app.errors import CarrierRefused, CarrierUnavailable
 
 __all__ = ["TwilioControl"]
 
@@ -64,6 +69,42 @@ class TwilioControl(TwilioCarrier):
             extension=destination.extension,
         )
         return await self._account().place_leg(leg)
+
+    async def place(self, order: PlacementOrder) -> CarrierCallId:
+        """Call somebody, who is connected with an agent when they answer."""
+        site, paths, reference = self._site(), PLACING_PATHS, order.reference
+        detects = order.machine_detection != "off"
+        call = CallRequest(
+            to=order.to,
+            from_number=order.from_number,
+            url=site.placed_url(paths.answer, reference),
+            ring_s=order.ring_s,
+            status_url=site.placed_url(paths.status, reference),
+            machine_url=site.placed_url(paths.machine, reference) if detects else "",
+            to_message_end=order.machine_detection == "message_end",
+        )
+        try:
+            return await self._account().place_call(call)
+        except CarrierUnavailable as error:
+            if error.code not in NEVER_DONE:
+                raise
+            raise CarrierRefused(error.message, code=error.code, retryable=True) from error
+
+    async def placed_to(self, number: str, from_number: str) -> list[PlacedStatus]:
+        """The latest calls from one number to another, in any state."""
+        return [
+            PlacedStatus(
+                carrier_call_id=row.carrier_call_id,
+                progress=row.progress,
+                created_at=row.created_at,
+            )
+            for row in await self._account().calls_between(from_number, number)
+        ]
+
+    async def placed_status(self, carrier_call_id: CarrierCallId) -> PlacedReport:
+        """The state of a call."""
+        row = await self._account().call_row(carrier_call_id)
+        return report_of(carrier_call_id, row.progress)
 
     async def cancel_leg(self, leg_id: CarrierCallId) -> None:
         """End a leg; one that is already gone is success."""

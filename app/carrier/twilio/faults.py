@@ -22,18 +22,26 @@ __all__ = ["NEVER_DONE", "NOT_FOUND", "NOT_IN_PROGRESS", "as_ours", "network_fai
 NOT_FOUND: Final = "twilio_20404"
 NOT_IN_PROGRESS: Final = "twilio_21220"
 
-NEVER_DONE: Final = frozenset({"unreachable", "http_429", "twilio_20429"})
+NEVER_DONE: Final = frozenset({"unreachable", "http_429", "twilio_20429", "twilio_10004"})
 """Codes of failures after which nothing can have happened, so that any request may be repeated."""
 
 _AUTH_FAILED: Final = 20003
 _TOO_MANY: Final = 20429
 
 _WORDS: Final = {
+    10004: "the account has as many calls at once as it may have",
+    13223: "the number to call has no valid format",
+    13224: "the number to call is not valid",
+    13225: "the number to call is blocked by Twilio",
+    13227: "the account may not call this country; see the voice geographic permissions",
     20001: "Twilio does not take a value of the request",
     20404: "Twilio knows no such call or number in this account",
     21205: "Twilio cannot use the address of a document",
     21210: "the number to call from is neither the account's nor verified by it",
     21211: "the number to call is not one that Twilio can reach",
+    21213: "the number to call from is missing",
+    21214: "the number to call cannot be reached from Twilio",
+    21217: "the number to call is not a valid phone number",
     21212: "the number to call from is not valid",
     21215: "the account may not call this country; see the voice geographic permissions",
     21216: "Twilio does not let this account call the number",

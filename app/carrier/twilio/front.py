@@ -17,6 +17,7 @@ from app.carrier.base import (
     LegAnswer,
     LegStatus,
     MediaStream,
+    PlacedReport,
     Screening,
     TransferId,
     TransferResult,
@@ -33,6 +34,7 @@ from app.carrier.twilio.http import (
     read_status,
     refusal_document,
 )
+from app.carrier.twilio.placing import PLACING_PATHS, read_placed, read_verdict
 from app.carrier.twilio.reports import (
     AnsweredBy,
     ConferenceEvent,
@@ -64,6 +66,7 @@ class TwilioFront:
 
     content_type = TWIML_CONTENT_TYPE
     transfer_paths = TRANSFER_PATHS
+    placing_paths = PLACING_PATHS
 
     def __init__(
         self,
@@ -197,6 +200,20 @@ class TwilioFront:
     def queue_wait(self, waited_s: int, limit_s: int) -> str:
         """TwiML for a caller in a queue."""
         return queue_wait_document(waited_s, limit_s)
+
+    # Calls that we place ------------------------------------------------------------------------
+
+    def read_placed(self, form: Sequence[tuple[str, str]]) -> PlacedReport:
+        """The progress of a call that we have placed."""
+        return read_placed(form, expect_account=self._account_id)
+
+    def read_verdict(self, form: Sequence[tuple[str, str]]) -> tuple[CarrierCallId, str, int]:
+        """The call, what the detector says has answered, and for how many ms it listened."""
+        return read_verdict(form, expect_account=self._account_id)
+
+    def hang_up(self) -> str:
+        """TwiML that ends a call without a word."""
+        return after_transfer_document(self._site(), None)
 
     async def open_stream(self, lane: Lane) -> MediaStream:
         """The stream of an accepted socket, read up to its start."""

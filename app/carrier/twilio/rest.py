@@ -36,7 +36,7 @@ from app.errors import CarrierRefused, CarrierUnavailable
 from app.retry import retry
 from app.threads import in_thread
 
-__all__ = ["AccountState", "LegRequest", "NumberSetup", "TwilioRest"]
+__all__ = ["AccountState", "CallRequest", "CallRow", "LegRequest", "NumberSetup", "TwilioRest"]
 
 logger = logging.getLogger(__name__)
 # The library logs phone numbers in query strings at INFO, so that it is not let near our log.
@@ -80,6 +80,32 @@ class LegRequest:
     status_url: str
     machine_url: str = ""
     extension: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRequest:
+    """A call to somebody; `url` gives the document that they hear.
+
+    Without a `machine_url` nobody listens for answering machines; `to_message_end` has the detector
+    wait for the end of a machine's greeting.
+    """
+
+    to: str
+    from_number: str
+    url: str
+    ring_s: int
+    status_url: str
+    machine_url: str = ""
+    to_message_end: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRow:
+    """A call as Twilio lists it; `created_at` is Unix time, 0 where it is not told."""
+
+    carrier_call_id: CarrierCallId
+    progress: CallProgress
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +220,52 @@ class TwilioRest:
             }
         row = await self._request(lambda: self._client.calls.create(**options), repeatable=False)
         return CarrierCallId(str(row.sid))
+
+    async def place_call(self, call: CallRequest) -> CarrierCallId:
+        """Call somebody, who hears the document at an address of ours. Sent once.
+
+        Raises:
+            CarrierUnavailable, CarrierRefused: as for `redirect`.
+        """
+        options: dict[str, Any] = {
+            "to": call.to,
+            "from_": call.from_number,
+            "url": call.url,
+            "method": "POST",
+            "timeout": call.ring_s,
+            "status_callback": call.status_url,
+            "status_callback_method": "POST",
+            "status_callback_event": ["initiated", "ringing", "answered", "completed"],
+        }
+        if call.machine_url:
+            options |= {
+                "machine_detection": "DetectMessageEnd" if call.to_message_end else "Enable",
+                # Else the document waits for the verdict: seconds of silence for a person.
+                "async_amd": "true",
+                "async_amd_status_callback": call.machine_url,
+                "async_amd_status_callback_method": "POST",
+            }
+        row = await self._request(lambda: self._client.calls.create(**options), repeatable=False)
+        return CarrierCallId(str(row.sid))
+
+    async def calls_between(self, from_number: str, to: str) -> list[CallRow]:
+        """The latest calls from one number to another.
+
+        Raises:
+            CarrierUnavailable, CarrierRefused: as for `hang_up`.
+        """
+        rows = await self._request(
+            lambda: self._client.calls.list(to=to, from_=from_number, limit=20)
+        )
+        return [_call_row(row) for row in rows]
+
+    async def call_row(self, carrier_call_id: CarrierCallId) -> CallRow:
+        """A call as it is now.
+
+        Raises:
+            CarrierUnavailable, CarrierRefused: as for `hang_up`.
+        """
+        return _call_row(await self._request(lambda: self._call(carrier_call_id).fetch()))
 
     async def cancel_leg(self, leg_id: CarrierCallId) -> None:
         """End a leg, ringing or answered; one that is already gone is success.
@@ -310,6 +382,19 @@ class TwilioRest:
             raise network_failure(error) from error
         except ValueError as error:  # a proxy's page in place of JSON
             raise CarrierUnavailable("Twilio's answer is not JSON", code="garbled") from error
+
+
+def _call_row(row: Any) -> CallRow:
+    created = row.date_created
+    try:
+        progress = CallProgress(str(row.status))
+    except ValueError as error:
+        raise CarrierUnavailable("Twilio's answer names no known state", code="garbled") from error
+    return CallRow(
+        carrier_call_id=CarrierCallId(str(row.sid)),
+        progress=progress,
+        created_at=created.timestamp() if created is not None else 0.0,
+    )
 
 
 def _number_setup(row: Any) -> NumberSetup:

@@ -99,6 +99,16 @@ class Site:
         scheme, _, rest = self.base_url.rstrip("/").partition("://")
         return f"{'wss' if scheme == 'https' else 'ws'}://{rest}{self.stream_path}"
 
+    def placed_url(self, path: str, reference: str) -> str:
+        """The address of a route, for one call that we place.
+
+        Raises:
+            LocalProtocolError: a reference that is not fit for an address.
+        """
+        if not _TRANSFER_ID.fullmatch(reference):
+            raise LocalProtocolError("a reference has 8 to 64 URL-safe characters")
+        return f"{self.base_url.rstrip('/')}{path}?{urlencode({'placed': reference})}"
+
     def url(self, path: str, transfer_id: TransferId) -> str:
         """The address of a route, for one transfer.
 

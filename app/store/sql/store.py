@@ -54,6 +54,7 @@ from app.store.codec import decode
 from app.store.fold import rebuilt, step
 from app.store.retention import without
 from app.store.sql.database import Database
+from app.store.sql.outbound import attempts
 from app.store.sql.tables import (
     call_tags,
     calls,
@@ -82,6 +83,7 @@ OF_A_CALL: Final[Sequence[Table]] = (
     notes,
     call_tags,
     deliveries,
+    attempts,
 )
 
 

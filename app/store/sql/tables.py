@@ -31,6 +31,7 @@ __all__ = [
     "Instant",
     "JsonText",
     "PlainText",
+    "Serial",
     "call_tags",
     "calls",
     "erasures",
@@ -89,14 +90,14 @@ class JsonText(TypeDecorator[Any]):
 
 
 # SQLite numbers its rows by itself in INTEGER keys only.
-_Serial = BigInteger().with_variant(Integer, "sqlite")
+Serial = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
 
 events = Table(
     "events",
     metadata,
-    Column("position", _Serial, primary_key=True, autoincrement=True),
+    Column("position", Serial, primary_key=True, autoincrement=True),
     Column("call_id", PlainText, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("at", Instant, nullable=False),
@@ -160,7 +161,7 @@ calls = Table(
 transcript = Table(
     "transcript",
     metadata,
-    Column("line", _Serial, primary_key=True, autoincrement=True),
+    Column("line", Serial, primary_key=True, autoincrement=True),
     Column("call_id", PlainText, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("at", Instant, nullable=False),
@@ -204,7 +205,7 @@ retention_marks = Table(
 notes = Table(
     "notes",
     metadata,
-    Column("note_id", _Serial, primary_key=True, autoincrement=True),
+    Column("note_id", Serial, primary_key=True, autoincrement=True),
     Column("call_id", PlainText, nullable=False),
     Column("at", Instant, nullable=False),
     Column("author", PlainText, nullable=False),

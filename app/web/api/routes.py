@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from app.api_keys import ApiKeys
 from app.bus import Bus
 from app.calls.observers.live_feed import LiveFeed
+from app.calls.outbound.outbound import Outbound
 from app.store.history import CallHistory
 from app.store.sql.webhooks import WebhookOutbox
 from app.web.api.configuration import Configuration, add_configuration_routes
@@ -19,6 +20,7 @@ from app.web.api.guard import Guard, guarded_router
 from app.web.api.history import add_history_routes
 from app.web.api.keys import add_key_routes
 from app.web.api.live import Live, add_live_routes
+from app.web.api.outbound import add_outbound_routes
 from app.web.api.overview import add_overview_route
 from app.web.api.phone import BrowserPhone, add_phone_routes
 from app.web.api.supervision import Supervision, add_supervision_routes
@@ -41,6 +43,7 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     phone: BrowserPhone,
     overview: Callable[[], Awaitable[dict[str, Any]]],
     supervision: Supervision,
+    outbound: Outbound,
 ) -> APIRouter:
     """The router of `/api/v1`."""
     router = guarded_router(guard)
@@ -54,4 +57,5 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     add_configuration_routes(router, configuration, bus)
     add_key_routes(router, keys)
     add_overview_route(router, overview)
+    add_outbound_routes(router, outbound)
     return router

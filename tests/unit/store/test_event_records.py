@@ -44,6 +44,7 @@ KEPT_TEXTS = {
 # Events whose texts are no speech, and stay for as long as the call does.
 WITHOUT_WORDS = {
     "analysis_failed", "barge_in", "call_admitted", "call_ended", "call_lost", "call_turned_away",
+    "call_placed", "call_ringing", "call_not_answered", "carrier_verdict",
     "carrier_reported",    "first_sound", "handed_off", "key_pressed", "recording_started",
     "recording_stopped", "speech_resumed", "stages_timed", "stream_opened", "tool_ran",
     "transfer_ended", "transfer_started", "turn_timed", "voice_ready", "voice_trouble",

@@ -1,0 +1,361 @@
+"""Campaigns: many people called, each until reached or tried often enough.
+
+All state is in the store; a runner looks there every second for who is due. One process runs a
+campaign at a time. A contact is claimed in the transaction that writes its attempt down, and let go
+in the one that closes it, so that no death of a process leaves somebody called twice or forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from app.calls.outbound.dialer import Dialer, NextForContact, PlaceOrder
+from app.calls.outbound.policy import CallingHours, Purpose, Refusal
+from app.errors import PlacingRefused, StoreError
+from app.store.outbound import (
+    Campaign,
+    CampaignState,
+    Contact,
+    ContactState,
+    DialOutcome,
+    OutboundStore,
+)
+
+__all__ = ["CampaignOptions", "Campaigns", "next_for_contact", "parse_contacts"]
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 1.0
+LEASE: Final = timedelta(seconds=10)
+_SOON: Final = timedelta(minutes=5)
+_AT_ONCE: Final = 20
+MOST_FAULTS: Final = 10
+MOST_CONTACTS: Final = 100_000
+
+# Nobody is reached there, however often it is tried.
+_NEVER: Final = frozenset(
+    {
+        *("twilio_21211", "twilio_21214", "twilio_21216", "twilio_21217", "twilio_21219"),
+        *("twilio_13223", "twilio_13224", "twilio_13225", "sip_404", "sip_410", "sip_484"),
+        *("sip_604", "sip_607"),
+    }
+)
+_FAILURES: Final = frozenset({DialOutcome.FAILED, DialOutcome.UNKNOWN})
+_NOT_THIS_CONTACT: Final = frozenset(
+    {
+        *(Refusal.NUMBER_INVALID, Refusal.NUMBER_KIND, Refusal.EMERGENCY, Refusal.COUNTRY),
+        *(Refusal.OWN_NUMBER, Refusal.DO_NOT_CALL, Refusal.NO_CONSENT, Refusal.NO_TIME_ZONE),
+        Refusal.HOURS,  # without a time at which waiting would help
+    }
+)
+_NOT_THIS_CAMPAIGN: Final = frozenset(
+    {"agent_unknown", "variable_unknown", "no_from_number", Refusal.NOT_ENABLED}
+)
+_ACTIONS: Final[Mapping[str, tuple[CampaignState, frozenset[CampaignState]]]] = {
+    "pause": (CampaignState.PAUSED, frozenset({CampaignState.RUNNING, CampaignState.TRIPPED})),
+    "resume": (CampaignState.RUNNING, frozenset({CampaignState.PAUSED, CampaignState.TRIPPED})),
+    "cancel": (
+        CampaignState.CANCELED,
+        frozenset({CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.TRIPPED}),
+    ),
+}
+
+
+def _delays() -> dict[str, int]:
+    return {"busy": 900, "no_answer": 7_200, "canceled": 900, "failed": 3_600, "unknown": 3_600}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignOptions:
+    """The way in which a campaign calls. `retry_s` is the pause after each outcome.
+
+    `hours` (such as 10:00-18:00) narrow those of the server. After `stop_after_failures` failures
+    one after the other the campaign pauses by itself.
+    """
+
+    attempts: int = 3
+    retry_s: Mapping[str, int] = field(default_factory=_delays)
+    max_calls: int = 5
+    calls_per_second: float = 1.0
+    hours: str = ""
+    from_number: str = ""
+    stop_after_failures: int = 10
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> CampaignOptions:
+        options: Mapping[str, Any] = campaign.options
+        return cls(**{**options, "retry_s": {**_delays(), **options.get("retry_s", {})}})
+
+    def calling_hours(self) -> CallingHours | None:
+        return CallingHours.parse(self.hours) if self.hours else None
+
+
+def parse_contacts(text: str, campaign_id: str, now: datetime) -> list[Contact]:
+    """The contacts of a CSV file: a column `number`, perhaps `time_zone`, the others variables.
+
+    Raises:
+        PlacingRefused: the file is wrong, with the lines (`contacts_invalid`).
+    """
+    rows = csv.reader(io.StringIO(text.lstrip("\ufeff")), strict=True)
+    faults: list[str] = []
+    found: list[Contact] = []
+    try:
+        header = [name.strip() for name in next(rows, [])]
+        if "number" not in header or len(set(header)) != len(header) or not all(header):
+            faults.append("line 1: expected names of columns, each once, and number among them")
+        else:
+            for row in rows:
+                if any(cell.strip() for cell in row):
+                    _read_row(header, row, rows.line_num, campaign_id, now, found, faults)
+    except csv.Error as error:
+        faults.append(f"line {rows.line_num}: {error}")
+    if len(found) > MOST_CONTACTS:
+        faults.append(f"more than {MOST_CONTACTS} contacts: make several campaigns")
+    if faults:
+        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+        shown = "; ".join(faults[:MOST_FAULTS])
+        raise PlacingRefused(f"The contacts are wrong: {shown}{more}", code="contacts_invalid")
+    return found
+
+
+def _read_row(
+    header: Sequence[str],
+    row: Sequence[str],
+    line: int,
+    campaign_id: str,
+    now: datetime,
+    found: list[Contact],
+    faults: list[str],
+) -> None:
+    if len(row) != len(header):
+        faults.append(f"line {line}: {len(row)} columns in place of {len(header)}")
+        return
+    cells = dict(zip(header, (cell.strip() for cell in row), strict=True))
+    number, time_zone = cells.pop("number"), cells.pop("time_zone", "")
+    if not (number.startswith("+") and number[1:].isascii() and number[1:].isdigit()):
+        faults.append(f"line {line}: the number is not written with + and country code")
+        return
+    found.append(
+        Contact(
+            campaign_id=campaign_id,
+            number=number,
+            variables=cells,
+            time_zone=time_zone,
+            next_at=now,
+        )
+    )
+
+
+def next_for_contact(outcome: DialOutcome, code: str, now: datetime) -> NextForContact:
+    """The next state of a contact after an attempt."""
+
+    def after(contact: Contact, campaign: Campaign) -> Contact:
+        if outcome is DialOutcome.NOT_DIALED:
+            return replace(contact, state=ContactState.WAITING, next_at=now)
+        options = CampaignOptions.of(campaign)
+        tried = replace(contact, tries=contact.tries + 1, outcome=outcome.value, reason=code)
+        over = outcome is DialOutcome.ANSWERED or code in _NEVER
+        if over or tried.tries >= options.attempts:
+            return replace(tried, state=ContactState.DONE)
+        pause = timedelta(seconds=options.retry_s[outcome.value])
+        return replace(tried, state=ContactState.WAITING, next_at=now + pause)
+
+    return after
+
+
+class Campaigns:
+    """The campaigns of a server, and the runner of those that this process has."""
+
+    def __init__(self, dialer: Dialer, *, tick_s: float = TICK_S, lease: timedelta = LEASE) -> None:
+        self._dialer = dialer
+        self._tick_s = tick_s
+        self._lease = lease
+        self._next_s: dict[str, float] = {}
+        self._running_since: dict[str, datetime] = {}
+
+    @property
+    def _store(self) -> OutboundStore:
+        return self._dialer.store
+
+    # Asked for ----------------------------------------------------------------------------------
+
+    async def create(
+        self, name: str, agent: str, purpose: Purpose, options: CampaignOptions
+    ) -> Campaign:
+        """Make a campaign, paused.
+
+        Raises:
+            PlacingRefused: its agent is not known, or its hours are wrong.
+            StoreError: the store does not answer.
+        """
+        self._dialer.check_agent(agent, {})
+        try:
+            options.calling_hours()
+        except ValueError as error:
+            raise PlacingRefused(str(error), code="hours_invalid") from error
+        campaign = Campaign(
+            campaign_id=f"camp_{secrets.token_hex(8)}",
+            name=name,
+            agent=agent,
+            purpose=purpose.value,
+            created_at=self._dialer.now(),
+            state=CampaignState.PAUSED,
+            reason="not started",
+            options=asdict(options),
+        )
+        await self._store.add_campaign(campaign)
+        return campaign
+
+    async def add_contacts(self, campaign_id: str, text: str) -> tuple[int, int]:
+        """Add the contacts of a CSV; how many it has, and how many were new.
+
+        Raises:
+            PlacingRefused: there is no such campaign, or the CSV does not fit it.
+        """
+        campaign = await self.campaign(campaign_id)
+        contacts = parse_contacts(text, campaign_id, self._dialer.now())
+        for contact in contacts[:1]:  # all have the same columns
+            self._dialer.check_agent(campaign.agent, contact.variables)
+        return len(contacts), await self._store.add_contacts(contacts)
+
+    async def campaign(self, campaign_id: str) -> Campaign:
+        """One campaign. Raises PlacingRefused: there is none (`campaign_not_found`)."""
+        found = await self._store.campaign(campaign_id)
+        if found is None:
+            raise PlacingRefused("There is no such campaign", code="campaign_not_found")
+        return found
+
+    async def act(self, campaign_id: str, action: str, by: str) -> Campaign:
+        """Pause, resume or cancel. Calls that are under way go on.
+
+        Raises:
+            PlacingRefused: the campaign is in a state without that.
+        """
+        state, of = _ACTIONS[action]
+        if action == "resume" and not self._dialer.policy.enabled:
+            self._dialer.check_ready()
+        if not await self._store.set_campaign(campaign_id, state, f"{action} by {by}", of=of):
+            found = await self.campaign(campaign_id)
+            text = f"The campaign is {found.state.value}"
+            raise PlacingRefused(text, code="campaign_state")
+        return await self.campaign(campaign_id)
+
+    # Running ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Call who is due, until cancelled."""
+        while True:
+            try:
+                await self._round()
+            except (StoreError, PlacingRefused) as error:
+                logger.warning("campaigns wait", extra={"reason": error.message})
+            await asyncio.sleep(self._tick_s)
+
+    async def _round(self) -> None:
+        for campaign in await self._store.campaigns():
+            known = campaign.campaign_id
+            if campaign.state is not CampaignState.RUNNING:
+                self._running_since.pop(known, None)
+                continue
+            now = self._dialer.now()
+            if await self._store.lease(known, self._dialer.owner, now, self._lease):
+                self._running_since.setdefault(known, now)
+                await self._serve(campaign, now)
+
+    async def _serve(self, campaign: Campaign, now: datetime) -> None:
+        options, campaign_id = CampaignOptions.of(campaign), campaign.campaign_id
+        if await self._has_tripped(campaign, options):
+            return
+        counts = await self._store.counts(campaign_id)
+        waiting = counts.get(ContactState.WAITING.value, 0)
+        dialing = counts.get(ContactState.DIALING.value, 0)
+        if not waiting:
+            if not dialing:
+                await self._change(campaign, CampaignState.DONE, "everybody was tried")
+            return
+        free = min(options.max_calls - dialing, _AT_ONCE)
+        if free <= 0:
+            return
+        for contact in await self._store.due(campaign_id, now, free):
+            if not self._may_go(campaign_id, options.calls_per_second):
+                return
+            if not await self._call(campaign, options, contact, now):
+                return
+
+    def _may_go(self, campaign_id: str, per_s: float) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        # What was not used in a pause is not made up for, beyond the rounds of this runner.
+        next_s = max(self._next_s.get(campaign_id, 0.0), now_s - self._tick_s)
+        if next_s > now_s:
+            return False
+        self._next_s[campaign_id] = next_s + 1 / per_s
+        return True
+
+    async def _call(
+        self, campaign: Campaign, options: CampaignOptions, contact: Contact, now: datetime
+    ) -> bool:
+        """Have a contact called; False when no other one need be tried now."""
+        try:
+            await self._dialer.place(
+                PlaceOrder(
+                    number=contact.number,
+                    agent=campaign.agent,
+                    variables=contact.variables,
+                    purpose=Purpose(campaign.purpose),
+                    from_number=options.from_number,
+                    time_zone=contact.time_zone or None,
+                    hours=options.calling_hours(),
+                    campaign_id=campaign.campaign_id,
+                    contact_id=contact.contact_id,
+                )
+            )
+        except PlacingRefused as error:
+            return await self._refused(campaign, contact, error, now)
+        return True
+
+    async def _refused(
+        self, campaign: Campaign, contact: Contact, error: PlacingRefused, now: datetime
+    ) -> bool:
+        if error.code in _NOT_THIS_CAMPAIGN:
+            await self._change(campaign, CampaignState.TRIPPED, error.message)
+            return False
+        if error.not_before is not None:
+            later = datetime.fromisoformat(error.not_before)
+            await self._store.postpone(replace(contact, next_at=later, reason=error.code))
+            return error.code != Refusal.DAY_CAP
+        if error.code in _NOT_THIS_CONTACT:
+            refused = replace(contact, state=ContactState.REFUSED, reason=error.code)
+            await self._store.postpone(refused)
+            return True
+        if error.code == Refusal.CALLED_NOW:
+            await self._store.postpone(replace(contact, next_at=now + _SOON, reason=error.code))
+            return True
+        return False
+
+    async def _has_tripped(self, campaign: Campaign, options: CampaignOptions) -> bool:
+        limit, campaign_id = options.stop_after_failures, campaign.campaign_id
+        since = self._running_since[campaign_id]
+        last = await self._store.last_outcomes(campaign_id, since, limit) if limit else []
+        if not last or len(last) < limit or not _FAILURES.issuperset(last):
+            return False
+        text = f"{limit} calls failed one after the other (stop_after_failures)"
+        await self._change(campaign, CampaignState.TRIPPED, text)
+        return True
+
+    async def _change(self, campaign: Campaign, state: CampaignState, reason: str) -> None:
+        running = (CampaignState.RUNNING,)
+        if await self._store.set_campaign(campaign.campaign_id, state, reason, of=running):
+            facts = {"campaign": campaign.campaign_id, "state": state.value, "reason": reason}
+            logger.log(
+                logging.WARNING if state is CampaignState.TRIPPED else logging.INFO,
+                "campaign changed",
+                extra=facts,
+            )

@@ -1,0 +1,313 @@
+"""`trunkline call`, `trunkline do-not-call` and `trunkline campaign`: calls that a server places.
+
+All of it goes over the HTTP API of a running server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from app.cli.calls import Api, AsJson, Key, Server, asked_of, run_with
+from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail
+
+__all__ = ["call", "campaign_app", "do_not_call_app"]
+
+LOOK_S: Final = 0.5
+CHUNK_CHARS: Final = 50_000
+"""The API takes bodies of 64 KiB."""
+
+do_not_call_app = typer.Typer(
+    help="Numbers that are never called, and consents.", no_args_is_help=True
+)
+campaign_app = typer.Typer(help="Many people called, one after the other.", no_args_is_help=True)
+
+Number = Annotated[str, typer.Argument(metavar="NUMBER", help="With + and country code.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="As `campaign list` shows it.")]
+Agent = Annotated[str, typer.Option(help="The agent that talks, by name.")]
+Purpose = Annotated[str, typer.Option(help="service, or marketing, which needs consent.")]
+
+
+def _ask(
+    config: Path, server: str | None, key: str | None, work: Callable[[Api], Awaitable[None]]
+) -> None:
+    run_with(asked_of(config, server, key), work, writes=True)
+
+
+def call(  # noqa: PLR0913 - one parameter for each option of the command
+    to: Number,
+    agent: Agent,
+    variables: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A variable.")
+    ] = None,
+    purpose: Purpose = "service",
+    time_zone: Annotated[str | None, typer.Option(help="Where the callee is.")] = None,
+    from_number: Annotated[str, typer.Option("--from", help="One of your numbers.")] = "",
+    wait: Annotated[bool, typer.Option(help="Wait for the end of the call.")] = True,
+    config: ConfigPath = DEFAULT_CONFIG,
+    server: Server = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have somebody called, and tell what came of it."""
+    body = {
+        "to": to,
+        "agent": agent,
+        "variables": dict(_pair(text) for text in variables or ()),
+        "purpose": purpose,
+        "time_zone": time_zone,
+        "from_number": from_number,
+    }
+
+    async def work(api: Api) -> None:
+        headers = {"idempotency-key": secrets.token_hex(16)}
+        placed = (await api.request("POST", "/calls", json=body, headers=headers)).json()
+        if wait:
+            placed = await _until_over(api, placed, quiet=as_json)
+        if as_json:
+            typer.echo(json.dumps(placed, indent=2))
+        elif not wait:
+            echo(f"call {placed['call_id']} is on its way")
+        else:
+            reason = f": {placed['reason']}" if placed["reason"] else ""
+            echo(f"{placed['outcome'].replace('_', ' ')}{reason}")
+            echo(f"trunkline calls explain {placed['call_id']}")
+        if wait and placed["outcome"] != "answered":
+            raise typer.Exit(EXIT_FAILED)
+
+    _ask(config, server, key, work)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        fail(f"--set {text}: write --set name=value")
+    return name.strip(), value
+
+
+async def _until_over(api: Api, placed: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    shown = ""
+    while placed["outcome"] is None:
+        if not quiet and placed["state"] != shown:
+            shown = placed["state"]
+            echo(shown)
+        await asyncio.sleep(LOOK_S)
+        placed = (await api.get(f"/placed_calls/{placed['call_id']}")).json()
+    return placed
+
+
+# The do-not-call list -----------------------------------------------------------------------------
+
+
+@do_not_call_app.command("add")
+def add(
+    number: Number,
+    reason: Annotated[str, typer.Option(help="Why, for your records.")] = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+    server: Server = None,
+    key: Key = None,
+) -> None:
+    """Never call a number again."""
+
+    async def work(api: Api) -> None:
+        await api.request("POST", "/do_not_call", json={"number": number, "reason": reason})
+        echo(f"{number} is never called")
+
+    _ask(config, server, key, work)
+
+
+@do_not_call_app.command("remove")
+def remove(
+    number: Number, config: ConfigPath = DEFAULT_CONFIG, server: Server = None, key: Key = None
+) -> None:
+    """Take a number off the list; needs a key of an admin."""
+
+    async def work(api: Api) -> None:
+        gone = (await api.request("DELETE", f"/do_not_call/{number}")).json()["removed"]
+        echo(f"{number} is off the list" if gone else f"{number} was not on the list")
+
+    _ask(config, server, key, work)
+
+
+@do_not_call_app.command("list")
+def listed(config: ConfigPath = DEFAULT_CONFIG, server: Server = None, key: Key = None) -> None:
+    """List the numbers that are never called."""
+
+    async def work(api: Api) -> None:
+        after = ""
+        while True:
+            params = {"after": after, "limit": 1_000}
+            found = (await api.get("/do_not_call", params)).json()["numbers"]
+            for one in found:
+                echo(f"{one['number']}  {one['at']}  {one['source']}  {one['reason']}".rstrip())
+            if not found:
+                return
+            after = found[-1]["number"]
+
+    _ask(config, server, key, work)
+
+
+@do_not_call_app.command("consent")
+def consent(
+    number: Number,
+    source: Annotated[str, typer.Option(help="Where it was given.")] = "",
+    withdrawn: Annotated[bool, typer.Option("--withdrawn", help="It holds no longer.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    server: Server = None,
+    key: Key = None,
+) -> None:
+    """Record that somebody agrees to marketing calls, or no longer does."""
+
+    async def work(api: Api) -> None:
+        if withdrawn:
+            await api.request("DELETE", f"/consents/{number}")
+        else:
+            await api.request("POST", "/consents", json={"number": number, "reason": source})
+        echo(f"{number}: consent {'withdrawn' if withdrawn else 'on record'}")
+
+    _ask(config, server, key, work)
+
+
+# Campaigns ----------------------------------------------------------------------------------------
+
+
+@campaign_app.command("create")
+def create(  # noqa: PLR0913 - one parameter for each option of the command
+    name: Annotated[str, typer.Argument(help="A name for people.")],
+    contacts: Annotated[Path, typer.Argument(help="A CSV file with a column number.")],
+    agent: Agent,
+    purpose: Purpose = "service",
+    attempts: Annotated[int, typer.Option(help="At most so many for each contact.")] = 3,
+    retry: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OUTCOME=SECONDS", help="The pause after busy, no_answer, ..."),
+    ] = None,
+    max_calls: Annotated[int, typer.Option(help="Calls at once.")] = 5,
+    per_second: Annotated[float, typer.Option(help="Calls that begin in a second.")] = 1.0,
+    hours: Annotated[str, typer.Option(help="Such as 10:00-18:00, where the callee is.")] = "",
+    start: Annotated[bool, typer.Option("--start", help="Begin at once.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    server: Server = None,
+    key: Key = None,
+) -> None:
+    """Make a campaign of a CSV file. It is paused until it is resumed."""
+    try:
+        text = contacts.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{contacts}: cannot be read: {error}")
+    body = {
+        "name": name,
+        "agent": agent,
+        "purpose": purpose,
+        "attempts": attempts,
+        "retry_s": {outcome: _seconds(s) for outcome, s in map(_pair, retry or ())},
+        "max_calls": max_calls,
+        "calls_per_second": per_second,
+        "hours": hours,
+    }
+
+    async def work(api: Api) -> None:
+        campaign = (await api.request("POST", "/campaigns", json=body)).json()
+        path, added = f"/campaigns/{campaign['campaign_id']}", 0
+        for part in _parts(text):
+            answer = await api.request("POST", f"{path}/contacts", json={"csv": part})
+            added += answer.json()["added"]
+        if start:
+            await api.request("POST", f"{path}/resume")
+        state = "begins" if start else "is paused: trunkline campaign resume"
+        echo(f"{campaign['campaign_id']}: {added} contacts; it {state}")
+
+    _ask(config, server, key, work)
+
+
+def _seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        fail(f"--retry: {text} is no number of seconds")
+    return int(text)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The CSV in parts, each with the header."""
+    header, _, rest = text.partition("\n")
+    part: list[str] = []
+    size = 0
+    for line in rest.splitlines(keepends=True):
+        # A cell of several lines must not be cut in two.
+        whole = "".join(part).count('"') % 2 == 0
+        if part and whole and size + len(line) > CHUNK_CHARS:
+            yield f"{header}\n{''.join(part)}"
+            part, size = [], 0
+        part.append(line)
+        size += len(line.encode())
+    yield f"{header}\n{''.join(part)}"
+
+
+@campaign_app.command("list")
+def campaigns(config: ConfigPath = DEFAULT_CONFIG, server: Server = None, key: Key = None) -> None:
+    """List all campaigns."""
+
+    async def work(api: Api) -> None:
+        for one in (await api.get("/campaigns")).json()["campaigns"]:
+            echo(_line(one))
+
+    _ask(config, server, key, work)
+
+
+@campaign_app.command("show")
+def show(
+    campaign_id: Id, config: ConfigPath = DEFAULT_CONFIG, server: Server = None, key: Key = None
+) -> None:
+    """Show a campaign and its contacts."""
+
+    async def work(api: Api) -> None:
+        path = f"/campaigns/{campaign_id}"
+        echo(_line((await api.get(path)).json()))
+        after = 0
+        while True:
+            params = {"after": after, "limit": 1_000}
+            found = (await api.get(f"{path}/contacts", params)).json()["contacts"]
+            for one in found:
+                outcome = f"{one['outcome']} {one['reason']}".strip() or "-"
+                tries = f"{one['tries']} tries"
+                echo(f"{one['number']}  {one['state']}  {tries}  {outcome}  {one['call_id']}")
+            if not found:
+                return
+            after = found[-1]["contact_id"]
+
+    _ask(config, server, key, work)
+
+
+def _line(campaign: dict[str, Any]) -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(campaign["contacts"].items()))
+    reason = f" ({campaign['reason']})" if campaign["reason"] else ""
+    return (
+        f"{campaign['campaign_id']}  {campaign['name']}  {campaign['state']}{reason}  "
+        f"{counts or 'no contacts'}"
+    )
+
+
+def _add_action(action: str, text: str) -> None:
+    def act(
+        campaign_id: Id,
+        config: ConfigPath = DEFAULT_CONFIG,
+        server: Server = None,
+        key: Key = None,
+    ) -> None:
+        async def work(api: Api) -> None:
+            answer = await api.request("POST", f"/campaigns/{campaign_id}/{action}")
+            echo(_line(answer.json()))
+
+        _ask(config, server, key, work)
+
+    campaign_app.command(action, help=text)(act)
+
+
+_add_action("pause", "Begin no more calls; those under way go on.")
+_add_action("resume", "Begin, or go on.")
+_add_action("cancel", "End it for good; calls under way go on.")

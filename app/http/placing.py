@@ -1,0 +1,65 @@
+"""`place_call`: have a running server call somebody, from a Python program."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+import httpx2
+
+from app.errors import CarrierUnavailable, PlacingRefused
+
+__all__ = ["place_call"]
+
+ANSWER_S: Final = 30.0
+_TRIES: Final = 3
+
+
+async def place_call(
+    to: str,
+    *,
+    agent: str,
+    variables: Mapping[str, str] | None = None,
+    purpose: str = "service",
+    server: str = "http://127.0.0.1:8080",
+    key: str | None = None,
+    idempotency_key: str | None = None,
+) -> str:
+    """Have somebody called by an agent of a server; the id of the call.
+
+    Returns as soon as the call is allowed: the server's API tells what comes of it. A request
+    whose answer is lost is repeated under the same idempotency key, and calls nobody twice.
+
+    Raises:
+        PlacingRefused: the call is not placed; the message says why.
+        CarrierUnavailable: the server does not answer (`server_unreachable`).
+    """
+    body = {"to": to, "agent": agent, "variables": dict(variables or {}), "purpose": purpose}
+    headers = {"idempotency-key": idempotency_key or secrets.token_hex(16)}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    failure: Exception | None = None
+    async with httpx2.AsyncClient(base_url=server, timeout=ANSWER_S, trust_env=False) as client:
+        for _ in range(_TRIES):
+            try:
+                answer = await client.post("/api/v1/calls", json=body, headers=headers)
+            except httpx2.HTTPError as error:
+                failure = error
+                continue
+            return _call_id(answer)
+    text = f"the server at {server} does not answer"
+    raise CarrierUnavailable(text, code="server_unreachable") from failure
+
+
+def _call_id(answer: httpx2.Response) -> str:
+    try:
+        found = answer.json()
+        if answer.is_success:
+            return str(found["call_id"])
+        raise PlacingRefused(
+            str(found["detail"]), code=str(found["code"]), not_before=found.get("not_before")
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        text = f"HTTP {answer.status_code}: this is no Trunkline server"
+        raise PlacingRefused(text, code="no_trunkline") from error
