@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
+    Index,
     Integer,
     String,
     Table,
@@ -63,6 +64,8 @@ usage = Table(
     Column("transcription_tokens", BigInteger, nullable=False),
     Column("cost_usd", Float),
     Column("estimated", Boolean, nullable=False),
+    Index("gateway_usage_once", "call_id", "kind", "source_id", unique=True),
+    Index("gateway_usage_by_time", "at", "key_name"),
 )
 
 
