@@ -639,7 +639,7 @@ async def test_a_fallback_stands_behind_every_stream() -> None:
 async def test_a_transfer_whose_answer_is_lost_goes_on() -> None:
     voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice) as site:
-        rest = cast("Any", site.app.switchboard._carrier)._rest
+        rest = cast("Any", site.app.switchboard._carrier)._carrier._rest
         rest._timeout_s = rest._http.timeout = 0.3
         call = await site.call()
         site.api.lose_answer()
