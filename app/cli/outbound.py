@@ -9,6 +9,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,6 +17,7 @@ import typer
 
 from app.cli.calls import Api, AsJson, Key, Server, asked_of, run_with
 from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail
+from app.errors import AppError
 
 __all__ = ["call", "campaign_app", "do_not_call_app"]
 
@@ -197,10 +199,17 @@ def create(  # noqa: PLR0913 - one parameter for each option of the command
     key: Key = None,
 ) -> None:
     """Make a campaign of a CSV file. It is paused until it is resumed."""
+    from app.calls.outbound.campaigns import parse_contacts
+
     try:
         text = contacts.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{contacts}: cannot be read: {error}")
+    try:
+        parse_contacts(text, "", datetime.now(UTC))  # by the lines of the file, not of its parts
+    except AppError as error:
+        fail(f"{contacts}: {error.message}")
+    parts = [*_parts(text)]
     body = {
         "name": name,
         "agent": agent,
@@ -210,18 +219,20 @@ def create(  # noqa: PLR0913 - one parameter for each option of the command
         "max_calls": max_calls,
         "calls_per_second": per_second,
         "hours": hours,
+        "csv": parts[0],
     }
 
     async def work(api: Api) -> None:
         campaign = (await api.request("POST", "/campaigns", json=body)).json()
-        path, added = f"/campaigns/{campaign['campaign_id']}", 0
-        for part in _parts(text):
+        campaign_id, added = campaign["campaign_id"], sum(campaign["contacts"].values())
+        path = f"/campaigns/{campaign_id}"
+        for part in parts[1:]:
             answer = await api.request("POST", f"{path}/contacts", json={"csv": part})
             added += answer.json()["added"]
         if start:
             await api.request("POST", f"{path}/resume")
-        state = "begins" if start else "is paused: trunkline campaign resume"
-        echo(f"{campaign['campaign_id']}: {added} contacts; it {state}")
+        state = "begins" if start else f"is paused: trunkline campaign resume {campaign_id}"
+        echo(f"{campaign_id}: {added} contacts; it {state}")
 
     _ask(config, server, key, work)
 
@@ -273,9 +284,10 @@ def show(
             params = {"after": after, "limit": 1_000}
             found = (await api.get(f"{path}/contacts", params)).json()["contacts"]
             for one in found:
-                outcome = f"{one['outcome']} {one['reason']}".strip() or "-"
+                outcome = " ".join(dict.fromkeys((one["outcome"], one["reason"]))).strip() or "-"
                 tries = f"{one['tries']} tries"
-                echo(f"{one['number']}  {one['state']}  {tries}  {outcome}  {one['call_id']}")
+                line = f"{one['number']}  {one['state']}  {tries}  {outcome}  {one['call_id']}"
+                echo(line.rstrip())
             if not found:
                 return
             after = found[-1]["contact_id"]
@@ -284,11 +296,15 @@ def show(
 
 
 def _line(campaign: dict[str, Any]) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(campaign["contacts"].items()))
+    contacts = sorted(campaign["contacts"].items())
+    states = ", ".join(f"{count} {name}" for name, count in contacts if "." not in name)
+    outcomes = ", ".join(
+        f"{count} {name.removeprefix('outcome.')}" for name, count in contacts if "." in name
+    )
     reason = f" ({campaign['reason']})" if campaign["reason"] else ""
     return (
         f"{campaign['campaign_id']}  {campaign['name']}  {campaign['state']}{reason}  "
-        f"{counts or 'no contacts'}"
+        f"{states or 'no contacts'}{outcomes and f'; last outcomes: {outcomes}'}"
     )
 
 

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from app.calls.outbound.dialer import Dialer, NextForContact, PlaceOrder
-from app.calls.outbound.policy import CallingHours, Purpose, Refusal
+from app.calls.outbound.policy import CallingHours, Purpose, Refusal, is_time_zone
 from app.errors import PlacingRefused, StoreError
 from app.store.outbound import (
     Campaign,
@@ -143,6 +143,9 @@ def _read_row(
     if not (number.startswith("+") and number[1:].isascii() and number[1:].isdigit()):
         faults.append(f"line {line}: the number is not written with + and country code")
         return
+    if time_zone and not is_time_zone(time_zone):
+        faults.append(f"line {line}: there is no such time_zone")
+        return
     found.append(
         Contact(
             campaign_id=campaign_id,
@@ -188,12 +191,13 @@ class Campaigns:
     # Asked for ----------------------------------------------------------------------------------
 
     async def create(
-        self, name: str, agent: str, purpose: Purpose, options: CampaignOptions
+        self, name: str, agent: str, purpose: Purpose, options: CampaignOptions, contacts: str = ""
     ) -> Campaign:
-        """Make a campaign, paused.
+        """Make a campaign, paused; `contacts` are a CSV.
 
         Raises:
-            PlacingRefused: its agent is not known, or its hours are wrong.
+            PlacingRefused: its agent is not known, or its hours or contacts are wrong. Then there
+                is no campaign.
             StoreError: the store does not answer.
         """
         self._dialer.check_agent(agent, {})
@@ -211,7 +215,9 @@ class Campaigns:
             reason="not started",
             options=asdict(options),
         )
+        found = self._parsed(campaign, contacts) if contacts else []
         await self._store.add_campaign(campaign)
+        await self._store.add_contacts(found)
         return campaign
 
     async def add_contacts(self, campaign_id: str, text: str) -> tuple[int, int]:
@@ -221,10 +227,14 @@ class Campaigns:
             PlacingRefused: there is no such campaign, or the CSV does not fit it.
         """
         campaign = await self.campaign(campaign_id)
-        contacts = parse_contacts(text, campaign_id, self._dialer.now())
+        contacts = self._parsed(campaign, text)
+        return len(contacts), await self._store.add_contacts(contacts)
+
+    def _parsed(self, campaign: Campaign, text: str) -> list[Contact]:
+        contacts = parse_contacts(text, campaign.campaign_id, self._dialer.now())
         for contact in contacts[:1]:  # all have the same columns
             self._dialer.check_agent(campaign.agent, contact.variables)
-        return len(contacts), await self._store.add_contacts(contacts)
+        return contacts
 
     async def campaign(self, campaign_id: str) -> Campaign:
         """One campaign. Raises PlacingRefused: there is none (`campaign_not_found`)."""

@@ -381,10 +381,15 @@ class Dialer:
         placed.began_s = asyncio.get_running_loop().time()
         sent_at = self.now()
         try:
-            await store.sent(attempt.call_id, sent_at)
+            # A process that stood still may have lost it: the other one says what becomes of it.
+            mine = await store.sent(attempt.call_id, sent_at, self.owner)
         except StoreError as error:
             # Without it a successor would not know that somebody may be ringing.
             self._end(placed, DialOutcome.NOT_DIALED, error.code, "the store does not answer")
+            return
+        if not mine:
+            text = "another process took it over before it was dialed"
+            self._end(placed, DialOutcome.NOT_DIALED, "taken_over", text)
             return
         self._switchboard.tell(
             CallPlaced(
@@ -472,6 +477,8 @@ class Dialer:
         elif progress is CallProgress.QUEUED:
             text = "the carrier kept it in its queue: lower outbound.calls_per_second"
             self._end(placed, DialOutcome.FAILED, "carrier_queue", text)
+        elif progress is CallProgress.IN_PROGRESS and placed.adopted:
+            self._end(placed, DialOutcome.ANSWERED, "lost", "")
         elif progress is CallProgress.IN_PROGRESS:
             text = "answered, but the carrier never asked this server for the agent"
             self._end(placed, DialOutcome.FAILED, "answer_not_asked", text)
@@ -567,9 +574,8 @@ class Dialer:
         if not report.progress.ended or placed.admitted:
             return  # of a conversation, its own end counts
         if report.progress is CallProgress.COMPLETED:
-            answered = placed.attempt.state is AttemptState.ANSWERED
-            if answered:  # by the process before this one
-                self._end(placed, DialOutcome.ANSWERED, "", "")
+            if placed.adopted:  # somebody has talked with the process before this one, or may have
+                self._end(placed, DialOutcome.ANSWERED, "lost", "")
             else:
                 text = "answered, and gone before the agent was connected"
                 self._end(placed, DialOutcome.FAILED, "gone_at_once", text)

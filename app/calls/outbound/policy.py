@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.carrier.number_policy import DialPolicy, NumberKind, classify, is_assigned
 from app.carrier.time_zones import time_zones_of
@@ -157,8 +157,20 @@ def judge(
     if policy.per_day and facts.all_calls_today >= policy.per_day:
         text = f"{facts.all_calls_today} calls were placed in 24 hours (outbound.per_day)"
         return Judgment(Refusal.DAY_CAP, text, now + day / 24)
+    if time_zone and not is_time_zone(time_zone):
+        text = f"There is no time zone {time_zone[:64]}; one is such as America/Denver"
+        return Judgment(Refusal.NO_TIME_ZONE, text)
     zones = (time_zone,) if time_zone else time_zones_of(number)
     return _judge_hours(zones, now, policy.hours)
+
+
+def is_time_zone(name: str) -> bool:
+    """Tell whether there is a time zone of this name."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones
+        return False
+    return True
 
 
 def _judge_number(number: str, policy: OutboundPolicy) -> Judgment | None:

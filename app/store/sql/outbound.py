@@ -166,8 +166,17 @@ class SqlOutbound:
             await connection.execute(attempts.insert(), [_row(attempt)])
         return None
 
-    async def sent(self, call_id: CallId, at: datetime) -> None:
-        await self._change(call_id, state=AttemptState.SENT.value, sent_at=at)
+    async def sent(self, call_id: CallId, at: datetime, owner: str) -> bool:
+        """Note that an attempt goes to the carrier; False if it is not its owner's any more."""
+        waiting = attempts.c.state == AttemptState.WAITING.value
+        change = update(attempts).where(
+            attempts.c.call_id == call_id, attempts.c.owner == owner, waiting
+        )
+        async with self._database.writing() as connection:
+            done = await connection.execute(
+                change.values(state=AttemptState.SENT.value, sent_at=at)
+            )
+            return bool(done.rowcount)
 
     async def placed(self, call_id: CallId, carrier_call_id: str) -> None:
         """Note the carrier's id; an attempt that is further already stays there."""

@@ -72,7 +72,7 @@ Retry = Annotated[int, Field(ge=0, le=2_592_000)]
 
 
 class NewCampaign(_Body):
-    """A campaign; it begins paused. `retry_s` is the pause after each outcome."""
+    """A campaign; it begins paused. `retry_s` is the pause after each outcome, `csv` contacts."""
 
     name: Name
     agent: Name
@@ -86,6 +86,7 @@ class NewCampaign(_Body):
     hours: Annotated[str, Field(max_length=11)] = ""
     from_number: Annotated[str, Field(max_length=64)] = ""
     stop_after_failures: Annotated[int, Field(ge=0, le=1_000)] = 10
+    csv: Annotated[str, Field(max_length=60_000)] = ""
 
 
 class NewContacts(_Body):
@@ -218,9 +219,9 @@ def _add_campaigns(router: APIRouter, outbound: Outbound) -> None:
     @router.post("/campaigns", openapi_extra=operator, status_code=HTTPStatus.CREATED)
     async def create_campaign(body: NewCampaign) -> dict[str, Any]:
         """Make a campaign. It is paused until it is resumed."""
-        given = body.model_dump(exclude={"name", "agent", "purpose"})
+        given = body.model_dump(exclude={"name", "agent", "purpose", "csv"})
         options = CampaignOptions(**given)
-        made = campaigns.create(body.name, body.agent, Purpose(body.purpose), options)
+        made = campaigns.create(body.name, body.agent, Purpose(body.purpose), options, body.csv)
         return await shown(await _answered(made))
 
     @router.get("/campaigns/{campaign_id}", openapi_extra=viewer)
