@@ -221,6 +221,7 @@ class Configuration:
                 "tools": list(roster.tool_names(agent)),
                 "handoffs": [to.agent for to in agent.handoff_options],
                 "guardrails": [guardrail.name for guardrail in agent.guardrails],
+                "variables": list(agent.variables),
             }
             for agent in roster
         ]

@@ -162,6 +162,13 @@ def test_scripts_in_what_people_say_do_not_run(page: Page, site: Site) -> None:
     assert page.locator("main").inner_text().count(SCRIPT) > 5  # it is shown, as text
 
 
+def test_where_no_calls_are_placed_it_says_what_to_set(page: Page) -> None:
+    page.get_by_role("link", name="Outbound").click()
+    expect(page.get_by_text("This server places no calls")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("outbound.enabled")
+    expect(page.get_by_role("region", name="Do not call")).to_be_visible()
+
+
 def test_by_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_text("Skip to the content")).to_be_focused()

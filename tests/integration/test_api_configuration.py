@@ -22,7 +22,12 @@ from tests.integration.test_api import OPERATORS, TOKEN, client, is_problem, new
 from tests.integration.test_api_live import said
 
 AGENTS = {
-    "reception": {"instructions": "Be brief.", "description": "Answers", "handoffs": ["sales"]},
+    "reception": {
+        "instructions": "Be brief.",
+        "description": "Answers",
+        "handoffs": ["sales"],
+        "variables": {"shop": "ours"},
+    },
     "sales": {"instructions": "Sell.", "description": "Sells"},
 }
 SECTIONS: dict[str, Any] = {
@@ -70,6 +75,7 @@ async def test_agents_numbers_and_destinations_are_shown_and_secrets_are_not() -
             agents = (await viewer.get("/agents")).json()["agents"]
             assert [agent["name"] for agent in agents] == ["reception", "sales"]
             assert agents[0]["handoffs"] == ["sales"]
+            assert agents[0]["variables"] == ["shop"]
             [number] = (await viewer.get("/numbers")).json()["numbers"]
             assert (number["number"], number["agent"]) == ("+15005550001", "sales")
             found = await viewer.get("/destinations")

@@ -381,3 +381,34 @@ async def test_the_carrier_s_verdict_is_an_event_of_the_call(site: OutboundSite)
     [verdict] = [event for event in events if event["type"] == "carrier_verdict"]
     assert verdict["answered_by"] == "machine_start"
     assert verdict["after_ms"] == 3100
+
+
+@on_site
+async def test_the_last_calls_are_listed_those_under_way_first(site: OutboundSite) -> None:
+    async def listed(limit: int = 50) -> list[tuple[str, str]]:
+        answer = (await site.request("GET", f"/placed_calls?limit={limit}")).json()
+        assert answer["not_ready"] is None
+        return [(one["call_id"], one["state"]) for one in answer["calls"]]
+
+    assert await listed() == []
+    open_id = await site.placed()
+    await site.rings()
+    over_id = await site.placed("+14155550124")
+    await site.ends(await site.rings(1), "busy")
+    await site.outcome(over_id)
+    await site.until(open_id, lambda found: found["state"] == "placed")
+    assert await listed() == [(open_id, "placed"), (over_id, "ended")]
+    assert await listed(limit=1) == [(open_id, "placed")]
+    await site.ends(await site.rings(), "no-answer")
+    await site.outcome(open_id)
+
+
+async def test_the_list_says_why_no_call_can_be_placed() -> None:
+    async with (
+        ScriptedVoiceServer() as voice,
+        outbound_site(voice, outbound={"enabled": False}) as site,
+    ):
+        answer = (await site.request("GET", "/placed_calls")).json()
+        assert answer["calls"] == []
+        assert answer["not_ready"]["code"] == "outbound_not_enabled"
+        assert "outbound.enabled" in answer["not_ready"]["message"]

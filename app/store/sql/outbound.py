@@ -227,6 +227,16 @@ class SqlOutbound:
         async with self._database.reading() as connection:
             return await _attempt(connection, call_id)
 
+    async def recent(self, limit: int) -> Sequence[Attempt]:
+        """The last attempts: those that are open, then the newest that have ended."""
+        found: list[Attempt] = []
+        async with self._database.reading() as connection:
+            for of in (_OPEN, attempts.c.state == AttemptState.ENDED.value):
+                query = select(attempts).where(of).order_by(attempts.c.created_at.desc())
+                rows = await connection.execute(query.limit(limit - len(found)))
+                found += [_attempt_of(row) for row in rows.mappings()]
+        return found
+
     async def known_carrier_ids(self, number: str, since: datetime) -> Collection[str]:
         query = select(attempts.c.carrier_call_id).where(
             attempts.c.number == number, attempts.c.created_at >= since

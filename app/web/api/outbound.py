@@ -140,6 +140,20 @@ def _add_calls(router: APIRouter, outbound: Outbound) -> None:
         )
         return _shown_attempt(await _answered(dialer.place(order)))
 
+    @router.get("/placed_calls", openapi_extra=viewer)
+    async def placed_calls(
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 50,
+    ) -> dict[str, Any]:
+        """List the last calls placed, those under way first; `not_ready` says why none can be."""
+        not_ready = None
+        try:
+            dialer.check_ready()
+            _ = dialer.store
+        except PlacingRefused as error:
+            not_ready = {"code": error.code, "message": error.message}
+        found = await _answered(dialer.store.recent(limit)) if dialer.keeps else ()
+        return {"calls": [_shown_attempt(one) for one in found], "not_ready": not_ready}
+
     @router.get("/placed_calls/{call_id}", openapi_extra=viewer)
     async def placed_call(call_id: CampaignId) -> dict[str, Any]:
         """Show how far a placed call is, and what came of it."""
