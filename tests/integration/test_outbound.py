@@ -11,7 +11,7 @@ from typing import Any
 from app.realtime.events import ResponseCreate
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import until
+from tests.fakes.waiting import time_limit, until
 from tests.integration.outbound_site import CALLEE, OURS, OutboundSite, outbound_site
 
 Test = Callable[..., Awaitable[None]]
@@ -412,3 +412,25 @@ async def test_the_list_says_why_no_call_can_be_placed() -> None:
         assert answer["calls"] == []
         assert answer["not_ready"]["code"] == "outbound_not_enabled"
         assert "outbound.enabled" in answer["not_ready"]["message"]
+
+
+async def test_a_callee_who_wants_no_more_calls_is_not_called_again() -> None:
+    replies = [Reply(audio_ms=300, text="Hello."), Reply(audio_ms=300, text="I will not.")]
+    heard = ["Please take me off your list."]
+    async with (
+        ScriptedVoiceServer(replies=replies, heard=heard) as voice,
+        outbound_site(voice) as site,
+    ):
+        call_id = await site.placed()
+        call = await site.answer(await site.rings())
+        await call.hear_quiet(ms=300)
+        await call.speak(0.6)
+        store = site.dialer.store
+        async with time_limit():
+            while not await store.is_listed(CALLEE):
+                await asyncio.sleep(0.01)
+        await site.gone(call)
+        (listed,) = await store.listed()
+        assert (listed.number, listed.source) == (CALLEE, call_id)
+        refused = await site.place()
+        assert (refused.status_code, refused.json()["code"]) == (422, "do_not_call")

@@ -53,6 +53,7 @@ from app.events import (
     CallPlaced,
     CallRinging,
     CarrierVerdict,
+    OptedOut,
 )
 from app.store.outbound import (
     Attempt,
@@ -615,10 +616,24 @@ class Dialer:
         return None if attempt is None else self._adopt(attempt)
 
     def observe(self, event: CallEvent) -> None:
-        """Be told of conversations that have ended."""
+        """Be told of conversations that have ended, and of callees who want no more of them."""
+        if isinstance(event, OptedOut) and self._tasks is not None and not self._stopping:
+            self._job(self._list(event))
         placed = self._placed.get(event.call_id)
         if placed is not None and isinstance(event, CallEnded):
             self._end(placed, DialOutcome.ANSWERED, event.summary.reason.value, "")
+
+    async def _list(self, event: OptedOut) -> None:
+        """Put a callee on the do-not-call list, however long the store takes."""
+        while True:
+            try:
+                await self.store.list_number(
+                    event.number, self.now(), "asked in a call", event.call_id
+                )
+                return
+            except StoreError as error:
+                logger.warning("opt-out is not listed yet", extra={"reason": error.message})
+            await asyncio.sleep(STORE_RETRY_S)
 
     # Calls of a process that is gone ------------------------------------------------------------
 
