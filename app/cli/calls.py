@@ -259,9 +259,13 @@ def calls_show(
             return
         row = (await api.get(f"/calls/{call_id}")).json()
         for name, value in row.items():
-            if name != "notes" and value not in (None, "", [], 0, False):
-                shown = ", ".join(value) if isinstance(value, list) else value
-                typer.echo(f"{name:<20} {shown}")
+            if name == "notes" or not value:
+                continue
+            if isinstance(value, dict):  # what was paid for: one line each
+                for part, amount in value.items():
+                    typer.echo(f"{name:<20} {amount:<10.6f} {part}")
+            else:
+                typer.echo(f"{name:<20} {', '.join(value) if isinstance(value, list) else value}")
         for note in row["notes"]:
             typer.echo(f"note                 {note['at']} {note['author']}: {note['text']}")
         text = (await api.get(f"/calls/{call_id}/export", {"format": "text"})).text

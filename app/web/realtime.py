@@ -27,7 +27,7 @@ from app.web.access import Door, bearer_token, is_foreign_site, same_secret
 from app.web.metrics import AuthFailure, Metrics
 from app.web.sockets import lane_of
 
-__all__ = ["MAX_MESSAGE_BYTES", "REALTIME_PATH", "realtime_router"]
+__all__ = ["MAX_MESSAGE_BYTES", "REALTIME_PATH", "SECRETS_PATH", "realtime_router"]
 
 REALTIME_PATH: Final = "/v1/realtime"
 SECRETS_PATH: Final = f"{REALTIME_PATH}/client_secrets"

@@ -163,7 +163,6 @@ async def test_a_call_without_a_fault_shows_where_the_time_of_each_turn_went() -
     wanted = [
         "model ready: ",
         "told: agent ",
-        "first sound of the agent, T s",
         'agent: "Good day',
         "turn 1: the caller waited T s for the answer",
         "T s  until the turn was found over",
@@ -176,4 +175,6 @@ async def test_a_call_without_a_fault_shows_where_the_time_of_each_turn_went() -
         "call ended: caller_hung_up",
     ]
     assert in_order(wanted, lines)
-    assert any('caller: "A table for two."' in line for line in lines)
+    # These may have the same time as others.
+    for line in ('caller: "A table for two."', "first sound of the agent, T s"):
+        assert any(line in one for one in lines), line

@@ -74,21 +74,21 @@ class CallRecording:
         self._live.put(batch)
         if self._tape.notice.given_up:
             self._live.close(batch.until_ms)
-            self._stop("notice_not_heard")
+            self._stop("notice_not_heard", batch.until_ms)
 
     def close(self) -> None:
         """The call is over."""
-        self._hand_over(self._now_ms())
+        now_ms = self._now_ms()
+        self._hand_over(now_ms)
         if self._live is not None:
-            self._live.close(self._now_ms())
-            self._stop("call_over")
+            self._live.close(now_ms)
+            self._stop("call_over", now_ms)
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, reason: str, now_ms: int) -> None:
         live, self._live = self._live, None
         if live is None:
             return
         self.end = reason
-        now_ms = self._now_ms()
         self._record(
             RecordingStopped(
                 call_id=self._call_id,
