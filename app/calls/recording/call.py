@@ -55,7 +55,9 @@ class CallRecording:
         if self._live is not None or self.end:
             return
         self._live = self._recorder.begin(
-            self._call_id, {"call_id": self._call_id, **self._facts}, self._stop
+            self._call_id,
+            {"call_id": self._call_id, **self._facts},
+            lambda reason: self._stop(reason, self._now_ms()),
         )
         self.file = str(self._live.path)
         self._record(RecordingStarted(call_id=self._call_id, at_ms=self._now_ms(), file=self.file))
