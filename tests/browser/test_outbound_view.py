@@ -103,8 +103,8 @@ async def test_a_call_is_placed_by_keyboard_rings_and_ends_and_a_refusal_says_wh
         await expect(row).to_contain_text("rings")
         await expect(row).to_contain_text(SCRIPT)  # a variable, as text
         call = await site.answer(ringing)
-        await expect(row).to_contain_text("talking")
         await call.hear(ms=200)
+        await expect(row).to_contain_text("talking")
         await site.gone(call)
         before = page.get_by_role("region", name="Placed before")
         await expect(before.get_by_role("row").last).to_contain_text("answered")
@@ -121,8 +121,17 @@ async def test_a_call_is_placed_by_keyboard_rings_and_ends_and_a_refusal_says_wh
         await expect(refused).to_have_text(said)
         await everybody_can_use(page, "placed-light")
 
-        await before.get_by_role("link").last.click()
-        await expect(page.get_by_role("heading", name="Call")).to_be_visible()
+        busy = before.get_by_role("row").filter(has_text="busy")
+        await busy.get_by_role("link").click()
+        title = page.get_by_role("heading", name="Call to +14155550124")
+        await expect(title).to_be_visible()
+        await expect(page.locator("main")).to_contain_text("no conversation: the line was busy")
+        await expect(page.get_by_role("button", name="Hang up")).to_have_count(0)
+        placed = await site.placed()  # its page, before the history has it
+        await page.goto(f"{site.app.url}/console#/call/{placed}")
+        await expect(page.locator(".turns")).to_contain_text(f"{CALLEE} is called")
+        await site.ends(await site.rings(2), "no-answer")
+        await expect(page.locator("header.page")).to_contain_text("no answer")
         assert await page.evaluate("window.ran") is None
         assert page.faults == []  # type: ignore[attr-defined]
 

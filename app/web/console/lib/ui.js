@@ -91,7 +91,11 @@ export function Answer({ of, children }) {
 
 export const Badge = ({ kind = "", children }) => html`<span class=${`badge ${kind}`}>${children}</span>`;
 
+// What became of a call; of one that was placed, busy is the other side.
+export const outcomeOf = (call) => (call.direction === "outbound" ? call.outcome.replaceAll("_", " ") : words(call.outcome));
+
 export function outcomeKind(call) {
+  if (call.direction === "outbound" && ["busy", "no_answer", "canceled"].includes(call.outcome)) return "warn";
   if (call.outcome === "lost" || call.outcome === "refused" || call.outcome === "busy") return "bad";
   if (call.tool_errors || call.voice_errors) return "warn";
   return call.outcome === "in_progress" ? "live" : "good";

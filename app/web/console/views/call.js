@@ -2,9 +2,11 @@
 import { get, may, post, put } from "../lib/api.js";
 import { onEvent } from "../lib/feed.js";
 import { PARTS, linesOf, timesOf, unheard } from "../lib/turns.js";
-import { Act, Answer, Badge, Page, clock, html, ms, outcomeKind, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
+import { Act, Answer, Badge, Page, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
 import { Recording } from "../lib/wave.js";
 import Supervise from "./supervise.js";
+
+const MOST_TRIES = 4;
 
 function Words({ line }) {
   const rest = line.party === "agent" ? unheard(line.text, line.heard) : "";
@@ -53,8 +55,9 @@ function Explained({ text }) {
 }
 
 function Facts({ call }) {
+  const [theirs, ours] = call.direction === "outbound" ? ["Called", "From"] : ["Caller", "Called"];
   const facts = [
-    ["Caller", call.caller_number || "withheld"], ["Called", call.called_number], ["Agent", call.agent], ["Model", call.model],
+    [theirs, call.caller_number || "withheld"], [ours, call.called_number], ["Agent", call.agent], ["Model", call.model],
     ["Began", when(call.started_at)], ["Lasted", clock(call.duration_ms)], ["First sound", ms(call.first_sound_ms)],
     ["Turn latency", call.turn_latency_p50_ms === null ? "–" : `${ms(call.turn_latency_p50_ms)}, slowest ${ms(call.turn_latency_p95_ms)}`],
     ["Turns", call.turns], ["Barge-ins", call.barge_ins], ["Tools", `${call.tool_calls}, failed ${call.tool_errors}`],
@@ -117,12 +120,13 @@ export default function Call({ params }) {
   const player = useRef(null);
   const [time, setTime] = useState(0);
   const [over, setOver] = useState(false);
+  const [tries, setTries] = useState(0);
   useEffect(() => {
     let timer = 0;
     const refresh = () => [row, kept, explained].forEach((one) => one.again());
     const undo = onEvent((event) => {
       if (event.type !== "gap" && event.call_id !== callId) return;
-      if (event.type === "call_ended") setOver(true);
+      if (event.type === "call_ended" || event.type === "call_not_answered") setOver(true);
       clearTimeout(timer); // the history has an event a moment after the feed
       timer = setTimeout(refresh, 300);
     });
@@ -136,6 +140,15 @@ export default function Call({ params }) {
     const timer = setTimeout(() => [row, kept, explained].forEach((one) => one.again()), 1000);
     return () => clearTimeout(timer); // until the history has the end as well
   }, [over, row.data]);
+  useEffect(() => {
+    if (row.error?.code !== "call_not_found" || tries >= MOST_TRIES) return undefined;
+    const timer = setTimeout(() => {
+      setTries(tries + 1);
+      [row, kept, explained].forEach((one) => one.again());
+    }, 700);
+    return () => clearTimeout(timer); // a call that was just placed is in the history a moment later
+  }, [row.error]);
+  const early = row.error?.code === "call_not_found" && tries < MOST_TRIES;
   const events = kept.data ? kept.data.events : [];
   const opened = events.find((event) => event.type === "recording_started")?.at_ms || 0;
   const seek = (at) => {
@@ -143,15 +156,17 @@ export default function Call({ params }) {
     player.current.play();
   };
   const call = row.data;
-  const live = call?.outcome === "in_progress";
-  const aside = call && html`<${Badge} kind=${outcomeKind(call)}>${words(call.outcome)}<//> ${call.reason && html`<span>${words(call.reason)}</span>`}
+  const open = call?.outcome === "in_progress";
+  const live = open && (call.direction !== "outbound" || call.answered_at !== null); // while it rings, nobody can be heard
+  const verb = call?.direction === "outbound" ? "to" : "from";
+  const aside = call && html`<${Badge} kind=${outcomeKind(call)}>${outcomeOf(call)}<//> ${call.reason && html`<span>${words(call.reason)}</span>`}
     <a class="button" href=${`/api/v1${path}/export?format=text`} download>Export</a>`;
-  return html`<${Page} title=${call ? `Call from ${call.caller_number || "a withheld number"}` : "Call"} aside=${aside}>
-    <${Answer} of=${row}>${(found) => html`
+  return html`<${Page} title=${call ? `Call ${verb} ${call.caller_number || "a withheld number"}` : "Call"} aside=${aside}>
+    <${Answer} of=${early ? { data: null } : row}>${(found) => html`
       ${explained.data && html`<${Explained} text=${String(explained.data)} />`}
-      ${found.recording && !live && html`<${Recording} callId=${callId} player=${player} onTime=${(at) => setTime(at ? at + opened : 0)} />`}
+      ${found.recording && !open && html`<${Recording} callId=${callId} player=${player} onTime=${(at) => setTime(at ? at + opened : 0)} />`}
       <div class="two">
-        <div><section class="panel"><h2>What was said</h2><${Answer} of=${kept}>${() => html`<${Turns} lines=${linesOf(events)} time=${time} seek=${found.recording && !live ? seek : null} />`}<//></section>
+        <div><section class="panel"><h2>What was said</h2><${Answer} of=${kept}>${() => html`<${Turns} lines=${linesOf(events)} time=${time} seek=${found.recording && !open ? seek : null} />`}<//></section>
           <${Times} times=${timesOf(events)} /></div>
         <div>${live && html`<${Supervise} callId=${callId} live=${live} />`}
           ${live && may("operator") && html`<${Steer} callId=${callId} destinations=${places.data?.destinations || []} />`}

@@ -1,6 +1,6 @@
 // Calls that were kept: filters, words that were said, charts.
 import { get } from "../lib/api.js";
-import { Answer, Badge, Empty, Page, Trouble, clock, html, ms, outcomeKind, useAnswer, useEffect, useMemo, useState, usd, when, words } from "../lib/ui.js";
+import { Answer, Badge, Empty, Page, Trouble, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useMemo, useState, usd, when, words } from "../lib/ui.js";
 import { Charts } from "../lib/charts.js";
 
 const PROBLEMS = { went_silent: "went silent", barge_in: "barge-in", tool_failed: "tool failed", transfer_failed: "transfer failed" };
@@ -59,7 +59,7 @@ function Row({ call }) {
   return html`<tr>
     <td><a href=${`#/call/${call.call_id}`}>${when(call.started_at)}</a></td>
     <td>${call.caller_number || "withheld"}</td><td>${call.agent || "–"}</td>
-    <td><${Badge} kind=${outcomeKind(call)}>${words(call.outcome)}<//> <span class="quiet">${words(call.reason)}</span></td>
+    <td><${Badge} kind=${outcomeKind(call)}>${outcomeOf(call)}<//> <span class="quiet">${words(call.reason)}</span></td>
     <td class="quiet">${trouble.join(", ")}</td>
     <td class="number">${clock(call.duration_ms)}</td><td class="number">${ms(call.turn_latency_p50_ms)}</td><td class="number">${usd(call.cost_usd)}</td>
   </tr>`;
