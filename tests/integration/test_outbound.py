@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from app.events import CallId
 from app.realtime.events import ResponseCreate
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -338,6 +339,21 @@ async def test_a_drain_lets_no_phone_ring_on_and_places_no_more(site: OutboundSi
     assert (await site.outcome(ringing_id))["code"] == "draining"
     assert (await site.attempt(talking_id))["outcome"] is None
     await call.hang_up()
+
+
+async def test_a_call_that_another_process_took_over_while_it_waited_is_not_dialed() -> None:
+    async with (
+        ScriptedVoiceServer() as voice,
+        outbound_site(voice, outbound={"calls_per_second": 3.0}) as site,
+    ):
+        first, second = [await site.placed(number) for number in (CALLEE, "+14155550124")]
+        # This process stood still for longer than its lease, and another one thought it dead.
+        assert await site.dialer.store.take(CallId(second), "another process") is not None
+        found = await site.outcome(second)
+        assert (found["outcome"], found["code"]) == ("not_dialed", "taken_over")
+        await site.ends(await site.rings(), "busy")
+        await site.outcome(first)
+        assert [ringing.to for ringing in site.api.calls.values()] == [CALLEE]
 
 
 async def test_a_server_that_was_not_enabled_says_how() -> None:
