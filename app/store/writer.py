@@ -44,6 +44,8 @@ BATCH_EVENTS: Final = 100
 """One batch holds up the event loop for a few milliseconds; more would be heard."""
 MAX_WAITING: Final = 20_000
 """Events in memory, which wait for a disk that takes nothing either."""
+MAX_BEHIND: Final = 5_000
+"""Events in memory beyond which the disk takes them: a store that is only slow is too far behind."""
 ANSWER_S: Final = 3.0
 """The wait for the store before it counts as not answering."""
 LAST_ANSWER_S: Final = 1.0
@@ -206,6 +208,7 @@ class StoreWriter:
         async with self._writing:
             self._news.clear()
             while self._waiting:
+                await self._relieve()
                 batch = list(itertools.islice(self._waiting, BATCH_EVENTS))
                 if not await self._keep(batch):
                     return
@@ -231,6 +234,17 @@ class StoreWriter:
             return False
         self.counts.spooled += len(batch)
         return True
+
+    async def _relieve(self) -> None:
+        """Put what waits in memory on the disk, where the store is behind by too much."""
+        if self._spool is None or len(self._waiting) <= MAX_BEHIND:
+            return
+        batch = [*self._waiting]
+        with contextlib.suppress(OSError):  # `_keep` tells of it
+            await in_thread(partial(self._spool.put, batch))
+            for _ in batch:
+                self._waiting.popleft()
+            self.counts.spooled += len(batch)
 
     @property
     def _pending(self) -> bool:
@@ -307,6 +321,7 @@ class StoreWriter:
 
     async def _replay(self, spool: Spool) -> None:
         while not spool.empty:
+            await self._relieve()
             records, end = await in_thread(partial(spool.first, BATCH_EVENTS))
             if records:
                 await self._append(records, spool.instance)

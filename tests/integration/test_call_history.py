@@ -469,3 +469,23 @@ async def test_old_files_go_by_their_age(tmp_path: Path) -> None:
         await kept.clean()
     assert {path.name for path in (tmp_path / "recordings").iterdir()} == {"5.wav"}
     assert {path.name for path in (tmp_path / "messages").iterdir()} == {"5.wav", "15.wav"}
+
+
+async def test_a_store_that_falls_behind_loses_no_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_BEHIND", 40)
+    monkeypatch.setattr(writer, "MAX_WAITING", 400)
+    monkeypatch.setattr(writer, "BATCH_EVENTS", 10)
+    calls = {f"call_{number}": call_events(f"call_{number}") for number in range(60)}
+    place = tmp_path / "calls.db"
+    async with history(place, tmp_path) as kept:
+        for events in calls.values():
+            for event in events:
+                kept.observe(event)
+            await asyncio.sleep(0.01)
+        await all_stored(kept)
+        counted = kept.counts()
+        assert counted["dropped"] == 0
+        assert counted["spooled"] > 0
+    await check_whole(place, calls)
