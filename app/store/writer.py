@@ -45,7 +45,7 @@ BATCH_EVENTS: Final = 100
 MAX_WAITING: Final = 20_000
 """Events in memory, which wait for a disk that takes nothing either."""
 MAX_BEHIND: Final = 5_000
-"""Events in memory beyond which the disk takes them: a store that is only slow is too far behind."""
+"""Events in memory beyond which the disk takes them: a store that is only slow lags too much."""
 ANSWER_S: Final = 3.0
 """The wait for the store before it counts as not answering."""
 LAST_ANSWER_S: Final = 1.0
