@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from app.events import CallId
+from app.events import CallId, DisclosureHeard
 from app.realtime.events import ResponseCreate
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -452,3 +452,27 @@ async def test_a_callee_who_wants_no_more_calls_is_not_called_again() -> None:
         assert (listed.number, listed.source) == (CALLEE, call_id)
         refused = await site.place()
         assert (refused.status_code, refused.json()["code"]) == (422, "do_not_call")
+
+
+async def test_a_silent_callee_hears_the_disclosure_first_with_the_settings_as_they_come() -> None:
+    text = "Hello, this is an AI assistant calling for Acme Dental."
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=400, text=text)])
+    async with (
+        voice,
+        outbound_site(
+            voice,
+            outbound={"answered_by": {"opening_after_s": 1}},
+            compliance={"identity": "Acme Dental"},
+        ) as site,
+    ):
+        call_id = await site.placed()
+        call = await site.answer(await site.rings())
+        await call.hear(ms=300)
+        heard = await site.app.event(call, DisclosureHeard)
+        assert (heard.spoken, heard.by_mark, heard.tries) == (text, True, 1)
+        await site.gone(call)
+        await site.kept(call_id)
+        [asked] = site.app.voice.latest.of(ResponseCreate)
+        assert text in str(asked)
+        explained = (await site.request("GET", f"/calls/{call_id}/explain")).text
+        assert "heard to the end (the carrier's mark came back)" in explained
