@@ -60,7 +60,7 @@ async def _kill_again_and_again(
     answered: set[CarrierCallId] = set()
     config = _configured(folder, voice_url)
     token = carrier_credentials(load(config, {})).auth_tokens[0]
-    for _ in range(KILLS // MACHINES):
+    for nth in range(KILLS // MACHINES):
         before = acknowledged(database)
         pid, port = await servers.start(config)
         async with FakeTwilio(auth_token=token, speed=6) as twilio, asyncio.TaskGroup() as tasks:
@@ -68,6 +68,8 @@ async def _kill_again_and_again(
             for _ in range(CALLS):
                 calls.append(tasks.create_task(_hold_a_call(twilio, port)))
                 await asyncio.sleep(dice.uniform(0, 0.2))
+            if nth % 2:  # so that on a busy machine, too, some have something to lose
+                await until(lambda: acknowledged(database) > before)  # noqa: B023 - awaited here
             await asyncio.sleep(dice.uniform(0, 0.3))
             known = acknowledged(database)
             servers.kill(pid)
@@ -112,7 +114,7 @@ async def _check(database: Path, answered: set[CarrierCallId]) -> None:
     try:
         found = (await store.calls(CallFilter(), limit=1_000)).items
         assert {call.outcome for call in found} == {Outcome.LOST}
-        assert len(found) > KILLS // MACHINES
+        assert len(found) >= KILLS // MACHINES // 2
         assert answered <= {CarrierCallId(call.carrier_call_id) for call in found}
         for call in found:
             records = await store.events(CallId(call.call_id))
