@@ -116,7 +116,7 @@ async def _kept(database: Path) -> None:
 def test_a_call_is_followed_found_and_played(page: Page, site: Site, tmp_path: Path) -> None:
     expect(page.get_by_text("Nobody is on the phone")).to_be_visible()
     assert "login=" not in page.url
-    with dialing(site, tmp_path, most_s=12):
+    with dialing(site, tmp_path, most_s=60):
         card = page.locator("a.card")
         expect(card).to_be_visible()
         expect(card.locator(".last")).to_contain_text("How can I help you?")

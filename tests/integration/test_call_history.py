@@ -419,6 +419,7 @@ async def test_events_that_wait_in_the_spool_are_erased_too(tmp_path: Path) -> N
 
 async def test_a_call_that_goes_on_is_not_erased(tmp_path: Path) -> None:
     async with history(tmp_path / "calls.db", tmp_path) as kept:
+        await until(lambda: not kept.degraded())  # its tables are made
         for event in call_events(ended=False):
             kept.observe(event)
         erased = await kept.erase([OF])
