@@ -41,6 +41,10 @@ def acknowledged(path: Path) -> set[tuple[str, int]]:
     return set()
 
 
+def _calls(events: set[tuple[str, int]]) -> set[str]:
+    return {call_id for call_id, _ in events}
+
+
 async def test_servers_that_are_killed_in_mid_call_lose_nothing_that_was_kept(
     tmp_path: Path,
 ) -> None:
@@ -69,7 +73,7 @@ async def _kill_again_and_again(
                 calls.append(tasks.create_task(_hold_a_call(twilio, port)))
                 await asyncio.sleep(dice.uniform(0, 0.2))
             if nth % 2:  # so that on a busy machine, too, some have something to lose
-                await until(lambda: acknowledged(database) > before)  # noqa: B023 - awaited here
+                await until(lambda: len(_calls(acknowledged(database) - before)) >= CALLS)  # noqa: B023
             await asyncio.sleep(dice.uniform(0, 0.3))
             known = acknowledged(database)
             servers.kill(pid)
@@ -114,7 +118,7 @@ async def _check(database: Path, answered: set[CarrierCallId]) -> None:
     try:
         found = (await store.calls(CallFilter(), limit=1_000)).items
         assert {call.outcome for call in found} == {Outcome.LOST}
-        assert len(found) >= KILLS // MACHINES // 2
+        assert len(found) > KILLS // MACHINES
         assert answered <= {CarrierCallId(call.carrier_call_id) for call in found}
         for call in found:
             records = await store.events(CallId(call.call_id))
