@@ -25,7 +25,7 @@ from app.assembly.destinations import make_destinations
 from app.assembly.guardrails import make_guardrails
 from app.assembly.problems import Problems, agent_place
 from app.assembly.receptionist import receptionist_notices
-from app.assembly.routing import RoutingTable, make_routing_table
+from app.assembly.routing import Number, RoutingTable, make_routing_table
 from app.assembly.tools import approval_notices, make_mcp_specs, make_tools
 from app.assembly.voice_models import VoiceModels
 from app.assembly.webhooks import make_receivers
@@ -80,6 +80,10 @@ class Assembly:
     def route(self, incoming: IncomingCall, now: datetime | None = None) -> Route | Diversion:
         """The route of a call, by the number that was called and by the time."""
         return self._table.route(incoming, now or datetime.now(UTC))
+
+    def number(self, number: str) -> Number | None:
+        """One of our numbers with its hours, if it has settings of its own."""
+        return self._table.numbers.get(number)
 
     def route_of(self, number: str | None = None, agent: str | None = None) -> Route:
         """The route of one of our numbers in its hours, or any other; `agent`: to another agent.

@@ -11,15 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import logging
+import secrets
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from difflib import unified_diff
 from typing import Any, Final
 
+from app.agents.agent import Agent
+from app.agents.tools.invocation import ApprovalRequest, ToolInvoker
+from app.agents.tools.tool import ToolContext
 from app.assembly.build import Assembly
+from app.assembly.routing import Number
 from app.assembly.voice_models import VoiceModels
 from app.calls.route import Diversion, Route
 from app.carrier.base import IncomingCall
@@ -226,20 +233,56 @@ class Configuration:
             for agent in roster
         ]
 
+    def tools(self, agent: str) -> list[dict[str, Any]]:
+        """The tools of an agent that run here, as its model sees them.
+
+        Raises:
+            KeyError: there is no such agent.
+        """
+        return [
+            {**tool.wire, "approval": tool.approval.value, "timeout_ms": tool.timeout_ms}
+            for tool in self._agent(agent).tools
+        ]
+
+    async def try_tool(
+        self, agent: str, tool: str, arguments: Mapping[str, Any], **facts: Any
+    ) -> dict[str, Any]:
+        """Run a tool once, checked as in a call, and approved by whoever tries it.
+
+        `facts` are those of `ToolContext` that a call would give. The output is the text that a
+        model would get.
+
+        Raises:
+            KeyError: there is no such agent, or it has no such tool.
+        """
+        invoker = ToolInvoker(self._agent(agent).tools, approver=_approved)
+        if invoker.get(tool) is None:
+            raise KeyError(tool)
+        name = f"try-{secrets.token_hex(8)}"
+        context = ToolContext(call_id=CallId(name), tool_call_id=name, agent=agent, **facts)
+        result = await invoker.invoke(tool, json.dumps(arguments), context)
+        return {"output": result.output, "error": result.error, "duration_ms": result.duration_ms}
+
+    def _agent(self, name: str) -> Agent:
+        return self._current.assembly.roster[name]
+
     def numbers(self) -> list[dict[str, Any]]:
         """Our numbers, each with the agent and the model that answer there."""
         assembly, settings = self._current.assembly, self._current.settings
         found = []
         for number in settings.all_numbers:
-            own = settings.numbers.get(number)
+            own = assembly.number(number)
             route = assembly.route_of(number if own is not None else None)
             found.append(
                 {
                     "number": number,
                     "agent": route.agent.name,
                     "model": route.model.name,
+                    "greeting": route.agent.greeting or "",
+                    "recorded": route.policy.recording is not None,
                     "fallback": "" if route.fallback is None else route.fallback.name,
                     "percent": 100 if own is None else own.percent,
+                    **_hours_of(own),
                 }
             )
         return found
@@ -283,3 +326,23 @@ def _changed_at_start(old: Settings, new: Settings) -> list[tuple[str, ...]]:
         if getattr(old.limits, name) != getattr(new.limits, name):
             changed.append(("limits", name))
     return changed
+
+
+async def _approved(_: ApprovalRequest) -> bool:
+    return True
+
+
+def _hours_of(number: Number | None) -> dict[str, Any]:
+    """The opening hours of a number in words, and what it does outside of them."""
+    if number is None or number.hours is None:
+        return {"hours": "", "open_now": True, "when_closed": ""}
+    closed = [number.closed_say or ""]
+    if number.closed_route is not None:
+        closed.append(f"agent {number.closed_route.agent.name}")
+    elif number.closed_to is not None:
+        closed.append(f"to {number.closed_to.name}")
+    return {
+        "hours": number.hours.weekly_words(),
+        "open_now": number.hours.is_open(datetime.now(UTC)),
+        "when_closed": "; ".join(filter(None, closed)),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -15,13 +16,23 @@ from typing import Final
 from app.console_logins import Logins
 from tests.fakes.waiting import TIME_LIMIT_S
 
-__all__ = ["Site", "dialing", "serving"]
+__all__ = ["SCRIPT", "Site", "dialing", "serving"]
 
-CONFIG: Final = """\
-voice_model: offline
-recording:
-  enabled: true
-  notice: This call is being recorded.
+SCRIPT: Final = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
+"""Words that must stay words, wherever a page shows them."""
+
+CONFIG: Final = {
+    "voice_model": "offline",
+    "recording": {"enabled": True, "notice": "This call is being recorded."},
+    "agents": {"desk": {"instructions": "Help.", "description": SCRIPT, "tools": ["find_slot"]}},
+    "tools": {"find_slot": {"python": "desk_tools:find_slot", "description": SCRIPT}},
+    "numbers": {"+15005550001": {"fallback": "shop"}},
+    "destinations": {"shop": {"number": "+15005550099", "spoken": SCRIPT}},
+}
+
+TOOLS: Final = f"""\
+def find_slot(people: int, name: str = "nobody", outside: bool = False) -> dict[str, object]:
+    return {{"words": {SCRIPT!r}, "people": people, "name": name, "outside": outside}}
 """
 
 
@@ -42,7 +53,8 @@ class Site:
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[Site]:
     """`trunkline serve` with the offline engine, recording, on a free port."""
-    (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    (folder / "config.yaml").write_text(json.dumps(CONFIG), encoding="utf-8")
+    (folder / "desk_tools.py").write_text(TOOLS, encoding="utf-8")
     state_dir = folder / "state"
     environment = {
         **os.environ,

@@ -17,7 +17,7 @@ import pytest
 
 from app.events import AgentSaid, CallAdmitted, MessageTaken, OperatorActed, ToolRan
 from app.store.sql.store import SqlStore
-from tests.browser.site import Site, dialing, serving
+from tests.browser.site import SCRIPT, Site, dialing, serving
 from tests.fakes.call_events import call_events, recorded
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ expect = playwright.expect
 
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 TIME_LIMIT_MS = 20_000
-SCRIPT = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
 VIEWS = ["wall", "phone", "history?days=30", "agents", "outbound", "health", "call/call_evil"]
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}
 
@@ -160,6 +159,21 @@ def test_scripts_in_what_people_say_do_not_run(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/console#/call/call_evil")
     expect(page.locator(".turns li")).not_to_have_count(0)
     assert page.locator("main").inner_text().count(SCRIPT) > 5  # it is shown, as text
+
+
+def test_a_tool_is_tried_and_what_it_answers_is_shown_as_text(page: Page) -> None:
+    page.get_by_role("link", name="Agents").click()
+    page.get_by_text("find_slot").last.click()
+    form = page.get_by_role("form", name="Try find_slot")
+    expect(form.get_by_label("people")).to_have_attribute("type", "number")
+    form.get_by_label("people").fill("3")
+    form.get_by_label("outside").select_option("true")
+    form.get_by_role("button", name="Run it").click()
+    output = page.locator("details.tool pre")
+    expect(output).to_contain_text('"people": 3')
+    expect(output).to_contain_text('"outside": true')
+    expect(output).to_contain_text("<script>window.ran=1</script>")
+    assert page.evaluate("window.ran") is None
 
 
 def test_where_no_calls_are_placed_it_says_what_to_set(page: Page) -> None:

@@ -6,13 +6,17 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
 
+from app.agents.agent import Agent
+from app.agents.tools.tool import Approval, ToolContext, tool
 from app.api_keys import Scope
+from app.errors import ToolFailed
 from app.events import AgentSaid
 from app.realtime import events as ev
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -169,3 +173,64 @@ async def test_the_hangup_signal_reloads_and_a_mistake_changes_nothing() -> None
         os.kill(os.getpid(), signal.SIGHUP)
         is_problem(await admin.post("/reload"), 409, "config_invalid")
         assert (await admin.get("/settings")).json()["version"] == now
+
+
+@tool(approval=Approval.OPERATOR)
+def book_table(people: int, name: str = "nobody") -> str:
+    """Book a table."""
+    if people > 8:
+        raise ToolFailed("We have no table for so many.")
+    return f"<b>{people}</b> for {name}"
+
+
+@tool
+def whoami(context: ToolContext) -> dict[str, Any]:
+    """Tell what is known of the caller."""
+    return {"number": context.caller_number, "verified": context.caller_verified}
+
+
+WRITTEN = [Agent(name="waiter", instructions="Serve.", tools=[book_table, whoami])]
+
+
+@pytest.mark.parametrize(
+    ("name", "trial", "expected"),
+    [
+        ("book_table", {"arguments": {"people": 2}}, '{"result": "<b>2</b> for nobody"}'),
+        ("book_table", {"arguments": {"people": 9}}, "no table for so many"),
+        ("book_table", {"arguments": {"people": "two"}}, "args_invalid"),
+        ("book_table", {}, "args_invalid"),
+        ("whoami", {"caller_number": "+15550100"}, '"number": "+15550100", "verified": false'),
+    ],
+    ids=str,
+)
+async def test_a_tool_is_tried_with_arguments_and_answers_as_to_its_model(
+    waiter: httpx2.AsyncClient, name: str, trial: dict[str, Any], expected: str
+) -> None:
+    answer = await waiter.post(f"/agents/waiter/tools/{name}/try", json=trial)
+    assert answer.status_code == 200, answer.text
+    assert expected in f"{answer.json()['output']} {answer.json()['error']}"
+
+
+async def test_a_trial_names_its_agent_and_tool_and_only_admins_vouch_for_a_caller(
+    waiter: httpx2.AsyncClient,
+) -> None:
+    [shown, _] = (await waiter.get("/agents/waiter/tools")).json()["tools"]
+    assert shown["name"] == "book_table"
+    assert shown["approval"] == "operator"
+    assert shown["parameters"]["properties"]["people"]["type"] == "integer"
+    assert is_problem(await waiter.get("/agents/nobody/tools"), 404, "agent_unknown")
+    for path in ("/agents/nobody/tools/whoami/try", "/agents/waiter/tools/nothing/try"):
+        assert is_problem(await waiter.post(path, json={}), 404, "tool_unknown")
+    vouched = await waiter.post("/agents/waiter/tools/whoami/try", json={"caller_verified": True})
+    assert is_problem(vouched, 403, "scope_too_small")
+
+
+@pytest.fixture
+async def waiter() -> AsyncIterator[httpx2.AsyncClient]:
+    """An operator of a server whose agent is written in Python."""
+    async with (
+        ScriptedVoiceServer() as voice,
+        trunkline(voice, written=WRITTEN, server=TOKEN) as app,
+        client(app, new_key(app, Scope.OPERATOR)) as operator,
+    ):
+        yield operator

@@ -1,18 +1,28 @@
-// What each number and agent does, as it is in force, and what a reload would change.
+// What each number and agent does, as it is in force, what a reload would change, and tools to try.
 import { get, may, post } from "../lib/api.js";
 import { Act, Answer, Badge, Empty, Page, html, useAnswer } from "../lib/ui.js";
+import { Tools } from "./tools.js";
+
+function Hours({ of }) {
+  if (!of.hours) return "always";
+  return html`<${Badge} kind=${of.open_now ? "good" : "warn"}>${of.open_now ? "open" : "closed"}<//> ${of.hours}
+    ${of.when_closed && html`<br /><span class="quiet">else: ${of.when_closed}</span>`}`;
+}
 
 function Numbers({ numbers }) {
   if (!numbers.length) return html`<${Empty} title="No numbers are configured">Every call goes to the first agent. List yours under <code>numbers</code> in <code>config.yaml</code>.<//>`;
-  return html`<section class="panel scroll" tabindex="0" aria-label="Numbers"><h2>Numbers</h2><table><thead><tr><th>Number</th><th>Agent</th><th>Model</th><th>If nobody can answer</th><th class="number">Share</th></tr></thead>
-    <tbody>${numbers.map((one) => html`<tr key=${one.number}><td>${one.number}</td><td>${one.agent}</td><td>${one.model}</td><td>${one.fallback || "busy message"}</td><td class="number">${one.percent} %</td></tr>`)}</tbody></table></section>`;
+  return html`<section class="panel scroll" tabindex="0" aria-label="Numbers"><h2>Numbers</h2><table class="stack"><thead><tr><th>Number</th><th>Agent</th><th>Says first</th><th>Open</th><th>Model</th><th>Recorded</th><th>If nobody can answer</th><th class="number">Share</th></tr></thead>
+    <tbody>${numbers.map((one) => html`<tr key=${one.number}><td class="whole strong">${one.number}</td><td>${one.agent}</td>
+      <td>${one.greeting ? `“${one.greeting}”` : html`<span class="quiet">as the agent is told</span>`}</td><td><${Hours} of=${one} /></td>
+      <td>${one.model}</td><td>${one.recorded ? "recorded" : "not recorded"}</td><td>${one.fallback ? `put through to ${one.fallback}` : "hears a busy message"}</td><td class="number">${one.percent} %</td></tr>`)}</tbody></table></section>`;
 }
 
 function Agent({ agent }) {
-  const list = (name, items) => items.length > 0 && html`<dt>${name}</dt><dd>${items.map((one) => html`<${Badge}>${one}<//> `)}</dd>`;
-  return html`<section class="panel"><h2>${agent.name}</h2>
+  const list = (name, items) => items.length > 0 && html`<dt>${name}</dt><dd class="badges">${items.map((one) => html`<${Badge}>${one}<//> `)}</dd>`;
+  return html`<section class="panel" aria-label=${`Agent ${agent.name}`}><h2>${agent.name}</h2>
     <p class="quiet">${agent.description || "No description"}</p>
-    <dl class="facts">${agent.voice && html`<dt>Voice</dt><dd>${agent.voice}</dd>`}${list("Tools", agent.tools)}${list("Hands over to", agent.handoffs)}${list("Guardrails", agent.guardrails)}</dl></section>`;
+    <dl class="facts">${agent.voice && html`<dt>Voice</dt><dd>${agent.voice}</dd>`}${list("Tools", agent.tools)}${list("Hands over to", agent.handoffs)}${list("Guardrails", agent.guardrails)}${list("Variables", agent.variables)}</dl>
+    <${Tools} agent=${agent.name} /></section>`;
 }
 
 function Changes() {
@@ -21,7 +31,7 @@ function Changes() {
     await post("/reload");
     changes.again();
   };
-  return html`<section class="panel"><h2>The file on disk</h2><${Answer} of=${changes}>${(data) => data.problem && !data.diff.length
+  return html`<section class="panel" aria-label="The file on disk"><h2>The file on disk</h2><${Answer} of=${changes}>${(data) => data.problem && !data.diff.length
     ? html`<p class="bad">It cannot be put in force: ${data.problem}</p>`
     : data.diff.length
       ? html`<pre>${data.diff.map((line) => (line.startsWith("+") ? html`<ins>${line}</ins>\n` : line.startsWith("-") ? html`<del class="line">${line}</del>\n` : `${line}\n`))}</pre>
@@ -34,7 +44,7 @@ export default function Agents() {
   const agents = useAnswer(() => get("/agents"), []);
   return html`<${Page} title="Agents and numbers">
     <${Answer} of=${numbers}>${(data) => html`<${Numbers} numbers=${data.numbers} />`}<//>
-    <div class="grid"><${Answer} of=${agents}>${(data) => data.agents.map((agent) => html`<${Agent} key=${agent.name} agent=${agent} />`)}<//></div>
+    <div class="grid wide"><${Answer} of=${agents}>${(data) => data.agents.map((agent) => html`<${Agent} key=${agent.name} agent=${agent} />`)}<//></div>
     ${may("admin") && html`<${Changes} />`}
   <//>`;
 }
