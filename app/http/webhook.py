@@ -1,25 +1,23 @@
 """Signed webhooks: report what happened to other systems, and hand them tasks.
 
-Headers and signature follow Standard Webhooks 1.0.0 (HMAC-SHA256 over `id.timestamp.body`), which
-libraries in many languages can check. The id is the same for every attempt, so that a receiver
-acts once. Deliveries wait in memory: `app.background` bounds them.
+Headers and signature follow Standard Webhooks 1.0.0, and are made by its package: libraries in many
+languages check them. The id is the same for every attempt, so that a receiver acts once. Deliveries wait in memory: `app.background` bounds them.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import json
 import logging
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
+
+import standardwebhooks
 
 from app.background import BackgroundJobs
 from app.errors import ConfigError, ToolError, ToolFailed
@@ -27,7 +25,7 @@ from app.http.addresses import check_url
 from app.http.client import Fetched, Outgoing, SafeHttp
 from app.retry import parse_retry_after, retry
 
-__all__ = ["Message", "Outbox", "Webhook", "WebhookSpec", "sign"]
+__all__ = ["Message", "Outbox", "Webhook", "WebhookSpec"]
 
 
 logger = logging.getLogger(__name__)
@@ -56,13 +54,6 @@ def read_secret(secret: str) -> bytes:
     if not _MIN_SECRET_BYTES <= len(key) <= _MAX_SECRET_BYTES:
         raise ConfigError("webhook: a secret has 24 to 64 bytes (openssl rand -base64 32)")
     return key
-
-
-def sign(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The value of the header `webhook-signature`."""
-    signed = f"{message_id}.{timestamp_s}.".encode() + body
-    digest = hmac.new(key, signed, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
 
 
 # Sending ------------------------------------------------------------------------------------------
@@ -107,16 +98,15 @@ class Message:
         if not _ID.fullmatch(self.key):
             raise ValueError("a message's key has letters, digits, _ and - only")
 
-    def render(self) -> bytes:
+    def render(self) -> str:
         body = {
             "id": self.key,
             "type": self.kind,
             "timestamp": self.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "data": dict(self.data),
         }
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(
-            "utf-8", "replace"
-        )
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class Webhook:
@@ -125,6 +115,7 @@ class Webhook:
     def __init__(self, spec: WebhookSpec, http: SafeHttp) -> None:
         self.spec = spec
         self._http = http
+        self._signer = standardwebhooks.Webhook(spec.key)
 
     async def post(self, message: Message) -> Fetched:
         """Deliver a message, with retries where they may help, and return the receiver's answer.
@@ -143,8 +134,8 @@ class Webhook:
             may_retry=lambda error: error.retryable or error.code == "tool_timeout",
         )
 
-    async def _attempt(self, message_id: str, body: bytes) -> Fetched:
-        now_s = int(time.time())  # of the attempt, not of the event: receivers refuse old ones
+    async def _attempt(self, message_id: str, body: str) -> Fetched:
+        now = datetime.now(UTC)  # of the attempt, not of the event: receivers refuse old ones
         fetched = await self._http.fetch(
             Outgoing(
                 method="POST",
@@ -153,10 +144,10 @@ class Webhook:
                     "Content-Type": "application/json",
                     "Idempotency-Key": message_id,
                     "webhook-id": message_id,
-                    "webhook-timestamp": str(now_s),
-                    "webhook-signature": sign(self.spec.key, message_id, now_s, body),
+                    "webhook-timestamp": str(int(now.timestamp())),
+                    "webhook-signature": self._signer.sign(message_id, now, body),
                 },
-                content=body,
+                content=body.encode(),
                 timeout_ms=self.spec.timeout_ms,
                 allow_private=self.spec.allow_private,
             )
