@@ -115,6 +115,7 @@ class Call:
         self._timer = TurnTimer(call_id, record)
         self._on_spent = on_spent
         self._spent_usd = 0.0
+        self._cost = Cost()
         self._cost_at_ms = 0
         self._bill = CallBill(route.price, incoming.direction)
         self._clock_ms = clock_ms
@@ -382,8 +383,17 @@ class Call:
             "turns": conversation.counters.turns,
             "barge_ins": conversation.counters.barge_ins,
             "approvals": len(self.tools.waiting(Approval.OPERATOR)),
+            "recording": self._recording_state(),
             "cost_usd": round(self._spent_usd, 6),
+            "costs": dict(self._cost.classes),
+            "cost_unknown": list(self._cost.unknown),
+            "cost_estimated": self._cost.estimated,
         }
+
+    def _recording_state(self) -> str:
+        if self.recording is None or not self.recording.goes_on:
+            return "off"
+        return "paused" if self.recording.paused else "on"
 
     async def run(self) -> CallSummary:
         """Hold the call until it is over and its tasks are gone. Raises nothing but cancellation.
@@ -532,6 +542,7 @@ class Call:
 
     def _spend(self, cost: Cost) -> float:
         """Pass on what was spent since the last time; returns all of it, as far as it is known."""
+        self._cost = cost
         cost_usd = sum(cost.classes.values())
         self._on_spent(cost_usd - self._spent_usd)
         self._spent_usd = cost_usd

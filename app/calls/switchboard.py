@@ -418,14 +418,6 @@ class Switchboard:
         call.end(EndReason.OPERATOR_HUNG_UP)
         return True
 
-    def pause_recording(self, call_id: CallId, *, paused: bool) -> bool:
-        """Record silence of a live call from now on, or sound again; False where nothing is."""
-        call = self._live.get(call_id)
-        if call is None or call.recording is None or call.ending:
-            return False
-        call.recording.pause(paused=paused)
-        return True
-
     def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None:
         """The way to the fallback for a caller whose agent is lost."""
         admission = self._admissions.get(carrier_call_id)

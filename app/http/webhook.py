@@ -1,7 +1,8 @@
 """Signed webhooks: report what happened to other systems, and hand them tasks.
 
 Headers and signature follow Standard Webhooks 1.0.0, and are made by its package: libraries in many
-languages check them. The id is the same for every attempt, so that a receiver acts once. Deliveries wait in memory: `app.background` bounds them.
+languages check them. The id is the same for every attempt, so that a receiver acts once. Deliveries
+wait in memory: `app.background` bounds them.
 """
 
 from __future__ import annotations

@@ -66,6 +66,8 @@ async def test_a_live_call_is_listed_with_its_facts() -> None:
             True,
         )
         assert shown["started_at"].endswith("Z")
+        pause = f"/calls/{shown['call_id']}/pause_recording"
+        is_problem(await operator.post(pause, json={"paused": True}), 409, "not_recorded")
         await call.hang_up()
         await app.ended(call)
         assert (await operator.get("/live/calls")).json() == {"calls": []}

@@ -11,8 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from app.api_keys import Scope
 from app.calls.recording.files import FRAME, FRAMES_FORMAT, Recordings
-from app.events import BargeIn, KeyPressed, RecordingStarted, RecordingStopped, ToolRan
+from app.events import (
+    BargeIn,
+    KeyPressed,
+    OperatorActed,
+    RecordingStarted,
+    RecordingStopped,
+    ToolRan,
+)
 from app.realtime.events import ResponseCreate
 from audio.wav import read_wav
 from tests.fakes.caller import tone
@@ -20,6 +28,7 @@ from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
 from tests.integration.server import App, trunkline
+from tests.integration.test_api import TOKEN, client, is_problem, new_key
 
 PER_MS = 8
 SILENT = Reply(never_starts=True)
@@ -239,17 +248,23 @@ async def test_a_recording_is_paused_by_a_tool_and_by_an_operator() -> None:
     agents = {"desk": {"tools": ["pause_recording"], "instructions": "Take the card number."}}
     async with (
         voice,
-        trunkline(voice, recording=RECORDED, agents=agents) as app,
+        trunkline(voice, recording=RECORDED, agents=agents, server=TOKEN) as app,
+        client(app, new_key(app, Scope.OPERATOR)) as operator,
         app.twilio(speed=1) as twilio,
     ):
         call = await twilio.call(app.url)
         await app.event(call, ToolRan)
         started = await app.event(call, RecordingStarted)
+        path = f"/calls/{started.call_id}/pause_recording"
+        [live] = (await operator.get("/live/calls")).json()["calls"]
+        assert live["recording"] == "paused"
         await call.speak(tone(400, hz=1200))
-        assert app.switchboard.pause_recording(started.call_id, paused=False)
+        assert (await operator.post(path, json={"paused": False})).status_code == 202
         await call.speak(tone(300, hz=900))
         await call.hang_up()
         left, _ = await recorded(app, call)
-        assert not app.switchboard.pause_recording(started.call_id, paused=True)
+        is_problem(await operator.post(path, json={"paused": True}), 404, "call_not_live")
+        acted = [e.action for e in await app.events(call) if isinstance(e, OperatorActed)]
+        assert acted == ["resume_recording"]
     # A frame or two may be on the way when it goes on.
     assert 200 * PER_MS < len(sounding(left)[0]) <= 360 * PER_MS

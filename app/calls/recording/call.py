@@ -43,6 +43,11 @@ class CallRecording:
         """The reason why it ended; empty while it goes on, or was never begun."""
 
     @property
+    def goes_on(self) -> bool:
+        """It was begun, and has not ended."""
+        return self._live is not None
+
+    @property
     def paused(self) -> bool:
         return self._tape.paused
 

@@ -36,7 +36,7 @@ from app.store.codec import decode
 from app.store.export import as_csv, as_json, as_text, event_json
 from app.store.history import CallHistory
 from app.web.api.guard import client_of, needs
-from app.web.api.live import Text
+from app.web.api.live import Live, Text
 from app.web.api.problem import Problem, store_problems
 
 __all__ = ["add_history_routes"]
@@ -46,6 +46,7 @@ MAX_PAGE: Final = 500
 MAX_EVENTS: Final = 100_000
 CSV_PAGE: Final = 500
 MAX_FIGURES: Final = 2_000
+_COST: Final = ("cost_usd", "costs", "cost_unknown", "cost_estimated", "usage", "carrier")
 
 KeptCallId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
@@ -108,11 +109,17 @@ def _wanted(  # noqa: PLR0913 - one parameter for each filter of the query
 Wanted = Annotated[CallFilter, Depends(_wanted)]
 
 
-def add_history_routes(router: APIRouter, history: CallHistory | None) -> None:
-    """Add the routes; without a `history`, they say that none is kept."""
+def add_history_routes(
+    router: APIRouter, history: CallHistory | None, live: Live | None = None
+) -> None:
+    """Add the routes; without a `history`, they say that none is kept.
+
+    `live` knows what calls that go on have cost so far.
+    """
     kept = _Kept(history)
     _add_lists(router, kept)
     _add_parts(router, kept)
+    _add_cost(router, kept, live)
     _add_changes(router, kept)
 
 
@@ -228,17 +235,6 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
         lines = [_said(record) for record in await kept.events(call_id)]
         return {"lines": [line for line in lines if line is not None]}
 
-    @router.get("/calls/{call_id}/cost", openapi_extra=viewer)
-    async def cost(call_id: KeptCallId) -> dict[str, Any]:
-        """Show what a call that is over has cost, by class, and what it has used."""
-        for record in await kept.events(call_id):
-            ended = decode(record)
-            if isinstance(ended, CallEnded):
-                summary = asdict(ended.summary)
-                names = ("cost_usd", "costs", "cost_unknown", "cost_estimated", "usage", "carrier")
-                return {name: summary[name] for name in names}
-        raise Problem(HTTPStatus.CONFLICT, "call_not_over", "The call goes on, or was lost")
-
     @router.get("/calls/{call_id}/explain", openapi_extra=viewer, response_model=None)
     async def explanation(
         call_id: KeptCallId, format: Literal["json", "text"] = "json"
@@ -272,6 +268,23 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
         if (wanted := request.headers.get("range")) is not None:
             _check_range(wanted, await asyncio.to_thread(lambda: path.stat().st_size))
         return FileResponse(path, media_type="audio/wav", headers=_download(path.name))
+
+
+def _add_cost(router: APIRouter, kept: _Kept, live: Live | None) -> None:
+    @router.get("/calls/{call_id}/cost", openapi_extra=needs(Scope.VIEWER))
+    async def cost(call_id: KeptCallId) -> dict[str, Any]:
+        """Show what a call has cost, by class, so far or in all; and at its end what it has used."""
+        for call in [] if live is None else await live.listed():
+            if call["call_id"] == call_id:
+                return {name: call.get(name) for name in _COST} | {"live": True}
+        for record in await kept.events(call_id):
+            ended = decode(record)
+            if isinstance(ended, CallEnded):
+                summary = asdict(ended.summary)
+                return {name: summary[name] for name in _COST} | {"live": False}
+        raise Problem(
+            HTTPStatus.CONFLICT, "call_not_over", "The call goes on elsewhere, or was lost"
+        )
 
 
 def _add_changes(router: APIRouter, kept: _Kept) -> None:

@@ -62,6 +62,12 @@ class HangUp(_Body):
     goodbye: bool = False
 
 
+class PauseRecording(_Body):
+    """`paused`: silence is recorded of both sides from now on; false: sound again."""
+
+    paused: bool
+
+
 class Transfer(_Body):
     """The name of a destination of the configuration."""
 
@@ -116,6 +122,11 @@ def add_live_routes(router: APIRouter, live: Live) -> None:
     async def interrupt(request: Request, call_id: LiveCallId) -> Any:
         """Stop the agent, with everything that it was to say next."""
         return await act(request, live, call_id, {"action": "interrupt"})
+
+    @router.post("/calls/{call_id}/pause_recording", openapi_extra=operator, status_code=accepted)
+    async def pause_recording(request: Request, call_id: LiveCallId, body: PauseRecording) -> Any:
+        """Pause the recording of the call, or let it go on."""
+        return await act(request, live, call_id, {"action": "pause_recording", **body.model_dump()})
 
     @router.post("/calls/{call_id}/hang_up", openapi_extra=operator, status_code=accepted)
     async def hang_up(

@@ -52,7 +52,7 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     add_phone_routes(router, phone)
     add_supervision_routes(router, supervision)
     add_feed_route(router, feed, clients=live_clients)
-    add_history_routes(router, history)
+    add_history_routes(router, history, live)
     add_webhook_routes(router, outbox)
     add_configuration_routes(router, configuration, bus)
     add_key_routes(router, keys)

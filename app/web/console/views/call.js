@@ -1,5 +1,6 @@
 // One call: what was said and heard, what happened, where the time went, and what to do in it.
 import { get, may, post, put } from "../lib/api.js";
+import { useTick } from "../lib/calls.js";
 import { onEvent } from "../lib/feed.js";
 import { PARTS, linesOf, timesOf, unheard } from "../lib/turns.js";
 import { Act, Answer, Badge, Page, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
@@ -7,6 +8,7 @@ import { Recording } from "../lib/wave.js";
 import Supervise from "./supervise.js";
 
 const MOST_TRIES = 4;
+const REFRESH_MS = 3_000;
 
 function Words({ line }) {
   const rest = line.party === "agent" ? unheard(line.text, line.heard) : "";
@@ -54,6 +56,31 @@ function Explained({ text }) {
     ${lines.length > 6 && html`<button class="small" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "Less" : `All ${lines.length} lines`}</button>`}</section>`;
 }
 
+// The parts of a cost, and what is missing in it.
+function Costs({ call }) {
+  const parts = Object.entries(call.costs);
+  const notes = [call.cost_estimated && "a part of it is estimated", call.cost_unknown.length > 0 && `without a price: ${call.cost_unknown.join(", ")}`].filter(Boolean);
+  if (!parts.length && !notes.length) return null;
+  return html`<details><summary>Cost by class</summary><dl class="facts">
+    ${parts.map(([name, amount]) => html`<dt>${words(name)}</dt><dd>${usd(amount)}</dd>`)}</dl>
+    ${notes.map((note) => html`<p class="quiet">${note}</p>`)}</details>`;
+}
+
+// What a live call has cost so far, and its recording.
+function Now({ callId }) {
+  const turn = Math.floor(useTick() / REFRESH_MS);
+  const seen = useAnswer(() => get("/live/calls"), [callId, turn]);
+  const call = seen.data?.calls.find((one) => one.call_id === callId);
+  if (!call) return null;
+  const paused = call.recording === "paused";
+  const pause = () => post(`/calls/${callId}/pause_recording`, { paused: !paused }).then(seen.again);
+  return html`<section class="panel" aria-label="Now"><h2>Now</h2>
+    <p>Cost so far: ${usd(call.cost_usd)}</p><${Costs} call=${call} />
+    ${call.recording !== "off" && html`<p class="row"><span role="status">${paused ? "The recording is paused." : "The call is recorded."}</span>
+      ${may("operator") && html`<${Act} key=${call.recording} label=${paused ? "Record again" : "Pause recording"} act=${pause} />`}</p>`}
+  </section>`;
+}
+
 function Facts({ call }) {
   const [theirs, ours] = call.direction === "outbound" ? ["Called", "From"] : ["Caller", "Called"];
   const facts = [
@@ -64,7 +91,7 @@ function Facts({ call }) {
     ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", call.carrier_call_id],
   ];
   return html`<section class="panel"><h2>Facts</h2><dl class="facts">
-    ${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl></section>`;
+    ${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl><${Costs} call=${call} /></section>`;
 }
 
 function Steer({ callId, destinations }) {
@@ -170,6 +197,7 @@ export default function Call({ params }) {
           <${Times} times=${timesOf(events)} /></div>
         <div>${live && html`<${Supervise} callId=${callId} live=${live} />`}
           ${live && may("operator") && html`<${Steer} callId=${callId} destinations=${places.data?.destinations || []} />`}
+          ${live && html`<${Now} callId=${callId} />`}
           <${Facts} call=${found} /><${Notes} key=${callId} call=${found} again=${row.again} /></div>
       </div>`}<//>
   <//>`;
