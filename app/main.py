@@ -43,7 +43,6 @@ from app.calls.observers.shared_use import share_budget, share_use
 from app.calls.outbound.campaigns import Campaigns, next_for_contact
 from app.calls.outbound.dialer import Dialer, DialerOptions
 from app.calls.outbound.outbound import Outbound
-from app.calls.recording.files import Recordings
 from app.calls.recording.writer import Recorder
 from app.calls.seen_calls import SeenCalls
 from app.calls.switchboard import Switchboard
@@ -68,6 +67,7 @@ from app.settings import (
     load,
     notices,
 )
+from app.store.files import CallFiles
 from app.store.history import CallHistory
 from app.store.retention import Retention
 from app.store.sql.gateway import GatewayStore
@@ -219,7 +219,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
     live_feed = _live_feed(bus)
     not_started: list[AppError] = []
     traces = _traces(settings)
-    recorder = Recorder(Recordings(settings.state_dir / "recordings"))
+    recorder = Recorder(_files(settings))
     budget = share_budget(bus, _budget(settings, metrics))
     switchboard = Switchboard(
         route=configuration.route,
@@ -455,6 +455,10 @@ def call_store(settings: Settings) -> SqlStore:
     return SqlStore(_revealed(settings.store.url) or settings.state_dir / "calls.db")
 
 
+def _files(settings: Settings) -> CallFiles:
+    return CallFiles(settings.state_dir / "recordings", settings.offline.messages_dir)
+
+
 def _history(settings: Settings, metrics: Metrics) -> CallHistory | None:
     """The history of calls, unless it is turned off."""
     if not settings.store.enabled:
@@ -462,7 +466,7 @@ def _history(settings: Settings, metrics: Metrics) -> CallHistory | None:
     history = CallHistory(
         call_store(settings),
         state_dir=settings.state_dir,
-        messages_dir=settings.offline.messages_dir,
+        files=_files(settings),
         retention=Retention(**settings.store.retention.model_dump()),
         spool_mb=settings.store.spool_mb,
     )

@@ -7,11 +7,15 @@ offline receptionist, `MESSAGES/TIME-ITEM_ID.wav` or `.txt`: the item is a turn 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 __all__ = ["CallFiles", "remove"]
+
+_CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,16 @@ class CallFiles:
 
     recordings: Path
     messages: Path
+
+    def recording(self, call_id: str) -> Path:
+        """The place of a call's WAV, whether or not it is there.
+
+        Raises:
+            ValueError: no call has such an id.
+        """
+        if not _CALL_ID.fullmatch(call_id):  # nothing in it leads out of the folder
+            raise ValueError("not a call id")
+        return self.recordings / f"{call_id}.wav"
 
     def of(self, call_ids: Collection[str], item_ids: Collection[str] = ()) -> list[Path]:
         """The files of calls, given the items of what was said in them."""

@@ -39,17 +39,16 @@ class CallHistory:
         store: CallStore,
         *,
         state_dir: Path,
-        messages_dir: Path,
+        files: CallFiles,
         retention: Retention = Retention(),  # noqa: B008 - frozen
         spool_mb: int = 256,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Opens nothing: `writing` does."""
         self.store = store
-        self.recordings = state_dir / "recordings"
         self._retention = retention
         self._now = now
-        self._files = CallFiles(self.recordings, messages_dir)
+        self.files = files
         self._lost_observers: list[Callable[[StoredEvent], None]] = []
         self._writer = StoreWriter(
             store,
@@ -124,7 +123,7 @@ class CallHistory:
         await self._writer.forget(gone)
         # Those that the store never had may have files all the same.
         gone |= {call_id for call_id in call_ids if call_id not in erased.still_live}
-        await self._remove(partial(self._files.of, gone, items))
+        await self._remove(partial(self.files.of, gone, items))
         logger.info("calls erased", extra={"calls": len(gone), "live": len(erased.still_live)})
         return erased
 
@@ -175,7 +174,7 @@ class CallHistory:
             if kept_days:
                 before_s = (now - timedelta(days=kept_days)).timestamp()
                 is_message = kind == "messages"
-                await self._remove(partial(self._files.older_than, before_s, messages=is_message))
+                await self._remove(partial(self.files.older_than, before_s, messages=is_message))
         if removed:
             await self.store.compact()
 

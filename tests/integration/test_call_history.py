@@ -19,6 +19,7 @@ from app.errors import StoreError
 from app.events import AgentSaid, CallEnded, CallId, EndReason
 from app.store.base import Outcome
 from app.store.codec import Storable, encode
+from app.store.files import CallFiles
 from app.store.fold import rebuilt
 from app.store.history import CallHistory
 from app.store.retention import Retention
@@ -44,11 +45,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "TICK_S", 0.1)
 
 
+def files(state: Path) -> CallFiles:
+    return CallFiles(state / "recordings", state / "messages")
+
+
 @contextlib.asynccontextmanager
 async def history(place: Path | str, state: Path, **options: Any) -> AsyncIterator[CallHistory]:
-    found = CallHistory(
-        SqlStore(place), state_dir=state, messages_dir=state / "messages", **options
-    )
+    found = CallHistory(SqlStore(place), state_dir=state, files=files(state), **options)
     async with found.writing():
         yield found
 
@@ -166,7 +169,7 @@ async def test_events_of_an_outage_that_outlives_the_process_are_read_by_the_nex
             await kept._writer.close()
     assert len([*(tmp_path / "spool").glob("*.jsonl")]) == 1
     told: list[str] = []
-    following = CallHistory(SqlStore(place), state_dir=tmp_path, messages_dir=tmp_path / "m")
+    following = CallHistory(SqlStore(place), state_dir=tmp_path, files=files(tmp_path))
     following.on_lost(lambda record: told.append(record.call_id))
     async with following.writing():
         await until(lambda: not following.degraded())
@@ -183,7 +186,7 @@ async def test_a_process_that_is_hurried_at_its_end_leaves_its_events_on_disk(
     monkeypatch.setattr(writer, "ANSWER_S", 30)
     monkeypatch.setattr(writer, "LAST_ANSWER_S", 30)
     place = tmp_path / "calls.db"
-    kept = CallHistory(SqlStore(place), state_dir=tmp_path, messages_dir=tmp_path / "messages")
+    kept = CallHistory(SqlStore(place), state_dir=tmp_path, files=files(tmp_path))
     async with kept.writing():
         with locked(place):
             for event in call_events():
@@ -435,7 +438,7 @@ async def test_each_kind_goes_when_it_is_too_old(tmp_path: Path) -> None:
     kept = CallHistory(
         SqlStore(tmp_path / "calls.db"),
         state_dir=tmp_path,
-        messages_dir=tmp_path / "messages",
+        files=files(tmp_path),
         retention=Retention(calls_days=30, transcripts_days=10),
         now=lambda: today,
     )

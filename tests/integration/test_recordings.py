@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from app.api_keys import Scope
-from app.calls.recording.files import FRAME, FRAMES_FORMAT, Recordings
+from app.calls.recording.files import FRAME, FRAMES_FORMAT, repair
 from app.events import (
     BargeIn,
     KeyPressed,
@@ -199,12 +199,12 @@ async def test_keys_that_nobody_may_know_are_in_no_recording() -> None:
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from app.calls.recording.files import Recordings
+from app.store.files import CallFiles
 from app.calls.recording.tape import Batch
 from app.calls.recording.writer import Recorder
 
 async def main():
-    async with Recorder(Recordings(Path(sys.argv[1]))).open() as recorder:
+    async with Recorder(CallFiles(Path(sys.argv[1]), Path())).open() as recorder:
         live = recorder.begin("call_killed", {}, print)
         now_ms = 0
         while True:
@@ -219,7 +219,7 @@ asyncio.run(main())
 
 def test_a_recording_opens_after_its_process_was_killed_at_any_moment(tmp_path: Path) -> None:
     """In real time, some ten seconds: processes have to start."""
-    recordings = Recordings(tmp_path)
+    path = tmp_path / "call_killed.wav"
     for attempt in range(10):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -230,15 +230,16 @@ def test_a_recording_opens_after_its_process_was_killed_at_any_moment(tmp_path: 
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        recordings.repair()
-        with recordings.open("call_killed") as file:
+        repair(tmp_path)
+        with path.open("rb") as file:
             _, samples = read_wav(file)
         lasts_ms = len(samples) // 8
         assert lasts_ms >= 1_000
-        left, _ = channels(recordings.path("call_killed"))
+        left, _ = channels(path)
         for at_ms in range(0, lasts_ms - 200, 200):
             assert left[8 * at_ms] == (at_ms // 200 + 1) % 100
-        recordings.erase("call_killed")
+        for one in tmp_path.iterdir():
+            one.unlink()
 
 
 async def test_a_recording_is_paused_by_a_tool_and_by_an_operator() -> None:

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.settings": {"app.errors", "app.paths", "app.realtime.events", "app.settings.reader",
                      "audio.format", "phonenumbers", "pydantic", "pydantic_core", "yaml"},
     "app.settings.reader": {"app.errors", "yaml"},
-    "app.http": {"app.background", "app.errors", "app.retry", "app.threads", "httpx2"},
+    "app.http": {"app.background", "app.errors", "app.retry", "app.threads", "httpx2",
+                 "standardwebhooks"},
     "app.realtime": {"app.errors", "app.framing", "app.retry", "audio.format", "msgspec",
                      "websockets"},
     "app.carrier": {"app.errors", "audio.format", "phonenumbers"},
@@ -76,6 +77,8 @@ MAY_IMPORT: dict[str, set[str]] = {
                   "app.threads", "audio", "msgspec"},
     "app.gateway": {"app.api_keys", "app.calls.budget", "app.errors", "app.events", "app.realtime",
                     "app.settings", "app.store.sql.gateway", "msgspec"},
+    # The store knows where the files of a call are; the recorder writes one of them.
+    "app.calls.recording": {"app.calls", "app.events", "app.store.files", "audio"},
     # What is written down before anything is dialed.
     "app.calls.outbound": {"app.calls", "app.carrier.base", "app.carrier.number_policy",
                            "app.carrier.time_zones", "app.errors", "app.events", "app.logs",

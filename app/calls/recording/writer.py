@@ -21,9 +21,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from app.calls.recording.files import FRAME, FRAMES_FORMAT, Recordings
+from app.calls.recording.files import FRAME, FRAMES_FORMAT, repair
 from app.calls.recording.tape import CALLER, Batch
 from app.events import CallId
+from app.store.files import CallFiles
 from audio.wav import ULAW_STEREO_HEADER_BYTES, ulaw_stereo_header
 
 __all__ = ["Recorder", "RecordingWriter"]
@@ -149,8 +150,8 @@ class _Live:
 class Recorder:
     """Takes the sound of all calls, and has it written beside them."""
 
-    def __init__(self, recordings: Recordings) -> None:
-        self.recordings = recordings
+    def __init__(self, files: CallFiles) -> None:
+        self._files = files
         self._queue: queue.Queue[_Work | None] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -160,9 +161,9 @@ class Recorder:
         """Repair what a killed process has left, and write until the context ends."""
         self._loop = asyncio.get_running_loop()
         try:
-            repaired = await asyncio.to_thread(self.recordings.repair)
+            repaired = await asyncio.to_thread(repair, self._files.recordings)
         except OSError as error:  # no reason not to answer calls
-            facts = {"folder": str(self.recordings.folder), "error": error.strerror}
+            facts = {"folder": str(self._files.recordings), "error": error.strerror}
             logger.warning("recordings cannot be read", extra=facts)
         else:
             if repaired:
@@ -196,7 +197,7 @@ class Recorder:
                 if loop is not None:
                     loop.call_soon_threadsafe(on_failed, reason)
 
-        live = _Live(self.recordings.path(call_id), failed)
+        live = _Live(self._files.recording(call_id), failed)
         recording = LiveRecording(self._queue, live)
         recording.put(facts)
         return recording

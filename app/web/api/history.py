@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from pathlib import Path as FilePath
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -214,7 +213,7 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
             notes, tags = await store.notes(found.call_id), await store.tags(found.call_id)
         shown = as_json(found, (), notes, tags)
         del shown["events"]
-        shown["recording"] = _recording(kept.history, call_id).exists()
+        shown["recording"] = await asyncio.to_thread(kept.history.files.recording(call_id).is_file)
         return shown
 
     @router.get("/calls/{call_id}/events", openapi_extra=viewer)
@@ -261,7 +260,7 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
     @router.get("/calls/{call_id}/recording", openapi_extra=viewer, response_class=FileResponse)
     async def recording(request: Request, call_id: KeptCallId) -> FileResponse:
         """Play the recording: a stereo WAV, the caller left. Takes ranges."""
-        path = _recording(kept.history, call_id)
+        path = kept.history.files.recording(call_id)
         if not await asyncio.to_thread(lambda: path.is_file() and not path.is_symlink()):
             text = "There is no recording of this call"
             raise Problem(HTTPStatus.NOT_FOUND, "recording_not_found", text)
@@ -273,7 +272,7 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
 def _add_cost(router: APIRouter, kept: _Kept, live: Live | None) -> None:
     @router.get("/calls/{call_id}/cost", openapi_extra=needs(Scope.VIEWER))
     async def cost(call_id: KeptCallId) -> dict[str, Any]:
-        """Show what a call has cost, by class, so far or in all; and at its end what it has used."""
+        """Show what a call has cost by class, so far or in all; and its usage at the end."""
         for call in [] if live is None else await live.listed():
             if call["call_id"] == call_id:
                 return {name: call.get(name) for name in _COST} | {"live": True}
@@ -360,12 +359,6 @@ def _said(record: StoredEvent) -> dict[str, Any] | None:
         "failed": getattr(event, "failed", False),
         "unverified": getattr(event, "unverified", False),
     }
-
-
-def _recording(history: CallHistory, call_id: str) -> FilePath:
-    """The file of a call's recording; the id holds nothing that leads out of the folder."""
-    assert re.fullmatch(r"[A-Za-z0-9_-]+", call_id)
-    return history.recordings / f"{call_id}.wav"
 
 
 def _check_range(header: str, size: int) -> None:

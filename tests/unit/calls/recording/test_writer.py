@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.calls.recording.files import FRAME, FRAMES_FORMAT, Recordings
+from app.calls.recording.files import FRAME, FRAMES_FORMAT, repair
 from app.calls.recording.tape import AGENT, CALLER, NO_PLACE, Batch
 from app.calls.recording.writer import LAG_MS, WRITE_EVERY_MS, Recorder, RecordingWriter
 from app.events import CallId
+from app.store.files import CallFiles
 from audio.g711 import decode_ulaw
 from audio.wav import ULAW_STEREO_HEADER_BYTES, read_wav
 from tests.fakes.waiting import until
@@ -103,7 +104,7 @@ def test_no_recording_takes_the_place_of_another(tmp_path: Path) -> None:
 
 async def test_calls_are_written_beside_each_other(tmp_path: Path) -> None:
     failures: list[str] = []
-    async with Recorder(Recordings(tmp_path)).open() as recorder:
+    async with Recorder(CallFiles(tmp_path, tmp_path)).open() as recorder:
         live = [recorder.begin(CallId(f"call_{n}"), {}, failures.append) for n in range(20)]
         for now_ms in range(200, 3_000, 200):
             for n, one in enumerate(live):
@@ -130,7 +131,7 @@ async def test_a_disk_that_is_full_ends_the_recording_and_keeps_what_there_is(
     tmp_path: Path,
 ) -> None:
     failures: list[str] = []
-    async with Recorder(Recordings(tmp_path)).open() as recorder:
+    async with Recorder(CallFiles(tmp_path, tmp_path)).open() as recorder:
         live = recorder.begin(CALL, {}, failures.append)
         for now_ms in range(200, 20_000, 200):
             live.put(Batch(now_ms, sounds=[(CALLER, now_ms - 200, code(7, 200))]))
@@ -148,7 +149,7 @@ async def test_a_disk_that_is_full_ends_the_recording_and_keeps_what_there_is(
 async def test_a_folder_that_cannot_be_written_ends_the_recording(tmp_path: Path) -> None:
     (tmp_path / "recordings").write_text("a file")
     failures: list[str] = []
-    async with Recorder(Recordings(tmp_path / "recordings")).open() as recorder:
+    async with Recorder(CallFiles(tmp_path / "recordings", tmp_path)).open() as recorder:
         recorder.begin(CALL, {}, failures.append).put(Batch(20))
         await until(lambda: bool(failures), what=lambda: failures)
     assert failures == ["failed"]
@@ -157,11 +158,11 @@ async def test_a_folder_that_cannot_be_written_ends_the_recording(tmp_path: Path
 async def test_a_folder_that_may_not_be_read_keeps_no_server_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(recordings: Recordings) -> int:
+    def refused(folder: Path) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Recordings, "repair", refused)
-    async with Recorder(Recordings(tmp_path)).open() as recorder:
+    monkeypatch.setattr("app.calls.recording.writer.repair", refused)
+    async with Recorder(CallFiles(tmp_path, tmp_path)).open() as recorder:
         recorder.begin(CALL, {}, lambda _reason: None).close(100)
     assert len(channels(tmp_path / f"{CALL}.wav")[0]) == 800
 
@@ -177,7 +178,7 @@ async def test_a_disk_that_is_slow_costs_sound_and_holds_nobody_up(
     monkeypatch.setattr(RecordingWriter, "add", slow)
     monkeypatch.setattr("app.calls.recording.writer.MAX_WAITING", 50)
     try:
-        async with Recorder(Recordings(tmp_path)).open() as recorder:
+        async with Recorder(CallFiles(tmp_path, tmp_path)).open() as recorder:
             live = recorder.begin(CALL, {}, lambda _reason: None)
             for now_ms in range(200, 20_000, 200):
                 live.put(Batch(now_ms, sounds=[(CALLER, now_ms - 200, code(7, 200))]))
@@ -190,39 +191,20 @@ async def test_a_disk_that_is_slow_costs_sound_and_holds_nobody_up(
 # The files ----------------------------------------------------------------------------------------
 
 
-def test_recordings_are_found_opened_and_erased(tmp_path: Path) -> None:
-    recordings = Recordings(tmp_path / "recordings")
-    assert recordings.find(CALL) is None and list(recordings.all()) == []
-    assert not recordings.erase(CALL)
-    RecordingWriter(recordings.path(CALL), {}).finish(500)
-    found = recordings.find(CALL)
-    assert found is not None and found.duration_ms == 500
-    assert [one.call_id for one in recordings.all()] == [CALL]
-    with recordings.open(CALL) as file:
-        assert len(read_wav(file)[1]) == 4_000
-    assert recordings.erase(CALL) and not recordings.erase(CALL)
-    assert os.listdir(recordings.folder) == []
-    with pytest.raises(FileNotFoundError):
-        recordings.open(CALL)
-
-
 @pytest.mark.parametrize("call_id", ["", "../secret", "a/b", "a.b", "x" * 81, "call\n"])
 def test_no_id_leads_out_of_the_folder(call_id: str, tmp_path: Path) -> None:
-    recordings = Recordings(tmp_path)
-    assert recordings.find(call_id) is None and not recordings.erase(call_id)
     with pytest.raises(ValueError, match="not a call id"):
-        recordings.path(call_id)
+        CallFiles(tmp_path, tmp_path).recording(call_id)
 
 
 def test_headers_that_a_killed_process_left_are_completed(tmp_path: Path) -> None:
-    recordings = Recordings(tmp_path)
-    RecordingWriter(recordings.path(CALL), {}).finish(500)
-    path = recordings.path(CALL)
+    path = tmp_path / f"{CALL}.wav"
+    RecordingWriter(path, {}).finish(500)
     with path.open("ab") as file:
         file.write(b"\x10" * 1_601)  # half a pair of samples at the end
     old = tmp_path / "call_old.wav"
     old.write_bytes(path.read_bytes())
     os.utime(old, (1, 1))
-    assert recordings.repair() == 1 and recordings.repair() == 0
+    assert repair(tmp_path) == 1 and repair(tmp_path) == 0
     with path.open("rb") as file:
         assert len(read_wav(file)[1]) == 4_000 + 800
