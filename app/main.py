@@ -59,6 +59,7 @@ from app.events import AnalysisFailed, CallEvent, CallReviewed
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
+from app.network import use_network
 from app.settings import (
     CarrierCredentials,
     Mode,
@@ -200,6 +201,7 @@ def build(  # noqa: PLR0915 - the parts of a server, one after another
     Raises:
         ConfigError: credentials are incomplete, agents do not fit, or the address cannot be bound.
     """
+    use_network(settings.network.rule)
     credentials = carrier_credentials(settings)
     engine = offline_engine(settings, 1 if workplace is None else workplace.count)
     metrics = Metrics()

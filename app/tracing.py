@@ -30,6 +30,7 @@ from app.events import (
     VoiceTrouble,
 )
 from app.installation import install_command
+from app.network import requests_session
 
 try:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -68,7 +69,9 @@ def otlp_exporter(endpoint: str, headers: Mapping[str, str]) -> SpanExporter:
     """The exporter to a collector: OTLP over HTTP, to `/v1/traces` of the endpoint."""
     url = endpoint.rstrip("/")
     url = url if url.endswith("/v1/traces") else f"{url}/v1/traces"
-    return OTLPSpanExporter(endpoint=url, headers=dict(headers), timeout=10)
+    return OTLPSpanExporter(
+        endpoint=url, headers=dict(headers), timeout=10, session=requests_session(url)
+    )
 
 
 class CallTraces:

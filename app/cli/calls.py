@@ -31,6 +31,7 @@ from app.cli.shared import (
     wrapped,
 )
 from app.errors import AppError
+from app.http.routed import open_client
 from app.settings import Settings
 
 __all__ = ["Api", "AsJson", "Key", "Server", "asked_of", "calls_app", "run_with"]
@@ -160,9 +161,7 @@ def _fail_refused(refused: _Refused, asked: Asked) -> NoReturn:
 async def _opened(asked: Asked, *, writes: bool) -> AsyncIterator[Api]:
     if asked.of_database is not True:
         headers = {} if asked.key is None else {"authorization": f"Bearer {asked.key}"}
-        client = httpx2.AsyncClient(
-            base_url=asked.url, headers=headers, timeout=ANSWER_S, trust_env=False
-        )
+        client = open_client(base_url=asked.url, headers=headers, timeout=ANSWER_S)
         async with client:
             if asked.of_database is False or await _answers(client):
                 yield Api(client, of_database=False)

@@ -15,6 +15,7 @@ from app.assembly import assemble, function_problems
 from app.assembly.python_agents import find_agents
 from app.assembly.voice_models import offline_problems, speech_problems
 from app.errors import ConfigError
+from app.network import use_network
 from app.settings import Settings, check_deployment, load, named_functions, notices
 from app.settings.reader.secrets import hide_secrets
 
@@ -40,6 +41,7 @@ def check_config(path: Path, env: Mapping[str, str], agents: str | None = None) 
     except ConfigError as error:
         # What follows needs all settings; but a function is a function whatever else is wrong.
         return Checked(problems=[*error.message.splitlines(), *_functions(path, env)])
+    use_network(settings.network.rule)
     problems = [*offline_problems(settings), *speech_problems(settings)]
     surprises: list[str] = []
     try:

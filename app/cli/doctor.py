@@ -28,7 +28,9 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from app.carrier.twilio.rest import NumberSetup, TwilioRest
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
 from app.errors import CarrierError, CarrierRefused, VoiceError, VoiceRefused, VoiceUnavailable
+from app.http.routed import open_client
 from app.installation import command
+from app.network import websocket_options
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import (
     ErrorDetail,
@@ -383,7 +385,7 @@ async def check_public_address(settings: Settings) -> list[CheckResult]:
     if settings.server.public_url is None:
         return []  # named by check_settings
     base = settings.base_url
-    async with httpx2.AsyncClient(timeout=_TIMEOUT_S) as client:
+    async with open_client(timeout=_TIMEOUT_S) as client:
         try:
             health = await client.get(f"{base}/healthz")
         except httpx2.HTTPError as error:
@@ -474,7 +476,7 @@ async def _media_socket(settings: Settings) -> CheckResult:
     name = "media websocket"
     url = "ws" + settings.base_url.removeprefix("http") + settings.server.websocket_path
     try:
-        async with connect(url, open_timeout=_TIMEOUT_S, close_timeout=2):
+        async with connect(url, open_timeout=_TIMEOUT_S, close_timeout=2, **websocket_options(url)):
             text = "opens for anyone: a stranger could talk at your cost"
             return CheckResult(name, Verdict.WRONG, text, "restart the server with these settings")
     except InvalidStatus as refusal:
@@ -498,7 +500,7 @@ async def check_clock(
     """This machine's clock against the `Date` of a large service."""
     name = "clock"
     try:
-        async with httpx2.AsyncClient(timeout=_TIMEOUT_S) as client:
+        async with open_client(timeout=_TIMEOUT_S) as client:
             answer = await client.head(url)
         theirs = parsedate_to_datetime(answer.headers["date"])
     except (httpx2.HTTPError, KeyError, ValueError):

@@ -16,6 +16,7 @@ import typer
 
 from app.errors import ConfigError
 from app.installation import command
+from app.network import use_network
 from app.settings import Server, Settings, load
 
 __all__ = [
@@ -129,9 +130,11 @@ def load_settings(path: Path) -> Settings:
     """Load the settings, or end the command with all their mistakes."""
     find(path)
     try:
-        return load(path, os.environ)
+        settings = load(path, os.environ)
     except ConfigError as error:
         fail(error.message)
+    use_network(settings.network.rule)
+    return settings
 
 
 def own_url(server: Server) -> str:

@@ -106,7 +106,7 @@ async def dial(
     printer = printer or CallPrinter(None)
     recording = Recording(options.out) if options.out is not None else None
     try:
-        async with http_client(options.to) as client:
+        async with http_client() as client:
             call = SimulatedCall(
                 caller,
                 Webhooks(client, endpoints, token, caller),

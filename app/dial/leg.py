@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
@@ -22,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from app.dial.speaking import FRAME_MS
 from app.dial.stream import CarrierStream
 from app.errors import DialError
+from app.network import websocket_options
 
 __all__ = ["HANDSHAKE_REFUSED", "Clock", "EndedBy", "Leg", "LegEnd", "RealClock", "open_stream"]
 
@@ -81,14 +81,13 @@ async def open_stream(url: str, signature: str) -> ClientConnection:
     Raises:
         DialError: the server refused, is unreachable, or does not speak websocket.
     """
-    local = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
     try:
         return await connect(
             url,
             additional_headers={"X-Twilio-Signature": signature},
             user_agent_header="trunkline-dial",
             compression=None,
-            proxy=None if local else True,
+            **websocket_options(url),
             open_timeout=_OPEN_TIMEOUT_S,
             close_timeout=_CLOSE_TIMEOUT_S,
             ping_interval=None,

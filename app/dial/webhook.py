@@ -21,6 +21,7 @@ import httpx2
 
 from app.dial.twiml import Verb, parse_twiml
 from app.errors import DialError
+from app.http.routed import open_client
 from app.installation import command
 from app.paths import STATUS_PATH, VOICE_PATH
 
@@ -71,14 +72,12 @@ class SpokenLine:
     unverified: bool = False
 
 
-def http_client(url: str) -> httpx2.AsyncClient:
-    """Make a client that uses the environment's proxy, except for a local server."""
-    local = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
-    return httpx2.AsyncClient(
-        timeout=httpx2.Timeout(_WEBHOOK_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
+def http_client() -> httpx2.AsyncClient:
+    """Make a client for a server's webhooks."""
+    return open_client(
         # A kept connection may close just as the next webhook, seconds later, is sent on it.
-        limits=httpx2.Limits(max_keepalive_connections=0),
-        trust_env=not local,
+        httpx2.Limits(max_keepalive_connections=0),
+        timeout=httpx2.Timeout(_WEBHOOK_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
         headers={"User-Agent": "trunkline-dial"},
     )
 

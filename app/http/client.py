@@ -2,8 +2,9 @@
 
 A tool's URL is fixed in the settings, but names resolve to what their owner likes, and answers
 redirect. So every hop is resolved once, all of its addresses are checked, and the connection goes
-to a checked address, with the name kept for Host and TLS. Nothing is read from the environment: no
-proxy, no .netrc. Answers are bounded in size, also unpacked, and in time.
+to a checked address, with the name kept for Host and TLS. Where the settings name a proxy, it is
+told the name and chooses the address. No .netrc is read. Answers are bounded in size, also
+unpacked, and in time.
 
 `app.http.addresses` holds the addresses, `app.agents.tools.http_tool` the meaning of an answer.
 """
@@ -11,7 +12,6 @@ proxy, no .netrc. Answers are bounded in size, also unpacked, and in time.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import zlib
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,8 @@ import httpx2
 
 from app.errors import ToolFailed, ToolTimeout
 from app.http.addresses import Resolve, check_url, checked_addresses, resolve_by_system, url_refused
+from app.http.routed import new_transport
+from app.network import proxy_for
 
 __all__ = ["CONNECT_TIMEOUT_S", "Fetched", "Outgoing", "SafeHttp", "send_checked"]
 
@@ -64,11 +66,9 @@ class SafeHttp:
         self,
         *,
         resolve: Resolve = resolve_by_system,
-        verify: ssl.SSLContext | None = None,
         max_connections: int = 100,
     ) -> None:
         self._resolve = resolve
-        self._verify = verify
         self._limits = httpx2.Limits(
             max_connections=max_connections, max_keepalive_connections=10, keepalive_expiry=30
         )
@@ -124,7 +124,7 @@ class SafeHttp:
                 request = replace(request, headers={})  # they were meant for the first host
             url = next_url
             # Not kept: only origins from the settings may hold connections here.
-            async with self._new_transport() as transport:
+            async with new_transport(proxy_for(str(url)), self._limits) as transport:
                 fetched = await self._exchange(request, url, transport)
         if fetched.status in _REDIRECTS:
             raise ToolFailed(
@@ -160,15 +160,8 @@ class SafeHttp:
         """
         key = _origin(url)
         if key not in self._warm:
-            self._warm[key] = self._new_transport()
+            self._warm[key] = new_transport(proxy_for(str(url)), self._limits)
         return self._warm[key]
-
-    def _new_transport(self) -> httpx2.AsyncHTTPTransport:
-        if self._verify is None:
-            self._verify = httpx2.create_ssl_context(trust_env=False)
-        return httpx2.AsyncHTTPTransport(
-            verify=self._verify, trust_env=False, limits=self._limits, retries=0
-        )
 
 
 async def send_checked(
@@ -180,13 +173,16 @@ async def send_checked(
 ) -> httpx2.Response:
     """Send a request to the first of its addresses that answers, all of which were checked.
 
-    The name stays in the Host header and in TLS.
+    The name stays in the Host header and in TLS. A proxy gets the name: it is the one that
+    connects, by its own resolver and its own rules.
 
     Raises:
         ToolFailed: the URL, its name or one of its addresses is refused.
         httpx2.TransportError: no address could be reached.
     """
     url = check_url(str(request.url), allow_private=allow_private)
+    if proxy_for(str(url)) is not None:
+        return await transport.handle_async_request(request)
     addresses = await checked_addresses(url, resolve, allow_private=allow_private)
     for last, address in ((a == addresses[-1], a) for a in addresses):
         pinned = httpx2.Request(

@@ -9,6 +9,7 @@ from typing import Final
 import httpx2
 
 from app.errors import CarrierUnavailable, PlacingRefused
+from app.http.routed import open_client
 
 __all__ = ["place_call"]
 
@@ -40,7 +41,7 @@ async def place_call(
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
     failure: Exception | None = None
-    async with httpx2.AsyncClient(base_url=server, timeout=ANSWER_S, trust_env=False) as client:
+    async with open_client(base_url=server, timeout=ANSWER_S) as client:
         for _ in range(_TRIES):
             try:
                 answer = await client.post("/api/v1/calls", json=body, headers=headers)

@@ -1,13 +1,11 @@
 """Requests whose answers are read while they arrive, to servers that the settings name.
 
-The operator chose these addresses, so private ones and plain http are allowed; nothing is read from
-the environment, no proxy and no .netrc. Answers of tools, whose addresses may come from elsewhere,
-go through `app.http.client`.
+The operator chose these addresses, so private ones and plain http are allowed. Answers of tools,
+whose addresses may come from elsewhere, go through `app.http.client`.
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
@@ -15,6 +13,7 @@ from typing import Any, Final, Self
 import httpx2
 
 from app.http.client import CONNECT_TIMEOUT_S
+from app.http.routed import open_client
 
 __all__ = ["StreamingHttp", "sse_data"]
 
@@ -25,8 +24,7 @@ _MAX_EVENT_CHARS: Final = 4 * 1024 * 1024
 class StreamingHttp:
     """Keeps connections to the servers open; one for a process, closed at its end."""
 
-    def __init__(self, *, verify: ssl.SSLContext | None = None, max_connections: int = 400) -> None:
-        self._verify = verify
+    def __init__(self, *, max_connections: int = 400) -> None:
         self._limits = httpx2.Limits(
             max_connections=max_connections, max_keepalive_connections=50, keepalive_expiry=60
         )
@@ -76,8 +74,7 @@ class StreamingHttp:
 
     def _opened(self) -> httpx2.AsyncClient:
         if self._client is None:
-            verify = self._verify or httpx2.create_ssl_context(trust_env=False)
-            self._client = httpx2.AsyncClient(verify=verify, trust_env=False, limits=self._limits)
+            self._client = open_client(self._limits)
         return self._client
 
 

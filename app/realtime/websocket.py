@@ -37,17 +37,17 @@ from websockets.uri import parse_uri
 
 from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
 from app.framing import FrameReader, masked_text_frame
+from app.network import websocket_options
 from app.realtime.connection import Room, VoiceConnection, give_up_late, open_connection
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import SessionConfig
 from app.realtime.faults import find_code, refusal_for_status
 from app.retry import parse_retry_after
 
-__all__ = ["AZURE_PATH", "ENVIRONMENT_PROXY", "OPENAI_URL", "WebSocketModel", "WebSocketTransport"]
+__all__ = ["AZURE_PATH", "OPENAI_URL", "WebSocketModel", "WebSocketTransport"]
 
 OPENAI_URL: Final = "wss://api.openai.com/v1/realtime"
 AZURE_PATH: Final = "/openai/v1/realtime"
-ENVIRONMENT_PROXY: Final = "environment"
 
 MAX_MESSAGE_BYTES: Final = 16 * 2**20  # an `item.retrieved` holds a whole turn's audio in base64
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -306,7 +306,6 @@ class WebSocketModel:
         model: sent as `?model=`, unless empty.
         query: more of the query string.
         name: what logs and metrics call it; the model, or else the host.
-        proxy: a proxy's url, or `ENVIRONMENT_PROXY` for the one that the environment names.
         timeout_s: for opening the websocket, and again for agreeing on the session.
 
     Raises:
@@ -322,7 +321,6 @@ class WebSocketModel:
         dialect: Dialect = GA,
         query: Mapping[str, str] = MappingProxyType({}),
         name: str = "",
-        proxy: str | None = None,
         timeout_s: float = 5.0,
     ) -> None:
         self._url = _with_query(url, {**({"model": model} if model else {}), **query})
@@ -330,7 +328,6 @@ class WebSocketModel:
         self._dialect = dialect
         self._headers = {**dialect.headers, **headers}
         _check_headers(self._headers)
-        self._proxy = proxy
         self._timeout_s = timeout_s
 
     @classmethod
@@ -382,7 +379,7 @@ class WebSocketModel:
                 additional_headers=self._headers,
                 user_agent_header="trunkline",
                 compression=None,  # base64 of sound gains little, and costs memory per call
-                proxy=True if self._proxy == ENVIRONMENT_PROXY else self._proxy,
+                **websocket_options(self._url),
                 open_timeout=self._timeout_s,
                 close_timeout=CLOSE_TIMEOUT_S,
                 ping_interval=PING_S,

@@ -49,7 +49,7 @@ def check_deployment(settings: Settings) -> list[str]:
         problems = _development_problems(settings)
     else:
         problems = _live_problems(settings)
-    return problems + _model_problems(settings)
+    return problems + _model_problems(settings) + _network_problems(settings)
 
 
 def _development_problems(settings: Settings) -> list[str]:
@@ -133,6 +133,14 @@ def _model_problems(settings: Settings) -> list[str]:
             "openai_realtime.url is ws://, which would send the key unencrypted: use wss://"
         )
     return problems
+
+
+def _network_problems(settings: Settings) -> list[str]:
+    at = settings.origin.prefix
+    return [
+        f"{at('network', field)}network.{field}: {text}"
+        for field, text in settings.network.rule.problems()
+    ]
 
 
 def needed_open_files(settings: Settings) -> int:

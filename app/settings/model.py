@@ -20,6 +20,7 @@ from app.settings.analysis import AnalysisSettings
 from app.settings.compliance import ComplianceSettings
 from app.settings.gateway import GatewaySettings
 from app.settings.limits import Budget, Limits, Recording
+from app.settings.network import NetworkSettings
 from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
 from app.settings.outbound import OutboundSettings
 from app.settings.pipeline import PipelineSettings
@@ -252,6 +253,7 @@ class Settings(Section):
     prices: dict[str, Price] = Field(default_factory=dict)
     store: StoreSettings = Field(default_factory=StoreSettings)
     bus: BusSettings = Field(default_factory=BusSettings)
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     _origin: Origin = PrivateAttr(default_factory=Origin)
 

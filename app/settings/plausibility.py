@@ -41,6 +41,11 @@ _AUTH_TOKENS: Final = (("twilio", "auth_token"), ("twilio", "auth_token_secondar
 def implausible(settings: Settings) -> Found:
     """Each such value: where it stands, and what to do."""
     yield from _placeholders(settings)
+    if (name := settings.network.rule.ignored_proxy()) and settings.network.proxy is None:
+        yield (
+            ("network", "proxy"),
+            f"{name} is set and not used: set it to environment, or to none for no such notice",
+        )
     if settings.mode is Mode.LIVE:
         yield from _unreachable(settings)
 

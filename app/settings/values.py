@@ -5,7 +5,6 @@ Each error names what was expected. The sections are in the files beside this on
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import (
     ValidationInfo,
 )
 
+from app.network import is_loopback
 from app.settings.reader.names import nearest
 
 __all__ = [
@@ -50,14 +50,6 @@ __all__ = [
     "WebsocketUrl",
     "is_loopback",
 ]
-
-
-def is_loopback(host: str) -> bool:
-    """True when `host` can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 _WHOLE_NUMBER: Final = "write the whole number with + and country code, such as +15551234567"

@@ -93,7 +93,7 @@ class Machine:
             called_number=ringing.to,
         )
         endpoints = Endpoints.of(self.url, public_url=PUBLIC_URL)
-        async with http_client(self.url) as client:
+        async with http_client() as client:
             webhooks = Webhooks(client, endpoints, self.api.auth_token, caller)
             url = endpoints.as_reached(ringing.option("Url"))
             answer = await webhooks.ask(url, "in-progress", {"Direction": "outbound-api"})

@@ -79,7 +79,7 @@ async def crowd_calls(
     app: App, twilio: FakeTwilio, *, seed: int, calls: int, at_a_time: int
 ) -> dict[Fate, int]:
     """Place calls, so many at a time, and see them all through."""
-    async with http_client(app.url) as client:
+    async with http_client() as client:
         client.timeout = httpx2.Timeout(TIME_LIMIT_S)
         crowd = Crowd(app, twilio, client, seed)
         for _ in range(calls // at_a_time):

@@ -85,7 +85,7 @@ async def perform(printer: CallPrinter, out: Path, state_dir: Path, clock: Clock
             caller_number="+15005550006",
             called_number="+15005550001",
         )
-        client = await stack.enter_async_context(http_client(url))
+        client = await stack.enter_async_context(http_client())
         endpoints = Endpoints.of(url, public_url=settings.server.public_url)
         recording = stack.enter_context(contextlib.closing(Recording(out)))
         steps, folder = demo_script()

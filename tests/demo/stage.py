@@ -92,7 +92,7 @@ async def show(
                 caller_number="+15005550006",
                 called_number=OURS,
             )
-            client = await stack.enter_async_context(http_client(url))
+            client = await stack.enter_async_context(http_client())
             endpoints = Endpoints.of(url, public_url=settings.server.public_url)
             steps, folder = read_script(EXAMPLE / "calls" / "call.yaml")
             files = {file for step in steps if (file := getattr(step, "file", None))}

@@ -101,7 +101,7 @@ class FakeTwilio:
             DialError: code `signature_refused` when the server refused the forgery.
         """
         endpoints = Endpoints.of(server_url, public_url=self.public_url)
-        client = http_client(server_url)
+        client = http_client()
         client.timeout = httpx2.Timeout(TIME_LIMIT_S)
         self._clients.append(client)
         caller = Caller(

@@ -117,7 +117,7 @@ class OutboundSite:
             called_number=call.to,
         )
         endpoints = Endpoints.of(self.app.url, public_url=PUBLIC_URL)
-        client = http_client(self.app.url)
+        client = http_client()
         client.timeout = httpx2.Timeout(TIME_LIMIT_S)
         self.twilio._clients.append(client)
         webhooks = Webhooks(client, endpoints, self.app.auth_token, caller)

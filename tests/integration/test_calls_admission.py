@@ -72,7 +72,7 @@ async def test_a_webhook_is_answered_at_once_while_the_model_hangs() -> None:
     async with voice, trunkline(voice, limits=limits) as app, app.twilio() as twilio:
         endpoints = Endpoints.of(app.url)
         took_s = []
-        async with http_client(app.url) as client:
+        async with http_client() as client:
             for number in range(100):
                 caller = Caller(
                     call_id=f"CA{number:032x}",

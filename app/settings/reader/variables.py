@@ -39,6 +39,8 @@ FROM_VARIABLES: Final[dict[tuple[str, ...], str]] = {
     ("store", "url"): "${DATABASE_URL:-}",
     ("bus", "url"): "${REDIS_URL:-}",
     ("bus", "server"): "${BUS_SERVER:-}",
+    ("network", "ca_file"): "${TRUNKLINE_CA_FILE:-}",
+    ("network", "proxy"): "${TRUNKLINE_PROXY:-}",
     ("otel", "endpoint"): "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
     ("otel", "authorization"): "${OTEL_AUTHORIZATION:-}",
     ("logging", "level"): "${LOG_LEVEL:-INFO}",
