@@ -151,6 +151,8 @@ def turns() -> str:
     return "\n".join([*rows, "```", ""])
 
 
+TOP_FILES: Final = {"app.main": "main", "app.parts": "parts"}
+"""Files beside the folders that are rooms of their own."""
 GROUND: Final = "events, errors, logs, ..."
 """The files beside the rooms, which stand for one room: all of them are imported from above."""
 Arrows = dict[str, set[str]]
@@ -172,7 +174,7 @@ def arrows(inside: str = "") -> Arrows:
             return (folders[1:2] or [inside])[0] if folders[:1] == [inside] else ""
         if top == "audio":
             return top
-        return folders[0] if folders else {"app.main": "main"}.get(module, GROUND)
+        return folders[0] if folders else TOP_FILES.get(module, GROUND)
 
     found: Arrows = defaultdict(set)
     for module, path in modules.items():

@@ -1,7 +1,7 @@
 """The assembly of a server: agents, tools, guardrails, destinations and routes, from settings.
 
 `assemble` checks everything that can be checked without talking to anybody; `Assembly.open`
-connects to MCP servers. Carriers and the switchboard are `app.main`'s.
+connects to MCP servers. Carriers and the switchboard are in `app.parts`.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ async def _opened(asked: Asked, *, writes: bool) -> AsyncIterator[Api]:
     if asked.of_database is None:
         note = f"no server answers at {asked.url}: this is read from the database"
         typer.echo(wrapped(note, sys.stderr), err=True)
-    from app.main import stored_calls
+    from app.parts import stored_calls
 
     async with stored_calls(asked.settings) as app:
         transport = httpx2.ASGITransport(app=app)

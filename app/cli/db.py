@@ -28,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def with_store(config: Path, work: Callable[[CallStore], Awaitable[T]]) -> T:
     """Do something with the store that a configuration names; its errors end the command."""
-    from app.main import call_store
+    from app.parts import call_store
 
     settings = load_settings(config)
     if not settings.store.enabled:

@@ -160,6 +160,8 @@ def _check_recording(path: Path, duration_ms: int) -> None:
 def _check_log(server: Served) -> None:
     """The milestones of a call, between its admission and its end; no speech, no whole number."""
     lines = server.lines()
+    # A busy machine blocks the loop, which the server says.
+    lines = [line for line in lines if not line["message"].startswith("event loop")]
     messages = [line["message"] for line in lines]
     assert messages[0] == "call admitted"
     assert {"model ready", "first sound", "tool ran"} == set(messages[1:-1])
