@@ -389,7 +389,7 @@ class Parts:
 
     @cached_property
     def front(self) -> TwilioFront:
-        """Whose webhooks and streams are believed, and what they are answered."""
+        """The carrier's webhooks and streams: checked, and answered."""
         return TwilioFront(
             auth_tokens=self.credentials.auth_tokens,
             shared_keys=self.credentials.shared_keys,
