@@ -127,7 +127,7 @@ class Parts:
 
     @property
     def workers(self) -> int:
-        """How many processes share the work of this server."""
+        """The number of processes that share the work of this server."""
         return 1 if self.workplace is None else self.workplace.count
 
     @cached_property
@@ -220,7 +220,7 @@ class Parts:
 
     @cached_property
     def budget(self) -> Budget:
-        """What may be spent in a day, shared with the other processes."""
+        """The money that may be spent in a day, shared with the other processes."""
         wanted = self.settings.budget
         budget = Budget(
             wanted.per_day_usd,
@@ -330,7 +330,7 @@ class Parts:
 
     @cached_property
     def live_feed(self) -> LiveFeed:
-        """What happens in the calls of all processes."""
+        """The events of calls of all processes."""
         feed = LiveFeed()
         self.bus.subscribe(CALL_EVENTS, feed.put)
         return feed
