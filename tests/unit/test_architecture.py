@@ -112,13 +112,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.cli": {"app.agents.session", "app.api_keys", "app.assembly",
                 "app.calls.outbound.campaigns", "app.carrier.twilio",
                 "app.console_logins", "app.dial", "app.errors", "app.events", "app.explain",
-<<<<<<< HEAD
-                "app.http.routed", "app.installation",
-                "app.logs", "app.main", "app.network", "app.realtime", "app.settings", "app.store",
-=======
-                "app.installation",
-                "app.logs", "app.main", "app.parts", "app.realtime", "app.settings", "app.store",
->>>>>>> 2654815 (Make the parts of a server one class of small parts, and let main run them)
+                "app.http.routed", "app.installation", "app.logs", "app.main", "app.network",
+                "app.parts", "app.realtime", "app.settings", "app.store",
                 "app.threads", "app.web.listener", "app.workers", "httpx2", "typer",
                 "websockets"},
 }  # fmt: skip
