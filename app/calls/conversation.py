@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, assert_never
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import GiveUp, Interrupt, Record, RunTool
 from app.agents.dialogue.dialogue import Dialogue
-from app.agents.dialogue.messages import SayMode, SayWhen
+from app.agents.dialogue.messages import GOING_ON, SayMode, SayWhen
 from app.agents.dialogue.response_kinds import REPLY, ResponseRequest
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult
 from app.agents.instructions import CallFacts
@@ -42,7 +42,17 @@ from app.calls.media.uplink import Uplink
 from app.calls.message_taking import MessageTaking
 from app.calls.model_watch import ModelWatch
 from app.calls.outbound.answered_by_phrases import opts_out
-from app.calls.outbound.answering import Answering, Greet, Open, Say, Step, Tell, Withdraw
+from app.calls.outbound.answering import (
+    CALLING_NOTE,
+    PERSON_NOTE,
+    Answering,
+    Greet,
+    Open,
+    Say,
+    Step,
+    Tell,
+    Withdraw,
+)
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
@@ -331,9 +341,12 @@ class Conversation:
 
     def on_voice_ready(self, now_ms: int, expires_in_ms: int | None) -> list[Action]:
         """The model has confirmed its session: greet, or go on where the conversation stands."""
-        if self._model.on_ready(now_ms, expires_in_ms) and not self._held:
-            return self._resolve(self._greet(now_ms), now_ms)
-        return self._go_on(now_ms)
+        if not self._model.on_ready(now_ms, expires_in_ms):
+            return self._go_on(now_ms)
+        if self._held:
+            return self._resolve(self.dialogue.tell(CALLING_NOTE), now_ms)
+        told = self.dialogue.tell(PERSON_NOTE) if self._placed else []
+        return self._resolve([*told, *self._greet(now_ms)], now_ms)
 
     def _greet(self, now_ms: int) -> Sequence[Intent]:
         active = self.dialogue.active
@@ -356,7 +369,9 @@ class Conversation:
 
     def _go_on(self, now_ms: int) -> list[Action]:
         waiting = self.turns.turn is Turn.THINKING or self._model.reply_due
-        actions = self._resolve(self.dialogue.on_reconnected(now_ms), now_ms)
+        stands = f"{PERSON_NOTE} {GOING_ON}" if self._placed else GOING_ON
+        stands = CALLING_NOTE if self._held else stands
+        actions = self._resolve(self.dialogue.on_reconnected(now_ms, stands), now_ms)
         if self.turns.turn is Turn.CALLER:
             # The new session has not heard how this turn began; its own detector takes over.
             self._move(TurnEvent.NO_REPLY, now_ms)

@@ -495,7 +495,7 @@ class Dialogue:
         begun = running is not None and bool(running.sounded or running.written)
         self.responses.on_lost(begun=begun)
 
-    def on_reconnected(self, now_ms: int) -> list[DialogueAction]:
+    def on_reconnected(self, now_ms: int, where_it_stands: str = GOING_ON) -> list[DialogueAction]:
         """A fresh connection: give it the conversation so far, and no second greeting."""
         if self._messages.connected:
             self.on_lost()  # the one before was renewed: it is over as one is that broke
@@ -506,7 +506,7 @@ class Dialogue:
             self.transcript.on_response_dropped(response)
         self._running.clear()
         replay = self.transcript.replay(self._messages.epoch)
-        going_on = note(GOING_ON, self._messages.new_id("sys"))
+        going_on = note(where_it_stands, self._messages.new_id("sys"))
         update = self.active.caught_up()
         actions: list[DialogueAction] = [] if update is None else [update]
         actions += [self._messages.create(event) for event in (*replay, ItemCreate(going_on))]

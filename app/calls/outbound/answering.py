@@ -20,7 +20,17 @@ from app.calls.outbound.answered_by import REVISED_WITHIN_MS, Answer, AnsweredBy
 from app.calls.policy import AnsweredByRules
 from app.events import AnsweredBy, AnswerJudged, CallId, EndReason
 
-__all__ = ["Answering", "Greet", "Open", "Say", "Step", "Tell", "Withdraw"]
+__all__ = [
+    "CALLING_NOTE",
+    "PERSON_NOTE",
+    "Answering",
+    "Greet",
+    "Open",
+    "Say",
+    "Step",
+    "Tell",
+    "Withdraw",
+]
 
 UNDECIDED_QUIET_MS: Final = 3_000
 """Somebody has spoken, is silent, and may be anybody: the opening is said, and who answers it tells
@@ -28,6 +38,10 @@ more."""
 LISTEN_AFTER_CUT_MS: Final = 8_000
 """Time for whoever interrupted a message to be found a person."""
 
+CALLING_NOTE: Final = (
+    "You have placed this call: you are the one who calls. It is not known yet who, or what, has "
+    "answered. Say nothing until you are told who is there."
+)
 PERSON_NOTE: Final = "You have called, and a person has answered the phone."
 SCREENING_NOTE: Final = "A phone has answered that asks who is calling, and why."
 MAILBOX_NOTE: Final = "A mailbox has answered. A message is left on it."

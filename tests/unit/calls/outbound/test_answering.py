@@ -35,7 +35,7 @@ RULES = AnsweredByRules(screening_text=SCREENING, message=MESSAGE)
 class Placed(Scene):
     """A call that we have placed, with the sound of whoever answers."""
 
-    def __init__(self, rules: AnsweredByRules = RULES, **options: Any) -> None:
+    def __init__(self, rules: AnsweredByRules | None = RULES, **options: Any) -> None:
         policy = CallPolicy(answered_by=rules)
         notice = RecordingNotice(DISCLOSURE, exact=True)
         self._items = 0
@@ -101,6 +101,32 @@ def test_a_person_is_greeted_behind_the_disclosure() -> None:
     detection = update.session.turn_detection
     assert isinstance(detection, ServerVad)
     assert detection.create_response and not detection.interrupt_response
+
+
+def reconnected(call: Placed) -> str:
+    """What the model is told on a fresh connection."""
+    call.actions.clear()
+    call.actions += call.conversation.on_voice_lost(call.now_ms)
+    call.ready()
+    return notes(call)
+
+
+def test_the_model_is_told_that_it_calls_and_never_that_it_has_been_talking() -> None:
+    call = Placed()
+    for told in (notes(call), reconnected(call)):
+        assert "you are the one who calls" in told and "Say nothing until" in told
+        assert "you have been talking" not in told
+    call = Placed().hello()
+    call.say_all(f"{DISCLOSURE} Am I speaking with Mrs. Smith?")
+    told = reconnected(call)
+    assert "You have called, and a person has answered" in told and "do not greet again" in told
+    assert "Say nothing until" not in told
+
+
+def test_without_a_verdict_the_model_is_told_that_it_has_called() -> None:
+    call = Placed(None)
+    assert "You have called" in notes(call) and "you have been talking" not in notes(call)
+    assert call.words() == [f"{DISCLOSURE} Am I speaking with Mrs. Smith?"]
 
 
 def test_nothing_is_said_before_the_verdict() -> None:
