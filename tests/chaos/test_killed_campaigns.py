@@ -22,7 +22,7 @@ from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
-from tests.integration.outbound_site import OPERATOR, OURS, PUBLIC_URL
+from tests.integration.outbound_site import DISCLOSURE, IDENTITY, OPERATOR, OURS, PUBLIC_URL
 
 KILLS: Final = 12
 MACHINES: Final = 4
@@ -189,7 +189,7 @@ def _configured(folder: Path, voice_url: str, api: TwilioApi) -> Path:
             "from_number": OURS,
         },
         "agents": {"caller": {"greeting": "Hello!"}},
-        "compliance": {"profile": "off"},
+        "compliance": {"identity": IDENTITY},
         "outbound": {
             "enabled": True,
             "hours": "00:00-24:00",
@@ -215,5 +215,9 @@ async def _check(machine: Machine, path: str) -> None:
         while True:
             calls = (await machine.request("GET", "/calls?limit=500"))["calls"]
             if all(call["ended_at"] is not None for call in calls):
-                return
+                break
             await asyncio.sleep(0.1)
+    for call in calls:
+        events = (await machine.request("GET", f"/calls/{call['call_id']}/events"))["events"]
+        said = [event["text"] for event in events if event["type"] == "agent_said"]
+        assert all(text.startswith(DISCLOSURE) for text in said[:1]), said

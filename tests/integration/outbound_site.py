@@ -2,20 +2,25 @@
 
 `OutboundSite.place` asks the API for a call; `rings` waits until the carrier has it. The phones are
 played by the test: `answer` picks up and opens the media stream, `ends` reports any other fate.
+
+In every call that is answered here, the disclosure has to be heard before anything else: `answer`
+waits for it, and leaving the block checks it once more in all calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 
 from app.calls.outbound.dialer import Dialer
-from app.dial.webhook import Caller, Endpoints, TwimlAnswer, Webhooks, http_client
+from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
+from app.events import AgentSaid, CallEvent, CallId, DisclosureHeard
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
@@ -23,12 +28,33 @@ from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.integration.server import App, trunkline
 
-__all__ = ["CALLEE", "OURS", "OutboundSite", "outbound_site"]
+__all__ = ["CALLEE", "DISCLOSURE", "OURS", "OutboundSite", "check_disclosed", "outbound_site"]
 
 OURS: Final = "+12125550100"
 CALLEE: Final = "+14155550123"
 PUBLIC_URL: Final = "https://voice.example.com"
 OPERATOR: Final = "operator-token-of-tests"
+IDENTITY: Final = "Acme Dental"
+DISCLOSURE: Final = f"Hello, this is an AI assistant calling for {IDENTITY}."
+
+
+def check_disclosed(events: Iterable[CallEvent]) -> bool:
+    """Check that nothing was heard of a call's agent before the disclosure, and to its end.
+
+    False: the callee was gone before that, and has heard nothing else.
+    """
+    before: list[AgentSaid] = []
+    for event in events:
+        if isinstance(event, DisclosureHeard):
+            assert event.by_mark and DISCLOSURE in event.spoken, event
+            # The words of the same sound are settled in the same moment.
+            assert all(said.text.startswith(DISCLOSURE) for said in before), before
+            return True
+        if isinstance(event, AgentSaid):
+            before.append(event)
+    heard = " ".join(said.heard_text for said in before).strip()
+    assert DISCLOSURE.startswith(heard), f"heard without the disclosure: {heard}"
+    return False
 
 
 @dataclass
@@ -40,7 +66,13 @@ class OutboundSite:
     twilio: FakeTwilio
     phones: Phones
     client: httpx2.AsyncClient
-    answers: list[TwimlAnswer] = field(default_factory=list)
+    seen: dict[CallId, list[CallEvent]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.app.switchboard._observers += (self._see,)
+
+    def _see(self, event: CallEvent) -> None:
+        self.seen.setdefault(event.call_id, []).append(event)
 
     @property
     def dialer(self) -> Dialer:
@@ -125,10 +157,27 @@ class OutboundSite:
         answer = await webhooks.ask(url, "in-progress", {"Direction": "outbound-api"})
         return Ringing(self.twilio, caller, webhooks, answer)
 
-    async def answer(self, call: ApiCall) -> FakeCall:
-        """Pick up: a call in which both can speak."""
+    async def answer(self, call: ApiCall, *, talks_over: bool = False) -> FakeCall:
+        """Pick up, and hear the disclosure: a call in which both can speak.
+
+        `talks_over`: the callee speaks and presses keys from the first sound on.
+        """
+        live = await self.pick_up(call)
+        if talks_over:
+            live.say(1.5)
+            live.press("12#")
+        await until(lambda: self._disclosed(call))
+        assert not live.stream.clears  # nothing has cut it off
+        return live
+
+    async def pick_up(self, call: ApiCall) -> FakeCall:
+        """Pick up, and wait for nothing: the callee may have to speak first."""
         await self.phones.pick_up(call.sid)
         return await (await self.fetch(call)).connect()
+
+    def _disclosed(self, call: ApiCall) -> bool:
+        [call_id] = parse_qs(urlsplit(call.option("Url")).query)["placed"]
+        return check_disclosed(self.seen[CallId(call_id)])
 
     async def ends(self, call: ApiCall, status: str, sip_code: int | None = None) -> None:
         """Nobody picks up, for this reason."""
@@ -166,7 +215,7 @@ async def outbound_site(
             "api": {"requests_per_s": 1_000},
             "agents": {"caller": {"variables": {"name": "you"}, "greeting": "Hello {name}!"}},
             "store": {},
-            "compliance": {"profile": "off"},
+            "compliance": {"identity": IDENTITY},
             "outbound": outbound,
             **sections,
         }
@@ -178,4 +227,7 @@ async def outbound_site(
         ):
             dialer = app.trunkline.outbound.dialer
             dialer.options = replace(dialer.options, look_up_s=look_up_s)
-            yield OutboundSite(app, api, twilio, phones, client)
+            site = OutboundSite(app, api, twilio, phones, client)
+            yield site
+            for events in site.seen.values():
+                check_disclosed(events)
