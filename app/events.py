@@ -397,7 +397,7 @@ class DisclosureHeard:
 class OptedOut:
     """A callee has asked never to be called again, in the turn `item_id`; `words` said so.
 
-    `number` is theirs.
+    `number` is theirs. Without `item_id` it is the model that has understood them so.
     """
 
     call_id: CallId

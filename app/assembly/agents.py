@@ -229,7 +229,7 @@ def _session(
         session = replace(session, voice=settings.offline.voice, model=None)
     elif settings.voice_choice is VoiceChoice.PIPELINE:
         session = replace(session, model=None)
-    return replace(session, tools=session_tools(named))
+    return replace(session, tools=session_tools(named, outbound=settings.outbound.enabled))
 
 
 def _language_sentence(own: NumberSettings) -> str:

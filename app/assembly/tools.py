@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.agents.roster import Roster
-from app.agents.tools.call_control import CALL_TOOLS, END_CALL
+from app.agents.tools.call_control import CALL_TOOLS, DO_NOT_CALL, END_CALL
 from app.agents.tools.http_template import HttpToolSpec
 from app.agents.tools.http_tool import http_tool
 from app.agents.tools.mcp import missing_package
@@ -27,9 +27,14 @@ from app.settings.tools import HttpToolSettings
 __all__ = ["make_mcp_specs", "make_tools", "session_tools"]
 
 
-def session_tools(named: Iterable[str] = ()) -> tuple[Mapping[str, Any], ...]:
-    """Tools that the call runs itself: end_call for every agent, others by name."""
-    wanted = dict.fromkeys((END_CALL, *named))
+def session_tools(
+    named: Iterable[str] = (), *, outbound: bool = False
+) -> tuple[Mapping[str, Any], ...]:
+    """Tools that the call runs itself: end_call for every agent, others by name.
+
+    `outbound`: the server places calls, so that every agent can end them for good.
+    """
+    wanted = dict.fromkeys((END_CALL, *((DO_NOT_CALL,) if outbound else ()), *named))
     return tuple(CALL_TOOLS[name] for name in wanted if name in CALL_TOOLS)
 
 

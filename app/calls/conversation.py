@@ -21,6 +21,7 @@ from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
 from app.agents.tools.call_control import (
     COLLECT_DIGITS,
+    DO_NOT_CALL,
     END_CALL,
     HOLD,
     PAUSE_RECORDING,
@@ -68,7 +69,7 @@ from app.carrier.base import (
     StreamStarted,
     StreamStopped,
 )
-from app.errors import AppError
+from app.errors import AppError, ToolFailed
 from app.events import (
     AnsweredBy,
     AnswerJudged,
@@ -777,6 +778,7 @@ class Conversation:
         runs: Mapping[str, Callable[[RunTool, Mapping[str, Any], int, bool], Sequence[Intent]]] = {
             END_CALL: self._end_call,
             COLLECT_DIGITS: self._keypad.collect,
+            DO_NOT_CALL: self._do_not_call,
             HOLD: self._tools.hold,
             PAUSE_RECORDING: self._pause_recording,
             TAKE_MESSAGE: self._messages.take,
@@ -927,17 +929,32 @@ class Conversation:
 
     def _note_opt_out(self, item_id: str, words: str, now_ms: int) -> list[Action]:
         """Record that somebody whom we have called wants no more calls, and have it confirmed."""
-        if not self._placed or self._opted_out or self._held:
-            return []
-        asked = opts_out(words)
+        asked = opts_out(words) if self._placed and not self._opted_out else ""
         if not asked:
             return []
+        noted = self._opt_out(item_id, asked, now_ms)
+        if self._held:
+            return [*noted]  # confirmed in place of the greeting, if it is a person
+        return [*noted, *self._resolve(self.dialogue.prompt(OPTED_OUT, now_ms), now_ms)]
+
+    def _opt_out(self, item_id: str, words: str, now_ms: int) -> Sequence[Record]:
         self._opted_out = True
         number = self.dialogue.active.facts.caller_number or ""
         event = OptedOut(
-            call_id=self.call_id, at_ms=now_ms, item_id=item_id, number=number, words=asked
+            call_id=self.call_id, at_ms=now_ms, item_id=item_id, number=number, words=words
         )
-        return [Record(event), *self._resolve(self.dialogue.prompt(OPTED_OUT, now_ms), now_ms)]
+        return [Record(event)]
+
+    def _do_not_call(
+        self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, spoken: bool
+    ) -> Sequence[Intent]:
+        """Record, by the model's word, that somebody wants no more calls."""
+        if not (self.dialogue.active.facts.caller_number or "").startswith("+"):
+            raise ToolFailed("Their number is not known. Tell them so.", code="number_unknown")
+        words = arguments.get("words", "")
+        noted = [] if self._opted_out else self._opt_out("", words, now_ms)
+        answer = {"ok": True, "note": OPTED_OUT}
+        return [*noted, *self._tools.answer(run, answer, now_ms)]
 
     @property
     def answered_by(self) -> AnsweredBy:
@@ -982,6 +999,10 @@ class Conversation:
                 if self.turns.turn in (Turn.CALLER, Turn.THINKING):
                     self._move(TurnEvent.NO_REPLY, now_ms)
                 return stopped if held is None else [held, *stopped]
+            case Greet(note) if self._opted_out:
+                before = self._say_notice(now_ms)
+                told = self.dialogue.prompt(f"{note} {OPTED_OUT}", now_ms)
+                intents = [*self._let_answer(), *before, *told]
             case Greet(note):
                 intents = [*self._let_answer(), *self.dialogue.tell(note), *self._greet(now_ms)]
             case Tell(note):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,8 @@ from app.events import CallId, DisclosureHeard
 from app.realtime.events import ResponseCreate
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import time_limit, until
+from tests.fakes.waiting import until
+from tests.fakes.web_service import WebService, answer
 from tests.integration.outbound_site import CALLEE, DISCLOSURE, OURS, OutboundSite, outbound_site
 
 Test = Callable[..., Awaitable[None]]
@@ -425,26 +427,30 @@ async def test_the_list_says_why_no_call_can_be_placed() -> None:
 
 
 async def test_a_callee_who_wants_no_more_calls_is_not_called_again() -> None:
-    replies = [Reply(audio_ms=300, text="Hello."), Reply(audio_ms=300, text="I will not.")]
-    heard = ["Please take me off your list."]
-    async with (
-        ScriptedVoiceServer(replies=replies, heard=heard) as voice,
-        outbound_site(voice) as site,
-    ):
-        call_id = await site.placed()
-        call = await site.answer(await site.rings())
-        await call.speak(0.6)
-        store = site.dialer.store
-        async with time_limit():
-            while True:
-                if await store.is_listed(CALLEE):
-                    break
-                await asyncio.sleep(0.01)
-        await site.gone(call)
-        (listed,) = await store.listed()
-        assert (listed.number, listed.source) == (CALLEE, call_id)
-        refused = await site.place()
-        assert (refused.status_code, refused.json()["code"]) == (422, "do_not_call")
+    """By their own words, and by the model's tool for all other words; a webhook is told of it."""
+    by_words = [Reply(audio_ms=300), Reply(audio_ms=300, text="I will not.")]
+    by_tool = [Reply(audio_ms=300), Reply(audio_ms=100, tool=("do_not_call", "{}"))]
+    kinds = [("Please take me off your list.", by_words), ("I have had enough of you.", by_tool)]
+    secret = "whsec_" + "dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0"
+    async with WebService(answer(b"")) as receiver, ScriptedVoiceServer() as voice:
+        hook = {"url": receiver.url, "secret": secret, "allow_private": True}
+        webhooks = {"crm": {**hook, "events": ["opted_out"]}}
+        async with outbound_site(voice, webhooks=webhooks) as site:
+            for nth, (words, voice.replies) in enumerate(kinds):
+                voice.heard = [words]
+                number = f"+1415555012{nth}"
+                call_id = await site.placed(number)
+                call = await site.answer(await site.rings(nth))
+                await call.speak(0.6)
+                await until(lambda nth=nth: len(receiver.asked) > nth)  # type: ignore[misc]
+                assert await site.dialer.store.is_listed(number)
+                await site.gone(call)
+                listed = (await site.dialer.store.listed())[-1]
+                assert (listed.number, listed.source) == (number, call_id)
+                refused = await site.place(number)
+                assert (refused.status_code, refused.json()["code"]) == (422, "do_not_call")
+    told = [json.loads(asked.body) for asked in receiver.asked]
+    assert [one["data"]["number"] for one in told] == ["+14155550120", "+14155550121"]
 
 
 async def test_a_silent_callee_hears_the_disclosure_first_with_the_settings_as_they_come() -> None:

@@ -16,6 +16,7 @@ from app.errors import AppError, ToolError
 __all__ = [
     "CALL_TOOLS",
     "COLLECT_DIGITS",
+    "DO_NOT_CALL",
     "END_CALL",
     "END_CALL_TOOL",
     "HOLD",
@@ -30,6 +31,7 @@ __all__ = [
 
 END_CALL: Final = "end_call"
 COLLECT_DIGITS: Final = "collect_digits"
+DO_NOT_CALL: Final = "do_not_call"
 HOLD: Final = "hold"
 PAUSE_RECORDING: Final = "pause_recording"
 TAKE_MESSAGE: Final = "take_message"
@@ -90,6 +92,19 @@ CALL_TOOLS: Final[Mapping[str, Mapping[str, Any]]] = {
             },
         },
         ("max_digits",),
+    ),
+    DO_NOT_CALL: _tool(
+        DO_NOT_CALL,
+        "Put the number of the person you talk with on the do-not-call list, so that nobody here "
+        "calls it again. Use it at once when they ask for that, in whatever words, and do not try "
+        "to persuade them.",
+        {
+            "words": {
+                "type": "string",
+                "maxLength": 300,
+                "description": "What they said.",
+            }
+        },
     ),
     HOLD: _tool(
         HOLD,

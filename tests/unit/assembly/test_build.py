@@ -509,9 +509,16 @@ def test_the_telephones_tools_are_there_for_agents_that_name_them(tmp_path: Path
     assert second.tools == ()
 
 
+def test_agents_of_a_server_that_places_calls_can_end_them_for_good(tmp_path: Path) -> None:
+    text = "agents: {a: {}}\noutbound: {enabled: true}\n"
+    names = [tool["name"] for tool in assembly_of(text, tmp_path).roster.first.session_tools]
+    assert names == ["end_call", "do_not_call"]
+
+
 def test_every_tool_that_is_built_in_can_be_named() -> None:
     destinations = Destinations.of([destination("d", "queue:support")])
     built_in = {*CALL_TOOLS, *phone_tools(destinations, lambda _: None), READ_BACK}
+    built_in.remove("do_not_call")  # given to every agent of a server that places calls
     assert built_in == set(BUILT_IN_TOOLS)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from app.agents.tools.call_control import CALL_TOOLS
 from app.assembly.sessions import call_policy, with_first_words
 from app.calls.recording.notice import contains_words
 from app.events import DisclosureHeard, OptedOut, Party
 from app.realtime.events import ResponseCreate
 from app.settings import AnsweredBySettings, ComplianceSettings, Limits, Recording
-from tests.unit.calls.outbound.test_answering import DISCLOSURE, Placed
-from tests.unit.calls.scene import spoken
+from tests.unit.calls.outbound.test_answering import DISCLOSURE, Placed, notes
+from tests.unit.calls.scene import call_item, spoken, tool_output
 
 
 @pytest.mark.parametrize(
@@ -95,3 +97,32 @@ def test_who_opts_out_is_recorded_once_and_told_so() -> None:
     [event] = call.recorded(OptedOut)
     assert event.words == "take me off your list"
     assert len(call.sent(ResponseCreate)) >= 1
+
+
+def test_an_opt_out_before_the_verdict_is_recorded_and_confirmed_in_place_of_the_greeting() -> None:
+    call = Placed()
+    call.hear("quiet 400", "voice 900", "quiet 900", "says Who is this? Stop calling me!")
+    [event] = call.recorded(OptedOut)
+    assert event.words == "stop calling me"
+    call.hear("quiet 1400")
+    assert "asked not to be called again" in notes(call)
+    assert call.words() == [DISCLOSURE]
+
+
+@pytest.mark.parametrize(("number", "listed"), [("+14155550123", True), ("anonymous", False)])
+def test_a_model_lists_a_number_by_its_tool(number: str, listed: bool) -> None:
+    call = Placed(tools=tuple(CALL_TOOLS.values())).hello()
+    active = call.conversation.dialogue.active
+    active.facts = replace(active.facts, caller_number=number)
+    call.say_all(f"{DISCLOSURE} Hello!")
+    call.actions.clear()
+    for response in ("r1", "r2"):
+        call.response_begins(response, None)
+        wanted = call_item("do_not_call", f"c{response}", '{"words": "lose me"}')
+        call.response_ends(response, None, calls=(wanted,))
+        answer = tool_output(call)
+        assert ("confirm" in answer.get("note", "").lower()) is listed
+        assert answer.get("code") == (None if listed else "number_unknown")
+    assert [(event.number, event.words) for event in call.recorded(OptedOut)] == (
+        [(number, "lose me")] if listed else []
+    )
