@@ -188,7 +188,10 @@ def create(  # noqa: PLR0913 - one parameter for each option of the command
     attempts: Annotated[int, typer.Option(help="At most so many for each contact.")] = 3,
     retry: Annotated[
         list[str] | None,
-        typer.Option(metavar="OUTCOME=SECONDS", help="The pause after busy, no_answer, ..."),
+        typer.Option(
+            metavar="OUTCOME=SECONDS",
+            help="The pause after busy, no_answer, voicemail, ...; or never.",
+        ),
     ] = None,
     max_calls: Annotated[int, typer.Option(help="Calls at once.")] = 5,
     per_second: Annotated[float, typer.Option(help="Calls that begin in a second.")] = 1.0,
@@ -237,9 +240,11 @@ def create(  # noqa: PLR0913 - one parameter for each option of the command
     _ask(config, server, key, work)
 
 
-def _seconds(text: str) -> int:
+def _seconds(text: str) -> int | None:
+    if text == "never":
+        return None
     if not text.isascii() or not text.isdigit():
-        fail(f"--retry: {text} is no number of seconds")
+        fail(f"--retry: {text} is no number of seconds, nor never")
     return int(text)
 
 

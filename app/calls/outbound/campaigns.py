@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from app.calls.outbound.dialer import Dialer, NextForContact, PlaceOrder
+from app.calls.outbound.dialer import BY, Dialer, NextForContact, PlaceOrder
 from app.calls.outbound.policy import CallingHours, Purpose, Refusal, is_time_zone
 from app.errors import PlacingRefused, StoreError
 from app.store.outbound import (
@@ -69,20 +69,32 @@ _ACTIONS: Final[Mapping[str, tuple[CampaignState, frozenset[CampaignState]]]] = 
 }
 
 
-def _delays() -> dict[str, int]:
-    return {"busy": 900, "no_answer": 7_200, "canceled": 900, "failed": 3_600, "unknown": 3_600}
+Pauses = Mapping[str, int | None]
+
+
+def _pauses() -> dict[str, int | None]:
+    not_answered = {"busy": 900, "no_answer": 7_200, "canceled": 900}
+    no_person = {"voicemail": 86_400, "screening": 7_200, "hold": 3_600, "nobody": 3_600}
+    return {
+        **not_answered,
+        "failed": 3_600,
+        "unknown": 3_600,
+        **no_person,
+        "ivr": None,
+        "fax": None,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignOptions:
-    """The way in which a campaign calls. `retry_s` is the pause after each outcome.
+    """The way in which a campaign calls. `retry_s` is the pause after each outcome, None for never.
 
     `hours` (such as 10:00-18:00) narrow those of the server. After `stop_after_failures` failures
     one after the other the campaign pauses by itself.
     """
 
     attempts: int = 3
-    retry_s: Mapping[str, int] = field(default_factory=_delays)
+    retry_s: Pauses = field(default_factory=_pauses)
     max_calls: int = 5
     calls_per_second: float = 1.0
     hours: str = ""
@@ -92,7 +104,7 @@ class CampaignOptions:
     @classmethod
     def of(cls, campaign: Campaign) -> CampaignOptions:
         options: Mapping[str, Any] = campaign.options
-        return cls(**{**options, "retry_s": {**_delays(), **options.get("retry_s", {})}})
+        return cls(**{**options, "retry_s": {**_pauses(), **options.get("retry_s", {})}})
 
     def calling_hours(self) -> CallingHours | None:
         return CallingHours.parse(self.hours) if self.hours else None
@@ -164,12 +176,14 @@ def next_for_contact(outcome: DialOutcome, code: str, now: datetime) -> NextForC
         if outcome is DialOutcome.NOT_DIALED:
             return replace(contact, state=ContactState.WAITING, next_at=now)
         options = CampaignOptions.of(campaign)
-        tried = replace(contact, tries=contact.tries + 1, outcome=outcome.value, reason=code)
-        over = outcome is DialOutcome.ANSWERED or code in _NEVER
-        if over or tried.tries >= options.attempts:
+        # Of a call that no person has answered, what has answered it.
+        what = code.removeprefix(BY) if code.startswith(BY) else outcome.value
+        tried = replace(contact, tries=contact.tries + 1, outcome=what, reason=code)
+        pause_s = None if code in _NEVER else options.retry_s.get(what)
+        if pause_s is None or tried.tries >= options.attempts:
             return replace(tried, state=ContactState.DONE)
-        pause = timedelta(seconds=options.retry_s[outcome.value])
-        return replace(tried, state=ContactState.WAITING, next_at=now + pause)
+        next_at = now + timedelta(seconds=pause_s)
+        return replace(tried, state=ContactState.WAITING, next_at=next_at)
 
     return after
 

@@ -46,6 +46,8 @@ from app.errors import (
     StoreUnavailable,
 )
 from app.events import (
+    AnsweredBy,
+    AnswerJudged,
     CallEnded,
     CallEvent,
     CallId,
@@ -65,7 +67,7 @@ from app.store.outbound import (
     OutboundStore,
 )
 
-__all__ = ["Dialer", "DialerOptions", "PlaceOrder"]
+__all__ = ["BY", "Dialer", "DialerOptions", "PlaceOrder"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ STORE_RETRY_S: Final = 2.0
 GIVE_UP_S: Final = 20.0
 """The time for phones to stop ringing when the server stops: longer than a REST request takes."""
 SAVE_S: Final = 3.0
+BY: Final = "answered_by_"
+"""Begins the code of a call that was answered, and not by a person."""
 
 NextForContact = Callable[[Contact, Campaign], Contact]
 _OUTCOMES: Final = {
@@ -146,6 +150,7 @@ class _Placed:
     carrier_call_id: CarrierCallId | None = None
     rang: bool = False
     admitted: bool = False
+    answered_by: AnsweredBy = AnsweredBy.UNKNOWN
     end: _End | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -620,8 +625,12 @@ class Dialer:
         if isinstance(event, OptedOut) and self._tasks is not None and not self._stopping:
             self._job(self._list(event))
         placed = self._placed.get(event.call_id)
-        if placed is not None and isinstance(event, CallEnded):
-            self._end(placed, DialOutcome.ANSWERED, event.summary.reason.value, "")
+        if placed is not None and isinstance(event, AnswerJudged):
+            placed.answered_by = event.verdict
+        elif placed is not None and isinstance(event, CallEnded):
+            reached = placed.answered_by in (AnsweredBy.HUMAN, AnsweredBy.UNKNOWN)
+            code = event.summary.reason.value if reached else f"{BY}{placed.answered_by}"
+            self._end(placed, DialOutcome.ANSWERED, code, "")
 
     async def _list(self, event: OptedOut) -> None:
         """Put a callee on the do-not-call list, however long the store takes."""

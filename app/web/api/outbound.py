@@ -69,18 +69,23 @@ class NewNumber(_Body):
 
 
 Retry = Annotated[int, Field(ge=0, le=2_592_000)]
+RetryAfter = Literal[
+    "busy", "no_answer", "canceled", "failed", "unknown",
+    "voicemail", "screening", "ivr", "fax", "hold", "nobody",
+]  # fmt: skip
 
 
 class NewCampaign(_Body):
-    """A campaign; it begins paused. `retry_s` is the pause after each outcome, `csv` contacts."""
+    """A campaign; it begins paused. `csv` are contacts.
+
+    `retry_s` is the pause after each outcome; null: nobody is tried again after it.
+    """
 
     name: Name
     agent: Name
     purpose: Word = "service"
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    retry_s: dict[Literal["busy", "no_answer", "canceled", "failed", "unknown"], Retry] = Field(
-        default_factory=dict
-    )
+    retry_s: dict[RetryAfter, Retry | None] = Field(default_factory=dict)
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 5
     calls_per_second: Annotated[float, Field(gt=0, le=1_000, strict=False)] = 1.0
     hours: Annotated[str, Field(max_length=11)] = ""
