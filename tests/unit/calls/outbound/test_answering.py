@@ -104,7 +104,7 @@ def test_a_person_is_greeted_behind_the_disclosure() -> None:
 
 
 def reconnected(call: Placed) -> str:
-    """What the model is told on a fresh connection."""
+    """The notes that the model gets on a fresh connection."""
     call.actions.clear()
     call.actions += call.conversation.on_voice_lost(call.now_ms)
     call.ready()

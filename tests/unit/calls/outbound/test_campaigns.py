@@ -1,4 +1,4 @@
-"""What is next for the contact of a campaign, after each outcome of a call."""
+"""The next state of a contact of a campaign, after each outcome of a call."""
 
 from __future__ import annotations
 
