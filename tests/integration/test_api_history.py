@@ -7,6 +7,7 @@ import contextlib
 import csv
 import io
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,10 +19,14 @@ from app.errors import StoreUnavailable
 from app.events import AgentSaid, CallAdmitted, CallerSaid
 from app.store.codec import EVENT_TYPES
 from tests.fakes.carrier import FakeCall
+from tests.fakes.postgres import Cluster
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import time_limit, until
 from tests.integration.server import GREETING, App, trunkline
+from tests.integration.store_site import new_database, postgres
 from tests.integration.test_api import TOKEN, client, is_problem, new_key
+
+__all__ = ["postgres"]
 
 CALLER = "+15005550077"
 WORDS = "A table for two on Friday."
@@ -247,6 +252,29 @@ async def test_a_history_that_cannot_be_read_is_unavailable(path: str) -> None:
         for name in ("calls", "call"):
             setattr(store.store, name, fails)
         is_problem(await admin.get(path), 503, "store_unavailable")
+
+
+async def test_a_frozen_database_is_a_problem_within_seconds(postgres: Cluster) -> None:
+    """In real time: the driver's own limit of a statement is a minute."""
+    hook = {"url": "https://crm.example.com/", "secret": "x" * 24}
+    history = {"url": await new_database(postgres)}
+    reads = ("/calls", "/calls/call_1/explain", "/do_not_call", "/webhooks/deliveries")
+    async with kept(store=history, webhooks={"crm": hook}) as (app, admin):
+        kept_calls = app.trunkline.history
+        assert kept_calls is not None
+        await until(lambda: not kept_calls.degraded())
+        postgres.freeze()
+        try:
+            began_s = time.monotonic()
+            answers = await asyncio.gather(
+                admin.delete("/calls/call_1"), *(admin.get(path) for path in reads)
+            )
+            took_s = time.monotonic() - began_s
+        finally:
+            postgres.thaw()
+        for answer in answers:
+            is_problem(answer, 503, "store_unavailable")
+        assert took_s < 30
 
 
 async def test_the_feed_and_the_history_tell_an_event_alike() -> None:

@@ -40,7 +40,6 @@ from app.web.api.problem import Problem, store_problems
 
 __all__ = ["add_history_routes"]
 
-ANSWER_S: Final = 15.0
 MAX_PAGE: Final = 500
 MAX_EVENTS: Final = 100_000
 CSV_PAGE: Final = 500
@@ -147,9 +146,16 @@ class _Kept:
             Problem: it does not answer, or has no such call.
         """
         store = self.store
-        with store_problems():
-            async with asyncio.timeout(ANSWER_S):
-                yield store
+        async with store_problems():
+            yield store
+
+    @contextlib.asynccontextmanager
+    async def erasing(self) -> AsyncIterator[None]:
+        """The same for what may take long, and begins only where the store answers."""
+        async with self.asked() as store:
+            await store.calls(limit=1)
+        async with store_problems(answer_s=None):
+            yield
 
     async def events(self, call_id: str) -> Sequence[StoredEvent]:
         """All events of a call.
@@ -307,7 +313,7 @@ def _add_changes(router: APIRouter, kept: _Kept) -> None:
     @router.delete("/calls/{call_id}", openapi_extra=admin)
     async def erase(call_id: KeptCallId) -> dict[str, Any]:
         """Erase a call that is over, with its recording, words and messages."""
-        with store_problems():
+        async with kept.erasing():
             erased = await kept.history.erase([CallId(call_id)])
         if erased.still_live:
             text = "The call goes on: erase it when it is over"
@@ -319,7 +325,7 @@ def _add_changes(router: APIRouter, kept: _Kept) -> None:
     @router.post("/erase", openapi_extra=admin)
     async def erase_number(body: Erase) -> dict[str, Any]:
         """Erase all calls from or to a number. Those that go on are named, and stay."""
-        with store_problems():
+        async with kept.erasing():
             erased = await kept.history.erase_number(_number(body.number))
         return {"erased": list(erased.call_ids), "still_live": list(erased.still_live)}
 

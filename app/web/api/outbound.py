@@ -19,7 +19,7 @@ from app.errors import PlacingRefused, StoreError, StoreUnavailable
 from app.events import CallId
 from app.store.outbound import Attempt, Campaign, Contact, ListedNumber
 from app.web.api.guard import client_of, needs
-from app.web.api.problem import Problem
+from app.web.api.problem import Problem, store_problems
 
 __all__ = ["add_outbound_routes"]
 
@@ -102,15 +102,15 @@ class NewContacts(_Body):
 
 async def _answered(work: Awaitable[T]) -> T:
     """The result. Raises Problem in place of our own errors."""
-    try:
-        return await work
-    except PlacingRefused as error:
-        raise _problem(error) from error
-    except StoreUnavailable as error:
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        raise Problem(status, error.code, error.message) from error
-    except StoreError as error:
-        raise Problem(HTTPStatus.CONFLICT, error.code, error.message) from error
+    async with store_problems():
+        try:
+            return await work
+        except PlacingRefused as error:
+            raise _problem(error) from error
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            raise Problem(HTTPStatus.CONFLICT, error.code, error.message) from error
 
 
 def _problem(error: PlacingRefused) -> Problem:

@@ -6,8 +6,9 @@ by `code`, people read `detail`. Nothing of a request is repeated.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 API_PREFIX: Final = "/api"
+ANSWER_S: Final = 4.0
+"""The wait for the database: a person looks at a page, or a program has a caller on the line."""
 MEDIA_TYPE: Final = "application/problem+json"
 _MAX_ERRORS: Final = 20
 _CODES: Final = {413: "body_too_large", 416: "range_invalid", 422: "request_invalid"}
@@ -71,12 +74,13 @@ def status_problem(error: HTTPException) -> JSONResponse:
     return problem_response(status, code, str(error.detail), headers=error.headers)
 
 
-@contextlib.contextmanager
-def store_problems() -> Iterator[None]:
-    """Answer with a problem where the history of calls raises."""
+@contextlib.asynccontextmanager
+async def store_problems(answer_s: float | None = ANSWER_S) -> AsyncIterator[None]:
+    """Answer with a problem where the store raises, or does not answer in time."""
     unavailable = HTTPStatus.SERVICE_UNAVAILABLE
     try:
-        yield
+        async with asyncio.timeout(answer_s):
+            yield
     except CallNotFound as error:
         raise Problem(HTTPStatus.NOT_FOUND, error.code, "There is no such call") from error
     except StoreUnavailable as error:
@@ -84,7 +88,7 @@ def store_problems() -> Iterator[None]:
     except StoreError as error:
         raise Problem(HTTPStatus.BAD_REQUEST, error.code, error.message) from error
     except TimeoutError as error:
-        text = "The history of calls does not answer"
+        text = "The database does not answer; calls go on, and are kept on disk until it does"
         raise Problem(unavailable, "store_unavailable", text) from error
 
 

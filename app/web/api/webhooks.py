@@ -32,7 +32,7 @@ def add_webhook_routes(router: APIRouter, outbox: WebhookOutbox | None) -> None:
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> dict[str, Any]:
         """List deliveries, the newest first. They are kept for 30 days."""
-        with store_problems():
+        async with store_problems():
             found = await known().listed(state, limit)
         return {"deliveries": [_shown(one) for one in found]}
 
@@ -43,7 +43,7 @@ def add_webhook_routes(router: APIRouter, outbox: WebhookOutbox | None) -> None:
     )
     async def replay(delivery_id: Annotated[int, Path(ge=1, le=2**62)]) -> dict[str, Any]:
         """Send a message once more, under the same id."""
-        with store_problems():
+        async with store_problems():
             found = await known().replay(delivery_id, datetime.now(UTC))
         if not found:
             text = "There is no such delivery"
