@@ -25,13 +25,14 @@ from app.cli.shared import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     ConfigPath,
+    echo,
     fail,
     load_settings,
     own_url,
-    wrapped,
 )
 from app.errors import AppError
 from app.http.routed import open_client
+from app.installation import command
 from app.settings import Settings
 
 __all__ = ["Api", "AsJson", "Key", "Server", "asked_of", "calls_app", "run_with"]
@@ -150,8 +151,8 @@ def _fail_refused(refused: _Refused, asked: Asked) -> NoReturn:
     if refused.status == 401:
         what = "takes this key for none of its own" if asked.key else "wants a key"
         fail(
-            f"the server at {asked.url} {what}: make one with `trunkline keys create`, and pass it "
-            "with --key or TRUNKLINE_API_KEY",
+            f"the server at {asked.url} {what}: make one with `{command()} keys create`, "
+            "and pass it with --key or TRUNKLINE_API_KEY",
             EXIT_FAILED,
         )
     fail(refused.detail, EXIT_FAILED)
@@ -171,7 +172,7 @@ async def _opened(asked: Asked, *, writes: bool) -> AsyncIterator[Api]:
     assert asked.settings is not None
     if asked.of_database is None:
         note = f"no server answers at {asked.url}: this is read from the database"
-        typer.echo(wrapped(note, sys.stderr), err=True)
+        echo(note, err=True)
     from app.parts import stored_calls
 
     async with stored_calls(asked.settings) as app:
@@ -236,7 +237,7 @@ def calls_list(  # noqa: PLR0913 - one parameter for each option of the command
             _print_json(found)
             return
         for line in _hit_lines(found) if search is not None else _call_lines(found):
-            typer.echo(line)
+            echo(line)
 
     run_with(asked_of(config, server, key, database=database), show)
 
@@ -262,13 +263,13 @@ def calls_show(
                 continue
             if isinstance(value, dict):  # what was paid for: one line each
                 for part, amount in value.items():
-                    typer.echo(f"{name:<20} {amount:<10.6f} {part}")
+                    echo(f"{name:<20} {amount:<10.6f} {part}")
             else:
-                typer.echo(f"{name:<20} {', '.join(value) if isinstance(value, list) else value}")
+                echo(f"{name:<20} {', '.join(value) if isinstance(value, list) else value}")
         for note in row["notes"]:
-            typer.echo(f"note                 {note['at']} {note['author']}: {note['text']}")
+            echo(f"note                 {note['at']} {note['author']}: {note['text']}")
         text = (await api.get(f"/calls/{call_id}/export", {"format": "text"})).text
-        typer.echo("\n" + wrapped(text.partition("\n\n")[2], sys.stdout), nl=False)
+        echo("\n" + text.partition("\n\n")[2].rstrip("\n"))
 
     run_with(asked_of(config, server, key, database=database), show)
 
@@ -289,7 +290,8 @@ def calls_explain(
         if as_json:
             _print_json((await api.get(path)).json())
         else:
-            typer.echo((await api.get(path, {"format": "text"})).text, nl=False)
+            text = (await api.get(path, {"format": "text"})).text
+            echo(text.rstrip("\n").replace("`trunkline ", f"`{command()} "))
 
     run_with(asked_of(config, server, key, database=database), show)
 
@@ -325,7 +327,7 @@ def calls_export(
             out.write_bytes(content)
         except OSError as error:
             fail(f"{out} cannot be written: {error.strerror}", EXIT_FAILED)
-        typer.echo(f"{out}: {len(content)} bytes")
+        echo(f"{out}: {len(content)} bytes")
 
     run_with(asked_of(config, server, key, database=database), export)
 
@@ -358,9 +360,9 @@ def calls_erase(
         if as_json:
             _print_json(found)
             return
-        typer.echo(f"erased: {len(found['erased'])}")
+        echo(f"erased: {len(found['erased'])}")
         for live in found.get("still_live", ()):
-            typer.echo(f"note: {live} goes on; erase it when it is over")
+            echo(f"note: {live} goes on; erase it when it is over")
 
     run_with(asked_of(config, server, key), erase, writes=True)
 
@@ -381,10 +383,13 @@ def calls_tail(
             try:
                 async for event_id, event in _events(api, call_id, last_id):
                     last_id = event_id
-                    for line in [json.dumps(event)] if as_json else _event_lines(event):
-                        typer.echo(line)
+                    if as_json:
+                        typer.echo(json.dumps(event))
+                        continue
+                    for line in _event_lines(event):
+                        echo(line)
             except httpx2.TransportError:
-                typer.echo("note: the server is gone; trying again", err=True)
+                echo("note: the server is gone; trying again", err=True)
             await asyncio.sleep(RECONNECT_S)
 
     run_with(asked_of(config, server, key), tail, writes=True)

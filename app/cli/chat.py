@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shutil
 import sys
 from contextlib import AbstractAsyncContextManager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict
@@ -33,6 +35,7 @@ from app.agents.session.events import (
     UsageCounted,
 )
 from app.agents.session.session import AgentSession
+from app.cli.shared import wrapped
 from app.events import AnalysisFailed, Party, TaskAnswered, TaskStarted, TurnAnalyzed
 from app.threads import in_thread
 
@@ -40,6 +43,7 @@ __all__ = ["JsonReport", "Lines", "Report", "TerminalLines", "TextReport", "chat
 
 
 PROMPT: Final = "you> "
+AGENT: Final = "agent> "
 QUIT: Final = ("/quit", "/exit")
 YES: Final = ("y", "yes")
 NO: Final = ("n", "no")
@@ -201,6 +205,8 @@ class TextReport:
         self._prompts = prompts
         self._shown: dict[str, int] = {}
         self._open = ""
+        self._word = ""
+        self._column = 0
         self._usage: UsageCounted | None = None
         self._at_prompt = False
         self._owes_prompt = False
@@ -284,18 +290,36 @@ class TextReport:
             self._line("")
             self._leave_prompt()
             self._open = item.item_id
-            self._out.write("agent> ")
-        self._out.write(_plain(item.text[shown:]))
+            self._out.write(AGENT)
+            self._column = len(AGENT)
+        self._speak(_plain(item.text[shown:]))
         self._shown[item.item_id] = max(shown, len(item.text))
+
+    def _speak(self, text: str) -> None:
+        """Write words as they come; a terminal gets whole ones, which no line breaks."""
+        *whole, self._word = re.split(r"(?<=\S)(?=\s)", self._word + text)
+        if not self._out.isatty():
+            whole, self._word = [*whole, self._word], ""
+        for word in whole:
+            self._write_word(word)
+
+    def _write_word(self, word: str) -> None:
+        room = shutil.get_terminal_size().columns - self._column
+        if self._out.isatty() and "\n" not in word and len(word) > room:
+            word = f"\n{' ' * len(AGENT)}{word.lstrip()}"
+        self._out.write(word)
+        *ended, last = word.split("\n")
+        self._column = len(last) if ended else self._column + len(word)
 
     def _line(self, text: str) -> None:
         """End the line that is being written, and write one of its own."""
         if self._open:
+            self._write_word(self._word)
             self._out.write("\n")
-            self._open = ""
+            self._open = self._word = ""
         if text:
             self._leave_prompt()
-            self._out.write(f"{_plain(text)}\n")
+            self._out.write(f"{wrapped(_plain(text), self._out)}\n")
 
     def _cost(self) -> None:
         counted, self._usage = self._usage, None

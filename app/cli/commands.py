@@ -226,7 +226,7 @@ def console(
     logins = Logins(settings.state_dir)
     try:
         if end_logins:
-            typer.echo(f"ended logins: {logins.close()}", err=True)
+            echo(f"ended logins: {logins.close()}", err=True)
         typer.echo(f"{own_url(settings.server)}/console#login={logins.make_link()}")
     except (ConfigError, OSError) as error:
         fail(f"logins cannot be kept: {error}", EXIT_FAILED)
@@ -465,7 +465,7 @@ async def _examine(settings: Settings, checked: Checked) -> bool:
         results.append(result)
         _print_result(result)
     wrong = checks.failed(results)
-    typer.echo(f"\n{checks.verdict_of(results)}")
+    echo(f"\n{checks.verdict_of(results)}")
     return wrong
 
 
@@ -494,7 +494,7 @@ def config_check(agents: AgentsPath = None, config: ConfigPath = DEFAULT_CONFIG)
     settings = checked.settings
     if checked.problems or settings is None:
         fail("\n".join(checked.problems))
-    typer.echo(f"{config}: all right ({settings.mode}, voice: {settings.voice_choice})")
+    echo(f"{config}: all right ({settings.mode}, voice: {settings.voice_choice})")
 
 
 @config_app.command("show")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, fail, load_settings
+from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail, load_settings
 from app.errors import AppError, ConfigError
+from app.installation import command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def with_store(config: Path, work: Callable[[CallStore], Awaitable[T]]) -> T:
 def upgrade(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Make the tables, or bring them up to date, as a server does at its start."""
     with_store(config, lambda store: store.open())
-    typer.echo("the tables are up to date")
+    echo("the tables are up to date")
 
 
 @db_app.command("rebuild")
@@ -64,7 +65,7 @@ def rebuild(config: ConfigPath = DEFAULT_CONFIG) -> None:
         await store.open()
         return await store.rebuild()
 
-    typer.echo(f"calls made anew: {with_store(config, made_anew)}")
+    echo(f"calls made anew: {with_store(config, made_anew)}")
 
 
 @db_app.command("status")
@@ -76,6 +77,6 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
         return
     lacks = ", ".join(found.missing_revisions)
     size = "" if found.bytes is None else f", {found.bytes / 1e6:.1f} MB"
-    typer.echo(f"{found.kind}: {found.place}{size}")
-    typer.echo(f"calls: {found.calls}, of which go on: {found.open_calls}; events: {found.events}")
-    typer.echo(f"tables: lack {lacks}: trunkline db upgrade" if lacks else "tables: up to date")
+    echo(f"{found.kind}: {found.place}{size}")
+    echo(f"calls: {found.calls}, of which go on: {found.open_calls}; events: {found.events}")
+    echo(f"tables: lack {lacks}: {command()} db upgrade" if lacks else "tables: up to date")

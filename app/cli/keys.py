@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from app.api_keys import MAX_NAME_CHARS, ApiKeys, Scope
-from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, fail, load_settings
+from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail, load_settings
 from app.errors import ConfigError
+from app.installation import command
 
 __all__ = ["keys_app"]
 
@@ -31,9 +32,9 @@ def keys_list(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> N
     for key in keys:
         used = f"used {key.last_used_at}" if key.last_used_at else "never used"
         state = f"revoked {key.revoked_at}" if key.revoked_at else used
-        typer.echo(f"{key.id}  {key.scope:<8}  {state:<29}  {key.name}")
+        echo(f"{key.id}  {key.scope:<8}  {state:<29}  {key.name}")
     if not keys:
-        typer.echo("there are no keys: `trunkline keys create NAME` makes one")
+        echo(f"there are no keys: `{command()} keys create NAME` makes one")
 
 
 @keys_app.command("create")
@@ -73,5 +74,5 @@ def keys_revoke(
     except OSError as error:
         fail(f"the key was not revoked: {error.filename}: {error.strerror}", EXIT_FAILED)
     if key is None:
-        fail(f"there is no key {key_id}: `trunkline keys list` shows them", EXIT_FAILED)
-    typer.echo(f"{key.name}: revoked {key.revoked_at}")
+        fail(f"there is no key {key_id}: `{command()} keys list` shows them", EXIT_FAILED)
+    echo(f"{key.name}: revoked {key.revoked_at}")

@@ -18,6 +18,7 @@ import typer
 from app.cli.calls import Api, AsJson, Key, Server, asked_of, run_with
 from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail
 from app.errors import AppError
+from app.installation import command
 
 __all__ = ["call", "campaign_app", "do_not_call_app"]
 
@@ -79,7 +80,7 @@ def call(  # noqa: PLR0913 - one parameter for each option of the command
         else:
             reason = f": {placed['reason']}" if placed["reason"] else ""
             echo(f"{placed['outcome'].replace('_', ' ')}{reason}")
-            echo(f"trunkline calls explain {placed['call_id']}")
+            echo(f"{command()} calls explain {placed['call_id']}")
         if wait and placed["outcome"] != "answered":
             raise typer.Exit(EXIT_FAILED)
 
@@ -234,7 +235,7 @@ def create(  # noqa: PLR0913 - one parameter for each option of the command
             added += answer.json()["added"]
         if start:
             await api.request("POST", f"{path}/resume")
-        state = "begins" if start else f"is paused: trunkline campaign resume {campaign_id}"
+        state = "begins" if start else f"is paused: {command()} campaign resume {campaign_id}"
         echo(f"{campaign_id}: {added} contacts; it {state}")
 
     _ask(config, server, key, work)

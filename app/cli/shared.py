@@ -45,7 +45,7 @@ ConfigPath = Annotated[
 _SHOW_S: Final = 1.0
 """The wait for whoever reads what a command shows."""
 _STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
-_NAME: Final = re.compile(r" *(?:\w+ {2,})?")
+_NAME: Final = re.compile(r" *(?:\S+ {2,})?")
 DEFAULT_CONFIG: Final = Path("config.yaml")
 
 

@@ -63,15 +63,14 @@ class DialOptions:
 
 def run(options: DialOptions) -> int:
     """Make the call and print it; return the exit code: 0 good, 1 not, 2 wrong options."""
-    errors = Console(stderr=True)
     printer = CallPrinter(None if options.json else Console())
     try:
         report = asyncio.run(dial(options, printer))
     except ConfigError as error:
-        errors.print(f"[red]{escape(error.message)}[/]", highlight=False, soft_wrap=True)
+        _complain(error.message)
         return _EXIT_USAGE
     except KeyboardInterrupt:
-        errors.print("interrupted: the call was dropped")
+        _complain("interrupted: the call was dropped")
         return _EXIT_INTERRUPTED
     if options.json:
         sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
@@ -79,8 +78,14 @@ def run(options: DialOptions) -> int:
         print_report(report, Console())
     else:
         for failure in report.failures:
-            errors.print(f"[red]{escape(failure)}[/]", highlight=False, soft_wrap=True)
+            _complain(failure)
     return 0 if report.ok else _EXIT_FAILED
+
+
+def _complain(text: str) -> None:
+    """Print a sentence on standard error; only a terminal breaks it, between words."""
+    console = Console(stderr=True)
+    console.print(escape(text), style="red", highlight=False, soft_wrap=not console.is_terminal)
 
 
 async def dial(

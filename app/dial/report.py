@@ -202,6 +202,7 @@ class CallPrinter:
     def __init__(self, console: Console | None) -> None:
         self._console = console
         self._waiting: list[tuple[int, Text, Text]] = []
+        self._printed_ms = 0
         self.agent_told_ms = -1_000
         """The beginning of the latest words of the agent that are known."""
 
@@ -248,7 +249,9 @@ class CallPrinter:
     def _print(self, at_ms: int, who: Text, text: Text) -> None:
         if self._console is None:
             return
-        minutes, tenths = divmod(max(0, at_ms) // 100, 600)
+        # What is told late, such as words that took long to make out, does not go back in time.
+        at_ms = self._printed_ms = max(at_ms, self._printed_ms)
+        minutes, tenths = divmod(at_ms // 100, 600)
         clock = Text(f"{minutes:02}:{tenths // 10:02}.{tenths % 10}  ", "dim")
         who.pad_right(len("caller") + 2 - len(who))
         _print_row(self._console, clock + who, text)

@@ -33,9 +33,10 @@ from app.events import (
     Party,
     ToolApprovalRequired,
     ToolRan,
+    VoiceTrouble,
 )
 from app.realtime import events as ev
-from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.fakes.waiting import TIME_LIMIT_S, until
 from tests.integration.server import ALL_OVER_S, App, trunkline
 
@@ -430,3 +431,55 @@ async def test_a_handoff_on_the_phone_waits_for_what_is_done_first() -> None:
         ran = [event for event in await app.events(call) if isinstance(event, ToolRan)]
         assert [event.error for event in ran] == ["tool_failed", ""]
         assert told == ["it", "it"]
+
+
+async def test_a_tool_that_the_model_refuses_in_mid_call_is_named_and_the_first_agent_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @tool
+    def look_up(name: str) -> str:
+        """Look up."""
+        return name
+
+    @tool
+    def pay(amount: int) -> str:
+        """Pay."""
+        return str(amount)
+
+    def refused(event: dict[str, Any]) -> dict[str, Any] | None:
+        updates = voice.latest.of(ev.SessionUpdate)
+        if event["type"] != "session.updated" or len(updates) != 2:
+            return event
+        names = [sent["name"] for sent in updates[1].session.tools]
+        param = f"session.tools[{names.index('pay')}].parameters"
+        error = {"type": "invalid_request_error", "code": "invalid_function_parameters"}
+        error |= {"param": param, "message": "Invalid schema.", "event_id": updates[1].event_id}
+        return {"type": "error", "event_id": event["event_id"], "error": error}
+
+    def two(agent: Agent) -> list[Agent]:
+        money = replace(agent, name="money", tools=(look_up, pay), greeting=None)
+        return [replace(agent, handoffs=("money",)), money]
+
+    replies = [
+        GREETING,
+        Reply(text="One moment.", audio_ms=200, tool=("transfer_to_money", "{}")),
+        Reply(text="Still me."),
+    ]
+    trouble = Trouble(rewrite=refused)
+    async with (
+        ScriptedVoiceServer(replies=replies, trouble=trouble) as voice,
+        trunkline(voice) as app,
+    ):
+        with_agents(app, two)
+        async with app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await app.event(call, AgentSaid)
+            await call.speak(0.6)
+            refusal = await app.event(call, VoiceTrouble)
+            assert refusal.where.endswith("].parameters (tool pay)")
+            await app.event(call, AgentSaid, partial(_says, "Still me."))
+            await call.hang_up()
+        assert (await app.ended(call)).agent != "money"
+        assert ["go on yourself" in (item.output or "") for item in voice.items] == [True]
+        [line] = [line for line in caplog.records if line.msg == "voice model trouble"]
+        assert vars(line)["where"] == refusal.where

@@ -28,6 +28,7 @@ from app.agents.session.events import (
     HistoryItem,
     HistoryUpdated,
     SessionError,
+    ToolEnd,
     UsageCounted,
 )
 from app.agents.session.session import AgentSession
@@ -222,6 +223,36 @@ async def test_a_price_that_is_not_known_is_not_called_free(
     report.event(UsageCounted(usage=TokenUsage(input_text=7), cost_usd=dollars))
     report.end()
     assert out.getvalue() == f"[7 tokens so far, {cost}]\n"
+
+
+class Screen(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("size", [1, 3, 1_000])
+def test_a_terminal_gets_whole_words_however_they_come(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    said = "We are open Monday to Friday.\nFrom nine to five, at 42 Harbor Street."
+    out = Screen()
+    report = TextReport(out, prompts=False)
+    for end in range(size, len(said) + size, size):
+        item = HistoryItem(item_id="a", kind="message", party=Party.AGENT, text=said[:end])
+        report.event(HistoryUpdated(item=item))
+    ended = ToolEnd(
+        agent="a", tool="end_call", tool_call_id="c", output='{"ok": true}', error="", duration_ms=0
+    )
+    report.event(ended)
+    assert out.getvalue().splitlines() == [
+        "agent> We are open",
+        "       Monday to Friday.",
+        "From nine to five, at 42",
+        "       Harbor Street.",
+        '[tool end_call: {"ok":',
+        "true} (0 ms)]",
+    ]
 
 
 async def test_a_tool_asks_before_it_runs() -> None:

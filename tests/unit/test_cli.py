@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +20,7 @@ ACCOUNT = "AC" + "1" * 32
 TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 
 runner = CliRunner()
+COMMANDS = Path(cli.__file__).parent
 
 
 def config_file(folder: Path, text: str) -> str:
@@ -42,6 +45,7 @@ class Terminal(io.StringIO):
         ("config.yaml:3: a text without a name", "config.yaml:3: a text\nwithout a name"),
         ("the file /a/path/of/more/than/a/line", "the file\n/a/path/of/more/than/a/line"),
         ("one\n\n  two   three", "one\n\n  two   three"),
+        ("?     key: it could not be checked", "?     key: it could not be\n      checked"),
     ],
 )
 def test_a_terminal_gets_no_broken_words_and_a_pipe_no_breaks(
@@ -50,6 +54,22 @@ def test_a_terminal_gets_no_broken_words_and_a_pipe_no_breaks(
     monkeypatch.setenv("COLUMNS", "24")
     assert wrapped(text, Terminal()) == shown
     assert wrapped(text, io.StringIO()) == text
+
+
+AS_THEY_ARE = r"json\.dumps|masked|_fallback|token|f.*#login=|f.trunkline \{version"
+"""Data for scripts and for copying, which a break would spoil."""
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS.glob("*.py")), ids=lambda path: path.stem)
+def test_sentences_are_printed_by_what_breaks_lines_and_with_commands_that_work(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.echo":
+            printed = ast.unparse(node.args[0])
+            assert path.name == "shared.py" or re.match(AS_THEY_ARE, printed), printed
+        elif isinstance(node, ast.JoinedStr):
+            text = ast.unparse(node)
+            assert not re.search(r"\btrunkline [a-z]", text), "begin it with `command()`"
 
 
 @pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])

@@ -56,6 +56,18 @@ def test_lines_come_in_the_order_of_time_once_nothing_earlier_can_come() -> None
     assert _printed((300, "c"), (100, "a")) == ["c", "a"]
 
 
+@pytest.mark.parametrize("told_ms", [[300, 100], [300, 100, 200, 400], [-50, 0], [100, 99, 98]])
+def test_what_is_told_late_does_not_go_back_in_time(told_ms: list[int]) -> None:
+    file = io.StringIO()
+    printer = CallPrinter(Console(file=file, width=60))
+    for at_ms in told_ms:
+        printer.event(at_ms, "x")
+        printer.release()
+    times = [line.split()[0] for line in file.getvalue().splitlines()]
+    assert len(times) == len(told_ms)
+    assert times == sorted(times)
+
+
 def _report(**facts: Any) -> DialReport:
     return DialReport(call_id="CA1", streams=(StreamMeasures(),), **facts)
 
