@@ -8,23 +8,30 @@ see. `app.realtime.faults` classifies errors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from app.errors import VoiceRefused, VoiceUnavailable
-from app.realtime.connection import VoiceConnection, VoiceModel
+from app.errors import VoiceError, VoiceRefused, VoiceUnavailable
+from app.realtime.connection import VoiceConnection, VoiceModel, close_at_once
 from app.realtime.events import SessionConfig
 from app.retry import retry
+from app.tasks import CancellableGroup
 
 __all__ = ["Breaker", "GuardedModel", "ReconnectBudget", "connect_with_retry"]
+
+logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 1.0
 """Of the pauses between tries to connect: whoever waits hears nothing meanwhile."""
-LONGEST_TRY_S: Final = 3.0
+HANGS_AFTER_S: Final = 1.5
 """Of one try: a socket that was opened in the middle of an outage may never answer."""
+TRIES_AT_ONCE: Final = 3
+"""Sockets that one call takes at most while it connects; the oldest try makes room."""
 RECONNECTS_PER_MINUTE: Final = 6
 
 
@@ -39,31 +46,92 @@ async def connect_with_retry(
     """Connect, trying again for all of `budget_s` while the failure may pass.
 
     The pauses grow up to a second, so that an outage which is shorter than the budget is outlived.
+    A try that has not failed after `HANGS_AFTER_S` goes on, and another one begins beside it: the
+    first that is ready is used, the others are closed.
 
     Raises:
         VoiceRefused: at once.
         VoiceUnavailable: the last failure, once the time is used up.
     """
-
-    async def attempt() -> VoiceConnection:
-        try:
-            async with asyncio.timeout(LONGEST_TRY_S):
-                return await model.connect(config)
-        except TimeoutError:
-            raise _late() from None
-
+    tries = _Tries(model, config)
+    outcome: VoiceConnection | VoiceError
     try:
-        return await retry(
-            attempt,
-            first_delay_s=FIRST_PAUSE_S,
-            max_backoff_s=LONGEST_PAUSE_S,
-            budget_s=budget_s,
-            may_retry=lambda error: isinstance(error, VoiceUnavailable),
-            sleep=sleep,
-            rng=rng,
-        )
-    except TimeoutError:
-        raise _late() from None
+        async with tries.group:
+            try:
+                outcome = await retry(
+                    tries.connection,
+                    first_delay_s=FIRST_PAUSE_S,
+                    max_backoff_s=LONGEST_PAUSE_S,
+                    budget_s=budget_s,
+                    may_retry=lambda error: isinstance(error, VoiceUnavailable),
+                    sleep=sleep,
+                    rng=rng,
+                )
+            except VoiceError as error:  # the group would wrap it
+                outcome = error
+            except TimeoutError:
+                outcome = _late()
+            finally:
+                tries.group.cancel()
+    except asyncio.CancelledError:
+        if tries.taken is not None:
+            await close_at_once(tries.taken)
+        raise
+    if isinstance(outcome, VoiceError):
+        raise outcome
+    return outcome
+
+
+class _Tries:
+    """Tries to connect side by side, each in a task that holds its connection until the end."""
+
+    def __init__(self, model: VoiceModel, config: SessionConfig) -> None:
+        self.group = CancellableGroup()
+        self.taken: VoiceConnection | None = None
+        self._model = model
+        self._config = config
+        self._running: list[asyncio.Task[None]] = []
+        self._outcomes: asyncio.Queue[VoiceConnection | VoiceError] = asyncio.Queue()
+
+    async def connection(self) -> VoiceConnection:
+        """The connection of the first try that is ready: one begins now, others while it hangs.
+
+        Raises:
+            VoiceRefused: of any try, at once.
+            VoiceUnavailable: the last one's, when no try runs any more.
+        """
+        while True:
+            if len(self._running) == TRIES_AT_ONCE:
+                self._running.pop(0).cancel()
+            self._running.append(self.group.create_task(self._try()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HANGS_AFTER_S):
+                    return await self._first()
+            hung = {"model": self._model.name}
+            logger.info("voice model hangs: connecting once more beside it", extra=hung)
+
+    async def _first(self) -> VoiceConnection:
+        while True:
+            outcome = await self._outcomes.get()
+            if not isinstance(outcome, VoiceError):
+                self.taken = outcome
+                return outcome
+            self._running = [task for task in self._running if not task.done()]
+            if not self._running or isinstance(outcome, VoiceRefused):
+                raise outcome
+
+    async def _try(self) -> None:
+        try:
+            connection = await self._model.connect(self._config)
+        except VoiceError as error:
+            self._outcomes.put_nowait(error)
+            return
+        self._outcomes.put_nowait(connection)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if connection is not self.taken:
+                await close_at_once(connection)
 
 
 def _late() -> VoiceUnavailable:

@@ -47,6 +47,7 @@ __all__ = [
     "Transport",
     "VoiceConnection",
     "VoiceModel",
+    "close_at_once",
     "differing_fields",
     "formats_match",
     "give_up_late",
@@ -488,10 +489,20 @@ async def open_connection(
         ) from None
     except VoiceClosed as closed:
         raise refusal_for_close(closed) from None
+    except asyncio.CancelledError:
+        await close_at_once(connection)
+        raise
     finally:
         if not agreed:
             await connection.close()
     return connection
+
+
+async def close_at_once(connection: VoiceConnection) -> None:
+    """Part with a connection that nobody waits for: its peer's goodbye is not waited for either."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await connection.close()
 
 
 async def give_up_late(sending: Awaitable[None]) -> None:

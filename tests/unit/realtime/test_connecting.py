@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
 
 import pytest
 
@@ -37,17 +37,47 @@ class Model:
 
 
 class Outage:
-    """A model that cannot be reached for a while."""
+    """A model that cannot be reached for a while, in one way or by turns in several.
+
+    What begins meanwhile fails at once, or hangs for as long as a connection's time to open lasts.
+    """
 
     name = "outage"
 
-    def __init__(self, out: Callable[[], bool]) -> None:
-        self._out = out
+    def __init__(self, seconds: float, ways: str) -> None:
+        self._seconds = seconds
+        self._ways = itertools.cycle(ways.split(", "))
+        self.open: list[Connection] = []
+        self.opened = asyncio.Event()
+        self.connecting = self.most = 0
 
     async def connect(self, config: SessionConfig) -> VoiceConnection:
-        if self._out():
-            raise VoiceUnavailable("x")
-        return RealtimeConnection(pipe()[0])
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        self.connecting += 1
+        self.most = max(self.most, self.connecting)
+        try:
+            if began_s < self._seconds:
+                if next(self._ways) == "hangs":
+                    await asyncio.sleep(5.0)
+                raise VoiceUnavailable("x")
+            await asyncio.sleep(0.2)
+        finally:
+            self.connecting -= 1
+        self.open.append(Connection(self.open))
+        self.opened.set()
+        return self.open[-1]
+
+
+class Connection(RealtimeConnection):
+    """A connection that is missed while it is open."""
+
+    def __init__(self, among: list[Connection]) -> None:
+        super().__init__(pipe()[0])
+        self._among = among
+
+    async def close(self) -> None:
+        self._among.remove(self)
 
 
 class Pauses:
@@ -82,26 +112,71 @@ async def test_pauses_vary_by_half() -> None:
         assert pauses.taken_s == [expected_s]
 
 
+WAYS = ["fails", "hangs", "fails, hangs", "hangs, fails", "fails, fails, hangs"]
+
+
+@pytest.mark.parametrize("ways", WAYS)
 @pytest.mark.parametrize("outage_s", [0.1, 1.0, 2.0, 4.0])
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
-def test_an_outage_shorter_than_the_budget_is_outlived(outage_s: float, chance: float) -> None:
+def test_an_outage_shorter_than_the_budget_is_outlived(
+    outage_s: float, chance: float, ways: str
+) -> None:
     async def main() -> None:
-        clock = asyncio.get_running_loop().time
-        model = Outage(lambda: clock() < outage_s)
-        await connect_with_retry(model, SessionConfig(), rng=lambda: chance)
-        assert outage_s <= clock() <= outage_s + 1.5
+        model = Outage(outage_s, ways)
+        connection = await connect_with_retry(model, SessionConfig(), rng=lambda: chance)
+        assert outage_s <= asyncio.get_running_loop().time() <= outage_s + 1.8
+        assert model.open == [connection]
+        assert model.connecting == 0
+        assert model.most <= 3
 
     in_virtual_time(main())
 
 
-def test_an_outage_longer_than_the_budget_ends_within_it() -> None:
+@pytest.mark.parametrize("ways", WAYS)
+def test_an_outage_longer_than_the_budget_ends_within_it(ways: str) -> None:
     async def main() -> None:
-        model = Outage(lambda: True)
+        model = Outage(60.0, ways)
         with pytest.raises(VoiceUnavailable):
             await connect_with_retry(model, SessionConfig(), rng=lambda: 0.5)
         assert 4.5 <= asyncio.get_running_loop().time() <= 6.0
+        assert model.connecting == 0
 
     in_virtual_time(main())
+
+
+@pytest.mark.parametrize("second_s", [1.5, 2.0, 2.5])
+def test_the_first_try_that_is_ready_is_used_and_the_others_are_closed(second_s: float) -> None:
+    """The first takes 3.5 s; the second begins after 1.5 s, and both may be ready together."""
+
+    class Slow(Outage):
+        async def connect(self, config: SessionConfig) -> VoiceConnection:
+            takes_s.append(second_s if takes_s else 3.5)
+            await asyncio.sleep(takes_s[-1])
+            return await super().connect(config)
+
+    takes_s: list[float] = []
+
+    async def main() -> None:
+        model = Slow(0.0, "fails")
+        connection = await connect_with_retry(model, SessionConfig())
+        await asyncio.sleep(10.0)
+        assert model.open == [connection]
+        assert takes_s[:2] == [3.5, second_s]
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_call_that_ends_while_it_connects_leaves_no_connection(turns: int) -> None:
+    """It ends so many turns of the loop after the connection was ready."""
+    model = Outage(0.0, "fails")
+    connecting = asyncio.ensure_future(connect_with_retry(model, SessionConfig()))
+    await model.opened.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    connecting.cancel()
+    outcome = (await asyncio.gather(connecting, return_exceptions=True))[0]
+    assert model.open == ([] if isinstance(outcome, asyncio.CancelledError) else [outcome])
 
 
 def test_reconnects_have_a_budget_per_minute_and_growing_pauses() -> None:
