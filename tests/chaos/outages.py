@@ -92,7 +92,7 @@ class Gate:
         await self._cut()
 
     async def end(self) -> None:
-        """What connects from now on is served."""
+        """Serve what connects from now on."""
         self.out = False
         self._well.set()
         for waiting in self._waiting:
