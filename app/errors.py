@@ -132,9 +132,10 @@ class CarrierUnavailable(CarrierError):
 
 
 class VoiceError(AppError):
-    """The voice model failed."""
+    """The voice model failed; `session_id` is its own id of the session, where it gave one."""
 
     code = "voice_error"
+    session_id = ""
 
 
 class VoiceRefused(VoiceError):

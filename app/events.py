@@ -201,7 +201,8 @@ class CallSummary:
     """The one wide line of a call that has ended. Durations are milliseconds.
 
     `cost_usd`, `costs`, `cost_unknown` and `cost_estimated` are those of a `Cost`.
-    `recording_file` and `recording_end` are empty for a call that was not recorded.
+    `recording_file` and `recording_end` are empty for a call that was not recorded. `session_id` is
+    the voice model's own id of the call's last session.
     """
 
     call_id: CallId
@@ -223,6 +224,7 @@ class CallSummary:
     cost_estimated: bool = False
     recording_file: str = ""
     recording_end: str = ""
+    session_id: str = ""
     detail: str = ""
 
 
@@ -337,11 +339,13 @@ class VoiceReady:
     """The model is connected and has confirmed its session; `waited_ms` since admission.
 
     `differing` names settings that it took another value for; the rest is what it was told.
+    `session_id` is the model's own, by which its maker finds the session.
     """
 
     call_id: CallId
     at_ms: int
     waited_ms: int
+    session_id: str = ""
     reconnected: bool = False
     differing: tuple[str, ...] = ()
     model: str = ""
@@ -657,13 +661,14 @@ class VoiceTrouble:
     """The voice model reported an error or failed a response; `code` is the model's own.
 
     `where` is the setting that the error points at, with the name of the tool that it is.
-    `message` is ours, where we have words for it.
+    `message` is ours, where we have words for it. `session_id` is the model's own.
     """
 
     call_id: CallId
     at_ms: int
     code: str
     benign: bool
+    session_id: str = ""
     where: str = ""
     message: str = ""
 

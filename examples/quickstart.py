@@ -21,9 +21,11 @@ from trunkline import (
     ServerVad,
     SessionConfig,
     Transcription,
+    VoiceError,
     VoiceModel,
     WebSocketModel,
     make_engine,
+    probe,
 )
 
 assistant = Agent(
@@ -49,7 +51,7 @@ async def main(model: VoiceModel, question: str = "Hello! When are you open?") -
                 case "audio_interrupted":
                     pass  # stop your speaker, and drop what it has not played
                 case "error":
-                    print(f"Error: {event.code} {event.message}")
+                    raise VoiceError(event.message or "it failed", code=event.code)
                 case "agent_end":
                     break
 
@@ -71,16 +73,19 @@ async def a_model() -> AsyncIterator[VoiceModel]:
 
 async def run() -> None:
     async with a_model() as model:
-        await main(model)
+        await unless_upstream_fails(model, main(model))
 
 
-def start(program: Coroutine[None, None, None]) -> None:
-    """Run an example; without a connection, a good key or credit it ends with a sentence."""
+async def unless_upstream_fails(model: VoiceModel, program: Coroutine[None, None, object]) -> None:
+    """Run an example; skip it where a probe proves that the model fails by itself."""
     try:
-        asyncio.run(program)
+        await program
     except AppError as error:
-        sys.exit(f"The model cannot be talked with: {error.message} ({error.code})")
+        found = await probe(model)
+        if found.ok:
+            sys.exit(f"The model cannot be talked with: {error.message} ({error.code})")
+        print(f"SKIPPED: {found}")
 
 
 if __name__ == "__main__":
-    start(run())
+    asyncio.run(run())

@@ -10,11 +10,12 @@ is committed. A request that comes while the agent speaks waits for the agent to
 
 # ruff: noqa: T201 - an example prints
 
+import asyncio
 from pathlib import Path
 
-from quickstart import a_model, start  # beside this file
+from quickstart import a_model, unless_upstream_fails  # beside this file
 
-from trunkline import Agent, AgentSession, SessionConfig, Transcription, VoiceModel
+from trunkline import Agent, AgentSession, SessionConfig, Transcription, VoiceError, VoiceModel
 from trunkline.audio import PCM16_24K, PCMU_8K, Transcoder, encode_ulaw, read_wav
 from trunkline.events import (
     AgentEnd,
@@ -88,7 +89,7 @@ async def main(model: VoiceModel, recording: bytes) -> int:
                 case Said():
                     print(f"{event.party}: {event.text}")
                 case SessionError():
-                    print(f"realtime error: {event.code} {event.message}")
+                    raise VoiceError(event.message or "it failed", code=event.code)
                 case AgentEnd() if not session.busy:
                     if asked_by_sound:
                         break
@@ -115,8 +116,8 @@ def a_recording() -> bytes:
 
 async def run() -> None:
     async with a_model() as model:
-        await main(model, a_recording())
+        await unless_upstream_fails(model, main(model, a_recording()))
 
 
 if __name__ == "__main__":
-    start(run())
+    asyncio.run(run())

@@ -12,7 +12,7 @@ import asyncio
 import os
 import sys
 
-from trunkline import OpenAIRealtimeHandler, VoiceError
+from trunkline import OpenAIRealtimeHandler, VoiceError, WebSocketModel, probe
 
 
 async def get_audio_from_microphone() -> bytes:
@@ -55,7 +55,7 @@ async def main(api_key: str) -> None:
 
 
 def run() -> None:
-    """Talk until Ctrl-C; without a key, a connection or credit it ends with a sentence."""
+    """Talk until Ctrl-C; skip it where a probe proves that the model fails by itself."""
     api_key = os.environ.get("OPENAI_API_KEY")
     if not api_key:
         sys.exit("Set OPENAI_API_KEY to a key from https://platform.openai.com/api-keys")
@@ -64,7 +64,10 @@ def run() -> None:
     except KeyboardInterrupt:
         print("Goodbye.")
     except VoiceError as error:
-        sys.exit(f"The model cannot be talked with: {error.message} ({error.code})")
+        found = asyncio.run(probe(WebSocketModel.openai(api_key, "gpt-realtime-2.1")))
+        if found.ok:
+            sys.exit(f"The model cannot be talked with: {error.message} ({error.code})")
+        print(f"SKIPPED: {found}")
 
 
 if __name__ == "__main__":

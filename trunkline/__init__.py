@@ -54,6 +54,7 @@ from app.pipeline.pipeline import StreamedAudioResult, VoicePipeline, VoicePipel
 from app.pipeline.workflows import AgentWorkflow, SimpleWorkflow
 from app.realtime.connection import VoiceModel
 from app.realtime.events import SemanticVad, ServerVad, SessionConfig, Transcription
+from app.realtime.probe import ProbeOutcome, ProbeResult, probe
 from app.realtime.websocket import WebSocketModel
 
 __all__ = [
@@ -80,6 +81,8 @@ __all__ = [
     "McpTools",
     "OpenAIRealtimeHandler",
     "Party",
+    "ProbeOutcome",
+    "ProbeResult",
     "RealtimeVoice",
     "Responses",
     "Roster",
@@ -117,6 +120,7 @@ __all__ = [
     "model_guardrail",
     "offline_speech",
     "place_call",
+    "probe",
     "regex_guardrail",
     "tool",
 ]

@@ -202,6 +202,7 @@ class Call:
         self._deadline = HangUpDeadline()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
+        self._session_id = ""
         self._voice = VoiceLoop(
             route.model,
             self._conversation.dialogue,
@@ -438,6 +439,8 @@ class Call:
         return self._clock_ms() - self._began_ms
 
     def _record(self, event: CallEvent) -> None:
+        if isinstance(event, VoiceTrouble) and not event.session_id:
+            event = replace(event, session_id=self._session_id)
         self._bill.on_event(event)
         self._timer.on_event(event)
         self._on_record(event)
@@ -562,7 +565,7 @@ class Call:
             code = (await self._voice.run()).code
         except VoiceError as error:
             code = error.code
-            self._trouble(code, error.message)
+            self._trouble(error)
             logger.warning(
                 "voice model refused the call",
                 extra={"code": code, "reason": error.message, "model": self._route.model.name},
@@ -577,11 +580,13 @@ class Call:
     def on_voice_ready(self, connection: VoiceConnection, *, reconnected: bool) -> None:
         """For the voice loop."""
         now_ms = self._now_ms()
+        self._session_id = connection.session.id or ""
         self._record(
             VoiceReady(
                 call_id=self.call_id,
                 at_ms=now_ms,
                 waited_ms=now_ms,
+                session_id=self._session_id,
                 reconnected=reconnected,
                 differing=connection.differences,
                 **self._told_at_start(),
@@ -635,14 +640,19 @@ class Call:
         try:
             await self._voice.renew(self._conversation.quiet)
         except VoiceError as error:
-            self._trouble(error.code, error.message)
+            self._trouble(error)
 
-    def _trouble(self, code: str, message: str) -> None:
-        at_ms, call_id = self._now_ms(), self.call_id
-        trouble = VoiceTrouble(
-            call_id=call_id, at_ms=at_ms, code=code, benign=False, message=message
+    def _trouble(self, error: VoiceError) -> None:
+        self._record(
+            VoiceTrouble(
+                call_id=self.call_id,
+                at_ms=self._now_ms(),
+                code=error.code,
+                benign=False,
+                session_id=error.session_id,
+                message=error.message,
+            )
         )
-        self._record(trouble)
 
     # The end ------------------------------------------------------------------------------------
 
@@ -708,4 +718,5 @@ class Call:
             cost_estimated=cost.estimated,
             recording_file="" if self.recording is None else self.recording.file,
             recording_end="" if self.recording is None else self.recording.end,
+            session_id=self._session_id,
         )

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from app.assembly.python_agents import WrittenAgents
     from app.cli.check import Checked
     from app.cli.doctor import CheckResult
+    from app.realtime.connection import VoiceModel
 
 __all__ = ["app", "banner", "main", "own_server"]
 
@@ -432,27 +433,68 @@ def chat(
 
 
 @app.command()
-def doctor(agents: AgentsPath = None, config: ConfigPath = DEFAULT_CONFIG) -> None:
+def doctor(
+    agents: AgentsPath = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    say: Annotated[
+        str | None,
+        typer.Option("--say", help="Have the voice model answer this, and check nothing else."),
+    ] = None,
+) -> None:
     """Check everything that a real call needs, and say what is wrong and what to do."""
     from app.cli.check import check_config
 
     find(config)
+    if say is not None:
+        settings = load_settings(config)
+        try:
+            answered = asyncio.run(_say(settings, say))
+        except ConfigError as error:
+            fail(error.message)
+        raise typer.Exit(0 if answered else EXIT_FAILED)
     checked = check_config(config, os.environ, agents)
     if checked.settings is None:
         fail("\n".join(checked.problems))
     raise typer.Exit(EXIT_FAILED if asyncio.run(_examine(checked.settings, checked)) else 0)
 
 
+async def _say(settings: Settings, text: str) -> bool:
+    """Ask each voice model outside of any call, and print what it answers."""
+    from app.assembly.voice_models import offline_engine
+    from app.cli import doctor as checks
+
+    engine = offline_engine(settings)
+    results = []
+    try:
+        if engine is not None:
+            await engine.start()
+        for voice in _voices(settings) if engine is None else [engine.model()]:
+            result = await checks.say(voice, text)
+            results.append(result)
+            _print_result(result)
+    finally:
+        if engine is not None:
+            await engine.close()
+    return all(result.verdict is checks.Verdict.GOOD for result in results)
+
+
+def _voices(settings: Settings) -> list[VoiceModel]:
+    """The models of all numbers."""
+    from app.assembly.voice_models import voice_model
+
+    names = dict.fromkeys((None, *(number.model for number in settings.numbers.values())))
+    return [voice_model(settings, name) for name in names]
+
+
 async def _examine(settings: Settings, checked: Checked) -> bool:
     from app.cli import doctor as checks
 
-    voices, session = [], None
+    voices: list[VoiceModel] = []
+    session = None
     if settings.voice_choice is VoiceChoice.OPENAI:
         from app.assembly import session_config
-        from app.assembly.voice_models import voice_model
 
-        names = dict.fromkeys((None, *(number.model for number in settings.numbers.values())))
-        voices = [voice_model(settings, name) for name in names]
+        voices = _voices(settings)
         session = session_config(settings.openai_realtime)
     results = []
     async for result in checks.examine(

@@ -7,7 +7,6 @@ unchecked: without a network, doctor still checks the rest. The addresses come f
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import shlex
@@ -27,29 +26,19 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from app.carrier.twilio.rest import NumberSetup, TwilioRest
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
-from app.errors import CarrierError, CarrierRefused, VoiceError, VoiceRefused, VoiceUnavailable
+from app.errors import CarrierError, CarrierRefused
 from app.http.routed import open_client
 from app.installation import command
 from app.network import websocket_options
-from app.realtime.connection import VoiceConnection, VoiceModel
-from app.realtime.events import (
-    ErrorDetail,
-    ErrorEvent,
-    Response,
-    ResponseConfig,
-    ResponseCreate,
-    ResponseDone,
-    ResponseStatus,
-    SessionConfig,
-)
-from app.realtime.faults import FaultClass, classify, find_code
+from app.realtime.connection import VoiceModel
+from app.realtime.events import SessionConfig
+from app.realtime.probe import ProbeOutcome, ProbeResult, probe
 from app.settings import Mode, Settings, VoiceChoice, needed_open_files
 
 __all__ = ["CheckResult", "Verdict", "examine", "failed", "verdict_of"]
 
 
 _TIMEOUT_S: Final = 10.0
-_ANSWER_TOKENS: Final = 200  # a reasoning model thinks first
 _CLOCK_TOLERANCE_S: Final = 30  # a media token is good for a minute
 
 
@@ -222,72 +211,39 @@ async def check_voice_model(
     voice: VoiceModel, session: SessionConfig, *, timeout_s: float = _TIMEOUT_S
 ) -> list[CheckResult]:
     """Opens a session with the settings of a call, and has the model answer one line of text."""
+    found = await probe(voice, round(timeout_s * 1000), session=session)
     name = f"voice model {voice.name}"
-    try:
-        connection = await voice.connect(session)
-    except VoiceError as error:
-        return [_voice_fault(name, error)]
-    differences = connection.differences
-    try:
-        answer = await _ask(connection, name, timeout_s)
-    finally:
-        await connection.close()
-    if differences:
-        text = f"took other values for: {', '.join(differences)}"
-        return [CheckResult(name, Verdict.WARNING, text), answer]
-    return [CheckResult(name, Verdict.GOOD, "took the session as configured"), answer]
+    opened = []
+    if found.differences:
+        text = f"took other values for: {', '.join(found.differences)}"
+        opened = [CheckResult(name, Verdict.WARNING, text)]
+    elif found.connected:
+        opened = [CheckResult(name, Verdict.GOOD, "took the session as configured")]
+    return [*opened, _answer_of(name, found)]
 
 
-async def _ask(connection: VoiceConnection, name: str, timeout_s: float) -> CheckResult:
-    """A spent quota, and a model that the key may not use, may show at the first answer only."""
-    wanted = ResponseConfig(
-        output_modalities=("text",),
-        instructions="Answer with the one word: ready",
-        tools=(),
-        tool_choice="none",
-        max_output_tokens=_ANSWER_TOKENS,
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            request = await connection.send(ResponseCreate(wanted))
-            async for event in connection:
-                match event:
-                    case ResponseDone(response):
-                        return _judged(name, response)
-                    case ErrorEvent(error) if error.client_event_id in (None, request):
-                        return _voice_fault(name, _failure(error))
-                    case _:
-                        pass
-    except VoiceError as error:
-        return _voice_fault(name, error)
-    except TimeoutError:
-        text = f"took the session, and did not answer within {timeout_s:.0f} s"
-        return CheckResult(name, Verdict.WRONG, text, "try again; callers would hear nothing")
-    return CheckResult(name, Verdict.UNCHECKED, "the connection was closed before an answer")
-
-
-def _judged(name: str, response: Response) -> CheckResult:
-    # An answer that is cut at its length is one: the model may have thought about it.
-    if response.status in (ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE):
+def _answer_of(name: str, found: ProbeResult) -> CheckResult:
+    if found.ok:
         return CheckResult(name, Verdict.GOOD, "answered a line of text")
-    error = response.error or ErrorDetail(type=f"response_{response.status}", message="")
-    return _voice_fault(name, _failure(error))
-
-
-def _failure(error: ErrorDetail) -> VoiceError:
-    code = error.code or error.type or "response_failed"
-    if classify(error) in (FaultClass.RETRY, FaultClass.ROTATE):
-        return VoiceUnavailable("the model could not answer now", code=code)
-    return VoiceRefused("the model refuses to answer", code=code)
-
-
-def _voice_fault(name: str, error: VoiceError) -> CheckResult:
-    text = f"{error.message} ({error.code})"
-    if isinstance(error, VoiceRefused) or find_code(error.code) is not None:
-        remedy = _VOICE_REMEDIES.get(error.code, "check the openai_realtime settings")
+    evidence = f", session {found.session_id}" if found.session_id else ""
+    text = f"{found.message} ({found.outcome}: {found.code}{evidence})"
+    if found.connected and found.outcome is ProbeOutcome.TIMEOUT:
+        return CheckResult(name, Verdict.WRONG, text, "try again; callers would hear nothing")
+    if not found.retryable:
+        remedy = _VOICE_REMEDIES.get(found.code, "check the openai_realtime settings")
         return CheckResult(name, Verdict.WRONG, text, remedy)
-    remedy = _VOICE_REMEDIES.get(error.code, "try again; see also https://status.openai.com")
+    remedy = _VOICE_REMEDIES.get(found.code, "try again; see also https://status.openai.com")
     return CheckResult(name, Verdict.UNCHECKED, text, remedy)
+
+
+async def say(voice: VoiceModel, text: str) -> CheckResult:
+    """Has the model answer `text` outside of any call; the answer, with the id of its session."""
+    found = await probe(voice, say=text)
+    name = f"voice model {voice.name}"
+    if not found.ok:
+        return _answer_of(name, found)
+    where = f" (session {found.session_id})" if found.session_id else ""
+    return CheckResult(name, Verdict.GOOD, f"{found.answer or 'no words'}{where}")
 
 
 def _only_in_calls(settings: Settings) -> list[CheckResult]:

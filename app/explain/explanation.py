@@ -304,6 +304,8 @@ class _Timeline:
             tools = _count(len(event.tools), "tool")
             chars = _count(event.instructions_chars, "character")
             details.append(f"told: agent {event.agent}{voice}, {tools}, instructions of {chars}")
+        if event.session_id:
+            details.append(f"the model's own id of the session: {event.session_id}")
         if event.differing:
             details.append(f"it took other settings than it was told: {', '.join(event.differing)}")
         mark = Mark.NOTICE if event.differing else Mark.PLAIN

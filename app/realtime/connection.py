@@ -21,7 +21,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final, Protocol
 
-from app.errors import RemoteProtocolError, VoiceClosed, VoiceRefused, VoiceUnavailable
+from app.errors import (
+    RemoteProtocolError,
+    VoiceClosed,
+    VoiceError,
+    VoiceRefused,
+    VoiceUnavailable,
+)
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import (
     UNSET,
@@ -379,7 +385,7 @@ class RealtimeConnection:
         if isinstance(event, SessionUpdated):
             if self._agreed:  # later updates may name only what they changed
                 event = replace(event, session=_updated(self.session, event.session))
-            self.session = event.session
+            self.session = replace(event.session, id=event.session.id or self.session.id)
         return event
 
     def _note_oddities(self) -> None:
@@ -443,7 +449,9 @@ class RealtimeConnection:
         while True:
             event = await self._receive()
             if isinstance(event, kind):
-                self.session = event.session
+                # A lean server tells its id at the beginning only.
+                known = event.session.id or self.session.id
+                self.session = replace(event.session, id=known)
                 return event.session
             if isinstance(event, ErrorEvent) and event.error.client_event_id in {None, update_id}:
                 self._transcription_refused = "transcription" in (event.error.param or "")
@@ -481,14 +489,16 @@ async def open_connection(
         agreed = True
     except TimeoutError:
         if connection.malformed:  # the event that we wait for was probably among them
-            raise VoiceRefused(
-                "the model's first events break the protocol", code="protocol_mismatch"
-            ) from None
-        raise VoiceUnavailable(
-            "the model did not set up the session in time", code="session_timeout"
-        ) from None
+            text = "the model's first events break the protocol"
+            refused = VoiceRefused(text, code="protocol_mismatch")
+            raise _of_session(refused, connection) from None
+        text = "the model did not set up the session in time"
+        late = VoiceUnavailable(text, code="session_timeout")
+        raise _of_session(late, connection) from None
     except VoiceClosed as closed:
-        raise refusal_for_close(closed) from None
+        raise _of_session(refusal_for_close(closed), connection) from None
+    except VoiceError as error:
+        raise _of_session(error, connection) from None
     except asyncio.CancelledError:
         await close_at_once(connection)
         raise
@@ -503,6 +513,12 @@ async def close_at_once(connection: VoiceConnection) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0):
             await connection.close()
+
+
+def _of_session(error: VoiceError, connection: RealtimeConnection) -> VoiceError:
+    """The error with the id that the model has given the session, by which its maker finds it."""
+    error.session_id = connection.session.id or ""
+    return error
 
 
 async def give_up_late(sending: Awaitable[None]) -> None:

@@ -118,6 +118,7 @@ async def test_a_model_without_quota_fails_its_first_response_and_is_not_asked_a
         summary = await lost_call(app)
         assert (summary.reason, summary.detail) == (EndReason.VOICE_LOST, "insufficient_quota")
         assert (voice.attempts, voice.created) == (1, 1)
+        assert summary.session_id == "sess_fake"
 
 
 async def test_calls_to_a_model_without_quota_stop_connecting() -> None:
@@ -138,6 +139,7 @@ async def test_a_response_that_failed_once_is_asked_for_again() -> None:
         await call.speak(0.4)
         await call.hear(ms=500)
         trouble = await app.event(call, VoiceTrouble)
+        assert trouble.session_id == "sess_fake"
         await call.hang_up()
         call.assert_clean()
         assert (await app.ended(call)).counters.responses_failed == 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from app.realtime import events as ev
 from app.realtime.events import Transcription
+from app.realtime.probe import ProbeOutcome, probe
 from audio.format import PCM16_24K
 from tests.fakes.engine_parts import speech
 from tests.fakes.stage_servers import chat_stream, piecewise, scripted_chat, silent
@@ -236,3 +237,15 @@ def typed(text: str) -> ev.Item:
     return ev.Item(
         type="message", role="user", content=(ev.ContentPart(type="input_text", text=text),)
     )
+
+
+async def test_a_probe_asks_the_text_model_of_the_chain() -> None:
+    async with open_chain(stt=HEARD, llm=chat_stream("Here I am."), tts=SPOKEN) as site:
+        found = await probe(site.engine.model(), say="Are you there?")
+    assert (found.outcome, found.answer) == (ProbeOutcome.OK, "Here I am.")
+    assert bodies(site)[0]["messages"][-1]["content"] == "Are you there?"
+    assert site.asked("/audio/speech") == []
+    async with open_chain(stt=HEARD, llm=answer(status=500), tts=SPOKEN) as site:
+        found = await probe(site.engine.model())
+    assert found.outcome is ProbeOutcome.UPSTREAM_SERVER_ERROR
+    assert found.session_id.startswith("sess_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
+from app import cli
 from app.assembly import session_config
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
 from app.cli import doctor
@@ -390,13 +393,25 @@ def cut(reason: str | None) -> list[Step]:
 @pytest.mark.parametrize(
     ("script", "verdict", "text"),
     [
-        (refused("insufficient_quota"), Verdict.WRONG, "refuses to answer (insufficient_quota)"),
-        (refused("a_new_code"), Verdict.WRONG, "refuses to answer (a_new_code)"),
-        (refused("rate_limit_exceeded"), Verdict.UNCHECKED, "could not answer now (rate_limit"),
+        (
+            refused("insufficient_quota"),
+            Verdict.WRONG,
+            "(quota: insufficient_quota, session sess",
+        ),
+        (
+            refused("a_new_code"),
+            Verdict.WRONG,
+            "(protocol_incompatible: a_new_code",
+        ),
+        (
+            refused("rate_limit_exceeded"),
+            Verdict.UNCHECKED,
+            "(quota: rate_limit",
+        ),
         ([Expect(ResponseCreate), Close(1008, "insufficient_quota")], Verdict.WRONG, "quota"),
         ([Expect(ResponseCreate), Close(1011)], Verdict.UNCHECKED, "closed"),
         (cut("max_output_tokens"), Verdict.GOOD, "answered a line of text"),
-        (cut(None), Verdict.WRONG, "refuses to answer (response_cancelled)"),
+        (cut(None), Verdict.WRONG, "refuses to answer (upstream_server_error: response_cancelled"),
     ],
 )
 async def test_each_way_of_not_answering_is_told(
@@ -413,6 +428,28 @@ async def test_a_model_that_never_answers_is_wrong() -> None:
         _, answer = await asked(server, timeout_s=0.2)
     assert answer.verdict is Verdict.WRONG
     assert "did not answer within" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "printed"),
+    [
+        (Reply(text="Here."), 0, "Here. (session sess_fake)"),
+        (Reply(error_code="x"), 1, "(upstream_server_error: x, session sess_fake)"),
+    ],
+)
+async def test_doctor_says_something_to_the_model_and_prints_the_answer(
+    reply: Reply, code: int, printed: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    async with ScriptedVoiceServer(replies=[reply]) as server:
+        model = f"openai_realtime: {{url: {server.url}, api_key: sk-test-0123}}"
+        config.write_text(f"voice_model: openai\n{model}\n")
+        command = ["doctor", "-c", str(config), "--say", "Are you there?"]
+        result = await asyncio.to_thread(CliRunner().invoke, cli.app, command)
+        [request] = server.latest.of(ResponseCreate)
+    assert printed in result.output
+    assert result.exit_code == code
+    assert request.response.input[0].content[0].text == "Are you there?"
 
 
 async def test_settings_that_the_model_took_otherwise_are_named_and_it_is_asked_all_the_same() -> (

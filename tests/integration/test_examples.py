@@ -14,7 +14,7 @@ import pytest
 from app.realtime import events as ev
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K
-from tests.fakes.voice import Reply, ScriptedVoiceServer, tone
+from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone
 from tests.fakes.waiting import time_limit
 from tests.integration.server import Leftovers
 
@@ -70,12 +70,21 @@ async def test_an_example_works_offline_as_a_program(name: str, said: str) -> No
     assert said in out.decode()
 
 
-def test_an_example_whose_model_refuses_ends_with_a_sentence() -> None:
-    async def refused() -> None:
-        await WebSocketModel("ws://127.0.0.1:9", headers={}, model="m").connect(ev.SessionConfig())
+async def test_an_example_is_skipped_where_a_probe_proves_that_the_model_fails(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quickstart = example("quickstart")
+    replies = [Reply(error_code="insufficient_quota")]
+    async with ScriptedVoiceServer(replies=replies) as server, time_limit():
+        model = model_of(server)
+        await quickstart.unless_upstream_fails(model, quickstart.main(model))
+        assert "SKIPPED: scripted: quota: " in (out := capsys.readouterr().out)
+        assert "(insufficient_quota, session sess_fake)" in out
 
-    with pytest.raises(SystemExit, match=r"cannot be talked with: .* \(connection_refused\)"):
-        example("quickstart").start(refused())
+    async with ScriptedVoiceServer(trouble=Trouble(connections=1, http_status=401)) as server:
+        model = model_of(server)
+        with pytest.raises(SystemExit, match=r"cannot be talked with: .* \(http_401\)"):
+            await quickstart.unless_upstream_fails(model, quickstart.main(model))
 
 
 async def test_agents_use_tools_hand_over_and_listen(

@@ -163,6 +163,7 @@ async def test_a_call_without_a_fault_shows_where_the_time_of_each_turn_went() -
     wanted = [
         "model ready: ",
         "told: agent ",
+        "the model's own id of the session: sess_fake",
         'agent: "Good day',
         "turn 1: the caller waited T s for the answer",
         "T s  until the turn was found over",

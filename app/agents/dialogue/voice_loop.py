@@ -115,6 +115,7 @@ class VoiceLoop:
             if self.connection is None:
                 await self.connect()
             assert self.connection is not None
+            session_id = self.connection.session.id
             outcome = await self._converse(self.connection, reconnected=reconnected)
             reconnected = True
             if not isinstance(outcome, GiveUp):
@@ -129,11 +130,18 @@ class VoiceLoop:
                 completed = self._dialogue.failures.completed
             pause_s = budget.on_lost(int(asyncio.get_running_loop().time() * 1000))
             if pause_s is None:
-                logger.warning("voice connection was lost too often", extra={"code": outcome.code})
+                logger.warning(
+                    "voice connection was lost too often",
+                    extra={"code": outcome.code, "session_id": session_id},
+                )
                 return outcome
             logger.info(
                 "voice connection was lost, reconnecting",
-                extra={"code": outcome.code, "pause_ms": int(pause_s * 1000)},
+                extra={
+                    "code": outcome.code,
+                    "pause_ms": int(pause_s * 1000),
+                    "session_id": session_id,
+                },
             )
             await self._listener.on_voice_lost()
             await asyncio.sleep(pause_s)

@@ -99,8 +99,9 @@ def _write(event: CallEvent) -> None:
                 },
             )
         case VoiceTrouble(benign=False):
-            where = {"where": event.where} if event.where else {}
-            logger.warning("voice model trouble", extra={"code": event.code, **where})
+            evidence = {"session_id": event.session_id, "where": event.where}
+            given = {name: value for name, value in evidence.items() if value}
+            logger.warning("voice model trouble", extra={"code": event.code, **given})
         case VoiceReady():
             _write_ready(event)
         case FirstSound():
@@ -209,10 +210,11 @@ def _write_turned_away(event: CallTurnedAway) -> None:
 
 
 def _write_ready(event: VoiceReady) -> None:
+    session = {"session_id": event.session_id} if event.session_id else {}
     if event.reconnected:
-        logger.info("model reconnected")
+        logger.info("model reconnected", extra=session)
         return
-    logger.info("model ready", extra={"waited_ms": event.waited_ms})
+    logger.info("model ready", extra={"waited_ms": event.waited_ms, **session})
     if event.differing:
         logger.warning(
             "voice model took other settings", extra={"settings": ", ".join(event.differing)}

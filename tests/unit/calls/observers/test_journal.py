@@ -40,9 +40,9 @@ LINES: dict[str, tuple[CallEvent, str, dict[str, object]]] = {
         {"from_agent": "Reception", "to_agent": "Billing"},
     ),
     "the model": (
-        VoiceReady(call_id=CALL, at_ms=300, waited_ms=300),
+        VoiceReady(call_id=CALL, at_ms=300, waited_ms=300, session_id="sess_1"),
         "model ready",
-        {"waited_ms": 300},
+        {"waited_ms": 300, "session_id": "sess_1"},
     ),
     "the model again": (
         VoiceReady(call_id=CALL, at_ms=9_000, waited_ms=9_000, reconnected=True),
@@ -50,9 +50,9 @@ LINES: dict[str, tuple[CallEvent, str, dict[str, object]]] = {
         {},
     ),
     "an error of the model": (
-        VoiceTrouble(call_id=CALL, at_ms=700, code="x", benign=False),
+        VoiceTrouble(call_id=CALL, at_ms=700, code="x", benign=False, session_id="sess_1"),
         "voice model trouble",
-        {"code": "x"},
+        {"code": "x", "session_id": "sess_1"},
     ),
     "a tool that the model refuses": (
         VoiceTrouble(call_id=CALL, at_ms=7, code="x", benign=False, where="tools[0] (tool pay)"),
