@@ -133,6 +133,11 @@ OPTED_OUT: Final = (
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
 
+REST_MS: Final = 700
+"""Time for which nothing is due in a call that goes well, and no tick looks: less than the shortest
+limit that can begin meanwhile, that of caller audio that stalls (`media/uplink.py`). Limits of many
+seconds are noticed so much later."""
+
 LONGEST_GREETING_CHARS: Final = 500
 """Of a notice and a greeting that are said together; no engine is told more at a time."""
 _ECHO_TURNS: Final = 3
@@ -167,6 +172,7 @@ class Conversation:
         self.dialogue = Dialogue(agent, call_id, self.counters, roster=roster, facts=facts)
         self.turns = Turns(self.counters, now_ms)
         self.latency = TurnLatency()
+        self._rests_until_ms = 0
         self._first_sound_recorded = False
         self.caller_speech_count = 0
         """Counts how often the caller has begun to speak; a noise does not count."""
@@ -245,6 +251,7 @@ class Conversation:
         return self._answering is not None and self._answering.holds
 
     def _move(self, event: TurnEvent, now_ms: int) -> None:
+        self._rests_until_ms = 0
         self.turns.on_event(event, now_ms)
         self._update_timers(now_ms)
 
@@ -391,6 +398,7 @@ class Conversation:
 
     def on_voice_lost(self, now_ms: int) -> list[Action]:
         """The connection broke. What the caller is hearing plays on; the rest is settled later."""
+        self._rests_until_ms = 0
         self._model.on_lost()
         actions = self._downlink.on_voice_lost(now_ms)
         self.dialogue.on_lost()
@@ -817,6 +825,7 @@ class Conversation:
 
     def _resolve(self, intents: Sequence[Intent], now_ms: int) -> list[Action]:
         """Make actions of what a part asks for: some of it is done here."""
+        self._rests_until_ms = 0
         actions: list[Action] = []
         for intent in intents:
             if isinstance(intent, Interrupt):
@@ -836,8 +845,11 @@ class Conversation:
     def on_tick(self, now_ms: int, *, ringing: bool = False) -> list[Action]:
         """Walk through `_TICK` up to a step that ends the call; call it some times a second.
 
-        `ringing`: somebody is being called for the caller, who waits here.
+        Nothing is due while the call rests. `ringing`: somebody is being called for the caller, who
+        waits here.
         """
+        if now_ms < self._rests_until_ms and not ringing:
+            return []
         self._ringing = ringing
         actions: list[Action] = []
         for step in self._TICK:
@@ -846,7 +858,30 @@ class Conversation:
                 actions += wanted
                 if any(isinstance(action, End) for action in wanted):
                     break
+        # Behind the steps, since what they ask for ends a rest, as do events of any other kind than
+        # sound and marks.
+        if not actions and self._may_rest(now_ms):
+            self._rests_until_ms = now_ms + REST_MS
         return actions
+
+    def _may_rest(self, now_ms: int) -> bool:
+        """Whatever time alone can bring is further away, or a rest more or less is all the same."""
+        if self.turns.turn is Turn.AGENT:
+            generated = self.dialogue.gate.active_response_id is None
+            quick = generated and not self._downlink.plays_on(now_ms, REST_MS)
+        else:
+            quick = self._caller_waits()
+        return (
+            not quick
+            and self._uplink.flows(now_ms)
+            and self._model.connected
+            and self._answering is None
+            and self._tape is None  # which is handed what was heard on each tick
+            and not self._goodbye.begun
+            and not self._ringing
+            and not self._keypad.waiting
+            and not self.undecided
+        )
 
     def _fill_uplink(self, now_ms: int) -> list[Action]:
         speaking = self.turns.turn is Turn.CALLER or self._greeting.double_talk

@@ -103,6 +103,10 @@ class Downlink:
         """Nothing is playing."""
         return self._playout.drained(now_ms)
 
+    def plays_on(self, now_ms: int, for_ms: int) -> bool:
+        """Something plays, and nothing but a mark can show within this time that it is over."""
+        return self._playout.plays_on(now_ms, for_ms)
+
     def too_far_ahead(self, now_ms: int) -> bool:
         """So much waits to be played that the model is to generate no more."""
         return self._playout.ahead_ms(now_ms) > MAX_AHEAD_MS

@@ -328,6 +328,13 @@ class Playout:
             return now_ms >= self._ends_ms - MARK_GRACE_MS
         return self._started_ms is not None and now_ms >= self._ends_ms + MARK_GRACE_MS
 
+    def plays_on(self, now_ms: int, for_ms: int) -> bool:
+        """True when `drained` stays false within this time, unless a mark comes back."""
+        until_ms = now_ms + for_ms
+        if self._reached == self._sent:
+            return until_ms < self._ends_ms - MARK_GRACE_MS
+        return self._started_ms is not None and until_ms < self._ends_ms + MARK_GRACE_MS
+
     @property
     def confirmed(self) -> bool:
         """The carrier itself says that nothing is playing: all marks are back."""

@@ -25,6 +25,7 @@ __all__ = ["Uplink"]
 
 GAP_FILL_MAX_MS: Final = 10_000
 STALL_MS: Final = 750
+FLOWS_MS: Final = 50
 STALL_FILL_MS: Final = 1_000
 STALL_FILL_MAX_MS: Final = 15_000
 """Longer than the longest pause that can be configured; semantic turn detection waits for 8 s."""
@@ -69,6 +70,10 @@ class Uplink:
             return False
         self._probed = True
         return True
+
+    def flows(self, now_ms: int) -> bool:
+        """The caller's frames arrive as they should: the last one is no older than some of them."""
+        return self._last_audio_ms is not None and now_ms - self._last_audio_ms < FLOWS_MS
 
     @property
     def hushed(self) -> bool:
