@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from app.agents.dialogue.actions import DialogueAction, GiveUp, Record, RunTool, ToVoice
 from app.agents.guardrails.rules import CheckGuardrail
 from app.events import EndReason
 
 __all__ = [
+    "UNHEARD",
     "Action",
     "AppendAudio",
     "CheckMessages",
@@ -46,6 +48,10 @@ class Clear:
 @dataclass(frozen=True, slots=True)
 class RenewVoice:
     """Open a fresh connection in this quiet moment, before the model's session limit."""
+
+
+UNHEARD: Final = "goodbye_unheard"
+"""Detail of an end whose last words the model has not said: the carrier speaks to the caller."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -699,8 +699,10 @@ class Conversation:
             return []
         self._goodbye.begin(closing, now_ms)
         end = End(closing.reason, closing.detail)
-        if not self._model.ready or self.latency.stream_ms is None:
+        if self.latency.stream_ms is None:
             return [end]
+        if not self._model.ready:
+            return [self._goodbye.instead_of(end)]
         if not closing.text:
             return [*self._interrupt(now_ms), end]
         return self._interrupt(now_ms) + self._resolve(self._goodbye.say(now_ms), now_ms)

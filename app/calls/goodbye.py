@@ -7,7 +7,7 @@ from typing import Final
 
 from app.agents.dialogue.actions import DialogueAction, RunTool, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
-from app.calls.actions import ClosingPrompt, End
+from app.calls.actions import UNHEARD, ClosingPrompt, End
 from app.calls.call_tools import CallTools
 from app.events import EndReason
 
@@ -106,11 +106,13 @@ class Goodbye:
 
     def instead_of(self, end: End) -> End:
         """The end of a call that hears nothing more: by the goodbye's own reason, once begun."""
-        return end if self._closing is None else End(self._closing.reason, "goodbye_timeout")
+        return end if self._closing is None else End(self._closing.reason, UNHEARD)
 
     def on_tick(self, now_ms: int, max_ms: int, *, playing: bool) -> list[End]:
         """End the call when its goodbye takes too long."""
         if self._closing is None:
             return []
-        overdue = now_ms - self._since_ms >= max_ms * (PLAYING_FACTOR if playing else 1)
-        return [End(self._closing.reason, "goodbye_timeout")] if overdue else []
+        if now_ms - self._since_ms < max_ms * (PLAYING_FACTOR if playing else 1):
+            return []
+        detail = "goodbye_timeout" if playing or self._spoken else UNHEARD
+        return [End(self._closing.reason, detail)]

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Final
 
-from app.calls.actions import End
+from app.calls.actions import UNHEARD, End
 from app.calls.caller_leg import LOST, CallerLeg, CallerState
 from app.carrier.base import Carrier, CarrierCallId
 from app.errors import CarrierError
@@ -112,8 +112,9 @@ async def close_caller_leg(
     Without a goodbye there is no hang-up: the markup behind the stream speaks to the caller, and
     may connect them with somebody else.
     """
-    ours = end.reason in _CARRIER_HANGS_UP
-    lost = end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}
+    unheard = end.detail == UNHEARD and end.reason is not EndReason.OPERATOR_HUNG_UP
+    lost = unheard or end.reason in {EndReason.VOICE_LOST, EndReason.INTERNAL_ERROR}
+    ours = end.reason in _CARRIER_HANGS_UP and not lost
     if end.reason is EndReason.DRAINED and (deadline.over or leg.state is CallerState.EXPECTED):
         ours, lost = False, True
     if ours:

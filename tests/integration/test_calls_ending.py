@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -225,12 +226,17 @@ async def test_a_silent_line_is_hung_up_with_a_closing_prompt() -> None:
     assert len(call.agent_sound) == PCMU_8K.ms_to_bytes(300 + 700)
 
 
-async def test_a_closing_prompt_that_the_model_never_speaks_is_not_waited_for() -> None:
-    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(never_starts=True)])
+@pytest.mark.parametrize("model", ["is silent", "closes"])
+async def test_the_carrier_speaks_in_place_of_a_model_that_says_no_goodbye(model: str) -> None:
+    last = Reply(never_starts=True) if model == "is silent" else Reply(close_after_ms=100)
+    last = replace(last, close_code=1000)
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), last])
     policy = {"silence_ms": 300, "goodbye_max_ms": 500}
     async with voice, trunkline(voice, policy=policy) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
+        await call.hear(ms=100)
+        voice.replies = [last]  # on further connections
         async with time_limit():
-            assert (await call.ended()).by is EndedBy.AGENT
+            assert (await call.ended()).close_code == LOST
         summary = await app.ended(call)
-    assert (summary.reason, summary.detail) == (EndReason.SILENCE, "goodbye_timeout")
+    assert (summary.reason, summary.detail) == (EndReason.SILENCE, "goodbye_unheard")

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from app.calls import hang_up
-from app.calls.actions import End
+from app.calls.actions import UNHEARD, End
 from app.calls.caller_leg import LOST, CallerLeg, CallerState
 from app.calls.hang_up import HangUpDeadline, close_caller_leg
 from app.carrier.base import CarrierCallId
@@ -58,10 +58,15 @@ class Carrier:
 
 
 async def close(
-    reason: EndReason, carrier: Carrier, leg: Leg, deadline: HangUpDeadline | None = None
+    reason: EndReason,
+    carrier: Carrier,
+    leg: Leg,
+    deadline: HangUpDeadline | None = None,
+    *,
+    detail: str = "",
 ) -> None:
-    caller_leg = cast(CallerLeg, leg)
-    await close_caller_leg(End(reason), caller_leg, carrier, CALL, deadline or HangUpDeadline())
+    caller_leg, end = cast(CallerLeg, leg), End(reason, detail)
+    await close_caller_leg(end, caller_leg, carrier, CALL, deadline or HangUpDeadline())
 
 
 @pytest.mark.parametrize("reason", EndReason)
@@ -74,6 +79,17 @@ async def test_the_end_reason_decides_who_hangs_up_and_how_the_stream_is_closed(
     ours = {"agent_hung_up", "operator_hung_up", "drained", *limits}
     assert carrier.hung_up == (reason.value in ours)
     assert leg.closed_with == [LOST if reason in ("voice_lost", "internal_error") else 1000]
+
+
+@pytest.mark.parametrize("reason", EndReason)
+async def test_the_carrier_speaks_in_place_of_a_goodbye_that_was_not_heard(
+    reason: EndReason,
+) -> None:
+    carrier, leg = Carrier(), Leg()
+    await close(reason, carrier, leg, detail=UNHEARD)
+    by_operator = reason is EndReason.OPERATOR_HUNG_UP  # who wants the line to be closed
+    assert carrier.hung_up == by_operator
+    assert leg.closed_with == [1000 if by_operator else LOST]
 
 
 @pytest.mark.parametrize("fault", ["refuses", "hangs"])
