@@ -27,10 +27,12 @@ define install
 @echo "Installing Trunkline[$(2)] into $(1) ..."
 @{ $(1)/bin/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[$(2)]'; \
 	echo "ended $$?"; } | while read -r step what; do \
-	case $$step in Collecting) n=$$((n + 1));; Installing) step="Unpacking $$n packages"; what=;; esac; \
-	case $$step in ended) test ! -t 1 || printf '\r\033[K'; exit $$what;; \
-	Collecting | Building | Unpacking*) \
-		test ! -t 1 || printf '\r\033[K  %.70s' "$$n $$step $${what%%[<>=~!;( ]*}";; esac; done
+	case "$$step $$what" in \
+	ended*) test ! -t 1 || printf '\r\033[K'; exit $$what;; \
+	Collecting*) n=$$((n + 1)); what="$$n $${what%%[<>=~!;( ]*}";; \
+	"Installing collected"*) step=Unpacking; what="$$n packages";; \
+	*) continue;; esac; \
+	test ! -t 1 || printf '\r\033[K  %.70s' "$$step $$what"; done
 @$(1)/bin/python -c 'import pocketsphinx' 2>/dev/null || echo "Without the offline engine's speech: \
 pocketsphinx has no build for this Python. The server needs OPENAI_API_KEY here; for the offline demo, \
 run: make clean; make run PYTHON=python3.13"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, TypeVar
 
 from app.agents.guardrails.rules import DEBOUNCE_CHARS, Guardrail
 from app.agents.handoffs import HandoffTo
@@ -90,35 +91,40 @@ class Agent:
             if instructions_for is not None:
                 raise ConfigError(f"{place}: instructions and instructions_for are both functions")
             instructions, instructions_for = None, instructions
+        for key, text in (("instructions", instructions), ("voice", voice)):
+            if text is not None and not isinstance(text, str):
+                raise ConfigError(f"{place}: {key}: {text!r:.80} is not a text")
         if instructions is not None:
             _check_once(session.instructions, f"{place}: instructions")
             session = replace(session, instructions=instructions)
         if voice is not None:
             _check_once(session.voice, f"{place}: voice")
             session = replace(session, voice=voice)
-        values = {
+        values: dict[str, Any] = {
             "name": name,
             "session": session,
             "greeting": greeting,
-            "speaks_first": Party(speaks_first),
+            "speaks_first": speaks_first,
             "variables": {} if variables is None else variables,
             "description": description,
-            "tools": tuple(_tool(one, place) for one in tools),
-            "handoffs": tuple(handoffs),
-            "guardrails": tuple(guardrails),
+            "tools": tuple(_tool(one, place) for one in _listed(tools, f"{place}: tools")),
+            "handoffs": _listed(handoffs, f"{place}: handoffs"),
+            "guardrails": _listed(guardrails, f"{place}: guardrails"),
             "guardrail_every_chars": guardrail_every_chars,
             "time_zone": time_zone,
             "interruptible_greeting": interruptible_greeting,
             "guesses": guesses,
             "instructions_for": instructions_for,
         }
+        _check_kinds(values, place)
+        values["speaks_first"] = Party(speaks_first)
         for key, value in values.items():
             object.__setattr__(self, key, value)
 
     @property
     def handoff_options(self) -> tuple[HandoffTo, ...]:
         """The handoffs, each with its options."""
-        return tuple(_handoff(to) for to in self.handoffs)
+        return tuple(_handoff(to, f"agent {self.name!r}") for to in self.handoffs)
 
     @property
     def leads_to(self) -> tuple[HandoffTo, ...]:
@@ -166,6 +172,39 @@ class Agent:
         return "" if isinstance(chosen, Unset) else chosen
 
 
+_T = TypeVar("_T")
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "name": (str,),
+    "session": (SessionConfig,),
+    "greeting": (str, NoneType),
+    "variables": (Mapping,),
+    "description": (str,),
+    "guardrail_every_chars": (int,),
+    "time_zone": (str,),
+}
+
+
+def _check_kinds(values: Mapping[str, Any], place: str) -> None:
+    for key, kinds in _KINDS.items():
+        if not isinstance(values[key], kinds):
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise ConfigError(f"{place}: {key}: {values[key]!r:.80} is not of the type {wanted}")
+    if values["speaks_first"] not in [*Party]:
+        given = values["speaks_first"]
+        raise ConfigError(f"{place}: speaks_first: {given!r:.80} is not agent or caller")
+    for one in values["handoffs"]:
+        _handoff(one, place)
+    for rule in values["guardrails"]:
+        if not isinstance(rule, Guardrail):
+            raise ConfigError(f"{place}: guardrails: {rule!r:.80} is not a guardrail")
+
+
+def _listed(given: Iterable[_T], place: str) -> tuple[_T, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"{place}: {given!r:.80} is not a list")
+    return tuple(given)
+
+
 def _check_once(chosen: object, place: str) -> None:
     if not isinstance(chosen, Unset):
         raise ConfigError(f"{place}: given twice, here and in the session")
@@ -179,11 +218,8 @@ def _tool(given: Tool | Callable[..., Any], place: str) -> Tool:
     return tool(given)
 
 
-def _handoff(to: str | HandoffTo | Agent) -> HandoffTo:
-    match to:
-        case HandoffTo():
-            return to
-        case Agent():
-            return HandoffTo(agent=to.name)
-        case str():
-            return HandoffTo(agent=to)
+def _handoff(to: str | HandoffTo | Agent, place: str) -> HandoffTo:
+    option = to if isinstance(to, HandoffTo) else HandoffTo(agent=to)
+    if not isinstance(option.agent, str | Agent):
+        raise ConfigError(f"{place}: handoffs: {option.agent!r:.80} is not an agent or its name")
+    return option

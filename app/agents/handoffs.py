@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,18 +27,26 @@ _MAX_NAME_CHARS: Final = 64
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-z0-9_]+")
 
 
+class NamedAgent(Protocol):
+    """An `app.agents.agent.Agent`, which is made of handoffs."""
+
+    @property
+    def name(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoffTo:
     """A handoff with options.
 
-    `input_type` describes the input that the model has to give: a dataclass, TypedDict or pydantic
-    model, or a JSON schema; the agent who takes over gets it as data. `on_handoff` is called before
-    the handoff, with a `ToolContext` and the input, if there is one; an exception that it raises
-    prevents the handoff. `description` replaces the agent's own, `tool_name` replaces
-    `transfer_to_<name>`. A handoff that is not enabled is not offered.
+    `agent` is an agent, or the name of one of the same roster. `input_type` describes the input
+    that the model has to give: a dataclass, TypedDict or pydantic model, or a JSON schema; the
+    agent who takes over gets it as data. `on_handoff` is called before the handoff, with a
+    `ToolContext` and the input, if there is one; an exception that it raises prevents the handoff.
+    `description` replaces the agent's own, `tool_name` replaces `transfer_to_<name>`. A handoff
+    that is not enabled is not offered.
     """
 
-    agent: str
+    agent: str | NamedAgent
     description: str = ""
     tool_name: str = ""
     input_type: type | Mapping[str, Any] | None = None
@@ -46,9 +54,13 @@ class HandoffTo:
     is_enabled: IsEnabled = True
 
     @property
+    def agent_name(self) -> str:
+        return self.agent if isinstance(self.agent, str) else self.agent.name
+
+    @property
     def name(self) -> str:
         """The name of the tool that the model calls."""
-        return self.tool_name or handoff_name(self.agent)
+        return self.tool_name or handoff_name(self.agent_name)
 
     @property
     def prepared(self) -> bool:
@@ -84,7 +96,7 @@ def handoff_tool(to: HandoffTo, about: str = "") -> Tool:
     about = to.description or about
     return Tool(
         name=to.name,
-        description=f"Hand the caller over to the agent {to.agent!r}. {about}".strip(),
+        description=f"Hand the caller over to the agent {to.agent_name!r}. {about}".strip(),
         parameters=parameters,
         run=_preparation(to, adapter),
         is_enabled=to.is_enabled,

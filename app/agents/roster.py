@@ -70,7 +70,7 @@ class Roster:
 
     def notices(self) -> list[tuple[str, str]]:
         """Settings that are allowed but may surprise: the name of the agent, and a notice."""
-        pairs = [(agent, self[to.agent]) for agent in self for to in agent.handoff_options]
+        pairs = [(agent, self[to.agent_name]) for agent in self for to in agent.handoff_options]
         voices = [
             (
                 agent.name,
@@ -95,7 +95,8 @@ class Roster:
         """Add the agents that are handed over to and were not given by themselves."""
         found = list(self)
         for agent in found:  # grows
-            for to in agent.handoffs:
+            for option in agent.handoff_options:
+                to = option.agent
                 if isinstance(to, Agent) and to.name not in self._agents:
                     self._agents[to.name] = to
                     found.append(to)
@@ -201,7 +202,7 @@ class Roster:
     def _check_handoffs(self, agent: Agent, place: str) -> None:
         tools: dict[str, str] = {}
         for option in agent.handoff_options:
-            name = option.agent
+            name = option.agent_name
             to_agent = self.get(name)
             if to_agent is None:
                 known = ", ".join(sorted(self._agents.keys() - {agent.name})) or "none"
@@ -224,7 +225,7 @@ class Roster:
             raise ConfigError(f"{place}: hands over to the same agent twice")
         try:
             handoffs = [
-                handoff_tool(option, self[option.agent].description)
+                handoff_tool(option, self[option.agent_name].description)
                 for option in agent.handoff_options
             ]
         except ConfigError as error:

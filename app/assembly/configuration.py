@@ -226,7 +226,7 @@ class Configuration:
                 "description": agent.description,
                 "voice": agent.voice or "",
                 "tools": list(roster.tool_names(agent)),
-                "handoffs": [to.agent for to in agent.handoff_options],
+                "handoffs": [to.agent_name for to in agent.handoff_options],
                 "guardrails": [guardrail.name for guardrail in agent.guardrails],
                 "variables": list(agent.variables),
             }

@@ -80,8 +80,8 @@ def completed(
         session = replace(session, instructions=f"{own.instructions}\n\n{sentence}")
     declared = {**base.variables, **own.variables}
     given = {name: value for name, value in variables.items() if name in declared}
-    to_agents = {option.agent for option in own.handoff_options}
-    others = (option for option in base.handoff_options if option.agent not in to_agents)
+    to_agents = {option.agent_name for option in own.handoff_options}
+    others = (option for option in base.handoff_options if option.agent_name not in to_agents)
     every = own.guardrail_every_chars
     return replace(
         own,

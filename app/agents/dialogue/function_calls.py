@@ -233,7 +233,7 @@ class FunctionCalls:
         if under_way or self._active.agent is not call.agent:
             return self.on_tool_done(call.tool_call_id, _BUSY, now_ms, reply=False)
         if not handoff.prepared:
-            to_agent = self._active.roster[handoff.agent]
+            to_agent = self._active.roster[handoff.agent_name]
             return [self._active.hand_over(call.tool_call_id, to_agent, now_ms)]
         self._preparation = _Preparation(call, handoff)
         return [run]
@@ -243,7 +243,7 @@ class FunctionCalls:
         assert self._preparation is not None
         call, handoff = self._preparation.call, self._preparation.handoff
         self._preparation = None
-        to_agent = self._active.roster.get(handoff.agent)
+        to_agent = self._active.roster.get(handoff.agent_name)
         busy = self._active.handoff is not None
         if to_agent is None or self._active.agent is not call.agent or busy:
             return self.on_tool_done(call.tool_call_id, _BUSY, now_ms, reply=not busy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -352,7 +352,7 @@ def test_an_agent_that_is_replaced_keeps_what_it_was_made_with() -> None:
 
 def test_agents_that_are_handed_over_to_belong_to_the_roster() -> None:
     deep = Agent(name="deep", handoffs=["reception"])
-    billing = Agent(name="billing", handoffs=[HandoffTo(agent="reception"), deep])
+    billing = Agent(name="billing", handoffs=[HandoffTo(agent="reception"), HandoffTo(agent=deep)])
     reception = Agent(name="reception", handoffs=[billing])
     roster = Roster([reception])
     assert [one.name for one in roster] == ["reception", "billing", "deep"]
@@ -383,6 +383,32 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "tool '<lambda>': a name is up to 64 letters, digits, _ and -",
     ),
 }
+
+ODD: dict[str, tuple[Any, ...]] = {
+    "name": (5, None),
+    "session": ("marin", 5),
+    "instructions": (5, ["Be brief."]),
+    "voice": (5, {"id": "voice_1"}),
+    "greeting": (5, ["Hello."]),
+    "speaks_first": ("nobody", 5, None),
+    "variables": ("company", ["company"]),
+    "description": (None, 5),
+    "tools": ("get_weather", 5, get_weather, [5]),
+    "handoffs": ("billing", 5, Agent(name="billing"), [5], [HandoffTo(agent=cast(Any, 5))], [[]]),
+    "guardrails": ("no_card_numbers", 5, [5]),
+    "guardrail_every_chars": ("10", None),
+    "time_zone": (5, None),
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [(option, value) for option, values in ODD.items() for value in values],
+)
+def test_an_option_of_another_type_is_told_with_its_name(option: str, value: Any) -> None:
+    given = {"name": "reception", option: value}
+    with pytest.raises(ConfigError, match=f"^agent .*{option}: "):
+        Roster([Agent(**given)])
 
 
 @pytest.mark.parametrize(("fields", "message"), MISTAKES.values(), ids=MISTAKES)
