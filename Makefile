@@ -30,7 +30,7 @@ define install
 	case "$$step $$what" in \
 	ended*) test ! -t 1 || printf '\r\033[K'; exit $$what;; \
 	Collecting*) n=$$((n + 1)); what="$$n $${what%%[<>=~!;( ]*}";; \
-	"Installing collected"*) step=Unpacking; what="$$n packages";; \
+	"Installing collected"*) step=Unpacking; what="$${n:+$$n }packages";; \
 	*) continue;; esac; \
 	test ! -t 1 || printf '\r\033[K  %.70s' "$$step $$what"; done
 @$(1)/bin/python -c 'import pocketsphinx' 2>/dev/null || echo "Without the offline engine's speech: \

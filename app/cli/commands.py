@@ -137,7 +137,8 @@ def serve(
     settings = _with_address(configured, host, port)
     count = _worker_count(settings.server.workers if workers is None else workers)
     if problems := check_deployment(settings):
-        reasons = "\n".join(f"  {problem}" for problem in problems)
+        noted = [f"note: {notice}" for notice in settings.origin.notices]
+        reasons = "\n".join(f"  {problem}" for problem in (*problems, *noted))
         fail(f"Trunkline does not start:\n{reasons}")
     from app.workers.workplace import Workplace
 

@@ -84,6 +84,8 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     ]
     if problems or settings is None:
         lines = [f"{file}:{line or 1}: {text}" for (_, file, line), text in sorted(set(problems))]
+        # A name that is nearly right may be the cause.
+        lines += [f"note: {one}" for one in misspelled(environment, filled.referenced)]
         secrets = (*origin.secrets(), *environment.secrets())
         raise ConfigError(hide_secrets("\n".join(lines), secrets))
     return settings.read_from(origin)

@@ -126,9 +126,14 @@ def test_a_file_that_is_not_there_or_may_not_be_reached_is_named(tmp_path: Path)
 
 def test_serve_says_why_it_does_not_start(tmp_path: Path) -> None:
     path = config_file(tmp_path, f"twilio:\n  account_sid: {ACCOUNT}\n  auth_token: {'f' * 32}\n")
+    (tmp_path / ".env").write_text("OPENAI_APIKEY=sk-1\n")
     result = runner.invoke(cli.app, ["serve", "-c", path])
     assert result.exit_code == 2
     assert "Trunkline does not start:" in result.output
+    assert (
+        'OPENAI_APIKEY: nothing reads this variable; did you mean "OPENAI_API_KEY"?'
+        in result.output
+    )
     assert "PUBLIC_URL" in result.output
     assert "OPENAI_API_KEY" in result.output
 

@@ -445,6 +445,9 @@ def test_a_variable_whose_name_is_nearly_right_is_named(
     where = f"{tmp_path}/.env:1" if dotenv else "environment"
     text = f'{where}: {name}: nothing reads this variable; did you mean "{meant}"?'
     assert found == ((text,) if meant else ())
+    with pytest.raises(ConfigError) as refused:
+        settings_of("state_dir: ${MY_VARIABLE:-var}\nlimits: 5\n", tmp_path, **process)
+    assert refused.value.message.splitlines()[1:] == ([f"note: {text}"] if meant else [])
 
 
 TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
