@@ -21,7 +21,7 @@ from app.engine.speech.voices import Voice
 from app.events import AnsweredBy
 from audio.g711 import encode_ulaw
 
-__all__ = ["Recording", "Turn", "recordings"]
+__all__ = ["Recording", "Turn", "line_tone", "recordings", "spoken_line"]
 
 RATE_HZ: Final = 8_000
 TURN_PAUSE_MS: Final = 500
@@ -305,6 +305,21 @@ def recordings() -> Iterator[Recording]:
                 yield _record(name, kind, steps, made, speed, noise_db, held_out=held_out)
 
 
+def spoken_line(text: str, voice: Voice, speed: float = 1.0) -> bytes:
+    """A sentence as a telephone line carries it: mono mu-law at 8 kHz."""
+    return encode_ulaw(np.rint(_speak(text, voice, speed)).astype(np.int16))
+
+
+def line_tone(hz: int, ms: int) -> bytes:
+    """A tone as loud as speech, mono mu-law at 8 kHz."""
+    return encode_ulaw(np.rint(_tone(hz, ms)).astype(np.int16))
+
+
+def _tone(hz: int, ms: int) -> NDArray[np.float64]:
+    wave: NDArray[np.float64] = np.sin(2 * np.pi * hz * np.arange(8 * ms) / RATE_HZ)
+    return wave * _SPEECH_RMS
+
+
 def _record(
     name: str,
     kind: AnsweredBy,
@@ -326,8 +341,7 @@ def _record(
             parts.append(np.zeros(8 * step))
         elif step.startswith("beep"):
             hz, ms = (int(word) for word in step.split()[1:])
-            tone = np.sin(2 * np.pi * hz * np.arange(8 * ms) / RATE_HZ)
-            parts.append(tone * _SPEECH_RMS * random.uniform(0.6, 1.6))
+            parts.append(_tone(hz, ms) * random.uniform(0.6, 1.6))
             ready_ms = now_ms + ms
         else:
             spoken = _speak(step, voice, speed)

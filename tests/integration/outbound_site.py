@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,7 +27,7 @@ from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
-from tests.integration.server import App, trunkline
+from tests.integration.server import SPEED, App, trunkline
 
 __all__ = ["CALLEE", "DISCLOSURE", "OURS", "OutboundSite", "check_disclosed", "outbound_site"]
 
@@ -170,9 +171,12 @@ class OutboundSite:
         assert not live.stream.clears  # nothing has cut it off
         return live
 
-    async def pick_up(self, call: ApiCall) -> FakeCall:
-        """Pick up, and wait for nothing: the callee may have to speak first."""
-        await self.phones.pick_up(call.sid)
+    async def pick_up(self, call: ApiCall, *, answered_by: str = "") -> FakeCall:
+        """Pick up, and wait for nothing: the callee may have to speak first.
+
+        `answered_by` is the verdict of the carrier's detector.
+        """
+        await self.phones.pick_up(call.sid, answered_by=answered_by)
         return await (await self.fetch(call)).connect()
 
     def _disclosed(self, call: ApiCall) -> bool:
@@ -191,9 +195,17 @@ class OutboundSite:
 
 @contextlib.asynccontextmanager
 async def outbound_site(
-    voice: ScriptedVoiceServer, *, look_up_s: tuple[float, ...] = (0.05, 0.1), **sections: Any
+    voice: ScriptedVoiceServer,
+    *,
+    look_up_s: tuple[float, ...] = (0.05, 0.1),
+    speed: float = SPEED,
+    state_dir: Path | None = None,
+    **sections: Any,
 ) -> AsyncIterator[OutboundSite]:
-    """A server that may place calls, as fast as its tests want them."""
+    """A server that may place calls, as fast as its tests want them.
+
+    `speed` is the pace at which callees live; who has answered is judged at the real one only.
+    """
     outbound = {
         "enabled": True,
         "hours": "00:00-24:00",
@@ -220,8 +232,8 @@ async def outbound_site(
             **sections,
         }
         async with (
-            trunkline(voice, **live) as app,
-            app.twilio() as twilio,
+            trunkline(voice, state_dir=state_dir, **live) as app,
+            app.twilio(speed) as twilio,
             Phones(api, public_url=PUBLIC_URL, server_url=app.url) as phones,
             httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client,
         ):
