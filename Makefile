@@ -40,7 +40,7 @@ endef
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo demo-agents demo-pipeline test test-313 test-busy test-fast check cover bench soak lint types fmt docs lock check-install image-check check-extras clean
+.PHONY: help install run demo demo-agents demo-pipeline demo-outbound test test-313 test-busy test-fast check cover bench soak lint types fmt docs lock check-install image-check check-extras clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ demo-agents: $(VENV)/.installed ## Show agents that hand over, book by HTTP, ask
 
 demo-pipeline: $(VENV)/.installed ## Show a call that a chain of local servers answers, with the time of each stage
 	@$(BIN)/python -m tests.demo.pipeline
+
+demo-outbound: $(VENV)/.installed-test ## Show calls that are placed: to people, mailboxes, a phone that screens, a menu
+	@$(BIN)/python -m tests.demo.outbound
 
 test: $(VENV)/.installed-test ## Run all tests (ARGS="-k marks" for some)
 	@$(BIN)/python $(PYTEST) $(ARGS)

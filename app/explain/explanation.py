@@ -131,6 +131,11 @@ class _Timeline:
             return f"{called} called {caller}{agent}: {self._end}"
         return f"{caller or 'unknown'} called {called}{agent}: {self._end}"
 
+    @property
+    def _party(self) -> str:
+        """The word for the party that is no agent."""
+        return "callee" if self._placed else "caller"
+
     def _add(
         self,
         at_ms: int,
@@ -159,7 +164,7 @@ class _Timeline:
             case StreamOpened():
                 again = " again" if self._streamed else ""
                 self._streamed = True
-                self._add(event.at_ms, f"the caller's sound flows{again}")
+                self._add(event.at_ms, f"the {self._party}'s sound flows{again}")
             case VoiceReady():
                 self._ready(event)
             case FirstSound():
@@ -175,7 +180,9 @@ class _Timeline:
                 self._turn(event)
             case BargeIn():
                 unheard = event.sent_ms - event.heard_ms
-                text = f"the caller spoke over the agent: {_s(event.heard_ms)} s had been heard"
+                text = (
+                    f"the {self._party} spoke over the agent: {_s(event.heard_ms)} s had been heard"
+                )
                 self._add(event.at_ms, f"{text}, {_s(unheard)} s was not")
             case SpeechResumed():
                 self._add(event.at_ms, "that was a noise: the agent went on")
@@ -313,7 +320,8 @@ class _Timeline:
 
     def _beginning(self, event: AnswerJudged | DisclosureHeard | OptedOut) -> None:
         if isinstance(event, OptedOut):
-            text = f"asked never to be called again: {_quoted(event.words)}"
+            words = f": {_quoted(event.words)}" if event.words else ", as the model understood them"
+            text = f"the {self._party} asked never to be called again{words}"
             self._add(event.at_ms, text, Mark.NOTICE)
             return
         if isinstance(event, AnswerJudged):
@@ -327,8 +335,11 @@ class _Timeline:
         self._add(event.at_ms, text, Mark.PLAIN if event.by_mark else Mark.NOTICE)
 
     def _first_sound(self, event: FirstSound) -> None:
-        slow = event.after_ms > SLOW_TURN_MS
-        text = f"first sound of the agent, {_s(event.after_ms)} s after the caller could hear"
+        # In a placed call the agent waits for whoever answers.
+        slow = event.after_ms > SLOW_TURN_MS and not self._placed
+        text = (
+            f"first sound of the agent, {_s(event.after_ms)} s after the {self._party} could hear"
+        )
         self._add(event.at_ms, text, Mark.PROBLEM if slow else Mark.PLAIN)
 
     def _told(self, event: ModelTold) -> None:
@@ -355,10 +366,10 @@ class _Timeline:
 
     def _caller_said(self, event: CallerSaid) -> None:
         if event.failed:
-            self._add(event.at_ms, "caller: (could not be transcribed)", Mark.NOTICE)
+            self._add(event.at_ms, f"{self._party}: (could not be transcribed)", Mark.NOTICE)
         elif event.text:
             unsure = " (the offline engine's guess)" if event.unverified else ""
-            self._add(event.at_ms, f"caller: {_quoted(event.text)}{unsure}")
+            self._add(event.at_ms, f"{self._party}: {_quoted(event.text)}{unsure}")
 
     def _agent_said(self, event: AgentSaid) -> None:
         if not event.cut_off:
@@ -398,7 +409,7 @@ class _Timeline:
             return
         waited_ms = heard_ms - stopped_ms
         slow = waited_ms > SLOW_TURN_MS
-        text = f"turn {self._turns}: the caller waited {_s(waited_ms)} s for the answer"
+        text = f"turn {self._turns}: the {self._party} waited {_s(waited_ms)} s for the answer"
         remedy = "The longest step below says where the time went." if slow else ""
         self._add(at_ms, text, Mark.PROBLEM if slow else Mark.PLAIN, details=details, remedy=remedy)
 
@@ -433,11 +444,13 @@ class _Timeline:
         self._end = f"ended by {summary.reason}{detail} after {_s(event.at_ms)} s"
         left = self._tool_left
         if left is not None and summary.reason == "caller_hung_up":
-            text = f"The caller hung up while tool {left.name} ran, after {_s(left.duration_ms)} s."
+            text = f"The {self._party} hung up while tool {left.name} ran, after {_s(left.duration_ms)} s."
             remedy = "Have callers told that it takes a moment (filler), or make the tool faster."
             self._add(left.at_ms - 1, text, Mark.PROBLEM, remedy=remedy)
         if not self._streamed and summary.reason == "caller_hung_up":
-            self._add(event.at_ms, "the caller hung up before the sound flowed", Mark.NOTICE)
+            self._add(
+                event.at_ms, f"the {self._party} hung up before the sound flowed", Mark.NOTICE
+            )
         fault = end_fault(summary.reason)
         text = f"call ended: {summary.reason}{detail}"
         if fault is None:

@@ -22,6 +22,7 @@ REPLY: Final = "@reply"
 OVER: Final = "@over"
 """Listens until the agent has spoken for a while."""
 OVER_MS: Final = 1_300
+QUIET_MS: Final = 900
 _VOICES: Final = (Voice("en-gb+f1", 55, ""), Voice("en-gb+m1", 40, ""), Voice("en-us+f1", 55, ""))
 
 Step = str | int
@@ -74,22 +75,29 @@ CALLEES: Final = (
 async def play(
     call: FakeCall, callee: Callee, said: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Speak a script, to its end or that of the call.
-
-    Raises AssertionError if the call ends while the script waits for the agent.
-    """
+    """Speak a script, to its end or that of the call; `said` hears each step that makes a sound."""
     for step in callee.steps:
+        if call.over:
+            return
         if isinstance(step, int):
             await _speak(call, b"\xff" * 8 * step)
         elif step == REPLY:
-            before_ms = call.heard_ms
-            await call.wait_for(lambda before_ms=before_ms: call.heard_ms > before_ms)  # type: ignore[misc]
-            await call.hear_quiet(ms=900)
+            await _listen(call, ms=20)
+            await until(lambda: call.over or _quiet_ms(call) >= QUIET_MS)
         elif step == OVER:
-            await call.hear(ms=OVER_MS)
+            await _listen(call, ms=OVER_MS)
         else:
             said(step)
             await _speak(call, callee.sound(step))
+
+
+async def _listen(call: FakeCall, *, ms: int) -> None:
+    goal_ms = call.heard_ms + ms
+    await until(lambda: call.over or call.heard_ms >= goal_ms)
+
+
+def _quiet_ms(call: FakeCall) -> int:
+    return call.now_ms - (call.stream.detector.last_audible_ms or 0)
 
 
 async def _speak(call: FakeCall, sound: bytes) -> None:

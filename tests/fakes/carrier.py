@@ -276,6 +276,11 @@ class FakeCall:
         return self._task.done()
 
     @property
+    def now_ms(self) -> int:
+        """The time by the clock of this call's sounds."""
+        return self._clock.now_ms()
+
+    @property
     def heard_ms(self) -> int:
         """Agent sound so far, short pauses included."""
         return sum(span.duration_ms for span in self.stream.detector.spans)

@@ -11,8 +11,10 @@ from app.events import (
     AgentSaid,
     CallAdmitted,
     CallEnded,
+    CallerSaid,
     CallId,
     CallLost,
+    CallPlaced,
     CallSummary,
     CallTurnedAway,
     EndReason,
@@ -50,6 +52,23 @@ def ended(reason: EndReason = EndReason.CALLER_HUNG_UP, at_ms: int = 9_000) -> C
         duration_ms=at_ms,
     )
     return CallEnded(call_id=CALL, at_ms=at_ms, summary=summary)
+
+
+def test_in_a_placed_call_the_wait_for_the_callee_is_no_problem() -> None:
+    placed = CallPlaced(
+        call_id=CALL,
+        caller_number="+15005550006",
+        called_number="+15005550001",
+        agent="reception",
+        purpose="service",
+    )
+    waited = FirstSound(call_id=CALL, at_ms=3_800, after_ms=3_780)
+    said = CallerSaid(call_id=CALL, at_ms=450, item_id="i", text="Hello?")
+    found = explain([placed, said, waited])
+    assert found.problem is None
+    text = " ".join(entry.text for entry in found.entries)
+    assert 'callee: "Hello?"' in text and "after the callee could hear" in text
+    assert explain([ADMITTED, waited]).problem is not None
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
