@@ -444,7 +444,8 @@ class _Timeline:
         self._end = f"ended by {summary.reason}{detail} after {_s(event.at_ms)} s"
         left = self._tool_left
         if left is not None and summary.reason == "caller_hung_up":
-            text = f"The {self._party} hung up while tool {left.name} ran, after {_s(left.duration_ms)} s."
+            after = f"after {_s(left.duration_ms)} s"
+            text = f"The {self._party} hung up while tool {left.name} ran, {after}."
             remedy = "Have callers told that it takes a moment (filler), or make the tool faster."
             self._add(left.at_ms - 1, text, Mark.PROBLEM, remedy=remedy)
         if not self._streamed and summary.reason == "caller_hung_up":

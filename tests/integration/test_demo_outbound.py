@@ -26,5 +26,5 @@ async def test_each_call_of_the_demo_is_printed_and_kept(tmp_path: Path) -> None
     verdicts = [words.partition(" ")[0] for party, words in told if party == "verdict"]
     assert sorted(verdicts) == ["ivr", "voicemail"]
     explained = [one.explained for one in shown]
-    for text, telling in zip(explained, ("voicemail", "ivr", "busy", "nobody"), strict=True):
-        assert telling in text.lower(), text
+    for text, word in zip(explained, ("voicemail", "ivr", "busy", "nobody"), strict=True):
+        assert word in text.lower(), text
