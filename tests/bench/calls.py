@@ -111,9 +111,15 @@ def _show(count: int, found: dict[str, Any]) -> None:
     sys.stderr.write(f"            ratios {found['cpu_ratio']} {found['cpu_ratio_raw']}\n")
 
 
-async def measure(kind: str, count: int, seconds: float, *, config: str = CONFIG) -> dict[str, Any]:
-    """Measure one server with so many calls; `config` is that of Trunkline."""
+async def measure(
+    kind: str, count: int, seconds: float, *, config: str = CONFIG, words: str = ""
+) -> dict[str, Any]:
+    """Measure one server with so many calls.
+
+    `config` is that of Trunkline; each caller says `words` every 2.2 s, where there are any.
+    """
     load = Load()
+    load.caller_words = words
     async with load.model() as model_port, _server(kind, model_port, load, config) as pid:
         await load.open_calls(1)  # warm: imports, tables, caches
         await load.talk(1.0)
