@@ -507,9 +507,19 @@ async def _examine(settings: Settings, checked: Checked) -> bool:
     ):
         results.append(result)
         _print_result(result)
+    for result in await _examine_store(settings):
+        results.append(result)
+        _print_result(result)
     wrong = checks.failed(results)
     echo(f"\n{checks.verdict_of(results)}")
     return wrong
+
+
+async def _examine_store(settings: Settings) -> list[CheckResult]:
+    from app.cli.check_store import check_store
+    from app.parts import call_store
+
+    return await check_store(settings, call_store(settings) if settings.store.enabled else None)
 
 
 _MARKS: Final = {"good": "ok  ", "warning": "note", "wrong": "BAD ", "unchecked": "?   "}

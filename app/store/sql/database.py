@@ -79,7 +79,8 @@ class Database:
             StoreError: it refuses.
         """
         if self.path and self.size_bytes() is None:  # reading would make an empty one
-            raise StoreUnavailable(f"{self.path}: there is no history of calls yet")
+            text = f"{self.path}: there is no history of calls yet"
+            raise StoreUnavailable(text, code="store_not_made")
         with _errors():
             async with self._engine.begin() as connection:
                 yield connection
