@@ -1,4 +1,4 @@
-"""What keeping calls costs them, and what they notice of a database that is away.
+"""The cost of keeping calls, and how calls fare while their database is away.
 
     python -m tests.bench kept
     python -m tests.bench.kept_calls cost --seconds 8 --rounds 5
@@ -198,7 +198,7 @@ Window = dict[str, float]
 async def _windows(
     tried: _Calls, other: _Calls, count: int, seconds: float
 ) -> list[tuple[Window, Window]]:
-    """What both servers did in each part of so many seconds, at the same time."""
+    """Each part of so many seconds, as both servers fared in it at the same time."""
     found = []
     for _ in range(max(1, round(seconds / WINDOW_S))):
         mine, theirs = await asyncio.gather(_window(tried, count), _window(other, count))
