@@ -67,11 +67,12 @@ def pipeline_engine(settings: Settings, processes: int = 1) -> Engine:
             llm=[build.llm(side) for side in pipeline.llm],
             tts=[build.tts(side) for side in pipeline.tts],
             owned=build.owned,
+            switch_s=pipeline.switch_after_ms / 1000,
         ),
-        switch_s=pipeline.switch_after_ms / 1000,
         filler=pipeline.filler or "",
         filler_after_s=pipeline.filler_after_ms / 1000,
         min_speech_ms=pipeline.vad.min_speech_ms,
+        likely_end_ms=pipeline.vad.likely_end_ms,
         reasoning_effort=next((s.reasoning_effort for s in pipeline.llm), None),
         max_sessions=min(pipeline.max_sessions, settings.limits.max_calls),
     )

@@ -24,6 +24,7 @@ __all__ = [
     "Listen",
     "Note",
     "NoteKind",
+    "Prepare",
     "ResetVad",
     "Send",
     "Speak",
@@ -115,6 +116,13 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Begin the reply that will be asked for if the caller's turn is over; report nothing yet."""
+
+    generate: Generate
+
+
+@dataclass(frozen=True, slots=True)
 class StopSpeaking:
     """Stop the words and the speech of this response, if any are being made."""
 
@@ -154,6 +162,7 @@ Action = (
     | AbandonHearing
     | Speak
     | Generate
+    | Prepare
     | StopSpeaking
     | KeepAudio
     | KeepText

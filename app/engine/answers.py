@@ -11,9 +11,10 @@ does not. Neither touches the hearing of a turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from app.engine.actions import Action, Note, NoteKind
+from app.engine.actions import Action, Note, NoteKind, Prepare
 from app.engine.base import Reply, Responder, ToolUse
 from app.engine.effective import check_response
 from app.engine.generation import ModelTalk, request_of
@@ -21,7 +22,7 @@ from app.engine.items import Conversation, typed_text
 from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
 from app.engine.refusal import Refusal
 from app.engine.replies import LiveReply, ReplyPlan, ReplyState
-from app.engine.stages.base import TextUsage, ToolCall
+from app.engine.stages.base import Message, TextUsage, ToolCall
 from app.realtime.events import (
     NOTICE_METADATA_KEY,
     SAY_METADATA_KEY,
@@ -118,6 +119,15 @@ class Answers:
         if ignored and not self._generates:
             actions.append(Note(NoteKind.INSTRUCTIONS_IGNORED))
         return actions + self._start(plan, prompts)
+
+    def foresee(self, transcript: str, config: SessionConfig) -> list[Action]:
+        """Prepare the reply that a turn with these words would ask for if it ended now."""
+        if not transcript.strip() or self.active or self.prompts.being_heard:
+            return []
+        plan = self._plan(ResponseConfig(), config, out_of_band=False)
+        request = request_of(plan, self._conversation)
+        messages = (*request.messages, Message(role="user", text=transcript))
+        return [Prepare(plan.generate(replace(request, messages=messages)))]
 
     def cancel(self, response_id: str | None) -> list[Action]:
         """Cancel the response of this id, or the live one; its prompts go unanswered.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 __all__ = [
     "Heard",
@@ -17,6 +17,7 @@ __all__ = [
     "Reply",
     "Responder",
     "Synthesizer",
+    "TellsSoFar",
     "ToolUse",
 ]
 
@@ -50,6 +51,23 @@ class Hearing(Protocol):
 
     def abandon(self) -> None:
         """Forget this turn; safe at any time."""
+        ...
+
+
+@runtime_checkable
+class TellsSoFar(Protocol):
+    """A hearing that can tell the words before the turn is over."""
+
+    async def so_far(self) -> Heard | None:
+        """Return what was said up to now, while more may come; None where that cannot be told.
+
+        Raises:
+            VoiceUnavailable: as `finish`.
+        """
+        ...
+
+    def go_on(self) -> None:
+        """The caller goes on: what was told is not all."""
         ...
 
 

@@ -35,21 +35,25 @@ _MIN_SPEECH_MS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainStages:
-    """The sides of each stage, the first one tried first; `owned` parts live with the engine."""
+    """The sides of each stage, the first one tried first; `owned` parts live with the engine.
+
+    The next side takes over from one that is silent for `switch_s`.
+    """
 
     stt: Sequence[SpeechToText]
     llm: Sequence[TextModel]
     tts: Sequence[TextToSpeech]
     owned: Sequence[object] = ()
+    switch_s: float = SWITCH_S
 
 
 def make_chain_engine(
     stages: ChainStages,
     *,
-    switch_s: float = SWITCH_S,
     filler: str = "",
     filler_after_s: float = 1.5,
     min_speech_ms: int = _MIN_SPEECH_MS,
+    likely_end_ms: int = 0,
     reasoning_effort: str | None = None,
     max_sessions: int = 50,
     make_detector: Callable[[ServerVad], SpeechDetector] | None = None,
@@ -66,20 +70,21 @@ def make_chain_engine(
             max_turn_ms=limits.max_turn_ms,
         )
 
-    voices = Voices(stages.tts, switch_s=switch_s)
+    voices = Voices(stages.tts, switch_s=stages.switch_s)
     chain = Chain(
-        TextModels(stages.llm, switch_s=switch_s),
+        TextModels(stages.llm, switch_s=stages.switch_s),
         voices,
         filler=filler,
         filler_after_s=filler_after_s,
         reasoning_effort=reasoning_effort,
     )
     parts = EngineParts(
-        recognizer=Recognizers(stages.stt, switch_s=switch_s),
+        recognizer=Recognizers(stages.stt, switch_s=stages.switch_s),
         synthesizer=voices,
         make_responder=lambda _hours: ModelTalk(),
         make_vad=make_detector or silero,
         chain=chain,
+        likely_end_ms=likely_end_ms,
         owned=tuple(part for part in stages.owned if isinstance(part, Startable)),
     )
     return Engine(parts, max_sessions=max_sessions, limits=limits)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, assert_never, runtime_checkable
+from typing import Any, Final, Protocol, assert_never, runtime_checkable
 
 from app.engine.actions import (
     AbandonHearing,
@@ -34,15 +34,17 @@ from app.engine.actions import (
     KeepText,
     Listen,
     Note,
+    Prepare,
     ResetVad,
     Send,
     Speak,
     StopSpeaking,
     TakeAudio,
 )
-from app.engine.base import Heard, Hearing, Recognizer, Responder, Synthesizer
+from app.engine.base import Heard, Hearing, Recognizer, Responder, Synthesizer, TellsSoFar
 from app.engine.chain import Chain
 from app.engine.session import EngineSession
+from app.engine.speculation import Speculation
 from app.engine.stages.base import TextUsage, ToolCall
 from app.engine.turns import Edge
 from app.errors import VoiceClosed, VoiceUnavailable
@@ -64,6 +66,8 @@ READ_MARK_BYTES: Final = 4 * 1024 * 1024
 SLICE_MS: Final = 100
 """Appended audio is looked at in pieces: one large append must not hold up the session's peers."""
 INBOX_STEPS: Final = 32
+_LIKELY_ENDS: Final = 3
+"""Of one turn: each costs a transcript, and often the beginning of an answer."""
 
 
 @runtime_checkable
@@ -77,6 +81,11 @@ class Startable(Protocol):
 class SpeechDetector(Protocol):
     """Finds where speech starts and ends: int16 mono PCM at 16 kHz in, edges out."""
 
+    @property
+    def quiet_ms(self) -> int:
+        """The silence so far in the turn that goes on; 0 while the caller speaks, and between."""
+        ...
+
     def push(self, pcm16: bytes) -> Iterable[Edge]: ...
 
 
@@ -85,7 +94,9 @@ class EngineParts:
     """The parts of a session. `keep_message` blocks and is called in a thread.
 
     `make_responder` is given the opening hours of the number that was called, in words, or "".
-    `chain` writes and speaks the replies of sessions whose responder is a `ModelTalk`.
+    `chain` writes and speaks the replies of sessions whose responder is a `ModelTalk`. After
+    `likely_end_ms` of silence it begins with a reply that is dropped when the caller goes on; 0:
+    never.
     """
 
     recognizer: Recognizer
@@ -94,6 +105,7 @@ class EngineParts:
     make_vad: Callable[[ServerVad], SpeechDetector]
     keep_message: Callable[[str, bytes | str], Path] | None = None
     chain: Chain | None = None
+    likely_end_ms: int = 0
     owned: tuple[Startable, ...] = ()
     """Parts behind the others that have to be started and closed."""
 
@@ -128,6 +140,7 @@ class SessionHost:
         self._reports: list[asyncio.Task[None]] = []
         self._noted: set[str] = set()
         self._stt_ms: int | None = None
+        self._ahead = _Ahead(self, parts)
 
     async def run(self) -> None:
         """Serve the client until it leaves."""
@@ -139,7 +152,8 @@ class SessionHost:
                     group.create_task(self._write()),
                 ]
                 await self._over.wait()
-                for task in (*tasks, *self._speech.values(), *self._input.tasks(), *self._reports):
+                working = (*self._input.tasks(), *self._ahead.tasks(), *self._reports)
+                for task in (*tasks, *self._speech.values(), *working):
                     task.cancel()
         finally:
             self._input.close()
@@ -190,6 +204,7 @@ class SessionHost:
                 case ResetVad(settings=settings):
                     self._input.detect(settings)
                 case Listen(item_id=item_id, context=context):
+                    self._ahead.begin()
                     self._input.listen(item_id, context)
                 case FeedTurn(item_id=item_id, pcm16=pcm16):
                     self._input.feed(item_id, pcm16)
@@ -201,6 +216,8 @@ class SessionHost:
                     self._speech[response_id] = group.create_task(self._speak(action))
                 case Generate(response_id=response_id):
                     self._speech[response_id] = group.create_task(self._generate(action))
+                case Prepare(generate=generate):
+                    self._ahead.prepare(generate, group)
                 case StopSpeaking(response_id=response_id):
                     task = self._speech.pop(response_id, None)
                     if task is not None:
@@ -219,6 +236,7 @@ class SessionHost:
             pcm16 = self._input.transcode(piece, self._session)
             edges = await self._input.look(pcm16, self._threads)
             await self._perform(self._session.on_audio(pcm16, edges), group)
+            self._ahead.look(self._input, group)
 
     async def _hear(self, item_id: str) -> None:
         session = self._session
@@ -234,6 +252,16 @@ class SessionHost:
             )
         else:
             await self._inbox.put(lambda: session.on_heard(item_id, heard))
+
+    async def hear_so_far(self, item_id: str) -> None:
+        """Tell the session the words of a turn that may be about to end."""
+        try:
+            heard = await self._input.so_far(item_id)
+        except VoiceUnavailable:
+            return  # the end of the turn asks again, and says so
+        if heard is not None:
+            words = heard.transcript
+            await self._inbox.put(lambda: self._session.on_heard_so_far(item_id, words))
 
     async def _speak(self, speak: Speak) -> None:
         session, response_id = self._session, speak.response_id
@@ -259,7 +287,8 @@ class SessionHost:
         stt_ms, self._stt_ms = self._stt_ms, None
         reports = _ReplyReports(session, response_id, self._inbox, self._outbox, stt_ms)
         try:
-            await self._parts.chain.run(generate, reports)
+            if not await self._ahead.release(generate, reports):
+                await self._parts.chain.run(generate, reports)
         except VoiceUnavailable as error:
             failed = error
             logger.warning("reply not made", extra={"code": failed.code, "reason": failed.message})
@@ -296,6 +325,72 @@ class SessionHost:
         )
 
 
+class _Ahead:
+    """The work that a likely end of the open turn begins: its words, and the reply to them."""
+
+    def __init__(self, host: SessionHost, parts: EngineParts) -> None:
+        self._host = host
+        self._parts = parts
+        self._hearing: asyncio.Task[None] | None = None
+        self._speculation: Speculation | None = None
+        self._reply: asyncio.Task[VoiceUnavailable | None] | None = None
+        self._tries = 0
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for task in (self._hearing, self._reply) if task is not None]
+
+    def begin(self) -> None:
+        """Another turn begins."""
+        self._drop()
+        self._tries = 0
+
+    def look(self, speech: _SpeechInput, group: asyncio.TaskGroup) -> None:
+        """Begin when the caller falls silent, and drop what was begun when they go on."""
+        item_id, after_ms = speech.open, self._parts.likely_end_ms
+        if item_id is None or not after_ms:
+            return
+        if speech.quiet_ms == 0:
+            if self._hearing is not None:
+                speech.go_on(item_id)
+            self._drop()
+        elif speech.quiet_ms >= after_ms and self._hearing is None and self._tries < _LIKELY_ENDS:
+            self._tries += 1
+            self._hearing = group.create_task(self._host.hear_so_far(item_id))
+
+    def prepare(self, generate: Generate, group: asyncio.TaskGroup) -> None:
+        """Begin the reply; the caller may have gone on meanwhile."""
+        chain = self._parts.chain
+        if self._hearing is not None and self._speculation is None and chain is not None:
+            self._speculation = Speculation(chain, generate)
+            self._reply = group.create_task(self._speculation.run())
+
+    async def release(self, generate: Generate, reports: _ReplyReports) -> bool:
+        """Report the reply that was begun, to its end; False where there is none that fits.
+
+        Raises:
+            VoiceUnavailable: the model or the voice failed.
+        """
+        speculation, reply = self._speculation, self._reply
+        self._speculation = self._reply = None
+        if speculation is None or reply is None:
+            return False
+        try:
+            failed = reply.done() and reply.result() is not None
+            if not speculation.fits(generate) or failed:
+                return False
+            await speculation.release(reports)
+            if (error := await reply) is not None:
+                raise error
+            return True
+        finally:
+            reply.cancel()
+
+    def _drop(self) -> None:
+        for task in self.tasks():
+            task.cancel()
+        self._hearing = self._speculation = self._reply = None
+
+
 class _SpeechInput:
     """The path from the client's bytes to recognized speech: transcoder, detector, hearings."""
 
@@ -304,6 +399,8 @@ class _SpeechInput:
         self._transcoder: Transcoder | None = None
         self._detector: SpeechDetector | None = None
         self._hearings: dict[str, Hearing] = {}
+        self.open: str | None = None
+        """The turn that the caller is speaking."""
         self._finishing: dict[str, asyncio.Task[None]] = {}
 
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -317,6 +414,10 @@ class _SpeechInput:
     def detect(self, settings: ServerVad | None) -> None:
         self._detector = None if settings is None else self._parts.make_vad(settings)
 
+    @property
+    def quiet_ms(self) -> int:
+        return 0 if self._detector is None else self._detector.quiet_ms
+
     async def look(self, pcm16: bytes, threads: Executor) -> Iterable[Edge]:
         detector = self._detector
         if detector is None or not pcm16:
@@ -325,12 +426,23 @@ class _SpeechInput:
 
     def listen(self, item_id: str, context: str) -> None:
         self._hearings[item_id] = self._parts.recognizer.listen(context)
+        self.open = item_id
 
     def feed(self, item_id: str, pcm16: bytes) -> None:
         self._hearings[item_id].push(pcm16)
 
     def finish(self, item_id: str, task: asyncio.Task[None]) -> None:
         self._finishing[item_id] = task
+        self.open = None
+
+    async def so_far(self, item_id: str) -> Heard | None:
+        hearing = self._hearings[item_id]
+        return await hearing.so_far() if isinstance(hearing, TellsSoFar) else None
+
+    def go_on(self, item_id: str) -> None:
+        hearing = self._hearings[item_id]
+        if isinstance(hearing, TellsSoFar):
+            hearing.go_on()
 
     async def heard(self, item_id: str) -> Heard:
         try:
@@ -340,6 +452,7 @@ class _SpeechInput:
             self._finishing.pop(item_id, None)
 
     def abandon(self, item_id: str) -> None:
+        self.open = None
         self._hearings.pop(item_id).abandon()
 
     def close(self) -> None:

@@ -96,6 +96,12 @@ class Listening:
         """The caller is speaking."""
         return self._turn is not None
 
+    def asks_for_reply(self, item_id: str) -> bool:
+        """The caller is speaking this turn, and its end will ask for a reply by itself."""
+        turn, vad = self._turn, self._vad
+        open_turn = turn is not None and turn.item_id == item_id and not turn.is_message
+        return open_turn and vad is not None and vad.create_response
+
     def configure(self, config: SessionConfig) -> list[Action]:
         """Follow the session's turn detection, and whether a message is to come.
 

@@ -91,6 +91,16 @@ class ReplyPlan:
     input: tuple[Item, ...] | None = None
     """Items that this response is given in place of the conversation."""
 
+    def generate(self, request: TextRequest) -> Generate:
+        """The action that has a text model write the reply."""
+        return Generate(
+            response_id=self.response_id,
+            request=request,
+            speaks=self.modality == "audio",
+            voice=self.voice,
+            speed=self.speed,
+        )
+
 
 class LiveReply:
     """A response that has been created; dead once `state` is DONE."""
@@ -144,16 +154,7 @@ class LiveReply:
         """Have a text model write the reply."""
         self.state = ReplyState.SPEAKING
         self._request = request
-        plan = self.plan
-        return [
-            Generate(
-                response_id=plan.response_id,
-                request=request,
-                speaks=plan.modality == "audio",
-                voice=plan.voice,
-                speed=plan.speed,
-            )
-        ]
+        return [self.plan.generate(request)]
 
     def on_words(self, text: str) -> list[Action]:
         """More of the text, as the model wrote it; spoken words come a sentence at a time."""

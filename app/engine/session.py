@@ -229,6 +229,12 @@ class EngineSession:
         """A turn has been recognized."""
         return self._settled(self._listening.on_heard(item_id, heard, self._config))
 
+    def on_heard_so_far(self, item_id: str, transcript: str) -> list[Action]:
+        """A turn that may be about to end has been recognized so far."""
+        if not self._generates or not self._listening.asks_for_reply(item_id):
+            return []
+        return self._answers.foresee(transcript, self._config)
+
     def on_hearing_failed(self, item_id: str, code: str, message: str) -> list[Action]:
         """A turn could not be recognized."""
         return self._settled(

@@ -121,6 +121,8 @@ class _NoSpeech:
 
 
 class _NoDetector:
+    quiet_ms = 0
+
     def push(self, pcm16: bytes) -> tuple[()]:
         return ()
 

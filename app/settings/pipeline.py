@@ -87,6 +87,7 @@ class VadSettings(Section):
     """The detection of speech, which is the offline engine's."""
 
     min_speech_ms: int = Field(default=64, ge=32, le=1_000)
+    likely_end_ms: int = Field(default=64, ge=0, le=2_000)
 
 
 Several = BeforeValidator(_one_is_a_list_of_one)

@@ -69,6 +69,10 @@ class LevelDetector:
         self._speaking = False
         self._last_end_ms = 0
 
+    @property
+    def quiet_ms(self) -> int:
+        return self._quiet_ms if self._speaking else 0
+
     def push(self, pcm16: bytes) -> list[MarkedEdge]:
         edges = []
         data = self._rest + pcm16

@@ -37,7 +37,7 @@ class ChainSite:
 
 @contextlib.asynccontextmanager
 async def open_chain(
-    *, stt: Script, llm: Script, tts: Script, **options: Any
+    *, stt: Script, llm: Script, tts: Script, likely_end_ms: int = 0, **options: Any
 ) -> AsyncIterator[ChainSite]:
     """An engine whose stages are one server; `options` are those of `Chain`."""
     http = StreamingHttp()
@@ -49,6 +49,7 @@ async def open_chain(
             synthesizer=voices,
             make_responder=lambda _hours: ModelTalk(),
             make_vad=LevelDetector,
+            likely_end_ms=likely_end_ms,
             chain=Chain(TextModels([ChatCompletions(spec, http)]), voices, **options),
         )
         engine = Engine(parts, max_sessions=50)

@@ -25,6 +25,9 @@ SPOKEN = piecewise(speech(400, 24_000), content_type="audio/pcm")
 TOOL = {"type": "function", "name": "find_slot", "parameters": {"type": "object"}}
 
 
+WORDS_SO_FAR = ("A table.", "A table for two.", "A table for two, please.")
+
+
 async def call(site: ChainSite, **settings: Any) -> Caller:
     config = ev.SessionConfig(
         transcription=Transcription(model="any"),
@@ -175,11 +178,11 @@ async def test_a_late_model_is_covered_by_the_filler() -> None:
 
 
 async def test_a_stage_that_fails_fails_the_response_and_not_the_session() -> None:
-    for stages in (
-        {"stt": HEARD, "llm": answer(b"{}", status=401), "tts": SPOKEN},
-        {"stt": HEARD, "llm": chat_stream("Hello there."), "tts": answer(b"", status=500)},
+    for llm, tts in (
+        (answer(b"{}", status=401), SPOKEN),
+        (chat_stream("Hello there."), answer(b"", status=500)),
     ):
-        async with open_chain(**stages) as site:
+        async with open_chain(stt=HEARD, llm=llm, tts=tts) as site:
             caller = await call(site)
             await caller.speak()
             failed = (await caller.until(ev.ResponseDone)).response
@@ -249,3 +252,52 @@ async def test_a_probe_asks_the_text_model_of_the_chain() -> None:
         found = await probe(site.engine.model())
     assert found.outcome is ProbeOutcome.UPSTREAM_SERVER_ERROR
     assert found.session_id.startswith("sess_")
+
+
+def heard_so_far() -> Script:
+    """A transcriber that hears more with each request."""
+    left = list(WORDS_SO_FAR)
+
+    async def write(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await answer(json.dumps({"text": left.pop(0)}).encode())(asked, writer)
+
+    return write
+
+
+def echo(body: dict[str, Any]) -> Script:
+    return chat_stream(f"You said: {body['messages'][-1]['content']}")
+
+
+async def test_a_likely_end_begins_the_reply_that_the_proven_end_asks_for() -> None:
+    opened = open_chain(stt=heard_so_far(), llm=scripted_chat(echo), tts=SPOKEN, likely_end_ms=60)
+    async with opened as site:
+        caller = await call(site)
+        await caller.speak(then_quiet_ms=100)  # no end is proven yet
+        await until(lambda: bool(site.asked("/audio/speech")))
+        await caller.speak(ms=0)
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    (done,) = caller.of(ev.TranscriptionCompleted)
+    assert done.transcript == WORDS_SO_FAR[0]
+    (said,) = caller.of(ev.AudioTranscriptDone)
+    assert said.transcript == f"You said: {WORDS_SO_FAR[0]}"
+    for path in ("/audio/transcriptions", "/chat/completions", "/audio/speech"):
+        assert len(site.asked(path)) == 1, path
+
+
+async def test_a_caller_who_goes_on_is_answered_once_and_to_everything() -> None:
+    opened = open_chain(stt=heard_so_far(), llm=scripted_chat(echo), tts=SPOKEN, likely_end_ms=60)
+    async with opened as site:
+        caller = await call(site)
+        for tries in (1, 2):
+            await caller.speak(then_quiet_ms=100)
+            await until(lambda: len(site.asked("/audio/speech")) == tries)  # noqa: B023
+        await caller.speak(then_quiet_ms=0)
+        await caller.speak(ms=0)
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    (done,) = caller.of(ev.TranscriptionCompleted)
+    assert done.transcript == WORDS_SO_FAR[2]
+    (said,) = caller.of(ev.AudioTranscriptDone)
+    assert said.transcript == f"You said: {WORDS_SO_FAR[2]}"
+    assert len(caller.of(ev.ResponseCreated)) == 1

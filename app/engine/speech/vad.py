@@ -125,6 +125,11 @@ class VoiceActivity:
         return self._started_ms is not None
 
     @property
+    def quiet_ms(self) -> int:
+        """The silence so far in the turn that goes on; 0 while the caller speaks, and between."""
+        return self._quiet_windows * _WINDOW_MS if self.speaking else 0
+
+    @property
     def now_ms(self) -> int:
         """The audio examined so far; up to 31 ms less than was pushed."""
         return self._windows * _WINDOW_MS

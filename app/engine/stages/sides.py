@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, Generic, Protocol, TypeVar
 
-from app.engine.base import Heard, Hearing
+from app.engine.base import Heard, Hearing, TellsSoFar
 from app.engine.stages.base import (
     SpeechToText,
     StageError,
@@ -104,11 +104,40 @@ class _Turn:
         self._order = sides.order()
         self._audio = bytearray()
         self._hearing = self._order[0].open()
+        self._early: asyncio.Future[Heard] | None = None
 
     def push(self, pcm16: bytes) -> None:
         if len(self._audio) < _LONGEST_TURN_BYTES:
             self._audio += pcm16
         self._hearing.push(pcm16)
+
+    async def so_far(self) -> Heard | None:
+        """Return the words up to now from the first side, where it can tell.
+
+        `finish` returns the same, unless this was cancelled or failed, or `go_on` was called.
+        """
+        early = self._early = asyncio.get_running_loop().create_future()
+        try:
+            if not isinstance(self._hearing, TellsSoFar):
+                return None
+            heard = await self._hearing.so_far()
+            if heard is not None:
+                early.set_result(heard)
+            return heard
+        finally:
+            early.cancel()  # unless it has its result
+
+    def go_on(self) -> None:
+        """The caller has not finished: what was said so far is not all."""
+        self._early = None
+
+    async def _first(self) -> Heard:
+        """The words of the first side, which may be at work on them already."""
+        if self._early is not None:
+            await asyncio.wait([self._early])
+            if not self._early.cancelled():
+                return self._early.result()
+        return await self._hearing.finish()
 
     async def finish(self) -> Heard:
         """Return the words.
@@ -119,7 +148,7 @@ class _Turn:
         first, *others = self._order
         try:
             async with asyncio.timeout(self._sides.limit_s(others)):
-                return await self._hearing.finish()
+                return await self._first()
         except TimeoutError:
             error: VoiceUnavailable = self._sides.late(first)
         except VoiceUnavailable as failed:

@@ -45,6 +45,13 @@ class WholeTurn:
         """Take caller audio: int16 mono, 16 kHz; beyond two minutes it is dropped."""
         self._audio += pcm16[: max(0, _LONGEST_BYTES - len(self._audio))]
 
+    async def so_far(self) -> Heard:
+        """Return the words up to now, by a request of its own."""
+        return await self.finish()
+
+    def go_on(self) -> None:
+        """Nothing: `finish` transcribes all that was pushed."""
+
     async def finish(self) -> Heard:
         """Return the words.
 
