@@ -32,6 +32,7 @@ from app.assembly.voice_models import VoiceModels, offline_engine
 from app.background import BackgroundJobs
 from app.bus import Bus
 from app.calls.budget import Budget
+from app.calls.levels import LiveLevels
 from app.calls.live_calls import LiveCalls
 from app.calls.observers.journal import log_event, log_review
 from app.calls.observers.live_feed import CALL_EVENTS, LiveFeed, plain
@@ -462,6 +463,7 @@ class Parts:
                 keys=guard.keys,
                 live=self.live,
                 feed=self.live_feed,
+                levels=LiveLevels(self.switchboard, self.bus),
                 live_clients=self.settings.api.live_clients,
                 configuration=configuration,
                 history=self.history,

@@ -361,6 +361,11 @@ class Call:
         self.transfers.check(destination)
         self._work.transfer(self.transfers, destination)
 
+    @property
+    def turn(self) -> str:
+        """Whose turn it is: a name of the turn table's."""
+        return self._conversation.turns.turn.value
+
     def status(self) -> dict[str, Any]:
         """The call at this moment, as plain values."""
         conversation = self._conversation
@@ -375,7 +380,7 @@ class Call:
             "model": self._route.model.name,
             "started_at": started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "duration_ms": self._now_ms(),
-            "turn": conversation.turns.turn.value,
+            "turn": self.turn,
             "caller": self._caller_leg.state.value,
             "model_connected": self._voice.connected,
             "ending": self.ending,

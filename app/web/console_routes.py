@@ -43,7 +43,7 @@ HEADERS: Final[Mapping[str, str]] = {
             "form-action 'none'",
             "frame-ancestors 'none'",
             "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
+            "trusted-types line",
         )
     ),
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",

@@ -33,8 +33,6 @@ __all__ = ["SupervisedCall", "supervise"]
 
 logger = logging.getLogger(__name__)
 
-BATCH_BYTES: Final = 480
-"""The caller's sound goes out in pieces of 60 ms: a third of the messages, and little later."""
 MAX_WAITING_BYTES: Final = 2**20
 """A minute and a half of both sides. An answer of the agent comes all at once."""
 MAX_WAITING_S: Final = 5.0
@@ -86,7 +84,6 @@ class _Supervisor:
         self.over: asyncio.Future[None] = self._loop.create_future()
         self._context = copy_context()
         self._speaks = False
-        self._caller = bytearray()
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._waits_since_s = 0.0
@@ -96,10 +93,7 @@ class _Supervisor:
     # The call -----------------------------------------------------------------------------------
 
     def on_caller(self, audio: bytes, audio_format: AudioFormat) -> None:
-        self._caller += self._ulaw("caller", audio, audio_format)
-        if len(self._caller) >= BATCH_BYTES:
-            self._send_sound("caller", bytes(self._caller))
-            self._caller.clear()
+        self._send_sound("caller", self._ulaw("caller", audio, audio_format))
 
     def on_agent(self, audio: bytes, audio_format: AudioFormat) -> None:
         if not self._speaks:  # nobody needs to hear themselves

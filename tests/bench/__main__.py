@@ -1,8 +1,8 @@
 """`make bench`: measure, print, and write `bench-results.json`.
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
-that ran beside it. Names after the command choose: `answered_by audio calls intents kept offline
-pipeline store tools workers`, and `calls:50,200` the numbers of calls.
+that ran beside it. Names after the command choose: `answered_by audio browser calls consoles
+intents kept offline pipeline store tools workers`, and `calls:50,200` the numbers of calls.
 """
 
 from __future__ import annotations
@@ -19,6 +19,18 @@ OUTPUT = Path("bench-results.json")
 
 def _audio() -> dict[str, Any]:
     from tests.bench.audio_cost import run  # each part loads what it needs, and no more
+
+    return run()
+
+
+def _browser() -> dict[str, Any]:
+    from tests.bench.browser import run
+
+    return run()
+
+
+def _consoles() -> dict[str, Any]:
+    from tests.bench.consoles import run
 
     return run()
 
@@ -80,7 +92,9 @@ def _answered_by() -> dict[str, Any]:
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "answered_by": _answered_by,
     "audio": _audio,
+    "browser": _browser,
     "calls": _calls,
+    "consoles": _consoles,
     "intents": _intents,
     "kept": _kept,
     "offline": _offline,

@@ -19,7 +19,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import uvloop
@@ -112,11 +112,18 @@ def _show(count: int, found: dict[str, Any]) -> None:
 
 
 async def measure(
-    kind: str, count: int, seconds: float, *, config: str = CONFIG, words: str = ""
+    kind: str,
+    count: int,
+    seconds: float,
+    *,
+    config: str = CONFIG,
+    words: str = "",
+    beside: Callable[[Load], contextlib.AbstractAsyncContextManager[None]] | None = None,
 ) -> dict[str, Any]:
     """Measure one server with so many calls.
 
     `config` is that of Trunkline; each caller says `words` every 2.2 s, where there are any.
+    `beside` does something more with the server while the calls talk.
     """
     load = Load()
     load.caller_words = words
@@ -127,10 +134,11 @@ async def measure(
         idle_kib = rss_kib(pid)
         await load.open_calls(count)
         await load.talk(1.0)
-        before_s, began = cpu_s(pid), time.perf_counter()
-        result = await load.talk(seconds)
-        used_s, lasted_s = cpu_s(pid) - before_s, time.perf_counter() - began
-        busy_kib = rss_kib(pid)
+        async with beside(load) if beside is not None else contextlib.nullcontext():
+            before_s, began = cpu_s(pid), time.perf_counter()
+            result = await load.talk(seconds)
+            used_s, lasted_s = cpu_s(pid) - before_s, time.perf_counter() - began
+            busy_kib = rss_kib(pid)
         if kind == "trunkline" and count <= 50:
             await load.barge_in()
         await load.hang_up(wait_s=1.0)
@@ -178,6 +186,7 @@ async def _server(
     async with running_server(config, model_port=model_port) as server:
         load.base_url = server.url
         load.stream_url = server.url.replace("http", "ws", 1) + "/twilio/media-stream"
+        load.state_dir = server.token_file.parent
         load.auth_token = server.token_file.read_text(encoding="ascii").strip()
         yield server.pid
 

@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -374,6 +375,7 @@ class Load:
         self.base_url = ""
         self.stream_url = ""
         self.auth_token = ""
+        self.state_dir = Path()
         self.tool = ""
         """The tool that all models call again and again; none when empty."""
         self.tool_outputs = 0

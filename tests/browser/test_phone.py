@@ -96,7 +96,7 @@ def test_a_queue_plays_in_time_returns_marks_where_they_stand_and_all_of_them_wh
         return [passed, cleared, loud, playout.underruns];
     }""")
     assert [name for name, _ in passed] == ["nothing before it", "two hundred"]
-    assert 199 <= passed[1][1] <= 200 + 62  # behind its sound, and the wait before that
+    assert 199 <= passed[1][1] <= 200 + 42  # behind its sound, and the wait before that
     assert [name for name, _ in cleared] == ["cleared"]
     assert 0 < after <= 8
     assert underruns == 1

@@ -222,3 +222,34 @@ async def until_open(operator: httpx2.AsyncClient) -> None:
             async with operator.stream("GET", "/live") as answer:
                 if answer.status_code == 200:
                     return
+
+
+async def test_levels_show_who_is_loud_and_whose_turn_it_is_while_somebody_watches() -> None:
+    async with (
+        operated(Reply(text="A long answer.", audio_ms=LONG_MS)) as (app, operator, _),
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await app.event(call, AgentSaid)
+        async with operator.stream("GET", "/live?levels=true") as answer:
+            shown = levels_of(answer)
+
+            async def until_shown(*, caller: bool, agent: bool, turn: str) -> None:
+                async with time_limit():
+                    async for [levels] in shown:
+                        if [levels[0] > -40, levels[1] > -40, levels[2]] == [caller, agent, turn]:
+                            return
+
+            await until_shown(caller=False, agent=False, turn="idle")
+            speaking = asyncio.create_task(call.speak(4.0))
+            await until_shown(caller=True, agent=False, turn="caller")
+            await speaking
+            await until_shown(caller=False, agent=True, turn="agent")
+        await call.hang_up()
+        await app.ended(call)
+
+
+async def levels_of(answer: httpx2.Response) -> AsyncIterator[list[Any]]:
+    async for line in answer.aiter_lines():
+        if line.startswith('data: {"type":"levels"'):
+            yield [*json.loads(line.removeprefix("data: "))["calls"].values()]

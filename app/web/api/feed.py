@@ -7,6 +7,7 @@ counted; one that does not read is cut off by the listener, and comes back with 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app.api_keys import Scope
+from app.calls.levels import LEVELS_EVERY_S, LiveLevels
 from app.calls.observers.live_feed import FeedEntry, LiveFeed
 from app.web.api.guard import needs
 from app.web.api.problem import Problem
@@ -28,16 +30,24 @@ RETRY_MS: Final = 2_000
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 LastId = Annotated[str | None, Query(max_length=64, description="As `Last-Event-ID`.")]
+WithLevels = Annotated[
+    bool, Query(description="Also `levels`: of each live call, how loud both sides are, in dBFS.")
+]
 OfCall = Annotated[str | None, Query(max_length=64, description="Only the events of this call.")]
 
 
-def add_feed_route(router: APIRouter, feed: LiveFeed, *, clients: int) -> None:
+def add_feed_route(
+    router: APIRouter, feed: LiveFeed, live_levels: LiveLevels, *, clients: int
+) -> None:
     """Add `/live`, for so many clients at a time."""
     count = 0
 
     @router.get("/live", openapi_extra=needs(Scope.VIEWER), response_class=StreamingResponse)
     async def live(
-        request: Request, call_id: OfCall = None, last_event_id: LastId = None
+        request: Request,
+        call_id: OfCall = None,
+        last_event_id: LastId = None,
+        levels: WithLevels = False,
     ) -> StreamingResponse:
         """Follow the events of all calls, or of one, as server-sent events."""
         nonlocal count
@@ -54,14 +64,24 @@ def add_feed_route(router: APIRouter, feed: LiveFeed, *, clients: int) -> None:
         async def lines() -> AsyncIterator[str]:
             nonlocal count
             count += 1
+            clock_s = asyncio.get_running_loop().time
+            every_s = LEVELS_EVERY_S if levels else COMMENT_EVERY_S
+            due_s, comment_s, shown = clock_s() + every_s, clock_s() + COMMENT_EVERY_S, ""
             try:
                 yield f"retry: {RETRY_MS}\n\n"
                 while not reader.over:
-                    entry = await reader.next(COMMENT_EVERY_S)
-                    if entry is None:
-                        yield ": still here\n\n"
-                    elif text := _event(entry, call_id):
+                    entry = await reader.next(max(0.0, due_s - clock_s()))
+                    if entry is not None and (text := _event(entry, call_id)):
                         yield text
+                    if clock_s() < due_s:
+                        continue
+                    due_s = clock_s() + every_s
+                    before, shown = shown, await live_levels.shown() if levels else ""
+                    if shown != before:
+                        yield f"event: levels\ndata: {shown}\n\n"
+                    elif clock_s() >= comment_s:
+                        comment_s = clock_s() + COMMENT_EVERY_S
+                        yield ": still here\n\n"
             finally:
                 count -= 1
 

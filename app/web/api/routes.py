@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from app.api_keys import ApiKeys
 from app.bus import Bus
+from app.calls.levels import LiveLevels
 from app.calls.observers.live_feed import LiveFeed
 from app.calls.outbound.outbound import Outbound
 from app.store.history import CallHistory
@@ -35,6 +36,7 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     keys: ApiKeys,
     live: Live,
     feed: LiveFeed,
+    levels: LiveLevels,
     live_clients: int,
     configuration: Configuration,
     history: CallHistory | None,
@@ -51,7 +53,7 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     add_live_routes(router, live)
     add_phone_routes(router, phone)
     add_supervision_routes(router, supervision)
-    add_feed_route(router, feed, clients=live_clients)
+    add_feed_route(router, feed, levels, clients=live_clients)
     add_history_routes(router, history, live)
     add_webhook_routes(router, outbox)
     add_configuration_routes(router, configuration, bus)

@@ -1,9 +1,9 @@
 // The live calls, as the wall and others show them: a list that is asked for, made fresher by events.
 import { get } from "./api.js";
-import { onEvent } from "./feed.js";
+import { onEvent, onLevels } from "./feed.js";
 import { useEffect, useRef, useState } from "./ui.js";
 
-const ASK_MS = 2_000;
+const ASK_MS = 5_000; // cost and the like: words, turns and levels come with the feed
 const IDLE_MS = 10_000;
 const CHANGES_LIST = new Set(["call_admitted", "call_ended", "gap", "stream_opened"]);
 
@@ -56,6 +56,13 @@ export function useLiveCalls() {
     };
   }, []);
   return state;
+}
+
+// Of each live call, by its id: the levels of caller and agent in dBFS, and whose turn it is.
+export function useLevels() {
+  const [levels, setLevels] = useState({});
+  useEffect(() => onLevels(setLevels), []);
+  return levels;
 }
 
 // The time, once a second, so that durations go on between two answers.

@@ -6,11 +6,23 @@ const RETRY_MS = 2_000;
 export const feed = { state: "closed", listeners: new Set(), stateListeners: new Set() };
 let lastId = null;
 let running = null;
+let watchers = 0; // of levels
+let renew = null; // opens the feed again, asking for levels or not any more
 
 // Calls `listener` with each event of all calls; {type: "gap"} says that some were missed.
 export function onEvent(listener) {
   feed.listeners.add(listener);
   return () => feed.listeners.delete(listener);
+}
+
+// As onEvent, with {type: "levels"} several times a second beside the events.
+export function onLevels(listener) {
+  const undo = onEvent((event) => event.type === "levels" && listener(event.calls));
+  if (++watchers === 1 && renew) renew();
+  return () => {
+    undo();
+    if (--watchers === 0 && renew) renew();
+  };
 }
 
 export function onFeedState(listener) {
@@ -40,15 +52,21 @@ function take(block) {
   else if (data) tell(JSON.parse(data));
 }
 
+// True when it ends to be opened again at once.
 async function follow(stop) {
   const headers = lastId === null ? {} : { "last-event-id": lastId };
   const cut = new AbortController();
+  let renewed = false;
+  renew = () => {
+    renewed = true;
+    cut.abort();
+  };
   stop.addEventListener("abort", () => cut.abort());
   addEventListener("offline", () => cut.abort(), { signal: cut.signal });
   let quiet = setTimeout(() => cut.abort(), QUIET_MS);
   try {
-    const response = await fetch("/api/v1/live", { headers, signal: cut.signal });
-    if (!response.ok) return;
+    const response = await fetch(watchers ? "/api/v1/live?levels=true" : "/api/v1/live", { headers, signal: cut.signal });
+    if (!response.ok) return false;
     const missed = feed.state === "cut" && lastId === null;
     setState("live");
     if (missed) tell({ type: "gap" });
@@ -56,7 +74,7 @@ async function follow(stop) {
     let text = "";
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) return;
+      if (done) return renewed;
       clearTimeout(quiet);
       quiet = setTimeout(() => cut.abort(), QUIET_MS);
       const blocks = (text + value).split("\n\n");
@@ -69,6 +87,7 @@ async function follow(stop) {
     cut.abort();
     clearTimeout(quiet);
   }
+  return renewed;
 }
 
 export function startFeed() {
@@ -77,7 +96,7 @@ export function startFeed() {
   running = stop;
   (async () => {
     while (!stop.signal.aborted) {
-      await follow(stop.signal);
+      if (await follow(stop.signal)) continue;
       if (stop.signal.aborted) return;
       setState("cut");
       await new Promise((over) => setTimeout(over, RETRY_MS));

@@ -3,6 +3,9 @@ const CONSTRAINTS = {
   audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
 };
 const HERE = new URL(".", import.meta.url);
+// The only script that a page may make a worker of, where browsers ask (Trusted Types).
+const ONE_WORKER = { createScriptURL: () => new URL("line.worker.js", HERE).href };
+const workers = window.trustedTypes ? window.trustedTypes.createPolicy("line", ONE_WORKER) : ONE_WORKER;
 
 export function microphoneFault(error) {
   if (!window.isSecureContext) return "Browsers give the microphone to pages over HTTPS only, or at 127.0.0.1.";
@@ -19,6 +22,29 @@ export async function openAudio() {
   return context;
 }
 
+// A port to a node, beside its own: what has it speaks with the worklet without this thread.
+function portTo(node) {
+  const { port1, port2 } = new MessageChannel();
+  node.port.postMessage({ line: port1 }, [port1]);
+  return port2;
+}
+
+// The line of `call` between a microphone and a player; `onClosed` is told the socket's code.
+export function openLine(call, microphone, player, onClosed) {
+  const worker = new Worker(workers.createScriptURL(""), { type: "module" });
+  worker.onmessage = ({ data }) => {
+    worker.terminate();
+    onClosed(data.closed);
+  };
+  worker.onerror = () => onClosed(0);
+  const ports = { microphone: portTo(microphone.node), player: portTo(player.node) };
+  worker.postMessage({ call, ...ports }, Object.values(ports));
+  return {
+    press: (digit) => worker.postMessage({ digit }),
+    hangUp: () => worker.postMessage({ hangUp: true }), // it ends when the socket has closed
+  };
+}
+
 export async function openPlayer(context, channels, onReport) {
   await context.audioWorklet.addModule(new URL("playout.worklet.js", HERE));
   const options = { numberOfInputs: 0, outputChannelCount: [channels], processorOptions: { channels } };
@@ -28,12 +54,12 @@ export async function openPlayer(context, channels, onReport) {
   return {
     node,
     push: (bytes, channel = 0) => node.port.postMessage({ channel, bytes }, [bytes.buffer]),
-    mark: (mark, channel = 0) => node.port.postMessage({ channel, mark }),
     clear: (channel = 0) => node.port.postMessage({ channel, clear: true }),
   };
 }
 
-export async function openMicrophone(context, onFrame) {
+// `onSound` is told levels, and frames as long as no line takes them.
+export async function openMicrophone(context, onSound) {
   if (!navigator.mediaDevices) throw new Error(microphoneFault({ name: "insecure" }));
   let source;
   try {
@@ -43,9 +69,10 @@ export async function openMicrophone(context, onFrame) {
   }
   await context.audioWorklet.addModule(new URL("capture.worklet.js", HERE));
   const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
-  node.port.onmessage = ({ data }) => onFrame(data);
+  node.port.onmessage = ({ data }) => onSound(data);
   context.createMediaStreamSource(source).connect(node);
   return {
+    node,
     mute: (muted) => node.port.postMessage({ muted }),
     close: () => source.getTracks().forEach((track) => track.stop()),
   };

@@ -3,6 +3,7 @@ import { encoded } from "./mulaw.js";
 import { Resampler } from "./resampler.js";
 
 const FRAME = 160;
+const LEVEL_EVERY = 5; // frames
 
 class Capture extends AudioWorkletProcessor {
   constructor() {
@@ -11,8 +12,12 @@ class Capture extends AudioWorkletProcessor {
     this.samples = new Float32Array(FRAME);
     this.filled = 0;
     this.muted = false;
+    this.line = this.port;
+    this.frames = 0;
+    this.peak = 0;
     this.port.onmessage = ({ data }) => {
-      this.muted = data.muted;
+      if (data.line) this.line = data.line;
+      else this.muted = data.muted;
     };
   }
 
@@ -27,10 +32,13 @@ class Capture extends AudioWorkletProcessor {
 
   send() {
     this.filled = 0;
-    let peak = 0;
-    for (const sample of this.samples) peak = Math.max(peak, Math.abs(sample));
+    for (const sample of this.samples) this.peak = Math.max(this.peak, Math.abs(sample));
     const frame = encoded(this.samples);
-    this.port.postMessage({ frame, peak }, [frame.buffer]);
+    this.line.postMessage({ frame }, [frame.buffer]);
+    this.frames += 1;
+    if (this.frames % LEVEL_EVERY) return;
+    this.port.postMessage({ peak: this.peak });
+    this.peak = 0;
   }
 }
 

@@ -58,7 +58,7 @@ export class Listener {
   async takeOver() {
     try {
       this.microphone = await openMicrophone(this.context, ({ frame }) => {
-        if (this.speaks) this.send({ event: "media", payload: toBase64(frame) });
+        if (frame && this.speaks) this.send({ event: "media", payload: toBase64(frame) });
       });
       this.send({ event: "take_over" });
     } catch (error) {

@@ -4,7 +4,7 @@ import { decoded } from "./mulaw.js";
 
 const PER_MS = 8;
 export const FADE_MS = 8;
-export const TARGET_MS = 60;
+export const TARGET_MS = 40;
 export const MOST_TARGET_MS = 200;
 const LATE_MS = 300; // sound that follows a gap shorter than this came too late
 

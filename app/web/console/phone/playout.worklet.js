@@ -7,19 +7,26 @@ const REPORT_EVERY = 6_000; // samples
 class Player extends AudioWorkletProcessor {
   constructor({ processorOptions: { channels } }) {
     super();
-    this.parts = Array.from({ length: channels }, (_, channel) => ({
-      playout: new Playout((mark) => this.port.postMessage({ channel, mark })),
+    this.parts = Array.from({ length: channels }, () => ({
+      playout: new Playout((mark) => this.line.postMessage({ mark })),
       resampler: new Resampler(8000, sampleRate),
       made: new Float32Array(0),
       peak: 0,
     }));
     this.until = REPORT_EVERY;
-    this.port.onmessage = ({ data }) => {
+    this.line = this.port;
+    const take = ({ data }) => {
+      if (data.line) {
+        this.line = data.line;
+        this.line.onmessage = take;
+        return;
+      }
       const { playout } = this.parts[data.channel || 0];
       if (data.bytes) playout.push(data.bytes);
       else if (data.mark !== undefined) playout.mark(data.mark);
       else if (data.clear) playout.clear();
     };
+    this.port.onmessage = take;
   }
 
   process(_inputs, [output]) {

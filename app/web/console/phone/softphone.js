@@ -1,6 +1,5 @@
-// One call from the page: microphone, media stream and player.
-import { openAudio, openMicrophone, openPlayer } from "./audio.js";
-import { MediaStream } from "./stream.js";
+// One call from the page: microphone, line and player.
+import { openAudio, openLine, openMicrophone, openPlayer } from "./audio.js";
 
 export class Softphone {
   // `ask(number)` gets a ticket; `onChange` is told when something to show has changed.
@@ -12,7 +11,6 @@ export class Softphone {
     this.levels = { caller: 0, agent: 0 };
     this.muted = false;
     this.underruns = 0;
-    this.quiet = 0;
     this.call = null;
   }
 
@@ -26,15 +24,11 @@ export class Softphone {
     this.set({ state: "calling", error: "", underruns: 0, muted: false });
     try {
       this.context = await openAudio();
-      this.microphone = await openMicrophone(this.context, (data) => this.onFrame(data));
+      this.microphone = await openMicrophone(this.context, ({ peak }) => this.onLevel("caller", peak));
       this.player = await openPlayer(this.context, 1, (data) => this.onReport(data));
       this.call = await this.ask(number);
-      this.stream = new MediaStream(this.call, {
-        media: (bytes) => this.player.push(bytes),
-        mark: (name) => this.player.mark(name),
-        clear: () => this.player.clear(),
-        closed: (code) => this.onClosed(code),
-      });
+      const line = openLine(this.call, this.microphone, this.player, (code) => line === this.line && this.onClosed(code));
+      this.line = line;
       this.set({ state: "talking" });
     } catch (error) {
       this.close();
@@ -42,17 +36,13 @@ export class Softphone {
     }
   }
 
-  onFrame({ frame, peak }) {
-    if (this.stream) this.stream.sendFrame(frame);
-    if (peak > this.levels.caller || ++this.quiet > 4) {
-      this.quiet = 0;
-      this.set({ levels: { ...this.levels, caller: peak } });
-    }
+  onLevel(side, peak) {
+    if (peak !== undefined) this.set({ levels: { ...this.levels, [side]: peak } });
   }
 
-  onReport({ mark, levels, underruns, queuedMs }) {
-    if (mark !== undefined) return this.stream.returnMark(mark);
-    this.set({ levels: { ...this.levels, agent: levels[0] }, underruns: underruns[0], queuedMs: queuedMs[0] });
+  onReport({ levels, underruns, queuedMs }) {
+    Object.assign(this, { underruns: underruns[0], queuedMs: queuedMs[0] });
+    this.onLevel("agent", levels[0]);
   }
 
   onClosed(code) {
@@ -62,7 +52,7 @@ export class Softphone {
   }
 
   press(digit) {
-    if (this.stream) this.stream.press(digit);
+    if (this.line) this.line.press(digit);
   }
 
   mute(muted) {
@@ -71,7 +61,7 @@ export class Softphone {
   }
 
   hangUp() {
-    if (this.stream) this.stream.hangUp();
+    if (this.line) this.line.hangUp();
     this.close();
     this.set({ state: "over", levels: { caller: 0, agent: 0 } });
   }
@@ -79,13 +69,13 @@ export class Softphone {
   // The view is left: a call that goes on would be heard by nobody.
   leave() {
     this.onChange = () => {};
-    if (this.stream) this.hangUp();
+    if (this.line) this.hangUp();
     else this.close();
   }
 
   close() {
     if (this.microphone) this.microphone.close();
     if (this.context && this.context.state !== "closed") this.context.close();
-    this.microphone = this.player = this.context = this.stream = null;
+    this.microphone = this.player = this.context = this.line = null;
   }
 }

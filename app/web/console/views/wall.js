@@ -1,9 +1,9 @@
 // Calls in progress.
 import { get } from "../lib/api.js";
-import { useLiveCalls, useTick } from "../lib/calls.js";
+import { useLevels, useLiveCalls, useTick } from "../lib/calls.js";
 import { Badge, Empty, Page, Trouble, clock, html, useAnswer, usd } from "../lib/ui.js";
 
-const SPEAKS = { caller: "caller speaks", agent: "agent speaks", thinking: "agent thinks", idle: "quiet" };
+const SPEAKS = { caller: "caller speaks", agent: "agent speaks", thinking: "agent thinks", idle: "quiet", person: "a person speaks" };
 
 function Speaker({ turn }) {
   return html`<span class=${`speaks ${turn}`}>
@@ -11,7 +11,14 @@ function Speaker({ turn }) {
   </span>`;
 }
 
-function Card({ call, last, at, now }) {
+const QUIETEST_DB = 60;
+
+function Level({ party, db }) {
+  return html`<span class=${`level ${party}`}><meter min="0" max=${QUIETEST_DB} value=${Math.max(0, QUIETEST_DB + db)} aria-label=${`level of ${party}`}></meter></span>`;
+}
+
+function Card({ call, levels, last, at, now }) {
+  const [caller, agent, turn] = levels || [-QUIETEST_DB, -QUIETEST_DB, call.turn];
   const elapsed = call.duration_ms + Math.max(0, now - at);
   return html`
     <a class="card panel" href=${`#/call/${call.call_id}`}>
@@ -24,7 +31,7 @@ function Card({ call, last, at, now }) {
         ? html`<span class=${`speaks ${last.party}`}>${last.party}:</span> ${last.text}`
         : html`<span class="quiet">No words yet</span>`}</p>
       <div class="top">
-        <${Speaker} turn=${call.turn} />
+        <${Speaker} turn=${call.taken_over && turn === "agent" ? "person" : turn} />
         <span>
           ${call.approvals > 0 && html`<${Badge} kind="warn">waits for you<//> `}
           ${!call.model_connected && html`<${Badge} kind="warn">no model<//> `}
@@ -32,6 +39,7 @@ function Card({ call, last, at, now }) {
           <${Badge}>${call.agent}<//>
         </span>
       </div>
+      <div class="levels"><${Level} party="caller" db=${caller} /><${Level} party="agent" db=${agent} /></div>
     </a>`;
 }
 
@@ -45,6 +53,7 @@ function Budget({ budget }) {
 
 export default function Wall() {
   const { calls, last, error, at } = useLiveCalls();
+  const levels = useLevels();
   const now = useTick();
   const status = useAnswer(() => get("/status"), [calls ? calls.length : 0]);
   const { capacity, budget } = status.data || {};
@@ -61,7 +70,7 @@ export default function Wall() {
           ${" "}<code>make demo</code> in a terminal. Calls that are over are in the <a href="#/history">history</a>.
         <//>`}
       ${calls && calls.length > 0 && html`<div class="grid">
-        ${calls.map((call) => html`<${Card} key=${call.call_id} call=${call} last=${last[call.call_id]} at=${at} now=${now} />`)}
+        ${calls.map((call) => html`<${Card} key=${call.call_id} call=${call} levels=${levels[call.call_id]} last=${last[call.call_id]} at=${at} now=${now} />`)}
       </div>`}
     <//>`;
 }
