@@ -363,7 +363,7 @@ class Call:
 
     @property
     def turn(self) -> str:
-        """Whose turn it is: a name of the turn table's."""
+        """The name of the turn that the turn table is in."""
         return self._conversation.turns.turn.value
 
     def status(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class _Piece:
     audio: bytes
     audio_format: AudioFormat
     at_s: float
-    """When it came, or begins to play."""
+    """The time at which it came, or begins to play."""
 
 
 class _Meter:

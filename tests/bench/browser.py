@@ -6,7 +6,7 @@ A minute's call in which the caller asks again and again: gaps in the agent's so
 than due each mark came back, and how much worse than the carrier's the page's sound is. A mark is
 due when all sound before it has played, had it begun to play on arrival; the page waits up to 40 ms
 before it begins, which counts as late here. Then a call that another page listens in to: how far
-behind both sides are. A relay between browser and server takes the time of every frame.
+behind both sides are. A proxy between browser and server takes the time of every frame.
 
 The sound is judged by PESQ (ITU-T P.862, narrow band) with the carrier's sound as reference: of
 equal sounds it gives 4.55. `pip install -e .[bench]` brings it, and needs a C compiler.
@@ -48,7 +48,7 @@ Samples = NDArray[np.float32]
 
 
 class _Socket:
-    """Both directions of one connection of the relay, and its frames with their times."""
+    """Both directions of one connection of the proxy, and its frames with their times."""
 
     def __init__(self, on_frame: Callable[[_Socket, str, dict[str, Any], float], None]) -> None:
         self.on_frame = on_frame
@@ -124,7 +124,7 @@ def _cut(played: list[tuple[float, bytes]], now_s: float) -> list[tuple[float, b
     return [(at, sound) for at, sound in heard if sound]
 
 
-class Relay:
+class TimedProxy:
     """Carries bytes between browser and server in a thread of its own."""
 
     def __init__(self, port: int, to_port: int) -> None:
@@ -150,7 +150,7 @@ class Relay:
                     socket.feed(way, data)
             to.close()
 
-        with contextlib.suppress(asyncio.CancelledError):  # the end of the relay
+        with contextlib.suppress(asyncio.CancelledError):  # the end of the proxy
             await asyncio.gather(
                 pump("up", reader, server_writer), pump("down", server_reader, writer)
             )
@@ -277,14 +277,14 @@ def quality(played: list[tuple[float, bytes]], heard: Samples) -> dict[str, Any]
     }
 
 
-def measure_sound(launch: Callable[..., Any], url: str, relay: Relay, folder: Path) -> Any:
+def measure_sound(launch: Callable[..., Any], url: str, proxy: TimedProxy, folder: Path) -> Any:
     parts: list[str | float] = [6.0, "hours", 9.0, "address"]
     page = _talking(launch, url, folder, *parts * 5, 30.0)
     tap(page, "trunklinePhone")
     page.wait_for_timeout(CALL_S * 1000)
     underruns = page.evaluate("window.trunklinePhone.underruns")
     page.get_by_role("button", name="Hang up").click()
-    marks = relay.streams[-1]
+    marks = proxy.streams[-1]
     late = sorted(marks.late_ms)
     return {
         "call_s": CALL_S,
@@ -299,7 +299,7 @@ def measure_sound(launch: Callable[..., Any], url: str, relay: Relay, folder: Pa
     }
 
 
-def measure_listening(launch: Callable[..., Any], url: str, relay: Relay, folder: Path) -> Any:
+def measure_listening(launch: Callable[..., Any], url: str, proxy: TimedProxy, folder: Path) -> Any:
     parts: list[str | float] = [5.0, "hours"]
     page = _talking(launch, url, folder, *parts * 5, 30.0)
     call_id = page.evaluate("window.trunklinePhone.call.call_id")
@@ -310,7 +310,7 @@ def measure_listening(launch: Callable[..., Any], url: str, relay: Relay, folder
     listener.wait_for_timeout(LISTEN_S * 1000)
     heard = listener.evaluate("window.tapped.onsets")
     page.get_by_role("button", name="Hang up").click()
-    marks = relay.streams[-1]
+    marks = proxy.streams[-1]
     sides = {"caller": onsets(marks.spoken), "agent": onsets(marks.played)}
     return {
         f"{name}_behind_ms": behind([at for side, at in heard if side == n], sides[name])
@@ -362,7 +362,7 @@ def run() -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         folder, port = Path(name), free_port()
-        relay = Relay(free_port(), port)
+        proxy = TimedProxy(free_port(), port)
         settings = {"voice_model": "offline", "server": {"port": port}, "state_dir": name}
         (folder / "config.yaml").write_text(json.dumps(settings), encoding="utf-8")
         command = [sys.executable, "-m", "trunkline", "serve", "--config", name + "/config.yaml"]
@@ -377,13 +377,13 @@ def run() -> dict[str, Any]:
 
         try:
             _wait_for(port)
-            with relay.running():
-                url = f"http://127.0.0.1:{relay.port}"
-                found = measure_sound(launch, url, relay, folder)
+            with proxy.running():
+                url = f"http://127.0.0.1:{proxy.port}"
+                found = measure_sound(launch, url, proxy, folder)
                 return {
                     "goals": GOALS,
                     "sound": found,
-                    "listening": measure_listening(launch, url, relay, folder),
+                    "listening": measure_listening(launch, url, proxy, folder),
                 }
         finally:
             server.terminate()
