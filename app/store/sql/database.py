@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ConfigError, StoreError, StoreUnavailable
+from app.installation import install_command
 
 __all__ = ["Database"]
 
@@ -169,7 +170,7 @@ def _engine(url: URL) -> AsyncEngine:
         )
     except ModuleNotFoundError:
         raise ConfigError(
-            "store.url is PostgreSQL, whose driver is missing: pip install trunkline[postgres]"
+            f"store.url is PostgreSQL, whose driver is missing: {install_command('postgres')}"
         ) from None
 
 
