@@ -115,6 +115,24 @@ class _Deadline:
             self._handle = None
 
 
+class _Transport:
+    """A transport that drops what is written once the socket is closed, as asyncio's own does.
+
+    uvloop raises instead, and a peer can close at any moment: each write of uvicorn and of the
+    classes here would have to look first.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+
 class GuardedHttp(HttpToolsProtocol):
     """uvicorn's HTTP connection with a deadline for requests and a bound for their heads."""
 
@@ -123,7 +141,7 @@ class GuardedHttp(HttpToolsProtocol):
     waiting: ClassVar[dict[GuardedHttp, None]]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _Transport(transport)))
         self._receipt = _Deadline()
         self._stall = _Deadline()
         self._head_bytes = 0
@@ -292,7 +310,6 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self._messages: Messages | None = None
         self._empty_credit = float(EMPTY_BURST)
         self._empty_at_s = 0.0
-        self._cut_off = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stall.disarm()
@@ -326,11 +343,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self._refuse_handshake()
 
     def _on_rest(self, frame: bytes) -> None:
-        if self._cut_off:
+        if self.transport.is_closing():
             return
         if not self._pays_for_empty():
             self.counts.flood_cuts += 1
-            self._cut_off = True
             self.transport.abort()
             return
         self._parse(frame)

@@ -122,7 +122,8 @@ class _Wire(asyncio.Protocol):
 
     def _shake_hands(self, head: bytes) -> None:
         self._is_open = True
-        self.open.set_result(None)
+        if not self.open.done():  # nobody waits any more
+            self.open.set_result(None)
         self.on_open()
 
 
