@@ -1,4 +1,4 @@
-"""What is written to a socket that its peer has closed is dropped, on either event loop."""
+"""A socket that its peer has closed: late writes are dropped, on either event loop."""
 
 from __future__ import annotations
 
