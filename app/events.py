@@ -468,13 +468,15 @@ class StagesTimed:
     """The times of the stages behind a reply of the chained pipeline, each to its first answer.
 
     `stt` from the end of the turn to its text, `llm` to the first word, `tts` from the first
-    sentence to its first sound, in milliseconds; one that had no part in it is missing.
+    sentence to its first sound, in milliseconds; one that had no part in it is missing. `began_ms`
+    is when the first of them began, as if each had waited for the one before.
     """
 
     call_id: CallId
     at_ms: int
     response_id: str
     stages_ms: dict[str, int]
+    began_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

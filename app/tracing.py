@@ -22,6 +22,7 @@ from app.events import (
     CallEnded,
     CallEvent,
     CallId,
+    StagesTimed,
     ToolRan,
     TransferEnded,
     TransferStarted,
@@ -47,6 +48,7 @@ MAX_EVENTS: Final = 2_000
 """Kept of one call; a longer one is traced without its latest turns."""
 _TRACED: Final = (
     BargeIn,
+    StagesTimed,
     ToolRan,
     TransferEnded,
     TransferStarted,
@@ -127,6 +129,8 @@ class CallTraces:
                 case TurnTimed():
                     turns += 1
                     spans.turn(call, event, turns)
+                case StagesTimed():
+                    spans.stages(call, event)
                 case ToolRan():
                     facts = {"gen_ai.tool.name": event.name, "error.type": event.error}
                     begin_ms = event.at_ms - event.duration_ms
@@ -184,6 +188,15 @@ class _Spans:
         if error:
             span.set_status(Status(StatusCode.ERROR, error))
         span.end(self.at(max(begin_ms, end_ms)))
+
+    def stages(self, call: Span, event: StagesTimed) -> None:
+        """A pipeline's reply until it was all made, with a span up to each stage's first answer."""
+        begin_ms = event.began_ms
+        reply = self.open("pipeline reply", call, begin_ms, {})
+        for name, ms in event.stages_ms.items():
+            self.closed(f"pipeline {name}", reply, begin_ms, begin_ms + ms, {})
+            begin_ms += ms
+        reply.end(self.at(max(begin_ms, event.at_ms)))
 
     def turn(self, call: Span, event: TurnTimed, number: int) -> None:
         """A turn with a span for each stage that it came to."""

@@ -31,6 +31,7 @@ class TurnTimer:
         self._call_id = call_id
         self._record = record
         self._turn: _Turn | None = None
+        self._created_ms = 0
 
     def on_voice(self, event: ServerEvent, now_ms: int, pause_ms: Callable[[], int]) -> None:
         """Take an event of the model; `pause_ms`: the silence that proves a turn's end."""
@@ -45,8 +46,10 @@ class TurnTimer:
                 self._turn = _Turn(item_id, now_ms - pause_ms(), now_ms)
             case TranscriptionCompleted(item_id=item_id) if turn and turn.item_id == item_id:
                 turn.transcript_ms = now_ms
-            case ResponseCreated() if turn and turn.response_ms is None:
-                turn.response_ms = now_ms
+            case ResponseCreated():
+                self._created_ms = now_ms
+                if turn and turn.response_ms is None:
+                    turn.response_ms = now_ms
             case ResponseDone(response=response) if STAGES_METADATA_KEY in response.metadata:
                 stages_ms = _stages(response.metadata[STAGES_METADATA_KEY])
                 if stages_ms:
@@ -54,6 +57,8 @@ class TurnTimer:
                         StagesTimed(
                             call_id=self._call_id,
                             at_ms=now_ms,
+                            # A response is created once its turn has been transcribed.
+                            began_ms=max(0, self._created_ms - stages_ms.get("stt", 0)),
                             response_id=response.id,
                             stages_ms=stages_ms,
                         )

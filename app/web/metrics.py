@@ -35,6 +35,7 @@ from app.events import (
     CallTurnedAway,
     DisclosureHeard,
     EndReason,
+    StagesTimed,
     TokenUsage,
     ToolRan,
     VoiceReady,
@@ -250,6 +251,9 @@ class Metrics:
             case VoiceTrouble():
                 kind = VoiceErrorClass.BENIGN if event.benign else VoiceErrorClass.SERIOUS
                 self._calls.voice_errors.labels(kind.value).inc()
+            case StagesTimed(stages_ms=stages_ms):
+                for stage, ms in stages_ms.items():
+                    self._calls.stages.labels(stage).observe(ms / 1000)
             case ToolRan():
                 outcome = "error" if event.error else "ok"
                 self._calls.tool.labels(outcome).observe(event.duration_ms / 1000)
@@ -507,6 +511,12 @@ class _CallInstruments:
         )
         self.disclosures = counter(
             "disclosures_heard", "Disclosures and notices heard to their end, by proof", "proof"
+        )
+        self.stages = histogram(
+            "stage_seconds",
+            "From what a stage of the pipeline was asked to its first answer",
+            _ANSWER_SECONDS,
+            "stage",
         )
         self.barge_in = histogram(
             "barge_in_seconds", "Slowest reaction of a call to a barge-in", _REACTION_SECONDS

@@ -20,6 +20,7 @@ from app.events import (
     CallId,
     CallSummary,
     EndReason,
+    StagesTimed,
     ToolRan,
     TransferEnded,
     TransferStarted,
@@ -32,6 +33,7 @@ from app.tracing import CallTraces
 ROOT = Path(__file__).parents[2]
 CALL = CallId("call_1")
 NUMBER = "+15005550006"
+STAGES_MS = {"stt": 150, "llm": 300, "tts": 100}
 
 
 def admitted() -> CallAdmitted:
@@ -97,6 +99,9 @@ def test_a_call_has_a_span_for_each_turn_and_its_stages() -> None:
         VoiceReady(call_id=CALL, at_ms=300, waited_ms=300),
         said,
         turn(),
+        StagesTimed(
+            call_id=CALL, at_ms=2_400, began_ms=1_500, response_id="r", stages_ms=STAGES_MS
+        ),
         BargeIn(call_id=CALL, at_ms=2_000, item_id="i", heard_ms=100, sent_ms=900),
         ToolRan(call_id=CALL, at_ms=3_000, name="book", duration_ms=400),
         ToolRan(call_id=CALL, at_ms=3_500, name="pay", duration_ms=10, error="tool_timeout"),
@@ -121,6 +126,12 @@ def test_a_call_has_a_span_for_each_turn_and_its_stages() -> None:
         ("sound sent", 10),
         ("sound heard", 90),
     ]
+    reply = named(spans, "pipeline reply")
+    assert lasted_ms(reply) == 900
+    parts = [span for span in spans if span.parent and span.parent.span_id == reply.context.span_id]
+    assert {span.name: lasted_ms(span) for span in parts} == {
+        f"pipeline {stage}": ms for stage, ms in STAGES_MS.items()
+    }
     tools = [span for span in spans if span.name == "tool"]
     assert [lasted_ms(span) for span in tools] == [400, 10]
     assert [span.status.status_code for span in tools] == [StatusCode.UNSET, StatusCode.ERROR]

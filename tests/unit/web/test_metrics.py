@@ -11,6 +11,7 @@ from app.events import (
     CallId,
     CallSummary,
     EndReason,
+    StagesTimed,
     TokenUsage,
     ToolRan,
     VoiceReady,
@@ -106,6 +107,21 @@ def test_connections_to_the_model_are_counted_by_how_they_went() -> None:
     assert _value(metrics, "voice_connects_total", result="reconnected") == 1
     assert _value(metrics, "voice_connects_total", result="failed") == 1
     assert _value(metrics, "voice_ready_seconds_sum") == 0.3
+
+
+def test_the_stages_of_a_pipeline_are_timed_one_by_one() -> None:
+    metrics = Metrics()
+    metrics.observe(
+        StagesTimed(
+            call_id=CallId("1"),
+            at_ms=900,
+            began_ms=100,
+            response_id="r",
+            stages_ms={"stt": 150, "llm": 300},
+        )
+    )
+    assert _value(metrics, "stage_seconds_sum", stage="stt") == 0.15
+    assert _value(metrics, "stage_seconds_sum", stage="llm") == 0.3
 
 
 def test_every_refusal_and_failure_is_there_before_it_happens() -> None:
