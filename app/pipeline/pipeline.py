@@ -13,8 +13,8 @@ the middle of it. A failure of any part is the last event; nothing of the pipeli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from app.engine.base import Hearing
 from app.engine.host import SpeechDetector
+from app.engine.items import heard_of
 from app.engine.speech.vad import VoiceActivity
 from app.engine.stages.base import SpeechToText, TextToSpeech
 from app.engine.stages.sentences import Sentences
@@ -34,8 +35,10 @@ from app.pipeline.events import (
     VoiceStreamEventLifecycle,
 )
 from app.pipeline.inputs import AudioInput, StreamedAudioInput
+from app.pipeline.spans import span
 from app.pipeline.workflows import VoiceWorkflow
 from app.realtime.events import DEFAULT_TURN_DETECTION, ServerVad
+from audio.format import PCM16_24K
 
 __all__ = ["StreamedAudioResult", "VoicePipeline", "VoicePipelineConfig"]
 
@@ -92,20 +95,50 @@ class StreamedAudioResult:
         self.error: Exception | None = None
         self._pipeline = pipeline
         self._events: asyncio.Queue[VoiceStreamEvent | None] = asyncio.Queue(_EVENTS)
+        self._turn = _Turn()
+        self._speaking: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(audio), name="voice pipeline")
 
     async def stream(self) -> AsyncIterator[VoiceStreamEvent]:
         """Yield the events, once. Leaving early ends the work."""
         try:
             while (event := await self._events.get()) is not None:
+                if isinstance(event, VoiceStreamEventAudio):
+                    self._turn.taken_samples += len(event.data)
                 yield event
         finally:
             await self.close()
+
+    async def interrupt(self, heard_ms: int | None = None) -> None:
+        """Stop the turn that is being answered; the next one is answered as ever.
+
+        Its sound that was not taken from `stream` is dropped. `heard_ms` is how much of the turn's
+        sound was played; without it, all that was taken counts as played.
+        """
+        speaking, turn = self._speaking, self._turn
+        if speaking is None or speaking.done():
+            return
+        speaking.cancel()
+        await asyncio.wait([speaking])
+        if turn.spans:
+            self._drop_turn()
+            await self._events.put(VoiceStreamEventLifecycle("turn_ended"))
+        if (told := getattr(self._pipeline.workflow, "interrupted", None)) is not None:
+            await told(turn.heard(heard_ms))
+        turn.settled.set()
 
     async def close(self) -> None:
         """End the work."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def _drop_turn(self) -> None:
+        """Take back the sound of the present turn; what was before it stays."""
+        waiting = [self._events.get_nowait() for _ in range(self._events.qsize())]
+        started = VoiceStreamEventLifecycle("turn_started")
+        kept = len(waiting) - waiting[::-1].index(started) if started in waiting else 0
+        for event in waiting[:kept]:
+            self._events.put_nowait(event)
 
     async def _run(self, audio: AudioInput | StreamedAudioInput) -> None:
         try:
@@ -125,21 +158,23 @@ class StreamedAudioResult:
         await self._events.put(None)
 
     async def _answer_one(self, audio: AudioInput) -> None:
-        text = await self._pipeline.stt.transcribe(audio.pcm16_16k())
+        with span("stt"):
+            text = await self._pipeline.stt.transcribe(audio.pcm16_16k())
         if text.strip():
-            await self._speak(self._pipeline.workflow.run(text))
+            await self._answer(self._pipeline.workflow.run(text))
 
     async def _answer_turns(self, audio: StreamedAudioInput) -> None:
         turns: asyncio.Queue[Hearing | None] = asyncio.Queue(_TURNS)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(audio, turns))
-                await self._speak(self._pipeline.workflow.on_start())
+                await self._answer(self._pipeline.workflow.on_start())
                 while (turn := await turns.get()) is not None:
-                    text = (await turn.finish()).transcript
+                    with span("stt"):
+                        text = (await turn.finish()).transcript
                     turn.abandon()
                     if text.strip():
-                        await self._speak(self._pipeline.workflow.run(text))
+                        await self._answer(self._pipeline.workflow.run(text))
         except* Exception as failures:
             raise _first(failures) from None
 
@@ -169,33 +204,77 @@ class StreamedAudioResult:
             await turns.put(hearing)
         await turns.put(None)
 
+    async def _answer(self, words: AsyncIterator[str]) -> None:
+        """Speak what a workflow says, unless the turn is interrupted."""
+        turn = self._turn = _Turn()
+        speaking = self._speaking = asyncio.create_task(self._speak(words), name="pipeline turn")
+        try:
+            await asyncio.wait([speaking])
+            if speaking.cancelled():
+                await turn.settled.wait()
+            else:
+                speaking.result()
+        finally:
+            self._speaking = None
+            speaking.cancel()
+            await asyncio.wait([speaking])
+
     async def _speak(self, words: AsyncIterator[str]) -> None:
         """Speak what a workflow says, a sentence at a time; nothing said is no turn."""
         sentences = Sentences()
-        begun = False
-        async for piece in words:
-            for sentence in sentences.push(piece):
-                begun = await self._say(sentence, begun)
-        for sentence in sentences.flush():
-            begun = await self._say(sentence, begun)
-        if begun:
+        with span("workflow"):
+            async with aclosing(words) if isinstance(words, AsyncGenerator) else nullcontext():
+                async for piece in words:
+                    for sentence in sentences.push(piece):
+                        await self._say(sentence)
+            for sentence in sentences.flush():
+                await self._say(sentence)
+        if self._turn.spans:
             await self._events.put(VoiceStreamEventLifecycle("turn_ended"))
 
-    async def _say(self, sentence: str, begun: bool) -> bool:
+    async def _say(self, sentence: str) -> None:
+        with span("tts"):
+            await self._pass_on(sentence)
+
+    async def _pass_on(self, sentence: str) -> None:
+        turn, begun = self._turn, False
         config = self._pipeline.config
         speech = self._pipeline.tts.speak(sentence, voice=config.voice, speed=config.speed)
         async with aclosing(speech):
             async for chunk in speech:
                 if not begun:
                     begun = True
-                    await self._events.put(VoiceStreamEventLifecycle("turn_started"))
+                    if not turn.spans:
+                        await self._events.put(VoiceStreamEventLifecycle("turn_started"))
+                    turn.spans.append((turn.made_ms, f" {sentence}"))
                 samples = np.frombuffer(chunk, "<i2").astype(np.int16)
                 if config.dtype == "float32":
                     scaled = (samples.astype(np.float32) / 32767.0).reshape(-1, 1)
                     await self._events.put(VoiceStreamEventAudio(scaled))
                 else:
                     await self._events.put(VoiceStreamEventAudio(samples))
-        return begun
+                turn.made_samples += len(samples)
+
+
+class _Turn:
+    """The sound of one turn: what was made, and taken by the reader of the events."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[int, str]] = []
+        """Each sentence with its beginning in the turn's sound, in milliseconds."""
+        self.made_samples = 0
+        self.taken_samples = 0
+        self.settled = asyncio.Event()
+        """An interruption of the turn has been told."""
+
+    @property
+    def made_ms(self) -> int:
+        return self.made_samples * 1000 // PCM16_24K.rate_hz
+
+    def heard(self, heard_ms: int | None) -> str:
+        """The words in so much of its sound, by default in what was taken."""
+        taken_ms = self.taken_samples * 1000 // PCM16_24K.rate_hz
+        return heard_of(self.spans, taken_ms if heard_ms is None else heard_ms, self.made_ms)
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

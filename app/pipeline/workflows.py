@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import (
     AsyncGenerator,
@@ -12,9 +13,10 @@ from collections.abc import (
     Iterable,
 )
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.agents.agent import Agent
+from app.agents.session.events import RawModelEvent
 from app.agents.session.session import AgentSession
 from app.engine.base import Hearing
 from app.engine.chain import Chain
@@ -22,15 +24,22 @@ from app.engine.generation import ModelTalk
 from app.engine.host import EngineParts, SpeechDetector
 from app.engine.server import Engine
 from app.engine.stages.base import StageError, TextModel
-from app.realtime.events import ServerVad
+from app.realtime.events import ServerVad, TextDelta
 
 __all__ = ["AgentWorkflow", "SimpleWorkflow", "VoiceWorkflow"]
 
+_HEARD: Final = 'The user interrupted. Of your last answer they heard only: "{}"'
+_UNHEARD: Final = "The user interrupted, and heard nothing of your last answer."
 Answer = str | Iterable[str] | AsyncIterable[str]
 
 
 class VoiceWorkflow(Protocol):
-    """Answers turns. A workflow may also have `async close()`, called at the session's end."""
+    """Answers turns.
+
+    A workflow may also have `async close()`, called at the session's end, and
+    `async interrupted(heard: str)`, called when its answer was stopped: `heard` is the part of it
+    that was played.
+    """
 
     def on_start(self) -> AsyncIterator[str]:
         """Yield the words said before the first turn; only of streamed input."""
@@ -91,7 +100,30 @@ class AgentWorkflow:
 
     async def run(self, transcription: str) -> AsyncIterator[str]:
         session = await self._opened()
-        yield await session.ask(transcription)
+        asked = asyncio.create_task(session.ask(transcription), name="agent workflow")
+        events = session.subscribe(asked)
+        asked.add_done_callback(session.unsubscribe)
+        item_id = ""
+        try:
+            async for event in events:
+                match event:
+                    case RawModelEvent(event=TextDelta() as words):
+                        # Another message, such as the answer behind a tool, is another sentence.
+                        apart = " " if item_id not in ("", words.item_id) else ""
+                        item_id = words.item_id
+                        yield f"{apart}{words.delta}"
+            await asked
+        finally:
+            if not asked.done():
+                asked.cancel()
+                await session.interrupt()
+
+    async def interrupted(self, heard: str) -> None:
+        """Tell the model what of its last answer was heard."""
+        if self._session is not None:
+            part = {"type": "input_text", "text": _HEARD.format(heard) if heard else _UNHEARD}
+            item = {"type": "message", "role": "system", "content": [part]}
+            await self._session.send_event({"type": "conversation.item.create", "item": item})
 
     async def close(self) -> None:
         """End the conversation."""

@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from app.engine.base import Heard, Hearing
 from app.engine.stages.base import StageError, StageSpec
@@ -20,7 +24,7 @@ from app.pipeline.workflows import AgentWorkflow, SimpleWorkflow, VoiceWorkflow
 from tests.fakes.engine_parts import LevelDetector, ToneSynthesizer, quiet, speech
 from tests.fakes.stage_servers import chat_stream, scripted_chat
 from tests.fakes.waiting import time_limit, until
-from tests.fakes.web_service import Script, WebService
+from tests.fakes.web_service import Asked, Script, WebService
 from tests.integration.test_examples import example
 from trunkline import Agent
 
@@ -256,6 +260,83 @@ async def test_an_agent_answers_with_its_tools_and_remembers_the_turns() -> None
     assert [m["content"] for m in last if m["role"] == "tool"] != []
     assert last[0]["content"].startswith("Be brief.")
     assert last[-1] == {"role": "user", "content": "turn 2"}
+
+
+async def test_an_agents_first_sentence_is_spoken_while_its_model_writes_on() -> None:
+    tts, goes_on = ToneVoice(), asyncio.Event()
+
+    async def model(_: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 x\r\nContent-Type: text/event-stream\r\n\r\n")
+        for words in ("We are open today. And ", "tomorrow."):
+            writer.write(
+                f"data: {json.dumps({'choices': [{'delta': {'content': words}}]})}\n\n".encode()
+            )
+            await writer.drain()
+            await goes_on.wait()
+        writer.write(b"data: [DONE]\n\n")
+        writer.close()
+
+    async with WebService(model) as server, StreamingHttp() as http, time_limit():
+        text_model = ChatCompletions(StageSpec(base_url=server.url, model="stand-in"), http)
+        workflow = AgentWorkflow(Agent(name="Desk", instructions="Be brief."), text_model)
+        sound = AudioInput(samples(speech(400, 24_000)))
+        result = await VoicePipeline(workflow, CountingTranscriber(), tts, CONFIG).run(sound)
+        await until(lambda: tts.said == ["We are open today."])
+        goes_on.set()
+        assert kinds([event async for event in result.stream()])[-1] == "session_ended"
+    assert tts.said == ["We are open today.", "And tomorrow."]
+
+
+async def test_an_interrupted_turn_stops_and_the_model_is_told_what_was_heard() -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        if body["messages"][-1]["content"] == "turn 1":
+            return chat_stream("We have fish today. " * 20)
+        return chat_stream("As you like.")
+
+    said, pause = speech(400, 24_000), quiet(800, 24_000)
+    tts, audio = ToneVoice(), StreamedAudioInput()
+    async with WebService(scripted_chat(reply)) as server, StreamingHttp() as http, time_limit():
+        model = ChatCompletions(StageSpec(base_url=server.url, model="stand-in"), http)
+        workflow = AgentWorkflow(Agent(name="Desk", instructions="Be brief."), model)
+        result = await VoicePipeline(workflow, CountingTranscriber(), tts, CONFIG).run(audio)
+        await audio.add_audio(samples(said + pause))
+        events: list[Any] = []
+        stream = result.stream()
+        async for event in stream:
+            events.append(event)
+            if event.type == "voice_stream_event_audio":
+                await until(lambda: len(tts.said) > 1)
+                await result.interrupt(heard_ms=300)
+                break
+        await result.interrupt()  # nothing is being said
+        await audio.add_audio(samples(said + pause))
+        await audio.add_audio(None)
+        events += [event async for event in stream]
+    turn = ["turn_started", "audio", "turn_ended"]
+    assert kinds(events) == [*turn, *turn, "session_ended"]
+    assert tts.said[-1] == "As you like."
+    notes = [
+        message["content"]
+        for message in json.loads(server.asked[-1].body)["messages"]
+        if message["role"] == "system" and "interrupted" in message["content"]
+    ]
+    assert notes == ['The user interrupted. Of your last answer they heard only: "We have fish"']
+
+
+async def test_each_stage_of_a_turn_is_a_span() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("trunkline")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "get_tracer", lambda _name: tracer)
+        await play(
+            SimpleWorkflow(lambda text: "The first sentence is here. And another one is here."),
+            AudioInput(samples(speech(300, 24_000))),
+        )
+    provider.shutdown()
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == ["stt", "tts", "tts", "workflow"]
+    assert not any(span.attributes for span in spans)
 
 
 async def test_the_examples_work_offline(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.dial": {"app.carrier.base", "app.carrier.twilio.caller_side", "app.errors",
                  "app.http.routed", "app.installation", "app.network", "app.paths", "audio",
                  "httpx2", "numpy", "rich", "websockets", "yaml"},
-    "app.pipeline": {"app.agents", "app.engine", "app.errors", "app.realtime", "audio", "numpy"},
+    "app.pipeline": {"app.agents", "app.engine", "app.errors", "app.realtime", "audio", "numpy",
+                     "opentelemetry"},
     "app.assembly": {"app.agents", "app.api_keys", "app.calls", "app.carrier.base",
                      "app.carrier.destinations", "app.carrier.number_policy", "app.engine",
                      "app.errors", "app.events", "app.gateway", "app.http", "app.installation",
@@ -300,6 +301,7 @@ CATCHES_ALL = {
 FREE_TASKS = {
     "app.threads": "an operator's function, waited for and cancelled by the task that calls it",
     "app.engine.server": "the holder of the engine's group, ended by its close",
+    "app.pipeline.workflows": "a question to a session, ended by its turn's end or its reader's",
     "app.pipeline.pipeline": "the work of a result, ended by the end of its stream or `close`",
     "app.engine.stages.deepgram": "a turn's socket, ended by the turn's end or `abandon`",
     "app.engine.speech.worker": "the keeper of a worker process, ended by its close",
