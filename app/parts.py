@@ -55,6 +55,7 @@ from app.events import AnalysisFailed, CallEvent, CallReviewed
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
+from app.passwords import Passwords
 from app.settings import Mode, Settings, carrier_credentials, load, notices
 from app.store.files import CallFiles
 from app.store.history import CallHistory
@@ -494,6 +495,7 @@ class Parts:
             requests_per_s=settings.api.requests_per_s,
             bus=self.bus,
             logins=Logins(settings.state_dir, life_s=life_s) if console.enabled else None,
+            passwords=Passwords(settings.state_dir),
         )
 
     @property

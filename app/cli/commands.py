@@ -27,6 +27,7 @@ from app.cli.init import init
 from app.cli.keys import keys_app
 from app.cli.numbers import numbers_app
 from app.cli.outbound import call, campaign_app, do_not_call_app
+from app.cli.passwords import passwords_app
 from app.cli.shared import (
     DEFAULT_CONFIG,
     EXIT_CONFIG,
@@ -81,6 +82,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(numbers_app, name="numbers")
 app.add_typer(db_app, name="db")
 app.add_typer(keys_app, name="keys")
+app.add_typer(passwords_app, name="passwords")
 app.add_typer(calls_app, name="calls")
 app.add_typer(campaign_app, name="campaign")
 app.add_typer(do_not_call_app, name="do-not-call")

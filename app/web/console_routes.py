@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -57,6 +58,13 @@ HEADERS: Final[Mapping[str, str]] = {
 MAX_BODY_BYTES: Final = 4_096
 WRONG_LOGINS: Final = 20
 WRONG_LOGINS_PER_S: Final = 0.2
+WRONG_PASSWORDS: Final = 10
+WRONG_PASSWORDS_PER_S: Final = 1 / 60
+"""For one name. Passwords can be guessed: behind these, the right one does not enter either."""
+MAX_NAMES: Final = 1_000
+PASSWORDS: Final = 60
+PASSWORDS_PER_S: Final = 2.0
+"""For all names together, right ones too: each attempt costs 0.2 s of a processor."""
 
 _KINDS: Final = {
     ".html": "text/html; charset=utf-8",
@@ -75,7 +83,7 @@ class _File:
 
 def console_router(guard: Guard, logins: Logins, metrics: Metrics, *, local: bool) -> APIRouter:
     """The routes of the console; `local`: it opens to browsers on this machine only."""
-    router, files, wrong = APIRouter(), _files(), _WrongLogins()
+    router, files, attempts = APIRouter(), _files(), _Attempts()
 
     def refused(request: Request) -> Response | None:
         client = request.client
@@ -123,24 +131,26 @@ def console_router(guard: Guard, logins: Logins, metrics: Metrics, *, local: boo
 
     @router.post("/console/login")
     async def log_in(request: Request) -> Response:
-        """Open a login with a one-time link's token, or a key."""
+        """Open a login with a one-time link's token, a key, or a name and its password."""
         if (refusal := refused(request) or await _not_ours(request)) is not None:
             return refusal
         given = await _body(request)
+        name = given.get("name")
+        if isinstance(name, str) and not attempts.may_guess(name):
+            return _too_many()
         try:
             opened = await _opened(guard, logins, given)
         except (ConfigError, OSError):
             text = "Logins cannot be kept: state_dir cannot be written"
             return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "logins_unavailable", text)
         if opened is not None:
+            if isinstance(name, str):
+                attempts.was_right(name)
             return _logged_in(request, logins, *opened)
         metrics.auth_failed(AuthFailure.API)
-        if not wrong.take():
-            text = "Too many wrong logins: wait a minute"
-            headers = {"retry-after": "60"}
-            status = HTTPStatus.TOO_MANY_REQUESTS
-            return error_response(status, "too_many_logins", text, headers=headers)
-        text = "This link was used or is too old, or there is no such key"
+        if not isinstance(name, str) and not attempts.may_go_on():
+            return _too_many()
+        text = "This link was used or is too old, or there is no such key or password"
         return error_response(HTTPStatus.UNAUTHORIZED, "login_wrong", text)
 
     @router.post("/console/logout")
@@ -172,6 +182,8 @@ async def _opened(
             return await asyncio.to_thread(logins.follow_link, link)
         case {"key": str(key)}:
             return await guard.open_login(key.strip())
+        case {"name": str(name), "password": str(password)}:
+            return await guard.open_login_of(name, password)
         case _:
             return None
 
@@ -234,17 +246,57 @@ def _files() -> Mapping[str, _File]:
     return found
 
 
-class _WrongLogins:
-    """Counts wrong logins; the right one always enters, since secrets are too long to guess."""
+def _too_many() -> Response:
+    text = "Too many wrong logins: wait a minute"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    return error_response(status, "too_many_logins", text, headers={"retry-after": "60"})
+
+
+class _Attempts:
+    """The logins that may still be tried.
+
+    Links and keys are too long to guess: only wrong ones count, and the right one always enters.
+    """
 
     def __init__(self) -> None:
-        self._left, self._since_s = float(WRONG_LOGINS), time.monotonic()
+        self._wrong = _Allowance(WRONG_LOGINS, WRONG_LOGINS_PER_S)
+        self._passwords = _Allowance(PASSWORDS, PASSWORDS_PER_S)
+        self._by_name: OrderedDict[str, _Allowance] = OrderedDict()
+
+    def may_go_on(self) -> bool:
+        """Count a wrong link or key; False after too many."""
+        return self._wrong.take()
+
+    def may_guess(self, name: str) -> bool:
+        """Count a password before it is looked at: many at once are as slow as one by one."""
+        found = self._by_name.pop(name[:64], None)
+        found = found or _Allowance(WRONG_PASSWORDS, WRONG_PASSWORDS_PER_S)
+        if len(self._by_name) >= MAX_NAMES:
+            self._by_name.popitem(last=False)
+        self._by_name[name[:64]] = found
+        return found.take() and self._passwords.take()
+
+    def was_right(self, name: str) -> None:
+        """The password of a name was right: it does not count."""
+        if (found := self._by_name.get(name[:64])) is not None:
+            found.give_back()
+
+
+class _Allowance:
+    """So many wrong logins at once, and then so many a second."""
+
+    def __init__(self, most: int, per_s: float) -> None:
+        self._most, self._per_s = float(most), per_s
+        self._left, self._since_s = self._most, time.monotonic()
 
     def take(self) -> bool:
         now_s = time.monotonic()
-        gained = (now_s - self._since_s) * WRONG_LOGINS_PER_S
-        self._left, self._since_s = min(float(WRONG_LOGINS), self._left + gained), now_s
+        gained = (now_s - self._since_s) * self._per_s
+        self._left, self._since_s = min(self._most, self._left + gained), now_s
         if self._left < 1:
             return False
         self._left -= 1
         return True
+
+    def give_back(self) -> None:
+        self._left += 1

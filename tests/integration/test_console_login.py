@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,8 +14,10 @@ import pytest
 
 from app.api_keys import ApiKeys, Scope
 from app.console_logins import FRESH_S, Logins
+from app.errors import ConfigError
+from app.passwords import Passwords
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, V1
-from app.web.console_routes import HEADERS, WRONG_LOGINS
+from app.web.console_routes import HEADERS, WRONG_LOGINS, WRONG_PASSWORDS
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S
 from tests.integration.server import App, trunkline
@@ -197,3 +200,59 @@ async def test_without_credentials_it_is_this_machine_only() -> None:
 async def test_a_console_that_is_turned_off_is_not_there() -> None:
     async with server(console={"enabled": False}) as app, browser(app) as one:
         assert (await one.get("/console")).status_code == 404
+
+
+PASSWORD = "a long enough password"
+
+
+async def test_a_password_logs_in_until_it_is_changed_or_removed() -> None:
+    async with server() as app, browser(app) as one:
+        passwords = Passwords(app.settings.state_dir)
+        passwords.set("mo@desk", Scope.OPERATOR, PASSWORD)
+        kept = app.settings.state_dir / "console-passwords.json"
+        assert kept.stat().st_mode & 0o077 == 0
+        assert PASSWORD not in kept.read_text()
+        await log_in(one, name="mo@desk", password=PASSWORD)
+        session = (await one.get("/console/session")).json()
+        assert session["client"] == {"name": "mo@desk", "scope": "operator"}
+        assert (await one.get(f"{V1}/keys")).status_code == 403
+        passwords.set("mo@desk", Scope.OPERATOR, "another good password")
+        await asyncio.sleep(FRESH_S)  # then a process has noticed what another has written
+        assert (await one.get("/console/session")).json() == {"client": None}
+        await log_in(one, name="mo@desk", password="another good password")
+        assert passwords.remove("mo@desk")
+        await asyncio.sleep(FRESH_S)
+        assert (await one.get("/console/session")).json() == {"client": None}
+
+
+async def test_passwords_are_guessed_a_few_times_and_then_not_even_the_right_one_enters() -> None:
+    async with server() as app, browser(app) as one:
+        Passwords(app.settings.state_dir).set("mo", Scope.VIEWER, PASSWORD)
+        guesses = [{"name": "mo", "password": f"guess {n}"} for n in range(WRONG_PASSWORDS)]
+        answers = await asyncio.gather(
+            *(one.post("/console/login", json=guess) for guess in [*guesses, *guesses])
+        )
+        assert sorted(answer.status_code for answer in answers) == [401] * 10 + [429] * 10
+        right = await one.post("/console/login", json={"name": "mo", "password": PASSWORD})
+        assert right.status_code == 429
+        for odd in ({"name": "nobody", "password": "x"}, {"name": "ann"}, {"name": "", "key": "k"}):
+            assert (await one.post("/console/login", json=odd)).status_code == 401
+        await log_in(one, link=Logins(app.settings.state_dir).make_link())  # which nobody guesses
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "password"),
+    [
+        ("", Scope.VIEWER, PASSWORD),
+        ("a b", Scope.VIEWER, PASSWORD),
+        ("mo", Scope.VIEWER, "too short"),
+        ("mo", Scope.VIEWER, "x" * 1_001),
+        ("mo", Scope.REALTIME, PASSWORD),
+    ],
+)
+def test_a_password_that_will_not_do_is_not_set(
+    tmp_path: Path, name: str, scope: Scope, password: str
+) -> None:
+    with pytest.raises(ConfigError):
+        Passwords(tmp_path).set(name, scope, password)
+    assert Passwords(tmp_path).listed() == []

@@ -315,3 +315,21 @@ def test_dial_finds_the_address_and_token_of_its_own_server(tmp_path: Path) -> N
         "auth_token": "f" * 32,
         "account_sid": ACCOUNT,
     }
+
+
+def test_passwords_are_set_listed_and_removed(tmp_path: Path) -> None:
+    environment = {"STATE_DIR": str(tmp_path / "state")}
+    config = ["-c", config_file(tmp_path, "")]
+
+    def run(*arguments: str, typed: str = "") -> tuple[int, str]:
+        command = ["passwords", *arguments, *config]
+        result = runner.invoke(cli.app, command, input=typed, env=environment)
+        return result.exit_code, result.output
+
+    assert "nobody has a password" in run("list")[1]
+    code, said = run("set", "mo", "--scope", "operator", typed="a long enough password\n")
+    assert (code, said) == (0, "mo may log in as operator\n")
+    assert "at least 12 characters" in run("set", "mo", typed="short\n")[1]
+    assert run("list")[1].startswith("mo  operator  set 20")
+    assert run("remove", "mo")[0] == 0
+    assert run("remove", "mo")[0] == 1

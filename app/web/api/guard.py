@@ -25,6 +25,7 @@ from starlette.responses import Response
 from app.api_keys import ApiKeys, Scope
 from app.bus import Bus
 from app.console_logins import Login, Logins, csrf_token
+from app.passwords import Passwords, Person
 from app.web.access import Door, bearer_token, is_foreign_site, same_secret
 from app.web.api.problem import API_PREFIX, Problem
 from app.web.api.replays import Replays
@@ -52,6 +53,7 @@ HTTPS_COOKIE: Final = "__Host-trunkline"
 """Browsers take a cookie with this prefix from this very host only."""
 PLAIN_COOKIE: Final = "trunkline_console"
 _SCOPE: Final = "x-scope"
+_PASSWORD: Final = "password:"
 _BURST_S: Final = 3
 """A client that was quiet may send as much at once as it may send in this time."""
 _WATCHED_CLIENTS: Final = 1_000
@@ -104,11 +106,14 @@ class Guard:
         requests_per_s: int,
         bus: Bus,
         logins: Logins | None = None,
+        passwords: Passwords | None = None,
     ) -> None:
         """`door` opens to programs on this machine; `operator_token` is a key with that scope.
 
-        `logins` are those of the console, whose cookie serves in place of a key.
+        `logins` are those of the console, whose cookie serves in place of a key; `passwords` open
+        some.
         """
+        self._passwords = passwords
         self.logins = logins
         self.keys = keys
         self._metrics = metrics
@@ -190,6 +195,25 @@ class Guard:
             key_sha256=hashlib.sha256(token.encode()).hexdigest(),
         )
 
+    async def open_login_of(self, name: str, password: str) -> tuple[Login, str] | None:
+        """Open a login of the console with a password; None for a wrong one.
+
+        Raises:
+            ConfigError, OSError: logins cannot be kept.
+        """
+        if self._passwords is None or self.logins is None:
+            return None
+        person = await self._passwords.check(name, password)
+        if person is None:
+            return None
+        return await asyncio.to_thread(
+            self.logins.open,
+            person.name,
+            person.scope,
+            key_id=f"{_PASSWORD}{person.name}",
+            key_sha256=person.mark,
+        )
+
     async def _login(self, request: HTTPConnection, cookie: str) -> Client | None:
         if not cookie or self.logins is None:
             return None
@@ -206,11 +230,19 @@ class Guard:
                 if not self._operator_token or not same_secret(login.key_sha256, current):
                     return None
                 return Client(login.id, login.name, Scope.OPERATOR)
+            case str(of) if of.startswith(_PASSWORD):
+                person = await self._person(of.removeprefix(_PASSWORD))
+                if person is None or not same_secret(login.key_sha256, person.mark):
+                    return None
+                return Client(login.id, person.name, person.scope)
             case _:
                 key = await self.keys.by_id(login.key_id)
                 if key is None or not same_secret(login.key_sha256, key.sha256):
                     return None
                 return Client(login.id, key.name, key.scope)
+
+    async def _person(self, name: str) -> Person | None:
+        return None if self._passwords is None else await self._passwords.find(name)
 
     async def _act(self, request: Request, client: Client, proceed: Handler) -> Response:
         body = await _body(request)

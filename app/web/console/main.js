@@ -26,7 +26,8 @@ function Login({ onDone }) {
   const submit = async (event) => {
     event.preventDefault();
     try {
-      await logIn({ key: new FormData(event.target).get("key") });
+      const given = Object.fromEntries(new FormData(event.target));
+      await logIn(given.key ? { key: given.key } : { name: given.name, password: given.password });
       onDone();
     } catch (problem) {
       setError(problem.message);
@@ -36,13 +37,18 @@ function Login({ onDone }) {
     <main class="login" id="main">
       <h1>Trunkline</h1>
       <form onSubmit=${submit}>
-        <label for="key">API key</label>
-        <input id="key" name="key" type="password" autocomplete="current-password" required autofocus />
+        <label for="name">Name</label>
+        <input id="name" name="name" autocomplete="username" autocapitalize="none" spellcheck="false" autofocus />
+        <label for="password">Password</label>
+        <input id="password" name="password" type="password" autocomplete="current-password" />
+        <label for="key">or an API key</label>
+        <input id="key" name="key" type="password" autocomplete="off" />
         <button class="primary">Log in</button>
         <p class="said" role="alert">${error}</p>
       </form>
       <p class="quiet">Or run <code>trunkline console</code> on the server: it prints a link that
-        opens this page, once. <code>trunkline keys create NAME</code> makes a key.</p>
+        opens this page, once. <code>trunkline passwords set NAME</code>
+        gives somebody a password, <code>trunkline keys create NAME</code> makes a key.</p>
     </main>`;
 }
 
