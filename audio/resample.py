@@ -175,9 +175,7 @@ class BlockFilter:
 def round_and_saturate(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """`levels` as whole numbers (ties to even) in the range of int16, in place."""
     np.rint(levels, out=levels)
-    np.minimum(levels, _HIGHEST, out=levels)
-    np.maximum(levels, _LOWEST, out=levels)
-    return levels
+    return levels.clip(_LOWEST, _HIGHEST, out=levels)
 
 
 class Resampler:

@@ -66,8 +66,8 @@ from app.events import (
     VoiceTrouble,
 )
 from app.realtime.connection import Room, VoiceConnection
-from app.realtime.events import ServerEvent
-from app.tasks import CancellableGroup
+from app.realtime.events import AudioDelta, ServerEvent
+from app.tasks import CancellableGroup, Event
 
 __all__ = ["LOST", "Call"]
 
@@ -201,7 +201,7 @@ class Call:
         )
         self._deadline = HangUpDeadline()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        self._over = asyncio.Event()
+        self._over = Event()
         self._session_id = ""
         self._voice = VoiceLoop(
             route.model,
@@ -623,10 +623,13 @@ class Call:
 
     def on_voice(self, event: ServerEvent) -> None:
         """For the voice loop."""
-        completed = self._conversation.dialogue.failures.completed
-        self._work.on_voice(event)
         now_ms = self._now_ms()
         self._timer.on_voice(event, now_ms, self._conversation.pause_ms)
+        if isinstance(event, AudioDelta):  # most events, and of no interest to the others below
+            self._perform(self._conversation.on_voice(event, now_ms))
+            return
+        completed = self._conversation.dialogue.failures.completed
+        self._work.on_voice(event)
         self._perform(self._conversation.on_voice(event, now_ms))
         self._work.after_voice(event)
         if self._conversation.dialogue.failures.completed != completed:

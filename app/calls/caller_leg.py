@@ -25,7 +25,7 @@ from app.calls.turn_timer import TurnTimer
 from app.carrier.base import MarkReached, MediaStream, StreamEvent, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
-from app.tasks import pass_cancellation_on
+from app.tasks import Event, pass_cancellation_on
 from audio.format import AudioFormat
 
 __all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState", "Monitor"]
@@ -78,7 +78,7 @@ class _Held:
     """A stream, and whether its socket may go."""
 
     stream: MediaStream
-    done: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=Event)
 
 
 class CallerLeg:
@@ -113,7 +113,7 @@ class CallerLeg:
         self._successor_due_s: float | None = None  # of a stream that may replace the open one
         self._if_not_opened = _NOT_OPENED
         self._deadline: asyncio.Timeout | None = None
-        self._moved = asyncio.Event()
+        self._moved = Event()
         self._cleared_ms: int | None = None
 
     # Where the caller is ------------------------------------------------------------------------

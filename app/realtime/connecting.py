@@ -72,7 +72,7 @@ async def connect_with_retry(
             except TimeoutError:
                 outcome = _late()
             finally:
-                tries.group.cancel()
+                tries.end()
     except asyncio.CancelledError:
         if tries.taken is not None:
             await close_at_once(tries.taken)
@@ -110,6 +110,11 @@ class _Tries:
             hung = {"model": self._model.name}
             logger.info("voice model hangs: connecting once more beside it", extra=hung)
 
+    def end(self) -> None:
+        """No try goes on, and no task keeps what tried alive."""
+        self.group.cancel()
+        self._running.clear()
+
     async def _first(self) -> VoiceConnection:
         while True:
             outcome = await self._outcomes.get()
@@ -142,7 +147,8 @@ class ReconnectBudget:
     """The times that one conversation may replace its connection, and the pause before. Pure."""
 
     def __init__(self, per_minute: int = RECONNECTS_PER_MINUTE) -> None:
-        self._lost_ms: deque[int] = deque(maxlen=per_minute)
+        self._per_minute = per_minute
+        self._lost_ms: list[int] = []
 
     def on_lost(self, now_ms: int) -> float | None:
         """Seconds to wait before the next connection; `None` when the budget is used up.
@@ -151,8 +157,8 @@ class ReconnectBudget:
         """
         lost = self._lost_ms
         while lost and now_ms - lost[0] >= 60_000:
-            lost.popleft()
-        if len(lost) == lost.maxlen:
+            del lost[0]
+        if len(lost) == self._per_minute:
             return None
         lost.append(now_ms)
         return FIRST_PAUSE_S * 2 ** (len(lost) - 2) if len(lost) > 1 else 0.0

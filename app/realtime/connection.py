@@ -73,6 +73,7 @@ MALFORMED_LIMIT: Final = 50  # so many malformed events ...
 MALFORMED_WINDOW_S: Final = 10.0  # ... in so long, and the peer is not worth listening to
 SEND_TIMEOUT_S: Final = 5.0  # by then a caller's voice outbox has overflown (ARCHITECTURE 4)
 PIPE_CAPACITY: Final = 256  # messages: five seconds of 20 ms frames
+_LARGE: Final = ("instructions", "tools")
 _INDEX: Final = re.compile(r"\[\d+\]")
 
 
@@ -286,8 +287,8 @@ class RealtimeConnection:
         self._older_transcription = False
         self._transport = transport
         self._protocol = RealtimeProtocol(Side.CLIENT, dialect)
-        self._early: deque[ServerEvent] = deque()
-        self._recent_malformed: deque[float] = deque(maxlen=MALFORMED_LIMIT)
+        self._early: list[ServerEvent] = []
+        self._recent_malformed: list[float] = []
         self._closed = False
 
     def __aiter__(self) -> RealtimeConnection:
@@ -295,7 +296,7 @@ class RealtimeConnection:
 
     async def __anext__(self) -> ServerEvent:
         if self._early:
-            return self._early.popleft()
+            return self._early.pop(0)
         if self._closed:
             raise StopAsyncIteration
         try:
@@ -328,7 +329,7 @@ class RealtimeConnection:
     async def deliver(self, on_event: Callable[[ServerEvent], None], room: Room) -> None:
         while self._early:
             await room.room()
-            on_event(self._early.popleft())
+            on_event(self._early.pop(0))
         if self._closed:
             return
 
@@ -402,6 +403,7 @@ class RealtimeConnection:
         now = asyncio.get_running_loop().time()
         recent = self._recent_malformed
         recent.append(now)
+        del recent[:-MALFORMED_LIMIT]
         if len(recent) == MALFORMED_LIMIT and now - recent[0] <= MALFORMED_WINDOW_S:
             raise _TooManyMalformed
 
@@ -427,6 +429,13 @@ class RealtimeConnection:
                 code="format_mismatch",
             )
         self.differences = differing_fields(config, confirmed)
+        # What came back as it was asked for is kept once, and not for each call: texts are long.
+        same = {
+            name: value
+            for name in _LARGE
+            if (value := getattr(config, name)) == getattr(confirmed, name)
+        }
+        self.session = replace(self.session, **same)
         self._agreed = True
         if confirmed.transcription is None and _with_older_transcription(config) != config:
             self._older_transcription = True

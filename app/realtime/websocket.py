@@ -389,7 +389,7 @@ class WebSocketModel:
                 logger=_wire_logger,
                 create_connection=EagerConnection,
             )
-            websocket.request = None  # a few kB, and the key with it
+            websocket.request = websocket.response = None  # a few kB, and the key with it
             return cast(EagerConnection, websocket)
         except InvalidStatus as error:
             raise _refusal(error.response) from None

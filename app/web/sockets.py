@@ -191,6 +191,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._stall.disarm()
         self.waiting.pop(self, None)
         super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # nothing is left to the collector
 
     def pause_writing(self) -> None:
         super().pause_writing()

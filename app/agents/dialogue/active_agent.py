@@ -8,7 +8,6 @@ it. Pure.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -85,7 +84,7 @@ class ActiveAgent:
         self.listens_only = False
         self.unanswered = False
         self._new_id = new_id
-        self._updates: deque[_Update] = deque()
+        self._updates: list[_Update] = []
         self._voice: str | None = None
         self._opened_for: Agent | None = None
 
@@ -210,7 +209,7 @@ class ActiveAgent:
         """The model confirmed the oldest change; returns the handoff that is done with it."""
         if not self._updates:
             return None
-        return self._take_handoff(self._updates.popleft().event_id)
+        return self._take_handoff(self._updates.pop(0).event_id)
 
     def tools_of(self, update_id: str | None) -> tuple[Mapping[str, Any], ...]:
         """The tools of a change that is on its way; without an id, of the oldest that has some."""

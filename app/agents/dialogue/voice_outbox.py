@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from typing import Final
 
 from app.events import CallCounters
 from app.realtime.events import ClientEvent, InputAudioAppend
+from app.tasks import Event
 from audio.format import AudioFormat
 
 __all__ = ["VoiceOutbox"]
@@ -29,10 +29,10 @@ class VoiceOutbox:
         self._format = audio_format
         self._max_bytes = audio_format.ms_to_bytes(max_ms)
         self._counters = counters
-        self._queue: deque[bytes | ClientEvent] = deque()
+        self._queue: list[bytes | ClientEvent] = []
         self._audio_bytes = 0
-        self._filled = asyncio.Event()
-        self._taken = asyncio.Event()
+        self._filled = Event()
+        self._taken = Event()
         self._writer_waits = False
 
     @property
@@ -63,10 +63,10 @@ class VoiceOutbox:
 
     def _drop_oldest(self) -> None:
         """Cut from the front, to the sample: a filled gap may be longer than all that may wait."""
-        kept: deque[bytes | ClientEvent] = deque()
+        kept: list[bytes | ClientEvent] = []
         excess = dropped = self._audio_bytes - self._max_bytes
         while excess:
-            entry = self._queue.popleft()
+            entry = self._queue.pop(0)
             if isinstance(entry, bytes):
                 rest = entry[excess:]
                 excess -= len(entry) - len(rest)
@@ -74,7 +74,7 @@ class VoiceOutbox:
                     continue
                 entry = rest
             kept.append(entry)
-        self._queue.extendleft(reversed(kept))
+        self._queue[:0] = kept
         self._audio_bytes -= dropped
         self._counters.uplink_dropped_ms += dropped * 1000 // self._format.bytes_per_second
 
@@ -85,7 +85,7 @@ class VoiceOutbox:
             self._writer_waits = True
             await self._filled.wait()
         self._writer_waits = False
-        entry = self._queue.popleft()
+        entry = self._queue.pop(0)
         if not isinstance(entry, bytes):
             return entry
         batch = [entry]
@@ -95,7 +95,7 @@ class VoiceOutbox:
             and isinstance(following := self._queue[0], bytes)
         ):
             batch.append(following)
-            self._queue.popleft()
+            del self._queue[0]
         audio = b"".join(batch)
         self._audio_bytes -= len(audio)
         self._taken.set()
@@ -105,7 +105,7 @@ class VoiceOutbox:
     def forget_events(self) -> None:
         """The connection is gone, and its writer: drop what was meant for it; audio stays."""
         self._writer_waits = False
-        self._queue = deque(entry for entry in self._queue if isinstance(entry, bytes))
+        self._queue = [entry for entry in self._queue if isinstance(entry, bytes)]
 
     def clear(self) -> None:
         """Drop everything, audio too; nobody waits for room any more."""

@@ -6,12 +6,11 @@ direction.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from app.calls.actions import Clear, PlayAudio
 from app.carrier.base import MediaStream
+from app.tasks import Event
 from audio.format import PCMU_8K, AudioFormat
 
 __all__ = ["CarrierOutbox"]
@@ -26,9 +25,9 @@ class CarrierOutbox:
         self._max_bytes = PCMU_8K.ms_to_bytes(max_ms)
         self._on_sent = on_sent
         self._stream: MediaStream | None = None
-        self._queue: deque[PlayAudio | Clear] = deque()
+        self._queue: list[PlayAudio | Clear] = []
         self._bytes = 0
-        self._room = asyncio.Event()
+        self._room = Event()
         self._room.set()
 
     def on_stream(self, carrier_format: AudioFormat) -> None:
@@ -64,7 +63,7 @@ class CarrierOutbox:
         """The stream takes more."""
         queue = self._queue
         while queue and self._send(queue[0]):
-            action = queue.popleft()
+            action = queue.pop(0)
             if isinstance(action, PlayAudio):
                 self._bytes -= len(action.payload)
                 if self._bytes <= self._max_bytes // 2:

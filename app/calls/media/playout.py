@@ -13,7 +13,6 @@ Facts: Twilio media-streams/websocket-messages (`mark`, `clear`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -107,10 +106,10 @@ class Playout:
         self._reached = 0
         self._anchor_ms = 0
         self._ends_ms = 0
-        self._spans: deque[_Span] = deque()
-        self._marks: deque[tuple[str, int]] = deque()
-        self._loud: deque[tuple[int, int]] = deque()  # parts that one can hear, not heard yet
-        self._kept: deque[bytes] = deque()
+        self._spans: list[_Span] = []  # few at a time: a deque would take 700 bytes each
+        self._marks: list[tuple[str, int]] = []
+        self._loud: list[tuple[int, int]] = []  # parts that one can hear, not heard yet
+        self._kept: list[bytes] = []
         self._kept_from = 0
 
     def start(self, now_ms: int) -> None:
@@ -214,14 +213,14 @@ class Playout:
         if not any(mark == name for mark, _ in self._marks):
             return False
         while True:
-            mark, position = self._marks.popleft()
+            mark, position = self._marks.pop(0)
             self._reached = max(self._reached, position)
             if mark == name:
                 break
         self._anchor_ms = now_ms
         kept = self._kept
         while kept and self._kept_from + len(kept[0]) <= self._reached:
-            self._kept_from += len(kept.popleft())
+            self._kept_from += len(kept.pop(0))
         return True
 
     def _heard(self, now_ms: int) -> int:
@@ -248,9 +247,9 @@ class Playout:
         heard = self.heard_bytes(now_ms)
         while self._loud and self._loud[0][0] < heard:
             self._audible_ms = now_ms
-            _, end = self._loud.popleft()
+            _, end = self._loud.pop(0)
             if end > heard:
-                self._loud.appendleft((heard, end))
+                self._loud.insert(0, (heard, end))
                 break
         return self._audible_ms
 
@@ -261,7 +260,7 @@ class Playout:
         heard = self.heard_bytes(now_ms)
         over: list[HeardItem] = []
         while self._spans and self._spans[0].closed and self._spans[0].end <= heard:
-            span = self._spans.popleft()
+            span = self._spans.pop(0)
             sent_ms = (span.end - span.start) // self._bytes_per_ms
             over.append(
                 HeardItem(

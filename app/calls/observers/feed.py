@@ -7,7 +7,6 @@ its last events only, and a follower who is slower than that misses the oldest.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -23,13 +22,14 @@ class Feed:
     """The events of one call."""
 
     def __init__(self) -> None:
-        self._events: deque[CallEvent] = deque(maxlen=KEPT_EVENTS)
+        self._events: list[CallEvent] = []
         self._count = 0
         self._news: asyncio.Event | None = None
 
     def put(self, event: CallEvent) -> None:
         """Keep an event and wake the followers; never waits."""
         self._events.append(event)
+        del self._events[:-KEPT_EVENTS]
         self._count += 1
         if self._news is not None:
             self._news.set()
@@ -37,8 +37,7 @@ class Feed:
 
     def forget(self) -> None:
         """Keep nothing but the last event."""
-        while len(self._events) > 1:
-            self._events.popleft()
+        del self._events[:-1]
 
     async def follow(self) -> AsyncIterator[CallEvent]:
         """Yield events from the oldest that is kept until the call's end."""

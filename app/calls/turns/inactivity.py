@@ -8,7 +8,6 @@ ended by the conversation.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,7 +95,7 @@ class Productivity:
         self.unproductive_turns = 0
         self._wordless_since_ms = 0
         self._sound_since_ms: int | None = None
-        self._said: deque[tuple[str, ...]] = deque(maxlen=20)
+        self._said: list[tuple[str, ...]] = []
 
     def on_caller_turn(self, transcript: str, now_ms: int) -> None:
         """A caller's turn was transcribed; empty when nothing was made out."""
@@ -105,6 +104,7 @@ class Productivity:
         repeated = bool(least) and len(words) >= least and words in self._said
         if words and not repeated:
             self._said.append(words)
+            del self._said[:-20]
             self.on_caller_acted()
             return
         if not self.unproductive_turns:

@@ -7,7 +7,6 @@ part. Pure.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from app.calls.actions import ClosingPrompt
@@ -35,7 +34,7 @@ class CallTimers:
         """The caller is on a stream."""
         self._warned = False
         self._hold_until_ms: int | None = None
-        self._costs: deque[tuple[int, float]] = deque()  # of the last minute
+        self._costs: list[tuple[int, float]] = []  # of the last minute
 
     def begin(self, now_ms: int) -> None:
         """The caller is on a stream, for the first time or again: the clocks run."""
@@ -116,7 +115,7 @@ class CallTimers:
         costs = self._costs
         costs.append((now_ms, cost_usd))
         while now_ms - costs[0][0] > _MINUTE_MS:
-            costs.popleft()
+            del costs[0]
         since_ms, before_usd = costs[0]
         if now_ms - since_ms < _MINUTE_MS // 4:
             return None  # too little is known of its pace

@@ -297,7 +297,9 @@ async def test_an_update_in_mid_call_is_shown_and_kept() -> None:
     event = await anext(connection)
     assert isinstance(event, ev.SessionUpdated)
     assert not formats_match(ASKED, event.session)
-    assert connection.session == replace(ASKED, output_format=PCM16_24K, turn_detection=None)
+    assert connection.session == replace(
+        ASKED, id="sess_1", output_format=PCM16_24K, turn_detection=None
+    )
 
 
 def test_only_what_was_asked_can_differ() -> None:
