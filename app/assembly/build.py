@@ -36,7 +36,7 @@ from app.carrier.destinations import Destinations
 from app.errors import ConfigError
 from app.events import CallId
 from app.http.client import SafeHttp
-from app.settings import Settings, VoiceChoice
+from app.settings import Mode, Settings, VoiceChoice
 from app.settings.reader.names import no_such
 from app.webhooks.deliverer import Receiver
 
@@ -135,7 +135,13 @@ class Assembly:
         today = datetime.now(UTC).date()
         place = self._settings.origin.place("prices")
         found = [notice for prices in self._table.prices() for notice in prices.notices(today)]
-        return [f"{place}: {notice}" for notice in dict.fromkeys(found)]
+        notices = [f"{place}: {notice}" for notice in dict.fromkeys(found)]
+        settings = self._settings
+        if settings.mode is Mode.LIVE and settings.twilio.prices.inbound_per_minute is None:
+            phone = settings.origin.place("twilio", "prices")
+            text = "inbound_per_minute is not set: what the phone itself costs is in no call's cost"
+            notices.append(f"{phone}: {text}")
+        return notices
 
     def _silence_key(self, number: str | None, agent_name: str) -> str:
         """The setting that says how long a silence may last, with its place."""

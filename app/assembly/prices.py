@@ -130,10 +130,12 @@ class CallPrices:
         price = self.book.price(self.model)
         if price is None:
             bill.model_known = False
-            bill.unknown.append(self.model)
+            bill.unknown.append(f"prices.{self.model}")
             return
         if price.per_minute is not None:
-            bill.charge("voice_minutes", usage.voice_seconds / 60, price.per_minute, self.model)
+            bill.charge(
+                "voice_minutes", usage.voice_seconds / 60, price.per_minute, f"prices.{self.model}"
+            )
             if price.text_in is None and price.audio_in is None:
                 return  # its tokens are in the price of its minutes
         # Cached tokens that were not split are charged as text.
@@ -149,7 +151,7 @@ class CallPrices:
             ("audio_cached", usage.cached_audio, price.audio_cached),
             ("audio_out", usage.output_audio, price.audio_out),
         ):
-            if not bill.charge(name, tokens / _MILLION, dollars, f"{self.model}.{name}"):
+            if not bill.charge(name, tokens / _MILLION, dollars, f"prices.{self.model}.{name}"):
                 bill.model_known = False
 
     def _charge_transcription(self, bill: _Bill, usage: TokenUsage) -> None:
@@ -158,9 +160,9 @@ class CallPrices:
             return
         price = self.book.price(self.transcription)
         if price is None:
-            bill.unknown.append(self.transcription or "transcription")
+            bill.unknown.append(f"prices.{self.transcription or 'TRANSCRIPTION_MODEL'}")
             return
-        million = _MILLION
+        million, priced_as = _MILLION, f"prices.{self.transcription}.per_minute"
         if usage.transcription_tokens and price.text_out is not None:
             text, audio = usage.transcription_text, usage.transcription_audio
             dollars = (
@@ -168,16 +170,16 @@ class CallPrices:
                 + audio * (price.audio_in if price.audio_in is not None else price.text_in or 0.0)
                 + usage.transcription_output * price.text_out
             ) / million
-            bill.charge("transcription", 1, dollars, self.transcription)
+            bill.charge("transcription", 1, dollars, priced_as)
         elif usage.transcription_tokens and price.per_minute is not None:
             # It counts in tokens what has a price by the minute.
             sound = usage.transcription_audio or usage.transcription_tokens
             minutes = sound / _TOKENS_PER_MINUTE
-            bill.charge("transcription", minutes, price.per_minute, self.transcription)
+            bill.charge("transcription", minutes, price.per_minute, priced_as)
             bill.estimated = True
         if usage.transcription_seconds:
             minutes = usage.transcription_seconds / 60
-            bill.charge("transcription", minutes, price.per_minute, self.transcription)
+            bill.charge("transcription", minutes, price.per_minute, priced_as)
 
 
 class _Bill:
@@ -209,12 +211,15 @@ def _charge_carrier(bill: _Bill, prices: CarrierPrices, usage: CarrierUsage) -> 
     leg = prices.inbound_per_minute if inbound else prices.outbound_per_minute
     name = f"carrier_{usage.direction}"
     lasted = minutes(usage.seconds)
-    bill.charge(name, lasted, leg, f"twilio.{usage.direction}_per_minute")
+    bill.charge(name, lasted, leg, f"twilio.prices.{usage.direction}_per_minute")
     if prices.stream_per_minute is not None:
         bill.charge("carrier_stream", lasted, prices.stream_per_minute, "")
     transferred = sum(minutes(seconds) for seconds in usage.legs)
     bill.charge(
-        "carrier_transfer", transferred, prices.transfer_per_minute, "twilio.transfer_per_minute"
+        "carrier_transfer",
+        transferred,
+        prices.transfer_per_minute,
+        "twilio.prices.transfer_per_minute",
     )
-    bill.charge("carrier_sms", usage.sms_segments, prices.sms, "twilio.sms")
+    bill.charge("carrier_sms", usage.sms_segments, prices.sms, "twilio.prices.sms")
     bill.estimated = bill.estimated or usage.estimated

@@ -454,16 +454,12 @@ class _Timeline:
             )
         fault = end_fault(summary.reason)
         text = f"call ended: {summary.reason}{detail}"
+        details = [*_losses(event), *_cost(event)]
         if fault is None:
-            self._add(event.at_ms, text, details=_losses(event))
+            self._add(event.at_ms, text, details=details)
         else:
-            self._add(
-                event.at_ms,
-                fault[0],
-                Mark.PROBLEM,
-                details=[text, *_losses(event)],
-                remedy=fault[1],
-            )
+            why, remedy = fault
+            self._add(event.at_ms, why, Mark.PROBLEM, details=[text, *details], remedy=remedy)
 
 
 def _losses(event: CallEnded) -> list[str]:
@@ -478,6 +474,20 @@ def _losses(event: CallEnded) -> list[str]:
         found.append(f"{dropped} s of the caller's sound was dropped: the model was too slow")
     if counters.voice_reconnects:
         found.append(f"the model's connection was lost {_count(counters.voice_reconnects, 'time')}")
+    return found
+
+
+def _cost(event: CallEnded) -> list[str]:
+    """What the call has cost, as far as prices are known, and which are not."""
+    summary = event.summary
+    found = []
+    if summary.costs:
+        about = "about " if summary.cost_estimated else ""
+        parts = ", ".join(f"{name} {usd:.4f}" for name, usd in summary.costs.items())
+        found.append(f"cost: {about}${sum(summary.costs.values()):.4f} ({parts})")
+    if summary.cost_unknown:
+        missing = ", ".join(summary.cost_unknown)
+        found.append(f"not in the cost, for want of a price in config.yaml: {missing}")
     return found
 
 

@@ -470,7 +470,7 @@ class Session:
         if meter is not None:
             facts = {"usage": meter.total, "cost_estimated": meter.estimated}
             if meter.unpriced:
-                facts["cost_unknown"] = (self._route.model,)
+                facts["cost_unknown"] = (f"prices.{self._route.model}",)
         return CallSummary(
             call_id=self._call_id,
             carrier_call_id=self.id,

@@ -1,16 +1,16 @@
 """The cost of keeping calls, and how calls fare while their database is away.
 
     python -m tests.bench kept
-    python -m tests.bench.kept_calls cost --seconds 8 --rounds 5
+    python -m tests.bench.kept_calls cost --seconds 60
     python -m tests.bench.kept_calls sqlite --seconds 60      # a locked file
     python -m tests.bench.kept_calls postgres --seconds 60    # a stopped server
 
-50 callers say a sentence every 2.2 s. `cost` compares servers with the history, with recordings,
-with both and with neither, in turns, so that what else the machine does is shared by all of them.
-The others compare two servers at the very same time: each window of a few seconds gives one ratio
-of the server whose database goes away to the one whose database stays. What the machine does
-meanwhile disturbs both alike: `ratio` is the median window's while it is away, `ratio_before` is
-the same between the two while both are well, which is what the figure is worth.
+50 callers say a sentence every 2.2 s. Always two servers are compared, at the very same time: each
+window of a few seconds gives one ratio, and what else the machine does disturbs both alike. `cost`
+compares servers with the history, with recordings and with both to one with neither. The others
+compare a server whose database goes away to one whose database stays. Ratios are the median
+window's. Those between two servers that do the same (`neither`, `ratio_before`) say what the others
+are worth.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from tests.bench.calls import CONFIG, in_loop, measure, median_run
+from tests.bench.calls import CONFIG, in_loop
 from tests.bench.load import Load, spread
 from tests.bench.servers import RunningServer, cpu_s, running_server
 from tests.bench.store import WORDS
@@ -40,8 +40,9 @@ __all__ = ["run"]
 
 _STORE_OFF: Final = "store: off\n"
 _RECORDING: Final = 'recording: {{enabled: true, notice: ""}}\n'  # of a template: doubled braces
+_NEITHER: Final = CONFIG + _STORE_OFF
 CONFIGS: Final = {
-    "neither": CONFIG + _STORE_OFF,
+    "neither": _NEITHER,
     "history": CONFIG,
     "recorded": CONFIG + _STORE_OFF + _RECORDING,
     "both": CONFIG + _RECORDING,
@@ -59,24 +60,18 @@ def run() -> dict[str, Any]:
 # The cost -----------------------------------------------------------------------------------------
 
 
-def cost(count: int = 50, seconds: float = 5.0, rounds: int = 5) -> dict[str, Any]:
-    """Measure in turns; of each kind's rounds the one with the median CPU is reported."""
-    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in CONFIGS}
-    for _ in range(rounds):
-        for kind, config in CONFIGS.items():
-            found = in_loop(measure("trunkline", count, seconds, config=config, words=SENTENCE))
-            sys.stderr.write(f"{kind:10}{found['cpu_ms_per_call_second']:7.3f} ms/call-s\n")
-            runs[kind].append(found)
-    medians = {kind: median_run(found) for kind, found in runs.items()}
-    plain_ms = medians["neither"]["cpu_ms_per_call_second"]
-    ratios = {
-        kind: round(found["cpu_ms_per_call_second"] / plain_ms, 3)
-        for kind, found in medians.items()
-    }
-    memory = {kind: found["memory_mb_per_call"] for kind, found in medians.items()}
-    return {"calls": count, "cpu_ratio": ratios, "goal": GOAL, "memory_mb_per_call": memory} | {
-        kind: found["cpu_ms_per_call_second"] for kind, found in medians.items()
-    }
+def cost(count: int = 50, seconds: float = 60.0) -> dict[str, Any]:
+    """Ratios of each kind of server to one that keeps nothing."""
+    found = {}
+    for kind, config in CONFIGS.items():
+        found[kind] = in_loop(_cost(config, count, seconds))
+        sys.stderr.write(f"{kind:10}{found[kind]}\n")
+    return {"calls": count, "goal": GOAL, "ratio": found}
+
+
+async def _cost(config: str, count: int, seconds: float) -> Window:
+    async with _calls(config, count) as tried, _calls(_NEITHER, count) as other:
+        return _ratios(await _windows(tried, other, count, seconds))
 
 
 # An outage ----------------------------------------------------------------------------------------
@@ -259,13 +254,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=["cost", "sqlite", "postgres"])
     parser.add_argument("count", nargs="?", type=int, default=50)
-    parser.add_argument("--seconds", type=float, help="default: 5 of cost, 60 of an outage")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60.0)
     asked = parser.parse_args()
     if asked.part == "cost":
-        found = cost(asked.count, asked.seconds or 5.0, asked.rounds)
+        found = cost(asked.count, asked.seconds)
     else:
-        found = outage(asked.part, asked.count, asked.seconds or 60.0)
+        found = outage(asked.part, asked.count, asked.seconds)
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
 
 

@@ -69,7 +69,7 @@ def test_a_cost_that_is_not_as_it_was_billed_says_so(field: str) -> None:
 def test_a_model_without_a_price_has_no_cost_and_is_named() -> None:
     cost = prices("house-model")(TokenUsage(input_text=MILLION, transcription_seconds=60))
     assert cost.total_usd is None
-    assert cost.unknown == ("house-model",)
+    assert cost.unknown == ("prices.house-model",)
     assert cost.classes == {"transcription": 0.0045}
 
 
@@ -78,7 +78,7 @@ def test_a_class_without_a_price_makes_the_cost_unknown() -> None:
     known = CallPrices(book=book, model="m")(TokenUsage(input_audio=MILLION))
     assert known.total_usd == 1.0
     cost = CallPrices(book=book, model="m")(TokenUsage(input_audio=MILLION, input_text=1))
-    assert cost.total_usd is None and cost.unknown == ("m.text_in",)
+    assert cost.total_usd is None and cost.unknown == ("prices.m.text_in",)
     assert cost.classes == {"audio_in": 1.0}
 
 
@@ -140,9 +140,9 @@ def test_a_carrier_without_prices_is_named_and_in_no_cost() -> None:
     )
     assert cost.total_usd == 4.0
     assert cost.unknown == (
-        "twilio.inbound_per_minute",
-        "twilio.transfer_per_minute",
-        "twilio.sms",
+        "twilio.prices.inbound_per_minute",
+        "twilio.prices.transfer_per_minute",
+        "twilio.prices.sms",
     )
 
 

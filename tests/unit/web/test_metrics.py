@@ -61,7 +61,7 @@ def _ended(call: str, reason: EndReason = EndReason.CALLER_HUNG_UP) -> CallEnded
         usage=TokenUsage(input_audio=1_000, output_audio=500),
         cost_usd=0.25,
         costs={"audio_in": 0.1, "audio_out": 0.15},
-        cost_unknown=("twilio.sms",),
+        cost_unknown=("twilio.prices.sms",),
     )
     return CallEnded(call_id=CallId(call), at_ms=60_000, summary=summary)
 

@@ -59,7 +59,7 @@ function Explained({ text }) {
 // The parts of a cost, and what is missing in it.
 function Costs({ call }) {
   const parts = Object.entries(call.costs);
-  const notes = [call.cost_estimated && "a part of it is estimated", call.cost_unknown.length > 0 && `without a price: ${call.cost_unknown.join(", ")}`].filter(Boolean);
+  const notes = [call.cost_estimated && "a part of it is estimated", call.cost_unknown.length > 0 && `not in it, since config.yaml has no price for it: ${call.cost_unknown.join(", ")}`].filter(Boolean);
   if (!parts.length && !notes.length) return null;
   return html`<details><summary>Cost by class</summary><dl class="facts">
     ${parts.map(([name, amount]) => html`<dt>${words(name)}</dt><dd>${usd(amount)}</dd>`)}</dl>
