@@ -478,7 +478,7 @@ def _losses(event: CallEnded) -> list[str]:
 
 
 def _cost(event: CallEnded) -> list[str]:
-    """What the call has cost, as far as prices are known, and which are not."""
+    """The cost of the call by class, and the prices that are missing in it."""
     summary = event.summary
     found = []
     if summary.costs:

@@ -117,16 +117,14 @@ async def measure(
     seconds: float,
     *,
     config: str = CONFIG,
-    words: str = "",
     beside: Callable[[Load], contextlib.AbstractAsyncContextManager[None]] | None = None,
 ) -> dict[str, Any]:
     """Measure one server with so many calls.
 
-    `config` is that of Trunkline; each caller says `words` every 2.2 s, where there are any.
+    `config` is that of Trunkline.
     `beside` does something more with the server while the calls talk.
     """
     load = Load()
-    load.caller_words = words
     async with load.model() as model_port, _server(kind, model_port, load, config) as pid:
         await load.open_calls(1)  # warm: imports, tables, caches
         await load.talk(1.0)
