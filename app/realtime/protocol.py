@@ -29,6 +29,7 @@ from app.realtime.events import (
     InputAudioCommitted,
     OutputItemAdded,
     OutputItemDone,
+    ResponseCancel,
     ResponseCreated,
     ResponseDone,
     ServerEvent,
@@ -161,7 +162,8 @@ class RealtimeProtocol(Generic[_In, _Out]):
             if isinstance(event, SessionCreated):
                 self.state = ProtocolState.CONFIGURED
         else:
-            text = self.dialect.encode_client(cast(ClientEvent, event), event_id)
+            told = self._ids.told(event) if isinstance(event, ResponseCancel) else event
+            text = self.dialect.encode_client(cast(ClientEvent, told), event_id)
         self.last_event_id = event_id
         return text
 
@@ -201,11 +203,14 @@ class _MissingIds:
     """Fills in the ids that a server leaves out: they are those of what goes on.
 
     An event without a response id belongs to the response created last, one without an item id to
-    the item that this response added last, a transcription to the caller's last item.
+    the item that this response added last, a transcription to the caller's last item. A response
+    whose creation had no id keeps the one that is made for it, whatever later events call it.
     """
 
     def __init__(self) -> None:
         self._response_id = ""
+        self._told_id = ""  # the server's own id of that response
+        self._earlier_id = ""
         self._item_id = ""
         self._caller_item_id = ""
         self._made = 0
@@ -216,12 +221,16 @@ class _MissingIds:
             isinstance(event, AudioDelta | AudioTranscriptDelta)
             and event.response_id
             and event.item_id
+            and self._told_id == self._response_id
         ):
             if event.response_id == self._response_id:
                 self._item_id = event.item_id
             return event
+        if self._told_id != self._response_id and not isinstance(event, ResponseCreated):
+            event = self._as_created(event)
         match event:
             case ResponseCreated(response):
+                self._earlier_id, self._told_id = self._told_id, response.id
                 self._response_id, self._item_id = response.id or self._make("response"), ""
                 return self._with_response_id(event, oddities)
             case ResponseDone():
@@ -254,6 +263,25 @@ class _MissingIds:
             case _:
                 pass
         return event
+
+    def _as_created(self, event: ServerEvent) -> ServerEvent:
+        """The event under the id that was made for its response."""
+        response = event.response if isinstance(event, ResponseDone) else None
+        told: str = response.id if response else getattr(event, "response_id", "")
+        if not told or told == self._earlier_id:
+            return event
+        self._told_id = self._told_id or told
+        if told != self._told_id:
+            return event
+        if response:
+            return ResponseDone(replace(response, id=self._response_id))
+        return cast(ServerEvent, replace(cast(Any, event), response_id=self._response_id))
+
+    def told(self, cancel: ResponseCancel) -> ResponseCancel:
+        """The cancellation with the server's own id, or without one where that is not known."""
+        if cancel.response_id != self._response_id:
+            return cancel
+        return replace(cancel, response_id=self._told_id or None)
 
     def _with_response_id(self, event: _Enclosing, oddities: list[str]) -> _Enclosing:
         if event.response.id:

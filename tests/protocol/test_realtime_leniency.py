@@ -317,6 +317,34 @@ def test_a_response_without_an_id_is_one_response() -> None:
     assert first != second
 
 
+NAMELESS: Final[tuple[Any, ...]] = (None, "odd", 5, [], {}, {"id": None}, {"id": 5})
+
+
+@pytest.mark.parametrize("created", [{}, *({"response": odd} for odd in NAMELESS)])
+def test_a_response_that_was_created_without_an_id_goes_by_one_id(created: dict[str, Any]) -> None:
+    protocol = RealtimeProtocol(Side.CLIENT)
+    protocol.receive('{"type": "session.updated", "session": {}}')
+
+    def ids(*messages: dict[str, Any]) -> list[str]:
+        events: list[Any] = [protocol.receive(json.dumps(message)) for message in messages]
+        return [
+            event.response.id if hasattr(event, "response") else event.response_id
+            for event in events
+        ]
+
+    late = {**SOUND, "response_id": "r0", "item_id": "i0", "output_index": 0, "content_index": 0}
+    sound = {**late, "response_id": "r1", "item_id": "i1"}
+    done = {"type": "response.done", "response": {"id": "r1", "status": "completed"}}
+    assert ids({"type": "response.created", "response": {"id": "r0"}}) == ["r0"]
+    [first, *others] = ids({"type": "response.created", **created}, ADDED, late, sound, sound)
+    assert others == [first, "r0", first, first]
+    assert json.loads(protocol.send(ev.ResponseCancel(first))).get("response_id") == "r1"
+    assert ids(done, {"type": "response.created"}) == [first, "response_without_id_2"]
+    assert "response_id" not in json.loads(
+        protocol.send(ev.ResponseCancel("response_without_id_2"))
+    )
+
+
 def test_a_transcription_without_an_item_is_of_the_callers_last_one() -> None:
     heard = "conversation.item.input_audio_transcription"
     events, _ = _receive(
