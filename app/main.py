@@ -108,6 +108,7 @@ def _spare_the_sound() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()  # unless the command has turned it off, it was on all the time
 
 
 def fallback_of(settings: Settings, number: str) -> Destination | None:

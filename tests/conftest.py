@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import os
 import re
@@ -16,13 +17,17 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from app.main import GC_THRESHOLDS
 from app.settings.reader.variables import FROM_VARIABLES
 from tests.fakes.clock import OwnTime
+from tests.fakes.shared_parts import share_parts
 from tests.fakes.waiting import until
 
 TESTS = Path(__file__).parent
 
 OwnTime().install()
+share_parts()
+gc.disable()  # until all tests are collected: see below
 
 for name in re.findall(r"\$\{(\w+)", " ".join(FROM_VARIABLES.values())):
     os.environ.pop(name, None)
@@ -40,6 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(folder)
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = leaves_no_task(item.obj)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over the tests, and come as seldom as in a server."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
 
 
 def leaves_no_task(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 import secrets
@@ -32,7 +31,7 @@ from app.calls.route import Diversion, Route
 from app.carrier.base import IncomingCall
 from app.errors import AppError, ConfigError
 from app.events import CallAdmitted, CallEnded, CallEvent, CallId
-from app.settings import Settings, masked
+from app.settings import Settings, fingerprint, masked
 
 __all__ = ["Configuration", "Loaded"]
 
@@ -76,7 +75,7 @@ class Loaded:
     retired: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.version = hashlib.sha256(masked(self.settings).encode()).hexdigest()[:8]
+        self.version = fingerprint(self.settings)
 
 
 class Configuration:

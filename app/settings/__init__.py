@@ -25,7 +25,7 @@ from app.settings.gateway import (
 )
 from app.settings.limits import CallLimits, Limits, Recording
 from app.settings.load import load, named_functions
-from app.settings.masked import masked
+from app.settings.masked import fingerprint, masked
 from app.settings.model import (
     Api,
     CarrierPrices,
@@ -101,6 +101,7 @@ __all__ = [
     "carrier_credentials",
     "check_deployment",
     "development_token_path",
+    "fingerprint",
     "is_loopback",
     "load",
     "masked",

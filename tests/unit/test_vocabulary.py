@@ -8,6 +8,7 @@ second check is on docstrings: each begins with a subject or a verb.
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -87,6 +88,7 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
 def private_word(identifier: str) -> str | None:
     """The word of the table that an identifier contains, if any."""
     spelled = "_" + "_".join(part.lower() for part in _PARTS.findall(identifier)) + "_"
@@ -130,20 +132,20 @@ def test_a_private_word_is_found_in_any_case_and_number(identifier: str, word: s
     assert private_word(identifier) == word
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_identifiers_are_made_of_the_fields_words(path: Path) -> None:
+def test_identifiers_are_made_of_the_fields_words() -> None:
     broken = [
         f"{name_of(path)}:{line}: {name}: for {word!r} write {INSTEAD[word]}"
+        for path in FILES
         for line, name in identifiers(path.read_text(encoding="utf-8"))
         if (word := private_word(name))
     ]
     assert not broken, "\n".join(broken)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_docstrings_begin_with_no_question_word(path: Path) -> None:
+def test_docstrings_begin_with_no_question_word() -> None:
     broken = [
         f"{name_of(path)}:{line}: {words[0]} ..."
+        for path in FILES
         for line, text in docstrings(path.read_text(encoding="utf-8"))
         if (words := re.findall(r"\w+", text)) and words[0] in QUESTION_WORDS
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.check import check_config
-from app.settings import Settings, load, masked
+from app.settings import Settings, fingerprint, load, masked
 from app.settings.reader.secrets import hide_secrets, is_secret_label
 from tests.unit.settings.test_load import settings_of
 from tests.unit.test_docs import CLINIC, CONFIG, TOKENS, with_examples
@@ -56,6 +56,7 @@ def test_what_is_shown_is_checked_and_read_as_the_same(
     before, after = shown_again(path, tokens)
     assert after.model_dump() == before.model_dump()
     assert masked(after) == masked(before)
+    assert fingerprint(after) == fingerprint(before)
     assert not any(secret in masked(before) for secret in before.secrets())
     first, second = check_config(path, tokens), check_config(path.with_name("shown.yaml"), tokens)
     assert [line.partition(": ")[2] for line in second.problems] == [
