@@ -110,7 +110,8 @@ class TokenUsage:
 
     `cached_unsplit` counts cached tokens that the model did not split into text and audio; they are
     in neither of the two. `transcription_tokens` is all that a transcription is billed by: the
-    other three say what is known of its parts. `voice_seconds` is how long the model was connected.
+    other three say what is known of its parts. `voice_seconds` is how long the model was connected,
+    `speech_seconds` how much sound it made.
     `estimated_responses` and `unsplit_responses` count those whose usage is not as it was billed.
     """
 
@@ -127,6 +128,7 @@ class TokenUsage:
     transcription_audio: int = 0
     transcription_output: int = 0
     voice_seconds: float = 0.0
+    speech_seconds: float = 0.0
     estimated_responses: int = 0
     unsplit_responses: int = 0
 

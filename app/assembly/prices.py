@@ -33,6 +33,8 @@ OLD_DAYS: Final = 200
 _MILLION: Final = 1_000_000
 _TOKENS_PER_MINUTE: Final = 600
 """Of a caller's sound, as OpenAI counts it: one for each 100 ms."""
+_SPOKEN_TOKENS_PER_MINUTE: Final = 1_200
+"""Of a model's own sound: one for each 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,15 @@ class _Book:
 class CallPrices:
     """Everything that a call may have to pay for.
 
-    `model` and `transcription` are the names of models, the latter empty where nothing is
-    transcribed. `own_engine`: the voice model is our own, and free. `carrier` is None where no
-    carrier sends a bill.
+    `model`, `transcription` and `speech` are the names of models; of the latter two, empty where
+    nothing is transcribed, or where the model itself speaks. `own_engine`: the voice model is our
+    own, and free. `carrier` is None where no carrier sends a bill.
     """
 
     book: PriceBook
     model: str
     transcription: str = ""
+    speech: str = ""
     own_engine: bool = False
     carrier: CarrierPrices | None = None
 
@@ -100,6 +103,7 @@ class CallPrices:
         if not self.own_engine:
             self._charge_model(bill, usage)
             self._charge_transcription(bill, usage)
+            self._charge_speech(bill, usage)
         if self.carrier is not None and carrier is not None:
             _charge_carrier(bill, self.carrier, carrier)
         return Cost(
@@ -116,7 +120,7 @@ class CallPrices:
 
     def notices(self, today: date) -> Iterator[str]:
         """Notices about models without a price, and prices that are old."""
-        for model in () if self.own_engine else (self.model, self.transcription):
+        for model in () if self.own_engine else (self.model, self.transcription, self.speech):
             price = self.book.price(model)
             if price is None and model:
                 yield f"{model[:64]} has no price: what its calls cost is unknown. Add it to prices"
@@ -180,6 +184,21 @@ class CallPrices:
         if usage.transcription_seconds:
             minutes = usage.transcription_seconds / 60
             bill.charge("transcription", minutes, price.per_minute, priced_as)
+
+    def _charge_speech(self, bill: _Bill, usage: TokenUsage) -> None:
+        """The voice of a pipeline; one that reads in a Realtime session costs a little more."""
+        minutes = usage.speech_seconds / 60
+        price = self.book.price(self.speech) if self.speech else None
+        if not self.speech or not minutes:
+            return
+        if price is None or (price.per_minute is None and price.audio_out is None):
+            bill.unknown.append(self.speech)
+        elif price.per_minute is not None:
+            bill.charge("speech", minutes, price.per_minute, self.speech)
+        else:
+            millions = minutes * _SPOKEN_TOKENS_PER_MINUTE / _MILLION
+            bill.charge("speech", millions, price.audio_out, self.speech)
+            bill.estimated = True
 
 
 class _Bill:

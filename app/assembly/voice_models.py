@@ -25,6 +25,7 @@ from app.settings.without_effect import KEY_HEADERS
 
 if TYPE_CHECKING:
     from app.engine import Engine
+    from app.settings.pipeline import SttSettings, TtsSettings
 
 __all__ = ["VoiceModels", "offline_engine", "offline_problems", "speech_problems", "voice_model"]
 
@@ -66,6 +67,7 @@ class VoiceModels:
             book=load_book().with_given(settings.prices),
             model=self._model_name(name),
             transcription=self._transcription_name(transcription),
+            speech=self._speech_name(),
             own_engine=settings.voice_choice is VoiceChoice.OFFLINE,
             carrier=carrier,
         )
@@ -79,8 +81,12 @@ class VoiceModels:
     def _transcription_name(self, transcription: object) -> str:
         settings = self._settings
         if settings.voice_choice is VoiceChoice.PIPELINE:
-            return settings.pipeline.stt[0].model
+            return _priced_as(settings.pipeline.stt[0])
         return transcription.model if isinstance(transcription, Transcription) else ""
+
+    def _speech_name(self) -> str:
+        pipeline = self._settings.voice_choice is VoiceChoice.PIPELINE
+        return _priced_as(self._settings.pipeline.tts[0]) if pipeline else ""
 
     def degraded(self) -> list[str]:
         """The parts that callers would miss now.
@@ -90,6 +96,11 @@ class VoiceModels:
         refused = any(model.breaker.reason for model in self._guarded.values())
         down = [] if self._engine is None else self._engine.degraded()
         return [*(["voice_model_refuses"] if refused else []), *down]
+
+
+def _priced_as(side: SttSettings | TtsSettings) -> str:
+    """The name in the price book of a stage's first server; our own parts stand there as free."""
+    return "offline" if side.kind == "offline" else side.model
 
 
 def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:

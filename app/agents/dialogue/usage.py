@@ -49,6 +49,7 @@ class UsageMeter:
         One that `failed` and names no usage has cost nothing.
         """
         sound_ms = self._open.pop(response_id, None)
+        self.total += TokenUsage(speech_seconds=(sound_ms or 0) / 1000)
         unknown = usage is None and (sound_ms is None or failed)
         if response_id in self._billed or unknown:
             return

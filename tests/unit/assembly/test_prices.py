@@ -82,6 +82,27 @@ def test_a_class_without_a_price_makes_the_cost_unknown() -> None:
     assert cost.classes == {"audio_in": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("speech", "dollars", "unknown", "estimated"),
+    [
+        ("", None, (), False),  # the model speaks itself
+        ("own", 0.04, (), False),
+        ("gpt-realtime-2.1-mini", 2 * 1_200 * 20.0 / MILLION, (), True),
+        ("offline", 0.0, (), False),
+        ("house-voice", None, ("house-voice",), False),
+    ],
+)
+def test_the_voice_of_a_pipeline_is_priced_by_its_sound(
+    speech: str, dollars: float | None, unknown: tuple[str, ...], estimated: bool
+) -> None:
+    book = BOOK.with_given({"own": Price(per_minute=0.02)})
+    cost = CallPrices(book=book, model="gpt-realtime-2.1", speech=speech)(
+        TokenUsage(speech_seconds=120.0)
+    )
+    assert cost.classes.get("speech") == (None if dollars is None else pytest.approx(dollars))
+    assert (cost.unknown, cost.estimated) == (unknown, estimated)
+
+
 def test_an_operators_price_comes_before_the_book() -> None:
     own = BOOK.with_given({"gpt-realtime-2.1": Price(text_in=1.0)})
     assert CallPrices(book=own, model="gpt-realtime-2.1")(

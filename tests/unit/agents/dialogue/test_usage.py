@@ -44,6 +44,7 @@ def test_a_response_that_was_cut_off_is_estimated_from_the_one_before() -> None:
         cached_audio=15,
         output_text=10,
         output_audio=60,
+        speech_seconds=3.0,
         estimated_responses=1,
     )
     meter.on_done("r2", USAGE, "")  # which comes too late to count again
