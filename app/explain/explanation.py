@@ -54,7 +54,14 @@ from app.events import (
     VoiceReady,
     VoiceTrouble,
 )
-from app.explain.faults import end_fault, tool_fault, transfer_fault, turned_away, voice_fault
+from app.explain.faults import (
+    end_fault,
+    ending,
+    tool_fault,
+    transfer_fault,
+    turned_away,
+    voice_fault,
+)
 
 __all__ = ["SLOW_TURN_MS", "Entry", "Explanation", "Mark", "explain"]
 
@@ -360,7 +367,7 @@ class _Timeline:
             return
         text, remedy = voice_fault(event.code)
         said = ": ".join(part for part in (event.code, event.where, event.message) if part)
-        self._add(event.at_ms, text, Mark.PROBLEM, details=[said], remedy=remedy)
+        self._add(event.at_ms, text, Mark.PROBLEM, details=[f"code {said}"], remedy=remedy)
 
     # Turns --------------------------------------------------------------------------------------
 
@@ -440,8 +447,9 @@ class _Timeline:
 
     def _ended(self, event: CallEnded) -> None:
         summary = event.summary
+        how = ending(summary.reason, self._party)
         detail = f" ({summary.detail})" if summary.detail else ""
-        self._end = f"ended by {summary.reason}{detail} after {_s(event.at_ms)} s"
+        self._end = f"{how}{detail} after {_s(event.at_ms)} s"
         left = self._tool_left
         if left is not None and summary.reason == "caller_hung_up":
             after = f"after {_s(left.duration_ms)} s"
@@ -453,7 +461,9 @@ class _Timeline:
                 event.at_ms, f"the {self._party} hung up before the sound flowed", Mark.NOTICE
             )
         fault = end_fault(summary.reason)
-        text = f"call ended: {summary.reason}{detail}"
+        text = (
+            f"call ended: {how} ({summary.reason.value}{summary.detail and ': '}{summary.detail})"
+        )
         details = [*_losses(event), *_cost(event)]
         if fault is None:
             self._add(event.at_ms, text, details=details)
@@ -483,7 +493,8 @@ def _cost(event: CallEnded) -> list[str]:
     found = []
     if summary.costs:
         about = "about " if summary.cost_estimated else ""
-        parts = ", ".join(f"{name} {usd:.4f}" for name, usd in summary.costs.items())
+        parts = ", ".join(f"{name} {usd:.4f}" for name, usd in summary.costs.items() if usd >= 5e-5)
+        parts = parts or "less than 0.0001 each"
         found.append(f"cost: {about}${sum(summary.costs.values()):.4f} ({parts})")
     if summary.cost_unknown:
         missing = ", ".join(summary.cost_unknown)

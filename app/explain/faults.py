@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["end_fault", "tool_fault", "transfer_fault", "turned_away", "voice_fault"]
+__all__ = ["end_fault", "ending", "tool_fault", "transfer_fault", "turned_away", "voice_fault"]
 
 _KEY: Final = (
     "The voice model refuses the API key.",
@@ -174,6 +174,20 @@ _ENDS: Final[Mapping[str, tuple[str, str]]] = {
     "drained": ("The server was stopped during the call.", ""),
 }
 
+_ENDINGS: Final[Mapping[str, str]] = {
+    "caller_hung_up": "the {party} hung up",
+    "agent_hung_up": "the agent hung up",
+    "operator_hung_up": "an operator hung up",
+    "transferred": "the {party} was transferred",
+    "silence": "nobody spoke any more",
+    "max_duration": "it had lasted as long as it may",
+    "max_cost": "it had cost as much as it may",
+    "carrier_lost": "the media stream was lost",
+    "voice_lost": "the voice model was lost",
+    "drained": "the server was stopped",
+    "internal_error": "Trunkline failed",
+}
+
 _TURNED_AWAY: Final[Mapping[str, tuple[str, str]]] = {
     "at_capacity": (
         "All lines were busy.",
@@ -206,6 +220,11 @@ def transfer_fault(outcome: str) -> tuple[str, str]:
 def end_fault(reason: str) -> tuple[str, str] | None:
     """The trouble that an end stands for; None for an end as it should be."""
     return _ENDS.get(reason)
+
+
+def ending(reason: str, party: str) -> str:
+    """The end of a call in words."""
+    return _ENDINGS.get(reason, reason).format(party=party)
 
 
 def turned_away(reason: str) -> tuple[str, str]:

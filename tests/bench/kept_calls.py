@@ -194,8 +194,8 @@ async def _windows(
     tried: _Calls, other: _Calls, count: int, seconds: float
 ) -> list[tuple[Window, Window]]:
     """Each part of so many seconds, as both servers fared in it at the same time."""
-    found = []
-    for _ in range(max(1, round(seconds / WINDOW_S))):
+    found: list[tuple[Window, Window]] = []
+    while len(found) < max(1, round(seconds / WINDOW_S)):
         mine, theirs = await asyncio.gather(_window(tried, count), _window(other, count))
         found.append((mine, theirs))
     return found

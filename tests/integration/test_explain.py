@@ -72,7 +72,10 @@ async def test_a_model_that_refuses_is_named_with_its_cure(refusal: str) -> None
         await app.ended(call)
         top, lines = await explained(app, call)
         assert top == expected
-        assert in_order(["call admitted for agent", "! ", "call ended: voice_lost"], lines)
+        assert in_order(
+            ["call admitted for agent", "! ", "call ended: the voice model was lost (voice_lost"],
+            lines,
+        )
         assert "sk-scripted-model" not in "\n".join(lines)
 
 
@@ -92,7 +95,11 @@ async def test_a_model_that_stays_silent_is_named() -> None:
             "  -> If it happens often, try another model, or raise limits.answer_wait_s for\n"
             "     one that thinks longer before it speaks."
         )
-        wanted = ['agent: "Good day', "turn 1: no answer was begun", "call ended: voice_lost"]
+        wanted = [
+            'agent: "Good day',
+            "turn 1: no answer was begun",
+            "call ended: the voice model was lost (voice_lost",
+        ]
         assert in_order(wanted, lines)
 
 
@@ -125,7 +132,9 @@ async def test_a_caller_who_hangs_up_during_a_tool_is_seen() -> None:
         "  The caller hung up while tool look_up ran, after T s.\n"
         "  -> Have callers told that it takes a moment (filler), or make the tool faster."
     )
-    assert in_order(["tool look_up not finished: the call was over", "caller_hung_up"], lines)
+    assert in_order(
+        ["tool look_up not finished: the call was over", "the caller hung up (caller"], lines
+    )
 
 
 async def test_a_transfer_that_nobody_answers_is_told_with_its_evidence() -> None:
@@ -173,7 +182,7 @@ async def test_a_call_without_a_fault_shows_where_the_time_of_each_turn_went() -
         "T s  until it was heard",
         "T s  transcript, beside these",
         'agent: "Of course."',
-        "call ended: caller_hung_up",
+        "call ended: the caller hung up (caller_hung_up)",
     ]
     assert in_order(wanted, lines)
     # These may have the same time as others.

@@ -54,6 +54,12 @@ def ended(reason: EndReason = EndReason.CALLER_HUNG_UP, at_ms: int = 9_000) -> C
     return CallEnded(call_id=CALL, at_ms=at_ms, summary=summary)
 
 
+@pytest.mark.parametrize("reason", EndReason)
+def test_every_end_has_words(reason: EndReason) -> None:
+    headline = explain([ADMITTED, ended(reason)]).headline
+    assert "_" not in headline and headline.endswith(" after 9.00 s")
+
+
 def test_in_a_placed_call_the_wait_for_the_callee_is_no_problem() -> None:
     placed = CallPlaced(
         call_id=CALL,
