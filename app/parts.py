@@ -10,12 +10,12 @@ import logging
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
@@ -44,6 +44,7 @@ from app.calls.outbound.outbound import Outbound
 from app.calls.recording.writer import Recorder
 from app.calls.seen_calls import SeenCalls
 from app.calls.switchboard import Switchboard
+from app.carrier.base import CarrierCallId
 from app.carrier.browser import WithBrowserCalls
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
@@ -57,6 +58,7 @@ from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
 from app.passwords import Passwords
 from app.settings import Mode, Settings, carrier_credentials, load, notices
+from app.store.codec import of_fields
 from app.store.files import CallFiles
 from app.store.history import CallHistory
 from app.store.retention import Retention
@@ -427,10 +429,24 @@ class Parts:
             others_stream_path=f"{server.websocket_path}/{{other}}" if shared else None,
             forward=self.forwarding.forward if shared else None,
             dialer=lambda: self.outbound.dialer,
-            # It carries speech: never without a signature to ask for.
-            transcript_feed=self.settings.transcript_feed_on
-            and self.settings.twilio.validate_signatures,
+            follow=self._follow if self._transcripts else None,
         )
+
+    @property
+    def _transcripts(self) -> bool:
+        """Transcripts are served: they carry speech, so never without a signature to ask for."""
+        return self.settings.transcript_feed_on and self.settings.twilio.validate_signatures
+
+    def _follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]:
+        """The events of a call of this process, or else of another.
+
+        Raises:
+            KeyError: neither is known.
+        """
+        try:
+            return self.switchboard.follow(carrier_call_id)
+        except KeyError:
+            return _events(self.live_feed.follow(carrier_call_id))
 
     def _health_router(self) -> APIRouter:
         return health_router(
@@ -624,3 +640,11 @@ def _revealed(secret: SecretStr | None) -> str:
 
 def _local_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _events(told: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[CallEvent]:
+    """The events that another process has told; those of other versions are left out."""
+    async for plain_event in told:
+        event = of_fields(plain_event["type"], plain_event)
+        if event is not None:
+            yield cast(CallEvent, event)

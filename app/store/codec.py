@@ -6,6 +6,7 @@ which older records then have; a class that is renamed or removed keeps its name
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from types import UnionType
 from typing import Any, Final, get_args
@@ -15,7 +16,7 @@ import msgspec
 from app.events import AnalysisEvent, CallEvent, CallId, CallLost, CallReviewed
 from app.store.base import StoredEvent
 
-__all__ = ["EVENT_TYPES", "Storable", "decode", "encode", "type_of"]
+__all__ = ["EVENT_TYPES", "Storable", "decode", "encode", "of_fields", "type_of"]
 
 Storable = CallEvent | CallReviewed | CallLost
 
@@ -53,10 +54,14 @@ def encode(event: Storable, *, seq: int, at: datetime) -> StoredEvent:
 
 def decode(record: StoredEvent) -> Storable | None:
     """The event of a record; None for a type or a shape that this version does not know."""
-    known = EVENT_TYPES.get(record.type)
+    return of_fields(record.type, {"call_id": record.call_id, "at_ms": record.at_ms, **record.body})
+
+
+def of_fields(kind: str, fields: Mapping[str, Any]) -> Storable | None:
+    """The event of a type with these fields as JSON has them; None as for `decode`."""
+    known = EVENT_TYPES.get(kind)
     if known is None:
         return None
-    fields = {"call_id": record.call_id, "at_ms": record.at_ms, **record.body}
     try:
         event: Storable = msgspec.convert(fields, known)
     except msgspec.ValidationError:

@@ -41,13 +41,12 @@ from app.errors import (
     RemoteProtocolError,
     SignatureError,
 )
-from app.events import CallEvent
 from app.web.forwarding import CHECKED_FORM, Forwarded
 from app.web.metrics import AuthFailure, Metrics, Refusal
 from app.web.placing import PlacingFront, add_placing_routes
 from app.web.sockets import Lane, lane_of
 from app.web.tickets import TICKET_PROTOCOL, SocketTickets, offers_ticket
-from app.web.transcript import add_transcript_feed
+from app.web.transcript import Follow, add_transcript_feed
 from app.web.transfers import TransferFront, add_transfer_routes
 
 __all__ = ["Call", "Calls", "Form", "PhoneFront", "SignedForms", "UnclaimedSockets", "phone_router"]
@@ -105,7 +104,6 @@ class Calls(Protocol):
     def claim(self, started: StreamStarted) -> Call: ...
     def report(self, carrier_call_id: CarrierCallId, progress: CallProgress) -> None: ...
     def fallback(self, carrier_call_id: CarrierCallId) -> Fallback | None: ...
-    def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[CallEvent]: ...
 
 
 def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its options
@@ -116,7 +114,7 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
     webhook_path: str,
     status_path: str,
     stream_path: str,
-    transcript_feed: bool = False,
+    follow: Follow | None = None,
     unclaimed: UnclaimedSockets | None = None,
     tickets: SocketTickets | None = None,
     forward: Forward | None = None,
@@ -127,7 +125,8 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
 
     `forward` has requests answered by the process that has their call. At `others_stream_path` come
     streams that a proxy should have sent to another server, named `other` there. `tickets` are what
-    browsers open sockets with, in place of a signature. `dialer` places calls.
+    browsers open sockets with, in place of a signature. `dialer` places calls, `follow` serves
+    transcripts.
     """
     forms = SignedForms(front, metrics, forward)
     signed = APIRouter(dependencies=[Depends(forms.check)])
@@ -158,8 +157,8 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
     add_transfer_routes(signed, front, calls.transfer_reports, forms.read, fallback=calls.fallback)
     if dialer is not None:
         add_placing_routes(signed, front, dialer, forms.read)
-    if transcript_feed:
-        add_transcript_feed(signed, calls.follow)
+    if follow is not None:
+        add_transcript_feed(signed, follow)
     router = APIRouter()
     router.include_router(signed)
     media = MediaSocket(front, calls, metrics, unclaimed or UnclaimedSockets(), tickets)

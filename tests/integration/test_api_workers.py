@@ -15,9 +15,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Origin, Subprotocol
 
+from app.carrier.twilio.signature import sign_http
+from tests.fakes.carrier import Ringing
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
-from tests.integration.test_command import Served
+from tests.integration.test_command import PUBLIC_URL, SECRETS, Served
 from tests.integration.test_workers import worker_of, workers
 
 pytestmark = pytest.mark.skipif(
@@ -75,6 +77,9 @@ async def test_any_worker_sees_and_steers_the_calls_of_all(tmp_path: Path) -> No
             versions = {(await client.get("/settings")).json()["version"] for _ in range(4)}
             assert len(versions | {answer.json()["version"]}) == 2
 
+            transcripts = asyncio.gather(
+                *[transcript(server, call.ringing) for call in calls for _ in range(4)]
+            )
             follows = asyncio.Event()
             ended = asyncio.create_task(ends(client, {call["call_id"] for call in live}, follows))
             await follows.wait()
@@ -82,8 +87,21 @@ async def test_any_worker_sees_and_steers_the_calls_of_all(tmp_path: Path) -> No
                 assert (await client.post(f"/calls/{call['call_id']}/hang_up")).status_code == 202
             async with time_limit():
                 await ended
+                for lines in await transcripts:
+                    assert {"stream opened", "model ready"} < set(lines)
+                    assert lines[-1] == "call ended"
         for call in calls:
             await call.ended()
+
+
+async def transcript(server: Served, ringing: Ringing) -> list[str]:
+    """The lines of a call until its end, told by whichever worker is asked."""
+    path = f"/calls/{ringing.caller.call_id}/transcript"
+    token = SECRETS["TWILIO_AUTH_TOKEN"]
+    headers = {"X-Twilio-Signature": sign_http(token, PUBLIC_URL + path), "connection": "close"}
+    async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
+        answer = await client.get(server.url + path, headers=headers)
+        return [json.loads(line)["text"] for line in answer.text.splitlines()]
 
 
 async def ends(client: httpx2.AsyncClient, call_ids: set[str], follows: asyncio.Event) -> None:

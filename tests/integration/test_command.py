@@ -276,7 +276,11 @@ async def live(
                 "auth_token_secondary": "${TWILIO_AUTH_TOKEN_SECONDARY}",
                 "rest_url": api.url,
             },
-            "server": {"public_url": PUBLIC_URL, "metrics_token": "${METRICS_TOKEN}"},
+            "server": {
+                "public_url": PUBLIC_URL,
+                "metrics_token": "${METRICS_TOKEN}",
+                "transcript_feed": "on",
+            },
             "logging": {"level": log_level},
             "limits": limits or {},
         }

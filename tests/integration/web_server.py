@@ -270,7 +270,7 @@ def build(
                 webhook_path=VOICE_PATH,
                 status_path=STATUS_PATH,
                 stream_path=STREAM_PATH,
-                transcript_feed=transcript_feed,
+                follow=calls.follow if transcript_feed else None,
                 unclaimed=unclaimed,
             ),
             health_router(

@@ -12,13 +12,14 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
+from app.carrier.base import CarrierCallId
 from app.events import CallEvent
 
 __all__ = ["CALL_EVENTS", "KEPT_EVENTS", "FeedEntry", "FeedReader", "LiveFeed", "plain"]
@@ -26,6 +27,9 @@ __all__ = ["CALL_EVENTS", "KEPT_EVENTS", "FeedEntry", "FeedReader", "LiveFeed", 
 CALL_EVENTS: Final = "call_events"
 """The topic of the bus under which every process tells the events of its calls."""
 KEPT_EVENTS: Final = 2_000
+_ADMITTED: Final = "call_admitted"
+_ENDED: Final = "call_ended"
+_LOOK_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,27 @@ class LiveFeed:
         if seen == self._count:
             return None
         return FeedEntry(self._id(seen + 1), seen + 1, self._events[seen - oldest])
+
+    def follow(self, carrier_call_id: CarrierCallId) -> AsyncIterator[Mapping[str, Any]]:
+        """The events of a call, whichever process has it, from its beginning to its end.
+
+        Raises:
+            KeyError: no call of this id is known, or its beginning is kept no longer.
+        """
+        oldest = self._count - len(self._events)
+        for place, event in enumerate(self._events, oldest):
+            if event.get("carrier_call_id") == carrier_call_id and event["type"] == _ADMITTED:
+                return self._follow(event["call_id"], FeedReader(self, place))
+        raise KeyError(carrier_call_id)
+
+    async def _follow(self, call_id: str, reader: FeedReader) -> AsyncIterator[Mapping[str, Any]]:
+        while not reader.over:
+            entry = await reader.next(_LOOK_S)
+            if entry is None or entry.event is None or entry.event.get("call_id") != call_id:
+                continue
+            yield entry.event
+            if entry.event["type"] == _ENDED:
+                return
 
     async def news(self) -> None:
         """Wait for an event that comes after this."""

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from app.calls.observers.live_feed import FeedReader, LiveFeed, plain
+from app.carrier.base import CarrierCallId
 from app.events import CallId, FirstSound
 
 
@@ -81,3 +82,41 @@ def test_an_event_becomes_its_type_its_time_and_its_fields() -> None:
     shown = plain(FirstSound(call_id=CallId("call_1"), at_ms=5, after_ms=3))
     assert shown.pop("at").endswith("Z")
     assert shown == {"type": "first_sound", "call_id": "call_1", "at_ms": 5, "after_ms": 3}
+
+
+def told(kind: str, call_id: str = "call_1", **fields: object) -> dict[str, object]:
+    return {"type": kind, "call_id": call_id, **fields}
+
+
+ADMITTED = told("call_admitted", carrier_call_id="CA1")
+
+
+async def test_one_call_is_followed_from_its_beginning_to_its_end() -> None:
+    feed = LiveFeed()
+    other, before, after = told("first_sound", "other"), told("first_sound"), told("call_ended")
+    for one in (other, ADMITTED, before, other):
+        feed.put(one)
+    followed: list[object] = []
+
+    async def follow() -> None:
+        async for one in feed.follow(CarrierCallId("CA1")):
+            followed.append(one)
+
+    following = asyncio.create_task(follow())
+    await asyncio.sleep(0)
+    assert followed == [ADMITTED, before]
+    feed.put(other)
+    feed.put(after)
+    await following
+    assert followed == [ADMITTED, before, after]
+
+
+def test_a_call_whose_beginning_was_forgotten_is_unknown() -> None:
+    feed = LiveFeed(kept=2)
+    feed.put(ADMITTED)
+    feed.follow(CarrierCallId("CA1"))
+    for _ in range(2):
+        feed.put(told("first_sound", "other"))
+    for unknown in ("CA1", "CA2"):
+        with pytest.raises(KeyError):
+            feed.follow(CarrierCallId(unknown))
