@@ -377,7 +377,9 @@ class AnsweredByJudge:
         waits = self._speaking_since_ms is None and (
             self.quiet_ms(now_ms) >= self._message_silence_ms
         )
-        return (waits and longest >= _LONGER[2][0]) or longest >= _LONGER[0][0]
+        # People at work greet for up to seven seconds; words that hint at a mailbox make it sooner.
+        enough = _LONGER[1][0] if self._found is None else _LONGER[2][0]
+        return (waits and longest >= enough) or longest >= _LONGER[0][0]
 
     def _if_possible(self, verdict: AnsweredBy, now_ms: int) -> AnsweredBy:
         return verdict if self._may_become(verdict, now_ms) else AnsweredBy.UNKNOWN
