@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -141,6 +142,13 @@ class OutboundSite:
         found: list[dict[str, Any]] = answer.json()["events"]
         return found
 
+    async def check_dialed_once(self) -> None:
+        """Check that the carrier has no more calls to a number than were written down."""
+        if self.dialer.keeps:
+            written = Counter(one.number for one in await self.dialer.store.recent(10_000))
+            placed = Counter(call.to for call in self.api.calls.values())
+            assert placed <= written, placed - written
+
     async def fetch(self, call: ApiCall) -> Ringing:
         """Ask the server what the person who has answered should hear."""
         caller = Caller(
@@ -243,3 +251,4 @@ async def outbound_site(
             yield site
             for events in site.seen.values():
                 check_disclosed(events)
+            await site.check_dialed_once()

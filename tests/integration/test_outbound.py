@@ -180,6 +180,32 @@ async def test_another_call_to_the_same_number_is_not_taken_for_it(site: Outboun
     assert (await site.outcome(second))["outcome"] == "unknown"
 
 
+@on_site
+async def test_a_request_that_hangs_dials_nobody_twice_and_leaves_no_call_without_an_end(
+    site: OutboundSite,
+) -> None:
+    rest = site.dialer._carrier._account()  # type: ignore[attr-defined]
+    rest._timeout_s, rest._first_delay_s = 0.2, 0.01
+    site.dialer.options = replace(site.dialer.options, ring_slack_s=-29.8)
+    site.api.fail(None)  # never carried out
+    found = await site.outcome(await site.placed())
+    assert (found["outcome"], found["code"]) == ("unknown", "timeout")
+    site.api.lose_answer()  # carried out, and never answered
+    call_id = await site.placed()
+    ringing = await site.rings()
+    await until_state(site, call_id, "placed")
+    await site.ends(ringing, "busy")
+    assert (await site.outcome(call_id))["outcome"] == "busy"
+    # It is placed, no report comes, and neither does any answer after that.
+    call_id = await site.placed()
+    await site.rings(1)
+    site.api.fail(None, times=20)
+    found = await site.outcome(call_id)
+    assert (found["outcome"], found["code"]) == ("unknown", "timeout")
+    assert len(posts(site.api)) == 3
+    site.api.drop()
+
+
 ORDERS = list(itertools.permutations(["initiated", "ringing", "in-progress", "no-answer"]))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from app.calls.outbound import answered_by as judge
 from app.calls.outbound.answered_by import AnsweredByJudge
-from app.calls.outbound.answered_by_phrases import find_phrases, opts_out, plain
+from app.calls.outbound.answered_by_phrases import Kind, find_phrases, opts_out, plain
 from app.events import AnsweredBy
 from audio.g711 import encode_ulaw
 
@@ -230,3 +233,37 @@ def test_phrases_are_found_in_any_spelling() -> None:
     assert plain("Après le “bip”, laissez-MOI un message!") == "apres le bip laissez moi un message"
     assert find_phrases(plain("I can\u2019t come to the phone")).phrases
     assert not find_phrases(plain("I am compressed: one")).phrases
+
+
+def test_the_documented_points_and_limits_are_those_of_the_code() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "outbound.md").read_text(encoding="utf-8")
+
+    def s(ms: int) -> str:
+        return f"{ms / 1000:g}"
+
+    longer = sorted(judge._LONGER)
+    points = {kind: points for kind, (_, points) in judge._PHRASES.items()}
+    carrier = judge._CARRIER
+    low_s, high_s = (s(ms) for ms in judge.BEEP_MS)
+    low_hz, high_hz = judge.BEEP_HZ
+    rows = [
+        f"A verdict needs {judge.ENOUGH}\npoints, and {judge.LEAD} more",
+        f"at most {s(judge.SHORT_MS)} s of speech, then {s(judge.PAUSE_MS)} s of silence; "
+        f"{s(judge.SILENCE_ALONE_MS)} s |",
+        f"at most {s(judge.LONG_MS)} s of speech,",
+        f"{', '.join(s(ms) for ms, _ in longer)} s of speech without a pause | machine "
+        f"{', '.join(str(count) for _, count in longer)} |",
+        f"one tone of {low_hz} to {high_hz} Hz for {low_s} to {high_s} s",
+        f"2100 Hz for {s(judge._CED_MS)} s",
+        f"a queue | {points[Kind.SCREENING]}, {points[Kind.MENU]}, {points[Kind.VOICEMAIL]}, "
+        f"{points[Kind.HOLD]} |",
+        f'("reason for your call") | {points[Kind.SCREENING_HINT]} |',
+        f'("how can I help") | person {points[Kind.PERSON]} |',
+        f"| `human` | person {carrier['human'][1]} |",
+        f"`machine_end_other` | machine {carrier['machine_start'][1]} |",
+        f"voicemail {carrier['machine_end_beep'][1]}; fax {carrier['fax'][1]} |",
+        f"after {s(longer[1][0])} s of\nspeech whose words hint at one, or after "
+        f"{s(longer[2][0])} s of any",
+        f"found out by its words within {judge.REVISED_WITHIN_MS // 1000} s",
+    ]
+    assert [row for row in rows if row not in text] == []
