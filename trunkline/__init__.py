@@ -39,7 +39,7 @@ from app.engine.stages.reader import RealtimeVoice
 from app.engine.stages.text_models import ChatCompletions, Responses
 from app.engine.stages.transcriptions import HttpTranscriber
 from app.engine.stages.voices import HttpVoice
-from app.errors import AppError, ConfigError, ToolFailed, VoiceError
+from app.errors import AppError, ConfigError, PlacingRefused, ToolFailed, VoiceError
 from app.events import CallId, Party
 from app.http.client import SafeHttp
 from app.http.placing import place_call
@@ -81,6 +81,7 @@ __all__ = [
     "McpTools",
     "OpenAIRealtimeHandler",
     "Party",
+    "PlacingRefused",
     "ProbeOutcome",
     "ProbeResult",
     "RealtimeVoice",

@@ -28,6 +28,7 @@ def make_outbound_policy(settings: Settings) -> OutboundPolicy:
         hours=CallingHours.parse(wanted.hours),
         per_number_per_day=wanted.per_number_per_day,
         per_day=wanted.per_day,
+        max_calls=wanted.max_calls,
     )
 
 

@@ -17,26 +17,37 @@ ANSWER_S: Final = 30.0
 _TRIES: Final = 3
 
 
-async def place_call(
+async def place_call(  # noqa: PLR0913 - what a call may need, by name
     to: str,
     *,
     agent: str,
     variables: Mapping[str, str] | None = None,
     purpose: str = "service",
+    from_number: str = "",
+    time_zone: str | None = None,
     server: str = "http://127.0.0.1:8080",
     key: str | None = None,
     idempotency_key: str | None = None,
 ) -> str:
     """Have somebody called by an agent of a server; the id of the call.
 
-    Returns as soon as the call is allowed: the server's API tells what comes of it. A request
-    whose answer is lost is repeated under the same idempotency key, and calls nobody twice.
+    `from_number` is one of the server's numbers, `time_zone` the callee's, where it is known better
+    than by the number. Returns as soon as the call is allowed: the server's API tells what comes of
+    it. A request whose answer is lost is repeated under the same idempotency key, and calls nobody
+    twice.
 
     Raises:
         PlacingRefused: the call is not placed; the message says why.
         CarrierUnavailable: the server does not answer (`server_unreachable`).
     """
-    body = {"to": to, "agent": agent, "variables": dict(variables or {}), "purpose": purpose}
+    body = {
+        "to": to,
+        "agent": agent,
+        "variables": dict(variables or {}),
+        "purpose": purpose,
+        "from_number": from_number,
+        "time_zone": time_zone,
+    }
     headers = {"idempotency-key": idempotency_key or secrets.token_hex(16)}
     if key is not None:
         headers["authorization"] = f"Bearer {key}"

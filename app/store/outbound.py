@@ -59,11 +59,15 @@ class DialOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalleeFacts:
-    """Facts about a number. `calls_today` are those of the last 24 hours."""
+    """Facts about a number. `calls_today` are those of the last 24 hours.
+
+    Those that begin with `all_` are about all numbers, whichever process calls them.
+    """
 
     do_not_call: bool = False
     has_consent: bool = False
     live_calls: int = 0
+    all_live_calls: int = 0
     calls_today: int = 0
     all_calls_today: int = 0
 

@@ -23,6 +23,7 @@ from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import time_limit, until
 from tests.integration.outbound_site import CALLEE, OPERATOR, OutboundSite, outbound_site
 from tests.integration.test_api import new_key
+from tests.integration.test_examples import example
 
 CONTACTS: Final = [f"+1415555010{nth}" for nth in range(5)]
 CSV: Final = "\ufeffnumber,name\n" + "".join(f"{one},Jo\n" for one in (*CONTACTS, CONTACTS[0]))
@@ -235,6 +236,21 @@ async def losing_the_first_answer(url: str) -> AsyncIterator[str]:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_the_example_has_people_called_and_says_who_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    agents = {"reminder": {"variables": {"name": ""}, "greeting": "Am I speaking with {name}?"}}
+    async with calling(agents=agents) as site:
+        remind = example("place_calls").remind
+        for number in (CALLEE, CALLEE, "+19005550123"):
+            await remind(number, "Ms. Jones", server=site.app.url, key=OPERATOR)
+        await until(lambda: not site.dialer.active)
+        assert [ringing.to for ringing in site.api.calls.values()] == [CALLEE]
+    first, again, refused = capsys.readouterr().out.splitlines()
+    assert first == again and "trunkline calls explain call_" in first
+    assert refused.startswith("+19005550123: not called: The number")
 
 
 async def test_a_program_has_somebody_called_once_though_an_answer_is_lost() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from app.events import CallId, DisclosureHeard
 from app.realtime.events import ResponseCreate
+from app.store.outbound import Attempt, DialOutcome
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
@@ -310,6 +311,31 @@ async def test_a_hundred_requests_at_once_place_ten_calls(site: OutboundSite) ->
     for ringing in list(site.api.calls.values()):
         await site.ends(ringing, "busy")
     await until(lambda: not site.dialer.active)
+
+
+async def test_calls_of_another_process_count_towards_the_calls_at_once() -> None:
+    async with (
+        ScriptedVoiceServer() as voice,
+        outbound_site(voice, outbound={"max_calls": 1}) as site,
+    ):
+        of_another = Attempt(
+            call_id=CallId("call_of_another"),
+            number="+14155550124",
+            from_number=OURS,
+            agent="caller",
+            created_at=site.dialer.now(),
+            owner="another",
+        )
+        store = site.dialer.store
+        await store.renew("another", site.dialer.now())
+        await store.begin(of_another, lambda facts: None)
+        refused = await site.place()
+        assert (refused.status_code, refused.json()["code"]) == (503, "outbound_at_capacity")
+        over = DialOutcome.BUSY
+        await store.ended(of_another.call_id, site.dialer.now(), over, "busy", "")
+        call_id = await site.placed()
+        await site.ends(await site.rings(), "busy")
+        await site.outcome(call_id)
 
 
 @on_site

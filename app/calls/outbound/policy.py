@@ -50,6 +50,7 @@ class Refusal(StrEnum):
     DO_NOT_CALL = "do_not_call"
     NO_CONSENT = "no_consent"
     CALLED_NOW = "called_already"
+    AT_CAPACITY = "outbound_at_capacity"
     NUMBER_CAP = "number_cap"
     DAY_CAP = "day_cap"
     NO_TIME_ZONE = "time_zone_unknown"
@@ -103,6 +104,8 @@ class OutboundPolicy:
     hours: CallingHours = field(default_factory=CallingHours)
     per_number_per_day: int = 3
     per_day: int = 500
+    max_calls: int = 0
+    """Calls at once, of all processes that share a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,9 @@ def judge(
         return Judgment(Refusal.NO_CONSENT, text)
     if facts.live_calls:
         return Judgment(Refusal.CALLED_NOW, "A call to this number is under way already")
+    if policy.max_calls and facts.all_live_calls >= policy.max_calls:
+        text = f"{facts.all_live_calls} placed calls are under way (outbound.max_calls)"
+        return Judgment(Refusal.AT_CAPACITY, text)
     day = timedelta(days=1)
     if policy.per_number_per_day and facts.calls_today >= policy.per_number_per_day:
         text = f"The number was called {facts.calls_today} times in 24 hours"

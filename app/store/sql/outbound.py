@@ -432,6 +432,7 @@ async def _facts(connection: AsyncConnection, attempt: Attempt) -> CalleeFacts:
     return CalleeFacts(
         do_not_call=await _holds(connection, _do_not_call, attempt.number),
         has_consent=await _holds(connection, _consents, attempt.number),
+        all_live_calls=(await connection.execute(count.where(_OPEN))).scalar_one(),
         live_calls=(await connection.execute(count.where(its, _OPEN))).scalar_one(),
         calls_today=(await connection.execute(today.where(its))).scalar_one(),
         all_calls_today=(await connection.execute(today)).scalar_one(),
