@@ -56,7 +56,7 @@ class Client:
     max_usd: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # of two that are alike, each session ends its own
 class Reservation:
     """Money that is set aside for a session before it can cost anything."""
 

@@ -39,10 +39,11 @@ TIME_UP: Final = 4408
 
 REASON_BYTES: Final = 123  # RFC 6455, 5.5: a control frame holds 125, of which the code takes two
 
-_APPEND: Final = re.compile(rb'\{\s*"type"\s*:\s*"input_audio_buffer\.append"\s*,')
-_APPEND_WITH_ID: Final = re.compile(
-    rb'\{\s*"event_id"\s*:\s*"[^"\\]{0,80}"\s*,\s*"type"\s*:\s*"input_audio_buffer\.append"\s*,'
+_APPEND: Final = re.compile(
+    rb'\{\s*(?:"event_id"\s*:\s*"[^"\\]{0,80}"\s*,\s*)?"type"\s*:\s*"input_audio_buffer\.append"\s*,'
+    rb'\s*"audio"\s*:\s*"'
 )
+_APPEND_END: Final = re.compile(rb'"\s*(?:,\s*"event_id"\s*:\s*"[^"\\]{0,80}"\s*)?\}\s*')
 _TYPE: Final = re.compile(
     r'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]{0,80}"\s*,\s*)?"type"\s*:\s*"([A-Za-z0-9_.]{1,80})"'
 )
@@ -73,10 +74,12 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def is_plain_append(text: bytes) -> bool:
-    """True for sound from a client that can mean nothing else: one `type`, and no escapes."""
-    if not (_APPEND.match(text) or _APPEND_WITH_ID.match(text)):
+    """True for sound from a client that can mean nothing else: its keys are there once."""
+    begin = _APPEND.match(text)
+    if begin is None or b"\\" in text:
         return False
-    return b"\\" not in text and text.count(b'"type"') == 1
+    end = text.find(b'"', begin.end())
+    return _APPEND_END.fullmatch(text, end) is not None
 
 
 def is_utf8(text: bytes) -> bool:

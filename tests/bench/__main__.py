@@ -2,7 +2,7 @@
 
 Figures are this machine's; what travels between machines are the ratios, each against a baseline
 that ran beside it. Names after the command choose: `answered_by audio browser calls consoles
-intents kept offline pipeline store tools workers`, and `calls:50,200` the numbers of calls.
+gateway intents kept offline pipeline store tools workers`, and `calls:50,200` the numbers of calls.
 """
 
 from __future__ import annotations
@@ -39,6 +39,12 @@ def _calls(counts: str = "") -> dict[str, Any]:
     from tests.bench.calls import COUNTS, run
 
     return run([int(count) for count in counts.split(",")] if counts else COUNTS, limit=not counts)
+
+
+def _gateway() -> dict[str, Any]:
+    from tests.bench.gateway import run
+
+    return run()
 
 
 def _intents() -> dict[str, Any]:
@@ -95,6 +101,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "browser": _browser,
     "calls": _calls,
     "consoles": _consoles,
+    "gateway": _gateway,
     "intents": _intents,
     "kept": _kept,
     "offline": _offline,

@@ -170,9 +170,10 @@ class WireClient(_Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        target = self._url._replace(scheme="", netloc="").geturl() or "/"
         more = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
         self.transport.write(
-            f"GET {self._url.path or '/'} HTTP/1.1\r\nhost: {self._url.netloc}\r\n"
+            f"GET {target} HTTP/1.1\r\nhost: {self._url.netloc}\r\n"
             "upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n"
             f"sec-websocket-key: {base64.b64encode(secrets.token_bytes(16)).decode()}\r\n"
             f"{more}\r\n".encode("ascii")

@@ -1,0 +1,202 @@
+"""The cost of a relayed session: the gateway beside a copy of bytes, with 100 sessions at once.
+
+    python -m tests.bench gateway
+    python -m tests.bench.gateway 100 --seconds 8 --rounds 5
+
+Each client speaks PCM16 at 24 kHz in pieces of 40 ms; the upstream answers without pause in deltas
+of 200 ms, and ends a response, with its usage, every four seconds. The gateway meters, pins and
+keeps as it does for paying clients. Both servers run in processes of their own, in turns; clients
+and upstream run in this one. The goal is a ratio of 1.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from tests.bench.calls import in_loop
+from tests.bench.servers import cpu_s, running_process, running_server
+from tests.bench.wire import WireClient, WireServer
+from tests.fakes.ports import free_port
+from tests.fakes.waiting import until
+
+__all__ = ["run"]
+
+CONFIG: Final = """
+voice_model: offline
+gateway:
+  max_sessions: 1000
+  channels:
+    upstream: {{url: "ws://127.0.0.1:{upstream_port}/v1/realtime", api_key: sk-bench-0123456789}}
+  models:
+    gpt-realtime-2.1: {{channels: [upstream], transcription: gpt-4o-transcribe}}
+server: {{port: {port}}}
+limits: {{max_calls: 2}}
+logging: {{level: WARNING}}
+"""
+KINDS: Final = ("bytes", "gateway")
+GOAL: Final = 1.3
+PIECE_S: Final = 0.04
+DELTA_S: Final = 0.2
+DELTAS_A_RESPONSE: Final = 20
+PCM_BYTES_A_S: Final = 48_000
+
+
+def run(count: int = 100, seconds: float = 5.0, rounds: int = 5) -> dict[str, Any]:
+    """Measure both in turns; of each one's rounds the median counts."""
+    runs: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(rounds):
+        for kind in KINDS:
+            runs[kind].append(in_loop(_measure(kind, count, seconds)))
+            sys.stderr.write(f"{kind:10}{runs[kind][-1]:7.3f} ms/session-s\n")
+    medians = {kind: sorted(found)[len(found) // 2] for kind, found in runs.items()}
+    ratio = medians["gateway"] / medians["bytes"]
+    return {"sessions": count, "cpu_ratio": round(ratio, 3), "goal": GOAL} | medians
+
+
+async def _measure(kind: str, count: int, seconds: float) -> float:
+    """The server's CPU in ms for each second of a session."""
+    upstreams: list[_Upstream] = []
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: _Upstream(upstreams), "127.0.0.1", 0)
+    upstream_port = listening.sockets[0].getsockname()[1]
+    clients: list[_Client] = []
+    async with listening, _server(kind, upstream_port) as (url, pid):
+        try:
+            for _ in range(count):
+                client = _Client(url)
+                await client.connect()
+                clients.append(client)
+            await until(lambda: len(upstreams) == count)
+            for end in (*clients, *upstreams):
+                end.begin()
+            await asyncio.sleep(1.0)  # the first pieces meet cold caches
+            heard = sum(client.events for client in clients)
+            before_s, began = cpu_s(pid), time.perf_counter()
+            await asyncio.sleep(seconds)
+            used_s, lasted_s = cpu_s(pid) - before_s, time.perf_counter() - began
+            came = sum(client.events for client in clients) - heard
+        finally:
+            for end in (*clients, *upstreams):
+                end.stop()
+                end.transport.close()
+    wanted = count * lasted_s / DELTA_S
+    if not 0.9 * wanted < came < 1.1 * wanted:
+        raise RuntimeError(f"{kind}: {came} events came through, about {wanted:.0f} were sent")
+    return round(used_s / (count * lasted_s) * 1_000, 3)
+
+
+@contextlib.asynccontextmanager
+async def _server(kind: str, upstream_port: int) -> AsyncIterator[tuple[str, int]]:
+    path = "/v1/realtime?model=gpt-realtime-2.1"
+    if kind == "bytes":
+        port = free_port()
+        command = ["-m", "tests.bench.byte_relay", str(port), str(upstream_port)]
+        async with running_process(command, port) as pid:
+            yield f"ws://127.0.0.1:{port}{path}", pid
+        return
+    async with running_server(CONFIG, upstream_port=upstream_port) as server:
+        yield f"{server.url.replace('http', 'ws', 1)}{path}", server.pid
+
+
+class _Speaking:
+    """Says something at a fixed pace, by absolute deadlines."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._at_s = 0.0
+        self._next: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._at_s = loop.time() + random.random() * self._every_s
+        self._next = loop.call_at(self._at_s, self._tick)
+
+    def stop(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+
+    def _tick(self) -> None:
+        self.speak()
+        self._at_s += self._every_s
+        self._next = asyncio.get_running_loop().call_at(self._at_s, self._tick)
+
+    def speak(self) -> None:
+        raise NotImplementedError
+
+
+class _Client(WireClient, _Speaking):
+    """A client that speaks without end."""
+
+    def __init__(self, url: str) -> None:
+        WireClient.__init__(self, url)
+        _Speaking.__init__(self, PIECE_S)
+        self.events = 0
+        sound = base64.b64encode(os.urandom(round(PIECE_S * PCM_BYTES_A_S))).decode()
+        self._piece = f'{{"type":"input_audio_buffer.append","audio":"{sound}"}}'.encode()
+
+    def speak(self) -> None:
+        self.send(self._piece)
+
+    def on_text(self, text: bytes) -> None:
+        self.events += 1
+
+
+class _Upstream(WireServer, _Speaking):
+    """A model that speaks without end; what it hears it drops."""
+
+    def __init__(self, all_of_them: list[_Upstream]) -> None:
+        WireServer.__init__(self)
+        _Speaking.__init__(self, DELTA_S)
+        self._all = all_of_them
+        self._deltas = 0
+        sound = base64.b64encode(os.urandom(round(DELTA_S * PCM_BYTES_A_S))).decode()
+        self._delta = (
+            '{"type":"response.output_audio.delta","event_id":"event_Cabcdefgh0123456789","response_id"'
+            ':"resp_Cabcdefgh0123456789","item_id":"item_Cabcdefgh0123456789","output_index":0,'
+            f'"content_index":0,"delta":"{sound}"}}'
+        ).encode()
+
+    def on_open(self) -> None:
+        self._all.append(self)
+        session = {"type": "realtime", "id": "sess_bench", "model": "gpt-realtime-2.1"}
+        self.send(json.dumps({"type": "session.created", "session": session}).encode())
+
+    def speak(self) -> None:
+        self._deltas += 1
+        if self._deltas % DELTAS_A_RESPONSE:
+            self.send(self._delta)
+            return
+        usage = {
+            "total_tokens": 120,
+            "input_tokens": 40,
+            "output_tokens": 80,
+            "input_token_details": {"text_tokens": 10, "audio_tokens": 30, "cached_tokens": 0},
+            "output_token_details": {"text_tokens": 20, "audio_tokens": 60},
+        }
+        response = {"id": f"resp_{id(self)}_{self._deltas}", "status": "completed", "usage": usage}
+        self.send(json.dumps({"type": "response.done", "response": response}).encode())
+
+
+def main() -> None:
+    """`python -m tests.bench.gateway [COUNT]`"""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("count", nargs="?", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    found = run(asked.count, asked.seconds, asked.rounds)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
