@@ -70,6 +70,7 @@ async def _measure(kind: str, count: int, seconds: float) -> float:
     listening = await loop.create_server(lambda: _Upstream(upstreams), "127.0.0.1", 0)
     upstream_port = listening.sockets[0].getsockname()[1]
     clients: list[_Client] = []
+    ends: list[_Client | _Upstream] = []
     async with listening, _server(kind, upstream_port) as (url, pid):
         try:
             for _ in range(count):
@@ -77,7 +78,8 @@ async def _measure(kind: str, count: int, seconds: float) -> float:
                 await client.connect()
                 clients.append(client)
             await until(lambda: len(upstreams) == count)
-            for end in (*clients, *upstreams):
+            ends += [*clients, *upstreams]
+            for end in ends:
                 end.begin()
             await asyncio.sleep(1.0)  # the first pieces meet cold caches
             heard = sum(client.events for client in clients)
@@ -86,7 +88,7 @@ async def _measure(kind: str, count: int, seconds: float) -> float:
             used_s, lasted_s = cpu_s(pid) - before_s, time.perf_counter() - began
             came = sum(client.events for client in clients) - heard
         finally:
-            for end in (*clients, *upstreams):
+            for end in ends:
                 end.stop()
                 end.transport.close()
     wanted = count * lasted_s / DELTA_S
@@ -134,7 +136,7 @@ class _Speaking:
         raise NotImplementedError
 
 
-class _Client(WireClient, _Speaking):
+class _Client(_Speaking, WireClient):
     """A client that speaks without end."""
 
     def __init__(self, url: str) -> None:
@@ -151,7 +153,7 @@ class _Client(WireClient, _Speaking):
         self.events += 1
 
 
-class _Upstream(WireServer, _Speaking):
+class _Upstream(_Speaking, WireServer):
     """A model that speaks without end; what it hears it drops."""
 
     def __init__(self, all_of_them: list[_Upstream]) -> None:
