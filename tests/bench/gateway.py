@@ -102,7 +102,7 @@ async def _server(kind: str, upstream_port: int) -> AsyncIterator[tuple[str, int
     path = "/v1/realtime?model=gpt-realtime-2.1"
     if kind == "bytes":
         port = free_port()
-        command = ["-m", "tests.bench.byte_relay", str(port), str(upstream_port)]
+        command = ["-m", "tests.bench.byte_copy", str(port), str(upstream_port)]
         async with running_process(command, port) as pid:
             yield f"ws://127.0.0.1:{port}{path}", pid
         return

@@ -1,6 +1,6 @@
 """The baseline of the gateway benchmark: copies bytes between two sockets, and knows no websocket.
 
-python -m tests.bench.byte_relay PORT UPSTREAM_PORT
+python -m tests.bench.byte_copy PORT UPSTREAM_PORT
 """
 
 from __future__ import annotations
