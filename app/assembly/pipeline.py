@@ -108,6 +108,14 @@ class _Stages:
             from app.engine.stages.deepgram import DEEPGRAM_URL, DeepgramTranscriber
 
             return DeepgramTranscriber(self._spec(side, DEEPGRAM_URL), language=side.language or "")
+        if side.kind == "realtime":
+            from app.engine.stages.realtime_transcriber import RealtimeTranscriber
+
+            return RealtimeTranscriber(
+                self._spec(side, OPENAI_REALTIME_URL),
+                language=side.language or "",
+                prompt=side.prompt or "",
+            )
         from app.engine.stages.transcriptions import HttpTranscriber
 
         return HttpTranscriber(

@@ -59,7 +59,7 @@ class _Stage(Section):
 class SttSettings(_Stage):
     """A server that transcribes what callers say."""
 
-    kind: Literal["openai", "deepgram", "offline"] = "openai"
+    kind: Literal["openai", "realtime", "deepgram", "offline"] = "openai"
     model: Name = "gpt-transcribe"
     language: Annotated[Language | None, Blank] = None
     prompt: Annotated[str | None, Blank] = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -12,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
 from app.engine.stages.reader import RealtimeVoice, same_words
+from app.engine.stages.realtime_transcriber import RealtimeTranscriber
 from tests.fakes.engine_parts import speech
 from tests.fakes.waiting import time_limit, until
 from tests.integration.engine_site import open_site
@@ -115,3 +118,83 @@ async def test_a_socket_that_fails_is_a_failed_stage() -> None:
     with pytest.raises(StageError) as refused:
         await unreachable.transcribe(speech(200))
     assert refused.value.code == "stage_unreachable"
+
+
+class TranscriptionServer:
+    """A stand-in for transcription sessions: says how much of each item it has heard."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.sessions: list[dict[str, Any]] = []
+        self.fault = ""
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        self.paths.append(socket.request.path)
+        await socket.send(json.dumps({"type": "session.created", "session": {}}))
+        heard_ms, items = 0, 0
+        async for message in socket:
+            event = json.loads(message)
+            match event["type"]:
+                case "session.update":
+                    self.sessions.append(event["session"])
+                    answer = {"type": self.fault or "session.updated", "error": {"message": "no"}}
+                    await socket.send(json.dumps(answer))
+                case "input_audio_buffer.append":
+                    heard_ms += len(base64.b64decode(event["audio"])) // 48
+                case "input_audio_buffer.commit":
+                    items += 1
+                    named = {"item_id": f"item_{items}"}
+                    kind = "conversation.item.input_audio_transcription"
+                    for told in (
+                        {"type": "input_audio_buffer.committed", **named},
+                        {"type": f"{kind}.delta", "delta": "x", **named},
+                        {"type": f"{kind}.completed", "transcript": f"{heard_ms} ms", **named},
+                    ):
+                        await socket.send(json.dumps(told))
+                    heard_ms = 0
+
+
+@asynccontextmanager
+async def transcription_server() -> AsyncIterator[tuple[TranscriptionServer, RealtimeTranscriber]]:
+    fake = TranscriptionServer()
+    async with serve(fake, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        spec = StageSpec(
+            base_url=f"ws://127.0.0.1:{port}/v1/realtime", model="gpt-live-transcribe", timeout_s=20
+        )
+        yield fake, RealtimeTranscriber(spec, language="en")
+
+
+async def test_a_transcription_session_hears_a_turn_while_it_is_spoken() -> None:
+    async with transcription_server() as (fake, stt), time_limit():
+        turn = stt.open()
+        for _ in range(5):
+            turn.push(speech(100))
+        assert (await turn.so_far()).transcript == "500 ms"
+        turn.go_on()
+        turn.push(speech(300))
+        assert (await turn.finish()).transcript == "500 ms 300 ms"
+        turn.push(speech(20))  # too little to commit
+        assert (await turn.finish()).transcript == "500 ms 300 ms"
+        turn.abandon()
+    assert fake.paths == ["/v1/realtime?intent=transcription"]
+    (session,) = fake.sessions
+    assert session["type"] == "transcription"
+    assert session["audio"]["input"]["turn_detection"] is None
+    assert session["audio"]["input"]["transcription"] == {
+        "model": "gpt-live-transcribe",
+        "language": "en",
+    }
+
+
+async def test_a_transcription_session_that_fails_is_a_failed_stage() -> None:
+    async with transcription_server() as (fake, stt), time_limit():
+        fake.fault = "error"
+        with pytest.raises(StageError) as refused:
+            await stt.transcribe(speech(200))
+        assert refused.value.code == "stage_refused"
+    gone = RealtimeTranscriber(StageSpec(base_url="ws://127.0.0.1:9/v1", model="m", timeout_s=20))
+    with pytest.raises(StageError) as unreachable:
+        await gone.transcribe(speech(200))
+    assert unreachable.value.code == "connection_refused"

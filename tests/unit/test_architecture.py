@@ -305,6 +305,7 @@ FREE_TASKS = {
     "app.engine.server": "the holder of the engine's group, ended by its close",
     "app.pipeline.workflows": "a question to a session, ended by its turn's end or its reader's",
     "app.pipeline.pipeline": "the work of a result, ended by the end of its stream or `close`",
+    "app.engine.stages.realtime_transcriber": "a turn's socket, ended by `abandon`",
     "app.engine.stages.deepgram": "a turn's socket, ended by the turn's end or `abandon`",
     "app.engine.speech.worker": "the keeper of a worker process, ended by its close",
     "app.agents.session.handler": "the seed's connect and disconnect are two calls",
