@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConcurrencyError,
     ConnectionClosed,
@@ -54,6 +55,7 @@ CLOSE_TIMEOUT_S: Final = 2.0
 WRITE_LIMIT_BYTES: Final = 2**15  # beyond it a send waits for the peer
 PING_S: Final = 20.0
 _OPEN: Final = State.OPEN
+_ACCEPTED: Final = Response(101, "", Headers())
 ABNORMAL: Final = 1006  # no close frame came (RFC 6455, section 7.1.5)
 
 # websockets traces request headers at DEBUG, and with them the key: its logger stays above that.
@@ -389,7 +391,8 @@ class WebSocketModel:
                 logger=_wire_logger,
                 create_connection=EagerConnection,
             )
-            websocket.request = websocket.response = None  # a few kB, and the key with it
+            # A few kB, and the key with it. The library asks whether there was a response.
+            websocket.request, websocket.response = None, _ACCEPTED
             return cast(EagerConnection, websocket)
         except InvalidStatus as error:
             raise _refusal(error.response) from None

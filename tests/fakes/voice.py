@@ -18,7 +18,7 @@ import asyncio
 import itertools
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -163,6 +163,10 @@ class Served:
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close after what was emitted before."""
         self._outbox.put_nowait(Close(code, reason))
+
+    async def ping(self) -> Awaitable[float]:
+        """Send a ping; awaiting what is returned waits for the answer."""
+        return await self._socket.ping()
 
     def drop(self) -> None:
         """Cut the connection without a close frame."""

@@ -17,7 +17,7 @@ from app.realtime.dialect import BETA
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Close, Emit, EmitText, Expect, Reply, ScriptedVoiceServer, Trouble
-from tests.fakes.waiting import time_limit, within
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, within
 
 KEY = "sk-canary-7f3a"
 CONFIG = ev.SessionConfig(
@@ -265,6 +265,20 @@ async def _events_until(connection: VoiceConnection, last: type[object]) -> list
             if isinstance(event, last):
                 return events
     raise AssertionError(f"the connection ended before {last.__name__}")
+
+
+async def test_pings_and_the_close_of_a_server_are_taken_without_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ScriptedVoiceServer() as server, _connected(server) as connection:
+        for _ in range(2):
+            await within(TIME_LIMIT_S, await server.latest.ping())
+        server.latest.close(1000)
+        with pytest.raises(VoiceClosed) as caught:
+            async for _ in connection:
+                pass
+    assert caught.value.close_code == 1000
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_a_close_in_mid_response_ends_the_iteration_with_its_code() -> None:
