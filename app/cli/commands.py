@@ -50,7 +50,6 @@ from app.settings import (
     Mode,
     Server,
     Settings,
-    VoiceChoice,
     carrier_credentials,
     check_deployment,
     development_token_path,
@@ -61,8 +60,7 @@ from app.settings.reader.secrets import hide_secrets
 if TYPE_CHECKING:
     from app.assembly.python_agents import WrittenAgents
     from app.cli.check import Checked
-    from app.cli.doctor import CheckResult
-    from app.realtime.connection import VoiceModel
+    from app.doctor.checks import CheckResult
 
 __all__ = ["app", "banner", "main", "own_server"]
 
@@ -467,15 +465,15 @@ def doctor(
 
 async def _say(settings: Settings, text: str) -> bool:
     """Ask each voice model outside of any call, and print what it answers."""
-    from app.assembly.voice_models import offline_engine
-    from app.cli import doctor as checks
+    from app.assembly.voice_models import offline_engine, voices_of_numbers
+    from app.doctor import checks
 
     engine = offline_engine(settings)
     results = []
     try:
         if engine is not None:
             await engine.start()
-        for voice in _voices(settings) if engine is None else [engine.model()]:
+        for voice in voices_of_numbers(settings) if engine is None else [engine.model()]:
             result = await checks.say(voice, text)
             results.append(result)
             _print_result(result)
@@ -485,47 +483,17 @@ async def _say(settings: Settings, text: str) -> bool:
     return all(result.verdict is checks.Verdict.GOOD for result in results)
 
 
-def _voices(settings: Settings) -> list[VoiceModel]:
-    """The models of all numbers."""
-    from app.assembly.voice_models import voice_model
-
-    names = dict.fromkeys((None, *(number.model for number in settings.numbers.values())))
-    return [voice_model(settings, name) for name in names]
-
-
 async def _examine(settings: Settings, checked: Checked) -> bool:
-    from app.cli import doctor as checks
+    from app.doctor import checks
+    from app.parts import examine_all
 
-    voices: list[VoiceModel] = []
-    session = None
-    if settings.voice_choice is VoiceChoice.OPENAI:
-        from app.assembly import session_config
-
-        voices = _voices(settings)
-        session = session_config(settings.openai_realtime)
     results = []
-    async for result in checks.examine(
-        settings,
-        problems=checked.problems,
-        surprises=checked.notices,
-        voices=voices,
-        session=session,
-    ):
-        results.append(result)
-        _print_result(result)
-    for result in await _examine_store(settings):
+    async for result in examine_all(settings, problems=checked.problems, surprises=checked.notices):
         results.append(result)
         _print_result(result)
     wrong = checks.failed(results)
     echo(f"\n{checks.verdict_of(results)}")
     return wrong
-
-
-async def _examine_store(settings: Settings) -> list[CheckResult]:
-    from app.cli.check_store import check_store
-    from app.parts import call_store
-
-    return await check_store(settings, call_store(settings) if settings.store.enabled else None)
 
 
 _MARKS: Final = {"good": "ok  ", "warning": "note", "wrong": "BAD ", "unchecked": "?   "}

@@ -62,17 +62,13 @@ class _Console:
 
     async def list_calls(self) -> None:
         await asyncio.sleep(random.uniform(0, ASK_EVERY_S))
-        reader, writer, head = await self._ask("/live/calls")
-        try:
-            while True:
-                length = re.search(rb"content-length: (\d+)", head.lower())
-                assert length is not None, head
-                await reader.readexactly(int(length[1]))
-                await asyncio.sleep(ASK_EVERY_S)
-                self._send(writer, "/live/calls")
-                head = await reader.readuntil(b"\r\n\r\n")
-        finally:
+        while True:
+            reader, writer, head = await self._ask("/live/calls")
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            assert length is not None, head
+            await reader.readexactly(int(length[1]))
             writer.close()
+            await asyncio.sleep(ASK_EVERY_S)
 
 
 @contextlib.asynccontextmanager

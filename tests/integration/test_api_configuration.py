@@ -234,3 +234,22 @@ async def waiter() -> AsyncIterator[httpx2.AsyncClient]:
         client(app, new_key(app, Scope.OPERATOR)) as operator,
     ):
         yield operator
+
+
+async def test_doctor_examines_the_server_that_runs_and_says_what_to_do(
+    waiter: httpx2.AsyncClient,
+) -> None:
+    found = (await waiter.post("/doctor")).json()
+    results = {one["subject"]: one for one in found["results"]}
+    assert results["state_dir"]["verdict"] == "good"
+    assert any(name.startswith("voice model") for name in results), results
+    assert "TWILIO_ACCOUNT_SID" in results["Twilio"]["remedy"]
+    assert "sk-scripted-model" not in str(found)
+    assert (await waiter.post("/doctor")).json() == found  # asked again at once: not done again
+
+
+async def test_the_status_shows_each_process(waiter: httpx2.AsyncClient) -> None:
+    status = (await waiter.get("/status")).json()
+    [process] = status["processes"]
+    assert (process["live"], process["capacity"]) == (0, status["capacity"])
+    assert process["configuration"] == status["configuration"]

@@ -46,6 +46,8 @@ async def test_any_worker_sees_and_steers_the_calls_of_all(tmp_path: Path) -> No
             for _ in range(4):
                 live = (await client.get("/live/calls")).json()["calls"]
                 assert len(live) == 2
+                shown = (await client.get("/status")).json()
+                assert [one["live"] for one in shown["processes"]] == [1, 1]
             created = [
                 await client.post(
                     "/keys",

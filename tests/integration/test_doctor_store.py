@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.cli.check_store import check_store
-from app.cli.doctor import Verdict
+from app.doctor.checks import Verdict
+from app.doctor.store import check_store
 from app.parts import call_store
 from app.settings import Settings
 from app.store.spool import Spool

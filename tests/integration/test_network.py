@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.carrier.twilio.rest import TwilioRest
-from app.cli.doctor import check_clock, check_public_address
 from app.dial.leg import open_stream
 from app.dial.webhook import http_client
+from app.doctor.checks import check_clock, check_public_address
 from app.engine.stages.base import StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
 from app.engine.stages.transcriptions import HttpTranscriber

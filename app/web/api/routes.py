@@ -22,7 +22,7 @@ from app.web.api.history import add_history_routes
 from app.web.api.keys import add_key_routes
 from app.web.api.live import Live, add_live_routes
 from app.web.api.outbound import add_outbound_routes
-from app.web.api.overview import add_overview_route
+from app.web.api.overview import add_overview_routes
 from app.web.api.phone import BrowserPhone, add_phone_routes
 from app.web.api.supervision import Supervision, add_supervision_routes
 from app.web.api.webhooks import add_webhook_routes
@@ -43,6 +43,7 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     bus: Bus,
     outbox: WebhookOutbox | None,
     phone: BrowserPhone,
+    examine: Callable[[], Awaitable[dict[str, Any]]],
     overview: Callable[[], Awaitable[dict[str, Any]]],
     supervision: Supervision,
     outbound: Outbound,
@@ -58,6 +59,6 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     add_webhook_routes(router, outbox)
     add_configuration_routes(router, configuration, bus)
     add_key_routes(router, keys)
-    add_overview_route(router, overview)
+    add_overview_routes(router, overview, examine)
     add_outbound_routes(router, outbound)
     return router

@@ -1,6 +1,6 @@
 // The server at a glance, with what to do about what is not well.
-import { get, may } from "../lib/api.js";
-import { Answer, Badge, Page, html, useAnswer, usd } from "../lib/ui.js";
+import { get, may, post } from "../lib/api.js";
+import { Answer, Badge, Page, Trouble, html, useAnswer, useState, usd, when } from "../lib/ui.js";
 
 const REMEDIES = {
   voice_model_refuses: "The voice model refuses us: check OPENAI_API_KEY, the quota and the model's name, then run trunkline doctor.",
@@ -19,6 +19,41 @@ function Troubles({ status }) {
   return html`<ul>${found.map((code) => html`<li key=${code}><${Badge} kind="bad">${code.replaceAll("_", " ")}<//> ${REMEDIES[code] || "docs/operations.md says what it means."}</li>`)}</ul>`;
 }
 
+const VERDICTS = { good: ["good", "right"], warning: ["warn", "note"], wrong: ["bad", "wrong"], unchecked: ["", "not checked"] };
+const WORST_FIRST = ["wrong", "warning", "unchecked", "good"];
+
+function Finding({ of }) {
+  const [kind, word] = VERDICTS[of.verdict] || ["", of.verdict];
+  return html`<li class="finding"><${Badge} kind=${kind}>${word}<//> <span><strong>${of.subject}</strong>: ${of.text}${of.remedy && html`<br /><span class="quiet">What to do: ${of.remedy}</span>`}</span></li>`;
+}
+
+function Doctor() {
+  const [state, setState] = useState({ data: null, error: null, busy: false });
+  const look = async () => {
+    setState((old) => ({ ...old, busy: true, error: null }));
+    try {
+      setState({ data: await post("/doctor"), error: null, busy: false });
+    } catch (error) {
+      setState((old) => ({ ...old, error, busy: false }));
+    }
+  };
+  const { data, error, busy } = state;
+  const rank = (one) => WORST_FIRST.indexOf(one.verdict);
+  return html`<section class="panel" aria-label="Doctor"><h2>Doctor</h2>
+    <p class="quiet">Keys, numbers, the public address, the model and this machine, looked at from this server, as <code>trunkline doctor</code> does. It calls nobody; the model answers one line.</p>
+    ${may("operator") ? html`<p><button class="primary" disabled=${busy} onClick=${look}>${busy ? "Looking …" : data ? "Look again" : "Look"}</button></p>` : html`<p class="quiet">It takes the scope operator.</p>`}
+    ${error && html`<${Trouble} error=${error} />`}
+    ${data && html`<div role="status"><p>${data.verdict === "wrong" ? html`<span class="bad">Something is wrong.</span>` : "Nothing wrong was found."} <span class="quiet">${when(data.at)}</span></p>
+      <ul class="plain">${[...data.results].sort((one, other) => rank(one) - rank(other)).map((one) => html`<${Finding} of=${one} />`)}</ul></div>`}</section>`;
+}
+
+function Processes({ of }) {
+  if (of.length < 2) return null;
+  return html`<section class="panel scroll" tabindex="0" aria-label="Processes"><h2>Processes</h2><table><thead><tr><th>Process</th><th>Calls</th><th>State</th><th>Configuration</th></tr></thead>
+    <tbody>${of.map((one) => html`<tr key=${one.name}><td>${one.name}</td><td class="whole">${one.live} of ${one.capacity}</td>
+      <td>${[...one.not_ready, ...one.degraded].map((code) => code.replaceAll("_", " ")).join(", ") || "well"}</td><td>${one.configuration}</td></tr>`)}</tbody></table></section>`;
+}
+
 function Deliveries() {
   const failed = useAnswer(() => get("/webhooks/deliveries?state=failed&limit=20"), []);
   if (failed.error || !failed.data?.deliveries.length) return null;
@@ -32,7 +67,7 @@ function Facts({ status }) {
     ["Version", status.version],
     ["Carrier", status.mode === "live" ? "Twilio" : "none: simulated calls from this machine only"],
     ["Voice", status.voice === "offline" ? "the offline engine" : status.model],
-    ["Calls now", `${status.live} of ${status.capacity} in this process`],
+    ["Calls now", `${status.live} of ${status.capacity}${status.processes.length > 1 ? " in this process" : ""}`],
     ["Budget today", budget.per_day_usd ? `${usd(budget.spent_usd)} of ${usd(budget.per_day_usd)}` : `${usd(budget.spent_usd)}, without a limit`],
     ["History", status.history ? Object.entries(status.history.events).map(([name, n]) => `${name}: ${n}`).join(", ") : "none is kept: store is off"],
     ["Configuration", status.configuration],
@@ -45,11 +80,13 @@ export default function Health() {
   return html`<${Page} title="Health" aside=${html`<button onClick=${status.again}>Look again</button>`}>
     <${Answer} of=${status}>${(data) => html`
       <section class="panel"><h2>Now</h2><${Troubles} status=${data} /></section>
+      <${Doctor} />
+      <${Processes} of=${data.processes} />
       <div class="two">
         <section class="panel"><h2>Notices about the configuration</h2>${data.notices.length
           ? html`<ul>${data.notices.map((notice) => html`<li>${notice}</li>`)}</ul>`
           : html`<p class="quiet">None.</p>`}
-          <p class="quiet">Run <code>trunkline doctor</code> on the server: it checks keys, numbers, the public address and the model from outside.</p></section>
+        </section>
         <${Facts} status=${data} />
       </div>
       ${may("viewer") && html`<${Deliveries} />`}`}<//>

@@ -56,9 +56,10 @@ export default function Wall() {
   const levels = useLevels();
   const now = useTick();
   const status = useAnswer(() => get("/status"), [calls ? calls.length : 0]);
-  const { capacity, budget } = status.data || {};
+  const { processes = [], budget } = status.data || {};
+  const capacity = processes.reduce((sum, one) => sum + one.capacity, 0);
   const aside = html`
-    ${capacity && html`<span>${calls ? calls.length : 0} of ${capacity} calls</span>`}
+    ${capacity > 0 && html`<span>${calls ? calls.length : 0} of ${capacity} calls</span>`}
     <${Budget} budget=${budget} />`;
   return html`
     <${Page} title="Live calls" aside=${aside}>
