@@ -545,7 +545,7 @@ class Parts:
         return [*notices(current.settings, today), *current.assembly.notices()]
 
     async def _examined(self) -> dict[str, Any]:
-        """What `trunkline doctor` finds out about the server that runs."""
+        """Examine the server that runs, as `trunkline doctor` does."""
         settings = self.configuration.current.settings
         results = [
             result async for result in examine_all(settings, problems=(), surprises=self._notices())
