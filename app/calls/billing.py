@@ -39,8 +39,12 @@ class CallBill:
         self,
         price: Callable[[TokenUsage, CarrierUsage | None], Cost],
         direction: CallDirection,
+        *,
+        carried: bool = True,
     ) -> None:
+        """`carried`: as of an `IncomingCall`."""
         self._price = price
+        self._carried = carried
         self._direction = direction
         self._legs: list[tuple[int, int | None]] = []  # the last of them may go on
         self._calling: TransferStarted | None = None
@@ -85,7 +89,7 @@ class CallBill:
         legs = tuple(((now_ms if end is None else end) - begin) / 1000 for begin, end in self._legs)
         return CarrierUsage(
             direction=self._direction.value,
-            seconds=now_ms / 1000,
+            seconds=now_ms / 1000 if self._carried else 0.0,
             legs=legs,
             sms_segments=self._sms_segments,
             estimated=bool(legs),

@@ -117,7 +117,7 @@ class Call:
         self._spent_usd = 0.0
         self._cost = Cost()
         self._cost_at_ms = 0
-        self._bill = CallBill(route.price, incoming.direction)
+        self._bill = CallBill(route.price, incoming.direction, carried=incoming.carried)
         self._clock_ms = clock_ms
         self._ticker = ticker
         self._began_ms = clock_ms()

@@ -660,7 +660,7 @@ class Conversation:
 
     def whisper(self, text: str) -> list[Action]:
         """Tell the agent something that the caller does not hear; it says nothing because of it."""
-        return [*self.dialogue.tell(WHISPERED + text)]
+        return [*self.dialogue.tell(WHISPERED + text, keep=True)]
 
     def take_over(self, now_ms: int) -> list[Action]:
         """A person speaks from now on: the agent falls silent, and listens."""

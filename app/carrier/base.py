@@ -93,7 +93,8 @@ class IncomingCall:
     call was placed to them: `direction` says so.
 
     `caller_verified`: the network vouches that the caller may use `caller_number`. `ringing`: the
-    carrier says that nobody has answered the call yet.
+    carrier says that nobody has answered the call yet. `carried`: a carrier bills its minutes; a
+    call from a page of the console has none.
     """
 
     carrier_call_id: CarrierCallId
@@ -104,6 +105,7 @@ class IncomingCall:
     forwarded_from: str | None = None
     caller_verified: bool = False
     ringing: bool = False
+    carried: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,10 @@ async def test_a_page_calls_with_a_ticket_and_hears_the_agent() -> None:
             assert shown["call_id"] == given["call_id"]
             assert shown["caller_number"] == "client:the-operator"
             await opened.send(json.dumps({"event": "stop", "streamSid": "MZbrowser", "stop": {}}))
-            assert (await summary_of(app, given)).reason is EndReason.CALLER_HUNG_UP
+            summary = await summary_of(app, given)
+            assert summary.reason is EndReason.CALLER_HUNG_UP
+            assert summary.carrier.seconds == 0  # no carrier bills it
+            assert not any(name.startswith("carrier") for name in summary.costs)
 
 
 async def test_hanging_up_on_a_page_asks_no_carrier_and_closes_its_socket() -> None:

@@ -21,6 +21,7 @@ from app.web.console_routes import HEADERS, WRONG_LOGINS, WRONG_PASSWORDS
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S
 from tests.integration.server import App, trunkline
+from tests.integration.test_api import routes
 
 TOKEN = {"operator_token": "a token of operators"}  # so that this machine needs a login too
 
@@ -101,6 +102,39 @@ async def test_a_page_of_another_site_opens_nothing(foreign: dict[str, str]) -> 
         key = ApiKeys(app.settings.state_dir).create("a key", Scope.ADMIN)[1]
         answer = await one.post("/console/login", json={"key": key}, headers=headers)
         assert answer.status_code == 403
+
+
+async def test_no_route_opens_to_pages_of_others_old_cookies_or_without_the_pages_token() -> None:
+    async with server() as app, browser(app) as one, browser(app) as stranger:
+        logins = Logins(app.settings.state_dir)
+        old = await log_in(one, link=logins.make_link())
+        ended = one.cookies[PLAIN_COOKIE]
+        await one.post("/console/logout", json={}, headers={"x-csrf-token": old})
+        csrf = await log_in(one, link=logins.make_link())
+        mine, url = f"{PLAIN_COOKIE}={one.cookies[PLAIN_COOKIE]}", app.url
+        ours = {"x-csrf-token": csrf, "cookie": mine, "origin": url}
+        odd = {
+            "a page of another site": {**ours, "origin": "https://evil.example.com"},
+            "a page without an address": {**ours, "origin": "null"},
+            "another port of this host": {**ours, "origin": url[:-1] + "0"},
+            "https in place of http to another host": {**ours, "origin": "https://127.0.0.2"},
+            "a frame of another site": {**ours, "sec-fetch-site": "cross-site"},
+            "an ended login": {**ours, "cookie": f"{PLAIN_COOKIE}={ended}", "x-csrf-token": old},
+            "a made-up login": {**ours, "cookie": f"{PLAIN_COOKIE}={'a' * 43}"},
+            "no login": {"origin": url},
+        }
+        unsafe = {
+            "no token of the page": {"cookie": mine, "origin": url},
+            "the token of another login": {**ours, "x-csrf-token": old},
+        }
+        for route in routes(app):
+            path = route.path.replace("{", "").replace("}", "")
+            for method in sorted(route.methods or ()):
+                kinds = odd if method in ("GET", "HEAD") else odd | unsafe
+                for kind, headers in kinds.items():
+                    body = {} if method in ("GET", "HEAD") else {"json": {}}
+                    answer = await stranger.request(method, path, headers=headers, **body)
+                    assert answer.status_code in (401, 403), (route.path, method, kind, answer)
 
 
 async def test_a_login_ends_by_logging_out_by_its_key_and_by_the_command() -> None:

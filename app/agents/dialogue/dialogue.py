@@ -10,6 +10,7 @@ conversation without a phone to `app.agents.session.talk`; both hold a dialogue.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -71,6 +72,7 @@ from app.realtime.protocol import GateState, ResponseGate
 __all__ = ["Dialogue"]
 
 
+_MAX_KEPT_NOTES: Final = 20
 _KINDS: Final = {
     SayWhen.NOW: Kind.URGENT,
     SayWhen.AFTER_TURN: Kind.MESSAGE,
@@ -120,6 +122,7 @@ class Dialogue:
         )
         self._running: dict[str, RunningResponse] = {}
         self._stale: set[str] = set()
+        self._kept_notes: deque[str] = deque(maxlen=_MAX_KEPT_NOTES)
         self._out_of_band: set[str] = set()
 
     # Asking for words ---------------------------------------------------------------------------
@@ -180,8 +183,13 @@ class Dialogue:
         told = self.responses.tell(prompted) if self._messages.connected else []
         return [*told, *self.responses.ask(now_ms)]
 
-    def tell(self, text: str) -> list[ToVoice]:
-        """Tell the model something that it is to know, without having it answer."""
+    def tell(self, text: str, *, keep: bool = False) -> list[ToVoice]:
+        """Tell the model something that it is to know, without having it answer.
+
+        `keep`: it is to know it on another connection as well.
+        """
+        if keep:
+            self._kept_notes.append(text)
         return self._messages.tell(ItemCreate(note(text, self._messages.new_id("sys"))))
 
     # Stopping -----------------------------------------------------------------------------------
@@ -506,6 +514,9 @@ class Dialogue:
             self.transcript.on_response_dropped(response)
         self._running.clear()
         replay = self.transcript.replay(self._messages.epoch)
+        replay += [
+            ItemCreate(note(text, self._messages.new_id("sys"))) for text in self._kept_notes
+        ]
         going_on = note(where_it_stands, self._messages.new_id("sys"))
         update = self.active.caught_up()
         actions: list[DialogueAction] = [] if update is None else [update]

@@ -69,6 +69,7 @@ class BrowserPhone:
             account_id=self._account_id,
             caller_number=f"client:{_slug(by)}",
             called_number=number or next(iter(numbers), NO_NUMBER),
+            carried=False,
         )
         admitted = self._admit(incoming)
         if isinstance(admitted, Diversion):

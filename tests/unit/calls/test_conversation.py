@@ -473,6 +473,18 @@ def test_a_reconnect_replays_the_conversation_and_greets_nobody() -> None:
     assert scene.sent(ResponseCreate) == []
 
 
+def test_whispers_are_told_again_to_another_connection_also_those_that_had_none() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.actions += scene.conversation.whisper("Offer ten percent.")
+    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
+    scene.actions += scene.conversation.whisper("Not more.")
+    scene.actions.clear()
+    scene.ready()
+    told = " ".join(str(create.item) for create in scene.sent(ItemCreate))
+    assert told.index("Offer ten percent.") < told.index("Not more.")
+
+
 def test_a_reconnect_in_mid_answer_has_the_model_go_on() -> None:
     scene = Scene()
     scene.greeted()
