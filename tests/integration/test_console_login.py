@@ -132,7 +132,7 @@ async def test_no_route_opens_to_pages_of_others_old_cookies_or_without_the_page
             for method in sorted(route.methods or ()):
                 reads = method in ("GET", "HEAD")
                 for kind, headers in (odd if reads else odd | unsafe).items():
-                    body = None if reads else {}
+                    body: dict[str, str] | None = None if reads else {}
                     answer = await stranger.request(method, path, headers=headers, json=body)
                     assert answer.status_code in (401, 403), (route.path, method, kind, answer)
 
