@@ -94,6 +94,14 @@ class SqlStore:
         """The rest as for `Database`."""
         self.database = Database(place)
         self._upgraded = False
+        # Made once: to put a statement of 30 columns together costs as much as to run it.
+        self._put_row = self._insert(calls)
+        self._put_row = self._put_row.on_conflict_do_update(
+            index_elements=["call_id"],
+            set_={name: self._put_row.excluded[name] for name in _CALL_FIELDS if name != "call_id"},
+        )
+        self._put_event = self._insert(events).on_conflict_do_nothing()
+        self._put_line = self._insert(transcript).on_conflict_do_nothing()
 
     async def open(self) -> None:
         if not self._upgraded:
@@ -122,10 +130,7 @@ class SqlStore:
             taken = [event for event in taken if event.call_id not in erased]
         if not taken:
             return
-        await connection.execute(
-            self._insert(events).on_conflict_do_nothing(),
-            [_event_row(event) for event in taken],
-        )
+        await connection.execute(self._put_event, [_event_row(event) for event in taken])
         by_call: dict[CallId, list[StoredEvent]] = {}
         for event in taken:
             by_call.setdefault(event.call_id, []).append(event)
@@ -152,17 +157,12 @@ class SqlStore:
         return row
 
     async def _put_rows(self, connection: AsyncConnection, rows: Iterable[StoredCall]) -> None:
-        statement = self._insert(calls)
-        statement = statement.on_conflict_do_update(
-            index_elements=["call_id"],
-            set_={name: statement.excluded[name] for name in _CALL_FIELDS if name != "call_id"},
-        )
-        await connection.execute(statement, [_call_row(row) for row in rows])
+        await connection.execute(self._put_row, [_call_row(row) for row in rows])
 
     async def _put_lines(self, connection: AsyncConnection, records: Iterable[StoredEvent]) -> None:
         lines = [line for record in records if (line := _line_of(record)) is not None]
         if lines:
-            await connection.execute(self._insert(transcript).on_conflict_do_nothing(), lines)
+            await connection.execute(self._put_line, lines)
 
     async def _put_open(
         self,
