@@ -589,13 +589,15 @@ def _line_of(record: StoredEvent) -> dict[str, Any] | None:
     }
 
 
+_ROWS: Final = select(calls).where(calls.c.call_id.in_(bindparam("ids", expanding=True)))
+
 # Queries ------------------------------------------------------------------------------------------
 
 
 async def _rows_of(
     connection: AsyncConnection, call_ids: Collection[CallId]
 ) -> dict[CallId, StoredCall]:
-    found = await connection.execute(select(calls).where(calls.c.call_id.in_(call_ids)))
+    found = await connection.execute(_ROWS, {"ids": list(call_ids)})
     return {row["call_id"]: _call(row) for row in found.mappings()}
 
 
