@@ -78,8 +78,9 @@ def call(  # noqa: PLR0913 - one parameter for each option of the command
         elif not wait:
             echo(f"call {placed['call_id']} is on its way")
         else:
-            reason = f": {placed['reason']}" if placed["reason"] else ""
-            echo(f"{placed['outcome'].replace('_', ' ')}{reason}")
+            what = placed["outcome"].replace("_", " ")
+            why = placed["reason"] or placed["code"].replace("_", " ").removeprefix(f"{what} ")
+            echo(f"{what}: {why}" if why else what)
             echo(f"{command()} calls explain {placed['call_id']}")
         if wait and placed["outcome"] != "answered":
             raise typer.Exit(EXIT_FAILED)
@@ -291,7 +292,7 @@ def show(
             found = (await api.get(f"{path}/contacts", params)).json()["contacts"]
             for one in found:
                 outcome = " ".join(dict.fromkeys((one["outcome"], one["reason"]))).strip() or "-"
-                tries = f"{one['tries']} tries"
+                tries = f"{one['tries']} {'try' if one['tries'] == 1 else 'tries'}"
                 line = f"{one['number']}  {one['state']}  {tries}  {outcome}  {one['call_id']}"
                 echo(line.rstrip())
             if not found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import sqlite3
 from collections import Counter
@@ -24,9 +25,10 @@ from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
 from tests.integration.outbound_site import DISCLOSURE, IDENTITY, OPERATOR, OURS, PUBLIC_URL
 
-KILLS: Final = 12
+KILLS: Final = int(os.environ.get("CAMPAIGN_KILLS", "12"))
+"""The suite kills a few times; CAMPAIGN_KILLS=52 is what is measured before a release."""
 MACHINES: Final = 4
-CONTACTS: Final = 18
+CONTACTS: Final = 18 * max(12, KILLS) // 12
 TRIES: Final = 2
 """Calls to each contact that does not answer."""
 FATES: Final = ("busy", "no-answer", "answer")

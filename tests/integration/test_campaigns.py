@@ -91,8 +91,11 @@ async def test_the_command_calls_somebody_and_tells_what_came_of_it() -> None:
         busy = await run(site, "call", CALLEE, "--agent", "caller", "--set", "name=Jo")
         assert (busy.exit_code, "busy: the line was busy" in busy.output) == (1, True)
         assert "trunkline calls explain call_" in busy.output
-        answered = await printed(site, "call", CONTACTS[0], "--agent", "caller", "--json")
-        assert json.loads(answered)["outcome"] == "answered"
+        answered = await printed(site, "call", CONTACTS[0], "--agent", "caller")
+        assert "answered: caller hung up" in answered
+        shown = await printed(site, "call", CALLEE, "--agent", "caller", "--json", "--no-wait")
+        assert json.loads(shown)["number"] == CALLEE
+        await until(lambda: not site.dialer.active)
         on_its_way = await printed(site, "call", CALLEE, "--agent", "caller", "--no-wait")
         assert "is on its way" in on_its_way
         await until(lambda: not site.dialer.active)
@@ -107,7 +110,7 @@ async def test_the_command_calls_somebody_and_tells_what_came_of_it() -> None:
         for options, code, words in refused:
             result = await run(site, "call", CALLEE, *options)
             assert (result.exit_code, words in " ".join(result.output.split())) == (code, True)
-        assert len(site.api.calls) == 3
+        assert len(site.api.calls) == 4
 
 
 async def test_the_do_not_call_list_by_its_commands() -> None:
@@ -119,6 +122,8 @@ async def test_the_do_not_call_list_by_its_commands() -> None:
         assert "asked us" in listed
         refused = await run(site, "call", CALLEE, "--agent", "caller")
         assert (refused.exit_code, "do-not-call list" in refused.output) == (1, True)
+        part = await run(site, "do-not-call", "add", "4155550123")
+        assert (part.exit_code, "write the whole number" in part.output) == (1, True)
         small = await run(site, "do-not-call", "remove", CALLEE)
         assert (small.exit_code, "needs the scope admin" in small.output) == (1, True)
         assert "off the list" in await printed(site, "do-not-call", "remove", CALLEE, key=admin)

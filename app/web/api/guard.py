@@ -139,7 +139,7 @@ class Guard:
             )
         self._rates.take(client.id)
         if not client.scope.covers(needed):
-            text = f"This needs the scope {needed.value}; the key {client.name} is a {client.scope}"
+            text = f"This needs the scope {needed.value}; the key {client.name} has {client.scope}"
             raise Problem(HTTPStatus.FORBIDDEN, "scope_too_small", text)
         request.state.client = client
         if request.method in ("GET", "HEAD"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.api_keys import Scope
 from app.calls.outbound.campaigns import CampaignOptions
@@ -61,10 +62,16 @@ class NewCall(_Body):
     time_zone: Zone | None = None
 
 
+def _whole_number(text: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{6,14}", text, re.ASCII):
+        raise ValueError("write the whole number with + and country code, such as +15551234567")
+    return text
+
+
 class NewNumber(_Body):
     """A number for the do-not-call list, or one that has consented."""
 
-    number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
+    number: Annotated[str, AfterValidator(_whole_number)]
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
