@@ -30,6 +30,7 @@ from app.realtime.events import (
     TranscriptionCompleted,
 )
 from tests.bench.answering_clips import Recording, recordings
+from tests.bench.calls import in_loop, measure
 
 __all__ = ["run"]
 
@@ -157,7 +158,7 @@ def _private_words(one: Recording) -> int:
 def _cost(made: list[Recording]) -> dict[str, Any]:
     """CPU of a minute's caller sound in a placed call and in one that came in, in turns.
 
-    It is the conversation's alone, without sockets, so that the share of a whole call is smaller.
+    The difference is what the verdict costs; its share is that of a whole call among 50 others.
     """
     sound = next(one for one in made if one.kind is AnsweredBy.HUMAN).sound
     frames = [sound[at : at + 160] for at in range(0, len(sound) - 159, 160)]
@@ -175,7 +176,10 @@ def _cost(made: list[Recording]) -> dict[str, Any]:
                     call.on_tick(now_ms)
             used[placed].append(time.process_time() - began)
     placed_s, taken_s = (statistics.median(used[one][1:]) for one in (True, False))
+    whole_ms = 60 * in_loop(measure("trunkline", 50, 4.0))["cpu_ms_per_call_second"]
     return {
         "placed_ms_per_minute": round(1000 * placed_s, 1),
         "taken_ms_per_minute": round(1000 * taken_s, 1),
+        "whole_call_ms_per_minute": round(whole_ms, 1),
+        "share_percent": round(100 * 1000 * (placed_s - taken_s) / whole_ms, 1),
     }
