@@ -63,10 +63,14 @@ class WebService:
         traceback: TracebackType | None,
     ) -> None:
         self._server.close()
-        for task in self._open:
-            task.cancel()
+        self.let_go()
         await asyncio.gather(*self._open, return_exceptions=True)
         await self._server.wait_closed()
+
+    def let_go(self) -> None:
+        """Drop every connection, also one whose script never ends."""
+        for task in self._open:
+            task.cancel()
 
     @property
     def url(self) -> str:

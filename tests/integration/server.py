@@ -133,7 +133,7 @@ async def trunkline(
     """Run a server against `voice`.
 
     `sections` are sections of `config.yaml`, `model` is short for `openai_realtime`; with a section
-    `offline` the server's own engine talks, and `voice` is not called. `policy` are
+    `offline` or `pipeline` the server's own engine talks, and `voice` is not called. `policy` are
     limits of calls that settings do not offer, or not as short as a test wants them; `written` are
     agents in Python. `state_dir` outlives the server.
     """
@@ -181,7 +181,8 @@ def _settings(
 ) -> Settings:
     config: dict[str, Any] = {name: dict(section) for name, section in sections.items()}
     config.setdefault("store", "off")  # its tests turn it on; the others are quicker without
-    config["voice_model"] = "offline" if "offline" in config else "openai"
+    kinds = ("offline", "pipeline")
+    config["voice_model"] = next((kind for kind in kinds if kind in config), "openai")
     config["server"] = {"port": 0, **config.get("server", {})}
     config["openai_realtime"] = {
         "url": voice.url,
