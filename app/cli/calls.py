@@ -309,16 +309,22 @@ def calls_export(
     key: Key = None,
     database: FromDatabase = False,
     format: Annotated[str, typer.Option(help="json, text or wav.")] = "json",
+    as_json: Annotated[bool, typer.Option("--json", help="All calls as JSON, not as CSV.")] = False,
     out: Annotated[Path | None, typer.Option(help="A file. Default: standard output.")] = None,
 ) -> None:
     """Export a call as JSON, text or WAV, or the rows of all calls as CSV."""
     if format not in _EXPORTS:
         fail("--format is json, text or wav")
+    if as_json and format != "json":
+        fail("--json and another --format do not go together")
     path = "/calls.csv" if call_id is None else f"/calls/{call_id}/{_EXPORTS[format]}"
     params = {"format": format} if path.endswith("/export") else {}
 
     async def export(api: Api) -> None:
-        content = (await api.get(path, params)).content
+        if call_id is None and as_json:
+            content = json.dumps({"calls": await _all_calls(api)}, ensure_ascii=False).encode()
+        else:
+            content = (await api.get(path, params)).content
         if out is None:
             sys.stdout.buffer.write(content)
             sys.stdout.flush()
@@ -330,6 +336,17 @@ def calls_export(
         echo(f"{out}: {len(content)} bytes")
 
     run_with(asked_of(config, server, key, database=database), export)
+
+
+async def _all_calls(api: Api) -> list[Any]:
+    found: list[Any] = []
+    params: dict[str, Any] = {"limit": 500}
+    while True:
+        page = (await api.get("/calls", params)).json()
+        found += page["calls"]
+        if page["next"] is None:
+            return found
+        params["cursor"] = page["next"]
 
 
 @calls_app.command("erase")

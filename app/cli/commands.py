@@ -157,15 +157,15 @@ def serve(
         )
         redactor.add(*credentials.auth_tokens, *credentials.shared_keys)
 
-        token = _first_key(settings)
-        redactor.add(*(() if token is None else (token,)))
-
         def announce(bound: int) -> None:
             here = _with_address(settings, None, bound)
             options = _demo_options(config, configured, here)
             shown = banner(here, demo_options=options, open_files=_open_files())
             show(wrapped(shown, sys.stdout))
+            # Not before: of a start that fails, nobody would see it.
+            token = _first_key(settings)
             if token is not None:
+                redactor.add(token)
                 show(wrapped(_first_key_shown(settings, token), sys.stdout))
             if settings.console.enabled:
                 show(wrapped(_console_shown(here, redactor), sys.stdout))

@@ -66,6 +66,8 @@ async def test_calls_are_listed_shown_explained_and_exported_by_a_server(
         assert json.loads(out.read_text())["call_id"] == call_id
         rows = (await run(app, "export", key=key)).stdout
         assert rows.startswith("call_id,")
+        every = json.loads((await run(app, "export", "--json", key=key)).stdout)
+        assert [one["call_id"] for one in every["calls"]] == [call_id]
         assert call_id in rows
         missing = await run(app, "explain", "call_other", key=key)
         assert (missing.exit_code, missing.output.strip()) == (1, "There is no such call")
@@ -123,6 +125,7 @@ async def test_without_a_server_the_database_is_read_and_nothing_is_changed() ->
         ("erase",),
         ("erase", "call_1", "--number", "+15005550006"),
         ("export", "call_1", "--format", "mp3"),
+        ("export", "call_1", "--format", "wav", "--json"),
         ("list", "--server", "http://127.0.0.1:1", "--database"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app import cli
+from app.api_keys import first_key_path
 from app.cli.shared import wrapped
 from app.settings import Settings, load
 
@@ -122,6 +123,16 @@ def test_a_file_that_is_not_there_or_may_not_be_reached_is_named(tmp_path: Path)
             assert "cannot be read: Permission denied" in result.output
     finally:
         closed.chmod(0o700)
+
+
+def test_a_start_that_fails_makes_no_first_key(tmp_path: Path) -> None:
+    """It would never be shown."""
+    account = f"twilio: {{account_sid: {ACCOUNT}, auth_token: {'0123456789abcdef' * 2}}}\n"
+    server = "server: {public_url: 'https://voice.acme.dev'}\n"
+    path = config_file(tmp_path, f"{account}{server}voice_model: offline\n")
+    result = runner.invoke(cli.app, ["serve", "-c", path])
+    assert (result.exit_code, "offline.business" in result.output) == (2, True)
+    assert not first_key_path(tmp_path / "var").exists()
 
 
 def test_serve_says_why_it_does_not_start(tmp_path: Path) -> None:
