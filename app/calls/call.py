@@ -521,11 +521,13 @@ class Call:
             await failed
 
     def _tick(self) -> None:
+        now_ms, ringing = self._now_ms(), self.transfers.rings
+        if self._conversation.rests(now_ms) and not ringing:
+            return
         if self._caller_leg.away:
             self._watch_length()
         else:
-            now_ms = self._now_ms()
-            self._perform(self._conversation.on_tick(now_ms, ringing=self.transfers.rings))
+            self._perform(self._conversation.on_tick(now_ms, ringing=ringing))
         if self.recording is not None:
             self.recording.on_tick()
         self._watch_cost()

@@ -275,7 +275,11 @@ class Conversation:
                 audio = self.on_caller_audio(payload, timestamp_ms, now_ms)
                 return [AppendAudio(audio)] if audio else []
             case MarkReached(name):
-                return self._on_played(now_ms) if self._downlink.on_mark(name, now_ms) else []
+                if not self._downlink.on_mark(name, now_ms):
+                    return []
+                # A mark inside of an item, as most are, settles nothing.
+                over = self._downlink.item_over(now_ms) or self.heard_out(now_ms)
+                return self._on_played(now_ms) if over else []
             case Dtmf(digit):
                 return self._on_key(digit, now_ms)
             case StreamStarted():
@@ -847,10 +851,9 @@ class Conversation:
     def on_tick(self, now_ms: int, *, ringing: bool = False) -> list[Action]:
         """Walk through `_TICK` up to a step that ends the call; call it some times a second.
 
-        Nothing is due while the call rests. `ringing`: somebody is being called for the caller, who
-        waits here.
+        `ringing`: somebody is being called for the caller, who waits here.
         """
-        if now_ms < self._rests_until_ms and not ringing:
+        if self.rests(now_ms) and not ringing:
             return []
         self._ringing = ringing
         actions: list[Action] = []
@@ -865,6 +868,10 @@ class Conversation:
         if not actions and self._may_rest(now_ms):
             self._rests_until_ms = now_ms + REST_MS
         return actions
+
+    def rests(self, now_ms: int) -> bool:
+        """Nothing is due: there is no need for a tick."""
+        return now_ms < self._rests_until_ms
 
     def _may_rest(self, now_ms: int) -> bool:
         """Whatever time alone can bring is further away, or a rest more or less is all the same."""

@@ -99,6 +99,10 @@ class Downlink:
         if self._tape is not None:
             self._tape.on_heard(self._playout.heard_bytes(now_ms), now_ms)
 
+    def item_over(self, now_ms: int) -> bool:
+        """An item was heard to its end, and is to be settled."""
+        return self._playout.item_over(now_ms)
+
     def drained(self, now_ms: int) -> bool:
         """Nothing is playing."""
         return self._playout.drained(now_ms)

@@ -253,9 +253,14 @@ class Playout:
                 break
         return self._audible_ms
 
+    def item_over(self, now_ms: int) -> bool:
+        """The first item is closed, and was heard to its end."""
+        first = self._spans[0] if self._spans else None
+        return first is not None and first.closed and first.end <= self.heard_bytes(now_ms)
+
     def heard_items(self, now_ms: int) -> list[HeardItem]:
         """Items that are over: closed, and heard to their end. Each is given once."""
-        if not self._spans or not self._spans[0].closed:
+        if not self.item_over(now_ms):
             return []
         heard = self.heard_bytes(now_ms)
         over: list[HeardItem] = []
