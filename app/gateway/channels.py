@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from app.errors import VoiceClosed, VoiceRefused
+from app.gateway.conversion import FORMATS
 from app.realtime.connection import ClientTransport, Transport, pipe
 from app.realtime.dialect import BETA, GA, Dialect
 from app.realtime.websocket import AZURE_PATH, WebSocketModel
 from app.settings import ENGINE_CHANNEL, GatewayChannel
+from audio.format import AudioFormat
 
 __all__ = ["Channel", "EngineChannel", "RealtimeService", "RemoteChannel"]
 
@@ -37,6 +39,11 @@ class Channel(Protocol):
         """It leaves this server, is paid for, and takes the settings that are pinned."""
         ...
 
+    @property
+    def formats(self) -> Sequence[AudioFormat]:
+        """The formats of sound that it has; empty for all of the protocol."""
+        ...
+
     def dialect(self, client: Dialect) -> Dialect:
         """The dialect that it speaks with a client of that dialect."""
         ...
@@ -56,6 +63,7 @@ class EngineChannel:
 
     name = ENGINE_CHANNEL
     remote = False
+    formats: Sequence[AudioFormat] = ()
 
     def __init__(self, service: RealtimeService) -> None:
         self._service = service
@@ -86,6 +94,7 @@ class RemoteChannel:
     def __init__(self, name: str, settings: GatewayChannel) -> None:
         self.name = name
         self._settings = settings
+        self.formats = tuple(FORMATS[name] for name in settings.audio_formats)
         preview = settings.azure is not None and settings.azure_preview is not None
         self._dialect = BETA if preview or settings.dialect == "beta" else GA
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.gateway.conversion import Conversion
 from app.gateway.wire import parse, render
 
 __all__ = ["Pins"]
@@ -18,8 +19,10 @@ _UPDATES = frozenset({"session.update", "transcription_session.update"})
 class Pins:
     """The settings that clients of one session cannot change."""
 
-    def __init__(self, transcription: str = "") -> None:
+    def __init__(self, transcription: str = "", conversion: Conversion | None = None) -> None:
+        """`conversion`: of sound that the upstream takes in another format."""
         self._transcription = transcription
+        self._conversion = conversion
 
     def apply(self, text: bytes) -> bytes | None:
         """The text to send in place of a client's; None for one that is no event."""
@@ -28,7 +31,7 @@ class Pins:
             return None
         if event.get("type") in _UPDATES and isinstance(session := event.get("session"), dict):
             event["session"] = self.session(session)
-        return render(event)
+        return render(event if self._conversion is None else self._conversion.to_upstream(event))
 
     def session(self, session: dict[str, Any]) -> dict[str, Any]:
         """Session settings, in either dialect, with the pinned ones in place."""

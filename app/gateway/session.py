@@ -33,6 +33,7 @@ from app.events import (
 from app.gateway.access import Client, Ledger, Reservation
 from app.gateway.bridge import Bridge
 from app.gateway.channels import Channel
+from app.gateway.conversion import Conversion
 from app.gateway.duplex import ClientSocket, Duplex
 from app.gateway.meter import Charge, Price, SessionMeter
 from app.gateway.pinning import Pins
@@ -143,6 +144,7 @@ class Session:
         self._meter = None if price is None else SessionMeter(price, route.transcription)
         self._pins: Pins | None = None
         self._bridge: Bridge | None = None
+        self._conversion: Conversion | None = None
         self._channel = ""
         self._upstream_session = ""
         self._began_s = time.monotonic()
@@ -226,24 +228,29 @@ class Session:
             self._channel = channel.name
             theirs = channel.dialect(self._dialect)
             self._bridge = None if theirs is self._dialect else Bridge(self._dialect, theirs)
-            self._pins = Pins(self._route.transcription) if channel.remote else None
+            self._conversion = Conversion(channel.formats) if channel.formats else None
+            pinned = self._route.transcription
+            self._pins = Pins(pinned, self._conversion) if channel.remote else None
             await self._begin(upstream)
             return upstream
         assert failed is not None  # a route has at least one channel
         raise failed
 
     async def _begin(self, upstream: ClientTransport) -> None:
-        """Give the session the settings that a client's secret holds."""
-        wanted = dict(self._client.session)
-        if not wanted.keys() - {"type", "model"}:
-            return
-        text: bytes | None = render(
-            {"type": "session.update", "event_id": "event_gateway_secret", "session": wanted}
-        )
-        text = self._from_client(text or b"")
-        if text is not None:
-            with contextlib.suppress(VoiceClosed):
-                await upstream.send(text.decode())
+        """Give the session what a client's secret holds, and formats that its upstream has."""
+        begin = [dict(self._client.session)]
+        if self._conversion is not None:
+            begin.insert(0, self._conversion.first_formats(self._dialect))
+        for wanted in begin:
+            if not wanted.keys() - {"type", "model"}:
+                continue
+            text: bytes | None = render(
+                {"type": "session.update", "event_id": "event_gateway_begin", "session": wanted}
+            )
+            text = self._from_client(text or b"")
+            if text is not None:
+                with contextlib.suppress(VoiceClosed):
+                    await upstream.send(text.decode())
 
     async def _serving(self, duplex: Duplex, upstream: ClientTransport) -> None:
         self._tell(StreamOpened(call_id=self._call_id, at_ms=self._now_ms()))
@@ -316,6 +323,8 @@ class Session:
             )
             return None
         if is_plain_append(text):
+            if self._conversion is not None:
+                text = self._conversion.append(text)
             if self._meter is not None:
                 self._meter.sound_in(len(text))
             return text  # the event is spelled alike in both dialects
@@ -350,8 +359,13 @@ class Session:
         if kind in _AUDIO:
             if self._meter is not None:
                 self._meter.sound_out(len(text))
-        elif kind in _SEEN and (event := parse(text)) is not None:
-            text = self._look(event, text)
+            if self._conversion is not None:
+                text = self._conversion.delta(text)
+        else:
+            if kind in _SEEN and (event := parse(text)) is not None:
+                text = self._look(event, text)
+            if self._conversion is not None:
+                text = self._conversion.to_client(text)
         if self._bridge is not None:
             translated = self._bridge.to_client(text)
             return None if translated is None else translated.encode("utf-8", "replace")

@@ -35,6 +35,7 @@ class GatewayChannel(Section):
     entra_token_file: Annotated[FilePath | None, Blank] = None
     headers: dict[Name, Secret] = Field(default_factory=dict)
     dialect: Literal["ga", "beta"] = "ga"
+    audio_formats: tuple[Literal["pcm16", "pcmu", "pcma"], ...] = ()
     connect_timeout_s: float = Field(default=5.0, gt=0, le=60)
 
     @model_validator(mode="after")

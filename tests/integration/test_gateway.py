@@ -411,6 +411,56 @@ async def test_each_dialect_is_served_on_either_upstream(
         assert not upstream.latest.malformed
 
 
+MU_LAW = {"type": "audio/pcmu"}
+PCM = {"type": "audio/pcm", "rate": 24_000}
+MS = {"pcmu": 8, "pcm16": 48}
+"""Bytes of a millisecond."""
+
+
+@pytest.mark.parametrize("theirs", [GA, BETA], ids=["ga upstream", "beta upstream"])
+@pytest.mark.parametrize("ours", [GA, BETA], ids=["ga client", "beta client"])
+@pytest.mark.parametrize(("wanted", "has"), [("pcmu", "pcm16"), ("pcm16", "pcmu")])
+async def test_sound_is_converted_where_the_upstream_lacks_a_format(
+    tmp_path: Path, ours: Dialect, theirs: Dialect, wanted: str, has: str
+) -> None:
+    spelled, flat = (MU_LAW, "g711_ulaw") if wanted == "pcmu" else (PCM, "pcm16")
+    nested = {"audio": {"input": {"format": spelled}, "output": {"format": spelled}}}
+    settings: dict[str, Any] = {"type": "realtime", **nested}
+    if ours is BETA:
+        settings = {"input_audio_format": flat, "output_audio_format": flat}
+    replies = [Reply(text="Hi.", audio_ms=400)]
+    async with ScriptedVoiceServer(dialect=theirs, replies=replies) as upstream:
+        routed = channels(upstream)
+        routed["channels"]["up0"]["audio_formats"] = [has]
+        async with site(tmp_path, routed) as found:
+            async with found.client(found.key(), **ours.headers) as socket:
+                await told(socket, "session.created")
+                if wanted == "pcmu":  # the other one is what a client has without asking
+                    await socket.send(json.dumps({"type": "session.update", "session": settings}))
+                session = (await told(socket, "session.updated"))["session"]
+                if ours is GA:
+                    for side in ("input", "output"):
+                        assert session["audio"][side]["format"] == spelled
+                else:
+                    assert session["input_audio_format"] == session["output_audio_format"] == flat
+                sound = base64.b64encode(bytes(100 * MS[wanted])).decode()
+                await socket.send(f'{{"type":"input_audio_buffer.append","audio":"{sound}"}}')
+                await upstream.until(lambda: upstream.latest.appends == [100 * MS[has]])
+                await socket.send(json.dumps(ASK))
+                await socket.send('{"type":"response.create"}')
+                events: list[dict[str, Any]] = []
+                async with time_limit():
+                    while not events or events[-1]["type"] != "response.done":
+                        events.append(json.loads(await socket.recv()))
+        heard = b"".join(
+            base64.b64decode(event["delta"])
+            for event in events
+            if event["type"] in ("response.output_audio.delta", "response.audio.delta")
+        )
+        assert len(heard) == 400 * MS[wanted]
+        assert not upstream.latest.malformed
+
+
 async def test_azure_has_its_own_addresses_and_keys(tmp_path: Path) -> None:
     token = tmp_path / "entra"
     token.write_text("eyJ-entra\n")
