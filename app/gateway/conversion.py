@@ -125,7 +125,7 @@ class _Way:
         self.begin()
 
     def begin(self) -> None:
-        """What follows does not go on where the last sound ended."""
+        """Begin anew: the next sound does not go on where the last one ended."""
         self._up = Transcoder(self._client, self._upstream)
         self._down = Transcoder(self._upstream, self._client)
 

@@ -79,7 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
                   "app.errors", "app.events", "app.logs", "app.realtime", "app.tasks",
                   "app.threads", "audio", "msgspec"},
     "app.gateway": {"app.api_keys", "app.calls.budget", "app.errors", "app.events", "app.realtime",
-                    "app.settings", "app.store.sql.gateway", "msgspec"},
+                    "app.settings", "app.store.sql.gateway", "audio", "msgspec"},
     # The store knows where the files of a call are; the recorder writes one of them.
     "app.calls.recording": {"app.calls", "app.events", "app.store.files", "audio"},
     # What is written down before anything is dialed.
