@@ -27,6 +27,14 @@ from app.realtime.events import (
     FunctionArgumentsDone,
     InputAudioAppend,
     InputAudioCommitted,
+    ItemAdded,
+    ItemCreate,
+    ItemDelete,
+    ItemDeleted,
+    ItemDone,
+    ItemRetrieve,
+    ItemTruncate,
+    ItemTruncated,
     OutputItemAdded,
     OutputItemDone,
     ResponseCancel,
@@ -111,7 +119,7 @@ class RealtimeProtocol(Generic[_In, _Out]):
         self.oddities: list[str] = []
         """Differences from the protocol in what a server sent, for the reader to take away."""
         self._sent = 0
-        self._ids = _MissingIds()
+        self._ids = _Ids()
 
     def receive(self, text: str) -> _In:
         """Read one message of the peer.
@@ -162,8 +170,8 @@ class RealtimeProtocol(Generic[_In, _Out]):
             if isinstance(event, SessionCreated):
                 self.state = ProtocolState.CONFIGURED
         else:
-            told = self._ids.told(event) if isinstance(event, ResponseCancel) else event
-            text = self.dialect.encode_client(cast(ClientEvent, told), event_id)
+            told = self._ids.told(cast(ClientEvent, event))
+            text = self.dialect.encode_client(told, event_id)
         self.last_event_id = event_id
         return text
 
@@ -196,15 +204,17 @@ class RealtimeProtocol(Generic[_In, _Out]):
             raise LocalProtocolError(f"{type(event).__name__} sent in state {self.state}")
 
 
-# Ids that a server leaves out ---------------------------------------------------------------------
+# Ids that a server leaves out, or uses again ------------------------------------------------------
 
 
-class _MissingIds:
+class _Ids:
     """Fills in the ids that a server leaves out: they are those of what goes on.
 
     An event without a response id belongs to the response created last, one without an item id to
     the item that this response added last, a transcription to the caller's last item. A response
     whose creation had no id keeps the one that is made for it, whatever later events call it.
+    An item id that an earlier response had is given another name here, so that answers differ; the
+    server is told its own.
     """
 
     def __init__(self) -> None:
@@ -214,6 +224,9 @@ class _MissingIds:
         self._item_id = ""
         self._caller_item_id = ""
         self._made = 0
+        self._owners: dict[str, str] = {}  # item id -> the response that had it first
+        self._names: dict[str, str] = {}  # item id that was used again -> its latest name
+        self._server_ids: dict[str, str] = {}  # and back
 
     def fill(self, event: ServerEvent, oddities: list[str]) -> ServerEvent:
         """The event with all its ids; those that were missing are noted."""
@@ -222,12 +235,16 @@ class _MissingIds:
             and event.response_id
             and event.item_id
             and self._told_id == self._response_id
+            and self._owners.setdefault(event.item_id, event.response_id) == event.response_id
         ):
             if event.response_id == self._response_id:
                 self._item_id = event.item_id
             return event
         if self._told_id != self._response_id and not isinstance(event, ResponseCreated):
             event = self._as_created(event)
+        return self._apart(self._filled_in(event, oddities))
+
+    def _filled_in(self, event: ServerEvent, oddities: list[str]) -> ServerEvent:
         match event:
             case ResponseCreated(response):
                 self._earlier_id, self._told_id = self._told_id, response.id
@@ -274,14 +291,50 @@ class _MissingIds:
         if told != self._told_id:
             return event
         if response:
-            return ResponseDone(replace(response, id=self._response_id))
+            return replace(
+                cast(ResponseDone, event), response=replace(response, id=self._response_id)
+            )
         return cast(ServerEvent, replace(cast(Any, event), response_id=self._response_id))
 
-    def told(self, cancel: ResponseCancel) -> ResponseCancel:
-        """The cancellation with the server's own id, or without one where that is not known."""
-        if cancel.response_id != self._response_id:
-            return cancel
-        return replace(cancel, response_id=self._told_id or None)
+    def _apart(self, event: ServerEvent) -> ServerEvent:
+        """The event with item ids that no other response has."""
+        match event:
+            case OutputItemAdded(response_id, _, item) | OutputItemDone(response_id, _, item):
+                return _with_item(event, self._name(item.id, response_id))
+            case ResponseDone(response) if response.output:
+                output = tuple(
+                    replace(item, id=self._name(item.id, response.id)) for item in response.output
+                )
+                same = output == response.output
+                return event if same else replace(event, response=replace(response, output=output))
+            case ItemAdded(item=item) | ItemDone(item=item) if self._names:
+                return _with_item(event, self._names.get(item.id or "", item.id))
+            case ItemTruncated(item_id) | ItemDeleted(item_id) if item_id in self._names:
+                return replace(event, item_id=self._names[item_id])
+            case _ if isinstance(event, _Piece):
+                name = self._name(event.item_id, event.response_id)
+                return event if name == event.item_id else replace(event, item_id=name or "")
+            case _:
+                return event
+
+    def _name(self, item_id: str | None, response_id: str) -> str | None:
+        if not item_id or self._owners.setdefault(item_id, response_id) == response_id:
+            return item_id
+        name = f"{item_id}@{response_id}"
+        self._names[item_id], self._server_ids[name] = name, item_id
+        return name
+
+    def told(self, event: ClientEvent) -> ClientEvent:
+        """The event with the server's own ids; without that of a response that it never named."""
+        match event:
+            case ResponseCancel(response_id) if response_id == self._response_id:
+                return replace(event, response_id=self._told_id or None)
+            case ItemTruncate(name) | ItemDelete(name) | ItemRetrieve(name):
+                return replace(event, item_id=self._server_ids.get(name, name))
+            case ItemCreate(previous_item_id=name) if name in self._server_ids:
+                return replace(event, previous_item_id=self._server_ids[name])
+            case _:
+                return event
 
     def _with_response_id(self, event: _Enclosing, oddities: list[str]) -> _Enclosing:
         if event.response.id:
@@ -300,6 +353,29 @@ class _MissingIds:
     def _make(self, kind: str) -> str:
         self._made += 1
         return f"{kind}_without_id_{self._made}"
+
+
+_Piece = (
+    ContentPartAdded
+    | ContentPartDone
+    | AudioDelta
+    | AudioDone
+    | AudioTranscriptDelta
+    | AudioTranscriptDone
+    | TextDelta
+    | TextDone
+    | FunctionArgumentsDelta
+    | FunctionArgumentsDone
+)
+"""Events about a part of a response's item."""
+
+
+def _with_item(
+    event: OutputItemAdded | OutputItemDone | ItemAdded | ItemDone, item_id: str | None
+) -> ServerEvent:
+    if event.item.id == item_id:
+        return event
+    return replace(event, item=replace(event.item, id=item_id))
 
 
 # Response gate ------------------------------------------------------------------------------------

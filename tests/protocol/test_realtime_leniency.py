@@ -281,13 +281,13 @@ def test_sound_without_ids_belongs_to_the_running_response(left_out: dict[str, A
     assert oddities
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "content_part.added", "content_part.done", "output_audio.done", "output_text.delta",
-        "output_text.done", "output_audio_transcript.delta", "output_audio_transcript.done",
-    ],
+PIECES: Final = (
+    "content_part.added", "content_part.done", "output_audio.done", "output_text.delta",
+    "output_text.done", "output_audio_transcript.delta", "output_audio_transcript.done",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PIECES)
 def test_every_part_of_a_response_finds_its_place(kind: str) -> None:
     events, _ = _receive(CREATED, ADDED, {"type": f"response.{kind}"})
     assert (events[-1].response_id, events[-1].item_id) == ("r1", "i1")
@@ -343,6 +343,41 @@ def test_a_response_that_was_created_without_an_id_goes_by_one_id(created: dict[
     assert "response_id" not in json.loads(
         protocol.send(ev.ResponseCancel("response_without_id_2"))
     )
+
+
+def test_an_item_id_that_is_used_again_gets_another_name_that_the_server_never_sees() -> None:
+    protocol = RealtimeProtocol(Side.CLIENT)
+    protocol.receive('{"type": "session.updated", "session": {}}')
+    seen: dict[str, set[str]] = {}
+    for response_id in ("r1", "r2", "r3"):
+        here = {"response_id": response_id, "output_index": 0, "content_index": 0}
+        item = {"id": "same", "type": "message", "role": "assistant"}
+        piece = {**here, "item_id": "same"}
+        messages: list[dict[str, Any]] = [
+            {"type": "response.created", "response": {"id": response_id}},
+            {"type": "response.output_item.added", **here, "item": item},
+            {"type": "conversation.item.added", "item": item},
+            *({"type": f"response.{kind}", **piece} for kind in PIECES),
+            {**SOUND, **piece},
+            {"type": "response.output_item.done", **here, "item": item},
+            {"type": "conversation.item.done", "item": item},
+            {"type": "response.done", "response": {"id": response_id, "output": [item]}},
+        ]
+        events: list[Any] = [protocol.receive(json.dumps(message)) for message in messages]
+        items = [*events[-1].response.output, *(one.item for one in events if hasattr(one, "item"))]
+        names = {one.id for one in items} | {e.item_id for e in events if hasattr(e, "item_id")}
+        seen[response_id] = names
+        [name] = names
+        for sent in (ev.ItemTruncate(name, 0, 100), ev.ItemDelete(name), ev.ItemRetrieve(name)):
+            assert json.loads(protocol.send(sent))["item_id"] == "same"
+        create = ev.ItemCreate(ev.Item(type="message", role="user"), name)
+        assert json.loads(protocol.send(create))["previous_item_id"] == "same"
+        truncated = {"item_id": "same", "content_index": 0, "audio_end_ms": 1}
+        told: Any = protocol.receive(
+            json.dumps({"type": "conversation.item.truncated", **truncated})
+        )
+        assert told.item_id == name
+    assert len(set.union(*seen.values())) == 3
 
 
 def test_a_transcription_without_an_item_is_of_the_callers_last_one() -> None:

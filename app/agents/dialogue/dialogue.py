@@ -436,9 +436,11 @@ class Dialogue:
     def _on_output_item_done(
         self, response_id: str, item: Item, now_ms: int
     ) -> list[DialogueAction]:
+        response = self._running.get(response_id)
+        if response is not None and item.id and item.type == "message":
+            item = replace(item, id=self.transcript.ended(item.id, response))
         item = self._own_item(item, response_id, now_ms)
         self.transcript.on_item(item, None, now_ms)
-        response = self._running.get(response_id)
         agent = self.active.agent if response is None else response.agent
         if item.type == "message":
             return [*self._words_inside(item, response_id)]

@@ -36,6 +36,7 @@ class RunningResponse:
     """A response that runs, and the agent who speaks in it; `verbatim`: in words it was given.
 
     `written` holds its items whose words have come, `sounded` those whose sound was passed on,
+    `ended` those that are complete,
     `calls` the function calls that are complete, by call id. All items go by their names in the
     history.
     """
@@ -45,6 +46,7 @@ class RunningResponse:
     items: list[str] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
     sounded: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
     calls: dict[str, Item] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     has_text: bool = False
@@ -102,25 +104,30 @@ class Transcript:
     ) -> str:
         """The name that the history has for a message of a response.
 
-        Usually its id. But some servers use one id for several answers, which are told apart here,
-        and some give each piece of an answer an id of its own: unless such an id is an item's
-        (`own`), the piece belongs to the answer's first item.
+        Usually its id. But some servers give each piece of an answer an id of its own: unless such
+        an id is an item's (`own`), the piece belongs to the answer's first item.
         """
         name = self._names.get(item_id, item_id)
         entry = self._history.get(name)
         if entry is None and response.items and not own:
             self._names[item_id] = response.items[0]
             return response.items[0]
-        if entry is not None and entry.response_id not in {"", response_id}:
-            name = self._names[item_id] = f"{item_id}@{response_id}"
-            entry = self._history.get(name)
         if entry is None:
             item = Item(type="message", id=name, role="assistant")
             entry = self._history.add(item, None, now_ms)
+        entry.kind, entry.party = "message", Party.AGENT  # whatever its creation called it
         entry.response_id = response_id
         if name not in response.items:
             response.items.append(name)
         return name
+
+    def ended(self, item_id: str, response: RunningResponse) -> str:
+        """The id of a message that is complete; of another that still goes on if it never began."""
+        began = self._history.get(self.known_as(item_id)) is not None
+        going_on = [name for name in response.items if name not in response.ended]
+        found = item_id if began or not going_on else going_on[0]
+        response.ended.add(self.known_as(found))
+        return found
 
     def known_as(self, item_id: str) -> str:
         """The name that the history has for an item now."""

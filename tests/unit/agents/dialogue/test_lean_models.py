@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -237,20 +238,47 @@ def test_an_answer_stands_in_the_transcript_whole_and_once(name: str) -> None:
     assert spoken(harness) == []
 
 
-def test_one_id_for_several_answers_makes_several_lines() -> None:
+def odd(response_id: str) -> str:
+    return f"odd@{response_id}"  # as the protocol names an id that is used again
+
+
+OTHER_IDS: dict[str, Callable[[str, str, str], list[ServerEvent]]] = {
+    "of each piece": lambda r, a, text: [
+        *added(r, a), words(r, odd(r), text), whole(r, a, text), closed(r, a, text)
+    ],
+    "of the whole": lambda r, a, text: [
+        *added(r, a), words(r, a, text), whole(r, odd(r), text), closed(r, a, text)
+    ],
+    "of the end": lambda r, a, text: [
+        *added(r, a), words(r, a, text), whole(r, a, text), closed(r, odd(r), text)
+    ],
+    "of all but the beginning": lambda r, a, text: [
+        *added(r, a), words(r, odd(r), text), whole(r, odd(r), text), closed(r, odd(r), text)
+    ],
+    "of the beginning": lambda r, a, text: [
+        OutputItemAdded(r, 0, Item(type="odd", id=a)), words(r, a, text), closed(r, a, text)
+    ],
+}  # fmt: skip
+"""What has another id than the item, or another type."""
+
+
+@pytest.mark.parametrize("name", OTHER_IDS)
+def test_answers_stand_in_the_transcript_once_whatever_else_has_another_id(name: str) -> None:
     harness = DialogueHarness()
     said = []
     for number in (1, 2, 3):
-        response_id, text = f"r{number}", f"answer {number}"
+        response_id, item_id, text = f"r{number}", f"a{number}", f"answer {number}"
         harness.begins(response_id)
-        harness.voice(*added(response_id, "same"), words(response_id, "same", text))
-        harness.dialogue.on_sound(response_id, "same", 0)
-        harness.voice(whole(response_id, "same", text), done(response_id))
-        harness.dialogue.transcript.on_heard("same", 400, 400)
-        said += spoken(harness)
+        began, *others = OTHER_IDS[name](response_id, item_id, text)
+        harness.voice(began)
+        harness.dialogue.on_sound(response_id, item_id, 0)
+        harness.voice(*others, done(response_id))
+        harness.dialogue.transcript.on_heard(item_id, 400, 400)
         harness.caller_stops("yes", f"u{number}")
         said += spoken(harness)
-    assert said == ["answer 1", "yes", "answer 2", "yes", "answer 3", "yes"]
+    harness.wait(10_000)
+    harness.dialogue.history.close()
+    assert said + spoken(harness) == ["answer 1", "yes", "answer 2", "yes", "answer 3", "yes"]
 
 
 def test_two_items_of_one_response_stay_two() -> None:
