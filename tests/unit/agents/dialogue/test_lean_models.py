@@ -259,7 +259,7 @@ OTHER_IDS: dict[str, Callable[[str, str, str], list[ServerEvent]]] = {
         OutputItemAdded(r, 0, Item(type="odd", id=a)), words(r, a, text), closed(r, a, text)
     ],
 }  # fmt: skip
-"""What has another id than the item, or another type."""
+"""Parts that have another id than their item, or another type."""
 
 
 @pytest.mark.parametrize("name", OTHER_IDS)
