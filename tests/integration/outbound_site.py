@@ -22,7 +22,14 @@ import httpx2
 
 from app.calls.outbound.dialer import Dialer
 from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
-from app.events import AgentSaid, CallEvent, CallId, DisclosureHeard
+from app.events import (
+    AgentSaid,
+    CallEnded,
+    CallEvent,
+    CallId,
+    CallNotAnswered,
+    DisclosureHeard,
+)
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
@@ -115,6 +122,7 @@ class OutboundSite:
 
     async def outcome(self, call_id: str) -> dict[str, Any]:
         """The same, once it has ended."""
+        await until(lambda: not self.dialer.knows(call_id))  # to ask over HTTP costs more
         return await self.until(call_id, lambda found: found["outcome"] is not None)
 
     async def until(self, call_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -127,6 +135,10 @@ class OutboundSite:
 
     async def kept(self, call_id: str) -> dict[str, Any]:
         """A call as the history has it, once it is over there."""
+        over = (CallEnded, CallNotAnswered)
+        await until(
+            lambda: any(isinstance(one, over) for one in self.seen.get(CallId(call_id), ()))
+        )
         async with time_limit():
             while True:
                 answer = await self.request("GET", f"/calls/{call_id}")

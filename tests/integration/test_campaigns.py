@@ -82,7 +82,7 @@ async def until_it_is(site: OutboundSite, campaign_id: str, state: str) -> Mappi
             found = await state_of(site, campaign_id)
             if found["state"] == state:
                 return found
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
 
 async def test_the_command_calls_somebody_and_tells_what_came_of_it() -> None:
