@@ -119,7 +119,9 @@ async def test_each_of_those_that_answer_is_known_before_anything_private_is_sai
         for one, (_, verdicts, asked, code) in zip(done, ANSWERS, strict=True):
             found = one.result()
             check(site, found, verdicts, asked)
-            assert (await site.outcome(found.call_id))["code"] == code, found.callee.name
+            ended = await site.outcome(found.call_id)
+            assert ended["code"] == code, found.callee.name
+            assert ("by no person" in ended["reason"]) is code.startswith("answered_by")
 
 
 def check(

@@ -630,7 +630,8 @@ class Dialer:
         elif placed is not None and isinstance(event, CallEnded):
             reached = placed.answered_by in (AnsweredBy.HUMAN, AnsweredBy.UNKNOWN)
             code = event.summary.reason.value if reached else f"{BY}{placed.answered_by}"
-            self._end(placed, DialOutcome.ANSWERED, code, "")
+            reason = "" if reached else f"by no person: {placed.answered_by}"
+            self._end(placed, DialOutcome.ANSWERED, code, reason)
 
     async def _list(self, event: OptedOut) -> None:
         """Put a callee on the do-not-call list, however long the store takes."""
