@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -81,6 +81,14 @@ def _refuse_faults(page: Page) -> None:
     )
 
 
+def _until(page: Page, holds: Callable[[], bool]) -> None:
+    for _ in range(TIME_LIMIT_MS // 50):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("not within the time limit")
+
+
 async def _kept(database: Path) -> None:
     """A history with a call in which everybody says scripts."""
     store = SqlStore(database)
@@ -119,6 +127,8 @@ def test_a_call_is_followed_found_and_played(page: Page, site: Site, tmp_path: P
         card = page.locator("a.card")
         expect(card).to_be_visible()
         expect(card.locator(".last")).to_contain_text("How can I help you?")
+        loud = "meters => meters.some(meter => meter.value > 20)"
+        _until(page, lambda: card.locator("meter").evaluate_all(loud))
         card.click()
         expect(page.get_by_role("heading", name=re.compile("Call from"))).to_be_visible()
         expect(page.locator(".turns .caller")).not_to_have_count(0)
@@ -168,7 +178,7 @@ def test_scripts_in_what_people_say_do_not_run(page: Page, site: Site) -> None:
 
 def test_a_tool_is_tried_and_what_it_answers_is_shown_as_text(page: Page) -> None:
     page.get_by_role("link", name="Agents").click()
-    page.get_by_text("find_slot").last.click()
+    page.locator("summary", has_text="find_slot").click()
     form = page.get_by_role("form", name="Try find_slot")
     expect(form.get_by_label("people")).to_have_attribute("type", "number")
     form.get_by_label("people").fill("3")
@@ -179,6 +189,14 @@ def test_a_tool_is_tried_and_what_it_answers_is_shown_as_text(page: Page) -> Non
     expect(output).to_contain_text('"outside": true')
     expect(output).to_contain_text("<script>window.ran=1</script>")
     assert page.evaluate("window.ran") is None
+
+
+def test_doctors_findings_say_what_to_do(page: Page) -> None:
+    page.get_by_role("link", name="Health").click()
+    page.get_by_role("button", name="Look", exact=True).click()
+    findings = page.get_by_role("region", name="Doctor").locator("li")
+    expect(findings.filter(has_text="state_dir")).to_contain_text("can be written")
+    expect(findings.filter(has_text="Twilio")).to_contain_text("What to do: set TWILIO_ACCOUNT_SID")
 
 
 def test_where_no_calls_are_placed_it_says_what_to_set(page: Page) -> None:

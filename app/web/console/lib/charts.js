@@ -3,12 +3,13 @@ import uPlot from "../vendor/uplot.js";
 import { html, ms, usd, useEffect, useRef, words } from "./ui.js";
 
 const HEIGHT = 170;
-const COLORS = { answered: "--good", lost: "--bad", refused: "--warn", busy: "--warn" };
+const COLORS = { answered: "--good", lost: "--bad", refused: "--warn", busy: "--agent", in_progress: "--accent" };
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// A chart of `series`, [{label, values, color}], over `times` in seconds.
-function Chart({ title, times, series, shown, bars = false }) {
+// A chart of `series`, [{label, values, color, ends}], over `times` in seconds, `each` apart. Bars
+// stand on one another: `ends` is where one ends, and the last is drawn first.
+function Chart({ title, times, each, series, shown, bars = false }) {
   const place = useRef(null);
   useEffect(() => {
     const box = place.current;
@@ -19,7 +20,10 @@ function Chart({ title, times, series, shown, bars = false }) {
       padding: [8, 22, 0, 0],
       cursor: { y: false },
       axes: [axis, { ...axis, size: 58, values: (_, all) => all.map((value) => (value === null ? "" : shown(value))) }],
-      scales: { y: { range: (_, least, most) => [0, (most || 1) * 1.1] } },
+      scales: {
+        x: { range: (_, first, last) => [first - each * 0.6, last + each * 0.6] },
+        y: { range: (_, least, most) => [0, (most || 1) * 1.1] },
+      },
       series: [
         {},
         ...series.map((one) => ({
@@ -29,11 +33,14 @@ function Chart({ title, times, series, shown, bars = false }) {
           width: bars ? 0 : 2,
           paths: bars ? uPlot.paths.bars({ size: [0.6, 40] }) : undefined,
           points: { show: !bars && times.length < 60 },
-          value: (_, value) => (value === null || value === undefined ? "–" : shown(value)),
+          value: (_, value, n, at) => {
+            const here = at === null || at === undefined ? null : one.values[at];
+            return here === null || here === undefined ? "–" : shown(here);
+          },
         })),
       ],
     };
-    const chart = new uPlot(options, [times, ...series.map((one) => one.values)], box);
+    const chart = new uPlot(options, [times, ...series.map((one) => one.ends || one.values)], box);
     const observer = new ResizeObserver(() => chart.setSize({ width: box.clientWidth, height: HEIGHT }));
     observer.observe(box);
     const scheme = matchMedia("(prefers-color-scheme: dark)");
@@ -61,8 +68,20 @@ function filled(figures, each) {
   return found;
 }
 
+// The calls of each outcome, as bars that stand on one another.
+function stacked(all, names) {
+  let ends = all.map(() => 0);
+  const found = names.map((name) => {
+    const values = all.map((one) => one.outcomes[name] || 0);
+    ends = ends.map((end, at) => end + values[at]);
+    return { label: words(name), values, ends, color: COLORS[name] || "--quiet" };
+  });
+  return found.reverse();
+}
+
 export function Charts({ figures, days }) {
-  const all = filled(figures, days > 2 ? 86_400 : 3_600);
+  const each = days > 2 ? 86_400 : 3_600;
+  const all = filled(figures, each);
   const times = all.map((one) => one.time);
   const totals = {};
   figures.forEach((one) => Object.entries(one.outcomes).forEach(([name, n]) => (totals[name] = (totals[name] || 0) + n)));
@@ -78,15 +97,12 @@ export function Charts({ figures, days }) {
       <div class="figure"><b>${usd(cost)}</b>cost</div>
     </div>
     <div class="grid">
-      <${Chart} title="Calls" times=${times} bars shown=${(n) => String(n)} series=${[
-        { label: "all", values: all.map((one) => one.calls), color: "--quiet" },
-        ...Object.keys(totals).filter((name) => name === "answered").map((name) => ({ label: words(name), values: all.map((one) => one.outcomes[name] || 0), color: COLORS[name] || "--accent" })),
-      ]} />
-      <${Chart} title="Latency of a turn" times=${times} shown=${ms} series=${[
+      <${Chart} title="Calls by outcome" times=${times} each=${each} bars shown=${(n) => String(n)} series=${stacked(all, Object.keys(totals).sort((one, other) => totals[other] - totals[one]))} />
+      <${Chart} title="Latency of a turn" times=${times} each=${each} shown=${ms} series=${[
         { label: "median", values: least("turn_latency_p50_ms"), color: "--accent" },
-        { label: "95 %", values: least("turn_latency_p95_ms"), color: "--agent" },
+        { label: "95th percentile", values: least("turn_latency_p95_ms"), color: "--agent" },
       ]} />
-      <${Chart} title="Cost" times=${times} bars shown=${usd} series=${[{ label: "dollars", values: all.map((one) => one.cost_usd), color: "--accent" }]} />
+      <${Chart} title="Cost" times=${times} each=${each} bars shown=${usd} series=${[{ label: "dollars", values: all.map((one) => one.cost_usd), color: "--accent" }]} />
     </div>
     <p class="quiet">${Object.entries(totals).map(([name, n]) => `${words(name)}: ${n.toLocaleString()}`).join(" · ")}</p>`;
 }

@@ -44,7 +44,7 @@ export function when(iso) {
   if (!iso) return "–";
   const at = new Date(iso);
   const day = at.toDateString() === new Date().toDateString();
-  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   return day ? time : `${at.toLocaleDateString([], { month: "short", day: "numeric" })}, ${time}`;
 }
 

@@ -91,7 +91,7 @@ function Facts({ call }) {
     ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", call.carrier_call_id],
   ];
   return html`<section class="panel"><h2>Facts</h2><dl class="facts">
-    ${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl><${Costs} call=${call} /></section>`;
+    ${facts.filter(([, value]) => value !== "–" && value !== "" && value !== null).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl><${Costs} call=${call} /></section>`;
 }
 
 function Steer({ callId, destinations }) {

@@ -14,7 +14,7 @@ function Speaker({ turn }) {
 const QUIETEST_DB = 60;
 
 function Level({ party, db }) {
-  return html`<span class=${`level ${party}`}><meter min="0" max=${QUIETEST_DB} value=${Math.max(0, QUIETEST_DB + db)} aria-label=${`level of ${party}`}></meter></span>`;
+  return html`<span class=${`level ${party}`}>${party} <meter min="0" max=${QUIETEST_DB} value=${Math.max(0, QUIETEST_DB + db)} aria-label=${`level of ${party}`}></meter></span>`;
 }
 
 function Card({ call, levels, last, at, now }) {
