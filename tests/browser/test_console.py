@@ -191,12 +191,12 @@ def test_a_tool_is_tried_and_what_it_answers_is_shown_as_text(page: Page) -> Non
     assert page.evaluate("window.ran") is None
 
 
-def test_doctors_findings_say_what_to_do(page: Page) -> None:
+def test_doctors_results_say_what_to_do(page: Page) -> None:
     page.get_by_role("link", name="Health").click()
     page.get_by_role("button", name="Look", exact=True).click()
-    findings = page.get_by_role("region", name="Doctor").locator("li")
-    expect(findings.filter(has_text="state_dir")).to_contain_text("can be written")
-    expect(findings.filter(has_text="Twilio")).to_contain_text("What to do: set TWILIO_ACCOUNT_SID")
+    results = page.get_by_role("region", name="Doctor").locator("li")
+    expect(results.filter(has_text="state_dir")).to_contain_text("can be written")
+    expect(results.filter(has_text="Twilio")).to_contain_text("What to do: set TWILIO_ACCOUNT_SID")
 
 
 def test_where_no_calls_are_placed_it_says_what_to_set(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""The server at a glance: what it can take, what is degraded, and what doctor finds."""
+"""The server at a glance: what it can take, what is degraded, and what doctor's checks say."""
 
 from __future__ import annotations
 
