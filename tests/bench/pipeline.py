@@ -3,15 +3,20 @@
 The stand-ins are one server in a process of its own; transcript, first word and first sound come
 150, 300 and 100 ms after they were asked for. Sessions speak in real time, in frames of 20 ms,
 a little apart. Measured at the client: from the last sound of its words to the first of the answer;
-the chain's own is what remains without the stages and the silence that makes them begin.
+the chain's own is what remains without the stages and the silence that makes them begin. Behind it,
+where `PIPECAT_PYTHON` names one, Pipecat's chain does the same (`pipecat_chain.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
+import os
 import statistics
+import subprocess
 from multiprocessing.connection import Connection
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Final
 
@@ -45,14 +50,41 @@ def run(counts: tuple[int, ...] = (1, 20)) -> dict[str, Any]:
     server.start()
     try:
         url = ours.recv()
-        return {
+        found: dict[str, Any] = {
             f"{count}, {name}": asyncio.run(_measure(count, url, likely_end_ms))
             for count in counts
             for name, likely_end_ms in (("proven ends", 0), ("likely ends", LIKELY_END_MS))
         }
+        return found | _beside_pipecat(url, counts, found)
     finally:
         ours.send("stop")
         server.join()
+
+
+def _beside_pipecat(
+    url: str, counts: tuple[int, ...], ours: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Pipecat's chain over the same server, and what share of its CPU time ours takes."""
+    python = os.environ.get("PIPECAT_PYTHON")
+    if not python:
+        return {
+            "pipecat": "SKIPPED: PIPECAT_PYTHON is the Python of a venv with pipecat-ai[openai]"
+        }
+    found: dict[str, Any] = {}
+    for count in counts:
+        arguments = [url, str(count), str(TURNS), str(SPEECH_MS)]
+        done = subprocess.run(
+            [python, str(Path(__file__).with_name("pipecat_chain.py")), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=300,
+        )
+        theirs = json.loads(done.stdout.splitlines()[-1])
+        cpu = ours[f"{count}, proven ends"]["cpu_per_session_second"]
+        share = round(cpu / theirs["cpu_per_session_second"], 2)
+        found[f"{count}, pipecat"] = {**theirs, "our_share_of_its_cpu": share}
+    return found
 
 
 def _serve(pipe: Connection) -> None:

@@ -150,6 +150,11 @@ CHATS: dict[str, Script] = {
         {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]},
         "data: [DONE]\n\n",
     ),
+    "groq: usage in a field of its own": sse(
+        *chat_events("Let me look.", calls=[("find_slot", '{"day": "Monday"}')], usage=None),
+        {"choices": [], "x_groq": {"id": "req_1", "usage": {"prompt_tokens": 20}}},
+        "data: [DONE]\n\n",
+    ),
     "vllm: thoughts beside the words": sse(
         {"choices": [{"delta": {"reasoning_content": "hm"}}]},
         {"choices": [{"delta": {"content": "<thi"}}]},
@@ -317,6 +322,7 @@ VOICES: dict[str, Script] = {
         wav(np.repeat(np.frombuffer(TONE, "<i2"), 2).tobytes(), 24_000, channels=2),
         content_type="audio/wav",
     ),
+    "ollama wav without a type": answer(wav(TONE, 24_000), content_type="application/octet-stream"),
     "vllm rate in the type": piecewise(
         *odd_pieces(speech(600, 16_000)), content_type="audio/pcm;rate=16000;channels=1"
     ),
