@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import httpx2
 import typer
@@ -34,6 +34,9 @@ from app.errors import AppError
 from app.http.routed import open_client
 from app.installation import command
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.explain import Timeline
 
 __all__ = ["Api", "AsJson", "Key", "Server", "asked_of", "calls_app", "run_with"]
 
@@ -396,6 +399,7 @@ def calls_tail(
 
     async def tail(api: Api) -> None:
         last_id: str | None = None
+        told: dict[str, Timeline] = {}
         while True:
             try:
                 async for event_id, event in _events(api, call_id, last_id):
@@ -403,7 +407,7 @@ def calls_tail(
                     if as_json:
                         typer.echo(json.dumps(event))
                         continue
-                    for line in _event_lines(event):
+                    for line in _event_lines(event, told):
                         echo(line)
             except httpx2.TransportError:
                 echo("note: the server is gone; trying again", err=True)
@@ -437,6 +441,8 @@ async def _events(
                 fields = {}
 
 
+_LAST_EVENTS: Final = ("call_ended", "call_lost", "call_turned_away", "call_not_answered")
+
 # Lines --------------------------------------------------------------------------------------------
 
 
@@ -464,9 +470,9 @@ def _hit_lines(found: Mapping[str, Any]) -> list[str]:
     return [f"{hit['call_id']} {hit['party']}: {hit['text']}" for hit in found["hits"]]
 
 
-def _event_lines(event: dict[str, Any]) -> list[str]:
-    """The lines of one event, as an explanation has them."""
-    from app.explain import explain
+def _event_lines(event: dict[str, Any], told: dict[str, Timeline]) -> list[str]:
+    """The lines of one event, as an explanation has them; `told` has what came before, by call."""
+    from app.explain import Timeline
     from app.store.base import StoredEvent
     from app.store.codec import decode
 
@@ -475,8 +481,13 @@ def _event_lines(event: dict[str, Any]) -> list[str]:
     at = datetime.fromisoformat(event.pop("at")).astimezone()
     kind, call_id, at_ms = event.pop("type"), event.pop("call_id"), event.pop("at_ms")
     record = StoredEvent(call_id=call_id, seq=1, at=at, type=kind, body=event, at_ms=at_ms)
-    entries = explain([decode(record)]).entries
-    return [f"{at:%H:%M:%S} {call_id[-10:]} {entry.text}" for entry in entries]
+    timeline = told.setdefault(call_id, Timeline())
+    before = len(timeline.entries)
+    timeline.take(decode(record))
+    if kind in _LAST_EVENTS:
+        del told[call_id]
+    new = timeline.entries[before:]
+    return [f"{at:%H:%M:%S} {call_id[-10:]} {entry.text}" for entry in new]
 
 
 def _minutes(ms: int) -> str:

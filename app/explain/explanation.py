@@ -63,7 +63,7 @@ from app.explain.faults import (
     voice_fault,
 )
 
-__all__ = ["SLOW_TURN_MS", "Entry", "Explanation", "Mark", "explain"]
+__all__ = ["SLOW_TURN_MS", "Entry", "Explanation", "Mark", "Timeline", "explain"]
 
 SLOW_TURN_MS: Final = 2_500
 """Callers begin to ask whether somebody is there."""
@@ -105,7 +105,7 @@ class Explanation:
 
 def explain(events: Iterable[Any]) -> Explanation:
     """Explain a call from its events, in their order; those of unknown types are left out."""
-    timeline = _Timeline()
+    timeline = Timeline()
     for event in events:
         timeline.take(event)
     entries = tuple(sorted(timeline.entries, key=lambda entry: entry.at_ms))
@@ -115,8 +115,8 @@ def explain(events: Iterable[Any]) -> Explanation:
     )
 
 
-class _Timeline:
-    """Collects entries, and what a later event needs of an earlier one."""
+class Timeline:
+    """The entries of one call, in the order of its events; `take` adds those of the next one."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,11 @@ from typer.testing import CliRunner, Result
 
 from app.api_keys import Scope, first_key
 from app.cli import app as command_line
+from app.cli.calls import _event_lines
+from app.events import CallId, TurnTimed
+from app.explain import Timeline
+from app.store.codec import encode
+from tests.fakes.call_events import filled
 from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 from tests.integration.server import App
@@ -133,6 +140,18 @@ def test_options_that_do_not_go_together_are_refused(args: tuple[str, ...]) -> N
     result = CliRunner().invoke(command_line, ["calls", *args])
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+
+
+def test_the_tail_counts_the_turns_of_each_call_apart() -> None:
+    told: dict[str, Timeline] = {}
+    at = datetime(2026, 11, 30, tzinfo=UTC)
+    lines = []
+    for call_id in ("call_1", "call_1", "call_2"):
+        turn = replace(filled(TurnTimed), call_id=CallId(call_id))
+        record = encode(turn, seq=1, at=at)
+        event = {**record.body, "type": record.type, "at": str(at), "call_id": call_id}
+        lines += _event_lines({**event, "at_ms": record.at_ms}, told)
+    assert [line.split("turn ")[1][0] for line in lines] == ["1", "2", "1"]
 
 
 async def test_the_tail_shows_what_happens(tmp_path: Path) -> None:
