@@ -375,6 +375,7 @@ class Parts:
             store=store,
             report=Reports(observers, self.metrics, book),
             book=book,
+            recorder=self.recorder,
         )
 
     # What the web sees --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from functools import partial
 from app.api_keys import ApiKeys
 from app.assembly.prices import CallPrices, PriceBook, load_book
 from app.calls.budget import Budget
+from app.calls.recording.writer import Recorder
 from app.errors import ConfigError
 from app.events import Cost, TokenUsage
 from app.gateway.access import Ledger
@@ -29,8 +30,11 @@ def make_gateway(
     store: GatewayStore | None,
     report: Report,
     book: UsageBook,
+    recorder: Recorder | None = None,
 ) -> Gateway | None:
     """The gateway; None where neither models are set nor the engine runs.
+
+    `recorder` is used where sessions are to be recorded.
 
     Raises:
         ConfigError: a model is to be had offline, and the engine does not run.
@@ -59,6 +63,7 @@ def make_gateway(
         report=report,
         book=book,
         max_session_s=wanted.max_session_s,
+        recorder=recorder if wanted.record_sessions else None,
     )
 
 

@@ -17,7 +17,7 @@ from app.realtime.dialect import BETA, Dialect
 from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
 
-__all__ = ["FORMATS", "Conversion"]
+__all__ = ["FORMATS", "Conversion", "format_of"]
 
 FORMATS: Final[Mapping[str, AudioFormat]] = {
     "pcm16": PCM16_24K,
@@ -29,6 +29,15 @@ _BETA_NAMES: Final = {PCM16_24K: "pcm16", PCMU_8K: "g711_ulaw", PCMA_8K: "g711_a
 _BY_NAME: Final = {
     name: found for names in (_GA_NAMES, _BETA_NAMES) for found, name in names.items()
 }
+
+
+def format_of(session: Any, side: str) -> AudioFormat | None:
+    """The format of a session's `input` or `output`, in either dialect; None where it has none."""
+    found = session if isinstance(session, dict) else {}
+    audio = found.get("audio")
+    of_side = audio.get(side) if isinstance(audio, dict) else None
+    nested = of_side.get("format") if isinstance(of_side, dict) else None
+    return _read(nested or found.get(f"{side}_audio_format"))
 
 
 class Conversion:

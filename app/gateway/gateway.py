@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from app.api_keys import ApiKeys, Scope
+from app.calls.recording.writer import Recorder
 from app.errors import StoreError
 from app.gateway.access import Client, Ledger, Refused, Reservation
 from app.gateway.channels import Channel, EngineChannel, RealtimeService
@@ -59,7 +60,7 @@ class Admission:
 class Gateway:
     """The sessions of one process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that its sessions use
         self,
         routes: Mapping[str, Route],
         ledger: Ledger,
@@ -70,8 +71,12 @@ class Gateway:
         report: Report | None = None,
         book: UsageBook | None = None,
         max_session_s: int = 7_200,
+        recorder: Recorder | None = None,
     ) -> None:
-        """`anything`: the channel for every name where no routes are set, which is free."""
+        """`anything`: the channel for every name where no routes are set, which is free.
+
+        `recorder`: keeps the sound of sessions.
+        """
         self._routes = dict(routes)
         self._ledger = ledger
         self._keys = keys
@@ -80,6 +85,7 @@ class Gateway:
         self._report = report or Report()
         self._book = book or UsageBook(None)
         self._max_session_s = max_session_s
+        self._recorder = recorder
         self._sessions: set[Session] = set()
         self._idle = asyncio.Event()
         self._draining = False
@@ -235,6 +241,7 @@ class Gateway:
             reservation=reservation,
             report=self._report,
             max_session_s=self._max_session_s,
+            recorder=self._recorder,
         )
         self._sessions.add(session)
         try:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.calls.recording.writer import Recorder
 from app.errors import VoiceClosed, VoiceError, VoiceRefused, VoiceUnavailable
 from app.events import (
     AgentSaid,
@@ -37,6 +38,7 @@ from app.gateway.conversion import Conversion
 from app.gateway.duplex import ClientSocket, Duplex
 from app.gateway.meter import Charge, Price, SessionMeter
 from app.gateway.pinning import Pins
+from app.gateway.recording import SessionRecording
 from app.gateway.wire import (
     GOING_AWAY,
     MONEY_SPENT,
@@ -70,6 +72,7 @@ _SEEN: Final = frozenset(
         "",  # not to be told without a parser
         "conversation.item.input_audio_transcription.completed",
         "error",
+        "input_audio_buffer.speech_started",
         "response.audio_transcript.done",
         "response.done",
         "response.output_audio_transcript.done",
@@ -131,7 +134,9 @@ class Session:
         reservation: Reservation,
         report: Report,
         max_session_s: int,
+        recorder: Recorder | None = None,
     ) -> None:
+        """`recorder`: keeps the sound of both sides."""
         self.id = f"gws_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
         self._client = client
         self._route = route
@@ -152,6 +157,11 @@ class Session:
         self._end: _End | None = None
         self._responses = 0
         self._errors = 0
+        self._recording: SessionRecording | None = None
+        if recorder is not None:
+            self._recording = SessionRecording(
+                self._call_id, recorder, record=self._tell, now_ms=self._now_ms
+            )
 
     # The course ---------------------------------------------------------------------------------
 
@@ -254,6 +264,8 @@ class Session:
 
     async def _serving(self, duplex: Duplex, upstream: ClientTransport) -> None:
         self._tell(StreamOpened(call_id=self._call_id, at_ms=self._now_ms()))
+        if self._recording is not None:
+            self._recording.begin()
         try:
             await duplex.run(upstream)
         except* VoiceClosed as ended:
@@ -306,6 +318,8 @@ class Session:
         )
         if self._meter is not None and (charge := self._meter.at_end()) is not None:
             self._settle(charge)
+        if self._recording is not None:
+            self._recording.close()
         if end.error is not None:
             duplex.tell(end.error)
             await duplex.flush()
@@ -325,6 +339,8 @@ class Session:
         if is_plain_append(text):
             if self._conversion is not None:
                 text = self._conversion.append(text)
+            if self._recording is not None:
+                self._recording.sound_in(text)
             if self._meter is not None:
                 self._meter.sound_in(len(text))
             return text  # the event is spelled alike in both dialects
@@ -348,8 +364,11 @@ class Session:
                     "invalid_json", "The event is no JSON object", kind="invalid_request_error"
                 )
             )
-        elif self._meter is not None and b"input_audio_buffer.append" in pinned[:200]:
-            self._meter.sound_in(len(pinned))
+        elif b"input_audio_buffer.append" in pinned[:200]:
+            if self._meter is not None:
+                self._meter.sound_in(len(pinned))
+            if self._recording is not None:
+                self._recording.sound_in(pinned)
         return pinned
 
     # From the upstream --------------------------------------------------------------------------
@@ -359,6 +378,8 @@ class Session:
         if kind in _AUDIO:
             if self._meter is not None:
                 self._meter.sound_out(len(text))
+            if self._recording is not None:
+                self._recording.sound_out(text)
             if self._conversion is not None:
                 text = self._conversion.delta(text)
         else:
@@ -375,6 +396,9 @@ class Session:
         match event.get("type"):
             case "session.created" | "session.updated":
                 self._on_session(event)
+            case "input_audio_buffer.speech_started":
+                if self._recording is not None:
+                    self._recording.on_interrupted()
             case "response.done":
                 self._on_response_done(event.get("response"))
             case "conversation.item.input_audio_transcription.completed":
@@ -411,6 +435,8 @@ class Session:
         session = event.get("session")
         if self._meter is not None:
             self._meter.on_session(session)
+        if self._recording is not None:
+            self._recording.on_session(session)
         if event.get("type") != "session.created" or self._upstream_session:
             return
         found = session if isinstance(session, dict) else {}
@@ -494,6 +520,8 @@ class Session:
             duration_ms=self._now_ms(),
             counters=counters,
             cost_usd=None if meter is not None and meter.unpriced else round(cost, 9),
+            recording_file="" if self._recording is None else self._recording.file,
+            recording_end="" if self._recording is None else self._recording.end,
             detail=f"gateway, channel {self._channel or 'none'}, closed with {end.code}",
             **facts,
         )

@@ -72,6 +72,7 @@ class GatewaySettings(Section):
     max_sessions: int = Field(default=100, ge=1, le=100_000)
     max_session_s: int = Field(default=7_200, ge=1, le=86_400)
     reserve_usd: float = Field(default=0.05, ge=0, le=100)
+    record_sessions: bool = False
     channels: dict[ChannelName, GatewayChannel] = Field(default_factory=dict)
     models: dict[Name, GatewayModel] = Field(default_factory=dict)
     keys: dict[str, GatewayKey] = Field(default_factory=dict)

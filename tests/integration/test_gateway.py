@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from openai import AsyncOpenAI
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,21 +24,26 @@ from websockets.typing import Subprotocol
 from app.api_keys import ApiKeys, Scope
 from app.assembly.gateway import make_gateway
 from app.calls.budget import Budget
+from app.calls.recording.writer import Recorder
 from app.events import AgentSaid, CallEnded, CallEvent, EndReason
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
 from app.realtime.dialect import BETA, GA, Dialect
 from app.settings import Settings
+from app.store.files import CallFiles
 from app.store.sql.gateway import GatewayStore
 from app.web.access import Door
 from app.web.app import make_app
 from app.web.metrics import Metrics
 from app.web.realtime import realtime_router
 from app.web.serving import make_server, running
-from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
+from audio.format import PCM16_24K, PCMU_8K
+from audio.g711 import decode_ulaw
+from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone
 from tests.fakes.waiting import time_limit, until
 from tests.integration.store_site import opened
+from tests.integration.test_recordings import channels as channels_of
 
 MODEL = "gpt-realtime-2.1"
 ASK = {"type": "conversation.item.create", "item": {
@@ -99,6 +106,8 @@ async def site(
             database = (await stack.enter_async_context(opened(folder / "calls.db"))).database
             kept = GatewayStore(database)
         metrics, events = Metrics(), list[CallEvent]()
+        recorder = Recorder(CallFiles(folder / "recordings", folder / "messages"))
+        await stack.enter_async_context(recorder.open())
         budget, book, keys = (
             Budget(per_day_usd, folder / "b.json"),
             UsageBook(kept),
@@ -112,6 +121,7 @@ async def site(
             store=kept,
             report=Reports([events.append], metrics, book),
             book=book,
+            recorder=recorder,
         )
         assert found is not None
         await stack.enter_async_context(found.open())
@@ -459,6 +469,38 @@ async def test_sound_is_converted_where_the_upstream_lacks_a_format(
         )
         assert len(heard) == 400 * MS[wanted]
         assert not upstream.latest.malformed
+
+
+@pytest.mark.parametrize("form", ["pcm16", "pcmu"])
+async def test_the_sound_of_both_sides_is_recorded_where_that_is_on(
+    tmp_path: Path, form: str
+) -> None:
+    wire = PCMU_8K if form == "pcmu" else PCM16_24K
+    async with ScriptedVoiceServer(replies=[Reply(text="Hi.", audio_ms=600)]) as upstream:
+        routed = {**channels(upstream), "record_sessions": True}
+        async with site(tmp_path, routed) as found:
+            async with found.client(found.key()) as socket:
+                await told(socket, "session.created")
+                if form == "pcmu":
+                    audio = {"input": {"format": MU_LAW}, "output": {"format": MU_LAW}}
+                    session = {"type": "realtime", "audio": audio}
+                    await socket.send(json.dumps({"type": "session.update", "session": session}))
+                    await told(socket, "session.updated")
+                spoken = tone(wire, 400, hz=300)
+                for start in range(0, len(spoken), wire.ms_to_bytes(40)):
+                    piece = base64.b64encode(spoken[start : start + wire.ms_to_bytes(40)]).decode()
+                    await socket.send(f'{{"type":"input_audio_buffer.append","audio":"{piece}"}}')
+                await ask(socket)
+                await asyncio.sleep(1)  # the time in which a client would play it
+            await until(lambda: any(isinstance(event, CallEnded) for event in found.events))
+            summary = found.ended.summary
+            assert summary.recording_end == "call_over"
+    path = Path(summary.recording_file)
+    await until(lambda: path.stat().st_size >= 58 + 2 * 8 * summary.duration_ms)
+    sides = [decode_ulaw(side).astype(float) for side in channels_of(path)]
+    for side, hz, ms in zip(sides, (300, 440), (400, 600), strict=True):
+        assert abs(np.argmax(np.abs(np.fft.rfft(side))) / len(side) * 8_000 - hz) < 10
+        assert abs(np.count_nonzero(np.abs(side) > 300) / 8 - ms) < 120
 
 
 async def test_azure_has_its_own_addresses_and_keys(tmp_path: Path) -> None:
