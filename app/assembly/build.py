@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from app.agents.agent import Agent
 from app.agents.analysis.live import AnalysisPlan
@@ -38,7 +39,9 @@ from app.events import CallId
 from app.http.client import SafeHttp
 from app.settings import Mode, Settings, VoiceChoice
 from app.settings.reader.names import no_such
-from app.webhooks.deliverer import Receiver
+
+if TYPE_CHECKING:
+    from app.webhooks.deliverer import Receiver
 
 __all__ = ["Assembly", "assemble"]
 

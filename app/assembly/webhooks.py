@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from app.assembly.problems import Problems
 from app.http.client import SafeHttp
@@ -10,7 +10,9 @@ from app.http.webhook import Webhook, WebhookSpec
 from app.settings import Settings
 from app.settings.reader.names import no_such
 from app.store.codec import EVENT_TYPES
-from app.webhooks.deliverer import Receiver
+
+if TYPE_CHECKING:
+    from app.webhooks.deliverer import Receiver
 
 __all__ = ["make_receivers"]
 
@@ -21,8 +23,11 @@ def make_receivers(settings: Settings, http: SafeHttp, problems: Problems) -> di
     """The receivers by name."""
     if settings.webhooks and not settings.store.enabled:
         problems.add(("webhooks",), "webhooks need the history of calls, and store is off")
-    found = {}
+    found: dict[str, Receiver] = {}
     for name, written in settings.webhooks.items():
+        # It brings SQLAlchemy along, a third of the start of a command that keeps no calls.
+        from app.webhooks.deliverer import Receiver
+
         for at, kind in enumerate(written.events):
             if kind != _FINISHED and kind not in EVENT_TYPES:
                 known = [_FINISHED, *EVENT_TYPES]

@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +51,12 @@ def load_script(path: Path = DEFAULT_SCRIPT) -> Script:
     Raises:
         ConfigError: unreadable or wrong, with a line for each mistake.
     """
-    return _Reader(path.name, parse_yaml(read_text(path), name=path.name)).script()
+    return _script(path.name, read_text(path))
+
+
+@lru_cache(maxsize=4)  # a command asks for its own and the demo's several times
+def _script(name: str, text: str) -> Script:
+    return _Reader(name, parse_yaml(text, name=name)).script()
 
 
 def own_facts(script: Script) -> dict[str, str]:
