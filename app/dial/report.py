@@ -249,7 +249,7 @@ class CallPrinter:
     def _print(self, at_ms: int, who: Text, text: Text) -> None:
         if self._console is None:
             return
-        # What is told late, such as words that took long to make out, does not go back in time.
+        # Lines that come late, such as words that took long to make out, do not go back in time.
         at_ms = self._printed_ms = max(at_ms, self._printed_ms)
         minutes, tenths = divmod(at_ms // 100, 600)
         clock = Text(f"{minutes:02}:{tenths // 10:02}.{tenths % 10}  ", "dim")
