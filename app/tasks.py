@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Generator
 from contextvars import Context
+from traceback import clear_frames
+from types import TracebackType
 from typing import Any, TypeVar
 
 __all__ = ["CancellableGroup", "Event", "pass_cancellation_on"]
@@ -29,6 +31,22 @@ class CancellableGroup(asyncio.TaskGroup):
     def __init__(self) -> None:
         super().__init__()
         self._cancelled = False
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """As of any group; a task that is cancelled in it does not know itself by its own error."""
+        try:
+            await super().__aexit__(kind, error, trace)
+        except asyncio.CancelledError as cancelled:
+            clear_frames(cancelled.__traceback__)  # until Python 3.13 asyncio's own does not
+            raise
+        finally:
+            self._parent_task = None
+            del error, trace
 
     def create_task(
         self,

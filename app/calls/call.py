@@ -412,7 +412,15 @@ class Call:
                 summary = await self._hold(work)
         except* Exception as errors:  # of a background task, which has ended the call
             logger.error("call failed", exc_info=errors)
+        self._part()
         return summary
+
+    def _part(self) -> None:
+        """Let go of the parts, which know the call: it is over, and is not asked for them again."""
+        self.tools.on_over()
+        del self._conversation, self._caller_leg, self._voice, self._work, self.tools
+        del self.transfers
+        self.recording = None
 
     async def _hold(self, work: CancellableGroup) -> CallSummary:
         failure: End | None = None

@@ -25,7 +25,7 @@ from app.calls.turn_timer import TurnTimer
 from app.carrier.base import MarkReached, MediaStream, StreamEvent, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
-from app.tasks import Event, pass_cancellation_on
+from app.tasks import CancellableGroup, Event, pass_cancellation_on
 from audio.format import AudioFormat
 
 __all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState", "Monitor"]
@@ -249,7 +249,7 @@ class CallerLeg:
         """Use a stream to its end; True when the call goes on without it."""
         lost = False
         try:
-            async with asyncio.TaskGroup() as group:
+            async with CancellableGroup() as group:
                 group.create_task(self._give_way())
                 self.outbox.open(stream)
                 # What comes waits for nothing: a slow model, tool or log must not make us discard
@@ -337,6 +337,7 @@ class CallerLeg:
 
     def release(self) -> None:
         """The call is over: its sockets may go."""
+        self.outbox.on_over()
         for monitor in self.monitors:
             monitor.on_over()
         if self._held is not None:

@@ -199,7 +199,8 @@ class Conversation:
         self._downlink.notice = self._notice
         self._notice_noted = self._notice.permits  # there is none, and nothing to record
         self._greeting = ProtectedGreeting(self.dialogue.active, notice=self._notice.pending)
-        self._greeting.required = lambda: self._notice.exact and self._notice.pending
+        its_notice = self._notice  # a function that knew the conversation would make a circle
+        self._greeting.required = lambda: its_notice.exact and its_notice.pending
         self._answering: Answering | None = None
         if placed and policy.answered_by is not None:
             rules, transcribed = policy.answered_by, agent.transcribed
@@ -215,7 +216,8 @@ class Conversation:
         self._keypad = Keypad(self.dialogue, self._tools, self._consent, keypads or {})
         self._messages = MessageTaking(call_id, self.dialogue, self._tools)
         if tape is not None:
-            tape.private = lambda: self._keypad.entering
+            keypad = self._keypad
+            tape.private = lambda: keypad.entering
 
     # The floor ----------------------------------------------------------------------------------
 

@@ -319,6 +319,8 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         # Parts that know each other part: nothing of a call is left to the garbage collector.
         self._messages = None
+        if isinstance(self.queue, _Ends):
+            self.queue.forget()
         if self._accepted:
             self.reader.close()
 
@@ -537,6 +539,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         try:
             await super().run_asgi()
         finally:
+            cast(dict[str, Any], self.scope["extensions"]).pop(LANE, None)  # it knows the socket
             # `transport.close()` waits without end for a peer that does not read.
             if not self.disconnected:
                 self._linger.arm(self.loop, self.limits.linger_ms, self.transport.abort)
@@ -547,6 +550,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
 
 def _ignore(_text: bytes) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass
 
 
@@ -562,6 +569,10 @@ class _Ends:
         self._ended = True
         self.code = self.code or int(event.get("code") or 0)
         self._on_end()
+
+    def forget(self) -> None:
+        """Tell nobody any more."""
+        self._on_end = _nothing
 
     def empty(self) -> bool:
         return not self._ended

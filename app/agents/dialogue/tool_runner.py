@@ -72,6 +72,10 @@ class ToolRunner:
         if tool is not None and tool.interruptible:
             self._interruptible[run.tool_call_id] = task
 
+    def on_over(self) -> None:
+        """The conversation and all of its tools are over: part with those who know the runner."""
+        del self._invoker, self._listener
+
     def waiting(self, approval: Approval) -> list[ApprovalRequest]:
         """The tools that wait for this kind of approval, the oldest first."""
         requests = (request for request, _ in self._approvals.values())

@@ -59,6 +59,11 @@ class CarrierOutbox:
         self._stream = None
         self._purge()
 
+    def on_over(self) -> None:
+        """Nothing more is sent, and nobody told."""
+        self.forget()
+        self._on_sent = _ignore
+
     def on_writable(self) -> None:
         """The stream takes more."""
         queue = self._queue
@@ -93,3 +98,7 @@ class CarrierOutbox:
         if sent:
             self._on_sent(action)
         return sent
+
+
+def _ignore(_sent: PlayAudio | Clear) -> None:
+    pass
