@@ -294,6 +294,10 @@ class CallStore(Protocol):
 
     async def tags(self, call_id: CallId) -> Sequence[str]: ...
 
+    async def forget_number(self, number: str) -> None:
+        """Remove a number from lists, except for those that keep it from being called."""
+        ...
+
     async def erase(self, call_ids: Collection[CallId]) -> Erased:
         """Remove everything that the store knows of calls, and refuse what comes of them later."""
         ...

@@ -128,8 +128,9 @@ class CallHistory:
         return erased
 
     async def erase_number(self, number: str) -> Erased:
-        """Remove all calls from or to a number; the rest as for `erase`."""
+        """Remove all calls from or to a number, and its place in lists; the rest as for `erase`."""
         await self._writer.flush()
+        await self.store.forget_number(number)
         return await self.erase(await self.store.calls_with(number))
 
     async def _remove(self, find: Callable[[], Sequence[Path]]) -> int:

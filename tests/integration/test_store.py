@@ -23,7 +23,9 @@ from app.store import sql as tables
 from app.store.base import LOST_SEQ, CallFilter, Outcome, Problem, StoredCall, StoredEvent
 from app.store.codec import encode
 from app.store.fold import rebuilt
+from app.store.outbound import Contact
 from app.store.retention import WORDS
+from app.store.sql.outbound import SqlOutbound
 from app.store.sql.store import SqlStore
 from app.store.sql.tables import metadata
 from tests.fakes.call_events import BEGAN, call_events, recorded
@@ -314,6 +316,23 @@ async def test_an_erased_call_leaves_nothing_and_does_not_come_back(store: SqlSt
     assert {hit.call_id for hit in (await store.search("open")).items} == {"call_2", "call_3"}
     with pytest.raises(CallNotFound):
         await store.call(OF)
+
+
+async def test_a_number_that_is_erased_leaves_lists_but_stays_uncallable(store: SqlStore) -> None:
+    lists, number = SqlOutbound(store.database), "+15557770001"
+    people = [Contact(campaign_id="c", number=one, next_at=BEGAN) for one in (number, "+1666")]
+    assert await lists.add_contacts(people) == 2
+    await lists.add_consent(number, BEGAN, "a form")
+    await lists.list_number(number, BEGAN, "asked", "a call")
+    await store.forget_number(number)
+    assert [one.number for one in await lists.contacts("c")] == ["+1666"]
+    assert not await lists.remove_consent(number)
+    assert await lists.is_listed(number)
+    await lists.unlist_number(number)
+    await store.compact()
+    path = Path(store.database.path)
+    files = path.parent.glob("calls.db*") if store.database.is_sqlite else ()
+    assert all(number.encode() not in file.read_bytes() for file in files)
 
 
 async def test_calls_of_a_number_are_those_from_it_and_to_it(store: SqlStore) -> None:

@@ -43,7 +43,7 @@ from app.store.outbound import (
 from app.store.sql.database import Database
 from app.store.sql.tables import Instant, PlainText, Serial, metadata
 
-__all__ = ["SqlOutbound", "attempts"]
+__all__ = ["OF_A_NUMBER", "SqlOutbound", "attempts"]
 
 T = TypeVar("T")
 _DAY: Final = timedelta(days=1)
@@ -140,6 +140,8 @@ _contacts = Table(
     Index("contact_of_campaign", "campaign_id", "number", unique=True),
     Index("contacts_due", "campaign_id", "state", "next_at"),
 )
+OF_A_NUMBER: Final = (_consents, _contacts)
+"""Tables whose rows go when their number is erased. The do-not-call list has to keep it."""
 _OPEN: Final = attempts.c.state != AttemptState.ENDED.value
 
 

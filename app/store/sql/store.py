@@ -54,7 +54,7 @@ from app.store.codec import decode
 from app.store.fold import rebuilt, step
 from app.store.retention import without
 from app.store.sql.database import Database
-from app.store.sql.outbound import attempts
+from app.store.sql.outbound import OF_A_NUMBER, attempts
 from app.store.sql.tables import (
     call_tags,
     calls,
@@ -414,6 +414,16 @@ class SqlStore:
         query = select(calls.c.call_id).where(_has_number(number))
         async with self.database.reading() as connection:
             return [CallId(found) for found in (await connection.execute(query)).scalars()]
+
+    async def forget_number(self, number: str) -> None:
+        """Remove a number from campaigns and consents; the do-not-call list has to keep it."""
+        gone = 0
+        async with self.database.writing() as connection:
+            for table in OF_A_NUMBER:
+                removed = await connection.execute(delete(table).where(table.c.number == number))
+                gone += removed.rowcount
+        if gone:
+            await self.compact()
 
     async def erase(self, call_ids: Collection[CallId]) -> Erased:
         """Remove everything that the store knows of calls, and refuse what comes of them later."""
