@@ -434,7 +434,10 @@ class Call:
                 await asyncio.shield(self._end)
                 tasks.cancel()
         except* Exception as errors:  # the outermost boundary of a call
-            failure = End(EndReason.INTERNAL_ERROR, type(errors.exceptions[0]).__name__)
+            error: Exception = errors
+            while isinstance(error, ExceptionGroup):  # of the voice loop's own group
+                error = error.exceptions[0]
+            failure = End(EndReason.INTERNAL_ERROR, type(error).__name__)
             logger.error("call failed", exc_info=errors)
         finally:
             self._tasks = None

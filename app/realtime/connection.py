@@ -28,6 +28,7 @@ from app.errors import (
     VoiceRefused,
     VoiceUnavailable,
 )
+from app.framing import FRAMES_AT_ONCE
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import (
     UNSET,
@@ -67,6 +68,8 @@ CREATED_WAIT_S: Final = 0.5
 """Some servers send `session.created` late, or nothing at all before the first update."""
 _NEWER_TRANSCRIPTION: Final = frozenset({"gpt-transcribe", "gpt-live-transcribe"})
 _OLDER_TRANSCRIPTION: Final = "whisper-1"
+EARLY_EVENTS: Final = 1_000
+"""The latest events that are kept while the session is not agreed: a model may send any number."""
 ODDITIES_LOGGED: Final = 20
 """Per connection; a server that differs in more is described well enough by these."""
 MALFORMED_LIMIT: Final = 50  # so many malformed events ...
@@ -328,8 +331,11 @@ class RealtimeConnection:
 
     async def deliver(self, on_event: Callable[[ServerEvent], None], room: Room) -> None:
         while self._early:
-            await room.room()
-            on_event(self._early.pop(0))
+            early, self._early = self._early[:FRAMES_AT_ONCE], self._early[FRAMES_AT_ONCE:]
+            for event in early:
+                await room.room()
+                on_event(event)
+            await asyncio.sleep(0)  # others have their turn
         if self._closed:
             return
 
@@ -467,6 +473,7 @@ class RealtimeConnection:
                 raise refusal_for_error(event.error, tools)
             if not isinstance(event, SessionCreated):  # one that comes late says nothing new
                 self._early.append(event)
+                del self._early[:-EARLY_EVENTS]
 
 
 def _trace(way: str, text: str) -> None:

@@ -75,18 +75,39 @@ async def test_a_call_whose_end_fails_takes_no_other_with_it(
         await hung_up_beside_another(app, broken, other)
 
 
-async def test_a_call_that_fails_is_over_and_no_other_is(
+PARTS = (
+    "_conversation.on_tick",
+    "_conversation.on_voice",
+    "_conversation.on_stream",
+    "_conversation.on_caller_audio",
+    "_timer.on_voice",
+    "_work.on_voice",
+    "_voice.connection.append_at_once",
+    "_caller_leg.outbox.put",
+    "_perform",
+)
+
+
+async def test_a_call_that_fails_in_any_part_is_over_and_no_other_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
-        broken, other = await twilio.call(app.url), await twilio.call(app.url)
-        await broken.hear_quiet(ms=300)
-        monkeypatch.setattr(call_of(app, broken)._conversation, "on_tick", fail)
-        await broken.ended()
-        summary = await app.ended(broken)
-        assert (summary.reason, summary.detail) == (EndReason.INTERNAL_ERROR, "Bug")
-        await other.hear_quiet(ms=300)
+        other = await twilio.call(app.url)
+        for part in PARTS:
+            broken = await twilio.call(app.url)
+            await broken.hear_quiet(ms=300)
+            owner: Any = call_of(app, broken)
+            *path, name = part.split(".")
+            for attribute in path:
+                owner = getattr(owner, attribute)
+            monkeypatch.setattr(owner, name, fail)
+            broken.say(5.0)
+            await broken.ended()
+            summary = await app.ended(broken)
+            assert (summary.reason, summary.detail) == (EndReason.INTERNAL_ERROR, "Bug"), part
+        await other.speak(0.4)
+        await other.hear(ms=100)
         await other.hang_up()
         assert (await app.ended(other)).reason is EndReason.CALLER_HUNG_UP
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from websockets.asyncio.client import connect
@@ -12,9 +13,10 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from app.errors import VoiceClosed
 from app.framing import FRAMES_AT_ONCE
-from app.realtime.connection import ClientTransport, Transport, pipe
+from app.realtime.connection import ClientTransport, RealtimeConnection, Transport, pipe
+from app.realtime.events import Unknown
 from app.realtime.websocket import EagerConnection, WebSocketTransport
-from tests.fakes.waiting import time_limit, until
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until, within
 
 
 class Room:
@@ -231,3 +233,25 @@ async def test_one_turn_of_the_loop_makes_one_write() -> None:
             assert near.send_at_once(b"%d" % number)
         assert [await far.receive() for _ in range(5)] == ["0", "1", "2", "3", "4"]
         assert len(written) == 1
+
+
+async def test_events_that_came_before_the_session_was_agreed_leave_others_their_turns() -> None:
+    ours, _ = pipe()
+    connection = RealtimeConnection(ours)
+    events = [Unknown(f"x.{number}", {}) for number in range(20 * FRAMES_AT_ONCE)]
+    connection._early = [*events]
+    seen: list[object] = []
+    turns: list[int] = []
+
+    async def look() -> None:
+        while len(seen) < len(events):
+            turns.append(len(seen))
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    delivering = asyncio.create_task(connection.deliver(seen.append, Room()))
+    await within(TIME_LIMIT_S, looking)
+    delivering.cancel()
+    assert seen == events
+    steps = [after - before for before, after in pairwise([*turns, len(seen)])]
+    assert max(steps) <= FRAMES_AT_ONCE

@@ -31,8 +31,8 @@ AT_A_TIME: Final = 160
 BYSTANDERS: Final = 8
 FLOOD_S: Final = 2.5
 QUIET: Final = "none"
-REMEMBERED: Final = 2_000
-"""Ended calls that a server remembers: with fewer, it still grows in the second half."""
+LEAST_FOR_MEMORY: Final = 4_000
+"""Calls: with fewer, pools and tables still fill in the second half."""
 GROWN_KIB: Final = 5 * 1_024
 """Memory that the second half of the calls may take."""
 GROWN_OBJECTS: Final = 100
@@ -49,6 +49,7 @@ class Report:
     server_cpu_s: float = 0.0
     held: dict[str, Holdings] = field(default_factory=dict)
     floods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tracebacks: int = 0
 
     def faults(self) -> list[str]:
         """Sentences about what must not be."""
@@ -60,7 +61,9 @@ class Report:
                 left = getattr(held, what) - getattr(first, what)
                 if left > 0:
                     faults.append(f"{left} {what} left {name}")
-        if sum(self.calls.values()) < 2 * REMEMBERED:
+        if self.tracebacks:
+            faults.append(f"{self.tracebacks} tracebacks in the server's log")
+        if sum(self.calls.values()) < LEAST_FOR_MEMORY:
             return faults
         half, whole = self.held["after the first half"], self.held["after all calls"]
         if whole.rss_kib - half.rss_kib >= GROWN_KIB:
@@ -93,6 +96,7 @@ async def soak(calls: int, seed: int) -> Report:
         for kind in (QUIET, *FLOODS, "tiny deltas", QUIET + " again"):
             report.floods[kind] = await _beside(kind, callers, server)
         report.held["after the floods"] = await _count(callers, server)
+        report.tracebacks = server.tracebacks
     return report
 
 
@@ -148,6 +152,7 @@ def _show(report: Report) -> None:
     for name, held in report.held.items():
         say(f"  {name:<22}{held.tasks:>8}{held.descriptors:>8}{held.registry:>8}")
         say(f"{held.objects:>9}{held.rss_kib / 1024:>8.1f} MB\n")
+    say(f"\n{report.tracebacks} tracebacks in the server's log\n")
     say(f"\n{'lateness beside':<24}{'sent':>9}{'p50':>8}{'p99':>8}{'longest':>9} ms\n")
     for kind, seen in report.floods.items():
         late = seen["late_ms"] or {"p50": 0, "p99": 0, "max": 0}

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from app import logs
-from app.main import Trunkline, build
+from app.calls import seen_calls, switchboard
+from app.main import Trunkline, _spare_the_sound, build
 from app.settings import carrier_credentials, load
+from app.store import writer
 from tests.bench.servers import cpu_s, rss_kib
 
 __all__ = ["Holdings", "SoakServer", "soak_server"]
@@ -46,6 +48,8 @@ logging:
   level: ERROR
 """
 OURS: Final = ("app.", "audio.")
+REMEMBERED: Final = 300
+"""Ended calls that the server remembers, in place of thousands."""
 ALL_OVER_S: Final = 30.0
 """Time for the last calls to end, a silent model's by its limit, and for kept-alive sockets."""
 
@@ -71,6 +75,12 @@ class SoakServer:
     url: str
     auth_token: str
     process: asyncio.subprocess.Process
+    log: Path
+
+    @property
+    def tracebacks(self) -> int:
+        """The number in its log, which is written from the level ERROR on."""
+        return self.log.read_text(encoding="utf-8", errors="replace").count("Traceback (most")
 
     @property
     def cpu_s(self) -> float:
@@ -85,8 +95,17 @@ class SoakServer:
             await asyncio.sleep(0.25)
         await asyncio.sleep(0.5)  # what was closed just now is gone some turns of the loop later
         seen = await self._ask()
-        fds = len(os.listdir(f"/proc/{self.pid}/fd"))
-        return Holdings(seen["tasks"], fds, seen["registry"], seen["objects"], rss_kib(self.pid))
+        return Holdings(
+            seen["tasks"], self._descriptors(), seen["registry"], seen["objects"], rss_kib(self.pid)
+        )
+
+    def _descriptors(self) -> int:
+        """Those of the history's files do not count: its pool opens connections as need be."""
+        folder, count = Path(f"/proc/{self.pid}/fd"), 0
+        for number in os.listdir(folder):
+            with contextlib.suppress(OSError):  # one of this very moment
+                count += str(self.log.parent) not in os.readlink(folder / number)
+        return count
 
     async def _ask(self) -> dict[str, int]:
         assert self.process.stdin is not None
@@ -103,24 +122,27 @@ async def soak_server(model_port: int) -> AsyncIterator[SoakServer]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(CONFIG.format(model_port=model_port, folder=folder), encoding="utf-8")
+        log = Path(folder) / "log"
         environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.chaos.soak.server",
-            str(path),
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        with log.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tests.chaos.soak.server",
+                str(path),
+                env=environment,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+            )
         assert process.stdout is not None
         try:
             line = await process.stdout.readline()
             if not line:
-                raise RuntimeError("the server did not start")
+                raise RuntimeError(f"the server did not start: {log.read_text()}")
             hello = json.loads(line)
             yield SoakServer(
-                process.pid, f"http://127.0.0.1:{hello['port']}", hello["auth_token"], process
+                process.pid, f"http://127.0.0.1:{hello['port']}", hello["auth_token"], process, log
             )
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -158,10 +180,17 @@ def _answer(built: Trunkline) -> None:
 
 def main() -> None:
     """Serve until SIGTERM."""
+    # What is remembered of ended calls is full after the warm-up, and grows no more.
+    switchboard.REMEMBERED = writer.ENDED_KEPT = seen_calls.KEPT = REMEMBERED  # type: ignore[misc]
     settings = load(Path(sys.argv[1]), os.environ)
     logs.configure(level="ERROR")
     token = carrier_credentials(settings).auth_tokens[0]
-    built = build(settings, lambda port: _say({"port": port, "auth_token": token}))
+
+    def announce(port: int) -> None:
+        _spare_the_sound()
+        _say({"port": port, "auth_token": token})
+
+    built = build(settings, announce)
     threading.Thread(target=_answer, args=(built,), daemon=True).start()
     built.server.run()
 
