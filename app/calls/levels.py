@@ -22,7 +22,7 @@ from audio.level import SILENCE_DBFS, peak_dbfs
 
 __all__ = ["LEVELS_EVERY_S", "LiveLevels"]
 
-LEVELS_EVERY_S: Final = 0.3
+LEVELS_EVERY_S: Final = 0.5
 UNWATCHED_S: Final = 5.0
 """Nobody has asked for so long: calls are left alone."""
 MAX_CALLS: Final = 1_000

@@ -48,6 +48,7 @@ COUNTS: Final = (1, 10, 50, 200, 400)
 ROUNDS: Final = 2
 """One run of a server may take a quarter more CPU than the next: who shares the machine decides."""
 TOO_LATE_MS: Final = 50.0
+FRAME_S: Final = 0.02
 LIMIT_STEP: Final = 50
 LIMIT_STEP_S: Final = 2.0
 
@@ -142,6 +143,7 @@ async def measure(
         await load.hang_up(wait_s=1.0)
     return {
         "cpu_ms_per_call_second": round(used_s / (count * lasted_s) * 1000, 3),
+        "cpu_ms_per_carried_second": round(used_s / (result.frames_sent * FRAME_S) * 1000, 3),
         "core_percent": round(used_s / lasted_s * 100, 1),
         "memory_mb_per_call": round((busy_kib - idle_kib) / count / 1024, 3),
         "webhook_ms": spread(load.webhook_s),
