@@ -96,7 +96,7 @@ def test_pages_name_packages_that_an_index_has(page: Path) -> None:
     known = {line for extra in PROJECT["optional-dependencies"].values() for line in extra}
     for line in page.read_text(encoding="utf-8").splitlines():
         for packages in re.findall(r"pip install ([^`#]*)", line):
-            assert all(one in known or one[0] in "./" for one in shlex.split(packages)), line
+            assert all(one in known or one[0] in "./-" for one in shlex.split(packages)), line
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
