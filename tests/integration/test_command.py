@@ -337,8 +337,9 @@ async def test_calls_that_a_second_signal_ends_are_said_to_be_drained(tmp_path: 
 
 async def test_a_live_server_answers_strangers_on_these_paths_only(tmp_path: Path) -> None:
     expected = {"/healthz": 200, "/readyz": 200}
-    expected |= dict.fromkeys(("/metrics", "/twilio/voice"), 403) | {"/twilio/status": 405}
-    nothing = ("/", "/docs", "/redoc", "/openapi.json", "/v1/realtime", "/calls/CA1/transcript")
+    signed = ("/twilio/voice", "/calls/CA1/transcript")  # the feed is on here
+    expected |= dict.fromkeys(("/metrics", *signed), 403) | {"/twilio/status": 405}
+    nothing = ("/", "/docs", "/redoc", "/openapi.json", "/v1/realtime")
     expected |= dict.fromkeys((*nothing, "/twilio/media-stream", "/config.yaml", "/.env"), 404)
     voice = ScriptedVoiceServer()
     client = httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S)

@@ -25,7 +25,7 @@ from app.api_keys import ApiKeys, Scope
 from app.assembly.gateway import make_gateway
 from app.calls.budget import Budget
 from app.calls.recording.writer import Recorder
-from app.events import AgentSaid, CallEnded, CallEvent, EndReason
+from app.events import AgentSaid, CallEnded, CallEvent, EndReason, RecordingStopped
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
@@ -495,8 +495,9 @@ async def test_the_sound_of_both_sides_is_recorded_where_that_is_on(
             await until(lambda: any(isinstance(event, CallEnded) for event in found.events))
             summary = found.ended.summary
             assert summary.recording_end == "call_over"
+            (stopped,) = [one for one in found.events if isinstance(one, RecordingStopped)]
     path = Path(summary.recording_file)
-    await until(lambda: path.stat().st_size >= 58 + 2 * 8 * summary.duration_ms)
+    await until(lambda: path.stat().st_size >= 58 + 2 * 8 * stopped.duration_ms)
     sides = [decode_ulaw(side).astype(float) for side in channels_of(path)]
     for side, hz, ms in zip(sides, (300, 440), (400, 600), strict=True):
         assert abs(np.argmax(np.abs(np.fft.rfft(side))) / len(side) * 8_000 - hz) < 10
