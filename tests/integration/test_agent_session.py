@@ -106,6 +106,7 @@ async def test_an_agent_knows_the_time() -> None:
         ScriptedVoiceServer() as server,
         AgentSession(agent(instructions="It is {time}."), model_of(server)),
     ):
+        await until(lambda: server.latest.of(ev.SessionUpdate))
         assert year in server.latest.of(ev.SessionUpdate)[0].session.instructions
 
 

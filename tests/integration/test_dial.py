@@ -18,6 +18,7 @@ from rich.console import Console
 from app.dial import DialOptions, DialReport, dial, run
 from app.dial.report import CallPrinter, print_report
 from app.errors import ConfigError
+from app.installation import command
 from audio.wav import read_wav
 from tests.fakes.caller import phrase_path
 from tests.fakes.clock import FastClock
@@ -319,7 +320,7 @@ def test_the_command_exits_with_one_and_plain_words_when_nothing_answers(
     url = f"http://127.0.0.1:{unused_tcp_port}"
     out = tmp_path / "call.wav"
     assert run(DialOptions(to=url, auth_token="t", out=out)) == 1
-    assert "start it with `trunkline serve`" in capsys.readouterr().err
+    assert f"start it with `{command()} serve`" in capsys.readouterr().err
     assert not out.exists()
 
 
