@@ -41,7 +41,7 @@ from app.realtime.events import SessionConfig, Transcription
 from app.realtime.websocket import WebSocketModel
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone
-from tests.fakes.waiting import time_limit
+from tests.fakes.waiting import time_limit, until
 from tests.integration.server import Leftovers
 
 T = TypeVar("T")
