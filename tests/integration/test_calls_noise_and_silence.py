@@ -138,7 +138,7 @@ async def test_a_key_works_before_anybody_has_spoken() -> None:
         await call.hang_up()
         call.assert_clean()
         assert voice.items == []  # the model knows of no key
-        assert said_for_us(voice)[-1] == "We open at nine."
+        assert "We open at nine." in said_for_us(voice)  # before the greeting, or after it
     assert not said.cut_off
 
 
