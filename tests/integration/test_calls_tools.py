@@ -298,7 +298,8 @@ async def test_an_async_tool_that_blocks_the_loop_is_named_with_its_stack_and_it
         return "done"
 
     reception = Agent(name="reception", instructions="Be brief.", tools=(block,))
-    replies = [GREETING, Reply(text="Wait.", audio_ms=200, tool=("block", "{}"))]
+    calling = Reply(text="Wait.", audio_ms=200, tool=("block", "{}"))
+    replies = [GREETING, calling, Reply(text="Done.", audio_ms=200)]
     voice = ScriptedVoiceServer(replies=replies, heard=["Go."])
     async with voice, trunkline(voice, written=[reception]) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)
@@ -308,8 +309,9 @@ async def test_an_async_tool_that_blocks_the_loop_is_named_with_its_stack_and_it
         await call.hang_up()
         await app.ended(call)
     named = [one for one in caplog.records if one.message == "event loop is blocked"]
-    [line] = [one for one in named if Path(__file__).name in vars(one)["stack"]]
-    assert vars(line)["stack"].split(" < ")[0].endswith(" block")
+    # On a busy machine other functions may be named as well.
+    [line] = [one for one in named if vars(one)["stack"].split(" < ")[0].endswith(" block")]
+    assert Path(__file__).name in vars(line)["stack"]
     assert vars(line)["call_id"] == ran.call_id
 
 
