@@ -112,11 +112,10 @@ async def test_nothing_is_left_of_many_calls(
         fates = await crowd_calls(app, twilio, seed=2, calls=CALLS - WARM_UP, at_a_time=at_a_time)
         after = await count(app)
     assert all(fates.values())  # every fate was met
-    assert (after.tasks, after.descriptors, after.sockets) == (
-        before.tasks,
-        before.descriptors,
-        before.sockets,
-    )
+    # Fewer is no leak: what tests before this one have left may have gone meanwhile.
+    assert after.tasks <= before.tasks
+    assert after.descriptors <= before.descriptors
+    assert after.sockets <= before.sockets
     more = after.ours - before.ours
     assert after.ours.total() - before.ours.total() < OURS, more.most_common(10)
     assert after.objects - before.objects < ALL
