@@ -339,10 +339,7 @@ class Session:
         if is_plain_append(text):
             if self._conversion is not None:
                 text = self._conversion.append(text)
-            if self._recording is not None:
-                self._recording.sound_in(text)
-            if self._meter is not None:
-                self._meter.sound_in(len(text))
+            self._take_sound(text)
             return text  # the event is spelled alike in both dialects
         if self._bridge is not None:
             try:
@@ -365,11 +362,15 @@ class Session:
                 )
             )
         elif b"input_audio_buffer.append" in pinned[:200]:
-            if self._meter is not None:
-                self._meter.sound_in(len(pinned))
-            if self._recording is not None:
-                self._recording.sound_in(pinned)
+            self._take_sound(pinned)
         return pinned
+
+    def _take_sound(self, text: bytes) -> None:
+        """Charge and record an append of the client, as the upstream gets it."""
+        if self._meter is not None:
+            self._meter.sound_in(len(text))
+        if self._recording is not None:
+            self._recording.sound_in(text)
 
     # From the upstream --------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.socket_side import SocketTranscriber, drop
 from app.engine.stages.wire import as_json
 from app.network import websocket_options
 
@@ -27,11 +28,11 @@ DEEPGRAM_URL: Final = "wss://api.deepgram.com/v1"
 _PIECE_BYTES: Final = 3_200
 
 
-class DeepgramTranscriber:
+class DeepgramTranscriber(SocketTranscriber):
     """A server of `/v1/listen`."""
 
     def __init__(self, spec: StageSpec, *, language: str = "") -> None:
-        self._spec = spec
+        super().__init__(spec)
         fields = {
             "model": spec.model,
             "encoding": "linear16",
@@ -44,35 +45,14 @@ class DeepgramTranscriber:
         }
         self.url = f"{spec.url('/listen')}?{urlencode(spec.body(fields))}"
 
-    @property
-    def name(self) -> str:
-        return self._spec.model
-
     def headers(self) -> dict[str, str]:
         """The key, as Deepgram wants it, and the extra headers."""
         key = {"Authorization": f"Token {self._spec.api_key}"} if self._spec.api_key else {}
         return {**key, **self._spec.extra_headers}
 
-    @property
-    def timeout_s(self) -> float:
-        return self._spec.timeout_s
-
     def open(self) -> _Turn:
         """Begin an utterance."""
         return _Turn(self)
-
-    async def transcribe(self, pcm16: bytes) -> str:
-        """Return the words in int16 mono PCM at 16 kHz.
-
-        Raises:
-            StageError: the stage failed.
-        """
-        turn = self.open()
-        try:
-            turn.push(pcm16)
-            return (await turn.finish()).transcript
-        finally:
-            turn.abandon()
 
 
 class _Turn:
@@ -98,12 +78,10 @@ class _Turn:
             async with asyncio.timeout(self._side.timeout_s):
                 return Heard(transcript=await asyncio.shield(self._task))
         except TimeoutError:
-            message = f"{self._side.name}: no transcript within {self._side.timeout_s:g} s"
-            raise StageError(message, code="stage_timeout") from None
+            raise self._side.late() from None
 
     def abandon(self) -> None:
-        self._task.cancel()
-        self._task.add_done_callback(_forget)
+        drop(self._task)
 
     async def _run(self) -> str:
         try:
@@ -156,9 +134,3 @@ class _Turn:
                 case {"type": "Error"}:
                     raise StageError(f"{self._side.name}: refused the sound", code="stage_failed")
         raise StageError(f"{self._side.name}: the socket closed early", code="stage_cut")
-
-
-def _forget(task: asyncio.Task[str]) -> None:
-    """A turn that nobody waits for any more is not worth a warning."""
-    if not task.cancelled():
-        task.exception()

@@ -18,6 +18,7 @@ import numpy as np
 
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.socket_side import SocketTranscriber, drop
 from app.engine.stages.wire import as_json
 from app.errors import VoiceError
 from app.realtime.websocket import WebSocketModel, WebSocketTransport
@@ -30,11 +31,11 @@ _LEAST_BYTES: Final = 100 * 48
 _UPDATED: Final = ("session.updated", "transcription_session.updated")  # Together: the old name
 
 
-class RealtimeTranscriber:
+class RealtimeTranscriber(SocketTranscriber):
     """A server of transcription sessions; `base_url` is the Realtime URL."""
 
     def __init__(self, spec: StageSpec, *, language: str = "", prompt: str = "") -> None:
-        self._spec = spec
+        super().__init__(spec)
         self._model = WebSocketModel(
             spec.base_url,
             headers=spec.headers(),
@@ -49,30 +50,9 @@ class RealtimeTranscriber:
             {"model": spec.model, **(languages if language else {}), "prompt": prompt or None}
         )
 
-    @property
-    def name(self) -> str:
-        return self._spec.model
-
-    @property
-    def timeout_s(self) -> float:
-        return self._spec.timeout_s
-
     def open(self) -> _Turn:
         """Begin an utterance."""
         return _Turn(self)
-
-    async def transcribe(self, pcm16: bytes) -> str:
-        """Return the words in int16 mono PCM at 16 kHz.
-
-        Raises:
-            StageError: the stage failed.
-        """
-        turn = self.open()
-        try:
-            turn.push(pcm16)
-            return (await turn.finish()).transcript
-        finally:
-            turn.abandon()
 
     async def connect(self) -> WebSocketTransport:
         """Open a socket whose session is agreed on.
@@ -157,16 +137,14 @@ class _Turn:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            message = f"{self._side.name}: no transcript within {self._side.timeout_s:g} s"
-            raise StageError(message, code="stage_timeout") from None
+            raise self._side.late() from None
         if len(self._texts) < wanted:
             self._task.result()
         texts = (self._texts.get(item_id, "") for item_id in self._items)
         return Heard(transcript=" ".join(filter(None, texts)))
 
     def abandon(self) -> None:
-        self._task.cancel()
-        self._task.add_done_callback(_forget)
+        drop(self._task)
 
     async def _run(self) -> None:
         """Carry sound and transcripts until the turn is abandoned.
@@ -213,9 +191,3 @@ class _Turn:
                     if kind.endswith("completed"):
                         self._texts[item_id] = str(event.get("transcript") or "").strip()
                         self._changed.set()
-
-
-def _forget(task: asyncio.Task[None]) -> None:
-    """A turn that nobody waits for any more is not worth a warning."""
-    if not task.cancelled():
-        task.exception()
