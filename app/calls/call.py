@@ -51,7 +51,7 @@ from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers
 from app.calls.turn_timer import TurnTimer
 from app.carrier.base import CallControl, CallProgress, IncomingCall, MediaStream
-from app.errors import VoiceError, VoiceRefused
+from app.errors import ToolError, VoiceError, VoiceRefused
 from app.events import (
     CallEnded,
     CallEvent,
@@ -179,7 +179,7 @@ class Call:
             now_ms=self._now_ms,
             claim_ms=policy.claim_deadline_ms,
         )
-        self.transfers = Transfers(
+        self._transfers = Transfers(
             call_id,
             incoming,
             TransferControl(
@@ -211,6 +211,7 @@ class Call:
             budget_s=policy.voice_budget_ms / 1000,
         )
         self._tasks: asyncio.TaskGroup | None = None
+        self._last_status: dict[str, Any] | None = None  # of a call that has let go of its parts
 
     # The outside --------------------------------------------------------------------------------
 
@@ -239,8 +240,9 @@ class Call:
         """The carrier has asked for the call's document again: its stream, with this token, takes
         the caller from wherever they are.
         """
-        self.transfers.on_caller_taken_back(token)
-        self._caller_leg.expect_successor(self._route.policy.claim_deadline_ms)
+        if not self._end.done():
+            self._transfers.on_caller_taken_back(token)
+            self._caller_leg.expect_successor(self._route.policy.claim_deadline_ms)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the call now. The first reason counts."""
@@ -249,7 +251,7 @@ class Call:
                 # People are talking with each other: the carrier needs us for nothing.
                 reason, detail = EndReason.TRANSFERRED, reason.value
             elif reason is EndReason.CALLER_HUNG_UP and (
-                destination := self.transfers.connected_to
+                destination := self._transfers.connected_to
             ):
                 reason, detail = EndReason.TRANSFERRED, destination
             self._end.set_result(End(reason, detail))
@@ -271,9 +273,11 @@ class Call:
 
     def say_goodbye(self, reason: EndReason) -> None:
         """End the call after a spoken goodbye, if the agent can still speak."""
+        if self._end.done():
+            return
         if self._caller_leg.away:
             self.end(reason)
-        elif not self._end.done():
+        else:
             now_ms = self._now_ms()
             with contained("goodbye"):
                 closing = ClosingPrompt(reason, self._route.policy.closing_prompt)
@@ -322,6 +326,8 @@ class Call:
 
     def listen_in(self, monitor: Monitor) -> Callable[[], None]:
         """Have a monitor hear both sides, until the returned function is called."""
+        if self._end.done():
+            return lambda: None
         leg = self._caller_leg
         leg.monitors = (*leg.monitors, monitor)
 
@@ -356,18 +362,28 @@ class Call:
         """Begin to transfer the caller; the agent is told when that comes to nothing.
 
         Raises:
-            ToolError: the destination is unknown, or the line is busy with something else.
+            ToolError: the destination is unknown, the line is busy, or the call is over.
         """
-        self.transfers.check(destination)
-        self._work.transfer(self.transfers, destination)
+        if self._end.done():
+            raise ToolError("The call is over.", code="call_over")
+        self._transfers.check(destination)
+        self._work.transfer(self._transfers, destination)
+
+    @property
+    def transfers(self) -> Transfers | None:
+        """The call's transfers; None once it has let go of them."""
+        return None if self._last_status is not None else self._transfers
 
     @property
     def turn(self) -> str:
         """The name of the turn that the turn table is in."""
-        return self._conversation.turns.turn.value
+        last = self._last_status
+        return self._conversation.turns.turn.value if last is None else str(last["turn"])
 
     def status(self) -> dict[str, Any]:
-        """The call at this moment, as plain values."""
+        """The call at this moment, or at its end, as plain values."""
+        if self._last_status is not None:
+            return self._last_status
         conversation = self._conversation
         facts = conversation.dialogue.active.facts
         started_at = datetime.fromtimestamp(self._started_at, UTC)
@@ -401,7 +417,7 @@ class Call:
             return "off"
         return "paused" if self.recording.paused else "on"
 
-    async def run(self) -> CallSummary:
+    async def run(self) -> None:
         """Hold the call until it is over and its tasks are gone. Raises nothing but cancellation.
 
         The last event is recorded earlier: a tool may ignore its cancellation for a while.
@@ -409,20 +425,22 @@ class Call:
         logs.call_id.set(self.call_id)
         try:
             async with CancellableGroup() as work:
-                summary = await self._hold(work)
+                await self._hold(work)
         except* Exception as errors:  # of a background task, which has ended the call
             logger.error("call failed", exc_info=errors)
-        self._part()
-        return summary
+        self._let_go_of_parts()
 
-    def _part(self) -> None:
-        """Let go of the parts, which know the call: it is over, and is not asked for them again."""
+    def _let_go_of_parts(self) -> None:
+        """They know the call, and only a garbage collector would free the circle.
+
+        Whoever holds the call for longer may still ask it everything that is public.
+        """
+        self._last_status = self.status()
         self.tools.on_over()
-        del self._conversation, self._caller_leg, self._voice, self._work, self.tools
-        del self.transfers
+        del self._conversation, self._caller_leg, self._voice, self._work, self._transfers
         self.recording = None
 
-    async def _hold(self, work: CancellableGroup) -> CallSummary:
+    async def _hold(self, work: CancellableGroup) -> None:
         failure: End | None = None
         try:
             async with CancellableGroup() as tasks:
@@ -441,11 +459,11 @@ class Call:
             logger.error("call failed", exc_info=errors)
         finally:
             self._tasks = None
-            self._work.close()
+            with contained("work"):
+                self._work.close()
             work.cancel()
             self.end(EndReason.INTERNAL_ERROR)  # unless it has ended for another reason
-            summary = await self._finish(failure or self._end.result(), work)
-        return summary
+            await self._finish(failure or self._end.result(), work)
 
     def _heard_out(self) -> bool:
         heard_out = self._conversation.heard_out(self._now_ms())
@@ -455,10 +473,13 @@ class Call:
         return self._clock_ms() - self._began_ms
 
     def _record(self, event: CallEvent) -> None:
+        if self.over:
+            return  # the end was the last event
         if isinstance(event, VoiceTrouble) and not event.session_id:
             event = replace(event, session_id=self._session_id)
-        self._bill.on_event(event)
-        self._timer.on_event(event)
+        with contained("event"):  # whatever counts it, its readers have it
+            self._bill.on_event(event)
+            self._timer.on_event(event)
         self._on_record(event)
         if self.recording is not None and isinstance(event, StreamOpened):
             self.recording.begin()
@@ -490,7 +511,7 @@ class Call:
                 case CheckMessages():
                     self._work.check_messages(action, self._route.can_keep_messages)
                 case TransferCall(destination):
-                    self._work.transfer(self.transfers, destination)
+                    self._work.transfer(self._transfers, destination)
                 case GiveUp():
                     self._give_up(action)
                 case RenewVoice():
@@ -532,7 +553,7 @@ class Call:
             await failed
 
     def _tick(self) -> None:
-        now_ms, ringing = self._now_ms(), self.transfers.rings
+        now_ms, ringing = self._now_ms(), self._transfers.rings
         if self._conversation.rests(now_ms) and not ringing:
             return
         if self._caller_leg.away:
@@ -559,6 +580,8 @@ class Call:
 
     def cost(self) -> Cost:
         """The cost of the call so far."""
+        if self._last_status is not None:
+            return self._cost
         return self._bill.cost(self._conversation.dialogue.usage, self._now_ms())
 
     def _spend(self, cost: Cost) -> float:
@@ -677,7 +700,7 @@ class Call:
 
     # The end ------------------------------------------------------------------------------------
 
-    async def _finish(self, end: End, work: CancellableGroup) -> CallSummary:
+    async def _finish(self, end: End, work: CancellableGroup) -> None:
         """Hang up and close both sockets; the model's is closed at once, whatever REST does."""
         with contained("transcript"):
             self._timer.settle(self._now_ms())
@@ -686,20 +709,22 @@ class Call:
             async with asyncio.TaskGroup() as closing:
                 closing.create_task(contain("model", self._voice.close()))
                 closing.create_task(work.gone(CLOSE_S))
-                closing.create_task(contain("transfers", self.transfers.close(end.reason)))
+                closing.create_task(contain("transfers", self._transfers.close(end.reason)))
                 carrier, call_id = self._carrier, self.incoming.carrier_call_id
                 closing.create_task(
                     close_caller_leg(end, self._caller_leg, carrier, call_id, self._deadline)
                 )
                 end = await settled_end(end, carrier, call_id)
         finally:  # also when the process has no time left for it
-            summary = self._summarize(end)
-            self._record(
-                CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
-            )
+            summary = self._least_summary(end)
+            with contained("summary"):
+                summary = self._summarize(end)
+            with contained("record"):
+                self._record(
+                    CallEnded(call_id=self.call_id, at_ms=summary.duration_ms, summary=summary)
+                )
             self._over.set()
             self._caller_leg.release()
-        return summary
 
     def _perform_last(self) -> None:
         for action in self._conversation.on_call_over(self._now_ms()):
@@ -707,6 +732,19 @@ class Call:
                 self._record(action.event)
         if self.recording is not None:
             self.recording.close()
+
+    def _least_summary(self, end: End) -> CallSummary:
+        """The end in one line, of nothing that could fail."""
+        return CallSummary(
+            call_id=self.call_id,
+            carrier_call_id=self.incoming.carrier_call_id,
+            agent=self._route.agent.name,
+            model=self._route.model.name,
+            reason=end.reason,
+            detail=end.detail,
+            duration_ms=self._now_ms(),
+            session_id=self._session_id,
+        )
 
     def _summarize(self, end: End) -> CallSummary:
         watch = self._conversation.latency
@@ -718,13 +756,9 @@ class Call:
         with contained("price"):
             cost = self._bill.cost(tokens, now_ms)
             self._spend(cost)
-        return CallSummary(
-            call_id=self.call_id,
-            carrier_call_id=self.incoming.carrier_call_id,
+        return replace(
+            self._least_summary(end),
             agent=self._conversation.dialogue.active.agent.name,
-            model=self._route.model.name,
-            reason=end.reason,
-            detail=end.detail,
             duration_ms=now_ms,
             answer_to_first_audio_ms=watch.answer_to_first_audio_ms,
             turn_latency_p50_ms=watch.turn_latency_ms(0.5),
@@ -739,5 +773,4 @@ class Call:
             cost_estimated=cost.estimated,
             recording_file="" if self.recording is None else self.recording.file,
             recording_end="" if self.recording is None else self.recording.end,
-            session_id=self._session_id,
         )

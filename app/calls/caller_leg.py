@@ -337,13 +337,13 @@ class CallerLeg:
 
     def release(self) -> None:
         """The call is over: its sockets may go."""
-        self.outbox.on_over()
-        for monitor in self.monitors:
-            monitor.on_over()
         if self._held is not None:
             self._held.done.set()
         if self._next.done():
             self._next.result().done.set()
+        self.outbox.on_over()
+        for monitor in self.monitors:
+            monitor.on_over()
 
 
 class _Deaf:

@@ -145,7 +145,7 @@ class Switchboard:
         self.capacity = capacity
         self.draining = False
         self.transfer_reports = TransferReports(
-            lambda: (call.transfers for call in self._live.values()), self._end_leg
+            lambda: filter(None, (call.transfers for call in self._live.values())), self._end_leg
         )
         self._route = route
         self._carrier = carrier
@@ -386,9 +386,9 @@ class Switchboard:
         self._changed.set()
         if isinstance(admission.call, Call):
             admission.call.note_reported(progress)
-        if progress.ended and isinstance(admission.call, Call):
             # The media socket usually says it first; where it cannot, this does.
-            admission.call.transfers.on_caller_gone(f"carrier_reported_{progress.value}")
+            if progress.ended and (transfers := admission.call.transfers) is not None:
+                transfers.on_caller_gone(f"carrier_reported_{progress.value}")
 
     def knows(self, carrier_call_id: CarrierCallId | None, transfer_id: TransferId) -> bool:
         """Tell whether a report of such a call or transfer is for this process."""
