@@ -105,7 +105,7 @@ from app.realtime.events import (
 from audio.bridge import Transcoder
 from audio.format import PCMU_8K
 
-__all__ = ["PROBE_MARK", "Conversation"]
+__all__ = ["LATE_SOUND_MS", "PROBE_MARK", "Conversation"]
 
 
 GO_ON: Final = (
@@ -140,6 +140,8 @@ seconds are noticed so much later."""
 
 LONGEST_GREETING_CHARS: Final = 500
 """Of a notice and a greeting that are said together; no engine is told more at a time."""
+LATE_SOUND_MS: Final = 500
+"""The time for which a response that is done may lack its sound."""
 _ECHO_TURNS: Final = 3
 
 
@@ -209,6 +211,7 @@ class Conversation:
         self._message_speech_count = 0
         self._placed = placed
         self._opted_out = False
+        self._early_end: tuple[ResponseDone, int] | None = None  # and until when sound may come
         self._model = ModelWatch(call_id, self.dialogue, self.turns, policy)
         self._tools = CallTools(call_id, self.dialogue, self._timers)
         self._goodbye = Goodbye(self.dialogue, self._tools)
@@ -406,6 +409,7 @@ class Conversation:
         """The connection broke. What the caller is hearing plays on; the rest is settled later."""
         self._rests_until_ms = 0
         self._model.on_lost()
+        self._early_end = None
         actions = self._downlink.on_voice_lost(now_ms)
         self.dialogue.on_lost()
         self._greeting.on_voice_lost()
@@ -487,6 +491,8 @@ class Conversation:
         if self._downlink.too_far_ahead(now_ms):
             return self._cut_short(event, now_ms)
         self._notice.on_sound(event.response_id, event.item_id)
+        if self._early_end is not None and self._early_end[0].response.id == event.response_id:
+            self._early_end = self._early_end[0], now_ms + LATE_SOUND_MS
         if self.turns.turn is not Turn.AGENT:
             self.latency.on_agent_audio(now_ms)
             self._move(TurnEvent.FIRST_AUDIO, now_ms)
@@ -525,6 +531,19 @@ class Conversation:
         return actions
 
     def _on_response_done(self, event: ResponseDone, now_ms: int) -> list[Action]:
+        if not self._downlink.has_sounded(event.response):
+            self._early_end = event, now_ms + LATE_SOUND_MS
+            return []
+        return self._on_response_over(event, now_ms)
+
+    def _take_early_end(self, now_ms: int) -> list[Action]:
+        """Take the end of a response that some servers send before its sound."""
+        if self._early_end is None or now_ms < self._early_end[1]:
+            return []
+        event, self._early_end = self._early_end[0], None
+        return self._on_response_over(event, now_ms)
+
+    def _on_response_over(self, event: ResponseDone, now_ms: int) -> list[Action]:
         actions: list[Action] = []
         if self._downlink.is_inaudible(event.response):
             event, actions = self._take_back(event.response, now_ms)
@@ -1133,6 +1152,7 @@ class Conversation:
     _TICK: ClassVar[tuple[Callable[[Conversation, int], Sequence[Action]], ...]] = (
         _fill_uplink,  # first: a turn whose sound has stalled can only end by silence
         _watch_stream,  # without a carrier nothing below is heard
+        _take_early_end,  # the steps below ask whether a response runs
         _decide_interruption,  # what is resumed here plays on, and is not drained below
         _settle_playout,  # marks that never come back: the steps below ask what was heard
         _limit_goodbye,  # behind that: a goodbye that was heard ends the call by its own reason

@@ -490,7 +490,7 @@ class Dialect:
 
 def _parse(text: str, oddities: list[str] | None) -> Fields:
     try:
-        data = _json_decoder.decode(text)
+        data = _json_decoder.decode(text.removeprefix("\ufeff"))  # some writers' byte order mark
     except RecursionError:
         raise MalformedEvent("nested too deep", code="invalid_json") from None
     except ValueError:  # msgspec.DecodeError and UnicodeError among them

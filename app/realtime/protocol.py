@@ -27,6 +27,7 @@ from app.realtime.events import (
     FunctionArgumentsDone,
     InputAudioAppend,
     InputAudioCommitted,
+    Item,
     ItemAdded,
     ItemCreate,
     ItemDelete,
@@ -120,6 +121,8 @@ class RealtimeProtocol(Generic[_In, _Out]):
         """Differences from the protocol in what a server sent, for the reader to take away."""
         self._sent = 0
         self._ids = _Ids()
+        self._own_names: set[type[ServerEvent]] = set()
+        self._other_names: set[type[ServerEvent]] = set()
 
     def receive(self, text: str) -> _In:
         """Read one message of the peer.
@@ -133,12 +136,30 @@ class RealtimeProtocol(Generic[_In, _Out]):
         if self.side is Side.SERVER:
             return cast(_In, self._receive_from_client(text))
         found: list[str] = []
-        event = self._ids.fill(self.dialect.decode_server(text, found), found)
+        event = self._ids.fill(self._decode_server(text, found), found)
         if found:
             self.oddities += (f"{self._wire_type(event)}: {oddity}" for oddity in found)
         if isinstance(event, SessionUpdated):
             self.state = ProtocolState.CONFIGURED
         return cast(_In, event)
+
+    def _decode_server(self, text: str, oddities: list[str]) -> ServerEvent:
+        """Read an event of a server, which may name it as the other dialect does.
+
+        Some name all or some events so. Of one that sends both, what it sent first is taken.
+        """
+        event = self.dialect.decode_server(text, oddities)
+        if isinstance(event, Unknown):
+            known = _other(self.dialect).decode_server(text, oddities)
+            if isinstance(known, Unknown) or type(known) in self._own_names:
+                return event
+            oddities.append(f"type: named {event.type}")
+            self._other_names.add(type(known))
+            return known
+        if type(event) in self._other_names:
+            return Unknown(self._wire_type(event), {})
+        self._own_names.add(type(event))
+        return event
 
     def _receive_from_client(self, text: str) -> ClientEvent:
         """Read an event; the first `session.update` shows which dialect the client speaks."""
@@ -147,9 +168,8 @@ class RealtimeProtocol(Generic[_In, _Out]):
         except MalformedEvent as error:
             if self._dialect_settled or error.code != OTHER_SPELLING:
                 raise
-            other = BETA if self.dialect is GA else GA
-            event = other.decode_client(text)
-            self.dialect = other
+            self.dialect = _other(self.dialect)
+            event = self.dialect.decode_client(text)
         self._dialect_settled = self._dialect_settled or isinstance(event, SessionUpdate)
         return event
 
@@ -204,6 +224,10 @@ class RealtimeProtocol(Generic[_In, _Out]):
             raise LocalProtocolError(f"{type(event).__name__} sent in state {self.state}")
 
 
+def _other(dialect: Dialect) -> Dialect:
+    return BETA if dialect is GA else GA
+
+
 # Ids that a server leaves out, or uses again ------------------------------------------------------
 
 
@@ -212,21 +236,27 @@ class _Ids:
 
     An event without a response id belongs to the response created last, one without an item id to
     the item that this response added last, a transcription to the caller's last item. A response
-    whose creation had no id keeps the one that is made for it, whatever later events call it.
-    An item id that an earlier response had is given another name here, so that answers differ; the
-    server is told its own.
+    whose creation had no id, or that of one that is over, keeps the one that is made for it,
+    whatever later events call it. A piece whose item id no item of its response has belongs to the
+    item added last. An item id that an earlier response had is given another name here, so that
+    answers differ; the server is told its own.
     """
 
     def __init__(self) -> None:
         self._response_id = ""
         self._told_id = ""  # the server's own id of that response
         self._earlier_id = ""
+        self._goes_on = ""  # the same, until it is over
+        self._over: set[str] = set()  # the server's ids of responses that are over
         self._item_id = ""
         self._caller_item_id = ""
         self._made = 0
         self._owners: dict[str, str] = {}  # item id -> the response that had it first
+        self._added: dict[str, str] = {}  # response -> the message that it added last
+        self._not_added: dict[str, str] = {}  # response -> one that goes on and was never added
         self._names: dict[str, str] = {}  # item id that was used again -> its latest name
         self._server_ids: dict[str, str] = {}  # and back
+        self._other_ids: dict[str, str] = {}  # item id -> that of the sound that came before it
 
     def fill(self, event: ServerEvent, oddities: list[str]) -> ServerEvent:
         """The event with all its ids; those that were missing are noted."""
@@ -235,38 +265,35 @@ class _Ids:
             and event.response_id
             and event.item_id
             and self._told_id == self._response_id
-            and self._owners.setdefault(event.item_id, event.response_id) == event.response_id
+            and self._owners.get(event.item_id) == event.response_id
+            and not self._other_ids
         ):
             if event.response_id == self._response_id:
                 self._item_id = event.item_id
             return event
         if self._told_id != self._response_id and not isinstance(event, ResponseCreated):
             event = self._as_created(event)
-        return self._apart(self._filled_in(event, oddities))
+        return self._apart(self._filled_in(event, oddities), oddities)
 
     def _filled_in(self, event: ServerEvent, oddities: list[str]) -> ServerEvent:
         match event:
             case ResponseCreated(response):
-                self._earlier_id, self._told_id = self._told_id, response.id
-                self._response_id, self._item_id = response.id or self._make("response"), ""
-                return self._with_response_id(event, oddities)
-            case ResponseDone():
+                if not response.id or (self._told_id, response.id) != (response.id, self._goes_on):
+                    self._begin(response.id, oddities)
+                if not response.id or response.id == self._response_id:
+                    return self._with_response_id(event, oddities)
+                return replace(event, response=replace(response, id=self._response_id))
+            case ResponseDone(response):
+                if response.id in {"", self._response_id} and self._goes_on:
+                    self._over.add(self._goes_on)
+                    self._goes_on = ""
                 return self._with_response_id(event, oddities)
             case OutputItemAdded(item=item) | OutputItemDone(item=item):
                 filled = self._filled(event, oddities, response_id=self._response_id)
                 if filled.response_id == self._response_id and item.id:
                     self._item_id = item.id
                 return filled
-            case (
-                ContentPartAdded()
-                | ContentPartDone()
-                | AudioDelta()
-                | AudioDone()
-                | AudioTranscriptDelta()
-                | AudioTranscriptDone()
-                | TextDelta()
-                | TextDone()
-            ):
+            case _ if isinstance(event, _MessagePiece):
                 self._item_id = event.item_id or self._item_id or self._make("item")
                 return self._filled(
                     event, oddities, response_id=self._response_id, item_id=self._item_id
@@ -281,11 +308,20 @@ class _Ids:
                 pass
         return event
 
+    def _begin(self, told_id: str, oddities: list[str]) -> None:
+        """A response is created; its id may be that of one that is over."""
+        self._earlier_id, self._told_id, self._goes_on = self._told_id, told_id, told_id
+        self._response_id, self._item_id = told_id or self._make("response"), ""
+        if told_id in self._over:
+            oddities.append("response.id: used again")
+            self._made += 1
+            self._response_id = f"{told_id}@{self._made}"
+
     def _as_created(self, event: ServerEvent) -> ServerEvent:
         """The event under the id that was made for its response."""
         response = event.response if isinstance(event, ResponseDone) else None
         told: str = response.id if response else getattr(event, "response_id", "")
-        if not told or told == self._earlier_id:
+        if not told or self._told_id != told == self._earlier_id:
             return event
         self._told_id = self._told_id or told
         if told != self._told_id:
@@ -296,10 +332,12 @@ class _Ids:
             )
         return cast(ServerEvent, replace(cast(Any, event), response_id=self._response_id))
 
-    def _apart(self, event: ServerEvent) -> ServerEvent:
+    def _apart(self, event: ServerEvent, oddities: list[str]) -> ServerEvent:
         """The event with item ids that no other response has."""
         match event:
-            case OutputItemAdded(response_id, _, item) | OutputItemDone(response_id, _, item):
+            case OutputItemAdded(response_id, _, item):
+                return _with_item(event, self._add(item, response_id))
+            case OutputItemDone(response_id, _, item):
                 return _with_item(event, self._name(item.id, response_id))
             case ResponseDone(response) if response.output:
                 output = tuple(
@@ -311,17 +349,54 @@ class _Ids:
                 return _with_item(event, self._names.get(item.id or "", item.id))
             case ItemTruncated(item_id) | ItemDeleted(item_id) if item_id in self._names:
                 return replace(event, item_id=self._names[item_id])
-            case _ if isinstance(event, _Piece):
+            case FunctionArgumentsDelta() | FunctionArgumentsDone():
                 name = self._name(event.item_id, event.response_id)
                 return event if name == event.item_id else replace(event, item_id=name or "")
+            case _ if isinstance(event, _MessagePiece):
+                name = self._place(event, oddities)
+                return event if name == event.item_id else replace(event, item_id=name)
             case _:
                 return event
 
+    def _add(self, item: Item, response_id: str) -> str | None:
+        """The name of an item that its response adds, which sound may have come before."""
+        sounding = self._not_added.pop(response_id, None)
+        if item.type == "function_call" or not item.id:
+            return self._name(item.id, response_id)
+        if sounding is not None and sounding != item.id and response_id not in self._added:
+            self._owners.setdefault(item.id, response_id)
+            self._other_ids[item.id] = self._names[item.id] = sounding
+            self._server_ids[sounding] = item.id
+        name = self._name(item.id, response_id) or ""
+        self._added[response_id] = name
+        return name
+
+    def _place(self, piece: _MessagePiece, oddities: list[str]) -> str:
+        """The name of a piece's item; one that its response never added is the one added last."""
+        item_id, response_id = piece.item_id, piece.response_id
+        added = self._added.get(response_id)
+        known = self._owners.get(item_id) == response_id or self._again(item_id, response_id)
+        if added and not known:
+            oddities.append("item_id: not of the response's items")
+            return added
+        name = self._name(item_id, response_id) or ""
+        if not added and isinstance(piece, AudioDelta | AudioTranscriptDelta | TextDelta):
+            self._not_added[response_id] = name
+        else:
+            self._not_added.pop(response_id, None)
+        return name
+
+    def _again(self, item_id: str, response_id: str) -> bool:
+        return f"{item_id}@{response_id}" in self._server_ids
+
     def _name(self, item_id: str | None, response_id: str) -> str | None:
-        if not item_id or self._owners.setdefault(item_id, response_id) == response_id:
+        if not item_id:
             return item_id
+        if self._owners.setdefault(item_id, response_id) == response_id:
+            return self._other_ids.get(item_id, item_id)
         name = f"{item_id}@{response_id}"
-        self._names[item_id], self._server_ids[name] = name, item_id
+        self._names[item_id] = name
+        self._server_ids.setdefault(name, item_id)
         return name
 
     def told(self, event: ClientEvent) -> ClientEvent:
@@ -355,7 +430,7 @@ class _Ids:
         return f"{kind}_without_id_{self._made}"
 
 
-_Piece = (
+_MessagePiece = (
     ContentPartAdded
     | ContentPartDone
     | AudioDelta
@@ -364,10 +439,8 @@ _Piece = (
     | AudioTranscriptDone
     | TextDelta
     | TextDone
-    | FunctionArgumentsDelta
-    | FunctionArgumentsDone
 )
-"""Events about a part of a response's item."""
+"""Events about a part of a message."""
 
 
 def _with_item(

@@ -41,6 +41,10 @@ class Generation(StrEnum):
     BETA = "beta"
     GA = "ga"
 
+    @property
+    def other(self) -> Generation:
+        return Generation.BETA if self is Generation.GA else Generation.GA
+
 
 OTHER_SPELLING: Final = "unknown_parameter"
 _BETA_FORMATS: Final = {"pcm16": PCM16_24K, "g711_ulaw": PCMU_8K, "g711_alaw": PCMA_8K}
@@ -382,24 +386,39 @@ def read_session(fields: Fields, generation: Generation) -> SessionConfig:
         "type": fields.text("type", "realtime"),
     }
     for setting in _SETTINGS:
-        path = setting.ga if generation is Generation.GA else setting.beta
-        if path is None:
+        strict = fields.strict() if setting.exact else fields
+        spelling, exact = generation, setting.exact
+        found = _find(setting, strict, spelling)
+        if found is None and fields.oddities is not None:
+            # Some servers take a session in one dialect and confirm it in the other.
+            spelling, exact = generation.other, False
+            found = _find(setting, fields, spelling)
+            if found is not None:
+                fields.oddities.append(f"{found[0].where(found[1])}: spelled as in {spelling}")
+        if found is None:
             continue
-        *parents, key = path.split(".")
-        place: Fields | None = fields.strict() if setting.exact else fields
-        for parent in parents:
-            place = place and place.optional_child(parent)
-        if place is None or not place.has(key):
-            continue
+        place, key = found
         if place.data[key] is None:
             if setting.may_be_off:
                 values[setting.name] = None
             continue
         patient = Fields(place.data, place.path, fields.oddities)
         try:
-            values[setting.name] = setting.read(patient, key, generation)
+            values[setting.name] = setting.read(patient, key, spelling)
         except MalformedEvent as error:
-            if setting.exact:
+            if exact:
                 raise
             fields.tolerate(error)
     return SessionConfig(**values)
+
+
+def _find(setting: _Setting, fields: Fields, generation: Generation) -> tuple[Fields, str] | None:
+    """The object and the key under which a session gives a setting."""
+    path = setting.ga if generation is Generation.GA else setting.beta
+    if path is None:
+        return None
+    *parents, key = path.split(".")
+    place: Fields | None = fields
+    for parent in parents:
+        place = place and place.optional_child(parent)
+    return (place, key) if place is not None and place.has(key) else None

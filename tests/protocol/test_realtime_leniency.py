@@ -380,6 +380,125 @@ def test_an_item_id_that_is_used_again_gets_another_name_that_the_server_never_s
     assert len(set.union(*seen.values())) == 3
 
 
+def test_a_response_id_that_is_used_again_gets_another_name_that_the_server_never_sees() -> None:
+    protocol = RealtimeProtocol(Side.CLIENT)
+    protocol.receive('{"type": "session.updated", "session": {}}')
+    created: dict[str, Any] = {"type": "response.created", "response": {"id": "same"}}
+    done = {"type": "response.done", "response": {"id": "same", "status": "completed"}}
+    sound = {**SOUND, "response_id": "same", "item_id": "i", "output_index": 0, "content_index": 0}
+    names = []
+    for _ in range(3):
+        events: list[Any] = []
+        for message in (created, created, sound, done, done):  # all may come twice
+            events.append(protocol.receive(json.dumps(message)))
+            if message is sound:
+                cancel = protocol.send(ev.ResponseCancel(events[-1].response_id))
+                assert json.loads(cancel)["response_id"] == "same"
+        [name] = {getattr(e, "response_id", "") or e.response.id for e in events}
+        names.append(name)
+    assert len(set(names)) == 3
+    assert names[0] == "same"
+
+
+def test_pieces_of_no_item_belong_to_the_item_that_their_response_added() -> None:
+    protocol = RealtimeProtocol(Side.CLIENT)
+    protocol.receive('{"type": "session.updated", "session": {}}')
+    for number in (1, 2):
+        response_id, item_id = f"r{number}", f"i{number}"
+        item = {"id": item_id, "type": "message", "role": "assistant"}
+        added = {"type": "response.output_item.added", "response_id": response_id, "item": item}
+        odd = {"response_id": response_id, "item_id": "odd"}
+        protocol.receive(json.dumps({**CREATED, "response": {"id": response_id}}))
+        protocol.receive(json.dumps(added))
+        pieces = [{**SOUND, **odd}, *({"type": f"response.{kind}", **odd} for kind in PIECES)]
+        events: list[Any] = [protocol.receive(json.dumps(piece)) for piece in pieces]
+        assert {event.item_id for event in events} == {item_id}
+        call = {"type": "response.function_call_arguments.done", "call_id": "c", **odd}
+        called: Any = protocol.receive(json.dumps(call))
+        assert called.item_id != item_id
+
+
+def test_sound_before_its_item_keeps_its_id_and_the_server_is_told_the_items() -> None:
+    protocol = RealtimeProtocol(Side.CLIENT)
+    protocol.receive('{"type": "session.updated", "session": {}}')
+    for number in (1, 2):
+        response_id, item_id = f"r{number}", f"i{number}"
+        item = {"id": item_id, "type": "message", "role": "assistant"}
+        place = {"response_id": response_id, "output_index": 0, "content_index": 0}
+        words = {"type": "response.output_audio_transcript.delta", "delta": "hi", **place}
+        messages: list[dict[str, Any]] = [
+            {**SOUND, **place, "item_id": "odd"},
+            {"type": "response.output_item.added", **place, "item": item},
+            {"type": "conversation.item.added", "item": item},
+            {**words, "item_id": item_id},
+            {**SOUND, **place, "item_id": "odd"},
+            {"type": "response.output_item.done", **place, "item": item},
+            {"type": "response.done", "response": {"id": response_id, "output": [item]}},
+        ]
+        protocol.receive(json.dumps({**CREATED, "response": {"id": response_id}}))
+        events: list[Any] = [protocol.receive(json.dumps(message)) for message in messages]
+        items = [*events[-1].response.output, *(e.item for e in events if hasattr(e, "item"))]
+        names = {one.id for one in items} | {e.item_id for e in events if hasattr(e, "item_id")}
+        [name] = names
+        truncate = protocol.send(ev.ItemTruncate(name, 0, 100))
+        assert json.loads(truncate)["item_id"] == item_id
+
+
+def test_a_message_behind_one_that_was_never_added_is_another() -> None:
+    whole = {"type": "response.output_audio.done", "item_id": "i0"}
+    item = {**ADDED, "item": {"id": "i1", "type": "message", "role": "assistant"}}
+    events, _ = _receive(CREATED, {**SOUND, "item_id": "i0"}, whole, item)
+    assert events[-1].item.id == "i1"
+
+
+RENAMED: Final = [
+    (dialect, event)
+    for dialect, events in ((GA, BETA_SERVER), (BETA, GA_SERVER))
+    for event in (*SERVER, *events)
+    if (BETA if dialect is GA else GA).can_spell(type(event))
+]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "event"),
+    RENAMED,
+    ids=lambda value: repr(value) if isinstance(value, Dialect) else type(value).__name__,
+)
+def test_an_event_may_have_its_name_of_the_other_dialect(
+    dialect: Dialect, event: ev.ServerEvent
+) -> None:
+    other = BETA if dialect is GA else GA
+    protocol = RealtimeProtocol(Side.CLIENT, dialect)
+    assert type(protocol.receive(other.encode_server(event, "event_1"))) is type(event)
+
+
+@pytest.mark.parametrize("first", [GA, BETA])
+def test_of_events_that_come_under_both_names_one_is_taken(first: Dialect) -> None:
+    second = BETA if first is GA else GA
+    protocol = RealtimeProtocol(Side.CLIENT)
+    sound = ev.AudioDelta("r1", "i1", 0, 0, b"\x01")
+    texts = [dialect.encode_server(sound, "event_1") for dialect in (first, second)] * 3
+    kinds = [type(protocol.receive(text)) for text in texts]
+    assert kinds == [ev.AudioDelta, ev.Unknown] * 3
+
+
+def test_a_byte_order_mark_is_no_part_of_an_event() -> None:
+    protocol = RealtimeProtocol(Side.CLIENT)
+    assert isinstance(protocol.receive("\ufeff" + json.dumps(CREATED)), ev.ResponseCreated)
+
+
+@pytest.mark.parametrize(("dialect", "other"), [(GA, BETA), (BETA, GA)], ids=repr)
+def test_a_session_may_be_confirmed_in_the_other_dialect(dialect: Dialect, other: Dialect) -> None:
+    asked = replace(ASKED, turn_detection=ev.ServerVad(create_response=False), voice="marin")
+    text = other.encode_server(ev.SessionUpdated(asked), "event_1")
+    oddities: list[str] = []
+    confirmed = dialect.decode_server(text, oddities)
+    assert isinstance(confirmed, ev.SessionUpdated)
+    for name in ("input_format", "output_format", "turn_detection", "voice"):
+        assert getattr(confirmed.session, name) == getattr(asked, name)
+    assert oddities
+
+
 def test_a_transcription_without_an_item_is_of_the_callers_last_one() -> None:
     heard = "conversation.item.input_audio_transcription"
     events, _ = _receive(

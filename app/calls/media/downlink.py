@@ -190,6 +190,10 @@ class Downlink:
             and self._audible != (response.id, True)
         )
 
+    def has_sounded(self, response: Response) -> bool:
+        """False while sound of a response that is done may still be on its way."""
+        return self._audible[0] == response.id or not self.is_inaudible(response)
+
     def plays_only(self, response: Response) -> bool:
         """True when nothing but this response is playing, or was left unsettled."""
         return self._playout.holds_only([item.id for item in response.output if item.id])

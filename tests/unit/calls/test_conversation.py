@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
+from app.calls.conversation import LATE_SOUND_MS
 from app.calls.media.downlink import MAX_AHEAD_MS
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
@@ -413,9 +414,28 @@ def test_words_without_any_sound_are_taken_back_and_asked_for_again() -> None:
     scene.caller_turn()
     scene.response_begins()
     scene.response_ends(text="I wrote something.")
+    assert scene.take(GiveUp) == scene.sent(ResponseCreate) == []  # sound may still come
+    scene.wait(LATE_SOUND_MS)
     assert len(scene.sent(ResponseCreate)) == 1
     assert scene.sent(ItemDelete) == [ItemDelete("a1")]
     assert [trouble.code for trouble in scene.recorded(VoiceTrouble)] == ["inaudible_response"]
+
+
+def test_sound_may_come_after_its_response_was_done() -> None:
+    scene = Scene()
+    scene.greeted()
+    scene.caller_turn()
+    scene.response_begins()
+    scene.response_ends(text="one two")
+    for _ in range(3):
+        scene.wait(LATE_SOUND_MS - 100)
+        scene.speaks(400)
+    scene.wait(LATE_SOUND_MS)
+    scene.marks()
+    assert scene.sent(ResponseCreate) == []
+    assert scene.recorded(VoiceTrouble) == []
+    assert [(line.text, line.cut_off) for line in scene.recorded(AgentSaid)] == [("one two", False)]
+    assert not scene.conversation.dialogue.gate.busy
 
 
 def test_a_model_that_only_keeps_silent_is_given_up() -> None:
