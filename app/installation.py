@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-__all__ = ["caller_command", "command", "install_command"]
+__all__ = ["caller_command", "command", "copy_command", "install_command"]
 
 _CHECKOUT: Final = Path(__file__).parents[1]
 
@@ -51,6 +51,15 @@ def caller_command(options: str = "") -> str:
     if in_checkout and "TRUNKLINE_COMMAND" not in os.environ:
         return f'make demo ARGS="{options}"' if options else "make demo"
     return f"{command()} dial {options}".rstrip()
+
+
+def copy_command(path: str) -> str | None:
+    """The command that copies a file out of the container in which this process runs."""
+    match shlex.split(os.environ.get("TRUNKLINE_COMMAND", "")):
+        case ["docker", "compose", "exec", service, *_]:
+            return f"docker compose cp {shlex.quote(f'{service}:{path}')} ."
+        case _:
+            return None
 
 
 def install_command(extra: str) -> str:

@@ -53,6 +53,7 @@ from app.settings import (
     carrier_credentials,
     check_deployment,
     development_token_path,
+    is_loopback,
     masked,
 )
 from app.settings.reader.secrets import hide_secrets
@@ -206,6 +207,8 @@ def _first_key_shown(settings: Settings, token: str) -> str:
 
 def _console_shown(settings: Settings, redactor: logs.Redactor) -> str:
     """The way to the console: a link that opens it once, on a terminal only."""
+    if "TRUNKLINE_COMMAND" in os.environ and is_loopback(settings.server.host):
+        return ""  # no browser reaches into the container
     address = f"{own_url(settings.server)}/console"
     what = "  console   "
     if not sys.stdout.isatty():

@@ -20,6 +20,7 @@ from app.dial.measures import BargeInMeasure, barge_ins, first_audio_ms, percent
 from app.dial.speaking import FRAME_MS
 from app.dial.stream import CarrierStream, StreamCounters
 from app.dial.webhook import SpokenLine
+from app.installation import copy_command
 
 __all__ = ["CallPrinter", "DialReport", "StreamMeasures", "print_report"]
 
@@ -127,6 +128,9 @@ def _rows(report: DialReport) -> list[tuple[str, str]]:
     rows += [("failed", failure) for failure in report.failures]
     if report.recording is not None:
         rows.append(("recording", f"{report.recording} (the caller left, the agent right)"))
+        copied = copy_command(report.recording)
+        if copied is not None:
+            rows.append(("copy it here", copied))
         rows.append(("listen to it", _play(report.recording)))
     return rows
 

@@ -54,6 +54,7 @@ def test_a_command_on_the_path_needs_no_folder(
     monkeypatch.setattr(sys, "argv", [".venv/bin/trunkline"])
     monkeypatch.setenv("PATH", str(folder / ".venv" / "bin"))
     assert installation.command() == "trunkline"
+    assert installation.copy_command("dial.wav") is None  # it is here
 
 
 def test_a_module_is_started_by_its_interpreter(
@@ -68,6 +69,8 @@ def test_a_container_says_how_it_is_reached(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("TRUNKLINE_COMMAND", "docker compose exec trunkline trunkline")
     assert installation.command() == "docker compose exec trunkline trunkline"
     assert installation.caller_command() == "docker compose exec trunkline trunkline dial"
+    copied = installation.copy_command("/data/dial.wav")
+    assert copied == "docker compose cp trunkline:/data/dial.wav ."
 
 
 def test_make_calls_the_server_in_the_checkout_only(

@@ -414,7 +414,7 @@ def test_words_without_any_sound_are_taken_back_and_asked_for_again() -> None:
     scene.caller_turn()
     scene.response_begins()
     scene.response_ends(text="I wrote something.")
-    assert scene.take(GiveUp) == scene.sent(ResponseCreate) == []  # sound may still come
+    assert scene.sent(ResponseCreate) == []  # sound may still come
     scene.wait(LATE_SOUND_MS)
     assert len(scene.sent(ResponseCreate)) == 1
     assert scene.sent(ItemDelete) == [ItemDelete("a1")]
