@@ -65,7 +65,6 @@ class FrameReader:
         "_held",
         "_mask",
         "_max_bytes",
-        "_medium",
         "_need",
         "_on_rest",
         "_on_text",
@@ -90,7 +89,6 @@ class FrameReader:
         """`masked`: the peer is a client. `call_soon` runs something in the loop's next turn."""
         self._transport = transport
         self._mask = _MASKED if masked else 0
-        self._medium = self._mask | _MEDIUM
         self._start = 8 if masked else 4
         self._max_bytes = max_bytes
         self._on_text = on_text
@@ -115,13 +113,21 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave."""
-        if self._plain and len(data) > 8 and data[0] == _TEXT_FIN and data[1] == self._medium:
-            # Nearly always: one message of 126 bytes to 64 KiB, and nothing else.
+        if self._plain and len(data) > 8 and data[0] == _TEXT_FIN:
+            # Nearly always: one message of less than 64 KiB, and nothing else.
             start = self._start
-            length = data[2] << 8 | data[3]
-            if length + start == len(data) and length <= self._max_bytes:
+            length = data[1] ^ self._mask
+            if length == _MEDIUM:
+                length = data[2] << 8 | data[3]
+            elif length < _MEDIUM:
+                start -= 2
+            else:
+                length = 0
+            if 0 < length <= self._max_bytes and length + start == len(data):
                 payload = data[start:]
-                self._on_text(apply_mask(payload, data[4:8]) if self._mask else payload)
+                self._on_text(
+                    apply_mask(payload, data[start - 4 : start]) if self._mask else payload
+                )
                 return
         if self._stopped:
             self._on_rest(data)

@@ -5,7 +5,7 @@ Mono only, little-endian PCM. No format is ever guessed: an unknown one is an er
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -26,14 +26,14 @@ class AudioFormat:
 
     encoding: Encoding
     rate_hz: int
+    # Made once: they are asked for with each piece of sound.
+    bytes_per_sample: int = field(init=False, repr=False, compare=False)
+    bytes_per_second: int = field(init=False, repr=False, compare=False)
 
-    @property
-    def bytes_per_sample(self) -> int:
-        return 2 if self.encoding is Encoding.PCM16 else 1
-
-    @property
-    def bytes_per_second(self) -> int:
-        return self.bytes_per_sample * self.rate_hz
+    def __post_init__(self) -> None:
+        size = 2 if self.encoding is Encoding.PCM16 else 1
+        object.__setattr__(self, "bytes_per_sample", size)
+        object.__setattr__(self, "bytes_per_second", size * self.rate_hz)
 
     def bytes_to_ms(self, byte_count: int) -> int:
         """Whole milliseconds that `byte_count` bytes last, rounded down.

@@ -163,19 +163,21 @@ class BlockFilter:
         )
         output: NDArray[np.float64]
         if blocks <= self._row_limit:
-            output = np.dot(reader.read(rows), self._matrix)
+            output = reader.read(rows).dot(self._matrix)  # `np.dot` first asks who else could
         else:
             output = np.empty((blocks, self._matrix.shape[1]))
             for first in range(0, blocks, self._row_limit):
                 part = slice(first, first + self._row_limit)
-                np.dot(reader.read(rows[part]), self._matrix, out=output[part])
+                reader.read(rows[part]).dot(self._matrix, out=output[part])
         return output.ravel()
 
 
 def round_and_saturate(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """`levels` as whole numbers (ties to even) in the range of int16, in place."""
     np.rint(levels, out=levels)
-    return levels.clip(_LOWEST, _HIGHEST, out=levels)
+    np.maximum(levels, _LOWEST, out=levels)  # `clip` is a function of Python around these
+    np.minimum(levels, _HIGHEST, out=levels)
+    return levels
 
 
 class Resampler:

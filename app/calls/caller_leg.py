@@ -33,6 +33,8 @@ __all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState", "Monitor"]
 
 CLOSE_S: Final = 1.5
 """Limit for closing a socket, within the 2 s in which a call ends."""
+BURST_MS: Final = 2
+"""Frames that come closer together than this have waited for each other."""
 LOST: Final = 1011
 """Websocket close code for "internal error" (RFC 6455): the call goes on without us."""
 
@@ -91,15 +93,19 @@ class CallerLeg:
         *,
         max_ms: int,
         perform: Callable[[Sequence[Action]], None],
-        append: Callable[[bytes], None],
+        append: Callable[[bytes, bool], None],
         end: Callable[[EndReason, str], None],
         now_ms: Callable[[], int],
         claim_ms: int,
     ) -> None:
-        """`max_ms`: agent audio that may wait for a peer that is behind. `append`: to the model."""
+        """`max_ms`: agent audio that may wait for a peer that is behind.
+
+        `append` takes audio for the model, and True with each frame of a burst.
+        """
         self.outbox = CarrierOutbox(max_ms, self._on_sent)
         self.on_writable = self.outbox.on_writable
         self._append = append
+        self._audio_ms = -BURST_MS
         self.monitors: tuple[Monitor, ...] = ()
         self.state = CallerState.EXPECTED
         self._conversation = conversation
@@ -269,9 +275,11 @@ class CallerLeg:
         if self.monitors:
             for monitor in self.monitors:
                 monitor.on_caller(payload, self._audio_format)
-        audio = self._conversation.on_caller_audio(payload, timestamp_ms, self._now_ms())
+        now_ms = self._now_ms()
+        audio = self._conversation.on_caller_audio(payload, timestamp_ms, now_ms)
         if audio:
-            self._append(audio)
+            self._append(audio, now_ms - self._audio_ms < BURST_MS)
+        self._audio_ms = now_ms
 
     def on_event(self, event: StreamEvent) -> None:
         """Anything else on the open stream.

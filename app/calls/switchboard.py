@@ -275,7 +275,6 @@ class Switchboard:
             record=lambda event: self._record(feed, event),
             issue_token=lambda: self._renew_token(admission, incoming),
             take_sms=lambda: self._allowances.take_sms(incoming, time.monotonic()),
-            clock_ms=_monotonic_ms,
             ticker=self._ticker,
             recorder=self._recorder,
             on_spent=self._budget.spend,
@@ -584,7 +583,3 @@ def _report_due(admission: Admission) -> bool:
 def new_call_id() -> CallId:
     """Sortable by time: 48 bits of milliseconds, 40 random ones."""
     return CallId(f"call_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}")
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

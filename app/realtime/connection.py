@@ -372,7 +372,8 @@ class RealtimeConnection:
             VoiceRefused: the session cannot be used.
             _TooManyMalformed: one more than is tolerated.
         """
-        _trace("<", text)
+        if self._traced:
+            _trace("<", text)
         try:
             event = self._protocol.receive(text)
         except RemoteProtocolError as error:

@@ -14,7 +14,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -54,7 +54,6 @@ MAX_MESSAGE_BYTES: Final = 16 * 2**20  # an `item.retrieved` holds a whole turn'
 CLOSE_TIMEOUT_S: Final = 2.0
 WRITE_LIMIT_BYTES: Final = 2**15  # beyond it a send waits for the peer
 PING_S: Final = 20.0
-_OPEN: Final = State.OPEN
 _ACCEPTED: Final = Response(101, "", Headers())
 ABNORMAL: Final = 1006  # no close frame came (RFC 6455, section 7.1.5)
 
@@ -63,24 +62,15 @@ _wire_logger = logging.getLogger(f"{__name__}.wire")
 _wire_logger.setLevel(logging.INFO)
 
 
-class _MaskKeys:
+def _keys() -> Iterator[bytes]:
     """Masking keys, fresh and unpredictable for every frame, at one system call for 256 of them."""
-
-    def __init__(self) -> None:
-        self._pool = b""
-        self._at = 0
-
-    def take(self) -> bytes:
-        """The next key."""
-        at = self._at
-        if at >= len(self._pool):
-            self._pool = secrets.token_bytes(1_024)
-            at = 0
-        self._at = at + 4
-        return self._pool[at : at + 4]
+    while True:
+        pool = secrets.token_bytes(1_024)
+        for at in range(0, len(pool), 4):
+            yield pool[at : at + 4]
 
 
-_keys = _MaskKeys()
+_next_key: Final = _keys().__next__
 
 
 class EagerConnection(ClientConnection):
@@ -98,27 +88,21 @@ class EagerConnection(ClientConnection):
         self._head = b""  # the last bytes of the handshake, which may hold the half of its end
         self._on_message: Callable[[bytes], None] | None = None
         self._fragments: list[bytes] = []
-        self._out: list[bytes] = []
 
     # Out ----------------------------------------------------------------------------------------
 
     def send_at_once(self, text: bytes) -> bool:
-        if self.paused or self.send_in_progress is not None or self.protocol.state is not _OPEN:
+        """Write a message; False, and none written, while the peer is behind or gone."""
+        transport = self.transport
+        if (
+            self.paused
+            or self.send_in_progress is not None
+            or self.protocol.close_sent is not None
+            or transport.is_closing()
+        ):
             return False
-        if not self._out:
-            self.loop.call_soon(self._flush)
-        self._out.append(masked_text_frame(text, _keys.take()))
+        transport.write(masked_text_frame(text, _next_key()))
         return True
-
-    def _flush(self) -> None:
-        """Write what one turn of the loop has brought, which after a delay may be many frames."""
-        frames, self._out = self._out, []
-        if frames and not self.transport.is_closing():
-            self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
-
-    def send_data(self) -> None:
-        self._flush()  # it was sent before
-        super().send_data()
 
     # In -----------------------------------------------------------------------------------------
 

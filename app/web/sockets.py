@@ -327,9 +327,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     # In -----------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._accepted:
-            self.reader.feed(data)
-        elif self.handshake_initiated and not self.handshake_complete:
+        if self.handshake_initiated and not self.handshake_complete:
             # Frames of a peer that does not wait for our answer, which may be a refusal.
             self._early += data
             self.transport.pause_reading()
@@ -427,6 +425,9 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             call_soon=self.loop.call_soon,
         )
         self._accepted = True
+        # The transport keeps the function that it calls: from now on that of the reader.
+        self.data_received = self.reader.feed  # type: ignore[method-assign]
+        self.transport.set_protocol(self)
         self.request = self.response = None  # type: ignore[assignment]  # a few kB of headers
         early, self._early = self._early, b""
         if early:
@@ -507,9 +508,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def send_texts(self, texts: tuple[bytes, ...]) -> bool:
         """As `Lane.send`."""
-        if self._full or self.close_sent or self.disconnected or self.conn.state is not State.OPEN:
+        conn = self.conn
+        if self._full or self.close_sent or self.disconnected or conn.close_sent is not None:
             return False
-        self.transport.write(b"".join([text_frame(text) for text in texts]))
+        self.transport.write(b"".join(map(text_frame, texts)))
         return True
 
     def begin_closing(self, code: int, reason: str) -> None:

@@ -32,6 +32,7 @@ from app.dial.leg import Clock, Leg, LegEnd, open_stream
 from app.dial.stream import CarrierStream, StreamCounters, StreamIdentity
 from app.dial.twiml import StreamOrder, Verb, stream_of
 from app.dial.webhook import Caller, Endpoints, TwimlAnswer, Webhooks, http_client, sign
+from app.framing import masked_text_frame
 from tests.fakes.caller import tone
 from tests.fakes.clock import FastClock
 from tests.fakes.waiting import TIME_LIMIT_S, within
@@ -246,6 +247,14 @@ class FakeCall:
     async def send_raw(self, frame: str | bytes) -> None:
         """Anything at all, as a frame of its own."""
         await self._leg.socket.send(frame)
+
+    def catch_up(self, frames: int) -> None:
+        """So many frames in one write, as when a network that stalled goes on."""
+        now_ms = self._clock.now_ms()
+        texts = [text for _ in range(frames) for text in self.stream.frame(now_ms)]
+        key = bytes(4)
+        written = b"".join(masked_text_frame(text.encode(), key) for text in texts)
+        self._leg.socket.transport.write(written)
 
     async def drop(self) -> None:
         """Reset the connection: no stop, no close frame."""

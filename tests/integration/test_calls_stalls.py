@@ -12,6 +12,7 @@ from app.events import CallEnded, CallerSaid, EndReason
 from app.realtime.connecting import connect_with_retry
 from app.realtime.connection import VoiceConnection
 from audio.format import PCM16_24K
+from audio.level import peak_dbfs
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
 from tests.integration.phases import Phase, caller_is_heard, reach, voice_for
@@ -147,6 +148,30 @@ async def test_a_caller_who_takes_nothing_more_is_given_up_and_costs_no_other_ca
         await other.hear(ms=200)
         await other.hang_up()
         other.assert_clean()
+
+
+async def test_frames_that_come_together_leave_in_few_messages_and_in_order() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    frame_bytes = PCM16_24K.ms_to_bytes(20)
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=100)
+        call.mute()
+        call.say(0.8)
+        before = len(voice.latest.appends)
+        call.catch_up(frames=40)
+        await until(lambda: sum(voice.latest.appends[before:]) >= 40 * frame_bytes)
+        sizes = voice.latest.appends[before:]
+        call.mute(False)
+        await call.hang_up()
+        call.assert_clean()
+    assert sum(size for size in sizes if size > frame_bytes) >= 30 * frame_bytes, sizes
+    levels = [
+        peak_dbfs(bytes(voice.latest.audio[at : at + frame_bytes]), PCM16_24K)
+        for at in range(0, len(voice.latest.audio), frame_bytes)
+    ]
+    loud = [place for place, level in enumerate(levels) if level > -20]
+    assert loud == list(range(loud[0], loud[0] + len(loud)))  # the tone has no hole
 
 
 @pytest.mark.parametrize(("spoken_s", "kept"), [(1.0, True), (5.0, False)])

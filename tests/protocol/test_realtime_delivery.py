@@ -217,24 +217,6 @@ async def test_what_is_sent_at_once_keeps_its_place_among_what_waits(wire: Wire)
         assert not near.send_at_once(b"too late")
 
 
-async def test_one_turn_of_the_loop_makes_one_write() -> None:
-    async with over_a_socket() as (near, far), time_limit():
-        assert isinstance(near, WebSocketTransport)
-        written: list[bytes] = []
-        transport = near._websocket.transport
-        write = transport.write
-
-        def count(data: bytes) -> None:
-            written.append(data)
-            write(data)
-
-        transport.write = count  # type: ignore[method-assign, assignment]
-        for number in range(5):
-            assert near.send_at_once(b"%d" % number)
-        assert [await far.receive() for _ in range(5)] == ["0", "1", "2", "3", "4"]
-        assert len(written) == 1
-
-
 async def test_events_that_came_before_the_session_was_agreed_leave_others_their_turns() -> None:
     ours, _ = pipe()
     connection = RealtimeConnection(ours)

@@ -33,12 +33,8 @@ class VoiceOutbox:
         self._audio_bytes = 0
         self._filled = Event()
         self._taken = Event()
-        self._writer_waits = False
-
-    @property
-    def idle(self) -> bool:
+        self.idle = False
         """True while nothing waits and the writer is not in the middle of a send."""
-        return not self._queue and self._writer_waits
 
     async def room(self, size_bytes: int, *, within_s: float | None = None) -> None:
         """Wait until so much more audio fits under the bound, for `within_s` at most."""
@@ -51,6 +47,7 @@ class VoiceOutbox:
     def put_audio(self, audio: bytes) -> None:
         """Queue audio; never waits."""
         self._queue.append(audio)
+        self.idle = False
         self._audio_bytes += len(audio)
         if self._audio_bytes > self._max_bytes:
             self._drop_oldest()
@@ -59,6 +56,7 @@ class VoiceOutbox:
     def put(self, event: ClientEvent) -> None:
         """Queue an event behind what waits already; never waits."""
         self._queue.append(event)
+        self.idle = False
         self._filled.set()
 
     def _drop_oldest(self) -> None:
@@ -82,9 +80,9 @@ class VoiceOutbox:
         """The next event to send: audio at once, in one append with what has piled up behind it."""
         while not self._queue:
             self._filled.clear()
-            self._writer_waits = True
+            self.idle = True
             await self._filled.wait()
-        self._writer_waits = False
+        self.idle = False
         entry = self._queue.pop(0)
         if not isinstance(entry, bytes):
             return entry
@@ -104,12 +102,12 @@ class VoiceOutbox:
 
     def forget_events(self) -> None:
         """The connection is gone, and its writer: drop what was meant for it; audio stays."""
-        self._writer_waits = False
+        self.idle = False
         self._queue = [entry for entry in self._queue if isinstance(entry, bytes)]
 
     def clear(self) -> None:
         """Drop everything, audio too; nobody waits for room any more."""
-        self._writer_waits = False
+        self.idle = False
         self._queue.clear()
         self._audio_bytes = 0
         self._taken.set()

@@ -210,13 +210,14 @@ class Playout:
 
     def mark_reached(self, name: str, now_ms: int) -> bool:
         """A mark came back; False when it is of an older generation, repeated or unknown."""
-        if not any(mark == name for mark, _ in self._marks):
+        marks = self._marks
+        place = 0
+        while place < len(marks) and marks[place][0] != name:  # nearly always the first
+            place += 1
+        if place == len(marks):
             return False
-        while True:
-            mark, position = self._marks.pop(0)
-            self._reached = max(self._reached, position)
-            if mark == name:
-                break
+        self._reached = max(self._reached, marks[place][1])
+        del marks[: place + 1]
         self._anchor_ms = now_ms
         kept = self._kept
         while kept and self._kept_from + len(kept[0]) <= self._reached:

@@ -195,6 +195,7 @@ class TwilioStream:
         self._protocol = protocol
         self._send_timeout_s = send_timeout_s
         self._odd_logged: set[str] = set()
+        self._traced = logger.isEnabledFor(logging.DEBUG)
         self._stopped = False
         self._stall: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -226,8 +227,7 @@ class TwilioStream:
         self._on_audio = listener.on_audio
         self._context = copy_context()  # of the call, for what it logs and the tasks it starts
         # At DEBUG each message leaves a trace, which only the other way does.
-        traced = logger.isEnabledFor(logging.DEBUG)
-        self._receive_audio = _never if traced else self._protocol.receive_audio
+        self._receive_audio = _never if self._traced else self._protocol.receive_audio
         self._lane.listen(self)
         try:
             await self._over
@@ -313,9 +313,9 @@ class TwilioStream:
                 return self._refuse("too many malformed messages", CLOSE_POLICY)
             logger.debug("malformed stream message ignored", extra={"fault": error.message})
             return None
-        if len(self.counters.odd) > len(self._odd_logged):
+        if len(self._protocol.counters.odd) > len(self._odd_logged):
             self._log_odd()
-        if logger.isEnabledFor(logging.DEBUG):
+        if self._traced:
             self._trace("<", type(event).__name__, len(text))
         if isinstance(event, Unknown):
             logger.debug("unknown stream message ignored", extra={"unknown": event.event})
@@ -384,11 +384,11 @@ class TwilioStream:
                 self._fail(error)
 
     def _send(self, kind: str, *texts: str) -> bool:
-        if self._stopped or not self._lane.send(*[text.encode() for text in texts]):
+        if self._stopped or not self._lane.send(*map(str.encode, texts)):
             if self._stall is None and not self._stopped:
                 self._stall = self._loop.call_later(self._send_timeout_s, self._on_stall)
             return False
-        if logger.isEnabledFor(logging.DEBUG):
+        if self._traced:
             self._trace(">", kind, sum(map(len, texts)))
         return True
 
