@@ -42,7 +42,6 @@ from app.calls.media.ringback import Ringback
 from app.calls.media.uplink import Uplink
 from app.calls.message_taking import MessageTaking
 from app.calls.model_watch import ModelWatch
-from app.calls.outbound.answered_by_phrases import opts_out
 from app.calls.outbound.answering import (
     CALLING_NOTE,
     PERSON_NOTE,
@@ -54,6 +53,7 @@ from app.calls.outbound.answering import (
     Tell,
     Withdraw,
 )
+from app.calls.outbound.opt_out import opts_out
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape

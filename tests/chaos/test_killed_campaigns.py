@@ -17,13 +17,20 @@ import httpx2
 
 from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
 from app.errors import DialError
-from tests.fakes.carrier import FakeTwilio, Ringing
+from app.store.codec import of_fields
+from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.forked_servers import ForkedServers, forked_servers
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
-from tests.integration.outbound_site import DISCLOSURE, IDENTITY, OPERATOR, OURS, PUBLIC_URL
+from tests.integration.outbound_site import (
+    IDENTITY,
+    OPERATOR,
+    OURS,
+    PUBLIC_URL,
+    check_disclosed,
+)
 
 KILLS: Final = int(os.environ.get("CAMPAIGN_KILLS", "12"))
 """The suite kills a few times; CAMPAIGN_KILLS=52 is what is measured before a release."""
@@ -74,7 +81,7 @@ class Machine:
             await self.phones.ring(ringing.sid)
         await self._pause()
         if status == "answer":
-            with contextlib.suppress(httpx2.HTTPError, DialError, OSError, AssertionError):
+            with contextlib.suppress(httpx2.HTTPError, DialError, OSError):
                 await self._answer(ringing)
             status = "completed"
         if ringing.status in ("canceled", "completed"):
@@ -99,9 +106,25 @@ class Machine:
             webhooks = Webhooks(client, endpoints, self.api.auth_token, caller)
             url = endpoints.as_reached(ringing.option("Url"))
             answer = await webhooks.ask(url, "in-progress", {"Direction": "outbound-api"})
-            call = await Ringing(self.twilio, caller, webhooks, answer).connect()
-            await self._pause()
+            picked_up = Ringing(self.twilio, caller, webhooks, answer)
+            if picked_up.order is None:
+                return  # the server knows of an end of this call already, and hangs up
+            call = await picked_up.connect()
+            if self.dice.random() < 0.5:
+                call.say(1.5)  # over the disclosure
+                call.press("12#")
+            if self.dice.random() < 0.8:
+                await call.wait_for(lambda: call.over or fell_silent(call, after_ms=300))
+            else:
+                await self._pause()
+            assert not call.stream.clears, "the disclosure was cut off"
             await call.hang_up()
+
+
+def fell_silent(call: FakeCall, *, after_ms: int) -> bool:
+    """The agent has said something, and nothing for some time of the call since."""
+    last_ms = call.stream.detector.last_audible_ms
+    return last_ms is not None and call.now_ms - last_ms >= after_ms
 
 
 def fate_of(number: str) -> str:
@@ -219,7 +242,13 @@ async def _check(machine: Machine, path: str) -> None:
             if all(call["ended_at"] is not None for call in calls):
                 break
             await asyncio.sleep(0.1)
+    heard = 0
     for call in calls:
-        events = (await machine.request("GET", f"/calls/{call['call_id']}/events"))["events"]
-        said = [event["text"] for event in events if event["type"] == "agent_said"]
-        assert all(text.startswith(DISCLOSURE) for text in said[:1]), said
+        call_id = call["call_id"]
+        rows = (await machine.request("GET", f"/calls/{call_id}/events"))["events"]
+        events = [of_fields(row["type"], {**row, "call_id": call_id}) for row in rows]
+        known = [event for event in events if event is not None]
+        assert len(known) == len(rows), rows
+        heard += check_disclosed(known)
+    answered = sum(fate_of(number) == "answer" for number in expected)
+    assert heard > answered // 4, f"{heard} of {answered} have heard the disclosure to its end"

@@ -193,6 +193,7 @@ PURE = [
     "app.calls.outbound.answered_by",
     "app.calls.outbound.answered_by_phrases",
     "app.calls.outbound.answering",
+    "app.calls.outbound.opt_out",
     "app.calls.outbound.policy",
     "app.calls.policy",
     "app.calls.transfer.warm",

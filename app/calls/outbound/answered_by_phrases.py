@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["Found", "Kind", "find_phrases", "is_hello", "opts_out", "plain"]
+__all__ = ["Found", "Kind", "find_phrases", "is_hello", "plain"]
 
 
 class Kind(StrEnum):
@@ -223,49 +223,6 @@ _HELLO_WORDS: Final = (
 _HELLOS: Final = frozenset(_HELLO_WORDS.split())
 _FEW_WORDS: Final = 4
 
-_OPT_OUTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "en": (
-        r"(?:do not|dont|never|stop|quit|no more) (?:ever )?(?:call|calls|calling|phone|phoning|"
-        r"ring|ringing|contact|contacting)(?:ing)? (?:me|us|here|this number|my number|again|"
-        r"anymore|any more)",
-        r"(?:do not|dont|never) (?:want|wish) (?:you |to |any )*(?:more )?"
-        r"(?:calls?|be called|call me|get calls|receive calls)",
-        r"(?:take|remove|delete|get|strike|cross) (?:me|us|my (?:phone )?number|my name|"
-        r"this number|our number)(?: off| from| out of)+ (?:of )?(?:your|the|this|that|any|all) "
-        r"(?:\w+ )?(?:lists?|database|system|records)",
-        r"(?:take|remove|delete) (?:my (?:phone )?number|this number)\b",
-        r"(?:put|add|place) (?:me|us|my number|this number) (?:on|to) (?:your|the|a) "
-        r"(?:do not call|dnc|no call)",
-        r"lose my number",
-        r"unsubscribe me",
-    ),
-    "de": (
-        r"ruf(?:en sie|t|e|en)? (?:mich|uns|hier|diese nummer) (?:bitte )?(?:nie|nicht) "
-        r"(?:mehr|wieder|noch ?mal)",
-        r"(?:nie|nicht) (?:mehr|wieder) (?:von ihnen )?(?:anrufen|angerufen|an)\b",
-        r"(?:streichen|loschen|nehmen|entfernen) sie (?:mich|meine nummer|uns|diese nummer)"
-        r"(?: bitte)?(?: von| aus)?",
-        r"keine (?:weiteren )?anrufe mehr",
-    ),
-    "es": (
-        r"no (?:me|nos) (?:vuelva[ns]?|llame[ns]?)(?: a llamar(?:me|nos)?)?(?: mas| nunca)?",
-        r"(?:no vuelva[ns]? a llamar(?:me|nos)?|deje[ns]? de llamar(?:me|nos)?)",
-        r"(?:quite|borre|elimine|saque)(?:n)?(?:me|nos| mi numero)(?: de)?",
-    ),
-    "fr": (
-        r"ne (?:me|nous|m) ?(?:rappelez|appelez|telephonez|contactez) (?:plus|jamais)",
-        r"(?:arretez|cessez) de (?:m|me |nous )?(?:appeler|telephoner|contacter)",
-        r"(?:retirez|enlevez|supprimez|rayez) (?:moi|nous|mon numero)(?: de)?",
-    ),
-}
-_OPTS_OUT: Final = re.compile("|".join(one for some in _OPT_OUTS.values() for one in some))
-_NOT_NOW: Final = re.compile(
-    r"(?:call|calling) (?:me|us) (?:again |back )?(?:now|right now|today|tonight|tomorrow|at work|"
-    r"before|after|until|on (?:mon|tues|wednes|thurs|fri|satur|sun)day|at \w+|in the|so (?:late|"
-    r"early)|later)"
-)
-"""No opt-out, but a wish for another time: only "again" and "any more" are for ever."""
-
 
 def plain(words: str) -> str:
     """Words in small letters without accents or punctuation, one space between them."""
@@ -315,15 +272,3 @@ def is_hello(words: str) -> bool:
     said = plain(words).split()
     few = 0 < len(said) <= _FEW_WORDS and not _HELLOS.isdisjoint(said)
     return few or (len(said) <= 2 * _FEW_WORDS and words.rstrip().endswith("?"))
-
-
-def opts_out(words: str) -> str:
-    """The words by which a callee asks never to be called again; empty where there are none."""
-    said = plain(words)
-    found = _OPTS_OUT.search(said)
-    if found is None:
-        return ""
-    for_ever = re.search(r"\b(?:again|any ?more|ever|never)\b", said)
-    if _NOT_NOW.search(said) and not for_ever:
-        return ""
-    return found[0]

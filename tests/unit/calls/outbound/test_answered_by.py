@@ -9,7 +9,7 @@ import pytest
 
 from app.calls.outbound import answered_by as judge
 from app.calls.outbound.answered_by import AnsweredByJudge
-from app.calls.outbound.answered_by_phrases import Kind, find_phrases, opts_out, plain
+from app.calls.outbound.answered_by_phrases import Kind, find_phrases, plain
 from app.events import AnsweredBy
 from audio.g711 import encode_ulaw
 
@@ -199,34 +199,6 @@ def test_nothing_is_judged_before_the_call_is_answered() -> None:
     judge = AnsweredByJudge()
     judge.on_carrier("human")
     assert judge.on_tick(60_000) is None and not judge.answered
-
-
-@pytest.mark.parametrize(
-    ("words", "wanted"),
-    [
-        ("Don't call me again!", True),
-        ("Please take me off your list.", True),
-        ("Remove my number from your database, please.", True),
-        ("I don't want any more calls from you.", True),
-        ("Stop calling me.", True),
-        ("Never call this number again.", True),
-        ("Put me on your do not call list.", True),
-        ("Rufen Sie mich bitte nicht mehr an.", True),
-        ("Streichen Sie mich von der Liste.", True),
-        ("No me vuelva a llamar.", True),
-        ("Ne m'appelez plus.", True),
-        ("Retirez-moi de votre liste.", True),
-        ("Don't call me before nine.", False),
-        ("Don't call me tomorrow, call me on Friday.", False),
-        ("Can you call me again later?", False),
-        ("I will call you again.", False),
-        ("Take me off speaker, I can't hear you.", False),
-        ("Rufen Sie mich morgen noch einmal an.", False),
-        ("", False),
-    ],
-)
-def test_an_opt_out_is_recognized(words: str, wanted: bool) -> None:
-    assert bool(opts_out(words)) is wanted
 
 
 def test_phrases_are_found_in_any_spelling() -> None:
