@@ -253,7 +253,8 @@ class CallPlaced:
 
     As in `CallAdmitted`, the caller is the person who talks with the agent, here the one who is
     called, and the called number is ours. `CallAdmitted` follows when they answer, and
-    `CallNotAnswered` if not.
+    `CallNotAnswered` if not. `taken_over`: it is told once more, by the process that follows the
+    call since the one that placed it died.
     """
 
     call_id: CallId
@@ -262,6 +263,7 @@ class CallPlaced:
     agent: str
     purpose: str = "service"
     campaign: str = ""
+    taken_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

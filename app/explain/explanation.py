@@ -271,7 +271,10 @@ class Timeline:
                 self._numbers = (event.caller_number, event.called_number)
                 self._agent = event.agent
                 of = f", of campaign {event.campaign}" if event.campaign else ""
-                self._add(0, f"call placed ({event.purpose}{of})")
+                how = (
+                    "call taken over from a server that died" if event.taken_over else "call placed"
+                )
+                self._add(0, f"{how} ({event.purpose}{of})")
             case CallRinging():
                 self._add(0, f"the phone rang {_s(event.after_ms)} s after that")
             case CarrierVerdict():

@@ -182,6 +182,18 @@ async def test_a_campaign_is_made_paused_resumed_and_done(tmp_path: Path) -> Non
         assert f"{CONTACTS[0]}  done  2 tries  busy  call_" in shown
         over = await run(site, "campaign", "cancel", campaign_id)
         assert (over.exit_code, over.output.strip()) == (1, "The campaign is done")
+        # New contacts of a campaign that is done are called once it is resumed.
+        path = f"/campaigns/{campaign_id}"
+        late = {"csv": f"number,name\n{CALLEE},Jo\n{CONTACTS[0]},Jo\n"}
+        added = (await site.request("POST", f"{path}/contacts", late)).json()
+        assert added == {"given": 2, "added": 1}
+        await printed(site, "campaign", "resume", campaign_id)
+        assert (await until_it_is(site, campaign_id, "done"))["contacts"]["done"] == 6
+        assert (dialed[CALLEE], dialed[CONTACTS[0]]) == (2, 2)
+        await printed(site, "campaign", "resume", campaign_id)
+        await printed(site, "campaign", "cancel", campaign_id)
+        refused = await site.request("POST", f"{path}/contacts", late)
+        assert (refused.status_code, refused.json()["code"]) == (409, "campaign_state")
 
 
 WRONG: Final = [

@@ -178,6 +178,8 @@ def _write_analysis(event: TaskStarted | TaskAnswered | TurnAnalyzed) -> None:
 
 def _write_placed(event: CallPlaced | CallRinging | CallNotAnswered | CarrierVerdict) -> None:
     match event:
+        case CallPlaced(taken_over=True):
+            pass  # the dialer has said so
         case CallPlaced():
             campaign = {"campaign": event.campaign} if event.campaign else {}
             logger.info(

@@ -61,7 +61,10 @@ _NOT_THIS_CAMPAIGN: Final = frozenset(
 )
 _ACTIONS: Final[Mapping[str, tuple[CampaignState, frozenset[CampaignState]]]] = {
     "pause": (CampaignState.PAUSED, frozenset({CampaignState.RUNNING, CampaignState.TRIPPED})),
-    "resume": (CampaignState.RUNNING, frozenset({CampaignState.PAUSED, CampaignState.TRIPPED})),
+    "resume": (
+        CampaignState.RUNNING,  # one that is done may have got new contacts
+        frozenset({CampaignState.PAUSED, CampaignState.TRIPPED, CampaignState.DONE}),
+    ),
     "cancel": (
         CampaignState.CANCELED,
         frozenset({CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.TRIPPED}),
@@ -238,9 +241,11 @@ class Campaigns:
         """Add the contacts of a CSV; how many it has, and how many were new.
 
         Raises:
-            PlacingRefused: there is no such campaign, or the CSV does not fit it.
+            PlacingRefused: there is no such campaign, it was canceled, or the CSV does not fit it.
         """
         campaign = await self.campaign(campaign_id)
+        if campaign.state is CampaignState.CANCELED:
+            raise PlacingRefused("The campaign is canceled", code="campaign_state")
         contacts = self._parsed(campaign, text)
         return len(contacts), await self._store.add_contacts(contacts)
 

@@ -397,16 +397,7 @@ class Dialer:
             text = "another process took it over before it was dialed"
             self._end(placed, DialOutcome.NOT_DIALED, "taken_over", text)
             return
-        self._switchboard.tell(
-            CallPlaced(
-                call_id=attempt.call_id,
-                caller_number=attempt.number,
-                called_number=attempt.from_number,
-                agent=attempt.agent,
-                purpose=attempt.purpose,
-                campaign=attempt.campaign_id,
-            )
-        )
+        self._tell_placed(attempt)
         try:
             self._take_id(placed, await self._carrier.place(placed.order))
         except CarrierRefused as error:
@@ -421,6 +412,19 @@ class Dialer:
         with contextlib.suppress(StoreError):  # found again by its numbers
             await store.placed(attempt.call_id, placed.carrier_call_id or "")
         await self._follow(placed)
+
+    def _tell_placed(self, attempt: Attempt, *, taken_over: bool = False) -> None:
+        self._switchboard.tell(
+            CallPlaced(
+                call_id=attempt.call_id,
+                caller_number=attempt.number,
+                called_number=attempt.from_number,
+                agent=attempt.agent,
+                purpose=attempt.purpose,
+                campaign=attempt.campaign_id,
+                taken_over=taken_over,
+            )
+        )
 
     def _take_id(self, placed: _Placed, carrier_call_id: CarrierCallId) -> None:
         placed.carrier_call_id = placed.carrier_call_id or carrier_call_id
@@ -497,8 +501,8 @@ class Dialer:
             return
         placed.end = _End(outcome, code, reason)
         placed.news.set()
-        silent = placed.adopted and outcome is DialOutcome.NOT_DIALED
-        if outcome is DialOutcome.ANSWERED or silent:
+        never_told = placed.adopted and placed.attempt.state is AttemptState.WAITING
+        if outcome is DialOutcome.ANSWERED or never_told:
             return
         self._switchboard.tell(
             CallNotAnswered(
@@ -667,6 +671,8 @@ class Dialer:
         facts = {"call_id": attempt.call_id, "state": attempt.state.value}
         logger.info("placed call taken over", extra=facts)
         self._resume(attempt.call_id)
+        if attempt.state is not AttemptState.WAITING:
+            self._tell_placed(attempt, taken_over=True)  # that it was told may have been lost
         placed = self._hold(attempt, adopted=True)
         self._start(placed, self._go_on(placed))
         return placed

@@ -5,7 +5,8 @@ const SPOKEN = new Set(["caller_said", "agent_said"]);
 const SILENT = new Set(["turn_timed", "call_admitted", "model_told", "turn_analyzed", "carrier_reported"]);
 
 const TOLD = {
-  call_placed: (b) => `${b.caller_number} is called (${b.purpose})`,
+  call_placed: (b) => b.taken_over ? "the call was taken over from a server that died"
+    : `${b.caller_number} is called (${b.purpose})`,
   call_ringing: (b) => `the phone rings after ${b.after_ms} ms`,
   call_not_answered: (b) => `no conversation: ${b.reason}`,
   stream_opened: () => "the caller's sound flows",
