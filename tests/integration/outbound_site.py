@@ -30,6 +30,7 @@ from app.events import (
     CallNotAnswered,
     DisclosureHeard,
 )
+from app.store.codec import Storable
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
@@ -47,7 +48,7 @@ IDENTITY: Final = "Acme Dental"
 DISCLOSURE: Final = f"Hello, this is an AI assistant calling for {IDENTITY}."
 
 
-def check_disclosed(events: Iterable[CallEvent]) -> bool:
+def check_disclosed(events: Iterable[CallEvent | Storable]) -> bool:
     """Check that nothing was heard of a call's agent before the disclosure, and to its end.
 
     False: the callee was gone before that, and has heard nothing else.

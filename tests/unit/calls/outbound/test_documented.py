@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 
@@ -133,4 +133,4 @@ def test_the_documented_pauses_are_those_of_the_code() -> None:
         seconds = units.get(unit)
         documented[name] = seconds and seconds * int({"a": "1"}.get(count, count))
     assert documented == dict(CampaignOptions().retry_s)
-    assert set(documented) == set(RetryAfter.__args__)
+    assert set(documented) == set(get_args(RetryAfter))
