@@ -171,12 +171,12 @@ def rows(table: dict[str, tuple[str, ...]]) -> list[str]:
 
 
 @pytest.mark.parametrize("row", rows(NEVER_AGAIN))
-def test_a_wish_for_no_more_calls_is_an_opt_out(row: str) -> None:
+def test_those_who_want_no_more_calls_are_found(row: str) -> None:
     assert opts_out(row.partition(": ")[2])
 
 
 @pytest.mark.parametrize("row", rows(NOT_NOW))
-def test_a_wish_for_another_time_or_name_is_no_opt_out(row: str) -> None:
+def test_another_time_or_name_is_no_opt_out(row: str) -> None:
     assert opts_out(row.partition(": ")[2]) == ""
 
 
