@@ -4,7 +4,7 @@
 
 A minute's call in which the caller asks again and again: gaps in the agent's sound, how much later
 than due each mark came back, and how much worse than the carrier's the page's sound is. A mark is
-due when all sound before it has played, had it begun to play on arrival; the page waits up to 40 ms
+due when all sound before it has played, had it begun to play on arrival; the page waits up to 30 ms
 before it begins, which counts as late here. Then a call that another page listens in to: how far
 behind both sides are. A proxy between browser and server takes the time of every frame.
 

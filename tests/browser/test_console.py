@@ -206,20 +206,6 @@ def test_where_no_calls_are_placed_it_says_what_to_set(page: Page) -> None:
     expect(page.get_by_role("region", name="Do not call")).to_be_visible()
 
 
-def test_by_keyboard_alone(page: Page) -> None:
-    page.keyboard.press("Tab")
-    expect(page.get_by_text("Skip to the content")).to_be_focused()
-    for name in ("Trunkline, live calls", "Live", "Phone", "History"):
-        page.keyboard.press("Tab")
-        expect(page.get_by_role("link", name=name, exact=True)).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="History")).to_be_visible()
-    page.get_by_label("Words that were said").focus()
-    page.keyboard.type("until nine")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("region", name="Found").get_by_text("until nine").last).to_be_visible()
-
-
 def test_it_says_that_the_feed_is_cut_and_resumes(page: Page, context: BrowserContext) -> None:
     cut = page.get_by_text("The live feed is cut")
     expect(cut).to_have_count(0)

@@ -3,7 +3,7 @@
 // address behind its name, and `query`, an URLSearchParams.
 import { logIn, logOut, onStranger, openSession, session } from "./lib/api.js";
 import { feed, onFeedState, startFeed, stopFeed } from "./lib/feed.js";
-import { html, render, useEffect, useErrorBoundary, useState } from "./lib/ui.js";
+import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/ui.js";
 
 const VIEWS = {
   wall: { title: "Live", load: () => import("./views/wall.js") },
@@ -80,8 +80,15 @@ function Frame({ onLeave }) {
       current = false;
     };
   }, [at.name]);
-  const links = Object.entries(VIEWS).filter(([, view]) => !view.hidden);
   const View = loaded.name === at.name ? loaded.View : null;
+  const seen = useRef(location.hash);
+  useEffect(() => {
+    if (!View || seen.current === location.hash) return;
+    seen.current = location.hash;
+    // What was followed is gone with its view: the keyboard goes on in this one, and not at the top.
+    if (document.activeElement === document.body) document.getElementById("main")?.focus();
+  }, [at, loaded]);
+  const links = Object.entries(VIEWS).filter(([, view]) => !view.hidden);
   return html`
     <a class="skip" href="#main" onClick=${(event) => {
       event.preventDefault();

@@ -2,29 +2,42 @@
 import { words } from "./ui.js";
 
 const SPOKEN = new Set(["caller_said", "agent_said"]);
-const SILENT = new Set(["turn_timed", "call_admitted", "model_told", "turn_analyzed", "carrier_reported"]);
+const SILENT = new Set(["turn_timed", "stages_timed", "call_admitted", "model_told", "turn_analyzed", "carrier_reported"]);
+
+// Words of others in their own direction: without it, those that run from right to left move ours.
+const apart = (text) => (text ? `\u2068${text}\u2069` : "");
 
 const TOLD = {
   call_placed: (b) => b.taken_over ? "the call was taken over from a server that died"
     : `${b.caller_number} is called (${b.purpose})`,
   call_ringing: (b) => `the phone rings after ${b.after_ms} ms`,
-  call_not_answered: (b) => `no conversation: ${b.reason}`,
+  call_not_answered: (b) => `no conversation: ${words(b.reason)}`,
+  carrier_verdict: (b) => `the carrier takes it for: ${words(b.answered_by)}`,
+  answer_judged: (b) => `answered by: ${words(b.verdict)}, judged after ${b.after_ms} ms`,
+  disclosure_heard: () => "the disclosure was heard",
+  opted_out: (b) => `never to be called again: ${apart(b.words)}`,
+  call_turned_away: (b) => `turned away: ${words(b.reason)}${b.put_through_to ? `, put through to ${apart(b.put_through_to)}` : ""}`,
+  call_lost: () => "the process that had the call is gone",
+  analysis_failed: (b) => `analysis failed: ${words(b.code)}`,
+  task_started: (b) => `task handed over: ${apart(b.task?.text)}`,
+  task_answered: (b) => `task answered after ${b.duration_ms} ms: ${apart(b.error ? words(b.error) : b.answer)}`,
+  call_reviewed: () => "the call was reviewed",
   stream_opened: () => "the caller's sound flows",
   voice_ready: (b) => `${b.reconnected ? "model connected again" : "model ready"}: ${b.model || ""} after ${b.waited_ms} ms`,
   first_sound: (b) => `first sound of the agent after ${b.after_ms} ms`,
   barge_in: (b) => `the caller spoke over the agent, who was heard for ${b.heard_ms} of ${b.sent_ms} ms`,
   speech_resumed: () => "that was no interruption: the agent goes on",
   key_pressed: (b) => `key ${b.digit}`,
-  message_taken: (b) => `message for ${b.recipient}: ${b.text}`,
-  tool_ran: (b) => `tool ${b.name}, ${b.duration_ms} ms${b.error ? `: ${b.error}` : ""}`,
-  tool_approval_required: (b) => `tool ${b.name} waits for ${b.by}: ${b.arguments}`,
-  handed_off: (b) => `${b.from_agent} handed over to ${b.to_agent}`,
-  transfer_started: (b) => `transfer to ${b.destination}${b.warm ? ", asked first" : ""}`,
-  transfer_ended: (b) => `transfer to ${b.destination}: ${words(b.outcome)}`,
-  operator_acted: (b) => `${b.by}: ${words(b.action)} ${b.text || ""}`,
+  message_taken: (b) => `message for ${apart(b.recipient)}: ${apart(b.text)}`,
+  tool_ran: (b) => `tool ${apart(b.name)}, ${b.duration_ms} ms${b.error ? `: ${apart(b.error)}` : ""}`,
+  tool_approval_required: (b) => `tool ${apart(b.name)} waits for ${b.by}: ${apart(b.arguments)}`,
+  handed_off: (b) => `${apart(b.from_agent)} handed over to ${apart(b.to_agent)}`,
+  transfer_started: (b) => `transfer to ${apart(b.destination)}${b.warm ? ", asked first" : ""}`,
+  transfer_ended: (b) => `transfer to ${apart(b.destination)}: ${words(b.outcome)}`,
+  operator_acted: (b) => `${apart(b.by)}: ${words(b.action)} ${apart(b.text)}`,
   recording_started: () => "recording starts",
   recording_stopped: (b) => `recording stops: ${words(b.reason)}`,
-  guardrail_tripped: (b) => `guardrail ${b.guardrail}: ${b.reason}`,
+  guardrail_tripped: (b) => `guardrail ${apart(b.guardrail)}: ${apart(b.reason)}`,
   voice_trouble: (b) => `model: ${b.code} ${b.message || ""}`,
   call_ended: (b) => `over: ${words(b.summary?.reason)}`,
 };

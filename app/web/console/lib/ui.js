@@ -37,7 +37,8 @@ export const ms = (n) => (n === null || n === undefined ? "–" : `${Math.round(
 export function usd(amount) {
   if (amount === null || amount === undefined) return "–";
   if (amount === 0) return "$0";
-  return `$${amount < 1 ? amount.toFixed(4) : amount.toFixed(2)}`;
+  const digits = amount < 1 ? 4 : 2;
+  return `$${amount.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
 
 export function when(iso) {
@@ -89,6 +90,9 @@ export function Answer({ of, children }) {
   return children(of.data);
 }
 
+// A name or words of somebody: in their own direction, and never wider than a column may be.
+export const Name = ({ children }) => html`<bdi class="name">${children}</bdi>`;
+
 export const Badge = ({ kind = "", children }) => html`<span class=${`badge ${kind}`}>${children}</span>`;
 
 // What became of a call; of one that was placed, busy is the other side.
@@ -101,10 +105,15 @@ export function outcomeKind(call) {
   return call.outcome === "in_progress" ? "live" : "good";
 }
 
-// A button that acts, and says what came of it.
+// A line of fields with an Act: Enter in a field presses it.
+export const Line = ({ children }) => html`<form class="row" onSubmit=${(event) => event.preventDefault()}>${children}</form>`;
+
+// A button that acts, and says what came of it. It is never `disabled` while it acts: the keyboard's
+// focus would be gone.
 export function Act({ label, act, kind = "", sure = "" }) {
   const [state, setState] = useState("");
   const press = async () => {
+    if (state === "busy") return;
     if (sure && state !== "sure") return setState("sure");
     setState("busy");
     try {
@@ -117,7 +126,7 @@ export function Act({ label, act, kind = "", sure = "" }) {
   const said = ["", "busy", "done", "sure"].includes(state) ? "" : state;
   return html`
     <span class="act">
-      <button class=${kind} disabled=${state === "busy"} onClick=${press}>
+      <button class=${kind} aria-disabled=${state === "busy"} onClick=${press}>
         ${state === "sure" ? sure : label}
       </button>
       <span class="said" role="status">${state === "done" ? "done" : said}</span>

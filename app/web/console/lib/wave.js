@@ -1,7 +1,8 @@
 // A recording as two lines of peaks: the caller above, the agent below. Plays and seeks.
-import { html, useEffect, useRef, useState } from "./ui.js";
+import { clock, html, useEffect, useRef, useState } from "./ui.js";
 
 const BINS = 1200;
+const STEP_S = 5; // of an arrow key
 const MAX_BYTES = 60_000_000; // an hour of two channels at 8 kHz
 
 // The size of a mu-law byte, 0 to 1.
@@ -60,6 +61,7 @@ export function Recording({ callId, player, onTime }) {
   const canvas = useRef(null);
   const [peaks, setPeaks] = useState(null);
   const [error, setError] = useState("");
+  const [at, setAt] = useState({ now: 0, of: 0 }); // in seconds
   const address = `/api/v1/calls/${encodeURIComponent(callId)}/recording`;
   useEffect(() => {
     let over = false;
@@ -78,7 +80,9 @@ export function Recording({ callId, player, onTime }) {
   const show = () => {
     const audio = player.current;
     if (canvas.current && peaks && audio) draw(canvas.current, peaks, audio.duration ? audio.currentTime / audio.duration : 0);
-    if (audio) onTime(audio.currentTime * 1000);
+    if (!audio) return;
+    setAt({ now: audio.currentTime, of: audio.duration || 0 });
+    onTime(audio.currentTime * 1000);
   };
   useEffect(() => {
     show();
@@ -90,9 +94,17 @@ export function Recording({ callId, player, onTime }) {
     const audio = player.current;
     if (audio.duration) audio.currentTime = ((event.clientX - box.left) / box.width) * audio.duration;
   };
+  const press = (event) => {
+    const audio = player.current;
+    const places = { ArrowLeft: audio.currentTime - STEP_S, ArrowRight: audio.currentTime + STEP_S, Home: 0, End: audio.duration };
+    if (event.key === " ") audio[audio.paused ? "play" : "pause"]();
+    else if (event.key in places && audio.duration) audio.currentTime = Math.min(Math.max(0, places[event.key]), audio.duration);
+    else return;
+    event.preventDefault(); // the page would scroll
+  };
   return html`
     <section class="panel" aria-label="Recording">
-      <canvas class="wave" ref=${canvas} onPointerDown=${seek} role="img" aria-label="Loudness of the caller, above, and the agent, below"></canvas>
+      <canvas class="wave" ref=${canvas} onPointerDown=${seek} onKeyDown=${press} tabindex="0" role="slider" aria-label="Place in the recording: the caller's sound above, the agent's below" aria-valuemin="0" aria-valuemax=${Math.ceil(at.of)} aria-valuenow=${Math.floor(at.now)} aria-valuetext=${`${clock(at.now * 1000)} of ${clock(at.of * 1000)}`}></canvas>
       <div class="row">
         <audio class="wide" controls preload="metadata" ref=${player} src=${address} onTimeUpdate=${show} onSeeked=${show} onLoadedMetadata=${show}></audio>
         <span class="legend"><span class="speaks caller">caller</span><span class="speaks agent">agent</span></span>

@@ -4,7 +4,7 @@ import { decoded } from "./mulaw.js";
 
 const PER_MS = 8;
 export const FADE_MS = 8;
-export const TARGET_MS = 40;
+export const TARGET_MS = 30; // leaves 10 of the 40 ms that a mark may be late
 export const MOST_TARGET_MS = 200;
 const LATE_MS = 300; // sound that follows a gap shorter than this came too late
 

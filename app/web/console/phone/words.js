@@ -21,7 +21,7 @@ function Line({ line, wait }) {
   return html`
     <li class=${line.who}>
       <span class="at">${clock(line.at)}</span>
-      <span class="words"><span class="party">${NAMES[line.who]}</span>${line.text}${line.unheard && html`<del title="not heard">${line.unheard}</del>`}
+      <span class="words"><span class="party">${NAMES[line.who]}</span><bdi>${line.text}${line.unheard && html`<del title="not heard">${line.unheard}</del>`}</bdi>
         ${wait !== undefined && html`<span class="side wait"> answered after ${wait} ms</span>`}</span>
     </li>`;
 }

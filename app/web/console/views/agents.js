@@ -1,6 +1,6 @@
 // What each number and agent does, as it is in force, what a reload would change, and tools to try.
 import { get, may, post } from "../lib/api.js";
-import { Act, Answer, Badge, Empty, Page, html, useAnswer } from "../lib/ui.js";
+import { Act, Answer, Badge, Empty, Name, Page, html, useAnswer } from "../lib/ui.js";
 import { Tools } from "./tools.js";
 
 function Hours({ of }) {
@@ -12,9 +12,9 @@ function Hours({ of }) {
 function Numbers({ numbers }) {
   if (!numbers.length) return html`<${Empty} title="No numbers are configured">Every call goes to the first agent. List yours under <code>numbers</code> in <code>config.yaml</code>.<//>`;
   return html`<section class="panel scroll" tabindex="0" aria-label="Numbers"><h2>Numbers</h2><table class="stack"><thead><tr><th>Number</th><th>Agent</th><th>Says first</th><th>Open</th><th>Model</th><th>Recorded</th><th>If nobody can answer</th><th class="number">Share</th></tr></thead>
-    <tbody>${numbers.map((one) => html`<tr key=${one.number}><td class="whole strong">${one.number}</td><td>${one.agent}</td>
-      <td>${one.greeting ? `“${one.greeting}”` : html`<span class="quiet">as the agent is told</span>`}</td><td><${Hours} of=${one} /></td>
-      <td>${one.model}</td><td>${one.recorded ? "recorded" : "not recorded"}</td><td>${one.fallback ? `put through to ${one.fallback}` : "hears a busy message"}</td><td class="number">${one.percent} %</td></tr>`)}</tbody></table></section>`;
+    <tbody>${numbers.map((one) => html`<tr key=${one.number}><td class="whole strong">${one.number}</td><td data-label="Agent"><${Name}>${one.agent}<//></td>
+      <td data-label="Says first">${one.greeting ? `“${one.greeting}”` : html`<span class="quiet">as the agent is told</span>`}</td><td data-label="Open"><${Hours} of=${one} /></td>
+      <td data-label="Model">${one.model}</td><td data-label="Recorded">${one.recorded ? "recorded" : "not recorded"}</td><td data-label="If nobody can answer">${one.fallback ? `put through to ${one.fallback}` : "hears a busy message"}</td><td class="number" data-label="Share">${one.percent} %</td></tr>`)}</tbody></table></section>`;
 }
 
 function Agent({ agent }) {

@@ -3,18 +3,24 @@ import { get, may, post, put } from "../lib/api.js";
 import { useTick } from "../lib/calls.js";
 import { onEvent } from "../lib/feed.js";
 import { PARTS, linesOf, timesOf, unheard } from "../lib/turns.js";
-import { Act, Answer, Badge, Page, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
+import { Act, Answer, Badge, Line, Name, Page, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
 import { Recording } from "../lib/wave.js";
 import Supervise from "./supervise.js";
 
 const MOST_TRIES = 4;
+const KEPT_AFTER_MS = 1_000; // by then the history has what the feed has said: it writes twice a second
 const REFRESH_MS = 3_000;
+
+const FRESH = 1_000_000; // numbers events behind all that are kept
+
+// True when the history has an event of the feed.
+const has = (events, { type, at_ms: at, item_id: item }) => events.some((one) => one.type === type && one.at_ms === at && one.item_id === item);
 
 function Words({ line }) {
   const rest = line.party === "agent" ? unheard(line.text, line.heard) : "";
   return html`<span class="words"><span class="party">${line.party}</span>
-    ${line.failed ? html`<span class="quiet">(not understood)</span>` : rest ? line.heard : line.text}
-    ${rest && html`<del title="not heard by the caller">${rest}</del><span class="quiet"> (not heard)</span>`}</span>`;
+    <bdi>${line.failed ? html`<span class="quiet">(not understood)</span>` : rest ? line.heard : line.text}
+    ${rest && html`<del title="not heard by the caller">${rest}</del>`}</bdi>${rest && html`<span class="quiet"> (not heard)</span>`}</span>`;
 }
 
 function Turns({ lines, time, seek }) {
@@ -91,7 +97,7 @@ function Facts({ call }) {
     ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", call.carrier_call_id],
   ];
   return html`<section class="panel"><h2>Facts</h2><dl class="facts">
-    ${facts.filter(([, value]) => value !== "–" && value !== "" && value !== null).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl><${Costs} call=${call} /></section>`;
+    ${facts.filter(([, value]) => value !== "–" && value !== "" && value !== null).map(([name, value]) => html`<dt>${name}</dt><dd><bdi>${value}</bdi></dd>`)}</dl><${Costs} call=${call} /></section>`;
 }
 
 function Steer({ callId, destinations }) {
@@ -104,10 +110,10 @@ function Steer({ callId, destinations }) {
     setText("");
   };
   return html`<section class="panel"><h2>Do</h2>
-    <div class="row"><input class="wide" aria-label="Words for the agent" placeholder="Words for the agent" value=${text} onInput=${(e) => setText(e.target.value)} />
+    <${Line}><input class="wide" aria-label="Words for the agent" placeholder="Words for the agent" value=${text} onInput=${(e) => setText(e.target.value)} />
       <select aria-label="How it is said" value=${mode} onChange=${(e) => setMode(e.target.value)}>
         <option value="exactly">word for word</option><option value="own_words">in its own words</option><option value="instruction">tell the agent only</option>
-      </select><${Act} label="Say" act=${say} /></div>
+      </select><${Act} label="Say" act=${say} /><//>
     <p class="row"><${Act} label="Stop the agent" act=${() => post(`${path}/interrupt`)} />
       <${Act} label="Goodbye" act=${() => post(`${path}/hang_up`, { goodbye: true })} />
       <${Act} label="Hang up" kind="danger" sure="Really hang up?" act=${() => post(`${path}/hang_up`, {})} /></p>
@@ -128,11 +134,11 @@ function Notes({ call, again }) {
   };
   const tag = () => put(`${path}/tags`, { tags: tags.split(",").map((one) => one.trim()).filter(Boolean) });
   return html`<section class="panel"><h2>Notes and tags</h2>
-    ${call.notes.map((note) => html`<p key=${note.note_id}>${note.text}<br /><span class="quiet">${note.author}, ${when(note.at)}</span></p>`)}
+    ${call.notes.map((note) => html`<p key=${note.note_id}><bdi>${note.text}</bdi><br /><span class="quiet"><bdi>${note.author}</bdi>, ${when(note.at)}</span></p>`)}
     ${may("operator") ? html`
       <textarea aria-label="A note" placeholder="A note" value=${text} onInput=${(e) => setText(e.target.value)}></textarea>
       <${Act} label="Add note" act=${add} />
-      <div class="row"><input class="wide" aria-label="Tags, with commas" placeholder="Tags, with commas" value=${tags} onInput=${(e) => setTags(e.target.value)} /><${Act} label="Set tags" act=${tag} /></div>`
+      <${Line}><input class="wide" aria-label="Tags, with commas" placeholder="Tags, with commas" value=${tags} onInput=${(e) => setTags(e.target.value)} /><${Act} label="Set tags" act=${tag} /><//>`
       : html`<p class="quiet">${call.tags.join(", ") || "No tags"}</p>`}
   </section>`;
 }
@@ -148,20 +154,30 @@ export default function Call({ params }) {
   const [time, setTime] = useState(0);
   const [over, setOver] = useState(false);
   const [tries, setTries] = useState(0);
+  const [fresh, setFresh] = useState([]); // events that the history does not have yet
   useEffect(() => {
     let timer = 0;
-    const refresh = () => [row, kept, explained].forEach((one) => one.again());
+    let more = false;
+    const refresh = () => {
+      [row, kept, explained].forEach((one) => one.again());
+      timer = more ? setTimeout(refresh, KEPT_AFTER_MS) : 0;
+      more = false;
+    };
     const undo = onEvent((event) => {
       if (event.type !== "gap" && event.call_id !== callId) return;
       if (event.type === "call_ended" || event.type === "call_not_answered") setOver(true);
-      clearTimeout(timer); // the history has an event a moment after the feed
-      timer = setTimeout(refresh, 300);
+      if (event.type !== "gap") setFresh((old) => [...old, event]);
+      if (timer) more = true;
+      else timer = setTimeout(refresh, KEPT_AFTER_MS);
     });
     return () => {
       clearTimeout(timer);
       undo();
     };
   }, [callId]);
+  useEffect(() => {
+    if (kept.data) setFresh((old) => old.filter((event) => !has(kept.data.events, event)));
+  }, [kept.data]);
   useEffect(() => {
     if (!over || row.data?.outcome !== "in_progress") return undefined;
     const timer = setTimeout(() => [row, kept, explained].forEach((one) => one.again()), 1000);
@@ -176,7 +192,8 @@ export default function Call({ params }) {
     return () => clearTimeout(timer); // a call that was just placed is in the history a moment later
   }, [row.error]);
   const early = row.error?.code === "call_not_found" && tries < MOST_TRIES;
-  const events = kept.data ? kept.data.events : [];
+  const stored = kept.data ? kept.data.events : [];
+  const events = [...stored, ...fresh.filter((event) => !has(stored, event)).map((event, n) => ({ ...event, seq: FRESH + n }))];
   const opened = events.find((event) => event.type === "recording_started")?.at_ms || 0;
   const seek = (at) => {
     player.current.currentTime = Math.max(0, (at - opened) / 1000);
@@ -188,7 +205,7 @@ export default function Call({ params }) {
   const verb = call?.direction === "outbound" ? "to" : "from";
   const aside = call && html`<${Badge} kind=${outcomeKind(call)}>${outcomeOf(call)}<//> ${call.reason && html`<span>${words(call.reason)}</span>`}
     <a class="button" href=${`/api/v1${path}/export?format=text`} download>Export</a>`;
-  return html`<${Page} title=${call ? `Call ${verb} ${call.caller_number || "a withheld number"}` : "Call"} aside=${aside}>
+  return html`<${Page} title=${call ? html`Call ${verb} <${Name}>${call.caller_number || "a withheld number"}<//>` : "Call"} aside=${aside}>
     <${Answer} of=${early ? { data: null } : row}>${(found) => html`
       ${explained.data && html`<${Explained} text=${String(explained.data)} />`}
       ${found.recording && !open && html`<${Recording} callId=${callId} player=${player} onTime=${(at) => setTime(at ? at + opened : 0)} />`}

@@ -88,6 +88,7 @@ function New({ agents, again }) {
   const [state, setState] = useState({ busy: false, said: null });
   const make = async (event) => {
     event.preventDefault();
+    if (state.busy) return;
     const form = event.target;
     const given = new FormData(form);
     setState({ busy: true, said: null });
@@ -114,7 +115,7 @@ function New({ agents, again }) {
       </div>
       <p class="quiet">A column <code>number</code>, perhaps <code>time_zone</code>, all others are variables of the agent:</p>
       <pre class="sample">${SAMPLE}</pre>
-      <div class="row"><button class="primary" disabled=${state.busy}>Make campaign</button></div>
+      <div class="row"><button class="primary" aria-disabled=${state.busy}>Make campaign</button></div>
     </form>
     ${state.said && (state.said.error ? html`<p class="trouble" role="alert">${state.said.error.message}</p>` : html`<p role="status">${state.said.text}</p>`)}</details>`;
 }

@@ -1,6 +1,6 @@
 // Calls that were kept: filters, words that were said, charts.
 import { get } from "../lib/api.js";
-import { Answer, Badge, Empty, Page, Trouble, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useMemo, useState, usd, when, words } from "../lib/ui.js";
+import { Answer, Badge, Empty, Name, Page, Trouble, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
 import { Charts } from "../lib/charts.js";
 
 const PROBLEMS = { went_silent: "went silent", barge_in: "barge-in", tool_failed: "tool failed", transfer_failed: "transfer failed" };
@@ -30,6 +30,11 @@ function go(query, changes) {
 }
 
 function Filters({ query }) {
+  const form = useRef(null);
+  // Only an address that is new is put into the form: what is being typed stays, and so does the focus.
+  useEffect(() => {
+    for (const field of form.current.elements) if (field.name) field.value = query.get(field.name) || (field.name === "days" ? "7" : "");
+  }, [String(query)]);
   const problems = query.getAll("problem");
   const toggle = (name) => go(query, { problem: problems.includes(name) ? problems.filter((one) => one !== name) : [...problems, name] });
   const submit = (event) => {
@@ -37,14 +42,14 @@ function Filters({ query }) {
     go(query, Object.fromEntries(new FormData(event.target)));
   };
   return html`<section class="panel" aria-label="Filters">
-    <form class="row" role="search" onSubmit=${submit}>
-      <input class="wide" name="q" type="search" aria-label="Words that were said" placeholder="Words that were said" value=${query.get("q") || ""} />
-      <input name="number" aria-label="Number" placeholder="+15551234567" size="14" value=${query.get("number") || ""} />
-      <input name="tag" aria-label="Tag" placeholder="tag" size="8" value=${query.get("tag") || ""} />
-      <input name="over_usd" inputmode="decimal" aria-label="Cost over, in dollars" placeholder="cost over $" size="9" value=${query.get("over_usd") || ""} />
-      <select name="outcome" aria-label="Outcome" value=${query.get("outcome") || ""}>
+    <form class="row" role="search" ref=${form} onSubmit=${submit}>
+      <input class="wide" name="q" type="search" aria-label="Words that were said" placeholder="Words that were said" />
+      <input name="number" aria-label="Number" placeholder="+15551234567" size="14" />
+      <input name="tag" aria-label="Tag" placeholder="tag" size="8" />
+      <input name="over_usd" inputmode="decimal" aria-label="Cost over, in dollars" placeholder="cost over $" size="9" />
+      <select name="outcome" aria-label="Outcome">
         <option value="">any outcome</option>${OUTCOMES.map((one) => html`<option value=${one}>${words(one)}</option>`)}</select>
-      <select name="days" aria-label="Time" value=${query.get("days") || "7"}>${Object.entries(SPANS).map(([days, name]) => html`<option value=${days}>${name}</option>`)}</select>
+      <select name="days" aria-label="Time">${Object.entries(SPANS).map(([days, name]) => html`<option value=${days}>${name}</option>`)}</select>
       <button class="primary">Search</button>
     </form>
     <div class="row" role="group" aria-label="What went wrong">${Object.entries(PROBLEMS).map(([name, title]) => html`
@@ -57,11 +62,11 @@ function Filters({ query }) {
 function Row({ call }) {
   const trouble = [call.barge_ins && `barge-ins: ${call.barge_ins}`, call.tool_errors && `tools failed: ${call.tool_errors}`, call.voice_errors && `model errors: ${call.voice_errors}`].filter(Boolean);
   return html`<tr>
-    <td><a href=${`#/call/${call.call_id}`}>${when(call.started_at)}</a></td>
-    <td>${call.caller_number || "withheld"}</td><td>${call.agent || "–"}</td>
+    <td class="whole"><a href=${`#/call/${call.call_id}`}>${when(call.started_at)}</a></td>
+    <td><${Name}>${call.caller_number || "withheld"}<//></td><td><${Name}>${call.agent || "–"}<//></td>
     <td><${Badge} kind=${outcomeKind(call)}>${outcomeOf(call)}<//> <span class="quiet">${words(call.reason)}</span></td>
     <td class="quiet">${trouble.join(", ")}</td>
-    <td class="number">${clock(call.duration_ms)}</td><td class="number">${ms(call.turn_latency_p50_ms)}</td><td class="number">${usd(call.cost_usd)}</td>
+    <td class="number" data-label="Length">${clock(call.duration_ms)}</td><td class="number" data-label="Latency">${ms(call.turn_latency_p50_ms)}</td><td class="number" data-label="Cost">${usd(call.cost_usd)}</td>
   </tr>`;
 }
 
@@ -89,7 +94,7 @@ function Calls({ filter, filtered }) {
     <table class="stack"><thead><tr><th>Began</th><th>Caller</th><th>Agent</th><th>Outcome</th><th>What happened</th><th class="number">Length</th><th class="number">Latency</th><th class="number">Cost</th></tr></thead>
       <tbody>${pages.calls.map((call) => html`<${Row} key=${call.call_id} call=${call} />`)}</tbody></table>
     ${pages.loading && html`<p class="quiet" role="status">Loading …</p>`}
-    ${pages.next && html`<p><button disabled=${pages.loading} onClick=${() => load(pages.next)}>More</button> <span class="quiet">${pages.calls.length} shown</span></p>`}
+    ${pages.next && html`<p><button aria-disabled=${pages.loading} onClick=${() => pages.loading || load(pages.next)}>More</button> <span class="quiet">${pages.calls.length} shown</span></p>`}
   </section>`;
 }
 
@@ -97,7 +102,7 @@ function Found({ q }) {
   const hits = useAnswer(() => get(`/search?q=${encodeURIComponent(q)}`), [q]);
   return html`<section class="panel" aria-label="Found"><h2>“${q}” was said</h2><${Answer} of=${hits}>${(data) => data.hits.length
     ? html`<ol class="turns">${data.hits.map((hit) => html`<li key=${`${hit.call_id}${hit.seq}`} class=${hit.party}>
-        <a href=${`#/call/${hit.call_id}`}>call</a><span class="words"><span class="party">${hit.party}</span>${hit.text} <span class="quiet">${when(hit.at)}</span></span></li>`)}</ol>`
+        <a href=${`#/call/${hit.call_id}`}>call</a><span class="words"><span class="party">${hit.party}</span><bdi>${hit.text}</bdi> <span class="quiet">${when(hit.at)}</span></span></li>`)}</ol>`
     : html`<p class="quiet">Nobody has said that. All words must be in one turn; wor* finds what begins so.</p>`}<//></section>`;
 }
 
@@ -106,10 +111,8 @@ export default function History({ query }) {
   const days = Number(query.get("days") || 7);
   const figures = useAnswer(() => get(`/figures?${filter}&each=${days > 2 ? "day" : "hour"}`), [filter]);
   const q = query.get("q");
-  // Made once for an address: made anew, it would take back what is being typed.
-  const filters = useMemo(() => html`<${Filters} key=${String(query)} query=${query} />`, [String(query)]);
   return html`<${Page} title="History" aside=${html`<a class="button" href=${`/api/v1/calls.csv?${filter}`} download>CSV</a>`}>
-    ${filters}
+    <${Filters} query=${query} />
     ${q && html`<${Found} q=${q} />`}
     ${figures.data && figures.data.figures.length > 0 && html`<${Charts} figures=${figures.data.figures} days=${days} />`}
     <${Calls} filter=${filter} filtered=${[...query.keys()].some((name) => name !== "days")} />

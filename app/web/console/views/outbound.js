@@ -1,7 +1,7 @@
 // Calls that the server places: one by a form, many by campaigns, and whom it never calls.
 import { del, get, may, post } from "../lib/api.js";
 import { usePlaced } from "../lib/placed.js";
-import { Act, Answer, Badge, Empty, Page, Trouble, html, useAnswer, useState, when } from "../lib/ui.js";
+import { Act, Answer, Badge, Empty, Name, Page, Trouble, html, useAnswer, useState, when } from "../lib/ui.js";
 import { Campaigns } from "./campaigns.js";
 
 const STATES = { waiting: "waits its turn", sent: "being dialed", placed: "dialed", answered: "talking" };
@@ -25,6 +25,7 @@ function Place({ agents, onPlaced }) {
   const variables = agents.find((one) => one.name === agent)?.variables || [];
   const place = async (event) => {
     event.preventDefault();
+    if (state.busy) return;
     const given = new FormData(event.target);
     const set = variables.map((name) => [name, given.get(`var.${name}`)]).filter(([, value]) => value);
     const order = { to: given.get("to").trim(), agent, purpose: given.get("purpose"), variables: Object.fromEntries(set) };
@@ -44,7 +45,7 @@ function Place({ agents, onPlaced }) {
         <label>Purpose<select name="purpose"><option value="service">service</option><option value="marketing">marketing, needs consent</option></select></label>
       </div>
       <${Variables} key=${agent} of=${variables} />
-      <div class="row"><button class="primary" disabled=${state.busy}>Call</button></div>
+      <div class="row"><button class="primary" aria-disabled=${state.busy}>Call</button></div>
     </form>
     <${Said} of=${state.said} /></section>`;
 }
@@ -54,10 +55,10 @@ function Row({ call, rings }) {
   const kind = over ? KINDS[call.outcome] || "bad" : "live";
   const state = over ? call.outcome.replaceAll("_", " ") : rings && call.state !== "answered" ? "rings" : STATES[call.state] || call.state;
   return html`<tr>
-    <td><a href=${`#/call/${call.call_id}`}>${when(call.created_at)}</a></td><td class="whole">${call.number}</td><td>${call.agent}</td>
+    <td><a href=${`#/call/${call.call_id}`}>${when(call.created_at)}</a></td><td class="whole">${call.number}</td><td><${Name}>${call.agent}<//></td>
     <td><${Badge} kind=${kind}>${state}<//></td>
-    <td class="quiet">${over ? call.reason : ""}</td>
-    <td class="quiet">${Object.entries(call.variables).map(([name, value]) => `${name}: ${value}`).join(", ")}</td>
+    <td class="quiet">${over && call.reason && html`<${Name}>${call.reason}<//>`}</td>
+    <td class="quiet">${Object.entries(call.variables).map(([name, value]) => html`<${Name}>${name}: ${value}<//> `)}</td>
   </tr>`;
 }
 
@@ -80,7 +81,7 @@ function Listed({ one, again }) {
     await del(`/do_not_call/${encodeURIComponent(one.number)}`);
     again();
   };
-  return html`<tr><td class="whole">${one.number}</td><td>${one.reason}</td><td class="quiet whole">${when(one.at)}</td>
+  return html`<tr><td class="whole">${one.number}</td><td><${Name}>${one.reason}<//></td><td class="quiet whole">${when(one.at)}</td>
     ${may("admin") && html`<td><${Act} label="Remove" sure="Really remove?" kind="small" act=${remove} /></td>`}</tr>`;
 }
 

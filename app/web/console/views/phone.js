@@ -61,10 +61,15 @@ export default function Phone() {
   const busy = talking || phone.state === "calling";
   const allowed = may("operator");
   const ended = said.ended && !busy;
+  const typed = ({ key, ctrlKey, metaKey, altKey }) => {
+    if (!talking || ctrlKey || metaKey || altKey) return;
+    if (KEYS.includes(key)) phone.press(key);
+    else if (key === "m") phone.mute(!phone.muted);
+  };
   return html`
     <${Page} title="Phone">
       <div class="two phone">
-        <section class="panel" aria-label="The phone">
+        <section class="panel" aria-label="The phone" onKeyDown=${typed}>
           <div class="row">
             <${Numbers} of=${numbers} chosen=${number} choose=${setNumber} off=${busy} />
           </div>
@@ -72,7 +77,7 @@ export default function Phone() {
             ${busy
               ? html`<button class="danger" onClick=${() => phone.hangUp()}>Hang up</button>`
               : html`<button class="primary" disabled=${!allowed} onClick=${() => phone.dial(number)}>Call</button>`}
-            <button disabled=${!talking} aria-pressed=${String(phone.muted)} onClick=${() => phone.mute(!phone.muted)}>Mute</button>
+            <button disabled=${!talking} aria-keyshortcuts="m" aria-pressed=${String(phone.muted)} onClick=${() => phone.mute(!phone.muted)}>Mute</button>
             <span role="status" class="state">${busy ? phone.state : ""}</span>
           </div>
           ${!allowed && html`<p class="quiet">Calling takes the scope operator.</p>`}
@@ -82,6 +87,7 @@ export default function Phone() {
           <${Level} name="you" of=${phone.levels.caller} />
           <${Level} name="agent" of=${phone.levels.agent} />
           <${Keypad} press=${(key) => phone.press(key)} off=${!talking} />
+          <p class="quiet">Here the keyboard's 0 to 9, * and # are keys as well, and m is Mute.</p>
           ${phone.underruns > 0 && html`<p class="quiet">Sound came too late ${phone.underruns} times.</p>`}
         </section>
         <section class="panel" aria-label="Transcript">

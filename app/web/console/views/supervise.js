@@ -1,6 +1,6 @@
 // Listening in to a live call, whispering to its agent, and speaking in its place.
 import { may, post } from "../lib/api.js";
-import { Act, html, useEffect, useRef, useState } from "../lib/ui.js";
+import { Act, Line, html, useEffect, useRef, useState } from "../lib/ui.js";
 import { Listener } from "../phone/listener.js";
 
 function useListener(callId) {
@@ -23,10 +23,10 @@ function Whisper({ callId }) {
     await post(`/calls/${callId}/whisper`, { text });
     setText("");
   };
-  return html`<div class="row">
+  return html`<${Line}>
     <input class="wide" aria-label="Words for the agent alone" placeholder="Words for the agent alone" value=${text} onInput=${(event) => setText(event.target.value)} />
     <${Act} label="Whisper" act=${whisper} />
-  </div>`;
+  <//>`;
 }
 
 // `callId` is a live call.
@@ -41,8 +41,7 @@ export default function Supervise({ callId }) {
         ${listens
           ? html`<button onClick=${() => listener.close()}>Stop listening</button>`
           : html`<button class="primary" onClick=${() => listener.open()}>Listen</button>`}
-        ${listens && !speaks && html`<button class="danger" onClick=${() => listener.takeOver()}>Take over</button>`}
-        ${speaks && html`<button onClick=${() => listener.handBack()}>Hand back</button>`}
+        ${listens && html`<button class=${speaks ? "" : "danger"} onClick=${() => (speaks ? listener.handBack() : listener.takeOver())}>${speaks ? "Hand back" : "Take over"}</button>`}
         <span role="status">${speaks ? "You speak to the caller; the agent listens." : listens ? "You hear both sides; they do not hear you." : ""}</span>
       </div>
       ${listens && html`<p class="row">

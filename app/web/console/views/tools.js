@@ -24,6 +24,7 @@ function Tool({ agent, tool }) {
   const [result, setResult] = useState(null);
   const run = async (event) => {
     event.preventDefault();
+    if (result?.busy) return;
     const form = new FormData(event.target);
     setResult({ busy: true });
     try {
@@ -43,7 +44,7 @@ function Tool({ agent, tool }) {
       <${Fields} schema=${tool.parameters} />
       <div class="row"><input name="trial:caller" type="tel" aria-label="Number of the caller" placeholder="caller's number, if it matters" size="26" autocomplete="off" />
         ${may("admin") && html`<label><input name="trial:verified" type="checkbox" /> vouched for by the network</label>`}
-        <button disabled=${result?.busy}>Run it</button></div>
+        <button aria-disabled=${Boolean(result?.busy)}>Run it</button></div>
       <p class="quiet">It runs for real: what it books or sends is booked or sent.</p></form>
       ${result && html`<${Result} of=${result} />`}`
       : html`<p class="quiet">Trying it takes the scope operator.</p>`}</details>`;

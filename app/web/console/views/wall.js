@@ -1,7 +1,7 @@
 // Calls in progress.
 import { get } from "../lib/api.js";
 import { useLevels, useLiveCalls, useTick } from "../lib/calls.js";
-import { Badge, Empty, Page, Trouble, clock, html, useAnswer, usd } from "../lib/ui.js";
+import { Badge, Empty, Name, Page, Trouble, clock, html, useAnswer, usd } from "../lib/ui.js";
 
 const SPEAKS = { caller: "caller speaks", agent: "agent speaks", thinking: "agent thinks", idle: "quiet", person: "a person speaks" };
 
@@ -23,12 +23,12 @@ function Card({ call, levels, last, at, now }) {
   return html`
     <a class="card panel" href=${`#/call/${call.call_id}`}>
       <div class="top">
-        <span class="strong">${call.caller_number || "number withheld"}</span>
+        <span class="strong"><${Name}>${call.caller_number || "number withheld"}<//></span>
         <span class="mono" aria-label="elapsed">${clock(elapsed)}</span>
       </div>
       <div class="top quiet"><span>to ${call.called_number || "–"}</span><span>${usd(call.cost_usd)}</span></div>
       <p class="last">${last
-        ? html`<span class=${`speaks ${last.party}`}>${last.party}:</span> ${last.text}`
+        ? html`<span class=${`speaks ${last.party}`}>${last.party}:</span> <bdi>${last.text}</bdi>`
         : html`<span class="quiet">No words yet</span>`}</p>
       <div class="top">
         <${Speaker} turn=${call.taken_over && turn === "agent" ? "person" : turn} />
