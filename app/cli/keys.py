@@ -40,7 +40,10 @@ def keys_list(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> N
 @keys_app.command("create")
 def keys_create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    scope: Annotated[Scope, typer.Option(help="What it may do.")] = Scope.VIEWER,
+    scope: Annotated[
+        Scope,
+        typer.Option(metavar="SCOPE", help=f"What it may do: {', '.join(Scope)}."),
+    ] = Scope.VIEWER,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:

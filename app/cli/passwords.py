@@ -36,7 +36,10 @@ def passwords_list(config: ConfigPath = DEFAULT_CONFIG) -> None:
 @passwords_app.command("set")
 def passwords_set(
     name: Name,
-    scope: Annotated[Scope, typer.Option(help="What they may do.")] = Scope.VIEWER,
+    scope: Annotated[
+        Scope,
+        typer.Option(metavar="SCOPE", help=f"What they may do: {', '.join(Scope)}."),
+    ] = Scope.VIEWER,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Give somebody a password, asked for here or read from standard input. Ends their logins."""

@@ -7,9 +7,12 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from app import cli
@@ -344,3 +347,20 @@ def test_passwords_are_set_listed_and_removed(tmp_path: Path) -> None:
     assert run("list")[1].startswith("mo  operator  set 20")
     assert run("remove", "mo")[0] == 0
     assert run("remove", "mo")[0] == 1
+
+
+def _commands(command: Any, path: str = "trunkline") -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, f"{path} {name}")
+
+
+def test_no_option_is_so_wide_that_its_help_breaks_it_at_80_columns() -> None:
+    widths = {
+        f"{path} {parameter.name}": max(map(len, [*parameter.opts, shown]))
+        for path, command in _commands(typer.main.get_command(cli.app))
+        for parameter in command.params
+        for shown in [parameter.display_type_rich(typer.Context(command))]
+    }
+    assert len(widths) > 40
+    assert {name: width for name, width in widths.items() if width > 24} == {}
