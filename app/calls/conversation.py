@@ -260,10 +260,12 @@ class Conversation:
         self.turns.on_event(event, now_ms)
         self._update_timers(now_ms)
 
-    def _update_timers(self, now_ms: int) -> None:
+    def _update_timers(self, now_ms: int) -> bool:
+        """Tell the timers how it stands; True while the caller waits for us."""
         drained = self._downlink.drained(now_ms)
         busy = self._keeps_caller_waiting
         self._timers.on_state(self.turns.turn, now_ms, drained=drained, busy=busy)
+        return busy
 
     def _end_thinking(self, now_ms: int) -> None:
         """Nothing was asked for in the end: there will be no reply."""
@@ -485,7 +487,7 @@ class Conversation:
         if self.dialogue.is_stale(event.response_id):
             self._note_dropped(event.audio)
             return []
-        if self.undecided:
+        if self._false_interruption.undecided:
             self._false_interruption.withhold(event)
             return []
         if self._downlink.too_far_ahead(now_ms):
@@ -938,7 +940,7 @@ class Conversation:
         return [*self._goodbye.on_tick(now_ms, self.policy.goodbye_max_ms, playing=playing)]
 
     def _watch_keypad(self, now_ms: int) -> list[Action]:
-        heard_out = self.heard_out(now_ms) and self.turns.turn is Turn.IDLE
+        heard_out = self.turns.turn is Turn.IDLE and self.heard_out(now_ms)
         kept = self._messages.on_heard_out(now_ms) if heard_out else []
         keyed = self._keypad.on_tick(now_ms, heard_out=heard_out)
         return self._resolve([*kept, *keyed], now_ms)
@@ -946,8 +948,8 @@ class Conversation:
     def _run_timers(self, now_ms: int) -> list[Action]:
         if self._goodbye.begun:
             return []
-        self._update_timers(now_ms)
-        due = self._timers.on_tick(now_ms, busy=self._keeps_caller_waiting)
+        busy = self._update_timers(now_ms)
+        due = self._timers.on_tick(now_ms, busy=busy)
         if due is None:
             return []
         if isinstance(due, ClosingPrompt):

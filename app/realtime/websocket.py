@@ -109,6 +109,8 @@ class EagerConnection(ClientConnection):
     def listen(self, on_message: Callable[[bytes], None] | None) -> None:
         """Have messages come here from now on, and not to `recv`."""
         self._on_message = on_message
+        if self.reader is not None:
+            self.reader.listen(on_message or self._queue)
 
     def hold(self) -> None:
         """Have the peer wait."""
@@ -133,9 +135,6 @@ class EagerConnection(ClientConnection):
         self.recv_messages.resume = self.go_on
 
     def data_received(self, data: bytes) -> None:
-        if self.reader is not None:
-            self.reader.feed(data)
-            return
         frames = self._shake_hands(data)
         if self.protocol.state is not State.OPEN:
             return
@@ -143,10 +142,13 @@ class EagerConnection(ClientConnection):
             self.transport,
             masked=False,
             max_bytes=MAX_MESSAGE_BYTES,
-            on_text=self._take,
+            on_text=self._on_message or self._queue,
             on_rest=self._on_rest,
             call_soon=self.loop.call_soon,
         )
+        # The transport keeps the function that it calls: from now on that of the reader.
+        self.data_received = self.reader.feed  # type: ignore[method-assign]
+        self.transport.set_protocol(self)
         if frames:
             self.reader.feed(frames)
 
@@ -161,10 +163,9 @@ class EagerConnection(ClientConnection):
             super().data_received(data[cut:])
         return data[cut:]
 
-    def _take(self, payload: bytes) -> None:
-        if self._on_message is not None:
-            self._on_message(payload)
-        elif not self.recv_messages.closed:
+    def _queue(self, payload: bytes) -> None:
+        """A message for `recv`."""
+        if not self.recv_messages.closed:
             self.recv_messages.put(Frame(Opcode.TEXT, payload))
 
     def _on_rest(self, frame: bytes) -> None:

@@ -21,7 +21,7 @@ from fastapi.responses import Response
 from app.bus import MAX_BYTES, Bus, Message
 from app.carrier.base import CarrierCallId, TransferId
 
-__all__ = ["CHECKED_FORM", "Forwarded", "Forwarding", "on_forwarded"]
+__all__ = ["CHECKED_FORM", "Forwarded", "Forwarding", "answer_within", "on_forwarded"]
 
 CHECKED_FORM: Final = "trunkline.checked_form"
 """The key of a request's scope under which stands a form that another process has checked."""
@@ -95,7 +95,7 @@ class Forwarding:
             placed_here = wanted.get("place") == self._bus.name
             if not placed_here and not self._is_known(wanted):
                 return None
-            return await _answer(app, wanted)
+            return await answer_within(app, wanted)
 
         self._bus.respond(TOPIC, answer)
 
@@ -116,8 +116,8 @@ def _response(answer: Message) -> Response:
     )
 
 
-async def _answer(app: Callable[..., Awaitable[None]], wanted: Message) -> Message:
-    """Run the application on a request that came by the bus."""
+async def answer_within(app: Callable[..., Awaitable[None]], wanted: Message) -> Message:
+    """Run the application on a request that came by no socket of HTTP."""
     path = wanted["path"]
     scope: dict[str, Any] = {
         "type": "http",

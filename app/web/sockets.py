@@ -252,10 +252,12 @@ class Messages(Protocol):
 class Lane:
     """One accepted websocket, for its one reader and its one writer, without ASGI for a message."""
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_socket", "send")
 
     def __init__(self, socket: GuardedWebSocket) -> None:
         self._socket = socket
+        self.send = socket.send_texts
+        """Send messages in one write; False, and none sent, while the peer is behind or gone."""
 
     def listen(self, messages: Messages) -> None:
         """Have messages told from now on, those first that have come already."""
@@ -268,10 +270,6 @@ class Lane:
 
     def go_on(self) -> None:
         self._socket.reader.go_on()
-
-    def send(self, *texts: bytes) -> bool:
-        """Send messages in one write; False, and none sent, while the peer is behind or gone."""
-        return self._socket.send_texts(texts)
 
     @property
     def close_code(self) -> int:
@@ -506,7 +504,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         if self._messages is not None:
             self.loop.call_soon(self._messages.on_end)
 
-    def send_texts(self, texts: tuple[bytes, ...]) -> bool:
+    def send_texts(self, *texts: bytes) -> bool:
         """As `Lane.send`."""
         conn = self.conn
         if self._full or self.close_sent or self.disconnected or conn.close_sent is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
+from types import FrameType
 from typing import Any
 
 import httpx2
@@ -95,6 +97,24 @@ async def _head_of(known: httpx2.AsyncClient, method: str, path: str) -> httpx2.
         if not answer.headers["content-type"].startswith("text/event-stream"):
             await answer.aread()
         return answer
+
+
+async def test_the_first_request_holds_calls_up_no_longer_than_the_next() -> None:
+    filled_in: list[object] = []
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == "get_dependant":  # once for each route
+            filled_in.append(frame.f_code)
+
+    sys.setprofile(count)
+    try:
+        async with server() as app, client(app, new_key(app, Scope.VIEWER)) as reader:
+            assert filled_in  # else it says nothing that there are no more
+            filled_in.clear()
+            assert (await reader.get("/live/calls")).status_code == 200
+    finally:
+        sys.setprofile(None)
+    assert not filled_in
 
 
 async def test_keys_are_made_listed_used_and_revoked() -> None:

@@ -169,12 +169,14 @@ class Downlink:
         return [PlayAudio(sound, None)]
 
     def _play(self, chunks: list[Chunk], now_ms: int) -> list[Action]:
+        actions: list[Action] = []
         for chunk in chunks:
             if self._tape is not None and chunk.payload:
                 self._tape.on_agent(chunk.payload, now_ms)
             self._counters.agent_frames += len(chunk.payload) // self._frame_bytes
             self._counters.agent_audio_ms += self.carrier_format.bytes_to_ms(len(chunk.payload))
-        return [PlayAudio(chunk.payload, chunk.mark) for chunk in chunks]
+            actions.append(PlayAudio(chunk.payload, chunk.mark))
+        return actions
 
     # Responses that nobody can hear -------------------------------------------------------------
 

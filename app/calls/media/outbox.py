@@ -28,7 +28,8 @@ class CarrierOutbox:
         self._queue: list[PlayAudio | Clear] = []
         self._bytes = 0
         self._room = Event()
-        self._room.set()
+        self.has_room = True
+        """True while there is room for more agent audio."""
 
     def on_stream(self, carrier_format: AudioFormat) -> None:
         """The stream that takes it is open: its format says how many bytes the limit is."""
@@ -46,7 +47,7 @@ class CarrierOutbox:
         self._queue.append(action)
         self._bytes += len(action.payload)
         if self._bytes > self._max_bytes:
-            self._room.clear()
+            self.has_room = False
 
     def clear(self, action: Clear) -> None:
         """Purge all audio and marks that have not left, and have the carrier do the same."""
@@ -72,21 +73,22 @@ class CarrierOutbox:
             if isinstance(action, PlayAudio):
                 self._bytes -= len(action.payload)
                 if self._bytes <= self._max_bytes // 2:
-                    self._room.set()
-
-    @property
-    def has_room(self) -> bool:
-        """True while there is room for more agent audio."""
-        return self._room.is_set()
+                    self._make_room()
 
     async def room(self) -> None:
         """Wait until there is room for more agent audio."""
-        await self._room.wait()
+        while not self.has_room:
+            self._room.clear()
+            await self._room.wait()
+
+    def _make_room(self) -> None:
+        self.has_room = True
+        self._room.set()
 
     def _purge(self) -> None:
         self._queue.clear()
         self._bytes = 0
-        self._room.set()
+        self._make_room()
 
     def _send(self, action: PlayAudio | Clear) -> bool:
         if self._stream is None:

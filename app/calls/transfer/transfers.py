@@ -284,6 +284,8 @@ class Transfers:
     @property
     def rings(self) -> bool:
         """The caller is here and waits for somebody who is being called."""
+        if self._attempt is None:  # asked of each call, some times a second
+            return False
         here = self._caller_leg.state is CallerState.ATTACHED
         return here and self._consult_leg is not None and self._consult_leg.rings
 
