@@ -33,6 +33,10 @@ HANGS_AFTER_S: Final = 1.5
 TRIES_AT_ONCE: Final = 3
 """Sockets that one call takes at most while it connects; the oldest try makes room."""
 RECONNECTS_PER_MINUTE: Final = 6
+CONNECT_EVERY_S: Final = 0.004
+"""Between the connections that all calls of a process begin: an outage that is over, or a server
+that sends everybody away, would else have all of them shake hands in one turn of the loop, in
+which no call hears anything."""
 
 
 async def connect_with_retry(
@@ -225,6 +229,7 @@ class GuardedModel:
 
     def __init__(self, model: VoiceModel, breaker: Breaker | None = None) -> None:
         self._model = model
+        self._free_at_s = 0.0  # when the next connection may begin
         self.breaker = breaker or Breaker()
 
     @property
@@ -235,7 +240,15 @@ class GuardedModel:
         return f"GuardedModel({self._model!r})"
 
     async def connect(self, config: SessionConfig) -> VoiceConnection:
-        """As the model's own, or `VoiceRefused` at once with the reason that others met."""
+        """As the model's own, or `VoiceRefused` at once with the reason that others met.
+
+        Of many calls that connect in the same moment, each begins a little after the one before.
+        """
+        now_s = asyncio.get_running_loop().time()
+        begins_s = max(now_s, self._free_at_s)
+        self._free_at_s = begins_s + CONNECT_EVERY_S
+        if begins_s > now_s:
+            await asyncio.sleep(begins_s - now_s)
         refusal = self.breaker.check(_now_ms())
         if refusal is not None:
             raise VoiceRefused(f"{refusal.message} (not tried again yet)", code=refusal.code)

@@ -8,7 +8,13 @@ import itertools
 import pytest
 
 from app.errors import VoiceRefused, VoiceUnavailable
-from app.realtime.connecting import Breaker, GuardedModel, ReconnectBudget, connect_with_retry
+from app.realtime.connecting import (
+    CONNECT_EVERY_S,
+    Breaker,
+    GuardedModel,
+    ReconnectBudget,
+    connect_with_retry,
+)
 from app.realtime.connection import RealtimeConnection, VoiceConnection, pipe
 from app.realtime.events import SessionConfig
 from tests.fakes.clock import in_virtual_time
@@ -274,6 +280,40 @@ async def test_calls_share_what_others_met() -> None:
     assert model.attempts == 5
     assert guarded.name == "scripted"
     assert repr(guarded) == f"GuardedModel({model!r})"
+
+
+class Busy:
+    """A model that notes when connections begin."""
+
+    name = "busy"
+
+    def __init__(self) -> None:
+        self.begun_s: list[float] = []
+
+    async def connect(self, config: SessionConfig) -> VoiceConnection:
+        self.begun_s.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.3)
+        return RealtimeConnection(pipe()[0])
+
+
+@pytest.mark.parametrize("calls", [1, 2, 50, 200])
+def test_calls_that_connect_in_the_same_moment_begin_one_after_the_other(calls: int) -> None:
+    async def main() -> None:
+        model = Busy()
+        guarded = GuardedModel(model)
+        for _ in range(2):  # later ones begin at once again
+            began_s = asyncio.get_running_loop().time()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(calls):
+                    group.create_task(connect_with_retry(guarded, SessionConfig()))
+            begun_s, model.begun_s = model.begun_s, []
+            assert begun_s[0] == began_s
+            steps = [after - before for before, after in itertools.pairwise(begun_s)]
+            assert len(begun_s) == calls
+            assert all(step >= CONNECT_EVERY_S * 0.99 for step in steps)
+            assert begun_s[-1] - began_s < 1.0
+
+    in_virtual_time(main())
 
 
 async def test_quota_that_fails_only_the_responses_opens_it_too() -> None:
