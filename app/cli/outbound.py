@@ -8,22 +8,24 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from app.cli.calls import Api, AsJson, Key, Server, asked_of, run_with
 from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail
-from app.errors import AppError
 from app.installation import command
+
+if TYPE_CHECKING:
+    from app.store.outbound import Contact
 
 __all__ = ["call", "campaign_app", "do_not_call_app"]
 
 LOOK_S: Final = 0.5
-CHUNK_CHARS: Final = 50_000
+PART_BYTES: Final = 50_000
 """The API takes bodies of 64 KiB."""
 
 do_not_call_app = typer.Typer(
@@ -198,23 +200,19 @@ def create(  # noqa: PLR0913 - one parameter for each option of the command
     max_calls: Annotated[int, typer.Option(help="Calls at once.")] = 5,
     per_second: Annotated[float, typer.Option(help="Calls that begin in a second.")] = 1.0,
     hours: Annotated[str, typer.Option(help="Such as 10:00-18:00, where the callee is.")] = "",
+    encoding: Annotated[
+        str, typer.Option(help="Of the CSV, such as cp1252, where it is not Unicode.")
+    ] = "",
     start: Annotated[bool, typer.Option("--start", help="Begin at once.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     server: Server = None,
     key: Key = None,
 ) -> None:
     """Make a campaign of a CSV file. It is paused until it is resumed."""
-    from app.calls.outbound.campaigns import parse_contacts
+    from app.calls.outbound.contacts import render_csv
 
-    try:
-        text = contacts.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{contacts}: cannot be read: {error}")
-    try:
-        parse_contacts(text, "", datetime.now(UTC))  # by the lines of the file, not of its parts
-    except AppError as error:
-        fail(f"{contacts}: {error.message}")
-    parts = [*_parts(text)]
+    people = _read_contacts(contacts, encoding)
+    parts = [*render_csv(people, PART_BYTES)]
     body = {
         "name": name,
         "agent": agent,
@@ -231,9 +229,15 @@ def create(  # noqa: PLR0913 - one parameter for each option of the command
         campaign = (await api.request("POST", "/campaigns", json=body)).json()
         campaign_id, added = campaign["campaign_id"], sum(campaign["contacts"].values())
         path = f"/campaigns/{campaign_id}"
-        for part in parts[1:]:
-            answer = await api.request("POST", f"{path}/contacts", json={"csv": part})
-            added += answer.json()["added"]
+        whole = False
+        try:
+            for part in parts[1:]:
+                answer = await api.request("POST", f"{path}/contacts", json={"csv": part})
+                added += answer.json()["added"]
+            whole = True
+        finally:
+            if not whole:
+                echo(f"{campaign_id} is paused with {added} of {len(people)} contacts", err=True)
         if start:
             await api.request("POST", f"{path}/resume")
         state = "begins" if start else f"is paused: {command()} campaign resume {campaign_id}"
@@ -250,20 +254,26 @@ def _seconds(text: str) -> int | None:
     return int(text)
 
 
-def _parts(text: str) -> Iterator[str]:
-    """The CSV in parts, each with the header."""
-    header, _, rest = text.partition("\n")
-    part: list[str] = []
-    size = 0
-    for line in rest.splitlines(keepends=True):
-        # A cell of several lines must not be cut in two.
-        whole = "".join(part).count('"') % 2 == 0
-        if part and whole and size + len(line) > CHUNK_CHARS:
-            yield f"{header}\n{''.join(part)}"
-            part, size = [], 0
-        part.append(line)
-        size += len(line.encode())
-    yield f"{header}\n{''.join(part)}"
+def _read_contacts(path: Path, encoding: str) -> Sequence[Contact]:
+    """The contacts of a CSV file; the command fails with each line that has a fault."""
+    from app.calls.outbound.contacts import decode_csv, read_contacts
+
+    try:
+        text = decode_csv(path.read_bytes(), encoding)
+    except OSError as error:
+        fail(f"{path}: cannot be read: {error.strerror}")
+    except LookupError:
+        fail(f"--encoding {encoding}: there is no such encoding")
+    if not isinstance(text, str):
+        fail(f"{path}:{text.line}: {text.text} (--encoding)")
+    found = read_contacts(text, "", datetime.now(UTC))
+    for remark in (*found.repeated, *found.faults):
+        echo(f"{path}:{remark.line}: {remark.text}", err=True)
+    if found.faults:
+        fail(f"{path}: no campaign is made of it; lines with a fault: {len(found.faults)}")
+    if not found.contacts:
+        fail(f"{path}: there are no contacts in it")
+    return found.contacts
 
 
 @campaign_app.command("list")

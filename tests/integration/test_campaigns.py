@@ -196,28 +196,47 @@ async def test_a_campaign_is_made_paused_resumed_and_done(tmp_path: Path) -> Non
         assert (refused.status_code, refused.json()["code"]) == (409, "campaign_state")
 
 
-WRONG: Final = [
-    ("phone\n1\n", [], "line 1: expected names of columns"),
-    ("number,name\n4155,x\n+14155550101\n", [], "line 2: the number"),
-    ("number,name\n+14155550101,x\n+14155550102\n", [], "line 3: 1 columns in place of 2"),
-    ("number,time_zone\n+14155550101,Mars/Phobos\n", [], "line 2: there is no such time_zone"),
-    ("number,time_zone\n+14155550101,../../etc\n", [], "line 2: there is no such time_zone"),
-    ("number,age\n+14155550101,7\n", [], "has no variable age"),
-    (CSV, ["--hours", "9-17"], "are no hours of one day"),
-    (CSV, ["--retry", "bussy=3"], "retry_s.bussy"),
+WRONG: Final[list[tuple[bytes, list[str], str]]] = [
+    (b"phone\n1\n", [], "contacts.csv:1: expected names of columns"),
+    (b"number,name\n4155,x\n+14155550101\n", [], "contacts.csv:3: 1 columns in place of 2"),
+    ("number\nJörg\n".encode("cp1252"), [], "contacts.csv:2: byte 0xf6 is not UTF-8"),
+    (b"number\n+14155550101\n", ["--encoding", "klingon"], "there is no such encoding"),
+    (b"number\n", [], "contacts.csv: there are no contacts in it"),
+    (b"number,age\n+14155550101,7\n", [], "has no variable age"),
+    (CSV.encode(), ["--hours", "9-17"], "are no hours of one day"),
+    (CSV.encode(), ["--hours", "22:00-23:00"], "are not within those of the server"),
+    (CSV.encode(), ["--retry", "bussy=3"], "retry_s.bussy"),
 ]
 
 
 async def test_a_campaign_with_something_wrong_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "contacts.csv"
-    async with calling() as site:
-        for text, options, words in WRONG:
-            path.write_text(text, encoding="utf-8")
+    async with calling(outbound={"hours": "08:00-21:00"}) as site:
+        for content, options, words in WRONG:
+            path.write_bytes(content)
             create = ["campaign", "create", "x", str(path), "--agent", "caller", "--start"]
             result = await run(site, *create, *options)
             assert result.exit_code != 0
-            assert words in " ".join(result.output.split())
+            assert words in " ".join(result.output.split()), result.output
         assert (await site.request("GET", "/campaigns")).json() == {"campaigns": []}
+
+
+async def test_ten_thousand_contacts_in_another_encoding_become_a_campaign(tmp_path: Path) -> None:
+    path = tmp_path / "contacts.csv"
+    rows = [f'+1415{nth:07d};"Müller; ""Jo""\r\nJr"' for nth in range(10_000)]
+    text = "\r\n".join(["number;name", "", *rows, ";", rows[7]])
+    path.write_bytes(text.encode("utf-16"))
+    async with calling() as site:
+        made = await run(site, "campaign", "create", "x", str(path), "--agent", "caller")
+        assert made.exit_code == 0, made.output
+        assert "10000 contacts" in made.output
+        assert "contacts.csv:20004: repeats the number of line 17" in made.output
+        campaign_id = made.stdout.partition(":")[0]
+        listed = await site.request("GET", f"/campaigns/{campaign_id}/contacts?limit=1000")
+        last = listed.json()["contacts"][-1]
+        assert (last["number"], last["variables"]) == (
+            "+14150000999", {"name": 'Müller; "Jo"\r\nJr'}
+        )  # fmt: skip
 
 
 async def test_a_campaign_pauses_by_itself_and_refuses_whom_the_policy_refuses() -> None:

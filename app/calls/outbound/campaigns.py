@@ -8,17 +8,16 @@ in the one that closes it, so that no death of a process leaves somebody called 
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from app.calls.outbound.contacts import parse_contacts
 from app.calls.outbound.dialer import BY, Dialer, NextForContact, PlaceOrder
-from app.calls.outbound.policy import CallingHours, Purpose, Refusal, is_time_zone
+from app.calls.outbound.policy import CallingHours, Purpose, Refusal
 from app.errors import PlacingRefused, StoreError
 from app.store.outbound import (
     Campaign,
@@ -29,7 +28,7 @@ from app.store.outbound import (
     OutboundStore,
 )
 
-__all__ = ["CampaignOptions", "Campaigns", "next_for_contact", "parse_contacts"]
+__all__ = ["CampaignOptions", "Campaigns", "next_for_contact"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +36,6 @@ TICK_S: Final = 1.0
 LEASE: Final = timedelta(seconds=10)
 _SOON: Final = timedelta(minutes=5)
 _AT_ONCE: Final = 20
-MOST_FAULTS: Final = 10
-MOST_CONTACTS: Final = 100_000
 
 # Nobody is reached there, however often it is tried.
 _NEVER: Final = frozenset(
@@ -113,65 +110,6 @@ class CampaignOptions:
         return CallingHours.parse(self.hours) if self.hours else None
 
 
-def parse_contacts(text: str, campaign_id: str, now: datetime) -> list[Contact]:
-    """The contacts of a CSV file: a column `number`, perhaps `time_zone`, the others variables.
-
-    Raises:
-        PlacingRefused: the file is wrong, with the lines (`contacts_invalid`).
-    """
-    rows = csv.reader(io.StringIO(text.lstrip("\ufeff")), strict=True)
-    faults: list[str] = []
-    found: list[Contact] = []
-    try:
-        header = [name.strip() for name in next(rows, [])]
-        if "number" not in header or len(set(header)) != len(header) or not all(header):
-            faults.append("line 1: expected names of columns, each once, and number among them")
-        else:
-            for row in rows:
-                if any(cell.strip() for cell in row):
-                    _read_row(header, row, rows.line_num, campaign_id, now, found, faults)
-    except csv.Error as error:
-        faults.append(f"line {rows.line_num}: {error}")
-    if len(found) > MOST_CONTACTS:
-        faults.append(f"more than {MOST_CONTACTS} contacts: make several campaigns")
-    if faults:
-        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
-        shown = "; ".join(faults[:MOST_FAULTS])
-        raise PlacingRefused(f"The contacts are wrong: {shown}{more}", code="contacts_invalid")
-    return found
-
-
-def _read_row(
-    header: Sequence[str],
-    row: Sequence[str],
-    line: int,
-    campaign_id: str,
-    now: datetime,
-    found: list[Contact],
-    faults: list[str],
-) -> None:
-    if len(row) != len(header):
-        faults.append(f"line {line}: {len(row)} columns in place of {len(header)}")
-        return
-    cells = dict(zip(header, (cell.strip() for cell in row), strict=True))
-    number, time_zone = cells.pop("number"), cells.pop("time_zone", "")
-    if not (number.startswith("+") and number[1:].isascii() and number[1:].isdigit()):
-        faults.append(f"line {line}: the number is not written with + and country code")
-        return
-    if time_zone and not is_time_zone(time_zone):
-        faults.append(f"line {line}: there is no such time_zone")
-        return
-    found.append(
-        Contact(
-            campaign_id=campaign_id,
-            number=number,
-            variables=cells,
-            time_zone=time_zone,
-            next_at=now,
-        )
-    )
-
-
 def next_for_contact(outcome: DialOutcome, code: str, now: datetime) -> NextForContact:
     """The next state of a contact after an attempt."""
 
@@ -219,9 +157,12 @@ class Campaigns:
         """
         self._dialer.check_agent(agent, {})
         try:
-            options.calling_hours()
+            hours = self._dialer.policy.hours.within(options.calling_hours())
         except ValueError as error:
             raise PlacingRefused(str(error), code="hours_invalid") from error
+        if hours.start >= hours.end:
+            text = f"The hours {options.hours} are not within those of the server (outbound.hours)"
+            raise PlacingRefused(text, code="hours_invalid")
         campaign = Campaign(
             campaign_id=f"camp_{secrets.token_hex(8)}",
             name=name,
