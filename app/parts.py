@@ -311,7 +311,7 @@ class Parts:
                 self.configuration.current.assembly.route_of(agent=agent), variables=variables
             ),
             owner=instance_name(),
-            resume=lambda call_id: None if history is None else history.resume(call_id),
+            resume=lambda *call: None if history is None else history.resume(*call),
             next_for_contact=next_for_contact,
         )
         return Outbound(dialer, Campaigns(dialer))

@@ -63,9 +63,9 @@ class CallHistory:
         """Take any event of any call; never waits."""
         self._writer.observe(event)
 
-    def resume(self, call_id: CallId) -> None:
-        """Go on with a call that another process of this server, gone by now, began."""
-        self._writer.resume(call_id)
+    def resume(self, call_id: CallId, begun_at: datetime) -> None:
+        """Go on with a call that another process of this server, gone by now, began then."""
+        self._writer.resume(call_id, begun_at)
 
     def on_lost(self, observer: Callable[[StoredEvent], None]) -> None:
         """Have a function told of each call that is closed as lost."""

@@ -52,7 +52,8 @@ LAST_ANSWER_S: Final = 1.0
 """The same while the process ends, which has a few seconds for all that it does then."""
 RETRY_S: Final = 1.0
 RESUMED_SEQ: Final = 100_000
-"""The number behind which the events of a call go on that another process began."""
+"""The number behind which the events of a call go on that another process began: this, and the age
+of the call in milliseconds. A process that took it over before has used fewer numbers than that."""
 TICK_S: Final = 1.0
 RENEW_S: Final = 15.0
 LEASE_S: Final = 120.0
@@ -103,7 +104,6 @@ class StoreWriter:
         self._up_since_s = 0.0
         self._last_seq: dict[CallId, int] = {}
         self._ended: OrderedDict[CallId, int] = OrderedDict()
-        self._late = itertools.count(1_000_000)
 
     # Observing ----------------------------------------------------------------------------------
 
@@ -129,9 +129,10 @@ class StoreWriter:
         self._last_seq[call_id] = self._last_seq.get(call_id, 0) + 1
         return self._last_seq[call_id]
 
-    def resume(self, call_id: CallId) -> None:
-        """Go on with a call that another process began: its events have lower numbers."""
-        self._last_seq.setdefault(call_id, RESUMED_SEQ)
+    def resume(self, call_id: CallId, begun_at: datetime) -> None:
+        """Go on with a call that another process began then: its events have lower numbers."""
+        age_ms = max(0, (self._now() - begun_at) // timedelta(milliseconds=1))
+        self._last_seq[call_id] = max(RESUMED_SEQ + age_ms, self._last_seq.get(call_id, 0))
 
     def degraded(self) -> Sequence[str]:
         """Problems of the history of calls, for `/readyz`."""

@@ -8,7 +8,8 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ import pytest
 
 import app.store.writer as writer
 from app.errors import StoreError
-from app.events import AgentSaid, CallEnded, CallId, EndReason
+from app.events import (
+    AgentSaid,
+    CallEnded,
+    CallId,
+    CallNotAnswered,
+    CallPlaced,
+    CallRinging,
+    EndReason,
+)
 from app.store.base import Outcome
 from app.store.codec import Storable, encode
 from app.store.files import CallFiles
@@ -178,6 +187,31 @@ async def test_events_of_an_outage_that_outlives_the_process_are_read_by_the_nex
     async with opened(place) as store:
         assert (await store.call(CallId("call_1"))).outcome is Outcome.ANSWERED
         assert (await store.call(CallId("call_2"))).outcome is Outcome.LOST
+
+
+async def test_a_call_that_is_taken_over_again_and_again_keeps_all_its_events(
+    tmp_path: Path,
+) -> None:
+    begun_at = datetime.now(UTC)
+    placed = CallPlaced(call_id=OF, caller_number="+1", called_number="+2", agent="caller")
+    again = replace(placed, taken_over=True)
+    ringing = CallRinging(call_id=OF, carrier_call_id="CA1", after_ms=100)
+    over = CallNotAnswered(
+        call_id=OF, carrier_call_id="CA1", outcome="busy", code="busy", reason="busy", after_ms=200
+    )
+    lives: list[list[Storable]] = [[placed], [again, ringing], [again, over]]
+    for nth, events in enumerate(lives):
+        async with history(tmp_path / "calls.db", tmp_path / f"process{nth}") as kept:
+            if nth:
+                kept.resume(OF, begun_at)
+            await take(kept, events)
+            await all_stored(kept)
+            stored = await kept.store.events(OF)
+    assert [event.type for event in stored] == [
+        "call_placed", "call_placed", "call_ringing", "call_placed", "call_not_answered"
+    ]  # fmt: skip
+    found = rebuilt(stored)
+    assert found is not None and found.ended_at is not None
 
 
 async def test_a_process_that_is_hurried_at_its_end_leaves_its_events_on_disk(

@@ -180,14 +180,14 @@ class Dialer:
         switchboard: Switchboard,
         route: Callable[[str, Mapping[str, str]], Route],
         owner: str,
-        resume: Callable[[CallId], None] = lambda call_id: None,
+        resume: Callable[[CallId, datetime], None] = lambda call_id, begun_at: None,
         next_for_contact: Callable[[DialOutcome, str, datetime], NextForContact] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`route` finds an agent for a call with these variables; it raises ConfigError.
 
-        `resume` is told of each call that is taken over. `next_for_contact` says what is next for
-        the contact of a campaign after an outcome.
+        `resume` is told of each call that is taken over, and when it was begun.
+        `next_for_contact` says what is next for the contact of a campaign after an outcome.
         """
         self.policy = policy
         self.options = options
@@ -670,7 +670,7 @@ class Dialer:
             return self._placed[attempt.call_id]
         facts = {"call_id": attempt.call_id, "state": attempt.state.value}
         logger.info("placed call taken over", extra=facts)
-        self._resume(attempt.call_id)
+        self._resume(attempt.call_id, attempt.created_at)
         if attempt.state is not AttemptState.WAITING:
             self._tell_placed(attempt, taken_over=True)  # that it was told may have been lost
         placed = self._hold(attempt, adopted=True)
