@@ -267,8 +267,8 @@ def _read_contacts(path: Path, encoding: str) -> Sequence[Contact]:
     if not isinstance(text, str):
         fail(f"{path}:{text.line}: {text.text} (--encoding)")
     found = read_contacts(text, "", datetime.now(UTC))
-    for remark in (*found.repeated, *found.faults):
-        echo(f"{path}:{remark.line}: {remark.text}", err=True)
+    for note in (*found.repeated, *found.faults):
+        echo(f"{path}:{note.line}: {note.text}", err=True)
     if found.faults:
         fail(f"{path}: no campaign is made of it; lines with a fault: {len(found.faults)}")
     if not found.contacts:

@@ -21,7 +21,14 @@ from app.calls.outbound.policy import is_time_zone
 from app.errors import PlacingRefused
 from app.store.outbound import Contact
 
-__all__ = ["ContactLines", "Remark", "decode_csv", "parse_contacts", "read_contacts", "render_csv"]
+__all__ = [
+    "ContactLines",
+    "LineNote",
+    "decode_csv",
+    "parse_contacts",
+    "read_contacts",
+    "render_csv",
+]
 
 MOST_FAULTS: Final = 10
 MOST_CONTACTS: Final = 100_000
@@ -39,7 +46,7 @@ _SHORTENED: Final = re.compile(r"\+?\d+([.,]\d+)?e\+?\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class LineNote:
     """Something to tell about a line, which counts from 1."""
 
     line: int
@@ -54,14 +61,14 @@ class ContactLines:
     """
 
     contacts: list[Contact] = field(default_factory=list)
-    faults: list[Remark] = field(default_factory=list)
-    repeated: list[Remark] = field(default_factory=list)
+    faults: list[LineNote] = field(default_factory=list)
+    repeated: list[LineNote] = field(default_factory=list)
 
 
-def decode_csv(content: bytes, encoding: str = "") -> str | Remark:
+def decode_csv(content: bytes, encoding: str = "") -> str | LineNote:
     """The text of a CSV file, in the encoding that its first bytes tell, else UTF-8.
 
-    A remark tells of the first line that is not in this encoding. Raises LookupError: there is none
+    A note tells of the first line that is not in this encoding. Raises LookupError: there is none
     of this name.
     """
     found = next((name for bom, name in _BOMS if content.startswith(bom)), "")
@@ -73,7 +80,7 @@ def decode_csv(content: bytes, encoding: str = "") -> str | Remark:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         text = f"byte 0x{content[error.start]:02x} is not {chosen.upper()}: save the file as "
-        return Remark(line, f'{text}"CSV UTF-8", or name its encoding')
+        return LineNote(line, f'{text}"CSV UTF-8", or name its encoding')
 
 
 def read_contacts(text: str, campaign_id: str, now: datetime) -> ContactLines:
@@ -81,17 +88,17 @@ def read_contacts(text: str, campaign_id: str, now: datetime) -> ContactLines:
     found, line_of = ContactLines(), dict[str, int]()
     for fault, line, cells in _rows(text):
         if fault := fault or _fault_in(cells):
-            found.faults.append(Remark(line, fault))
+            found.faults.append(LineNote(line, fault))
             continue
         variables = dict(cells)
         number, time_zone = variables.pop("number"), variables.pop("time_zone", "")
         if (first := line_of.setdefault(number, line)) != line:
             text = f"repeats the number of line {first}, and is left out"
-            found.repeated.append(Remark(line, text))
+            found.repeated.append(LineNote(line, text))
             continue
         if len(found.contacts) == MOST_CONTACTS:
             text = f"more than {MOST_CONTACTS} contacts: make several campaigns"
-            found.faults.append(Remark(line, text))
+            found.faults.append(LineNote(line, text))
             break
         found.contacts.append(
             Contact(

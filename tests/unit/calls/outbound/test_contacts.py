@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.calls.outbound.contacts import (
-    Remark,
+    LineNote,
     decode_csv,
     parse_contacts,
     read_contacts,
@@ -67,7 +67,7 @@ def test_an_old_encoding_is_read_where_it_is_named_and_else_told_of() -> None:
     content = "number;name\n+14155550101;Ann\n+14155550102;Jörg\n".encode("cp1252")
     assert read(content, "cp1252")[1] == ("+14155550102", "Jörg")
     refused = decode_csv(content)
-    assert isinstance(refused, Remark)
+    assert isinstance(refused, LineNote)
     assert (refused.line, "0xf6 is not UTF-8" in refused.text) == (3, True)
     with pytest.raises(LookupError):
         decode_csv(content, "klingon")
@@ -113,7 +113,7 @@ def test_each_fault_has_its_line(text: str, faults: list[tuple[int, str]]) -> No
 def test_a_number_that_stands_there_twice_is_told_of() -> None:
     found = read_contacts(HEADER + GOOD + "+14155550102,Bob\n+14155550101,Other\n", "c", NOW)
     assert [one.variables["name"] for one in found.contacts] == ["Ann", "Bob"]
-    assert found.repeated == [Remark(4, "repeats the number of line 2, and is left out")]
+    assert found.repeated == [LineNote(4, "repeats the number of line 2, and is left out")]
 
 
 def test_of_many_faults_the_answer_names_some_and_counts_the_others() -> None:
