@@ -1,115 +1,130 @@
-"""A real browser and a real server, for tests of the console.
+"""One real server and one real browser for all tests of the console.
 
 Chromium is Debian's, at `chromium` on the path; without it, or without the package that drives it,
 every test here is skipped. The server is a process of its own, with the offline engine: it takes
-its time, so that what a page plays is heard in time.
+its time, so that what a page plays is heard in time. The microphone of a page is silent until the
+test has it speak: what a person says follows what they hear, however slow the machine is.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import asyncio
+import base64
 import shutil
-import signal
-import subprocess
-import sys
+import time
 import wave
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes.ports import free_port
+from tests.browser.site import Site, keep_scripts, serving
+from tests.fakes.waiting import TIME_LIMIT_S
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="the console is not tested: install playwright"
 )
 
 CALLER = Path(__file__).parents[1] / "data" / "caller"
-NUMBER = "+15005550006"
-WAIT_MS = 60_000
 
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A server that runs."""
-
-    url: str
-    folder: Path
+MICROPHONE = """
+navigator.mediaDevices.getUserMedia = async () => {
+  const context = new AudioContext();
+  const microphone = context.createMediaStreamDestination();
+  window.speak = async (wav) => {
+    const bytes = Uint8Array.from(atob(wav), (letter) => letter.charCodeAt(0));
+    const words = context.createBufferSource();
+    words.buffer = await context.decodeAudioData(bytes.buffer);
+    words.connect(microphone);
+    words.start();
+  };
+  return microphone.stream;
+};
+"""
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A server in a process, as `trunkline serve` makes it; logins need nothing on this machine."""
-    folder, port = tmp_path_factory.mktemp("site"), free_port()
-    settings = {
-        "voice_model": "offline",
-        "server": {"port": port},
-        "numbers": {NUMBER: {}},
-        "state_dir": str(folder / "state"),
-    }
-    (folder / "config.yaml").write_text(json.dumps(settings), encoding="utf-8")
-    command = [sys.executable, "-m", "trunkline", "serve", "--config", str(folder / "config.yaml")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-    try:
-        yield Site(f"http://127.0.0.1:{port}", folder)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-Launch = Callable[[Path | None], Any]
+    """A server with a history in which everybody says scripts."""
+    if shutil.which("chromium") is None:
+        pytest.skip("the console is not tested: install chromium")
+    folder = tmp_path_factory.mktemp("console")
+    with ThreadPoolExecutor(1) as thread:  # the browser's own loop may run in this one
+        database = folder / "state" / "calls.db"
+        thread.submit(lambda: asyncio.run(keep_scripts(database))).result()
+    with serving(folder) as found:
+        yield found
 
 
 # Not of the session: while it is open, its loop runs, and no other test could run one.
 @pytest.fixture(scope="module")
-def launch() -> Iterator[Launch]:
-    """Start a browser whose microphone plays a WAV file once, or silence."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("the console is not tested: install chromium")
+def browser(site: Site) -> Iterator[Browser]:
     with playwright.sync_playwright() as driver:
-        browsers = []
-
-        def started(microphone: Path | None = None) -> Any:
-            options = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-            if microphone is not None:
-                options.append(f"--use-file-for-fake-audio-capture={microphone}%noloop")
-            browser = driver.chromium.launch(
-                executable_path=chromium, args=["--no-sandbox", *options]
-            )
-            browsers.append(browser)
-            return browser
-
-        yield started
-        for browser in browsers:
-            browser.close()
+        found = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        yield found
+        found.close()
 
 
-def open_page(browser: Any, site: Site, view: str) -> Any:
-    """A page of the console that fails its test by an error of its scripts."""
-    page = browser.new_page()
-    page.set_default_timeout(WAIT_MS)
+@pytest.fixture(scope="module")
+def context(browser: Browser, site: Site) -> BrowserContext:
+    """A person who has logged in."""
+    playwright.expect.set_options(timeout=TIME_LIMIT_S * 1000)
+    found = browser.new_context()
+    found.set_default_timeout(TIME_LIMIT_S * 1000)
+    found.add_init_script(MICROPHONE)
+    page = found.new_page()
+    page.goto(site.link)
+    page.get_by_role("heading", name="Live calls").wait_for()
+    page.close()
+    return found
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site) -> Iterator[Any]:
+    """A page of theirs."""
+    found = open_page(context, site, "wall")
+    yield found
+    assert found.evaluate("window.ran") is None, "a script of somebody has run"
+    found.close()
+    assert found.faults == []
+
+
+def open_page(context: BrowserContext, site: Site, view: str) -> Any:
+    """A page that takes down scripts that fail, refusals of the policy, and dialogs."""
+    page: Any = context.new_page()
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
-    answer = None
-    for _ in range(300):
-        try:
-            answer = page.goto(f"{site.url}/console#/{view}")
-            break
-        except playwright.Error:
-            page.wait_for_timeout(200)
-    assert answer is not None, (site.folder / "log").read_text()
-    assert answer.ok, (site.folder / "log").read_text()
+    page.on("dialog", lambda dialog: page.faults.append(dialog.message))
+    page.on(
+        "console",
+        lambda said: "Content Security Policy" in said.text and page.faults.append(said.text),
+    )
+    page.goto(f"{site.url}/console#/{view}")
+    page.wait_for_selector("main h1")
     return page
+
+
+def say(page: Page, words: str) -> None:
+    """Have the page's microphone hear a clip of the caller, by the name of its file."""
+    clip = base64.b64encode((CALLER / f"{words}.wav").read_bytes()).decode()
+    page.evaluate("wav => window.speak(wav)", clip)
+
+
+def until(page: Page, holds: str) -> None:
+    """Look every 50 ms; the driver's own way has the page evaluate text, which it must not."""
+    limit_s = time.monotonic() + TIME_LIMIT_S
+    while time.monotonic() < limit_s:
+        if page.evaluate(holds):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never: {holds}")
 
 
 def spoken(path: Path, *parts: str | float) -> Path:

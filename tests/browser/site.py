@@ -8,18 +8,35 @@ import os
 import re
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from app.console_logins import Logins
+from app.events import (
+    AgentSaid,
+    CallAdmitted,
+    CallEnded,
+    CallEvent,
+    CallId,
+    CallNotAnswered,
+    CallPlaced,
+    CallTurnedAway,
+)
+from app.store.sql.store import SqlStore
+from tests.fakes.call_events import call_events, filled, recorded
 from tests.fakes.waiting import TIME_LIMIT_S
 
-__all__ = ["SCRIPT", "Site", "dialing", "serving"]
+__all__ = ["SCRIPT", "Site", "dialing", "keep_scripts", "serving"]
 
 SCRIPT: Final = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
 """Words that must stay words, wherever a page shows them."""
+
+ONCE: Final = {CallAdmitted, CallPlaced, CallNotAnswered, CallTurnedAway, CallEnded}
+"""Events that make the row of a call, and come once."""
 
 CONFIG: Final = {
     "voice_model": "offline",
@@ -28,6 +45,8 @@ CONFIG: Final = {
     "tools": {"find_slot": {"python": "desk_tools:find_slot", "description": SCRIPT}},
     "numbers": {"+15005550001": {"fallback": "shop"}},
     "destinations": {"shop": {"number": "+15005550099", "spoken": SCRIPT}},
+    # On a busy machine words may be known late; until then a sound might be taken for a noise.
+    "limits": {"false_interruption_ms": 0},
 }
 
 TOOLS: Final = f"""\
@@ -48,6 +67,32 @@ class Site:
     def link(self) -> str:
         """An address that logs in, once."""
         return f"{self.url}/console#login={Logins(self.state_dir).make_link()}"
+
+
+async def keep_scripts(database: Path) -> None:
+    """Keep a call in whose events every text is a script, and in which the agent is cut off."""
+    store = SqlStore(database)
+    await store.open()
+    [admitted, *events, ended] = call_events("call_evil", said=[SCRIPT], answer=SCRIPT)
+    of = CallId("call_evil")
+    kinds = [kind for kind in typing.get_args(CallEvent) if kind not in ONCE]
+    events += [replace(filled(kind, SCRIPT), call_id=of) for kind in kinds]
+    events.append(
+        AgentSaid(
+            call_id=of,
+            at_ms=2_400,
+            item_id="y",
+            text="We are open until nine.",
+            heard_text="We are open",
+            cut_off=True,
+        )
+    )
+    admitted = replace(filled(CallAdmitted, SCRIPT), call_id=of)
+    began = datetime.now(UTC) - timedelta(hours=30)
+    await store.append(recorded([admitted, *events, ended], began=began), instance="a test")
+    await store.add_note(of, SCRIPT, author=SCRIPT)
+    await store.set_tags(of, [SCRIPT])
+    await store.close()
 
 
 @contextlib.contextmanager

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from audio.g711 import decode_ulaw, encode_ulaw
-from tests.browser.conftest import Launch, Site, open_page, spoken
+from tests.browser.conftest import open_page, say, until
+from tests.browser.site import Site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Page
 
 PHONE = "window.trunklinePhone"
 
 
 @pytest.fixture(scope="module")
-def modules(launch: Launch, site: Site) -> Any:
+def modules(context: BrowserContext, site: Site) -> Any:
     """A page in which the modules of the phone can be called."""
-    return open_page(launch(None), site, "phone")
+    return open_page(context, site, "phone")
 
 
 def test_mu_law_is_the_servers(modules: Any) -> None:
@@ -102,58 +105,53 @@ def test_a_queue_plays_in_time_returns_marks_where_they_stand_and_all_of_them_wh
     assert underruns == 1
 
 
-def test_a_call_is_talked_cut_off_hung_up_and_found_in_the_history(
-    launch: Launch, site: Site, tmp_path: Path
-) -> None:
-    # The greeting, a question, words into its answer.
-    caller = spoken(tmp_path / "caller.wav", 6.0, "hours", 2.5, "address", 60.0)
-    page = open_page(launch(caller), site, "phone")
+def called(page: Page) -> Any:
+    """A call from the page, once its greeting was heard; the lines of its transcript."""
+    page.get_by_role("link", name="Phone").click()
     page.get_by_role("button", name="Call", exact=True).click()
     turns = page.locator("ol.turns li")
     turns.filter(has_text="How can I help you").wait_for()
-    # Until its words are known, the agent may still take what cut it off for a noise, and resume.
-    turns.filter(has_text="Caller").nth(1).wait_for()
-    page.locator("ol.turns del").first.wait_for()  # what it did not hear
+    return turns
+
+
+def test_a_call_is_talked_cut_off_hung_up_and_found_in_the_history(page: Page, site: Site) -> None:
+    turns = called(page)
+    say(page, "hours")
+    until(page, f"{PHONE}.levels.agent > 0.05")  # it answers
+    say(page, "address")
+    page.locator("ol.turns del").first.wait_for()  # what was not heard
     page.locator("ol.turns .wait").first.wait_for()
-    figures = page.evaluate(f"({{ late: {PHONE}.underruns, id: {PHONE}.call.call_id }})")
+    turns.filter(has_text="Caller").nth(1).wait_for()
+    call_id = page.evaluate(f"{PHONE}.call.call_id")
     page.get_by_role("button", name="key 5").click()
     turns.filter(has_text="Key").wait_for()
     page.get_by_role("button", name="Hang up").click()
     page.get_by_text("Over: caller hung up").wait_for()
     page.get_by_role("link", name="See the call").click()
     page.locator("ol.turns del").first.wait_for()
-    page.goto(f"{site.url}/console#/history")
-    page.locator(f'a[href*="{figures["id"]}"]').first.wait_for()
-    assert page.faults == []
+    page.get_by_role("link", name="History").click()
+    page.locator(f'a[href*="{call_id}"]').first.wait_for()
 
 
 def test_a_supervisor_listens_in_takes_a_call_over_and_hands_it_back(
-    launch: Launch, site: Site, tmp_path: Path
+    page: Page, context: BrowserContext, site: Site
 ) -> None:
-    caller = open_page(launch(spoken(tmp_path / "caller.wav", 6.0, "hours", 90.0)), site, "phone")
-    caller.get_by_role("button", name="Call", exact=True).click()
-    caller.locator("ol.turns li").first.wait_for()
-    call_id = caller.evaluate(f"{PHONE}.call.call_id")
-    parts: list[str | float] = ["help", 0.3]
-    words = spoken(tmp_path / "supervisor.wav", 1.0, *parts * 20)
-    page = open_page(launch(words), site, f"call/{call_id}")
-    page.get_by_role("button", name="Listen").click()
+    called(page)
+    call_id = page.evaluate(f"{PHONE}.call.call_id")
+    supervisor = open_page(context, site, f"call/{call_id}")
+    supervisor.get_by_role("button", name="Listen").click()
+    supervisor.get_by_text("You hear both sides").wait_for()
+    say(page, "hours")
     heard = "window.trunklineListener.heard"
-    until(page, f"{heard}[0] > 500 && {heard}[1] > 500")
-    page.get_by_role("button", name="Take over").click()
-    page.get_by_text("You speak to the caller").wait_for()
-    until(caller, f"{PHONE}.levels.agent > 0.05")
-    page.get_by_role("button", name="Hand back").click()
-    page.get_by_text("You hear both sides").wait_for()
-    caller.get_by_role("button", name="Hang up").click()
-    caller.get_by_text("Over: caller hung up").wait_for()
-    assert caller.faults == page.faults == []
-
-
-def until(page: Any, holds: str) -> None:
-    """Look every 50 ms; the driver's own way has the page evaluate text, which it must not."""
-    for _ in range(1_200):
-        if page.evaluate(holds):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"not within 60 s: {holds}")
+    until(supervisor, f"{heard}[0] > 500 && {heard}[1] > 500")
+    supervisor.get_by_role("button", name="Take over").click()
+    supervisor.get_by_text("You speak to the caller").wait_for()
+    until(page, f"{PHONE}.levels.agent < 0.01")
+    say(supervisor, "help")
+    until(page, f"{PHONE}.levels.agent > 0.05")
+    supervisor.get_by_role("button", name="Hand back").click()
+    supervisor.get_by_text("You hear both sides").wait_for()
+    page.get_by_role("button", name="Hang up").click()
+    page.get_by_text("Over: caller hung up").wait_for()
+    assert supervisor.faults == []
+    supervisor.close()

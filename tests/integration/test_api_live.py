@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from app.api_keys import Scope
+from app.calls.observers.live_feed import KEPT_EVENTS
 from app.events import (
     AgentSaid,
     CallEnded,
@@ -207,6 +208,34 @@ async def test_the_feed_tells_what_happens_and_goes_on_after_a_break() -> None:
         for unknown in ("00000000-1", "x", f"{first[0]['id'].partition('-')[0]}-99999"):
             [gap] = await read_events(operator, 1, last_id=unknown)
             assert (gap["event"], gap["data"]) == ("gap", "{}")
+
+
+async def test_nothing_is_held_back_for_a_console_that_does_not_read() -> None:
+    async with operated() as (app, operator, _):
+        key = operator.headers["authorization"]
+        lines = (
+            "GET /api/v1/live HTTP/1.1",
+            f"Host: {operator.base_url.host}",
+            f"Authorization: {key}",
+        )
+        reader, writer = await asyncio.open_connection(
+            operator.base_url.host, operator.base_url.port, limit=4_096
+        )  # fmt: skip
+        writer.write("\r\n".join((*lines, "", "")).encode())
+        await reader.readuntil(b"retry: ")  # and reads no more
+        words = "x" * 4_000
+        for number in range(4 * KEPT_EVENTS):  # 32 MB, as for all who follow
+            app.trunkline.feed.put({"type": "call_admitted", "number": number, "words": words})
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        held = b""
+        async with time_limit():
+            while b"event: gap" not in held:
+                held += await reader.read(65_536)
+        assert len(held) < 8_000_000
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def test_only_so_many_clients_follow_the_feed() -> None:

@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from app.api_keys import Scope
 from app.calls.caller_leg import Monitor
 from app.events import AgentSaid, CallId, OperatorActed
 from app.realtime import events as ev
@@ -24,7 +25,7 @@ from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.integration.server import App
-from tests.integration.test_api import is_problem
+from tests.integration.test_api import client, is_problem, new_key
 from tests.integration.test_api_live import call_id_of, operated
 from tests.integration.test_browser_phone import page
 
@@ -227,6 +228,32 @@ async def test_a_page_that_sends_no_message_is_cut_off(text: str) -> None:
             while True:
                 await page.socket.recv()
         assert page.socket.close_code == 1008
+
+
+async def test_only_an_unused_ticket_of_our_own_page_opens_a_supervisors_socket() -> None:
+    async with operated() as (app, operator, _), app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await app.event(call, AgentSaid)
+        used = await ticket_for(operator)
+        path = used["path"]
+        async with page(app, used["ticket"], path):
+            pass
+        odd = {
+            "made up": ("a" * len(used["ticket"]), ""),
+            "used": (used["ticket"], ""),
+            "of another site": ((await ticket_for(operator))["ticket"], "https://other.example"),
+            "of a file": ((await ticket_for(operator))["ticket"], "null"),
+            "of no page": ((await ticket_for(operator))["ticket"], None),
+        }
+        for kind, (ticket, origin) in odd.items():
+            with pytest.raises(InvalidStatus) as refused:
+                await page(app, ticket, path, origin=origin)
+            assert refused.value.response.status_code == 403, kind
+        viewer = new_key(app, Scope.VIEWER, "a viewer")
+        async with client(app, viewer) as stranger:
+            answer = await stranger.post(f"/calls/{used['call_id']}/supervise")
+            assert answer.status_code == 403
+        await call.hang_up()
 
 
 async def test_a_call_that_is_over_cannot_be_supervised() -> None:

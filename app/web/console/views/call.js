@@ -88,12 +88,13 @@ function Now({ callId }) {
 }
 
 function Facts({ call }) {
+  const counted = call.outcome !== "in_progress"; // the row has its counts when the call is over
   const [theirs, ours] = call.direction === "outbound" ? ["Called", "From"] : ["Caller", "Called"];
   const facts = [
     [theirs, call.caller_number || "withheld"], [ours, call.called_number], ["Agent", call.agent], ["Model", call.model],
     ["Began", when(call.started_at)], ["Lasted", clock(call.duration_ms)], ["First sound", ms(call.first_sound_ms)],
     ["Turn latency", call.turn_latency_p50_ms === null ? "–" : `${ms(call.turn_latency_p50_ms)}, slowest ${ms(call.turn_latency_p95_ms)}`],
-    ["Turns", call.turns], ["Barge-ins", call.barge_ins], ["Tools", `${call.tool_calls}, failed ${call.tool_errors}`],
+    ...(counted ? [["Turns", call.turns], ["Barge-ins", call.barge_ins], ["Tools", `${call.tool_calls}, failed ${call.tool_errors}`]] : []),
     ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", call.carrier_call_id],
   ];
   return html`<section class="panel"><h2>Facts</h2><dl class="facts">
