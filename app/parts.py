@@ -504,7 +504,7 @@ class Parts:
         ]
         if guard.logins is not None:
             local = self._api_open_to_local
-            routers.append(console_router(guard, guard.logins, self.metrics, local=local))
+            routers.append(console_router(guard, guard.logins, self.metrics, self.bus, local=local))
         return routers
 
     def _guard(self) -> Guard:

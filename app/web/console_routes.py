@@ -20,6 +20,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from app.bus import Bus, Message
 from app.console_logins import Login, Logins, csrf_token
 from app.errors import ConfigError
 from app.web.access import is_foreign_site, is_local
@@ -66,6 +67,9 @@ PASSWORDS: Final = 60
 PASSWORDS_PER_S: Final = 2.0
 """For all names together, right ones too: each attempt costs 0.2 s of a processor."""
 
+_GUESSED: Final = "password_guessed"
+"""A topic of the bus: a password of somebody, by a hash of their name."""
+
 _KINDS: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -81,9 +85,11 @@ class _File:
     tag: str
 
 
-def console_router(guard: Guard, logins: Logins, metrics: Metrics, *, local: bool) -> APIRouter:
+def console_router(
+    guard: Guard, logins: Logins, metrics: Metrics, bus: Bus, *, local: bool
+) -> APIRouter:
     """The routes of the console; `local`: it opens to browsers on this machine only."""
-    router, files, attempts = APIRouter(), _files(), _Attempts()
+    router, files, attempts = APIRouter(), _files(), _Attempts(bus)
 
     def refused(request: Request) -> Response | None:
         client = request.client
@@ -256,9 +262,12 @@ class _Attempts:
     """The logins that may still be tried.
 
     Links and keys are too long to guess: only wrong ones count, and the right one always enters.
+    Passwords are counted in all processes: a worker has no allowance of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        bus.subscribe(_GUESSED, self._on_guessed)
         self._wrong = _Allowance(WRONG_LOGINS, WRONG_LOGINS_PER_S)
         self._passwords = _Allowance(PASSWORDS, PASSWORDS_PER_S)
         self._by_name: OrderedDict[str, _Allowance] = OrderedDict()
@@ -269,17 +278,44 @@ class _Attempts:
 
     def may_guess(self, name: str) -> bool:
         """Count a password before it is looked at: many at once are as slow as one by one."""
-        found = self._by_name.pop(name[:64], None)
-        found = found or _Allowance(WRONG_PASSWORDS, WRONG_PASSWORDS_PER_S)
-        if len(self._by_name) >= MAX_NAMES:
-            self._by_name.popitem(last=False)
-        self._by_name[name[:64]] = found
-        return found.take() and self._passwords.take()
+        who = _hash_of(name)
+        allowed = self._take(who)
+        self._tell(who, right=False)
+        return allowed
 
     def was_right(self, name: str) -> None:
         """The password of a name was right: it does not count."""
-        if (found := self._by_name.get(name[:64])) is not None:
+        who = _hash_of(name)
+        self._give_back(who)
+        self._tell(who, right=True)
+
+    def _tell(self, who: str, *, right: bool) -> None:
+        self._bus.publish(_GUESSED, {"by": self._bus.name, "who": who, "right": right})
+
+    def _on_guessed(self, message: Message) -> None:
+        if message["by"] == self._bus.name:
+            return
+        if message["right"]:
+            self._give_back(message["who"])
+        else:
+            self._take(message["who"])
+
+    def _take(self, who: str) -> bool:
+        found = self._by_name.pop(who, None)
+        found = found or _Allowance(WRONG_PASSWORDS, WRONG_PASSWORDS_PER_S)
+        if len(self._by_name) >= MAX_NAMES:
+            self._by_name.popitem(last=False)
+        self._by_name[who] = found
+        return found.take() and self._passwords.take()
+
+    def _give_back(self, who: str) -> None:
+        if (found := self._by_name.get(who)) is not None:
             found.give_back()
+
+
+def _hash_of(name: str) -> str:
+    # Somebody types their password into the wrong field: it is sent nowhere as it is.
+    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 class _Allowance:

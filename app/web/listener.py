@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Final
 
@@ -10,6 +11,18 @@ from app.errors import ConfigError
 __all__ = ["BACKLOG", "bind"]
 
 BACKLOG: Final = 2048
+
+
+_CURES: Final = {
+    errno.EADDRINUSE: (
+        ". Another program, perhaps another Trunkline, has it: end that one, or set "
+        "server.port (SERVER_PORT) to a free one"
+    ),
+    errno.EACCES: (
+        ". Ports below 1024 are the system's: set server.port (SERVER_PORT) to a higher one"
+    ),
+    errno.EADDRNOTAVAIL: ". It is not an address of this machine: set server.host",
+}
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -34,5 +47,6 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        cure = _CURES.get(error.errno or 0, "")
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}{cure}") from error
     return listener

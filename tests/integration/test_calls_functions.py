@@ -9,8 +9,9 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 import pytest
 
@@ -18,10 +19,12 @@ from app.agents.agent import Agent
 from app.agents.guardrails.rules import Guardrail
 from app.agents.handoffs import HandoffTo
 from app.agents.tools.tool import tool
+from app.calls.route import Diversion, Route
+from app.carrier.base import IncomingCall
 from app.events import AgentSaid, EndReason, Party, TaskAnswered, TaskStarted, ToolRan
 from tests.fakes.carrier import FakeCall, FakeTwilio
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.web_service import WebService, answer
+from tests.fakes.web_service import Asked, WebService, answer
 from tests.integration.analysis_site import analysis_of
 from tests.integration.server import App, trunkline
 from tests.integration.test_calls_analysis import section_of
@@ -63,10 +66,15 @@ def _block(*_: object) -> Any:
     released.wait(30)
 
 
-def _compute(*_: object) -> Any:
-    ends_s = time.monotonic() + 0.5
-    while time.monotonic() < ends_s:
-        pass
+def computing(seconds: float) -> Callable[..., Any]:
+    """Take so much of a processor, however many share it."""
+
+    def compute(*_: object) -> None:
+        ends_s = time.thread_time() + seconds
+        while time.thread_time() < ends_s:
+            pass
+
+    return compute
 
 
 released = threading.Event()
@@ -80,23 +88,27 @@ def no_thread_is_left() -> Iterator[None]:
     released.set()
 
 
-def reception(place: str, fault: Callable[..., Any]) -> Agent:
+def awaiting(fault: Callable[..., Any]) -> Callable[..., Any]:
+    """The fault in an async function, whatever kind of function it is."""
+
+    async def run(*_: object) -> Any:
+        result = fault()
+        return await result if inspect.isawaitable(result) else result
+
+    return run
+
+
+def reception(name: str, place: str, fault: Callable[..., Any]) -> Agent:
     """An agent with a function in one place that does something odd."""
     options: dict[str, Any] = {}
+    left: list[asyncio.Task[Any]] = []
 
     async def run() -> str:
         if place == "a tool":
-            result = fault()
-            if inspect.isawaitable(result):
-                await result
+            await awaiting(fault)()
         if place == "a task of a tool":
-            left.append(asyncio.create_task(later()))
+            left.append(asyncio.create_task(awaiting(fault)()))
         return "done"
-
-    left: list[asyncio.Task[Any]] = []
-
-    async def later() -> None:
-        fault()
 
     def in_thread() -> str:
         return str(fault())
@@ -107,55 +119,95 @@ def reception(place: str, fault: Callable[..., Any]) -> Agent:
     options["tools"] = (
         tool(name="act", description="Act.", input_guardrails=guards, is_enabled=enabled)(function),
     )
-    if place == "a guardrail":
-        options["guardrails"] = (Guardrail(name="rule", side=Party.AGENT, check=_async(fault)),)
+    if place in ("a guardrail", "a guardrail in a thread"):
+        check = fault if place == "a guardrail in a thread" else awaiting(fault)
+        options["guardrails"] = (Guardrail(name="rule", side=Party.AGENT, check=check),)
     if place == "a handoff":
         options["handoffs"] = (HandoffTo(agent="billing", on_handoff=fault, tool_name="act"),)
         del options["tools"]
     written = fault if place == "instructions" else "Be brief."
-    return Agent(name="reception", instructions=written, **options)
+    return Agent(name=name, instructions=written, **options)
 
 
-def _async(fault: Callable[..., Any]) -> Callable[..., Any]:
-    async def check(*_: object) -> Any:
-        return fault()
+def answer_by_number(app: App, numbers: Mapping[str, Agent]) -> None:
+    """Have the call to each of these numbers answered by that agent."""
+    route = app.switchboard._route
 
-    return check
+    def found(incoming: IncomingCall) -> Route | Diversion:
+        usual = route(incoming)
+        assert isinstance(usual, Route)
+        return replace(usual, agent=numbers.get(incoming.called_number, usual.agent))
 
-
-# Each way to end in each place is a test of app.threads; here are whole calls.
-FAULTS: list[tuple[str, Callable[..., Any]]] = [
-    ("a tool", _exit),
-    ("a tool", _own),
-    ("a tool in a thread", _exit),
-    ("a task of a tool", _exit),
-    ("a task of a tool", _interrupt),
-    ("an input guardrail", _interrupt),
-    ("is_enabled", _own),
-    ("a guardrail", _exit),
-    ("a handoff", _exit),
-    ("instructions", _exit),
-    ("a tool", _cancel_itself),
-    ("a tool", _ignore_cancellation),
-    ("a tool", _compute),
-    ("a tool in a thread", _block),
-    ("a tool in a thread", _compute),
-]
+    app.switchboard._route = found
 
 
-@pytest.mark.parametrize(("place", "fault"), FAULTS)
-async def test_a_function_that_ends_in_no_ordinary_way_costs_at_most_its_call(
-    place: str, fault: Callable[..., Any]
-) -> None:
+RAISE: Final = (_exit, _interrupt, _own)
+ASYNC: Final = (*RAISE, _cancel_itself, _ignore_cancellation)
+IN_THREAD: Final = (*RAISE, _block)
+FAULTS: Final[dict[str, Sequence[Callable[..., Any]]]] = {
+    "a tool": ASYNC,
+    "a task of a tool": ASYNC,
+    "a guardrail": ASYNC,
+    "a handoff": (*ASYNC, _block),
+    "an input guardrail": (*ASYNC, _block),
+    "a tool in a thread": IN_THREAD,
+    "a guardrail in a thread": IN_THREAD,
+    "is_enabled": RAISE,  # called between two frames of sound, with no task to cancel
+    "instructions": RAISE,
+}
+
+
+async def test_a_function_that_ends_in_no_ordinary_way_costs_at_most_its_call() -> None:
+    each = [(place, fault) for place, faults in FAULTS.items() for fault in faults]
+    written = [Agent(name=name, instructions="Be brief.") for name in ("reception", "billing")]
+    written += [reception(f"agent{at}", *one) for at, one in enumerate(each)]
+    numbers = {f"+1500555{at:04}": agent for at, agent in enumerate(written[2:])}
     replies = [Reply(text="Hello.", audio_ms=200), Reply(text="Act.", tool=("act", "{}"))]
+    replies.append(Reply(text="Done."))
     voice = ScriptedVoiceServer(replies=replies, heard=["Go."])
-    written = [reception(place, fault), Agent(name="billing", instructions="Be brief.")]
-    async with voice, trunkline(voice, written=written) as app, app.twilio() as twilio:
-        call = await twilio.call(app.url)
-        await talks(app, call)
-        await call.hang_up()
-        await app.ended(call)
+    site = trunkline(voice, written=written)
+    async with voice, site as app, app.twilio(1.0) as twilio:
+
+        async def suffer(number: str) -> None:
+            call = await (await twilio.ring(app.url, called_number=number)).connect()
+            await talks(app, call)
+            await call.hang_up()
+            await app.ended(call)
+
+        answer_by_number(app, numbers)
+        bystander = await twilio.call(app.url)
+        async with asyncio.TaskGroup() as calls:
+            for (place, fault), number in zip(each, numbers, strict=True):
+                calls.create_task(suffer(number), name=f"{fault.__name__} in {place}")
+        assert not bystander.over
+        await talks(app, bystander)
+        await bystander.hang_up()
         await answers_the_next(app, twilio)
+
+
+async def test_two_seconds_of_computing_end_no_other_call() -> None:
+    replies = [Reply(text="Hello.", audio_ms=200), Reply(text="Act.", tool=("act", "{}"))]
+    replies.append(Reply(text="Done."))
+    voice = ScriptedVoiceServer(replies=replies, heard=["Go."])
+    written = [Agent(name="reception", instructions="Be brief.")]
+    written += [
+        reception("one", "a tool", computing(2)),
+        reception("two", "a tool in a thread", computing(0.5)),
+    ]
+    numbers = {f"+1500555000{at}": agent for at, agent in enumerate(written)}
+    site = trunkline(voice, written=written)
+    async with voice, site as app, app.twilio(1.0) as twilio:
+        answer_by_number(app, numbers)
+        ringing = [await twilio.ring(app.url, called_number=number) for number in numbers]
+        bystander, *busy = [await each.connect() for each in ringing]
+        for call in busy:
+            await talks(app, call)
+        for call in busy:
+            await app.event(call, ToolRan)
+        await talks(app, bystander)
+        for call in (bystander, *busy):
+            await call.hang_up()
+            assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 
 
 async def talks(app: App, call: FakeCall) -> None:
@@ -208,11 +260,22 @@ async def cancels_itself(task: str) -> None:
     await _cancel_itself(task)
 
 
+async def hang(_: Asked, writer: asyncio.StreamWriter) -> None:
+    """Say nothing for longer than anybody waits."""
+    await asyncio.sleep(1)
+
+
+async def reset(_: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
 DELEGATES: dict[str, Any] = {
     "a tool that exits": exits,
     "a tool with an exception of its own": fails,
     "a tool that cancels itself": cancels_itself,
     "a webhook that answers nonsense": answer(b"{"),
+    "a webhook that hangs up": reset,
+    "a webhook that does not answer": hang,
 }
 
 
@@ -228,6 +291,7 @@ async def test_a_delegate_that_fails_costs_at_most_its_task(kind: str) -> None:
             tools = {"act": {"python": f"{__name__}:{fault.__name__}"}}
         else:
             section, tools = section_of(chat, hook, tasks=["book"]), {}
+            section["webhook"] |= {"attempts": 1, "timeout_ms": 300}
         sections = {"analysis": section, "tools": tools}
         async with trunkline(voice, **sections) as app, app.twilio() as twilio:
             call = await twilio.call(app.url)

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from app.errors import DialError
+from app.web.console_routes import WRONG_PASSWORDS
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import ScriptedVoiceServer
@@ -143,6 +144,16 @@ async def test_what_a_caller_may_use_is_counted_by_all_workers(tmp_path: Path) -
         answered = [ringing for ringing in rings if ringing.order is not None]
         assert len(answered) == 6
         assert len({worker_of(ringing) for ringing in answered}) == 2
+        # The password of a name, guessed at both: one message may still be on its way.
+        guessed = [await guess(server) for _ in range(WRONG_PASSWORDS + 6)]
+        assert guessed.count(401) in (WRONG_PASSWORDS, WRONG_PASSWORDS + 1)
+        assert set(guessed) == {401, 429}
+
+
+async def guess(server: Served) -> int:
+    async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
+        given = {"name": "mo", "password": "a wrong one"}
+        return (await client.post(f"{server.url}/console/login", json=given)).status_code
 
 
 async def test_a_reload_reaches_all_workers(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
                 "app.errors", "app.events", "app.framing", "app.gateway", "app.logs",
                 "app.realtime", "app.settings", "app.threads", "audio", "fastapi",
                 "prometheus_client", "pydantic", "starlette", "uvicorn", "uvloop", "websockets"},
-    "app.web.console_routes": {"app.console_logins", "app.errors", "app.web", "fastapi"},
+    "app.web.console_routes": {"app.bus", "app.console_logins", "app.errors", "app.web", "fastapi"},
     "app.web.api": {"app.api_keys", "app.bus", "app.calls", "app.carrier.base",
                     "app.carrier.browser", "app.console_logins", "app.errors", "app.events",
                     "app.explain", "app.passwords", "app.store", "app.web", "fastapi", "pydantic",

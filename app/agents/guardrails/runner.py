@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
+from typing import Final
 
 from app.agents.agent import Agent
 from app.agents.guardrails.rules import (
@@ -25,7 +27,7 @@ from app.agents.instructions import CallFacts
 from app.agents.llm.question import Ask
 from app.errors import AppError, ConfigError, FunctionFailed
 from app.events import Party
-from app.threads import in_own_task
+from app.threads import Slots, in_own_task, run_function
 
 __all__ = ["GuardrailRunner", "check_guardrails"]
 
@@ -58,6 +60,10 @@ class GuardrailRunner:
         return _strictest([task.result() for task in tasks if not task.cancelled()])
 
 
+_SLOTS: Final = Slots(16)
+"""For checks that are no async functions: they would hold up the sound of all calls."""
+
+
 async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> RuleResult:
     began = time.monotonic()
     code = ""
@@ -67,7 +73,8 @@ async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> 
         if len(text) > MAX_TEXT_CHARS:
             raise AppError("the text is too long to check", code="text_too_long")
         async with deadline:
-            verdict = await in_own_task(lambda: rule.check(text, context))
+            check = partial(run_function, rule.check, _SLOTS, text, context)
+            verdict = await in_own_task(check)
     except TimeoutError as error:
         code = _report(rule, error, "timeout" if deadline.expired() else "failed")
     except FunctionFailed as error:
