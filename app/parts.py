@@ -92,7 +92,7 @@ from app.webhooks import WebhookDeliverer
 from app.workers.workplace import Workplace
 
 if TYPE_CHECKING:
-    from app.engine import Engine
+    from app.engine.server import Engine
     from app.tracing import CallTraces
 
 __all__ = ["Parts", "call_store", "examine_all", "stored_calls"]

@@ -31,8 +31,9 @@ from app.agents.tools.http_tool import HttpToolSpec, http_tool
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.tool import Approval, Tool, ToolContext, ToolResult, tool
-from app.engine import Engine, make_engine
+from app.engine.assembly import make_engine
 from app.engine.chain_assembly import offline_speech
+from app.engine.server import Engine
 from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
 from app.engine.stages.reader import RealtimeVoice

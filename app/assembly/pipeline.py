@@ -15,7 +15,7 @@ from app.settings.pipeline import OPENAI_HTTP_URL
 from app.settings.realtime import OPENAI_REALTIME_URL
 
 if TYPE_CHECKING:
-    from app.engine import Engine
+    from app.engine.server import Engine
     from app.engine.stages.base import SpeechToText, StageSpec, TextModel, TextToSpeech
     from app.http.streaming import StreamingHttp
     from app.settings.pipeline import SttSettings, TextSettings, TtsSettings

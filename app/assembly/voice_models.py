@@ -24,7 +24,7 @@ from app.settings import Mode, Settings, VoiceChoice
 from app.settings.without_effect import KEY_HEADERS
 
 if TYPE_CHECKING:
-    from app.engine import Engine
+    from app.engine.server import Engine
     from app.settings.pipeline import SttSettings, TtsSettings
 
 __all__ = [
@@ -135,7 +135,9 @@ def offline_engine(settings: Settings, processes: int = 1) -> Engine | None:
         return None
     if problems := offline_problems(settings):
         raise ConfigError("\n".join(problems))
-    from app.engine import make_engine  # its speech parts are an extra that others need not have
+    from app.engine.assembly import (
+        make_engine,  # its speech parts are an extra that others need not have
+    )
 
     offline = settings.offline
     return make_engine(
@@ -189,7 +191,7 @@ def speech_problems(settings: Settings) -> list[str]:
     """
     if settings.voice_choice is not VoiceChoice.OFFLINE or _missing_parts():
         return []
-    from app.engine import check_speech
+    from app.engine.assembly import check_speech
 
     try:
         asyncio.run(check_speech(_voices(settings)))

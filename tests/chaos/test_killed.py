@@ -17,8 +17,8 @@ from app.settings import carrier_credentials, load
 from app.store.base import LOST_SEQ, CallFilter, Outcome
 from app.store.fold import rebuilt
 from app.store.sql.store import SqlStore
+from tests.chaos.killed_server import start_server
 from tests.fakes.carrier import FakeTwilio
-from tests.fakes.forked_servers import ForkedServers, forked_servers
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
 
@@ -49,16 +49,14 @@ async def test_servers_that_are_killed_in_mid_call_lose_nothing_that_was_kept(
     tmp_path: Path,
 ) -> None:
     voice = ScriptedVoiceServer(replies=[Reply(text="Hello.", audio_ms=100)] * 100)
-    async with voice, forked_servers(tmp_path / "log") as servers, asyncio.TaskGroup() as tasks:
+    async with voice, asyncio.TaskGroup() as tasks:
         for machine in range(MACHINES):
             folder = tmp_path / str(machine)
             folder.mkdir()
-            tasks.create_task(_kill_again_and_again(servers, voice.url, folder, machine))
+            tasks.create_task(_kill_again_and_again(voice.url, folder, machine))
 
 
-async def _kill_again_and_again(
-    servers: ForkedServers, voice_url: str, folder: Path, seed: int
-) -> None:
+async def _kill_again_and_again(voice_url: str, folder: Path, seed: int) -> None:
     dice = random.Random(seed)
     database = folder / "var" / "calls.db"
     answered: set[CarrierCallId] = set()
@@ -66,7 +64,7 @@ async def _kill_again_and_again(
     token = carrier_credentials(load(config, {})).auth_tokens[0]
     for nth in range(KILLS // MACHINES):
         before = acknowledged(database)
-        pid, port = await servers.start(config)
+        server, port = await start_server(config)
         async with FakeTwilio(auth_token=token, speed=6) as twilio, asyncio.TaskGroup() as tasks:
             calls = []
             for _ in range(CALLS):
@@ -76,13 +74,13 @@ async def _kill_again_and_again(
                 await until(lambda: len(_calls(acknowledged(database) - before)) >= CALLS)  # noqa: B023
             await asyncio.sleep(dice.uniform(0, 0.3))
             known = acknowledged(database)
-            servers.kill(pid)
+            server.kill()
         assert before <= known <= acknowledged(database)
         answered.update(held for one in calls if (held := one.result()) is not None)
-    pid, _ = await servers.start(config)
+    server, _ = await start_server(config)
     await until(lambda: not _open(database))
     await _check(database, answered)
-    servers.kill(pid)
+    server.kill()
 
 
 def _configured(folder: Path, voice_url: str) -> Path:

@@ -23,8 +23,9 @@ from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
 from app.errors import DialError
 from app.events import DisclosureHeard
 from app.store.codec import of_fields
+from tests.chaos.killed_server import start_server
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
-from tests.fakes.forked_servers import ForkedServers, forked_servers
+from tests.fakes.forked import ForkedProcess
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -52,7 +53,6 @@ FATES: Final = ("busy", "no-answer", "answer")
 class Machine:
     """A server that is killed and started again, its carrier, and the phones of its callees."""
 
-    servers: ForkedServers
     config: Path
     api: TwilioApi
     twilio: FakeTwilio
@@ -60,13 +60,17 @@ class Machine:
     dice: random.Random
     tasks: asyncio.TaskGroup
     url: str = ""
-    pid: int = 0
+    server: ForkedProcess | None = None
     dialed: Counter[str] = field(default_factory=Counter)
 
     async def start(self) -> None:
-        self.pid, port = await self.servers.start(self.config)
+        self.server, port = await start_server(self.config)
         self.url = f"http://127.0.0.1:{port}"
         self.phones._addresses = (PUBLIC_URL, self.url)
+
+    def kill(self) -> None:
+        assert self.server is not None
+        self.server.kill()
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"authorization": f"Bearer {OPERATOR}"}
@@ -139,11 +143,11 @@ def fate_of(number: str) -> str:
 
 async def test_servers_that_are_killed_in_mid_campaign_dial_nobody_twice(tmp_path: Path) -> None:
     voice = ScriptedVoiceServer(replies=[Reply(text="Hello.", audio_ms=100)] * 500)
-    async with voice, forked_servers(tmp_path / "log") as servers, asyncio.TaskGroup() as tasks:
+    async with voice, asyncio.TaskGroup() as tasks:
         for nth in range(MACHINES):
             folder = tmp_path / str(nth)
             folder.mkdir()
-            tasks.create_task(_kill_again_and_again(servers, voice.url, folder, nth))
+            tasks.create_task(_kill_again_and_again(voice.url, folder, nth))
     fates = Counter[tuple[str, str]]()
     for nth in range(MACHINES):
         fates += attempts_of(tmp_path / str(nth) / "var" / "calls.db")
@@ -158,9 +162,7 @@ def attempts_of(path: Path) -> Counter[tuple[str, str]]:
         return Counter(connection.execute("SELECT state, code FROM outbound_attempts"))
 
 
-async def _kill_again_and_again(
-    servers: ForkedServers, voice_url: str, folder: Path, seed: int
-) -> None:
+async def _kill_again_and_again(voice_url: str, folder: Path, seed: int) -> None:
     dice = random.Random(seed)
     async with (
         TwilioApi(numbers=[{"phone_number": OURS}]) as api,
@@ -171,13 +173,13 @@ async def _kill_again_and_again(
         asyncio.TaskGroup() as tasks,
     ):
         config = _configured(folder, voice_url, api)
-        machine = Machine(servers, config, api, twilio, phones, dice, tasks)
+        machine = Machine(config, api, twilio, phones, dice, tasks)
         api.placed = machine.placed
         await machine.start()
         path = f"/campaigns/{await _begin(machine)}"
         for _ in range(KILLS // MACHINES):
             await asyncio.sleep(dice.uniform(0, 1.2))
-            servers.kill(machine.pid)
+            machine.kill()
             await machine.start()
         await machine.request("POST", f"{path}/contacts", {"csv": "\n".join(["number", *LATE])})
         if (await machine.request("GET", path))["state"] == "done":
@@ -188,7 +190,7 @@ async def _kill_again_and_again(
                     break
                 await asyncio.sleep(0.1)
         await _check(machine, path)
-        servers.kill(machine.pid)
+        machine.kill()
 
 
 async def _begin(machine: Machine) -> str:

@@ -6,9 +6,9 @@ import asyncio
 import os
 import socket
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
@@ -16,6 +16,8 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 from pydantic import Field
+
+from tests.fakes.forked import start_forked
 
 __all__ = ["make_server", "serve_http"]
 
@@ -116,22 +118,17 @@ def _named(server: MCPServer, name: str) -> None:
 @asynccontextmanager
 async def serve_http(port: int = 0) -> AsyncIterator[int]:
     """Serve over streamable HTTP on loopback, in a process of its own; yields the port."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.fakes.mcp_server", str(port)),
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    process = await start_forked("tests.fakes.mcp_server", str(port), stdout=PIPE, stderr=DEVNULL)
     try:
         assert process.stdout is not None
         yield int(await process.stdout.readline())
     finally:
         process.kill()
         await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]  # its pipe, before the loop ends
 
 
 def main() -> None:
+    """Serve on the port of the first argument, or without one on stdio."""
     if len(sys.argv) == 1:
         make_server(os.dup(1)).run("stdio")
         return

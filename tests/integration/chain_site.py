@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from app.engine import Engine
 from app.engine.chain import Chain
 from app.engine.generation import ModelTalk
 from app.engine.host import EngineParts
+from app.engine.server import Engine
 from app.engine.stages.base import StageSpec
 from app.engine.stages.sides import Recognizers, TextModels, Voices
 from app.engine.stages.text_models import ChatCompletions

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.engine import Engine
 from app.engine.base import Heard
 from app.engine.host import EngineParts
 from app.engine.receptionist.messages import MessageFolder
+from app.engine.server import Engine
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import InputAudioAppend, SessionConfig, Transcription
 from audio.format import PCM16_24K

@@ -22,6 +22,7 @@ from app.realtime.events import (
 )
 from app.settings import load
 from tests.fakes.caller import phrase
+from tests.fakes.forked import start_forked
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import time_limit
 from tests.fakes.web_service import WebService, answer
@@ -247,11 +248,8 @@ async def test_a_server_of_tools_that_is_not_as_described_keeps_the_process_from
     config["openai_realtime"] = {"api_key": "a key of the model"}
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(config, indent=1))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from app.cli import main; main()", "serve", "-c", str(path)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+    process = await start_forked(
+        "app.cli", "serve", "-c", str(path), stderr=asyncio.subprocess.PIPE
     )
     async with time_limit():
         _, stderr = await process.communicate()

@@ -37,17 +37,11 @@ from app.cli.chat import JsonReport, TerminalLines, TextReport, chat
 from app.events import AnalysisFailed, CallId, Party, TokenUsage
 from app.realtime.events import SessionConfig
 from app.realtime.websocket import WebSocketModel
+from tests.fakes.forked import ForkedProcess, start_forked
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import time_limit
 
-# Whoever runs tests in the background may have them ignore SIGINT, and children inherit that.
-PROGRAM = """\
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from app.cli import main
-main()
-"""
-COMMAND = (sys.executable, "-c", PROGRAM, "chat")
+COMMAND = (sys.executable, "-c", "from app.cli import main; main()", "chat")
 ROOT = Path(__file__).parents[2]
 # In a terminal ------------------------------------------------------------------------------------
 
@@ -55,7 +49,7 @@ ROOT = Path(__file__).parents[2]
 class Terminal:
     """A process on a pseudo-terminal: what it has shown, and what is typed to it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, master: int) -> None:
+    def __init__(self, process: ForkedProcess, master: int) -> None:
         self.process = process
         self.shown = ""
         self._master = master
@@ -91,16 +85,15 @@ async def terminal(folder: Path, *options: str) -> AsyncIterator[Terminal]:
     config = folder / "config.yaml"
     config.write_text("voice_model: offline\noffline: {workers: 1}\n")
     master, slave = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
+    process = await start_forked(
+        "app.cli",
+        "chat",
         "--config",
         str(config),
         *options,
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        cwd=ROOT,
-        start_new_session=True,
         env={"PATH": os.environ.get("PATH", ""), "HOME": str(folder)},
     )
     os.close(slave)
@@ -403,15 +396,14 @@ async def test_the_agent_can_be_chosen(
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(TWO_NUMBERS)
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
+    process = await start_forked(
+        "app.cli",
+        "chat",
         "--config",
         str(config),
         *options,
-        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        cwd=ROOT,
         env={"PATH": os.environ.get("PATH", ""), "HOME": str(tmp_path)},
     )
     async with time_limit():

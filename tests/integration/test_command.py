@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import wave
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -20,21 +19,21 @@ import httpx2
 from app.dial.leg import EndedBy
 from app.realtime.events import SessionUpdate
 from tests.fakes.carrier import FakeTwilio
+from tests.fakes.forked import ForkedProcess, start_forked
 from tests.fakes.twilio_rest import Trouble as CarrierTrouble
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 
 ROOT = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-c", "from app.cli import main; main()")
 PUBLIC_URL = "https://voice.example.com"
 
 
-async def start(*arguments: str, folder: Path, **variables: str) -> asyncio.subprocess.Process:
+async def start(*arguments: str, folder: Path, **variables: str) -> ForkedProcess:
     """The command in `folder`, with an environment that holds nothing of the developer's."""
     path = os.environ.get("PATH", "")
-    return await asyncio.create_subprocess_exec(
-        *COMMAND,
+    return await start_forked(
+        "app.cli",
         *arguments,
         cwd=folder,
         env={"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **variables},
@@ -55,7 +54,7 @@ async def outcome(*arguments: str, folder: Path, **variables: str) -> tuple[int 
 class Served:
     """A server process: what it has said so far, and its log."""
 
-    process: asyncio.subprocess.Process
+    process: ForkedProcess
     folder: Path
     banner: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)

@@ -23,7 +23,8 @@ from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from websockets.asyncio.client import ClientConnection, connect
 
-from app.engine import Engine, make_engine
+from app.engine.assembly import make_engine
+from app.engine.server import Engine
 from app.gateway.gateway import engine_gateway
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (

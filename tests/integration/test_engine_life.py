@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from app.engine import Engine
 from app.engine.base import Reply
 from app.engine.host import EngineParts
+from app.engine.server import Engine
 from app.engine.speech.worker import Worker
 from app.errors import ConfigError, VoiceClosed, VoiceUnavailable
 from app.realtime.connection import open_connection, pipe

@@ -15,9 +15,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.fakes.forked import ForkedProcess, start_forked
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
-from tests.integration.test_command import COMMAND, ROOT, live
+from tests.integration.test_command import ROOT, live
 
 TOOLS = """
 import asyncio, pathlib, threading, time
@@ -154,9 +155,9 @@ def nowhere(kind: str) -> Iterator[int]:
 @contextlib.asynccontextmanager
 async def process(
     folder: Path, *arguments: str, out: int, errors: int
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    started = await asyncio.create_subprocess_exec(
-        *COMMAND,
+) -> AsyncIterator[ForkedProcess]:
+    started = await start_forked(
+        "app.cli",
         *arguments,
         cwd=folder,
         env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT)},

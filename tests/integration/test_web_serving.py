@@ -10,10 +10,8 @@ import contextlib
 import json
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -25,6 +23,7 @@ from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.errors import ConfigError
 from app.web.serving import make_server, running
+from tests.fakes.forked import ForkedProcess, start_forked
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
 from tests.integration.web_server import (
     ACCOUNT,
@@ -36,7 +35,6 @@ from tests.integration.web_server import (
     call_form,
 )
 
-ROOT = Path(__file__).parents[2]
 STREAM = StreamId("MZ" + "2" * 32)
 CALL = CarrierCallId("CA" + "1" * 32)
 
@@ -45,7 +43,7 @@ CALL = CarrierCallId("CA" + "1" * 32)
 class Remote:
     """A server process and a client of it."""
 
-    process: asyncio.subprocess.Process
+    process: ForkedProcess
     port: int
     client: httpx2.AsyncClient
 
@@ -111,14 +109,8 @@ async def echo(stream: ClientConnection, number: int) -> None:
 @contextlib.asynccontextmanager
 async def remote(**limits: int) -> AsyncIterator[Remote]:
     """A server process with these socket limits."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.integration.web_server",
-        json.dumps(limits),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
+    program = ("tests.integration.web_server", json.dumps(limits))
+    process = await start_forked(*program, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
         async with time_limit():

@@ -300,7 +300,8 @@ def build(
     return Site(server, calls, engine, metrics, app, unclaimed)
 
 
-def _main() -> None:
+def main() -> None:
+    """Serve until a signal comes, with the limits of the first argument."""
     given: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     site = build(limits=SocketLimits(**given), own_signals=True)
 
@@ -329,4 +330,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()

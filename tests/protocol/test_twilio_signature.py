@@ -6,8 +6,6 @@ import random
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from app.carrier.twilio.http import SignatureChecker, parse_form, read_incoming, sign_http
 from app.errors import RemoteProtocolError, SignatureError
@@ -60,13 +58,14 @@ def changed(text: str, chance: random.Random) -> str:
     return text
 
 
-seeds = st.integers(0, 2**63)
-
-
-@settings(max_examples=5_000, deadline=None)
-@given(seeds)
+@pytest.mark.parametrize("seed", range(5))
 def test_no_changed_webhook_is_accepted(seed: int) -> None:
     chance = random.Random(seed)
+    for _ in range(1_000):
+        refuse_a_changed_webhook(chance)
+
+
+def refuse_a_changed_webhook(chance: random.Random) -> None:
     parts: list[str] = [PATH, BODY, SIGNATURE]
     for place in chance.choice([[0], [1], [1], [2], [0, 1, 2]]):
         parts[place] = changed(parts[place], chance)
@@ -81,10 +80,14 @@ def test_no_changed_webhook_is_accepted(seed: int) -> None:
         CHECKER.check_http(path, form, signature)
 
 
-@settings(max_examples=500, deadline=None)
-@given(seeds, st.booleans())
-def test_no_changed_handshake_is_accepted(seed: int, in_path: bool) -> None:
-    chance = random.Random(seed)
+@pytest.mark.parametrize("in_path", [True, False])
+def test_no_changed_handshake_is_accepted(in_path: bool) -> None:
+    chance = random.Random(0)
+    for _ in range(250):
+        refuse_a_changed_handshake(chance, in_path)
+
+
+def refuse_a_changed_handshake(chance: random.Random, in_path: bool) -> None:
     path = changed(MEDIA, chance) if in_path else MEDIA
     signature = MEDIA_SIGNATURE if in_path else changed(MEDIA_SIGNATURE, chance)
     if path.removesuffix("/") == MEDIA and signature == MEDIA_SIGNATURE:

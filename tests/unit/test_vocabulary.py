@@ -80,6 +80,7 @@ QUESTION_WORDS = {
     *("How", "What", "When", "Where", "Whether", "Which", "Who", "Whom", "Whose", "Why"),
 }
 
+_BEGINS_WITH_QUESTION = re.compile(rf"[\"']\W*(?:{'|'.join(QUESTION_WORDS)})\b")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _REFUSED = re.compile("_(" + "|".join(INSTEAD) + ")e?s?(?:ed|ing|d)?_")
 
@@ -97,14 +98,21 @@ def private_word(identifier: str) -> str | None:
 
 
 def identifiers(text: str) -> Iterator[tuple[int, str]]:
-    """The names in a module, each with its line."""
+    """The names in a module, each with its line; of one without private words, nothing."""
+    if not any(private_word(word) for word in set(re.findall(r"\w+", text))):
+        return  # a hundred times quicker than its tokens
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.NAME:
             yield token.start[0], token.string
 
 
 def docstrings(text: str) -> Iterator[tuple[int, str]]:
-    """The docstrings in a module, also those behind a constant or a field."""
+    """The docstrings in a module, also those behind a constant or a field.
+
+    Of a module in which no string begins with a question word, nothing.
+    """
+    if not _BEGINS_WITH_QUESTION.search(text):
+        return  # a hundred times quicker than its tree
     for node in ast.walk(ast.parse(text)):
         body = getattr(node, "body", None)
         for statement in body if isinstance(body, list) else []:

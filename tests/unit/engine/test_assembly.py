@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.engine import assembly, make_engine
+from app.engine import assembly
+from app.engine.assembly import make_engine
 from app.errors import ConfigError
 
 

@@ -489,12 +489,17 @@ def test_all_mistakes_are_told_together_each_once(tmp_path: Path) -> None:
     assert numbers == sorted(numbers)
 
 
+KEY = re.compile(r" *[a-z_]+: (?=\S)")
+
+
 @pytest.mark.parametrize("odd", ["5", "[1]", "{a: 1}", '""', "null"])
 def test_an_odd_value_anywhere_is_a_mistake_and_not_a_crash(odd: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     rows = DEFAULT_SCRIPT.read_text(encoding="utf-8").splitlines()
-    keys = [n for n, row in enumerate(rows) if re.match(r" *[a-z_]+: \S", row)]
-    for number in keys:
+    # The first row of each key at each depth.
+    places = {key[0]: n for n, row in reversed(list(enumerate(rows))) if (key := KEY.match(row))}
+    assert len(places) > 20
+    for number in places.values():
         row = rows[number].partition(":")[0] + f": {odd}"
         file.write_text("\n".join([*rows[:number], row, *rows[number + 1 :]]), encoding="utf-8")
         try:
