@@ -133,10 +133,10 @@ class TokenUsage:
     unsplit_responses: int = 0
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        added = {
-            one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
-        }
-        return TokenUsage(**added)
+        return TokenUsage(**{name: getattr(self, name) + getattr(other, name) for name in _USAGE})
+
+
+_USAGE = tuple(one.name for one in fields(TokenUsage))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@
 empty is unmasked and handed out here; every other frame - ping, pong, close, binary, a fragment,
 one that breaks a rule - is handed on whole and untouched to the strict parser of the `websockets`
 library, which therefore always stands at the beginning of a frame. `text_frame` and
-`masked_text_frame` write a text message. Sockets belong to `app.web.sockets` (the carrier's) and
+`masked_text_frame` write a text message. A relay is offered a message with its frame, to pass on as
+it came. Sockets belong to `app.web.sockets` (the carrier's) and
 `app.realtime.websocket` (the model's).
 
 At most `FRAMES_AT_ONCE` frames are handed out in one turn of the event loop; then other sockets
@@ -24,7 +25,14 @@ try:
 except ImportError:  # a platform without wheels
     from websockets.utils import apply_mask
 
-__all__ = ["FRAMES_AT_ONCE", "FrameReader", "Reading", "masked_text_frame", "text_frame"]
+__all__ = [
+    "FRAMES_AT_ONCE",
+    "FrameReader",
+    "OnFrame",
+    "Reading",
+    "masked_text_frame",
+    "text_frame",
+]
 
 FRAMES_AT_ONCE: Final = 16
 """A delta takes up to 0.1 ms, so that no peer holds the loop for longer than 2 ms."""
@@ -35,6 +43,9 @@ _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _MEDIUM: Final = 126
 _LARGE: Final = 127
+
+OnFrame = Callable[[bytes, bytes], bool]
+"""Takes a message and its whole frame, as the peer has masked it; False leaves it to `on_text`."""
 
 _MEDIUM_HEAD: Final = Struct("!BBH").pack
 _MEDIUM_MASKED_HEAD: Final = Struct("!BBH4s").pack
@@ -66,6 +77,7 @@ class FrameReader:
         "_mask",
         "_max_bytes",
         "_need",
+        "_on_frame",
         "_on_rest",
         "_on_text",
         "_paused",
@@ -92,6 +104,7 @@ class FrameReader:
         self._start = 8 if masked else 4
         self._max_bytes = max_bytes
         self._on_text = on_text
+        self._on_frame: OnFrame | None = None
         self._on_rest = on_rest
         self._call_soon = call_soon
         self._plain = True  # nothing waits, no fragment came, and neither `hold` nor `stop`
@@ -108,8 +121,13 @@ class FrameReader:
     # In -----------------------------------------------------------------------------------------
 
     def listen(self, on_text: Callable[[bytes], None]) -> None:
-        """Hand messages to another from now on."""
+        """Hand messages to another from now on, and offer frames to nobody."""
         self._on_text = on_text
+        self._on_frame = None
+
+    def offer(self, on_frame: OnFrame | None) -> None:
+        """Offer first to this one what comes as one frame of 126 bytes to 64 KiB."""
+        self._on_frame = on_frame
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave."""
@@ -125,9 +143,10 @@ class FrameReader:
                 length = 0
             if 0 < length <= self._max_bytes and length + start == len(data):
                 payload = data[start:]
-                self._on_text(
-                    apply_mask(payload, data[start - 4 : start]) if self._mask else payload
-                )
+                if self._mask:
+                    payload = apply_mask(payload, data[start - 4 : start])
+                if self._on_frame is None or length < _MEDIUM or not self._on_frame(payload, data):
+                    self._on_text(payload)
                 return
         if self._stopped:
             self._on_rest(data)
@@ -168,6 +187,7 @@ class FrameReader:
     def close(self) -> None:
         """The connection is gone: part with those who were called back."""
         self._on_text = self._on_rest = _ignore
+        self._on_frame = None
         self._plain = False
         self._stopped = True
         self._data, self._at = b"", 0
@@ -238,7 +258,15 @@ class FrameReader:
             self._at = after
         if data[at] == _TEXT_FIN and length and not self._fragments:
             payload = data[start:after]
-            self._on_text(apply_mask(payload, data[start - 4 : start]) if self._mask else payload)
+            if self._mask:
+                payload = apply_mask(payload, data[start - 4 : start])
+            if (
+                self._on_frame is None
+                or data[at + 1] & 0x7F != _MEDIUM
+                or length < _MEDIUM  # in more bytes than it needs, which the next peer may refuse
+                or not self._on_frame(payload, data[at:after])
+            ):
+                self._on_text(payload)
             return True
         if data[at] & 0x0F <= _BINARY:
             self._fragments = not data[at] & _FIN

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from app.framing import OnFrame
 from app.realtime.connection import ClientTransport
 
 __all__ = ["ClientSocket", "Duplex", "Messages"]
@@ -32,10 +33,11 @@ class Messages(Protocol):
 class ClientSocket(Protocol):
     """A client's websocket, by callback: `app.web.sockets.Lane`."""
 
-    def listen(self, messages: Messages) -> None: ...
+    def listen(self, messages: Messages, on_frame: OnFrame | None = None) -> None: ...
     def hold(self) -> None: ...
     def go_on(self) -> None: ...
     def send(self, *texts: bytes) -> bool: ...
+    def send_frame(self, frame: bytes) -> bool: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...
     @property
     def close_code(self) -> int: ...
@@ -44,7 +46,9 @@ class ClientSocket(Protocol):
 class Duplex:
     """Moves texts between a client's socket and an upstream.
 
-    `from_client` and `from_upstream` look at each text, and return the one to send, or None.
+    `from_client` and `from_upstream` look at each text, and return the one to send, or None. Between
+    two websockets, `passes_up` and `passes_down` see it before: where they say so, the frame that it
+    came in goes on as it is, under the masking key that its client has chosen.
     """
 
     def __init__(
@@ -53,11 +57,15 @@ class Duplex:
         *,
         from_client: Callable[[bytes], bytes | None],
         from_upstream: Callable[[str], bytes | None],
+        passes_up: Callable[[bytes], bool],
+        passes_down: Callable[[bytes], bool],
         on_binary: Callable[[], None],
     ) -> None:
         self._client = client
         self._from_client = from_client
         self._from_upstream = from_upstream
+        self._passes_up = passes_up
+        self._passes_down = passes_down
         self._on_binary = on_binary
         self._upstream: ClientTransport | None = None
         self._up: deque[bytes] = deque()
@@ -66,18 +74,20 @@ class Duplex:
         self._down_empty = asyncio.Event()
         self._gone = asyncio.Event()
 
-    async def run(self, upstream: ClientTransport) -> None:
-        """Duplex until either side ends.
+    async def run(self, upstream: ClientTransport, *, frames: bool) -> None:
+        """Duplex until either side ends. `frames`: the upstream is a websocket too.
 
         Raises:
             VoiceClosed: the upstream has ended.
         """
         self._upstream = upstream
-        self._client.listen(self)
+        self._client.listen(self, self._on_client_frame if frames else None)
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump(upstream))
             try:
-                await upstream.deliver(self._on_upstream, self)
+                await upstream.deliver(
+                    self._on_upstream, self, self._on_upstream_frame if frames else None
+                )
             finally:
                 pump.cancel()
 
@@ -107,9 +117,20 @@ class Duplex:
         if sent is None or self._upstream is None:
             return
         if self._up or not self._upstream.send_at_once(sent):
-            self._up.append(sent)
-            self._client.hold()
-            self._up_wanted.set()
+            self._wait_up(sent)
+
+    def _wait_up(self, text: bytes) -> None:
+        self._up.append(text)
+        self._client.hold()
+        self._up_wanted.set()
+
+    def _on_client_frame(self, text: bytes, frame: bytes) -> bool:
+        upstream = self._upstream
+        if upstream is None or self._up or not self._passes_up(text):
+            return False
+        if not upstream.send_frame(frame):
+            self._wait_up(text)
+        return True
 
     def on_binary(self) -> None:
         self._on_binary()
@@ -144,6 +165,13 @@ class Duplex:
         sent = self._from_upstream(text)
         if sent is not None:
             self.tell(sent)
+
+    def _on_upstream_frame(self, text: bytes, frame: bytes) -> bool:
+        if self._down or not self._passes_down(text):
+            return False
+        if not self._client.send_frame(frame):
+            self._down.append(text)
+        return True
 
     def on_writable(self) -> None:
         while self._down and self._client.send(self._down[0]):

@@ -80,7 +80,7 @@ class SessionRecording:
             self._heard_ms += len(sound) // 8
         self._kept.on_tick()
 
-    def sound_out(self, text: str) -> None:
+    def sound_out(self, text: str | bytes) -> None:
         """A delta of the model."""
         now_ms = self._now_ms()
         # Not sent through a playout: it is heard by the clock.

@@ -44,10 +44,11 @@ from app.gateway.wire import (
     MONEY_SPENT,
     NORMAL,
     TIME_UP,
+    PlainAppend,
     close_code_for,
     cut_reason,
     error_event,
-    is_plain_append,
+    is_delta,
     is_utf8,
     parse,
     redacted,
@@ -152,6 +153,7 @@ class Session:
         self._conversion: Conversion | None = None
         self._channel = ""
         self._upstream_session = ""
+        self._is_plain_append = PlainAppend()
         self._began_s = time.monotonic()
         self._over = asyncio.Event()
         self._end: _End | None = None
@@ -171,6 +173,8 @@ class Session:
             socket,
             from_client=self._from_client,
             from_upstream=self._from_upstream,
+            passes_up=self._passes_up,
+            passes_down=self._passes_down,
             on_binary=lambda: self._finish(
                 _End(
                     code=UNSUPPORTED_DATA, cause=EndReason.CALLER_HUNG_UP, reason="events are text"
@@ -267,7 +271,7 @@ class Session:
         if self._recording is not None:
             self._recording.begin()
         try:
-            await duplex.run(upstream)
+            await duplex.run(upstream, frames=self._pins is not None)
         except* VoiceClosed as ended:
             error = ended.exceptions[0]
             assert isinstance(error, VoiceClosed)
@@ -330,13 +334,20 @@ class Session:
 
     # From the client ----------------------------------------------------------------------------
 
+    def _passes_up(self, text: bytes) -> bool:
+        """True for sound, which is charged and recorded here, and passes as it came."""
+        if self._conversion is not None or not (text.isascii() and self._is_plain_append(text)):
+            return False
+        self._take_sound(text)
+        return True
+
     def _from_client(self, text: bytes) -> bytes | None:
         if not is_utf8(text):  # RFC 6455, section 8.1
             self._finish(
                 _End(code=NOT_UTF8, cause=EndReason.CALLER_HUNG_UP, reason="events are UTF-8")
             )
             return None
-        if is_plain_append(text):
+        if self._is_plain_append(text):
             if self._conversion is not None:
                 text = self._conversion.append(text)
             self._take_sound(text)
@@ -373,6 +384,20 @@ class Session:
             self._recording.sound_in(text)
 
     # From the upstream --------------------------------------------------------------------------
+
+    def _passes_down(self, text: bytes) -> bool:
+        """True for sound, as `_passes_up`."""
+        if (
+            self._bridge is not None  # the dialects have different names for it
+            or self._conversion is not None
+            or not (is_delta(text) and text.isascii())
+        ):
+            return False
+        if self._meter is not None:
+            self._meter.sound_out(len(text))
+        if self._recording is not None:
+            self._recording.sound_out(text)
+        return True
 
     def _from_upstream(self, text: str) -> bytes | None:
         kind = server_type(text)

@@ -18,7 +18,7 @@ __all__ = ["UsageBook"]
 
 logger = logging.getLogger(__name__)
 
-EVERY_S: Final = 0.5
+EVERY_S: Final = 2.0
 BATCH: Final = 500
 MOST: Final = 20_000
 """Charges that wait while the database is away; of more the oldest are lost."""

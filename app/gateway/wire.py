@@ -18,10 +18,11 @@ __all__ = [
     "GOING_AWAY",
     "MONEY_SPENT",
     "TIME_UP",
+    "PlainAppend",
     "close_code_for",
     "cut_reason",
     "error_event",
-    "is_plain_append",
+    "is_delta",
     "is_utf8",
     "parse",
     "redacted",
@@ -37,6 +38,7 @@ AT_CAPACITY: Final = 1013
 MONEY_SPENT: Final = 4402
 TIME_UP: Final = 4408
 
+_CLOSES: Final = ord("}")
 REASON_BYTES: Final = 123  # RFC 6455, 5.5: a control frame holds 125, of which the code takes two
 
 _APPEND: Final = re.compile(
@@ -46,6 +48,10 @@ _APPEND: Final = re.compile(
 _APPEND_END: Final = re.compile(rb'"\s*(?:,\s*"event_id"\s*:\s*"[^"\\]{0,80}"\s*)?\}\s*')
 _TYPE: Final = re.compile(
     r'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]{0,80}"\s*,\s*)?"type"\s*:\s*"([A-Za-z0-9_.]{1,80})"'
+)
+_DELTA: Final = re.compile(
+    rb'\{\s*(?:"event_id"\s*:\s*"[^"\\]{0,80}"\s*,\s*)?"type"\s*:\s*'
+    rb'"response\.(?:output_)?audio\.delta"'
 )
 _SENDABLE: Final = frozenset((*range(1000, 1004), *range(1007, 1015)))
 _BUSY: Final = frozenset(
@@ -73,13 +79,37 @@ _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def is_plain_append(text: bytes) -> bool:
-    """True for sound from a client that can mean nothing else: its keys are there once."""
-    begin = _APPEND.match(text)
-    if begin is None or b"\\" in text:
-        return False
-    end = text.find(b'"', begin.end())
-    return _APPEND_END.fullmatch(text, end) is not None
+class PlainAppend:
+    """Tells sound from a client that can mean nothing else: its keys are there once.
+
+    A client writes its events alike, so that most begin as the last one did.
+    """
+
+    __slots__ = ("_begin",)
+
+    def __init__(self) -> None:
+        self._begin = b""
+
+    def __call__(self, text: bytes) -> bool:
+        if b"\\" in text:
+            return False
+        begin = self._begin
+        if not (begin and text.startswith(begin)):
+            found = _APPEND.match(text)
+            if found is None:
+                return False
+            begin = found[0]
+            if b"event_id" not in begin:  # which is another each time
+                self._begin = begin
+        end = text.find(b'"', len(begin))
+        return end == len(text) - 2 and text[-1] == _CLOSES or (
+            _APPEND_END.fullmatch(text, end) is not None
+        )
+
+
+def is_delta(text: bytes) -> bool:
+    """True for the model's sound, in either dialect; False as well where only a parser can tell."""
+    return _DELTA.match(text) is not None
 
 
 def is_utf8(text: bytes) -> bool:

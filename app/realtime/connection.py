@@ -28,7 +28,7 @@ from app.errors import (
     VoiceRefused,
     VoiceUnavailable,
 )
-from app.framing import FRAMES_AT_ONCE
+from app.framing import FRAMES_AT_ONCE, OnFrame
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import (
     UNSET,
@@ -122,8 +122,16 @@ class ClientTransport(Transport, Protocol):
         """Send one message without waiting; False, and nothing sent, when that cannot be."""
         ...
 
-    async def deliver(self, on_text: Callable[[str], None], room: Room) -> None:
+    def send_frame(self, frame: bytes) -> bool:
+        """Send a whole frame, masked by a client, as `send_at_once`; False without a websocket."""
+        ...
+
+    async def deliver(
+        self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None
+    ) -> None:
         """Tell of each message, in place of `receive`; the peer waits while there is no room.
+
+        `on_frame` is offered first what came as one frame of a websocket.
 
         Raises:
             VoiceClosed: the connection has ended.
@@ -619,7 +627,12 @@ class _PipeEnd:
     def send_at_once(self, text: bytes) -> bool:
         return self._outward.put_at_once(text.decode())
 
-    async def deliver(self, on_text: Callable[[str], None], room: Room) -> None:
+    def send_frame(self, frame: bytes) -> bool:
+        return False
+
+    async def deliver(
+        self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None
+    ) -> None:
         while True:
             text = await self._inward.get()
             await room.room()

@@ -37,7 +37,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
-from app.framing import FrameReader, masked_text_frame
+from app.framing import FrameReader, OnFrame, masked_text_frame
 from app.network import websocket_options
 from app.realtime.connection import Room, VoiceConnection, give_up_late, open_connection
 from app.realtime.dialect import GA, Dialect
@@ -104,13 +104,29 @@ class EagerConnection(ClientConnection):
         transport.write(masked_text_frame(text, _next_key()))
         return True
 
+    def send_frame(self, frame: bytes) -> bool:
+        """Write a frame that a client has masked, as `send_at_once`."""
+        transport = self.transport
+        if (
+            self.paused
+            or self.send_in_progress is not None
+            or self.protocol.close_sent is not None
+            or transport.is_closing()
+        ):
+            return False
+        transport.write(frame)
+        return True
+
     # In -----------------------------------------------------------------------------------------
 
-    def listen(self, on_message: Callable[[bytes], None] | None) -> None:
+    def listen(
+        self, on_message: Callable[[bytes], None] | None, on_frame: OnFrame | None = None
+    ) -> None:
         """Have messages come here from now on, and not to `recv`."""
         self._on_message = on_message
         if self.reader is not None:
             self.reader.listen(on_message or self._queue)
+            self.reader.offer(on_frame)
 
     def hold(self) -> None:
         """Have the peer wait."""
@@ -194,8 +210,11 @@ class WebSocketTransport:
     def __init__(self, websocket: EagerConnection) -> None:
         self._websocket = websocket
         self.send_at_once = websocket.send_at_once
+        self.send_frame = websocket.send_frame
 
-    async def deliver(self, on_text: Callable[[str], None], room: Room) -> None:
+    async def deliver(
+        self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None
+    ) -> None:
         websocket = self._websocket
         context = copy_context()  # of the call, for what it logs and the tasks it starts
         new_future = asyncio.get_running_loop().create_future
@@ -214,11 +233,19 @@ class WebSocketTransport:
                     stopped.set_result(None)
             websocket.hold()
 
+        def pass_frame(message: bytes, frame: bytes) -> bool:
+            if stopped.done() or on_frame is None or not on_frame(message, frame):
+                return False
+            if not room.has_room:
+                stopped.set_result(None)
+                websocket.hold()
+            return True
+
         try:
             while len(websocket.recv_messages.frames):  # what came while nobody listened
                 await room.room()
                 on_text(await self.receive())
-            websocket.listen(on_message)
+            websocket.listen(on_message, None if on_frame is None else pass_frame)
             lost = websocket.connection_lost_waiter
             while True:
                 await asyncio.wait((lost, stopped), return_when=asyncio.FIRST_COMPLETED)

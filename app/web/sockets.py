@@ -31,7 +31,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from app.framing import FrameReader, text_frame
+from app.framing import FrameReader, OnFrame, text_frame
 
 __all__ = ["Lane", "Messages", "SocketCounts", "SocketLimits", "guarded_protocols", "lane_of"]
 
@@ -259,9 +259,12 @@ class Lane:
         self.send = socket.send_texts
         """Send messages in one write; False, and none sent, while the peer is behind or gone."""
 
-    def listen(self, messages: Messages) -> None:
-        """Have messages told from now on, those first that have come already."""
-        self._socket.take_lane(messages)
+    def listen(self, messages: Messages, on_frame: OnFrame | None = None) -> None:
+        """Have messages told from now on, those first that have come already.
+
+        `on_frame` as for `FrameReader.offer`.
+        """
+        self._socket.take_lane(messages, on_frame)
 
     def hold(self) -> None:
         """Have the peer wait: nothing is told until `go_on`. Its close, once we sent ours, is."""
@@ -483,12 +486,13 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     # The lane -----------------------------------------------------------------------------------
 
-    def take_lane(self, messages: Messages) -> None:
+    def take_lane(self, messages: Messages, on_frame: OnFrame | None) -> None:
         """As `Lane.listen`."""
         self._messages = messages
         waiting = self.queue
         self.queue = cast(Any, _Ends(self._tell_end))
         self.reader.listen(messages.on_text)
+        self.reader.offer(on_frame)
         while not waiting.empty():
             event = waiting.get_nowait()
             if event["type"] != "websocket.receive":
@@ -510,6 +514,13 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         if self._full or self.close_sent or self.disconnected or conn.close_sent is not None:
             return False
         self.transport.write(b"".join(map(text_frame, texts)))
+        return True
+
+    def send_frame(self, frame: bytes) -> bool:
+        """As `Lane.send_frame`."""
+        if self._full or self.close_sent or self.disconnected or self.conn.state is not State.OPEN:
+            return False
+        self.transport.write(frame)
         return True
 
     def begin_closing(self, code: int, reason: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -105,6 +105,9 @@ class GatewayUse:
     estimated: bool
 
 
+_USE = tuple(one.name for one in fields(GatewayUse))
+
+
 class GatewayStore:
     """Both tables of one database. Every method raises StoreError."""
 
@@ -138,7 +141,9 @@ class GatewayStore:
         """Add charges; one that is there already is left as it is."""
         insert = (sqlite if self._database.is_sqlite else postgresql).insert(usage)
         async with self._database.writing() as connection:
-            await connection.execute(insert.on_conflict_do_nothing(), [asdict(one) for one in uses])
+            # Not `asdict`, which copies each value deeply.
+            rows = [{name: getattr(one, name) for name in _USE} for one in uses]
+            await connection.execute(insert.on_conflict_do_nothing(), rows)
 
     async def spent(self, key_names: Collection[str], since: datetime) -> Mapping[str, float]:
         """The sums that keys have spent since then, in US dollars."""

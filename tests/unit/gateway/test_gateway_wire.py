@@ -7,7 +7,7 @@ import pytest
 from app.errors import VoiceClosed, VoiceError, VoiceRefused, VoiceUnavailable
 from app.events import Cost, TokenUsage
 from app.gateway.meter import SessionMeter
-from app.gateway.wire import close_code_for, cut_reason, is_plain_append, redacted, server_type
+from app.gateway.wire import PlainAppend, close_code_for, cut_reason, redacted, server_type
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,11 @@ def test_a_type_is_read_where_servers_put_it(text: str, kind: str) -> None:
     ],
 )
 def test_only_sound_that_can_mean_nothing_else_passes_unread(text: bytes, plain: bool) -> None:
-    assert is_plain_append(text) is plain
+    check = PlainAppend()
+    assert check(text) is plain
+    for seen in (b'{"type":"input_audio_buffer.append","audio":"', b'{ "type" : "input_audio_buffer.append" , "audio":"'):
+        assert check(seen + b'BBBB"}')  # the client's spelling so far changes nothing
+        assert check(text) is plain
 
 
 @pytest.mark.parametrize(
