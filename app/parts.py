@@ -269,7 +269,7 @@ class Parts:
             log_event,
             self.metrics.observe,
             self.configuration.observe,
-            lambda event: self.bus.publish(CALL_EVENTS, plain(event)),
+            self._tell_feed,
             lambda event: self.outbound.dialer.observe(event),
             messages.observe,
         ]
@@ -284,6 +284,9 @@ class Parts:
             )
             observers.append(CallReviews(reviewer).observe)
         return observers
+
+    def _tell_feed(self, event: CallEvent) -> None:
+        self.bus.publish(CALL_EVENTS, plain(event))
 
     def _tell_review(self, event: CallReviewed | AnalysisFailed) -> None:
         log_review(event)
@@ -366,7 +369,9 @@ class Parts:
         history, database = self.history, _database(self.history)
         store = None if database is None else GatewayStore(database)
         book = UsageBook(store)
-        observers = (log_event, *((history.observe,) if history else ()))
+        observers: list[Callable[[CallEvent], None]] = [log_event, self._tell_feed]
+        if history is not None:
+            observers.append(history.observe)
         return make_gateway(
             self.settings,
             self.engine,

@@ -46,9 +46,9 @@ class ClientSocket(Protocol):
 class Duplex:
     """Moves texts between a client's socket and an upstream.
 
-    `from_client` and `from_upstream` look at each text, and return the one to send, or None. Between
-    two websockets, `passes_up` and `passes_down` see it before: where they say so, the frame that it
-    came in goes on as it is, under the masking key that its client has chosen.
+    `from_client` and `from_upstream` look at each text, and return the one to send, or None.
+    Between two websockets, `passes_up` and `passes_down` see it before: where they say so, the
+    frame that it came in goes on as it is, under the masking key that its client has chosen.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Duplex:
         self._passes_down = passes_down
         self._on_binary = on_binary
         self._upstream: ClientTransport | None = None
+        self._send_frame: Callable[[bytes], bool]
         self._up: deque[bytes] = deque()
         self._down: deque[bytes] = deque()
         self._up_wanted = asyncio.Event()
@@ -81,6 +82,7 @@ class Duplex:
             VoiceClosed: the upstream has ended.
         """
         self._upstream = upstream
+        self._send_frame = upstream.send_frame
         self._client.listen(self, self._on_client_frame if frames else None)
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump(upstream))
@@ -125,10 +127,9 @@ class Duplex:
         self._up_wanted.set()
 
     def _on_client_frame(self, text: bytes, frame: bytes) -> bool:
-        upstream = self._upstream
-        if upstream is None or self._up or not self._passes_up(text):
+        if self._up or not self._passes_up(text):
             return False
-        if not upstream.send_frame(frame):
+        if not self._send_frame(frame):
             self._wait_up(text)
         return True
 

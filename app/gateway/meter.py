@@ -37,28 +37,24 @@ class Charge:
 
 
 class SessionMeter:
-    """Adds up one session. `transcription` is the pinned model; else the session names it."""
+    """Adds up one session. `transcription` is the pinned model; else the session names it.
+
+    `in_chars` and `out_chars` count the sound of client and upstream, in characters of base64,
+    since the last response that was charged; the session adds to them.
+    """
 
     def __init__(self, price: Price, transcription: str = "") -> None:
         self._price = price
         self._pinned = transcription
         self._transcription = transcription
         self._seen: set[tuple[str, str]] = set()
-        self._in_chars = 0
-        self._out_chars = 0
+        self.in_chars = 0
+        self.out_chars = 0
         self._in_per_s = self._out_per_s = _PCM16
         self.total = TokenUsage()
         self.spent_usd = 0.0
         self.unpriced = False
         self.estimated = False
-
-    def sound_in(self, chars: int) -> None:
-        """A client has sent so much sound, in characters of base64."""
-        self._in_chars += chars
-
-    def sound_out(self, chars: int) -> None:
-        """The upstream has sent so much sound."""
-        self._out_chars += chars
 
     def on_session(self, session: Any) -> None:
         """Take the session as the upstream has confirmed it, in either dialect."""
@@ -80,10 +76,10 @@ class SessionMeter:
             return None
         usage = found.get("usage")
         if isinstance(usage, dict) and usage.get("total_tokens") is not None:
-            self._in_chars = self._out_chars = 0
+            self.in_chars = self.out_chars = 0
             return self._charge("response", source_id, _tokens(usage))
         if found.get("status") == "failed":  # which is not billed
-            self._out_chars = 0
+            self.out_chars = 0
             return None
         return self._estimate(source_id)
 
@@ -97,7 +93,7 @@ class SessionMeter:
 
     def at_end(self) -> Charge | None:
         """Charge a response that was cut by the end of the session."""
-        return self._estimate("end") if self._out_chars else None
+        return self._estimate("end") if self.out_chars else None
 
     def _first(self, kind: str, source_id: str) -> bool:
         key = (kind, source_id)
@@ -106,9 +102,9 @@ class SessionMeter:
         return new
 
     def _estimate(self, source_id: str) -> Charge:
-        heard_s = self._in_chars * _BASE64 / self._in_per_s
-        spoken_s = self._out_chars * _BASE64 / self._out_per_s
-        self._in_chars = self._out_chars = 0
+        heard_s = self.in_chars * _BASE64 / self._in_per_s
+        spoken_s = self.out_chars * _BASE64 / self._out_per_s
+        self.in_chars = self.out_chars = 0
         usage = TokenUsage(
             input_audio=round(heard_s * _IN_PER_S),
             output_audio=round(spoken_s * _OUT_PER_S),

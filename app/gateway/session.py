@@ -336,22 +336,25 @@ class Session:
 
     def _passes_up(self, text: bytes) -> bool:
         """True for sound, which is charged and recorded here, and passes as it came."""
-        if self._conversion is not None or not (text.isascii() and self._is_plain_append(text)):
+        if not self._is_plain_append(text) or self._conversion is not None:
             return False
-        self._take_sound(text)
+        if self._meter is not None:
+            self._meter.in_chars += len(text)
+        if self._recording is not None:
+            self._recording.sound_in(text)
         return True
 
     def _from_client(self, text: bytes) -> bytes | None:
-        if not is_utf8(text):  # RFC 6455, section 8.1
-            self._finish(
-                _End(code=NOT_UTF8, cause=EndReason.CALLER_HUNG_UP, reason="events are UTF-8")
-            )
-            return None
         if self._is_plain_append(text):
             if self._conversion is not None:
                 text = self._conversion.append(text)
             self._take_sound(text)
             return text  # the event is spelled alike in both dialects
+        if not is_utf8(text):  # RFC 6455, section 8.1
+            self._finish(
+                _End(code=NOT_UTF8, cause=EndReason.CALLER_HUNG_UP, reason="events are UTF-8")
+            )
+            return None
         if self._bridge is not None:
             try:
                 translated = self._bridge.to_upstream(text)
@@ -379,7 +382,7 @@ class Session:
     def _take_sound(self, text: bytes) -> None:
         """Charge and record an append of the client, as the upstream gets it."""
         if self._meter is not None:
-            self._meter.sound_in(len(text))
+            self._meter.in_chars += len(text)
         if self._recording is not None:
             self._recording.sound_in(text)
 
@@ -390,11 +393,11 @@ class Session:
         if (
             self._bridge is not None  # the dialects have different names for it
             or self._conversion is not None
-            or not (is_delta(text) and text.isascii())
+            or not is_delta(text)
         ):
             return False
         if self._meter is not None:
-            self._meter.sound_out(len(text))
+            self._meter.out_chars += len(text)
         if self._recording is not None:
             self._recording.sound_out(text)
         return True
@@ -403,7 +406,7 @@ class Session:
         kind = server_type(text)
         if kind in _AUDIO:
             if self._meter is not None:
-                self._meter.sound_out(len(text))
+                self._meter.out_chars += len(text)
             if self._recording is not None:
                 self._recording.sound_out(text)
             if self._conversion is not None:
@@ -454,7 +457,7 @@ class Session:
             case "error":
                 return self._on_error(event, text)
             case kind if kind in _AUDIO and self._meter is not None:
-                self._meter.sound_out(len(text))
+                self._meter.out_chars += len(text)
         return text
 
     def _on_session(self, event: dict[str, Any]) -> None:
@@ -481,6 +484,7 @@ class Session:
                 call_id=self._call_id,
                 at_ms=now_ms,
                 waited_ms=now_ms,
+                session_id=self._upstream_session,
                 model=self._route.model,
                 agent=self._client.key_name,
             )
@@ -497,7 +501,13 @@ class Session:
         error: dict[str, Any] = given if isinstance(given, dict) else {}
         code = str(error.get("code") or error.get("type") or "")[:100]
         self._tell(
-            VoiceTrouble(call_id=self._call_id, at_ms=self._now_ms(), code=code, benign=False)
+            VoiceTrouble(
+                call_id=self._call_id,
+                at_ms=self._now_ms(),
+                code=code,
+                benign=False,
+                session_id=self._upstream_session,
+            )
         )
         message = error.get("message")
         if not isinstance(message, str) or (clean := redacted(message)) == message:
@@ -543,6 +553,7 @@ class Session:
             agent=self._client.key_name,
             model=self._route.model,
             reason=end.cause,
+            session_id=self._upstream_session,
             duration_ms=self._now_ms(),
             counters=counters,
             cost_usd=None if meter is not None and meter.unpriced else round(cost, 9),

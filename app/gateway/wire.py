@@ -38,7 +38,6 @@ AT_CAPACITY: Final = 1013
 MONEY_SPENT: Final = 4402
 TIME_UP: Final = 4408
 
-_CLOSES: Final = ord("}")
 REASON_BYTES: Final = 123  # RFC 6455, 5.5: a control frame holds 125, of which the code takes two
 
 _APPEND: Final = re.compile(
@@ -91,7 +90,7 @@ class PlainAppend:
         self._begin = b""
 
     def __call__(self, text: bytes) -> bool:
-        if b"\\" in text:
+        if b"\\" in text or not text.isascii():
             return False
         begin = self._begin
         if not (begin and text.startswith(begin)):
@@ -102,20 +101,16 @@ class PlainAppend:
             if b"event_id" not in begin:  # which is another each time
                 self._begin = begin
         end = text.find(b'"', len(begin))
-        return end == len(text) - 2 and text[-1] == _CLOSES or (
-            _APPEND_END.fullmatch(text, end) is not None
-        )
+        return text[end:] == b'"}' or _APPEND_END.fullmatch(text, end) is not None
 
 
 def is_delta(text: bytes) -> bool:
     """True for the model's sound, in either dialect; False as well where only a parser can tell."""
-    return _DELTA.match(text) is not None
+    return _DELTA.match(text) is not None and text.isascii()
 
 
 def is_utf8(text: bytes) -> bool:
     """True for text, as a client's frame has claimed to be."""
-    if text.isascii():  # nearly all of it, and far cheaper to tell
-        return True
     try:
         text.decode()
     except UnicodeDecodeError:

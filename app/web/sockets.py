@@ -252,12 +252,14 @@ class Messages(Protocol):
 class Lane:
     """One accepted websocket, for its one reader and its one writer, without ASGI for a message."""
 
-    __slots__ = ("_socket", "send")
+    __slots__ = ("_socket", "send", "send_frame")
 
     def __init__(self, socket: GuardedWebSocket) -> None:
         self._socket = socket
         self.send = socket.send_texts
         """Send messages in one write; False, and none sent, while the peer is behind or gone."""
+        self.send_frame = socket.send_frame
+        """Send a whole frame of a server's, as `send`."""
 
     def listen(self, messages: Messages, on_frame: OnFrame | None = None) -> None:
         """Have messages told from now on, those first that have come already.
@@ -518,7 +520,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def send_frame(self, frame: bytes) -> bool:
         """As `Lane.send_frame`."""
-        if self._full or self.close_sent or self.disconnected or self.conn.state is not State.OPEN:
+        if self._full or self.close_sent or self.disconnected or self.conn.close_sent is not None:
             return False
         self.transport.write(frame)
         return True

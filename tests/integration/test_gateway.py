@@ -29,6 +29,7 @@ from app.events import AgentSaid, CallEnded, CallEvent, EndReason, RecordingStop
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
+from app.parts import Parts
 from app.realtime.dialect import BETA, GA, Dialect
 from app.settings import Settings
 from app.store.files import CallFiles
@@ -41,7 +42,7 @@ from app.web.serving import make_server, running
 from audio.format import PCM16_24K, PCMU_8K
 from audio.g711 import decode_ulaw
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone
-from tests.fakes.waiting import time_limit, until
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.integration.store_site import opened
 from tests.integration.test_recordings import channels as channels_of
 
@@ -714,3 +715,45 @@ async def test_openais_own_client_holds_a_turn_with_a_key_or_a_secret(tmp_path: 
                             assert event.response.usage is not None
                             break
         assert len(upstream.connections) == 2
+
+
+async def test_the_live_feed_tells_of_sessions(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer(replies=[Reply(text="Hi.")]) as upstream:
+        settings = Settings.model_validate(
+            {
+                "gateway": channels(upstream),
+                "state_dir": str(tmp_path),
+                "store": {"enabled": False},
+            },
+            strict=False,
+        )
+        parts = Parts(settings, port=lambda: 0)
+        reader, gateway = parts.live_feed.reader(None), parts.gateway
+        assert gateway is not None
+        server = make_server(
+            make_app([realtime_router(gateway, parts.metrics, Door(open_to_local=False))]),
+            host="127.0.0.1",
+            port=0,
+            drain=lambda: gateway.drain(0.0),
+            own_signals=False,
+        )
+        token = ApiKeys(tmp_path).create("app", Scope.REALTIME)[1]
+        async with running(server):
+            url = f"ws://127.0.0.1:{server.port}/v1/realtime?model={MODEL}"
+            async with connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as one:
+                await ask(one)
+            events: list[Mapping[str, Any]] = []
+            while not events or events[-1]["type"] != "call_ended":
+                entry = await reader.next(TIME_LIMIT_S)
+                assert entry is not None and entry.event is not None
+                events.append(entry.event)
+    assert [event["type"] for event in events] == [
+        "call_admitted",
+        "stream_opened",
+        "voice_ready",
+        "agent_said",
+        "call_ended",
+    ]
+    assert {event["call_id"][:4] for event in events} == {"gws_"}
+    assert events[2]["session_id"] == events[-1]["summary"]["session_id"] == "sess_fake"
+    assert events[-1]["summary"]["cost_usd"] > 0

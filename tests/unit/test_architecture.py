@@ -79,8 +79,8 @@ MAY_IMPORT: dict[str, set[str]] = {
                   "app.errors", "app.events", "app.logs", "app.realtime", "app.tasks",
                   "app.threads", "audio", "msgspec"},
     "app.gateway": {"app.api_keys", "app.calls.budget", "app.calls.recording", "app.errors",
-                    "app.events", "app.realtime", "app.settings", "app.store.sql.gateway", "audio",
-                    "msgspec"},
+                    "app.events", "app.framing", "app.realtime", "app.settings",
+                    "app.store.sql.gateway", "audio", "msgspec"},
     # The store knows where the files of a call are; the recorder writes one of them.
     "app.calls.recording": {"app.calls", "app.events", "app.store.files", "audio"},
     # What is written down before anything is dialed.

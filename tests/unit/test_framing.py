@@ -293,3 +293,47 @@ def test_another_listener_takes_over() -> None:
     socket.reader.listen(heard.append)
     socket.reader.feed(wire(text(b"a" * 200)))
     assert (heard, socket.texts) == ([b"a" * 200], [])
+
+
+LONG = [text(b"a" * 200), text(b"b" * 126), text(b"c" * 65_535)]
+OTHERS = {
+    "short": [text(b"a" * 125)],
+    "of more than 64 KiB": [text(b"a" * 65_536)],
+    "in pieces": [text(b"a" * 200, fin=False), Frame(Opcode.CONT, b"b" * 200, True)],
+    "binary": [Frame(Opcode.BINARY, b"a" * 200)],
+    "ping": [PING],
+}
+
+
+@pytest.mark.parametrize("cut", [1, 3, 200, 70_000, 200_000])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_frame_is_offered_whole_with_its_message(cut: int, masked: bool, passes: bool) -> None:
+    socket, offered = Socket(masked=masked), list[tuple[bytes, bytes]]()
+    socket.reader.offer(lambda message, frame: offered.append((message, frame)) or passes)  # type: ignore[func-returns-value]
+    frames = [wire(one, masked=masked) for one in LONG]
+    whole = b"".join(frames)
+    for at in range(0, len(whole), cut):
+        socket.reader.feed(whole[at : at + cut])
+        socket.turns()
+    assert offered == [(one.data, frame) for one, frame in zip(LONG, frames, strict=True)]
+    assert socket.texts == ([] if passes else [one.data for one in LONG])
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_only_a_message_in_one_frame_of_common_size_is_offered(kind: str) -> None:
+    for together in ([], [text(b"z" * 5)]):  # alone, and with another in the same read
+        socket = Socket(masked=True)
+        socket.reader.offer(lambda message, frame: pytest.fail("was offered"))
+        socket.reader.feed(wire(*together, *OTHERS[kind], masked=True))
+        socket.turns()
+        assert len(socket.order) == len(together) + len(OTHERS[kind])
+
+
+def test_a_length_in_more_bytes_than_it_needs_is_not_offered() -> None:
+    socket = Socket()
+    socket.reader.offer(lambda message, frame: pytest.fail("was offered"))
+    frame = b"\x81\x7e\x00\x0ahelloworld"
+    socket.reader.feed(frame)
+    socket.reader.feed(frame + frame)
+    assert socket.texts == [b"helloworld"] * 3

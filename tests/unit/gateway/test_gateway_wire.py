@@ -43,7 +43,10 @@ def test_a_type_is_read_where_servers_put_it(text: str, kind: str) -> None:
 def test_only_sound_that_can_mean_nothing_else_passes_unread(text: bytes, plain: bool) -> None:
     check = PlainAppend()
     assert check(text) is plain
-    for seen in (b'{"type":"input_audio_buffer.append","audio":"', b'{ "type" : "input_audio_buffer.append" , "audio":"'):
+    for seen in (
+        b'{"type":"input_audio_buffer.append","audio":"',
+        b'{ "type" : "input_audio_buffer.append" , "audio":"',
+    ):
         assert check(seen + b'BBBB"}')  # the client's spelling so far changes nothing
         assert check(text) is plain
 
@@ -138,7 +141,7 @@ def test_tokens_are_charged_by_class_and_once() -> None:
 def test_an_odd_response_is_estimated_from_its_sound(odd: object) -> None:
     found = meter()
     found.on_session({"audio": {"output": {"format": {"type": "audio/pcmu"}}}})
-    found.sound_out(8_000 * 4 // 3)  # a second
+    found.out_chars += 8_000 * 4 // 3  # a second
     charge = found.on_response_done(odd)
     assert charge is not None and charge.estimated
     assert charge.usage.output_audio == pytest.approx(20, abs=1)
