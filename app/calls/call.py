@@ -560,6 +560,7 @@ class Call:
             return
         if self._caller_leg.away:
             self._watch_length()
+            self._conversation.rest(now_ms)  # people talk without us
         else:
             self._perform(self._conversation.on_tick(now_ms, ringing=ringing))
         if self.recording is not None:

@@ -34,7 +34,9 @@ __all__ = ["CLOSE_S", "LOST", "CallerLeg", "CallerState", "Monitor"]
 CLOSE_S: Final = 1.5
 """Limit for closing a socket, within the 2 s in which a call ends."""
 BURST_MS: Final = 2
-"""Frames that come closer together than this have waited for each other."""
+BURST_FRAMES: Final = 4
+"""Frames that come closer together than this have waited for each other; from so many on they are
+a burst, as after a network that stalled, and no longer the jitter that any line has."""
 LOST: Final = 1011
 """Websocket close code for "internal error" (RFC 6455): the call goes on without us."""
 
@@ -105,7 +107,7 @@ class CallerLeg:
         self.outbox = CarrierOutbox(max_ms, self._on_sent)
         self.on_writable = self.outbox.on_writable
         self._append = append
-        self._audio_ms = -BURST_MS
+        self._audio_ms = self._together = 0
         self.monitors: tuple[Monitor, ...] = ()
         self.state = CallerState.EXPECTED
         self._conversation = conversation
@@ -277,9 +279,10 @@ class CallerLeg:
                 monitor.on_caller(payload, self._audio_format)
         now_ms = self._now_ms()
         audio = self._conversation.on_caller_audio(payload, timestamp_ms, now_ms)
-        if audio:
-            self._append(audio, now_ms - self._audio_ms < BURST_MS)
+        self._together = self._together + 1 if now_ms - self._audio_ms < BURST_MS else 1
         self._audio_ms = now_ms
+        if audio:
+            self._append(audio, self._together > BURST_FRAMES)
 
     def on_event(self, event: StreamEvent) -> None:
         """Anything else on the open stream.

@@ -306,6 +306,7 @@ class Conversation:
 
     def _on_stream_started(self, event: StreamStarted, now_ms: int) -> list[Action]:
         actions: list[Action] = []
+        self._rests_until_ms = 0
         if event.audio_format != self._downlink.carrier_format:
             # What waits for the stream was made for another format, and would be heard as noise.
             actions = self.on_stream_left(now_ms, resumes=True)
@@ -889,8 +890,12 @@ class Conversation:
         # Behind the steps, since what they ask for ends a rest, as do events of any other kind than
         # sound and marks.
         if not actions and self._may_rest(now_ms):
-            self._rests_until_ms = now_ms + REST_MS
+            self.rest(now_ms)
         return actions
+
+    def rest(self, now_ms: int) -> None:
+        """Nothing is due for as long as a rest lasts, unless something happens."""
+        self._rests_until_ms = now_ms + REST_MS
 
     def rests(self, now_ms: int) -> bool:
         """Nothing is due: there is no need for a tick."""

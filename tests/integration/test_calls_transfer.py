@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from app.calls.call import Call
+from app.calls.conversation import REST_MS
 from app.errors import DialError
 from app.events import AgentSaid, EndReason, TransferEnded, VoiceReady
 from app.realtime.events import Item, OutputItemDone
@@ -48,7 +50,17 @@ async def test_a_caller_is_transferred_after_hearing_the_agent_out() -> None:
         assert len(site.api.requests) == 1
 
 
-async def test_a_long_transfer_does_not_count_as_silence_and_needs_no_model() -> None:
+async def test_a_long_transfer_does_not_count_as_silence_and_needs_no_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+    watch_length = Call._watch_length
+
+    def counted(call: Call) -> None:
+        looks.append(call._now_ms())
+        watch_length(call)
+
+    monkeypatch.setattr(Call, "_watch_length", counted)
     voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice, policy={"silence_ms": 300}) as site:
         call = await site.call()
@@ -57,6 +69,9 @@ async def test_a_long_transfer_does_not_count_as_silence_and_needs_no_model() ->
         voice.latest.drop()
         await until(lambda: not voice.open_connections, within_s=ALL_OVER_S)
         await asyncio.sleep(1.0)  # three times the silence that would end a call
+        assert looks[-1] - looks[0] >= REST_MS * (
+            len(looks) - 1
+        )  # nor is it looked at all the time
         assert (site.app.switchboard.active, voice.attempts) == (1, 1)
         await site.dial_ends(call, "completed")
         assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
