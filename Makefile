@@ -82,7 +82,16 @@ demo-pipeline: $(VENV)/.installed ## Show a call that a chain of local servers a
 demo-outbound: $(VENV)/.installed-test ## Show calls that are placed: to people, mailboxes, a phone that screens, a menu
 	@$(BIN)/python -m tests.demo.outbound
 
-test: $(VENV)/.installed-test ## Run all tests (ARGS="-k marks" for some)
+# Clients that others wrote, beside the server's packages, whose versions they do not share. Tests of
+# those that cannot be fetched are skipped; `rm -r .venv/clients` has them fetched again.
+$(VENV)/clients/.fetched: | $(BIN)/python
+	@mkdir -p $(@D)
+	-@$(BIN)/python $(PIP) --no-deps --target $(@D) openai-agents==0.24.0 griffelib==2.4.1
+	-@test -z "$$(command -v npm)" || npm install --prefix $(@D) --ignore-scripts --no-audit --no-fund \
+		--loglevel error openai@6.49.0 @openai/agents-realtime@0.20.0 ws@8 >/dev/null
+	@touch $@
+
+test: $(VENV)/.installed-test $(VENV)/clients/.fetched ## Run all tests (ARGS="-k marks" for some)
 	@$(BIN)/python $(PYTEST) $(ARGS)
 
 test-313: $(VENV313)/.installed-test ## Run all tests on Python 3.13, where it is installed

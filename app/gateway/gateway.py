@@ -197,7 +197,7 @@ class Gateway:
 
     def _route(self, client: Client, model: str) -> Route:
         if self._anything is not None and not self._routes:
-            return Route(model=model, upstream_model=model, channels=(self._anything,))
+            return Route(model=model, upstream_model=model, channels=(self._anything,), named=False)
         route = self._routes.get(model)
         if route is None:
             raise Refused(

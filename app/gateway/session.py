@@ -85,11 +85,15 @@ _SEEN: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """The way to a model that clients may ask for; `price` is None where nothing is paid."""
+    """The way to a model that clients may ask for; `price` is None where nothing is paid.
+
+    `named`: by `gateway.models`, so that the model is not for the client to choose any more.
+    """
 
     model: str
     upstream_model: str
     channels: Sequence[Channel]
+    named: bool = True
     transcription: str = ""
     price: Price | None = None
 
@@ -149,6 +153,7 @@ class Session:
         price = route.price
         self._meter = None if price is None else SessionMeter(price, route.transcription)
         self._pins: Pins | None = None
+        self._remote = False
         self._bridge: Bridge | None = None
         self._conversion: Conversion | None = None
         self._channel = ""
@@ -244,7 +249,9 @@ class Session:
             self._bridge = None if theirs is self._dialect else Bridge(self._dialect, theirs)
             self._conversion = Conversion(channel.formats) if channel.formats else None
             pinned = self._route.transcription
-            self._pins = Pins(pinned, self._conversion) if channel.remote else None
+            self._remote = channel.remote
+            if channel.remote or self._route.named:
+                self._pins = Pins(pinned if channel.remote else "", self._conversion)
             await self._begin(upstream)
             return upstream
         assert failed is not None  # a route has at least one channel
@@ -271,7 +278,7 @@ class Session:
         if self._recording is not None:
             self._recording.begin()
         try:
-            await duplex.run(upstream, frames=self._pins is not None)
+            await duplex.run(upstream, frames=self._remote)
         except* VoiceClosed as ended:
             error = ended.exceptions[0]
             assert isinstance(error, VoiceClosed)
@@ -439,7 +446,7 @@ class Session:
                         at_ms=self._now_ms(),
                         item_id=str(event.get("item_id") or ""),
                         text=str(event.get("transcript") or ""),
-                        unverified=self._pins is None,
+                        unverified=not self._remote,
                     )
                 )
             case "response.audio_transcript.done" | "response.output_audio_transcript.done":

@@ -10,7 +10,6 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -43,6 +42,7 @@ from app.web.serving import make_server, running
 from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from audio.g711 import encode_ulaw
+from tests.fakes.fetched import JAVASCRIPT, command_of
 from tests.fakes.waiting import time_limit
 
 CALLER = Path(__file__).parents[1] / "data" / "caller"
@@ -381,16 +381,14 @@ for (let at = 0; at < sound.length; at += 9600)
 async def test_the_vendors_javascript_client_holds_a_spoken_turn(
     engine: Engine, tmp_path: Path
 ) -> None:
-    node, package = shutil.which("node"), os.environ.get("AGENTS_REALTIME")
-    if node is None or package is None:
-        pytest.skip("wants node, and the folder of @openai/agents-realtime in AGENTS_REALTIME")
     script, sound = tmp_path / "client.mjs", tmp_path / "hours.pcm"
+    command = command_of(script, JAVASCRIPT)
     script.write_text(_JAVASCRIPT)
     sound.write_bytes(caller_says("hours", PCM16_24K))
     async with served(engine) as client:
         url = f"{str(client.websocket_base_url).rstrip('/')}/realtime?model={MODEL}"
         process = await asyncio.create_subprocess_exec(
-            node, str(script), url, package, str(sound), MODEL, stdout=asyncio.subprocess.PIPE
+            *command, url, str(JAVASCRIPT), str(sound), MODEL, stdout=asyncio.subprocess.PIPE
         )
         async with time_limit():
             out, _ = await process.communicate()

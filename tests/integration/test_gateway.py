@@ -26,6 +26,7 @@ from app.assembly.gateway import make_gateway
 from app.calls.budget import Budget
 from app.calls.recording.writer import Recorder
 from app.events import AgentSaid, CallEnded, CallEvent, EndReason, RecordingStopped
+from app.gateway.channels import RealtimeService
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
@@ -98,6 +99,7 @@ async def site(
     store: bool = False,
     per_day_usd: float = 0.0,
     open_to_local: bool = False,
+    engine: RealtimeService | None = None,
     **settings: Any,
 ) -> AsyncIterator[Site]:
     made = Settings.model_validate({"gateway": gateway, **settings}, strict=False)
@@ -116,7 +118,7 @@ async def site(
         )
         found = make_gateway(
             made,
-            None,
+            engine,
             budget=budget,
             keys=keys,
             store=kept,

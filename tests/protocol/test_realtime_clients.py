@@ -1,15 +1,13 @@
 """The engine's events suit the strictest public clients, and clients of either dialect.
 
 The table is the zod schema of npm `@openai/agents-realtime` 0.20 where it requires more than
-OpenAI's Python models do, and the keys that OpenAI's own server always sends. Where node and that
-package are (its folder in `AGENTS_REALTIME`), its schemas check every event as well.
+OpenAI's Python models do, and the keys that OpenAI's own server always sends. Where node is,
+and that package as `make test` fetches it, its schemas check every event as well.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +19,7 @@ from app.realtime.dialect import BETA, GA, Dialect
 from app.realtime.fields import MalformedEvent
 from app.realtime.protocol import RealtimeProtocol, Side
 from audio.format import PCM16_24K, PCMU_8K
+from tests.fakes.fetched import JAVASCRIPT, command_of
 from tests.unit.engine.session_driver import Driver, message, tool
 
 # Keys that are always there, null or not.
@@ -134,13 +133,11 @@ for (const event of JSON.parse(fs.readFileSync(0))) {
 
 
 def test_the_javascript_client_reads_every_event(tmp_path: Path) -> None:
-    node, package = shutil.which("node"), os.environ.get("AGENTS_REALTIME")
-    if node is None or package is None:
-        pytest.skip("wants node, and the folder of @openai/agents-realtime in AGENTS_REALTIME")
     script = tmp_path / "check.mjs"
+    command = command_of(script, JAVASCRIPT)
     script.write_text(_CHECK)
     done = subprocess.run(
-        [node, str(script), package],
+        [*command, str(JAVASCRIPT)],
         input=json.dumps(_conversation()),
         capture_output=True,
         text=True,
