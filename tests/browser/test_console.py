@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from websockets.sync.client import connect
 
+from app.api_keys import ApiKeys, Scope
 from tests.browser.conftest import until
 from tests.browser.site import SCRIPT, Site, dialing
 
@@ -63,6 +65,28 @@ def test_a_call_is_followed_found_and_played(page: Page, site: Site, tmp_path: P
     page.wait_for_function("document.querySelector('audio').currentTime > 0.5")
     drawn = "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
     assert page.locator("canvas").evaluate(drawn) > 3
+
+
+def test_a_session_of_the_gateway_shows_while_it_goes_on_and_is_kept(
+    page: Page, site: Site
+) -> None:
+    token = ApiKeys(site.state_dir).create("shop", Scope.REALTIME)[1]
+    url = f"{site.url.replace('http', 'ws')}/v1/realtime?model=robot"
+    sessions = page.get_by_role("region", name="Sessions of the gateway")
+    with connect(url, additional_headers={"Authorization": f"Bearer {token}"}, proxy=None) as one:
+        one.recv()
+        expect(sessions.get_by_role("link", name="shop")).to_be_visible()
+        expect(sessions).to_contain_text("robot")
+        page.reload()  # and for those who come later
+        sessions.get_by_role("link", name="shop").click()
+        expect(page.get_by_role("heading", name="Session of shop")).to_be_visible()
+        expect(page.get_by_role("button", name="Listen")).to_have_count(0)  # nobody is on a phone
+        page.get_by_role("link", name="Live", exact=True).click()
+        expect(sessions).to_be_visible()
+    expect(sessions).to_have_count(0)
+    page.get_by_role("link", name="History", exact=True).click()
+    row = page.get_by_role("region", name="Calls").get_by_role("row").filter(has_text="session")
+    expect(row).to_contain_text("shop")
 
 
 def test_what_was_not_heard_is_struck_through(page: Page, site: Site) -> None:

@@ -1,7 +1,7 @@
 // The live calls, as the wall and others show them: a list that is asked for, made fresher by events.
 import { get } from "./api.js";
 import { onEvent, onLevels } from "./feed.js";
-import { useEffect, useRef, useState } from "./ui.js";
+import { isSession, useEffect, useRef, useState } from "./ui.js";
 
 const ASK_MS = 5_000; // cost and the like: words, turns and levels come with the feed
 const IDLE_MS = 10_000;
@@ -56,6 +56,41 @@ export function useLiveCalls() {
     };
   }, []);
   return state;
+}
+
+// The sessions of the gateway that go on, as {call_id, agent, model, started_at}, by their ids.
+export function useSessions() {
+  const [sessions, setSessions] = useState({});
+  useEffect(() => {
+    const ended = new Set(); // the history may have them in progress for a moment longer
+    const ask = (missed) =>
+      get("/calls?outcome=in_progress&limit=200").then(
+        ({ calls }) => {
+          const found = calls.filter((one) => isSession(one) && !ended.has(one.call_id));
+          setSessions((old) => ({ ...Object.fromEntries(found.map((one) => [one.call_id, one])), ...(missed ? {} : old) }));
+        },
+        () => {}, // no history is kept: those that begin from now on will show
+      );
+    ask(false);
+    const later = setTimeout(() => ask(false), 1_500); // it has those that had just begun by then
+    const undo = onEvent((event) => {
+      if (event.type === "gap") ask(true);
+      else if (isSession(event))
+        setSessions(({ [event.call_id]: known, ...others }) => {
+          if (event.type === "call_ended") {
+            ended.add(event.call_id);
+            return others;
+          }
+          const { call_id, agent, started_at } = known || { ...event, started_at: event.at };
+          return { ...others, [call_id]: { call_id, agent, started_at, model: event.model || known?.model || "" } };
+        });
+    });
+    return () => {
+      clearTimeout(later);
+      undo();
+    };
+  }, []);
+  return Object.values(sessions);
 }
 
 // Of each live call, by its id: the levels of caller and agent in dBFS, and whose turn it is.

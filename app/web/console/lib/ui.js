@@ -95,6 +95,9 @@ export const Name = ({ children }) => html`<bdi class="name">${children}</bdi>`;
 
 export const Badge = ({ kind = "", children }) => html`<span class=${`badge ${kind}`}>${children}</span>`;
 
+// True of a session of the gateway, which is kept as a call is; its agent is the key that opened it.
+export const isSession = ({ call_id: id = "" }) => id.startsWith("gws_");
+
 // What became of a call; of one that was placed, busy is the other side.
 export const outcomeOf = (call) => (call.direction === "outbound" ? call.outcome.replaceAll("_", " ") : words(call.outcome));
 

@@ -3,7 +3,7 @@ import { get, may, post, put } from "../lib/api.js";
 import { useTick } from "../lib/calls.js";
 import { onEvent } from "../lib/feed.js";
 import { PARTS, linesOf, timesOf, unheard } from "../lib/turns.js";
-import { Act, Answer, Badge, Line, Name, Page, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
+import { Act, Answer, Badge, Line, Name, Page, clock, html, isSession, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
 import { Recording } from "../lib/wave.js";
 import Supervise from "./supervise.js";
 
@@ -90,12 +90,13 @@ function Now({ callId }) {
 function Facts({ call }) {
   const counted = call.outcome !== "in_progress"; // the row has its counts when the call is over
   const [theirs, ours] = call.direction === "outbound" ? ["Called", "From"] : ["Caller", "Called"];
+  const parties = isSession(call) ? [["Key", call.agent]] : [[theirs, call.caller_number || "withheld"], [ours, call.called_number], ["Agent", call.agent]];
   const facts = [
-    [theirs, call.caller_number || "withheld"], [ours, call.called_number], ["Agent", call.agent], ["Model", call.model],
+    ...parties, ["Model", call.model],
     ["Began", when(call.started_at)], ["Lasted", clock(call.duration_ms)], ["First sound", ms(call.first_sound_ms)],
     ["Turn latency", call.turn_latency_p50_ms === null ? "–" : `${ms(call.turn_latency_p50_ms)}, slowest ${ms(call.turn_latency_p95_ms)}`],
     ...(counted ? [["Turns", call.turns], ["Barge-ins", call.barge_ins], ["Tools", `${call.tool_calls}, failed ${call.tool_errors}`]] : []),
-    ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", call.carrier_call_id],
+    ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", isSession(call) ? "" : call.carrier_call_id],
   ];
   return html`<section class="panel"><h2>Facts</h2><dl class="facts">
     ${facts.filter(([, value]) => value !== "–" && value !== "" && value !== null).map(([name, value]) => html`<dt>${name}</dt><dd><bdi>${value}</bdi></dd>`)}</dl><${Costs} call=${call} /></section>`;
@@ -202,11 +203,12 @@ export default function Call({ params }) {
   };
   const call = row.data;
   const open = call?.outcome === "in_progress";
-  const live = open && (call.direction !== "outbound" || call.answered_at !== null); // while it rings, nobody can be heard
+  const live = open && !isSession(call) && (call.direction !== "outbound" || call.answered_at !== null); // while it rings, nobody can be heard
   const verb = call?.direction === "outbound" ? "to" : "from";
+  const title = !call ? "Call" : isSession(call) ? html`Session of <${Name}>${call.agent}<//>` : html`Call ${verb} <${Name}>${call.caller_number || "a withheld number"}<//>`;
   const aside = call && html`<${Badge} kind=${outcomeKind(call)}>${outcomeOf(call)}<//> ${call.reason && html`<span>${words(call.reason)}</span>`}
     <a class="button" href=${`/api/v1${path}/export?format=text`} download>Export</a>`;
-  return html`<${Page} title=${call ? html`Call ${verb} <${Name}>${call.caller_number || "a withheld number"}<//>` : "Call"} aside=${aside}>
+  return html`<${Page} title=${title} aside=${aside}>
     <${Answer} of=${early ? { data: null } : row}>${(found) => html`
       ${explained.data && html`<${Explained} text=${String(explained.data)} />`}
       ${found.recording && !open && html`<${Recording} callId=${callId} player=${player} onTime=${(at) => setTime(at ? at + opened : 0)} />`}

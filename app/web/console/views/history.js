@@ -1,6 +1,6 @@
 // Calls that were kept: filters, words that were said, charts.
 import { get } from "../lib/api.js";
-import { Answer, Badge, Empty, Name, Page, Trouble, clock, html, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
+import { Answer, Badge, Empty, Name, Page, Trouble, clock, html, isSession, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
 import { Charts } from "../lib/charts.js";
 
 const PROBLEMS = { went_silent: "went silent", barge_in: "barge-in", tool_failed: "tool failed", transfer_failed: "transfer failed" };
@@ -63,7 +63,7 @@ function Row({ call }) {
   const trouble = [call.barge_ins && `barge-ins: ${call.barge_ins}`, call.tool_errors && `tools failed: ${call.tool_errors}`, call.voice_errors && `model errors: ${call.voice_errors}`].filter(Boolean);
   return html`<tr>
     <td class="whole"><a href=${`#/call/${call.call_id}`}>${when(call.started_at)}</a></td>
-    <td><${Name}>${call.caller_number || "withheld"}<//></td><td><${Name}>${call.agent || "–"}<//></td>
+    <td>${isSession(call) ? html`<${Badge}>session<//>` : html`<${Name}>${call.caller_number || "withheld"}<//>`}</td><td><${Name}>${call.agent || "–"}<//></td>
     <td><${Badge} kind=${outcomeKind(call)}>${outcomeOf(call)}<//> <span class="quiet">${words(call.reason)}</span></td>
     <td class="quiet">${trouble.join(", ")}</td>
     <td class="number" data-label="Length">${clock(call.duration_ms)}</td><td class="number" data-label="Latency">${ms(call.turn_latency_p50_ms)}</td><td class="number" data-label="Cost">${usd(call.cost_usd)}</td>

@@ -1,6 +1,6 @@
 // Calls in progress.
 import { get } from "../lib/api.js";
-import { useLevels, useLiveCalls, useTick } from "../lib/calls.js";
+import { useLevels, useLiveCalls, useSessions, useTick } from "../lib/calls.js";
 import { Badge, Empty, Name, Page, Trouble, clock, html, useAnswer, usd } from "../lib/ui.js";
 
 const SPEAKS = { caller: "caller speaks", agent: "agent speaks", thinking: "agent thinks", idle: "quiet", person: "a person speaks" };
@@ -43,6 +43,13 @@ function Card({ call, levels, last, at, now }) {
     </a>`;
 }
 
+function Sessions({ of }) {
+  if (!of.length) return null;
+  return html`<section class="panel" aria-label="Sessions of the gateway"><h2>Sessions of the gateway</h2><ul class="plain">
+    ${of.map((one) => html`<li class="finding" key=${one.call_id}><span class="mono">${clock(Date.now() - Date.parse(one.started_at))}</span>
+      <span><a href=${`#/call/${one.call_id}`}><${Name}>${one.agent}<//></a> <span class="quiet">${one.model}</span></span></li>`)}</ul></section>`;
+}
+
 function Budget({ budget }) {
   if (!budget) return null;
   const { spent_usd: spent, per_day_usd: most } = budget;
@@ -54,6 +61,7 @@ function Budget({ budget }) {
 export default function Wall() {
   const { calls, last, error, at } = useLiveCalls();
   const levels = useLevels();
+  const sessions = useSessions();
   const now = useTick();
   const status = useAnswer(() => get("/status"), [calls ? calls.length : 0]);
   const { processes = [], budget } = status.data || {};
@@ -73,5 +81,6 @@ export default function Wall() {
       ${calls && calls.length > 0 && html`<div class="grid">
         ${calls.map((call) => html`<${Card} key=${call.call_id} call=${call} levels=${levels[call.call_id]} last=${last[call.call_id]} at=${at} now=${now} />`)}
       </div>`}
+      <${Sessions} of=${sessions} />
     <//>`;
 }
