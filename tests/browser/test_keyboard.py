@@ -11,6 +11,7 @@ import pytest
 
 from app.console_logins import Logins
 from tests.browser.conftest import spoken
+from tests.browser.site import SCRIPT
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S
 from tests.integration.outbound_site import CALLEE, OURS, OutboundSite, outbound_site
@@ -30,10 +31,13 @@ SECTIONS: dict[str, Any] = {
         "caller": {
             "variables": {"name": "you"},
             "greeting": "Hello {name}!",
-            "tools": ["find_slot"],
+            "tools": ["find_slot", "book"],
         }
     },
-    "tools": {"find_slot": {"python": "tests.browser.test_keyboard:find_slot"}},
+    "tools": {
+        "find_slot": {"python": "tests.browser.test_keyboard:find_slot"},
+        "book": {"python": "tests.browser.test_keyboard:book", "approval": "operator"},
+    },
     "numbers": {OURS: {"agent": "caller"}},
     "destinations": {"shop": {"number": "+12125550199"}},
     "recording": {"enabled": True, "notice": ""},
@@ -43,6 +47,11 @@ SECTIONS: dict[str, Any] = {
 def find_slot(people: int) -> dict[str, int]:
     """Finds a free time."""
     return {"slot": people + 4}
+
+
+def book(people: int) -> str:
+    """Books a table."""
+    return "booked"
 
 
 class Keyboard:
@@ -115,9 +124,9 @@ async def find_and_play(keys: Keyboard) -> None:
     await expect(page.locator("audio")).to_have_js_property("paused", False)
     await expect(page.locator(".turns li.now")).to_have_count(1)
     await keys.reach(page.get_by_label("A note", exact=True))
-    await page.keyboard.type("Said hello")
+    await page.keyboard.type(SCRIPT)
     await keys.press(page.get_by_role("button", name="Add note"))
-    await expect(page.get_by_text("Said hello")).to_be_visible()
+    await expect(page.get_by_text("link, ")).to_be_visible()  # who has written it
     await keys.write(page.get_by_label("Tags, with commas"), "vip")
     await expect(page.get_by_role("status").filter(has_text="done")).not_to_have_count(0)
 
@@ -147,7 +156,10 @@ async def step_in(keys: Keyboard, site: OutboundSite) -> None:
     await keys.press(page.get_by_role("button", name="Take over"))
     await expect(page.get_by_text("You speak to the caller")).to_be_visible()
     await keys.press(page.get_by_role("button", name="Hand back"))
-    await expect(page.locator(".turns .agent")).to_have_count(2)  # it speaks again
+    approval = page.get_by_role("group", name="Approval of book")
+    await expect(approval).to_contain_text('{"people":3}')  # it speaks again, and wants to act
+    await keys.press(approval.get_by_role("button", name="Approve"))
+    await expect(page.locator(".turns")).to_contain_text("It is booked.")
     await keys.reach(page.get_by_label("Destination"))
     await page.keyboard.type("shop")
     site.api.redirected = lambda _: call.leave_stream()
@@ -169,7 +181,11 @@ async def test_all_that_the_console_is_for_is_done_by_keyboard_alone(tmp_path: P
         "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
     ]
-    replies = [Reply(audio_ms=300, text="Hello you!")]
+    replies = [
+        Reply(audio_ms=300, text=f"Hello you! {SCRIPT}"),
+        Reply(audio_ms=300, text="One moment.", tool=("book", '{"people": 3}')),
+        Reply(audio_ms=300, text="It is booked."),
+    ]
     async with (
         ScriptedVoiceServer(replies=replies) as voice,
         outbound_site(voice, **SECTIONS) as site,
@@ -194,4 +210,5 @@ async def test_all_that_the_console_is_for_is_done_by_keyboard_alone(tmp_path: P
         await step_in(keys, site)
         await keys.press(page.get_by_role("button", name="Log out"))
         await expect(page.get_by_label("API key")).to_be_visible()
+        assert await page.evaluate("window.ran") is None
         assert faults == []

@@ -3,7 +3,7 @@
 // address behind its name, and `query`, an URLSearchParams.
 import { logIn, logOut, onStranger, openSession, session } from "./lib/api.js";
 import { feed, onFeedState, startFeed, stopFeed } from "./lib/feed.js";
-import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/ui.js";
+import { focusView, html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/ui.js";
 
 const VIEWS = {
   wall: { title: "Live", load: () => import("./views/wall.js") },
@@ -85,8 +85,7 @@ function Frame({ onLeave }) {
   useEffect(() => {
     if (!View || seen.current === location.hash) return;
     seen.current = location.hash;
-    // What was followed is gone with its view: the keyboard goes on in this one, and not at the top.
-    if (document.activeElement === document.body) document.getElementById("main")?.focus();
+    if (document.activeElement === document.body) focusView();
   }, [at, loaded]);
   const links = Object.entries(VIEWS).filter(([, view]) => !view.hidden);
   return html`

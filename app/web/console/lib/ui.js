@@ -1,5 +1,5 @@
 // Small parts that the views share. Text from calls only ever becomes text nodes.
-import { html, useCallback, useEffect, useState } from "../vendor/htm-preact.js";
+import { html, useCallback, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 
 export { html };
 export * from "../vendor/htm-preact.js";
@@ -74,6 +74,9 @@ export const Page = ({ title, aside, children }) => html`
     ${children}
   </main>`;
 
+// What had the focus is gone: the keyboard goes on in the view, and not at the top of the page.
+export const focusView = () => document.getElementById("main")?.focus({ preventScroll: true });
+
 export const Empty = ({ title, children }) => html`
   <div class="empty"><p class="strong">${title}</p><div>${children}</div></div>`;
 
@@ -115,6 +118,10 @@ export const Line = ({ children }) => html`<form class="row" onSubmit=${(event) 
 // focus would be gone.
 export function Act({ label, act, kind = "", sure = "" }) {
   const [state, setState] = useState("");
+  const place = useRef(null);
+  useEffect(() => () => {
+    if (place.current?.contains(document.activeElement)) focusView(); // it has done away with itself
+  }, []);
   const press = async () => {
     if (state === "busy") return;
     if (sure && state !== "sure") return setState("sure");
@@ -128,7 +135,7 @@ export function Act({ label, act, kind = "", sure = "" }) {
   };
   const said = ["", "busy", "done", "sure"].includes(state) ? "" : state;
   return html`
-    <span class="act">
+    <span class="act" ref=${place}>
       <button class=${kind} aria-disabled=${state === "busy"} onClick=${press}>
         ${state === "sure" ? sure : label}
       </button>

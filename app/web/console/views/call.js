@@ -72,7 +72,17 @@ function Costs({ call }) {
     ${notes.map((note) => html`<p class="quiet">${note}</p>`)}</details>`;
 }
 
-// What a live call has cost so far, and its recording.
+// Tools that wait for an operator.
+function Approvals({ callId, again }) {
+  const waiting = useAnswer(() => get("/approvals"), [callId]);
+  const found = (waiting.data?.approvals || []).filter((one) => one.call_id === callId);
+  const decide = (one, approved) => () => post(`/approvals/${callId}/${encodeURIComponent(one.tool_call_id)}`, { approved }).then(again);
+  return found.map((one) => html`<div key=${one.tool_call_id} role="group" aria-label=${`Approval of ${one.tool}`}>
+    <p><code>${one.tool}</code> waits for you: <code>${JSON.stringify(one.arguments)}</code></p>
+    <p class="row"><${Act} label="Approve" kind="primary" act=${decide(one, true)} /><${Act} label="Refuse" act=${decide(one, false)} /></p></div>`);
+}
+
+// What a live call waits for and has cost so far, and its recording.
 function Now({ callId }) {
   const turn = Math.floor(useTick() / REFRESH_MS);
   const seen = useAnswer(() => get("/live/calls"), [callId, turn]);
@@ -81,6 +91,7 @@ function Now({ callId }) {
   const paused = call.recording === "paused";
   const pause = () => post(`/calls/${callId}/pause_recording`, { paused: !paused }).then(seen.again);
   return html`<section class="panel" aria-label="Now"><h2>Now</h2>
+    ${call.approvals > 0 && may("operator") && html`<${Approvals} key=${call.approvals} callId=${callId} again=${seen.again} />`}
     <p>Cost so far: ${usd(call.cost_usd)}</p><${Costs} call=${call} />
     ${call.recording !== "off" && html`<p class="row"><span role="status">${paused ? "The recording is paused." : "The call is recorded."}</span>
       ${may("operator") && html`<${Act} key=${call.recording} label=${paused ? "Record again" : "Pause recording"} act=${pause} />`}</p>`}

@@ -5,7 +5,7 @@ import { Charts } from "../lib/charts.js";
 
 const PROBLEMS = { went_silent: "went silent", barge_in: "barge-in", tool_failed: "tool failed", transfer_failed: "transfer failed" };
 const SPANS = { 1: "today", 7: "7 days", 30: "30 days", 365: "a year" };
-const OUTCOMES = ["answered", "in_progress", "never_claimed", "busy", "refused", "diverted", "lost"];
+const OUTCOMES = ["answered", "in_progress", "never_claimed", "busy", "refused", "diverted", "no_answer", "canceled", "failed", "lost"];
 
 // The filter as the API takes it, of the address of this view.
 function filterOf(query) {
