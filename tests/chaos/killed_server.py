@@ -6,7 +6,6 @@ them.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable
@@ -26,7 +25,10 @@ async def start_server(config: Path) -> tuple[ForkedProcess, int]:
         process = await start_forked(__name__, str(config), stdout=PIPE, stderr=log.fileno())
     assert process.stdout is not None
     async with time_limit():
-        return process, int(await process.stdout.readline())
+        port = int(await process.stdout.readline())
+    for pipe in process.pipes:  # it says nothing more, and nobody waits for its end
+        pipe.close()
+    return process, port
 
 
 def _change(function: Callable[..., None], **defaults: object) -> None:
@@ -49,8 +51,7 @@ def main() -> None:
     vars(playout)["MARK_GRACE_MS"] = 20_000
 
     def announce(port: int) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.write(f"{port}\n")
-            sys.stdout.flush()
+        sys.stdout.write(f"{port}\n")
+        sys.stdout.flush()
 
     sys.exit(serve(load(Path(sys.argv[1]), {}), announce))
