@@ -76,7 +76,9 @@ def test_speech_is_heard_from_its_first_word(before: str, limits: tuple[float, .
     for number, speech in enumerate(_clips()):
         # After another turn, which costs looks of its own, each clip has one alignment.
         offsets = range(0, _WINDOW_MS, _STEP_MS)
-        for offset_ms in offsets if before != "another turn" else offsets[number % len(offsets) :][:1]:
+        for offset_ms in (
+            offsets[number % len(offsets) :][:1] if before == "another turn" else offsets
+        ):
             lead = _lead(before, 1_000 if before == "another turn" else 100, offset_ms)
             begins_ms = 300 + len(lead) / 8  # `line` puts 300 ms of silence in front
             audio = line(np.concatenate([lead, speech]))
