@@ -104,6 +104,9 @@ def address_is_allowed(address: IpAddress, *, allow_private: bool = False) -> bo
     return address in _GLOBAL_V6 and not any(address in network for network in _SPECIAL_V6)
 
 
+_OF_YOUR_OWN: Final = "; allow_private: true opens a server of your own"
+
+
 def check_url(url: str, *, allow_private: bool = False) -> httpx2.URL:
     """Check a URL by itself, before its name is resolved.
 
@@ -120,7 +123,7 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx2.URL:
     if parsed.scheme not in ("https", "http"):
         raise url_refused("only https is allowed")
     if parsed.scheme == "http" and not allow_private:
-        raise url_refused("it must be https")
+        raise url_refused(f"it must be https{_OF_YOUR_OWN}")
     if parsed.userinfo:
         raise url_refused("it holds a user name; use a header")
     if not host or (parsed.port is not None and not 0 < parsed.port < 65_536):
@@ -133,7 +136,7 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx2.URL:
         if _LAST_LABEL_IS_NUMBER.search(host):
             raise url_refused("its host is a number in disguise")
     elif not address_is_allowed(address, allow_private=allow_private):
-        raise url_refused("its address is not a public one")
+        raise url_refused(f"its address is not a public one{_OF_YOUR_OWN}")
     return parsed
 
 

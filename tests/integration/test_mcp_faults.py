@@ -165,6 +165,8 @@ NULLS: Final = {
     },
     "inputSchema null": {"name": "look", "inputSchema": None},
     "inputSchema absent": {"name": "look"},
+    "inputSchema empty": {"name": "look", "inputSchema": {}},
+    "inputSchema without a type": {"name": "look", "inputSchema": {"anyOf": [{"type": "object"}]}},
 }
 
 

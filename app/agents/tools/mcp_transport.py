@@ -120,7 +120,10 @@ def _readable(tools: Any, version: str, on_left_out: Callable[[str, str], None])
             for key, value in (given if isinstance(given, dict) else {}).items()
             if value is not None
         }
-        tool = {"inputSchema": {"type": "object"}} | present
+        tool = {"inputSchema": {}} | present
+        schema = tool["inputSchema"]
+        if isinstance(schema, dict) and schema.get("type") is None:  # one of alternatives, say
+            tool["inputSchema"] = {**schema, "type": "object"}
         try:
             validate_server_result("tools/list", version, {"tools": [tool]})
             kept.append(tool)

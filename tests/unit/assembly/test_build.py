@@ -220,7 +220,8 @@ agents:
         ),
         (
             "tools:\n  t:\n    description: Look\n    http:\n      url: http://127.0.0.1/x\n",
-            "config.yaml:3: tools.t: The URL is refused: it must be https.",
+            "config.yaml:3: tools.t: The URL is refused: it must be https; allow_private: true "
+            "opens a server of your own.",
         ),
         (
             "tools:\n  t:\n    description: Look\n    http:\n      url: https://a.example.com/{id}\n",
