@@ -139,4 +139,5 @@ def _near_miss(name: str, environment: Environment) -> str:
     near = nearest(name, environment.dotenv.values, cutoff=NEAR_MISS)
     if near is None:
         return ""
-    return f"; {environment.dotenv.name}:{environment.dotenv.lines[near]} sets {near}"
+    at = f"{environment.dotenv.name}:{environment.dotenv.lines[near]}"
+    return f"; {at} leaves it empty" if near == name else f"; {at} sets {near}"

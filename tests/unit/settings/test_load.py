@@ -396,6 +396,8 @@ def test_dotenv_beside_the_file_is_read_and_the_environment_beats_it(tmp_path: P
         ("state_dir: [1]\nx: ${A}", "A=1", "config.yaml:1: state_dir: expected a path"),
         ("x: ${OPENAI_API_KEY}", "B=\nOPENAI_APIKEY=1", "config.yaml:1: OPENAI_API_KEY is not set: "
          "put it into the environment or .env; {folder}/.env:2 sets OPENAI_APIKEY"),
+        ("x: ${KEY}", "B=1\nKEY=", "config.yaml:1: KEY is not set: put it into the environment or "
+         ".env; {folder}/.env:2 leaves it empty"),
     ],
 )  # fmt: skip
 def test_a_value_from_dotenv_is_blamed_on_its_line_there(
