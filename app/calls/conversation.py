@@ -133,6 +133,8 @@ OPTED_OUT: Final = (
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
 
+LONGEST_REST_MS: Final = 2_000
+"""A rest that goes on with each piece of the agent's sound: a model that sends it is well."""
 REST_MS: Final = 700
 """Time for which nothing is due in a call that goes well, and no tick looks: less than the shortest
 limit that can begin meanwhile, that of caller audio that stalls (`media/uplink.py`). Limits of many
@@ -174,7 +176,7 @@ class Conversation:
         self.dialogue = Dialogue(agent, call_id, self.counters, roster=roster, facts=facts)
         self.turns = Turns(self.counters, now_ms)
         self.latency = TurnLatency()
-        self._rests_until_ms = 0
+        self._rests_until_ms = self._looked_ms = 0
         self._first_sound_recorded = False
         self.caller_speech_count = 0
         """Counts how often the caller has begun to speak; a noise does not count."""
@@ -500,6 +502,9 @@ class Conversation:
             self.latency.on_agent_audio(now_ms)
             self._move(TurnEvent.FIRST_AUDIO, now_ms)
             return [*self._first_sound(now_ms), *self._downlink.push(event, now_ms)]
+        if now_ms < self._rests_until_ms and not self._greeting.double_talk:
+            longest_ms = self._looked_ms + LONGEST_REST_MS
+            self._rests_until_ms = min(now_ms + REST_MS, longest_ms)
         return self._downlink.push(event, now_ms)
 
     def _note_dropped(self, audio: bytes) -> None:
@@ -896,6 +901,7 @@ class Conversation:
     def rest(self, now_ms: int) -> None:
         """Nothing is due for as long as a rest lasts, unless something happens."""
         self._rests_until_ms = now_ms + REST_MS
+        self._looked_ms = now_ms
 
     def rests(self, now_ms: int) -> bool:
         """Nothing is due: there is no need for a tick."""

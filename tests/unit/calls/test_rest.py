@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.calls.conversation import REST_MS
+from app.calls.conversation import LONGEST_REST_MS, REST_MS
 from app.calls.media.uplink import Uplink
 from app.calls.policy import CallPolicy
 from tests.unit.calls.scene import AppendAudio, Scene
@@ -66,6 +66,22 @@ def test_a_call_that_goes_well_is_looked_at_once_in_a_rest(
     looks.clear()
     with_sound(scene, 7 * REST_MS)
     assert len(looks) == 7
+
+
+def test_sound_of_the_agent_goes_on_with_a_rest_and_its_end_is_noticed_as_soon(
+    looks: list[int],
+) -> None:
+    scene = speaking_agent()
+    with_sound(scene, 1_000)
+    looks.clear()
+    for _ in range(4 * LONGEST_REST_MS // 200):
+        with_sound(scene, 200)
+        scene.speaks(200)
+    assert len(looks) in {3, 4}
+    stops_ms = scene.now_ms
+    looks.clear()
+    with_sound(scene, REST_MS + 200)
+    assert looks[0] - stops_ms <= REST_MS
 
 
 @pytest.mark.parametrize(
