@@ -254,13 +254,13 @@ async def _check(machine: Machine, path: str) -> None:
             if all(call["ended_at"] is not None for call in calls):
                 break
             await asyncio.sleep(0.1)
-    assert all(call["caller_number"] in expected for call in calls), calls
     heard = set()
     for call in calls:
         call_id = call["call_id"]
         rows = (await machine.request("GET", f"/calls/{call_id}/events"))["events"]
         events = [of_fields(row["type"], {**row, "call_id": call_id}) for row in rows]
         known = [event for event in events if event is not None]
+        assert call["caller_number"] in expected, (call, known)
         assert len(known) == len(rows), rows
         # A try that was cut off would be followed by another one.
         assert all(one.tries == 1 for one in known if isinstance(one, DisclosureHeard)), known

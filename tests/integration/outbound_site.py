@@ -208,6 +208,13 @@ class OutboundSite:
         """Nobody picks up, for this reason."""
         await self.phones.end(call.sid, status, sip_code=sip_code)
 
+    async def ends_busy(self, number: str, **body: Any) -> None:
+        """Call somebody whose line is busy, to the end of it."""
+        nth = len(self.api.calls)
+        call_id = await self.placed(number, **body)
+        await self.ends(await self.rings(nth), "busy")
+        await self.outcome(call_id)
+
     async def gone(self, call: FakeCall) -> None:
         """Hang up, and wait until the server knows."""
         await call.hang_up()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ import trunkline
 from app.api_keys import Scope
 from app.cli import app as command_line
 from app.errors import CarrierUnavailable, PlacingRefused
+from app.logs import JsonFormatter, Redactor
+from app.realtime.events import ResponseCreate
 from tests.fakes.ports import free_port
 from tests.fakes.twilio_rest import ApiCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -251,6 +254,35 @@ async def test_a_campaign_pauses_by_itself_and_refuses_whom_the_policy_refuses()
         assert "2 calls failed one after the other" in tripped["reason"]
         assert tripped["contacts"] == {"refused": 1, "waiting": 4, "outcome.failed": 2}
         assert CONTACTS[0] not in {ringing.to for ringing in site.api.calls.values()}
+
+
+async def test_nothing_that_is_known_of_callees_stands_in_a_log_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours = ("app", "trunkline")
+    for name in ours:
+        caplog.set_level(logging.DEBUG, logger=name)
+    listed, reached, lists = "+14155550177", CONTACTS[0], "canary-of-a-list"
+    async with calling(lambda _: "answer") as site:
+        await site.request("POST", "/do_not_call", {"number": listed, "reason": lists})
+        await site.request("POST", "/consents", {"number": reached, "reason": "canary-of-consent"})
+        body = {
+            "name": "canary-of-a-name",
+            "agent": "caller",
+            "purpose": "marketing",
+            "csv": f"number,name\n{reached},canary-of-a-variable\n{listed},Jo\n",
+        }
+        made = (await site.request("POST", "/campaigns", body)).json()
+        await site.request("POST", f"/campaigns/{made['campaign_id']}/resume")
+        done = await until_it_is(site, made["campaign_id"], "done")
+        assert done["contacts"] == {"done": 1, "outcome.answered": 1, "refused": 1}
+        asked = str(site.app.voice.latest.of(ResponseCreate)[0])
+        assert "canary-of-a-variable" in asked
+    formatter = JsonFormatter(Redactor())
+    lines = [formatter.format(one) for one in caplog.records if one.name.startswith(ours)]
+    assert any("call placed" in line for line in lines)
+    for word in ("canary", listed[1:], reached[1:]):
+        assert [line for line in lines if word in line] == []
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from app.events import CallId, DisclosureHeard
@@ -256,6 +257,31 @@ async def test_a_carrier_that_reports_nothing_is_asked(site: OutboundSite) -> No
         assert (ringing.status == "canceled") is canceled
 
 
+FAULTS_WHEN_ASKED = [
+    *((500, 20500), (503, 20503), (429, 20429), (429, 10004), (404, 20404), (401, 20003)),
+    (400, 21220),
+]
+
+
+@on_site
+async def test_a_carrier_that_fails_when_it_is_asked_leaves_no_call_without_an_end(
+    site: OutboundSite,
+) -> None:
+    site.dialer._carrier._account()._first_delay_s = 0.001  # type: ignore[attr-defined]
+    site.dialer.options = replace(site.dialer.options, ring_slack_s=-29.8)
+    for nth, (status, number) in enumerate(FAULTS_WHEN_ASKED):
+        call_id = await site.placed(f"+1415555{1000 + nth}")
+        await site.rings(nth)
+        site.api.fail(status, number, times=100)  # to look at the call, and to cancel it
+        found = await site.outcome(call_id)
+        assert found["outcome"] in ("unknown", "no_answer"), found
+        assert found["reason"]
+        site.api.troubles.clear()
+        [end] = [one for one in await site.events(call_id) if one["type"] == "call_not_answered"]
+        assert end["outcome"] == found["outcome"]
+    assert len(posts(site.api)) == len(FAULTS_WHEN_ASKED)
+
+
 REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"to": "+19005550123"}, 422, "number_kind_refused"),
     ({"to": "911"}, 422, "emergency_number"),
@@ -373,6 +399,26 @@ async def test_caps_of_a_day() -> None:
         refused = await site.place("+14155550125")
         assert (refused.status_code, refused.json()["code"]) == (429, "day_cap")
         assert "not_before" in refused.json()
+
+
+async def test_caps_of_a_day_and_lists_hold_across_a_restart(tmp_path: Path) -> None:
+    settings = {"outbound": {"per_number_per_day": 1, "per_day": 2}, "state_dir": tmp_path}
+    async with ScriptedVoiceServer() as voice:
+        async with outbound_site(voice, **settings) as site:
+            await site.request("POST", "/do_not_call", {"number": "+14155550199", "reason": ""})
+            await site.request("POST", "/consents", {"number": "+14155550198", "reason": "form"})
+            await site.ends_busy(CALLEE)
+        async with outbound_site(voice, **settings) as site:
+            refused = [
+                (CALLEE, "service", "number_cap"),
+                ("+14155550199", "service", "do_not_call"),
+                ("+14155550197", "marketing", "no_consent"),
+            ]
+            for number, purpose, code in refused:
+                answer = await site.place(number, purpose=purpose)
+                assert answer.json()["code"] == code
+            await site.ends_busy("+14155550198", purpose="marketing")
+            assert (await site.place("+14155550196")).json()["code"] == "day_cap"
 
 
 @on_site

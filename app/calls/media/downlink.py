@@ -144,10 +144,10 @@ class Downlink:
             chunks = self._playout.push(item_id, 0, tail, now_ms) if tail else []
         return self._play(chunks + self._playout.finish(item_id, now_ms), now_ms)
 
-    def settle(self, now_ms: int) -> list[Action]:
-        """Settle items that were heard to their end."""
+    def settle(self, now_ms: int, *, by_clock: bool = False) -> list[Action]:
+        """Settle items that were heard to their end; `by_clock` as in `Playout.heard_items`."""
         actions: list[Action] = []
-        for item in self._playout.heard_items(now_ms):
+        for item in self._playout.heard_items(now_ms, by_clock=by_clock):
             reports, whole = self._report_heard(item)
             actions += reports
             self.heard_an_item = True
@@ -249,7 +249,7 @@ class Downlink:
         self, now_ms: int, *, sound_id: str | None = None, unfinished: bool = False
     ) -> tuple[list[Action], Sequence[HeardItem]]:
         """Truncate what is playing at what was heard; the items that were cut."""
-        actions = self.settle(now_ms)
+        actions = self.settle(now_ms, by_clock=True)
         self._transcoder = None
         interruption = self._interrupt_playout(now_ms)
         items: list[HeardItem] = []
@@ -335,7 +335,7 @@ class Downlink:
     def on_call_over(self, now_ms: int) -> None:
         """Settle the transcript at what the caller has heard."""
         self.supersede_interruption()
-        self.settle(now_ms)
+        self.settle(now_ms, by_clock=True)
         for item in self._interrupt_playout(now_ms).items:
             _, whole = self._report_heard(item)
             self._dialogue.transcript.on_heard(

@@ -257,13 +257,24 @@ class Playout:
     def item_over(self, now_ms: int) -> bool:
         """The first item is closed, and was heard to its end."""
         first = self._spans[0] if self._spans else None
-        return first is not None and first.closed and first.end <= self.heard_bytes(now_ms)
+        return first is not None and first.closed and first.end <= self._settled(now_ms)
 
-    def heard_items(self, now_ms: int) -> list[HeardItem]:
-        """Items that are over: closed, and heard to their end. Each is given once."""
-        if not self.item_over(now_ms):
-            return []
-        heard = self.heard_bytes(now_ms)
+    def _settled(self, now_ms: int) -> int:
+        """Bytes that were heard by the marks that came back, or whose mark is overdue.
+
+        The estimate by the clock is no proof: it may pass the end of an item just before its mark.
+        """
+        if self.drained(now_ms):
+            return self._sent
+        overdue_ms = now_ms - MARK_GRACE_MS - self._ends_ms
+        return max(self._reached, self._sent + overdue_ms * self._bytes_per_ms)
+
+    def heard_items(self, now_ms: int, *, by_clock: bool = False) -> list[HeardItem]:
+        """Items that are over: closed, and heard to their end. Each is given once.
+
+        `by_clock`: the estimate is enough, since what is queued is about to be forgotten.
+        """
+        heard = self.heard_bytes(now_ms) if by_clock else self._settled(now_ms)
         over: list[HeardItem] = []
         while self._spans and self._spans[0].closed and self._spans[0].end <= heard:
             span = self._spans.pop(0)

@@ -119,8 +119,30 @@ def test_truncation_never_exceeds_what_the_model_has_sent(playout: Playout) -> N
     playout.push("item", 0, speech(110), 0)
     playout.finish("item", 0)  # padded to 120 ms
     assert heard_ms(playout, "item", 119) == 110
-    (over,) = playout.heard_items(119)
-    assert (over.heard_ms, over.sent_ms) == (110, 110)
+    (over,) = playout.heard_items(119, by_clock=True)
+    assert (over.heard_ms, over.sent_ms, over.by_mark) == (110, 110, False)
+
+
+@pytest.mark.parametrize(
+    ("mark_ms", "looked_ms", "by_mark"),
+    [
+        (None, 119, None),
+        (None, 1_100, None),
+        (150, 150, True),
+        (900, 900, True),
+        (None, 1_200, False),
+    ],
+)
+def test_an_item_is_over_by_its_mark_or_once_that_is_overdue(
+    playout: Playout, mark_ms: int | None, looked_ms: int, by_mark: bool | None
+) -> None:
+    playout.push("item", 0, speech(110), 0)
+    [name] = marks(playout.finish("item", 0))
+    if mark_ms is not None:
+        assert playout.heard_items(mark_ms - 10) == []
+        playout.mark_reached(name, mark_ms)
+    over = playout.heard_items(looked_ms)
+    assert [item.by_mark for item in over] == ([] if by_mark is None else [by_mark])
 
 
 def test_interrupting_an_item_in_generation_names_it_even_when_all_was_heard(

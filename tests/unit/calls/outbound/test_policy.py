@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -15,13 +15,14 @@ from app.calls.outbound.policy import (
     Refusal,
     judge,
 )
-from app.carrier.number_policy import DialPolicy, NumberKind
+from app.carrier.number_policy import DialPolicy, NumberKind, classify
 from app.store.outbound import CalleeFacts
 
 POLICY = OutboundPolicy(
     enabled=True,
     numbers=DialPolicy(frozenset({"US", "CA", "GB", "DE"}), home=frozenset({"US"})),
     own_numbers=frozenset({"+14155550100"}),
+    max_calls=10,
     hours=CallingHours(),
 )
 NOON = datetime(2026, 11, 30, 17, 30, tzinfo=UTC)
@@ -112,8 +113,22 @@ NUMBERS: dict[str, Refusal | None] = {
 }  # fmt: skip
 
 
-def test_the_table_has_two_hundred_numbers() -> None:
+def test_the_table_has_two_hundred_numbers_of_each_kind_and_for_each_reason() -> None:
     assert len(NUMBERS) >= 200
+    assert {refusal for refusal in NUMBERS.values() if refusal is not None} == ABOUT_THE_NUMBER
+    kinds = {classify(number, ()).kind for number in NUMBERS}
+    assert kinds == set(NumberKind)
+
+
+ABOUT_THE_NUMBER = {R.COUNTRY, R.NUMBER_KIND, R.EMERGENCY, R.NUMBER_INVALID, R.OWN_NUMBER}
+OTHERS = {
+    *(R.DO_NOT_CALL, R.NO_CONSENT, R.CALLED_NOW, R.AT_CAPACITY, R.NUMBER_CAP, R.DAY_CAP, R.HOURS),
+    *(R.NO_TIME_ZONE, R.NOT_ENABLED),
+}
+
+
+def test_every_refusal_is_in_a_table_of_this_file() -> None:
+    assert set(Refusal) == ABOUT_THE_NUMBER | OTHERS
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -153,6 +168,8 @@ def test_no_country_means_nobody_unless_any_is_said() -> None:
         ({"calls_today": 3}, Purpose.SERVICE, Refusal.NUMBER_CAP),
         ({"all_calls_today": 499}, Purpose.SERVICE, None),
         ({"all_calls_today": 500}, Purpose.SERVICE, Refusal.DAY_CAP),
+        ({"all_live_calls": 9}, Purpose.SERVICE, None),
+        ({"all_live_calls": 10}, Purpose.SERVICE, Refusal.AT_CAPACITY),
     ],
 )
 def test_each_fact_about_a_callee(
@@ -184,8 +201,11 @@ def test_each_fact_about_a_callee(
 def test_people_are_called_between_eight_and_nine_in_the_evening_where_they_are(
     number: str, utc: str, allowed: bool
 ) -> None:
-    hour, minute = map(int, utc.split(":"))
-    now = datetime(2026, 11, 30, hour, minute, tzinfo=UTC)
+    check_hours(number, f"2026-11-30T{utc}", allowed)
+
+
+def check_hours(number: str, utc: str, allowed: bool) -> None:
+    now = datetime.fromisoformat(utc).replace(tzinfo=UTC)
     anywhere = replace(POLICY, numbers=DialPolicy(), any_country=True)
     found = judge(number, Purpose.SERVICE, now, anywhere, CalleeFacts())
     assert found.allowed is allowed, found
@@ -193,6 +213,89 @@ def test_people_are_called_between_eight_and_nine_in_the_evening_where_they_are(
     if found.not_before is not None:
         later = judge(number, Purpose.SERVICE, found.not_before, anywhere, CalleeFacts())
         assert later.allowed
+        assert found.not_before.minute % 15 == 0 and not found.not_before.second
+        before = found.not_before - timedelta(minutes=15)
+        if before > now:
+            assert not judge(number, Purpose.SERVICE, before, anywhere, CalleeFacts()).allowed
+
+
+LOS_ANGELES, BERLIN, SYDNEY, SAO_PAULO = (
+    "+14155550123",
+    "+4930123456",
+    "+61291234567",
+    "+551132345678",
+)
+KOLKATA, ST_JOHNS, KATHMANDU, ADELAIDE = (
+    "+919812345678",
+    "+17097221234",
+    "+97715353535",
+    "+61881234567",
+)
+TEHRAN, PHOENIX, MOBILE_IN_AUSTRALIA = "+982112345678", "+16025550123", "+61412345678"
+
+
+@pytest.mark.parametrize(
+    ("number", "utc", "allowed"),
+    [
+        # The clocks of Los Angeles go forward on 8 March, those of Berlin on 29 March.
+        (LOS_ANGELES, "2026-03-07T15:30", False),
+        (LOS_ANGELES, "2026-03-07T16:00", True),
+        (LOS_ANGELES, "2026-03-08T14:59", False),
+        (LOS_ANGELES, "2026-03-08T15:00", True),
+        (LOS_ANGELES, "2026-03-09T03:59", True),
+        (LOS_ANGELES, "2026-03-09T04:00", False),
+        (BERLIN, "2026-03-28T06:59", False),
+        (BERLIN, "2026-03-28T07:00", True),
+        (BERLIN, "2026-03-29T05:59", False),
+        (BERLIN, "2026-03-29T06:00", True),
+        # And back on 1 November and 25 October: an hour comes twice, in the night.
+        (LOS_ANGELES, "2026-10-31T15:00", True),
+        (LOS_ANGELES, "2026-11-01T15:59", False),
+        (LOS_ANGELES, "2026-11-01T16:00", True),
+        (LOS_ANGELES, "2026-11-02T04:59", True),
+        (LOS_ANGELES, "2026-11-02T05:00", False),
+        (BERLIN, "2026-10-25T06:59", False),
+        (BERLIN, "2026-10-25T07:00", True),
+        # The southern summer begins on 4 October; Phoenix and São Paulo change nothing.
+        (SYDNEY, "2026-10-03T22:00", True),
+        (SYDNEY, "2026-10-02T21:59", False),
+        (SYDNEY, "2026-10-03T21:00", True),
+        (PHOENIX, "2026-03-08T14:59", False),
+        (PHOENIX, "2026-03-08T15:00", True),
+        (PHOENIX, "2026-03-07T15:00", True),
+        (SAO_PAULO, "2026-01-15T10:59", False),
+        (SAO_PAULO, "2026-01-15T11:00", True),
+        # Zones that are a half or a quarter of an hour apart from the others.
+        (KOLKATA, "2026-06-01T02:29", False),
+        (KOLKATA, "2026-06-01T02:30", True),
+        (KOLKATA, "2026-06-01T15:29", True),
+        (KOLKATA, "2026-06-01T15:30", False),
+        (KATHMANDU, "2026-06-01T02:14", False),
+        (KATHMANDU, "2026-06-01T02:15", True),
+        (TEHRAN, "2026-06-01T04:29", False),
+        (TEHRAN, "2026-06-01T04:30", True),
+        # Prefixes of several zones: within the hours in all of them. Halifax and St. John's, which
+        # is half an hour ahead; Perth and Adelaide; and of mobiles in Australia eight, from Cocos
+        # to Lord Howe.
+        (ST_JOHNS, "2026-01-15T11:59", False),
+        (ST_JOHNS, "2026-01-15T12:00", True),
+        (ST_JOHNS, "2026-07-15T11:00", True),
+        (ST_JOHNS, "2026-01-15T00:29", True),
+        (ST_JOHNS, "2026-01-15T00:30", False),
+        (ADELAIDE, "2026-07-15T23:59", False),
+        (ADELAIDE, "2026-07-15T00:00", True),
+        (ADELAIDE, "2026-07-15T11:29", True),
+        (ADELAIDE, "2026-07-15T11:30", False),
+        (ADELAIDE, "2026-01-15T10:30", False),
+        (MOBILE_IN_AUSTRALIA, "2026-01-15T01:29", False),
+        (MOBILE_IN_AUSTRALIA, "2026-01-15T01:30", True),
+        (MOBILE_IN_AUSTRALIA, "2026-01-15T09:59", True),
+        (MOBILE_IN_AUSTRALIA, "2026-01-15T10:00", False),
+        (MOBILE_IN_AUSTRALIA, "2026-07-15T10:00", True),
+    ],
+)
+def test_hours_follow_the_clocks_where_the_callee_is(number: str, utc: str, allowed: bool) -> None:
+    check_hours(number, utc, allowed)
 
 
 def test_a_zone_that_the_order_gives_outranks_the_prefix() -> None:
