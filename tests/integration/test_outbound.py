@@ -402,13 +402,13 @@ async def test_caps_of_a_day() -> None:
 
 
 async def test_caps_of_a_day_and_lists_hold_across_a_restart(tmp_path: Path) -> None:
-    settings = {"outbound": {"per_number_per_day": 1, "per_day": 2}, "state_dir": tmp_path}
+    caps = {"per_number_per_day": 1, "per_day": 2}
     async with ScriptedVoiceServer() as voice:
-        async with outbound_site(voice, **settings) as site:
+        async with outbound_site(voice, state_dir=tmp_path, outbound=caps) as site:
             await site.request("POST", "/do_not_call", {"number": "+14155550199", "reason": ""})
             await site.request("POST", "/consents", {"number": "+14155550198", "reason": "form"})
             await site.ends_busy(CALLEE)
-        async with outbound_site(voice, **settings) as site:
+        async with outbound_site(voice, state_dir=tmp_path, outbound=caps) as site:
             refused = [
                 (CALLEE, "service", "number_cap"),
                 ("+14155550199", "service", "do_not_call"),
