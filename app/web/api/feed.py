@@ -41,6 +41,14 @@ def add_feed_route(
 ) -> None:
     """Add `/live`, for so many clients at a time."""
     count = 0
+    last: tuple[FeedEntry | None, str] = (None, "")
+
+    def text_of(entry: FeedEntry) -> str:
+        """An entry on the wire, made once for all clients: most are at the same place."""
+        nonlocal last
+        if last[0] is None or last[0].id != entry.id or last[0].event is not entry.event:
+            last = (entry, _text(entry))
+        return last[1]
 
     @router.get("/live", openapi_extra=needs(Scope.VIEWER), response_class=StreamingResponse)
     async def live(
@@ -71,8 +79,8 @@ def add_feed_route(
                 yield f"retry: {RETRY_MS}\n\n"
                 while not reader.over:
                     entry = await reader.next(max(0.0, due_s - clock_s()))
-                    if entry is not None and (text := _event(entry, call_id)):
-                        yield text
+                    if entry is not None and _concerns(entry, call_id):
+                        yield text_of(entry)
                     if clock_s() < due_s:
                         continue
                     due_s = clock_s() + every_s
@@ -88,12 +96,13 @@ def add_feed_route(
         return StreamingResponse(lines(), media_type="text/event-stream", headers=_HEADERS)
 
 
-def _event(entry: FeedEntry, call_id: str | None) -> str:
-    """An entry on the wire; empty where it is of another call."""
+def _concerns(entry: FeedEntry, call_id: str | None) -> bool:
+    return call_id is None or entry.event is None or entry.event.get("call_id") == call_id
+
+
+def _text(entry: FeedEntry) -> str:
     if entry.event is None:
         return f"id: {entry.id}\nevent: gap\ndata: {{}}\n\n"
-    if call_id is not None and entry.event.get("call_id") != call_id:
-        return ""
     data: Mapping[str, Any] = entry.event
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))  # has no line breaks
     return f"id: {entry.id}\nevent: {data['type']}\ndata: {text}\n\n"

@@ -9,7 +9,8 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 // A chart of `series`, [{label, values, color, ends}], over `times` in seconds, `each` apart. Bars
 // stand on one another: `ends` is where one ends, and the last is drawn first.
-function Chart({ title, times, each, series, shown, bars = false }) {
+// Without values the axis goes up to `high`.
+function Chart({ title, times, each, series, shown, high = 1, bars = false }) {
   const place = useRef(null);
   useEffect(() => {
     const box = place.current;
@@ -21,8 +22,9 @@ function Chart({ title, times, each, series, shown, bars = false }) {
       cursor: { y: false },
       axes: [axis, { ...axis, size: 58, values: (_, all) => all.map((value) => (value === null ? "" : shown(value))) }],
       scales: {
-        x: { range: (_, first, last) => [first - each * 0.6, last + each * 0.6] },
-        y: { range: (_, least, most) => [0, (most || 1) * 1.1] },
+        // Not what uPlot has found: of a single point it makes years.
+        x: { range: () => [times[0] - each * 0.6, times.at(-1) + each * 0.6] },
+        y: { range: (_, least, most) => [0, (most || high) * 1.1] },
       },
       series: [
         {},
@@ -97,8 +99,8 @@ export function Charts({ figures, days }) {
       <div class="figure"><b>${usd(cost)}</b>cost</div>
     </div>
     <div class="grid">
-      <${Chart} title="Calls by outcome" times=${times} each=${each} bars shown=${(n) => String(n)} series=${stacked(all, Object.keys(totals).sort((one, other) => totals[other] - totals[one]))} />
-      <${Chart} title="Latency of a turn" times=${times} each=${each} shown=${ms} series=${[
+      <${Chart} title="Calls by outcome" times=${times} each=${each} bars shown=${(n) => (Number.isInteger(n) ? String(n) : "")} series=${stacked(all, Object.keys(totals).sort((one, other) => totals[other] - totals[one]))} />
+      <${Chart} title="Latency of a turn" times=${times} each=${each} shown=${ms} high=${1000} series=${[
         { label: "median", values: least("turn_latency_p50_ms"), color: "--accent" },
         { label: "95th percentile", values: least("turn_latency_p95_ms"), color: "--agent" },
       ]} />
