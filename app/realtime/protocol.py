@@ -146,7 +146,8 @@ class RealtimeProtocol(Generic[_In, _Out]):
     def _decode_server(self, text: str, oddities: list[str]) -> ServerEvent:
         """Read an event of a server, which may name it as the other dialect does.
 
-        Some name all or some events so. Of one that sends both, what it sent first is taken.
+        Some name all or some events so. A delta under both names, which would be heard twice, is
+        taken under the one that came first.
         """
         event = self.dialect.decode_server(text, oddities)
         if isinstance(event, Unknown):
@@ -154,11 +155,13 @@ class RealtimeProtocol(Generic[_In, _Out]):
             if isinstance(known, Unknown) or type(known) in self._own_names:
                 return event
             oddities.append(f"type: named {event.type}")
-            self._other_names.add(type(known))
+            if isinstance(known, _Delta):
+                self._other_names.add(type(known))
             return known
-        if type(event) in self._other_names:
-            return Unknown(self._wire_type(event), {})
-        self._own_names.add(type(event))
+        if isinstance(event, _Delta):
+            if type(event) in self._other_names:
+                return Unknown(self._wire_type(event), {})
+            self._own_names.add(type(event))
         return event
 
     def _receive_from_client(self, text: str) -> ClientEvent:
@@ -222,6 +225,9 @@ class RealtimeProtocol(Generic[_In, _Out]):
         )
         if self.state is ProtocolState.CLOSED or not isinstance(event, first):
             raise LocalProtocolError(f"{type(event).__name__} sent in state {self.state}")
+
+
+_Delta = AudioDelta | AudioTranscriptDelta | TextDelta
 
 
 def _other(dialect: Dialect) -> Dialect:
