@@ -567,7 +567,9 @@ class Conversation:
         if not self.dialogue.gate.busy:
             self._goodbye.on_response_done()
         # One that nobody knows, or that the server cancelled by itself, leaves the caller waiting.
-        if stale or (runs and not cancelled):
+        # Nor has one that the connection is given up for answered anything.
+        given_up = any(isinstance(action, GiveUp) for action in actions)
+        if stale or (runs and not cancelled and not given_up):
             self._end_thinking(now_ms)
         return actions + self._on_played(now_ms)
 
@@ -639,6 +641,8 @@ class Conversation:
             actions += self._resolve(self.dialogue.responses.ask(now_ms), now_ms)
         elif words or self.undecided or self._model.answer_due:
             pass
+        elif isinstance(event, TranscriptionFailed):
+            pass  # in doubt it was a caller
         elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
             self._move(TurnEvent.NO_REPLY, now_ms)  # a noise: it gets no answer
         return [*actions, *self.dialogue.lines(now_ms)]
@@ -987,8 +991,8 @@ class Conversation:
         """A caller who is on the stream waits for words of the agent."""
         if self._held or not self._timers.present or self._ringing or self.taken_over:
             return False
-        free = not self.dialogue.gate.busy
-        if self._keypad.waiting and free and self.dialogue.function_calls.running:
+        idle = self._model.connected and not self.dialogue.gate.busy
+        if self._keypad.waiting and idle and self.dialogue.function_calls.running:
             return False  # they have been asked for keys
         match self.turns.turn:
             case Turn.THINKING | Turn.AGENT:

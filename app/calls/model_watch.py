@@ -59,7 +59,8 @@ class ModelWatch:
         self._sound_since_ms: int | None = None
         self._loud_ms: int | None = None
         self._responded = False
-        self._asked = self._given_up = self._filled = False
+        self._asked = self._given_up = False
+        self._filled = self._filler_heard = False
         self.ready = False
         """A session was confirmed at least once."""
         self.connected = False
@@ -129,12 +130,13 @@ class ModelWatch:
             return []
         if not waits:
             self._silent_since_ms = None
-            self._filled = self.answer_due = False
+            self._filled = self._filler_heard = self.answer_due = False
         elif self._silent_since_ms is None:
             self._begin(now_ms if self._loud_ms is None else self._loud_ms)
         elif audible_ms is not None and audible_ms > self._silent_since_ms:
             self._begin(audible_ms)
             self.answer_due = False
+            self._filler_heard = self._filled
         if waits:
             return self._on_silence(now_ms)
         if self.renewal_due(now_ms) and self._turns.turn is Turn.IDLE and not self.reply_pending:
@@ -176,7 +178,9 @@ class ModelWatch:
         wait_ms, silent_ms = self._policy.answer_wait_ms, self._silent_ms(now_ms)
         free = not self._dialogue.gate.busy
         if self.connected and free and self._dialogue.function_calls.running:
-            return self._on_tools(now_ms)
+            seen_to = self._on_tools(now_ms)
+            if seen_to is not None:
+                return seen_to
         if silent_ms >= 2 * wait_ms - FALLBACK_TAKES_MS:
             return [self._trouble("no_answer", now_ms), End(EndReason.VOICE_LOST, "no_answer")]
         if not self.connected or self._given_up or now_ms - self._model_since_ms < wait_ms:
@@ -190,16 +194,23 @@ class ModelWatch:
         # A model that is silent reports no error that would say why.
         return [self._trouble(code, now_ms), GiveUp(code=code, retryable=True)]
 
-    def _on_tools(self, now_ms: int) -> Sequence[Intent]:
-        """The model is not to blame: half of its time at least begins when the tools are done."""
-        if self._filled:
+    def _on_tools(self, now_ms: int) -> Sequence[Intent] | None:
+        """The model is not to blame: half of its time at least begins when the tools are done.
+
+        None where it was to say that they take a moment, and that was not heard.
+        """
+        if self._filler_heard:
             self._begin(now_ms)
             return []
         self._leave_half(now_ms)
+        if self._filled:
+            return None
         if self._silent_ms(now_ms) < self._policy.answer_wait_ms:
             return []
         self._filled = True
-        return self._dialogue.function_calls.please_wait(now_ms)
+        filler = self._dialogue.function_calls.please_wait(now_ms)
+        self._filler_heard = not filler  # the tools have had one of their own
+        return filler
 
     def rings(self, now_ms: int) -> bool:
         """A caller who waits for a connection hears ringing: nothing else can be said without."""

@@ -24,6 +24,7 @@ from app.agents.dialogue.history import History
 from app.agents.dialogue.messages import (
     AGAIN,
     GOING_ON,
+    SAY_NO_MORE,
     ModelMessages,
     SayMode,
     SayWhen,
@@ -470,7 +471,11 @@ class Dialogue:
         ]
         if verdict.say:
             return actions + self.say(verdict.say, now_ms)
-        return [*actions, *self.responses.ask(now_ms)] if checks.may_try_again else actions
+        if checks.may_try_again:
+            return [*actions, *self.responses.ask(now_ms)]
+        if checks.says_no_more:
+            return [*actions, *self.responses.ask(now_ms, SAY_NO_MORE)]
+        return actions  # which was stopped as well
 
     # Time and connections -----------------------------------------------------------------------
 

@@ -131,6 +131,19 @@ PLEASE_WAIT: Final = ResponseRequest(
 )
 """Words while a tool runs that has none of its own."""
 
+SAY_NO_MORE: Final = ResponseRequest(
+    kind=Kind.MESSAGE,
+    config=ResponseConfig(
+        instructions="Tell the caller in one short sentence, in the language of this call, that "
+        "you cannot say more about this, and ask what else you can do. Say nothing else.",
+        metadata={
+            SAY_METADATA_KEY: "I am sorry, I cannot say more about this. What else can I do?"
+        },
+        tool_choice="none",
+    ),
+)
+"""Words after an answer that guardrails have stopped in each of its wordings."""
+
 
 class ModelMessages:
     """The way to the model: whether it is connected, and ids for what it is sent.

@@ -79,6 +79,11 @@ class GuardrailChecks:
         """True where the agent is asked for other words; else it waits for the caller."""
         return self._stops_in_a_row < MAX_STOPS_IN_A_ROW
 
+    @property
+    def says_no_more(self) -> bool:
+        """True where all tries are used up, and the caller is to be told so."""
+        return self._stops_in_a_row == MAX_STOPS_IN_A_ROW
+
 
 def feedback(side: Party, reason: str) -> str:
     """The note that tells the model of a stop: the reason, but not the rule's name."""
