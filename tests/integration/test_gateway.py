@@ -38,7 +38,7 @@ from app.store.sql.gateway import GatewayStore
 from app.web.access import Door
 from app.web.app import make_app
 from app.web.metrics import Metrics
-from app.web.realtime import realtime_router
+from app.web.realtime import MAX_MESSAGE_BYTES, realtime_router
 from app.web.serving import make_server, running
 from audio.format import PCM16_24K, PCMU_8K
 from audio.g711 import decode_ulaw
@@ -759,3 +759,131 @@ async def test_the_live_feed_tells_of_sessions(tmp_path: Path) -> None:
     assert {event["call_id"][:4] for event in events} == {"gws_"}
     assert events[2]["session_id"] == events[-1]["summary"]["session_id"] == "sess_fake"
     assert events[-1]["summary"]["cost_usd"] > 0
+
+
+async def test_a_refused_session_gives_back_what_was_reserved_for_it(tmp_path: Path) -> None:
+    async with (
+        ScriptedVoiceServer(trouble=Trouble(http_status=500)) as upstream,
+        site(tmp_path, {**channels(upstream), "reserve_usd": 1.0}, per_day_usd=1.5) as found,
+    ):
+        key = found.key()
+        for _ in range(3):  # of which the budget has room for one at a time
+            async with found.client(key) as socket:
+                assert [event["type"] for event in await rest(socket)] == ["error"]
+        assert upstream.attempts == 3
+
+
+async def test_a_transcription_is_charged_once_at_the_price_of_the_pinned_model(
+    tmp_path: Path,
+) -> None:
+    completed = json.dumps(
+        {
+            "type": "conversation.item.input_audio_transcription.completed",
+            "event_id": "e",
+            "item_id": "i",
+            "content_index": 0,
+            "transcript": "Hello.",
+            "usage": {"type": "duration", "seconds": 60},
+        }
+    )
+    prices = {"ours": {"per_minute": 0.25}, "theirs": {"per_minute": 100.0}}
+    async with (
+        ScriptedVoiceServer() as upstream,
+        site(tmp_path, channels(upstream, transcription="ours"), prices=prices) as found,
+        found.client(found.key()) as socket,
+    ):
+        await told(socket, "session.created")
+        heard = {"input": {"transcription": {"model": "theirs"}}}
+        session = {"type": "realtime", "audio": heard}
+        await socket.send(json.dumps({"type": "session.update", "session": session}))
+        await told(socket, "session.updated")
+        for _ in range(2):
+            upstream.latest.emit_text(completed)
+            await told(socket, "conversation.item.input_audio_transcription.completed")
+        assert found.budget.spent_usd == pytest.approx(0.25)
+
+
+async def test_a_client_that_leaves_in_an_answer_pays_for_what_it_got(tmp_path: Path) -> None:
+    async with (
+        ScriptedVoiceServer(replies=[Reply(audio_ms=20_000)]) as upstream,
+        site(tmp_path, channels(upstream)) as found,
+    ):
+        async with found.client(found.key()) as socket:
+            await socket.send(json.dumps(ASK))
+            await socket.send('{"type":"response.create"}')
+            await told(socket, "response.output_audio.delta")
+        await until(lambda: any(isinstance(event, CallEnded) for event in found.events))
+        assert found.ended.summary.cost_estimated
+        assert found.budget.spent_usd > 0
+
+
+async def test_an_upstream_that_does_not_read_holds_the_client(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as upstream, site(tmp_path, channels(upstream)) as found:
+        async with found.client(found.key()) as socket:
+            await told(socket, "session.created")
+            (session,) = found.gateway._sessions
+            upstream.latest._socket.transport.pause_reading()
+            sound = base64.b64encode(bytes(24_000)).decode()
+            piece = f'{{"type":"input_audio_buffer.append","audio":"{sound}"}}'
+            speaking = asyncio.create_task(_say(socket, piece, 800))  # 26 MB
+            await until(lambda: session._duplex._up)
+            assert len(session._duplex._up) <= 2  # and the client waits
+            assert not speaking.done()
+            upstream.latest._socket.transport.resume_reading()
+            async with time_limit():
+                await speaking
+            await until(lambda: len(upstream.audio) == 800 * 24_000)
+
+
+async def _say(socket: ClientConnection, piece: str, times: int) -> None:
+    for _ in range(times):
+        await socket.send(piece)
+
+
+async def test_an_event_of_megabytes_passes_down(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as upstream, site(tmp_path, channels(upstream)) as found:
+        key = {"Authorization": f"Bearer {found.key()}"}
+        async with connect(
+            f"{found.url}?model={MODEL}", additional_headers=key, max_size=None
+        ) as socket:
+            await told(socket, "session.created")
+            event = {"type": "conversation.item.retrieved", "event_id": "e", "item": "x" * 2**22}
+            upstream.latest.emit_text(json.dumps(event))
+            assert await told(socket, "conversation.item.retrieved") == event
+
+
+BAD_MESSAGES: dict[str, tuple[bytes | str, bool | None, int]] = {
+    "binary": (b"sound", None, 1003),
+    "not UTF-8": (b'{"type":"\xff"}', True, 1007),
+    "sound that is not UTF-8": (
+        b'{"type":"input_audio_buffer.append","audio":"' + b"\xff" * 200 + b'"}',
+        True,
+        1007,
+    ),
+    "too large": ("x" * (MAX_MESSAGE_BYTES + 1), None, 1009),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MESSAGES)
+async def test_a_message_that_breaks_the_protocol_ends_the_session_with_its_code(
+    tmp_path: Path, kind: str
+) -> None:
+    message, as_text, code = BAD_MESSAGES[kind]
+    async with ScriptedVoiceServer() as upstream, site(tmp_path, channels(upstream)) as found:
+        async with found.client(found.key()) as socket:
+            await told(socket, "session.created")
+            with contextlib.suppress(ConnectionClosed):  # cut off in mid-message
+                await socket.send(message, text=as_text)
+            assert "error" not in {event["type"] for event in await rest(socket)}
+            assert socket.close_code == code
+        await until(lambda: upstream.open_connections == 0)
+
+
+async def test_an_upstream_that_ends_in_good_order_is_no_error(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as upstream, site(tmp_path, channels(upstream)) as found:
+        async with found.client(found.key()) as socket:
+            await told(socket, "session.created")
+            upstream.latest.close()
+            assert "error" not in {event["type"] for event in await rest(socket)}
+            assert socket.close_code == 1000
+        assert found.ended.summary.reason is EndReason.AGENT_HUNG_UP
