@@ -21,6 +21,7 @@ from trunkline import (
     ChatCompletions,
     StageSpec,
     StreamingHttp,
+    VoiceError,
     VoicePipeline,
     offline_speech,
     tool,
@@ -46,8 +47,8 @@ async def main(base_url: str, model: str, api_key: str = "") -> None:
     """Answer a recording with the agent."""
     spec = StageSpec(base_url=base_url, model=model, api_key=api_key)
     async with offline_speech() as (stt, tts), StreamingHttp() as http:
-        workflow = AgentWorkflow(agent, ChatCompletions(spec, http))
-        result = await VoicePipeline(workflow, stt, tts).run(
+        text_model = ChatCompletions(spec, http)
+        result = await VoicePipeline(AgentWorkflow(agent, text_model), stt, tts).run(
             AudioInput.from_wav(QUESTION.read_bytes())
         )
         samples = 0
@@ -55,10 +56,27 @@ async def main(base_url: str, model: str, api_key: str = "") -> None:
             if event.type == "voice_stream_event_audio":
                 samples += len(event.data)
             elif event.type == "voice_stream_event_error":
-                sys.exit(f"pipeline error: {event.error}")
+                fault = await fault_of(text_model)
+                if fault is None:
+                    sys.exit(f"pipeline error: {event.error}")
+                print(f"SKIPPED: the text model fails by itself: {fault.message} ({fault.code})")
+                return
             else:
                 print(event.event)
     print(f"{samples / 24_000:.1f} s of speech")
+
+
+async def fault_of(text_model: ChatCompletions) -> VoiceError | None:
+    """Ask the text model alone, outside of any conversation; None where it answers."""
+    probe = AgentWorkflow(Agent(name="Probe"), text_model)
+    try:
+        async for _ in probe.run("Say OK."):
+            pass
+    except VoiceError as fault:
+        return fault
+    finally:
+        await probe.close()
+    return None
 
 
 if __name__ == "__main__":

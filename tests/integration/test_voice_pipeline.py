@@ -24,7 +24,7 @@ from app.pipeline.workflows import AgentWorkflow, SimpleWorkflow, VoiceWorkflow
 from tests.fakes.engine_parts import LevelDetector, ToneSynthesizer, quiet, speech
 from tests.fakes.stage_servers import chat_stream, scripted_chat
 from tests.fakes.waiting import time_limit, until
-from tests.fakes.web_service import Asked, Script, WebService
+from tests.fakes.web_service import Asked, Script, WebService, answer
 from tests.integration.test_examples import example
 from trunkline import Agent
 
@@ -361,3 +361,21 @@ async def test_the_example_with_an_agent_works_over_a_stand_in(
         await example("voice_with_agent").main(server.url, "stand-in")
         assert len(server.asked) == 2
     assert capsys.readouterr().out.splitlines()[:2] == ["turn_started", "turn_ended"]
+
+
+@pytest.mark.parametrize("status", [401, 500])
+async def test_the_example_with_an_agent_is_skipped_where_its_model_fails_by_itself(
+    capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    async with WebService(answer(b"{}", status=status)) as server, time_limit():
+        await example("voice_with_agent").main(server.url, "stand-in")
+    assert "SKIPPED: the text model fails by itself: " in capsys.readouterr().out
+
+
+async def test_the_example_with_an_agent_fails_where_its_model_answers_a_probe() -> None:
+    def only_without_tools(body: dict[str, Any]) -> Script:
+        return answer(b"{}", status=400) if body.get("tools") else chat_stream("OK.")
+
+    async with WebService(scripted_chat(only_without_tools)) as server, time_limit():
+        with pytest.raises(SystemExit, match="pipeline error"):
+            await example("voice_with_agent").main(server.url, "stand-in")
