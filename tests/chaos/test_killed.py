@@ -78,9 +78,11 @@ async def _kill_again_and_again(voice_url: str, folder: Path, seed: int) -> None
         assert before <= known <= acknowledged(database)
         answered.update(held for one in calls if (held := one.result()) is not None)
     server, _ = await start_server(config)
-    await until(lambda: not _open(database))
-    await _check(database, answered)
-    server.kill()
+    try:
+        await until(lambda: not _open(database))
+        await _check(database, answered)
+    finally:
+        server.kill()
 
 
 def _configured(folder: Path, voice_url: str) -> Path:

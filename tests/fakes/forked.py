@@ -6,13 +6,15 @@ runs `main()` of a module, in a tenth of the time that a fresh interpreter takes
 the suite starts a hundred of them. All processes of a test run share the one that forks. It starts
 when it is first needed, and ends with the process that started it.
 
-A forked program is like an executed one but for its `/proc/PID/cmdline`. It leads a session.
+A forked program is like an executed one but for its `/proc/PID/cmdline`. It leads a session, and is
+killed when the process that asked for it is gone: a run of tests that is killed leaves no server.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -24,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,8 +155,8 @@ async def start_forked(
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(path)
-        socket.send_fds(connection, [request], given)
-        connection.shutdown(socket.SHUT_WR)
+        socket.send_fds(connection, [b"%d\n" % len(request)], given)
+        connection.sendall(request)
         connection.setblocking(False)
         await loop.create_unix_connection(lambda: process, sock=connection)
     finally:
@@ -223,18 +226,21 @@ def _fork_on_request(path: str) -> str:
 def _start_and_wait(connection: socket.socket) -> str:
     """Fork once more, and tell of the process and of its end; in that process, its module."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    request, descriptors, _, _ = socket.recv_fds(connection, 65_536, 3)
-    while more := connection.recv(65_536):
-        request += more
-    if not request:  # it was only asked whether somebody is there
+    length, descriptors, _, _ = socket.recv_fds(connection, 16, 3)
+    if not length:  # it was only asked whether somebody is there
         os._exit(0)
+    length, _, request = length.partition(b"\n")
+    while len(request) < int(length):
+        request += connection.recv(65_536)
     pid = os.fork()
     if pid:
+        threading.Thread(target=_kill_when_abandoned, args=(connection, pid), daemon=True).start()
         for descriptor in descriptors:
             os.close(descriptor)
         connection.sendall(f"{pid}\n".encode())
         _, status = os.waitpid(pid, 0)
-        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
         os._exit(0)
     connection.close()
     os.setsid()
@@ -250,6 +256,13 @@ def _start_and_wait(connection: socket.socket) -> str:
     sys.path[:1] = ["", str(ROOT)]
     sys.argv[1:] = arguments
     return str(module)
+
+
+def _kill_when_abandoned(connection: socket.socket, pid: int) -> None:
+    with contextlib.suppress(OSError):
+        connection.recv(1)  # returns when the other side is gone
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
