@@ -322,6 +322,11 @@ class Call:
         if not self._end.done():
             self._perform(self._conversation.interrupt(self._now_ms()))
 
+    def pause_recording(self, *, paused: bool) -> None:
+        """Record silence from now on, or sound again."""
+        if not self._end.done():
+            self._conversation.pause_recording(self._now_ms(), paused=paused)
+
     def listen_in(self, monitor: Monitor) -> Callable[[], None]:
         """Have a monitor hear both sides, until the returned function is called."""
         if self._end.done():

@@ -851,9 +851,15 @@ class Conversation:
         if self._tape is None:
             answer = {"ok": True, "note": "This call is not being recorded."}
         else:
-            self._tape.paused = arguments["paused"]
+            self.pause_recording(now_ms, paused=arguments["paused"])
             answer = {"ok": True, "recording": "paused" if self._tape.paused else "goes on"}
         return self._tools.answer(run, answer, now_ms, reply=not spoken)
+
+    def pause_recording(self, now_ms: int, *, paused: bool) -> None:
+        """Record silence from now on, or sound again."""
+        self._downlink.record(now_ms)  # what was heard until now is kept, or not, as it was then
+        if self._tape is not None:
+            self._tape.paused = paused
 
     def _end_call(
         self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, spoken: bool
@@ -923,7 +929,6 @@ class Conversation:
             and self._uplink.flows(now_ms)
             and self._model.connected
             and self._answering is None
-            and self._tape is None  # which is handed what was heard on each tick
             and not self._goodbye.begun
             and not self._ringing
             and not self._keypad.waiting

@@ -99,7 +99,7 @@ class LiveCalls:
             case {"action": "pause_recording", "paused": bool(paused)}:
                 if call.recording is None or not call.recording.goes_on:
                     raise ActionRefused("This call is not being recorded", code="not_recorded")
-                call.recording.pause(paused=paused)
+                call.pause_recording(paused=paused)
                 call.note_operator("pause_recording" if paused else "resume_recording", by)
             case {"action": "hang_up", "goodbye": bool(goodbye)}:
                 call.note_operator("hang_up", by)

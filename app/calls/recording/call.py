@@ -12,8 +12,8 @@ from app.events import CallEvent, CallId, RecordingStarted, RecordingStopped
 __all__ = ["CallRecording"]
 
 
-HAND_OVER_MS: Final = 1_000
-"""Each time wakes the writer's thread, which takes the calls' own from them for a moment."""
+HAND_OVER_MS: Final = 1_400
+"""Each time costs a write of each file; a kill costs the sound since then."""
 
 
 class CallRecording:
@@ -51,10 +51,6 @@ class CallRecording:
     def paused(self) -> bool:
         return self._tape.paused
 
-    def pause(self, *, paused: bool) -> None:
-        """Record silence from now on, or sound again."""
-        self._tape.paused = paused
-
     def begin(self) -> None:
         """A media stream of the call is open."""
         if self._live is not None or self.end:
@@ -68,7 +64,7 @@ class CallRecording:
         self._record(RecordingStarted(call_id=self._call_id, at_ms=self._now_ms(), file=self.file))
 
     def on_tick(self) -> None:
-        """Hand over what has come, once a second; call it some times a second."""
+        """Hand over what has come, where that is due; call it once a second at least."""
         now_ms = self._now_ms()
         if now_ms - self._taken_ms >= HAND_OVER_MS:
             self._hand_over(now_ms)

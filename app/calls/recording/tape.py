@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from app.calls.recording.notice import RecordingNotice
 from audio.bridge import Transcoder
@@ -99,16 +99,18 @@ class Tape:
         self._ends_ms = 0
         self._quickest_ms: int | None = None
         self._hidden_until_ms = 0
+        self._came: list[int | bytes] = []  # four of a frame: flat, as nothing else is as quick
         self._runs = (_Run(), _Run())
         self._sounds: list[tuple[int, int, bytes]] = []
-        self._frames = array("I")
+        self._frames: list[int] = []
 
-    @property
-    def _silenced(self) -> bool:
+    def silenced(self) -> bool:
+        """Nothing is kept of what is heard now, of either side."""
         return self.paused or self.private()
 
     def on_stream(self, audio_format: AudioFormat, now_ms: int) -> None:
         """A media stream is open: what waits for it begins to play now."""
+        self._place_frames()
         self._format = PCMU_8K if audio_format == PCMU_8K else audio_format
         self._bytes_per_ms = audio_format.bytes_per_second // 1000
         self._started_ms, self._offset_ms = now_ms, None
@@ -120,14 +122,20 @@ class Tape:
     # The caller ---------------------------------------------------------------------------------
 
     def on_caller(self, audio: bytes, timestamp_ms: int, now_ms: int) -> None:
-        """A frame of the caller has come."""
-        at_ms = self._place(timestamp_ms, now_ms - len(audio) // self._bytes_per_ms)
-        heard = not self._silenced and now_ms >= self._hidden_until_ms
-        if heard and self.notice.permits and at_ms >= 0:
-            self._emit(CALLER, at_ms, audio)
-        else:
-            at_ms = NO_PLACE
-        self._frames.extend((now_ms, timestamp_ms & _UINT32, at_ms, len(audio)))
+        """A frame of the caller has come. Fifty times a second: many are placed together."""
+        kept = now_ms >= self._hidden_until_ms and self.notice.permits and not self.silenced()
+        self._came += (now_ms, timestamp_ms, audio if kept else b"", len(audio))
+
+    def _place_frames(self) -> None:
+        came: Iterator[Any] = iter(self._came)
+        self._came = []
+        for now_ms, timestamp_ms, audio, size in zip(came, came, came, came, strict=True):
+            at_ms = self._place(timestamp_ms, now_ms - size // self._bytes_per_ms)
+            if audio and at_ms >= 0:
+                self._emit(CALLER, at_ms, audio)
+            else:
+                at_ms = NO_PLACE
+            self._frames += (now_ms, timestamp_ms & _UINT32, at_ms, size)
 
     def _place(self, timestamp_ms: int, first_ms: int) -> int:
         """The place of a frame that can have begun at `first_ms` at the latest."""
@@ -143,6 +151,7 @@ class Tape:
 
     def on_secret_key(self, now_ms: int) -> None:
         """The caller has pressed a key that nobody may know: its tone is taken out."""
+        self._place_frames()
         self._hidden_until_ms = now_ms + _KEY_AFTER_MS
         begin_ms = max(0, now_ms - _KEY_BEFORE_MS)
         self._emit(CALLER, begin_ms, self._format.silence(now_ms - begin_ms))
@@ -172,7 +181,7 @@ class Tape:
                 due -= due % self._bytes_per_ms
             if due <= 0:
                 return
-            if not self._silenced:
+            if not self.silenced():
                 self._emit(AGENT, first.at_ms, first.audio[:due])
             lasts_ms = due // self._bytes_per_ms
             self._queued_ms -= lasts_ms
@@ -202,7 +211,7 @@ class Tape:
         """The carrier was told to play no more, when so much was heard."""
         self.on_heard(heard_bytes, now_ms)
         first = self._queue[0] if self._queue else None
-        if first is not None and first.tone and first.at_ms < now_ms and not self._silenced:
+        if first is not None and first.tone and first.at_ms < now_ms and not self.silenced():
             heard = first.audio[: (now_ms - first.at_ms) * self._bytes_per_ms]
             self._emit(AGENT, first.at_ms, heard)
         self._queue.clear()
@@ -213,10 +222,11 @@ class Tape:
 
     def take(self, now_ms: int) -> Batch:
         """Hand over what has come since the last look."""
+        self._place_frames()
         for side in (CALLER, AGENT):
             self._end_run(side)
-        batch = Batch(now_ms, self._sounds, self._frames)
-        self._sounds, self._frames = [], array("I")
+        batch = Batch(now_ms, self._sounds, array("I", self._frames))
+        self._sounds, self._frames = [], []
         return batch
 
     def _emit(self, side: int, at_ms: int, audio: bytes) -> None:

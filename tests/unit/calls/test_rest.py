@@ -9,6 +9,8 @@ import pytest
 from app.calls.conversation import LONGEST_REST_MS, REST_MS
 from app.calls.media.uplink import Uplink
 from app.calls.policy import CallPolicy
+from app.calls.recording.notice import RecordingNotice
+from app.calls.recording.tape import Tape
 from tests.unit.calls.scene import AppendAudio, Scene
 
 
@@ -37,6 +39,14 @@ def speaking_agent() -> Scene:
     return scene
 
 
+def recorded() -> Scene:
+    scene = Scene(tape=Tape(RecordingNotice("")))
+    scene.greeted()
+    scene.response_begins()
+    scene.speaks(10_000)
+    return scene
+
+
 def quiet() -> Scene:
     scene = Scene(policy=CallPolicy(silence_ms=60_000))
     scene.greeted()
@@ -57,7 +67,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("begin", [speaking_caller, speaking_agent, quiet])
+@pytest.mark.parametrize("begin", [speaking_caller, speaking_agent, recorded, quiet])
 def test_a_call_that_goes_well_is_looked_at_once_in_a_rest(
     begin: Callable[[], Scene], looks: list[int]
 ) -> None:
@@ -126,3 +136,19 @@ def test_a_limit_is_noticed_a_rest_later_at_most() -> None:
     assert scene.words() == []
     with_sound(scene, REST_MS + 200)
     assert scene.words() == [CallPolicy().silence_closing_prompt]
+
+
+def test_a_pause_within_a_rest_silences_what_is_heard_in_it_and_nothing_else() -> None:
+    tape = Tape(RecordingNotice(""))
+    scene = Scene(tape=tape)
+    scene.greeted()
+    scene.response_begins()
+    tape.take(0)
+    begun_ms = scene.now_ms
+    scene.speaks(10_000)
+    for at_ms, paused in ((100, True), (180, False)):
+        scene.conversation.pause_recording(begun_ms + at_ms, paused=paused)
+    scene.now_ms = begun_ms + 200
+    scene.conversation.on_tick(scene.now_ms)
+    heard = [(at_ms - begun_ms, len(ulaw) // 8) for _, at_ms, ulaw in tape.take(0).sounds]
+    assert heard == [(0, 100), (180, 20)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.calls.recording.notice import TRIES, RecordingNotice
-from app.calls.recording.tape import AGENT, CALLER, MAX_UNHEARD_MS, NO_PLACE, Tape
+from app.calls.recording.tape import AGENT, CALLER, MAX_UNHEARD_MS, NO_PLACE, Batch, Tape
 from audio.format import PCMU_8K, AudioFormat, Encoding
 
 FRAME_MS = 20
@@ -22,10 +22,10 @@ def tape(notice: str = "", started_ms: int | None = 1_000) -> Tape:
     return made
 
 
-def spans(made: Tape, side: int) -> list[tuple[int, int]]:
+def spans(batch: Batch, side: int) -> list[tuple[int, int]]:
     """The begin and the length of each sound, neighbors joined."""
     found: list[tuple[int, int]] = []
-    for one, at_ms, ulaw in made.take(0).sounds:
+    for one, at_ms, ulaw in batch.sounds:
         if one != side:
             continue
         if found and sum(found[-1]) == at_ms:
@@ -57,15 +57,16 @@ def test_a_frame_stands_where_its_timestamp_puts_it(
     made = tape()
     for now_ms, timestamp_ms in frames:
         made.on_caller(sound(FRAME_MS), timestamp_ms, now_ms)
-    assert list(zip(made._frames[0::4], made._frames[1::4], strict=True)) == frames
-    assert spans(made, CALLER) == expected
+    batch = made.take(0)
+    assert list(zip(batch.frames[0::4], batch.frames[1::4], strict=True)) == frames
+    assert spans(batch, CALLER) == expected
 
 
 def test_frames_of_another_length_stand_behind_each_other() -> None:
     made = tape()
     made.on_caller(sound(30), 0, 1_030)
     made.on_caller(sound(10), 30, 1_040)
-    assert spans(made, CALLER) == [(1_000, 40)]
+    assert spans(made.take(0), CALLER) == [(1_000, 40)]
 
 
 @pytest.mark.parametrize("why", ["paused", "private", "notice"])
@@ -102,14 +103,14 @@ def test_only_what_was_heard_is_given_out() -> None:
     made = tape()
     made.on_agent(sound(1_000), 1_000)
     made.on_heard(8 * 300, 1_300)
-    assert spans(made, AGENT) == [(1_000, 300)]
+    assert spans(made.take(0), AGENT) == [(1_000, 300)]
     made.on_heard(8 * 300, 1_400)
-    assert spans(made, AGENT) == []
+    assert spans(made.take(0), AGENT) == []
     made.on_cut(8 * 450, 1_450)
-    assert spans(made, AGENT) == [(1_300, 150)]
+    assert spans(made.take(0), AGENT) == [(1_300, 150)]
     made.on_agent(sound(100), 2_000)
     made.on_heard(8 * 100, 2_100)  # of a new generation
-    assert spans(made, AGENT) == [(2_000, 100)]
+    assert spans(made.take(0), AGENT) == [(2_000, 100)]
 
 
 def test_sound_stands_behind_what_was_sent_before_and_no_sooner_than_it_was_sent() -> None:
@@ -118,7 +119,7 @@ def test_sound_stands_behind_what_was_sent_before_and_no_sooner_than_it_was_sent
     made.on_agent(sound(200), 1_010)  # generated faster than it plays
     made.on_agent(sound(200), 1_900)  # after a pause
     made.on_heard(8 * 600, 2_200)
-    assert spans(made, AGENT) == [(1_000, 400), (1_900, 200)]
+    assert spans(made.take(0), AGENT) == [(1_000, 400), (1_900, 200)]
 
 
 def test_sound_that_waits_for_the_stream_begins_with_it() -> None:
@@ -127,7 +128,7 @@ def test_sound_that_waits_for_the_stream_begins_with_it() -> None:
     made.on_agent(sound(200), 900)
     made.on_stream(PCMU_8K, 1_000)
     made.on_heard(8 * 400, 1_400)
-    assert spans(made, AGENT) == [(1_000, 400)]
+    assert spans(made.take(0), AGENT) == [(1_000, 400)]
 
 
 def test_a_tone_is_heard_by_the_clock_and_words_stand_behind_it() -> None:
@@ -135,12 +136,12 @@ def test_a_tone_is_heard_by_the_clock_and_words_stand_behind_it() -> None:
     made.on_agent(sound(300, 0x30), 1_000, tone=True)
     made.on_agent(sound(100), 1_100)
     made.on_heard(0, 1_200)
-    assert spans(made, AGENT) == []
+    assert spans(made.take(0), AGENT) == []
     made.on_heard(8 * 100, 1_400)
-    assert spans(made, AGENT) == [(1_000, 400)]
+    assert spans(made.take(0), AGENT) == [(1_000, 400)]
     made.on_agent(sound(300, 0x30), 2_000, tone=True)
     made.on_cut(0, 2_100)  # `clear` throws away a tone as well
-    assert spans(made, AGENT) == [(2_000, 100)]
+    assert spans(made.take(0), AGENT) == [(2_000, 100)]
 
 
 def test_a_carrier_that_plays_later_than_sent_moves_what_follows() -> None:
@@ -150,7 +151,7 @@ def test_a_carrier_that_plays_later_than_sent_moves_what_follows() -> None:
     made.on_mark(8 * 200, 1_240)  # 40 ms of network: the quickest so far
     made.on_mark(8 * 400, 1_940)  # half a second later than that
     made.on_heard(8 * 600, 2_200)
-    assert spans(made, AGENT) == [(1_000, 400), (1_900, 200)]
+    assert spans(made.take(0), AGENT) == [(1_000, 400), (1_900, 200)]
 
 
 def test_more_than_any_model_says_at_a_time_is_not_kept_in_memory() -> None:
