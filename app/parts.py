@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     from app.engine.server import Engine
     from app.tracing import CallTraces
 
-__all__ = ["Parts", "call_store", "examine_all", "stored_calls"]
+__all__ = ["Parts", "call_history", "call_store", "examine_all", "stored_calls"]
 
 logger = logging.getLogger(__name__)
 
@@ -324,7 +324,10 @@ class Parts:
     @cached_property
     def history(self) -> CallHistory | None:
         """The history of calls, unless it is turned off."""
-        return _history(self.settings, self.metrics)
+        history = call_history(self.settings)
+        if history is not None:
+            self.metrics.watch_store(history.counts)
+        return history
 
     @cached_property
     def deliverer(self) -> WebhookDeliverer | None:
@@ -636,7 +639,7 @@ async def stored_calls(settings: Settings) -> AsyncIterator[FastAPI]:
         ConfigError: no history is kept, or its URL is wrong.
     """
     metrics = Metrics()
-    history = _history(settings, metrics)
+    history = call_history(settings)
     if history is None:
         raise ConfigError("no history of calls is kept: store is off")
     guard = Guard(
@@ -659,19 +662,21 @@ def _files(settings: Settings) -> CallFiles:
     return CallFiles(settings.state_dir / "recordings", settings.offline.messages_dir)
 
 
-def _history(settings: Settings, metrics: Metrics) -> CallHistory | None:
-    """The history of calls, unless it is turned off."""
+def call_history(settings: Settings) -> CallHistory | None:
+    """The history of calls that these settings name, unless it is turned off; opens nothing.
+
+    Raises:
+        ConfigError: its URL is wrong, or its driver is not installed.
+    """
     if not settings.store.enabled:
         return None
-    history = CallHistory(
+    return CallHistory(
         call_store(settings),
         state_dir=settings.state_dir,
         files=_files(settings),
         retention=Retention(**settings.store.retention.model_dump()),
         spool_mb=settings.store.spool_mb,
     )
-    metrics.watch_store(history.counts)
-    return history
 
 
 def _database(history: CallHistory | None) -> Database | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.store.base import CallStore
+    from app.store.history import CallHistory
 
 __all__ = ["db_app", "with_store"]
 
@@ -29,18 +30,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def with_store(config: Path, work: Callable[[CallStore], Awaitable[T]]) -> T:
     """Do something with the store that a configuration names; its errors end the command."""
-    from app.parts import call_store
+    return _with_history(config, lambda history: work(history.store))
 
-    settings = load_settings(config)
-    if not settings.store.enabled:
-        fail("no history is kept: store is off")
+
+def _with_history(config: Path, work: Callable[[CallHistory], Awaitable[T]]) -> T:
+    from app.parts import call_history
 
     async def run() -> T:
-        store = call_store(settings)
+        history = call_history(load_settings(config))
+        if history is None:
+            fail("no history is kept: store is off")
         try:
-            return await work(store)
+            return await work(history)
         finally:
-            await store.close()
+            await history.store.close()
 
     try:
         return asyncio.run(run())
@@ -66,6 +69,21 @@ def rebuild(config: ConfigPath = DEFAULT_CONFIG) -> None:
         return await store.rebuild()
 
     echo(f"calls made anew: {with_store(config, made_anew)}")
+
+
+@db_app.command("clean")
+def clean(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Remove what is older than store.retention allows, as a server does once a day."""
+
+    async def cleaned(history: CallHistory) -> Mapping[str, int]:
+        await history.store.open()
+        return await history.clean()
+
+    removed = _with_history(config, cleaned)
+    echo(
+        f"removed: calls: {removed['calls']}; words: of {removed['words']} events; "
+        f"files: {removed['files']}"
+    )
 
 
 @db_app.command("status")

@@ -152,22 +152,26 @@ class CallHistory:
                 logger.warning("retention failed", extra={"reason": error.message})
             await asyncio.sleep(CLEANING_S)
 
-    async def clean(self) -> None:
-        """Remove what is older than it may be.
+    async def clean(self) -> Mapping[str, int]:
+        """Remove what is older than it may be; returns how much that was.
+
+        Counted are calls, events that have lost words, and files.
 
         Raises:
             StoreError: as for `erase`.
         """
         days, now = self._retention, self._now()
+        removed = {"calls": 0, "words": 0, "files": 0}
         if days.calls_days:
             before = now - timedelta(days=days.calls_days)
             while old := await self.store.older_than(before):
-                await self.erase(old)
-        removed = 0
-        if days.transcripts_days:
-            removed += await self._clean_words("transcripts", WORDS, days.transcripts_days)
-        if days.messages_days:
-            removed += await self._clean_words("messages", MESSAGES, days.messages_days)
+                removed["calls"] += len((await self.erase(old)).call_ids)
+        for kind, fields, kept_days in (
+            ("transcripts", WORDS, days.transcripts_days),
+            ("messages", MESSAGES, days.messages_days),
+        ):
+            if kept_days:
+                removed["words"] += await self._clean_words(kind, fields, kept_days)
         for kind, kept_days in (
             ("recordings", days.recordings_days),
             ("messages", days.messages_days),
@@ -175,9 +179,11 @@ class CallHistory:
             if kept_days:
                 before_s = (now - timedelta(days=kept_days)).timestamp()
                 is_message = kind == "messages"
-                await self._remove(partial(self.files.older_than, before_s, messages=is_message))
-        if removed:
+                found = partial(self.files.older_than, before_s, messages=is_message)
+                removed["files"] += await self._remove(found)
+        if removed["words"]:
             await self.store.compact()
+        return removed
 
     async def _clean_words(
         self, kind: str, fields: Mapping[str, Mapping[str, Any]], days: int

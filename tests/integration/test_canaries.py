@@ -1,18 +1,24 @@
 """Canaries: secrets and keyed digits come out nowhere, and an erased number is nowhere left.
 
-Looked at are the log at DEBUG, standard output, all files of the state directory, metrics, and the
-answers of every route of the API that reads. Documents for the carrier are `test_command`'s.
+A call, a session of the gateway and a campaign leave their traces. Looked at are the log at DEBUG,
+standard output, all files of the state directory, metrics, the answers of every route of the API
+that reads, the live feed, the console's pages, webhooks and spans. Documents for the carrier are
+`test_command`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
+import json
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from websockets.asyncio.client import connect
 
 from app.api_keys import first_key_path
 from tests.fakes.carrier import FakeTwilio
@@ -20,16 +26,20 @@ from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.fakes.web_service import WebService, answer
-from tests.integration.test_command import ACCOUNT, PUBLIC_URL, SECRETS, Served, served
+from tests.integration.test_command import ACCOUNT, PUBLIC_URL, ROOT, SECRETS, Served, served
 
 PIN = "8675309124"
 CALLER = "+15005550913"
 WORDS = "A table for two on Friday."
 HOOK_SECRET = "canary-of-the-webhooks-of-calls-6"
 OPERATOR = "canary-of-the-operators-7"
+UPSTREAM_KEY = "canary-of-an-upstream-8"
+COLLECTOR_KEY = "canary-of-the-collector-9"
 
 
-def config(voice: ScriptedVoiceServer, api: TwilioApi, hook: WebService) -> dict[str, Any]:
+def config(
+    voice: ScriptedVoiceServer, api: TwilioApi, hook: WebService, collector: WebService
+) -> dict[str, Any]:
     return {
         "openai_realtime": {
             "url": voice.url,
@@ -48,10 +58,22 @@ def config(voice: ScriptedVoiceServer, api: TwilioApi, hook: WebService) -> dict
         },
         "logging": {"level": "DEBUG"},
         "api": {"requests_per_s": 1_000},
-        "agents": {"desk": {"tools": ["collect_digits"], "instructions": "Ask for the PIN."}},
+        "agents": {
+            "desk": {
+                "tools": ["collect_digits"],
+                "instructions": "Ask for the PIN.",
+                "variables": {"note": ""},
+            }
+        },
         "recording": {"enabled": True, "notice": ""},
         "webhooks": {
             "crm": {"url": f"{hook.url}/hook", "secret": HOOK_SECRET, "allow_private": True}
+        },
+        "otel": {"endpoint": collector.url, "authorization": COLLECTOR_KEY},
+        "gateway": {
+            "record_sessions": True,
+            "channels": {"up": {"url": voice.url, "api_key": UPSTREAM_KEY}},
+            "models": {"voice": {"channels": ["up"]}},
         },
     }
 
@@ -79,18 +101,89 @@ async def place_call(server: Served, phone: FakeTwilio) -> None:
     await server.until_logged("call ended")
 
 
-async def read_all(client: httpx2.AsyncClient, call_id: str) -> list[str]:
-    """Every answer of the API to a GET, and of the other routes that read."""
+async def hold_session(server: Served, key: str) -> None:
+    """A session of the gateway whose client tells the model numbers and digits."""
+    url = server.url.replace("http", "ws", 1) + "/v1/realtime?model=voice"
+    said = [{"type": "input_text", "text": f"{WORDS} I am {CALLER}, my PIN is {PIN}."}]
+    item = {"type": "message", "role": "user", "content": said}
+    bearer = {"Authorization": f"Bearer {key}"}
+    async with connect(url, additional_headers=bearer, compression=None) as client:
+        for event in (
+            {"type": "conversation.item.create", "item": item},
+            {"type": "response.create"},
+        ):
+            await client.send(json.dumps(event))
+        async with time_limit():
+            async for text in client:
+                if json.loads(text)["type"] == "response.done":
+                    break
+    await server.until_logged("call ended", times=2)
+
+
+async def begin_campaign(client: httpx2.AsyncClient) -> str:
+    """A campaign and lists that know the number; the campaign's id."""
+    made = await client.post(
+        "/api/v1/campaigns",
+        json={"name": "Recall", "agent": "desk", "csv": f"number,note\n{CALLER},{WORDS}\n"},
+    )
+    assert made.status_code == 201, made.text
+    assert made.json()["contacts"], made.text
+    consent = await client.post("/api/v1/consents", json={"number": CALLER, "reason": WORDS})
+    assert consent.status_code == 200, consent.text
+    return str(made.json()["campaign_id"])
+
+
+async def read_all(client: httpx2.AsyncClient, call_id: str, campaign_id: str) -> list[str]:
+    """Every answer of the API to a GET, of the other routes that read, and the console's pages."""
     described = (await client.get("/api/v1/openapi.json")).json()
     found = [str(described)]
     for path, operations in described["paths"].items():
         if "get" in operations and not path.endswith(("/live", "openapi.json")):
-            got = await client.get(path.replace("{call_id}", call_id))
+            filled = path.replace("{call_id}", call_id).replace("{campaign_id}", campaign_id)
+            got = await client.get(filled)
+            assert got.status_code < 500, got.text
             found.append(f"{path} {got.headers} {got.content.decode('latin-1')}")
+    pages = ROOT / "app" / "web" / "console"
+    for page in (path for path in pages.rglob("*") if path.suffix in {".html", ".js", ".css"}):
+        if "vendor" not in page.parts:
+            got = await client.get(f"/console/{page.relative_to(pages)}")
+            assert got.status_code == 200, page
+            found.append(got.text)
     found += [(await client.get(f"/api/v1/calls/{call_id}/explain?format=text")).text]
     metrics = {"authorization": f"Bearer {SECRETS['METRICS_TOKEN']}"}
     found += [(await client.get("/metrics", headers=metrics)).text]
     return found
+
+
+@contextlib.asynccontextmanager
+async def feed(client: httpx2.AsyncClient) -> AsyncIterator[list[str]]:
+    """Collects what the live feed tells as long as the block lasts."""
+    told: list[str] = []
+
+    async def follow() -> None:
+        async with client.stream("GET", "/api/v1/live") as stream:
+            assert stream.status_code == 200
+            async for line in stream.aiter_lines():
+                told.append(line)
+
+    following = asyncio.create_task(follow())
+    try:
+        yield told
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+def exported(collector: WebService) -> list[str]:
+    """The bodies that the collector of spans got."""
+    bodies = [
+        gzip.decompress(asked.body)
+        if asked.headers.get("content-encoding") == "gzip"
+        else asked.body
+        for asked in collector.asked
+    ]
+    return [body.decode("latin-1") for body in bodies]
 
 
 async def test_secrets_and_digits_come_out_nowhere_and_an_erased_number_is_gone(
@@ -107,27 +200,35 @@ async def test_secrets_and_digits_come_out_nowhere_and_an_erased_number_is_gone(
     async with (
         ScriptedVoiceServer(replies=replies, heard=[WORDS]) as voice,
         WebService(answer(status=500)) as hook,
+        WebService(answer(content_type="application/x-protobuf")) as collector,
         TwilioApi(account_sid=ACCOUNT, auth_token=token) as api,
         phone,
-        served(tmp_path, config=config(voice, api, hook), **secrets) as server,
+        served(tmp_path, config=config(voice, api, hook, collector), **secrets) as server,
     ):
         key = first_key_path(tmp_path / "var").read_text().strip()
-        await place_call(server, phone)
+        refused = ("canary", PIN, key.split("_", 2)[2])
         async with httpx2.AsyncClient(
             trust_env=False,
             timeout=TIME_LIMIT_S,
             base_url=server.url,
             headers={"authorization": f"Bearer {key}"},
         ) as client:
-            call_id = await kept(client)
+            async with feed(client) as told:
+                await place_call(server, phone)
+                call_id = await kept(client)
+                await until(lambda: any("call_ended" in line for line in told))
+            await hold_session(server, key)
+            campaign_id = await begin_campaign(client)
             await until(lambda: hook.asked)
-            before = await read_all(client, call_id)
+            before = await read_all(client, call_id, campaign_id)
             assert any(CALLER in text for text in before), "the API shows numbers to its keys"
             assert any(WORDS in text for text in before)
+            [contacts] = [text for text in before if "{campaign_id}/contacts " in text]
+            assert CALLER in contacts
             written = dict(files(tmp_path))
             assert any(CALLER.encode() in content for content in written.values())
-            texts = [*before, *server.banner, *server.log, *(str(a.body) for a in hook.asked)]
-            refused = ("canary", PIN, key.rpartition("_")[2])
+            hooked = [str(asked.body) for asked in hook.asked]
+            texts = [*before, *told, *server.banner, *server.log, *hooked]
             for word in refused:
                 assert [text for text in texts if word in text] == []
                 assert [p for p, content in written.items() if word.encode() in content] == []
@@ -138,12 +239,16 @@ async def test_secrets_and_digits_come_out_nowhere_and_an_erased_number_is_gone(
             for path, content in files(tmp_path):
                 assert CALLER.removeprefix("+").encode() not in content, path
                 assert WORDS.encode() not in content, path
-            after = await read_all(client, call_id)
+            after = await read_all(client, call_id, campaign_id)
             assert not [text for text in after if CALLER.removeprefix("+") in text]
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
         for path, content in files(tmp_path):
             assert CALLER.removeprefix("+").encode() not in content, path
+        spans = exported(collector)
+        assert spans
+        for word in (*refused, CALLER.removeprefix("+"), WORDS):
+            assert not [span for span in spans if word in span]
 
 
 async def kept(client: httpx2.AsyncClient) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,39 @@ def test_the_tables_are_made_shown_and_made_anew(tmp_path: Path) -> None:
     assert shown["missing_revisions"] == []
     code, out = trunkline(tmp_path, "status")
     assert "tables: up to date" in out
+
+
+def test_what_is_too_old_goes_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "store: {retention: {calls_days: 400, transcripts_days: 1, recordings_days: 1}}"
+    )
+    sound = tmp_path / "var" / "recordings" / "call_1.wav"
+    sound.parent.mkdir(parents=True)
+    sound.write_bytes(b"RIFF")
+    os.utime(sound, (0, 0))
+
+    async def put_calls() -> tuple[int | None, int]:
+        async with opened(tmp_path / "var" / "calls.db") as store:
+            now = datetime.now(UTC)
+            for name, days in (("old", 500), ("worn", 30), ("fresh", 0)):
+                events = recorded(call_events(name, said=("A word.",)))
+                at = now - timedelta(days=days)
+                await store.append([replace(one, at=at) for one in events], instance="me")
+            database = tmp_path / "var" / "calls.db"
+            log = database.with_name("calls.db-wal").stat().st_size
+            return (await store.status()).bytes, log + database.stat().st_size
+
+    shown, is_there = asyncio.run(put_calls())
+    assert shown == is_there
+    assert trunkline(tmp_path, "clean") == (
+        0,
+        "removed: calls: 1; words: of 2 events; files: 1\n",
+    )
+    assert trunkline(tmp_path, "clean") == (
+        0,
+        "removed: calls: 0; words: of 0 events; files: 0\n",
+    )
+    assert not sound.exists()
 
 
 PROBLEMS = {

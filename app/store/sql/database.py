@@ -66,10 +66,14 @@ class Database:
         return name if self.is_sqlite and name != ":memory:" else ""
 
     def size_bytes(self) -> int | None:
-        """The size of the SQLite file; None where there is none yet, or a server."""
-        with contextlib.suppress(OSError):
-            return Path(self.path).stat().st_size if self.path else None
-        return None
+        """The size of the SQLite file and its write-ahead log; None where there is neither."""
+        if not self.path:
+            return None
+        found: list[int] = []
+        for path in (self.path, f"{self.path}-wal"):
+            with contextlib.suppress(OSError):
+                found.append(Path(path).stat().st_size)
+        return sum(found) if found else None
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
