@@ -34,6 +34,7 @@ from app.errors import AppError
 from app.http.routed import open_client
 from app.installation import command
 from app.settings import Settings
+from app.store.base import LAST_EVENTS
 
 if TYPE_CHECKING:
     from app.explain import Timeline
@@ -441,8 +442,6 @@ async def _events(
                 fields = {}
 
 
-_LAST_EVENTS: Final = ("call_ended", "call_lost", "call_turned_away", "call_not_answered")
-
 # Lines --------------------------------------------------------------------------------------------
 
 
@@ -484,7 +483,7 @@ def _event_lines(event: dict[str, Any], told: dict[str, Timeline]) -> list[str]:
     timeline = told.setdefault(call_id, Timeline())
     before = len(timeline.entries)
     timeline.take(decode(record))
-    if kind in _LAST_EVENTS:
+    if kind in LAST_EVENTS:
         del told[call_id]
     new = timeline.entries[before:]
     return [f"{at:%H:%M:%S} {call_id[-10:]} {entry.text}" for entry in new]

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from app.events import CallId
 
 __all__ = [
+    "LAST_EVENTS",
     "LOST_SEQ",
     "CallFilter",
     "CallStore",
@@ -31,6 +32,8 @@ __all__ = [
     "TranscriptHit",
 ]
 
+LAST_EVENTS: Final = frozenset({"call_ended", "call_turned_away", "call_not_answered", "call_lost"})
+"""The types of the events with which a call is over, whether or not it was answered."""
 LOST_SEQ: Final = 2_000_000_000
 """The place of `CallLost` in a call: behind everything that its process may still bring."""
 

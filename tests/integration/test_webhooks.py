@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 from standardwebhooks import Webhook as ReceiverLibrary
 
 from app.api_keys import Scope
-from app.events import CallId, CallTurnedAway
+from app.events import CallId, CallNotAnswered, CallPlaced, CallTurnedAway
 from app.http.client import SafeHttp
 from app.http.webhook import Webhook, WebhookSpec
+from app.store.base import Outcome
 from app.store.sql.store import SqlStore
 from app.store.sql.webhooks import FINISHED, WebhookOutbox
 from app.webhooks.deliverer import PAUSES_S, Receiver, WebhookDeliverer
@@ -26,6 +28,7 @@ from tests.integration.analysis_site import outgoing
 from tests.integration.store_site import postgres, store
 from tests.integration.test_api import client, is_problem, new_key
 from tests.integration.test_api_history import kept, one_call
+from tests.unit.store.test_fold import ENDINGS
 
 __all__ = ["postgres", "store"]
 
@@ -101,6 +104,39 @@ async def test_every_call_that_is_over_is_told_once_and_none_of_before(store: Sq
         for asked in service.asked:
             headers = {name: asked.headers[name] for name in asked.headers if "webhook" in name}
             assert ReceiverLibrary(SECRET).verify(asked.body, headers)
+
+
+UNANSWERED = [
+    CallPlaced(
+        call_id=CallId("call_1"),
+        caller_number="+15550001111",
+        called_number="+15552223333",
+        agent="desk",
+    ),
+    CallNotAnswered(
+        call_id=CallId("call_1"),
+        carrier_call_id="CA1",
+        outcome="no_answer",
+        code="no_answer",
+        reason="nobody answered",
+        after_ms=30_000,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", [*ENDINGS, "placed, not answered"])
+async def test_each_way_in_which_a_call_ends_is_told_once(case: str, store: SqlStore) -> None:
+    events, outcome, _ = ENDINGS.get(case, (UNANSWERED, Outcome.NO_ANSWER, ""))
+    over = outcome is not Outcome.IN_PROGRESS
+    async with outgoing() as http, WebService(answer(status=204)) as service:
+        crm = site(store, http, service)
+        assert await crm.deliver() == []
+        told = []
+        for one in recorded(events):
+            await store.append([one], instance="me")
+            told += await crm.deliver()
+        finished = [(message["type"], message["data"]["outcome"]) for message in told]
+        assert finished == [(FINISHED, outcome.value)] * over
 
 
 async def test_a_receiver_gets_the_events_that_it_wants(store: SqlStore) -> None:

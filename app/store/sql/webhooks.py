@@ -28,14 +28,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.events import CallId
+from app.store.base import LAST_EVENTS
 from app.store.sql.database import Database
 from app.store.sql.tables import Instant, PlainText, events, metadata
 
-__all__ = ["FINISHED", "TERMINAL", "Delivery", "WebhookOutbox", "deliveries"]
+__all__ = ["FINISHED", "Delivery", "WebhookOutbox", "deliveries"]
 
 FINISHED: Final = "call_finished"
 """The one message about the end of every call, whatever its last event."""
-TERMINAL: Final = frozenset({"call_ended", "call_turned_away", "call_lost"})
 WAITING: Final = "waiting"
 DELIVERED: Final = "delivered"
 FAILED: Final = "failed"
@@ -208,7 +208,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """The deliveries that an event leads to."""
     wanted = [(kind, f"{call_id}-{seq}")] if kind in kinds else []
-    if kind in TERMINAL and FINISHED in kinds:
+    if kind in LAST_EVENTS and FINISHED in kinds:
         wanted.append((FINISHED, f"{call_id}-finished"))
     return [
         {
