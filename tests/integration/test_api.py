@@ -46,8 +46,8 @@ def new_key(app: App, scope: Scope, name: str = "a test") -> str:
     return ApiKeys(app.settings.state_dir).create(name, scope)[1]
 
 
-def routes(app: App) -> Iterator[APIRoute]:
-    """Every route of the application under `/api`, however deep its router is included."""
+def all_routes(app: App) -> Iterator[Any]:
+    """Every route of the application, however deep its router is included."""
 
     def under(found: Any) -> Iterator[Any]:
         for route in found:
@@ -55,7 +55,12 @@ def routes(app: App) -> Iterator[APIRoute]:
             yield from under(inner.routes) if inner is not None else (route,)
 
     asgi: Any = app.trunkline.server.config.app
-    for route in under(asgi.routes):
+    yield from under(asgi.routes)
+
+
+def routes(app: App) -> Iterator[APIRoute]:
+    """Every route of the application under `/api`."""
+    for route in all_routes(app):
         if str(getattr(route, "path", "")).startswith("/api"):
             assert isinstance(route, APIRoute), f"{route} passes no guard"
             yield route
@@ -89,6 +94,49 @@ async def test_every_route_is_open_to_its_scope_and_those_above_it_only() -> Non
                         assert answer.status_code not in (401, 403), (route, scope, answer)
                     else:
                         assert is_problem(answer, 403, "scope_too_small"), (route, scope)
+
+
+ELSEWHERE = {
+    "GET /healthz": 200,
+    "HEAD /healthz": 200,
+    "GET /readyz": 200,
+    "HEAD /readyz": 200,
+    "GET /metrics": 403,
+    "GET /console": 200,  # pages that are the same for everybody: they ask the API
+    "GET /console/{name:path}": 404,
+    "GET /console/session": 200,
+    "POST /console/login": 401,
+    "POST /console/logout": 200,
+    "GET /approvals": 403,
+    "POST /approvals/{call_id}/{tool_call_id}": 403,
+    "GET /calls/{carrier_call_id}/transcript": 403,
+    "POST /v1/realtime/client_secrets": 401,
+}
+"""What a stranger gets outside of the API. Routes of the carrier are `test_web_phone`'s."""
+SOCKETS = {"/twilio/media-stream", "/v1/realtime"}
+UPSTREAM = {"url": "ws://127.0.0.1:9", "api_key": "a-key-of-tests"}
+
+
+async def test_outside_of_the_api_strangers_get_pages_and_signs_of_life_only() -> None:
+    sections = {
+        "server": {**TOKEN, "metrics_token": "a token of metrics"},
+        "gateway": {"channels": {"up": UPSTREAM}, "models": {"voice": {"channels": ["up"]}}},
+        "offline": {"realtime_token": "a token of clients"},
+    }
+    async with server(**sections) as app:
+        found = [
+            (f"{method} {route.path}", method, route.path.replace("{", "").replace("}", ""))
+            for route in all_routes(app)
+            if not route.path.startswith(("/api", "/twilio"))
+            for method in sorted(getattr(route, "methods", None) or ())
+        ]
+        async with client(app) as stranger:
+            asked = {
+                name: await stranger.request(method, f"{app.url}{path}", json={})
+                for name, method, path in found
+            }
+        assert {name: answer.status_code for name, answer in asked.items()} == ELSEWHERE
+        assert {r.path for r in all_routes(app) if not getattr(r, "methods", None)} == SOCKETS
 
 
 async def _head_of(known: httpx2.AsyncClient, method: str, path: str) -> httpx2.Response:
