@@ -18,6 +18,7 @@ from app.events import CallId, CallNotAnswered, CallPlaced, CallTurnedAway
 from app.http.client import SafeHttp
 from app.http.webhook import Webhook, WebhookSpec
 from app.store.base import Outcome
+from app.store.codec import Storable
 from app.store.sql.store import SqlStore
 from app.store.sql.webhooks import FINISHED, WebhookOutbox
 from app.webhooks.deliverer import PAUSES_S, Receiver, WebhookDeliverer
@@ -106,7 +107,7 @@ async def test_every_call_that_is_over_is_told_once_and_none_of_before(store: Sq
             assert ReceiverLibrary(SECRET).verify(asked.body, headers)
 
 
-UNANSWERED = [
+UNANSWERED: list[Storable] = [
     CallPlaced(
         call_id=CallId("call_1"),
         caller_number="+15550001111",
