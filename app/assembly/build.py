@@ -139,11 +139,19 @@ class Assembly:
         place = self._settings.origin.place("prices")
         found = [notice for prices in self._table.prices() for notice in prices.notices(today)]
         notices = [f"{place}: {notice}" for notice in dict.fromkeys(found)]
-        settings = self._settings
-        if settings.mode is Mode.LIVE and settings.twilio.prices.inbound_per_minute is None:
+        settings, prices = self._settings, self._settings.twilio.prices
+        paid = {
+            "inbound_per_minute": prices.inbound_per_minute,
+            "outbound_per_minute": prices.outbound_per_minute if settings.outbound.enabled else 0.0,
+        }
+        if settings.mode is Mode.LIVE and (
+            missing := [name for name, price in paid.items() if price is None]
+        ):
             phone = settings.origin.place("twilio", "prices")
-            text = "inbound_per_minute is not set: what the phone itself costs is in no call's cost"
-            notices.append(f"{phone}: {text}")
+            notices.append(
+                f"{phone}: no {' or '.join(missing)}: what the phone itself costs is in no call's "
+                "cost. Twilio's price list for your country has it"
+            )
         return notices
 
     def _silence_key(self, number: str | None, agent_name: str) -> str:

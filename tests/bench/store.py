@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.events import CallId
+from app.explain import explain, render
 from app.store.base import CallFilter, Outcome, StoredEvent
+from app.store.codec import decode
 from app.store.sql.store import SqlStore
 from tests.fakes.call_events import call_events, recorded
 
@@ -117,6 +119,11 @@ def _questions(store: SqlStore, count: int) -> Mapping[str, Callable[[], Awaitab
         await store.notes(call_id)
         await store.tags(call_id)
 
+    async def explain_one() -> None:
+        call_id = CallId(f"call_{dice.randrange(count):08}")
+        await store.call(call_id)
+        render(explain([decode(record) for record in await store.events(call_id)]))
+
     def number() -> str:
         return f"+1555{dice.randrange(5_000):07}"
 
@@ -134,6 +141,7 @@ def _questions(store: SqlStore, count: int) -> Mapping[str, Callable[[], Awaitab
         "list_of_no_agent": listed(lambda: CallFilter(agent="nobody")),
         "list_with_errors": listed(lambda: CallFilter(with_errors=True)),
         "open": open_one,
+        "explain": explain_one,
         "search_rare": searched(lambda: f"reference{dice.randrange(count)}"),
         "search_common": searched(lambda: dice.choice(WORDS)),
         "search_two": searched(lambda: " ".join(dice.sample(WORDS, 2))),

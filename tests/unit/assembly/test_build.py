@@ -971,6 +971,25 @@ agents: {{a: {{tools: [pay], mcp_servers: [books]}}}}
 
 
 @pytest.mark.parametrize(
+    ("prices", "outbound", "missing"),
+    [
+        ("{}", "false", "no inbound_per_minute: "),
+        ("{}", "true", "no inbound_per_minute or outbound_per_minute: "),
+        ("{inbound_per_minute: 0.01}", "true", "no outbound_per_minute: "),
+        ("{inbound_per_minute: 0.01}", "false", ""),
+        ("{inbound_per_minute: 0, outbound_per_minute: 0}", "true", ""),
+    ],
+)
+def test_a_price_of_the_phone_that_is_missing_is_noticed(
+    prices: str, outbound: str, missing: str, tmp_path: Path
+) -> None:
+    text = LIVE.replace("TOKEN", "").replace("auth_token:", f"prices: {prices}, auth_token:")
+    text += f"outbound: {{enabled: {outbound}}}\ncompliance: {{identity: Acme}}\n"
+    notices = [one for one in assembly_of(text, tmp_path).notices() if "twilio.prices" in one]
+    assert [missing in notice for notice in notices] == [True] * bool(missing)
+
+
+@pytest.mark.parametrize(
     ("text", "key"),
     [
         ("limits: {silence_s: 10}\n", "limits.silence_s"),
