@@ -96,7 +96,7 @@ async def test_every_route_is_open_to_its_scope_and_those_above_it_only() -> Non
                         assert is_problem(answer, 403, "scope_too_small"), (route, scope)
 
 
-ELSEWHERE = {
+OPEN_TO_STRANGERS = {
     "GET /healthz": 200,
     "HEAD /healthz": 200,
     "GET /readyz": 200,
@@ -135,7 +135,7 @@ async def test_outside_of_the_api_strangers_get_pages_and_signs_of_life_only() -
                 name: await stranger.request(method, f"{app.url}{path}", json={})
                 for name, method, path in found
             }
-        assert {name: answer.status_code for name, answer in asked.items()} == ELSEWHERE
+        assert {name: answer.status_code for name, answer in asked.items()} == OPEN_TO_STRANGERS
         assert {r.path for r in all_routes(app) if not getattr(r, "methods", None)} == SOCKETS
 
 
