@@ -112,7 +112,7 @@ OPEN_TO_STRANGERS = {
     "GET /calls/{carrier_call_id}/transcript": 403,
     "POST /v1/realtime/client_secrets": 401,
 }
-"""What a stranger gets outside of the API. Routes of the carrier are `test_web_phone`'s."""
+"""The answers outside of the API. Routes of the carrier are `test_web_phone`'s."""
 SOCKETS = {"/twilio/media-stream", "/v1/realtime"}
 UPSTREAM = {"url": "ws://127.0.0.1:9", "api_key": "a-key-of-tests"}
 
