@@ -315,6 +315,7 @@ class Parts:
             ),
             owner=instance_name(),
             resume=lambda *call: None if history is None else history.resume(*call),
+            lose=lambda call_id: None if history is None else history.lose(call_id),
             next_for_contact=next_for_contact,
         )
         return Outbound(dialer, Campaigns(dialer))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.errors import StoreError
-from app.events import CallId
+from app.events import CallId, CallLost
 from app.store.base import CallFilter, CallStore, Erased, StoredEvent
 from app.store.codec import Storable
 from app.store.files import CallFiles, remove
@@ -66,6 +66,10 @@ class CallHistory:
     def resume(self, call_id: CallId, begun_at: datetime) -> None:
         """Go on with a call that another process of this server, gone by now, began then."""
         self._writer.resume(call_id, begun_at)
+
+    def lose(self, call_id: CallId) -> None:
+        """Record that a call that was taken over had ended with the process that talked in it."""
+        self._writer.observe(CallLost(call_id=call_id))
 
     def on_lost(self, observer: Callable[[StoredEvent], None]) -> None:
         """Have a function told of each call that is closed as lost."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from app.errors import StoreError, StoreUnavailable
-from app.events import CallEnded, CallId, CallNotAnswered, CallTurnedAway
+from app.events import CallEnded, CallId, CallLost, CallNotAnswered, CallTurnedAway
 from app.store.base import CallStore, StoredEvent
 from app.store.codec import Storable, encode
 from app.store.spool import Spool, leftovers
@@ -120,7 +120,7 @@ class StoreWriter:
         if call_id in self._ended:
             self._ended[call_id] += 1
             return self._ended[call_id]
-        if isinstance(event, CallEnded | CallTurnedAway | CallNotAnswered):
+        if isinstance(event, CallEnded | CallLost | CallTurnedAway | CallNotAnswered):
             seq = self._last_seq.pop(call_id, 0) + 1
             self._ended[call_id] = seq
             if len(self._ended) > ENDED_KEPT:

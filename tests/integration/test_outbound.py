@@ -10,14 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from app.carrier.twilio.placing import PLACING_PATHS
 from app.events import CallId, DisclosureHeard
 from app.realtime.events import ResponseCreate
 from app.store.outbound import Attempt, DialOutcome
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import until
+from tests.fakes.waiting import time_limit, until
 from tests.fakes.web_service import WebService, answer
-from tests.integration.outbound_site import CALLEE, DISCLOSURE, OURS, OutboundSite, outbound_site
+from tests.integration.outbound_site import (
+    CALLEE,
+    DISCLOSURE,
+    OURS,
+    PUBLIC_URL,
+    OutboundSite,
+    outbound_site,
+)
 
 Test = Callable[..., Awaitable[None]]
 
@@ -449,6 +457,38 @@ async def test_a_call_that_another_process_took_over_while_it_waited_is_not_dial
         await site.ends(await site.rings(), "busy")
         await site.outcome(first)
         assert [ringing.to for ringing in site.api.calls.values()] == [CALLEE]
+
+
+@on_site
+async def test_a_call_whose_server_died_in_the_conversation_has_an_end(site: OutboundSite) -> None:
+    carried = site.api.add_call("CA" + "9" * 32, status="completed")
+    carried.to, carried.from_ = CALLEE, OURS
+    store, now = site.dialer.store, site.dialer.now()
+    of_another = Attempt(
+        call_id=CallId("call_of_another"),
+        number=CALLEE,
+        from_number=OURS,
+        agent="caller",
+        created_at=now,
+        owner="a server that died",
+    )
+    await store.begin(of_another, lambda facts: None)
+    await store.sent(of_another.call_id, now, of_another.owner)
+    await store.answered(of_another.call_id, carried.sid)
+    # The history has nothing of it: that was lost with the server.
+    address = f"{PUBLIC_URL}{PLACING_PATHS.status}?placed={of_another.call_id}"
+    await site.phones.post(carried, address, {})
+    found = await site.outcome(of_another.call_id)
+    assert (found["outcome"], found["code"]) == ("answered", "lost")
+    async with time_limit():
+        while True:
+            row = (await site.request("GET", f"/calls/{of_another.call_id}")).json()
+            if row.get("ended_at") is not None:
+                break
+            await asyncio.sleep(0.02)
+    assert (row["outcome"], row["caller_number"]) == ("lost", CALLEE)
+    explained = (await site.request("GET", f"/calls/{of_another.call_id}/explain")).text
+    assert "taken over from a server that died" in explained
 
 
 async def test_a_server_that_was_not_enabled_says_how() -> None:

@@ -181,12 +181,14 @@ class Dialer:
         route: Callable[[str, Mapping[str, str]], Route],
         owner: str,
         resume: Callable[[CallId, datetime], None] = lambda call_id, begun_at: None,
+        lose: Callable[[CallId], None] = lambda call_id: None,
         next_for_contact: Callable[[DialOutcome, str, datetime], NextForContact] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`route` finds an agent for a call with these variables; it raises ConfigError.
 
-        `resume` is told of each call that is taken over, and when it was begun.
+        `resume` is told of each call that is taken over, and when it was begun; `lose` of those
+        whose conversation had ended with the process that began them.
         `next_for_contact` says what is next for the contact of a campaign after an outcome.
         """
         self.policy = policy
@@ -196,7 +198,7 @@ class Dialer:
         self._switchboard = switchboard
         self._route = route
         self.owner = owner
-        self._resume = resume
+        self._resume, self._lose = resume, lose
         self._next_for_contact = next_for_contact
         self.now = now
         self._pace = Pace(options.per_s)
@@ -501,6 +503,8 @@ class Dialer:
             return
         placed.end = _End(outcome, code, reason)
         placed.news.set()
+        if outcome is DialOutcome.ANSWERED and placed.adopted and not placed.admitted:
+            self._lose(placed.attempt.call_id)
         never_told = placed.adopted and placed.attempt.state is AttemptState.WAITING
         if outcome is DialOutcome.ANSWERED or never_told:
             return
