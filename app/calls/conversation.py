@@ -31,6 +31,8 @@ from app.agents.tools.call_control import (
 )
 from app.calls.actions import Action, AppendAudio, ClosingPrompt, End, Intent, PlayAudio
 from app.calls.call_tools import CallTools
+from app.calls.do_not_call import OPTED_OUT, DoNotCall
+from app.calls.first_words import FirstWords
 from app.calls.goodbye import Goodbye
 from app.calls.keypad.consent import KeypadConsent
 from app.calls.keypad.keypad import Keypad
@@ -53,10 +55,10 @@ from app.calls.outbound.answering import (
     Tell,
     Withdraw,
 )
-from app.calls.outbound.opt_out import opts_out
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
+from app.calls.supervision import Supervision
 from app.calls.turns.protected_greeting import ProtectedGreeting
 from app.calls.turns.timers import CallTimers
 from app.calls.turns.turn_table import Turn, TurnEvent, Turns
@@ -69,17 +71,15 @@ from app.carrier.base import (
     StreamStarted,
     StreamStopped,
 )
-from app.errors import AppError, ToolFailed
+from app.errors import AppError
 from app.events import (
     AnsweredBy,
     AnswerJudged,
     CallCounters,
     CallId,
-    DisclosureHeard,
     EndReason,
     FirstSound,
     KeyPressed,
-    OptedOut,
     Party,
     StreamOpened,
 )
@@ -102,7 +102,6 @@ from app.realtime.events import (
     TranscriptionDelta,
     TranscriptionFailed,
 )
-from audio.bridge import Transcoder
 from audio.format import PCMU_8K
 
 __all__ = ["LATE_SOUND_MS", "PROBE_MARK", "Conversation"]
@@ -116,20 +115,6 @@ STREAM_CHANGED: Final = (
     "The line was changed while you spoke, so the caller has not heard all of it. Go on from where "
     "they stopped hearing you."
 )
-WHISPERED: Final = (
-    "A supervisor of yours tells you this. The caller does not hear it, and is not to be told that "
-    "there is a supervisor: "
-)
-HANDED_BACK: Final = (
-    "For the last {seconds} seconds a person of our team has talked with the caller in your "
-    "place. You have heard the caller's words, and not the person's. The person has handed the "
-    "call back to you: say in one short sentence that you are there again, and go on."
-)
-OPTED_OUT: Final = (
-    "The person has asked not to be called again, and that was written down. Confirm in one "
-    "sentence that they will get no more calls, say goodbye, and end the call. Do not try to "
-    "persuade them."
-)
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
 
@@ -140,8 +125,6 @@ REST_MS: Final = 700
 limit that can begin meanwhile, that of caller audio that stalls (`media/uplink.py`). Limits of many
 seconds are noticed so much later."""
 
-LONGEST_GREETING_CHARS: Final = 500
-"""Of a notice and a greeting that are said together; no engine is told more at a time."""
 LATE_SOUND_MS: Final = 500
 """The time for which a response that is done may lack its sound."""
 _ECHO_TURNS: Final = 3
@@ -196,12 +179,10 @@ class Conversation:
         self._ringback = Ringback()
         self._ringing = False
         self._cut_off_by_stream: ResponseRequest | None = None
-        self._taken_over_ms: int | None = None
-        self._supervisor_sound: Transcoder | None = None
+        self._supervision = Supervision(self.dialogue)
         self._timers = CallTimers(policy)
         self._notice = notice or (RecordingNotice("") if tape is None else tape.notice)
         self._downlink.notice = self._notice
-        self._notice_noted = self._notice.permits  # there is none, and nothing to record
         self._greeting = ProtectedGreeting(self.dialogue.active, notice=self._notice.pending)
         its_notice = self._notice  # a function that knew the conversation would make a circle
         self._greeting.required = lambda: its_notice.exact and its_notice.pending
@@ -212,14 +193,15 @@ class Conversation:
             self.dialogue.active.unanswered = True
         self._message_speech_count = 0
         self._placed = placed
-        self._opted_out = False
         self._early_end: tuple[ResponseDone, int] | None = None  # and until when sound may come
         self._model = ModelWatch(call_id, self.dialogue, self.turns, policy)
         self._tools = CallTools(call_id, self.dialogue, self._timers)
+        self._do_not_call = DoNotCall(call_id, self.dialogue, self._tools, placed=placed)
         self._goodbye = Goodbye(self.dialogue, self._tools)
         self._consent = KeypadConsent(self.dialogue)
         self._keypad = Keypad(self.dialogue, self._tools, self._consent, keypads or {})
         self._messages = MessageTaking(call_id, self.dialogue, self._tools)
+        self._first_words = FirstWords(call_id, self.dialogue, self._notice, self._keypad)
         if tape is not None:
             keypad = self._keypad
             tape.private = lambda: keypad.entering
@@ -368,26 +350,7 @@ class Conversation:
         if self._held:
             return self._resolve(self.dialogue.tell(CALLING_NOTE), now_ms)
         told = self.dialogue.tell(PERSON_NOTE) if self._placed else []
-        return self._resolve([*told, *self._greet(now_ms)], now_ms)
-
-    def _greet(self, now_ms: int) -> Sequence[Intent]:
-        active = self.dialogue.active
-        notice = self._notice.ask() if self._notice.pending else ""
-        caller_first = active.agent.speaks_first is Party.CALLER
-        greeting = "" if caller_first else active.greeting or ""
-        before: list[Intent] = []
-        if notice and greeting and len(notice) + len(greeting) < LONGEST_GREETING_CHARS:
-            greeting = f"{notice} {greeting}"  # in one breath
-        elif notice:
-            before += self.dialogue.say_before(notice, now_ms)
-        if caller_first:
-            return before
-        menu = self._keypad.open_menu(now_ms, greeting)
-        if menu is not None:
-            return [*before, *menu]
-        if greeting:
-            return [*before, *self.dialogue.say(greeting, now_ms)]
-        return [*before, *self.dialogue.responses.ask(now_ms)]
+        return self._resolve([*told, *self._first_words.greet(now_ms)], now_ms)
 
     def _go_on(self, now_ms: int) -> list[Action]:
         waiting = self.turns.turn is Turn.THINKING or self._model.reply_due
@@ -559,7 +522,7 @@ class Conversation:
             if item.id and item.type == "message" and not self.undecided:
                 actions += self._downlink.finish(item.id, now_ms)
         if event.response.status is ResponseStatus.COMPLETED:
-            self._notice.on_generated(event.response.id, self._said_by_notice(event.response))
+            self._first_words.on_generated(event.response)
         stale = self.dialogue.is_stale(event.response.id)
         runs = self.dialogue.gate.runs(event.response.id)
         cancelled = event.response.status is ResponseStatus.CANCELLED
@@ -630,7 +593,10 @@ class Conversation:
             self._timers.on_caller_acted(now_ms)  # in doubt it was a caller
         if meaningful_words(words):
             self._model.on_caller_words()
-            actions += self._note_opt_out(event.item_id, words, now_ms)
+            noted = self._do_not_call.on_words(event.item_id, words, now_ms)
+            actions += noted
+            if noted and not self._held:  # else it is confirmed in place of the greeting
+                actions += self._resolve(self.dialogue.prompt(OPTED_OUT, now_ms), now_ms)
             self._messages.on_caller_words(event.item_id, words)
             actions += self._resolve(self._keypad.on_caller_words(now_ms), now_ms)
         decided = self._false_interruption.on_transcript(event.item_id, words)
@@ -693,42 +659,30 @@ class Conversation:
     @property
     def taken_over(self) -> bool:
         """A person speaks to the caller in the agent's place."""
-        return self._taken_over_ms is not None
+        return self._supervision.taken_over
 
     def whisper(self, text: str) -> list[Action]:
         """Tell the agent something that the caller does not hear; it says nothing because of it."""
-        return [*self.dialogue.tell(WHISPERED + text, keep=True)]
+        return [*self._supervision.whisper(text)]
 
     def take_over(self, now_ms: int) -> list[Action]:
         """A person speaks from now on: the agent falls silent, and listens."""
-        self._taken_over_ms = now_ms
+        listens = self._supervision.take_over(now_ms)
         actions = self.interrupt(now_ms)
-        listen = self.dialogue.active.listen_only(True)
         if self.turns.turn is Turn.THINKING:
             self._move(TurnEvent.NO_REPLY, now_ms)
-        return actions if listen is None else [*actions, listen]
+        return [*actions, *listens]
 
     def hand_back(self, now_ms: int) -> list[Action]:
         """The agent speaks again, and is told what it has missed."""
-        began_ms, self._taken_over_ms = self._taken_over_ms, None
-        if began_ms is None:
-            return []
-        self._supervisor_sound = None
-        listen = self.dialogue.active.listen_only(False)
-        told = HANDED_BACK.format(seconds=round((now_ms - began_ms) / 1000))
-        spoken = self._resolve(self.dialogue.prompt(told, now_ms), now_ms)
-        return spoken if listen is None else [listen, *spoken]
+        return self._resolve(self._supervision.hand_back(now_ms), now_ms)
 
     def on_supervisor_audio(self, audio: bytes, now_ms: int) -> list[Action]:
         """Play the person's voice, mu-law at 8 kHz, to the caller; nothing unless they speak."""
         if not self.taken_over:
             return []
-        carrier_format = self._downlink.carrier_format
-        if carrier_format != PCMU_8K:
-            if self._supervisor_sound is None:
-                self._supervisor_sound = Transcoder(PCMU_8K, carrier_format)
-            audio = self._supervisor_sound.push(audio)
-        return self._downlink.play_tone(audio, now_ms)
+        sound = self._supervision.sound(audio, self._downlink.carrier_format)
+        return self._downlink.play_tone(sound, now_ms)
 
     def say_goodbye(self, closing: ClosingPrompt, now_ms: int) -> list[Action]:
         """Have the closing prompt said, and end the call when it was heard (or cannot be)."""
@@ -762,7 +716,7 @@ class Conversation:
 
     def _on_played(self, now_ms: int) -> list[Action]:
         """Something more was heard: settle items, and give the floor back when all is."""
-        actions = [*self._downlink.settle(now_ms), *self._note_notice(now_ms)]
+        actions = [*self._downlink.settle(now_ms), *self._first_words.on_played(now_ms)]
         if self._downlink.heard_an_item:
             actions += self._greeting.lift()
         if self.heard_out(now_ms):
@@ -825,7 +779,7 @@ class Conversation:
         runs: Mapping[str, Callable[[RunTool, Mapping[str, Any], int, bool], Sequence[Intent]]] = {
             END_CALL: self._end_call,
             COLLECT_DIGITS: self._keypad.collect,
-            DO_NOT_CALL: self._do_not_call,
+            DO_NOT_CALL: self._do_not_call.run,
             HOLD: self._tools.hold,
             PAUSE_RECORDING: self._pause_recording,
             TAKE_MESSAGE: self._messages.take,
@@ -1014,35 +968,6 @@ class Conversation:
         if self._answering is not None:
             self._answering.on_carrier(word)
 
-    def _note_opt_out(self, item_id: str, words: str, now_ms: int) -> list[Action]:
-        """Record that somebody whom we have called wants no more calls, and have it confirmed."""
-        asked = opts_out(words) if self._placed and not self._opted_out else ""
-        if not asked:
-            return []
-        noted = self._opt_out(item_id, asked, now_ms)
-        if self._held:
-            return [*noted]  # confirmed in place of the greeting, if it is a person
-        return [*noted, *self._resolve(self.dialogue.prompt(OPTED_OUT, now_ms), now_ms)]
-
-    def _opt_out(self, item_id: str, words: str, now_ms: int) -> Sequence[Record]:
-        self._opted_out = True
-        number = self.dialogue.active.facts.caller_number or ""
-        event = OptedOut(
-            call_id=self.call_id, at_ms=now_ms, item_id=item_id, number=number, words=words
-        )
-        return [Record(event)]
-
-    def _do_not_call(
-        self, run: RunTool, arguments: Mapping[str, Any], now_ms: int, spoken: bool
-    ) -> Sequence[Intent]:
-        """Record, by the model's word, that somebody wants no more calls."""
-        if not (self.dialogue.active.facts.caller_number or "").startswith("+"):
-            raise ToolFailed("Their number is not known. Tell them so.", code="number_unknown")
-        words = arguments.get("words", "")
-        noted = [] if self._opted_out else self._opt_out("", words, now_ms)
-        answer = {"ok": True, "note": OPTED_OUT}
-        return [*noted, *self._tools.answer(run, answer, now_ms)]
-
     @property
     def answered_by(self) -> AnsweredBy:
         """The verdict so far about who has answered."""
@@ -1075,10 +1000,10 @@ class Conversation:
             case End():
                 return [step]
             case Open(text):
-                intents = self._say_notice(now_ms) or self.dialogue.say(text, now_ms)
+                intents = self._first_words.say_notice(now_ms) or self.dialogue.say(text, now_ms)
             case Say(note, text):
                 self._message_speech_count = self.caller_speech_count
-                before = self._say_notice(now_ms)
+                before = self._first_words.say_notice(now_ms)
                 intents = [*self.dialogue.tell(note), *before, *self.dialogue.say(text, now_ms)]
             case Withdraw():
                 held = self.dialogue.active.hold_answers()
@@ -1086,14 +1011,18 @@ class Conversation:
                 if self.turns.turn in (Turn.CALLER, Turn.THINKING):
                     self._move(TurnEvent.NO_REPLY, now_ms)
                 return stopped if held is None else [held, *stopped]
-            case Greet(note) if self._opted_out:
-                before = self._say_notice(now_ms)
+            case Greet(note) if self._do_not_call.asked:
+                before = self._first_words.say_notice(now_ms)
                 told = self.dialogue.prompt(f"{note} {OPTED_OUT}", now_ms)
                 intents = [*self._let_answer(), *before, *told]
             case Greet(note):
-                intents = [*self._let_answer(), *self.dialogue.tell(note), *self._greet(now_ms)]
+                intents = [
+                    *self._let_answer(),
+                    *self.dialogue.tell(note),
+                    *self._first_words.greet(now_ms),
+                ]
             case Tell(note):
-                before = self._say_notice(now_ms)
+                before = self._first_words.say_notice(now_ms)
                 intents = [*self._let_answer(), *before, *self.dialogue.prompt(note, now_ms)]
             case _:
                 assert_never(step)
@@ -1105,46 +1034,10 @@ class Conversation:
 
     # Words that have to be heard ----------------------------------------------------------------
 
-    def _say_notice(self, now_ms: int) -> Sequence[Intent]:
-        """Have the notice said, if it was not heard yet; the call ends where that is of no use."""
-        if not self._notice.pending:
-            return []
-        notice = self._notice.ask()
-        if notice:
-            return self.dialogue.say_before(notice, now_ms)
-        return [End(EndReason.AGENT_HUNG_UP, "disclosure_not_heard")] if self._notice.exact else []
-
-    def _said_by_notice(self, response: Response) -> str:
-        """The words of a response, as the model itself writes them, if it is the notice."""
-        if not self._notice.is_said_by(response.id):
-            return ""
-        items = self._notice.item_ids
-        written = [part for item in response.output if item.id in items for part in item.content]
-        inside = " ".join(part.transcript or part.text or "" for part in written)
-        history = self.dialogue.history
-        entries = [history.get(item_id) for item_id in sorted(items)]
-        return inside.strip() or " ".join(entry.text for entry in entries if entry is not None)
-
     @property
     def _may_say_notice(self) -> bool:
         """Somebody is there who may hear it: in a call that we placed, not before it was begun."""
         return not self._held or self._notice.tries > 0
-
-    def _note_notice(self, now_ms: int) -> list[Action]:
-        """Record, once, that the notice was heard."""
-        notice = self._notice
-        if self._notice_noted or not notice.permits:
-            return []
-        self._notice_noted = True
-        heard = DisclosureHeard(
-            call_id=self.call_id,
-            at_ms=now_ms,
-            text=notice.text,
-            spoken=notice.spoken,
-            by_mark=notice.by_mark,
-            tries=notice.tries,
-        )
-        return [Record(heard)]
 
     def _say_what_waits(self, now_ms: int) -> list[Action]:
         quiet = self.quiet() and not self.dialogue.function_calls.running
@@ -1152,7 +1045,7 @@ class Conversation:
             return []
         if self._notice.pending and self._timers.present and self._may_say_notice:
             # It was cut off, by a lost connection or by something more urgent; or not said.
-            said = self._say_notice(now_ms)
+            said = self._first_words.say_notice(now_ms)
             if said:
                 return self._resolve(said, now_ms)
         on_hold = self._timers.on_hold(now_ms)
