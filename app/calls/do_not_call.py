@@ -23,7 +23,7 @@ OPTED_OUT: Final = (
 
 
 class DoNotCall:
-    """Whether the other party of one call has asked not to be called again."""
+    """The wish of the other party of one call not to be called again."""
 
     def __init__(
         self, call_id: CallId, dialogue: Dialogue, tools: CallTools, *, placed: bool

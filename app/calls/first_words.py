@@ -21,7 +21,7 @@ LONGEST_GREETING_CHARS: Final = 500
 
 
 class FirstWords:
-    """What is said before anything else, and whether the notice in it was heard."""
+    """The notice and the greeting of one call, and the record that the notice was heard."""
 
     def __init__(
         self, call_id: CallId, dialogue: Dialogue, notice: RecordingNotice, keypad: Keypad

@@ -247,8 +247,8 @@ def _line(
             call_id=call_id,
             at_ms=at_ms,
             item_id=entry.item_id,
-            text=entry.text,
-            heard_text=entry.heard_text,
+            text=entry.text.strip(),  # of words that were cut off, a space may be the last
+            heard_text=entry.heard_text.strip(),
             cut_off=entry.cut_off,
         )
     return CallerSaid(

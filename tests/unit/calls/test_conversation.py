@@ -599,7 +599,7 @@ def test_words_that_guardrails_stop_are_cut_at_what_was_heard() -> None:
     scene.greeted()
     scene.caller_turn()
     scene.response_begins()
-    scene.speaks(2_000, "one two three four")
+    scene.speaks(2_000, "one two three four ")
     mark = next(play.mark for play in scene.take(PlayAudio) if play.mark)
     scene.now_ms += 200
     scene.phone(MarkReached(mark))
@@ -611,7 +611,7 @@ def test_words_that_guardrails_stop_are_cut_at_what_was_heard() -> None:
     assert "ResponseCancel" in scene.order
     assert scene.recorded(BargeIn) == []
     (said,) = scene.recorded(AgentSaid)
-    assert said.cut_off
+    assert (said.text, said.cut_off) == ("one two three four", True)  # not as the next word began
     scene.response_ends("r1", "a1", ResponseStatus.CANCELLED)
     (create,) = scene.sent(ResponseCreate)
     assert spoken(create.response) == "I must not say that."
