@@ -379,7 +379,7 @@ def _short(value: Any) -> str:
     return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
 
 
-# What uvicorn 0.54 calls an error where nothing is wrong.
+# Lines that uvicorn 0.54 calls errors where nothing is wrong.
 _FALSE_ALARMS: Final = (
     # A websocket that was refused by a denial response: its handshake was answered.
     "ASGI callable returned without completing handshake",

@@ -320,7 +320,7 @@ class Parts:
         )
         return Outbound(dialer, Campaigns(dialer))
 
-    # What is kept and told ----------------------------------------------------------------------
+    # History and reports ------------------------------------------------------------------------
 
     @cached_property
     def history(self) -> CallHistory | None:
@@ -387,7 +387,7 @@ class Parts:
             recorder=self.recorder,
         )
 
-    # What the web sees --------------------------------------------------------------------------
+    # The web ------------------------------------------------------------------------------------
 
     def routers(self) -> list[APIRouter]:
         """All routes; the first that matches a request answers it."""

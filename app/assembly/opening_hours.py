@@ -250,7 +250,7 @@ def _read_yearly(written: str) -> tuple[int, int]:
     return day.month, day.day
 
 
-# What was probably meant --------------------------------------------------------------------------
+# Suggestions --------------------------------------------------------------------------------------
 
 _GROUPS: Final = {
     "weekdays": "mon-fri",

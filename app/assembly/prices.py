@@ -145,7 +145,7 @@ class CallPrices:
         # Cached tokens that were not split are charged as text.
         cached_text = usage.cached_text + usage.cached_unsplit
         fresh_text = usage.input_text - cached_text
-        # What was not split may have been sound: more than the text there is cannot be text.
+        # Tokens without a split may have been sound: more than the text there is cannot be text.
         fresh_audio = usage.input_audio - usage.cached_audio + min(0, fresh_text)
         for name, tokens, dollars in (
             ("text_in", max(0, fresh_text), price.text_in),

@@ -260,7 +260,7 @@ class CallerLeg:
             async with CancellableGroup() as group:
                 group.create_task(self._give_way())
                 self.outbox.open(stream)
-                # What comes waits for nothing: a slow model, tool or log must not make us discard
+                # Events wait for nothing: a slow model, tool or log must not make us discard
                 # caller audio (Twilio warning 31930).
                 await stream.deliver(self)
         except* _Left:

@@ -292,7 +292,7 @@ class Conversation:
         actions: list[Action] = []
         self._rests_until_ms = 0
         if event.audio_format != self._downlink.carrier_format:
-            # What waits for the stream was made for another format, and would be heard as noise.
+            # Sound that waits for the stream was made for another format: it would be noise.
             actions = self.on_stream_left(now_ms, resumes=True)
         self.latency.on_stream(now_ms)
         self._downlink.on_stream_started(event.audio_format, now_ms)

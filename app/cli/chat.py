@@ -93,7 +93,7 @@ async def run(
     report: Report = JsonReport(out) if as_json else TextReport(out, prompts=prompts)
     try:
         async with session as ready, ready as entered:
-            # What a tool prints must not stand between the objects that a script reads.
+            # The output of a tool must not stand between the objects that a script reads.
             with redirect_stdout(sys.stderr) if as_json else nullcontext():
                 return await chat(entered, TerminalLines(typed), report, say=say)
     except* BrokenPipeError:  # who read us has seen enough, such as `head`

@@ -39,7 +39,7 @@ def check_config(path: Path, env: Mapping[str, str], agents: str | None = None) 
     try:
         settings = load(path, env)
     except ConfigError as error:
-        # What follows needs all settings; but a function is a function whatever else is wrong.
+        # The rest needs all settings; but a function is a function whatever else is wrong.
         return Checked(problems=[*error.message.splitlines(), *_functions(path, env)])
     use_network(settings.network.rule)
     problems = [*offline_problems(settings), *speech_problems(settings)]

@@ -229,7 +229,7 @@ def _turn_detection(value: ServerVad | SemanticVad | None) -> None:
         # Below one detector block of 32 ms every gap between syllables would end the turn.
         _within(value.silence_duration_ms, 32, 10_000, f"{where}.silence_duration_ms")
         if value.idle_timeout_ms is not None:
-            # What our own settings allow; OpenAI's range is said to be 5 to 30 s.
+            # Our own settings allow these; OpenAI's range is said to be 5 to 30 s.
             _within(value.idle_timeout_ms, 1_000, 60_000, f"{where}.idle_timeout_ms")
 
 

@@ -45,7 +45,7 @@ _METADATA: Final = tuple(
         "fd20:ce::254/128",  # Google
     )
 )
-# What `allow_private` opens: this machine and networks of one's own.
+# Opened by `allow_private`: this machine and networks of one's own.
 _PRIVATE: Final = tuple(
     ipaddress.ip_network(text)
     for text in (

@@ -444,7 +444,7 @@ class RealtimeConnection:
                 code="format_mismatch",
             )
         self.differences = differing_fields(config, confirmed)
-        # What came back as it was asked for is kept once, and not for each call: texts are long.
+        # Values that came back as they were asked for are kept once, not per call: texts are long.
         same = {
             name: value
             for name in _LARGE

@@ -56,7 +56,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-# What is absent in these is inherited: to show it would be to set it.
+# A key that is absent in these is inherited: to show it would be to set it.
 _OVERRIDES: Final = (SessionOverrides, ToolSettings)
 _HARMLESS: Final = 8
 """Text beside a variable, such as `Bearer `, counts as not secret up to this length."""

@@ -21,7 +21,7 @@ class Retention:
     messages_days: int = 0
 
 
-# What was said and what was made of it, by the type of the event: each field and what it becomes.
+# Words and what was made of them, by the type of the event: each field and what it becomes.
 WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "caller_said": {"text": ""},
     "agent_said": {"text": "", "heard_text": ""},

@@ -51,7 +51,7 @@ class LastResort:
             deadline_s = found_s if deadline_s is None else min(deadline_s, found_s)
         others = [thread.name for thread in threading.enumerate() if not thread.daemon]
         logger.warning("process did not end by itself", extra={"threads": ", ".join(others)})
-        # Whoever holds the log up may hold this thread up as well.
+        # The reader that holds the log up may hold this thread up as well.
         last_lines = threading.Thread(target=logging.shutdown, daemon=True)
         last_lines.start()
         last_lines.join(LAST_LINES_S)

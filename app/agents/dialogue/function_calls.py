@@ -275,7 +275,7 @@ class FunctionCalls:
         actions = self.on_handed_over(self._active.on_reconnected(), now_ms)
         if self._preparation is not None and self._preparation.ready:
             actions += self._hand_over(now_ms)
-        # What was found while a response ran that is lost with its connection.
+        # Results found while a response ran that is lost with its connection.
         return [*actions, *self.ask_when_done(now_ms)]
 
 

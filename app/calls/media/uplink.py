@@ -119,6 +119,6 @@ class Uplink:
         self._stall_filled_ms = wanted_ms
         self._counters.stall_filled_ms += fill_ms
         self._filled_ms += fill_ms
-        # What was made up must not be made up again when the timestamps skip it.
+        # Sound that was made up must not be made up again when the timestamps skip it.
         self._next_ms = (self._next_ms or 0) + fill_ms
         return self._transcoder.push(self._format.silence(fill_ms))

@@ -132,7 +132,7 @@ class AnsweredByJudge:
         self._found: Found | None = None
         self._plain = ""
 
-    # What is noticed ----------------------------------------------------------------------------
+    # Evidence -----------------------------------------------------------------------------------
 
     @property
     def answered(self) -> bool:

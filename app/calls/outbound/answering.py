@@ -216,7 +216,7 @@ class Answering:
             case _Phase.LISTENING:
                 return self._listen(now_ms)
             case _Phase.TALKING if answer is not None:
-                # What was taken for a person was none.
+                # The supposed person was none.
                 self._enter(_Phase.WAITING, now_ms)
                 return [Withdraw(), *self._wait(now_ms)]
             case _:

@@ -262,7 +262,7 @@ class Campaigns:
 
     def _may_go(self, campaign_id: str, per_s: float) -> bool:
         now_s = asyncio.get_running_loop().time()
-        # What was not used in a pause is not made up for, beyond the rounds of this runner.
+        # Starts that a pause left unused are not made up for, beyond the rounds of this runner.
         next_s = max(self._next_s.get(campaign_id, 0.0), now_s - self._tick_s)
         if next_s > now_s:
             return False

@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["is_echo", "meaningful_words"]
 
 
-# What transcription models write for breath, hums and agreement in passing. Yes, no and okay are
+# Transcription models write these for breath, hums and agreement in passing. Yes, no and okay are
 # not here: they answer questions. These are English; elsewhere some of it are words ("er", "um"),
 # which cost a caller who says nothing else a resumed sentence.
 _HUM: Final = re.compile(r"[mh]+|h?u[hmu]*[hm]|a+h+|aha|ahem|eh|erm?|o+h")

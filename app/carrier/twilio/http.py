@@ -64,7 +64,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # what an unescaped plus becomes.
 _ADDRESS: Final = re.compile(r"[^\s\x00-\x20\x7f]{1,255}")
 _COUNT: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
-# What XML 1.0 allows in no form, not even escaped (section 2.2, Char).
+# Characters that XML 1.0 allows in no form, not even escaped (section 2.2, Char).
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Absent, inbound, outbound-api, outbound-dial; a caller with another one is answered too.
 _OUTBOUND: Final = "outbound"

@@ -102,7 +102,7 @@ def parse_yaml(text: str, *, name: str) -> Mapping:
     return root
 
 
-# What PyYAML says (begin of its context, part of its problem), and what to do about it. With a
+# The words of PyYAML (begin of its context, part of its problem), and the remedy. With a
 # context, the line is the one where that began: PyYAML finds out further down only.
 _REMEDIES: Final = (
     ("", "'\\t' that cannot start any token", "a tab: indent with blanks"),

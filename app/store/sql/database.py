@@ -185,7 +185,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     # Survives the death of the process; power loss may cost the last commits, and no more.
     cursor.execute("PRAGMA synchronous = NORMAL")
-    # What is erased leaves no copy in pages that are free.
+    # Erased rows leave no copy in pages that are free.
     cursor.execute("PRAGMA secure_delete = ON")
     cursor.execute("PRAGMA temp_store = MEMORY")
     cursor.close()

@@ -157,7 +157,7 @@ calls = Table(
     ),
 )
 
-# What was said, as it is searched for; `words` is what the full-text index holds.
+# The words of calls, as they are searched for; `words` is what the full-text index holds.
 transcript = Table(
     "transcript",
     metadata,
