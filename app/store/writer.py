@@ -38,8 +38,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BATCH_S: Final = 0.5
+BATCH_S: Final = 1.0
 """Events of so long are written together: a batch costs the loop some 2 ms, whatever is in it."""
+SOON_S: Final = 0.5
+"""The same where a call begins or ends: others wait to see it."""
 BATCH_EVENTS: Final = 100
 """One batch holds up the event loop for a few milliseconds; more would be heard."""
 MAX_WAITING: Final = 20_000
@@ -95,7 +97,7 @@ class StoreWriter:
         self._on_lost = on_lost
         self._now = now
         self._waiting: deque[StoredEvent] = deque()
-        self._news = asyncio.Event()
+        self._news, self._soon = asyncio.Event(), asyncio.Event()
         self._writing = asyncio.Lock()
         self._up = self._told_down = False
         self._next_try_s = 0.0
@@ -112,8 +114,11 @@ class StoreWriter:
         if len(self._waiting) >= MAX_WAITING:
             self._count_dropped(1)
             return
-        self._waiting.append(encode(event, seq=self._next_seq(event), at=self._now()))
+        seq = self._next_seq(event)
+        self._waiting.append(encode(event, seq=seq, at=self._now()))
         self._news.set()
+        if seq == 1 or event.call_id in self._ended:
+            self._soon.set()
 
     def _next_seq(self, event: Storable) -> int:
         call_id = event.call_id
@@ -173,7 +178,10 @@ class StoreWriter:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._news.wait()
-            await asyncio.sleep(BATCH_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BATCH_S - SOON_S):
+                    await self._soon.wait()
+            await asyncio.sleep(SOON_S)
             try:
                 await self.flush()
                 await self._keep_up()
@@ -208,6 +216,7 @@ class StoreWriter:
         """Write what waits now; what neither store nor spool takes goes on waiting."""
         async with self._writing:
             self._news.clear()
+            self._soon.clear()
             while self._waiting:
                 await self._relieve()
                 batch = list(itertools.islice(self._waiting, BATCH_EVENTS))

@@ -89,6 +89,21 @@ async def check_whole(place: Path | str, calls: dict[str, list[Storable]]) -> No
             assert await store.call(CallId(call_id)) == rebuilt(found)
 
 
+async def test_the_beginning_and_the_end_of_a_call_wait_for_no_full_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.writer.BATCH_S", 3_600.0)
+    monkeypatch.setattr("app.store.writer.SOON_S", 0.01)
+    begins, *goes_on, ends = call_events()
+    async with history(tmp_path / "calls.db", tmp_path) as kept:
+        await take(kept, [begins])
+        await all_stored(kept)
+        await take(kept, goes_on)
+        assert kept.counts()["waiting"] == len(goes_on)
+        await take(kept, [ends])
+        await all_stored(kept)
+
+
 # Outages ------------------------------------------------------------------------------------------
 
 
