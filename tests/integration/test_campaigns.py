@@ -71,7 +71,7 @@ async def run(site: OutboundSite, *args: str, key: str = OPERATOR) -> Result:
 async def printed(site: OutboundSite, *args: str, key: str = OPERATOR) -> str:
     result = await run(site, *args, key=key)
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 async def state_of(site: OutboundSite, campaign_id: str) -> Mapping[str, Any]:
