@@ -9,6 +9,8 @@ import pytest
 from app.carrier.base import TransferOutcome
 from app.events import (
     AgentSaid,
+    AnsweredBy,
+    AnswerJudged,
     CallAdmitted,
     CallEnded,
     CallerSaid,
@@ -75,6 +77,29 @@ def test_in_a_placed_call_the_wait_for_the_callee_is_no_problem() -> None:
     text = " ".join(entry.text for entry in found.entries)
     assert 'callee: "Hello?"' in text and "after the callee could hear" in text
     assert explain([ADMITTED, waited]).problem is not None
+
+
+@pytest.mark.parametrize("judged_ms, is_problem", [(4_000, False), (1_200, True)])
+def test_silence_until_it_is_known_who_answered_is_no_slow_turn(
+    judged_ms: int, is_problem: bool
+) -> None:
+    judged = AnswerJudged(
+        call_id=CALL,
+        at_ms=judged_ms,
+        verdict=AnsweredBy.SCREENING,
+        before=AnsweredBy.UNKNOWN,
+        after_ms=judged_ms,
+    )
+    turn = TurnTimed(
+        call_id=CALL,
+        at_ms=4_500,
+        item_id="i",
+        caller_stopped_ms=1_000,
+        turn_found_ms=1_500,
+        response_ms=4_000,
+        heard_ms=4_500,
+    )
+    assert (explain([judged, turn]).problem is not None) is is_problem
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
