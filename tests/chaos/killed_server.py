@@ -26,7 +26,7 @@ async def start_server(config: Path) -> tuple[ForkedProcess, int]:
     assert process.stdout is not None
     async with time_limit():
         port = int(await process.stdout.readline())
-    for pipe in process.pipes:  # it says nothing more, and nobody waits for its end
+    for pipe in process.pipes:  # it says nothing more
         pipe.close()
     return process, port
 

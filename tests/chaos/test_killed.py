@@ -75,6 +75,7 @@ async def _kill_again_and_again(voice_url: str, folder: Path, seed: int) -> None
             await asyncio.sleep(dice.uniform(0, 0.3))
             known = acknowledged(database)
             server.kill()
+            await server.wait()
         assert before <= known <= acknowledged(database)
         answered.update(held for one in calls if (held := one.result()) is not None)
     server, _ = await start_server(config)
@@ -83,6 +84,7 @@ async def _kill_again_and_again(voice_url: str, folder: Path, seed: int) -> None
         await _check(database, answered)
     finally:
         server.kill()
+        await server.wait()
 
 
 def _configured(folder: Path, voice_url: str) -> Path:

@@ -68,9 +68,10 @@ class Machine:
         self.url = f"http://127.0.0.1:{port}"
         self.phones._addresses = (PUBLIC_URL, self.url)
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         assert self.server is not None
         self.server.kill()
+        await self.server.wait()
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"authorization": f"Bearer {OPERATOR}"}
@@ -180,7 +181,7 @@ async def _kill_again_and_again(voice_url: str, folder: Path, seed: int) -> None
         path = f"/campaigns/{await _begin(machine)}"
         for _ in range(KILLS // MACHINES):
             await asyncio.sleep(dice.uniform(0, 1.2))
-            machine.kill()
+            await machine.kill()
             await machine.start()
         await machine.request("POST", f"{path}/contacts", {"csv": "\n".join(["number", *LATE])})
         if (await machine.request("GET", path))["state"] == "done":
@@ -191,7 +192,7 @@ async def _kill_again_and_again(voice_url: str, folder: Path, seed: int) -> None
                     break
                 await asyncio.sleep(0.1)
         await _check(machine, path)
-        machine.kill()
+        await machine.kill()
 
 
 async def _begin(machine: Machine) -> str:
