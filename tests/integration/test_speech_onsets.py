@@ -1,6 +1,6 @@
 """The first words of a turn: how soon speech is noticed, and whether its first sound is kept.
 
-Every clip of the evaluation set is heard at four alignments to the detector's windows, from digital
+Every clip of the evaluation set is heard at each alignment to the detector's windows, from digital
 silence and from hiss, at the start of a call and after another turn. That is thousands of looks at
 the network, and takes some seconds.
 """
@@ -19,7 +19,7 @@ from app.engine.speech.vad import VoiceActivity
 from tests.bench.speech_clips import FOLDER, line
 
 _WINDOW_MS = 32
-_STEP_MS = 8
+_STEP_MS = 4
 _PIECE_BYTES = 640
 _PADDING_MS = 200
 """`openai_realtime.turn_detection.prefix_padding_ms` as it comes."""
