@@ -18,12 +18,15 @@ from typing import Any, Final, TypeVar, cast
 from app.errors import FunctionFailed, ToolFailed
 from app.logs import call_id
 
-__all__ = ["FUNCTION_OF", "Slots", "in_own_task", "in_thread", "run_function"]
+__all__ = ["FUNCTION_OF", "Slots", "briefly", "in_own_task", "in_thread", "run_function"]
 
 logger = logging.getLogger(__name__)
 
 GIVE_UP_S: Final = 0.5
 """The time for a cancelled function to end; it is part of the 2 s in which a call has to end."""
+
+BRIEF_S: Final = 0.2
+"""How long a function that is asked between two frames of sound may hold up all calls."""
 
 FUNCTION_OF: Final = "function of "
 """The beginning of the name of an operator's function's task, before the id of its call."""
@@ -31,6 +34,10 @@ FUNCTION_OF: Final = "function of "
 _left_alone: set[asyncio.Task[Any]] = set()
 """Functions that have swallowed their cancellation. Nobody waits for them any more."""
 
+_late: set[int] = set()
+"""The identities of functions that took too long, and have not ended yet."""
+
+_A = TypeVar("_A")
 _T = TypeVar("_T")
 
 
@@ -96,6 +103,41 @@ async def in_thread(
             slots.release()
         raise ToolFailed("The tool could not be started.") from error
     value, raised = await outcome
+    if raised is not None:
+        raise raised
+    return cast(_T, value)
+
+
+def briefly(function: Callable[[_A], _T], argument: _A) -> _T:
+    """Call a function in a daemon thread and wait for it at once, with the loop standing still.
+
+    One that takes longer than `BRIEF_S` goes on alone, and is not called again before it has ended.
+
+    Raises:
+        TimeoutError: it took longer, or has not ended since it did.
+        BaseException: what the function raised.
+    """
+    if id(function) in _late:
+        raise TimeoutError("it has not ended since it was called last")
+    done = threading.Event()
+    context = copy_context()
+    outcome: list[tuple[_T, None] | tuple[None, BaseException]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((context.run(function, argument), None))
+        except BaseException as raised:  # of whatever kind: it belongs to whoever waits
+            outcome.append((None, raised))
+        done.set()
+        _late.discard(id(function))
+
+    threading.Thread(target=run, daemon=True, name="trunkline-asked").start()
+    if not done.wait(BRIEF_S):
+        _late.add(id(function))
+        if done.is_set():
+            _late.discard(id(function))
+        raise TimeoutError(f"it took longer than {BRIEF_S} s")
+    [(value, raised)] = outcome
     if raised is not None:
         raise raised
     return cast(_T, value)

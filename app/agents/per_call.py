@@ -1,7 +1,8 @@
 """Functions of an operator that are called for each call: instructions, and `is_enabled`.
 
 They run in the middle of the conversation, between two frames of sound, so they must not wait. One
-that fails in whatever way costs the tool, the handoff or its instructions, and never the call.
+that fails in whatever way, or takes longer than `app.threads.BRIEF_S`, costs the tool, the handoff
+or its instructions, and never the call.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from app.agents.instructions import CallFacts
 from app.errors import ConfigError
+from app.threads import briefly
 
 __all__ = [
     "InstructionsFunction",
@@ -46,7 +48,7 @@ def is_offered(is_enabled: IsEnabled, facts: CallFacts, name: str) -> bool:
     if isinstance(is_enabled, bool):
         return is_enabled
     try:
-        enabled: object = is_enabled(facts)
+        enabled: object = briefly(is_enabled, facts)
     except BaseException as error:  # SystemExit in a task would end the whole process
         _report("is_enabled failed", name, type(error).__name__, str(error))
         return False
@@ -59,7 +61,7 @@ def is_offered(is_enabled: IsEnabled, facts: CallFacts, name: str) -> bool:
 def written_for(function: InstructionsFunction, facts: CallFacts, agent: str) -> str | None:
     """An agent's instructions in this call; `None` where the function fails."""
     try:
-        text: object = function(facts)
+        text: object = briefly(function, facts)
     except BaseException as error:  # SystemExit in a task would end the whole process
         _report("instructions failed", agent, type(error).__name__, str(error))
         return None

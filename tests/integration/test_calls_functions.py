@@ -152,8 +152,8 @@ FAULTS: Final[dict[str, Sequence[Callable[..., Any]]]] = {
     "an input guardrail": (*ASYNC, _block),
     "a tool in a thread": IN_THREAD,
     "a guardrail in a thread": IN_THREAD,
-    "is_enabled": RAISE,  # called between two frames of sound, with no task to cancel
-    "instructions": RAISE,
+    "is_enabled": IN_THREAD,
+    "instructions": IN_THREAD,
 }
 
 
@@ -193,6 +193,8 @@ async def test_two_seconds_of_computing_end_no_other_call() -> None:
     written += [
         reception("one", "a tool", computing(2)),
         reception("two", "a tool in a thread", computing(0.5)),
+        reception("three", "instructions", computing(0.3)),
+        reception("four", "is_enabled", computing(0.3)),
     ]
     numbers = {f"+1500555000{at}": agent for at, agent in enumerate(written)}
     site = trunkline(voice, written=written)
@@ -200,9 +202,10 @@ async def test_two_seconds_of_computing_end_no_other_call() -> None:
         answer_by_number(app, numbers)
         ringing = [await twilio.ring(app.url, called_number=number) for number in numbers]
         bystander, *busy = [await each.connect() for each in ringing]
-        for call in busy:
-            await talks(app, call)
-        for call in busy:
+        async with asyncio.TaskGroup() as talking:
+            for call in busy:
+                talking.create_task(talks(app, call))
+        for call in busy[:2]:  # the others hold no tool up
             await app.event(call, ToolRan)
         await talks(app, bystander)
         for call in (bystander, *busy):

@@ -15,6 +15,7 @@ import pytest
 from app.agents.tools.tool import tool
 from app.calls.call import LOST, Call
 from app.carrier.base import CallProgress
+from app.dial.leg import EndedBy
 from app.errors import ToolError
 from app.events import EndReason
 from tests.fakes.carrier import FakeCall, FakeTwilio
@@ -96,7 +97,8 @@ async def suffer(app: App, twilio: FakeTwilio, part: str, name: str) -> None:
     end = await call.ended()
     if name != "_on_record":  # which is what tells everybody
         summary = await app.ended(call)
-        if summary.reason is EndReason.INTERNAL_ERROR and name != "close":
+        hung_up = end.by is EndedBy.CALLER  # before the server was rid of the call
+        if summary.reason is EndReason.INTERNAL_ERROR and name != "close" and not hung_up:
             assert end.close_code == LOST, (part, name, end)  # the carrier speaks to the caller
     await until(lambda: app.switchboard.call(live.call_id) is None, what=lambda: (part, name))
 
@@ -145,17 +147,21 @@ async def test_whoever_holds_a_call_that_is_over_may_ask_it_everything() -> None
             if isinstance(member, property):
                 getattr(live, name)
                 continue
-            wanted = list(inspect.signature(member).parameters.values())[1:]
-            given = [ARGUMENTS.get(each.name, "x") for each in wanted if each.default is each.empty]
+            wanted = [
+                each
+                for each in list(inspect.signature(member).parameters.values())[1:]
+                if each.default is each.empty
+            ]
+            given = {each.name: ARGUMENTS.get(each.name, "x") for each in wanted}
             await asked(live, name, given)
         assert not recorded
         assert live.status()["ending"]
         assert live.tools.decide("x", approved=True) is False
 
 
-async def asked(call: Call, name: str, given: list[Any]) -> None:
+async def asked(call: Call, name: str, given: dict[str, Any]) -> None:
     try:
-        answer = getattr(call, name)(*given)
+        answer = getattr(call, name)(**given)
         if inspect.isawaitable(answer):
             await answer
         elif callable(answer):

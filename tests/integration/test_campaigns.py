@@ -193,9 +193,10 @@ async def test_a_campaign_is_made_paused_resumed_and_done(tmp_path: Path) -> Non
         await printed(site, "campaign", "resume", campaign_id)
         assert (await until_it_is(site, campaign_id, "done"))["contacts"]["done"] == 6
         assert (dialed[CALLEE], dialed[CONTACTS[0]]) == (2, 2)
-        await printed(site, "campaign", "resume", campaign_id)
-        await printed(site, "campaign", "cancel", campaign_id)
-        refused = await site.request("POST", f"{path}/contacts", late)
+        other = await printed(site, "campaign", "create", "others", str(contacts), *options)
+        other_id = other.partition(":")[0]
+        await printed(site, "campaign", "cancel", other_id)
+        refused = await site.request("POST", f"/campaigns/{other_id}/contacts", late)
         assert (refused.status_code, refused.json()["code"]) == (409, "campaign_state")
 
 

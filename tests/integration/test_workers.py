@@ -162,7 +162,9 @@ async def test_a_reload_reaches_all_workers(tmp_path: Path) -> None:
         config = json.loads(file.read_text())
         config["limits"]["max_duration_s"] = 1234
         file.write_text(json.dumps(config))
-        key = (tmp_path / "var" / "api-key").read_text().strip()
+        file = tmp_path / "var" / "api-key"
+        await until(file.exists)
+        key = file.read_text().strip()
         options: Any = {"trust_env": False, "timeout": TIME_LIMIT_S}
         options["headers"] = {"authorization": f"Bearer {key}"}
         async with httpx2.AsyncClient(**options) as client:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
 import pytest
 
+from app import logs
 from app.agents.instructions import CallFacts
 from app.agents.per_call import is_offered, written_for
 from app.background import BackgroundJobs
 from app.calls.hang_up import contained
 from app.errors import FunctionFailed
 from app.events import CallId
-from app.threads import Slots, in_own_task, run_function
+from app.threads import Slots, briefly, in_own_task, run_function
 from tests.fakes.waiting import until
 
 
@@ -183,3 +185,28 @@ def test_instructions_and_offers_that_fail_are_none(way: str) -> None:
     facts = CallFacts(call_id=CallId("c1"))
     assert written_for(WAYS[way], facts, "reception") is None
     assert is_offered(WAYS[way], facts, "pay") is False
+
+
+def test_a_function_that_takes_too_long_is_not_called_again_before_it_has_ended() -> None:
+    released, ended, calls = threading.Event(), threading.Event(), []
+
+    def slow(facts: CallFacts) -> str:
+        calls.append(facts)
+        released.wait()
+        ended.set()
+        return "slow"
+
+    facts = CallFacts(call_id=CallId("c1"))
+    assert written_for(slow, facts, "reception") is None
+    assert is_offered(slow, facts, "pay") is False  # type: ignore[arg-type]
+    assert len(calls) == 1
+    released.set()
+    ended.wait()
+    while (text := written_for(slow, facts, "reception")) is None:
+        pass  # its thread is about to end
+    assert text == "slow"
+
+
+def test_a_function_that_is_asked_has_the_context_of_its_call() -> None:
+    logs.call_id.set("c7")
+    assert briefly(lambda word: f"{word} {logs.call_id.get()}", "call") == "call c7"
