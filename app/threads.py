@@ -26,7 +26,7 @@ GIVE_UP_S: Final = 0.5
 """The time for a cancelled function to end; it is part of the 2 s in which a call has to end."""
 
 BRIEF_S: Final = 0.2
-"""How long a function that is asked between two frames of sound may hold up all calls."""
+"""The time that a function which is asked between two frames of sound may hold up all calls."""
 
 FUNCTION_OF: Final = "function of "
 """The beginning of the name of an operator's function's task, before the id of its call."""
