@@ -26,10 +26,10 @@ from tests.integration.server import App, trunkline
 
 LIMITS: Final = {"max_calls": 80, "claim_s": 1}
 
-CALLS: Final = 600
+CALLS: Final = 420
 """Fewer than `make soak` places, which looks for slower leaks."""
 
-WARM_UP: Final = 200
+WARM_UP: Final = 120
 """Calls until pools, caches and what is remembered of ended calls are full."""
 
 OURS: Final = 350
