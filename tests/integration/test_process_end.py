@@ -218,11 +218,12 @@ async def until_ready(port: int) -> None:
 
 
 HANGS = """
-import pathlib, time
+import os, pathlib, time
+parent = os.getppid()
 pathlib.Path("begun").touch()
-while True:
+while os.getppid() == parent:
     try:
-        time.sleep(3600)
+        time.sleep(0.2)
     except BaseException:
         pass
 """
