@@ -66,12 +66,14 @@ class Report:
         if sum(self.calls.values()) < LEAST_FOR_MEMORY:
             return faults
         half, whole = self.held["after the first half"], self.held["after all calls"]
-        # What an allocator gives back later, as it does beside the floods, was not kept.
-        kept_kib = min(whole.rss_kib, self.held["after the floods"].rss_kib) - half.rss_kib
+        # What is given back later, as beside the floods, was not kept.
+        floods = self.held["after the floods"]
+        kept_kib = min(whole.rss_kib, floods.rss_kib) - half.rss_kib
         if kept_kib >= GROWN_KIB:
             faults.append(f"{kept_kib} KiB taken by the second half")
-        if whole.objects - half.objects >= GROWN_OBJECTS:
-            faults.append(f"{whole.objects - half.objects} objects left by the second half")
+        kept = min(whole.objects, floods.objects) - half.objects
+        if kept >= GROWN_OBJECTS:
+            faults.append(f"{kept} objects left by the second half")
         return faults
 
 
