@@ -135,9 +135,8 @@ def offline_engine(settings: Settings, processes: int = 1) -> Engine | None:
         return None
     if problems := offline_problems(settings):
         raise ConfigError("\n".join(problems))
-    from app.engine.assembly import (
-        make_engine,  # its speech parts are an extra that others need not have
-    )
+    # Here, since its speech parts are an extra that others need not have.
+    from app.engine.assembly import make_engine
 
     offline = settings.offline
     return make_engine(

@@ -93,16 +93,7 @@ class EagerConnection(ClientConnection):
 
     def send_at_once(self, text: bytes) -> bool:
         """Write a message; False, and none written, while the peer is behind or gone."""
-        transport = self.transport
-        if (
-            self.paused
-            or self.send_in_progress is not None
-            or self.protocol.close_sent is not None
-            or transport.is_closing()
-        ):
-            return False
-        transport.write(masked_text_frame(text, _next_key()))
-        return True
+        return self.send_frame(masked_text_frame(text, _next_key()))
 
     def send_frame(self, frame: bytes) -> bool:
         """Write a frame that a client has masked, as `send_at_once`."""
