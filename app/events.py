@@ -277,9 +277,11 @@ class CallRinging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallNotAnswered:
-    """A call that was placed came to nothing, and no other event of it follows.
+    """A call that was to be placed came to nothing, and no other event of it follows.
 
-    `code` is the carrier's or our own, `reason` the same in plain words.
+    `code` is the carrier's or our own, `reason` the same in plain words. It is the only event of a
+    call that was given up before the carrier was asked (`not_dialed`), so it repeats the numbers
+    and the agent of `CallPlaced`.
     """
 
     call_id: CallId
@@ -288,6 +290,9 @@ class CallNotAnswered:
     code: str
     reason: str
     after_ms: int
+    caller_number: str = ""
+    called_number: str = ""
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -282,6 +282,9 @@ class Timeline:
                 text = f"the carrier's detector heard: {event.answered_by.replace('_', ' ')}"
                 self._add(event.at_ms, f"{text}, {_s(event.after_ms)} s after the answer")
             case CallNotAnswered():
+                if event.caller_number:
+                    self._numbers = (event.caller_number, event.called_number)
+                    self._agent = event.agent
                 self._end = event.outcome.replace("_", " ")
                 fault = event.outcome in ("failed", "unknown")
                 mark = Mark.PROBLEM if fault else Mark.NOTICE

@@ -119,6 +119,10 @@ def _not_answered(row: StoredCall, record: StoredEvent, event: CallNotAnswered) 
         outcome=Outcome.CANCELED if event.outcome == "not_dialed" else Outcome(event.outcome),
         reason=event.code,
         carrier_call_id=event.carrier_call_id,
+        direction=Direction.OUTBOUND,
+        caller_number=event.caller_number or row.caller_number,
+        called_number=event.called_number or row.called_number,
+        agent=event.agent or row.agent,
         ended_at=record.at,
         duration_ms=0,
     )

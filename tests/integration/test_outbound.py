@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from app.calls.outbound.pacing import Pace
 from app.carrier.twilio.placing import PLACING_PATHS
 from app.events import CallId, DisclosureHeard
 from app.realtime.events import ResponseCreate
@@ -444,19 +450,84 @@ async def test_a_drain_lets_no_phone_ring_on_and_places_no_more(site: OutboundSi
     await call.hang_up()
 
 
-async def test_a_call_that_another_process_took_over_while_it_waited_is_not_dialed() -> None:
-    async with (
-        ScriptedVoiceServer() as voice,
-        outbound_site(voice, outbound={"calls_per_second": 3.0}) as site,
-    ):
-        first, second = [await site.placed(number) for number in (CALLEE, "+14155550124")]
+@on_site
+async def test_a_call_that_another_process_took_over_while_it_waited_is_not_dialed(
+    site: OutboundSite,
+) -> None:
+    store = site.dialer.store
+    sent = store.sent
+
+    async def late(call_id: CallId, at: datetime, owner: str) -> bool:
         # This process stood still for longer than its lease, and another one thought it dead.
-        assert await site.dialer.store.take(CallId(second), "another process") is not None
-        found = await site.outcome(second)
-        assert (found["outcome"], found["code"]) == ("not_dialed", "taken_over")
-        await site.ends(await site.rings(), "busy")
-        await site.outcome(first)
-        assert [ringing.to for ringing in site.api.calls.values()] == [CALLEE]
+        assert await store.take(call_id, "another process") is not None
+        return await sent(call_id, at, owner)
+
+    store.sent = late  # type: ignore[method-assign]
+    call_id = await site.placed()
+    found = await site.outcome(call_id)
+    assert (found["outcome"], found["code"]) == ("not_dialed", "taken_over")
+    assert not site.api.calls
+    assert CallId(call_id) not in site.seen  # the other process tells of it
+
+
+async def its_turn_comes_while_the_store_takes_nothing(site: OutboundSite) -> str:
+    store = site.dialer.store
+    sent = store.sent
+    path = store._database.path  # type: ignore[attr-defined]
+
+    async def locked(call_id: CallId, at: datetime, owner: str) -> bool:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            return await sent(call_id, at, owner)
+
+    store.sent = locked  # type: ignore[method-assign]
+    return await site.placed()
+
+
+async def its_server_died_before_its_turn(site: OutboundSite) -> str:
+    of_another = Attempt(
+        call_id=CallId("call_of_another"),
+        number=CALLEE,
+        from_number=OURS,
+        agent="caller",
+        created_at=site.dialer.now(),
+        owner="a server that died",
+    )
+    await site.dialer.store.begin(of_another, lambda facts: None)
+    await site.dialer._of(of_another.call_id)  # as for a webhook of it
+    return of_another.call_id
+
+
+async def its_server_drains_before_its_turn(site: OutboundSite) -> str:
+    site.dialer._pace = Pace(0.01)
+    await site.placed("+14155550124")
+    call_id = await site.placed()
+    await site.dialer.stop()
+    return call_id
+
+
+@pytest.mark.parametrize(
+    ("give_up", "code"),
+    [
+        (its_turn_comes_while_the_store_takes_nothing, "store_unavailable"),
+        (its_server_died_before_its_turn, "server_ended"),
+        (its_server_drains_before_its_turn, "draining"),
+    ],
+)
+async def test_a_call_that_is_given_up_before_it_is_dialed_has_its_numbers_and_its_end(
+    give_up: Callable[[OutboundSite], Awaitable[str]], code: str
+) -> None:
+    async with ScriptedVoiceServer() as voice, outbound_site(voice) as site:
+        call_id = await give_up(site)
+        found = await site.outcome(call_id)
+        assert (found["outcome"], found["code"]) == ("not_dialed", code)
+        row = await site.kept(call_id)
+        assert (row["outcome"], row["reason"], row["direction"]) == ("canceled", code, "outbound")
+        assert (row["caller_number"], row["called_number"]) == (CALLEE, OURS)
+        assert row["agent"] == "caller"
+        explained = (await site.request("GET", f"/calls/{call_id}/explain")).text
+        assert CALLEE in explained and found["reason"] in explained
+        assert CALLEE not in [call.to for call in site.api.calls.values()]
 
 
 @on_site
@@ -472,6 +543,7 @@ async def test_a_call_whose_server_died_in_the_conversation_has_an_end(site: Out
         created_at=now,
         owner="a server that died",
     )
+    await store.renew(of_another.owner, now)  # not found dead before its call was answered
     await store.begin(of_another, lambda facts: None)
     await store.sent(of_another.call_id, now, of_another.owner)
     await store.answered(of_another.call_id, carried.sid)

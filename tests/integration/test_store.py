@@ -25,10 +25,12 @@ from app.store.codec import encode
 from app.store.fold import rebuilt
 from app.store.outbound import Contact
 from app.store.retention import WORDS
+from app.store.sql.database import BUSY_MS
 from app.store.sql.outbound import SqlOutbound
 from app.store.sql.store import SqlStore
 from app.store.sql.tables import metadata
 from tests.fakes.call_events import BEGAN, call_events, recorded
+from tests.fakes.waiting import time_limit
 from tests.integration.store_site import KINDS, new_database, opened, postgres, store
 
 __all__ = ["postgres", "store"]
@@ -393,6 +395,16 @@ async def spoil(store: SqlStore) -> None:
         await connection.execute(text("UPDATE calls SET agent = 'x', outcome = 'answered'"))
         await connection.execute(text("DELETE FROM calls WHERE call_id > 'call_2'"))
         await connection.execute(text("DELETE FROM transcript WHERE call_id > 'call_1'"))
+
+
+async def test_writers_of_one_process_wait_for_their_turn(tmp_path: Path) -> None:
+    async def write(store: SqlStore) -> None:
+        async with store.database.writing() as connection:
+            await connection.execute(text("DELETE FROM notes"))
+            await asyncio.sleep(BUSY_MS / 1000 / 6)
+
+    async with opened(tmp_path / "calls.db") as store, time_limit():
+        await asyncio.gather(*(write(store) for _ in range(10)))
 
 
 # Tables -------------------------------------------------------------------------------------------

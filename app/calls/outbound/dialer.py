@@ -245,7 +245,7 @@ class Dialer:
             try:
                 yield self
             finally:
-                self._stopping = True
+                self._begin_stop()
                 keeper.cancel()
                 await self._finish(SAVE_S)
                 for job in self._jobs:
@@ -256,10 +256,13 @@ class Dialer:
 
     async def stop(self) -> None:
         """Place no more calls, and give up those that nobody has answered yet."""
+        self._begin_stop()
+        await self._finish(GIVE_UP_S, but_conversations=True)
+
+    def _begin_stop(self) -> None:
         self._stopping = True
         for placed in self._placed.values():
             placed.news.set()
-        await self._finish(GIVE_UP_S, but_conversations=True)
 
     async def _finish(self, limit_s: float, *, but_conversations: bool = False) -> None:
         """Wait until all calls have ended and are written down."""
@@ -382,8 +385,8 @@ class Dialer:
 
     async def _dial(self, placed: _Placed) -> None:
         attempt, store = placed.attempt, self.store
-        await self._pace.take()
-        if self._stopping:
+        wait_s = self._pace.take(asyncio.get_running_loop().time())
+        if await placed.until(lambda: self._stopping, wait_s):
             self._end(placed, DialOutcome.NOT_DIALED, "draining", "the server was shutting down")
             return
         placed.began_s = asyncio.get_running_loop().time()
@@ -397,7 +400,7 @@ class Dialer:
             return
         if not mine:
             text = "another process took it over before it was dialed"
-            self._end(placed, DialOutcome.NOT_DIALED, "taken_over", text)
+            placed.end = _End(DialOutcome.NOT_DIALED, "taken_over", text)  # that one tells of it
             return
         self._tell_placed(attempt)
         try:
@@ -503,19 +506,22 @@ class Dialer:
             return
         placed.end = _End(outcome, code, reason)
         placed.news.set()
+        attempt = placed.attempt
         if outcome is DialOutcome.ANSWERED and placed.adopted and not placed.admitted:
-            self._lose(placed.attempt.call_id)
-        never_told = placed.adopted and placed.attempt.state is AttemptState.WAITING
-        if outcome is DialOutcome.ANSWERED or never_told:
+            self._lose(attempt.call_id)
+        if outcome is DialOutcome.ANSWERED:
             return
         self._switchboard.tell(
             CallNotAnswered(
-                call_id=placed.attempt.call_id,
+                call_id=attempt.call_id,
                 carrier_call_id=placed.carrier_call_id or "",
                 outcome=outcome.value,  # type: ignore[arg-type]
                 code=code,
                 reason=reason,
                 after_ms=placed.after_ms(),
+                caller_number=attempt.number,
+                called_number=attempt.from_number,
+                agent=attempt.agent,
             )
         )
 

@@ -6,7 +6,6 @@ at an hour that nobody has chosen. Here it waits where it can still be given up.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 __all__ = ["Pace"]
@@ -15,15 +14,14 @@ SHARE: Final = 0.9
 
 
 class Pace:
-    """Lets one call after the other go."""
+    """Gives turns, one call after the other."""
 
     def __init__(self, per_s: float) -> None:
         self._pause_s = 1 / (per_s * SHARE)
         self._next_s = 0.0
 
-    async def take(self) -> None:
-        """Wait for a turn; turns are given in the order in which they were asked for."""
-        now_s = asyncio.get_running_loop().time()
+    def take(self, now_s: float) -> float:
+        """Seconds until the next turn, which belongs to whoever asks."""
         at_s = max(now_s, self._next_s)
         self._next_s = at_s + self._pause_s
-        await asyncio.sleep(at_s - now_s)
+        return at_s - now_s

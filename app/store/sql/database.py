@@ -6,6 +6,7 @@ help, and `StoreError` where it cannot.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -28,6 +29,8 @@ __all__ = ["Database"]
 
 BUSY_MS: Final = 1_500
 """The wait for another writer of the SQLite file; longer than any batch of ours takes."""
+QUEUE_S: Final = 10.0
+"""The wait for other writers of this process."""
 CONNECT_S: Final = 3.0
 STATEMENT_S: Final = 60.0
 _UPGRADE_LOCK: Final = 0x7472756E6B
@@ -46,6 +49,8 @@ class Database:
         self._url = _url(place)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._engine = _engine(self._url)
+        # SQLite has writers ask again and again, so that one may starve: those of a process queue.
+        self._queue = asyncio.Lock() if self.is_sqlite else None
         if self.is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _set_up_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
@@ -94,10 +99,22 @@ class Database:
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction; the rest as for `reading`."""
         with _errors():
-            async with self._engine.connect() as connection:
+            async with self._turn(), self._engine.connect() as connection:
                 await connection.execution_options(writes=True)
                 async with connection.begin():
                     yield connection
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._queue is None:
+            yield
+            return
+        async with asyncio.timeout(QUEUE_S):
+            await self._queue.acquire()
+        try:
+            yield
+        finally:
+            self._queue.release()
 
     @contextlib.asynccontextmanager
     async def maintaining(self) -> AsyncIterator[AsyncConnection]:
