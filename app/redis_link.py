@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from app.bus import DEADLINE_S
 from app.errors import ConfigError
 from app.installation import install_command
+from app.tasks import running
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -72,16 +73,8 @@ class RedisLink:
     @contextlib.asynccontextmanager
     async def open(self, name: str, receive: Callable[[bytes], None]) -> AsyncIterator[None]:
         self._name = name
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(self._hear(receive), name="bus: hear"),
-                tasks.create_task(self._send(), name="bus: send"),
-            ]
-            try:
-                yield
-            finally:
-                for task in running:
-                    task.cancel()
+        async with running(self._hear(receive), self._send()):
+            yield
         with contextlib.suppress(*self._failures):
             await self._redis.aclose()
 

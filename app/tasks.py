@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
+from contextlib import asynccontextmanager
 from contextvars import Context
 from traceback import clear_frames
 from types import TracebackType
 from typing import Any, TypeVar
 
-__all__ = ["CancellableGroup", "Event", "pass_cancellation_on"]
+__all__ = ["CancellableGroup", "Event", "pass_cancellation_on", "running"]
 
 _T = TypeVar("_T")
 
@@ -73,6 +74,18 @@ class CancellableGroup(asyncio.TaskGroup):
             return set()
         _, left = await asyncio.wait(set(self._tasks), timeout=within_s)
         return left
+
+
+@asynccontextmanager
+async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` beside the block, whose end cancels it; its error ends the block."""
+    async with CancellableGroup() as tasks:
+        for coro in work:
+            tasks.create_task(coro)
+        try:
+            yield
+        finally:
+            tasks.cancel()
 
 
 def pass_cancellation_on() -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from app.tasks import running
+
 __all__ = ["Budget", "BudgetNews", "DayBudget"]
 
 
@@ -150,12 +152,8 @@ class Budget:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Budget]:
         """Keep what is spent, every few seconds and at the end."""
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(self._keep_on())
-            try:
-                yield self
-            finally:
-                keeping.cancel()
+        async with running(self._keep_on()):
+            yield self
         await self._keep()
 
     async def _keep_on(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from app.carrier.base import CarrierCallId
+from app.tasks import running
 
 __all__ = ["SeenCalls"]
 
@@ -53,12 +54,8 @@ class SeenCalls:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[SeenCalls]:
         """Keep what is added, as soon as it is and at the end."""
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(self._keep_on())
-            try:
-                yield self
-            finally:
-                keeping.cancel()
+        async with running(self._keep_on()):
+            yield self
         await self._keep()
 
     async def _keep_on(self) -> None:

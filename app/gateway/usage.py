@@ -13,6 +13,7 @@ from typing import Final
 from app.errors import StoreError
 from app.gateway.meter import Charge
 from app.store.sql.gateway import GatewayStore, GatewayUse
+from app.tasks import running
 
 __all__ = ["UsageBook"]
 
@@ -70,12 +71,8 @@ class UsageBook:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Write what comes inside the block, and the rest at its end."""
-        async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._write_on())
-            try:
-                yield
-            finally:
-                writing.cancel()
+        async with running(self._write_on()):
+            yield
         await self.write()
 
     async def _write_on(self) -> None:

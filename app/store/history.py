@@ -19,6 +19,7 @@ from app.store.codec import Storable
 from app.store.files import CallFiles, remove
 from app.store.retention import MESSAGES, WORDS, Retention
 from app.store.writer import StoreWriter, instance_name
+from app.tasks import running
 from app.threads import in_thread
 
 __all__ = ["CallHistory"]
@@ -92,16 +93,8 @@ class CallHistory:
         """Keep events and remove what is too old, for as long as the block lasts."""
         await self._writer.start()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(self._writer.run(), name="call history"),
-                    tasks.create_task(self._clean_regularly(), name="retention"),
-                ]
-                try:
-                    yield
-                finally:
-                    for task in running:
-                        task.cancel()
+            async with running(self._writer.run(), self._clean_regularly()):
+                yield
         finally:
             await self._writer.close()
             await self.store.close()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.tasks import CancellableGroup
+from app.tasks import CancellableGroup, running
 
 
 async def test_a_cancelled_group_ends_without_an_error() -> None:
@@ -46,3 +46,28 @@ async def test_tasks_that_take_their_time_to_end_are_named() -> None:
         assert await group.gone(within_s=0.001) == {task}
         released.set()
         assert await group.gone() == set()
+
+
+async def test_work_runs_beside_a_block_and_ends_with_it() -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with running(work()):
+        await began.wait()
+        assert not ended.is_set()
+    assert ended.is_set()
+
+
+async def test_an_error_of_work_beside_a_block_ends_the_block() -> None:
+    async def fail() -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(ExceptionGroup):
+        async with running(fail()):
+            await asyncio.Event().wait()

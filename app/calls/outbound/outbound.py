@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from app.calls.outbound.campaigns import Campaigns
 from app.calls.outbound.dialer import Dialer
+from app.tasks import running
 
 __all__ = ["Outbound"]
 
@@ -23,15 +23,12 @@ class Outbound:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Outbound]:
         """Place calls inside this block, where that is enabled."""
-        async with self.dialer.open(), asyncio.TaskGroup() as tasks:
-            runner = None
+        async with self.dialer.open():
             if self.dialer.policy.enabled and self.dialer.keeps:
-                runner = tasks.create_task(self.campaigns.run(), name="campaigns")
-            try:
+                async with running(self.campaigns.run()):
+                    yield self
+            else:
                 yield self
-            finally:
-                if runner is not None:
-                    runner.cancel()
 
     async def stop(self) -> None:
         """Place no more calls, and let no phone ring on."""
