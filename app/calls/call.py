@@ -121,42 +121,8 @@ class Call:
         self._began_ns = time.monotonic_ns()
         self._started_at = time.time()
         agent, policy = route.agent, route.policy
-        facts = CallFacts(
-            call_id=call_id,
-            caller_number=incoming.caller_number or None,
-            called_number=incoming.called_number or None,
-            caller_verified=incoming.caller_verified,
-            started_at=self._started_at,
-            variables=route.variables,
-        )
-        wanted = policy.recording if recorder is not None else None
-        placed = incoming.direction == "outbound"
-        disclosure = policy.disclosure.placed if placed else policy.disclosure.taken
-        notice_texts = (disclosure, "" if wanted is None else wanted.notice)
-        notice = RecordingNotice(" ".join(filter(None, notice_texts)), exact=bool(disclosure))
-        tape = None if wanted is None else Tape(notice)
         self.recording: CallRecording | None = None
-        if recorder is not None and tape is not None:
-            self.recording = CallRecording(
-                call_id,
-                tape,
-                recorder,
-                facts={"admitted_at": self._started_at},
-                record=self._record,
-                now_ms=self._now_ms,
-            )
-        self._conversation = Conversation(
-            call_id,
-            agent,
-            policy,
-            0,
-            roster=route.roster,
-            facts=facts,
-            keypads=route.keypads,
-            tape=tape,
-            notice=notice,
-            placed=placed,
-        )
+        self._conversation = self._make_conversation(recorder)
         self._work = BackgroundWork(
             self._conversation,
             record=self._record,
@@ -177,26 +143,7 @@ class Call:
             now_ms=self._now_ms,
             claim_ms=policy.claim_deadline_ms,
         )
-        self._transfers = Transfers(
-            call_id,
-            incoming,
-            TransferControl(
-                carrier=carrier,
-                destinations=route.destinations,
-                issue_token=issue_token,
-                take_sms=take_sms,
-                fallback=route.fallback_of(incoming),
-                claim_ms=policy.claim_deadline_ms,
-                hear_out_ms=policy.goodbye_max_ms,
-                now_ms=self._now_ms,
-                end=self.end,
-                record=self._record,
-                on_sms=self._bill.on_sms,
-            ),
-            self._caller_leg,
-            heard_out=self._heard_out,
-            caller_speech_count=lambda: self._conversation.caller_speech_count,
-        )
+        self._transfers = self._make_transfers(issue_token, take_sms)
         self._deadline = HangUpDeadline()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._over = Event()
@@ -210,6 +157,69 @@ class Call:
         )
         self._tasks: asyncio.TaskGroup | None = None
         self._last_status: dict[str, Any] | None = None  # of a call that has let go of its parts
+
+    def _make_conversation(self, recorder: Recorder | None) -> Conversation:
+        """Make the call's decisions and, where it is recorded, the recording that hears them."""
+        incoming, route, policy = self.incoming, self._route, self._route.policy
+        facts = CallFacts(
+            call_id=self.call_id,
+            caller_number=incoming.caller_number or None,
+            called_number=incoming.called_number or None,
+            caller_verified=incoming.caller_verified,
+            started_at=self._started_at,
+            variables=route.variables,
+        )
+        wanted = policy.recording if recorder is not None else None
+        placed = incoming.direction == "outbound"
+        disclosure = policy.disclosure.placed if placed else policy.disclosure.taken
+        notice_texts = (disclosure, "" if wanted is None else wanted.notice)
+        notice = RecordingNotice(" ".join(filter(None, notice_texts)), exact=bool(disclosure))
+        tape = None if wanted is None else Tape(notice)
+        if recorder is not None and tape is not None:
+            self.recording = CallRecording(
+                self.call_id,
+                tape,
+                recorder,
+                facts={"admitted_at": self._started_at},
+                record=self._record,
+                now_ms=self._now_ms,
+            )
+        return Conversation(
+            self.call_id,
+            route.agent,
+            policy,
+            0,
+            roster=route.roster,
+            facts=facts,
+            keypads=route.keypads,
+            tape=tape,
+            notice=notice,
+            placed=placed,
+        )
+
+    def _make_transfers(
+        self, issue_token: Callable[[], str], take_sms: Callable[[], bool]
+    ) -> Transfers:
+        return Transfers(
+            self.call_id,
+            self.incoming,
+            TransferControl(
+                carrier=self._carrier,
+                destinations=self._route.destinations,
+                issue_token=issue_token,
+                take_sms=take_sms,
+                fallback=self._route.fallback_of(self.incoming),
+                claim_ms=self._route.policy.claim_deadline_ms,
+                hear_out_ms=self._route.policy.goodbye_max_ms,
+                now_ms=self._now_ms,
+                end=self.end,
+                record=self._record,
+                on_sms=self._bill.on_sms,
+            ),
+            self._caller_leg,
+            heard_out=self._heard_out,
+            caller_speech_count=lambda: self._conversation.caller_speech_count,
+        )
 
     # The outside --------------------------------------------------------------------------------
 
