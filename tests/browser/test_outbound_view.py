@@ -155,12 +155,12 @@ async def test_numbers_are_listed_and_a_campaign_is_made_started_and_canceled() 
         await form.get_by_label("Name").fill(SCRIPT)
         quoted = '"Ms.\nJones, ""Jo"""'  # a line break and commas within quotes
         rows = [f"+1415555{n},{quoted}" for n in ["0125", *range(2000, 3499)]]
-        contacts = "\r\n".join(["number,name", *rows]).encode()
+        contacts = "\r\n".join(["number,name", *rows]).encode("utf-16")
         file = {"name": "contacts.csv", "mimeType": "text/csv", "buffer": contacts}
         await form.get_by_label("Contacts (CSV)").set_input_files(file)  # type: ignore[arg-type]
         await form.get_by_role("button", name="Make campaign").click()
         campaign = page.get_by_role("article", name=SCRIPT)
-        await expect(campaign).to_contain_text("1500 waiting")  # several requests
+        await expect(campaign).to_contain_text("1500 waiting")
         await campaign.get_by_role("button", name="Start").click()
         await until(lambda: len(site.api.calls) >= 1)
         await expect(campaign).to_contain_text("1 refused")  # who is on the list
@@ -172,6 +172,13 @@ async def test_numbers_are_listed_and_a_campaign_is_made_started_and_canceled() 
         bad = {"name": "bad.csv", "mimeType": "text/csv", "buffer": b"number\n0123\n"}
         await campaign.get_by_label("Add contacts").set_input_files(bad)  # type: ignore[arg-type]
         await expect(campaign.get_by_role("alert")).to_contain_text("line 2")
+        content = "number,name\n+14155550126,Jürgen\n+14155550126,Jo\n".encode("cp1252")
+        old = {"name": "old.csv", "mimeType": "text/csv", "buffer": content}
+        await campaign.get_by_label("Add contacts").set_input_files(old)  # type: ignore[arg-type]
+        await expect(campaign.get_by_role("alert")).to_contain_text("0xfc is not UTF-8")
+        await campaign.get_by_label("Encoding").select_option("cp1252")
+        await campaign.get_by_label("Add contacts").set_input_files(old)  # type: ignore[arg-type]
+        await expect(campaign).to_contain_text("1 added, 1 more lines repeat a number")
         await everybody_can_use(page, "campaign-dark", checked="phone")
         await campaign.get_by_role("button", name="Cancel").click()
         await campaign.get_by_role("button", name="Really cancel?").click()

@@ -189,7 +189,7 @@ async def test_a_campaign_is_made_paused_resumed_and_done(tmp_path: Path) -> Non
         path = f"/campaigns/{campaign_id}"
         late = {"csv": f"number,name\n{CALLEE},Jo\n{CONTACTS[0]},Jo\n"}
         added = (await site.request("POST", f"{path}/contacts", late)).json()
-        assert added == {"given": 2, "added": 1}
+        assert added == {"given": 2, "added": 1, "repeated": 0}
         await printed(site, "campaign", "resume", campaign_id)
         assert (await until_it_is(site, campaign_id, "done"))["contacts"]["done"] == 6
         assert (dialed[CALLEE], dialed[CONTACTS[0]]) == (2, 2)
@@ -241,6 +241,52 @@ async def test_ten_thousand_contacts_in_another_encoding_become_a_campaign(tmp_p
         assert (last["number"], last["variables"]) == (
             "+14150000999", {"name": 'Müller; "Jo"\r\nJr'}
         )  # fmt: skip
+        status, answer = await post_file(site, campaign_id, path.read_bytes())
+        assert (status, answer) == (200, {"given": 10_000, "added": 0, "repeated": 1})
+
+
+# A file, its encoding, and the code or the contacts that come of it.
+FILES: list[tuple[bytes, str, int, str | dict[str, int]]] = [
+    ("number,name\n+14155550101,Jörg\n".encode("cp1252"), "", 422, "encoding_wrong"),
+    (b"number\n+14155550101\n", "klingon", 422, "encoding_unknown"),
+    (b"number\n4155\n", "", 422, "contacts_invalid"),
+    (b"number,age\n+14155550101,7\n", "", 422, "variable_unknown"),
+    (b"", "", 422, "contacts_invalid"),
+    (b"n" * 10_000_001, "", 413, "body_too_large"),
+    (
+        "number,name\n+14155550101,Jörg\n".encode("cp1252"),
+        "cp1252",
+        200,
+        {"given": 1, "added": 1, "repeated": 0},
+    ),
+]
+
+
+async def post_file(
+    site: OutboundSite, campaign_id: str, content: bytes, encoding: str = "", kind: str = "text/csv"
+) -> tuple[int, Any]:
+    answer = await site.client.post(
+        f"{site.app.url}/api/v1/campaigns/{campaign_id}/contacts.csv",
+        params={"encoding": encoding},
+        content=content,
+        headers={"authorization": f"Bearer {OPERATOR}", "content-type": kind},
+    )
+    found = answer.json()
+    return answer.status_code, found if answer.status_code == 200 else found["code"]
+
+
+async def test_a_file_of_contacts_is_taken_as_it_is() -> None:
+    async with calling() as site:
+        body = {"name": "x", "agent": "caller"}
+        made = (await site.request("POST", "/campaigns", body)).json()
+        for content, encoding, status, found in FILES:
+            posted = await post_file(site, made["campaign_id"], content, encoding)
+            assert posted == (status, found)
+        for kind in ("application/json", "text/plain", ""):
+            posted = await post_file(site, made["campaign_id"], b"number\n", kind=kind)
+            assert posted == (415, "file_required")
+        listed = await site.request("GET", f"/campaigns/{made['campaign_id']}/contacts")
+        assert [one["variables"] for one in listed.json()["contacts"]] == [{"name": "Jörg"}]
 
 
 async def test_a_campaign_pauses_by_itself_and_refuses_whom_the_policy_refuses() -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from app.calls.outbound.contacts import parse_contacts
 from app.calls.outbound.dialer import BY, Dialer, NextForContact, PlaceOrder
@@ -27,8 +28,9 @@ from app.store.outbound import (
     DialOutcome,
     OutboundStore,
 )
+from app.threads import in_thread
 
-__all__ = ["CampaignOptions", "Campaigns", "next_for_contact"]
+__all__ = ["AddedContacts", "CampaignOptions", "Campaigns", "next_for_contact"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ TICK_S: Final = 1.0
 LEASE: Final = timedelta(seconds=10)
 _SOON: Final = timedelta(minutes=5)
 _AT_ONCE: Final = 20
+_ADD_AT_ONCE: Final = 2_000
 
 # Nobody is reached there, however often it is tried.
 _NEVER: Final = frozenset(
@@ -129,6 +132,14 @@ def next_for_contact(outcome: DialOutcome, code: str, now: datetime) -> NextForC
     return after
 
 
+class AddedContacts(NamedTuple):
+    """The numbers in a CSV: how many there were, were new, and stood there once more."""
+
+    given: int
+    added: int
+    repeated: int
+
+
 class Campaigns:
     """The campaigns of a server, and the runner of those that this process has."""
 
@@ -173,28 +184,39 @@ class Campaigns:
             reason="not started",
             options=asdict(options),
         )
-        found = self._parsed(campaign, contacts) if contacts else []
+        found: Sequence[Contact] = ()
+        if contacts:
+            found = parse_contacts(contacts, campaign.campaign_id, campaign.created_at).contacts
+        self._check_columns(campaign, found)
         await self._store.add_campaign(campaign)
         await self._store.add_contacts(found)
         return campaign
 
-    async def add_contacts(self, campaign_id: str, text: str) -> tuple[int, int]:
-        """Add the contacts of a CSV; how many it has, and how many were new.
+    async def add_contacts(
+        self, campaign_id: str, content: str | bytes, encoding: str = ""
+    ) -> AddedContacts:
+        """Add the contacts of a CSV; a file is in Unicode, or in the encoding that is named.
 
         Raises:
             PlacingRefused: there is no such campaign, it was canceled, or the CSV does not fit it.
+                Nobody was added.
         """
         campaign = await self.campaign(campaign_id)
         if campaign.state is CampaignState.CANCELED:
             raise PlacingRefused("The campaign is canceled", code="campaign_state")
-        contacts = self._parsed(campaign, text)
-        return len(contacts), await self._store.add_contacts(contacts)
+        # In a thread: a large file takes a second of the processor.
+        read = partial(parse_contacts, content, campaign_id, self._dialer.now(), encoding)
+        found = await in_thread(read, name="contacts")
+        self._check_columns(campaign, found.contacts)
+        added = 0
+        for at in range(0, len(found.contacts), _ADD_AT_ONCE):
+            # In parts, between which others may write.
+            added += await self._store.add_contacts(found.contacts[at : at + _ADD_AT_ONCE])
+        return AddedContacts(len(found.contacts), added, len(found.repeated))
 
-    def _parsed(self, campaign: Campaign, text: str) -> list[Contact]:
-        contacts = parse_contacts(text, campaign.campaign_id, self._dialer.now())
+    def _check_columns(self, campaign: Campaign, contacts: Sequence[Contact]) -> None:
         for contact in contacts[:1]:  # all have the same columns
             self._dialer.check_agent(campaign.agent, contact.variables)
-        return contacts
 
     async def campaign(self, campaign_id: str) -> Campaign:
         """One campaign. Raises PlacingRefused: there is none (`campaign_not_found`)."""

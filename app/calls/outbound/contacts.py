@@ -181,20 +181,30 @@ def _fault_in(cells: Mapping[str, str]) -> str:
     return "there is a NUL in it" if any("\0" in value for value in cells.values()) else ""
 
 
-def parse_contacts(text: str, campaign_id: str, now: datetime) -> list[Contact]:
-    """The contacts of a CSV.
+def parse_contacts(
+    content: str | bytes, campaign_id: str, now: datetime, encoding: str = ""
+) -> ContactLines:
+    """The contacts of a CSV, and the lines that repeat a number.
 
     Raises:
-        PlacingRefused: something is wrong, with the lines (`contacts_invalid`).
+        PlacingRefused: something is wrong, with the lines (`contacts_invalid`); a file is in
+            another encoding (`encoding_wrong`), or there is none of this name (`encoding_unknown`).
     """
+    try:
+        text = content if isinstance(content, str) else decode_csv(content, encoding)
+    except LookupError:
+        told = f"There is no encoding {encoding}"
+        raise PlacingRefused(told, code="encoding_unknown") from None
+    if isinstance(text, LineNote):
+        raise PlacingRefused(f"Line {text.line}: {text.text}", code="encoding_wrong")
     found = read_contacts(text, campaign_id, now)
-    if found.faults:
-        told = [f"line {fault.line}: {fault.text}" for fault in found.faults[:MOST_FAULTS]]
-        left = len(found.faults) - len(told)
-        more = f"; and {left} more" if left else ""
-        text = f"The contacts are wrong: {'; '.join(told)}{more}"
-        raise PlacingRefused(text, code="contacts_invalid")
-    return found.contacts
+    if not found.faults:
+        return found
+    lines = [f"line {fault.line}: {fault.text}" for fault in found.faults[:MOST_FAULTS]]
+    left = len(found.faults) - len(lines)
+    more = f"; and {left} more" if left else ""
+    told = f"The contacts are wrong: {'; '.join(lines)}{more}"
+    raise PlacingRefused(told, code="contacts_invalid")
 
 
 def render_csv(contacts: Sequence[Contact], most_bytes: int) -> Iterator[str]:

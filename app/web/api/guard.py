@@ -48,11 +48,14 @@ __all__ = [
 
 V1: Final = f"{API_PREFIX}/v1"
 MAX_BODY_BYTES: Final = 65_536
+MAX_FILE_BYTES: Final = 10_000_000
+"""A body that is no JSON, such as the contacts of a campaign."""
 CSRF_HEADER: Final = "x-csrf-token"
 HTTPS_COOKIE: Final = "__Host-trunkline"
 """Browsers take a cookie with this prefix from this very host only."""
 PLAIN_COOKIE: Final = "trunkline_console"
 _SCOPE: Final = "x-scope"
+_JSON: Final = "application/json"
 _PASSWORD: Final = "password:"
 _BURST_S: Final = 3
 """A client that was quiet may send as much at once as it may send in this time."""
@@ -73,9 +76,16 @@ class Client:
     scope: Scope
 
 
-def needs(scope: Scope) -> dict[str, Any]:
-    """The `openapi_extra` of a route that needs a scope; descriptions show it too."""
-    return {_SCOPE: scope.value}
+def needs(scope: Scope, *, body: str = _JSON) -> dict[str, Any]:
+    """The `openapi_extra` of a route that needs a scope; descriptions show it too.
+
+    `body` is the media type of what the route takes. Only one that no form of a page can have is
+    safe: a page of another site can have a browser post a form.
+    """
+    if body == _JSON:
+        return {_SCOPE: scope.value}
+    content = {body: {"schema": {"type": "string", "format": "binary"}}}
+    return {_SCOPE: scope.value, "requestBody": {"required": True, "content": content}}
 
 
 def scope_of(route: APIRoute) -> Scope:
@@ -85,6 +95,11 @@ def scope_of(route: APIRoute) -> Scope:
         ValueError: it names none.
     """
     return Scope((route.openapi_extra or {}).get(_SCOPE, f"none for {route.path}"))
+
+
+def _body_type_of(route: APIRoute) -> str:
+    described = (route.openapi_extra or {}).get("requestBody", {"content": [_JSON]})
+    return str(next(iter(described["content"])))
 
 
 def client_of(request: Request) -> Client:
@@ -122,8 +137,10 @@ class Guard:
         self._rates = _Rates(requests_per_s)
         self._replays = Replays(bus)
 
-    async def handle(self, request: Request, needed: Scope, proceed: Handler) -> Response:
-        """Let a request proceed.
+    async def handle(
+        self, request: Request, needed: Scope, proceed: Handler, body_type: str = _JSON
+    ) -> Response:
+        """Let a request proceed; `body_type` is the media type of its body, if it has one.
 
         Raises:
             Problem: it may not.
@@ -144,7 +161,7 @@ class Guard:
         request.state.client = client
         if request.method in ("GET", "HEAD"):
             return await proceed(request)
-        return await self._act(request, client, proceed)
+        return await self._act(request, client, proceed, body_type)
 
     async def client(self, request: HTTPConnection) -> Client | None:
         """The client of a request that comes from no page of another site; None for a stranger.
@@ -244,13 +261,18 @@ class Guard:
     async def _person(self, name: str) -> Person | None:
         return None if self._passwords is None else await self._passwords.find(name)
 
-    async def _act(self, request: Request, client: Client, proceed: Handler) -> Response:
-        body = await _body(request)
+    async def _act(
+        self, request: Request, client: Client, proceed: Handler, body_type: str
+    ) -> Response:
+        is_json = body_type == _JSON
+        body = await _body(request, MAX_BODY_BYTES if is_json else MAX_FILE_BYTES)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         # A page of another site can have a browser post a form, but not JSON.
-        if body and kind != "application/json":
-            text = "Send JSON, with Content-Type: application/json"
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "json_required", text)
+        if body and kind != body_type:
+            what = "JSON" if is_json else "the file"
+            text = f"Send {what}, with Content-Type: {body_type}"
+            code = "json_required" if is_json else "file_required"
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, code, text)
         key = request.headers.get("idempotency-key")
         if key is None:
             return await proceed(request)
@@ -280,9 +302,10 @@ def guarded_router(guard: Guard) -> APIRouter:
     class GuardedRoute(APIRoute):
         def get_route_handler(self) -> Handler:
             proceed, needed = super().get_route_handler(), scope_of(self)
+            body_type = _body_type_of(self)
 
             async def handle(request: Request) -> Response:
-                response = await guard.handle(request, needed, proceed)
+                response = await guard.handle(request, needed, proceed, body_type)
                 response.headers.setdefault("cache-control", "no-store")
                 # Text may hold what callers have said: no browser is to take it for a page.
                 response.headers["x-content-type-options"] = "nosniff"
@@ -293,7 +316,7 @@ def guarded_router(guard: Guard) -> APIRouter:
     return APIRouter(prefix=V1, route_class=GuardedRoute)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most_bytes: int) -> bytes:
     """The body, which the route then parses.
 
     Raises:
@@ -302,8 +325,8 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            text = f"The body has at most {MAX_BODY_BYTES} bytes"
+        if len(body) > most_bytes:
+            text = f"The body has at most {most_bytes} bytes"
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", text)
     request._body = bytes(body)  # Starlette's own limit answers in plain text
     return request._body

@@ -20,11 +20,13 @@ from app.errors import PlacingRefused, StoreError, StoreUnavailable
 from app.events import CallId
 from app.store.outbound import Attempt, Campaign, Contact, ListedNumber
 from app.web.api.guard import client_of, needs
-from app.web.api.problem import Problem, store_problems
+from app.web.api.problem import ANSWER_S, Problem, store_problems
 
 __all__ = ["add_outbound_routes"]
 
 T = TypeVar("T")
+FILE_S: Final = 60.0
+"""The time for a file with many contacts."""
 _UNAVAILABLE: Final = frozenset({"draining", "at_capacity", "outbound_at_capacity", "no_store"})
 _STATUS_OF: Final = {
     "outbound_not_enabled": HTTPStatus.CONFLICT,
@@ -107,9 +109,9 @@ class NewContacts(_Body):
     csv: Csv
 
 
-async def _answered(work: Awaitable[T]) -> T:
+async def _answered(work: Awaitable[T], answer_s: float = ANSWER_S) -> T:
     """The result. Raises Problem in place of our own errors."""
-    async with store_problems():
+    async with store_problems(answer_s):
         try:
             return await work
         except PlacingRefused as error:
@@ -269,8 +271,20 @@ def _add_campaigns(router: APIRouter, outbound: Outbound) -> None:
     @router.post("/campaigns/{campaign_id}/contacts", openapi_extra=operator)
     async def add_contacts(campaign_id: CampaignId, body: NewContacts) -> dict[str, Any]:
         """Add contacts; a number that the campaign has already stays as it is."""
-        given, added = await _answered(campaigns.add_contacts(campaign_id, body.csv))
-        return {"given": given, "added": added}
+        return (await _answered(campaigns.add_contacts(campaign_id, body.csv)))._asdict()
+
+    @router.post(
+        "/campaigns/{campaign_id}/contacts.csv",
+        openapi_extra=needs(Scope.OPERATOR, body="text/csv"),
+    )
+    async def add_contacts_file(
+        request: Request,
+        campaign_id: CampaignId,
+        encoding: Annotated[str, Query(max_length=64)] = "",
+    ) -> dict[str, Any]:
+        """Add the contacts of a CSV file: in Unicode, unless `encoding` names another one."""
+        added = campaigns.add_contacts(campaign_id, await request.body(), encoding)
+        return (await _answered(added, FILE_S))._asdict()
 
     @router.post("/campaigns/{campaign_id}/{action}", openapi_extra=operator)
     async def act(

@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 from app.errors import CallNotFound, StoreError, StoreUnavailable
 
 __all__ = [
+    "ANSWER_S",
     "API_PREFIX",
     "Problem",
     "invalid_request",

@@ -36,10 +36,10 @@ async function answered(response) {
   throw new ApiError(response.status, error.code || "", detail);
 }
 
-async function sent(method, path, body) {
+async function sent(method, path, body, file) {
   const headers = session.csrf ? { "x-csrf-token": session.csrf } : {};
-  if (body !== undefined) headers["content-type"] = "application/json";
-  const payload = body === undefined ? undefined : JSON.stringify(body);
+  if (body !== undefined || file) headers["content-type"] = file ? "text/csv" : "application/json";
+  const payload = file || (body === undefined ? undefined : JSON.stringify(body));
   let response;
   try {
     response = await fetch(path, { method, headers, body: payload, credentials: "same-origin" });
@@ -51,6 +51,7 @@ async function sent(method, path, body) {
 
 export const get = (path) => sent("GET", `/api/v1${path}`);
 export const post = (path, body) => sent("POST", `/api/v1${path}`, body);
+export const postFile = (path, file) => sent("POST", `/api/v1${path}`, undefined, file);
 export const put = (path, body) => sent("PUT", `/api/v1${path}`, body);
 export const del = (path) => sent("DELETE", `/api/v1${path}`);
 

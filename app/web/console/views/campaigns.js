@@ -1,6 +1,5 @@
 // Campaigns: how far each is, contacts from a file, and what an operator has them do.
-import { may, post } from "../lib/api.js";
-import { partsOf } from "../lib/contacts.js";
+import { may, post, postFile } from "../lib/api.js";
 import { usePolled } from "../lib/placed.js";
 import { Act, Badge, Empty, Trouble, html, useState, when } from "../lib/ui.js";
 
@@ -8,19 +7,15 @@ const STATES = ["waiting", "dialing", "done", "refused"];
 const KINDS = { running: "live", tripped: "bad", paused: "warn", done: "good" };
 const SAMPLE = "number,name\n+14155550123,Ms. Jones";
 
-// Sends the contacts of a file; returns how many were given, and how many of them are new.
-async function upload(campaignId, file) {
-  const sum = { given: 0, added: 0 };
-  for (const csv of partsOf(await file.text())) {
-    const { given, added } = await post(`/campaigns/${campaignId}/contacts`, { csv }).catch((error) => {
-      if (sum.given) error.message = `Behind the first ${sum.given} contacts: ${error.message}`;
-      throw error;
-    });
-    sum.given += given;
-    sum.added += added;
-  }
-  return sum;
+const ENCODINGS = ["cp1252", "cp1250", "cp1251", "iso8859-15", "mac-roman", "shift_jis", "gb18030"];
+
+// Sends the contacts of a file, and says how many were new.
+async function upload(campaignId, file, encoding) {
+  const { given, added, repeated } = await postFile(`/campaigns/${campaignId}/contacts.csv?${new URLSearchParams({ encoding })}`, file);
+  return `${added} added${given > added ? `, ${given - added} were there` : ""}${repeated ? `, ${repeated} more lines repeat a number` : ""}`;
 }
+
+const Encoding = (given) => html`<select name="encoding" ...${given}><option value="">Unicode</option>${ENCODINGS.map((one) => html`<option value=${one}>${one}</option>`)}</select>`;
 
 function Funnel({ counts }) {
   const all = STATES.reduce((sum, state) => sum + (counts[state] || 0), 0);
@@ -41,14 +36,14 @@ function Funnel({ counts }) {
 
 function AddContacts({ campaign, again }) {
   const [said, setSaid] = useState(null);
+  const [encoding, setEncoding] = useState("");
   const chosen = async (event) => {
     const input = event.target;
     const [file] = input.files;
     if (!file) return;
     setSaid({ text: "Adding …" });
     try {
-      const { given, added } = await upload(campaign.campaign_id, file);
-      setSaid({ text: `${added} added${given > added ? `, ${given - added} were there` : ""}` });
+      setSaid({ text: await upload(campaign.campaign_id, file, encoding) });
     } catch (error) {
       setSaid({ error });
     }
@@ -56,6 +51,7 @@ function AddContacts({ campaign, again }) {
     again();
   };
   return html`<label class="file">Add contacts <input type="file" accept=".csv,text/csv" onChange=${chosen} /></label>
+    <${Encoding} aria-label="Encoding" value=${encoding} onChange=${(event) => setEncoding(event.target.value)} />
     ${said && (said.error ? html`<p class="trouble" role="alert">${said.error.message}</p>` : html`<span class="said" role="status">${said.text}</span>`)}`;
 }
 
@@ -97,8 +93,8 @@ function New({ agents, again }) {
       const made = await post("/campaigns", order);
       form.reset();
       const file = given.get("csv");
-      if (file && file.size) await upload(made.campaign_id, file);
-      setState({ busy: false, said: { text: "Made. It calls nobody until you start it." } });
+      const contacts = file && file.size ? ` ${await upload(made.campaign_id, file, given.get("encoding"))}.` : "";
+      setState({ busy: false, said: { text: `Made. It calls nobody until you start it.${contacts}` } });
     } catch (error) {
       setState({ busy: false, said: { error } });
     }
@@ -112,6 +108,7 @@ function New({ agents, again }) {
         <label>Purpose<select name="purpose"><option value="service">service</option><option value="marketing">marketing, needs consent</option></select></label>
         <label>Attempts for each<input name="attempts" type="number" min="1" max="20" required defaultValue="3" /></label>
         <label>Contacts (CSV)<input name="csv" type="file" accept=".csv,text/csv" /></label>
+        <label>Encoding<${Encoding} /></label>
       </div>
       <p class="quiet">A column <code>number</code>, perhaps <code>time_zone</code>, all others are variables of the agent:</p>
       <pre class="sample">${SAMPLE}</pre>
