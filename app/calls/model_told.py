@@ -48,7 +48,7 @@ def told_of(event: ClientEvent, call_id: CallId, at_ms: int) -> ModelTold | None
             given = [
                 one.name
                 for one in fields(session)
-                if getattr(session, one.name) not in (UNSET, None)
+                if one.name != "type" and getattr(session, one.name) not in (UNSET, None)
             ]
             return ModelTold(call_id=call_id, at_ms=at_ms, what="settings", text=", ".join(given))
         case ResponseCreate(response=response) if response is not None and response.instructions:

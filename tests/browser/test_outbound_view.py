@@ -178,7 +178,7 @@ async def test_numbers_are_listed_and_a_campaign_is_made_started_and_canceled() 
         await expect(campaign.get_by_role("alert")).to_contain_text("0xfc is not UTF-8")
         await campaign.get_by_label("Encoding").select_option("cp1252")
         await campaign.get_by_label("Add contacts").set_input_files(old)  # type: ignore[arg-type]
-        await expect(campaign).to_contain_text("1 added, 1 more lines repeat a number")
+        await expect(campaign).to_contain_text("1 added, lines that repeat a number: 1")
         await everybody_can_use(page, "campaign-dark", checked="phone")
         await campaign.get_by_role("button", name="Cancel").click()
         await campaign.get_by_role("button", name="Really cancel?").click()

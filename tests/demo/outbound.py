@@ -108,20 +108,25 @@ async def _call(site: OutboundSite, nth: int, callee: Callee, tell: Tell) -> Sho
     tell("", callee.name)
     call_id = await site.placed(f"+1415555014{nth}")
     ringing = await site.rings(nth)
-    await site.phones.ring(ringing.sid)
+    if callee is not BUSY:
+        await site.phones.ring(ringing.sid)
     if callee.name in _ENDS:
         await asyncio.sleep(RING_S)
         status, sip_code = _ENDS[callee.name]
         await site.ends(ringing, status, sip_code)
     else:
         call = await site.pick_up(ringing, answered_by=callee.detected)
-        await play(call, callee, lambda words: tell(callee.name, words))
+        await play(call, callee, lambda said: tell(callee.name, _shown(said)))
         await until(lambda: call.over, within_s=HANG_UP_S)
     found = await site.outcome(call_id)
     await site.kept(call_id)
     explained = (await site.request("GET", f"/calls/{call_id}/explain")).text
     outcome = (str(found["outcome"]), str(found["code"]))
     return Shown(callee=callee, call_id=call_id, outcome=outcome, explained=explained)
+
+
+def _shown(step: str) -> str:
+    return "(beep)" if step.startswith("beep ") else step
 
 
 def _tell(event: CallEvent, tell: Tell) -> None:

@@ -12,7 +12,7 @@ const ENCODINGS = ["cp1252", "cp1250", "cp1251", "iso8859-15", "mac-roman", "shi
 // Sends the contacts of a file, and says how many were new.
 async function upload(campaignId, file, encoding) {
   const { given, added, repeated } = await postFile(`/campaigns/${campaignId}/contacts.csv?${new URLSearchParams({ encoding })}`, file);
-  return `${added} added${given > added ? `, ${given - added} were there` : ""}${repeated ? `, ${repeated} more lines repeat a number` : ""}`;
+  return `${added} added${given > added ? `, ${given - added} were there` : ""}${repeated ? `, lines that repeat a number: ${repeated}` : ""}`;
 }
 
 const Encoding = (given) => html`<select name="encoding" ...${given}><option value="">Unicode</option>${ENCODINGS.map((one) => html`<option value=${one}>${one}</option>`)}</select>`;
