@@ -335,13 +335,13 @@ def _hours_of(number: Number | None) -> dict[str, Any]:
     """The opening hours of a number in words, and what it does outside of them."""
     if number is None or number.hours is None:
         return {"hours": "", "open_now": True, "when_closed": ""}
-    closed = [number.closed_say or ""]
+    closed = [f"“{number.closed_say}”"] if number.closed_say else []
     if number.closed_route is not None:
         closed.append(f"agent {number.closed_route.agent.name}")
     elif number.closed_to is not None:
-        closed.append(f"to {number.closed_to.name}")
+        closed.append(f"put through to {number.closed_to.name}")
     return {
         "hours": number.hours.weekly_words(),
         "open_now": number.hours.is_open(datetime.now(UTC)),
-        "when_closed": "; ".join(filter(None, closed)),
+        "when_closed": ", then ".join(closed),
     }

@@ -257,8 +257,13 @@ class CallStore(Protocol):
         """
         ...
 
-    async def figures(self, wanted: CallFilter, *, each: timedelta) -> Sequence[Figures]:
-        """Calls counted by stretches of time, oldest first; those without calls are left out."""
+    async def figures(
+        self, wanted: CallFilter, *, each: timedelta, ahead: timedelta = timedelta(0)
+    ) -> Sequence[Figures]:
+        """Calls counted by stretches of time, oldest first; those without calls are left out.
+
+        Days begin at midnight of a clock that is `ahead` of UTC.
+        """
         ...
 
     async def call(self, call_id: CallId) -> StoredCall:

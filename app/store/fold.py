@@ -22,6 +22,7 @@ from app.events import (
     StreamOpened,
     ToolRan,
     TransferEnded,
+    VoiceReady,
     VoiceTrouble,
 )
 from app.store.base import Direction, Outcome, StoredCall, StoredEvent
@@ -77,6 +78,8 @@ def _after(row: StoredCall, record: StoredEvent, event: object) -> StoredCall:
             return _turned_away(row, record, event)
         case StreamOpened() if row.answered_at is None:
             return replace(row, answered_at=record.at)
+        case VoiceReady():
+            return replace(row, model=event.model or row.model)
         case FirstSound() if row.first_sound_ms is None:
             return replace(row, first_sound_ms=event.after_ms)
         case ToolRan():

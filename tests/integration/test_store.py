@@ -8,7 +8,7 @@ import json
 import pkgutil
 import random
 from dataclasses import replace
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,11 @@ async def test_calls_are_counted_by_stretches_of_time(store: SqlStore) -> None:
     assert (second.calls, second.outcomes) == (1, {"answered": 1})
     assert (second.cost_usd, second.duration_ms) == (0.25, 3_000)
     assert second.turn_latency_p50_ms is None
+    for hours in (0, 12.5, -9):  # of a clock ahead of UTC, or behind it
+        ahead = timedelta(hours=hours)
+        days = await store.figures(CallFilter(), each=timedelta(days=1), ahead=ahead)
+        assert {(day.at + ahead).time() for day in days} == {time(0)}, hours
+        assert [day.at for day in days if day.at <= BEGAN < day.at + timedelta(days=1)], hours
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "!!!", "OTk5OTk5OTk5OTk5OTk5OTk5OTk6eA", "\u00e9"])

@@ -257,14 +257,17 @@ class SqlStore:
         more = len(found) > limit
         return Page(items, _cursor(items[-1].started_at, items[-1].call_id) if more else None)
 
-    async def figures(self, wanted: CallFilter, *, each: timedelta) -> Sequence[Figures]:
+    async def figures(
+        self, wanted: CallFilter, *, each: timedelta, ahead: timedelta = timedelta(0)
+    ) -> Sequence[Figures]:
         """Calls counted by stretches of time, oldest first."""
-        size_ms, row = each // timedelta(milliseconds=1), calls.c
+        size_ms, ahead_ms = (span // timedelta(milliseconds=1) for span in (each, ahead))
+        row = calls.c
         began = type_coerce(row.started_at, BigInteger)
         timed = func.count(row.turn_latency_p50_ms)
         query = (
             select(
-                (began - began % size_ms).label("bucket_ms"),
+                (began - (began + ahead_ms) % size_ms).label("bucket_ms"),
                 row.outcome,
                 func.count().label("calls"),
                 timed.label("timed"),

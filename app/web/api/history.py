@@ -49,6 +49,9 @@ _COST: Final = ("cost_usd", "costs", "cost_unknown", "cost_estimated", "usage", 
 KeptCallId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+Ahead = Annotated[
+    int, Query(ge=-1440, le=1440, description="Days begin at midnight so far ahead of UTC.")
+]
 Tag = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -179,11 +182,13 @@ def _add_lists(router: APIRouter, kept: _Kept) -> None:
         return {"calls": [_row(call) for call in page.items], "next": page.cursor}
 
     @router.get("/figures", openapi_extra=viewer)
-    async def figures(wanted: Wanted, each: Literal["hour", "day"] = "day") -> dict[str, Any]:
-        """Count calls of a filter by hours or days (UTC), with outcomes, latency and cost."""
+    async def figures(
+        wanted: Wanted, each: Literal["hour", "day"] = "day", ahead_min: Ahead = 0
+    ) -> dict[str, Any]:
+        """Count calls of a filter by hours or days, with outcomes, latency and cost."""
         stretch = timedelta(hours=1) if each == "hour" else timedelta(days=1)
         async with kept.asked() as store:
-            found = await store.figures(wanted, each=stretch)
+            found = await store.figures(wanted, each=stretch, ahead=timedelta(minutes=ahead_min))
         return {"figures": [{**asdict(one), "at": _iso(one.at)} for one in found[-MAX_FIGURES:]]}
 
     @router.get("/calls.csv", openapi_extra=viewer, response_class=StreamingResponse)

@@ -18,6 +18,7 @@ from app.events import (
     RecordingStopped,
     ToolRan,
     TransferEnded,
+    VoiceReady,
     VoiceTrouble,
 )
 from app.store.base import LOST_SEQ, Outcome
@@ -91,6 +92,14 @@ def test_a_row_counts_what_happened() -> None:
     assert (row.voice_errors, row.transferred_to, row.messages) == (1, "", 1)
     assert (row.turns, row.cost_usd, row.model, row.duration_ms) == (1, 0.25, "scripted", 3_000)
     assert row.answered_at == recorded([begin, *middle])[1].at
+
+
+def test_a_row_names_the_model_while_the_call_goes_on() -> None:
+    ready = VoiceReady(call_id=OF, at_ms=1, waited_ms=1, model="gpt-realtime")
+    unnamed = VoiceReady(call_id=OF, at_ms=2, waited_ms=1, reconnected=True)
+    row = rebuilt(recorded([*call_events(ended=False), ready, unnamed]))
+    assert row is not None
+    assert row.model == "gpt-realtime"
 
 
 def test_a_row_has_the_cost_by_class_the_recording_and_the_configuration() -> None:

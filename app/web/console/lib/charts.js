@@ -14,7 +14,7 @@ function Chart({ title, times, each, series, shown, high = 1, bars = false }) {
   const place = useRef(null);
   useEffect(() => {
     const box = place.current;
-    const axis = { stroke: color("--quiet"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+    const axis = { stroke: () => color("--quiet"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } };
     const options = {
       width: box.clientWidth,
       height: HEIGHT,
@@ -30,8 +30,8 @@ function Chart({ title, times, each, series, shown, high = 1, bars = false }) {
         {},
         ...series.map((one) => ({
           label: one.label,
-          stroke: color(one.color),
-          fill: bars ? color(one.color) : undefined,
+          stroke: () => color(one.color),
+          fill: bars ? () => color(one.color) : undefined,
           width: bars ? 0 : 2,
           paths: bars ? uPlot.paths.bars({ size: [0.6, 40] }) : undefined,
           points: { show: !bars && times.length < 60 },
@@ -100,7 +100,7 @@ export function Charts({ figures, days }) {
     </div>
     <div class="grid">
       <${Chart} title="Calls by outcome" times=${times} each=${each} bars shown=${(n) => (Number.isInteger(n) ? String(n) : "")} series=${stacked(all, Object.keys(totals).sort((one, other) => totals[other] - totals[one]))} />
-      <${Chart} title="Latency of a turn" times=${times} each=${each} shown=${ms} high=${1000} series=${[
+      <${Chart} title="Latency of a turn, mean of the calls" times=${times} each=${each} shown=${ms} high=${1000} series=${[
         { label: "median", values: least("turn_latency_p50_ms"), color: "--accent" },
         { label: "95th percentile", values: least("turn_latency_p95_ms"), color: "--agent" },
       ]} />

@@ -5,6 +5,7 @@ const RETRY_MS = 2_000;
 
 export const feed = { state: "closed", listeners: new Set(), stateListeners: new Set() };
 let lastId = null;
+let opened = false; // before: without an id, the server cannot know what was missed since
 let running = null;
 let watchers = 0; // of levels
 let renew = null; // opens the feed again, asking for levels or not any more
@@ -67,7 +68,8 @@ async function follow(stop) {
   try {
     const response = await fetch(watchers ? "/api/v1/live?levels=true" : "/api/v1/live", { headers, signal: cut.signal });
     if (!response.ok) return false;
-    const missed = feed.state === "cut" && lastId === null;
+    const missed = opened && lastId === null;
+    opened = true;
     setState("live");
     if (missed) tell({ type: "gap" });
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -108,5 +110,6 @@ export function stopFeed() {
   if (running) running.abort();
   running = null;
   lastId = null;
+  opened = false;
   setState("closed");
 }

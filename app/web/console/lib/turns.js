@@ -41,7 +41,13 @@ const TOLD = {
   voice_trouble: (b) => `model: ${b.code} ${b.message || ""}`,
   call_ended: (b) => `over: ${words(b.summary?.reason)}`,
 };
-const BAD = new Set(["voice_trouble", "guardrail_tripped"]);
+const BAD = new Set(["voice_trouble", "guardrail_tripped", "analysis_failed", "call_lost"]);
+const PUT_THROUGH = new Set(["answered", "unknown", "canceled"]);
+
+function isBad(event) {
+  if (event.type === "transfer_ended") return !PUT_THROUGH.has(event.outcome);
+  return BAD.has(event.type) ? !event.benign : Boolean(event.error);
+}
 
 // [{key, at, party, text, heard, side, bad}], ordered by time.
 export function linesOf(events) {
@@ -54,8 +60,7 @@ export function linesOf(events) {
       lines.push({ key: event.seq, at, party, text: event.text, heard, cut: event.cut_off, failed: event.failed });
     } else if (!SILENT.has(event.type)) {
       const text = TOLD[event.type] ? TOLD[event.type](event) : words(event.type);
-      const bad = BAD.has(event.type) ? !event.benign : Boolean(event.error);
-      lines.push({ key: event.seq, at, side: text, bad });
+      lines.push({ key: event.seq, at, side: text, bad: isBad(event) });
     }
   }
   return lines.sort((one, other) => one.at - other.at || one.key - other.key);

@@ -1,5 +1,6 @@
 // Small parts that the views share. Text from calls only ever becomes text nodes.
 import { html, useCallback, useEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { onFeedState } from "./feed.js";
 
 export { html };
 export * from "../vendor/htm-preact.js";
@@ -19,6 +20,8 @@ export const WORDS = {
   voice_lost: "model lost",
   max_duration: "too long",
   max_cost: "too expensive",
+  silence: "nobody spoke",
+  drained: "server stopped",
   internal_error: "our error",
 };
 
@@ -41,30 +44,39 @@ export function usd(amount) {
   return `$${amount.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
 
+// The time zone of all times that the page shows: the browser's.
+export const zone = () =>
+  new Intl.DateTimeFormat([], { timeZoneName: "short" }).formatToParts().find((part) => part.type === "timeZoneName").value;
+
 export function when(iso) {
   if (!iso) return "–";
-  const at = new Date(iso);
-  const day = at.toDateString() === new Date().toDateString();
+  const [at, now] = [new Date(iso), new Date()];
   const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return day ? time : `${at.toLocaleDateString([], { month: "short", day: "numeric" })}, ${time}`;
+  if (at.toDateString() === now.toDateString()) return time;
+  const year = at.getFullYear() === now.getFullYear() ? undefined : "numeric";
+  return `${at.toLocaleDateString([], { month: "short", day: "numeric", year })}, ${time}`;
 }
 
-// An answer of the API: {data, error, loading, again}; asked anew when `deps` change.
+// An answer of the API: {data, error, loading, again}; asked anew when `deps` change. While the
+// server does not answer, what it has said stays, and it is asked again as soon as the feed is back.
 export function useAnswer(ask, deps) {
   const [state, setState] = useState({ data: null, error: null, loading: true });
   const [count, setCount] = useState(0);
   const again = useCallback(() => setCount((n) => n + 1), []);
+  const to = JSON.stringify(deps);
   useEffect(() => {
     let current = true;
     setState((old) => ({ ...old, loading: true }));
     ask().then(
-      (data) => current && setState({ data, error: null, loading: false }),
-      (error) => current && setState({ data: null, error, loading: false }),
+      (data) => current && setState({ data, to, error: null, loading: false }),
+      (error) => current && setState((old) => ({ ...(error.status === 0 && old.to === to ? old : { data: null }), error, loading: false })),
     );
     return () => {
       current = false;
     };
   }, [...deps, count]);
+  const unanswered = state.error?.status === 0;
+  useEffect(() => (unanswered ? onFeedState((feed) => feed === "live" && again()) : undefined), [unanswered]);
   return { ...state, again };
 }
 
@@ -88,7 +100,7 @@ export const Trouble = ({ error, again }) => html`
 
 // What an answer shows: a line while it loads, its error, or what `children` makes of it.
 export function Answer({ of, children }) {
-  if (of.error) return html`<${Trouble} error=${of.error} again=${of.again} />`;
+  if (of.error && of.data === null) return html`<${Trouble} error=${of.error} again=${of.again} />`;
   if (of.data === null) return html`<p class="quiet" role="status">Loading …</p>`;
   return children(of.data);
 }

@@ -39,12 +39,18 @@ function Changes() {
       : html`<p class="quiet">It says what is in force (version ${data.version}).</p>`}<//></section>`;
 }
 
+function InForce() {
+  const settings = useAnswer(() => get("/settings"), []);
+  return html`<section class="panel" aria-label="In force"><h2>In force</h2><${Answer} of=${settings}>${(data) => html`
+    <details><summary>All settings, with what agents are told; secrets are masked</summary><pre>${data.yaml}</pre></details>`}<//></section>`;
+}
+
 export default function Agents() {
   const numbers = useAnswer(() => get("/numbers"), []);
   const agents = useAnswer(() => get("/agents"), []);
   return html`<${Page} title="Agents and numbers">
     <${Answer} of=${numbers}>${(data) => html`<${Numbers} numbers=${data.numbers} />`}<//>
     <div class="grid wide"><${Answer} of=${agents}>${(data) => data.agents.map((agent) => html`<${Agent} key=${agent.name} agent=${agent} />`)}<//></div>
-    ${may("admin") && html`<${Changes} />`}
+    ${may("admin") && html`<${InForce} /><${Changes} />`}
   <//>`;
 }

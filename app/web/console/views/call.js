@@ -3,7 +3,7 @@ import { get, may, post, put } from "../lib/api.js";
 import { useTick } from "../lib/calls.js";
 import { onEvent } from "../lib/feed.js";
 import { PARTS, linesOf, timesOf, unheard } from "../lib/turns.js";
-import { Act, Answer, Badge, Line, Name, Page, clock, html, isSession, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
+import { Act, Answer, Badge, Line, Name, Page, clock, html, isSession, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words, zone } from "../lib/ui.js";
 import { Recording } from "../lib/wave.js";
 import Supervise from "./supervise.js";
 
@@ -54,12 +54,25 @@ function Times({ times }) {
   </section>`;
 }
 
-function Explained({ text }) {
+const seconds = (at) => `${(at / 1000).toFixed(2)} s`;
+const MARKS = { problem: "bad", notice: "warn" };
+
+const Remedy = ({ text }) => text && html`<span class="detail">What to do: ${text}</span>`;
+
+function Step({ of }) {
+  return html`<li><span class="at">${seconds(of.at_ms)}</span><span class="words"><span class=${MARKS[of.mark] || ""}>${of.text}</span>
+    ${of.details.map((detail) => html`<span class="detail">${detail}</span>`)}<${Remedy} text=${of.remedy} /></span></li>`;
+}
+
+function Explained({ of }) {
   const [open, setOpen] = useState(false);
-  const lines = text.trim().split("\n");
-  const shown = open ? lines : lines.slice(0, 6);
-  return html`<section class="panel explained" aria-label="Explanation"><pre>${shown.join("\n")}</pre>
-    ${lines.length > 6 && html`<button class="small" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "Less" : `All ${lines.length} lines`}</button>`}</section>`;
+  const { headline, problem, entries } = of;
+  return html`<section class=${`panel explained ${problem ? "problem" : ""}`} aria-label="Explanation"><p class="strong">${headline}</p>
+    ${problem
+      ? html`<p><span class="bad">First problem, ${seconds(problem.at_ms)} into the call:</span> ${problem.text}<${Remedy} text=${problem.remedy} /></p>`
+      : html`<p class="quiet">Nothing went wrong that the events of the call tell of.</p>`}
+    ${open && html`<ol class="turns steps">${entries.map((one, n) => html`<${Step} key=${n} of=${one} />`)}</ol>`}
+    ${entries.length > 0 && html`<button class="small" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "Less" : `All ${entries.length} steps`}</button>`}</section>`;
 }
 
 // The parts of a cost, and what is missing in it.
@@ -104,8 +117,8 @@ function Facts({ call }) {
   const parties = isSession(call) ? [["Key", call.agent]] : [[theirs, call.caller_number || "withheld"], [ours, call.called_number], ["Agent", call.agent]];
   const facts = [
     ...parties, ["Model", call.model],
-    ["Began", when(call.started_at)], ["Lasted", clock(call.duration_ms)], ["First sound", ms(call.first_sound_ms)],
-    ["Turn latency", call.turn_latency_p50_ms === null ? "–" : `${ms(call.turn_latency_p50_ms)}, slowest ${ms(call.turn_latency_p95_ms)}`],
+    ["Began", `${when(call.started_at)} ${zone()}`], ["Lasted", clock(call.duration_ms)], ["First sound", ms(call.first_sound_ms)],
+    ["Turn latency", call.turn_latency_p50_ms === null ? "–" : `${ms(call.turn_latency_p50_ms)}, 95th percentile ${ms(call.turn_latency_p95_ms)}`],
     ...(counted ? [["Turns", call.turns], ["Barge-ins", call.barge_ins], ["Tools", `${call.tool_calls}, failed ${call.tool_errors}`]] : []),
     ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", isSession(call) ? "" : call.carrier_call_id],
   ];
@@ -122,7 +135,7 @@ function Steer({ callId, destinations }) {
     await post(`${path}/say`, { text, mode });
     setText("");
   };
-  return html`<section class="panel"><h2>Do</h2>
+  return html`<section class="panel"><h2>Actions</h2>
     <${Line}><input class="wide" aria-label="Words for the agent" placeholder="Words for the agent" value=${text} onInput=${(e) => setText(e.target.value)} />
       <select aria-label="How it is said" value=${mode} onChange=${(e) => setMode(e.target.value)}>
         <option value="exactly">word for word</option><option value="own_words">in its own words</option><option value="instruction">tell the agent only</option>
@@ -161,7 +174,7 @@ export default function Call({ params }) {
   const path = `/calls/${encodeURIComponent(callId)}`;
   const row = useAnswer(() => get(path), [callId]);
   const kept = useAnswer(() => get(`${path}/events?limit=5000`), [callId]);
-  const explained = useAnswer(() => get(`${path}/explain?format=text`), [callId]);
+  const explained = useAnswer(() => get(`${path}/explain`), [callId]);
   const places = useAnswer(() => get("/destinations"), []);
   const player = useRef(null);
   const [time, setTime] = useState(0);
@@ -221,7 +234,7 @@ export default function Call({ params }) {
     <a class="button" href=${`/api/v1${path}/export?format=text`} download>Export</a>`;
   return html`<${Page} title=${title} aside=${aside}>
     <${Answer} of=${early ? { data: null } : row}>${(found) => html`
-      ${explained.data && html`<${Explained} text=${String(explained.data)} />`}
+      ${explained.data && html`<${Explained} of=${explained.data} />`}
       ${found.recording && !open && html`<${Recording} callId=${callId} player=${player} onTime=${(at) => setTime(at ? at + opened : 0)} />`}
       <div class="two">
         <div><section class="panel"><h2>What was said</h2><${Answer} of=${kept}>${() => html`<${Turns} lines=${linesOf(events)} time=${time} seek=${found.recording && !open ? seek : null} />`}<//></section>

@@ -1,6 +1,6 @@
 // Calls that were kept: filters, words that were said, charts.
 import { get } from "../lib/api.js";
-import { Answer, Badge, Empty, Name, Page, Trouble, clock, html, isSession, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words } from "../lib/ui.js";
+import { Answer, Badge, Empty, Name, Page, Trouble, clock, html, isSession, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words, zone } from "../lib/ui.js";
 import { Charts } from "../lib/charts.js";
 
 const PROBLEMS = { went_silent: "went silent", barge_in: "barge-in", tool_failed: "tool failed", transfer_failed: "transfer failed" };
@@ -64,7 +64,7 @@ function Row({ call }) {
   return html`<tr>
     <td class="whole"><a href=${`#/call/${call.call_id}`}>${when(call.started_at)}</a></td>
     <td>${isSession(call) ? html`<${Badge}>session<//>` : html`<${Name}>${call.caller_number || "withheld"}<//>`}</td><td><${Name}>${call.agent || "–"}<//></td>
-    <td><${Badge} kind=${outcomeKind(call)}>${outcomeOf(call)}<//> <span class="quiet">${words(call.reason)}</span></td>
+    <td><${Badge} kind=${outcomeKind(call)}>${outcomeOf(call)}<//> ${call.reason !== call.outcome && html`<span class="quiet">${words(call.reason)}</span>`}</td>
     <td class="quiet">${trouble.join(", ")}</td>
     <td class="number" data-label="Length">${clock(call.duration_ms)}</td><td class="number" data-label="Latency">${ms(call.turn_latency_p50_ms)}</td><td class="number" data-label="Cost">${usd(call.cost_usd)}</td>
   </tr>`;
@@ -91,7 +91,7 @@ function Calls({ filter, filtered }) {
       : html`<${Empty} title="No calls in these days"><a href="#/phone">Call the agent</a>, or run <code>make demo</code> in a terminal: the call will be here when it is over.<//>`;
   }
   return html`<section class="panel scroll" tabindex="0" aria-label="Calls">
-    <table class="stack"><thead><tr><th>Began</th><th>Caller</th><th>Agent</th><th>Outcome</th><th>What happened</th><th class="number">Length</th><th class="number">Latency</th><th class="number">Cost</th></tr></thead>
+    <table class="stack"><thead><tr><th>Began (${zone()})</th><th>Caller</th><th>Agent</th><th>Outcome</th><th>What happened</th><th class="number">Length</th><th class="number">Latency</th><th class="number">Cost</th></tr></thead>
       <tbody>${pages.calls.map((call) => html`<${Row} key=${call.call_id} call=${call} />`)}</tbody></table>
     ${pages.loading && html`<p class="quiet" role="status">Loading …</p>`}
     ${pages.next && html`<p><button aria-disabled=${pages.loading} onClick=${() => pages.loading || load(pages.next)}>More</button> <span class="quiet">${pages.calls.length} shown</span></p>`}
@@ -109,7 +109,7 @@ function Found({ q }) {
 export default function History({ query }) {
   const filter = String(filterOf(query));
   const days = Number(query.get("days") || 7);
-  const figures = useAnswer(() => get(`/figures?${filter}&each=${days > 2 ? "day" : "hour"}`), [filter]);
+  const figures = useAnswer(() => get(`/figures?${filter}&each=${days > 2 ? "day" : "hour"}&ahead_min=${-new Date().getTimezoneOffset()}`), [filter]);
   const q = query.get("q");
   return html`<${Page} title="History" aside=${html`<a class="button" href=${`/api/v1/calls.csv?${filter}`} download>CSV</a>`}>
     <${Filters} query=${query} />
