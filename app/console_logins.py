@@ -102,7 +102,7 @@ class Logins:
         def use(kept: _Kept) -> bool:
             return kept.links.pop(_hash(token), None) is not None
 
-        return self.open("link", Scope.ADMIN) if self._change(use) else None
+        return self.open("console", Scope.ADMIN) if self._change(use) else None
 
     def open(
         self, name: str, scope: Scope, *, key_id: str = "", key_sha256: str = ""

@@ -135,11 +135,19 @@ def test_where_no_calls_are_placed_it_says_what_to_set(page: Page) -> None:
 
 def test_it_says_that_the_feed_is_cut_and_resumes(page: Page, context: BrowserContext) -> None:
     cut = page.get_by_text("The live feed is cut")
+    page.get_by_role("link", name="Health").click()
+    shown = page.get_by_text("the offline engine", exact=True)
+    expect(shown).to_be_visible()
     expect(cut).to_have_count(0)
     context.set_offline(True)
+    page.get_by_role("button", name="Look again").click()
     expect(cut).to_be_visible()
+    expect(shown).to_be_visible()  # what it knows stays
+    page.get_by_role("link", name="Agents").click()
+    expect(page.get_by_text("could not be loaded")).to_be_visible()
     context.set_offline(False)
     expect(cut).to_have_count(0)
+    expect(page.get_by_role("heading", name="Agents and numbers")).to_be_visible()
 
 
 def test_a_key_logs_in_and_out(browser: Browser, site: Site) -> None:

@@ -126,7 +126,7 @@ async def find_and_play(keys: Keyboard) -> None:
     await keys.reach(page.get_by_label("A note", exact=True))
     await page.keyboard.type(SCRIPT)
     await keys.press(page.get_by_role("button", name="Add note"))
-    await expect(page.get_by_text("link, ")).to_be_visible()  # who has written it
+    await expect(page.get_by_text("console, ")).to_be_visible()  # who has written it
     await keys.write(page.get_by_label("Tags, with commas"), "vip")
     await expect(page.get_by_role("status").filter(has_text="done")).not_to_have_count(0)
 

@@ -172,7 +172,7 @@ async def test_a_campaign_is_made_paused_resumed_and_done(tmp_path: Path) -> Non
         await until(lambda: not site.dialer.active)
         calls = dialed.total()
         assert calls < 5
-        assert "paused (pause by" in await printed(site, "campaign", "list")
+        assert "paused (by " in await printed(site, "campaign", "list")
         again = await run(site, "campaign", "pause", campaign_id)
         assert (again.exit_code, again.output.strip()) == (1, "The campaign is paused")
         assert dialed.total() == calls

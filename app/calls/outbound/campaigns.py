@@ -234,7 +234,7 @@ class Campaigns:
         state, of = _ACTIONS[action]
         if action == "resume" and not self._dialer.policy.enabled:
             self._dialer.check_ready()
-        if not await self._store.set_campaign(campaign_id, state, f"{action} by {by}", of=of):
+        if not await self._store.set_campaign(campaign_id, state, f"by {by}", of=of):
             found = await self.campaign(campaign_id)
             text = f"The campaign is {found.state.value}"
             raise PlacingRefused(text, code="campaign_state")

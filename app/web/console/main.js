@@ -52,6 +52,8 @@ function Login({ onDone }) {
     </main>`;
 }
 
+const Unloaded = () => html`<main id="main" tabindex="-1"><h1>This view could not be loaded</h1><p>It is tried again when the server answers.</p></main>`;
+
 function Frame({ onLeave }) {
   const [at, setAt] = useState(place());
   const [loaded, setLoaded] = useState({ name: "", View: null });
@@ -74,12 +76,12 @@ function Frame({ onLeave }) {
     let current = true;
     VIEWS[at.name].load().then(
       (module) => current && setLoaded({ name: at.name, View: module.default }),
-      () => current && setLoaded({ name: at.name, View: () => html`<main id="main">This view could not be loaded.</main>` }),
+      () => current && setLoaded({ name: at.name, View: Unloaded }),
     );
     return () => {
       current = false;
     };
-  }, [at.name]);
+  }, [at.name, loaded.View === Unloaded && state === "live"]);
   const View = loaded.name === at.name ? loaded.View : null;
   const seen = useRef(location.hash);
   useEffect(() => {

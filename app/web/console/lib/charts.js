@@ -1,6 +1,6 @@
 // Charts of the calls over time, with uPlot.
 import uPlot from "../vendor/uplot.js";
-import { html, ms, usd, useEffect, useRef, words } from "./ui.js";
+import { html, ms, usd, useDark, useEffect, useRef, words } from "./ui.js";
 
 const HEIGHT = 170;
 const COLORS = { answered: "--good", lost: "--bad", refused: "--warn", busy: "--agent", in_progress: "--accent" };
@@ -12,9 +12,10 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 // Without values the axis goes up to `high`.
 function Chart({ title, times, each, series, shown, high = 1, bars = false }) {
   const place = useRef(null);
+  const dark = useDark();
   useEffect(() => {
     const box = place.current;
-    const axis = { stroke: () => color("--quiet"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } };
+    const axis = { stroke: color("--quiet"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
     const options = {
       width: box.clientWidth,
       height: HEIGHT,
@@ -30,8 +31,8 @@ function Chart({ title, times, each, series, shown, high = 1, bars = false }) {
         {},
         ...series.map((one) => ({
           label: one.label,
-          stroke: () => color(one.color),
-          fill: bars ? () => color(one.color) : undefined,
+          stroke: color(one.color),
+          fill: bars ? color(one.color) : undefined,
           width: bars ? 0 : 2,
           paths: bars ? uPlot.paths.bars({ size: [0.6, 40] }) : undefined,
           points: { show: !bars && times.length < 60 },
@@ -45,15 +46,11 @@ function Chart({ title, times, each, series, shown, high = 1, bars = false }) {
     const chart = new uPlot(options, [times, ...series.map((one) => one.ends || one.values)], box);
     const observer = new ResizeObserver(() => chart.setSize({ width: box.clientWidth, height: HEIGHT }));
     observer.observe(box);
-    const scheme = matchMedia("(prefers-color-scheme: dark)");
-    const redraw = () => chart.redraw();
-    scheme.addEventListener("change", redraw);
     return () => {
-      scheme.removeEventListener("change", redraw);
       observer.disconnect();
       chart.destroy();
     };
-  }, [times, series]);
+  }, [times, series, dark]);
   return html`<section class="panel chart" aria-label=${title}><h2>${title}</h2><div ref=${place}></div></section>`;
 }
 

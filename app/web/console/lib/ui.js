@@ -80,6 +80,19 @@ export function useAnswer(ask, deps) {
   return { ...state, again };
 }
 
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+
+// True while colors are dark: what paints with them itself paints anew when that changes.
+export function useDark() {
+  const [dark, setDark] = useState(DARK.matches);
+  useEffect(() => {
+    const changed = () => setDark(DARK.matches);
+    DARK.addEventListener("change", changed);
+    return () => DARK.removeEventListener("change", changed);
+  }, []);
+  return dark;
+}
+
 export const Page = ({ title, aside, children }) => html`
   <main id="main" tabindex="-1">
     <header class="page"><h1>${title}</h1><div class="aside">${aside}</div></header>

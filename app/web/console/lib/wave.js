@@ -1,5 +1,5 @@
 // A recording as two lines of peaks: the caller above, the agent below. Plays and seeks.
-import { clock, html, useEffect, useRef, useState } from "./ui.js";
+import { clock, html, useDark, useEffect, useRef, useState } from "./ui.js";
 
 const BINS = 1200;
 const STEP_S = 5; // of an arrow key
@@ -62,6 +62,7 @@ export function Recording({ callId, player, onTime }) {
   const [peaks, setPeaks] = useState(null);
   const [error, setError] = useState("");
   const [at, setAt] = useState({ now: 0, of: 0 }); // in seconds
+  const dark = useDark();
   const address = `/api/v1/calls/${encodeURIComponent(callId)}/recording`;
   useEffect(() => {
     let over = false;
@@ -88,7 +89,7 @@ export function Recording({ callId, player, onTime }) {
     show();
     addEventListener("resize", show);
     return () => removeEventListener("resize", show);
-  }, [peaks]);
+  }, [peaks, dark]);
   const seek = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
     const audio = player.current;

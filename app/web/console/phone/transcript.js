@@ -7,15 +7,18 @@ export function split({ text, heard_text: heard, cut_off: cut }) {
   return text.startsWith(heard) ? [heard, text.slice(heard.length)] : [heard, text];
 }
 
+// Lines in their order: what an agent has said is known after what came meanwhile.
+const sorted = (lines) => lines.sort((one, other) => one.at - other.at);
+
 // `state` with one more event.
 export function withEvent(state, event) {
   const line = { at: event.at_ms, id: event.item_id };
   switch (event.type) {
     case "caller_said":
-      return { ...state, lines: [...state.lines, { ...line, who: "caller", text: event.text }] };
+      return { ...state, lines: sorted([...state.lines, { ...line, who: "caller", text: event.text }]) };
     case "agent_said": {
       const [heard, unheard] = split(event);
-      return { ...state, lines: [...state.lines, { ...line, who: "agent", text: heard, unheard }] };
+      return { ...state, lines: sorted([...state.lines, { ...line, who: "agent", text: heard, unheard }]) };
     }
     case "turn_timed": {
       const heard = event.heard_ms ?? event.sent_ms;
@@ -23,9 +26,9 @@ export function withEvent(state, event) {
       return { ...state, waits: { ...state.waits, [event.item_id]: heard - event.caller_stopped_ms } };
     }
     case "key_pressed":
-      return { ...state, lines: [...state.lines, { ...line, who: "key", text: event.digit }] };
+      return { ...state, lines: sorted([...state.lines, { ...line, who: "key", text: event.digit }]) };
     case "tool_ran":
-      return { ...state, lines: [...state.lines, { ...line, who: "tool", text: event.name }] };
+      return { ...state, lines: sorted([...state.lines, { ...line, who: "tool", text: event.name }]) };
     case "call_ended":
       return { ...state, ended: event.summary };
     default:

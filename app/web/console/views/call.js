@@ -119,7 +119,7 @@ function Facts({ call }) {
     ...parties, ["Model", call.model],
     ["Began", `${when(call.started_at)} ${zone()}`], ["Lasted", clock(call.duration_ms)], ["First sound", ms(call.first_sound_ms)],
     ["Turn latency", call.turn_latency_p50_ms === null ? "–" : `${ms(call.turn_latency_p50_ms)}, 95th percentile ${ms(call.turn_latency_p95_ms)}`],
-    ...(counted ? [["Turns", call.turns], ["Barge-ins", call.barge_ins], ["Tools", `${call.tool_calls}, failed ${call.tool_errors}`]] : []),
+    ...(counted ? [["Turns", call.turns], ["Barge-ins", call.barge_ins], ["Tools", call.tool_errors ? `${call.tool_calls}, failed ${call.tool_errors}` : call.tool_calls]] : []),
     ["Transferred to", call.transferred_to || "–"], ["Cost", usd(call.cost_usd)], ["Carrier's id", isSession(call) ? "" : call.carrier_call_id],
   ];
   return html`<section class="panel"><h2>Facts</h2><dl class="facts">
@@ -236,13 +236,13 @@ export default function Call({ params }) {
     <${Answer} of=${early ? { data: null } : row}>${(found) => html`
       ${explained.data && html`<${Explained} of=${explained.data} />`}
       ${found.recording && !open && html`<${Recording} callId=${callId} player=${player} onTime=${(at) => setTime(at ? at + opened : 0)} />`}
-      <div class="two">
-        <div><section class="panel"><h2>What was said</h2><${Answer} of=${kept}>${() => html`<${Turns} lines=${linesOf(events)} time=${time} seek=${found.recording && !open ? seek : null} />`}<//></section>
+      <div class="two call">
+        <div class="course"><section class="panel"><h2>What was said</h2><${Answer} of=${kept}>${() => html`<${Turns} lines=${linesOf(events)} time=${time} seek=${found.recording && !open ? seek : null} />`}<//></section>
           <${Times} times=${timesOf(events)} /></div>
-        <div>${live && html`<${Supervise} callId=${callId} live=${live} />`}
-          ${live && may("operator") && html`<${Steer} callId=${callId} destinations=${places.data?.destinations || []} />`}
-          ${live && html`<${Now} callId=${callId} />`}
-          <${Facts} call=${found} /><${Notes} key=${callId} call=${found} again=${row.again} /></div>
+        ${live && html`<div class="controls"><${Supervise} callId=${callId} live=${live} />
+          ${may("operator") && html`<${Steer} callId=${callId} destinations=${places.data?.destinations || []} />`}
+          <${Now} callId=${callId} /></div>`}
+        <div class="facts"><${Facts} call=${found} /><${Notes} key=${callId} call=${found} again=${row.again} /></div>
       </div>`}<//>
   <//>`;
 }

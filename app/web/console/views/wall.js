@@ -33,6 +33,7 @@ function Card({ call, levels, last, at, now }) {
       <div class="top">
         <${Speaker} turn=${call.taken_over && turn === "agent" ? "person" : turn} />
         <span>
+          ${call.taken_over && html`<${Badge} kind="warn">taken over<//> `}
           ${call.approvals > 0 && html`<${Badge} kind="warn">waits for you<//> `}
           ${!call.model_connected && html`<${Badge} kind="warn">no model<//> `}
           ${call.caller !== "attached" && html`<${Badge}>${call.caller.replaceAll("_", " ")}<//> `}
