@@ -100,9 +100,11 @@ class VoiceModels:
 
         A model that refuses us is not even tried for each call; an engine may have lost its parts.
         """
-        refused = any(model.breaker.reason for model in self._guarded.values())
-        down = [] if self._engine is None else self._engine.degraded()
-        return [*(["voice_model_refuses"] if refused else []), *down]
+        models = self._guarded.values()
+        found = ["voice_model_refuses"] if any(one.breaker.reason for one in models) else []
+        if any(one.unavailable for one in models):
+            found.append("voice_model_unavailable")
+        return [*found, *([] if self._engine is None else self._engine.degraded())]
 
 
 def _priced_as(side: SttSettings | TtsSettings) -> str:

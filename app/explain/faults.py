@@ -81,6 +81,7 @@ _VOICE: Final[Mapping[str, tuple[str, str]]] = {
     **dict.fromkeys(
         (
             "connect_timeout",
+            "connection_failed",
             "handshake_failed",
             "server_error",
             "internal_error",
@@ -112,6 +113,18 @@ _VOICE: Final[Mapping[str, tuple[str, str]]] = {
     "tool_loop": (
         "The voice model called tools again and again without speaking.",
         "Say in the instructions when the tool is to be used, and what to do when it fails.",
+    ),
+    "connection_refused": (
+        "Nothing listens where the voice model should be.",
+        "Check openai_realtime.url; if it is right, the model's server is down.",
+    ),
+    "dns_failed": (
+        "The host name of the voice model was not found.",
+        "Check openai_realtime.url and this machine's network.",
+    ),
+    "tls_failed": (
+        "There is no secure connection to the voice model.",
+        "Check this machine's clock and certificates (TRUNKLINE_CA_FILE), and openai_realtime.url.",
     ),
     "invalid_proxy": ("The proxy cannot be used.", "Check HTTPS_PROXY and its password."),
 }

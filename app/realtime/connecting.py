@@ -231,6 +231,8 @@ class GuardedModel:
         self._model = model
         self._free_at_s = 0.0  # when the next connection may begin
         self.breaker = breaker or Breaker()
+        self.unavailable = False
+        """True while the last try to connect found no model that works."""
 
     @property
     def name(self) -> str:
@@ -256,7 +258,12 @@ class GuardedModel:
             connection = await self._model.connect(config)
         except VoiceRefused as error:
             self.breaker.on_refused(error, _now_ms())
+            self.unavailable = False
             raise
+        except VoiceUnavailable:
+            self.unavailable = True
+            raise
+        self.unavailable = False
         self.breaker.on_connected()
         return connection
 

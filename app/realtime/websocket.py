@@ -405,18 +405,20 @@ class WebSocketModel:
             raise _unavailable(error) from None
 
 
+_UNAVAILABLE: Final = (
+    (TimeoutError, "connect_timeout", "the model did not answer in time"),
+    (socket.gaierror, "dns_failed", "the model's host name was not found"),
+    (ssl.SSLError, "tls_failed", "no secure connection to the model"),
+    (ConnectionRefusedError, "connection_refused", "the model's host refused the connection"),
+    (OSError, "connection_failed", "the model's host could not be reached"),
+    (Exception, "handshake_failed", "the model's host does not speak websocket"),
+)
+
+
 def _unavailable(error: Exception) -> VoiceUnavailable:
     """No websocket, and no HTTP answer that would say why. The message holds no peer's text."""
-    for kind, code, message in (
-        (TimeoutError, "connect_timeout", "the model did not answer in time"),
-        (socket.gaierror, "dns_failed", "the model's host name was not found"),
-        (ssl.SSLError, "tls_failed", "no secure connection to the model"),
-        (ConnectionRefusedError, "connection_refused", "the model's host refused the connection"),
-        (OSError, "connection_failed", "the model's host could not be reached"),
-    ):
-        if isinstance(error, kind):
-            return VoiceUnavailable(message, code=code)
-    return VoiceUnavailable("the model's host does not speak websocket", code="handshake_failed")
+    code, message = next(each[1:] for each in _UNAVAILABLE if isinstance(error, each[0]))
+    return VoiceUnavailable(message, code=code)
 
 
 def _refusal(response: Response) -> VoiceRefused | VoiceUnavailable:

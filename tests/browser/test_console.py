@@ -140,7 +140,7 @@ def test_it_says_that_the_feed_is_cut_and_resumes(page: Page, context: BrowserCo
     expect(shown).to_be_visible()
     expect(cut).to_have_count(0)
     context.set_offline(True)
-    page.get_by_role("button", name="Look again").click()
+    page.get_by_role("button", name="Refresh").click()
     expect(cut).to_be_visible()
     expect(shown).to_be_visible()  # what it knows stays
     page.get_by_role("link", name="Agents").click()

@@ -70,6 +70,7 @@ async def test_a_refusal_that_may_pass_is_met_until_the_budget_is_used_up(fault:
         summary = await lost_call(app)
         assert (summary.reason, summary.detail) == (EndReason.VOICE_LOST, code)
         assert voice.attempts >= 2
+        assert (await app.get("/readyz")).json()["degraded"] == ["voice_model_unavailable"]
 
 
 @pytest.mark.parametrize("fault", SILENT)

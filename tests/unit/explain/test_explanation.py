@@ -29,7 +29,7 @@ from app.events import (
 )
 from app.explain import Mark, explain, render
 from app.explain.faults import end_fault, transfer_fault, voice_fault
-from app.realtime import faults
+from app.realtime import faults, websocket
 from app.store.codec import EVENT_TYPES
 from tests.fakes.call_events import filled
 
@@ -109,7 +109,11 @@ def test_every_event_has_words(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [*sorted(faults._FATAL | faults._RETRY | faults._ROTATE), "no_answer", "connect_timeout"],
+    [
+        *sorted(faults._FATAL | faults._RETRY | faults._ROTATE),
+        *(code for _, code, _ in websocket._UNAVAILABLE),
+        "no_answer",
+    ],
 )
 def test_every_code_of_a_model_has_words_and_a_cure(code: str) -> None:
     text, remedy = voice_fault(code)

@@ -10,6 +10,7 @@ import pytest
 
 from app.web.console_routes import FILES, HEADERS
 
+ROOT = Path(__file__).parents[3]
 VENDOR = FILES / "vendor"
 OWN = sorted(path for path in FILES.rglob("*.js") if VENDOR not in path.parents)
 
@@ -54,3 +55,12 @@ def test_the_page_has_nothing_inline_and_nothing_of_other_sites() -> None:
     assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= set(
         policy.split("; ")
     )
+
+
+def test_what_can_be_degraded_has_a_remedy_in_the_health_view() -> None:
+    document = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    [listed] = re.findall(r"\n(`/readyz` lists under `degraded`.*?)\n\n", document, re.DOTALL)
+    codes = {*re.findall(r"`([a-z_]+)`", listed)} - {"degraded"}
+    assert len(codes) > 4
+    view = (FILES / "views" / "health.js").read_text(encoding="utf-8")
+    assert {code for code in codes if f"\n  {code}: " not in view} == set()

@@ -4,6 +4,8 @@ import { Answer, Badge, Page, Trouble, html, useAnswer, useState, usd, when } fr
 
 const REMEDIES = {
   voice_model_refuses: "The voice model refuses us: check OPENAI_API_KEY, the quota and the model's name, then run trunkline doctor.",
+  voice_model_unavailable: "The last call found no voice model: each call tries again. The doctor below looks for the cause; the provider's status page may know of it.",
+  offline_recognizer_down: "No process of the offline engine recognizes speech: it is started again by itself. If this lasts, restart the server.",
   offline_synthesizer_down: "The offline engine's speech was replaced after it hung. If this lasts, restart the server.",
   call_history_loses_events: "The history has lost events: its database does not answer and the disk for them is full.",
   call_history_unavailable: "The history's database does not answer: events are kept on disk meanwhile. Check the database and its disk.",
@@ -44,7 +46,7 @@ function Doctor() {
     <p class="quiet">Keys, numbers, the public address, the model and this machine, looked at from this server, as <code>trunkline doctor</code> does. It calls nobody; the model answers one line.</p>
     ${may("operator") ? html`<p><button class="primary" aria-disabled=${busy} onClick=${look}>${busy ? "Looking …" : data ? "Look again" : "Look"}</button></p>` : html`<p class="quiet">It takes the scope operator.</p>`}
     ${error && html`<${Trouble} error=${error} />`}
-    ${data && html`<div role="status"><p>${data.verdict === "wrong" ? html`<span class="bad">Something is wrong.</span>` : "Nothing wrong was found."} <span class="quiet">${when(data.at)}</span></p>
+    ${data && html`<div role="status"><p>${data.verdict === "wrong" ? html`<span class="bad">Something is wrong.</span>` : data.results.some((one) => one.verdict === "unchecked" && one.remedy) ? "Nothing wrong was found in what could be checked." : "Nothing wrong was found."} <span class="quiet">${when(data.at)}</span></p>
       <ul class="plain">${[...data.results].sort((one, other) => rank(one) - rank(other)).map((one) => html`<${Finding} of=${one} />`)}</ul></div>`}</section>`;
 }
 
@@ -62,6 +64,8 @@ function Deliveries() {
     ${failed.data.deliveries.map((one) => html`<li key=${one.delivery_id}>${one.type || one.event || "message"} <span class="quiet">${one.error || ""}</span></li>`)}</ul></section>`;
 }
 
+const EVENTS = [["stored", "events kept since the start:"], ["waiting", "waiting:"], ["spooled", "put on disk meanwhile:"], ["dropped", "lost:"]];
+
 function Facts({ status }) {
   const { budget } = status;
   const facts = [
@@ -70,7 +74,7 @@ function Facts({ status }) {
     ["Voice", status.voice === "offline" ? "the offline engine" : status.model],
     ["Calls now", `${status.live} of ${status.capacity}${status.processes.length > 1 ? " in this process" : ""}`],
     ["Budget today", budget.per_day_usd ? `${usd(budget.spent_usd)} of ${usd(budget.per_day_usd)}` : `${usd(budget.spent_usd)}, without a limit`],
-    ["History", status.history ? Object.entries(status.history.events).map(([name, n]) => `${name}: ${n}`).join(", ") : "none is kept: store is off"],
+    ["History", status.history ? EVENTS.map(([name, word]) => `${word} ${(status.history.events[name] || 0).toLocaleString()}`).join(", ") : "none is kept: store is off"],
     ["Configuration", status.configuration],
   ];
   return html`<section class="panel"><h2>Facts</h2><dl class="facts">${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl></section>`;
@@ -78,7 +82,7 @@ function Facts({ status }) {
 
 export default function Health() {
   const status = useAnswer(() => get("/status"), []);
-  return html`<${Page} title="Health" aside=${html`<button onClick=${status.again}>Look again</button>`}>
+  return html`<${Page} title="Health" aside=${html`<button onClick=${status.again}>Refresh</button>`}>
     <${Answer} of=${status}>${(data) => html`
       <section class="panel"><h2>Now</h2><${Troubles} status=${data} /></section>
       <${Doctor} />
