@@ -59,7 +59,7 @@ async def test_a_link_opens_the_console_once() -> None:
         csrf = await log_in(one, link=link)
         session = (await one.get("/console/session")).json()
         assert session == {
-            "client": {"name": "link", "scope": "admin"},
+            "client": {"name": "console", "scope": "admin"},
             "csrf": csrf,
             "login": True,
         }
