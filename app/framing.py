@@ -29,7 +29,10 @@ __all__ = [
     "FRAMES_AT_ONCE",
     "FrameReader",
     "OnFrame",
+    "Outlet",
+    "Passage",
     "Reading",
+    "apply_mask",
     "masked_text_frame",
     "text_frame",
 ]
@@ -46,6 +49,32 @@ _LARGE: Final = 127
 
 OnFrame = Callable[[bytes, bytes], bool]
 """Takes a message and its whole frame, as the peer has masked it; False leaves it to `on_text`."""
+
+
+class Outlet:
+    """The writing half of a socket, for one who writes whole frames fifty times a second.
+
+    `open` is kept by the socket: it takes frames, and the peer has not fallen behind.
+    """
+
+    __slots__ = ("open", "write")
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.open = True
+        self.write = write
+
+
+class Passage(Protocol):
+    """Takes what a socket gives before its reader does, to pass frames on as they came."""
+
+    def feed_of(self, reader: FrameReader) -> Callable[[bytes], None]:
+        """The function to call in place of `reader.feed`; all that does not pass goes on to it."""
+        ...
+
+    def on_frame(self, text: bytes, frame: bytes) -> bool:
+        """As `OnFrame`, for what the reader has cut."""
+        ...
+
 
 _MEDIUM_HEAD: Final = Struct("!BBH").pack
 _MEDIUM_MASKED_HEAD: Final = Struct("!BBH4s").pack
@@ -81,11 +110,11 @@ class FrameReader:
         "_on_rest",
         "_on_text",
         "_paused",
-        "_plain",
         "_start",
         "_stopped",
         "_tail",
         "_transport",
+        "plain",
     )
 
     def __init__(
@@ -107,7 +136,9 @@ class FrameReader:
         self._on_frame: OnFrame | None = None
         self._on_rest = on_rest
         self._call_soon = call_soon
-        self._plain = True  # nothing waits, no fragment came, and neither `hold` nor `stop`
+        self.plain = True
+        """What comes next begins a frame, and may be handed out at once: nothing waits, no fragment
+        came, and neither `hold` nor `stop`."""
         self._data = b""  # whole frames that wait for their turn, from `_at` on
         self._at = 0
         self._tail = bytearray()  # the beginning of a frame that has not arrived
@@ -131,7 +162,7 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave."""
-        if self._plain and len(data) > 8 and data[0] == _TEXT_FIN:
+        if self.plain and len(data) > 8 and data[0] == _TEXT_FIN:
             # Nearly always: one message of less than 64 KiB, and nothing else.
             start = self._start
             length = data[1] ^ self._mask
@@ -166,7 +197,7 @@ class FrameReader:
     def hold(self) -> None:
         """Hand nothing out until `go_on`; the peer has to wait."""
         self._held = True
-        self._plain = False
+        self.plain = False
         self._pause()
 
     def go_on(self) -> None:
@@ -179,7 +210,7 @@ class FrameReader:
     def stop(self) -> None:
         """Leave everything that follows to the strict parser: the closing has begun."""
         self._stopped = True
-        self._plain = False
+        self.plain = False
         self._held = False
         if not self._busy:
             self._cut()
@@ -188,7 +219,7 @@ class FrameReader:
         """The connection is gone: part with those who were called back."""
         self._on_text = self._on_rest = _ignore
         self._on_frame = None
-        self._plain = False
+        self.plain = False
         self._stopped = True
         self._data, self._at = b"", 0
         self._tail.clear()
@@ -223,10 +254,10 @@ class FrameReader:
         elif self._held:
             self._pause()
         elif left:
-            self._plain = not (self._tail or self._fragments)
+            self.plain = not (self._tail or self._fragments)
             self._resume()
         else:
-            self._plain = False
+            self.plain = False
             self._pause()
             self._call_soon(self._cut)
 

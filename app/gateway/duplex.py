@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from app.framing import OnFrame
+from app.framing import OnFrame, Passage
 from app.realtime.connection import ClientTransport
 
 __all__ = ["ClientSocket", "Duplex", "Messages"]
@@ -33,7 +33,7 @@ class Messages(Protocol):
 class ClientSocket(Protocol):
     """A client's websocket, by callback: `app.web.sockets.Lane`."""
 
-    def listen(self, messages: Messages, on_frame: OnFrame | None = None) -> None: ...
+    def listen(self, messages: Messages, passage: Passage | None = None) -> None: ...
     def hold(self) -> None: ...
     def go_on(self) -> None: ...
     def send(self, *texts: bytes) -> bool: ...
@@ -47,8 +47,6 @@ class Duplex:
     """Moves texts between a client's socket and an upstream.
 
     `from_client` and `from_upstream` look at each text, and return the one to send, or None.
-    Between two websockets, `passes_up` and `passes_down` see it before: where they say so, the
-    frame that it came in goes on as it is, under the masking key that its client has chosen.
     """
 
     def __init__(
@@ -57,39 +55,39 @@ class Duplex:
         *,
         from_client: Callable[[bytes], bytes | None],
         from_upstream: Callable[[str], bytes | None],
-        passes_up: Callable[[bytes], bool],
-        passes_down: Callable[[bytes], bool],
         on_binary: Callable[[], None],
     ) -> None:
         self._client = client
+        self.send_frame = client.send_frame
+        """Send the client a whole frame; False while it is behind or gone."""
         self._from_client = from_client
         self._from_upstream = from_upstream
-        self._passes_up = passes_up
-        self._passes_down = passes_down
         self._on_binary = on_binary
         self._upstream: ClientTransport | None = None
-        self._send_frame: Callable[[bytes], bool]
         self._up: deque[bytes] = deque()
         self._down: deque[bytes] = deque()
         self._up_wanted = asyncio.Event()
         self._down_empty = asyncio.Event()
         self._gone = asyncio.Event()
 
-    async def run(self, upstream: ClientTransport, *, frames: bool) -> None:
-        """Duplex until either side ends. `frames`: the upstream is a websocket too.
+    async def run(
+        self,
+        upstream: ClientTransport,
+        *,
+        up: Passage | None = None,
+        on_frame_down: OnFrame | None = None,
+    ) -> None:
+        """Duplex until either side ends; `up` and `on_frame_down` take frames before they are text.
 
         Raises:
             VoiceClosed: the upstream has ended.
         """
         self._upstream = upstream
-        self._send_frame = upstream.send_frame
-        self._client.listen(self, self._on_client_frame if frames else None)
+        self._client.listen(self, up)
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump(upstream))
             try:
-                await upstream.deliver(
-                    self._on_upstream, self, self._on_upstream_frame if frames else None
-                )
+                await upstream.deliver(self._on_upstream, self, on_frame_down)
             finally:
                 pump.cancel()
 
@@ -119,19 +117,9 @@ class Duplex:
         if sent is None or self._upstream is None:
             return
         if self._up or not self._upstream.send_at_once(sent):
-            self._wait_up(sent)
-
-    def _wait_up(self, text: bytes) -> None:
-        self._up.append(text)
-        self._client.hold()
-        self._up_wanted.set()
-
-    def _on_client_frame(self, text: bytes, frame: bytes) -> bool:
-        if self._up or not self._passes_up(text):
-            return False
-        if not self._send_frame(frame):
-            self._wait_up(text)
-        return True
+            self._up.append(sent)
+            self._client.hold()
+            self._up_wanted.set()
 
     def on_binary(self) -> None:
         self._on_binary()
@@ -166,13 +154,6 @@ class Duplex:
         sent = self._from_upstream(text)
         if sent is not None:
             self.tell(sent)
-
-    def _on_upstream_frame(self, text: bytes, frame: bytes) -> bool:
-        if self._down or not self._passes_down(text):
-            return False
-        if not self._client.send_frame(frame):
-            self._down.append(text)
-        return True
 
     def on_writable(self) -> None:
         while self._down and self._client.send(self._down[0]):

@@ -37,6 +37,7 @@ from app.gateway.channels import Channel
 from app.gateway.conversion import Conversion
 from app.gateway.duplex import ClientSocket, Duplex
 from app.gateway.meter import Charge, Price, SessionMeter
+from app.gateway.passage import SoundDown, SoundUp
 from app.gateway.pinning import Pins
 from app.gateway.recording import SessionRecording
 from app.gateway.wire import (
@@ -48,7 +49,6 @@ from app.gateway.wire import (
     close_code_for,
     cut_reason,
     error_event,
-    is_delta,
     is_utf8,
     parse,
     redacted,
@@ -159,6 +159,8 @@ class Session:
         self._channel = ""
         self._upstream_session = ""
         self._is_plain_append = PlainAppend()
+        self._up: SoundUp | None = None
+        self._down: SoundDown | None = None
         self._began_s = time.monotonic()
         self._over = asyncio.Event()
         self._end: _End | None = None
@@ -178,8 +180,6 @@ class Session:
             socket,
             from_client=self._from_client,
             from_upstream=self._from_upstream,
-            passes_up=self._passes_up,
-            passes_down=self._passes_down,
             on_binary=lambda: self._finish(
                 _End(
                     code=UNSUPPORTED_DATA, cause=EndReason.CALLER_HUNG_UP, reason="events are text"
@@ -277,8 +277,12 @@ class Session:
         self._tell(StreamOpened(call_id=self._call_id, at_ms=self._now_ms()))
         if self._recording is not None:
             self._recording.begin()
+        elif self._conversion is None and upstream.outlet is not None:
+            self._up = SoundUp(upstream.outlet)
+            if self._bridge is None:  # the dialects have different names for a delta
+                self._down = SoundDown(duplex.send_frame)
         try:
-            await duplex.run(upstream, frames=self._remote)
+            await duplex.run(upstream, up=self._up, on_frame_down=self._down and self._down.on_frame)
         except* VoiceClosed as ended:
             error = ended.exceptions[0]
             assert isinstance(error, VoiceClosed)
@@ -327,6 +331,7 @@ class Session:
         end = self._end or _told_end(
             1011, EndReason.INTERNAL_ERROR, "internal_error", "The gateway failed"
         )
+        self._count_frames()
         if self._meter is not None and (charge := self._meter.at_end()) is not None:
             self._settle(charge)
         if self._recording is not None:
@@ -340,16 +345,6 @@ class Session:
         )
 
     # From the client ----------------------------------------------------------------------------
-
-    def _passes_up(self, text: bytes) -> bool:
-        """True for sound, which is charged and recorded here, and passes as it came."""
-        if not self._is_plain_append(text) or self._conversion is not None:
-            return False
-        if self._meter is not None:
-            self._meter.in_chars += len(text)
-        if self._recording is not None:
-            self._recording.sound_in(text)
-        return True
 
     def _from_client(self, text: bytes) -> bytes | None:
         if self._is_plain_append(text):
@@ -394,20 +389,6 @@ class Session:
             self._recording.sound_in(text)
 
     # From the upstream --------------------------------------------------------------------------
-
-    def _passes_down(self, text: bytes) -> bool:
-        """True for sound, as `_passes_up`."""
-        if (
-            self._bridge is not None  # the dialects have different names for it
-            or self._conversion is not None
-            or not is_delta(text)
-        ):
-            return False
-        if self._meter is not None:
-            self._meter.out_chars += len(text)
-        if self._recording is not None:
-            self._recording.sound_out(text)
-        return True
 
     def _from_upstream(self, text: str) -> bytes | None:
         kind = server_type(text)
@@ -499,8 +480,19 @@ class Session:
 
     def _on_response_done(self, response: Any) -> None:
         self._responses += 1
+        self._count_frames()
         if self._meter is not None and (charge := self._meter.on_response_done(response)):
             self._settle(charge)
+
+    def _count_frames(self) -> None:
+        """Add the sound that has passed in its frames to the meter."""
+        if self._meter is None or self._up is None:
+            return
+        self._meter.in_chars += self._up.chars
+        self._up.chars = 0
+        if self._down is not None:
+            self._meter.out_chars += self._down.chars
+            self._down.chars = 0
 
     def _on_error(self, event: dict[str, Any], text: str) -> str:
         self._errors += 1

@@ -81,25 +81,25 @@ _encode: Final = msgspec.json.Encoder().encode
 class PlainAppend:
     """Tells sound from a client that can mean nothing else: its keys are there once.
 
-    A client writes its events alike, so that most begin as the last one did.
+    A client writes its events alike, so that most begin as the last one did: with `begin`, which is
+    empty while that holds an id.
     """
 
-    __slots__ = ("_begin",)
+    __slots__ = ("begin",)
 
     def __init__(self) -> None:
-        self._begin = b""
+        self.begin = b""
 
     def __call__(self, text: bytes) -> bool:
         if b"\\" in text or not text.isascii():
             return False
-        begin = self._begin
+        begin = self.begin
         if not (begin and text.startswith(begin)):
             found = _APPEND.match(text)
             if found is None:
                 return False
             begin = found[0]
-            if b"event_id" not in begin:  # which is another each time
-                self._begin = begin
+            self.begin = b"" if b"event_id" in begin else begin
         end = text.find(b'"', len(begin))
         return text[end:] == b'"}' or _APPEND_END.fullmatch(text, end) is not None
 

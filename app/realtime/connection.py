@@ -28,7 +28,7 @@ from app.errors import (
     VoiceRefused,
     VoiceUnavailable,
 )
-from app.framing import FRAMES_AT_ONCE, OnFrame
+from app.framing import FRAMES_AT_ONCE, OnFrame, Outlet
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import (
     UNSET,
@@ -122,16 +122,16 @@ class ClientTransport(Transport, Protocol):
         """Send one message without waiting; False, and nothing sent, when that cannot be."""
         ...
 
-    def send_frame(self, frame: bytes) -> bool:
-        """Send a whole frame, masked by a client, as `send_at_once`; False without a websocket."""
-        ...
+    outlet: Outlet | None
+    """For whole frames, masked by a client; None without a websocket."""
 
     async def deliver(
         self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None
     ) -> None:
         """Tell of each message, in place of `receive`; the peer waits while there is no room.
 
-        `on_frame` is offered first what came as one frame of a websocket.
+        `on_frame` is offered first what came as one frame of a websocket; it takes only what there
+        is room for.
 
         Raises:
             VoiceClosed: the connection has ended.
@@ -617,6 +617,8 @@ class _Lane:
 class _PipeEnd:
     """One end of a pipe: what was sent before a close is still received after it."""
 
+    outlet: Outlet | None = None
+
     def __init__(self, outward: _Lane, inward: _Lane) -> None:
         self._outward = outward
         self._inward = inward
@@ -626,9 +628,6 @@ class _PipeEnd:
 
     def send_at_once(self, text: bytes) -> bool:
         return self._outward.put_at_once(text.decode())
-
-    def send_frame(self, frame: bytes) -> bool:
-        return False
 
     async def deliver(
         self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None

@@ -37,7 +37,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
-from app.framing import FrameReader, OnFrame, masked_text_frame
+from app.framing import FrameReader, OnFrame, Outlet, masked_text_frame
 from app.network import websocket_options
 from app.realtime.connection import Room, VoiceConnection, give_up_late, open_connection
 from app.realtime.dialect import GA, Dialect
@@ -93,20 +93,24 @@ class EagerConnection(ClientConnection):
 
     def send_at_once(self, text: bytes) -> bool:
         """Write a message; False, and none written, while the peer is behind or gone."""
-        return self.send_frame(masked_text_frame(text, _next_key()))
-
-    def send_frame(self, frame: bytes) -> bool:
-        """Write a frame that a client has masked, as `send_at_once`."""
-        transport = self.transport
-        if (
-            self.paused
-            or self.send_in_progress is not None
-            or self.protocol.close_sent is not None
-            or transport.is_closing()
-        ):
+        outlet = self.outlet
+        if not outlet.open:
             return False
-        transport.write(frame)
+        outlet.write(masked_text_frame(text, _next_key()))
         return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.outlet.open = False
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.outlet.open = self.protocol.close_sent is None
+
+    def send_data(self) -> None:
+        super().send_data()
+        if self.protocol.close_sent is not None:  # nothing may follow it
+            self.outlet.open = False
 
     # In -----------------------------------------------------------------------------------------
 
@@ -129,6 +133,7 @@ class EagerConnection(ClientConnection):
             self.reader.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.outlet.open = False
         super().connection_lost(exc)
         # Parts that know each other part: nothing of a call is left to the garbage collector.
         if self.reader is not None:
@@ -137,6 +142,7 @@ class EagerConnection(ClientConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.outlet = Outlet(self.transport.write)
         # The library's queue for `recv` has the peer wait in the same way.
         self.recv_messages.pause = self.hold
         self.recv_messages.resume = self.go_on
@@ -201,7 +207,7 @@ class WebSocketTransport:
     def __init__(self, websocket: EagerConnection) -> None:
         self._websocket = websocket
         self.send_at_once = websocket.send_at_once
-        self.send_frame = websocket.send_frame
+        self.outlet = websocket.outlet
 
     async def deliver(
         self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None
@@ -224,19 +230,11 @@ class WebSocketTransport:
                     stopped.set_result(None)
             websocket.hold()
 
-        def pass_frame(message: bytes, frame: bytes) -> bool:
-            if stopped.done() or on_frame is None or not on_frame(message, frame):
-                return False
-            if not room.has_room:
-                stopped.set_result(None)
-                websocket.hold()
-            return True
-
         try:
             while len(websocket.recv_messages.frames):  # what came while nobody listened
                 await room.room()
                 on_text(await self.receive())
-            websocket.listen(on_message, None if on_frame is None else pass_frame)
+            websocket.listen(on_message, on_frame)
             lost = websocket.connection_lost_waiter
             while True:
                 await asyncio.wait((lost, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -31,7 +31,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from app.framing import FrameReader, OnFrame, text_frame
+from app.framing import FrameReader, Passage, text_frame
 
 __all__ = ["Lane", "Messages", "SocketCounts", "SocketLimits", "guarded_protocols", "lane_of"]
 
@@ -261,12 +261,12 @@ class Lane:
         self.send_frame = socket.send_frame
         """Send a whole frame of a server's, as `send`."""
 
-    def listen(self, messages: Messages, on_frame: OnFrame | None = None) -> None:
+    def listen(self, messages: Messages, passage: Passage | None = None) -> None:
         """Have messages told from now on, those first that have come already.
 
-        `on_frame` as for `FrameReader.offer`.
+        `passage` takes frames before they are messages.
         """
-        self._socket.take_lane(messages, on_frame)
+        self._socket.take_lane(messages, passage)
 
     def hold(self) -> None:
         """Have the peer wait: nothing is told until `go_on`. Its close, once we sent ours, is."""
@@ -428,14 +428,16 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             call_soon=self.loop.call_soon,
         )
         self._accepted = True
-        # The transport keeps the function that it calls: from now on that of the reader.
-        self.data_received = self.reader.feed  # type: ignore[method-assign]
-        self.transport.set_protocol(self)
+        self._read_by(self.reader.feed)
         self.request = self.response = None  # type: ignore[assignment]  # a few kB of headers
         early, self._early = self._early, b""
         if early:
             self.transport.resume_reading()
             self.reader.feed(early)
+
+    def _read_by(self, feed: Callable[[bytes], None]) -> None:
+        self.data_received = feed  # type: ignore[method-assign]
+        self.transport.set_protocol(self)  # which keeps the function that it calls
 
     def _refuse_handshake(self) -> None:
         if self.disconnected:
@@ -488,13 +490,15 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     # The lane -----------------------------------------------------------------------------------
 
-    def take_lane(self, messages: Messages, on_frame: OnFrame | None) -> None:
+    def take_lane(self, messages: Messages, passage: Passage | None) -> None:
         """As `Lane.listen`."""
         self._messages = messages
         waiting = self.queue
         self.queue = cast(Any, _Ends(self._tell_end))
         self.reader.listen(messages.on_text)
-        self.reader.offer(on_frame)
+        if passage is not None:
+            self.reader.offer(passage.on_frame)
+            self._read_by(passage.feed_of(self.reader))
         while not waiting.empty():
             event = waiting.get_nowait()
             if event["type"] != "websocket.receive":

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from app.api_keys import Scope
 from app.calls.caller_leg import Monitor
 from app.events import AgentSaid, CallId, OperatorActed
-from app.framing import OnFrame
+from app.framing import Passage
 from app.realtime import events as ev
 from app.web import supervisor
 from app.web.sockets import Lane, Messages
@@ -185,7 +185,7 @@ class NeverReads(Lane):
     def __init__(self) -> None:
         self.closed = False
 
-    def listen(self, messages: Messages, on_frame: OnFrame | None = None) -> None:
+    def listen(self, messages: Messages, passage: Passage | None = None) -> None:
         pass
 
     def send(self, *texts: bytes) -> bool:
