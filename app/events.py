@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import add, attrgetter
 from typing import Any, ClassVar, Literal, NewType
 
 __all__ = [
@@ -133,10 +134,12 @@ class TokenUsage:
     unsplit_responses: int = 0
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        return TokenUsage(**{name: getattr(self, name) + getattr(other, name) for name in _USAGE})
+        sums = map(add, _amounts(self), _amounts(other))
+        return TokenUsage(**dict(zip(_USAGE, sums, strict=True)))
 
 
 _USAGE = tuple(one.name for one in fields(TokenUsage))
+_amounts = attrgetter(*_USAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from app.gateway.wire import PlainAppend, is_delta
 
 __all__ = ["SoundDown", "SoundUp"]
 
+# A client's frame of 126 bytes to 64 KiB.
 _HEAD: Final = slice(0, 4)
-"""Of a client's frame of 126 bytes to 64 KiB: two bytes and the length; behind it the masking key."""
 _KEY: Final = slice(4, 8)
 _TEXT: Final = slice(8, None)
 _END: Final = slice(-2, None)

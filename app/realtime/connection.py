@@ -122,8 +122,10 @@ class ClientTransport(Transport, Protocol):
         """Send one message without waiting; False, and nothing sent, when that cannot be."""
         ...
 
-    outlet: Outlet | None
-    """For whole frames, masked by a client; None without a websocket."""
+    @property
+    def outlet(self) -> Outlet | None:
+        """For whole frames, masked by a client; None without a websocket."""
+        ...
 
     async def deliver(
         self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None

@@ -436,7 +436,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self.reader.feed(early)
 
     def _read_by(self, feed: Callable[[bytes], None]) -> None:
-        self.data_received = feed  # type: ignore[method-assign]
+        self.data_received = feed  # type: ignore[method-assign, assignment]
         self.transport.set_protocol(self)  # which keeps the function that it calls
 
     def _refuse_handshake(self) -> None:

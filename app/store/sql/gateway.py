@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -106,6 +107,7 @@ class GatewayUse:
 
 
 _USE = tuple(one.name for one in fields(GatewayUse))
+_values = attrgetter(*_USE)
 
 
 class GatewayStore:
@@ -142,7 +144,7 @@ class GatewayStore:
         insert = (sqlite if self._database.is_sqlite else postgresql).insert(usage)
         async with self._database.writing() as connection:
             # Not `asdict`, which copies each value deeply.
-            rows = [{name: getattr(one, name) for name in _USE} for one in uses]
+            rows = [dict(zip(_USE, _values(one), strict=True)) for one in uses]
             await connection.execute(insert.on_conflict_do_nothing(), rows)
 
     async def spent(self, key_names: Collection[str], since: datetime) -> Mapping[str, float]:
