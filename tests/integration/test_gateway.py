@@ -25,7 +25,14 @@ from app.api_keys import ApiKeys, Scope
 from app.assembly.gateway import make_gateway
 from app.calls.budget import Budget
 from app.calls.recording.writer import Recorder
-from app.events import AgentSaid, CallEnded, CallEvent, EndReason, RecordingStopped
+from app.events import (
+    AgentSaid,
+    CallEnded,
+    CallEvent,
+    EndReason,
+    RecordingStopped,
+    VoiceTrouble,
+)
 from app.gateway.channels import RealtimeService
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
@@ -608,6 +615,8 @@ async def test_keys_and_hosts_do_not_leave_in_errors(tmp_path: Path) -> None:
             for hidden in ("sk-abcd", "wxyz", "inner.example", "node-7", "10.1.2.3"):
                 assert hidden not in text
             assert text.startswith("Incorrect key [redacted] at [redacted]")
+        (trouble,) = [event for event in found.events if isinstance(event, VoiceTrouble)]
+        assert (trouble.code, trouble.session_id) == ("odd", "sess_fake")
 
 
 async def test_money_is_reserved_and_sessions_end_when_it_is_spent(tmp_path: Path) -> None:
