@@ -573,6 +573,7 @@ class Conversation:
             return []
         # The model's word comes after the pause that proved it; the caller waits from before.
         self.latency.on_caller_stopped(now_ms - self.pause_ms())
+        self._model.on_caller_stopped(now_ms, self.pause_ms())
         self._move(TurnEvent.SPEECH_STOPPED, now_ms)
         if self.taken_over:
             self._move(TurnEvent.NO_REPLY, now_ms)  # a person answers
@@ -876,6 +877,7 @@ class Conversation:
         if self.turns.turn is Turn.AGENT:
             generated = self.dialogue.gate.active_response_id is None
             quick = generated and not self._downlink.plays_on(now_ms, REST_MS)
+            quick = quick or self._model.silent_ms(now_ms) >= REST_MS
         else:
             quick = self._caller_waits()
         return (
@@ -950,7 +952,7 @@ class Conversation:
         """A caller who is on the stream waits for words of the agent."""
         if self._held or not self._timers.present or self._ringing or self.taken_over:
             return False
-        idle = self._model.connected and not self.dialogue.gate.busy
+        idle = self._model.connected and not self.dialogue.owes_words
         if self._keypad.waiting and idle and self.dialogue.function_calls.running:
             return False  # they have been asked for keys
         match self.turns.turn:

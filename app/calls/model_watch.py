@@ -38,8 +38,9 @@ class ModelWatch:
     """Acts when a caller who waits hears nothing, and renews a session in time.
 
     In a wait of `answer_wait_ms`: a free model is asked again, or has a filler said while tools
-    run; one that is at work on a response is given up. After half of that time more it is given up
-    too, and after twice the time the call ends, with the words that the carrier speaks.
+    run, and another one whenever half of that time more has passed without a word; one that is at
+    work on a response is given up. After half of that time more it is given up too, and after twice
+    the time the call ends, with the words that the carrier speaks.
 
     The caller's own speech begins the wait anew, noises do not: a line on which they come and go
     would otherwise keep a caller in silence. Speech is a sound of two seconds, or one with words.
@@ -58,9 +59,10 @@ class ModelWatch:
         self._model_since_ms = 0
         self._sound_since_ms: int | None = None
         self._loud_ms: int | None = None
+        self._stopped_ms: int | None = None
         self._responded = False
         self._asked = self._given_up = False
-        self._filled = self._filler_heard = False
+        self._filled = False
         self.ready = False
         """A session was confirmed at least once."""
         self.connected = False
@@ -117,6 +119,10 @@ class ModelWatch:
         if self._responded:
             self._silent_since_ms = None
 
+    def on_caller_stopped(self, now_ms: int, pause_ms: int) -> None:
+        """The caller's turn is over, and was before the pause that has proved it."""
+        self._stopped_ms = now_ms - min(pause_ms, PAUSE_MS)
+
     # Decisions ------------------------------------------------------------------------------------
 
     def on_tick(
@@ -130,13 +136,14 @@ class ModelWatch:
             return []
         if not waits:
             self._silent_since_ms = None
-            self._filled = self._filler_heard = self.answer_due = False
+            self._filled = self.answer_due = False
         elif self._silent_since_ms is None:
-            self._begin(now_ms if self._loud_ms is None else self._loud_ms)
+            spoke_ms = self._stopped_ms if self._loud_ms is None else self._loud_ms
+            self._begin(max(now_ms if spoke_ms is None else spoke_ms, audible_ms or 0))
         elif audible_ms is not None and audible_ms > self._silent_since_ms:
             self._begin(audible_ms)
-            self.answer_due = False
-            self._filler_heard = self._filled
+            self._filled = self.answer_due = False
+        self._stopped_ms = None
         if waits:
             return self._on_silence(now_ms)
         if self.renewal_due(now_ms) and self._turns.turn is Turn.IDLE and not self.reply_pending:
@@ -171,18 +178,20 @@ class ModelWatch:
         self._responded = False
         self._asked = self._given_up = False
 
-    def _silent_ms(self, now_ms: int) -> int:
+    def silent_ms(self, now_ms: int) -> int:
+        """The silence that a waiting caller has heard, up to the last tick that looked."""
         return 0 if self._silent_since_ms is None else now_ms - self._silent_since_ms
 
     def _on_silence(self, now_ms: int) -> Sequence[Intent]:
-        wait_ms, silent_ms = self._policy.answer_wait_ms, self._silent_ms(now_ms)
+        wait_ms, silent_ms = self._policy.answer_wait_ms, self.silent_ms(now_ms)
         free = not self._dialogue.gate.busy
         if self.connected and free and self._dialogue.function_calls.running:
             seen_to = self._on_tools(now_ms)
             if seen_to is not None:
                 return seen_to
         if silent_ms >= 2 * wait_ms - FALLBACK_TAKES_MS:
-            return [self._trouble("no_answer", now_ms), End(EndReason.VOICE_LOST, "no_answer")]
+            why = self._dialogue.failures.code or "no_answer"
+            return [self._trouble("no_answer", now_ms), End(EndReason.VOICE_LOST, why)]
         if not self.connected or self._given_up or now_ms - self._model_since_ms < wait_ms:
             return []
         if free and not self._asked:
@@ -199,22 +208,21 @@ class ModelWatch:
 
         None where it was to say that they take a moment, and that was not heard.
         """
-        if self._filler_heard:
-            self._begin(now_ms)
-            return []
         self._leave_half(now_ms)
         if self._filled:
             return None
-        if self._silent_ms(now_ms) < self._policy.answer_wait_ms:
+        tools, due_ms = self._dialogue.function_calls, self._policy.answer_wait_ms
+        if tools.filled:  # a caller who knows is told less often, and still within twice the time
+            due_ms += due_ms // 2
+        if self.silent_ms(now_ms) < due_ms:
             return []
-        self._filled = True
-        filler = self._dialogue.function_calls.please_wait(now_ms)
-        self._filler_heard = not filler  # the tools have had one of their own
-        return filler
+        filler = tools.please_wait(now_ms)
+        self._filled = bool(filler)
+        return filler or None
 
     def rings(self, now_ms: int) -> bool:
         """A caller who waits for a connection hears ringing: nothing else can be said without."""
-        return not self.connected and self._silent_ms(now_ms) >= RING_AFTER_MS
+        return not self.connected and self.silent_ms(now_ms) >= RING_AFTER_MS
 
     def renewal_due(self, now_ms: int) -> bool:
         """The session ends soon."""

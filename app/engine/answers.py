@@ -201,7 +201,8 @@ class Answers:
         reply = self._find(response_id)
         if reply is None:
             return []
-        error = ErrorDetail(type="server_error", code=code, message=message)
+        kind = "invalid_request_error" if code == "stage_refused" else "server_error"
+        error = ErrorDetail(type=kind, code=code, message=message)
         return self._end(reply.stop(ResponseStatus.FAILED, error=error), reply)
 
     # Inside ---------------------------------------------------------------------------------------

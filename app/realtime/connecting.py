@@ -33,6 +33,7 @@ HANGS_AFTER_S: Final = 1.5
 TRIES_AT_ONCE: Final = 3
 """Sockets that one call takes at most while it connects; the oldest try makes room."""
 RECONNECTS_PER_MINUTE: Final = 6
+LONGEST_RECONNECT_PAUSE_S: Final = 2.0
 CONNECT_EVERY_S: Final = 0.004
 """Between the connections that all calls of a process begin: an outage that is over, or a server
 that sends everybody away, would else have all of them shake hands in one turn of the loop, in
@@ -157,7 +158,8 @@ class ReconnectBudget:
     def on_lost(self, now_ms: int) -> float | None:
         """Seconds to wait before the next connection; `None` when the budget is used up.
 
-        The first replacement within a minute is immediate; the pauses before the others double.
+        The first replacement within a minute is immediate; the pauses before the others double, up
+        to 2 s: a caller who waits has nearly 8.
         """
         lost = self._lost_ms
         while lost and now_ms - lost[0] >= 60_000:
@@ -165,7 +167,8 @@ class ReconnectBudget:
         if len(lost) == self._per_minute:
             return None
         lost.append(now_ms)
-        return FIRST_PAUSE_S * 2 ** (len(lost) - 2) if len(lost) > 1 else 0.0
+        pause_s = FIRST_PAUSE_S * 2.0 ** (len(lost) - 2) if len(lost) > 1 else 0.0
+        return min(pause_s, LONGEST_RECONNECT_PAUSE_S)
 
 
 class Breaker:

@@ -135,9 +135,14 @@ class EagerConnection(ClientConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         self.outlet.open = False
         super().connection_lost(exc)
-        # Parts that know each other part: nothing of a call is left to the garbage collector.
+        # Parts that know each other part: nothing of a call is left to the garbage collector. The
+        # library keeps both errors, whose frames lead to whoever wrote when the socket broke.
+        for error in (exc, self.protocol.parser_exc):
+            if error is not None:
+                error.__traceback__ = None
         if self.reader is not None:
             self.reader.close()
+            self.reader = None  # or a listener that leaves now would hand it our own queue
         self.recv_messages.pause = self.recv_messages.resume = _nothing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

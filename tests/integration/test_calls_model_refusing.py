@@ -185,12 +185,31 @@ async def test_a_greeting_that_failed_is_spoken_all_the_same() -> None:
     assert SAY_METADATA_KEY in asked[0].metadata
 
 
-async def test_a_model_that_fails_every_response_is_replaced_once_and_then_given_up() -> None:
+async def test_a_model_that_fails_every_response_is_given_up_when_the_caller_has_waited() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(error_code="server_error")])
-    async with voice, trunkline(voice) as app:
+    async with voice, trunkline(voice, policy={"answer_wait_ms": 1_000}) as app:
         summary = await lost_call(app)
         assert (summary.reason, summary.detail) == (EndReason.VOICE_LOST, "server_error")
-        assert len(voice.connections) == 2
+        assert len(voice.connections) > 2
+
+
+@pytest.mark.parametrize("when", ["at the start", "in mid-call"])
+async def test_a_model_whose_responses_fail_for_four_seconds_costs_no_call(when: str) -> None:
+    """In real time: the pauses between the tries have to reach beyond the outage."""
+    fails, speaks = [Reply(error_code="server_error")], [Reply(audio_ms=300)]
+    voice = ScriptedVoiceServer(replies=speaks if when == "in mid-call" else fails)
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        if when == "in mid-call":
+            await call.hear_quiet(ms=300)
+            voice.replies = fails
+            voice.latest.drop()  # what a connection is to say was settled when it was opened
+            await call.speak(0.4)
+        await asyncio.sleep(4)
+        voice.replies = speaks
+        await call.hear(ms=200)
+        await call.hang_up()
+        assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
 
 
 async def test_an_error_that_ends_nothing_is_survived() -> None:

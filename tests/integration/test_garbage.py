@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
 from tests.integration.server import trunkline
@@ -44,17 +46,22 @@ async def test_sound_leaves_nothing_to_the_collector() -> None:
         await call.hang_up()
 
 
-async def test_a_call_leaves_few_objects_to_the_collector() -> None:
+@pytest.mark.parametrize("model", ["stays", "is lost"])
+async def test_a_call_leaves_few_objects_to_the_collector(model: str) -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300), Reply(audio_ms=300)])
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         with garbage() as found:
             call = await twilio.call(app.url)
             await call.hear_quiet(ms=100)
+            if model == "is lost":
+                voice.latest.drop()
+                await until(lambda: len(voice.connections) == 2 and voice.open_connections == 1)
             await call.speak(0.4)
             await call.hear(ms=100)
             await call.hang_up()
             await app.ended(call)
             await until(lambda: not voice.open_connections)
             del call
-        assert not {"Call", "Conversation", "CallerLeg", "TwilioStream"} & set(found), found
+        ours = {"Call", "Conversation", "CallerLeg", "TwilioStream", "EagerConnection"}
+        assert not ours & set(found), found
         assert sum(found.values()) < 100, found

@@ -45,10 +45,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """The model cannot go on. `retryable`: a fresh connection may help."""
+    """The model cannot go on. `retryable`: a fresh connection may help; `passes`: waiting may."""
 
     code: str
     retryable: bool
+    passes: bool = False
 
 
 DialogueAction = ToVoice | RunTool | CheckGuardrail | Interrupt | Record | GiveUp

@@ -1,7 +1,8 @@
 """Failed responses and errors of the model: report them, ask again, or give the connection up.
 
 A response that fails is asked for again once; a second failure in a row gives up, and so does any
-error that no retry heals. Pure; the classes of errors are `app.realtime.faults`.
+error that no retry heals. A failure of the server itself may pass: its connection is replaced again
+after growing pauses, as one that breaks is. Pure; the classes of errors are `app.realtime.faults`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class ResponseFailures:
     def __init__(self, call_id: CallId, counters: CallCounters) -> None:
         self.completed = 0
         self.in_a_row = 0
+        self.code = ""
+        """The code of the last failure, until a response is completed."""
         self._call_id = call_id
         self._counters = counters
 
@@ -58,17 +61,17 @@ class ResponseFailures:
         if status is not ResponseStatus.FAILED and not empty:
             if status is ResponseStatus.COMPLETED:
                 self.in_a_row = 0
+                self.code = ""
                 self.completed += 1
             return None
         self._counters.responses_failed += 1
         error = response.error or ErrorDetail(code=response.status_reason or "empty_response")
-        fatal = classify(error) is FaultClass.FATAL
-        return self._failed(error.code or error.type, now_ms, fatal=fatal)
+        return self._failed(error.code or error.type, now_ms, classify(error))
 
     def on_timeout(self, now_ms: int, *, unanswered: bool) -> ResponseFailure:
         """The model did not answer in time; `unanswered`: it never began what it was asked for."""
         failures = 1 if unanswered else 0
-        return self._failed("response_timeout", now_ms, fatal=False, failures=failures)
+        return self._failed("response_timeout", now_ms, FaultClass.UNKNOWN, failures=failures)
 
     def on_error(
         self, error: ErrorDetail, now_ms: int, tools: Sequence[Mapping[str, Any]] = ()
@@ -92,11 +95,16 @@ class ResponseFailures:
         self._counters.voice_errors += 1
         return [self._trouble("tool_loop", now_ms, benign=False)]
 
-    def _failed(self, code: str, now_ms: int, *, fatal: bool, failures: int = 1) -> ResponseFailure:
+    def _failed(
+        self, code: str, now_ms: int, kind: FaultClass, *, failures: int = 1
+    ) -> ResponseFailure:
         self.in_a_row += failures
+        self.code = code
         trouble = self._trouble(code, now_ms, benign=False)
+        fatal = kind is FaultClass.FATAL
         if fatal or self.in_a_row >= _MAX_FAILURES:
-            return ResponseFailure((trouble, GiveUp(code=code, retryable=not fatal)), goes_on=False)
+            give_up = GiveUp(code=code, retryable=not fatal, passes=kind is FaultClass.RETRY)
+            return ResponseFailure((trouble, give_up), goes_on=False)
         return ResponseFailure((trouble,), goes_on=True)
 
     def _trouble(self, code: str, now_ms: int, *, benign: bool, where: str = "") -> Record:

@@ -191,11 +191,17 @@ class FunctionCalls:
             self._filled.add(call.response_id)
         return said
 
+    @property
+    def filled(self) -> bool:
+        """True while a tool runs whose response has had a filler."""
+        return any(not c.done and c.response_id in self._filled for c in self._calls.values())
+
     def please_wait(self, now_ms: int) -> list[ToVoice]:
-        """Ask a waiting caller for patience, unless the tools that run have had their filler."""
-        if any(not c.done and c.response_id in self._filled for c in self._calls.values()):
-            return []
-        return self._responses.ask(now_ms, PLEASE_WAIT)
+        """Ask a caller for patience who waits for the tools that run."""
+        said = self._responses.ask(now_ms, PLEASE_WAIT)
+        if said:
+            self._filled.update(c.response_id for c in self._calls.values() if not c.done)
+        return said
 
     def ask_when_done(self, now_ms: int) -> Sequence[ToVoice | Record]:
         """One reply for all the tools of a response, when it and they are done."""

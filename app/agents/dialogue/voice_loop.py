@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
 
 from app.agents.dialogue.actions import GiveUp
@@ -102,8 +102,9 @@ class VoiceLoop:
         """Talk with the model until it is lost for good; returns how.
 
         A connection that breaks is replaced, within a budget per minute and after growing pauses:
-        it may be an outage that passes. One that was given up, because its model failed, is
-        replaced again only when a response was completed since: more would be dead air.
+        it may be an outage that passes, and so may a failure of the model's server. One that was
+        given up for any other reason is replaced again only when a response was completed since:
+        more would be dead air.
 
         Raises:
             VoiceError: as `connect`.
@@ -124,7 +125,7 @@ class VoiceLoop:
             await self.close()
             if not outcome.retryable or not self._reconnects:
                 return outcome
-            if not self._broken:
+            if not (self._broken or outcome.passes):
                 if completed == self._dialogue.failures.completed and self._listener.present:
                     return outcome
                 completed = self._dialogue.failures.completed
@@ -190,11 +191,6 @@ class VoiceLoop:
                 both.create_task(self._write(connection))
                 await asyncio.shield(outcome)  # which a failing task would cancel with this one
                 both.cancel()
-        except* VoiceError as errors:
-            for error in errors.exceptions:
-                if isinstance(error, VoiceError):
-                    self.error = error
-                    self._on_broken(error.code)
         finally:
             self._outcome = None
             self.oddities += connection.oddities
@@ -202,8 +198,22 @@ class VoiceLoop:
         return outcome.result()
 
     async def _read(self, connection: VoiceConnection) -> None:
-        await connection.deliver(self._listener.on_voice, self._listener.voice_room)
-        self._on_broken("voice_closed")
+        with self._breaking():
+            await connection.deliver(self._listener.on_voice, self._listener.voice_room)
+            self._on_broken("voice_closed")
+
+    @contextlib.contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """Take note of the error that breaks the connection.
+
+        Without its frames, and not as one of the group's errors: each would make a cycle that
+        leaves all of the call to the collector.
+        """
+        try:
+            yield
+        except VoiceError as error:
+            self.error = error.with_traceback(None)
+            self._on_broken(error.code)
 
     def _on_broken(self, code: str) -> None:
         if self._outcome is not None and not self._outcome.done():
@@ -211,8 +221,9 @@ class VoiceLoop:
             self._outcome.set_result(GiveUp(code=code, retryable=True))
 
     async def _write(self, connection: VoiceConnection) -> None:
-        while True:
-            await connection.send(await self._next_event())
+        with self._breaking():
+            while True:
+                await connection.send(await self._next_event())
 
 
 async def _close(connection: VoiceConnection) -> None:

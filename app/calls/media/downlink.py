@@ -116,7 +116,7 @@ class Downlink:
         return self._playout.ahead_ms(now_ms) > MAX_AHEAD_MS
 
     def last_audible_ms(self, now_ms: int) -> int | None:
-        """The last look at which the caller had heard more, and not just silence."""
+        """The time at which the caller has last heard something, and not just silence."""
         return self._playout.last_audible_ms(now_ms)
 
     # Playing ------------------------------------------------------------------------------------

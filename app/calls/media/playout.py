@@ -244,11 +244,14 @@ class Playout:
         return max(0, self._ends_ms - now_ms)
 
     def last_audible_ms(self, now_ms: int) -> int | None:
-        """The last look at which the caller had heard something more that one can hear."""
+        """The time at which the caller has last heard something that one can hear."""
         heard = self.heard_bytes(now_ms)
         while self._loud and self._loud[0][0] < heard:
-            self._audible_ms = now_ms
             _, end = self._loud.pop(0)
+            ended_ms = now_ms - max(0, heard - end) // self._bytes_per_ms
+            if end == self._sent:  # nothing has followed it
+                ended_ms = min(ended_ms, self._ends_ms)
+            self._audible_ms = max(self._audible_ms or 0, ended_ms)
             if end > heard:
                 self._loud.insert(0, (heard, end))
                 break

@@ -355,7 +355,7 @@ def test_a_failed_response_is_asked_for_again_and_then_given_up() -> None:
     assert len(scene.sent(ResponseCreate)) == 1
     scene.response_begins("r2", None)
     scene.response_ends("r2", None, ResponseStatus.FAILED, error=failure)
-    assert scene.take(GiveUp) == [GiveUp(code="server_error", retryable=True)]
+    assert scene.take(GiveUp) == [GiveUp(code="server_error", retryable=True, passes=True)]
 
 
 def test_a_quota_failure_is_never_retried() -> None:

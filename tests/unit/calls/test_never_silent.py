@@ -56,10 +56,11 @@ def silent_ms(scene: Scene, feed: Callable[[Scene], None], *, reconnects: bool) 
         heard_ms = scene.conversation._downlink.last_audible_ms(scene.now_ms)
         if scene.take(End) or (heard_ms is not None and heard_ms > began_ms):
             break
-        if scene.take(GiveUp):
-            if completed == scene.conversation.dialogue.failures.completed:
+        if given_up := scene.take(GiveUp):
+            answered = scene.conversation.dialogue.failures.completed
+            if completed == answered and not given_up[-1].passes:
                 break  # the voice loop ends a call whose model has not answered since the last one
-            completed = scene.conversation.dialogue.failures.completed
+            completed = answered
             scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
             ready_ms = scene.now_ms + 300 if reconnects else None
         if ready_ms is not None and scene.now_ms >= ready_ms:
@@ -89,10 +90,30 @@ def empty_responses(scene: Scene) -> None:
         scene.response_ends(name, None)
 
 
+def failed_responses(scene: Scene) -> None:
+    """Each response that is asked for fails at once, as in an outage of the model's server."""
+    if scene.conversation.dialogue.gate.busy:
+        name = f"r{scene.now_ms}"
+        scene.response_begins(name, None)
+        error = ErrorDetail(code="server_error")
+        scene.response_ends(name, None, status=ResponseStatus.FAILED, error=error)
+
+
+def silent_responses(scene: Scene) -> None:
+    """Each response that is asked for begins, and is silence without end."""
+    gate = scene.conversation.dialogue.gate
+    if gate.busy and gate.active_response_id is None:
+        scene.response_begins(f"r{scene.now_ms}", f"a{scene.now_ms}")
+    if response_id := gate.active_response_id:
+        scene.voice(AudioDelta(response_id, response_id.replace("r", "a"), 0, 0, b"\xff" * 800))
+
+
 FEEDS: Final = {
     "nothing": nothing,
     "noise": noise_floor,
     "empty responses": empty_responses,
+    "failed responses": failed_responses,
+    "silent responses": silent_responses,
 }
 
 
