@@ -47,6 +47,7 @@ class CallTimers:
     content_type: str = "text/xml"
     action_twiml: str | None = None
     status_code: int = 204
+    gone_at_end: bool = False
     refuses_handshake: bool = False
     public_host: str | None = None
 
@@ -63,6 +64,7 @@ class SpeakingServer:
     stopped: bool = False
     lines: list[dict[str, Any]] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    running: uvicorn.Server | None = None
 
     @property
     def url(self) -> str:
@@ -108,6 +110,10 @@ class SpeakingServer:
         form = await self._form(request)
         if form is not None:
             self.statuses.append(form)
+        if self.timers.gone_at_end and self.statuses[-1]["CallStatus"] == "completed":
+            assert self.running is not None
+            for connection in list(self.running.server_state.connections):
+                connection.transport.abort()
         return Response(status_code=self.timers.status_code if form is not None else 403)
 
     async def transcript(self, request: Request) -> Response:
@@ -226,7 +232,7 @@ async def serve(timers: CallTimers | None = None) -> AsyncIterator[SpeakingServe
     listener = socket.create_server(("127.0.0.1", 0))
     server.port = listener.getsockname()[1]
     config = uvicorn.Config(server.app(), log_config=None, lifespan="off", ws="websockets-sansio")
-    running = uvicorn.Server(config)
+    server.running = running = uvicorn.Server(config)
     task = asyncio.create_task(running.serve(sockets=[listener]))
     try:
         yield server  # the listener is open: who connects before the start waits for it

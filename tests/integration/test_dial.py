@@ -377,6 +377,13 @@ async def test_a_server_that_fails_its_status_callbacks_is_told(tmp_path: Path) 
     )
 
 
+async def test_a_server_that_ends_with_the_call_has_answered_it_well(tmp_path: Path) -> None:
+    async with serve(CallTimers(gone_at_end=True)) as server:
+        report, story = await call(server, tmp_path)
+    assert report.ok, report
+    assert "the server took no report of the end" in story.text
+
+
 async def test_the_command_prints_the_call_and_its_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
