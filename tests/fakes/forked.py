@@ -6,8 +6,9 @@ runs `main()` of a module, in a tenth of the time that a fresh interpreter takes
 the suite starts a hundred of them. All processes of a test run share the one that forks. It starts
 when it is first needed, and ends with the process that started it.
 
-A forked program is like an executed one but for its `/proc/PID/cmdline`. It leads a session, and is
-killed when the process that asked for it is gone: a run of tests that is killed leaves no server.
+A forked program is like an executed one but for its `/proc/PID/cmdline`, and for the end of its
+interpreter, which takes no modules apart. It leads a session, and is killed when the process that
+asked for it is gone: a run of tests that is killed leaves no server.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -28,21 +30,27 @@ import sys
 import tempfile
 import threading
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import httpcore2
+
+import app
+from tests.fakes.shared_parts import share_parts
 
 __all__ = ["ForkedProcess", "start_forked"]
 
 ROOT: Final = Path(__file__).parents[2]
 IMPORTED: Final = (
-    "app.cli.commands",
-    "app.main",
     "mcp.server.mcpserver",
+    "tests.chaos.killed_server",
     "tests.fakes.mcp_server",
     "tests.integration.web_server",
 )
-"""Modules that programs need and that take long to import."""
+"""Modules that programs need and that take long to import, besides all of `app`."""
+LEFT_OUT: Final = {"app.tracing"}
+"""Modules that a program imports itself, since a package of theirs may be missing."""
 _RUN: Final = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 _FOLDER: Final = Path(tempfile.gettempdir(), f"trunkline-tests-{os.getuid()}")
 
@@ -207,44 +215,74 @@ def _fork_on_request(path: str) -> str:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
-    for module in IMPORTED:
+    modules = {found.name for found in pkgutil.walk_packages(app.__path__, "app.")} - LEFT_OUT
+    for module in (*sorted(modules), *IMPORTED):
         importlib.import_module(module)
+    share_parts()
+    httpcore2.default_ssl_context()
     gc.collect()
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
+    ended, told = socket.socketpair()
+    for end in (ended, told):
+        end.setblocking(False)
+    signal.set_wakeup_fd(told.fileno())
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)  # the descriptor is told
+    asking: dict[int, socket.socket] = {}
+    """The connections of those who asked for a process, by its id."""
     os.write(1, b"ready\n")
     while True:
-        readable, _, _ = select.select([listener.fileno(), 0], [], [])
+        waited_for: list[Any] = [0, listener, ended, *asking.values()]
+        readable, _, _ = select.select(waited_for, [], [])
         if 0 in readable:
             os._exit(0)
-        connection, _ = listener.accept()
-        if not os.fork():
-            listener.close()
-            return _start_and_wait(connection)
-        connection.close()
+        for pid in [pid for pid, connection in asking.items() if connection in readable]:
+            asking.pop(pid).close()  # nobody asks for it any more
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if ended in readable:
+            ended.recv(4_096)
+            _report_ends(asking)
+        if listener in readable:
+            connection, _ = listener.accept()
+            descriptors, request = _receive(connection)
+            pid = os.fork() if request else 0
+            if not request:  # it was only asked whether somebody is there
+                connection.close()
+            elif pid:
+                connection.sendall(f"{pid}\n".encode())
+                asking[pid] = connection
+            else:
+                for left in (listener, ended, told, connection, *asking.values()):
+                    left.close()
+                return _become(request, descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
-def _start_and_wait(connection: socket.socket) -> str:
-    """Fork once more, and tell of the process and of its end; in that process, its module."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def _report_ends(asking: dict[int, socket.socket]) -> None:
+    """Give the exit codes of processes that have ended."""
+    with contextlib.suppress(ChildProcessError):  # there is none left
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            connection = asking.pop(found[0], None)
+            if connection is not None:
+                with connection, contextlib.suppress(OSError):
+                    connection.sendall(f"{os.waitstatus_to_exitcode(found[1])}\n".encode())
+
+
+def _receive(connection: socket.socket) -> tuple[list[int], bytes]:
+    """A request and the standard streams for its process; an empty one from a probe."""
     length, descriptors, _, _ = socket.recv_fds(connection, 16, 3)
-    if not length:  # it was only asked whether somebody is there
-        os._exit(0)
     length, _, request = length.partition(b"\n")
-    while len(request) < int(length):
+    while len(request) < int(length or 0):
         request += connection.recv(65_536)
-    pid = os.fork()
-    if pid:
-        threading.Thread(target=_kill_when_abandoned, args=(connection, pid), daemon=True).start()
-        for descriptor in descriptors:
-            os.close(descriptor)
-        connection.sendall(f"{pid}\n".encode())
-        _, status = os.waitpid(pid, 0)
-        with contextlib.suppress(BrokenPipeError):
-            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-        os._exit(0)
-    connection.close()
+    return descriptors, request
+
+
+def _become(request: bytes, descriptors: list[int]) -> str:
+    """Take the place that an executed process would have; returns the module to run."""
     os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # Whoever runs tests in the background may have them ignore SIGINT, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, descriptor in enumerate(descriptors):
@@ -259,12 +297,32 @@ def _start_and_wait(connection: socket.socket) -> str:
     return str(module)
 
 
-def _kill_when_abandoned(connection: socket.socket, pid: int) -> None:
-    with contextlib.suppress(OSError):
-        connection.recv(1)  # returns when the other side is gone
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def _run_and_exit(main: Callable[[], Any]) -> None:
+    """Run a program, and leave as the interpreter does, but without taking its modules apart."""
+    code: object = 0
+    try:
+        main()
+    except SystemExit as left:
+        code = left.code
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = 120  # as Python has it
+    os._exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":
-    importlib.import_module(_fork_on_request(sys.argv[1])).main()
+    program = importlib.import_module(_fork_on_request(sys.argv[1]))
+    _run_and_exit(program.main)
