@@ -25,7 +25,7 @@ from app.network import use_network
 from app.parts import Parts
 from app.settings import Settings
 from app.store.history import CallHistory
-from app.web.app import fill_in_routes, make_app
+from app.web.app import make_app
 from app.web.handover import Handover
 from app.web.health import LoopMonitor
 from app.web.metrics import Metrics
@@ -141,7 +141,6 @@ def build(
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with _open(parts, server, not_started):
-            await fill_in_routes(app)
             announce(server.port)
             try:
                 yield

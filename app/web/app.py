@@ -14,7 +14,6 @@ from http import HTTPStatus
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from app.errors import (
@@ -31,9 +30,9 @@ from app.web.api.problem import (
     problem_response,
     status_problem,
 )
-from app.web.forwarding import Forwarded, answer_within, on_forwarded
+from app.web.forwarding import Forwarded, on_forwarded
 
-__all__ = ["error_response", "fill_in_routes", "make_app"]
+__all__ = ["error_response", "make_app"]
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -57,23 +56,14 @@ def make_app(routers: Sequence[APIRouter], *, lifespan: Lifespan | None = None) 
         lifespan=lifespan,
     )
     for router in routers:
-        app.include_router(router)
+        # `include_router` would make each route a second time, when the first request comes.
+        app.router.routes.extend(router.routes)
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(Forwarded, on_forwarded)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(Exception, _on_bug)
     return app
-
-
-async def fill_in_routes(app: FastAPI) -> None:
-    """Ask for a page that no route has, before anybody asks for another one.
-
-    FastAPI fills in a route when one of its router is first asked for: a millisecond for each,
-    in which no call would hear anything. So does the first request that runs in a thread.
-    """
-    await run_in_threadpool(int)
-    await answer_within(app, {"method": "GET", "path": "/-", "query": "", "form": []})
 
 
 def error_response(

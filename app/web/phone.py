@@ -160,7 +160,7 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
     if follow is not None:
         add_transcript_feed(signed, follow)
     router = APIRouter()
-    router.include_router(signed)
+    router.routes.extend(signed.routes)
     media = MediaSocket(front, calls, metrics, unclaimed or UnclaimedSockets(), tickets)
     router.add_api_websocket_route(stream_path, media.serve)
     if others_stream_path is not None:

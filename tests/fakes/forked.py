@@ -219,7 +219,7 @@ def _fork_on_request(path: str) -> str:
     for module in (*sorted(modules), *IMPORTED):
         importlib.import_module(module)
     share_parts()
-    httpcore2.default_ssl_context()
+    _build_a_server()
     gc.collect()
     gc.freeze()
     ended, told = socket.socketpair()
@@ -257,6 +257,18 @@ def _fork_on_request(path: str) -> str:
                 return _become(request, descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _build_a_server() -> None:
+    """Leave the parts that servers share, for all that are forked."""
+    from app.main import build
+    from app.settings import load
+
+    httpcore2.default_ssl_context()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.yaml")
+        path.write_text("{voice_model: offline, server: {port: 0}, store: 'off'}")
+        build(load(path, {})).server._listener.close()
 
 
 def _report_ends(asking: dict[int, socket.socket]) -> None:
