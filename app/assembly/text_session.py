@@ -57,7 +57,7 @@ async def written_session(
             analysis=route.analysis,
         )
         if engine is not None:
-            await engine.start()
+            await engine.start(speech=False)
             stack.push_async_callback(engine.close)
         yield session
 

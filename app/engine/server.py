@@ -97,8 +97,10 @@ class Engine:
         owned = (part for part in self._parts.owned if isinstance(part, _Monitored))
         return [*down, *("pipeline_speech_down" for part in owned if not part.ready)]
 
-    async def start(self) -> None:
-        """Start the speech parts; sessions are served from now on.
+    async def start(self, *, speech: bool = True) -> None:
+        """Start the parts; sessions are served from now on.
+
+        Without `speech`, for sessions in writing, no process starts that hears or speaks.
 
         Raises:
             ConfigError: a part is not installed or refuses its settings.
@@ -106,7 +108,7 @@ class Engine:
         """
         started: list[Startable] = []
         try:
-            for part in self._startable():
+            for part in self._startable(speech):
                 started.append(part)
                 await part.start()
         except BaseException:
@@ -216,9 +218,9 @@ class Engine:
         await _send_error(transport, AT_CAPACITY, "All lines of the offline engine are busy.")
         await transport.close(_TRY_AGAIN_LATER)
 
-    def _startable(self) -> list[Startable]:
-        parts = (*self._parts.owned, self._parts.recognizer, self._parts.synthesizer)
-        return [part for part in parts if isinstance(part, Startable)]
+    def _startable(self, speech: bool = True) -> list[Startable]:
+        voices = (self._parts.recognizer, self._parts.synthesizer) if speech else ()
+        return [part for part in (*self._parts.owned, *voices) if isinstance(part, Startable)]
 
 
 class EngineModel:
