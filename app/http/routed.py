@@ -26,7 +26,11 @@ def new_transport(
 
 
 def open_client(limits: httpx2.Limits = DEFAULT_LIMITS, **options: Any) -> httpx2.AsyncClient:
-    """A client whose requests each take the way that the rule has for their URL."""
+    """A client whose requests each take the way that the rule has for their URL.
+
+    Raises:
+        ConfigError: the certificates cannot be read.
+    """
     return httpx2.AsyncClient(transport=_Routed(limits), trust_env=False, **options)
 
 
@@ -39,7 +43,11 @@ class _Routed(httpx2.AsyncBaseTransport):
 
     def __init__(self, limits: httpx2.Limits) -> None:
         self._limits = limits
-        self._by_proxy: dict[str | None, httpx2.AsyncHTTPTransport] = {}
+        # One is made at once: the first of a process loads a library and the certificates, for
+        # which a request in the middle of a call would hold all calls up.
+        self._by_proxy: dict[str | None, httpx2.AsyncHTTPTransport] = {
+            None: new_transport(None, limits)
+        }
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         proxy = proxy_for(str(request.url))

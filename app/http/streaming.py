@@ -31,13 +31,19 @@ class StreamingHttp:
         self._client: httpx2.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
+        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def start(self) -> None:
-        """Nothing: the first request connects."""
+        """Get ready; the first request connects.
+
+        Raises:
+            ConfigError: the certificates cannot be read.
+        """
+        self._opened()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -71,6 +71,16 @@ def text(pieces: list[TextPiece]) -> str:
     return "".join(piece.text for piece in pieces if isinstance(piece, Words))
 
 
+async def test_the_first_request_builds_nothing_that_the_start_could_have(
+    http: StreamingHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with WebService(answer(b'{"text": "Yes."}')) as server:
+        await http.start()
+        monkeypatch.delattr("app.http.routed.new_transport")
+        async with time_limit():
+            assert await HttpTranscriber(spec(server), http).transcribe(speech(200)) == "Yes."
+
+
 # Speech to text -----------------------------------------------------------------------------------
 
 TRANSCRIPTS: dict[str, Script] = {
