@@ -200,6 +200,32 @@ async def test_a_campaign_is_made_paused_resumed_and_done(tmp_path: Path) -> Non
         assert (refused.status_code, refused.json()["code"]) == (409, "campaign_state")
 
 
+async def test_the_caps_of_a_campaign_hold() -> None:
+    per_s, loop = 20.0, asyncio.get_running_loop()
+    async with calling() as site:
+        site.api.placed = void  # phones ring until their time
+        place, begun_s = site.dialer.place, list[float]()
+
+        async def noted(order: Any) -> Any:
+            begun_s.append(loop.time())
+            return await place(order)
+
+        site.dialer.place = noted  # type: ignore[method-assign]
+        body = {"name": "x", "agent": "caller", "csv": CSV, "attempts": 1}
+        caps = {"calls_per_second": per_s, "max_calls": 2}
+        made = (await site.request("POST", "/campaigns", {**body, **caps})).json()
+        await site.request("POST", f"/campaigns/{made['campaign_id']}/resume")
+        for nth in range(5):
+            ringing = await site.rings(nth)
+            assert len([one for one in site.api.calls.values() if one.status == "queued"]) <= 2
+            assert len(begun_s) <= nth + 2
+            await site.ends(ringing, "busy")
+        await until_it_is(site, made["campaign_id"], "done")
+    tick_s = site.app.trunkline.outbound.campaigns._tick_s
+    for nth, at_s in enumerate(begun_s):
+        assert at_s - begun_s[0] >= nth / per_s - tick_s - 0.001, begun_s
+
+
 WRONG: Final[list[tuple[bytes, list[str], str]]] = [
     (b"phone\n1\n", [], "contacts.csv:1: expected names of columns"),
     (b"number,name\n4155,x\n+14155550101\n", [], "contacts.csv:3: 1 columns in place of 2"),
