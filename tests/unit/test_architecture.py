@@ -86,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What is written down before anything is dialed.
     "app.calls.outbound": {"app.calls", "app.carrier.base", "app.carrier.number_policy",
                            "app.carrier.time_zones", "app.errors", "app.events", "app.logs",
-                           "app.store.outbound", "app.tasks", "audio"},
+                           "app.store.outbound", "app.tasks", "app.threads", "audio"},
     "app.store": {"app.errors", "app.events", "app.tasks", "app.threads", "msgspec"},
     "app.store.sql": {"app.errors", "app.events", "app.installation", "app.store", "alembic",
                       "sqlalchemy"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -59,7 +60,8 @@ def read_signature(function: Callable[..., Any], context_type: type) -> Signatur
         ConfigError: a parameter that JSON cannot express; the message names it and the remedy.
     """
     name = getattr(function, "__name__", "tool")
-    if not inspect.isroutine(function):
+    # A partial function counts as a routine since Python 3.14, and has no name.
+    if not inspect.isroutine(function) or isinstance(function, functools.partial):
         raise ConfigError(f"tool {name}: is not a function; write one with `def` that calls it")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"tool {name}: a tool has one result; return it, and do not yield")
