@@ -12,21 +12,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
+from app.agents.analysis.live import AnalysisPlan
 from app.agents.dialogue.actions import RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
-from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
+from app.agents.dialogue.tool_runner import consent_prompt
 from app.agents.guardrails.rules import CheckGuardrail
-from app.agents.guardrails.runner import check_guardrails
-from app.agents.llm.out_of_band import OutOfBandAsker
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval, ToolResult
+from app.agents.work import DialogueWork
 from app.calls.actions import Action, CheckMessages
 from app.calls.conversation import Conversation
 from app.calls.transfer.transfers import Transfers
 from app.errors import ToolError
 from app.events import AnalysisEvent, CallEvent, ToolApprovalRequired, ToolRan
-from app.realtime.events import ServerEvent, SpeechStarted
 
 __all__ = ["BackgroundWork"]
 
@@ -47,33 +45,31 @@ class BackgroundWork:
         now_ms: Callable[[], int],
         analysis: AnalysisPlan | None = None,
     ) -> None:
-        active = conversation.dialogue.active
-        self.tools = ToolRunner(active, self)
-        self.ask = OutOfBandAsker(lambda event: perform([ToVoice(event)]))
+        self._work = DialogueWork(
+            conversation.dialogue,
+            self,
+            send=lambda event: perform([ToVoice(event)]),
+            analysis=analysis,
+            emit=self._on_analysis,
+            say=lambda text: self._say(text, SayWhen.IDLE),
+        )
+        self.tools = self._work.tools
+        self.ask = self._work.ask
+        self.on_voice = self._work.on_voice
+        """Takes every event of the model, before the conversation does."""
+        self.after_voice = self._work.after_voice
+        """Takes every event of the model again, once the conversation has."""
         self._conversation = conversation
         self._record = record
         self._perform = perform
         self._now_ms = now_ms
         self._tasks: asyncio.TaskGroup | None = None
         self._running: dict[str, tuple[RunTool, int]] = {}  # with the time at which each began
-        self._analysis = (
-            None
-            if analysis is None
-            else LiveAnalysis(
-                analysis,
-                conversation.dialogue,
-                self.tools,
-                ask=self.ask,
-                emit=self._on_analysis,
-                say=lambda text: self._say(text, SayWhen.IDLE),
-            )
-        )
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
         """Start work, as tasks of the call's group."""
         self._tasks = tasks
-        if self._analysis is not None:
-            tasks.create_task(self._analysis.analyzer.run(), name="analysis")
+        self._work.begin(tasks)
 
     def close(self) -> None:
         """End with the call: nothing is begun any more, and late results are dropped."""
@@ -82,17 +78,6 @@ class BackgroundWork:
         for run, since_ms in self._running.values():
             self._record_tool(run, now_ms, now_ms - since_ms, CALL_OVER)
         self._running.clear()
-
-    def on_voice(self, event: ServerEvent) -> None:
-        """Take every event of the model, before the conversation does."""
-        self.ask.on_voice(event)
-        if isinstance(event, SpeechStarted):
-            self.tools.on_caller_speech()
-
-    def after_voice(self, event: ServerEvent) -> None:
-        """Take every event of the model again, once the conversation has."""
-        if self._analysis is not None:
-            self._analysis.on_voice(event)
 
     def run_tool(self, run: RunTool) -> None:
         if self._tasks is not None:
@@ -193,10 +178,7 @@ class BackgroundWork:
             self._perform(self._conversation.on_consent_wanted(tool_call_id, prompt, now_ms))
 
     async def _check_rule(self, check: CheckGuardrail) -> None:
-        active = self._conversation.dialogue.active
-        result = await check_guardrails(
-            check, active.roster.get(check.agent), active.facts, self.ask
-        )
+        result = await self._work.check(check)
         if self._tasks is not None:
             self.tools.on_guardrail_result(check.side, result.verdict)
             self._perform(self._conversation.on_guardrail_result(check, result, self._now_ms()))

@@ -22,26 +22,25 @@ from types import TracebackType
 from typing import Any, Final, assert_never
 
 from app.agents.agent import Agent
-from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
+from app.agents.analysis.live import AnalysisPlan
 from app.agents.dialogue.actions import GiveUp, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
-from app.agents.dialogue.tool_runner import ToolRunner, consent_prompt
+from app.agents.dialogue.tool_runner import consent_prompt
 from app.agents.dialogue.voice_loop import VoiceLoop
 from app.agents.dialogue.voice_outbox import VoiceOutbox
 from app.agents.guardrails.rules import CheckGuardrail
-from app.agents.guardrails.runner import check_guardrails
 from app.agents.instructions import CallFacts
-from app.agents.llm.out_of_band import OutOfBandAsker
 from app.agents.roster import Roster
 from app.agents.session.events import HistoryItem, SessionError, ToolApproval
 from app.agents.session.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
 from app.agents.session.talk import EndSession, Publish, Talk, TalkAction
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import ToolResult
+from app.agents.work import DialogueWork
 from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
 from app.events import CallId, Party, TokenUsage
 from app.realtime.connection import Room, VoiceConnection, VoiceModel
-from app.realtime.events import InputAudioCommit, ServerEvent, SpeechStarted, Unknown
+from app.realtime.events import InputAudioCommit, ServerEvent, Unknown
 from app.tasks import CancellableGroup
 
 __all__ = ["AgentSession"]
@@ -99,26 +98,22 @@ class AgentSession:
             plays_audio=plays_audio,
         )
         listener = _Listener(self)
-        self._tools = ToolRunner(self._talk.dialogue.active, listener)
         self._subscriptions = Subscriptions()
         self._subscriptions.subscribe(_OWN, event_limit)
         self._drops_audio = uplink_max_ms is not None
         self._outbox = VoiceOutbox(
             roster.first.input_format, uplink_max_ms or UPLINK_MAX_MS, self._talk.counters
         )
-        self._asker = OutOfBandAsker(self._outbox.put)
-        self._analysis = (
-            None
-            if analysis is None
-            else LiveAnalysis(
-                analysis,
-                self._talk.dialogue,
-                self._tools,
-                ask=self._asker,
-                emit=self._subscriptions.publish,
-                say=self._pass_on,
-            )
+        self._beside = DialogueWork(
+            self._talk.dialogue,
+            listener,
+            send=self._outbox.put,
+            analysis=analysis,
+            emit=self._subscriptions.publish,
+            say=self._pass_on,
         )
+        self._tools = self._beside.tools
+        self._analysis = self._beside.analysis
         self._voice = VoiceLoop(
             model, self._talk.dialogue, self._outbox.take, listener, reconnects=reconnect
         )
@@ -158,8 +153,7 @@ class AgentSession:
         await work.__aenter__()
         work.create_task(self._talk_with_model(), name="agent session")
         work.create_task(self._tick())
-        if self._analysis is not None:
-            work.create_task(self._analysis.analyzer.run(), name="analysis")
+        self._beside.begin(work)
         if self._greet:
             self._perform(self._talk.greet(self._now_ms()))
         return self
@@ -439,12 +433,9 @@ class AgentSession:
         self._moved.set()
 
     async def _check_rule(self, check: CheckGuardrail) -> None:
-        active = self._talk.dialogue.active
         self._checks_running += 1
         try:
-            result = await check_guardrails(
-                check, active.roster.get(check.agent), active.facts, self._asker
-            )
+            result = await self._beside.check(check)
         finally:
             self._checks_running -= 1
         self._tools.on_guardrail_result(check.side, result.verdict)
@@ -522,17 +513,14 @@ class _Listener:
 
     def on_voice(self, event: ServerEvent) -> None:
         session = self._session
-        session._asker.on_voice(event)
-        if isinstance(event, SpeechStarted):
-            session._tools.on_caller_speech()
+        session._beside.on_voice(event)
         session._perform(session._talk.on_voice(event, session._now_ms()))
-        if session._analysis is not None:
-            session._analysis.on_voice(event)
+        session._beside.after_voice(event)
 
     async def on_voice_lost(self) -> None:
         session = self._session
         session._outbox.clear()  # sound that waits would come too late
-        session._asker.on_voice_lost()
+        session._beside.ask.on_voice_lost()
         session._talk.on_lost()
 
 
