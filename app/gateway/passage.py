@@ -111,3 +111,11 @@ class SoundDown:
             return False
         self.chars += len(text)
         return True
+
+    def stop(self) -> None:
+        """Let nothing pass any more: the client turns out to speak the other dialect."""
+        self._send = _refuse
+
+
+def _refuse(_frame: bytes) -> bool:
+    return False

@@ -56,8 +56,9 @@ from app.gateway.wire import (
     server_type,
 )
 from app.realtime.connection import ClientTransport
-from app.realtime.dialect import Dialect
+from app.realtime.dialect import BETA, GA, Dialect
 from app.realtime.fields import MalformedEvent
+from app.realtime.wire_session import OTHER_SPELLING
 
 __all__ = ["Report", "Route", "Session"]
 
@@ -155,6 +156,8 @@ class Session:
         self._pins: Pins | None = None
         self._remote = False
         self._bridge: Bridge | None = None
+        self._upstream_dialect = dialect
+        self._dialect_known = True
         self._conversion: Conversion | None = None
         self._channel = ""
         self._upstream_session = ""
@@ -245,17 +248,21 @@ class Session:
                 continue
             self._report.on_connected(channel.name, time.monotonic() - began_s)
             self._channel = channel.name
-            theirs = channel.dialect(self._dialect)
-            self._bridge = None if theirs is self._dialect else Bridge(self._dialect, theirs)
+            self._translate(channel.dialect(self._dialect))
             self._conversion = Conversion(channel.formats) if channel.formats else None
             pinned = self._route.transcription
             self._remote = channel.remote
             if channel.remote or self._route.named:
                 self._pins = Pins(pinned if channel.remote else "", self._conversion)
             await self._begin(upstream)
+            self._dialect_known = not channel.remote  # the engine finds out by itself
             return upstream
         assert failed is not None  # a route has at least one channel
         raise failed
+
+    def _translate(self, upstream: Dialect) -> None:
+        self._upstream_dialect = upstream
+        self._bridge = None if upstream is self._dialect else Bridge(self._dialect, upstream)
 
     async def _begin(self, upstream: ClientTransport) -> None:
         """Give the session what a client's secret holds, and formats that its upstream has."""
@@ -358,6 +365,8 @@ class Session:
                 _End(code=NOT_UTF8, cause=EndReason.CALLER_HUNG_UP, reason="events are UTF-8")
             )
             return None
+        if not self._dialect_known:
+            self._look_for_dialect(text)
         if self._bridge is not None:
             try:
                 translated = self._bridge.to_upstream(text)
@@ -381,6 +390,23 @@ class Session:
         elif b"input_audio_buffer.append" in pinned[:200]:
             self._take_sound(pinned)
         return pinned
+
+    def _look_for_dialect(self, text: bytes) -> None:
+        """The first `session.update` shows the dialect of a client, whatever its headers say."""
+        event = parse(text)
+        if event is None or event.get("type") != "session.update":
+            return
+        self._dialect_known = True
+        try:
+            self._dialect.decode_client(text.decode())
+        except MalformedEvent as error:
+            if error.code != OTHER_SPELLING:
+                return
+            self._dialect = GA if self._dialect is BETA else BETA
+            self._translate(self._upstream_dialect)
+            if self._down is not None:
+                self._count_frames()
+                self._down.stop()
 
     def _take_sound(self, text: bytes) -> None:
         """Charge and record an append of the client, as the upstream gets it."""

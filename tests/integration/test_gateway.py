@@ -431,6 +431,34 @@ async def test_each_dialect_is_served_on_either_upstream(
         assert not upstream.latest.malformed
 
 
+@pytest.mark.parametrize("theirs", [GA, BETA], ids=["ga upstream", "beta upstream"])
+async def test_the_first_update_of_a_client_without_headers_shows_its_dialect(
+    tmp_path: Path, theirs: Dialect
+) -> None:
+    """A page cannot send headers."""
+    flat = {"modalities": ["audio", "text"], "voice": "sage", "input_audio_format": "g711_ulaw"}
+    async with (
+        ScriptedVoiceServer(dialect=theirs, replies=[Reply(text="Hi.")]) as upstream,
+        site(tmp_path, {**channels(upstream), "token_in_query": True}) as found,
+        connect(f"{found.url}?model={MODEL}&token={found.key()}") as socket,
+    ):
+        await told(socket, "session.created")
+        sound = base64.b64encode(bytes(300)).decode()
+        await socket.send(f'{{"type":"input_audio_buffer.append","audio":"{sound}"}}')
+        await socket.send(json.dumps({"type": "session.update", "session": flat}))
+        session = (await told(socket, "session.updated"))["session"]
+        assert (session["voice"], session["input_audio_format"]) == ("sage", "g711_ulaw")
+        await socket.send(json.dumps(ASK))
+        await socket.send('{"type":"response.create"}')
+        assert base64.b64decode((await told(socket, "response.audio.delta"))["delta"])
+        assert (await told(socket, "response.done"))["response"]["usage"]["total_tokens"] > 0
+        if theirs is GA:  # else the upstream judges
+            other = {"type": "realtime", "audio": {"output": {"voice": "sage"}}}
+            await socket.send(json.dumps({"type": "session.update", "session": other}))
+            assert (await told(socket, "error"))["error"]["code"] == "unknown_parameter"
+    assert not upstream.latest.malformed
+
+
 MU_LAW = {"type": "audio/pcmu"}
 PCM = {"type": "audio/pcm", "rate": 24_000}
 MS = {"pcmu": 8, "pcm16": 48}
