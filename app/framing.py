@@ -137,7 +137,7 @@ class FrameReader:
         self._on_rest = on_rest
         self._call_soon = call_soon
         self.plain = True
-        """What comes next begins a frame, and may be handed out at once: nothing waits, no fragment
+        """The next bytes begin a frame, and may be handed out at once: nothing waits, no fragment
         came, and neither `hold` nor `stop`."""
         self._data = b""  # whole frames that wait for their turn, from `_at` on
         self._at = 0
