@@ -191,7 +191,7 @@ class _ModelSide(WireServer):
 
     def _talk(self, number: int) -> None:
         self.told.append(time.perf_counter())
-        self.transport.write(_DELTA)
+        self.transport.write(_DELTAS[number % len(_DELTAS)])
         number += 1
         if number % TOOL_EVERY_DELTAS == self.place % TOOL_EVERY_DELTAS:
             if self.load.tool:
@@ -228,19 +228,27 @@ class _ModelSide(WireServer):
         self.send(json.dumps(event, separators=(",", ":")).encode())
 
 
-_DELTA: Final = frame(
-    msgspec.json.encode(
-        {
-            "type": "response.output_audio.delta",
-            "event_id": "event_0123456789",
-            "response_id": "resp_1",
-            "item_id": "item_1",
-            "output_index": 0,
-            "content_index": 0,
-            "delta": b"\x00\x10" * (24 * DELTA_MS),
-        }
+def _delta(level: int) -> bytes:
+    return frame(
+        msgspec.json.encode(
+            {
+                "type": "response.output_audio.delta",
+                "event_id": "event_0123456789",
+                "response_id": "resp_1",
+                "item_id": "item_1",
+                "output_index": 0,
+                "content_index": 0,
+                "delta": level.to_bytes(2, "little") * (24 * DELTA_MS),
+            }
+        )
     )
-)
+
+
+# As in speech, levels change all the time: those who watch them are sent what has changed.
+_DELTAS: Final = [_delta(0x1000 >> step) for step in range(5)]
+_QUIETER: Final = (0x00, 0x20, 0x40, 0x60)
+"""Bits of mu-law that, once set, make noise some 12 dB quieter each."""
+_LEVEL_FRAMES: Final = 15
 
 
 def _session(asked: dict[str, Any]) -> dict[str, Any]:
@@ -279,7 +287,8 @@ class Phone(WireClient):
         self.sent_at: list[float] = []
         self.model: _ModelSide | None = None
         self._token = token
-        self._payload = random.randbytes(160)
+        noise = random.randbytes(160)
+        self._payloads = [bytes(byte | bits for byte in noise) for bits in _QUIETER]
         self._sequence = 1
         self._heard_bytes = 0
         self._played_at = 0.0
@@ -320,7 +329,7 @@ class Phone(WireClient):
         count = len(self.sent_at)
         text = render_caller_media(
             self.stream_sid,
-            self._payload,
+            self._payloads[count // _LEVEL_FRAMES % len(_QUIETER)],
             chunk=count + 1,
             timestamp_ms=count * FRAME_MS,
             sequence=self._sequence,
