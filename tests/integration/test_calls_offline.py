@@ -12,7 +12,7 @@ from app.events import AgentSaid, CallerSaid, EndReason
 from audio.g711 import encode_ulaw
 from audio.wav import read_wav
 from tests.fakes.voice import ScriptedVoiceServer
-from tests.fakes.waiting import time_limit
+from tests.fakes.waiting import time_limit, until
 from tests.integration.server import trunkline
 from tests.integration.transfer_site import FRONT_DESK, transfer_site
 
@@ -23,6 +23,12 @@ ENGINE = {
     "hours": "We are open from nine to five.",
     "address": "One Test Street.",
 }
+
+
+def question() -> bytes:
+    with (SPEECH / "hours.wav").open("rb") as file:
+        _, samples = read_wav(file)
+    return encode_ulaw(samples)
 
 
 async def test_a_caller_who_asks_for_a_person_is_put_through_and_taken_back() -> None:
@@ -45,13 +51,11 @@ async def test_a_caller_who_asks_for_a_person_is_put_through_and_taken_back() ->
 
 
 async def test_what_a_caller_says_is_written_down_as_unverified() -> None:
-    with (SPEECH / "hours.wav").open("rb") as file:
-        _, samples = read_wav(file)
     async with ScriptedVoiceServer() as nobody, trunkline(nobody, offline=ENGINE) as app:
         async with app.twilio() as twilio:
             call = await twilio.call(app.url)
             await call.hear(ms=400)
-            await call.speak(encode_ulaw(samples))
+            await call.speak(question())
             said = await app.event(call, CallerSaid)
             await call.hang_up()
         assert (said.text, said.unverified) == ("when are you open", True)
@@ -86,7 +90,9 @@ def process_of(module: str) -> int:
 
 
 @pytest.mark.parametrize("part", ["recognizer", "synthesizer"])
-async def test_readyz_names_the_speech_part_that_has_no_process(part: str) -> None:
+async def test_a_speech_part_that_hangs_is_named_and_keeps_nobody_in_silence(part: str) -> None:
+    """In real time, some seconds: those that a worker may take."""
+    module = f"app.engine.speech.{part}_worker"
     async with ScriptedVoiceServer() as nobody, trunkline(nobody, offline=ENGINE) as app:
 
         async def until_degraded(codes: list[str]) -> None:
@@ -94,10 +100,19 @@ async def test_readyz_names_the_speech_part_that_has_no_process(part: str) -> No
                 while (ready := await app.get("/readyz")).json()["degraded"] != codes:
                     assert ready.status_code == 200
 
-        await until_degraded([])
-        os.kill(process_of(f"app.engine.speech.{part}_worker"), signal.SIGKILL)
-        await until_degraded([f"offline_{part}_down"])
-        await until_degraded([])
+        async with app.twilio(1.0) as twilio:
+            await until_degraded([])
+            call = await twilio.call(app.url)
+            await call.hear(ms=400)
+            await call.hear_quiet(ms=300)
+            os.kill(process_of(module), signal.SIGSTOP)
+            await call.speak(question())
+            began_ms, heard_ms = call.now_ms, call.heard_ms
+            await until_degraded([f"offline_{part}_down"])
+            await until(lambda: call.over or call.heard_ms > heard_ms + 200)
+            assert call.now_ms - began_ms < 12_000  # 8 s are the promise on a machine that has time
+            await until_degraded([])
+            await call.drop()
 
 
 async def test_a_call_that_another_stream_takes_over_goes_on_where_it_was_cut() -> None:

@@ -16,6 +16,7 @@ from app.engine.receptionist.grammar import Grammar, StateGrammar
 from app.engine.receptionist.responder import Receptionist
 from app.engine.receptionist.script_file import load_script
 from app.engine.speech import synthesizer as synthesis
+from app.engine.speech import worker
 from app.engine.speech.recognizer import (
     MESSAGE_TRANSCRIPT,
     PocketsphinxHearing,
@@ -260,6 +261,24 @@ async def test_a_synthesizer_that_is_lost_is_replaced_and_costs_no_sentence(
         await synthesizer.close()
     assert pids
     assert not any(_alive(each) for each in (pid, *pids))
+
+
+async def test_a_worker_that_hangs_while_it_starts_is_replaced_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    synthesizer = WorkerSynthesizer()
+    await synthesizer.start()
+    try:
+        monkeypatch.setattr(worker, "_START_S", 5.0)
+        (first,) = synthesizer.pids
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: synthesizer.pids not in ((), (first,)))
+        (hung,) = synthesizer.pids
+        os.kill(hung, signal.SIGSTOP)
+        await until(lambda: synthesizer.ready)
+        assert synthesizer.pids not in ((first,), (hung,))
+    finally:
+        await synthesizer.close()
 
 
 async def test_a_sentence_that_was_begun_is_not_said_twice(

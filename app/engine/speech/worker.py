@@ -24,6 +24,8 @@ __all__ = ["Worker"]
 logger = logging.getLogger(__name__)
 
 _CLOSE_S: Final = 2.0
+_START_S: Final = 30.0
+"""A process that is not ready by then hangs; it takes a second on a machine that has time."""
 _RESTART_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0)
 _KEPT_ENVIRONMENT: Final = (
     "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "SYSTEMROOT", "TEMP",
@@ -159,12 +161,15 @@ class Worker:
         self._process = process
         try:
             self.send(Kind.SETUP, 0, self._setup)
-            await self._read(process)
+            async with asyncio.timeout(_START_S) as limit:
+                await self._read(process, limit)
+        except TimeoutError:
+            logger.warning("speech worker does not start", extra={"worker": self._module})
         finally:
             self._process = None
             await _end(process)
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(self, process: asyncio.subprocess.Process, limit: asyncio.Timeout) -> None:
         assert process.stdout is not None  # piped above
         while True:
             try:
@@ -173,6 +178,7 @@ class Worker:
             except asyncio.IncompleteReadError:
                 return
             if kind is Kind.READY:
+                limit.reschedule(None)
                 self._ready.set()
             elif kind is Kind.REFUSED:
                 self._refusal = body.decode()
