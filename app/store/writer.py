@@ -99,7 +99,7 @@ class StoreWriter:
         self._waiting: deque[StoredEvent] = deque()
         self._news, self._soon = asyncio.Event(), asyncio.Event()
         self._writing = asyncio.Lock()
-        self._up = self._told_down = False
+        self._up = self._told_down = self._told_full = False
         self._next_try_s = 0.0
         self._answer_s = ANSWER_S
         self._renewed_s = float("-inf")
@@ -237,11 +237,14 @@ class StoreWriter:
         try:
             await in_thread(partial(self._spool.put, batch))
         except OSError as error:
-            logger.warning(
-                "the call history's spool takes no more",
-                extra={"reason": str(error), "waiting": len(self._waiting)},
-            )
+            if not self._told_full:
+                logger.warning(
+                    "the call history's spool takes no more",
+                    extra={"reason": str(error), "waiting": len(self._waiting)},
+                )
+            self._told_full = True
             return False
+        self._told_full = False
         self.counts.spooled += len(batch)
         return True
 
@@ -326,7 +329,7 @@ class StoreWriter:
             if not self._up:
                 self._up, self._up_since_s = True, _clock_s()
             if self._told_down:
-                self._told_down = False
+                self._told_down = self._told_full = False
                 logger.info("call history is written again", extra=self.counted())
 
     async def _replay(self, spool: Spool) -> None:

@@ -257,9 +257,12 @@ async def live(
     voice: ScriptedVoiceServer,
     *options: str,
     log_level: str = "INFO",
-    limits: Mapping[str, Any] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[tuple[Served, FakeTwilio, TwilioApi]]:
-    """A server with credentials, the carrier that calls it, and the carrier's REST API."""
+    """A server with credentials, the carrier that calls it, and the carrier's REST API.
+
+    `sections` of the configuration are those besides what this needs.
+    """
     token = SECRETS["TWILIO_AUTH_TOKEN"]
     phone = FakeTwilio(auth_token=token, account_sid=ACCOUNT, speed=6, public_url=PUBLIC_URL)
     async with TwilioApi(account_sid=ACCOUNT, auth_token=token) as api, phone:
@@ -281,7 +284,7 @@ async def live(
                 "transcript_feed": "on",
             },
             "logging": {"level": log_level},
-            "limits": limits or {},
+            **sections,
         }
         async with served(folder, *options, config=config, **SECRETS) as server:
             yield server, phone, api
