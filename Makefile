@@ -40,7 +40,7 @@ endef
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo demo-agents demo-pipeline demo-outbound test test-313 test-busy test-fast check cover bench soak lint types fmt docs lock check-install image-check check-extras clean
+.PHONY: help install run demo demo-agents demo-pipeline demo-outbound test test-313 test-busy test-fast stress check cover bench soak lint types fmt docs lock check-install image-check check-extras clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,10 @@ test-313: $(VENV313)/.installed-test ## Run all tests on Python 3.13, where it i
 test-busy: $(VENV)/.installed-test ## Run all tests while four busy loops run beside them
 	@for loop in 1 2 3 4; do (while kill -0 $$$$; do :; done 2>/dev/null) & loops="$$loops $$!"; done; \
 	trap "kill $$loops" EXIT; $(BIN)/python $(PYTEST) $(ARGS)
+
+# Some tests prove by their number: of servers killed, of calls, of values that are tried.
+stress: $(VENV)/.installed-test ## Run tests that repeat something, with all repetitions
+	@STRESS=1 $(BIN)/python $(PYTEST) -m stress $(ARGS)
 
 check: $(VENV)/.installed-test ## Format check, lint, types, unit and protocol tests
 	@$(MAKE) --no-print-directory --jobs 2 lint types test-fast

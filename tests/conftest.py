@@ -21,6 +21,7 @@ from app.main import GC_THRESHOLDS
 from app.settings.reader.variables import FROM_VARIABLES
 from tests.fakes.clock import OwnTime
 from tests.fakes.shared_parts import share_parts
+from tests.fakes.stress import EXAMPLES
 from tests.fakes.waiting import until
 
 TESTS = Path(__file__).parent
@@ -34,7 +35,7 @@ for name in re.findall(r"\$\{(\w+)", " ".join(FROM_VARIABLES.values())):
     os.environ.pop(f"{name}_FILE", None)
 
 # Its deadlines read the clock, which says more of the machine than of the code.
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("untimed", deadline=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("untimed")
 
 
@@ -45,6 +46,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(folder)
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = leaves_no_task(item.obj)
+        if getattr(item.obj, "is_hypothesis_test", False):  # type: ignore[attr-defined]
+            item.add_marker("stress")
+    if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+        items[:] = dealt(items, workers=workers)
+
+
+def dealt(items: list[pytest.Item], *, workers: int) -> list[pytest.Item]:
+    """Give each worker of pytest-xdist, which gets one part of the list, as much of what is slow.
+
+    Each part begins with whole files of tests that wait for sockets. Workers that are done take
+    tests of others over from the end: quick ones, so that none is left alone with a slow one.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    quick: list[pytest.Item] = []
+    for item in items:
+        folder, *_ = item.path.relative_to(TESTS).parts
+        if folder in {"unit", "protocol"}:
+            quick.append(item)
+        else:  # the console's tests share one server and one browser
+            files.setdefault(TESTS / folder if folder == "browser" else item.path, []).append(item)
+    parts: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for number, tests in enumerate(files.values()):
+        parts[number % workers].extend(tests)
+    for number, part in enumerate(parts):
+        size = (len(items) - sum(map(len, parts[:number]))) // (workers - number)
+        missing = max(0, size - len(part)) if number < workers - 1 else len(quick)
+        part.extend(quick[:missing])
+        del quick[:missing]
+    return [item for part in parts for item in part]
 
 
 def pytest_collection_finish() -> None:

@@ -10,6 +10,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from app.carrier.base import CarrierCallId
 from app.errors import DialError
 from app.events import CallId
@@ -19,12 +21,15 @@ from app.store.fold import rebuilt
 from app.store.sql.store import SqlStore
 from tests.chaos.killed_server import start_server
 from tests.fakes.carrier import FakeTwilio
+from tests.fakes.stress import few_or
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until
 
-KILLS: Final = 20
+pytestmark = pytest.mark.stress
+
+KILLS: Final = few_or(12, 50)
 CALLS: Final = 3
-MACHINES: Final = 5
+MACHINES: Final = few_or(3, 5)
 ANSWERED_BEFORE_S: Final = 1.0
 """A call that was answered so long before is in the history, on a busy machine too."""
 

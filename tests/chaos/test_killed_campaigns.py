@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx2
+import pytest
 
 from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
 from app.errors import DialError
@@ -26,6 +27,7 @@ from app.store.codec import of_fields
 from tests.chaos.killed_server import start_server
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.forked import ForkedProcess
+from tests.fakes.stress import few_or
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -38,8 +40,9 @@ from tests.integration.outbound_site import (
     check_disclosed,
 )
 
-KILLS: Final = int(os.environ.get("CAMPAIGN_KILLS", "12"))
-"""The suite kills a few times; CAMPAIGN_KILLS=52 is what is measured before a release."""
+pytestmark = pytest.mark.stress
+
+KILLS: Final = int(os.environ.get("CAMPAIGN_KILLS", few_or(8, 52)))
 SEED: Final = int(os.environ.get("CAMPAIGN_SEED", "0"))
 """Moments of the kills, and what callees do, follow from it."""
 MACHINES: Final = 4

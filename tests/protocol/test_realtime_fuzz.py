@@ -14,9 +14,10 @@ from app.realtime import events as ev
 from app.realtime.dialect import BETA, GA
 from app.realtime.fields import MalformedEvent
 from app.realtime.protocol import RealtimeProtocol, Side
+from tests.fakes.stress import few_or
 from tests.protocol.realtime_samples import CLIENT, GA_CLIENT, GA_SERVER, SERVER
 
-CASES = 1_300  # per test; four receivers and three tests make more than 20,000 messages
+CASES = few_or(200, 1_300)  # per test; times four receivers and three tests
 quick = settings(
     max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )

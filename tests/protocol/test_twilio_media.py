@@ -32,6 +32,7 @@ from app.carrier.twilio.media import (
 from app.errors import RemoteProtocolError
 from app.events import CallCounters
 from audio.format import PCMU_8K
+from tests.fakes.stress import few_or
 
 STREAM = StreamId("MZ00aa")
 CALL = CarrierCallId("CA00")
@@ -108,7 +109,7 @@ def started() -> MediaProtocol:
     return protocol
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=few_or(100, 500), deadline=None)
 @given(st.text(max_size=300) | json_values.map(json.dumps))
 def test_only_protocol_errors_leave_for_any_text(text: str) -> None:
     for protocol in (MediaProtocol(), started()):
@@ -116,7 +117,7 @@ def test_only_protocol_errors_leave_for_any_text(text: str) -> None:
         assert protocol.state in (MediaState.NEW, MediaState.CONNECTED, MediaState.STARTED)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=few_or(150, 1_000), deadline=None)
 @given(
     st.sampled_from(SHAPES),
     st.lists(st.tuples(names, st.just(GONE) | scalars, st.booleans()), min_size=1, max_size=3),
@@ -135,7 +136,7 @@ def test_only_protocol_errors_leave_for_messages_with_wrong_fields(
         feed(protocol, json.dumps(message))
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=few_or(150, 1_000), deadline=None)
 @given(st.sampled_from([MESSAGES[place] for place in (0, 1, 2, 101, 102, -1)]), st.data())
 def test_only_protocol_errors_leave_for_messages_with_wrong_characters(
     text: str, data: st.DataObject
@@ -221,7 +222,7 @@ def test_what_the_carrier_writes_the_server_reads(
     assert protocol.receive(render_mark_reached(STREAM, name, sequence=4)) == MarkReached(name)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=few_or(100, 500), deadline=None)
 @given(st.text(max_size=200) | json_values.map(json.dumps) | st.binary(max_size=50))
 def test_the_carrier_reads_anything_or_names_a_fault(frame: str | bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:

@@ -19,6 +19,7 @@ from app.realtime.events import (
     Unset,
 )
 from app.realtime.protocol import ALREADY_ACTIVE, GateState, ResponseGate
+from tests.fakes.stress import few_or
 
 DEFERRED = ResponseRequest(kind=Kind.DEFERRED_REPLY)
 WORDS = [kind for kind in Kind if kind not in (Kind.REPLY, Kind.DEFERRED_REPLY)]
@@ -276,7 +277,7 @@ class _Server:
             self.active = None
 
 
-@settings(max_examples=600, deadline=None, database=None)
+@settings(max_examples=few_or(150, 600), deadline=None, database=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=40))
 def test_no_request_is_forgotten_in_any_order_of_events(steps: list[str]) -> None:
     harness, server = QueueHarness(), _Server()
