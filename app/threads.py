@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -18,7 +19,15 @@ from typing import Any, Final, TypeVar, cast
 from app.errors import FunctionFailed, ToolFailed
 from app.logs import call_id
 
-__all__ = ["FUNCTION_OF", "Slots", "briefly", "in_own_task", "in_thread", "run_function"]
+__all__ = [
+    "FUNCTION_OF",
+    "OneThread",
+    "Slots",
+    "briefly",
+    "in_own_task",
+    "in_thread",
+    "run_function",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +74,13 @@ async def in_thread(
     slots: asyncio.Semaphore | None = None,
     *,
     name: str = "trunkline-tool",
+    start: Callable[[Callable[[], None]], None] | None = None,
 ) -> _T:
     """Run work in a daemon thread and wait for it; giving up the wait does not end the thread.
 
     A slot is taken until the thread is done, so that work which hangs holds up its own tool and
     no other. The pools of the standard library keep the process from ending while anything hangs
-    in them.
+    in them. `start` gives the work to a thread that is there already.
 
     Raises:
         ToolFailed: the system has no thread to spare.
@@ -97,7 +107,10 @@ async def in_thread(
             loop.call_soon_threadsafe(finish, found)
 
     try:
-        threading.Thread(target=run, daemon=True, name=name).start()
+        if start is not None:
+            start(run)
+        else:
+            threading.Thread(target=run, daemon=True, name=name).start()
     except RuntimeError as error:
         if slots is not None:
             slots.release()
@@ -106,6 +119,40 @@ async def in_thread(
     if raised is not None:
         raise raised
     return cast(_T, value)
+
+
+class OneThread:
+    """A daemon thread for work that comes again and again, one piece at a time.
+
+    It begins with the first piece. To start a thread for each holds up the event loop until the
+    new thread has run, which takes milliseconds on a busy machine.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._one = Slots(1)
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """As `in_thread`: work goes on when the wait for it is given up, and the next one waits."""
+        return await in_thread(work, self._one.here, start=self._start)
+
+    def _start(self, run: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True, name=self._name)
+            self._thread.start()
+        self._waiting.put(run)
+
+    def _work(self) -> None:
+        while (run := self._waiting.get()) is not None:
+            run()
+
+    def close(self) -> None:
+        """End the thread once it has done what it was given."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread = None
 
 
 def briefly(function: Callable[[_A], _T], argument: _A) -> _T:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from app.events import (
     CallAdmitted,
@@ -26,12 +27,32 @@ from app.events import (
     VoiceTrouble,
 )
 from app.store.base import Direction, Outcome, StoredCall, StoredEvent
-from app.store.codec import decode
+from app.store.codec import EVENT_TYPES, decode
 
-__all__ = ["rebuilt", "step"]
+__all__ = ["FOLDED", "rebuilt", "step"]
 
 _CANCELLED = ("interrupted", "call_over")
 """A tool with one of these did not fail: nobody waited for it any more."""
+
+_FOLDED: Final = (
+    CallAdmitted,
+    CallEnded,
+    CallLost,
+    CallNotAnswered,
+    CallPlaced,
+    CallTurnedAway,
+    FirstSound,
+    MessageTaken,
+    RecordingStarted,
+    RecordingStopped,
+    StreamOpened,
+    ToolRan,
+    TransferEnded,
+    VoiceReady,
+    VoiceTrouble,
+)
+FOLDED: Final = frozenset(name for name, kind in EVENT_TYPES.items() if kind in _FOLDED)
+"""The types of the events that change more of a row than its `last_seq`."""
 
 
 def rebuilt(records: Iterable[StoredEvent]) -> StoredCall | None:

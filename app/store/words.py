@@ -27,8 +27,10 @@ class Term:
 
 def words_of(text: str) -> list[str]:
     """The words of a text."""
-    plain = unicodedata.normalize("NFKD", text).casefold()
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    plain = text.casefold()
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFKD", text).casefold()
+        plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return [word[:MAX_WORD_CHARS] for word in re.findall(r"[^\W_]+", plain)]
 
 

@@ -78,7 +78,7 @@ def health_router(
         if not door.admits(request):
             metrics.auth_failed(AuthFailure.METRICS)
             raise SignatureError("metrics are not open to this client", code="metrics_closed")
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
+        return Response(await metrics.render(), media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
 
     return router
 

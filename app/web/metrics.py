@@ -11,6 +11,7 @@ has counted stays when it is gone. The figures of single processes (`process_*`)
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -41,6 +42,7 @@ from app.events import (
     VoiceReady,
     VoiceTrouble,
 )
+from app.threads import in_thread
 from app.web.sockets import SocketCounts
 
 __all__ = ["AuthFailure", "Metrics", "Refusal", "VoiceConnect"]
@@ -145,13 +147,16 @@ class Metrics:
         self._edge.prepare()
         self._calls.prepare()
 
-    def render(self) -> bytes:
-        """The text that Prometheus reads."""
-        if not self._shared:
-            return generate_latest(self.registry)
-        of_all = CollectorRegistry()
-        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
-        return generate_latest(of_all)
+    async def render(self) -> bytes:
+        """The text that Prometheus reads; the calls get the loop after each family of it."""
+        families: Iterable[Metric] = self.registry.collect()
+        if self._shared:
+            families = await in_thread(_collect_shared, name="trunkline-metrics")
+        parts = []
+        for family in families:
+            parts.append(generate_latest(_One(family)))
+            await asyncio.sleep(0)
+        return b"".join(parts)
 
     def refused(self, code: str) -> None:
         """A call or a socket was turned away for want of room."""
@@ -269,6 +274,23 @@ class Metrics:
         self._voiced.discard(event.call_id)
         self._calls.active.set(len(self._live))
         self._calls.count(event.summary)
+
+
+def _collect_shared() -> list[Metric]:
+    """The sums of all workers, out of their files."""
+    of_all = CollectorRegistry()
+    MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+    return list(of_all.collect())
+
+
+class _One(Collector):
+    """A family alone."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        return [self._family]
 
 
 class _GatewayInstruments:

@@ -60,11 +60,13 @@ def run() -> dict[str, Any]:
 # The cost -----------------------------------------------------------------------------------------
 
 
-def cost(count: int = 50, seconds: float = 60.0) -> dict[str, Any]:
+def cost(
+    count: int = 50, seconds: float = 60.0, kinds: Sequence[str] = tuple(CONFIGS)
+) -> dict[str, Any]:
     """Ratios of each kind of server to one that keeps nothing."""
     found = {}
-    for kind, config in CONFIGS.items():
-        found[kind] = in_loop(_cost(config, count, seconds))
+    for kind in kinds:
+        found[kind] = in_loop(_cost(CONFIGS[kind], count, seconds))
         sys.stderr.write(f"{kind:10}{found[kind]}\n")
     return {"calls": count, "goal": GOAL, "ratio": found}
 
@@ -255,9 +257,10 @@ def main() -> None:
     parser.add_argument("part", choices=["cost", "sqlite", "postgres"])
     parser.add_argument("count", nargs="?", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--kinds", nargs="+", choices=list(CONFIGS), default=list(CONFIGS))
     asked = parser.parse_args()
     if asked.part == "cost":
-        found = cost(asked.count, asked.seconds)
+        found = cost(asked.count, asked.seconds, asked.kinds)
     else:
         found = outage(asked.part, asked.count, asked.seconds)
     sys.stdout.write(json.dumps(found, indent=2) + "\n")

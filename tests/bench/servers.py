@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +69,8 @@ async def _until_up(url: str) -> None:
 
 def cpu_s(pid: int) -> float:
     """Time of a process on the processor, Linux only; its children are not in it."""
-    run_ns = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
-            run_ns += int((task / "schedstat").read_text(encoding="ascii").split()[0])
-    return run_ns / 1e9
+    # Its clock, as clock_getcpuclockid(3) names it: threads that have ended count too.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def rss_kib(pid: int) -> int:

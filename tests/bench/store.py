@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from app.events import CallId
 from app.explain import explain, render
-from app.store.base import CallFilter, Outcome, StoredEvent
+from app.store.base import CallFilter, Outcome, Problem, StoredEvent
 from app.store.codec import decode
 from app.store.sql.store import SqlStore
 from tests.fakes.call_events import call_events, recorded
@@ -137,6 +137,8 @@ def _questions(store: SqlStore, count: int) -> Mapping[str, Callable[[], Awaitab
         "list": listed(CallFilter),
         "list_from_anywhere": list_deep,
         "list_of_number": listed(lambda: CallFilter(number=number())),
+        "list_of_main_number": listed(lambda: CallFilter(number="+15552223333")),
+        "list_of_failed_transfers": listed(lambda: CallFilter(problems=[Problem.TRANSFER_FAILED])),
         "list_of_rare_outcome": listed(lambda: CallFilter(outcomes=[Outcome.IN_PROGRESS])),
         "list_of_no_agent": listed(lambda: CallFilter(agent="nobody")),
         "list_with_errors": listed(lambda: CallFilter(with_errors=True)),

@@ -91,7 +91,7 @@ async def test_agents_numbers_and_destinations_are_shown_and_secrets_are_not() -
             assert "Be brief." in shown["yaml"]
             for secret in ("sk-scripted-model", TOKEN["operator_token"]):
                 assert secret not in shown["yaml"]
-            metrics = app.trunkline.metrics.render().decode()
+            metrics = (await app.trunkline.metrics.render()).decode()
             assert f'trunkline_configuration_info{{version="{shown["version"]}"}} 1.0' in metrics
 
 

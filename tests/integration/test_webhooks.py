@@ -247,7 +247,7 @@ async def test_a_real_call_reaches_the_receiver_and_is_sent_again_by_the_api() -
             is_problem(
                 await admin.post("/webhooks/deliveries/999/replay"), 404, "delivery_not_found"
             )
-            metrics = app.trunkline.metrics.render().decode()
+            metrics = (await app.trunkline.metrics.render()).decode()
             assert 'trunkline_webhook_deliveries_total{result="delivered"}' in metrics
             async with client(app, new_key(app, Scope.VIEWER)) as viewer:
                 is_problem(await viewer.post(again), 403, "scope_too_small")

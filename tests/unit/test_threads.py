@@ -19,7 +19,7 @@ from app.background import BackgroundJobs
 from app.calls.hang_up import contained
 from app.errors import FunctionFailed
 from app.events import CallId
-from app.threads import Slots, briefly, in_own_task, run_function
+from app.threads import OneThread, Slots, briefly, in_own_task, run_function
 from tests.fakes.waiting import until
 
 
@@ -210,3 +210,27 @@ def test_a_function_that_takes_too_long_is_not_called_again_before_it_has_ended(
 def test_a_function_that_is_asked_has_the_context_of_its_call() -> None:
     logs.call_id.set("c7")
     assert briefly(lambda word: f"{word} {logs.call_id.get()}", "call") == "call c7"
+
+
+async def test_work_of_one_thread_waits_for_the_piece_before_and_not_if_it_is_given_up() -> None:
+    thread, go, done = OneThread("test"), threading.Event(), list[str]()
+
+    def wait() -> None:
+        go.wait(30)
+        done.append("first")
+
+    first = asyncio.ensure_future(thread.run(wait))
+    given_up = asyncio.ensure_future(thread.run(lambda: done.append("given up")))
+    last = asyncio.ensure_future(thread.run(threading.current_thread))
+    try:
+        await asyncio.sleep(0)
+        first.cancel()
+        given_up.cancel()
+        await asyncio.wait([first, given_up])
+        assert not last.done()
+        go.set()
+        assert (await last).name == "test" and done == ["first"]
+        with pytest.raises(ZeroDivisionError):
+            await thread.run(lambda: 1 // 0)
+    finally:
+        thread.close()

@@ -12,7 +12,7 @@ from app.events import CallEvent, CallId, RecordingStarted, RecordingStopped
 __all__ = ["CallRecording"]
 
 
-HAND_OVER_MS: Final = 1_400
+HAND_OVER_MS: Final = 2_300
 """Each time costs a write of each file; a kill costs the sound since then."""
 
 

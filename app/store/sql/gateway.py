@@ -14,7 +14,6 @@ from sqlalchemy import (
     Column,
     Float,
     Index,
-    Integer,
     String,
     Table,
     Text,
@@ -24,14 +23,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.store.sql.database import Database
-from app.store.sql.tables import Instant, PlainText, metadata
+from app.store.sql.tables import Instant, PlainText, Serial, metadata
 
 __all__ = ["GatewaySecret", "GatewayStore", "GatewayUse"]
-
-_serial = BigInteger().with_variant(Integer, "sqlite")
 
 secrets = Table(
     "gateway_secrets",
@@ -47,7 +43,7 @@ secrets = Table(
 usage = Table(
     "gateway_usage",
     metadata,
-    Column("usage_id", _serial, primary_key=True, autoincrement=True),
+    Column("usage_id", Serial, primary_key=True, autoincrement=True),
     Column("call_id", PlainText, nullable=False),
     Column("source_id", PlainText, nullable=False),
     Column("kind", String(16), nullable=False),
@@ -141,11 +137,11 @@ class GatewayStore:
 
     async def add_use(self, uses: Sequence[GatewayUse]) -> None:
         """Add charges; one that is there already is left as it is."""
-        insert = (sqlite if self._database.is_sqlite else postgresql).insert(usage)
+        insert = self._database.insert(usage).on_conflict_do_nothing()
         async with self._database.writing() as connection:
             # Not `asdict`, which copies each value deeply.
             rows = [dict(zip(_USE, _values(one), strict=True)) for one in uses]
-            await connection.execute(insert.on_conflict_do_nothing(), rows)
+            await connection.execute(insert, rows)
 
     async def spent(self, key_names: Collection[str], since: datetime) -> Mapping[str, float]:
         """The sums that keys have spent since then, in US dollars."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -11,12 +10,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import (
     BigInteger,
     Column,
-    Dialect,
     Index,
     String,
     Table,
-    Text,
-    TypeDecorator,
     delete,
     func,
     or_,
@@ -24,7 +20,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import StoreError
@@ -41,7 +36,7 @@ from app.store.outbound import (
     ListedNumber,
 )
 from app.store.sql.database import Database
-from app.store.sql.tables import Instant, PlainText, Serial, metadata
+from app.store.sql.tables import Instant, JsonText, PlainText, Serial, metadata
 
 __all__ = ["OF_A_NUMBER", "SqlOutbound", "attempts"]
 
@@ -51,19 +46,6 @@ _DIAL_LOCK: Final = 0x6469616C
 _AT_ONCE: Final = 500
 
 
-class _Json(TypeDecorator[Any]):
-    """A mapping as JSON text; without NUL, as `PlainText`."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(dict(value), ensure_ascii=True)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        return None if value is None else json.loads(value)
-
-
 attempts = Table(
     "outbound_attempts",
     metadata,
@@ -71,7 +53,7 @@ attempts = Table(
     Column("number", PlainText, nullable=False),
     Column("from_number", PlainText, nullable=False),
     Column("agent", PlainText, nullable=False),
-    Column("variables", _Json, nullable=False),
+    Column("variables", JsonText, nullable=False),
     Column("purpose", String(16), nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("sent_at", Instant),
@@ -119,7 +101,7 @@ _campaigns = Table(
     Column("created_at", Instant, nullable=False),
     Column("state", String(16), nullable=False),
     Column("reason", PlainText, nullable=False),
-    Column("options", _Json, nullable=False),
+    Column("options", JsonText, nullable=False),
     Column("runner", PlainText, nullable=False),
     Column("lease_until", Instant, nullable=False),
 )
@@ -129,7 +111,7 @@ _contacts = Table(
     Column("contact_id", Serial, primary_key=True, autoincrement=True),
     Column("campaign_id", PlainText, nullable=False),
     Column("number", PlainText, nullable=False),
-    Column("variables", _Json, nullable=False),
+    Column("variables", JsonText, nullable=False),
     Column("time_zone", PlainText, nullable=False),
     Column("state", String(16), nullable=False),
     Column("tries", BigInteger, nullable=False),
@@ -266,7 +248,7 @@ class SqlOutbound:
             return next((_attempt_of(row) for row in found.mappings()), None)
 
     async def renew(self, owner: str, at: datetime) -> None:
-        statement = self._insert(_owners).values(owner=owner, seen_at=at)
+        statement = self._database.insert(_owners).values(owner=owner, seen_at=at)
         async with self._database.writing() as connection:
             await connection.execute(
                 statement.on_conflict_do_update(index_elements=["owner"], set_={"seen_at": at})
@@ -303,7 +285,7 @@ class SqlOutbound:
     async def _put(self, table: Table, number: str, at: datetime, reason: str, by: str) -> None:
         row = {"number": number, "at": at, "reason": reason, "source": by}
         async with self._database.writing() as connection:
-            await connection.execute(self._insert(table).on_conflict_do_nothing(), [row])
+            await connection.execute(self._database.insert(table).on_conflict_do_nothing(), [row])
 
     async def _remove(self, table: Table, number: str) -> bool:
         async with self._database.writing() as connection:
@@ -326,7 +308,7 @@ class SqlOutbound:
                 rows = [_contact_row(one) for one in part]
                 count = select(func.count()).select_from(_contacts)
                 before = (await connection.execute(count)).scalar_one()
-                statement = self._insert(_contacts).on_conflict_do_nothing(
+                statement = self._database.insert(_contacts).on_conflict_do_nothing(
                     index_elements=["campaign_id", "number"]
                 )
                 await connection.execute(statement, rows)
@@ -416,9 +398,6 @@ class SqlOutbound:
         query = query.order_by(row.ended_at.desc()).limit(limit)
         async with self._database.reading() as connection:
             return [DialOutcome(one) for one in (await connection.execute(query)).scalars()]
-
-    def _insert(self, table: Table) -> Any:  # of either dialect: both have ON CONFLICT
-        return (sqlite if self._database.is_sqlite else postgresql).insert(table)
 
 
 # Steps of one transaction -------------------------------------------------------------------------

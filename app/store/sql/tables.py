@@ -7,6 +7,7 @@ since 1970, UTC, which both databases sort and index alike.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -83,7 +84,11 @@ class JsonText(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value)
+        return (
+            None
+            if value is None
+            else json.dumps(dict(value) if isinstance(value, Mapping) else value)
+        )
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
@@ -105,6 +110,12 @@ events = Table(
     Column("type", String(64), nullable=False),
     Column("body", Text, nullable=False),
     Index("events_of_call", "call_id", "seq", unique=True),
+    Index(
+        "events_of_transfers",
+        "call_id",
+        postgresql_where=text("type = 'transfer_ended'"),
+        sqlite_where=text("type = 'transfer_ended'"),
+    ),
     # A position that was given once is never given again, also after the newest were erased.
     sqlite_autoincrement=True,
 )

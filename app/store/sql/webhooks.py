@@ -15,7 +15,6 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
-    Integer,
     String,
     Table,
     Text,
@@ -30,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from app.events import CallId
 from app.store.base import LAST_EVENTS
 from app.store.sql.database import Database
-from app.store.sql.tables import Instant, PlainText, events, metadata
+from app.store.sql.tables import Instant, PlainText, Serial, events, metadata
 
 __all__ = ["FINISHED", "Delivery", "WebhookOutbox", "deliveries"]
 
@@ -54,7 +53,7 @@ cursors = Table(
 deliveries = Table(
     "webhook_deliveries",
     metadata,
-    Column("delivery_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("delivery_id", Serial, primary_key=True),
     Column("webhook", String(64), nullable=False),
     Column("message_id", String(128), nullable=False),
     Column("call_id", Text, nullable=False),
@@ -104,7 +103,9 @@ class WebhookOutbox:
         async with self._database.writing() as connection:
             newest = (await connection.execute(select(func.max(events.c.position)))).scalar() or 0
             first = {"webhook": webhook, "first_position": newest, "position": newest}
-            await connection.execute(self._insert(cursors).on_conflict_do_nothing(), [first])
+            await connection.execute(
+                self._database.insert(cursors).on_conflict_do_nothing(), [first]
+            )
             found = await connection.execute(
                 select(cursors.c.first_position, cursors.c.position).where(
                     cursors.c.webhook == webhook
@@ -121,7 +122,9 @@ class WebhookOutbox:
                 for row in _rows(webhook, kinds, record.call_id, record.seq, record.type, now)
             ]
             if rows:
-                await connection.execute(self._insert(deliveries).on_conflict_do_nothing(), rows)
+                await connection.execute(
+                    self._database.insert(deliveries).on_conflict_do_nothing(), rows
+                )
             fresh = [record.position for record in records if record.position > position]
             if fresh:
                 await connection.execute(

@@ -22,9 +22,9 @@ from app.events import (
     VoiceTrouble,
 )
 from app.store.base import LOST_SEQ, Outcome
-from app.store.codec import Storable, encode
-from app.store.fold import rebuilt, step
-from tests.fakes.call_events import BEGAN, call_events, recorded
+from app.store.codec import EVENT_TYPES, Storable, encode
+from app.store.fold import FOLDED, rebuilt, step
+from tests.fakes.call_events import BEGAN, call_events, filled, recorded
 
 OF = CallId("call_1")
 
@@ -145,3 +145,14 @@ def test_events_of_a_later_version_are_passed_over() -> None:
     row, plain = rebuilt([*records[:2], strange, *records[3:]]), rebuilt(records)
     assert row == plain
     assert isinstance(call_events()[-1], CallEnded)
+
+
+@pytest.mark.parametrize("kind", EVENT_TYPES)
+def test_events_that_are_not_folded_change_nothing_but_the_number(kind: str) -> None:
+    row = rebuilt(recorded(call_events(ended=False)))
+    assert row is not None
+    record = encode(filled(EVENT_TYPES[kind]), seq=row.last_seq + 1, at=BEGAN)
+    after = step(replace(row, first_sound_ms=None, answered_at=None), record)
+    same = replace(row, first_sound_ms=None, answered_at=None, last_seq=after.last_seq)
+    # Of a trouble and of a transfer, only some kinds are seen in the row.
+    assert (after == same) is (kind not in FOLDED) or kind in ("voice_trouble", "transfer_ended")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.events import (
@@ -162,8 +164,24 @@ def test_strangers_cannot_add_labels() -> None:
     assert _value(metrics, "calls_active") == 0
 
 
+async def test_calls_get_the_loop_while_the_numbers_are_rendered() -> None:
+    metrics = Metrics()
+    turns = 0
+
+    async def call() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    calls = asyncio.ensure_future(call())
+    text = (await metrics.render()).decode()
+    calls.cancel()
+    assert turns >= text.count("# TYPE") // 2  # a counter has a family of its own for its creation
+
+
 def _series(metrics: Metrics) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
-    families = text_string_to_metric_families(metrics.render().decode())
+    families = text_string_to_metric_families(asyncio.run(metrics.render()).decode())
     return {
         (sample.name, tuple(sorted(sample.labels.items())))
         for family in families
