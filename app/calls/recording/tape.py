@@ -138,16 +138,19 @@ class Tape:
     def _place_frames(self) -> None:
         came, audio = self._came, bytes(self._came_audio)
         self._came, self._came_audio = bytearray(), bytearray()
-        begin = end = begin_ms = end_ms = 0  # of sound without a gap
+        begin = end = begin_ms = 0  # of sound without a gap
+        end_ms = NO_PLACE
         for now_ms, timestamp_ms, kept, size in _CAME.iter_unpack(came):
             at_ms = self._place(timestamp_ms, now_ms - size // self._bytes_per_ms)
-            if at_ms != end_ms or not kept:
+            if not kept or at_ms < 0:
+                at_ms = NO_PLACE
+            if at_ms != end_ms:
                 self._emit(CALLER, begin_ms, audio[begin:end])
                 begin, begin_ms = end, at_ms
             end += kept
             end_ms = at_ms + kept // self._bytes_per_ms
-            if not kept or at_ms < 0:
-                begin, at_ms = end, NO_PLACE
+            if at_ms == NO_PLACE:
+                begin, end_ms = end, NO_PLACE
             self._frames += (now_ms, timestamp_ms & _UINT32, at_ms, size)
         self._emit(CALLER, begin_ms, audio[begin:end])
 

@@ -69,6 +69,15 @@ def test_frames_of_another_length_stand_behind_each_other() -> None:
     assert spans(made.take(0), CALLER) == [(1_000, 40)]
 
 
+def test_a_frame_that_would_stand_before_the_call_is_left_out() -> None:
+    made = tape(started_ms=0)
+    for at_ms in (0, 40, 80):  # all at once: a client that need not wait for its own microphone
+        made.on_caller(sound(40), at_ms, 5)
+    batch = made.take(0)
+    assert list(batch.frames[2::4]) == [NO_PLACE, 5, 45]
+    assert spans(batch, CALLER) == [(5, 80)]
+
+
 @pytest.mark.parametrize("why", ["paused", "private", "notice"])
 def test_what_is_not_to_be_kept_leaves_its_time_and_no_sound(why: str) -> None:
     made = tape("Recorded." if why == "notice" else "")
