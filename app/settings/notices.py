@@ -24,6 +24,7 @@ from app.settings.reader.names import did_you_mean, nearest
 from app.settings.reader.origin import Place
 from app.settings.reader.strict_yaml import parse_yaml
 from app.settings.realtime import OpenAIRealtime, SessionOverrides
+from app.settings.values import is_openai
 from app.settings.without_effect import without_effect
 
 __all__ = ["ModelFacts", "Retirement", "load_facts", "notices"]
@@ -69,7 +70,7 @@ def load_facts(path: Path = _BUILT_IN) -> ModelFacts:
 def notices(settings: Settings, today: date, facts: ModelFacts | None = None) -> tuple[str, ...]:
     """The notices for an operator at start-up, with file and line; empty when all is well.
 
-    Nothing about models where the offline engine was chosen, or another vendor's server.
+    Nothing about models of calls where the offline engine was chosen, nor of another vendor's.
     """
     place = settings.origin.place
     found = [*implausible(settings), *without_effect(settings)]
@@ -78,6 +79,7 @@ def notices(settings: Settings, today: date, facts: ModelFacts | None = None) ->
         found += known.pipeline()
     elif settings.voice_model != "offline" and settings.openai_realtime.is_openai:
         found += known.notices()
+    found += known.others()
     by_line = sorted(found, key=lambda one: settings.origin.order(one[0]))
     return (*settings.origin.notices, *(f"{place(*path)}: {text}" for path, text in by_line))
 
@@ -108,6 +110,18 @@ class _Models:
             for side in sides:
                 if side.is_openai and side.kind in ("openai", "realtime"):
                     yield from self._model(("pipeline", stage), side.model, ())
+
+    def others(self) -> Iterator[tuple[Place, str]]:
+        """Notices on OpenAI's models beside that of the calls; those of Azure have other dates."""
+        gateway, analysis = self._settings.gateway, self._settings.analysis
+        theirs = {name for name, one in gateway.channels.items() if one.url and is_openai(one.url)}
+        for name, model in gateway.models.items():
+            if theirs.intersection(model.channels):
+                place: Place = ("gateway", "models", name)
+                yield from self._model(place, model.upstream_model or name, ())
+                yield from self._model((*place, "transcription"), model.transcription or "", ())
+        if analysis is not None and (asked := analysis.endpoint) and is_openai(asked.base_url):
+            yield from self._model(("analysis", "endpoint", "model"), asked.model, ())
 
     def _session(
         self, place: Place, section: OpenAIRealtime | SessionOverrides

@@ -17,6 +17,7 @@ from app.settings.values import (
     Section,
     Spoken,
     Text,
+    is_openai,
 )
 
 __all__ = ["OPENAI_HTTP_URL", "PipelineSettings", "SttSettings", "TextSettings", "TtsSettings"]
@@ -44,8 +45,7 @@ class _Stage(Section):
     @property
     def is_openai(self) -> bool:
         """True for OpenAI's own address, whose models are known."""
-        url = self.base_url or OPENAI_HTTP_URL
-        return urlsplit(url).hostname == urlsplit(OPENAI_HTTP_URL).hostname
+        return is_openai(self.base_url or OPENAI_HTTP_URL)
 
     @model_validator(mode="after")
     def _address_is_one(self) -> Self:

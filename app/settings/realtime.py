@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -18,6 +17,7 @@ from app.settings.values import (
     Spoken,
     Text,
     WebsocketUrl,
+    is_openai,
 )
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 
@@ -142,7 +142,7 @@ class OpenAIRealtime(Section):
     @property
     def is_openai(self) -> bool:
         """True for OpenAI's own address, whose models and voices are known."""
-        return urlsplit(self.url).hostname == urlsplit(OPENAI_REALTIME_URL).hostname
+        return is_openai(self.url)
 
 
 class SessionOverrides(Section):

@@ -49,10 +49,16 @@ __all__ = [
     "UrlPath",
     "WebsocketUrl",
     "is_loopback",
+    "is_openai",
 ]
 
 
 _WHOLE_NUMBER: Final = "write the whole number with + and country code, such as +15551234567"
+
+
+def is_openai(url: str) -> bool:
+    """True for OpenAI's own address, whose models are known."""
+    return urlsplit(url).hostname == "api.openai.com"
 
 
 def _blank_is_absent(value: object) -> object:

@@ -266,6 +266,60 @@ async def test_an_ephemeral_secret_is_made_and_limited(tmp_path: Path) -> None:
         assert made.value not in (tmp_path / "calls.db").read_bytes().decode("latin-1")
 
 
+DEAR = dict.fromkeys(
+    ("text_in", "text_cached", "text_out", "audio_in", "audio_cached", "audio_out"), 1e6
+)
+
+
+async def test_a_secret_has_no_more_models_seconds_and_money_than_it_was_given(
+    tmp_path: Path,
+) -> None:
+    async with ScriptedVoiceServer() as upstream:
+        routed = channels(upstream)
+        routed["models"]["other"] = routed["models"][MODEL]
+        async with (
+            site(tmp_path, routed, store=True, prices={MODEL: DEAR}) as found,
+            httpx2.AsyncClient(headers={"Authorization": f"Bearer {found.key()}"}) as http,
+        ):
+            url = found.url.replace("ws://", "http://") + "/client_secrets"
+
+            async def secret(**limits: object) -> str:
+                body = {"session": {"type": "realtime", "model": MODEL}, "limits": limits}
+                return str((await http.post(url, json=body)).json()["value"])
+
+            other = found.client(await secret(), model="other")
+            assert await found.refused(other) == (403, "model_not_allowed")
+            both = await secret(models=[MODEL, "other"])
+            async with found.client(both, model="other") as socket:
+                await told(socket, "session.created")
+            async with found.client(await secret(max_session_s=1)) as socket:
+                assert (await rest(socket))[-1]["error"]["code"] == "session_time_up"
+                assert socket.close_code == 4408
+            poor = await secret(max_usd=0.01)
+            async with found.client(poor) as socket:
+                await socket.send(json.dumps(ASK))
+                await socket.send('{"type":"response.create"}')
+                assert (await rest(socket))[-1]["error"]["code"] == "budget_spent"
+                assert socket.close_code == 4402
+            assert await found.refused(found.client(poor)) == (429, "budget_spent")
+            async with found.client(await secret(max_usd=0.01)) as socket:
+                await told(socket, "session.created")  # the money of one is not that of another
+
+
+async def test_what_a_key_has_spent_today_outlives_a_restart(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer(replies=[Reply(audio_ms=4_000)] * 2) as upstream:
+        limited = {**channels(upstream), "keys": {"app": {"per_day_usd": 1.0}}}
+        async with site(tmp_path, limited, store=True, prices={MODEL: DEAR}) as found:
+            token = found.key()
+            async with found.client(token) as socket:
+                await socket.send(json.dumps(ASK))
+                await socket.send('{"type":"response.create"}')
+                await rest(socket)
+                assert socket.close_code == 4402
+        async with site(tmp_path, limited, store=True, prices={MODEL: DEAR}) as found:
+            assert await found.refused(found.client(token)) == (429, "budget_spent")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -651,8 +705,7 @@ async def test_money_is_reserved_and_sessions_end_when_it_is_spent(tmp_path: Pat
     async with ScriptedVoiceServer(replies=[Reply(audio_ms=4_000)]) as upstream, site(
         tmp_path,
         {**channels(upstream), "reserve_usd": 1.0, "keys": {"poor": {"per_day_usd": 1.5}}},
-        prices={MODEL: {"text_in": 1e6, "text_cached": 1e6, "text_out": 1e6, "audio_in": 1e6,
-                        "audio_cached": 1e6, "audio_out": 1e6}},
+        prices={MODEL: DEAR},
     ) as found:  # fmt: skip
         key = found.key("poor")
         async with found.client(key) as first:

@@ -112,6 +112,39 @@ def test_turn_detection_none_is_noticed(where: str) -> None:
     assert ".turn_detection: with none nobody hears that a caller has finished" in text
 
 
+def test_models_beside_that_of_the_calls_are_checked_where_they_are_openais() -> None:
+    openai, own = "wss://api.openai.com/v1/realtime", "wss://own.example/v1/realtime"
+    settings = Settings.model_validate(
+        {
+            "voice_model": "offline",
+            "gateway": {
+                "channels": {
+                    "openai": {"url": openai},
+                    "own": {"url": own},
+                    "azure": {"azure": "https://x.openai.azure.com"},
+                },
+                "models": {
+                    "gpt-realtime": {"channels": ["own", "openai"], "transcription": "whisper-1"},
+                    "dear": {"channels": ["openai"], "upstream_model": "gpt-4o-realtime-preview"},
+                    "gpt-realtime-mini": {"channels": ["own", "azure"]},
+                    "gpt-realtime-2.1": {"channels": ["openai"]},
+                },
+            },
+            "analysis": {
+                "endpoint": {"base_url": "https://api.openai.com/v1", "model": "gpt-4o-mini"}
+            },
+        },
+        strict=False,
+    )
+    told = notices(settings, BEFORE)
+    assert sorted(text.partition(": ")[0] for text in told if " retired on " in text) == [
+        "analysis.endpoint.model",
+        "gateway.models.dear",
+        "gateway.models.gpt-realtime",
+        "gateway.models.gpt-realtime.transcription",
+    ]
+
+
 def test_nothing_is_said_of_other_servers_or_of_the_offline_engine() -> None:
     other = settings_with(model="gpt-realtime", voice="nova", url="wss://gateway.example/v1")
     assert notices(other, BEFORE) == ()
