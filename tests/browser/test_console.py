@@ -118,6 +118,22 @@ def test_a_tool_is_tried_and_what_it_answers_is_shown_as_text(page: Page) -> Non
     expect(output).to_contain_text("<script>window.ran=1</script>")
 
 
+def test_the_difference_of_the_file_on_disk_is_shown_line_by_line(page: Page, site: Site) -> None:
+    path = site.state_dir.parent / "config.yaml"
+    in_force = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(in_force.replace("Help.", "Help all."), encoding="utf-8")
+        page.get_by_role("link", name="Agents").click()
+        lines = page.get_by_role("region", name="The file on disk").locator("pre .line")
+        expect(lines.filter(has_text="-")).not_to_have_count(0)
+        told = [line.strip() for line in lines.all_inner_texts() if "instructions" in line]
+        assert told == ["-    instructions: Help.", "+    instructions: Help all."]
+        page.get_by_text("All settings").click()
+        expect(page.get_by_role("region", name="In force")).to_contain_text("instructions: Help.")
+    finally:
+        path.write_text(in_force, encoding="utf-8")
+
+
 def test_doctors_results_say_what_to_do(page: Page) -> None:
     page.get_by_role("link", name="Health").click()
     page.get_by_role("button", name="Look", exact=True).click()

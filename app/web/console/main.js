@@ -47,7 +47,7 @@ function Login({ onDone }) {
         <p class="said" role="alert">${error}</p>
       </form>
       <p class="quiet">Or run <code>trunkline console</code> on the server: it prints a link that
-        opens this page, once. <code>trunkline passwords set NAME</code>
+        opens this page, once. <code>trunkline passwords set NAME</code>${" "}
         gives somebody a password, <code>trunkline keys create NAME</code> makes a key.</p>
     </main>`;
 }

@@ -4,7 +4,7 @@ import { html } from "./ui.js";
 
 const LONG_TEXT = 200;
 
-const typeOf = (schema) => [schema.type].flat().find((type) => type !== "null");
+const typeOf = (schema) => [schema.type || schema.anyOf?.map((one) => one.type)].flat().find((type) => type !== "null");
 
 function Field({ name, schema, required }) {
   const label = html`<span>${name}${required && html` <span class="quiet">(required)</span>`}</span>`;

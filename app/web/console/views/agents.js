@@ -25,6 +25,8 @@ function Agent({ agent }) {
     <${Tools} agent=${agent.name} /></section>`;
 }
 
+const KINDS = { "+": "ins", "-": "del" }; // of a line of the difference
+
 function Changes() {
   const changes = useAnswer(() => get("/settings/changes"), []);
   const reload = async () => {
@@ -34,7 +36,7 @@ function Changes() {
   return html`<section class="panel" aria-label="The file on disk"><h2>The file on disk</h2><${Answer} of=${changes}>${(data) => data.problem && !data.diff.length
     ? html`<p class="bad">It cannot be put in force: ${data.problem}</p>`
     : data.diff.length
-      ? html`<pre>${data.diff.map((line) => (line.startsWith("+") ? html`<ins>${line}</ins>\n` : line.startsWith("-") ? html`<del class="line">${line}</del>\n` : `${line}\n`))}</pre>
+      ? html`<pre>${data.diff.map((line) => html`<${KINDS[line[0]] || "span"} class="line">${line}<//>`)}</pre>
           <p>${data.problem ? html`<span class="warn">${data.problem}</span>` : html`<${Act} label="Put it in force" kind="primary" act=${reload} />`}</p>`
       : html`<p class="quiet">It says what is in force (version ${data.version}).</p>`}<//></section>`;
 }

@@ -1,6 +1,6 @@
 // Calls that were kept: filters, words that were said, charts.
 import { get } from "../lib/api.js";
-import { Answer, Badge, Empty, Name, Page, Trouble, clock, html, isSession, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words, zone } from "../lib/ui.js";
+import { Badge, Empty, Name, Page, Trouble, clock, html, isSession, ms, outcomeKind, outcomeOf, useAnswer, useEffect, useRef, useState, usd, when, words, zone } from "../lib/ui.js";
 import { Charts } from "../lib/charts.js";
 
 const PROBLEMS = { went_silent: "went silent", barge_in: "barge-in", tool_failed: "tool failed", transfer_failed: "transfer failed" };
@@ -70,40 +70,57 @@ function Row({ call }) {
   </tr>`;
 }
 
-function Calls({ filter, filtered }) {
-  const [pages, setPages] = useState({ calls: [], next: null, error: null, loading: true });
+// An answer in pages: {items, next, error, loading, load}; `of` names its items.
+function usePages(path, of) {
+  const [pages, setPages] = useState({ items: [], next: null, error: null, loading: true });
+  const newest = useRef(0);
   const load = async (cursor) => {
-    setPages((old) => ({ ...(cursor ? old : { calls: [] }), loading: true }));
+    const mine = ++newest.current;
+    setPages((old) => ({ ...(cursor ? old : { items: [] }), error: null, loading: true }));
     try {
-      const { calls, next } = await get(`/calls?${filter}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
-      setPages((old) => ({ calls: [...old.calls, ...calls], next, error: null, loading: false }));
+      const answer = await get(`${path}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+      if (mine !== newest.current) return; // something else is asked by now
+      setPages((old) => ({ items: [...old.items, ...answer[of]], next: answer.next, error: null, loading: false }));
     } catch (error) {
-      setPages((old) => ({ ...old, error, loading: false }));
+      if (mine === newest.current) setPages((old) => ({ ...old, error, loading: false }));
     }
   };
   useEffect(() => {
     load(null);
-  }, [filter]);
-  if (pages.error) return html`<${Trouble} error=${pages.error} again=${() => load(null)} />`;
-  if (!pages.loading && !pages.calls.length) {
+  }, [path]);
+  return { ...pages, load };
+}
+
+// What stands below the items of pages.
+function More({ of }) {
+  const { items, next, error, loading, load } = of;
+  return html`
+    ${error && html`<${Trouble} error=${error} again=${() => load(next)} />`}
+    ${loading && html`<p class="quiet" role="status">Loading …</p>`}
+    ${next && !error && html`<p><button aria-disabled=${loading} onClick=${() => loading || load(next)}>More</button> <span class="quiet">${items.length} shown</span></p>`}`;
+}
+
+function Calls({ filter, filtered }) {
+  const pages = usePages(`/calls?${filter}`, "calls");
+  if (!pages.items.length && !pages.loading && !pages.error) {
     return filtered
       ? html`<${Empty} title="No call is like that">Choose a longer time or fewer conditions, or <a href="#/history">clear</a> them.<//>`
       : html`<${Empty} title="No calls in these days"><a href="#/phone">Call the agent</a>, or run <code>make demo</code> in a terminal: the call will be here when it is over.<//>`;
   }
   return html`<section class="panel scroll" tabindex="0" aria-label="Calls">
     <table class="stack"><thead><tr><th>Began (${zone()})</th><th>Caller</th><th>Agent</th><th>Outcome</th><th>What happened</th><th class="number">Length</th><th class="number">Latency</th><th class="number">Cost</th></tr></thead>
-      <tbody>${pages.calls.map((call) => html`<${Row} key=${call.call_id} call=${call} />`)}</tbody></table>
-    ${pages.loading && html`<p class="quiet" role="status">Loading …</p>`}
-    ${pages.next && html`<p><button aria-disabled=${pages.loading} onClick=${() => pages.loading || load(pages.next)}>More</button> <span class="quiet">${pages.calls.length} shown</span></p>`}
+      <tbody>${pages.items.map((call) => html`<${Row} key=${call.call_id} call=${call} />`)}</tbody></table>
+    <${More} of=${pages} />
   </section>`;
 }
 
 function Found({ q }) {
-  const hits = useAnswer(() => get(`/search?q=${encodeURIComponent(q)}`), [q]);
-  return html`<section class="panel" aria-label="Found"><h2>“${q}” was said</h2><${Answer} of=${hits}>${(data) => data.hits.length
-    ? html`<ol class="turns">${data.hits.map((hit) => html`<li key=${`${hit.call_id}${hit.seq}`} class=${hit.party}>
-        <a href=${`#/call/${hit.call_id}`}>call</a><span class="words"><span class="party">${hit.party}</span><bdi>${hit.text}</bdi> <span class="quiet">${when(hit.at)}</span></span></li>`)}</ol>`
-    : html`<p class="quiet">Nobody has said that. All words must be in one turn; wor* finds what begins so.</p>`}<//></section>`;
+  const hits = usePages(`/search?q=${encodeURIComponent(q)}`, "hits");
+  return html`<section class="panel" aria-label="Found"><h2>“${q}” was said</h2>
+    <ol class="turns">${hits.items.map((hit) => html`<li key=${`${hit.call_id}${hit.seq}`} class=${hit.party}>
+      <a href=${`#/call/${hit.call_id}`}>call</a><span class="words"><span class="party">${hit.party}</span><bdi>${hit.text}</bdi> <span class="quiet">${when(hit.at)}</span></span></li>`)}</ol>
+    ${!hits.items.length && !hits.loading && !hits.error && html`<p class="quiet">Nobody has said that. All words must be in one turn; wor* finds what begins so.</p>`}
+    <${More} of=${hits} /></section>`;
 }
 
 export default function History({ query }) {

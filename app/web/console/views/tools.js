@@ -16,7 +16,7 @@ function shownOutput(output) {
 function Result({ of }) {
   if (of.problem) return html`<p class="trouble" role="alert">${of.problem}</p>`;
   if (of.busy) return html`<p class="quiet" role="status">It runs …</p>`;
-  return html`<div role="status"><p><${Badge} kind=${of.error ? "bad" : "good"}>${of.error ? of.error.replaceAll("_", " ") : "worked"}<//> <span class="quiet">after ${of.duration_ms} ms. The model would get:</span></p>
+  return html`<div role="status"><p><${Badge} kind=${of.error ? "bad" : "good"}>${of.error ? of.error.replaceAll("_", " ") : "worked"}<//> <span class="quiet">after ${of.duration_ms} ms. The model would get:</span>${of.error === "tool_failed" && html` <span class="quiet">The server's log has the cause.</span>`}</p>
     <pre class="sample wide">${shownOutput(of.output)}</pre></div>`;
 }
 
