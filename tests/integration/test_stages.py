@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import numpy as np
 import pytest
@@ -137,14 +137,37 @@ FAILURES: dict[str, tuple[Script, str]] = {
 }
 
 
+Ask = Callable[[StageSpec, StreamingHttp], Awaitable[object]]
+
+
+async def transcribe(asked: StageSpec, http: StreamingHttp) -> None:
+    await HttpTranscriber(asked, http).transcribe(speech(300))
+
+
+async def chat(asked: StageSpec, http: StreamingHttp) -> None:
+    await read(ChatCompletions(asked, http))
+
+
+async def responses(asked: StageSpec, http: StreamingHttp) -> None:
+    await read(Responses(asked, http))
+
+
+async def speak(asked: StageSpec, http: StreamingHttp) -> None:
+    async for _ in HttpVoice(asked, http).speak("Hello.", voice="marin", speed=1.0):
+        pass
+
+
+@pytest.mark.parametrize("ask", [transcribe, chat, responses, speak])
 @pytest.mark.parametrize("name", FAILURES)
-async def test_a_failing_transcriber_says_how_it_failed(name: str, http: StreamingHttp) -> None:
+async def test_a_failing_server_says_how_it_failed(
+    name: str, ask: Ask, http: StreamingHttp
+) -> None:
     script, code = FAILURES[name]
-    async with WebService(script) as server:
-        stt = HttpTranscriber(spec(server, timeout_s=0.5), http)
-        async with time_limit():
-            with pytest.raises(StageError) as failed:
-                await stt.transcribe(speech(300))
+    if (name, ask) == ("no text", speak):
+        code = "stage_failed"
+    async with WebService(script) as server, time_limit():
+        with pytest.raises(StageError) as failed:
+            await ask(spec(server, timeout_s=0.5), http)
     assert failed.value.code == code
     assert "sk-test" not in failed.value.message
 
@@ -293,6 +316,21 @@ async def test_the_responses_endpoint_streams_words_calls_and_usage(http: Stream
     body = json.loads(server.asked[0].body)
     assert body["store"] is False
     assert body["tools"][0]["name"] == "find_slot"
+
+
+async def test_a_response_that_is_not_streamed_is_read_whole(http: StreamingHttp) -> None:
+    said = {"type": "message", "content": [{"type": "output_text", "text": "Let me look."}]}
+    call = {"type": "function_call", "call_id": "c7", "name": "find_slot", "arguments": "{}"}
+    usage = {"input_tokens": 9, "output_tokens": 4}
+    whole = {"object": "response", "error": None, "output": [{"type": "reasoning"}, said, call],
+             "usage": usage}  # fmt: skip
+    async with WebService(answer(json.dumps(whole).encode())) as server:
+        pieces = await read(Responses(spec(server), http))
+    assert pieces == [
+        Words("Let me look."),
+        ToolCall(call_id="c7", name="find_slot", arguments="{}"),
+        TextUsage(input_tokens=9, output_tokens=4),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import httpx2
 
 from app.engine.stages.base import (
     Message,
@@ -70,8 +72,8 @@ class ChatCompletions:
         body = spec.body(self._body(request))
         async with asked(self._http, spec, "/chat/completions", json=body) as response:
             if content_type(response) == "application/json":
-                answer = as_json((await whole(response)).decode(errors="replace"))
-                pieces = _chat_pieces(_once(_as_chunk(answer)), spec)
+                chunk = _as_chunk(await _answer_of(response), spec)
+                pieces = _chat_pieces(_each(chunk, _END), spec)
             else:
                 pieces = _chat_pieces(sse_data(response), spec)
             async with aclosing(without_thoughts(pieces)) as thoughtless:
@@ -128,12 +130,14 @@ class Responses:
         if request.tools:
             body["tools"] = [{"type": "function", **_function(tool)} for tool in request.tools]
             body["tool_choice"] = request.tool_choice
-        async with (
-            asked(self._http, spec, "/responses", json=spec.body(body)) as response,
-            aclosing(_response_pieces(sse_data(response), spec)) as pieces,
-        ):
-            async for piece in pieces:
-                yield piece
+        async with asked(self._http, spec, "/responses", json=spec.body(body)) as response:
+            if content_type(response) == "application/json":
+                events = _each(*_as_events(await _answer_of(response), spec))
+            else:
+                events = sse_data(response)
+            async with aclosing(_response_pieces(events, spec)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
 
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,18 +195,46 @@ def _input_items(message: Message) -> list[dict[str, Any]]:
 # Reading ------------------------------------------------------------------------------------------
 
 
-async def _once(text: str) -> AsyncIterator[str]:
-    yield text
-    yield _END
+async def _answer_of(response: httpx2.Response) -> Mapping[str, Any]:
+    """The answer of a server that does not stream."""
+    return as_json((await whole(response)).decode(errors="replace"))
 
 
-def _as_chunk(answer: Mapping[str, Any]) -> str:
+async def _each(*texts: str) -> AsyncIterator[str]:
+    for text in texts:
+        yield text
+
+
+def _as_chunk(answer: Mapping[str, Any], spec: StageSpec) -> str:
     """A whole answer as if it were the only piece of a stream."""
     match answer:
         case {"choices": [{"message": dict(message)}, *_]}:
             choices = [{"delta": message, "finish_reason": "stop"}]
             return json.dumps({"choices": choices, "usage": answer.get("usage")})
-    return json.dumps(answer)
+        case {"error": _}:
+            return json.dumps(answer)
+    raise _no_answer(spec)
+
+
+def _as_events(answer: Mapping[str, Any], spec: StageSpec) -> Iterator[str]:
+    """A whole response as the events that it would be streamed in."""
+    if answer.get("error"):
+        yield json.dumps({"type": "error", "error": answer["error"]})
+        return
+    items = answer.get("output")
+    if not isinstance(items, list):
+        raise _no_answer(spec)
+    for item in items:
+        match item:
+            case {"type": "message", "content": content} if text := _content(content):
+                yield json.dumps({"type": "response.output_text.delta", "delta": text})
+            case {"type": "function_call"}:
+                yield json.dumps({"type": "response.output_item.done", "item": item})
+    yield json.dumps({"type": "response.completed", "response": answer})
+
+
+def _no_answer(spec: StageSpec) -> StageError:
+    return StageError(f"{spec.model}: the server sent no answer", code="stage_invalid")
 
 
 class _Calls:
