@@ -83,7 +83,10 @@ async def connect_with_retry(
             await close_at_once(tries.taken)
         raise
     if isinstance(outcome, VoiceError):
-        raise outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # an error that knows the frame that knows it leaves both to the collector
     return outcome
 
 
@@ -128,7 +131,10 @@ class _Tries:
                 return outcome
             self._running = [task for task in self._running if not task.done()]
             if not self._running or isinstance(outcome, VoiceRefused):
-                raise outcome
+                try:
+                    raise outcome
+                finally:
+                    del outcome
 
     async def _try(self) -> None:
         try:

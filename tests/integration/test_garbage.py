@@ -9,9 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.fakes.voice import Reply, ScriptedVoiceServer
+from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.fakes.waiting import until
 from tests.integration.server import trunkline
+
+
+OURS = {"Call", "Conversation", "CallerLeg", "TwilioStream", "VoiceLoop"}
 
 
 @contextmanager
@@ -62,6 +65,27 @@ async def test_a_call_leaves_few_objects_to_the_collector(model: str) -> None:
             await app.ended(call)
             await until(lambda: not voice.open_connections)
             del call
-        ours = {"Call", "Conversation", "CallerLeg", "TwilioStream", "EagerConnection"}
-        assert not ours & set(found), found
+        assert not {*OURS, "EagerConnection"} & set(found), found
         assert sum(found.values()) < 100, found
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Trouble(http_status=401),
+        Trouble(http_status=503),
+        Trouble(silent=True),
+        Trouble(close_first=1011),
+    ],
+    ids=["401", "503", "silent", "closed"],
+)
+async def test_a_call_that_gets_no_model_leaves_nothing_of_itself(trouble: Trouble) -> None:
+    voice = ScriptedVoiceServer(trouble=trouble)
+    async with voice, trunkline(voice, policy={"voice_budget_ms": 700}) as app:
+        async with app.twilio() as twilio:
+            with garbage() as found:
+                call = await twilio.call(app.url)
+                await call.ended()
+                await app.ended(call)
+                del call
+            assert not OURS & set(found), found
