@@ -13,7 +13,6 @@ from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.fakes.waiting import until
 from tests.integration.server import trunkline
 
-
 OURS = {"Call", "Conversation", "CallerLeg", "TwilioStream", "VoiceLoop"}
 
 
@@ -81,11 +80,11 @@ async def test_a_call_leaves_few_objects_to_the_collector(model: str) -> None:
 )
 async def test_a_call_that_gets_no_model_leaves_nothing_of_itself(trouble: Trouble) -> None:
     voice = ScriptedVoiceServer(trouble=trouble)
-    async with voice, trunkline(voice, policy={"voice_budget_ms": 700}) as app:
-        async with app.twilio() as twilio:
-            with garbage() as found:
-                call = await twilio.call(app.url)
-                await call.ended()
-                await app.ended(call)
-                del call
-            assert not OURS & set(found), found
+    site = trunkline(voice, policy={"voice_budget_ms": 700})
+    async with voice, site as app, app.twilio() as twilio:
+        with garbage() as found:
+            call = await twilio.call(app.url)
+            await call.ended()
+            await app.ended(call)
+            del call
+        assert not OURS & set(found), found
