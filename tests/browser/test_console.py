@@ -149,12 +149,21 @@ def test_where_no_calls_are_placed_it_says_what_to_set(page: Page) -> None:
     expect(page.get_by_role("region", name="Do not call")).to_be_visible()
 
 
-def test_it_says_that_the_feed_is_cut_and_resumes(page: Page, context: BrowserContext) -> None:
+def test_what_was_shown_stays_while_the_server_is_unwell_or_gone(
+    page: Page, context: BrowserContext
+) -> None:
     cut = page.get_by_text("The live feed is cut")
     page.get_by_role("link", name="Health").click()
     shown = page.get_by_text("the offline engine", exact=True)
     expect(shown).to_be_visible()
     expect(cut).to_have_count(0)
+    unwell = {"code": "store_unavailable", "detail": "The database does not answer"}
+    page.route("**/api/v1/status", lambda route: route.fulfill(status=503, json=unwell))
+    page.get_by_role("button", name="Refresh").click()
+    expect(page.get_by_role("alert")).to_contain_text("database does not answer")
+    expect(shown).to_be_visible()
+    page.unroute("**/api/v1/status")
+    expect(page.get_by_role("alert")).to_have_count(0)  # asked again by itself
     context.set_offline(True)
     page.get_by_role("button", name="Refresh").click()
     expect(cut).to_be_visible()

@@ -57,8 +57,13 @@ export function when(iso) {
   return `${at.toLocaleDateString([], { month: "short", day: "numeric", year })}, ${time}`;
 }
 
-// An answer of the API: {data, error, loading, again}; asked anew when `deps` change. While the
-// server does not answer, what it has said stays, and it is asked again as soon as the feed is back.
+const RETRY_MS = 5_000;
+
+// True of an error that passes by itself: no answer, or one of a server or store that is unwell.
+const passes = (error) => error !== null && (error.status === 0 || error.status >= 500);
+
+// An answer of the API: {data, error, loading, again}; asked anew when `deps` change. An error that
+// passes leaves what was said before, and it is asked again: soon, or as soon as the feed is back.
 export function useAnswer(ask, deps) {
   const [state, setState] = useState({ data: null, error: null, loading: true });
   const [count, setCount] = useState(0);
@@ -69,14 +74,18 @@ export function useAnswer(ask, deps) {
     setState((old) => ({ ...old, loading: true }));
     ask().then(
       (data) => current && setState({ data, to, error: null, loading: false }),
-      (error) => current && setState((old) => ({ ...(error.status === 0 && old.to === to ? old : { data: null }), error, loading: false })),
+      (error) => current && setState((old) => ({ ...(passes(error) && old.to === to ? old : { data: null }), error, loading: false })),
     );
     return () => {
       current = false;
     };
   }, [...deps, count]);
-  const unanswered = state.error?.status === 0;
-  useEffect(() => (unanswered ? onFeedState((feed) => feed === "live" && again()) : undefined), [unanswered]);
+  useEffect(() => {
+    if (!passes(state.error)) return undefined;
+    if (state.error.status === 0) return onFeedState((feed) => feed === "live" && again());
+    const timer = setTimeout(again, RETRY_MS);
+    return () => clearTimeout(timer);
+  }, [state.error]);
   return { ...state, again };
 }
 
@@ -111,11 +120,12 @@ export const Trouble = ({ error, again }) => html`
     ${again && html`<button onClick=${again}>Try again</button>`}
   </div>`;
 
-// What an answer shows: a line while it loads, its error, or what `children` makes of it.
+// What an answer shows: a line while it loads, its error, or what `children` makes of it. Of a server
+// that is gone the line on top of the page tells.
 export function Answer({ of, children }) {
   if (of.error && of.data === null) return html`<${Trouble} error=${of.error} again=${of.again} />`;
   if (of.data === null) return html`<p class="quiet" role="status">Loading …</p>`;
-  return children(of.data);
+  return html`${of.error && of.error.status !== 0 && html`<${Trouble} error=${of.error} again=${of.again} />`}${children(of.data)}`;
 }
 
 // A name or words of somebody: in their own direction, and never wider than a column may be.
