@@ -10,6 +10,7 @@ else can reach the server. `/readyz` names what is degraded to the same clients.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import sys
 import threading
@@ -140,9 +141,13 @@ class LoopMonitor:
 
 
 def _places(frame: FrameType) -> str:
-    """The innermost places of a stack, without the values that are there."""
-    found = traceback.extract_stack(frame, limit=STACK_PLACES)
-    return " < ".join(f"{one.filename}:{one.lineno} {one.name}" for one in reversed(found))
+    """The innermost places of a stack, without the values that are there.
+
+    `traceback.extract_stack` would read the source of every file on it, and keep it for good.
+    """
+    found = itertools.islice(traceback.walk_stack(frame), STACK_PLACES)
+    places = ((one.f_code.co_filename, line, one.f_code.co_name) for one, line in found)
+    return " < ".join(f"{file}:{line} {name}" for file, line, name in places)
 
 
 def _work_of(loop: asyncio.AbstractEventLoop) -> dict[str, str]:

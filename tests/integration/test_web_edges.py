@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import linecache
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -27,6 +29,7 @@ from app.events import (
     EndReason,
     KeyPressed,
 )
+from app.web import health
 from app.web.app import make_app
 from app.web.health import LoopMonitor
 from app.web.metrics import Metrics
@@ -379,6 +382,13 @@ async def test_a_blocked_loop_is_measured() -> None:
             pass
         await until(lambda: lag_s() >= 0.15)
         measuring.cancel()
+
+
+def test_to_name_a_stack_no_source_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linecache, "cache", {})
+    places = health._places(sys._getframe())
+    assert places.split(" < ")[0].endswith(" test_to_name_a_stack_no_source_is_read")
+    assert not linecache.cache
 
 
 async def test_a_flood_of_pipelined_requests_is_cut(site: Site, client: httpx2.AsyncClient) -> None:
