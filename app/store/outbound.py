@@ -201,8 +201,13 @@ class OutboundStore(Protocol):
 
     async def known_carrier_ids(self, number: str, since: datetime) -> Collection[str]: ...
 
-    async def take_over(self, owner: str, *, unseen_since: datetime) -> Sequence[Attempt]:
-        """Become the owner of open attempts whose owner has not been seen since."""
+    async def take_over(
+        self, owner: str, *, held: Collection[CallId], unseen_since: datetime
+    ) -> Sequence[Attempt]:
+        """Become the owner of open attempts whose owner has not been seen since.
+
+        Those of `owner` itself that it does not hold are among them.
+        """
         ...
 
     async def take(self, call_id: CallId, owner: str) -> Attempt | None:

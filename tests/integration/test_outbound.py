@@ -16,12 +16,13 @@ from unittest.mock import patch
 
 import pytest
 
-import app.calls.outbound.dialer as dialer
+import app.calls.outbound.placed_call as placed_call
 from app.calls.outbound.pacing import Pace
 from app.carrier.twilio.placing import PLACING_PATHS
+from app.errors import StoreUnavailable
 from app.events import CallId, DisclosureHeard
 from app.realtime.events import ResponseCreate
-from app.store.outbound import Attempt, DialOutcome
+from app.store.outbound import Attempt, CalleeFacts, DialOutcome
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import time_limit, until
@@ -256,7 +257,7 @@ async def test_reports_of_a_conversation_in_any_order_do_not_end_it(site: Outbou
 
 
 @on_site
-@patch.object(dialer, "ADMISSION_S", 0.05)
+@patch.object(placed_call, "ADMISSION_S", 0.05)
 async def test_a_carrier_that_reports_nothing_is_asked(site: OutboundSite) -> None:
     found_out = [
         ("in-progress", "failed", "completed"),  # answered, and its webhook never came
@@ -532,6 +533,30 @@ async def test_a_call_that_is_given_up_before_it_is_dialed_has_its_numbers_and_i
         explained = (await site.request("GET", f"/calls/{call_id}/explain")).text
         assert CALLEE in explained and found["reason"] in explained
         assert CALLEE not in [call.to for call in site.api.calls.values()]
+
+
+@on_site
+async def test_a_call_whose_request_was_cut_off_when_it_was_written_down_has_an_end(
+    site: OutboundSite,
+) -> None:
+    store, written = site.dialer.store, list[CallId]()
+    begin = store.begin
+
+    async def cut_off(attempt: Attempt, judge: Callable[[CalleeFacts], Any]) -> Any:
+        await begin(attempt, judge)
+        written.append(attempt.call_id)
+        raise StoreUnavailable("the connection was lost at the commit")
+
+    with patch.object(store, "begin", cut_off):
+        assert (await site.place()).status_code == 503
+    assert (await site.place()).json()["code"] == "called_already"
+    await site.dialer._take_over(store)  # as it does every few seconds
+    found = await site.outcome(written[0])
+    assert (found["outcome"], found["code"]) == ("not_dialed", "server_ended")
+    call_id = await site.placed()
+    await site.ends(await site.rings(), "busy")
+    await site.outcome(call_id)
+    assert len(site.api.calls) == 1
 
 
 @on_site

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     String,
     Table,
+    and_,
     delete,
     func,
     or_,
@@ -228,14 +229,19 @@ class SqlOutbound:
         async with self._database.reading() as connection:
             return {sid for sid in (await connection.execute(query)).scalars() if sid}
 
-    async def take_over(self, owner: str, *, unseen_since: datetime) -> Sequence[Attempt]:
+    async def take_over(
+        self, owner: str, *, held: Collection[CallId], unseen_since: datetime
+    ) -> Sequence[Attempt]:
         """Become the owner of open attempts whose owner has not been seen since."""
+        row = attempts.c
         alive = select(_owners.c.owner).where(_owners.c.seen_at >= unseen_since)
+        left = or_(
+            and_(row.owner != owner, row.owner.not_in(alive)),
+            and_(row.owner == owner, row.call_id.not_in(held)),
+        )
         async with self._database.writing() as connection:
-            change = update(attempts).where(_OPEN, attempts.c.owner.not_in(alive))
-            found = await connection.execute(
-                change.where(attempts.c.owner != owner).values(owner=owner).returning(attempts)
-            )
+            change = update(attempts).where(_OPEN, left).values(owner=owner)
+            found = await connection.execute(change.returning(attempts))
             taken = [_attempt_of(row) for row in found.mappings()]
             await connection.execute(delete(_owners).where(_owners.c.seen_at < unseen_since))
             return taken
