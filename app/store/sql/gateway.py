@@ -138,10 +138,9 @@ class GatewayStore:
     async def add_use(self, uses: Sequence[GatewayUse]) -> None:
         """Add charges; one that is there already is left as it is."""
         insert = self._database.insert(usage).on_conflict_do_nothing()
-        async with self._database.writing() as connection:
-            # Not `asdict`, which copies each value deeply.
-            rows = [dict(zip(_USE, _values(one), strict=True)) for one in uses]
-            await connection.execute(insert, rows)
+        # Not `asdict`, which copies each value deeply.
+        rows = [dict(zip(_USE, _values(one), strict=True)) for one in uses]
+        await self._database.write(lambda connection: connection.execute(insert, rows))
 
     async def spent(self, key_names: Collection[str], since: datetime) -> Mapping[str, float]:
         """The sums that keys have spent since then, in US dollars."""
