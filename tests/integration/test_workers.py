@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -154,23 +153,6 @@ async def guess(server: Served) -> int:
     async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
         given = {"name": "mo", "password": "a wrong one"}
         return (await client.post(f"{server.url}/console/login", json=given)).status_code
-
-
-async def test_a_reload_reaches_all_workers(tmp_path: Path) -> None:
-    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, _phone, _api):
-        file = tmp_path / "config.yaml"
-        config = json.loads(file.read_text())
-        config["limits"]["max_duration_s"] = 1234
-        file.write_text(json.dumps(config))
-        file = tmp_path / "var" / "api-key"
-        await until(file.exists)
-        key = file.read_text().strip()
-        options: Any = {"trust_env": False, "timeout": TIME_LIMIT_S}
-        options["headers"] = {"authorization": f"Bearer {key}"}
-        async with httpx2.AsyncClient(**options) as client:
-            answer = await client.post(f"{server.url}/api/v1/reload")
-            assert answer.status_code == 200, answer.text
-        await server.until_logged("configuration reloaded", times=2)
 
 
 async def test_a_worker_that_dies_is_replaced_and_the_calls_of_the_other_go_on(
