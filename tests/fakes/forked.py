@@ -39,7 +39,7 @@ import httpcore2
 import app
 from tests.fakes.shared_parts import share_parts
 
-__all__ = ["ForkedProcess", "start_forked"]
+__all__ = ["KEPT", "ForkedProcess", "start_forked"]
 
 ROOT: Final = Path(__file__).parents[2]
 IMPORTED: Final = (
@@ -51,6 +51,8 @@ IMPORTED: Final = (
 """Modules that programs need and that take long to import, besides all of `app`."""
 LEFT_OUT: Final = {"app.tracing"}
 """Modules that a program imports itself, since a package of theirs may be missing."""
+KEPT: Final[set[int]] = set()
+"""Descriptors that stay open until this process ends; none of them is a test's."""
 _RUN: Final = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 _FOLDER: Final = Path(tempfile.gettempdir(), f"trunkline-tests-{os.getuid()}")
 
@@ -194,7 +196,9 @@ def _forking_process() -> str:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        assert started.stdin is not None
         assert started.stdout is not None
+        KEPT.add(started.stdin.fileno())
         with started.stdout:
             assert started.stdout.readline() == b"ready\n"
         atexit.register(_end, started, path)

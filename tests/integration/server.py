@@ -36,6 +36,7 @@ from app.realtime.dialect import BETA
 from app.settings import Settings, carrier_credentials, load
 from app.web.serving import running
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
+from tests.fakes.forked import KEPT
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until, within
 
@@ -241,6 +242,8 @@ def _descriptors() -> dict[str, str]:
     folder = Path("/proc/self/fd")
     found = {}
     for number in os.listdir(folder) if folder.exists() else []:
+        if int(number) in KEPT:
+            continue
         with contextlib.suppress(OSError):  # that of the listing itself
             found[number] = os.readlink(folder / number)
     return found
