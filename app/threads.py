@@ -1,7 +1,7 @@
 """Functions of others and blocking work: in tasks and threads that cost no more than their result.
 
-Threads are daemons, so they cannot keep the process alive. What only reads or writes a small file of
-the server's own state goes through `asyncio.to_thread` instead, whose pool is bounded.
+Threads are daemons, so they cannot keep the process alive. What only reads or writes a small file
+of the server's own state goes through `asyncio.to_thread` instead, whose pool is bounded.
 """
 
 from __future__ import annotations
