@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
+from functools import cache
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -208,8 +209,8 @@ class Metrics:
         for name in _TOKEN_CLASSES:
             count: float = getattr(usage, name)
             if count:
-                self._gateway.tokens.labels(key, model, name).inc(count)
-        self._gateway.cost.labels(key, model, str(estimated).lower()).inc(cost_usd)
+                self._gateway.tokens_of(key, model, name).inc(count)
+        self._gateway.cost_of(key, model, str(estimated).lower()).inc(cost_usd)
 
     def watch_sockets(self, counts: SocketCounts) -> None:
         """Show the sockets that the listener's guards have cut off."""
@@ -316,18 +317,21 @@ class _GatewayInstruments:
             buckets=_ANSWER_SECONDS,
             registry=registry,
         )
-        self.tokens = Counter(
+        tokens = Counter(
             f"{NAMESPACE}_gateway_usage",
             "Tokens, and seconds of transcription, by class",
             ["key", "model", "class"],
             registry=registry,
         )
-        self.cost = Counter(
+        cost = Counter(
             f"{NAMESPACE}_gateway_cost_usd",
             "Cost of sessions by the price book",
             ["key", "model", "estimated"],
             registry=registry,
         )
+        # For each response of each session: the library takes a lock to find a series.
+        self.tokens_of = cache(tokens.labels)
+        self.cost_of = cache(cost.labels)
 
 
 class _SocketCuts(Collector):
