@@ -48,11 +48,6 @@ class Speculation:
             return error
         return None
 
-    @property
-    def begun(self) -> bool:
-        """Something of the reply has been made."""
-        return self._held.begun
-
     async def release(self, reports: Reports) -> None:
         """Report what was held back, and all that follows."""
         await self._held.release(reports)
@@ -62,7 +57,6 @@ class _Held:
     """Reports that wait for somebody to take them."""
 
     def __init__(self) -> None:
-        self.begun = False
         self._waiting: list[Callable[[Reports], Awaitable[None]]] = []
         self._bytes = 0
         self._reports: Reports | None = None
@@ -83,7 +77,6 @@ class _Held:
         await self._pass(lambda reports: reports.done(calls, usage, stages))
 
     async def _pass(self, report: Callable[[Reports], Awaitable[None]]) -> None:
-        self.begun = True
         if self._reports is None:
             self._waiting.append(report)
         else:

@@ -18,14 +18,14 @@ from app.api_keys import ApiKeys, Scope
 from app.calls.recording.writer import Recorder
 from app.errors import StoreError
 from app.gateway.access import Client, Ledger, Refused, Reservation
-from app.gateway.channels import Channel, EngineChannel, RealtimeService
+from app.gateway.channels import Channel
 from app.gateway.duplex import ClientSocket
 from app.gateway.session import Report, Route, Session
 from app.gateway.usage import UsageBook
 from app.realtime.dialect import Dialect
 from app.store.sql.gateway import GatewaySecret, GatewayStore
 
-__all__ = ["UNKNOWN", "Admission", "Gateway", "SecretRequest", "engine_gateway"]
+__all__ = ["UNKNOWN", "Admission", "Gateway", "SecretRequest"]
 
 logger = logging.getLogger(__name__)
 
@@ -293,9 +293,3 @@ def _no_store() -> Refused:
         "secrets_unavailable",
         "Ephemeral secrets are kept in the store of calls, which is off or does not answer",
     )
-
-
-def engine_gateway(service: RealtimeService) -> Gateway:
-    """A gateway to the engine alone, without keys and without limits."""
-    ledger = Ledger(None, {}, reserve_usd=0.0, max_sessions=1_000_000)
-    return Gateway({}, ledger, anything=EngineChannel(service))

@@ -24,7 +24,6 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from app.engine.assembly import make_engine
 from app.engine.server import Engine
-from app.gateway.gateway import engine_gateway
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
     InputAudioAppend,
@@ -43,6 +42,7 @@ from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from audio.g711 import encode_ulaw
 from tests.fakes.fetched import JAVASCRIPT, command_of
+from tests.fakes.gateway import engine_gateway
 from tests.fakes.waiting import time_limit
 
 CALLER = Path(__file__).parents[1] / "data" / "caller"

@@ -34,7 +34,6 @@ from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.transfer import Site as TwilioSite
 from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
-from app.gateway.gateway import engine_gateway
 from app.realtime.connection import Transport
 from app.realtime.dialect import GA, Dialect
 from app.web.access import Door
@@ -45,6 +44,7 @@ from app.web.phone import UnclaimedSockets, phone_router
 from app.web.realtime import realtime_router
 from app.web.serving import Server, make_server
 from app.web.sockets import SocketLimits
+from tests.fakes.gateway import engine_gateway
 from tests.fakes.streams import Events
 
 __all__ = ["ACCOUNT", "AUTH_TOKEN", "EchoEngine", "FakeCalls", "Site", "build", "call_form"]
