@@ -728,12 +728,17 @@ class Call:
                 closing.create_task(contain("model", self._voice.close()))
                 closing.create_task(work.gone(CLOSE_S))
                 closing.create_task(contain("transfers", self._transfers.close(end.reason)))
+                if self.recording is not None:
+                    closing.create_task(contain("recording", self.recording.closed()))
                 carrier, call_id = self._carrier, self.incoming.carrier_call_id
                 closing.create_task(
                     close_caller_leg(end, self._caller_leg, carrier, call_id, self._deadline)
                 )
                 end = await settled_end(end, carrier, call_id)
         finally:  # also when the process has no time left for it
+            if self.recording is not None:
+                with contained("recording"):
+                    self.recording.settle()
             summary = self._least_summary(end)
             with contained("summary"):
                 summary = self._summarize(end)

@@ -94,9 +94,16 @@ class SessionRecording:
         self._tape.on_cut(0, self._now_ms())
 
     def close(self) -> None:
-        """The session is over."""
+        """The session is over: `closed` follows."""
         self._tape.on_cut(0, self._now_ms())
         self._kept.close()
+
+    async def closed(self) -> None:
+        """Wait for the last write, and record the end."""
+        try:
+            await self._kept.closed()
+        finally:
+            self._kept.settle()
 
 
 class _Track:

@@ -348,6 +348,8 @@ class Session:
             duplex.tell(end.error)
             await duplex.flush()
         socket.close(end.code, cut_reason(redacted(end.reason)))
+        if self._recording is not None:
+            await self._recording.closed()
         self._tell(
             CallEnded(call_id=self._call_id, at_ms=self._now_ms(), summary=self._summary(end))
         )

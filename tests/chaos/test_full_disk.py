@@ -26,8 +26,9 @@ from tests.integration.test_command import Served, live
 if not hasattr(resource, "prlimit"):
     pytest.skip("limits of another process are Linux's", allow_module_level=True)
 
-LEFT_BYTES: Final = 2_048
+LEFT_BYTES: Final = 512
 CALLS: Final = 2
+"""Besides a brief one."""
 
 
 def leave_room(server: Served, size_bytes: int) -> None:
@@ -57,16 +58,19 @@ async def test_a_disk_that_is_full_in_mid_call_costs_no_call_and_no_event(tmp_pa
         other = await phone.call(server.url)  # which begins without a disk
         await server.until_logged("recording failed", times=CALLS)
         await talk(other)
+        brief = await phone.call(server.url)  # of which nothing is written before its end
+        await brief.hear_quiet(ms=300)
+        await brief.hang_up()
         for one in (call, other):
             await one.hang_up()
-        await server.until_logged("call ended", times=CALLS)
+        await server.until_logged("call ended", times=CALLS + 1)
         leave_room(server, resource.RLIM_INFINITY)
         await server.until_logged("call history is written again")
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
     lines = server.lines()
     said = Counter(line["message"] for line in lines)
-    assert said["recording failed"] == CALLS
+    assert said["recording failed"] == CALLS + 1
     assert said["call history unavailable"] == 1
     assert said["the call history's spool takes no more"] == 1
     assert not [line for line in lines if "exception" in line]

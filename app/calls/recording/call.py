@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from app.calls.recording.tape import Tape
 from app.calls.recording.writer import LiveRecording, Recorder
 from app.events import CallEvent, CallId, RecordingStarted, RecordingStopped
+from app.tasks import Event
 
 __all__ = ["CallRecording"]
 
 
 HAND_OVER_MS: Final = 2_300
 """Each time costs a write of each file; a kill costs the sound since then."""
+LAST_WRITE_S: Final = 1.0
+"""Time for the last write at the end of a call, which says whether the recording is whole."""
 
 
 class CallRecording:
@@ -38,6 +43,8 @@ class CallRecording:
         self._now_ms = now_ms
         self._live: LiveRecording | None = None
         self._taken_ms = 0
+        self._written = Event()
+        self._over_ms = 0
         self.file = ""
         self.end = ""
         """The reason why it ended; empty while it goes on, or was never begun."""
@@ -58,7 +65,7 @@ class CallRecording:
         self._live = self._recorder.begin(
             self._call_id,
             {"call_id": self._call_id, **self._facts},
-            lambda reason: self._stop(reason, self._now_ms()),
+            self._on_ended,
         )
         self.file = str(self._live.path)
         self._record(RecordingStarted(call_id=self._call_id, at_ms=self._now_ms(), file=self.file))
@@ -80,12 +87,27 @@ class CallRecording:
             self._stop("notice_not_heard", batch.until_ms)
 
     def close(self) -> None:
-        """The call is over."""
-        now_ms = self._now_ms()
-        self._hand_over(now_ms)
+        """The call is over: `closed` or `settle` follows."""
+        self._over_ms = self._now_ms()
+        self._hand_over(self._over_ms)
         if self._live is not None:
-            self._live.close(now_ms)
-            self._stop("call_over", now_ms)
+            self._live.close(self._over_ms)
+
+    async def closed(self) -> None:
+        """Wait for the last write, for a moment."""
+        if self._live is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WRITE_S):
+                    await self._written.wait()
+
+    def settle(self) -> None:
+        """Record the end, as far as it is known by now."""
+        self._stop("call_over", self._over_ms)
+
+    def _on_ended(self, reason: str) -> None:
+        self._written.set()
+        if reason:
+            self._stop(reason, self._over_ms or self._now_ms())
 
     def _stop(self, reason: str, now_ms: int) -> None:
         live, self._live = self._live, None

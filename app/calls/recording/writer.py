@@ -144,9 +144,9 @@ _Work = tuple["_Live", Batch | Mapping[str, Any] | int]
 class _Live:
     """A recording as the calls' thread and the writer's thread share it."""
 
-    def __init__(self, path: Path, on_failed: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, on_ended: Callable[[str], None]) -> None:
         self.path = path
-        self.on_failed = on_failed
+        self.on_ended = on_ended
         self.writer: RecordingWriter | None = None  # of the writer's thread
         self.failed = False  # of the writer's thread
 
@@ -187,9 +187,12 @@ class Recorder:
         self._thread = None
 
     def begin(
-        self, call_id: CallId, facts: Mapping[str, Any], on_failed: Callable[[str], None]
+        self, call_id: CallId, facts: Mapping[str, Any], on_ended: Callable[[str], None]
     ) -> LiveRecording:
-        """Begin the recording of a call; `on_failed` takes the reason should it end early."""
+        """Begin the recording of a call.
+
+        `on_ended` is told once the files are whole and closed, or of the reason why they are not.
+        """
         loop = self._loop
         if self._thread is None:
             self._thread = threading.Thread(
@@ -197,12 +200,12 @@ class Recorder:
             )
             self._thread.start()
 
-        def failed(reason: str) -> None:
+        def ended(reason: str) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
                 if loop is not None:
-                    loop.call_soon_threadsafe(on_failed, reason)
+                    loop.call_soon_threadsafe(on_ended, reason)
 
-        live = _Live(self._files.recording(call_id), failed)
+        live = _Live(self._files.recording(call_id), ended)
         recording = LiveRecording(self._queue, live, self._hurry)
         recording.put(facts)
         return recording
@@ -210,7 +213,7 @@ class Recorder:
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
             live, what = work
-            if self._queue.empty():
+            if self._queue.empty() and not isinstance(what, int):
                 self._hurry.wait(GATHER_S)
                 self._hurry.clear()
             if live.failed:
@@ -221,10 +224,13 @@ class Recorder:
                 live.failed = True
                 if live.writer is not None:
                     live.writer.abandon()
-                live.on_failed("disk_full" if error.errno in _FULL else "failed")
+                live.on_ended("disk_full" if error.errno in _FULL else "failed")
                 logger.error(
                     "recording failed", extra={"file": str(live.path), "error": error.strerror}
                 )
+            else:
+                if isinstance(what, int):
+                    live.on_ended("")
 
 
 def _perform(live: _Live, what: Batch | Mapping[str, Any] | int) -> None:

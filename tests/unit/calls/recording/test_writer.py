@@ -103,15 +103,15 @@ def test_no_recording_takes_the_place_of_another(tmp_path: Path) -> None:
 
 
 async def test_calls_are_written_beside_each_other(tmp_path: Path) -> None:
-    failures: list[str] = []
+    ended: list[str] = []
     async with Recorder(CallFiles(tmp_path, tmp_path)).open() as recorder:
-        live = [recorder.begin(CallId(f"call_{n}"), {}, failures.append) for n in range(20)]
+        live = [recorder.begin(CallId(f"call_{n}"), {}, ended.append) for n in range(20)]
         for now_ms in range(200, 3_000, 200):
             for n, one in enumerate(live):
                 one.put(Batch(now_ms, sounds=[(CALLER, now_ms - 200, code(n, 200))]))
         for one in live:
             one.close(3_000)
-    assert not failures
+    assert ended == [""] * 20
     for n, one in enumerate(live):
         left, _ = channels(one.path)
         assert left[: 8 * 2_800] == code(n, 2_800) and len(left) == 8 * 3_000
@@ -130,16 +130,16 @@ def full_disk() -> Iterator[None]:
 async def test_a_disk_that_is_full_ends_the_recording_and_keeps_what_there_is(
     tmp_path: Path,
 ) -> None:
-    failures: list[str] = []
+    ended: list[str] = []
     async with Recorder(CallFiles(tmp_path, tmp_path)).open() as recorder:
-        live = recorder.begin(CALL, {}, failures.append)
+        live = recorder.begin(CALL, {}, ended.append)
         for now_ms in range(200, 20_000, 200):
             live.put(Batch(now_ms, sounds=[(CALLER, now_ms - 200, code(7, 200))]))
-        await until(lambda: bool(failures), what=lambda: failures)
-        other = recorder.begin(CallId("call_4567"), {}, failures.append)
+        await until(lambda: bool(ended), what=lambda: ended)
+        other = recorder.begin(CallId("call_4567"), {}, ended.append)
         other.put(Batch(2_000, sounds=[(CALLER, 0, code(8, 2_000))]))
         other.close(2_000)
-    assert failures == ["disk_full"]
+    assert ended == ["disk_full", ""]
     with live.path.open("rb") as file:
         _, samples = read_wav(file)
     assert 4_000 < len(samples) / 8 < 6_250  # what fits into 100 kB, at most a write less
