@@ -82,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
                     "app.events", "app.framing", "app.realtime", "app.settings",
                     "app.store.sql.gateway", "app.tasks", "audio", "msgspec"},
     # The store knows where the files of a call are; the recorder writes one of them.
-    "app.calls.recording": {"app.calls", "app.events", "app.store.files", "audio"},
+    "app.calls.recording": {"app.calls", "app.events", "app.store.files", "app.tasks", "audio"},
     # What is written down before anything is dialed.
     "app.calls.outbound": {"app.calls", "app.carrier.base", "app.carrier.number_policy",
                            "app.carrier.time_zones", "app.errors", "app.events", "app.logs",
