@@ -54,6 +54,7 @@ from app.gateway.wire import (
     redacted,
     render,
     server_type,
+    sound_chars,
 )
 from app.realtime.connection import ClientTransport
 from app.realtime.dialect import BETA, GA, Dialect
@@ -413,7 +414,7 @@ class Session:
     def _take_sound(self, text: bytes) -> None:
         """Charge and record an append of the client, as the upstream gets it."""
         if self._meter is not None:
-            self._meter.in_chars += len(text)
+            self._meter.in_chars += sound_chars(text, "audio")
         if self._recording is not None:
             self._recording.sound_in(text)
 
@@ -423,7 +424,7 @@ class Session:
         kind = server_type(text)
         if kind in _AUDIO:
             if self._meter is not None:
-                self._meter.out_chars += len(text)
+                self._meter.out_chars += sound_chars(text, "delta")
             if self._recording is not None:
                 self._recording.sound_out(text)
             if self._conversion is not None:
@@ -474,7 +475,7 @@ class Session:
             case "error":
                 return self._on_error(event, text)
             case kind if kind in _AUDIO and self._meter is not None:
-                self._meter.out_chars += len(text)
+                self._meter.out_chars += sound_chars(text, "delta")
         return text
 
     def _on_session(self, event: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "redacted",
     "render",
     "server_type",
+    "sound_chars",
 ]
 
 NORMAL: Final = 1000
@@ -107,6 +108,13 @@ class PlainAppend:
 def is_delta(text: bytes) -> bool:
     """True for the model's sound, in either dialect; False as well where only a parser can tell."""
     return _DELTA.match(text) is not None and text.isascii()
+
+
+def sound_chars(text: str | bytes, key: str) -> int:
+    """The length of the base64 in an event whose sound is under `key`, the last one as a rule."""
+    mark = f'"{key}"'
+    at = text.find(mark) if isinstance(text, str) else text.find(mark.encode())
+    return max(0, len(text) - at - len(mark) - len(':""}'))
 
 
 def is_utf8(text: bytes) -> bool:

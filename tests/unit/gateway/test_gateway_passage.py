@@ -72,7 +72,10 @@ def test_only_sound_that_can_mean_nothing_else_passes(
         assert sockets.send(first) and sockets.send(first)
     assert [sockets.send(padded(text)) for _ in range(3)] == [plain] * 3
     if plain:
-        assert sockets.sound.chars == len(first) * 2 + len(padded(text)) * 3
+        sound = text.count(b"A" * 4) * 162  # what `padded` makes of it
+        assert sockets.sound.chars == pytest.approx(
+            2 * len(SOUND) * bool(first) + 3 * sound, abs=60
+        )
 
 
 @pytest.mark.parametrize("like", [PLAIN, SPACED], ids=["plain", "spaced"])

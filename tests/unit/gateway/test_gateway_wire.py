@@ -7,7 +7,14 @@ import pytest
 from app.errors import VoiceClosed, VoiceError, VoiceRefused, VoiceUnavailable
 from app.events import Cost, TokenUsage
 from app.gateway.meter import SessionMeter
-from app.gateway.wire import PlainAppend, close_code_for, cut_reason, redacted, server_type
+from app.gateway.wire import (
+    PlainAppend,
+    close_code_for,
+    cut_reason,
+    redacted,
+    server_type,
+    sound_chars,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +56,19 @@ def test_only_sound_that_can_mean_nothing_else_passes_unread(text: bytes, plain:
     ):
         assert check(seen + b'BBBB"}')  # the client's spelling so far changes nothing
         assert check(text) is plain
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "chars"),
+    [
+        ('{"type":"input_audio_buffer.append","audio":"AAAA"}', "audio", 4),
+        ('{"type":"response.output_audio.delta","event_id":"e","delta":"AAAAAAAA"}', "delta", 8),
+        ('{"type":"input_audio_buffer.append","audio":""}', "audio", 0),
+        ("{}", "audio", 0),
+    ],
+)
+def test_the_sound_of_an_event_is_counted_without_its_keys(text: str, key: str, chars: int) -> None:
+    assert sound_chars(text, key) == sound_chars(text.encode(), key) == chars
 
 
 @pytest.mark.parametrize(
