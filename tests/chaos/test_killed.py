@@ -19,6 +19,7 @@ from app.settings import carrier_credentials, load
 from app.store.base import LOST_SEQ, CallFilter, Outcome
 from app.store.fold import rebuilt
 from app.store.sql.store import SqlStore
+from audio.wav import read_wav
 from tests.chaos.killed_server import start_server
 from tests.fakes.carrier import FakeTwilio
 from tests.fakes.stress import few_or
@@ -97,6 +98,7 @@ def _configured(folder: Path, voice_url: str) -> Path:
     settings = {
         "voice_model": "openai",
         "server": {"port": 0},
+        "recording": {"enabled": True, "notice": ""},
         "openai_realtime": {"url": voice_url, "api_key": "sk-scripted-model"},
     }
     path.write_text(json.dumps(settings))
@@ -126,6 +128,12 @@ async def _check(database: Path, answered: set[CarrierCallId]) -> None:
         found = (await store.calls(CallFilter(), limit=1_000)).items
         assert {call.outcome for call in found} == {Outcome.LOST}
         assert len(found) > KILLS // MACHINES
+        recordings = [Path(call.recording_file) for call in found if call.recording_file]
+        opened = [path for path in recordings if path.exists()]  # its thread had begun with it
+        assert opened
+        for path in opened:
+            with path.open("rb") as file:
+                read_wav(file)
         assert answered <= {CarrierCallId(call.carrier_call_id) for call in found}
         for call in found:
             records = await store.events(CallId(call.call_id))
