@@ -45,6 +45,8 @@ _KEY_BEFORE_MS: Final = 400
 _KEY_AFTER_MS: Final = 300
 """The tone of a key lies around the message that names it (a key is held for 50 to 500 ms)."""
 _FRAME_MS: Final = 20
+_PLACED: Final = struct.Struct("=IIII")
+"""A frame as `Batch` has it."""
 _CAME: Final = struct.Struct("<qqII")
 """A frame of the caller: when it came, its timestamp, its bytes that are kept, all its bytes."""
 
@@ -107,7 +109,7 @@ class Tape:
         self._came_audio = bytearray()
         self._runs = (_Run(), _Run())
         self._sounds: list[tuple[int, int, bytes]] = []
-        self._frames: list[int] = []
+        self._frames = bytearray()
 
     def silenced(self) -> bool:
         """Nothing is kept of what is heard now, of either side."""
@@ -151,7 +153,7 @@ class Tape:
             end_ms = at_ms + kept // self._bytes_per_ms
             if at_ms == NO_PLACE:
                 begin, end_ms = end, NO_PLACE
-            self._frames += (now_ms, timestamp_ms & _UINT32, at_ms, size)
+            self._frames += _PLACED.pack(now_ms, timestamp_ms & _UINT32, at_ms, size)
         self._emit(CALLER, begin_ms, audio[begin:end])
 
     def _place(self, timestamp_ms: int, first_ms: int) -> int:
@@ -242,8 +244,9 @@ class Tape:
         self._place_frames()
         for side in (CALLER, AGENT):
             self._end_run(side)
-        batch = Batch(now_ms, self._sounds, array("I", self._frames))
-        self._sounds, self._frames = [], []
+        batch = Batch(now_ms, self._sounds)
+        batch.frames.frombytes(self._frames)
+        self._sounds, self._frames = [], bytearray()
         return batch
 
     def _emit(self, side: int, at_ms: int, audio: bytes) -> None:

@@ -270,8 +270,10 @@ def _errors() -> Iterator[None]:
         raise StoreError(_short(error)) from error
     except DBAPIError as error:
         raise StoreUnavailable(_short(error)) from error
-    except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+    except TimeoutError as error:
+        raise StoreUnavailable("the database does not answer in time") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
         raise StoreUnavailable(f"the database does not answer: {reason}") from error
 
 
