@@ -15,9 +15,9 @@ from __future__ import annotations
 import struct
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from app.calls.recording.notice import RecordingNotice
 from audio.bridge import Transcoder
@@ -47,8 +47,6 @@ _KEY_AFTER_MS: Final = 300
 _FRAME_MS: Final = 20
 _PLACED: Final = struct.Struct("=IIII")
 """A frame as `Batch` has it."""
-_CAME: Final = struct.Struct("<qqII")
-"""A frame of the caller: when it came, its timestamp, its bytes that are kept, all its bytes."""
 
 
 @dataclass(slots=True)
@@ -104,9 +102,7 @@ class Tape:
         self._ends_ms = 0
         self._quickest_ms: int | None = None
         self._hidden_until_ms = 0
-        # In one piece: objects of each frame would take the processor's cache from the calls.
-        self._came = bytearray()
-        self._came_audio = bytearray()
+        self._came: list[int | bytes] = []  # four of a frame: flat, as nothing else is as quick
         self._runs = (_Run(), _Run())
         self._sounds: list[tuple[int, int, bytes]] = []
         self._frames = bytearray()
@@ -132,29 +128,25 @@ class Tape:
         """A frame of the caller has come. Fifty times a second: many are placed together."""
         kept = now_ms >= self._hidden_until_ms and self.notice.permits
         kept = kept and not self.paused and not self.private()
-        size = len(audio)
-        self._came += _CAME.pack(now_ms, timestamp_ms, size if kept else 0, size)
-        if kept:
-            self._came_audio += audio
+        self._came += (now_ms, timestamp_ms, audio if kept else b"", len(audio))
 
     def _place_frames(self) -> None:
-        came, audio = self._came, bytes(self._came_audio)
-        self._came, self._came_audio = bytearray(), bytearray()
-        begin = end = begin_ms = 0  # of sound without a gap
-        end_ms = NO_PLACE
-        for now_ms, timestamp_ms, kept, size in _CAME.iter_unpack(came):
+        came: Iterator[Any] = iter(self._came)
+        self._came = []
+        pieces: list[bytes] = []  # of sound without a gap
+        begin_ms, end_ms = 0, NO_PLACE
+        for now_ms, timestamp_ms, audio, size in zip(came, came, came, came, strict=True):
             at_ms = self._place(timestamp_ms, now_ms - size // self._bytes_per_ms)
-            if not kept or at_ms < 0:
+            if not audio or at_ms < 0:
                 at_ms = NO_PLACE
             if at_ms != end_ms:
-                self._emit(CALLER, begin_ms, audio[begin:end])
-                begin, begin_ms = end, at_ms
-            end += kept
-            end_ms = at_ms + kept // self._bytes_per_ms
-            if at_ms == NO_PLACE:
-                begin, end_ms = end, NO_PLACE
+                self._emit(CALLER, begin_ms, b"".join(pieces))
+                pieces, begin_ms, end_ms = [], at_ms, at_ms
+            if at_ms != NO_PLACE:
+                pieces.append(audio)
+                end_ms += size // self._bytes_per_ms
             self._frames += _PLACED.pack(now_ms, timestamp_ms & _UINT32, at_ms, size)
-        self._emit(CALLER, begin_ms, audio[begin:end])
+        self._emit(CALLER, begin_ms, b"".join(pieces))
 
     def _place(self, timestamp_ms: int, first_ms: int) -> int:
         """The place of a frame that can have begun at `first_ms` at the latest."""
