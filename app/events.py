@@ -316,7 +316,8 @@ class CarrierVerdict:
 class CallTurnedAway:
     """No agent answered the call, and no other event of it follows.
 
-    `reason` is a code: at_capacity, draining, closed, not_in_percent, caller_limit or number_limit.
+    `reason` is a code: at_capacity, overloaded, over_budget, draining, closed, not_in_percent,
+    caller_limit or number_limit.
     `put_through_to` names the
     destination that the caller was sent to, and is empty where they were only told something.
     """

@@ -27,7 +27,6 @@ from app.settings import Settings
 from app.store.history import CallHistory
 from app.web.app import make_app
 from app.web.handover import Handover
-from app.web.health import LoopMonitor
 from app.web.metrics import Metrics
 from app.web.serving import Server, make_server
 from app.workers.board import WorkerState
@@ -195,7 +194,7 @@ async def _open(parts: Parts, server: Server, not_started: list[AppError]) -> As
         ):
             await stack.enter_async_context(part)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        for work in (LoopMonitor(parts.metrics), *(() if deliverer is None else (deliverer,))):
+        for work in (parts.loop_monitor, *(() if deliverer is None else (deliverer,))):
             stack.callback(tasks.create_task(work.run()).cancel)
         # Closed after the switchboard, whose last calls it writes down.
         await stack.enter_async_context(parts.outbound.open())

@@ -83,7 +83,7 @@ from app.web.approvals import approvals_router
 from app.web.console_routes import console_router
 from app.web.forwarding import Forwarding
 from app.web.handover import stream_path_of
-from app.web.health import health_router
+from app.web.health import LoopMonitor, health_router
 from app.web.metrics import Metrics
 from app.web.phone import phone_router
 from app.web.realtime import realtime_router
@@ -260,7 +260,13 @@ class Parts:
             budget=self.budget,
             neighbors=self.workplace,
             seen=SeenCalls(settings.state_dir / "recent_calls"),
+            overloaded=self.loop_monitor.overloaded,
         )
+
+    @cached_property
+    def loop_monitor(self) -> LoopMonitor:
+        """The measurement of how late this process is."""
+        return LoopMonitor(self.metrics, self.settings.limits.max_lag_ms)
 
     def _observers(self) -> list[Callable[[CallEvent], None]]:
         """All who are told what happens in calls."""

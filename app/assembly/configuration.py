@@ -56,6 +56,7 @@ AT_START: Final = (
 """Sections that reach parts of the server which are made once."""
 LIMITS_AT_START: Final = (
     "max_calls",
+    "max_lag_ms",
     "token_ttl_s",
     "duration_warning_s",
     "drain_timeout_s",

@@ -133,12 +133,15 @@ class Switchboard:
         budget: Budget,
         neighbors: Neighbors | None = None,
         seen: SeenCalls | None = None,
+        overloaded: Callable[[], bool] = lambda: False,
     ) -> None:
         """`drain_warning_s`: callers are warned this long before a drain ends their calls.
 
         `capacity` is that of the server, `neighbors` are its other processes; `seen` are the calls
-        that copies of their webhooks are recognized by.
+        that copies of their webhooks are recognized by. While the process is `overloaded`, it takes
+        no more of them.
         """
+        self._overloaded = overloaded
         self._seen = seen or SeenCalls()
         self._recorder = recorder
         self._budget = budget
@@ -187,6 +190,8 @@ class Switchboard:
             reasons.append("at_capacity")
         if self._budget.exhausted:
             reasons.append("over_budget")
+        if self._overloaded():
+            reasons.append("overloaded")
         return reasons
 
     # One call -----------------------------------------------------------------------------------
@@ -200,8 +205,9 @@ class Switchboard:
 
         Raises:
             SignatureError: an old webhook, of a call that is over at the carrier.
-            CapacityError: full (`at_capacity`) or shutting down (`draining`), and no fallback; or
-                the caller or our number has had enough (`caller_limit`, `number_limit`).
+            CapacityError: full (`at_capacity`), late (`overloaded`), spent (`over_budget`) or
+                shutting down (`draining`), and no fallback; or the caller or our number has had
+                enough (`caller_limit`, `number_limit`).
         """
         known = self._admissions.get(incoming.carrier_call_id)
         live = None if known is None or isinstance(known.call, CallOver) else known.call
@@ -231,6 +237,8 @@ class Switchboard:
             return self._no_room(incoming, route, "the server is shutting down", "draining")
         if self._budget.exhausted:
             return self._no_room(incoming, route, "the budget of the day is spent", "over_budget")
+        if self._overloaded():
+            return self._no_room(incoming, route, "the server is late with its calls", "overloaded")
         with self._neighbors.deciding():
             others = self._neighbors.active
             # One that ends makes room for its next.

@@ -206,6 +206,14 @@ _TURNED_AWAY: Final[Mapping[str, tuple[str, str]]] = {
         "All lines were busy.",
         "Raise limits.max_calls if the machine bears it, or start another server.",
     ),
+    "over_budget": (
+        "The budget of the day was spent.",
+        "Raise budget.per_day_usd, or wait for tomorrow.",
+    ),
+    "overloaded": (
+        "The server was late with the sound of the calls that it had (limits.max_lag_ms).",
+        "Lower limits.max_calls, start another server, or see what else runs on the machine.",
+    ),
     "draining": ("The server was being stopped.", ""),
     "closed": ("The number was outside of its hours.", ""),
     "not_in_percent": ("The call was among those that go to the fallback by percent.", ""),

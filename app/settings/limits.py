@@ -85,6 +85,7 @@ class Limits(Section):
     """The limits of one process, and of its calls."""
 
     max_calls: int = Field(default=50, ge=1, le=10_000)
+    max_lag_ms: int = Field(default=0, ge=0, le=10_000)
     max_duration_s: Duration = 3_600
     max_cost_usd: Dollars = 0.0
     duration_warning_s: WarningTime = 60

@@ -123,7 +123,7 @@ def _after(row: StoredCall, record: StoredEvent, event: object) -> StoredCall:
 
 
 def _turned_away(row: StoredCall, record: StoredEvent, event: CallTurnedAway) -> StoredCall:
-    outcome = Outcome.BUSY if event.reason == "at_capacity" else Outcome.REFUSED
+    outcome = Outcome.BUSY if event.reason in ("at_capacity", "overloaded") else Outcome.REFUSED
     return replace(
         row,
         outcome=Outcome.DIVERTED if event.put_through_to else outcome,

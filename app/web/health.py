@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import FrameType
@@ -94,8 +95,11 @@ class LoopMonitor:
     TICK_MS = 100
     WARN_MS = 250
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, max_lag_ms: float = 0) -> None:
+        """`max_lag_ms`: the delay at which the loop is overloaded; 0 for never."""
         self._metrics = metrics
+        self._max_lag_ms = max_lag_ms
+        self._lags_ms: deque[float] = deque(maxlen=10_000 // self.TICK_MS)
         self._woken_s = time.perf_counter()
         self._over = threading.Event()
 
@@ -119,8 +123,16 @@ class LoopMonitor:
     def record(self, lag_ms: float) -> None:
         """Take one measurement."""
         self._metrics.loop_lagged(lag_ms / 1000)
+        self._lags_ms.append(lag_ms)
         if lag_ms > self.WARN_MS:
             logger.warning("event loop was blocked", extra={"lag_ms": round(lag_ms)})
+
+    def overloaded(self) -> bool:
+        """True when one wake-up in twenty of the last ten seconds came too late for its calls."""
+        lags_ms = self._lags_ms
+        if not self._max_lag_ms or len(lags_ms) < lags_ms.maxlen:  # type: ignore[operator]
+            return False
+        return sorted(lags_ms)[len(lags_ms) * 95 // 100] > self._max_lag_ms
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
         tick_s, limit_s = self.TICK_MS / 1000, (self.TICK_MS + self.WARN_MS) / 1000

@@ -81,6 +81,7 @@ class Refusal(StrEnum):
     NUMBER_LIMIT = "number_limit"
     SOCKETS = "sockets"
     OVER_BUDGET = "over_budget"
+    OVERLOADED = "overloaded"
     OTHER = "other"
 
 
@@ -93,6 +94,8 @@ class TurnedAway(StrEnum):
     NOT_IN_PERCENT = "not_in_percent"
     CALLER_LIMIT = "caller_limit"
     NUMBER_LIMIT = "number_limit"
+    OVER_BUDGET = "over_budget"
+    OVERLOADED = "overloaded"
     OTHER = "other"
 
 

@@ -289,3 +289,24 @@ async def test_a_spent_budget_turns_new_calls_away_and_lets_the_others_go_on() -
     assert 'trunkline_refused_total{reason="over_budget"} 1.0' in metrics
     assert summary.cost_usd is not None
     assert f"trunkline_budget_spent_usd {summary.cost_usd:.6f}"[:-2] in metrics
+
+
+async def test_a_server_that_is_late_turns_new_calls_away_until_it_is_in_time_again() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)] * 2)
+    limits = {"max_lag_ms": 50}
+    async with voice, trunkline(voice, limits=limits) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        monitor = app.switchboard._overloaded.__self__  # type: ignore[attr-defined]
+        for lag_ms in (0, 0, 80) * 40:
+            monitor.record(lag_ms)
+        assert refused_as_busy(await twilio.ring(app.url), app)
+        ready = await app.get("/readyz")
+        assert (ready.status_code, ready.json()["reasons"]) == (503, ["overloaded"])
+        for _ in range(100):
+            monitor.record(0)
+        other = await twilio.call(app.url)
+        for one in (call, other):
+            await one.hang_up()
+            await app.ended(one)
+        metrics = (await app.get("/metrics")).text
+    assert 'trunkline_refused_total{reason="overloaded"} 1.0' in metrics

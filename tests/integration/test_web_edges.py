@@ -384,6 +384,26 @@ async def test_a_blocked_loop_is_measured() -> None:
         measuring.cancel()
 
 
+@pytest.mark.parametrize(
+    ("lags_ms", "max_lag_ms", "overloaded"),
+    [
+        ([80] * 99, 50, False),  # not for ten seconds yet
+        ([80] * 100, 50, True),
+        ([80] * 100, 0, False),
+        ([0] * 95 + [80] * 5, 50, True),
+        ([80] * 4 + [0] * 96, 50, False),
+        ([80] * 100 + [0] * 100, 50, False),
+    ],
+)
+def test_a_loop_is_overloaded_while_it_is_late_again_and_again(
+    lags_ms: list[float], max_lag_ms: float, overloaded: bool
+) -> None:
+    monitor = LoopMonitor(Metrics(), max_lag_ms)
+    for lag_ms in lags_ms:
+        monitor.record(lag_ms)
+    assert monitor.overloaded() is overloaded
+
+
 def test_to_name_a_stack_no_source_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linecache, "cache", {})
     places = health._places(sys._getframe())

@@ -411,6 +411,7 @@ class Dialer:
 _NOT_READY: Final = {
     "draining": "The server is shutting down",
     "at_capacity": "All lines are busy (limits.max_calls)",
+    "overloaded": "The server is late with its calls (limits.max_lag_ms)",
     "over_budget": "The budget of the day is spent (budget.per_day_usd)",
 }
 

@@ -27,7 +27,9 @@ __all__ = ["add_outbound_routes"]
 T = TypeVar("T")
 FILE_S: Final = 60.0
 """The time for a file with many contacts."""
-_UNAVAILABLE: Final = frozenset({"draining", "at_capacity", "outbound_at_capacity", "no_store"})
+_UNAVAILABLE: Final = frozenset(
+    {"draining", "at_capacity", "overloaded", "outbound_at_capacity", "no_store"}
+)
 _STATUS_OF: Final = {
     "outbound_not_enabled": HTTPStatus.CONFLICT,
     "called_already": HTTPStatus.CONFLICT,

@@ -12,6 +12,7 @@ const REMEDIES = {
   bus: "Redis does not answer: calls of this server go on, other servers are not heard.",
   draining: "The server is stopping: calls may finish, new ones go elsewhere.",
   at_capacity: "All lines are busy: raise limits.max_calls if the machine has room, or run more workers.",
+  overloaded: "It is late with the sound of its calls (limits.max_lag_ms): lower limits.max_calls, or start another server.",
   over_budget: "Today's budget is spent: raise budget.per_day_usd, or wait for tomorrow.",
 };
 
