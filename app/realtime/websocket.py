@@ -105,12 +105,16 @@ class EagerConnection(ClientConnection):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.outlet.open = self.protocol.close_sent is None
+        self.outlet.open = not self._ended()
 
     def send_data(self) -> None:
         super().send_data()
-        if self.protocol.close_sent is not None:  # nothing may follow it
+        if self._ended():
             self.outlet.open = False
+
+    def _ended(self) -> bool:
+        """Nothing may be written any more: after our close frame, or since the peer has gone."""
+        return self.protocol.close_sent is not None or self.protocol.eof_sent
 
     # In -----------------------------------------------------------------------------------------
 

@@ -300,6 +300,18 @@ async def test_a_connection_that_is_cut_is_abnormal() -> None:
             await connection.send(ev.InputAudioCommit())
 
 
+async def test_nothing_is_written_after_the_end_of_what_the_peer_sends() -> None:
+    """Sound goes on to come until the call knows that the connection is lost."""
+    async with ScriptedVoiceServer() as server, _connected(server) as connection:
+        websocket = connection._transport._websocket  # type: ignore[attr-defined]
+        assert websocket.send_at_once(b"{}")
+        websocket.eof_received()
+        assert not websocket.send_at_once(b"{}")
+        websocket.pause_writing()
+        websocket.resume_writing()
+        assert not websocket.send_at_once(b"{}")
+
+
 async def test_the_code_in_a_close_reason_is_kept() -> None:
     script = [Expect(ev.ResponseCreate), Close(1001, "session_expired")]
     async with ScriptedVoiceServer(script=script) as server, _connected(server) as connection:
