@@ -60,7 +60,8 @@ def check(extra: str, wheel: Path, folder: Path) -> None:
     run(python, "-m", "pip", "check", "--disable-pip-version-check")
     here = BRINGS.get(extra, [])
     absent = {name for names in BRINGS.values() for name in names} - {*here}
-    run(python, "-c", IMPORTS, " ".join(here), " ".join(absent))
+    # Isolated: a folder that happens to have the name of a package is none.
+    run(python, "-I", "-c", IMPORTS, " ".join(here), " ".join(absent))
     run(python.with_name("trunkline"), "--version")
 
 
