@@ -110,12 +110,12 @@ async def test_each_of_those_that_answer_is_known_before_anything_private_is_sai
         ScriptedVoiceServer() as voice,
         outbound_site(voice, speed=1.0, outbound=outbound, agents=agents) as site,
     ):
-        calls = [await answered(site, voice, nth, row[0]) for nth, row in enumerate(ANSWERS)]
+        done = []
         async with asyncio.TaskGroup() as tasks:
-            done = [
-                tasks.create_task(follow(call_id, row[0], call, model))
-                for row, (call_id, call, model) in zip(ANSWERS, calls, strict=True)
-            ]
+            for nth, (callee, *_) in enumerate(ANSWERS):
+                call_id, call, model = await answered(site, voice, nth, callee)
+                # At once: who has picked up and is not heard yet is silent.
+                done.append(tasks.create_task(follow(call_id, callee, call, model)))
         for one, (_, verdicts, asked, code) in zip(done, ANSWERS, strict=True):
             found = one.result()
             check(site, found, verdicts, asked)

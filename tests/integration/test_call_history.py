@@ -94,6 +94,9 @@ async def test_the_beginning_and_the_end_of_a_call_wait_for_no_full_batch(
 ) -> None:
     monkeypatch.setattr("app.store.writer.BATCH_S", 3_600.0)
     monkeypatch.setattr("app.store.writer.SOON_S", 0.01)
+    monkeypatch.setattr(
+        "app.store.writer.ANSWER_S", 60.0
+    )  # after an outage it would wait for a batch
     begins, *goes_on, ends = call_events()
     async with history(tmp_path / "calls.db", tmp_path) as kept:
         await take(kept, [begins])
