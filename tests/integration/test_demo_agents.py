@@ -15,7 +15,7 @@ from tests.demo.stage import show
 from tests.fakes.clock import FastClock
 from tests.integration.server import Leftovers
 
-SPEED = {"scripted": 6.0, "offline": 3.0}
+SPEED = {"scripted": 3.0, "offline": 3.0}
 
 
 @pytest.mark.parametrize("model", list(SPEED))
