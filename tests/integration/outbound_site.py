@@ -48,10 +48,11 @@ IDENTITY: Final = "Acme Dental"
 DISCLOSURE: Final = f"Hello, this is an AI assistant calling for {IDENTITY}."
 
 
-def check_disclosed(events: Iterable[CallEvent | Storable]) -> bool:
+def check_disclosed(events: Iterable[CallEvent | Storable], *, killed: bool = False) -> bool:
     """Check that nothing was heard of a call's agent before the disclosure, and to its end.
 
-    False: the callee was gone before that, and has heard nothing else.
+    False: the callee was gone before that, and has heard nothing else. `killed`: the server may
+    have died between the words and their proof, which are written one after the other.
     """
     before: list[AgentSaid] = []
     for event in events:
@@ -63,6 +64,8 @@ def check_disclosed(events: Iterable[CallEvent | Storable]) -> bool:
         if isinstance(event, AgentSaid):
             before.append(event)
     heard = " ".join(said.heard_text for said in before).strip()
+    if killed and heard.startswith(DISCLOSURE):
+        return False
     assert DISCLOSURE.startswith(heard), f"heard without the disclosure: {heard}"
     return False
 
