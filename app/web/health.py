@@ -94,12 +94,13 @@ class LoopMonitor:
 
     TICK_MS = 100
     WARN_MS = 250
+    KEPT = 100  # measurements: those of ten seconds
 
     def __init__(self, metrics: Metrics, max_lag_ms: float = 0) -> None:
         """`max_lag_ms`: the delay at which the loop is overloaded; 0 for never."""
         self._metrics = metrics
         self._max_lag_ms = max_lag_ms
-        self._lags_ms: deque[float] = deque(maxlen=10_000 // self.TICK_MS)
+        self._lags_ms: deque[float] = deque(maxlen=self.KEPT)
         self._woken_s = time.perf_counter()
         self._over = threading.Event()
 
@@ -129,10 +130,9 @@ class LoopMonitor:
 
     def overloaded(self) -> bool:
         """True when one wake-up in twenty of the last ten seconds came too late for its calls."""
-        lags_ms = self._lags_ms
-        if not self._max_lag_ms or len(lags_ms) < lags_ms.maxlen:  # type: ignore[operator]
+        if not self._max_lag_ms or len(self._lags_ms) < self.KEPT:
             return False
-        return sorted(lags_ms)[len(lags_ms) * 95 // 100] > self._max_lag_ms
+        return sorted(self._lags_ms)[self.KEPT * 95 // 100] > self._max_lag_ms
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
         tick_s, limit_s = self.TICK_MS / 1000, (self.TICK_MS + self.WARN_MS) / 1000

@@ -49,7 +49,7 @@ __all__ = [
 V1: Final = f"{API_PREFIX}/v1"
 MAX_BODY_BYTES: Final = 65_536
 MAX_FILE_BYTES: Final = 10_000_000
-"""A body that is no JSON, such as the contacts of a campaign."""
+"""A body other than JSON, such as the contacts of a campaign."""
 CSRF_HEADER: Final = "x-csrf-token"
 HTTPS_COOKIE: Final = "__Host-trunkline"
 """Browsers take a cookie with this prefix from this very host only."""
