@@ -73,7 +73,6 @@ def pipeline_engine(settings: Settings, processes: int = 1) -> Engine:
         filler_after_s=pipeline.filler_after_ms / 1000,
         min_speech_ms=pipeline.vad.min_speech_ms,
         likely_end_ms=pipeline.vad.likely_end_ms,
-        reasoning_effort=next((s.reasoning_effort for s in pipeline.llm), None),
         max_sessions=min(pipeline.max_sessions, settings.limits.max_calls),
     )
 
@@ -130,7 +129,8 @@ class _Stages:
         from app.engine.stages.text_models import ChatCompletions, Responses
 
         kind = Responses if side.api == "responses" else ChatCompletions
-        return kind(self._spec(side, OPENAI_HTTP_URL), self._http)
+        spec = self._spec(side, OPENAI_HTTP_URL)
+        return kind(spec, self._http, reasoning_effort=side.effort)
 
     def tts(self, side: TtsSettings) -> TextToSpeech:
         """A side that speaks."""

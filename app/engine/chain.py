@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Final, Protocol
 
 from app.engine.actions import Generate
@@ -44,11 +43,9 @@ class Chain:
         *,
         filler: str = "",
         filler_after_s: float = 1.5,
-        reasoning_effort: str | None = None,
     ) -> None:
         """`filler` is spoken when the model has said nothing after `filler_after_s`."""
         self.model = model
-        self.reasoning_effort = reasoning_effort
         self._synthesizer = synthesizer
         self._filler = filler
         self._filler_after_s = filler_after_s
@@ -59,9 +56,6 @@ class Chain:
         Raises:
             VoiceUnavailable: the model or the voice failed.
         """
-        if self.reasoning_effort is not None:
-            request = replace(generate.request, reasoning_effort=self.reasoning_effort)
-            generate = replace(generate, request=request)
         reply = _Reply(self.model, self._synthesizer, generate, reports)
         if not generate.speaks:
             await reply.write_only()

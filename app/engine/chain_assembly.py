@@ -54,7 +54,6 @@ def make_chain_engine(
     filler_after_s: float = 1.5,
     min_speech_ms: int = _MIN_SPEECH_MS,
     likely_end_ms: int = 0,
-    reasoning_effort: str | None = None,
     max_sessions: int = 50,
     make_detector: Callable[[ServerVad], SpeechDetector] | None = None,
 ) -> Engine:
@@ -76,7 +75,6 @@ def make_chain_engine(
         voices,
         filler=filler,
         filler_after_s=filler_after_s,
-        reasoning_effort=reasoning_effort,
     )
     parts = EngineParts(
         recognizer=Recognizers(stages.stt, switch_s=stages.switch_s),

@@ -73,6 +73,11 @@ class TextSettings(_Stage):
     api: Literal["chat", "responses"] = "chat"
     reasoning_effort: Annotated[Name | None, Blank] = None
 
+    @property
+    def effort(self) -> str | None:
+        """The reasoning effort to ask for: OpenAI's models think for seconds unless told not to."""
+        return self.reasoning_effort or ("none" if self.is_openai else None)
+
 
 class TtsSettings(_Stage):
     """A server that speaks."""

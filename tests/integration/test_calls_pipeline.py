@@ -50,7 +50,7 @@ def sections(*urls: str) -> dict[str, Any]:
     return {
         "pipeline": {
             "stt": side,
-            "llm": side,
+            "llm": [{**one, "reasoning_effort": f"effort-of-{one['model']}"} for one in side],
             "tts": [{**one, "kind": "openai"} for one in side],
             "vad": {"likely_end_ms": 0},  # the turns of the transcriber are counted
             "switch_after_ms": 400,
@@ -161,8 +161,14 @@ async def test_a_caller_is_answered_while_the_first_server_of_each_stage_is_sile
         await app.ended(call)
         sound = [len(a.body) for a in server.asked if a.target.endswith("/transcriptions")]
         refused = [len(a.body) for a in dead.asked if a.target.endswith("/transcriptions")]
+        efforts = [
+            json.loads(a.body)["reasoning_effort"]
+            for a in (*dead.asked, *server.asked)
+            if a.target.endswith("/completions")
+        ]
         dead.let_go()
     assert caller.text == "Are you open?"
+    assert efforts == ["effort-of-m0", "effort-of-m1"]
     assert sound == refused  # all of the turn went to the one that took over
     switched = [r for r in caplog.records if r.message == "stage switched"]
     assert {vars(record)["stage"] for record in switched} == {"stt", "llm", "tts"}

@@ -36,7 +36,7 @@ from tests.fakes.stage_servers import (
     wav,
 )
 from tests.fakes.waiting import time_limit
-from tests.fakes.web_service import Script, WebService, answer
+from tests.fakes.web_service import Asked, Script, WebService, answer
 
 HELLO = (Message(role="system", text="Be brief."), Message(role="user", text="Hello"))
 TOOL = {
@@ -275,6 +275,66 @@ async def test_a_server_that_refuses_stream_options_is_asked_without_them(
         False,
         False,
     ]
+
+
+def refusing(*efforts: str | None) -> Script:
+    """A text model that refuses these reasoning efforts as OpenAI's do, if it is given tools."""
+
+    async def write(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        body = json.loads(asked.body)
+        effort = body.get("reasoning_effort", body.get("reasoning", {}).get("effort"))
+        if body.get("tools") and effort in efforts:
+            where = "reasoning.effort" if "input" in body else "reasoning_effort"
+            message = f"Function tools with {where} are not supported for gpt-6-luna"
+            error = {"message": message, "param": where, "code": None}
+            await answer(json.dumps({"error": error}).encode(), status=400)(asked, writer)
+        elif "input" in body:
+            words = {"type": "response.output_text.delta", "delta": "Fine."}
+            await sse(words, {"type": "response.completed", "response": {}})(asked, writer)
+        else:
+            await chat_stream("Fine.")(asked, writer)
+
+    return write
+
+
+@pytest.mark.parametrize("kind", [ChatCompletions, Responses])
+@pytest.mark.parametrize(
+    ("wanted", "refused", "asked"),
+    [
+        ("none", (), ["none", "none"]),
+        ("low", (), ["low", "low"]),
+        (None, (), [None, None]),
+        (None, (None,), [None, "none", "none"]),  # GPT-6 over chat completions, with tools
+        ("minimal", ("minimal", None), ["minimal", "none", "none"]),
+        ("none", ("none",), ["none", None, None]),  # GPT-4.1, and GPT-6 Astra over responses
+        ("low", ("low", "none"), ["low", "none", None, None]),
+    ],
+)
+async def test_a_reasoning_effort_that_is_refused_is_given_up_for_good(
+    wanted: str | None,
+    refused: tuple[str | None, ...],
+    asked: list[str | None],
+    kind: type[ChatCompletions | Responses],
+    http: StreamingHttp,
+) -> None:
+    async with WebService(refusing(*refused)) as server:
+        model = kind(spec(server), http, reasoning_effort=wanted)
+        assert text(await read(model)) == "Fine."
+        assert text(await read(model)) == "Fine."
+    bodies = [json.loads(one.body) for one in server.asked]
+    assert [
+        body.get("reasoning_effort", body.get("reasoning", {}).get("effort")) for body in bodies
+    ] == asked
+
+
+async def test_a_model_that_refuses_every_effort_fails_and_names_the_field(
+    http: StreamingHttp,
+) -> None:
+    async with WebService(refusing("low", "none", None)) as server:
+        model = ChatCompletions(spec(server), http, reasoning_effort="low")
+        with pytest.raises(StageError, match=r"the server answered 400 \(reasoning_effort\)"):
+            await read(model)
+        assert len(server.asked) == 3
 
 
 async def test_a_cut_answer_keeps_its_words_and_fails(http: StreamingHttp) -> None:

@@ -133,7 +133,6 @@ class TextRequest:
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: str | Mapping[str, Any] = "auto"
     max_tokens: int | None = None
-    reasoning_effort: str | None = None
 
 
 class TextModel(Protocol):

@@ -4,15 +4,17 @@ Wire: OpenAI API reference, "Create chat completion" and "Create response" (open
 Compatible servers differ, and all of this is met: whole tool calls in one piece, no id or index in
 them, arguments as an object, `finish_reason: stop` beside tool calls, no usage, no `[DONE]`, JSON
 in place of a stream, `null` where a delta was expected, thoughts in `<think>` tags, and a refusal
-of `stream_options`, which is then left out.
+of `stream_options` or `reasoning_effort`, which are then left out.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -33,43 +35,93 @@ from app.http.streaming import StreamingHttp, sse_data
 
 __all__ = ["ChatCompletions", "Responses", "without_thoughts"]
 
+logger = logging.getLogger(__name__)
+
 _OPENAI: Final = "api.openai.com"
 _END: Final = "[DONE]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Optional:
+    """Fields of a request that not every server takes."""
+
+    usage: bool
+    effort: str | None
+
+
+class _Taken:
+    """The optional fields that the server takes, as far as it has answered.
+
+    Models differ: some refuse `reasoning_effort`, some a value of it, and OpenAI's GPT-6 takes no
+    tools at chat completions unless it is `none`, which is not its default.
+    """
+
+    def __init__(self, model: str, effort: str | None) -> None:
+        self._model = model
+        self._usage = True
+        self._efforts = list(dict.fromkeys((effort, "none", None)))
+
+    @property
+    def now(self) -> _Optional:
+        return _Optional(self._usage, self._efforts[0])
+
+    def refused(self, code: str, fields: _Optional) -> bool:
+        """Leave out what was refused of `fields`; False if there is nothing to leave out."""
+        if fields == self.now:
+            if code == "stream_options_unknown":
+                self._usage = False
+            elif code == "reasoning_effort_refused" and len(self._efforts) > 1:
+                del self._efforts[0]
+                facts = {"model": self._model, "from": fields.effort, "to": self._efforts[0]}
+                logger.warning("reasoning effort refused", extra=facts)
+        return fields != self.now
+
+
+async def _asked_until_taken(
+    taken: _Taken, ask: Callable[[_Optional], AsyncGenerator[TextPiece, None]]
+) -> AsyncGenerator[TextPiece, None]:
+    """The pieces of the first request that is not refused for one of its optional fields."""
+    while True:
+        fields = taken.now
+        try:
+            async with aclosing(ask(fields)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        except StageError as error:
+            # A refusal comes before any word, so nothing is said twice.
+            if not taken.refused(error.code, fields):
+                raise
 
 
 class ChatCompletions:
     """A server of `/v1/chat/completions`."""
 
-    def __init__(self, spec: StageSpec, http: StreamingHttp) -> None:
+    def __init__(
+        self, spec: StageSpec, http: StreamingHttp, *, reasoning_effort: str | None = None
+    ) -> None:
+        """`reasoning_effort` is left to the model where it is not given, or is refused."""
         self._spec = spec
         self._http = http
-        self._asks_usage = True
+        self._taken = _Taken(spec.model, reasoning_effort)
 
     @property
     def name(self) -> str:
         return self._spec.model
 
-    async def stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
+    def stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
         """Yield words, then the tool calls, then the usage, if the server tells it.
 
         Raises:
             StageError: the stage failed; words that came before it stand.
         """
-        try:
-            async with aclosing(self._stream(request)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except StageError as error:
-            if error.code != "stream_options_unknown" or not self._asks_usage:
-                raise
-            self._asks_usage = False  # a refusal comes before any word, so nothing is said twice
-            async with aclosing(self._stream(request)) as pieces:
-                async for piece in pieces:
-                    yield piece
+        return _asked_until_taken(self._taken, lambda fields: self._stream(request, fields))
 
-    async def _stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
+    async def _stream(
+        self, request: TextRequest, fields: _Optional
+    ) -> AsyncGenerator[TextPiece, None]:
         spec = self._spec
-        body = spec.body(self._body(request))
+        body = spec.body(self._body(request, fields))
         async with asked(self._http, spec, "/chat/completions", json=body) as response:
             if content_type(response) == "application/json":
                 chunk = _as_chunk(await _answer_of(response), spec)
@@ -80,7 +132,7 @@ class ChatCompletions:
                 async for piece in thoughtless:
                     yield piece
 
-    def _body(self, request: TextRequest) -> dict[str, Any]:
+    def _body(self, request: TextRequest, fields: _Optional) -> dict[str, Any]:
         is_openai = urlsplit(self._spec.base_url).hostname == _OPENAI
         limit = "max_completion_tokens" if is_openai else "max_tokens"
         body: dict[str, Any] = {
@@ -88,9 +140,9 @@ class ChatCompletions:
             "messages": [_chat_message(message) for message in request.messages],
             "stream": True,
             limit: request.max_tokens,
-            "reasoning_effort": request.reasoning_effort,
+            "reasoning_effort": fields.effort,
         }
-        if self._asks_usage:
+        if fields.usage:
             body["stream_options"] = {"include_usage": True}
         if request.tools:
             body["tools"] = [
@@ -103,20 +155,29 @@ class ChatCompletions:
 class Responses:
     """A server of `/v1/responses`."""
 
-    def __init__(self, spec: StageSpec, http: StreamingHttp) -> None:
+    def __init__(
+        self, spec: StageSpec, http: StreamingHttp, *, reasoning_effort: str | None = None
+    ) -> None:
+        """As `ChatCompletions`."""
         self._spec = spec
         self._http = http
+        self._taken = _Taken(spec.model, reasoning_effort)
 
     @property
     def name(self) -> str:
         return self._spec.model
 
-    async def stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
+    def stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
         """Yield words, then the tool calls, then the usage.
 
         Raises:
             StageError: the stage failed; words that came before it stand.
         """
+        return _asked_until_taken(self._taken, lambda fields: self._stream(request, fields))
+
+    async def _stream(
+        self, request: TextRequest, fields: _Optional
+    ) -> AsyncGenerator[TextPiece, None]:
         spec = self._spec
         body: dict[str, Any] = {
             "model": spec.model,
@@ -125,8 +186,8 @@ class Responses:
             "store": False,  # what callers say is not left on the server
             "max_output_tokens": request.max_tokens,
         }
-        if request.reasoning_effort is not None:
-            body["reasoning"] = {"effort": request.reasoning_effort}
+        if fields.effort is not None:
+            body["reasoning"] = {"effort": fields.effort}
         if request.tools:
             body["tools"] = [{"type": "function", **_function(tool)} for tool in request.tools]
             body["tool_choice"] = request.tool_choice

@@ -15,6 +15,12 @@ from app.http.streaming import StreamingHttp
 __all__ = ["as_json", "asked", "content_type", "whole"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
+_FIELDS: Final = {
+    b"stream_options": "stream_options_unknown",
+    b"reasoning_effort": "reasoning_effort_refused",
+    b"reasoning.effort": "reasoning_effort_refused",
+}
+"""Fields that a request can do without, by the words of a server that refuses them."""
 _REFUSED: Final = {401: "key", 403: "key or region", 404: "model or address"}
 
 
@@ -53,12 +59,12 @@ def _refusal(status: int, spec: StageSpec, body: bytes) -> StageError:
                           retryable=False)  # fmt: skip
     if status == 429 or status >= 500:
         return StageError(f"{spec.model}: the server answered {status}", code="stage_busy")
-    what = f" (check the {_REFUSED[status]})" if status in _REFUSED else ""
+    what = f" (check the {_REFUSED[status]})" if status in _REFUSED else _named(detail)
     error = StageError(
         f"{spec.model}: the server answered {status}{what}", code="stage_refused", retryable=False
     )
-    if status == 400 and b"stream_options" in body:
-        error.code = "stream_options_unknown"
+    if status == 400:
+        error.code = next((code for word, code in _FIELDS.items() if word in body), error.code)
     return error
 
 
@@ -67,6 +73,14 @@ def _error_code(body: Any) -> str:
         case {"error": {"code": str(code)}} | {"error": {"type": str(code)}}:
             return code
     return ""
+
+
+def _named(body: Any) -> str:
+    """The field and code that a refusal names; its words may repeat what callers said."""
+    error = body.get("error")
+    error = error if isinstance(error, Mapping) else {}
+    names = [name for key in ("param", "code") if isinstance(name := error.get(key), str) and name]
+    return f" ({', '.join(names)[:80]})" if names else ""
 
 
 async def whole(response: httpx2.Response) -> bytes:

@@ -42,6 +42,12 @@ pipeline:
     assert pipeline_problems(found) == []
 
 
+def test_only_openais_models_are_told_not_to_think(tmp_path: Path) -> None:
+    servers = f"[{{{LOCAL}}}, {{{LOCAL}, reasoning_effort: low}}, {{}}, {{reasoning_effort: low}}]"
+    found = read(tmp_path, f"pipeline: {{llm: {servers}}}\n", KEY)
+    assert [side.effort for side in found.pipeline.llm] == [None, "low", "none", "low"]
+
+
 @pytest.mark.parametrize(
     ("stage", "place"),
     [
