@@ -561,7 +561,7 @@ class Conversation:
         if not self.undecided:
             self.caller_speech_count += 1
         self._move(TurnEvent.SPEECH_STARTED, now_ms)
-        return actions
+        return [*actions, *self._lines(now_ms)]
 
     def _on_speech_stopped(self, now_ms: int) -> list[Action]:
         self.counters.turns += 1
@@ -612,7 +612,14 @@ class Conversation:
             pass  # in doubt it was a caller
         elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
             self._move(TurnEvent.NO_REPLY, now_ms)  # a noise: it gets no answer
-        return [*actions, *self.dialogue.lines(now_ms)]
+        return [*actions, *self._lines(now_ms)]
+
+    def _lines(self, now_ms: int) -> list[Action]:
+        """Transcript lines that are settled, behind the proof of a notice that is among them.
+
+        A process that dies between two records has kept the first: never words without their proof.
+        """
+        return [*self._first_words.prove(now_ms), *self.dialogue.lines(now_ms)]
 
     def _last_said(self) -> str:
         """The agent's last words, also those of a turn that was cut off."""
@@ -717,7 +724,7 @@ class Conversation:
 
     def _on_played(self, now_ms: int) -> list[Action]:
         """Something more was heard: settle items, and give the floor back when all is."""
-        actions = [*self._downlink.settle(now_ms), *self._first_words.on_played(now_ms)]
+        actions = self._downlink.settle(now_ms)
         if self._downlink.heard_an_item:
             actions += self._greeting.lift()
         if self.heard_out(now_ms):
@@ -730,15 +737,17 @@ class Conversation:
         if self._greeting.take_double_talk():
             self.caller_speech_count += 1
             self._move(TurnEvent.SPEECH_STARTED, now_ms)  # which they did long ago
-        return [*self.dialogue.lines(now_ms), *actions]
+        return [*self._lines(now_ms), *actions]
 
     def _interrupt(self, now_ms: int) -> list[Action]:
         """Stop the agent for a key or a prompt, which a noise cannot have caused."""
-        return self._downlink.interrupt(now_ms, server_cancels=False) + self._greeting.lift()
+        stopped = self._downlink.interrupt(now_ms, server_cancels=False)
+        return [*stopped, *self._lines(now_ms), *self._greeting.lift()]
 
     def _stop_agent(self, now_ms: int) -> list[Action]:
         """Stop the agent without the caller's doing; its response has been dropped already."""
-        actions = self._downlink.stop(now_ms) + self._greeting.lift()
+        stopped = self._downlink.stop(now_ms)
+        actions = [*stopped, *self._lines(now_ms), *self._greeting.lift()]
         if self.turns.turn is Turn.AGENT:
             self._move(TurnEvent.DRAINED, now_ms)
         return actions
@@ -909,7 +918,7 @@ class Conversation:
     def _settle_playout(self, now_ms: int) -> list[Action]:
         if self.turns.turn is Turn.AGENT or self._goodbye.begun:
             return self._on_played(now_ms)
-        return [*self.dialogue.lines(now_ms)]
+        return self._lines(now_ms)
 
     def _limit_goodbye(self, now_ms: int) -> list[Action]:
         playing = not self._downlink.drained(now_ms)
@@ -1085,4 +1094,5 @@ class Conversation:
     def on_call_over(self, now_ms: int) -> list[Action]:
         """Settle the transcript at what the caller has heard."""
         self._downlink.on_call_over(now_ms)
-        return [*self._messages.on_call_over(now_ms), *self.dialogue.on_call_over(now_ms)]
+        messages, proof = self._messages.on_call_over(now_ms), self._first_words.prove(now_ms)
+        return [*messages, *proof, *self.dialogue.on_call_over(now_ms)]

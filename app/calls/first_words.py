@@ -75,7 +75,7 @@ class FirstWords:
         entries = [history.get(item_id) for item_id in sorted(items)]
         return inside.strip() or " ".join(entry.text for entry in entries if entry is not None)
 
-    def on_played(self, now_ms: int) -> Sequence[Record]:
+    def prove(self, now_ms: int) -> Sequence[Record]:
         """Record, once, that the notice was heard."""
         notice = self._notice
         if self._noted or not notice.permits:

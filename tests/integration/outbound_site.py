@@ -48,25 +48,20 @@ IDENTITY: Final = "Acme Dental"
 DISCLOSURE: Final = f"Hello, this is an AI assistant calling for {IDENTITY}."
 
 
-def check_disclosed(events: Iterable[CallEvent | Storable], *, killed: bool = False) -> bool:
+def check_disclosed(events: Iterable[CallEvent | Storable]) -> bool:
     """Check that nothing was heard of a call's agent before the disclosure, and to its end.
 
-    False: the callee was gone before that, and has heard nothing else. `killed`: the server may
-    have died between the words and their proof, which are written one after the other.
+    False: the callee was gone before that, and has heard nothing else.
     """
-    before: list[AgentSaid] = []
+    heard = ""
     for event in events:
         if isinstance(event, DisclosureHeard):
             assert event.by_mark and DISCLOSURE in event.spoken, event
-            # The words of the same sound are settled in the same moment.
-            assert all(said.text.startswith(DISCLOSURE) for said in before), before
             return True
         if isinstance(event, AgentSaid):
-            before.append(event)
-    heard = " ".join(said.heard_text for said in before).strip()
-    if killed and heard.startswith(DISCLOSURE):
-        return False
-    assert DISCLOSURE.startswith(heard), f"heard without the disclosure: {heard}"
+            assert event.cut_off, f"heard before its proof: {event}"
+            heard = f"{heard} {event.heard_text}".strip()
+            assert DISCLOSURE.startswith(heard), f"heard without the disclosure: {heard}"
     return False
 
 

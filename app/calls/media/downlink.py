@@ -235,15 +235,14 @@ class Downlink:
                 sent_ms=sum(item.sent_ms for item in items),
             )
             actions.append(Record(barge_in))
-        return [*actions, *self._dialogue.lines(now_ms)]
+        return actions
 
     def stop(self, now_ms: int) -> list[Action]:
         """Stop the agent without the caller's doing; its response has been dropped already."""
         withheld = self.supersede_interruption()
         playing = not self._playout.drained(now_ms)
         cut, items = self._cut(now_ms)
-        stopped = [Clear(), *cut, *self._dialogue.lines(now_ms)] if playing or items else []
-        return [*stopped, *withheld]
+        return [Clear(), *cut, *withheld] if playing or items else withheld
 
     def _cut(
         self, now_ms: int, *, sound_id: str | None = None, unfinished: bool = False

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from app.agents.tools.call_control import CALL_TOOLS
 from app.assembly.sessions import call_policy, with_first_words
+from app.calls.actions import Action, ClosingPrompt
+from app.calls.media.playout import MARK_GRACE_MS
 from app.calls.recording.notice import contains_words
-from app.events import DisclosureHeard, OptedOut, Party
+from app.events import DisclosureHeard, EndReason, OptedOut, Party
 from app.realtime.events import ResponseCreate
 from app.settings import AnsweredBySettings, ComplianceSettings, Limits, Recording
 from tests.unit.calls.outbound.test_answering import DISCLOSURE, Placed, notes
@@ -85,6 +89,32 @@ def test_a_recording_without_a_notice_is_disclosed_in_placed_calls() -> None:
 def test_a_text_that_discloses_nothing_is_refused(written: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="disclosure does not"):
         ComplianceSettings.model_validate(written)
+
+
+@pytest.mark.parametrize("by", ["mark", "clock", "operator", "new stream", "goodbye", "hang-up"])
+def test_the_proof_is_written_before_the_words_that_it_proves(by: str) -> None:
+    call = Placed().hello()
+    call.answer(800, DISCLOSURE, "1")
+    conversation = call.conversation
+    if by in ("mark", "clock"):
+        call.marks() if by == "mark" else call.hear("quiet 3000")
+    else:  # all was heard by the clock, which no tick has seen yet
+        call.now_ms += 800 + MARK_GRACE_MS
+        closing = ClosingPrompt(EndReason.MAX_DURATION, "Goodbye.")
+        ways: dict[str, Callable[[int], list[Action]]] = {
+            "operator": conversation.interrupt,
+            "new stream": conversation.on_stream_left,
+            "goodbye": partial(conversation.say_goodbye, closing),
+            "hang-up": conversation.on_call_over,
+        }
+        call.actions += ways[by](call.now_ms)
+    call.actions += conversation.on_call_over(call.now_ms)
+    assert [name for name in call.order if name in ("DisclosureHeard", "AgentSaid")] == [
+        "DisclosureHeard",
+        "AgentSaid",
+    ]
+    [heard] = call.recorded(DisclosureHeard)
+    assert heard.at_ms <= call.now_ms and heard.by_mark is (by == "mark")
 
 
 def test_who_opts_out_is_recorded_once_and_told_so() -> None:
