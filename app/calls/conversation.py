@@ -970,7 +970,8 @@ class Conversation:
             case Turn.CALLER:
                 return self._uplink.hushed  # whatever the model takes for speech
             case _:
-                return self._model.reply_pending or not self._model.connected
+                replies = self.dialogue.owes_words or self.dialogue.function_calls.running
+                return replies or not self._model.connected
 
     # A call that was placed ---------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ class ModelWatch:
             margin_ms = min(self._policy.renew_margin_ms, expires_in_ms // 2)
             lasts_ms = min(lasts_ms, max(expires_in_ms - margin_ms, SHORTEST_MS))
         self._renew_at_ms = now_ms + lasts_ms
+        self._leave_half(now_ms)
         return first
 
     def on_lost(self) -> None:

@@ -195,15 +195,15 @@ async def test_a_model_that_fails_every_response_is_given_up_when_the_caller_has
 
 
 @pytest.mark.parametrize("when", ["at the start", "in mid-call"])
-async def test_a_model_whose_responses_fail_for_three_seconds_costs_no_call(when: str) -> None:
+async def test_a_model_whose_responses_fail_for_four_seconds_costs_no_call(when: str) -> None:
     """In real time: the pauses between the tries have to reach beyond the outage."""
     fails, speaks = [Reply(error_code="server_error")], [Reply(audio_ms=300)]
     voice = ScriptedVoiceServer(replies=speaks if when == "in mid-call" else fails)
     loop = asyncio.get_running_loop()
 
-    def outage() -> None:  # three seconds, however long a busy machine takes for a call
+    def outage() -> None:  # four seconds, however long a busy machine takes for a call
         voice.replies = fails
-        loop.call_later(3, setattr, voice, "replies", speaks)
+        loop.call_later(4, setattr, voice, "replies", speaks)
 
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         if when == "at the start":

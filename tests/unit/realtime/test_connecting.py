@@ -10,6 +10,7 @@ import pytest
 from app.errors import VoiceRefused, VoiceUnavailable
 from app.realtime.connecting import (
     CONNECT_EVERY_S,
+    RECONNECTS_PER_MINUTE,
     Breaker,
     GuardedModel,
     ReconnectBudget,
@@ -190,6 +191,15 @@ def test_reconnects_have_a_budget_per_minute_and_growing_pauses() -> None:
     assert [budget.on_lost(at) for at in (0, 10, 20, 30, 40)] == [0.0, 0.25, 0.5, 1.0, None]
     assert budget.on_lost(60_005) == 1.0  # the first is a minute old, the others are not
     assert budget.on_lost(200_000) == 0.0
+
+
+def test_a_server_that_fails_every_response_is_tried_again_until_4_s_are_over() -> None:
+    budget, at_ms, tries = ReconnectBudget(), 0, [0]
+    while (pause_s := budget.on_lost(at_ms)) is not None:
+        at_ms += int(pause_s * 1000)
+        tries.append(at_ms)
+    assert [at for at in tries if 4_000 < at <= 6_000] == [4_750, 5_750]
+    assert len(tries) == 1 + RECONNECTS_PER_MINUTE
 
 
 async def test_a_refusal_is_not_tried_again() -> None:
