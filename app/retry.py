@@ -20,6 +20,12 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+def _note(error: AppError, pause_s: float | None) -> None:
+    if pause_s is not None:
+        facts = {"error": error.code, "pause_ms": int(pause_s * 1000)}
+        logger.debug("attempt failed, trying again", extra=facts)
+
+
 async def retry(  # noqa: PLR0913 - each is a plain setting with a default
     attempt: Callable[[], Awaitable[_T]],
     *,
@@ -29,6 +35,7 @@ async def retry(  # noqa: PLR0913 - each is a plain setting with a default
     max_delay_s: float = float("inf"),
     budget_s: float = float("inf"),
     may_retry: Callable[[AppError], bool] = lambda error: error.retryable,
+    on_failure: Callable[[AppError, float | None], None] = _note,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: Callable[[], float] = random.random,
 ) -> _T:
@@ -36,7 +43,8 @@ async def retry(  # noqa: PLR0913 - each is a plain setting with a default
 
     The pause after a failure doubles each time up to `max_backoff_s`, plus or minus half by chance.
     It is never shorter than the peer asked for with `retry_after_s`, and never longer than
-    `max_delay_s`.
+    `max_delay_s`. `on_failure` is told of each failure and of the seconds until the next attempt;
+    None where there is none.
 
     Raises:
         TimeoutError: an attempt was still running at the end of `budget_s`.
@@ -55,11 +63,9 @@ async def retry(  # noqa: PLR0913 - each is a plain setting with a default
             pause_s = min(first_delay_s * 2 ** min(count - 1, 30), max_backoff_s) * (0.5 + rng())
             pause_s = min(max(pause_s, error.retry_after_s or 0.0), max_delay_s)
             if count == attempts or not may_retry(error) or clock() + pause_s >= deadline:
+                on_failure(error, None)
                 raise
-            logger.debug(
-                "attempt failed, trying again",
-                extra={"error": error.code, "attempt": count, "pause_ms": int(pause_s * 1000)},
-            )
+            on_failure(error, pause_s)
         await sleep(pause_s)
     raise AssertionError("the loop above ends by itself")
 

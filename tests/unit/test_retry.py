@@ -126,6 +126,20 @@ async def test_cancellation_ends_it_at_any_point(
     assert made == 1
 
 
+@pytest.mark.parametrize("attempts", [1, 2, 4])
+async def test_each_failure_is_told_with_the_pause_behind_it(attempts: int) -> None:
+    peer, told = Attempts(*[PASSING] * attempts), list[tuple[AppError, float | None]]()
+    with pytest.raises(CarrierUnavailable):
+        await retry(
+            peer,
+            attempts=attempts,
+            first_delay_s=0.2,
+            sleep=peer.sleep,
+            on_failure=lambda error, pause_s: told.append((error, pause_s)),
+        )
+    assert told == [(PASSING, pause_s) for pause_s in (*peer.pauses, None)]
+
+
 async def test_no_attempts_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="attempts"):
         await retry(Attempts(), attempts=0, first_delay_s=0.0)

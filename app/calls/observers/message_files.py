@@ -13,14 +13,16 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from app.background import BackgroundJobs
-from app.errors import ToolFailed
+from app.errors import AppError, StoreUnavailable, ToolFailed
 from app.events import CallAdmitted, CallEnded, CallEvent, CallId, MessageTaken
+from app.retry import retry
 from app.threads import Slots, in_thread
 
 __all__ = ["MessageFiles", "can_keep", "keep"]
@@ -32,8 +34,10 @@ CHECK_S: Final = 2.0
 """The time for the check of a folder: the model waits for it, and the caller for the model."""
 CHECK_CHARS: Final = 16_000
 """More than a long message takes."""
-RETRIES_S: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1_200, 1_200)
-"""The pauses between tries to write a message: an hour in all, for whoever frees the disk."""
+TRIES: Final = 13
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 1_200.0
+"""Pauses between tries to write a message: about an hour in all, for whoever frees the disk."""
 _CHECKS: Final = Slots(4)
 _WRITES: Final = Slots(4)
 """Threads: a disk that hangs takes no more than these."""
@@ -97,19 +101,30 @@ def _write_and_remove(path: Path, facts: Mapping[str, str]) -> None:
 async def _keep(path: Path, facts: Mapping[str, str]) -> None:
     """Write a message, again and again where the disk does not take it."""
     named = {"call_id": facts["call_id"], "file": str(path)}
-    for pause_s in (*RETRIES_S, None):
+
+    async def write() -> None:
         try:
             await in_thread(partial(keep, path, facts), _WRITES.here)
         except (OSError, ToolFailed) as error:
-            failed = {**named, "errno": getattr(error, "errno", None)}
-        else:
-            logger.info("message taken", extra=named)
-            return
+            raise StoreUnavailable("the message was not written") from error
+
+    def note(error: AppError, pause_s: float | None) -> None:
+        failed = {**named, "errno": getattr(error.__cause__, "errno", None)}
         if pause_s is None:
             logger.error("message not kept", extra=failed)
         else:
-            logger.warning("message not kept yet", extra={**failed, "again_in_s": pause_s})
-            await asyncio.sleep(pause_s)
+            again = {"again_in_s": round(pause_s)}
+            logger.warning("message not kept yet", extra={**failed, **again})
+
+    with suppress(StoreUnavailable):
+        await retry(
+            write,
+            attempts=TRIES,
+            first_delay_s=FIRST_PAUSE_S,
+            max_backoff_s=LONGEST_PAUSE_S,
+            on_failure=note,
+        )
+        logger.info("message taken", extra=named)
 
 
 def keep(path: Path, facts: Mapping[str, str]) -> None:

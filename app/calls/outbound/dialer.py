@@ -15,7 +15,12 @@ from typing import Any, Final
 
 from app.calls.hang_up import contain
 from app.calls.outbound.pacing import Pace
-from app.calls.outbound.placed_call import NextForContact, PlacedCall, PlacingMeans
+from app.calls.outbound.placed_call import (
+    STORE_RETRY_S,
+    NextForContact,
+    PlacedCall,
+    PlacingMeans,
+)
 from app.calls.outbound.policy import (
     NOT_ENABLED,
     CallingHours,
@@ -35,6 +40,7 @@ from app.carrier.base import (
 )
 from app.errors import ConfigError, PlacingRefused, StoreError
 from app.events import CallEvent, CallId, OptedOut
+from app.retry import retry
 from app.store.outbound import Attempt, AttemptState, CalleeFacts, DialOutcome, OutboundStore
 
 __all__ = ["Dialer", "DialerOptions", "PlaceOrder"]
@@ -46,7 +52,6 @@ RING_SLACK_S: Final = 25.0
 LOOK_UP_S: Final = (1.0, 3.0, 8.0, 15.0)
 """Pauses before the carrier is asked for a call that it may have. A request that timed out here may
 be on its way for another 10 s."""
-STORE_RETRY_S: Final = 2.0
 GIVE_UP_S: Final = 20.0
 """The time for phones to stop ringing when the server stops: longer than a REST request takes."""
 SAVE_S: Final = 3.0
@@ -364,15 +369,17 @@ class Dialer:
 
     async def _list(self, event: OptedOut) -> None:
         """Put a callee on the do-not-call list, however long the store takes."""
-        while True:
-            try:
-                await self.store.list_number(
-                    event.number, self.now(), "asked in a call", event.call_id
-                )
-                return
-            except StoreError as error:
-                logger.warning("opt-out is not listed yet", extra={"reason": error.message})
-            await asyncio.sleep(STORE_RETRY_S)
+        await retry(
+            lambda: self.store.list_number(
+                event.number, self.now(), "asked in a call", event.call_id
+            ),
+            first_delay_s=STORE_RETRY_S,
+            max_backoff_s=STORE_RETRY_S,
+            may_retry=lambda error: isinstance(error, StoreError),
+            on_failure=lambda error, pause_s: logger.warning(
+                "opt-out is not listed yet", extra={"reason": error.message}
+            ),
+        )
 
     # Calls of a process that is gone ------------------------------------------------------------
 

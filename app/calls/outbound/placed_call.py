@@ -45,6 +45,7 @@ from app.events import (
     CallRinging,
     CarrierVerdict,
 )
+from app.retry import retry
 from app.store.outbound import (
     Attempt,
     AttemptState,
@@ -54,7 +55,7 @@ from app.store.outbound import (
     OutboundStore,
 )
 
-__all__ = ["BY", "NextForContact", "PlacedCall", "PlacingMeans"]
+__all__ = ["BY", "STORE_RETRY_S", "NextForContact", "PlacedCall", "PlacingMeans"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ ADMISSION_S: Final = 15.0
 CLOCKS_S: Final = 3.0
 """The carrier tells whole seconds, by its own clock."""
 STORE_RETRY_S: Final = 2.0
+"""Pause between attempts to write down what must not be lost."""
 BY: Final = "answered_by_"
 """Begins the code of a call that was answered, and not by a person."""
 
@@ -316,17 +318,18 @@ class PlacedCall:
         contact = None
         if attempt.contact_id is not None and next_for_contact is not None:
             contact = next_for_contact(end.outcome, end.code, now())
-        while True:
-            try:
-                await self._means.store.ended(
+        with contextlib.suppress(StoreUnavailable):  # a successor asks the carrier about it
+            await retry(
+                lambda: self._means.store.ended(
                     attempt.call_id, now(), end.outcome, end.code, end.reason, contact
-                )
-                return
-            except StoreUnavailable as error:
-                logger.warning("placed call not saved yet", extra={"reason": error.message})
-            if self._stopping:
-                return  # a successor asks the carrier about it
-            await asyncio.sleep(STORE_RETRY_S)
+                ),
+                first_delay_s=STORE_RETRY_S,
+                max_backoff_s=STORE_RETRY_S,
+                may_retry=lambda error: error.retryable and not self._stopping,
+                on_failure=lambda error, pause_s: logger.warning(
+                    "placed call not saved yet", extra={"reason": error.message}
+                ),
+            )
 
     def tell_placed(self) -> None:
         """Tell that the carrier is about to be asked; of one that was taken over, once more."""

@@ -23,7 +23,8 @@ MESSAGE = MessageTaken(
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_files, "RETRIES_S", (0.01,) * 200)
+    monkeypatch.setattr(message_files, "TRIES", 200)
+    monkeypatch.setattr(message_files, "LONGEST_PAUSE_S", 0.01)
 
 
 def block(folder: Path, kind: str) -> None:
@@ -59,7 +60,7 @@ async def test_a_message_is_written_once_the_disk_takes_it(
 async def test_a_message_that_no_try_has_written_is_an_error_with_its_call_and_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_files, "RETRIES_S", (0.01, 0.02))
+    monkeypatch.setattr(message_files, "TRIES", 3)
     folder = tmp_path / "messages"
     block(folder, "file")
     async with BackgroundJobs() as jobs:
@@ -70,7 +71,7 @@ async def test_a_message_that_no_try_has_written_is_an_error_with_its_call_and_f
     assert (line.levelname, facts["call_id"], facts["errno"]) == ("ERROR", "call_1", 17)
     assert facts["file"].startswith(str(folder))
     tries = [one for one in caplog.records if one.message == "message not kept yet"]
-    assert len(tries) == len(message_files.RETRIES_S)
+    assert len(tries) == 2
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
