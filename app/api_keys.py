@@ -23,10 +23,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from app.errors import ConfigError
+from app.threads import in_thread
 
 __all__ = [
     "ApiKey",
@@ -130,7 +132,7 @@ class ApiKeys:
     async def _refresh(self, *, now: bool = False) -> None:
         async with self._looking:  # a disk that hangs holds one thread, not many
             if now or time.monotonic() - self._looked_s >= FRESH_S:
-                await asyncio.to_thread(self._look)
+                await in_thread(self._look)
                 self._looked_s = time.monotonic()
 
     async def _note_used(self, key_id: str) -> None:
@@ -140,7 +142,7 @@ class ApiKeys:
         self._noted_s = time.monotonic()
         used, self._used = self._used, {}
         try:
-            await asyncio.to_thread(self._change, lambda keys: _with_times(keys, used))
+            await in_thread(partial(self._change, lambda keys: _with_times(keys, used)))
         except OSError:
             logger.warning("api keys cannot be written", extra={"file": str(self._path)})
 

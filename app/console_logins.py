@@ -7,7 +7,6 @@ Only hashes are kept. A login that a key has opened ends with the key, and has t
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
@@ -22,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from app.api_keys import Scope, locked, write_private
 from app.errors import ConfigError
+from app.threads import Slots, in_thread
 
 __all__ = ["LINK_LIFE_S", "Login", "Logins", "csrf_token"]
 
@@ -67,17 +67,18 @@ class Logins:
         self._kept = _Kept()
         self._seen: tuple[int, int, int] | None = None
         self._looked_s = -FRESH_S
+        self._looking = Slots(1)  # a disk that hangs holds one thread, not many
 
     async def find(self, token: str) -> Login | None:
         """The login of a cookie's token, unless there is none or it is over."""
         if _TOKEN.fullmatch(token) is None:
             return None
         if time.monotonic() - self._looked_s >= FRESH_S:
-            await asyncio.to_thread(self._look)
+            await in_thread(self._look, self._looking.here)
         hashed = _hash(token)
         login = self._kept.logins.get(hashed)
         if login is None:  # perhaps another process has opened it just now
-            await asyncio.to_thread(self._look)
+            await in_thread(self._look, self._looking.here)
             login = self._kept.logins.get(hashed)
         return None if login is None or login.ends_at_s <= time.time() else login
 

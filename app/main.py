@@ -25,6 +25,7 @@ from app.network import use_network
 from app.parts import Parts
 from app.settings import Settings
 from app.store.history import CallHistory
+from app.threads import in_thread
 from app.web.app import make_app
 from app.web.handover import Handover
 from app.web.metrics import Metrics
@@ -247,7 +248,7 @@ async def _sent_at_end(traces: CallTraces | None) -> AsyncIterator[None]:
         yield
     finally:
         if traces is not None:
-            await asyncio.to_thread(traces.close)
+            await in_thread(traces.close)
 
 
 @contextlib.contextmanager

@@ -19,11 +19,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from app.api_keys import Scope, locked, write_private
 from app.errors import ConfigError
+from app.threads import in_thread
 
 __all__ = ["MIN_PASSWORD_CHARS", "Passwords", "Person"]
 
@@ -65,7 +67,7 @@ class Passwords:
     async def find(self, name: str) -> Person | None:
         """The person of a name, unless there is none or their password was removed."""
         if time.monotonic() - self._looked_s >= FRESH_S:
-            self._people = await asyncio.to_thread(self._seen)
+            self._people = await in_thread(self._seen)
             self._looked_s = time.monotonic()
         return self._people.get(name)
 
@@ -80,7 +82,7 @@ class Passwords:
         person = await self.find(name)
         salt = "00" * 16 if person is None else person.salt
         async with self._hashing:
-            found = await asyncio.to_thread(_scrypt, password, salt)
+            found = await in_thread(partial(_scrypt, password, salt))
         if person is None or not hmac.compare_digest(found, person.scrypt):
             return None
         return person

@@ -1,7 +1,7 @@
 """Functions of others and blocking work: in tasks and threads that cost no more than their result.
 
-Threads are daemons, so they cannot keep the process alive. What only reads or writes a small file
-of the server's own state goes through `asyncio.to_thread` instead, whose pool is bounded.
+Threads are daemons, so they cannot keep the process alive, as those of `asyncio.to_thread` do while
+a disk hangs. They are used again: to start one holds up the event loop until it has run.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from app.errors import FunctionFailed, ToolFailed
 from app.logs import call_id
 
 __all__ = [
     "FUNCTION_OF",
-    "OneThread",
     "Slots",
     "briefly",
     "in_own_task",
@@ -46,6 +46,9 @@ _left_alone: set[asyncio.Task[Any]] = set()
 
 _late: set[int] = set()
 """The identities of functions that took too long, and have not ended yet."""
+
+IDLE_S: Final = 10.0
+"""The time for which a thread without work waits for more."""
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")
@@ -75,13 +78,11 @@ async def in_thread(
     slots: asyncio.Semaphore | None = None,
     *,
     name: str = "trunkline-tool",
-    start: Callable[[Callable[[], None]], None] | None = None,
 ) -> _T:
-    """Run work in a daemon thread and wait for it; giving up the wait does not end the thread.
+    """Run work in a daemon thread and wait for it; giving up the wait does not end the work.
 
-    A slot is taken until the thread is done, so that work which hangs holds up its own tool and
-    no other. The pools of the standard library keep the process from ending while anything hangs
-    in them. `start` gives the work to a thread that is there already.
+    A slot is taken until the work is done, so that work which hangs holds up its own tool and
+    no other. Work of one slot is done in its order.
 
     Raises:
         ToolFailed: the system has no thread to spare.
@@ -108,10 +109,7 @@ async def in_thread(
             loop.call_soon_threadsafe(finish, found)
 
     try:
-        if start is not None:
-            start(run)
-        else:
-            threading.Thread(target=run, daemon=True, name=name).start()
+        _Thread.start(run, name)
     except RuntimeError as error:
         if slots is not None:
             slots.release()
@@ -122,38 +120,41 @@ async def in_thread(
     return cast(_T, value)
 
 
-class OneThread:
-    """A daemon thread for work that comes again and again, one piece at a time.
+class _Thread:
+    """A daemon thread that does one piece of work after the other."""
 
-    It begins with the first piece. To start a thread for each holds up the event loop until the
-    new thread has run, which takes milliseconds on a busy machine.
-    """
+    _idle: ClassVar[dict[_Thread, None]] = {}
+    """Those without work; the last one to have had some is the first to get more."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._one = Slots(1)
-        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+    def __init__(self) -> None:
+        self._given: queue.SimpleQueue[tuple[Callable[[], None], str]] = queue.SimpleQueue()
 
-    async def run(self, work: Callable[[], _T]) -> _T:
-        """As `in_thread`: work goes on when the wait for it is given up, and the next one waits."""
-        return await in_thread(work, self._one.here, start=self._start)
-
-    def _start(self, run: Callable[[], None]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True, name=self._name)
-            self._thread.start()
-        self._waiting.put(run)
+    @classmethod
+    def start(cls, run: Callable[[], None], name: str) -> None:
+        """Have work done by an idle thread, or by a new one. Raises RuntimeError: there is none."""
+        try:
+            thread, _ = cls._idle.popitem()
+        except KeyError:
+            thread = cls()
+            threading.Thread(target=thread._work, daemon=True, name=name).start()
+        thread._given.put((run, name))
 
     def _work(self) -> None:
-        while (run := self._waiting.get()) is not None:
+        while True:
+            try:
+                run, name = self._given.get(timeout=IDLE_S)
+            except queue.Empty:
+                if self._idle.pop(self, self) is None:
+                    return
+                continue  # it is just being given some
+            threading.current_thread().name = name
             run()
+            del run  # with all that it refers to
+            self._idle[self] = None
 
-    def close(self) -> None:
-        """End the thread once it has done what it was given."""
-        if self._thread is not None:
-            self._waiting.put(None)
-            self._thread = None
+
+if hasattr(os, "register_at_fork"):  # a child process has none of these threads
+    os.register_at_fork(after_in_child=_Thread._idle.clear)
 
 
 def briefly(function: Callable[[_A], _T], argument: _A) -> _T:

@@ -32,6 +32,7 @@ from app.carrier.base import IncomingCall
 from app.errors import AppError, ConfigError
 from app.events import CallAdmitted, CallEnded, CallEvent, CallId
 from app.settings import Settings, fingerprint, masked
+from app.threads import in_thread
 
 __all__ = ["Configuration", "Loaded"]
 
@@ -169,7 +170,7 @@ class Configuration:
             ConfigError: it is wrong, or changes what needs a restart; the old one stays in force.
         """
         async with self._reloading:
-            fresh = await asyncio.to_thread(self._load)
+            fresh = await in_thread(self._load)
             if changed := _changed_at_start(self._current.settings, fresh.settings):
                 place = fresh.settings.origin.place
                 lines = [f"{place(*path)}: this needs a restart" for path in changed]
@@ -301,7 +302,7 @@ class Configuration:
         """
         current = self._current
         try:
-            fresh = (await asyncio.to_thread(self._load)).settings
+            fresh = (await in_thread(self._load)).settings
         except ConfigError as error:
             return {"version": current.version, "diff": [], "problem": error.message}
         old, new = (masked(one).splitlines() for one in (current.settings, fresh))

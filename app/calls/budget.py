@@ -15,11 +15,13 @@ import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from app.tasks import running
+from app.threads import in_thread
 
 __all__ = ["Budget", "BudgetNews", "DayBudget"]
 
@@ -167,7 +169,10 @@ class Budget:
         self._changed = False
         sums = {day.isoformat(): round(usd, 6) for day, usd in self._days.by_day().items()}
         try:
-            await asyncio.to_thread(_write, self._path, json.dumps(sums))
+            await in_thread(partial(_write, self._path, json.dumps(sums)))
+        except asyncio.CancelledError:
+            self._changed = True  # it may have been written, or not
+            raise
         except OSError as error:
             if not self._complained:
                 logger.warning(

@@ -13,11 +13,13 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from app.carrier.base import CarrierCallId
 from app.tasks import running
+from app.threads import in_thread
 
 __all__ = ["SeenCalls"]
 
@@ -69,7 +71,10 @@ class SeenCalls:
             return
         fresh, self._fresh = self._fresh, []
         try:
-            await asyncio.to_thread(_append, self._path, fresh)
+            await in_thread(partial(_append, self._path, fresh))
+        except asyncio.CancelledError:
+            self._fresh = [*fresh, *self._fresh]  # they may have been written, or not
+            raise
         except OSError as error:
             if not self._complained:
                 logger.warning(

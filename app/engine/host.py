@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, assert_never, runtime_checkable
 
@@ -53,6 +54,7 @@ from app.realtime.dialect import GA, Dialect
 from app.realtime.events import STAGES_METADATA_KEY, ServerVad
 from app.realtime.fields import MalformedEvent
 from app.realtime.protocol import RealtimeProtocol, Side
+from app.threads import in_thread
 from audio.bridge import Transcoder
 from audio.format import PCM16_16K
 
@@ -307,7 +309,7 @@ class SessionHost:
     async def _kept(self, item_id: str, message: bytes | str) -> bool:
         assert self._parts.keep_message is not None
         try:
-            path = await asyncio.to_thread(self._parts.keep_message, item_id, message)
+            path = await in_thread(partial(self._parts.keep_message, item_id, message))
         except OSError as error:
             logger.error("message not kept", extra={"item_id": item_id, "errno": error.errno})
             return False

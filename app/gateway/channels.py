@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -15,6 +16,7 @@ from app.realtime.connection import ClientTransport, Transport, pipe
 from app.realtime.dialect import BETA, GA, Dialect
 from app.realtime.websocket import AZURE_PATH, WebSocketModel
 from app.settings import ENGINE_CHANNEL, GatewayChannel
+from app.threads import in_thread
 from audio.format import AudioFormat
 
 __all__ = ["Channel", "EngineChannel", "RealtimeService", "RemoteChannel"]
@@ -133,7 +135,7 @@ class RemoteChannel:
     async def _credentials(self) -> dict[str, str]:
         settings = self._settings
         if settings.entra_token_file is not None:
-            token = await asyncio.to_thread(_read_token, settings.entra_token_file)
+            token = await in_thread(partial(_read_token, settings.entra_token_file))
             return {"Authorization": f"Bearer {token}"}
         if settings.api_key is None:
             return {}

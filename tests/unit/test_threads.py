@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -12,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from app import logs
+from app import logs, threads
 from app.agents.instructions import CallFacts
 from app.agents.per_call import is_offered, written_for
 from app.background import BackgroundJobs
 from app.calls.hang_up import contained
 from app.errors import FunctionFailed
 from app.events import CallId
-from app.threads import OneThread, Slots, briefly, in_own_task, run_function
+from app.threads import Slots, briefly, in_own_task, in_thread, run_function
 from tests.fakes.waiting import until
 
 
@@ -212,25 +213,69 @@ def test_a_function_that_is_asked_has_the_context_of_its_call() -> None:
     assert briefly(lambda word: f"{word} {logs.call_id.get()}", "call") == "call c7"
 
 
-async def test_work_of_one_thread_waits_for_the_piece_before_and_not_if_it_is_given_up() -> None:
-    thread, go, done = OneThread("test"), threading.Event(), list[str]()
+async def test_work_of_one_slot_waits_for_the_piece_before_and_not_if_it_is_given_up() -> None:
+    slots, go, done = Slots(1), threading.Event(), list[str]()
 
     def wait() -> None:
         go.wait(30)
         done.append("first")
 
-    first = asyncio.ensure_future(thread.run(wait))
-    given_up = asyncio.ensure_future(thread.run(lambda: done.append("given up")))
-    last = asyncio.ensure_future(thread.run(threading.current_thread))
-    try:
-        await asyncio.sleep(0)
-        first.cancel()
-        given_up.cancel()
-        await asyncio.wait([first, given_up])
-        assert not last.done()
-        go.set()
-        assert (await last).name == "test" and done == ["first"]
-        with pytest.raises(ZeroDivisionError):
-            await thread.run(lambda: 1 // 0)
-    finally:
-        thread.close()
+    first = asyncio.ensure_future(in_thread(wait, slots.here))
+    given_up = asyncio.ensure_future(in_thread(lambda: done.append("given up"), slots.here))
+    last = asyncio.ensure_future(in_thread(threading.current_thread, slots.here, name="test"))
+    await asyncio.sleep(0)
+    first.cancel()
+    given_up.cancel()
+    await asyncio.wait([first, given_up])
+    assert not last.done()
+    go.set()
+    thread = await last
+    assert (thread.name, thread.daemon) == ("test", True) and done == ["first"]
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(lambda: 1 // 0, slots.here)
+
+
+async def test_a_thread_is_used_again() -> None:
+    # Not always: the one before may not have come to rest yet.
+    assert len({await in_thread(threading.current_thread) for _ in range(50)}) < 50
+
+
+async def test_work_that_begins_while_other_work_hangs_gets_a_thread_of_its_own() -> None:
+    go, before = threading.Event(), threading.Barrier(9)
+    hanging = [
+        asyncio.ensure_future(in_thread(lambda: (before.wait(30), go.wait(30)))) for _ in range(8)
+    ]
+    await in_thread(lambda: before.wait(30))  # all of them run at the same time
+    go.set()
+    await asyncio.gather(*hanging)
+
+
+async def test_an_idle_thread_ends_and_the_next_work_gets_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "IDLE_S", 0.0)
+    for _ in range(20):
+        thread = await in_thread(threading.current_thread)
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+FORKS = """
+import asyncio, os, warnings
+from app.threads import _Thread, in_thread
+
+warnings.simplefilter("ignore")  # a process with threads is forked
+asyncio.run(in_thread(lambda: None))
+while not _Thread._idle:
+    pass
+if os.fork() == 0:
+    os._exit(asyncio.run(in_thread(lambda: 7)))
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "7\n"

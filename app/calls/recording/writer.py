@@ -19,6 +19,7 @@ import queue
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from app.calls.recording.files import FRAME, FRAMES_FORMAT, repair
 from app.calls.recording.tape import CALLER, Batch
 from app.events import CallId
 from app.store.files import CallFiles
+from app.threads import in_thread
 from audio.wav import ULAW_STEREO_HEADER_BYTES, ulaw_stereo_header
 
 __all__ = ["Recorder", "RecordingWriter"]
@@ -166,7 +168,7 @@ class Recorder:
         """Repair what a killed process has left, and write until the context ends."""
         self._loop = asyncio.get_running_loop()
         try:
-            repaired = await asyncio.to_thread(repair, self._files.recordings)
+            repaired = await in_thread(partial(repair, self._files.recordings))
         except OSError as error:  # no reason not to answer calls
             facts = {"folder": str(self._files.recordings), "error": error.strerror}
             logger.warning("recordings cannot be read", extra=facts)
@@ -176,7 +178,7 @@ class Recorder:
         try:
             yield self
         finally:
-            await asyncio.to_thread(self._close)
+            await in_thread(self._close)
 
     def _close(self) -> None:
         if self._thread is None:

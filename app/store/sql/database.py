@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.errors import ConfigError, StoreError, StoreUnavailable, ToolFailed
 from app.installation import install_command
-from app.threads import OneThread
+from app.threads import Slots, in_thread
 
 __all__ = ["Database"]
 
@@ -57,7 +57,7 @@ class Database:
         # SQLite has writers ask again and again, so that one may starve: those of a process queue.
         self._queue = asyncio.Lock() if self.is_sqlite else None
         self._writer = _sqlite_writer(self._url) if self.path else None
-        self._thread = OneThread("trunkline-history")
+        self._one_write = Slots(1)
         if self.is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _set_up_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
@@ -124,7 +124,8 @@ class Database:
         try:
             with _errors():
                 async with self._turn():
-                    return await self._thread.run(partial(_write, self._writer, work))
+                    write = partial(_write, self._writer, work)
+                    return await in_thread(write, self._one_write.here, name="trunkline-history")
         except ToolFailed:
             raise StoreUnavailable("the system has no thread to spare") from None
 
@@ -183,7 +184,6 @@ class Database:
     async def close(self) -> None:
         """Close the connections."""
         await self._engine.dispose()
-        self._thread.close()
         if self._writer is not None:
             self._writer.dispose()
 

@@ -7,13 +7,13 @@ Only then is anything parsed. A route that names no scope cannot be made.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from app.api_keys import ApiKeys, Scope
 from app.bus import Bus
 from app.console_logins import Login, Logins, csrf_token
 from app.passwords import Passwords, Person
+from app.threads import in_thread
 from app.web.access import Door, bearer_token, is_foreign_site, same_secret
 from app.web.api.problem import API_PREFIX, Problem
 from app.web.api.replays import Replays
@@ -204,13 +205,11 @@ class Guard:
         client = await self.client_of_token(token)
         if client is None or self.logins is None:
             return None
-        return await asyncio.to_thread(
-            self.logins.open,
-            client.name,
-            client.scope,
-            key_id=client.id,
-            key_sha256=hashlib.sha256(token.encode()).hexdigest(),
+        hashed = hashlib.sha256(token.encode()).hexdigest()
+        opened = partial(
+            self.logins.open, client.name, client.scope, key_id=client.id, key_sha256=hashed
         )
+        return await in_thread(opened)
 
     async def open_login_of(self, name: str, password: str) -> tuple[Login, str] | None:
         """Open a login of the console with a password; None for a wrong one.
@@ -223,13 +222,11 @@ class Guard:
         person = await self._passwords.check(name, password)
         if person is None:
             return None
-        return await asyncio.to_thread(
-            self.logins.open,
-            person.name,
-            person.scope,
-            key_id=f"{_PASSWORD}{person.name}",
-            key_sha256=person.mark,
+        key_id = f"{_PASSWORD}{person.name}"
+        opened = partial(
+            self.logins.open, person.name, person.scope, key_id=key_id, key_sha256=person.mark
         )
+        return await in_thread(opened)
 
     async def _login(self, request: HTTPConnection, cookie: str) -> Client | None:
         if not cookie or self.logins is None:

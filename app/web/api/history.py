@@ -5,7 +5,6 @@ A store that does not answer is a 503 after some seconds, and steering live call
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -34,6 +33,7 @@ from app.store.base import Problem as Mishap
 from app.store.codec import decode
 from app.store.export import as_csv, as_json, as_text, event_json
 from app.store.history import CallHistory
+from app.threads import in_thread
 from app.web.api.guard import client_of, needs
 from app.web.api.live import Live, Text
 from app.web.api.problem import Problem, store_problems
@@ -224,7 +224,7 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
             notes, tags = await store.notes(found.call_id), await store.tags(found.call_id)
         shown = as_json(found, (), notes, tags)
         del shown["events"]
-        shown["recording"] = await asyncio.to_thread(kept.history.files.recording(call_id).is_file)
+        shown["recording"] = await in_thread(kept.history.files.recording(call_id).is_file)
         return shown
 
     @router.get("/calls/{call_id}/events", openapi_extra=viewer)
@@ -272,11 +272,11 @@ def _add_parts(router: APIRouter, kept: _Kept) -> None:
     async def recording(request: Request, call_id: KeptCallId) -> FileResponse:
         """Play the recording: a stereo WAV, the caller left. Takes ranges."""
         path = kept.history.files.recording(call_id)
-        if not await asyncio.to_thread(lambda: path.is_file() and not path.is_symlink()):
+        if not await in_thread(lambda: path.is_file() and not path.is_symlink()):
             text = "There is no recording of this call"
             raise Problem(HTTPStatus.NOT_FOUND, "recording_not_found", text)
         if (wanted := request.headers.get("range")) is not None:
-            _check_range(wanted, await asyncio.to_thread(lambda: path.stat().st_size))
+            _check_range(wanted, await in_thread(lambda: path.stat().st_size))
         return FileResponse(path, media_type="audio/wav", headers=_download(path.name))
 
 

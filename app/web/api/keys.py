@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api_keys import MAX_NAME_CHARS, ApiKeys, Scope
 from app.errors import ConfigError
+from app.threads import in_thread
 from app.web.api.guard import needs
 from app.web.api.problem import Problem
 
@@ -33,14 +34,14 @@ def add_key_routes(router: APIRouter, keys: ApiKeys) -> None:
     @router.get("/keys", openapi_extra=admin)
     async def list_keys() -> dict[str, Any]:
         """List all keys, revoked ones too, without their secrets."""
-        found = await asyncio.to_thread(keys.listed)
+        found = await in_thread(keys.listed)
         return {"keys": [key.shown for key in found]}
 
     @router.post("/keys", openapi_extra=admin, status_code=HTTPStatus.CREATED)
     async def create_key(new: NewKey) -> dict[str, Any]:
         """Make a key. Its `token` is shown in this answer and never again."""
         try:
-            key, token = await asyncio.to_thread(keys.create, new.name, new.scope)
+            key, token = await in_thread(partial(keys.create, new.name, new.scope))
         except (ConfigError, OSError) as error:
             raise _unavailable(error) from error
         return {**key.shown, "token": token}
@@ -49,7 +50,7 @@ def add_key_routes(router: APIRouter, keys: ApiKeys) -> None:
     async def revoke_key(key_id: str) -> dict[str, Any]:
         """Revoke a key; one that is revoked already is removed from the list."""
         try:
-            key = await asyncio.to_thread(keys.revoke, key_id)
+            key = await in_thread(partial(keys.revoke, key_id))
         except (ConfigError, OSError) as error:
             raise _unavailable(error) from error
         if key is None:
