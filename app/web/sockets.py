@@ -46,6 +46,11 @@ MAX_PIPELINED = 8
 """Requests that wait behind the one in hand. Carriers and browsers do not pipeline; one read may
 hold ten thousand requests, each of which would cost a task's memory."""
 
+MAX_PIECES = 1_000
+LEAST_PIECE_BYTES = 64
+"""Beyond so many pieces of a body they have to hold so much on average. One read may hold 40,000
+chunks of a byte, each of which costs a callback and a copy of what came before it."""
+
 EMPTY_HZ = 50
 EMPTY_BURST = 500
 """Frames that say nothing - pings, pongs, fragments, empty messages - on average and at once. Each
@@ -147,6 +152,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._stall = _Deadline()
         self._head_bytes = 0
         self._head_complete = False
+        self._pieces = self._body_bytes = 0
         self._arm_receipt()
         self._wait()
 
@@ -170,10 +176,17 @@ class GuardedHttp(HttpToolsProtocol):
             self.counts.flood_cuts += 1
             self.transport.abort()
             raise ValueError("too many requests at once")  # ends the parsing of this read
+        self._pieces = self._body_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._head_complete = True
+        self._pieces += 1
+        self._body_bytes += len(body)
+        if self._pieces > MAX_PIECES and self._body_bytes < self._pieces * LEAST_PIECE_BYTES:
+            self.counts.flood_cuts += 1
+            self.transport.abort()
+            raise ValueError("a body in too many pieces")
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -420,3 +420,17 @@ async def test_a_flood_of_pipelined_requests_is_cut(site: Site, client: httpx2.A
     writer.close()
     assert site.server.counts.flood_cuts == 1
     assert (await client.get(site.url + "/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/twilio/voice", "/nothing", "/healthz"])
+async def test_a_body_in_tiny_pieces_is_cut(
+    path: str, site: Site, client: httpx2.AsyncClient
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+    head = f"POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    writer.write(head.encode() + b"1\r\na\r\n" * 20_000)
+    with contextlib.suppress(ConnectionError):
+        await asyncio.wait_for(reader.read(), TIME_LIMIT_S)
+    writer.close()
+    assert site.server.counts.flood_cuts == 1
+    assert (await client.get(site.url + "/healthz")).status_code == 200

@@ -126,6 +126,23 @@ async def _bad_webhooks(flood: _Flood) -> None:
         await flood.each(one, 8)
 
 
+async def _tiny_pieces(flood: _Flood) -> None:
+    """A body without end in chunks of a byte."""
+
+    async def one() -> None:
+        _, writer = await asyncio.open_connection(flood.host, flood.port)
+        try:
+            writer.write(b"POST /twilio/voice HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+            while flood.on and not writer.transport.is_closing():
+                writer.write(b"1\r\na\r\n" * 10_000)
+                flood.sent += 10_000
+                await _taken(writer.transport)
+        finally:
+            writer.close()
+
+    await flood.each(one, 4)
+
+
 def _frames(*frames: Frame) -> Callable[[_Flood], Awaitable[None]]:
     """A flood of these frames by a caller whose call is live."""
 
@@ -161,6 +178,7 @@ FLOODS: Final[dict[str, Callable[[_Flood], Awaitable[None]]]] = {
     "silent signed sockets": _silent_sockets,
     "slowloris": _slowloris,
     "bad webhooks": _bad_webhooks,
+    "bodies in tiny pieces": _tiny_pieces,
     "empty texts": _frames(Frame(Opcode.TEXT, b"")),
     "pings": _frames(Frame(Opcode.PING, b"")),
     "fragments": _frames(
