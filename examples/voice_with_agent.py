@@ -1,8 +1,9 @@
-"""An agent with a tool, behind speech: the text model is any server of `/v1/chat/completions`.
+"""An agent with a tool, behind speech: its text model is OpenAI's, or any compatible server's.
 
-    LLM_URL=http://127.0.0.1:11434/v1 LLM_MODEL=llama3.2 python examples/voice_with_agent.py
+    OPENAI_API_KEY=sk-... python examples/voice_with_agent.py
+    OPENAI_BASE_URL=http://127.0.0.1:11434/v1 python examples/voice_with_agent.py llama3.2
 
-Without `LLM_URL` it asks OpenAI, with OPENAI_API_KEY.
+The speech is the offline engine's; with `VoicePipeline(AgentWorkflow(agent))` it is OpenAI's too.
 """
 
 # ruff: noqa: T201 - an example prints, and reads its files where it needs them
@@ -10,7 +11,6 @@ Without `LLM_URL` it asks OpenAI, with OPENAI_API_KEY.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 
@@ -18,9 +18,7 @@ from trunkline import (
     Agent,
     AgentWorkflow,
     AudioInput,
-    ChatCompletions,
-    StageSpec,
-    StreamingHttp,
+    ConfigError,
     VoiceError,
     VoicePipeline,
     offline_speech,
@@ -43,12 +41,11 @@ agent = Agent(
 )
 
 
-async def main(base_url: str, model: str, api_key: str = "") -> None:
+async def main(model: str = "gpt-6-luna") -> None:
     """Answer a recording with the agent."""
-    spec = StageSpec(base_url=base_url, model=model, api_key=api_key)
-    async with offline_speech() as (stt, tts), StreamingHttp() as http:
-        text_model = ChatCompletions(spec, http)
-        result = await VoicePipeline(AgentWorkflow(agent, text_model), stt, tts).run(
+    workflow = AgentWorkflow(agent, model)
+    async with offline_speech() as (stt, tts):
+        result = await VoicePipeline(workflow, stt, tts).run(
             AudioInput.from_wav(QUESTION.read_bytes())
         )
         samples = 0
@@ -56,7 +53,7 @@ async def main(base_url: str, model: str, api_key: str = "") -> None:
             if event.type == "voice_stream_event_audio":
                 samples += len(event.data)
             elif event.type == "voice_stream_event_error":
-                fault = await fault_of(text_model)
+                fault = await fault_of(model)
                 if fault is None:
                     sys.exit(f"pipeline error: {event.error}")
                 print(f"SKIPPED: the text model fails by itself: {fault.message} ({fault.code})")
@@ -66,9 +63,9 @@ async def main(base_url: str, model: str, api_key: str = "") -> None:
     print(f"{samples / 24_000:.1f} s of speech")
 
 
-async def fault_of(text_model: ChatCompletions) -> VoiceError | None:
+async def fault_of(model: str) -> VoiceError | None:
     """Ask the text model alone, outside of any conversation; None where it answers."""
-    probe = AgentWorkflow(Agent(name="Probe"), text_model)
+    probe = AgentWorkflow(Agent(name="Probe"), model)
     try:
         async for _ in probe.run("Say OK."):
             pass
@@ -80,8 +77,7 @@ async def fault_of(text_model: ChatCompletions) -> VoiceError | None:
 
 
 if __name__ == "__main__":
-    url = os.environ.get("LLM_URL", "https://api.openai.com/v1")
-    key = os.environ.get("LLM_API_KEY") or os.environ.get("OPENAI_API_KEY", "")
-    if not key and "LLM_URL" not in os.environ:
-        sys.exit("SKIPPED: set LLM_URL, or OPENAI_API_KEY")
-    asyncio.run(main(url, os.environ.get("LLM_MODEL", "gpt-6-luna"), key))
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except ConfigError as error:
+        sys.exit(f"SKIPPED: {error.message}")

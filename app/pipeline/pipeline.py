@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
@@ -26,7 +26,7 @@ from app.engine.host import SpeechDetector
 from app.engine.items import heard_of
 from app.engine.speech.vad import VoiceActivity
 from app.engine.stages.base import SpeechToText, TextToSpeech
-from app.engine.stages.sentences import Sentences
+from app.engine.stages.sentences import Sentences, has_words
 from app.engine.turns import CallerInput, TurnAudio, TurnClosed, TurnOpened
 from app.errors import AppError
 from app.pipeline.events import (
@@ -36,6 +36,7 @@ from app.pipeline.events import (
     VoiceStreamEventLifecycle,
 )
 from app.pipeline.inputs import AudioInput, StreamedAudioInput
+from app.pipeline.openai import NO_SPEECH, STT_MODEL, openai_server, openai_speech
 from app.pipeline.spans import span
 from app.pipeline.workflows import VoiceWorkflow
 from app.realtime.events import DEFAULT_TURN_DETECTION, ServerVad
@@ -76,18 +77,34 @@ class VoicePipeline:
     def __init__(
         self,
         workflow: VoiceWorkflow,
-        stt: SpeechToText,
-        tts: TextToSpeech,
+        stt: SpeechToText | None = None,
+        tts: TextToSpeech | None = None,
         config: VoicePipelineConfig | None = None,
     ) -> None:
+        """A stage that is not given is OpenAI's, with the key in `OPENAI_API_KEY`.
+
+        Raises:
+            ConfigError: a stage is not given, and there is no key.
+        """
         self.workflow = workflow
         self.stt = stt
         self.tts = tts
         self.config = config or VoicePipelineConfig()
+        if stt is None or tts is None:
+            openai_server(STT_MODEL, NO_SPEECH)
 
     async def run(self, audio: AudioInput | StreamedAudioInput) -> StreamedAudioResult:
         """Begin to answer; the work goes on while `stream` of the result is read."""
         return StreamedAudioResult(self, audio)
+
+    @asynccontextmanager
+    async def stages(self) -> AsyncIterator[tuple[SpeechToText, TextToSpeech]]:
+        """The stages of one session."""
+        if self.stt is not None and self.tts is not None:
+            yield self.stt, self.tts
+            return
+        async with openai_speech() as (stt, tts):
+            yield self.stt or stt, self.tts or tts
 
 
 class StreamedAudioResult:
@@ -96,6 +113,8 @@ class StreamedAudioResult:
     def __init__(self, pipeline: VoicePipeline, audio: AudioInput | StreamedAudioInput) -> None:
         self.error: Exception | None = None
         self._pipeline = pipeline
+        self._stt: SpeechToText
+        self._tts: TextToSpeech
         self._events: asyncio.Queue[VoiceStreamEvent | None] = asyncio.Queue(_EVENTS)
         self._turn = _Turn()
         self._speaking: asyncio.Task[None] | None = None
@@ -145,10 +164,11 @@ class StreamedAudioResult:
     async def _run(self, audio: AudioInput | StreamedAudioInput) -> None:
         try:
             try:
-                if isinstance(audio, AudioInput):
-                    await self._answer_one(audio)
-                else:
-                    await self._answer_turns(audio)
+                async with self._pipeline.stages() as (self._stt, self._tts):
+                    if isinstance(audio, AudioInput):
+                        await self._answer_one(audio)
+                    else:
+                        await self._answer_turns(audio)
             finally:
                 close = getattr(self._pipeline.workflow, "close", None)
                 if close is not None:
@@ -161,7 +181,7 @@ class StreamedAudioResult:
 
     async def _answer_one(self, audio: AudioInput) -> None:
         with span("stt"):
-            text = await self._pipeline.stt.transcribe(audio.pcm16_16k())
+            text = await self._stt.transcribe(audio.pcm16_16k())
         if text.strip():
             await self._answer(self._pipeline.workflow.run(text))
 
@@ -195,7 +215,7 @@ class StreamedAudioResult:
                 for step in caller.append(pcm16, edges):
                     match step:
                         case TurnOpened():
-                            hearing = self._pipeline.stt.open()
+                            hearing = self._stt.open()
                         case TurnAudio(pcm16=sound):
                             assert hearing is not None
                             hearing.push(sound)
@@ -235,13 +255,15 @@ class StreamedAudioResult:
             await self._events.put(VoiceStreamEventLifecycle("turn_ended"))
 
     async def _say(self, sentence: str) -> None:
+        if not has_words(sentence):
+            return
         with span("tts"):
             await self._pass_on(sentence)
 
     async def _pass_on(self, sentence: str) -> None:
         turn, begun = self._turn, False
         config = self._pipeline.config
-        speech = self._pipeline.tts.speak(sentence, voice=config.voice, speed=config.speed)
+        speech = self._tts.speak(sentence, voice=config.voice, speed=config.speed)
         async with aclosing(speech):
             async for chunk in speech:
                 if not begun:

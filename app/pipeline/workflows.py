@@ -24,6 +24,8 @@ from app.engine.generation import ModelTalk
 from app.engine.host import EngineParts, SpeechDetector
 from app.engine.server import Engine
 from app.engine.stages.base import StageError, TextModel
+from app.http.streaming import StreamingHttp
+from app.pipeline.openai import TEXT_MODEL, text_model
 from app.realtime.events import ServerVad, TextDelta
 
 __all__ = ["AgentWorkflow", "SimpleWorkflow", "VoiceWorkflow"]
@@ -85,13 +87,27 @@ class AgentWorkflow:
     one pipeline at a time; `close` ends its conversation.
     """
 
-    def __init__(self, agents: Agent | Iterable[Agent], model: TextModel) -> None:
+    def __init__(
+        self, agents: Agent | Iterable[Agent], model: TextModel | str = TEXT_MODEL
+    ) -> None:
+        """The first of `agents` answers; the others, or a `Roster`'s, are there for handoffs.
+
+        A `model` that is a name is OpenAI's, with the key in `OPENAI_API_KEY`, or one of the server
+        in `OPENAI_BASE_URL`.
+
+        Raises:
+            ConfigError: a name, and no key for OpenAI.
+        """
         given = [agents] if isinstance(agents, Agent) else list(agents)
+        owned: tuple[StreamingHttp, ...] = ()
+        if isinstance(model, str):
+            owned = (StreamingHttp(),)
+            model = text_model(model, *owned)
         self._agents = [
             replace(agent, session=replace(agent.session, output_modalities=("text",)))
             for agent in given
         ]
-        self._engine = _text_engine(model)
+        self._engine = _text_engine(model, owned)
         self._session: AgentSession | None = None
 
     async def on_start(self) -> AsyncIterator[str]:
@@ -159,7 +175,7 @@ class _NoDetector:
         return ()
 
 
-def _text_engine(model: TextModel) -> Engine:
+def _text_engine(model: TextModel, owned: tuple[StreamingHttp, ...]) -> Engine:
     def make_vad(_: ServerVad) -> SpeechDetector:
         return _NoDetector()
 
@@ -171,5 +187,6 @@ def _text_engine(model: TextModel) -> Engine:
             make_responder=lambda _hours: ModelTalk(),
             make_vad=make_vad,
             chain=Chain(model, nothing),
+            owned=owned,
         )
     )

@@ -7,7 +7,7 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
-__all__ = ["ConnectProxy"]
+__all__ = ["ConnectProxy", "pump"]
 
 
 class ConnectProxy:
@@ -49,7 +49,7 @@ class ConnectProxy:
                 theirs, onward = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"HTTP/1.1 200 here you are\r\n\r\n")
                 try:
-                    await asyncio.gather(_pump(reader, onward), _pump(theirs, writer))
+                    await asyncio.gather(pump(reader, onward), pump(theirs, writer))
                 finally:
                     onward.close()
         finally:
@@ -57,7 +57,8 @@ class ConnectProxy:
             writer.close()
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Carry bytes until the source ends."""
     with contextlib.suppress(OSError):
         while data := await source.read(65_536):
             sink.write(data)

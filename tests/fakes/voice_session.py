@@ -68,11 +68,13 @@ class Reply:
     `chunk_pause_s` between chunks of `chunk_ms` paces the generation; `hold_after_ms` stops it
     there until the response is cancelled or `FreeSession.release` is called. `close_after_ms`
     closes the websocket at that point with `close_code`. `error_code` fails the response without
-    a sound. `dbfs` is how loud it speaks. `never_starts` leaves the request unanswered.
+    a sound. `dbfs` is how loud it speaks. `never_starts` leaves the request unanswered. `reads` is
+    what it says in place of a text that it is to say.
     """
 
     audio_ms: int = 600
     text: str = "This is the answer."
+    reads: str = ""
     chunk_ms: int = 100
     chunk_pause_s: float = 0.0
     hold_after_ms: int | None = None
@@ -279,7 +281,11 @@ class FreeSession:
     # The agent's turn
 
     def _respond(self, config: ev.ResponseConfig | None, event_id: str | None) -> None:
-        if config is not None and config.conversation == "none":
+        if (
+            config is not None
+            and config.conversation == "none"
+            and config.output_modalities != ("audio",)
+        ):
             self._answer_beside(config)
             return
         if self._running is not None and self._running.cancelled is not None and not event_id:
@@ -346,7 +352,7 @@ class FreeSession:
     async def _speak(self, reply: Reply, running: _Running) -> Item:
         """Generate the spoken item: sound in chunks, and the words along with it."""
         place = (running.id, running.item_id, 0, 0)
-        text = running.metadata.get(ev.SAY_METADATA_KEY, reply.text)
+        text = reply.reads or running.metadata.get(ev.SAY_METADATA_KEY, reply.text)
         item = Item(type="message", id=running.item_id, role="assistant", status="in_progress")
         self._emit(ev.OutputItemAdded(running.id, 0, item))
         self._emit(ev.ItemAdded(item))

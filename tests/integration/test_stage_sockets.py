@@ -15,7 +15,10 @@ from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
 from app.engine.stages.reader import RealtimeVoice, same_words
 from app.engine.stages.realtime_transcriber import RealtimeTranscriber
+from app.realtime.events import ResponseCreate
+from app.realtime.websocket import WebSocketModel
 from tests.fakes.engine_parts import speech
+from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import time_limit, until
 from tests.integration.engine_site import open_site
 
@@ -34,6 +37,61 @@ async def test_a_realtime_session_reads_each_sentence_and_is_used_again() -> Non
             async for _ in voice.speak("Hello.", voice="x", speed=1.0):
                 pass
         await voice.close()
+
+
+async def read(voice: RealtimeVoice, text: str, spoken_by: str = "marin") -> int:
+    """Read a text; the length of its sound in milliseconds."""
+    async with time_limit():
+        sound = [c async for c in voice.speak(text, voice=spoken_by, speed=1.0)]
+    return len(b"".join(sound)) // 48
+
+
+async def test_sentences_that_were_read_in_other_words_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    replies = [Reply(), Reply(reads="We're open."), Reply(), Reply(reads="Come by, do.")]
+    async with ScriptedVoiceServer(replies=replies) as server:
+        voice = RealtimeVoice(WebSocketModel(server.url))
+        for text in ("We are open.", "We are open.", "Do come by.", "Do come by."):
+            assert await read(voice, text) == 600
+        await voice.close()
+    assert len(server.connections) == 1
+    assert voice.differences == 2
+    told = [r for r in caplog.records if r.message == "voice read other words"]
+    assert [vars(record)["count"] for record in told] == [1, 2]
+    assert not any("open" in record.getMessage() for record in told)
+
+
+async def test_each_voice_has_sessions_of_its_own() -> None:
+    async with ScriptedVoiceServer() as server:
+        voice = RealtimeVoice(WebSocketModel(server.url))
+        for spoken_by in ("marin", "cedar", "marin", "cedar"):
+            await read(voice, "We are open.", spoken_by)
+        await voice.close()
+    assert [one.free and one.free.session.voice for one in server.connections] == [
+        "marin",
+        "cedar",
+    ]
+    assert [len(one.of(ResponseCreate)) for one in server.connections] == [2, 2]
+
+
+async def test_a_session_that_ended_between_two_sentences_is_replaced() -> None:
+    async with ScriptedVoiceServer() as server:
+        voice = RealtimeVoice(WebSocketModel(server.url))
+        await read(voice, "We are open.")
+        server.latest.close(1001)
+        await until(lambda: server.open_connections == 0)
+        assert await read(voice, "Do come by.") == 600
+        await voice.close()
+    assert len(server.connections) == 2
+
+
+async def test_a_session_that_reads_nothing_has_failed() -> None:
+    async with ScriptedVoiceServer(replies=[Reply(audio_ms=0)]) as server:
+        voice = RealtimeVoice(WebSocketModel(server.url))
+        with pytest.raises(StageError, match="read nothing"):
+            await read(voice, "We are open.")
+    assert server.open_connections == 0
 
 
 async def test_a_reader_that_is_stopped_early_closes_its_connection() -> None:

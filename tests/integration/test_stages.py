@@ -533,6 +533,16 @@ async def test_a_voice_that_is_cut_off_is_continued_by_the_next_one(http: Stream
     assert sentence.endswith(rest) and 20 < len(rest) < len(sentence)
 
 
+async def test_a_piece_without_a_word_is_not_given_to_a_voice(http: StreamingHttp) -> None:
+    async with WebService(piecewise(TONE, content_type="audio/pcm")) as server:
+        voices = Voices([HttpVoice(spec(server), http)])
+        async with time_limit():
+            for text_ in ("\U0001f60a", "--", "***\n\n", "Hello, dear caller!\n\n\U0001f60a"):
+                sound = [c async for c in voices.speak(text_, voice="x", speed=1.0)]
+                assert bool(sound) == ("Hello" in text_)
+    assert [json.loads(a.body)["input"] for a in server.asked] == ["Hello, dear caller!"]
+
+
 async def test_closing_a_reply_early_closes_the_request(http: StreamingHttp) -> None:
     gone = asyncio.Event()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -16,17 +18,23 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from app.engine.base import Heard, Hearing
 from app.engine.stages.base import StageError, StageSpec
-from app.engine.stages.text_models import ChatCompletions
+from app.engine.stages.text_models import ChatCompletions, Responses
+from app.errors import ConfigError
 from app.http.streaming import StreamingHttp
+from app.pipeline import openai
 from app.pipeline.inputs import AudioInput, StreamedAudioInput
 from app.pipeline.pipeline import VoicePipeline, VoicePipelineConfig
 from app.pipeline.workflows import AgentWorkflow, SimpleWorkflow, VoiceWorkflow
+from app.realtime.events import SAY_METADATA_KEY, ResponseCreate
+from app.settings.pipeline import OPENAI_HTTP_URL, PipelineSettings
+from tests.fakes.connect_proxy import pump
 from tests.fakes.engine_parts import LevelDetector, ToneSynthesizer, quiet, speech
-from tests.fakes.stage_servers import chat_stream, scripted_chat
+from tests.fakes.stage_servers import chat_stream, routed, scripted_chat
+from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import time_limit, until
 from tests.fakes.web_service import Asked, Script, WebService, answer
 from tests.integration.test_examples import example
-from trunkline import Agent
+from trunkline import Agent, Roster
 
 CONFIG = VoicePipelineConfig(make_detector=LevelDetector)
 
@@ -228,6 +236,17 @@ async def test_a_generator_speaks_while_it_goes_on() -> None:
         assert tts.said == ["The first sentence is here.", "And Dr. Smith is in at 9.30 today."]
 
 
+async def test_a_piece_without_a_word_is_not_spoken() -> None:
+    tts = ToneVoice()
+    events = await play(
+        SimpleWorkflow(lambda _: ["It is all done.", "\U0001f60a", "--"]),
+        AudioInput(samples(speech(300, 24_000))),
+        tts=tts,
+    )
+    assert kinds(events) == ["turn_started", "audio", "turn_ended", "session_ended"]
+    assert tts.said == ["It is all done."]
+
+
 def find_slot(day: str) -> str:
     """Find a free appointment."""
     return f"{day} at nine"
@@ -349,8 +368,153 @@ async def test_the_examples_work_offline(capsys: pytest.CaptureFixture[str]) -> 
     assert "heard: where are you located" in out
 
 
+AGENT = Agent(name="Desk", instructions="Be brief.", tools=[find_slot])
+
+
+def named(monkeypatch: pytest.MonkeyPatch, url: str, key: str = "") -> None:
+    """Name a server in the environment, as a program of OpenAI's packages finds it."""
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+
+
+@pytest.mark.parametrize("agents", [AGENT, [AGENT], Roster([AGENT])], ids=["one", "list", "roster"])
+@pytest.mark.parametrize("model", [(), ("llama3.2",)], ids=["default", "by name"])
+async def test_an_agent_without_a_text_model_asks_the_one_of_the_environment(
+    agents: Agent | list[Agent] | Roster,
+    model: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        if body["messages"][-1]["role"] == "tool":
+            return chat_stream("You can come on Monday.")
+        return chat_stream(calls=[("find_slot", '{"day": "Monday"}')])
+
+    tts = ToneVoice()
+    async with WebService(scripted_chat(reply)) as server:
+        named(monkeypatch, f"{server.url}/v1/", "sk-own")
+        workflow = AgentWorkflow(agents, *model)
+        events = await play(workflow, AudioInput(samples(speech(400, 24_000))), tts=tts)
+        events += await play(workflow, AudioInput(samples(speech(400, 24_000))), tts=tts)
+    assert kinds(events).count("session_ended") == 2, events[-1]
+    assert tts.said == ["You can come on Monday."] * 2
+    first = server.asked[0]
+    assert (first.target, first.headers["authorization"]) == (
+        "/v1/chat/completions",
+        "Bearer sk-own",
+    )
+    assert json.loads(first.body)["model"] == (*model, "gpt-6-luna")[0]
+
+
+async def test_stages_that_are_not_given_are_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        WebService(
+            routed(
+                stt=answer(b'{"text": "When are you open?"}'),
+                llm=chat_stream("We are open today. And tomorrow."),
+            )
+        ) as server,
+        ScriptedVoiceServer() as reader,
+        Fronted(server.port, urlsplit(reader.url).port) as front,
+    ):
+        named(monkeypatch, f"http://127.0.0.1:{front.port}/v1")
+        pipeline = VoicePipeline(AgentWorkflow(AGENT))
+        result = await pipeline.run(AudioInput(samples(speech(400, 24_000))))
+        async with time_limit():
+            events = [event async for event in result.stream()]
+        spoken = [
+            event.response.metadata[SAY_METADATA_KEY] for event in reader.latest.of(ResponseCreate)
+        ]
+        assert reader.open_connections == 0
+    assert kinds(events) == ["turn_started", "audio", "turn_ended", "session_ended"]
+    assert spoken == ["We are open today.", "And tomorrow."]
+    assert b"gpt-transcribe" in server.asked[0].body
+    assert len(reader.connections) == 1
+
+
+async def test_a_stage_that_is_given_stands_beside_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tts = ToneVoice()
+    async with WebService(answer(b'{"text": "When are you open?"}')) as server, time_limit():
+        named(monkeypatch, server.url)
+        pipeline = VoicePipeline(SimpleWorkflow(str), tts=tts)
+        result = await pipeline.run(AudioInput(samples(speech(400, 24_000))))
+        assert kinds([event async for event in result.stream()])[-1] == "session_ended"
+    assert tts.said == ["When are you open?"]
+
+
+@pytest.mark.parametrize("key", ["", " "])
+def test_a_program_without_stages_and_key_is_told_what_to_do(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named(monkeypatch, "", key)
+    for make, lack in (
+        (
+            lambda: AgentWorkflow(AGENT),
+            "AgentWorkflow has no text model: give it one, such as Chat",
+        ),
+        (lambda: VoicePipeline(SimpleWorkflow(str)), "VoicePipeline lacks stt or tts: give it"),
+        (lambda: VoicePipeline(SimpleWorkflow(str), tts=ToneVoice()), "VoicePipeline lacks stt"),
+    ):
+        with pytest.raises(ConfigError, match=lack) as told:
+            make()
+        assert told.value.message.endswith("; or set OPENAI_API_KEY, and OpenAI's is used")
+
+
+def test_the_stages_of_the_environment_are_those_of_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-own")
+    settings = PipelineSettings()
+    (llm,) = settings.llm
+    assert llm.model == openai.TEXT_MODEL
+    assert settings.stt[0].model == openai.STT_MODEL
+    assert settings.tts[0].model == openai.TTS_MODEL
+    assert openai.openai_server("any", "").base_url == OPENAI_HTTP_URL
+    # The endpoint at which OpenAI's models that think use tools as well.
+    assert isinstance(openai.text_model("gpt-6-astra", StreamingHttp()), Responses)
+
+
+class Fronted:
+    """One address for a server of HTTP and one of a websocket, as OpenAI's are."""
+
+    def __init__(self, http_port: int, socket_port: int | None) -> None:
+        self._ports = http_port, socket_port
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Fronted:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            line = await reader.readline()
+            port = self._ports[b" /v1/realtime" in line]
+            theirs, onward = await asyncio.open_connection("127.0.0.1", port)
+            onward.write(line)
+            try:
+                await asyncio.gather(pump(reader, onward), pump(theirs, writer))
+            finally:
+                onward.close()
+                writer.close()
+
+
 async def test_the_example_with_an_agent_works_over_a_stand_in(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def reply(body: dict[str, Any]) -> Script:
         if body["messages"][-1]["role"] == "tool":
@@ -358,24 +522,29 @@ async def test_the_example_with_an_agent_works_over_a_stand_in(
         return chat_stream(calls=[("opening_hours", '{"day": "Monday"}')])
 
     async with WebService(scripted_chat(reply)) as server, time_limit():
-        await example("voice_with_agent").main(server.url, "stand-in")
+        named(monkeypatch, server.url)
+        await example("voice_with_agent").main("stand-in")
         assert len(server.asked) == 2
     assert capsys.readouterr().out.splitlines()[:2] == ["turn_started", "turn_ended"]
 
 
 @pytest.mark.parametrize("status", [401, 500])
 async def test_the_example_with_an_agent_is_skipped_where_its_model_fails_by_itself(
-    capsys: pytest.CaptureFixture[str], status: int
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     async with WebService(answer(b"{}", status=status)) as server, time_limit():
-        await example("voice_with_agent").main(server.url, "stand-in")
+        named(monkeypatch, server.url)
+        await example("voice_with_agent").main("stand-in")
     assert "SKIPPED: the text model fails by itself: " in capsys.readouterr().out
 
 
-async def test_the_example_with_an_agent_fails_where_its_model_answers_a_probe() -> None:
+async def test_the_example_with_an_agent_fails_where_its_model_answers_a_probe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def only_without_tools(body: dict[str, Any]) -> Script:
         return answer(b"{}", status=400) if body.get("tools") else chat_stream("OK.")
 
     async with WebService(scripted_chat(only_without_tools)) as server, time_limit():
+        named(monkeypatch, server.url)
         with pytest.raises(SystemExit, match="pipeline error"):
-            await example("voice_with_agent").main(server.url, "stand-in")
+            await example("voice_with_agent").main("stand-in")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from itertools import chain
 from typing import Final
 
 from app.engine.stages.base import StageError
@@ -39,6 +41,10 @@ _READ: Final = (
 )
 
 
+_Manner = tuple[str, float]
+"""Voice and speed: a session keeps those of its first sound."""
+
+
 class RealtimeVoice:
     """A voice model that reads; connections are kept for the next sentence."""
 
@@ -48,34 +54,61 @@ class RealtimeVoice:
         """Sentences whose transcript had other words than the text."""
         self._model = model
         self._voice = voice
-        self._idle: list[VoiceConnection] = []
+        self._idle: dict[_Manner, list[VoiceConnection]] = {}
 
     async def start(self) -> None:
         """Nothing: the first sentence connects."""
 
     async def close(self) -> None:
         """Close the connections."""
-        idle, self._idle = self._idle, []
-        for connection in idle:
+        idle, self._idle = self._idle, {}
+        for connection in chain.from_iterable(idle.values()):
             await connection.close()
 
     async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
         """As `TextToSpeech.speak`."""
-        connection = None
-        finished = False
+        manner = self._voice or voice, speed
+        while True:
+            idle = self._idle.get(manner)
+            kept = idle.pop() if idle else None
+            begun = False
+            try:
+                connection = kept or await self._connect(*manner)
+                async with aclosing(self._read(connection, text, manner)) as sounds:
+                    async for sound in sounds:
+                        begun = True
+                        yield sound
+                return
+            except VoiceError as error:
+                # One that was kept may have ended since its last sentence: sessions last an hour.
+                if kept is not None and not begun:
+                    continue
+                if isinstance(error, StageError):
+                    raise
+                raise StageError(f"{self.name}: {error.message}", code=error.code) from error
+
+    async def _read(
+        self, connection: VoiceConnection, text: str, manner: _Manner
+    ) -> AsyncGenerator[bytes, None]:
+        """Read a text over a connection, which is kept if it may be used again.
+
+        Raises:
+            VoiceError: it was not read, or not to its end.
+        """
+        begun = finished = False
         try:
-            connection = self._idle.pop() if self._idle else await self._connect(voice, speed)
             await connection.send(_request(text))
             async for event in connection:
                 match event:
                     case AudioDelta(audio=audio):
+                        begun = True
                         yield audio
                     case AudioTranscriptDone(transcript=said):
                         self._compare(text, said)
                     case ErrorEvent(error=error):
                         raise StageError(f"{self.name}: {error.message}", code="stage_refused")
                     case ResponseDone(response=response):
-                        if response.status is not ResponseStatus.COMPLETED:
+                        if response.status is not ResponseStatus.COMPLETED or not begun:
                             code = response.error.code if response.error else None
                             raise StageError(
                                 f"{self.name}: read nothing", code=code or "stage_failed"
@@ -83,15 +116,11 @@ class RealtimeVoice:
                         finished = True
                         return
             raise StageError(f"{self.name}: the connection ended", code="stage_cut")
-        except VoiceError as error:
-            if isinstance(error, StageError):
-                raise
-            raise StageError(f"{self.name}: {error.message}", code=error.code) from error
         finally:
             # A response that was cut goes on at the server: its connection is not used again.
-            if connection is not None and finished and len(self._idle) < _IDLE_CONNECTIONS:
-                self._idle.append(connection)
-            elif connection is not None:
+            if finished and sum(map(len, self._idle.values())) < _IDLE_CONNECTIONS:
+                self._idle.setdefault(manner, []).append(connection)
+            else:
                 await connection.close()
 
     async def _connect(self, voice: str, speed: float) -> VoiceConnection:
@@ -99,7 +128,7 @@ class RealtimeVoice:
             SessionConfig(
                 output_modalities=("audio",),
                 output_format=PCM16_24K,
-                voice=self._voice or voice,
+                voice=voice,
                 speed=speed,
                 turn_detection=None,
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["Sentences", "sentences_of"]
+__all__ = ["Sentences", "has_words", "sentences_of"]
 
 _FIRST_MIN: Final = 24
 """Characters before a comma may end the first piece: fewer would sound chopped."""
@@ -32,6 +32,11 @@ _ABBREVIATIONS: Final = frozenset(
 _PERHAPS: Final = frozenset({"etc", "a.m", "p.m", "inc", "ltd", "co", "usw", "no", "u.s", "u.k",
                              "min", "hrs", "jr", "sr", "sun", "sat", "mar", "may"})  # fmt: skip
 _LAST_WORD: Final = re.compile(r"([\w.]+)$")
+
+
+def has_words(piece: str) -> bool:
+    """True if there is something to say: servers fail on an emoji, a dash or a row of stars."""
+    return any(map(str.isalnum, piece))
 
 
 def sentences_of(text: str) -> list[str]:

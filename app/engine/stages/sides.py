@@ -22,7 +22,7 @@ from app.engine.stages.base import (
     TextRequest,
     TextToSpeech,
 )
-from app.engine.stages.sentences import sentences_of
+from app.engine.stages.sentences import has_words, sentences_of
 from app.errors import VoiceUnavailable
 
 __all__ = ["SWITCH_S", "Recognizers", "TextModels", "Voices"]
@@ -209,7 +209,7 @@ class Voices:
 
     async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
         """As `TextToSpeech.speak`; a long text is spoken sentence by sentence."""
-        for sentence in sentences_of(text):
+        for sentence in filter(has_words, sentences_of(text)):
             async with aclosing(self._sentence(sentence, voice, speed)) as chunks:
                 async for chunk in chunks:
                     yield chunk
