@@ -17,7 +17,7 @@ WORKDIR /src
 # fetched; what EXTRAS names is installed.
 COPY deploy/requirements.lock ./
 RUN /opt/trunkline/bin/pip download --quiet --only-binary :all: --require-hashes -r requirements.lock -d /wheels
-COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY pyproject.toml hatch_build.py trunkline_command.py README.md LICENSE ./
 COPY app app
 COPY audio audio
 COPY trunkline trunkline

@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PYTHON313 ?= $(shell for p in python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13); do \
 	$$p -c '' 2>/dev/null && echo $$p && break; done)
 VENV313 := .venv-313
-SOURCES := app audio trunkline tests docs examples hatch_build.py
+SOURCES := app audio trunkline tests docs examples hatch_build.py trunkline_command.py
 PIP := -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 # Most tests wait for sockets more than they compute: more workers than cores. `WORKERS=0` for none.

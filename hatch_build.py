@@ -2,9 +2,10 @@
 
 A checkout keeps both at its top, where an editable install finds them. In a wheel they would hide,
 or be hidden by, a package `app` of the project that installs it. So `app.x` becomes
-`trunkline._app.x` there and `audio.x` becomes `trunkline._audio.x`. Only import statements are
-rewritten: code names its own modules in strings by `__package__`, and a string that is the full
-name of one stops the build. See docs/decisions/0009-one-package-in-the-wheel.md.
+`trunkline._app.x` there and `audio.x` becomes `trunkline._audio.x`. Beside the package is the
+module that the command begins with. Only import statements are rewritten: code names its own
+modules in strings by `__package__`, and a string that is the full name of one stops the build.
+See docs/decisions/0009-one-package-in-the-wheel.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["HOMES", "WheelLayout", "lay_out", "rewritten"]
 
 HOMES: Final = {"app": "trunkline._app", "audio": "trunkline._audio"}
 """The place of each package of the checkout in a wheel."""
+COMMAND: Final = "trunkline_command.py"
 
 _NOT_SHIPPED: Final = shutil.ignore_patterns("__pycache__", "*.pyc")
 
@@ -34,14 +36,15 @@ class WheelLayout(BuildHookInterface[Any]):
             return
         laid_out = Path(self.directory) / "wheel-layout"
         lay_out(Path(self.root), laid_out)
-        build_data["force_include"][str(laid_out / "trunkline")] = "trunkline"
+        for name in ("trunkline", COMMAND):
+            build_data["force_include"][str(laid_out / name)] = name
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         shutil.rmtree(Path(self.directory) / "wheel-layout", ignore_errors=True)
 
 
 def lay_out(root: Path, target: Path) -> None:
-    """Copy the packages of the checkout `root` to `target`, as a wheel holds them."""
+    """Copy the code of the checkout `root` to `target`, as a wheel holds it."""
     shutil.rmtree(target, ignore_errors=True)
     modules = {
         ".".join(path.relative_to(root).with_suffix("").parts)
@@ -51,6 +54,7 @@ def lay_out(root: Path, target: Path) -> None:
     for source, home in {"trunkline": "trunkline", **HOMES}.items():
         package = target.joinpath(*home.split("."))
         shutil.copytree(root / source, package, ignore=_NOT_SHIPPED, dirs_exist_ok=True)
+    shutil.copy(root / COMMAND, target)
     for path in target.rglob("*.py"):
         code = path.read_text(encoding="utf-8")
         try:

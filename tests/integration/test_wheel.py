@@ -125,7 +125,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 def test_the_wheel_holds_one_package_with_its_data(installed: Installed) -> None:
     names = zipfile.ZipFile(installed.wheel).namelist()
-    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"trunkline"}
+    top = {name.partition("/")[0].partition("-")[0] for name in names}
+    assert top == {"trunkline", "trunkline_command.py"}
     for home, room in (("_app", "app"), ("_audio", "audio")):
         kept = {name.removeprefix(f"trunkline/{home}/") for name in names if f"/{home}/" in name}
         here = {

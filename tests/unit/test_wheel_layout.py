@@ -28,7 +28,7 @@ def test_the_code_of_the_checkout_can_be_laid_out(tmp_path: Path) -> None:
     HOOK.lay_out(ROOT, tmp_path)
     code = (tmp_path / "trunkline" / "_app" / "cli" / "__init__.py").read_text(encoding="utf-8")
     assert "from trunkline._app.cli." in code
-    assert {path.name for path in tmp_path.iterdir()} == {"trunkline"}
+    assert {path.name for path in tmp_path.iterdir()} == {"trunkline", "trunkline_command.py"}
 
 
 @pytest.mark.parametrize(
