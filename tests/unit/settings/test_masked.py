@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from app.cli.check import check_config
+from app.errors import ConfigError
 from app.settings import Settings, fingerprint, load, masked
 from app.settings.reader.secrets import hide_secrets, is_secret_label
 from tests.unit.settings.test_load import settings_of
@@ -130,9 +134,43 @@ def test_secrets_are_hidden_wherever_they_stand(text: str, tmp_path: Path) -> No
     assert RANDOM in known or RANDOM not in text
 
 
+SHAPES = {
+    "a token of Twilio": RANDOM,
+    "a key of OpenAI": "sk-proj-Ab3dEf6hIj9lMnOpQrSt_uVwX-yZ012345678",
+    "a key of Google": "AIzaSyDaGmWKa4JsXZ-HjGw7ISLn_3namBGewQe",
+    "a uuid": "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+    "a token of GitHub": "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+}
+
+
+def filled(node: Any, secret: str) -> Any:
+    """The same keys with a secret in place of each value."""
+    if isinstance(node, dict):
+        return {key: filled(value, secret) for key, value in node.items()}
+    if isinstance(node, list):
+        return [filled(value, secret) for value in node]
+    return secret
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_secret_in_the_place_of_any_value_is_not_repeated(shape: str, tmp_path: Path) -> None:
+    secret, path = SHAPES[shape], tmp_path / "config.yaml"
+    whole = yaml.safe_load(with_examples("numbers.NUMBER.closed.agent"))
+    (tmp_path / "clinic.py").write_text(CLINIC)
+    wrong = [{section: filled(whole[section], secret)} for section in whole]
+    for changed in (*wrong, dict.fromkeys(whole, secret), {secret: 1}):
+        path.write_text(json.dumps(whole | changed))
+        try:
+            told = masked(load(path, TOKENS))
+        except ConfigError as error:
+            told = error.message
+        assert secret not in told
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "Qwen3-30B-A3B-Instruct-2507-FP8 mlx-community/Qwen3-TTS-12Hz-1.7B",
         "gpt-4o-realtime-preview-2024-12-17",
         "AC" + "1" * 32,
         "+15551234567",
