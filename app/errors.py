@@ -74,7 +74,7 @@ class AppError(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = str(message)  # an operator's function may raise it with anything
         self.retry_after_s = retry_after_s
         if code is not None:
             self.code = code

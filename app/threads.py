@@ -176,7 +176,7 @@ def briefly(function: Callable[[_A], _T], argument: _A) -> _T:
         try:
             outcome.append((context.run(function, argument), None))
         except BaseException as raised:  # of whatever kind: it belongs to whoever waits
-            outcome.append((None, raised))
+            outcome.append((None, _readable(raised)))
         done.set()
         _late.discard(id(function))
 
@@ -281,7 +281,16 @@ async def _outcome(work: Callable[[], Awaitable[_T]]) -> tuple[_T | None, BaseEx
     try:
         return await work(), None
     except BaseException as raised:
-        return None, raised
+        return None, _readable(raised)
+
+
+def _readable(raised: BaseException) -> BaseException:
+    """The error, or one in its place where to read its text fails: that runs code of its own."""
+    try:
+        str(raised)
+    except BaseException:
+        return FunctionFailed(f"the text of its {type(raised).__name__} cannot be read")
+    return raised
 
 
 def _where(task: asyncio.Task[Any]) -> str:

@@ -82,6 +82,7 @@ class Server(uvicorn.Server):
         self._stop_wanted = asyncio.Event()
         self._drain_timeout: asyncio.Timeout | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._serving: asyncio.Task[Any] | None = None
 
     @property
     def stopping(self) -> bool:
@@ -95,15 +96,22 @@ class Server(uvicorn.Server):
         cancellation, and the interpreter for threads.
         """
         self._last_resort.start()
-        super().run(sockets=sockets or [self._listener])
+        make_loop = self.config.get_loop_factory() or asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=lambda: _lasting(make_loop(), self._may_end)) as runner:
+            runner.run(self.serve(sockets=sockets or [self._listener]))
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve in the running loop until stopped."""
+        self._serving = asyncio.current_task()
         try:
             await super().serve(sockets=sockets or [self._listener])
             self._served = True
         finally:
             self._last_resort.within(LEAVE_S)
+
+    def _may_end(self) -> bool:
+        """The loop has nothing to serve: nothing yet, or nothing any more."""
+        return not self.ready.is_set() or self._serving is None or self._serving.done()
 
     @property
     def exit_code(self) -> int:
@@ -221,6 +229,33 @@ class Server(uvicorn.Server):
             self.should_exit = True  # Still starting up: there is nothing to drain.
         else:
             self._loop.call_soon_threadsafe(self.stop if self._signals_force else self.begin_drain)
+
+
+def _lasting(
+    loop: asyncio.AbstractEventLoop, may_end: Callable[[], bool]
+) -> asyncio.AbstractEventLoop:
+    """The loop, which goes on where a callback or a task ends it by SystemExit, or by `stop`.
+
+    Operators' functions run in tasks of their own that contain this, but they can start tasks and
+    callbacks past them.
+    """
+    run_forever = loop.run_forever
+
+    def run() -> None:
+        while True:
+            try:
+                run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                if may_end():
+                    raise
+                logger.exception("something tried to end the process")
+            else:
+                if may_end():
+                    return
+                logger.error("something tried to stop the event loop")
+
+    loop.run_forever = run  # type: ignore[method-assign]
+    return loop
 
 
 def make_server(  # noqa: PLR0913 - the means of one server, by their names

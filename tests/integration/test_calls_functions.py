@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import inspect
 import json
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -28,6 +30,7 @@ from tests.fakes.web_service import Asked, WebService, answer
 from tests.integration.analysis_site import analysis_of
 from tests.integration.server import App, trunkline
 from tests.integration.test_calls_analysis import section_of
+from tests.integration.test_command import live
 from tests.integration.test_mcp_faults import OK as MCP_ANSWERS
 from tests.integration.test_mcp_faults import SERVER as MCP_SERVER
 
@@ -211,6 +214,63 @@ async def test_two_seconds_of_computing_end_no_other_call() -> None:
         for call in (bystander, *busy):
             await call.hang_up()
             assert (await app.ended(call)).reason is EndReason.CALLER_HUNG_UP
+
+
+PAST_ITS_TASK = """
+import asyncio
+import sys
+
+from trunkline import Agent, tool
+
+
+async def exits():
+    sys.exit(3)
+
+
+FAULTS = [
+    lambda loop: loop.call_soon(sys.exit, 3),
+    lambda loop: loop.call_later(0.01, sys.exit, 3),
+    lambda loop: loop.call_soon_threadsafe(sys.exit, 3),
+    lambda loop: asyncio.Task(exits(), loop=loop),
+    lambda loop: loop.create_task(asyncio.sleep(0)).add_done_callback(sys.exit),
+    lambda loop: loop.run_in_executor(None, print).add_done_callback(sys.exit),
+    lambda loop: loop.stop(),
+]
+
+
+@tool
+async def act() -> str:
+    \"\"\"Act.\"\"\"
+    FAULTS.pop()(asyncio.get_running_loop())
+    await asyncio.sleep(0.05)
+    return f"{len(FAULTS)} are left"
+
+
+desk = Agent(name="Desk", instructions="Be brief.", tools=[act])
+"""
+"""Faults of functions in callbacks and tasks that nobody contains."""
+
+
+async def test_a_function_cannot_end_the_loop_from_outside_of_its_task(tmp_path: Path) -> None:
+    (tmp_path / "my_faulty_agents.py").write_text(PAST_ITS_TASK)
+    replies = [Reply(text="Hello.", audio_ms=200), Reply(text="Act.", tool=("act", "{}"))]
+    voice = ScriptedVoiceServer(replies=[*replies, Reply(text="Done.")], heard=["Go."])
+    running = live(tmp_path, voice, "my_faulty_agents:desk", store="off")
+    async with voice, running as (server, phone, _api):
+        bystander = await phone.call(server.url)
+        for times in range(1, 8):
+            call = await phone.call(server.url)
+            await call.hear_quiet(ms=100)
+            await call.speak(0.6)
+            await server.until_logged("tool ran", times=times)
+            await call.hang_up()
+            await server.until_logged("call ended", times=times)
+        assert not bystander.over
+        await bystander.hang_up()
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 0
+    outcomes = [line for line in server.lines() if line["message"] == "tool ran"]
+    assert [line.get("error", "") for line in outcomes] == [""] * 7
 
 
 async def talks(app: App, call: FakeCall) -> None:

@@ -28,6 +28,13 @@ class Own(BaseException):
     """An exception of an operator, of a kind that few people catch."""
 
 
+class Unreadable(Exception):
+    """An error whose text ends the process."""
+
+    def __str__(self) -> str:
+        sys.exit(3)
+
+
 def _raising(error: BaseException) -> Callable[..., Any]:
     def function(*_: object) -> Any:
         raise error
@@ -48,6 +55,7 @@ WAYS: dict[str, Callable[..., Any]] = {
     "KeyboardInterrupt": _raising(KeyboardInterrupt()),
     "GeneratorExit": _raising(GeneratorExit()),
     "CancelledError": _raising(asyncio.CancelledError()),
+    "an error without a text": _raising(Unreadable()),
 }
 
 

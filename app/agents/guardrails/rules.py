@@ -33,6 +33,7 @@ __all__ = [
     "Warn",
     "function_guardrail",
     "model_guardrail",
+    "read_verdict",
     "regex_guardrail",
 ]
 
@@ -204,12 +205,7 @@ def function_guardrail(
     slots = Slots(_THREADS)
 
     async def check(text: str, context: GuardrailContext) -> Verdict:
-        verdict = await run_function(function, slots, text, context)
-        if verdict is None:
-            return Allow()
-        if isinstance(verdict, Allow | Warn | Stop):
-            return verdict
-        raise TypeError(f"returned {type(verdict).__name__}, not Allow, Warn, Stop or None")
+        return read_verdict(await run_function(function, slots, text, context))
 
     return Guardrail(
         name=name, side=side, check=check, timeout_ms=timeout_ms, fail_open=fail_open, say=say
@@ -217,6 +213,21 @@ def function_guardrail(
 
 
 _THREADS: Final = 16
+
+
+def read_verdict(returned: object) -> Verdict:
+    """The verdict that a rule's function has returned.
+
+    Raises:
+        TypeError: it is none, or its texts are no texts.
+    """
+    match returned:
+        case None:
+            return Allow()
+        case Allow() | Warn(reason=str()) | Stop(say=str() | None, reason=str()):
+            return returned
+    kind = type(returned).__name__
+    raise TypeError(f"returned {kind}, not Allow, Warn, Stop or None with texts in it")
 
 
 def model_guardrail(

@@ -22,6 +22,7 @@ from app.agents.guardrails.rules import (
     Stop,
     Verdict,
     Warn,
+    read_verdict,
 )
 from app.agents.instructions import CallFacts
 from app.agents.llm.question import Ask
@@ -74,7 +75,7 @@ async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> 
             raise AppError("the text is too long to check", code="text_too_long")
         async with deadline:
             check = partial(run_function, rule.check, _SLOTS, text, context)
-            verdict = await in_own_task(check)
+            verdict = read_verdict(await in_own_task(check))
     except TimeoutError as error:
         code = _report(rule, error, "timeout" if deadline.expired() else "failed")
     except FunctionFailed as error:
@@ -112,7 +113,7 @@ def _strictest(results: list[RuleResult]) -> GuardrailResult:
 
 
 def _strictness(verdict: Verdict) -> int:
-    return {Allow: 0, Warn: 1, Stop: 2}[type(verdict)]
+    return 2 if isinstance(verdict, Stop) else int(isinstance(verdict, Warn))
 
 
 async def check_guardrails(

@@ -122,8 +122,7 @@ class ToolInvoker:
             arguments = parse_arguments(arguments_json)
             tool.check.check(arguments)
             await self._permit(ApprovalRequest(tool=tool, arguments=arguments, context=context))
-            value = await _run(tool, context, arguments)
-            output = _rendered(tool, value)
+            output = await _run(tool, context, arguments)
         except ToolError as error:
             return _refused(error, began)
         return ToolResult(output=output, duration_ms=_since_ms(began), reply=tool.reply)
@@ -172,12 +171,17 @@ async def _guard(request: ApprovalRequest) -> None:
             raise ToolError(found, code="input_refused")
 
 
-async def _run(tool: Tool, context: ToolContext, arguments: Mapping[str, Any]) -> Any:
-    """Run a tool inside its limits; every error becomes a ToolError."""
+async def _run(tool: Tool, context: ToolContext, arguments: Mapping[str, Any]) -> str:
+    """Run a tool inside its limits; its output. Every error becomes a ToolError."""
     deadline = asyncio.timeout(tool.timeout_ms / 1000)
+
+    async def run() -> str:
+        # A result may run code of its own when it is written down: a property, a serializer.
+        return _rendered(tool, await tool.run(context, arguments))
+
     try:
         async with deadline, tool.slots.here:
-            return await in_own_task(lambda: tool.run(context, arguments))
+            return await in_own_task(run)
     except ToolError:
         raise
     except FunctionFailed as error:
@@ -201,7 +205,6 @@ def _rendered(tool: Tool, value: Any) -> str:
     except ToolError:
         raise
     except Exception as error:
-        # A result may run code of its own when it is written down: a property, a serializer.
         _report("tool result failed", tool, error)
         raise ToolFailed(_NOT_JSON, code="tool_output_invalid") from error
 

@@ -62,6 +62,36 @@ async def for_ever() -> Verdict:
     return Allow()
 
 
+# Verdicts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no",
+        True,
+        Stop,
+        Stop(5, "x"),  # type: ignore[arg-type]
+        Stop("Sorry.", None),  # type: ignore[arg-type]
+        Warn(None),  # type: ignore[arg-type]
+    ],
+)
+async def test_what_is_no_verdict_counts_as_a_failed_check(answer: Any) -> None:
+    async def gives() -> Any:
+        return answer
+
+    [result] = (await checked(rule_that(gives))).results
+    assert (result.verdict, result.error) == (Allow(), "failed")
+
+
+async def test_nothing_is_a_verdict_too() -> None:
+    async def gives() -> Any:
+        return None
+
+    [result] = (await checked(rule_that(gives))).results
+    assert (result.verdict, result.error) == (Allow(), "")
+
+
 # Patterns -----------------------------------------------------------------------------------------
 
 

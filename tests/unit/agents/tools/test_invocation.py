@@ -166,6 +166,22 @@ class Late(BaseModel):
         raise KeyError("total")
 
 
+class Leaves(str):
+    """Ends the process when it is read."""
+
+    __slots__ = ()
+
+    def __getitem__(self, _: Any) -> str:
+        raise SystemExit(5)
+
+    def __iter__(self) -> Any:
+        raise SystemExit(5)
+
+
+async def test_a_result_cannot_end_the_process() -> None:
+    assert (await only(tool_that(Leaves("x")))).error == "tool_failed"
+
+
 @pytest.mark.parametrize("value", [object(), itertools.count(), float("nan"), {(1, 2): 3}, Late()])
 async def test_a_result_that_is_not_json_is_an_error_and_not_a_crash(value: Any) -> None:
     answer = await only(tool_that([value]))
@@ -236,6 +252,27 @@ async def test_the_text_of_an_unexpected_error_does_not_reach_the_model(
     assert "test_invocation.py" in record.__dict__["raised_at"]
     assert "sk-123" not in record.getMessage()
     assert record.exc_info is None
+
+
+class Unreadable(Exception):
+    """An error whose text runs code of its own, as a property or a template does."""
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__()
+        self.raised = raised
+
+    def __str__(self) -> str:
+        raise self.raised
+
+
+@pytest.mark.parametrize("raised", [ValueError("x"), SystemExit(5), BaseException("x")])
+async def test_an_error_that_cannot_be_read_is_an_error_of_the_tool(raised: BaseException) -> None:
+    assert (await only(tool_that(Unreadable(raised)))).error == "tool_failed"
+
+
+@pytest.mark.parametrize("text", [17, None, b"sold out", ["sold out"]])
+async def test_the_text_of_tool_failed_may_be_anything(text: Any) -> None:
+    assert told(await only(tool_that(ToolFailed(text))))["error"] == str(text)
 
 
 async def test_the_text_of_tool_failed_reaches_the_model() -> None:
