@@ -479,8 +479,8 @@ class Call:
             await self._finish(failure or self._end.result(), work)
 
     def _heard_out(self) -> bool:
-        heard_out = self._conversation.heard_out(self._now_ms())
-        return heard_out and not self._conversation.undecided
+        floor = self._conversation.floor
+        return floor.heard_out(self._now_ms()) and not floor.undecided
 
     def _now_ms(self) -> int:
         return (time.monotonic_ns() - self._began_ns) // 1_000_000
@@ -571,11 +571,11 @@ class Call:
 
     def _tick(self) -> None:
         now_ms, ringing = self._now_ms(), self._transfers.rings
-        if self._conversation.rests(now_ms) and not ringing:
+        if self._conversation.floor.rests(now_ms) and not ringing:
             return
         if self._caller_leg.away:
             self._watch_length()
-            self._conversation.rest(now_ms)  # people talk without us
+            self._conversation.floor.rest(now_ms)  # people talk without us
         else:
             self._perform(self._conversation.on_tick(now_ms, ringing=ringing))
         if self.recording is not None:
@@ -700,7 +700,7 @@ class Call:
 
     async def _renew_voice(self) -> None:
         try:
-            await self._voice.renew(self._conversation.quiet)
+            await self._voice.renew(self._conversation.floor.quiet)
         except VoiceError as error:
             self._trouble(error)
 

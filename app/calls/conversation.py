@@ -33,6 +33,7 @@ from app.calls.actions import Action, AppendAudio, ClosingPrompt, End, Intent, P
 from app.calls.call_tools import CallTools
 from app.calls.do_not_call import OPTED_OUT, DoNotCall
 from app.calls.first_words import FirstWords
+from app.calls.floor import Floor
 from app.calls.goodbye import Goodbye
 from app.calls.keypad.consent import KeypadConsent
 from app.calls.keypad.keypad import Keypad
@@ -48,11 +49,8 @@ from app.calls.outbound.answering import (
     CALLING_NOTE,
     PERSON_NOTE,
     Answering,
-    Greet,
-    Open,
     Say,
     Step,
-    Tell,
     Withdraw,
 )
 from app.calls.policy import CallPolicy
@@ -74,7 +72,6 @@ from app.carrier.base import (
 from app.errors import AppError
 from app.events import (
     AnsweredBy,
-    AnswerJudged,
     CallCounters,
     CallId,
     EndReason,
@@ -104,7 +101,7 @@ from app.realtime.events import (
 )
 from audio.format import PCMU_8K
 
-__all__ = ["LATE_SOUND_MS", "PROBE_MARK", "Conversation"]
+__all__ = ["PROBE_MARK", "Conversation"]
 
 
 GO_ON: Final = (
@@ -118,15 +115,6 @@ STREAM_CHANGED: Final = (
 PROBE_MARK: Final = "probe"
 """No mark of `Playout` is called that: its return is a sign of life and nothing else."""
 
-LONGEST_REST_MS: Final = 2_000
-"""A rest that goes on with each piece of the agent's sound: a model that sends it is well."""
-REST_MS: Final = 700
-"""Time for which nothing is due in a call that goes well, and no tick looks: less than the shortest
-limit that can begin meanwhile, that of caller audio that stalls (`media/uplink.py`). Limits of many
-seconds are noticed so much later."""
-
-LATE_SOUND_MS: Final = 500
-"""The time for which a response that is done may lack its sound."""
 _ECHO_TURNS: Final = 3
 
 
@@ -159,7 +147,6 @@ class Conversation:
         self.dialogue = Dialogue(agent, call_id, self.counters, roster=roster, facts=facts)
         self.turns = Turns(self.counters, now_ms)
         self.latency = TurnLatency()
-        self._rests_until_ms = self._looked_ms = 0
         self._first_sound_recorded = False
         self.caller_speech_count = 0
         """Counts how often the caller has begun to speak; a noise does not count."""
@@ -177,7 +164,6 @@ class Conversation:
             tape=tape,
         )
         self._ringback = Ringback()
-        self._ringing = False
         self._cut_off_by_stream: ResponseRequest | None = None
         self._supervision = Supervision(self.dialogue)
         self._timers = CallTimers(policy)
@@ -193,7 +179,6 @@ class Conversation:
             self.dialogue.active.unanswered = True
         self._message_speech_count = 0
         self._placed = placed
-        self._early_end: tuple[ResponseDone, int] | None = None  # and until when sound may come
         self._model = ModelWatch(call_id, self.dialogue, self.turns, policy)
         self._tools = CallTools(call_id, self.dialogue, self._timers)
         self._do_not_call = DoNotCall(call_id, self.dialogue, self._tools, placed=placed)
@@ -202,59 +187,21 @@ class Conversation:
         self._keypad = Keypad(self.dialogue, self._tools, self._consent, keypads or {})
         self._messages = MessageTaking(call_id, self.dialogue, self._tools)
         self._first_words = FirstWords(call_id, self.dialogue, self._notice, self._keypad)
+        self.floor = Floor(
+            self.turns,
+            dialogue=self.dialogue,
+            timers=self._timers,
+            downlink=self._downlink,
+            false_interruption=self._false_interruption,
+            model=self._model,
+            keypad=self._keypad,
+            goodbye=self._goodbye,
+            supervision=self._supervision,
+            answering=self._answering,
+        )
         if tape is not None:
             keypad = self._keypad
             tape.private = lambda: keypad.entering
-
-    # The floor ----------------------------------------------------------------------------------
-
-    def heard_out(self, now_ms: int) -> bool:
-        """Nothing of the agent is playing or on its way."""
-        return self._downlink.drained(now_ms) and self.dialogue.gate.active_response_id is None
-
-    @property
-    def undecided(self) -> bool:
-        """A sound has cut the agent off, and it is not known yet whether it was the caller."""
-        return self._false_interruption.undecided
-
-    def quiet(self) -> bool:
-        """Nobody speaks and nothing is on its way: a moment to change connections."""
-        return not self.dialogue.gate.busy and not self.undecided and self.turns.turn is Turn.IDLE
-
-    @property
-    def _keeps_caller_waiting(self) -> bool:
-        """A caller who is silent now waits for us."""
-        return (
-            self._model.reply_pending
-            or self._keypad.waiting
-            or self.undecided
-            or self._ringing
-            or not self._model.ready
-            or self.taken_over
-            or self._held
-        )
-
-    @property
-    def _held(self) -> bool:
-        """It is not known who has answered our call: the model speaks when it is told to."""
-        return self._answering is not None and self._answering.holds
-
-    def _move(self, event: TurnEvent, now_ms: int) -> None:
-        self._rests_until_ms = 0
-        self.turns.on_event(event, now_ms)
-        self._update_timers(now_ms)
-
-    def _update_timers(self, now_ms: int) -> bool:
-        """Tell the timers how it stands; True while the caller waits for us."""
-        drained = self._downlink.drained(now_ms)
-        busy = self._keeps_caller_waiting
-        self._timers.on_state(self.turns.turn, now_ms, drained=drained, busy=busy)
-        return busy
-
-    def _end_thinking(self, now_ms: int) -> None:
-        """Nothing was asked for in the end: there will be no reply."""
-        if self.turns.turn is Turn.THINKING and not self._model.reply_pending:
-            self._move(TurnEvent.NO_REPLY, now_ms)
 
     # The phone ----------------------------------------------------------------------------------
 
@@ -269,7 +216,7 @@ class Conversation:
                 if not self._downlink.on_mark(name, now_ms):
                     return []
                 # A mark inside of an item, as most are, settles nothing.
-                over = self._downlink.item_over(now_ms) or self.heard_out(now_ms)
+                over = self._downlink.item_over(now_ms) or self.floor.heard_out(now_ms)
                 return self._on_played(now_ms) if over else []
             case Dtmf(digit):
                 return self._on_key(digit, now_ms)
@@ -290,7 +237,7 @@ class Conversation:
 
     def _on_stream_started(self, event: StreamStarted, now_ms: int) -> list[Action]:
         actions: list[Action] = []
-        self._rests_until_ms = 0
+        self.floor.end_rest()
         if event.audio_format != self._downlink.carrier_format:
             # Sound that waits for the stream was made for another format: it would be noise.
             actions = self.on_stream_left(now_ms, resumes=True)
@@ -347,7 +294,7 @@ class Conversation:
         """The model has confirmed its session: greet, or go on where the conversation stands."""
         if not self._model.on_ready(now_ms, expires_in_ms):
             return self._go_on(now_ms)
-        if self._held:
+        if self.floor.held:
             return self._resolve(self.dialogue.tell(CALLING_NOTE), now_ms)
         told = self.dialogue.tell(PERSON_NOTE) if self._placed else []
         return self._resolve([*told, *self._first_words.greet(now_ms)], now_ms)
@@ -355,11 +302,11 @@ class Conversation:
     def _go_on(self, now_ms: int) -> list[Action]:
         waiting = self.turns.turn is Turn.THINKING or self._model.reply_due
         stands = f"{PERSON_NOTE} {GOING_ON}" if self._placed else GOING_ON
-        stands = CALLING_NOTE if self._held else stands
+        stands = CALLING_NOTE if self.floor.held else stands
         actions = self._resolve(self.dialogue.on_reconnected(now_ms, stands), now_ms)
         if self.turns.turn is Turn.CALLER:
             # The new session has not heard how this turn began; its own detector takes over.
-            self._move(TurnEvent.NO_REPLY, now_ms)
+            self.floor.move(TurnEvent.NO_REPLY, now_ms)
         if self._goodbye.unspoken:
             if not self._goodbye.in_own_words:
                 return actions + self._resolve(self._goodbye.say(now_ms), now_ms)
@@ -375,9 +322,8 @@ class Conversation:
 
     def on_voice_lost(self, now_ms: int) -> list[Action]:
         """The connection broke. What the caller is hearing plays on; the rest is settled later."""
-        self._rests_until_ms = 0
+        self.floor.end_rest()
         self._model.on_lost()
-        self._early_end = None
         actions = self._downlink.on_voice_lost(now_ms)
         self.dialogue.on_lost()
         self._greeting.on_voice_lost()
@@ -392,13 +338,13 @@ class Conversation:
             case AudioDelta():
                 return self._on_audio(event, now_ms)
             case AudioDone(item_id=item_id):
-                if self.undecided:
+                if self.floor.undecided:
                     self._false_interruption.withhold(event)
                     return []
                 return self._downlink.finish(item_id, now_ms)
             case SpeechStarted(item_id=item_id):
                 self.dialogue.on_voice(event, now_ms)
-                if self._held and (self._greeting.protects or not self._leaves_message):
+                if self.floor.held and (self._greeting.protects or not self._leaves_message):
                     return []
                 if self._greeting.on_speech_started():
                     return []
@@ -407,7 +353,7 @@ class Conversation:
                 return self._on_speech_stopped(now_ms)
             case InputAudioCommitted():
                 actions = self._resolve(self.dialogue.on_voice(event, now_ms), now_ms)
-                if self._held:
+                if self.floor.held:
                     return actions
                 # A model that may not interrupt itself answers nobody who speaks over it.
                 unanswered = self._greeting.protects and self.dialogue.gate.busy
@@ -459,15 +405,12 @@ class Conversation:
         if self._downlink.too_far_ahead(now_ms):
             return self._cut_short(event, now_ms)
         self._notice.on_sound(event.response_id, event.item_id)
-        if self._early_end is not None and self._early_end[0].response.id == event.response_id:
-            self._early_end = self._early_end[0], now_ms + LATE_SOUND_MS
         if self.turns.turn is not Turn.AGENT:
             self.latency.on_agent_audio(now_ms)
-            self._move(TurnEvent.FIRST_AUDIO, now_ms)
+            self.floor.move(TurnEvent.FIRST_AUDIO, now_ms)
             return [*self._first_sound(now_ms), *self._downlink.push(event, now_ms)]
-        if now_ms < self._rests_until_ms and not self._greeting.double_talk:
-            longest_ms = self._looked_ms + LONGEST_REST_MS
-            self._rests_until_ms = min(now_ms + REST_MS, longest_ms)
+        if not self._greeting.double_talk:
+            self.floor.go_on_resting(now_ms)
         return self._downlink.push(event, now_ms)
 
     def _note_dropped(self, audio: bytes) -> None:
@@ -497,29 +440,25 @@ class Conversation:
         if self.taken_over and not self._goodbye.begun:
             return [*actions, *self.dialogue.drop_response(server_cancels=False)]
         self._notice.on_response(event.response.id, self.dialogue.responses.sentence)
-        if not asked_for and (self._held or self._false_interruption.answers_noise()):
+        if not asked_for and (self.floor.held or self._false_interruption.answers_noise()):
             actions += self.dialogue.drop_response(server_cancels=False)
         return actions
 
     def _on_response_done(self, event: ResponseDone, now_ms: int) -> list[Action]:
-        if not self._downlink.has_sounded(event.response):
-            self._early_end = event, now_ms + LATE_SOUND_MS
-            return []
-        return self._on_response_over(event, now_ms)
+        return (
+            [] if self._downlink.keep_end(event, now_ms) else self._on_response_over(event, now_ms)
+        )
 
     def _take_early_end(self, now_ms: int) -> list[Action]:
-        """Take the end of a response that some servers send before its sound."""
-        if self._early_end is None or now_ms < self._early_end[1]:
-            return []
-        event, self._early_end = self._early_end[0], None
-        return self._on_response_over(event, now_ms)
+        event = self._downlink.take_end(now_ms)
+        return [] if event is None else self._on_response_over(event, now_ms)
 
     def _on_response_over(self, event: ResponseDone, now_ms: int) -> list[Action]:
         actions: list[Action] = []
         if self._downlink.is_inaudible(event.response):
             event, actions = self._take_back(event.response, now_ms)
         for item in event.response.output:
-            if item.id and item.type == "message" and not self.undecided:
+            if item.id and item.type == "message" and not self.floor.undecided:
                 actions += self._downlink.finish(item.id, now_ms)
         if event.response.status is ResponseStatus.COMPLETED:
             self._first_words.on_generated(event.response)
@@ -533,7 +472,7 @@ class Conversation:
         # Nor has one that the connection is given up for answered anything.
         given_up = any(isinstance(action, GiveUp) for action in actions)
         if stale or (runs and not cancelled and not given_up):
-            self._end_thinking(now_ms)
+            self.floor.on_no_reply(now_ms)
         return actions + self._on_played(now_ms)
 
     def _take_back(self, response: Response, now_ms: int) -> tuple[ResponseDone, list[Action]]:
@@ -548,7 +487,7 @@ class Conversation:
     # The caller's speech ------------------------------------------------------------------------
 
     def _on_speech_started(self, item_id: str, now_ms: int) -> list[Action]:
-        if not self.undecided:
+        if not self.floor.undecided:
             self._goodbye.on_caller_speech()
         self.dialogue.responses.forget()
         server_cancels = bool(getattr(self._turn_detection, "interrupt_response", False))
@@ -558,9 +497,9 @@ class Conversation:
             now_ms, server_cancels=server_cancels, sound_id=item_id if tracked else None
         )
         self._false_interruption.on_speech_started(item_id)
-        if not self.undecided:
+        if not self.floor.undecided:
             self.caller_speech_count += 1
-        self._move(TurnEvent.SPEECH_STARTED, now_ms)
+        self.floor.move(TurnEvent.SPEECH_STARTED, now_ms)
         return [*actions, *self._lines(now_ms)]
 
     def _on_speech_stopped(self, now_ms: int) -> list[Action]:
@@ -569,14 +508,14 @@ class Conversation:
             self._model.on_caller_words(in_doubt=True)
         if not self.dialogue.active.agent.transcribed:
             self._timers.on_caller_acted(now_ms)
-        if self._greeting.on_speech_stopped() or (self._held and not self._leaves_message):
+        if self._greeting.on_speech_stopped() or (self.floor.held and not self._leaves_message):
             return []
         # The model's word comes after the pause that proved it; the caller waits from before.
         self.latency.on_caller_stopped(now_ms - self.pause_ms())
         self._model.on_caller_stopped(now_ms, self.pause_ms())
-        self._move(TurnEvent.SPEECH_STOPPED, now_ms)
+        self.floor.move(TurnEvent.SPEECH_STOPPED, now_ms)
         if self.taken_over:
-            self._move(TurnEvent.NO_REPLY, now_ms)  # a person answers
+            self.floor.move(TurnEvent.NO_REPLY, now_ms)  # a person answers
         return self._on_decided(self._false_interruption.on_speech_stopped(now_ms), now_ms)
 
     def _on_transcript(
@@ -596,7 +535,7 @@ class Conversation:
             self._model.on_caller_words()
             noted = self._do_not_call.on_words(event.item_id, words, now_ms)
             actions += noted
-            if noted and not self._held:  # else it is confirmed in place of the greeting
+            if noted and not self.floor.held:  # else it is confirmed in place of the greeting
                 actions += self._resolve(self.dialogue.prompt(OPTED_OUT, now_ms), now_ms)
             self._messages.on_caller_words(event.item_id, words)
             actions += self._resolve(self._keypad.on_caller_words(now_ms), now_ms)
@@ -606,12 +545,12 @@ class Conversation:
         elif self._false_interruption.interrupts_late(event.item_id, words):
             actions += self._interrupt(now_ms)
             actions += self._resolve(self.dialogue.responses.ask(now_ms), now_ms)
-        elif words or self.undecided or self._model.answer_due:
+        elif words or self.floor.undecided or self._model.answer_due:
             pass
         elif isinstance(event, TranscriptionFailed):
             pass  # in doubt it was a caller
         elif self.turns.turn is Turn.THINKING and not self.dialogue.gate.busy:
-            self._move(TurnEvent.NO_REPLY, now_ms)  # a noise: it gets no answer
+            self.floor.move(TurnEvent.NO_REPLY, now_ms)  # a noise: it gets no answer
         return [*actions, *self._lines(now_ms)]
 
     def _lines(self, now_ms: int) -> list[Action]:
@@ -634,7 +573,7 @@ class Conversation:
             self.counters.turns -= 1
             self.latency.forget_caller()
             self._goodbye.on_false_interruption(now_ms)
-            self._move(TurnEvent.FIRST_AUDIO, now_ms)
+            self.floor.move(TurnEvent.FIRST_AUDIO, now_ms)
             return self._downlink.resume(now_ms)
         self.caller_speech_count += 1
         actions: list[Action] = []
@@ -678,7 +617,7 @@ class Conversation:
         listens = self._supervision.take_over(now_ms)
         actions = self.interrupt(now_ms)
         if self.turns.turn is Turn.THINKING:
-            self._move(TurnEvent.NO_REPLY, now_ms)
+            self.floor.move(TurnEvent.NO_REPLY, now_ms)
         return [*actions, *listens]
 
     def hand_back(self, now_ms: int) -> list[Action]:
@@ -727,16 +666,16 @@ class Conversation:
         actions = self._downlink.settle(now_ms)
         if self._downlink.heard_an_item:
             actions += self._greeting.lift()
-        if self.heard_out(now_ms):
+        if self.floor.heard_out(now_ms):
             if self.turns.turn is Turn.AGENT:
-                self._move(TurnEvent.DRAINED, now_ms)
+                self.floor.move(TurnEvent.DRAINED, now_ms)
             ended = self._goodbye.on_heard_out()
             actions += ended
             if not ended and self._false_interruption.take_unfinished():
                 actions += self._resolve(self.dialogue.prompt(GO_ON, now_ms), now_ms)
         if self._greeting.take_double_talk():
             self.caller_speech_count += 1
-            self._move(TurnEvent.SPEECH_STARTED, now_ms)  # which they did long ago
+            self.floor.move(TurnEvent.SPEECH_STARTED, now_ms)  # which they did long ago
         return [*self._lines(now_ms), *actions]
 
     def _interrupt(self, now_ms: int) -> list[Action]:
@@ -749,7 +688,7 @@ class Conversation:
         stopped = self._downlink.stop(now_ms)
         actions = [*stopped, *self._lines(now_ms), *self._greeting.lift()]
         if self.turns.turn is Turn.AGENT:
-            self._move(TurnEvent.DRAINED, now_ms)
+            self.floor.move(TurnEvent.DRAINED, now_ms)
         return actions
 
     # Tools and guardrails -----------------------------------------------------------------------
@@ -763,7 +702,7 @@ class Conversation:
         reply = reply and not self.taken_over
         done = self.dialogue.function_calls.on_tool_done(tool_call_id, output, now_ms, reply=reply)
         actions = self._resolve([*asked, *done], now_ms)
-        self._end_thinking(now_ms)  # a tool may have nothing to say
+        self.floor.on_no_reply(now_ms)  # a tool may have nothing to say
         return actions
 
     def on_tool_slow(self, tool_call_id: str, filler: str, now_ms: int) -> list[Action]:
@@ -800,13 +739,13 @@ class Conversation:
         except AppError as error:
             intents = self._tools.refuse(run, error, now_ms)
         actions = self._resolve(intents, now_ms)
-        self._end_thinking(now_ms)
+        self.floor.on_no_reply(now_ms)
         return actions
 
     def on_messages_checked(self, run: RunTool, now_ms: int, *, can_keep: bool) -> list[Action]:
         """It is known whether a message that was begun can be kept."""
         actions = self._resolve(self._messages.on_checked(run, now_ms, can_keep=can_keep), now_ms)
-        self._end_thinking(now_ms)
+        self.floor.on_no_reply(now_ms)
         return actions
 
     def _pause_recording(
@@ -834,7 +773,7 @@ class Conversation:
 
     def _resolve(self, intents: Sequence[Intent], now_ms: int) -> list[Action]:
         """Make actions of what a part asks for: some of it is done here."""
-        self._rests_until_ms = 0
+        self.floor.end_rest()
         actions: list[Action] = []
         for intent in intents:
             if isinstance(intent, Interrupt):
@@ -846,7 +785,7 @@ class Conversation:
             else:
                 actions.append(intent)
         if self.turns.turn is Turn.IDLE and self.dialogue.gate.busy:
-            self._move(TurnEvent.ASKED, now_ms)
+            self.floor.move(TurnEvent.ASKED, now_ms)
         return actions
 
     # Time ---------------------------------------------------------------------------------------
@@ -856,9 +795,9 @@ class Conversation:
 
         `ringing`: somebody is being called for the caller, who waits here.
         """
-        if self.rests(now_ms) and not ringing:
+        if self.floor.rests(now_ms) and not ringing:
             return []
-        self._ringing = ringing
+        self.floor.ringing = ringing
         actions: list[Action] = []
         for step in self._TICK:
             wanted = step(self, now_ms)
@@ -868,37 +807,9 @@ class Conversation:
                     break
         # Behind the steps, since what they ask for ends a rest, as do events of any other kind than
         # sound and marks.
-        if not actions and self._may_rest(now_ms):
-            self.rest(now_ms)
+        if not actions and self.floor.may_rest(now_ms, self._uplink):
+            self.floor.rest(now_ms)
         return actions
-
-    def rest(self, now_ms: int) -> None:
-        """Nothing is due for as long as a rest lasts, unless something happens."""
-        self._rests_until_ms = now_ms + REST_MS
-        self._looked_ms = now_ms
-
-    def rests(self, now_ms: int) -> bool:
-        """Nothing is due: there is no need for a tick."""
-        return now_ms < self._rests_until_ms
-
-    def _may_rest(self, now_ms: int) -> bool:
-        """Whatever time alone can bring is further away, or a rest more or less is all the same."""
-        if self.turns.turn is Turn.AGENT:
-            generated = self.dialogue.gate.active_response_id is None
-            quick = generated and not self._downlink.plays_on(now_ms, REST_MS)
-            quick = quick or self._model.silent_ms(now_ms) >= REST_MS
-        else:
-            quick = self._caller_waits()
-        return (
-            not quick
-            and self._uplink.flows(now_ms)
-            and self._model.connected
-            and self._answering is None
-            and not self._goodbye.begun
-            and not self._ringing
-            and not self._keypad.waiting
-            and not self.undecided
-        )
 
     def _fill_uplink(self, now_ms: int) -> list[Action]:
         speaking = self.turns.turn is Turn.CALLER or self._greeting.double_talk
@@ -925,7 +836,7 @@ class Conversation:
         return [*self._goodbye.on_tick(now_ms, self.policy.goodbye_max_ms, playing=playing)]
 
     def _watch_keypad(self, now_ms: int) -> list[Action]:
-        heard_out = self.turns.turn is Turn.IDLE and self.heard_out(now_ms)
+        heard_out = self.turns.turn is Turn.IDLE and self.floor.heard_out(now_ms)
         kept = self._messages.on_heard_out(now_ms) if heard_out else []
         keyed = self._keypad.on_tick(now_ms, heard_out=heard_out)
         return self._resolve([*kept, *keyed], now_ms)
@@ -933,7 +844,7 @@ class Conversation:
     def _run_timers(self, now_ms: int) -> list[Action]:
         if self._goodbye.begun:
             return []
-        busy = self._update_timers(now_ms)
+        busy = self.floor.update_timers(now_ms)
         due = self._timers.on_tick(now_ms, busy=busy)
         if due is None:
             return []
@@ -950,28 +861,12 @@ class Conversation:
         audible_ms = self._downlink.last_audible_ms(now_ms)
         watched = self._model.on_tick(
             now_ms,
-            waits=self._caller_waits(),
+            waits=self.floor.caller_waits(self._uplink),
             loud=not self._uplink.hushed,
             audible_ms=audible_ms,
         )
         watched = [self._goodbye.instead_of(i) if isinstance(i, End) else i for i in watched]
         return actions + self._resolve(watched, now_ms)
-
-    def _caller_waits(self) -> bool:
-        """A caller who is on the stream waits for words of the agent."""
-        if self._held or not self._timers.present or self._ringing or self.taken_over:
-            return False
-        idle = self._model.connected and not self.dialogue.owes_words
-        if self._keypad.waiting and idle and self.dialogue.function_calls.running:
-            return False  # they have been asked for keys
-        match self.turns.turn:
-            case Turn.THINKING | Turn.AGENT:
-                return True
-            case Turn.CALLER:
-                return self._uplink.hushed  # whatever the model takes for speech
-            case _:
-                replies = self.dialogue.owes_words or self.dialogue.function_calls.running
-                return replies or not self._model.connected
 
     # A call that was placed ---------------------------------------------------------------------
 
@@ -996,8 +891,8 @@ class Conversation:
         if self._leaves_message and self.caller_speech_count > self._message_speech_count:
             answering.on_interrupted(now_ms)
         heard_out = (
-            self.heard_out(now_ms)
-            and not self.undecided
+            self.floor.heard_out(now_ms)
+            and not self.floor.undecided
             and not self.dialogue.gate.busy
             and not self.dialogue.responses.waits_to_reply
         )
@@ -1005,54 +900,27 @@ class Conversation:
         return [action for step in steps for action in self._take_step(step, now_ms)]
 
     def _take_step(self, step: Step, now_ms: int) -> list[Action]:
-        intents: Sequence[Intent]
-        match step:
-            case AnswerJudged():
-                return [Record(step)]
-            case End():
-                return [step]
-            case Open(text):
-                intents = self._first_words.say_notice(now_ms) or self.dialogue.say(text, now_ms)
-            case Say(note, text):
-                self._message_speech_count = self.caller_speech_count
-                before = self._first_words.say_notice(now_ms)
-                intents = [*self.dialogue.tell(note), *before, *self.dialogue.say(text, now_ms)]
-            case Withdraw():
-                held = self.dialogue.active.hold_answers()
-                stopped = self.interrupt(now_ms)
-                if self.turns.turn in (Turn.CALLER, Turn.THINKING):
-                    self._move(TurnEvent.NO_REPLY, now_ms)
-                return stopped if held is None else [held, *stopped]
-            case Greet(note) if self._do_not_call.asked:
-                before = self._first_words.say_notice(now_ms)
-                told = self.dialogue.prompt(f"{note} {OPTED_OUT}", now_ms)
-                intents = [*self._let_answer(), *before, *told]
-            case Greet(note):
-                intents = [
-                    *self._let_answer(),
-                    *self.dialogue.tell(note),
-                    *self._first_words.greet(now_ms),
-                ]
-            case Tell(note):
-                before = self._first_words.say_notice(now_ms)
-                intents = [*self._let_answer(), *before, *self.dialogue.prompt(note, now_ms)]
-            case _:
-                assert_never(step)
-        return self._resolve(intents, now_ms)
-
-    def _let_answer(self) -> Sequence[Intent]:
-        update = self.dialogue.active.let_answer()
-        return [] if update is None else [update]
+        if isinstance(step, Withdraw):
+            held = self.dialogue.active.hold_answers()
+            stopped = self.interrupt(now_ms)
+            if self.turns.turn in (Turn.CALLER, Turn.THINKING):
+                self.floor.move(TurnEvent.NO_REPLY, now_ms)
+            return stopped if held is None else [held, *stopped]
+        if isinstance(step, Say):
+            self._message_speech_count = self.caller_speech_count
+        opted_out = self._do_not_call.asked
+        said = self._first_words.on_answered(step, now_ms, opted_out=opted_out)
+        return self._resolve(said, now_ms)
 
     # Words that have to be heard ----------------------------------------------------------------
 
     @property
     def _may_say_notice(self) -> bool:
         """Somebody is there who may hear it: in a call that we placed, not before it was begun."""
-        return not self._held or self._notice.tries > 0
+        return not self.floor.held or self._notice.tries > 0
 
     def _say_what_waits(self, now_ms: int) -> list[Action]:
-        quiet = self.quiet() and not self.dialogue.function_calls.running
+        quiet = self.floor.quiet() and not self.dialogue.function_calls.running
         if not quiet or not self._model.ready or self._goodbye.begun or self.taken_over:
             return []
         if self._notice.pending and self._timers.present and self._may_say_notice:
@@ -1064,9 +932,9 @@ class Conversation:
         return self._resolve(self.dialogue.responses.on_quiet(now_ms, on_hold=on_hold), now_ms)
 
     def _ring(self, now_ms: int) -> list[Action]:
-        transfer_rings = self._ringing and self.turns.turn is not Turn.CALLER
+        transfer_rings = self.floor.ringing and self.turns.turn is not Turn.CALLER
         ringing = transfer_rings or (self._answering is None and self._model.rings(now_ms))
-        if not ringing or not self.heard_out(now_ms):
+        if not ringing or not self.floor.heard_out(now_ms):
             self._ringback.stop()
             return []
         sound = self._ringback.on_tick(now_ms, self._downlink.carrier_format)

@@ -1,16 +1,21 @@
-"""The first words of a call: the notice that has to be heard, the greeting and the menu. Pure."""
+"""The first words of a call: the notice that has to be heard, the greeting and the menu. Pure.
+
+Those of a call that was placed depend on who has answered (`outbound/answering.py`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from app.agents.dialogue.actions import Record
 from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import End, Intent
+from app.calls.do_not_call import OPTED_OUT
 from app.calls.keypad.keypad import Keypad
+from app.calls.outbound.answering import Greet, Open, Say, Tell
 from app.calls.recording.notice import RecordingNotice
-from app.events import CallId, DisclosureHeard, EndReason, Party
+from app.events import AnswerJudged, CallId, DisclosureHeard, EndReason, Party
 from app.realtime.events import Response
 
 __all__ = ["FirstWords"]
@@ -60,6 +65,44 @@ class FirstWords:
         if notice:
             return self._dialogue.say_before(notice, now_ms)
         return [End(EndReason.AGENT_HUNG_UP, "disclosure_not_heard")] if self._notice.exact else []
+
+    def on_answered(
+        self, step: Open | Say | Greet | Tell | AnswerJudged | End, now_ms: int, *, opted_out: bool
+    ) -> Sequence[Intent]:
+        """Take a step of a call that was placed: what is said first depends on who has answered.
+
+        `opted_out`: whoever it is has asked for no more calls already.
+        """
+        match step:
+            case AnswerJudged():
+                return [Record(step)]
+            case End():
+                return [step]
+            case Open(text):
+                return self.say_notice(now_ms) or self._dialogue.say(text, now_ms)
+            case Say(note, text):
+                notice = self.say_notice(now_ms)
+                return [
+                    *self._dialogue.tell(note),
+                    *notice,
+                    *self._dialogue.say(text, now_ms),
+                ]
+            case Greet(note) if not opted_out:
+                return [
+                    *self._let_answer(),
+                    *self._dialogue.tell(note),
+                    *self.greet(now_ms),
+                ]
+            case Greet(note) | Tell(note):
+                text = f"{note} {OPTED_OUT}" if isinstance(step, Greet) else note
+                notice = self.say_notice(now_ms)
+                return [*self._let_answer(), *notice, *self._dialogue.prompt(text, now_ms)]
+            case _:
+                assert_never(step)
+
+    def _let_answer(self) -> Sequence[Intent]:
+        update = self._dialogue.active.let_answer()
+        return [] if update is None else [update]
 
     def on_generated(self, response: Response) -> None:
         """A response was completed: if it is the notice, compare what the model says it spoke."""

@@ -25,9 +25,9 @@ from tests.integration.server import App, trunkline
 
 PLACES: Final = {
     "_conversation": (
-        "on_tick on_stream on_caller_audio on_voice on_voice_lost on_call_over on_tool_done rests "
-        "heard_out quiet"
+        "on_tick on_stream on_caller_audio on_voice on_voice_lost on_call_over on_tool_done"
     ),
+    "_conversation.floor": "rests heard_out quiet move update_timers",
     "_conversation.dialogue": "on_voice on_tick lines on_lost on_call_over",
     "_conversation.latency": "on_caller_stopped on_agent_audio turn_latency_ms",
     "_caller_leg": "on_audio on_event close clear",

@@ -182,6 +182,7 @@ PURE = [
     "app.calls.conversation",
     "app.calls.do_not_call",
     "app.calls.first_words",
+    "app.calls.floor",
     "app.calls.goodbye",
     "app.calls.keypad.consent",
     "app.calls.keypad.digits",

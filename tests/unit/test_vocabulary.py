@@ -72,7 +72,6 @@ ALLOWED = {
     "RELAY": "SayMode.RELAY is public",
     "THINKING": "TurnState.THINKING: the caller's turn is over and the model has not begun",
     "thinking": "a property of AgentSession that is kept for one more version",
-    "_end_thinking": "it ends that state",
 }
 
 # A docstring answers no question that nobody asked: it says what the thing is, or does.

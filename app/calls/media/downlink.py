@@ -19,18 +19,28 @@ from app.calls.media.playout import AUDIBLE_PEAK_DBFS, Chunk, HeardItem, Interru
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
 from app.events import BargeIn, CallCounters, CallId, SpeechResumed
-from app.realtime.events import AudioDelta, ItemDelete, ItemTruncate, Response, ResponseStatus
+from app.realtime.events import (
+    AudioDelta,
+    ItemDelete,
+    ItemTruncate,
+    Response,
+    ResponseDone,
+    ResponseStatus,
+)
 from audio.bridge import Transcoder
 from audio.format import AudioFormat
 from audio.level import peak_dbfs
 
-__all__ = ["Downlink"]
+__all__ = ["LATE_SOUND_MS", "Downlink"]
 
 
 MAX_AHEAD_MS: Final = 180_000
 """Sound ahead of what plays, beyond which a response is cut. Nobody hears such an answer out, and
 Twilio warns at 600 s (31931): one message of the model can hold 390 s. The reader cannot wait
 instead, since the caller's barge-in comes the same way, behind the sound."""
+
+LATE_SOUND_MS: Final = 500
+"""The time for which a response that is done may lack its sound."""
 
 
 class Downlink:
@@ -59,10 +69,8 @@ class Downlink:
         self._model_format = dialogue.active.agent.output_format
         self._keep_ms = keep_ms
         self._transcoder: tuple[str, Transcoder] | None = None
-        self._audible = (
-            "",
-            False,
-        )  # the last response that had sound, and True once one can hear it
+        self._audible = "", False  # the last response that had sound, and True once one can hear it
+        self._early_end: tuple[ResponseDone, int] | None = None  # and until when sound may come
         self.heard_an_item = False
         self.notice = RecordingNotice("") if tape is None else tape.notice
         """Learns which items were heard."""
@@ -124,6 +132,8 @@ class Downlink:
     def push(self, event: AudioDelta, now_ms: int) -> list[Action]:
         """Play audio of the model."""
         item_id = event.item_id
+        if self._early_end is not None and self._early_end[0].response.id == event.response_id:
+            self._early_end = self._early_end[0], now_ms + LATE_SOUND_MS
         sound_ms = len(event.audio) * 1000 // self._model_format.bytes_per_second
         self._dialogue.on_sound(event.response_id, item_id, now_ms, sound_ms=sound_ms)
         if self._transcoder is None or self._transcoder[0] != item_id:
@@ -157,6 +167,7 @@ class Downlink:
 
     def on_voice_lost(self, now_ms: int) -> list[Action]:
         """The model is gone: what the caller is hearing plays on."""
+        self._early_end = None
         dropped = self.supersede_interruption()
         self._false_interruption.on_voice_lost()
         self._transcoder = None
@@ -192,9 +203,23 @@ class Downlink:
             and self._audible != (response.id, True)
         )
 
-    def has_sounded(self, response: Response) -> bool:
-        """False while sound of a response that is done may still be on its way."""
-        return self._audible[0] == response.id or not self.is_inaudible(response)
+    def keep_end(self, event: ResponseDone, now_ms: int) -> bool:
+        """Keep the end of a response that comes before its sound, as some servers send it.
+
+        True while the sound may still be on its way.
+        """
+        response = event.response
+        if self._audible[0] == response.id or not self.is_inaudible(response):
+            return False
+        self._early_end = event, now_ms + LATE_SOUND_MS
+        return True
+
+    def take_end(self, now_ms: int) -> ResponseDone | None:
+        """Take the end that was kept, once no more sound is waited for."""
+        if self._early_end is None or now_ms < self._early_end[1]:
+            return None
+        event, self._early_end = self._early_end[0], None
+        return event
 
     def plays_only(self, response: Response) -> bool:
         """True when nothing but this response is playing, or was left unsettled."""

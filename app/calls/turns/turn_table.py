@@ -54,7 +54,7 @@ TURNS: Final[dict[tuple[Turn, TurnEvent], Turn]] = {
 
 
 class Turns:
-    """The floor of one call."""
+    """The turn of one call, and since when it is so."""
 
     def __init__(self, counters: CallCounters, now_ms: int) -> None:
         self._counters = counters

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
-from app.calls.conversation import LATE_SOUND_MS
-from app.calls.media.downlink import MAX_AHEAD_MS
+from app.calls.media.downlink import LATE_SOUND_MS, MAX_AHEAD_MS
 from app.calls.policy import CallPolicy
 from app.calls.turns.turn_table import Turn
 from app.carrier.base import MarkReached
@@ -151,7 +150,7 @@ def test_a_response_that_runs_far_ahead_of_its_playing_is_cut_and_played_out() -
     assert scene.conversation.counters.stale_audio_dropped_ms == 300_000 - played_ms
     scene.response_ends(status=ResponseStatus.CANCELLED)
     scene.wait(played_ms - 5_000)
-    assert not scene.conversation.heard_out(scene.now_ms)
+    assert not scene.conversation.floor.heard_out(scene.now_ms)
     scene.wait(6_100)
     assert scene.conversation.turns.turn is Turn.IDLE
 
