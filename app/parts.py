@@ -597,7 +597,7 @@ class Parts:
             "version": version("trunkline"),
             "mode": settings.mode.value,
             "voice": settings.voice_choice.value,
-            "model": settings.openai_realtime.model,
+            "model": settings.voice_name,
             "configuration": current.version,
             "capacity": self.switchboard.capacity,
             "live": self.switchboard.active,

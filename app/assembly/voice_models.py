@@ -25,7 +25,6 @@ from app.settings.without_effect import KEY_HEADERS
 
 if TYPE_CHECKING:
     from app.engine.server import Engine
-    from app.settings.pipeline import SttSettings, TtsSettings
 
 __all__ = [
     "VoiceModels",
@@ -88,12 +87,12 @@ class VoiceModels:
     def _transcription_name(self, transcription: object) -> str:
         settings = self._settings
         if settings.voice_choice is VoiceChoice.PIPELINE:
-            return _priced_as(settings.pipeline.stt[0])
+            return settings.pipeline.names()["stt"][0]
         return transcription.model if isinstance(transcription, Transcription) else ""
 
     def _speech_name(self) -> str:
         pipeline = self._settings.voice_choice is VoiceChoice.PIPELINE
-        return _priced_as(self._settings.pipeline.tts[0]) if pipeline else ""
+        return self._settings.pipeline.names()["tts"][0] if pipeline else ""
 
     def degraded(self) -> list[str]:
         """The parts that callers would miss now.
@@ -105,11 +104,6 @@ class VoiceModels:
         if any(one.unavailable for one in models):
             found.append("voice_model_unavailable")
         return [*found, *([] if self._engine is None else self._engine.degraded())]
-
-
-def _priced_as(side: SttSettings | TtsSettings) -> str:
-    """The name in the price book of a stage's first server; our own parts stand there as free."""
-    return "offline" if side.kind == "offline" else side.model
 
 
 def voice_model(settings: Settings, name: str | None = None) -> WebSocketModel:

@@ -62,9 +62,7 @@ def _voice_rows(settings: Settings) -> list[tuple[str, str]]:
     if settings.voice_choice is VoiceChoice.OPENAI:
         return [("voice", f"{model.model}, voice {model.voice}")]
     if settings.voice_choice is VoiceChoice.PIPELINE:
-        pipeline = settings.pipeline
-        sides = (pipeline.stt[0].model, pipeline.llm[0].model, pipeline.tts[0].model)
-        return [("voice", f"pipeline: {' > '.join(sides)}")]
+        return [("voice", f"pipeline: {settings.voice_name}")]
     why = "as configured" if settings.voice_model == "offline" else "no OpenAI key is set"
     return [
         ("voice", f"offline demo ({why}): the embedded receptionist, English only."),

@@ -182,10 +182,8 @@ def _offline_choice(settings: Settings) -> CheckResult:
 def _pipeline_choice(settings: Settings) -> list[CheckResult]:
     """The servers of each stage. No request is made: each of them would cost money."""
     return [
-        CheckResult(
-            f"pipeline.{stage}", Verdict.UNCHECKED, " then ".join(side.model for side in sides)
-        )
-        for stage, sides in settings.pipeline.stages().items()
+        CheckResult(f"pipeline.{stage}", Verdict.UNCHECKED, " then ".join(names))
+        for stage, names in settings.pipeline.names().items()
     ]
 
 
@@ -203,6 +201,11 @@ _VOICE_REMEDIES: Final = {
     "format_mismatch": "try the other openai_realtime.audio.format",
     "dns_failed": "check openai_realtime.url and this machine's network",
     "connection_refused": "check openai_realtime.url: nothing listens there",
+    "stage_key_refused": "check api_key in pipeline.llm, or OPENAI_API_KEY",
+    "stage_not_found": "check model and base_url in pipeline.llm: the latter ends in /v1 with most",
+    "stage_rate_limited": "ask the provider for a higher limit, or add a server to pipeline.llm",
+    "stage_refused": "check pipeline.llm: the server does not take a field; see its extra_body",
+    "stage_unreachable": "check base_url in pipeline.llm: nothing listens there",
     "tls_failed": "check this machine's clock and certificates, and openai_realtime.url",
 }
 

@@ -44,6 +44,10 @@ _NO_SUCH_TOOL: Final = '{"error": "this tool is not available"}'
 _TOOL_ROUNDS: Final = 3
 
 
+_REFUSALS: Final = frozenset({"stage_key_refused", "stage_not_found", "stage_refused"})
+"""Failures of a stage that the same request would meet again."""
+
+
 class Answers:
     """The live responses of a session, and `prompts`, which they answer."""
 
@@ -201,7 +205,7 @@ class Answers:
         reply = self._find(response_id)
         if reply is None:
             return []
-        kind = "invalid_request_error" if code == "stage_refused" else "server_error"
+        kind = "invalid_request_error" if code in _REFUSALS else "server_error"
         error = ErrorDetail(type=kind, code=code, message=message)
         return self._end(reply.stop(ResponseStatus.FAILED, error=error), reply)
 

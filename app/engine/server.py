@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, runtime_checkable
 
-from app.engine.effective import ENGINE_MODEL
+from app.engine.effective import ENGINE_MODEL, PIPELINE_MODEL
 from app.engine.host import EngineParts, SessionHost, Startable
 from app.engine.session import EngineSession, SessionLimits
 from app.errors import VoiceClosed, VoiceUnavailable
@@ -80,6 +80,11 @@ class Engine:
     def sessions(self) -> int:
         """Sessions that are being served, or are about to be."""
         return len(self._hosts) + self._promised
+
+    @property
+    def has_chain(self) -> bool:
+        """A text model writes its replies."""
+        return self._parts.chain is not None
 
     @property
     def running(self) -> bool:
@@ -232,7 +237,7 @@ class EngineModel:
 
     @property
     def name(self) -> str:
-        return ENGINE_MODEL
+        return PIPELINE_MODEL if self._engine.has_chain else ENGINE_MODEL
 
     async def connect(self, config: SessionConfig) -> VoiceConnection:
         """Open a session that has confirmed `config`.

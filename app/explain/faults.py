@@ -126,6 +126,37 @@ _VOICE: Final[Mapping[str, tuple[str, str]]] = {
         "There is no secure connection to the voice model.",
         "Check this machine's clock and certificates (TRUNKLINE_CA_FILE), and openai_realtime.url.",
     ),
+    "stage_key_refused": (
+        "A server of the pipeline refuses its key.",
+        "Check its api_key, or OPENAI_API_KEY; the log has its model in `reply not made`.",
+    ),
+    "stage_not_found": (
+        "A server of the pipeline does not have the model, or is at another address.",
+        "Check its model and base_url, which ends in /v1 with most servers.",
+    ),
+    "stage_refused": (
+        "A server of the pipeline refuses the request.",
+        "The log names the field in `reply not made`; extra_body changes it, or takes it out.",
+    ),
+    "stage_rate_limited": (
+        "A server of the pipeline has answered too many requests for this account.",
+        "Ask its provider for a higher limit, or name a second server for that stage.",
+    ),
+    "stage_unreachable": (
+        "Nothing listens where a server of the pipeline should be.",
+        "Check its base_url; if it is right, the server is down. Name a second one for that stage.",
+    ),
+    "stage_invalid": (
+        "A server of the pipeline answered with something that cannot be used.",
+        "docs/pipeline.md says what is understood; the log has the reason in `reply not made`.",
+    ),
+    **dict.fromkeys(
+        ("stage_busy", "stage_cut", "stage_failed", "stage_timeout"),
+        (
+            "A server of the pipeline failed, or was late.",
+            "Name a second server for that stage: it takes over within pipeline.switch_after_ms.",
+        ),
+    ),
     "invalid_proxy": ("The proxy cannot be used.", "Check HTTPS_PROXY and its password."),
 }
 

@@ -58,6 +58,7 @@ _BY_CODE: Final = {
         "invalid_organization",
         "permission_denied",
         "permission_error",
+        "stage_key_refused",
         "unsupported_country_region_territory",
     ),
     ProbeOutcome.QUOTA: (
@@ -68,21 +69,24 @@ _BY_CODE: Final = {
         "insufficient_quota",
         "rate_limit_error",
         "rate_limit_exceeded",
+        "stage_rate_limited",
     ),
     ProbeOutcome.MODEL_NOT_FOUND: (
         "deployment_not_found",
         "http_404",
         "invalid_model",
         "model_not_found",
+        "stage_not_found",
         "unsupported_model",
     ),
     ProbeOutcome.UPSTREAM_SERVER_ERROR: ("response_cancelled", "response_failed"),
-    ProbeOutcome.TIMEOUT: ("connect_timeout", "http_408", "session_timeout"),
+    ProbeOutcome.TIMEOUT: ("connect_timeout", "http_408", "session_timeout", "stage_timeout"),
     ProbeOutcome.UNREACHABLE: (
         "connection_failed",
         "connection_refused",
         "dns_failed",
         "invalid_proxy",
+        "stage_unreachable",
         "tls_failed",
     ),
     ProbeOutcome.PROTOCOL_INCOMPATIBLE: (

@@ -299,6 +299,16 @@ class Settings(Section):
         )
 
     @property
+    def voice_name(self) -> str:
+        """The model that callers talk with, or the chain of models."""
+        names = {
+            VoiceChoice.OPENAI: self.openai_realtime.model,
+            VoiceChoice.PIPELINE: self.pipeline.chain,
+            VoiceChoice.OFFLINE: "offline-receptionist",
+        }
+        return names[self.voice_choice]
+
+    @property
     def transcript_feed_on(self) -> bool:
         """`auto` means in development mode only: the feed carries what people say."""
         feed = self.server.transcript_feed

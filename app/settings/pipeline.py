@@ -113,3 +113,15 @@ class PipelineSettings(Section):
     def stages(self) -> dict[str, tuple[SttSettings | TextSettings | TtsSettings, ...]]:
         """The servers of each stage, by its name."""
         return {"stt": self.stt, "llm": self.llm, "tts": self.tts}
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """The models of each stage, in order; `offline` is a part of this process."""
+        return {
+            stage: tuple("offline" if side.kind == "offline" else side.model for side in sides)
+            for stage, sides in self.stages().items()
+        }
+
+    @property
+    def chain(self) -> str:
+        """The first model of each stage."""
+        return " > ".join(first for first, *_ in self.names().values())

@@ -67,6 +67,10 @@ class WebService:
         await asyncio.gather(*self._open, return_exceptions=True)
         await self._server.wait_closed()
 
+    def stop(self) -> None:
+        """Listen no more."""
+        self._server.close()
+
     def let_go(self) -> None:
         """Drop every connection, also one whose script never ends."""
         for task in self._open:

@@ -9,12 +9,21 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from app.realtime import events as ev
 from app.realtime.events import Transcription
 from app.realtime.probe import ProbeOutcome, probe
 from audio.format import PCM16_24K
 from tests.fakes.engine_parts import speech
-from tests.fakes.stage_servers import chat_stream, piecewise, scripted_chat, silent
+from tests.fakes.stage_servers import (
+    chat_events,
+    chat_stream,
+    piecewise,
+    scripted_chat,
+    silent,
+    sse,
+)
 from tests.fakes.waiting import time_limit, until
 from tests.fakes.web_service import Asked, Script, answer
 from tests.integration.chain_site import ChainSite, open_chain
@@ -187,7 +196,10 @@ async def test_a_stage_that_fails_fails_the_response_and_not_the_session() -> No
             await caller.speak()
             failed = (await caller.until(ev.ResponseDone)).response
             assert failed.status == "failed"
-            assert failed.error is not None and failed.error.code in ("stage_refused", "stage_busy")
+            assert failed.error is not None and failed.error.code in (
+                "stage_key_refused",
+                "stage_busy",
+            )
             await caller.connection.send(ev.ItemCreate(typed("Hello?")))
             await caller.connection.send(ev.ResponseCreate(None))
             assert (await caller.until(ev.ResponseDone)).response.status == "failed"
@@ -248,9 +260,32 @@ async def test_a_probe_asks_the_text_model_of_the_chain() -> None:
     assert (found.outcome, found.answer) == (ProbeOutcome.OK, "Here I am.")
     assert bodies(site)[0]["messages"][-1]["content"] == "Are you there?"
     assert site.asked("/audio/speech") == []
-    async with open_chain(stt=HEARD, llm=answer(status=500), tts=SPOKEN) as site:
-        found = await probe(site.engine.model())
-    assert found.outcome is ProbeOutcome.UPSTREAM_SERVER_ERROR
+
+
+@pytest.mark.parametrize(
+    ("llm", "outcome"),
+    [
+        (answer(b"{}", status=401), ProbeOutcome.AUTH),
+        (answer(b"{}", status=403), ProbeOutcome.AUTH),
+        (answer(b'{"error": {"code": "insufficient_quota"}}', status=429), ProbeOutcome.QUOTA),
+        (answer(b"{}", status=429), ProbeOutcome.QUOTA),
+        (answer(b"{}", status=404), ProbeOutcome.MODEL_NOT_FOUND),
+        (answer(b"{}", status=400), ProbeOutcome.PROTOCOL_INCOMPATIBLE),
+        (answer(b"{}", status=500), ProbeOutcome.UPSTREAM_SERVER_ERROR),
+        (sse(*chat_events("Let me")[:2], cut=True), ProbeOutcome.UPSTREAM_SERVER_ERROR),
+        (silent, ProbeOutcome.TIMEOUT),
+        (None, ProbeOutcome.UNREACHABLE),
+    ],
+)
+async def test_a_probe_of_the_chain_has_a_class_for_each_cause(
+    llm: Script | None, outcome: ProbeOutcome
+) -> None:
+    async with open_chain(stt=HEARD, llm=llm or silent, tts=SPOKEN) as site:
+        if llm is None:
+            site.server.stop()
+        found = await probe(site.engine.model(), timeout_ms=2_000)
+        site.server.let_go()
+    assert (found.outcome, found.model) == (outcome, "pipeline")
     assert found.session_id.startswith("sess_")
 
 

@@ -242,7 +242,7 @@ async def test_a_transcription_session_hears_a_turn_while_it_is_spoken() -> None
     assert session["audio"]["input"]["turn_detection"] is None
     assert session["audio"]["input"]["transcription"] == {
         "model": "gpt-live-transcribe",
-        "language": "en",
+        "languages": ["en"],
     }
 
 

@@ -123,9 +123,14 @@ async def test_a_transcript_is_read_however_the_server_writes_it(
 
 
 FAILURES: dict[str, tuple[Script, str]] = {
-    "wrong key": (answer(b'{"error": {"code": "invalid_api_key"}}', status=401), "stage_refused"),
-    "no such model": (answer(b"not found", status=404), "stage_refused"),
-    "busy": (answer(b"{}", status=429), "stage_busy"),
+    "wrong key": (
+        answer(b'{"error": {"code": "invalid_api_key"}}', status=401),
+        "stage_key_refused",
+    ),
+    "wrong region": (answer(b"{}", status=403), "stage_key_refused"),
+    "no such model": (answer(b"not found", status=404), "stage_not_found"),
+    "a wrong field": (answer(b"{}", status=400), "stage_refused"),
+    "too much asked": (answer(b"{}", status=429), "stage_rate_limited"),
     "no credit": (
         answer(b'{"error": {"code": "insufficient_quota"}}', status=429),
         "insufficient_quota",
@@ -465,7 +470,7 @@ async def test_speech_is_read_however_the_server_sends_it(name: str, http: Strea
         (speech_events(TONE, cut=True), "stage_cut"),
         (piecewise(TONE[:2_000], content_type="audio/pcm", cut=True), "stage_cut"),
         (silent, "stage_timeout"),
-        (answer(b"{}", status=429), "stage_busy"),
+        (answer(b"{}", status=429), "stage_rate_limited"),
     ],
 )
 async def test_speech_that_is_none_is_an_error_and_no_noise(

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class StageError(VoiceUnavailable):
-    """A stage failed: `stage_refused`, `stage_busy`, `stage_timeout`, `stage_cut`, ..."""
+    """A stage failed: `stage_key_refused`, `stage_busy`, `stage_timeout`, `stage_cut`, ..."""
 
     code = "stage_failed"
 

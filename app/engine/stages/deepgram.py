@@ -19,7 +19,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.socket_side import SocketTranscriber, drop
-from app.engine.stages.wire import as_json
+from app.engine.stages.wire import as_json, refusal_code
 from app.network import websocket_options
 
 __all__ = ["DEEPGRAM_URL", "DeepgramTranscriber"]
@@ -96,10 +96,8 @@ class _Turn:
                 return await self._exchange(socket)
         except InvalidStatus as error:
             status = error.response.status_code
-            code = "stage_busy" if status == 429 or status >= 500 else "stage_refused"
-            raise StageError(
-                f"{self._side.name}: the server answered {status}", code=code
-            ) from error
+            message = f"{self._side.name}: the server answered {status}"
+            raise StageError(message, code=refusal_code(status)) from error
         except (OSError, TimeoutError) as error:
             message = f"{self._side.name}: cannot be reached"
             raise StageError(message, code="stage_unreachable") from error

@@ -28,6 +28,7 @@ from app.realtime.events import (
     ResponseStatus,
     SessionConfig,
 )
+from app.realtime.faults import FaultClass, classify
 from audio.format import PCM16_24K
 
 __all__ = ["RealtimeVoice", "same_words"]
@@ -106,7 +107,9 @@ class RealtimeVoice:
                     case AudioTranscriptDone(transcript=said):
                         self._compare(text, said)
                     case ErrorEvent(error=error):
-                        raise StageError(f"{self.name}: {error.message}", code="stage_refused")
+                        fatal = classify(error) is FaultClass.FATAL
+                        refused = (error.code if fatal else None) or "stage_refused"
+                        raise StageError(f"{self.name}: {error.message}", code=refused)
                     case ResponseDone(response=response):
                         if response.status is not ResponseStatus.COMPLETED or not begun:
                             code = response.error.code if response.error else None

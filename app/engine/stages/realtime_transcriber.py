@@ -21,6 +21,7 @@ from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.socket_side import SocketTranscriber, drop
 from app.engine.stages.wire import as_json
 from app.errors import VoiceError
+from app.realtime.faults import find_code
 from app.realtime.websocket import WebSocketModel, WebSocketTransport
 from audio.resample import Resampler
 
@@ -44,7 +45,7 @@ class RealtimeTranscriber(SocketTranscriber):
             timeout_s=spec.timeout_s,
         )
         # As over HTTP, its schema has a list in place of the one language of older models.
-        several = spec.model.startswith("gpt-transcribe")
+        several = spec.model.startswith(("gpt-transcribe", "gpt-live-transcribe"))
         languages = {"languages": [language]} if several else {"language": language}
         self.transcription = spec.body(
             {"model": spec.model, **(languages if language else {}), "prompt": prompt or None}
@@ -88,7 +89,8 @@ class RealtimeTranscriber(SocketTranscriber):
         if event.get("type") == "error":
             error = event.get("error")
             message = str(error.get("message", "")) if isinstance(error, dict) else ""
-            raise StageError(f"{self.name}: {message[:200]}", code="stage_refused")
+            code = find_code(str(error.get("code"))) if isinstance(error, dict) else None
+            raise StageError(f"{self.name}: {message[:200]}", code=code or "stage_refused")
         return event
 
 

@@ -12,7 +12,7 @@ import httpx2
 from app.engine.stages.base import StageError, StageSpec
 from app.http.streaming import StreamingHttp
 
-__all__ = ["as_json", "asked", "content_type", "whole"]
+__all__ = ["as_json", "asked", "content_type", "refusal_code", "whole"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _FIELDS: Final = {
@@ -21,6 +21,12 @@ _FIELDS: Final = {
     b"reasoning.effort": "reasoning_effort_refused",
 }
 """Fields that a request can do without, by the words of a server that refuses them."""
+_CODES: Final = {
+    401: "stage_key_refused",
+    403: "stage_key_refused",
+    404: "stage_not_found",
+    429: "stage_rate_limited",
+}
 _REFUSED: Final = {401: "key", 403: "key or region", 404: "model or address"}
 
 
@@ -31,8 +37,7 @@ async def asked(
     """The answer to a request, of status 200.
 
     Raises:
-        StageError: `stage_refused`, `stage_busy` (429, 5xx), `stage_timeout`, `stage_cut`,
-            `stage_unreachable`.
+        StageError: that of `refusal_code`, `stage_timeout`, `stage_cut`, `stage_unreachable`.
     """
     url = spec.url(path)
     try:
@@ -57,15 +62,22 @@ def _refusal(status: int, spec: StageSpec, body: bytes) -> StageError:
     if status == 429 and code == "insufficient_quota":
         return StageError(f"{spec.model}: the account has no credit", code="insufficient_quota",
                           retryable=False)  # fmt: skip
-    if status == 429 or status >= 500:
-        return StageError(f"{spec.model}: the server answered {status}", code="stage_busy")
     what = f" (check the {_REFUSED[status]})" if status in _REFUSED else _named(detail)
     error = StageError(
-        f"{spec.model}: the server answered {status}{what}", code="stage_refused", retryable=False
+        f"{spec.model}: the server answered {status}{what}",
+        code=refusal_code(status),
+        retryable=status == 429 or status >= 500,
     )
     if status == 400:
         error.code = next((code for word, code in _FIELDS.items() if word in body), error.code)
     return error
+
+
+def refusal_code(status: int) -> str:
+    """The code of a stage whose server answers with an HTTP status other than success."""
+    if status >= 500:
+        return "stage_busy"
+    return _CODES.get(status, "stage_refused")
 
 
 def _error_code(body: Any) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.carrier.base import TransferOutcome
+from app.engine import stages
 from app.events import (
     AgentSaid,
     AnsweredBy,
@@ -120,6 +123,22 @@ def test_every_code_of_a_model_has_words_and_a_cure(code: str) -> None:
     assert code not in text
     assert remedy
     assert "may know the code" not in remedy
+
+
+def stage_codes() -> set[str]:
+    """The codes that stages fail with, as their sources spell them."""
+    sources = Path(stages.__path__[0]).glob("*.py")
+    return {
+        code
+        for source in sources
+        for code in re.findall(r'"(stage_[a-z_]+)"', source.read_text(encoding="utf-8"))
+    }
+
+
+@pytest.mark.parametrize("code", sorted(stage_codes()))
+def test_every_code_of_a_stage_has_words_and_a_cure(code: str) -> None:
+    trouble, remedy = voice_fault(code)
+    assert code not in trouble and remedy
 
 
 def test_a_code_that_nobody_knows_is_named() -> None:

@@ -49,6 +49,23 @@ def test_only_openais_models_are_told_not_to_think(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("openai_realtime: {model: gpt-realtime-2}", "gpt-realtime-2"),
+        ("voice_model: offline", "offline-receptionist"),
+        ("voice_model: pipeline", "gpt-transcribe > gpt-6-luna > gpt-realtime-2.1-mini"),
+        (
+            "voice_model: pipeline\npipeline: {stt: {kind: offline}, tts: {kind: offline},"
+            " llm: [{model: one}, {model: two}]}",
+            "offline > one > offline",
+        ),
+    ],
+)
+def test_what_talks_with_callers_is_named(text: str, name: str, tmp_path: Path) -> None:
+    assert read(tmp_path, f"{text}\n", KEY).voice_name == name
+
+
+@pytest.mark.parametrize(
     ("stage", "place"),
     [
         ("stt: {kind: magic}", "config.yaml:2: pipeline.stt"),
