@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.once import made_once
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -96,11 +98,16 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    folder = tmp_path_factory.mktemp("wheel")
+    folder = made_once(tmp_path_factory, "wheel", _install)
+    [wheel], [sdist] = (folder / "dist").glob("*.whl"), (folder / "dist").glob("*.tar.gz")
+    return Installed(folder / "environment", folder / "project", wheel, sdist)
+
+
+def _install(folder: Path) -> None:
     dist, environment, project = (folder / name for name in ("dist", "environment", "project"))
     build = [sys.executable, "-m", "hatchling", "build", "-d", str(dist)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=100)
-    [wheel], [sdist] = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    [wheel] = dist.glob("*.whl")
     venv.create(environment, symlinks=True)
     pip = [sys.executable, "-m", "pip", "--python", str(environment), "install", "--quiet"]
     subprocess.run(
@@ -120,7 +127,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     )
     (project / "program.py").write_text(PROGRAM)
     (project / "config.yaml").write_text(CONFIG)
-    return Installed(environment, project, wheel, sdist)
 
 
 def test_the_wheel_holds_one_package_with_its_data(installed: Installed) -> None:
