@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from app.framing import OnFrame, Passage
+from app.framing import Passage
 from app.realtime.connection import ClientTransport
 
 __all__ = ["ClientSocket", "Duplex", "Messages"]
@@ -59,7 +59,7 @@ class Duplex:
     ) -> None:
         self._client = client
         self.send_frame = client.send_frame
-        """Send the client a whole frame; False while it is behind or gone."""
+        """Send the client whole frames; False while it is behind or gone."""
         self._from_client = from_client
         self._from_upstream = from_upstream
         self._on_binary = on_binary
@@ -75,9 +75,9 @@ class Duplex:
         upstream: ClientTransport,
         *,
         up: Passage | None = None,
-        on_frame_down: OnFrame | None = None,
+        down: Passage | None = None,
     ) -> None:
-        """Duplex until either side ends; `up` and `on_frame_down` take frames before they are text.
+        """Duplex until either side ends; `up` and `down` take frames before they are text.
 
         Raises:
             VoiceClosed: the upstream has ended.
@@ -87,7 +87,7 @@ class Duplex:
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump(upstream))
             try:
-                await upstream.deliver(self._on_upstream, self, on_frame_down)
+                await upstream.deliver(self._on_upstream, self, down)
             finally:
                 pump.cancel()
 

@@ -1,8 +1,9 @@
 """Sound that goes on in the very frame it came in, between two websockets of one dialect.
 
 Nine tenths of all frames are sound, which the gateway checks and counts and nothing more: what runs
-for each of them is one function, over few objects. Anything else is left to the readers of
-`app.framing`, and comes as text (docs/decisions/0025).
+for each of them is one function, over few objects. What a server that is late finds in one read
+goes on in one turn as well. Anything else is left to the readers of `app.framing`, and comes as
+text (docs/decisions/0025).
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from app.framing import FrameReader, Outlet, apply_mask
-from app.gateway.wire import PlainAppend, is_delta, sound_chars
+from app.framing import FRAMES_AT_ONCE, FrameReader, Outlet, apply_mask
+from app.gateway.wire import PlainAppend, delta_begin, sound_chars
 
 __all__ = ["SoundDown", "SoundUp"]
 
-# A client's frame of 126 bytes to 64 KiB.
+_LEAST: Final = 126
+"""A frame of 126 bytes to 64 KiB has its length in two bytes; of fewer, one peer or another may
+refuse it."""
+_TEXT: Final = b"\x81\x7e"
+_UNMASKED_HEAD: Final = 4
+
+# A client's frame of that size.
 _HEAD: Final = slice(0, 4)
 _KEY: Final = slice(4, 8)
 _TEXT_AT: Final = 8
@@ -81,7 +88,21 @@ class SoundUp:
                 write = outlet.write  # two steps are the faster way to call what a slot holds
                 write(data)
                 return
-        self._feed(data)
+        elif self._frame_bytes < len(data) <= self._frame_bytes * FRAMES_AT_ONCE:
+            data = self._several(data)
+        if data:
+            self._feed(data)
+
+    def _several(self, data: bytes) -> bytes:
+        """Pass on the frames that are alike; what is left."""
+        size = self._frame_bytes
+        at = 0
+        while len(data) - at >= size and data[at : at + 4] == self._head and self._reader.plain:
+            frame = data[at : at + size]
+            if not self.on_frame(apply_mask(frame[_TEXT_AT:], frame[_KEY]), frame):
+                break
+            at += size
+        return data[at:]
 
     def on_frame(self, text: bytes, frame: bytes) -> bool:
         """As `app.framing.Passage`."""
@@ -99,23 +120,60 @@ class SoundUp:
 
 
 class SoundDown:
-    """The deltas of an upstream, on their way to the client. `chars` counts their base64."""
+    """The deltas of an upstream, on their way to the client. `chars` counts their base64.
 
-    __slots__ = ("_others", "_send", "chars")
+    A model writes them alike: one that begins as the last one did needs no other look at its type.
+    """
+
+    __slots__ = ("_begin", "_feed", "_others", "_reader", "_send", "chars")
 
     def __init__(self, send: Callable[[bytes], bool]) -> None:
-        """`send` takes a whole frame, or says that the client is behind."""
+        """`send` takes whole frames, or says that the client is behind."""
         self._send = send
+        self._reader: FrameReader
+        self._feed: Callable[[bytes], None]
+        self._begin = b""
         self._others = 0  # what else is in a delta: its ids are about as long in each
         self.chars = 0
 
+    def feed_of(self, reader: FrameReader) -> Callable[[bytes], None]:
+        """As `app.framing.Passage`."""
+        self._reader, self._feed = reader, reader.feed
+        return self.feed
+
+    def feed(self, data: bytes) -> None:
+        """Take what the upstream's socket gave: the deltas that it begins with go on at once."""
+        begin = self._begin
+        if begin and self._reader.plain:
+            at = chars = 0
+            while data[at : at + 2] == _TEXT:
+                start = at + _UNMASKED_HEAD
+                end = start + int.from_bytes(data[at + 2 : start])
+                text = data[start:end]
+                if (
+                    end > len(data)
+                    or end - start < _LEAST
+                    or not text.startswith(begin)
+                    or not text.isascii()
+                ):
+                    break
+                chars += end - start - self._others
+                at = end
+            if at and self._send(data[:at]):
+                self.chars += chars
+                data = data[at:]
+        if data:
+            self._feed(data)
+
     def on_frame(self, text: bytes, frame: bytes) -> bool:
-        """As `app.framing.OnFrame`."""
-        if not is_delta(text) or not self._send(frame):
+        """As `app.framing.Passage`."""
+        begin = delta_begin(text)
+        if not begin or not self._send(frame):
             return False
         if not self._others:
             self._others = len(text) - sound_chars(text, "delta")
         self.chars += len(text) - self._others
+        self._begin = b"" if b"event_id" in begin else begin
         return True
 
     def stop(self) -> None:

@@ -290,8 +290,7 @@ class Session:
             if self._bridge is None:  # the dialects have different names for a delta
                 self._down = SoundDown(duplex.send_frame)
         try:
-            down = None if self._down is None else self._down.on_frame
-            await duplex.run(upstream, up=self._up, on_frame_down=down)
+            await duplex.run(upstream, up=self._up, down=self._down)
         except* VoiceClosed as ended:
             error = ended.exceptions[0]
             assert isinstance(error, VoiceClosed)

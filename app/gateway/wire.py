@@ -21,8 +21,8 @@ __all__ = [
     "PlainAppend",
     "close_code_for",
     "cut_reason",
+    "delta_begin",
     "error_event",
-    "is_delta",
     "is_utf8",
     "parse",
     "redacted",
@@ -105,9 +105,13 @@ class PlainAppend:
         return text[end:] == b'"}' or _APPEND_END.fullmatch(text, end) is not None
 
 
-def is_delta(text: bytes) -> bool:
-    """True for the model's sound, in either dialect; False as well where only a parser can tell."""
-    return _DELTA.match(text) is not None and text.isascii()
+def delta_begin(text: bytes) -> bytes:
+    """The beginning that tells the model's sound, in either dialect, from all else.
+
+    Empty for anything else, and where only a parser can tell.
+    """
+    found = _DELTA.match(text)
+    return found[0] if found is not None and text.isascii() else b""
 
 
 def sound_chars(text: str | bytes, key: str) -> int:

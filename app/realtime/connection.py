@@ -28,7 +28,7 @@ from app.errors import (
     VoiceRefused,
     VoiceUnavailable,
 )
-from app.framing import FRAMES_AT_ONCE, OnFrame, Outlet
+from app.framing import FRAMES_AT_ONCE, Outlet, Passage
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import (
     UNSET,
@@ -128,12 +128,12 @@ class ClientTransport(Transport, Protocol):
         ...
 
     async def deliver(
-        self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None
+        self, on_text: Callable[[str], None], room: Room, passage: Passage | None = None
     ) -> None:
         """Tell of each message, in place of `receive`; the peer waits while there is no room.
 
-        `on_frame` is offered first what came as one frame of a websocket; it takes only what there
-        is room for.
+        `passage` takes frames of a websocket before they are messages, and only what there is room
+        for.
 
         Raises:
             VoiceClosed: the connection has ended.
@@ -632,7 +632,7 @@ class _PipeEnd:
         return self._outward.put_at_once(text.decode())
 
     async def deliver(
-        self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None
+        self, on_text: Callable[[str], None], room: Room, passage: Passage | None = None
     ) -> None:
         while True:
             text = await self._inward.get()

@@ -37,7 +37,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
-from app.framing import FrameReader, OnFrame, Outlet, masked_text_frame
+from app.framing import FrameReader, Outlet, Passage, masked_text_frame
 from app.network import websocket_options
 from app.realtime.connection import Room, VoiceConnection, give_up_late, open_connection
 from app.realtime.dialect import GA, Dialect
@@ -119,13 +119,18 @@ class EagerConnection(ClientConnection):
     # In -----------------------------------------------------------------------------------------
 
     def listen(
-        self, on_message: Callable[[bytes], None] | None, on_frame: OnFrame | None = None
+        self, on_message: Callable[[bytes], None] | None, passage: Passage | None = None
     ) -> None:
-        """Have messages come here from now on, and not to `recv`."""
+        """Have messages come here from now on, and not to `recv`; `passage` takes frames first."""
         self._on_message = on_message
-        if self.reader is not None:
-            self.reader.listen(on_message or self._queue)
-            self.reader.offer(on_frame)
+        if self.reader is None:
+            return
+        self.reader.listen(on_message or self._queue)
+        if passage is not None:
+            self.reader.offer(passage.on_frame)
+            self._read_by(passage.feed_of(self.reader))
+        else:
+            self._read_by(self.reader.feed)
 
     def hold(self) -> None:
         """Have the peer wait."""
@@ -168,11 +173,14 @@ class EagerConnection(ClientConnection):
             on_rest=self._on_rest,
             call_soon=self.loop.call_soon,
         )
-        # The transport keeps the function that it calls: from now on that of the reader.
-        self.data_received = self.reader.feed  # type: ignore[method-assign]
-        self.transport.set_protocol(self)
+        self._read_by(self.reader.feed)
         if frames:
             self.reader.feed(frames)
+
+    def _read_by(self, feed: Callable[[bytes], None]) -> None:
+        if self.data_received != feed:
+            self.data_received = feed  # type: ignore[method-assign, assignment]
+            self.transport.set_protocol(self)  # which keeps the function that it calls
 
     def _shake_hands(self, data: bytes) -> bytes:
         """Pass the head of the HTTP response on; what follows it, which may be frames."""
@@ -219,7 +227,7 @@ class WebSocketTransport:
         self.outlet = websocket.outlet
 
     async def deliver(
-        self, on_text: Callable[[str], None], room: Room, on_frame: OnFrame | None = None
+        self, on_text: Callable[[str], None], room: Room, passage: Passage | None = None
     ) -> None:
         websocket = self._websocket
         context = copy_context()  # of the call, for what it logs and the tasks it starts
@@ -243,7 +251,7 @@ class WebSocketTransport:
             while len(websocket.recv_messages.frames):  # what came while nobody listened
                 await room.room()
                 on_text(await self.receive())
-            websocket.listen(on_message, on_frame)
+            websocket.listen(on_message, passage)
             lost = websocket.connection_lost_waiter
             while True:
                 await asyncio.wait((lost, stopped), return_when=asyncio.FIRST_COMPLETED)
