@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import add, attrgetter
-from typing import Any, ClassVar, Literal, NewType
+from typing import Any, ClassVar, Final, Literal, NewType
 
 __all__ = [
+    "SESSION_PREFIX",
     "AgentSaid",
     "Analysis",
     "AnalysisEvent",
@@ -67,6 +68,8 @@ __all__ = [
 ]
 
 CallId = NewType("CallId", str)
+SESSION_PREFIX: Final = "gws_"
+"""Begins the id of a session of the gateway, which the history keeps as a call."""
 
 
 class Party(StrEnum):

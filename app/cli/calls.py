@@ -31,6 +31,7 @@ from app.cli.shared import (
     own_url,
 )
 from app.errors import AppError
+from app.events import SESSION_PREFIX
 from app.http.routed import open_client
 from app.installation import command
 from app.settings import Settings
@@ -458,6 +459,8 @@ def _call_line(call: Mapping[str, Any]) -> str:
     result = call["reason"] if call["outcome"] == "answered" else call["outcome"]
     lasted = "" if call["duration_ms"] is None else _minutes(call["duration_ms"])
     number = call["caller_number"] or "withheld"
+    if call["call_id"].startswith(SESSION_PREFIX):
+        number = call["agent"][:13]  # the name of its key
     return (
         f"{began:%m-%d %H:%M:%S} {call['call_id']} {number:<13} {result:<16} {lasted:>6}".rstrip()
     )

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from app.events import (
+    SESSION_PREFIX,
     AgentSaid,
     AnalysisFailed,
     AnsweredBy,
@@ -132,6 +133,8 @@ class Timeline:
 
     def headline(self) -> str:
         caller, called = self._numbers
+        if self._is_session:
+            return f"session of {self._agent}: {self._end}"
         if not called:
             return self._end
         agent = f", agent {self._agent}" if self._agent else ""
@@ -142,7 +145,14 @@ class Timeline:
     @property
     def _party(self) -> str:
         """The word for the party that is no agent."""
+        if self._is_session:
+            return "client"
         return "callee" if self._placed else "caller"
+
+    @property
+    def _is_session(self) -> bool:
+        """A program talked over the gateway, and nobody called."""
+        return self.call_id.startswith(SESSION_PREFIX)
 
     def _add(
         self,
@@ -166,7 +176,10 @@ class Timeline:
                 version = f"; configuration {event.configuration}" if event.configuration else ""
                 what = "the call was answered" if self._placed else "call admitted"
                 self._placed = event.direction == "outbound"
-                self._add(0, f"{what} for agent {event.agent}{tools}{version}")
+                if self._is_session:
+                    self._add(0, f"session admitted for key {event.agent}")
+                else:
+                    self._add(0, f"{what} for agent {event.agent}{tools}{version}")
             case CallPlaced() | CallRinging() | CallNotAnswered() | CarrierVerdict():
                 self._placing(event)
             case StreamOpened():

@@ -18,6 +18,7 @@ from typing import Any, Final
 from app.calls.recording.writer import Recorder
 from app.errors import VoiceClosed, VoiceError, VoiceRefused, VoiceUnavailable
 from app.events import (
+    SESSION_PREFIX,
     AgentSaid,
     CallAdmitted,
     CallCounters,
@@ -144,7 +145,7 @@ class Session:
         recorder: Recorder | None = None,
     ) -> None:
         """`recorder`: keeps the sound of both sides."""
-        self.id = f"gws_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
+        self.id = f"{SESSION_PREFIX}{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
         self._client = client
         self._route = route
         self._dialect = dialect

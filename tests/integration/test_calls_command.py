@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from app.api_keys import Scope, first_key
 from app.cli import app as command_line
-from app.cli.calls import _event_lines
+from app.cli.calls import _call_line, _event_lines
 from app.events import CallId, TurnTimed
 from app.explain import Timeline
 from app.store.codec import encode
@@ -172,3 +172,18 @@ async def test_the_tail_shows_what_happens(tmp_path: Path) -> None:
         finally:
             program.terminate()
             await program.wait()
+
+
+@pytest.mark.parametrize(
+    ("call_id", "number", "shown"),
+    [
+        ("call_01a2301e06c2d45554ce66", "+15005550006", "+15005550006"),
+        ("call_01a2301e06c2d45554ce66", "", "withheld"),
+        ("gws_01a2302845c2657d5e22d1", "", "my-app"),
+    ],
+)
+def test_a_line_says_who_it_was(call_id: str, number: str, shown: str) -> None:
+    call = {"call_id": call_id, "caller_number": number, "agent": "my-app", "duration_ms": 34_000,
+            "outcome": "answered", "reason": "caller_hung_up",
+            "started_at": "2026-12-01T05:40:03Z"}  # fmt: skip
+    assert shown in _call_line(call).split()

@@ -33,6 +33,7 @@ from app.events import (
     RecordingStopped,
     VoiceTrouble,
 )
+from app.explain import explain
 from app.gateway.channels import RealtimeService
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
@@ -376,6 +377,9 @@ async def test_a_turn_passes_and_its_usage_is_unchanged_charged_and_kept(tmp_pat
         )
         said = [event for event in found.events if isinstance(event, AgentSaid)]
         assert [event.text for event in said] == ["Hi."]
+        explained = explain(found.events)
+        assert explained.headline.startswith("session of app: the client hung up")
+        assert explained.entries[0].text == "session admitted for key app"
         counted = found.metrics.registry.get_sample_value(
             "trunkline_gateway_usage_total",
             {"key": "app", "model": MODEL, "class": "output_audio"},
