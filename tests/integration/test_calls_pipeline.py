@@ -203,3 +203,25 @@ async def test_a_caller_who_interrupts_cuts_the_models_history() -> None:
     answers = [m["content"] for m in bodies[-1]["messages"] if m["role"] == "assistant"]
     # The first piece, up to the comma, takes three seconds.
     assert answers[-1] in ("We have", "We have fish")
+
+
+async def test_built_in_speech_stands_beside_a_text_model_of_others() -> None:
+    """Takes seconds: the recognizer and the synthesizer are the real processes."""
+    pytest.importorskip("pocketsphinx", reason="the parts of `.[offline]` are not installed")
+    pytest.importorskip("espeakng_loader", reason="the parts of `.[offline]` are not installed")
+    others = served(chat_stream("We are open until five."), silent, silent)
+    async with WebService(others) as server, ScriptedVoiceServer() as unused:
+        settings = sections(server.url)
+        settings["pipeline"] |= {stage: {"kind": "offline"} for stage in ("stt", "tts")}
+        async with trunkline(unused, **settings) as app, app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await said(app, call, "this is the desk")
+            await call.hear_quiet(ms=300)
+            await call.speak(question())
+            caller = await app.event(call, CallerSaid)
+            await said(app, call, "We are open until five.")
+            await call.hear(ms=300)
+            await call.hang_up()
+            summary = await app.ended(call)
+    assert (summary.model, caller.text) == ("pipeline", "when are you open")
+    assert {asked.target for asked in server.asked} == {"/v1/chat/completions"}
