@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+import pytest
+
 from app.engine.base import Heard
-from app.engine.stages.base import TextPiece, TextRequest, Words
+from app.engine.stages.base import StageError, TextPiece, TextRequest, Words
 from app.engine.stages.sides import Recognizers, TextModels, Voices
 from tests.fakes.clock import in_virtual_time
 
@@ -60,6 +62,47 @@ class Speaker:
         self.asked.append(what)
         if self._silent:
             await asyncio.Event().wait()
+
+
+class PacedVoice:
+    """Speaks so many characters a second, and is cut off after some of a sentence's."""
+
+    def __init__(self, name: str, chars_per_s: float) -> None:
+        self.name = name
+        self.cut_after_chars: int | None = None
+        self.said: list[str] = []
+        self._char = bytes(2 * round(24_000 / chars_per_s))
+
+    async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+        self.said.append(text[: self.cut_after_chars])
+        for _ in self.said[-1]:
+            yield self._char
+        if self.cut_after_chars is not None:
+            raise StageError("cut", code="stage_cut")
+
+
+@pytest.mark.parametrize("chars_per_s", [10.0, 12.0, 14.0, 18.0, 25.0])
+@pytest.mark.parametrize("known", [True, False])
+def test_no_word_is_lost_where_a_voice_is_cut_off(chars_per_s: float, known: bool) -> None:
+    sentence = "We are open from nine to five on weekdays and until noon on Saturdays, so come."
+
+    async def main() -> None:
+        for cut in range(1, len(sentence)):
+            first, second = PacedVoice("first", chars_per_s), PacedVoice("second", 15)
+            voices = Voices([first, second])
+            if known:
+                async for _ in voices.speak("Good morning, what can I do for you today?",
+                                            voice="a", speed=1.0):  # fmt: skip
+                    pass
+            first.cut_after_chars = cut
+            async for _ in voices.speak(sentence, voice="a", speed=1.0):
+                pass
+            (rest,) = second.said
+            assert sentence.endswith(rest)
+            again = cut - (len(sentence) - len(rest))  # the word that was cut, and what is not sure
+            assert 0 <= again <= (20 if known else 20 + cut * (1 - 10 / chars_per_s))
+
+    in_virtual_time(main())
 
 
 def test_each_stage_is_switched_within_a_second_and_a_half_and_nothing_is_lost() -> None:
