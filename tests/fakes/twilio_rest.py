@@ -138,6 +138,7 @@ class TwilioApi:
         self.messages: list[dict[str, Any]] = []
         self.requests: list[ApiRequest] = []
         self.troubles: deque[Trouble] = deque()
+        self.keeps_alive = True  # connections, for the next request
         self.placed: Callable[[ApiCall], None] = lambda _call: None
         self.redirected: Callable[[ApiCall], None] = lambda _call: None
         self.numbers = {
@@ -217,10 +218,11 @@ class TwilioApi:
         kind = "text/html" if isinstance(content, str) else "application/json"
         writer.write(
             f"HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\n"
-            f"Content-Length: {len(text)}\r\n\r\n{text}".encode()
+            f"Content-Length: {len(text)}\r\n"
+            f"Connection: {'keep-alive' if self.keeps_alive else 'close'}\r\n\r\n{text}".encode()
         )
         await writer.drain()
-        return True
+        return self.keeps_alive
 
     def _answer(
         self, method: str, target: str, headers: dict[str, str], body: str, trouble: Trouble | None

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -17,14 +16,16 @@ from websockets.typing import Origin, Subprotocol
 
 from app.carrier.twilio.signature import sign_http
 from tests.fakes.carrier import Ringing
-from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
 from tests.integration.test_command import PUBLIC_URL, SECRETS, Served
-from tests.integration.test_workers import worker_of, workers
+from tests.integration.test_workers import Shared, none_left, shared, worker_of
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="several workers need Linux"
-)
+__all__ = ["shared"]
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux"),
+]
 
 
 @asynccontextmanager
@@ -38,62 +39,63 @@ async def admin(server: Served) -> AsyncIterator[httpx2.AsyncClient]:
         yield found
 
 
-async def test_any_worker_sees_and_steers_the_calls_of_all(tmp_path: Path) -> None:
-    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _):
-        calls = [await phone.call(server.url) for _ in range(2)]
-        assert {worker_of(call.ringing) for call in calls} == {"w1", "w2"}
-        async with admin(server) as client:
-            for _ in range(4):
-                live = (await client.get("/live/calls")).json()["calls"]
-                assert len(live) == 2
-                shown = (await client.get("/status")).json()
-                assert [one["live"] for one in shown["processes"]] == [1, 1]
-            created = [
-                await client.post(
-                    "/keys",
-                    json={"name": "once", "scope": "viewer"},
-                    headers={"idempotency-key": "once"},
-                )
-                for _ in range(6)
-            ]
-            assert len({answer.text for answer in created}) == 1
-            reused = await client.post(
+async def test_any_worker_sees_and_steers_the_calls_of_all(shared: Shared) -> None:
+    server, phone, _ = shared
+    calls = [await phone.call(server.url) for _ in range(2)]
+    assert {worker_of(call.ringing) for call in calls} == {"w1", "w2"}
+    async with admin(server) as client:
+        for _ in range(4):
+            live = (await client.get("/live/calls")).json()["calls"]
+            assert len(live) == 2
+            shown = (await client.get("/status")).json()
+            assert [one["live"] for one in shown["processes"]] == [1, 1]
+        created = [
+            await client.post(
                 "/keys",
-                json={"name": "other", "scope": "viewer"},
+                json={"name": "once", "scope": "viewer"},
                 headers={"idempotency-key": "once"},
             )
-            assert reused.status_code == 409
+            for _ in range(6)
+        ]
+        assert len({answer.text for answer in created}) == 1
+        reused = await client.post(
+            "/keys",
+            json={"name": "other", "scope": "viewer"},
+            headers={"idempotency-key": "once"},
+        )
+        assert reused.status_code == 409
 
-            config = server.folder / "config.yaml"
-            text = json.loads(config.read_text())
-            config.write_text(json.dumps({**text, "limits": {"silence_s": 77}}))
-            answer = await client.post("/reload")
-            assert answer.status_code == 200, answer.text
-            for _ in range(4):
-                shown = (await client.get("/settings")).json()
-                assert shown["version"] == answer.json()["version"]
+        config = server.folder / "config.yaml"
+        text = json.loads(config.read_text())
+        config.write_text(json.dumps({**text, "limits": {"silence_s": 77}}))
+        answer = await client.post("/reload")
+        assert answer.status_code == 200, answer.text
+        for _ in range(4):
+            shown = (await client.get("/settings")).json()
+            assert shown["version"] == answer.json()["version"]
 
-            config.write_text(json.dumps({**text, "limits": {"silence_s": 78}}))
-            server.process.send_signal(signal.SIGHUP)
-            await server.until_logged("configuration reloaded", times=4)
-            versions = {(await client.get("/settings")).json()["version"] for _ in range(4)}
-            assert len(versions | {answer.json()["version"]}) == 2
+        config.write_text(json.dumps({**text, "limits": {"silence_s": 78}}))
+        server.process.send_signal(signal.SIGHUP)
+        await server.until_logged("configuration reloaded", times=4)
+        versions = {(await client.get("/settings")).json()["version"] for _ in range(4)}
+        assert len(versions | {answer.json()["version"]}) == 2
 
-            transcripts = asyncio.gather(
-                *[transcript(server, call.ringing) for call in calls for _ in range(4)]
-            )
-            follows = asyncio.Event()
-            ended = asyncio.create_task(ends(client, {call["call_id"] for call in live}, follows))
-            await follows.wait()
-            for call in live:
-                assert (await client.post(f"/calls/{call['call_id']}/hang_up")).status_code == 202
-            async with time_limit():
-                await ended
-                for lines in await transcripts:
-                    assert {"stream opened", "model ready"} < set(lines)
-                    assert lines[-1] == "call ended"
-        for call in calls:
-            await call.ended()
+        transcripts = asyncio.gather(
+            *[transcript(server, call.ringing) for call in calls for _ in range(4)]
+        )
+        follows = asyncio.Event()
+        ended = asyncio.create_task(ends(client, {call["call_id"] for call in live}, follows))
+        await follows.wait()
+        for call in live:
+            assert (await client.post(f"/calls/{call['call_id']}/hang_up")).status_code == 202
+        async with time_limit():
+            await ended
+            for lines in await transcripts:
+                assert {"stream opened", "model ready"} < set(lines)
+                assert lines[-1] == "call ended"
+    for call in calls:
+        await call.ended()
+    await none_left(server)
 
 
 async def transcript(server: Served, ringing: Ringing) -> list[str]:
@@ -117,19 +119,23 @@ async def ends(client: httpx2.AsyncClient, call_ids: set[str], follows: asyncio.
                     return
 
 
-async def test_any_worker_opens_a_call_of_another_to_a_supervisor(tmp_path: Path) -> None:
-    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _):
-        for call in [await phone.call(server.url) for _ in range(2)]:
-            call.say(1.0)
-        async with admin(server) as client, time_limit():
-            for live in (await client.get("/live/calls")).json()["calls"]:
-                for _ in range(3):
-                    given = (await client.post(f"/calls/{live['call_id']}/supervise")).json()
-                    opening = connect(
-                        server.url.replace("http", "ws") + given["path"],
-                        origin=Origin(server.url),
-                        subprotocols=[Subprotocol(given[name]) for name in ("protocol", "ticket")],
-                        proxy=None,
-                    )
-                    async with opening as opened:
-                        assert json.loads(await opened.recv())["event"] == "media"
+async def test_any_worker_opens_a_call_of_another_to_a_supervisor(shared: Shared) -> None:
+    server, phone, _ = shared
+    calls = [await phone.call(server.url) for _ in range(2)]
+    for call in calls:
+        call.say(1.0)
+    async with admin(server) as client, time_limit():
+        for live in (await client.get("/live/calls")).json()["calls"]:
+            for _ in range(3):
+                given = (await client.post(f"/calls/{live['call_id']}/supervise")).json()
+                opening = connect(
+                    server.url.replace("http", "ws") + given["path"],
+                    origin=Origin(server.url),
+                    subprotocols=[Subprotocol(given[name]) for name in ("protocol", "ticket")],
+                    proxy=None,
+                )
+                async with opening as opened:
+                    assert json.loads(await opened.recv())["event"] == "media"
+    for call in calls:
+        await call.hang_up()
+    await none_left(server)

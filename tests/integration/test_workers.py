@@ -10,10 +10,11 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 from app.errors import DialError
 from app.web.console_routes import WRONG_PASSWORDS
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+Shared: TypeAlias = tuple[Served, FakeTwilio, TwilioApi]
+
 PATIENT: Final = {"inactivity": {"after_s": 0}, "silence_s": 3600, "claim_s": 120}
 """Servers live in real time, and these callers in time of their own: none is to be given up."""
 
@@ -35,7 +38,7 @@ PATIENT: Final = {"inactivity": {"after_s": 0}, "silence_s": 3600, "claim_s": 12
 @contextlib.asynccontextmanager
 async def workers(
     folder: Path, voice: ScriptedVoiceServer, count: int = 2, **limits: Any
-) -> AsyncIterator[tuple[Served, FakeTwilio, TwilioApi]]:
+) -> AsyncIterator[Shared]:
     options = ("--workers", str(count))
     async with live(folder, voice, *options, limits={**PATIENT, **limits}) as (server, phone, api):
         try:
@@ -50,6 +53,22 @@ async def workers(
                     os.kill(pid, signal.SIGKILL)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    """Two workers, which take seconds to start, for tests that leave no call behind."""
+    folder = tmp_path_factory.mktemp("workers")
+    async with ScriptedVoiceServer() as voice, workers(folder, voice) as found:
+        found[2].keeps_alive = False  # no test may leave a connection
+        yield found
+
+
+async def none_left(server: Served) -> None:
+    """All calls of all workers are over."""
+    async with time_limit():
+        while await metric(server, "trunkline_calls_active"):  # noqa: ASYNC110 - of other processes
+            await asyncio.sleep(0.05)
+
+
 def worker_of(ringing: Ringing) -> str:
     """The worker that has a call: its stream's address names it."""
     assert ringing.order is not None
@@ -59,6 +78,11 @@ def worker_of(ringing: Ringing) -> str:
 async def heard(call: FakeCall) -> None:
     """The agent has spoken to this caller; it says one sentence."""
     await call.wait_for(lambda: call.heard_ms > 0)
+
+
+def admitted(server: Served) -> int:
+    """Calls that were admitted so far, by the log."""
+    return sum(line["message"] == "call admitted" for line in server.lines())
 
 
 def processes(server: Served) -> list[int]:
@@ -80,57 +104,62 @@ async def metric(server: Served, name: str) -> float:
     return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
 
 
-async def test_calls_are_spread_evenly_and_every_request_finds_its_call(tmp_path: Path) -> None:
-    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
-        calls = [await phone.call(server.url) for _ in range(6)]
-        assert Counter(worker_of(call.ringing) for call in calls) == {"w1": 3, "w2": 3}
-        for call in calls:
-            await heard(call)
-        for _ in range(4):  # whichever worker answers
-            assert await metric(server, "trunkline_calls_active") == 6
-            assert (await read(server, "/readyz")).json()["degraded"] == []
-        # Asked again, from whichever worker: the same call, with a stream that takes its caller.
-        again = [
-            await phone.ring(server.url, call_sid=call.ringing.caller.call_id) for call in calls
-        ]
-        for call, ringing in zip(calls, again, strict=True):
-            assert worker_of(ringing) == worker_of(call.ringing)
-        moved = await again[0].connect()
-        await calls[0].ended()
-        for call in (moved, *calls[1:]):
-            await call.hang_up(report=True)
-        await server.until_logged("call ended", times=6)
-        server.process.send_signal(signal.SIGTERM)
-        assert await server.ended() == 0
-    admitted = [line for line in server.lines() if line["message"] == "call admitted"]
-    assert len(admitted) == 6
+@pytest.mark.asyncio(loop_scope="module")
+async def test_calls_are_spread_evenly_and_every_request_finds_its_call(shared: Shared) -> None:
+    server, phone, _api = shared
+    before = admitted(server)
+    calls = [await phone.call(server.url) for _ in range(6)]
+    assert Counter(worker_of(call.ringing) for call in calls) == {"w1": 3, "w2": 3}
+    for call in calls:
+        await heard(call)
+    for _ in range(4):  # whichever worker answers
+        assert await metric(server, "trunkline_calls_active") == 6
+        assert (await read(server, "/readyz")).json()["degraded"] == []
+    # Asked again, from whichever worker: the same call, with a stream that takes its caller.
+    again = [await phone.ring(server.url, call_sid=call.ringing.caller.call_id) for call in calls]
+    for call, ringing in zip(calls, again, strict=True):
+        assert worker_of(ringing) == worker_of(call.ringing)
+    moved = await again[0].connect()
+    await calls[0].ended()
+    for call in (moved, *calls[1:]):
+        await call.hang_up(report=True)
+    await none_left(server)
+    assert admitted(server) - before == 6
 
 
-async def test_a_token_opens_one_stream_whichever_worker_it_is_brought_to(tmp_path: Path) -> None:
-    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
-        for _ in range(4):
-            ringing = await phone.ring(server.url)
-            streams = await asyncio.gather(*(ringing.connect() for _ in range(4)))
-            await until(lambda: sum(one.over for one in streams) == 3)  # noqa: B023
-            [taken] = [one for one in streams if not one.over]
-            await taken.hang_up()
-        foreign = await phone.ring(server.url)
-        assert foreign.order is not None
-        with pytest.raises(DialError, match="31920"):
-            await foreign.open_socket(auth_token="another")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_token_opens_one_stream_whichever_worker_it_is_brought_to(shared: Shared) -> None:
+    server, phone, _api = shared
+    for n in range(4):  # callers, each of whom may call ten times a minute
+        ringing = await phone.ring(server.url, caller_number=f"+1500556{n:04}")
+        streams = await asyncio.gather(*(ringing.connect() for _ in range(4)))
+        await until(lambda: sum(one.over for one in streams) == 3)  # noqa: B023
+        [taken] = [one for one in streams if not one.over]
+        await taken.hang_up()
+    foreign = await phone.ring(server.url, caller_number="+15005570000")
+    assert foreign.order is not None
+    with pytest.raises(DialError, match="31920"):
+        await foreign.open_socket(auth_token="another")
+    await foreign.webhooks.report("completed")
+    await none_left(server)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_the_capacity_is_that_of_all_workers_however_many_callers_come_at_once(
-    tmp_path: Path,
+    shared: Shared,
 ) -> None:
-    async with ScriptedVoiceServer() as voice, workers(tmp_path, voice) as (server, phone, _api):
-        rings = await asyncio.gather(
-            *(phone.ring(server.url, caller_number=f"+1500555{n:04}") for n in range(70))
-        )
-        assert sum(ringing.order is not None for ringing in rings) == 50  # limits.max_calls
-        ready = await read(server, "/readyz")
-        assert ready.status_code == 503
-        assert ready.json()["reasons"] == ["at_capacity"]
+    server, phone, _api = shared
+    rings = await asyncio.gather(
+        *(phone.ring(server.url, caller_number=f"+1500555{n:04}") for n in range(70))
+    )
+    answered = [ringing for ringing in rings if ringing.order is not None]
+    assert len(answered) == 50  # limits.max_calls
+    ready = await read(server, "/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["reasons"] == ["at_capacity"]
+    for ringing in answered:
+        await ringing.webhooks.report("completed")
+    await none_left(server)
 
 
 async def test_what_a_caller_may_use_is_counted_by_all_workers(tmp_path: Path) -> None:
@@ -179,6 +208,7 @@ async def test_a_worker_that_dies_is_replaced_and_the_calls_of_the_other_go_on(
                 ringing = await phone.ring(server.url, caller_number=f"+1500555{n:04}")
                 if worker_of(ringing) == "w1":
                     break
+                await ringing.webhooks.report("completed")  # it takes no room until then
                 await asyncio.sleep(0.1)
         after = await ringing.connect()
         await heard(after)
