@@ -8,6 +8,7 @@ connection survives its call. The only way out is an `EndReason`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ from app.calls.transfer.consult_leg import TransferControl
 from app.calls.transfer.transfers import Transfers
 from app.calls.turn_timer import TurnTimer
 from app.carrier.base import CallControl, CallProgress, IncomingCall, MediaStream
-from app.errors import ToolError, VoiceError, VoiceRefused
+from app.errors import CarrierError, ToolError, VoiceError, VoiceRefused
 from app.events import (
     CallEnded,
     CallEvent,
@@ -81,6 +82,9 @@ _TRANSFER_OUTLASTS: Final = frozenset(
 """Ends that do not part a caller from the person they were transferred to."""
 LONGEST_MS: Final = 86_400_000
 """Longest call with the caller away, where no limit is set: a day."""
+LOOK_EVERY_MS: Final = 300_000
+"""Time between two questions to the carrier whether a call goes on whose caller is away: the report
+of its end may be lost."""
 
 
 class Call:
@@ -115,7 +119,7 @@ class Call:
         self._on_spent = on_spent
         self._spent_usd = 0.0
         self._cost = Cost()
-        self._cost_at_ms = 0
+        self._cost_at_ms = self._looked_ms = 0
         self._bill = CallBill(route.price, incoming.direction, carried=incoming.carried)
         self._ticker = ticker
         self._began_ns = time.monotonic_ns()
@@ -574,7 +578,7 @@ class Call:
         if self._conversation.floor.rests(now_ms) and not ringing:
             return
         if self._caller_leg.away:
-            self._watch_length()
+            self._watch_away()
             self._conversation.floor.rest(now_ms)  # people talk without us
         else:
             self._perform(self._conversation.on_tick(now_ms, ringing=ringing))
@@ -610,11 +614,21 @@ class Call:
         self._spent_usd = cost_usd
         return cost_usd
 
-    def _watch_length(self) -> None:
+    def _watch_away(self) -> None:
         """Limit the length of a call whose caller is away; no other limit applies then."""
-        limit_ms = self._route.policy.max_duration_ms or LONGEST_MS
-        if self._now_ms() >= limit_ms:
+        now_ms = self._now_ms()
+        if now_ms >= (self._route.policy.max_duration_ms or LONGEST_MS):
             self.end(EndReason.MAX_DURATION)
+        elif now_ms - self._looked_ms >= LOOK_EVERY_MS and self._tasks is not None:
+            self._looked_ms = now_ms
+            self._tasks.create_task(self._look_for_caller())
+
+    async def _look_for_caller(self) -> None:
+        """End a call that the carrier has not any more: nothing else would, for hours."""
+        with contained("look"), contextlib.suppress(CarrierError):
+            known = await self._carrier.in_progress(self.incoming.carrier_call_id)
+            if not known and self._caller_leg.away:
+                self.end(EndReason.TRANSFERRED, "not_reported")
 
     # Model --------------------------------------------------------------------------------------
 

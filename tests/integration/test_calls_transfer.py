@@ -14,7 +14,7 @@ from app.errors import DialError
 from app.events import AgentSaid, EndReason, TransferEnded, VoiceReady
 from app.realtime.events import Item, OutputItemDone
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import until
+from tests.fakes.waiting import TIME_LIMIT_S, until
 from tests.integration.server import ALL_OVER_S
 from tests.integration.transfer_site import (
     CALLER,
@@ -54,13 +54,13 @@ async def test_a_long_transfer_does_not_count_as_silence_and_needs_no_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks: list[int] = []
-    watch_length = Call._watch_length
+    watch_away = Call._watch_away
 
     def counted(call: Call) -> None:
         looks.append(call._now_ms())
-        watch_length(call)
+        watch_away(call)
 
-    monkeypatch.setattr(Call, "_watch_length", counted)
+    monkeypatch.setattr(Call, "_watch_away", counted)
     voice = ScriptedVoiceServer(replies=TO_FRONT_DESK)
     async with voice, transfer_site(voice, policy={"silence_ms": 300}) as site:
         call = await site.call()
@@ -75,6 +75,34 @@ async def test_a_long_transfer_does_not_count_as_silence_and_needs_no_model(
         assert (site.app.switchboard.active, voice.attempts) == (1, 1)
         await site.dial_ends(call, "completed")
         assert (await site.app.ended(call)).reason is EndReason.TRANSFERRED
+
+
+@pytest.mark.parametrize("destination", ["front_desk", "boss"])
+async def test_a_transferred_call_whose_reports_are_lost_is_not_held_for_hours(
+    destination: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.calls.call.LOOK_EVERY_MS", 100)
+    voice = ScriptedVoiceServer(replies=asks_for("transfer_call", destination=destination))
+    async with voice, transfer_site(voice) as site:
+        call = await site.call()
+        if destination == "boss":  # a warm one
+            leg = await site.leg()
+            await site.phones.pick_up(leg)
+            await site.phones.press(leg, "1")
+        await site.leaves(call)
+        await site.is_away(call)
+
+        def looks() -> int:
+            return sum(asked.method == "GET" for asked in site.api.requests)
+
+        await until(lambda: looks() >= 2)  # while they talk with each other
+        site.api.fail(503, times=3)
+        await until(lambda: not site.api.troubles)
+        assert site.app.switchboard.active == 1
+        site.at_carrier(call).status = "completed"
+        summary = await site.app.ended(call, within_s=TIME_LIMIT_S)
+        assert (summary.reason, summary.detail) == (EndReason.TRANSFERRED, "not_reported")
+        assert all(asked.method == "GET" for asked in site.api.requests[-2:])
 
 
 # Nobody answers -----------------------------------------------------------------------------------
