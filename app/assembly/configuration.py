@@ -194,8 +194,11 @@ class Configuration:
     async def _follow(self) -> None:
         try:
             await self.reload()
-        except ConfigError as error:
+        except AppError as error:
             logger.error("configuration was not reloaded", extra={"reason": error.message})
+        except Exception as error:  # of a file that nobody thought of: calls go on
+            reason = type(error).__name__
+            logger.exception("configuration was not reloaded", extra={"reason": reason})
 
     async def _hold(self, fresh: Loaded) -> None:
         """Open an assembly in a task of its own, which closes it when it is retired."""
@@ -208,7 +211,7 @@ class Configuration:
                 async with fresh.assembly.open():
                     opened.set_result(None)
                     await fresh.retired.wait()
-            except AppError as error:
+            except Exception as error:  # whoever has asked for it is told
                 if opened.done():
                     raise
                 opened.set_exception(error)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,11 +18,13 @@ import pytest
 from app.agents.agent import Agent
 from app.agents.tools.tool import Approval, ToolContext, tool
 from app.api_keys import Scope
-from app.errors import ToolFailed
+from app.assembly.build import Assembly
+from app.errors import ToolFailed, VoiceUnavailable
 from app.events import AgentSaid
 from app.realtime import events as ev
+from tests.fakes.stress import few_or
 from tests.fakes.voice import Reply, ScriptedVoiceServer
-from tests.fakes.waiting import time_limit
+from tests.fakes.waiting import time_limit, until
 from tests.integration.server import App, trunkline
 from tests.integration.test_api import OPERATORS, TOKEN, client, is_problem, new_key
 from tests.integration.test_api_live import said
@@ -42,11 +46,14 @@ SECTIONS: dict[str, Any] = {
 }
 
 
+def file_of(app: App) -> Path:
+    assert app.settings.origin.folder is not None
+    return app.settings.origin.folder / "config.yaml"
+
+
 def rewrite(app: App, change: Any) -> None:
     """Change the file that the server was started with."""
-    path = app.settings.origin.folder
-    assert path is not None
-    file = path / "config.yaml"
+    file = file_of(app)
     config = json.loads(file.read_text())
     change(config)
     file.write_text(json.dumps(config))
@@ -173,6 +180,86 @@ async def test_the_hangup_signal_reloads_and_a_mistake_changes_nothing() -> None
         os.kill(os.getpid(), signal.SIGHUP)
         is_problem(await admin.post("/reload"), 409, "config_invalid")
         assert (await admin.get("/settings")).json()["version"] == now
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+async def test_no_mutated_file_changes_anything_or_ends_a_call() -> None:
+    dice = random.Random(7)
+    sections = {**SECTIONS, "api": {"requests_per_s": 1_000}}
+    replies = [Reply(text="First.", audio_ms=200), Reply(text="Second.", audio_ms=200)]
+    async with (
+        ScriptedVoiceServer(replies=replies) as voice,
+        trunkline(voice, policy={"silence_ms": 0, "inactivity_after_ms": 0}, **sections) as app,
+        client(app, new_key(app, Scope.ADMIN)) as admin,
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await app.event(call, AgentSaid)
+        file = file_of(app)
+        good = file.read_text()
+        version = (await admin.get("/settings")).json()["version"]
+        refused = 0
+        for _ in range(few_or(25, 500)):
+            file.write_text(mutated(good, dice))
+            os.kill(os.getpid(), signal.SIGHUP)
+            answer = await admin.post("/reload")  # has its turn behind the signal
+            if answer.status_code == 200:  # what was mutated is a value, which may be any
+                file.write_text(good)
+                answer = await admin.post("/reload")
+                assert answer.json()["version"] == version
+                continue
+            assert answer.json()["code"] in ("config_invalid", "restart_needed"), answer.text
+            assert "config.yaml:" in answer.json()["detail"], answer.text
+            assert (await admin.get("/settings")).json()["version"] == version
+            refused += 1
+        assert refused
+        await call.speak(0.4)
+        await app.event(call, AgentSaid, partial(said, "Second."))
+        await call.hang_up()
+        await app.ended(call)
+
+
+def mutated(text: str, dice: random.Random) -> str:
+    """The text with some letters replaced, or with a part missing, as an editor leaves it."""
+    if dice.random() < 0.2:
+        return text[: dice.randrange(len(text))]
+    for _ in range(dice.randint(1, 4)):
+        at = dice.randrange(len(text))
+        noise = "".join(dice.choices("ab:- []{}#&*!|>'\"%@$~0\t\n\0\x85é", k=dice.randint(0, 4)))
+        text = text[:at] + noise + text[at + len(noise) :]
+    return text
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+@pytest.mark.parametrize("error", [OSError("disk"), VoiceUnavailable("gone"), RuntimeError("bug")])
+@pytest.mark.parametrize("part", ["load", "open"])
+async def test_a_reload_that_fails_for_any_reason_ends_no_call(
+    part: str, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> Any:
+        raise error
+
+    replies = [Reply(text="First.", audio_ms=200), Reply(text="Second.", audio_ms=200)]
+    async with (
+        ScriptedVoiceServer(replies=replies) as voice,
+        trunkline(voice, **SECTIONS) as app,
+        app.twilio() as twilio,
+    ):
+        call = await twilio.call(app.url)
+        await app.event(call, AgentSaid)
+        rewrite(app, lambda config: config["agents"]["sales"].update(instructions="Sell more."))
+        with monkeypatch.context() as broken:
+            if part == "load":
+                broken.setattr("app.parts.load", fails)
+            else:
+                broken.setattr(Assembly, "open", fails)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: "configuration was not reloaded" in caplog.text)
+        await call.speak(0.4)
+        await app.event(call, AgentSaid, partial(said, "Second."))
+        await call.hang_up()
+        await app.ended(call)
 
 
 @tool(approval=Approval.OPERATOR)

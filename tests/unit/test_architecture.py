@@ -297,6 +297,7 @@ CATCHES_ALL = {
     "app.agents.per_call": "instructions and offers are asked of the operator's functions",
     "app.agents.analysis.analyzer": "models and delegates are asked through what the operator gave",
     "app.bus": "a responder's failure is not its neighbors': it has declined",
+    "app.assembly.configuration": "a file that cannot be put in force ends no call",
     "app.background": "a job's failure is not its neighbors': it is logged",
     "app.agents.tools.mcp": "whatever the mcp package raises ends one connection",
     "app.engine.server": "a session's failure is not its neighbors': it is told and logged",
