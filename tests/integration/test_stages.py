@@ -267,10 +267,12 @@ async def test_usage_is_told_and_the_calls_of_before_are_answered_behind_them(
     assert body["messages"][3] == {"role": "tool", "content": "nine", "tool_call_id": "c1"}
 
 
+@pytest.mark.parametrize("status", [400, 422])
 async def test_a_server_that_refuses_stream_options_is_asked_without_them(
-    http: StreamingHttp,
+    http: StreamingHttp, status: int
 ) -> None:
-    refusal = answer(b'{"error": {"message": "unknown field stream_options"}}', status=400)
+    body = b'{"error": {"message": "unknown field stream_options"}}'
+    refusal = answer(body, status=status)
     async with WebService(refusal, chat_stream("Hello.", usage=None)) as server:
         model = ChatCompletions(spec(server), http)
         assert text(await read(model)) == "Hello."
@@ -280,6 +282,43 @@ async def test_a_server_that_refuses_stream_options_is_asked_without_them(
         False,
         False,
     ]
+
+
+async def test_a_server_that_repeats_the_request_in_its_refusal_is_understood(
+    http: StreamingHttp,
+) -> None:
+    """As servers made with FastAPI do; each try leaves out one field of those that are named."""
+
+    async def write(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        body = json.loads(asked.body)
+        if {"max_tokens", "stream_options"} & body.keys():
+            detail = [{"type": "extra_forbidden", "input": body}]
+            refusal = json.dumps({"detail": detail}).encode()
+            await answer(refusal, status=422)(asked, writer)
+        else:
+            await chat_stream("Fine.")(asked, writer)
+
+    async with WebService(write) as server:
+        model = ChatCompletions(spec(server), http)
+        asked = TextRequest(messages=HELLO, max_tokens=50)
+        assert text(await read(model, asked)) == text(await read(model, asked)) == "Fine."
+    last = json.loads(server.asked[-1].body)
+    assert last["max_completion_tokens"] == 50 and "stream_options" not in last
+    assert len(server.asked) == 4
+
+
+async def test_a_model_with_another_name_for_the_limit_is_asked_by_it(http: StreamingHttp) -> None:
+    """As OpenAI's newer models are behind an address of Azure's or of a gateway."""
+    told = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    refusal = {"error": {"message": told, "param": "max_tokens", "code": "unsupported_parameter"}}
+    script = answer(json.dumps(refusal).encode(), status=400)
+    async with WebService(script, chat_stream("Fine.")) as server:
+        model = ChatCompletions(spec(server), http)
+        assert text(await read(model, TextRequest(messages=HELLO, max_tokens=50))) == "Fine."
+    names = [{"max_tokens", "max_completion_tokens"} & json.loads(a.body).keys()
+             for a in server.asked]  # fmt: skip
+    assert names == [{"max_tokens"}, {"max_completion_tokens"}]
+    assert all("stream_options" in json.loads(asked.body) for asked in server.asked)
 
 
 def refusing(*efforts: str | None) -> Script:
@@ -458,6 +497,20 @@ async def test_speech_is_read_however_the_server_sends_it(name: str, http: Strea
     assert np.abs(sound).max() == pytest.approx(10_000, rel=0.05)
     body = json.loads(server.asked[0].body)
     assert (body["voice"], body["response_format"]) == ("nova", "pcm")
+
+
+async def test_a_voice_that_takes_wav_alone_is_asked_for_it_from_then_on(
+    http: StreamingHttp,
+) -> None:
+    refusal = answer(b'{"error": {"message": "response_format must be one of [wav]"}}', status=400)
+    spoken = answer(wav(speech(600, 48_000), 48_000), content_type="audio/wav")
+    async with WebService(refusal, spoken) as server:
+        voice = HttpVoice(spec(server), http)
+        async with time_limit():
+            for _ in range(2):
+                assert [c async for c in voice.speak("Hello.", voice="marin", speed=1.0)]
+    forms = [json.loads(asked.body)["response_format"] for asked in server.asked]
+    assert forms == ["pcm", "wav", "wav"]
 
 
 @pytest.mark.parametrize(

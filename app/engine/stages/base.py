@@ -30,9 +30,13 @@ __all__ = [
 
 
 class StageError(VoiceUnavailable):
-    """A stage failed: `stage_key_refused`, `stage_busy`, `stage_timeout`, `stage_cut`, ..."""
+    """A stage failed: `stage_key_refused`, `stage_busy`, `stage_timeout`, `stage_cut`, ...
+
+    `fields` are those of the request that the server seems to refuse.
+    """
 
     code = "stage_failed"
+    fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -38,6 +38,7 @@ __all__ = ["ChatCompletions", "Responses", "without_thoughts"]
 logger = logging.getLogger(__name__)
 
 _OPENAI: Final = "api.openai.com"
+_NEWER_LIMIT: Final = "max_completion_tokens"
 _END: Final = "[DONE]"
 
 
@@ -47,33 +48,40 @@ class _Optional:
 
     usage: bool
     effort: str | None
+    limit: str
 
 
 class _Taken:
     """The optional fields that the server takes, as far as it has answered.
 
     Models differ: some refuse `reasoning_effort`, some a value of it, and OpenAI's GPT-6 takes no
-    tools at chat completions unless it is `none`, which is not its default.
+    tools at chat completions unless it is `none`, which is not its default. OpenAI's newer models
+    have another name for `max_tokens`, which other servers do not know.
     """
 
-    def __init__(self, model: str, effort: str | None) -> None:
-        self._model = model
+    def __init__(self, spec: StageSpec, effort: str | None) -> None:
+        self._model = spec.model
         self._usage = True
         self._efforts = list(dict.fromkeys((effort, "none", None)))
+        is_openai = urlsplit(spec.base_url).hostname == _OPENAI
+        self._limit = _NEWER_LIMIT if is_openai else "max_tokens"
 
     @property
     def now(self) -> _Optional:
-        return _Optional(self._usage, self._efforts[0])
+        return _Optional(self._usage, self._efforts[0], self._limit)
 
-    def refused(self, code: str, fields: _Optional) -> bool:
-        """Leave out what was refused of `fields`; False if there is nothing to leave out."""
-        if fields == self.now:
-            if code == "stream_options_unknown":
-                self._usage = False
-            elif code == "reasoning_effort_refused" and len(self._efforts) > 1:
-                del self._efforts[0]
-                facts = {"model": self._model, "from": fields.effort, "to": self._efforts[0]}
-                logger.warning("reasoning effort refused", extra=facts)
+    def refused(self, names: Collection[str], fields: _Optional) -> bool:
+        """Change one of `fields` that was refused; False if there is none to be changed."""
+        if fields != self.now:
+            return True  # another request has met the same
+        if "stream_options" in names and fields.usage:
+            self._usage = False
+        elif "max_tokens" in names and fields.limit != _NEWER_LIMIT:
+            self._limit = _NEWER_LIMIT
+        elif "reasoning_effort" in names and len(self._efforts) > 1:
+            del self._efforts[0]
+            facts = {"model": self._model, "from": fields.effort, "to": self._efforts[0]}
+            logger.warning("reasoning effort refused", extra=facts)
         return fields != self.now
 
 
@@ -90,7 +98,7 @@ async def _asked_until_taken(
             return
         except StageError as error:
             # A refusal comes before any word, so nothing is said twice.
-            if not taken.refused(error.code, fields):
+            if not taken.refused(error.fields, fields):
                 raise
 
 
@@ -103,7 +111,7 @@ class ChatCompletions:
         """`reasoning_effort` is left to the model where it is not given, or is refused."""
         self._spec = spec
         self._http = http
-        self._taken = _Taken(spec.model, reasoning_effort)
+        self._taken = _Taken(spec, reasoning_effort)
 
     @property
     def name(self) -> str:
@@ -133,13 +141,11 @@ class ChatCompletions:
                     yield piece
 
     def _body(self, request: TextRequest, fields: _Optional) -> dict[str, Any]:
-        is_openai = urlsplit(self._spec.base_url).hostname == _OPENAI
-        limit = "max_completion_tokens" if is_openai else "max_tokens"
         body: dict[str, Any] = {
             "model": self._spec.model,
             "messages": [_chat_message(message) for message in request.messages],
             "stream": True,
-            limit: request.max_tokens,
+            fields.limit: request.max_tokens,
             "reasoning_effort": fields.effort,
         }
         if fields.usage:
@@ -161,7 +167,7 @@ class Responses:
         """As `ChatCompletions`."""
         self._spec = spec
         self._http = http
-        self._taken = _Taken(spec.model, reasoning_effort)
+        self._taken = _Taken(spec, reasoning_effort)
 
     @property
     def name(self) -> str:

@@ -46,6 +46,7 @@ class HttpVoice:
         self._http = http
         self._voice = voice
         self._instructions = instructions
+        self._form = "wav" if spec.parse == "wav" else "pcm"
 
     @property
     def name(self) -> str:
@@ -57,12 +58,28 @@ class HttpVoice:
         Raises:
             StageError: the stage failed; sound that came before it stands.
         """
+        while True:
+            form = self._form
+            try:
+                async with aclosing(self._speak(text, voice, speed, form)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except StageError as error:
+                # Groq takes `wav` alone. A refusal comes before any sound.
+                if "response_format" not in error.fields or form == "wav":
+                    raise
+                self._form = "wav"
+
+    async def _speak(
+        self, text: str, voice: str, speed: float, form: str
+    ) -> AsyncGenerator[bytes, None]:
         spec = self._spec
         body = {
             "model": spec.model,
             "input": text,
             "voice": self._voice or voice,
-            "response_format": "wav" if spec.parse == "wav" else "pcm",
+            "response_format": form,
             "instructions": self._instructions or None,
             "speed": None if speed == 1.0 else speed,
             "stream_format": "sse" if spec.parse == "sse" else None,

@@ -16,11 +16,14 @@ __all__ = ["as_json", "asked", "content_type", "refusal_code", "whole"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _FIELDS: Final = {
-    b"stream_options": "stream_options_unknown",
-    b"reasoning_effort": "reasoning_effort_refused",
-    b"reasoning.effort": "reasoning_effort_refused",
+    "stream_options": "stream_options",
+    "reasoning_effort": "reasoning_effort",
+    "reasoning.effort": "reasoning_effort",
+    "response_format": "response_format",
+    "max_tokens": "max_tokens",
 }
 """Fields that a request can do without, by the words of a server that refuses them."""
+_FIELD_REFUSED: Final = frozenset({400, 422})
 _CODES: Final = {
     401: "stage_key_refused",
     403: "stage_key_refused",
@@ -68,8 +71,11 @@ def _refusal(status: int, spec: StageSpec, body: bytes) -> StageError:
         code=refusal_code(status),
         retryable=status == 429 or status >= 500,
     )
-    if status == 400:
-        error.code = next((code for word, code in _FIELDS.items() if word in body), error.code)
+    if status in _FIELD_REFUSED:
+        # Some servers repeat the whole request in their refusal: what they name counts for more.
+        named = _param(detail)
+        text = named if named in _FIELDS else body.decode(errors="replace")
+        error.fields = frozenset(field for word, field in _FIELDS.items() if word in text)
     return error
 
 
@@ -87,12 +93,17 @@ def _error_code(body: Any) -> str:
     return ""
 
 
-def _named(body: Any) -> str:
+def _param(body: Mapping[str, Any]) -> str:
+    match body:
+        case {"error": {"param": str(name)}}:
+            return name
+    return ""
+
+
+def _named(body: Mapping[str, Any]) -> str:
     """The field and code that a refusal names; its words may repeat what callers said."""
-    error = body.get("error")
-    error = error if isinstance(error, Mapping) else {}
-    names = [name for key in ("param", "code") if isinstance(name := error.get(key), str) and name]
-    return f" ({', '.join(names)[:80]})" if names else ""
+    names = ", ".join(filter(None, (_param(body), _error_code(body))))
+    return f" ({names[:80]})" if names else ""
 
 
 async def whole(response: httpx2.Response) -> bytes:
