@@ -41,7 +41,7 @@ from app.calls.observers.shared_use import share_budget, share_use
 from app.calls.outbound.campaigns import Campaigns, next_for_contact
 from app.calls.outbound.dialer import Dialer, DialerOptions
 from app.calls.outbound.outbound import Outbound
-from app.calls.recording.writer import Recorder
+from app.calls.recording.recorder import Recorder
 from app.calls.seen_calls import SeenCalls
 from app.calls.switchboard import Switchboard
 from app.carrier.base import CarrierCallId
@@ -51,7 +51,7 @@ from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.console_logins import Logins
-from app.doctor.checks import CheckResult, examine, failed
+from app.doctor.examination import CheckResult, examine, failed
 from app.doctor.store import check_store
 from app.errors import ConfigError
 from app.events import AnalysisFailed, CallEvent, CallReviewed
@@ -72,14 +72,14 @@ from app.store.sql.outbound import SqlOutbound
 from app.store.sql.store import SqlStore
 from app.store.sql.webhooks import WebhookOutbox
 from app.store.writer import instance_name
-from app.web.access import Door
 from app.web.api import api_router
+from app.web.api.browser_phone import BrowserPhone
 from app.web.api.guard import Guard, guarded_router
 from app.web.api.history import add_history_routes
-from app.web.api.phone import BrowserPhone
 from app.web.api.supervision import Supervision
 from app.web.app import make_app
 from app.web.approvals import approvals_router
+from app.web.clients import Door
 from app.web.console_routes import console_router
 from app.web.forwarding import Forwarding
 from app.web.handover import stream_path_of

@@ -6,11 +6,11 @@ design and the measurements.
 
 from __future__ import annotations
 
-from audio.bridge import Transcoder
 from audio.format import PCM16_8K, PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 from audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from audio.level import SILENCE_DBFS, level_dbfs
 from audio.resample import Resampler
+from audio.transcoder import Transcoder
 from audio.wav import StereoRecorder, read_wav
 
 __all__ = [

@@ -99,7 +99,7 @@ def _kernel(up: int, down: int) -> _Kernel:
 class BlockFilter:
     """Bytes of one encoding in, samples at `up / down` of their rate out, not yet rounded.
 
-    For those who round by a table of their own (`audio.bridge`); everyone else wants `Resampler`.
+    For those who round by a table of their own (`audio.transcoder`); all others want `Resampler`.
     """
 
     # The hottest path of the server: what `push` needs is looked up here once, not per frame.

@@ -25,8 +25,8 @@ from app.agents.guardrails.rules import (
 from app.agents.handoffs import HandoffTo
 from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
+from app.agents.session.agent_session import AgentSession
 from app.agents.session.handler import OpenAIRealtimeHandler
-from app.agents.session.session import AgentSession
 from app.agents.tools.http_tool import HttpToolSpec, http_tool
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
@@ -39,12 +39,12 @@ from app.engine.stages.deepgram import DeepgramTranscriber
 from app.engine.stages.reader import RealtimeVoice
 from app.engine.stages.realtime_transcriber import RealtimeTranscriber
 from app.engine.stages.text_models import ChatCompletions, Responses
+from app.engine.stages.text_to_speech import HttpVoice
 from app.engine.stages.transcriptions import HttpTranscriber
-from app.engine.stages.voices import HttpVoice
 from app.errors import AppError, ConfigError, PlacingRefused, ToolFailed, VoiceError
 from app.events import CallId, Party
 from app.http.client import SafeHttp
-from app.http.placing import place_call
+from app.http.place_call import place_call
 from app.http.streaming import StreamingHttp
 from app.pipeline.events import (
     VoiceStreamEventAudio,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from app.agents.analysis.analyzer import Analyzer, AnalyzerLimits
 from app.agents.analysis.delegates import Delegate, ToolDelegate, WebhookDelegate
-from app.agents.analysis.live import AnalysisPlan
+from app.agents.analysis.live_analysis import AnalysisPlan
 from app.agents.analysis.questions import AnalysisSpec, ReviewSpec, TranscriptLine
 from app.agents.analysis.review import Reviewer
 from app.agents.llm.chat_completions import ChatEndpoint, ChatSpec, JsonMode
 from app.agents.llm.out_of_band import OutOfBandAsker
 from app.agents.tools.invocation import ToolInvoker
 from app.background import BackgroundJobs
-from app.http.webhook import Webhook, WebhookSpec
+from app.http.signed_webhook import Webhook, WebhookSpec
 
 __all__ = [
     "AnalysisPlan",

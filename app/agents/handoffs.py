@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.agents.per_call import IsEnabled, accepts
 from app.agents.tools.call_control import PREFIX
+from app.agents.tools.function_signature import read_type
 from app.agents.tools.schema import closed
-from app.agents.tools.signature import read_type
 from app.agents.tools.tool import MAX_CONCURRENCY, Tool, ToolContext, ToolFunction
 from app.errors import ConfigError, ToolArgsInvalid
 from app.threads import Slots, run_function

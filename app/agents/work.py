@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from app.agents.analysis.analyzer import Emit
-from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
+from app.agents.analysis.live_analysis import AnalysisPlan, LiveAnalysis
 from app.agents.dialogue.dialogue import Dialogue
 from app.agents.dialogue.tool_runner import ToolListener, ToolRunner
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult

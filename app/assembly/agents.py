@@ -28,7 +28,7 @@ from app.calls.keypad.menu import (
     ToAgent,
     Transfer,
 )
-from app.calls.transfer.tools import CANCEL_TRANSFER, TRANSFER_CALL
+from app.calls.transfer.phone_tools import CANCEL_TRANSFER, TRANSFER_CALL
 from app.events import Party
 from app.realtime.events import SessionConfig
 from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice

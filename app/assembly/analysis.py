@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.agents.analysis.analyzer import AnalyzerLimits
-from app.agents.analysis.live import AnalysisPlan
+from app.agents.analysis.live_analysis import AnalysisPlan
 from app.agents.analysis.questions import AnalysisSpec, ReviewSpec
 from app.agents.llm.chat_completions import ChatEndpoint, ChatSpec, JsonMode
 from app.agents.llm.question import Ask
@@ -13,7 +13,7 @@ from app.agents.tools.tool import Tool
 from app.assembly.problems import Problems
 from app.errors import ConfigError
 from app.http.client import SafeHttp
-from app.http.webhook import Webhook, WebhookSpec
+from app.http.signed_webhook import Webhook, WebhookSpec
 from app.settings import AnalysisSettings, Settings
 from app.settings.reader.names import no_such
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from app.agents.agent import Agent
-from app.agents.analysis.live import AnalysisPlan
+from app.agents.analysis.live_analysis import AnalysisPlan
 from app.agents.roster import Roster
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
@@ -31,7 +31,7 @@ from app.assembly.tools import approval_notices, make_mcp_specs, make_tools
 from app.assembly.voice_models import VoiceModels
 from app.assembly.webhooks import make_receivers
 from app.calls.route import Diversion, Route
-from app.calls.transfer.tools import Lookup, phone_tools
+from app.calls.transfer.phone_tools import Lookup, phone_tools
 from app.carrier.base import IncomingCall
 from app.carrier.destinations import Destinations
 from app.errors import ConfigError

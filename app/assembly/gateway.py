@@ -7,7 +7,7 @@ from functools import partial
 from app.api_keys import ApiKeys
 from app.assembly.prices import CallPrices, PriceBook, load_book
 from app.calls.budget import Budget
-from app.calls.recording.writer import Recorder
+from app.calls.recording.recorder import Recorder
 from app.errors import ConfigError
 from app.events import Cost, TokenUsage
 from app.gateway.access import Ledger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.calls.outbound.policy import CallingHours, OutboundPolicy
+from app.calls.outbound.dial_policy import CallingHours, OutboundPolicy
 from app.carrier.number_policy import DialPolicy, NumberKind, countries_of
 from app.settings import Settings
 

@@ -151,7 +151,7 @@ class _Stages:
             voice = RealtimeVoice(model, voice=side.voice or "")
             self._owned.append(voice)
             return voice
-        from app.engine.stages.voices import HttpVoice
+        from app.engine.stages.text_to_speech import HttpVoice
 
         return HttpVoice(
             self._spec(side, OPENAI_HTTP_URL),

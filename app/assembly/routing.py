@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from app.agents.analysis.live import AnalysisPlan
+from app.agents.analysis.live_analysis import AnalysisPlan
 from app.assembly.agents import AgentParts, make_keypads, make_roster
 from app.assembly.opening_hours import OpeningHours, read_hours
 from app.assembly.prices import CallPrices

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from app.agents.agent import Agent
 from app.agents.instructions import CallFacts
-from app.agents.session.session import AgentSession
+from app.agents.session.agent_session import AgentSession
 from app.assembly import assemble
 from app.assembly.voice_models import VoiceModels, offline_engine
 from app.events import CallId, Party

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from app.assembly.problems import Problems
 from app.http.client import SafeHttp
-from app.http.webhook import Webhook, WebhookSpec
+from app.http.signed_webhook import Webhook, WebhookSpec
 from app.settings import Settings
 from app.settings.reader.names import no_such
 from app.store.codec import EVENT_TYPES

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from app.agents.analysis.live import AnalysisPlan
+from app.agents.analysis.live_analysis import AnalysisPlan
 from app.agents.dialogue.actions import RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.dialogue.tool_runner import consent_prompt

@@ -42,10 +42,10 @@ from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState, Monitor
 from app.calls.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
 from app.calls.model_told import told_of
-from app.calls.recording.call import CallRecording
+from app.calls.recording.call_recording import CallRecording
 from app.calls.recording.notice import RecordingNotice
+from app.calls.recording.recorder import Recorder
 from app.calls.recording.tape import Tape
-from app.calls.recording.writer import Recorder
 from app.calls.route import Route
 from app.calls.ticker import Ticker
 from app.calls.transfer.consult_leg import TransferControl

@@ -57,10 +57,10 @@ from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
 from app.calls.supervision import Supervision
+from app.calls.turns.meaningful_words import is_echo, meaningful_words
 from app.calls.turns.protected_greeting import ProtectedGreeting
 from app.calls.turns.timers import CallTimers
 from app.calls.turns.turn_table import Turn, TurnEvent, Turns
-from app.calls.turns.words import is_echo, meaningful_words
 from app.carrier.base import (
     CallerAudio,
     Dtmf,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from app.agents.agent import Agent
-from app.agents.analysis.live import AnalysisPlan
+from app.agents.analysis.live_analysis import AnalysisPlan
 from app.agents.roster import Roster
 from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy

@@ -7,8 +7,8 @@ from typing import Final
 
 from app.agents.dialogue.actions import ToVoice
 from app.agents.dialogue.dialogue import Dialogue
-from audio.bridge import Transcoder
 from audio.format import PCMU_8K, AudioFormat
+from audio.transcoder import Transcoder
 
 __all__ = ["Supervision"]
 

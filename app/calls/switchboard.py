@@ -24,11 +24,11 @@ from app.calls.budget import Budget
 from app.calls.call import LOST, Call
 from app.calls.hang_up import contained
 from app.calls.observers.feed import Feed
-from app.calls.recording.writer import Recorder
+from app.calls.recording.recorder import Recorder
 from app.calls.route import Diversion, Route
 from app.calls.seen_calls import SeenCalls
 from app.calls.ticker import Ticker
-from app.calls.transfer.reports import TransferReports
+from app.calls.transfer.transfer_reports import TransferReports
 from app.calls.transfer.transfers import Transfers
 from app.carrier import token as stream_token
 from app.carrier.base import (

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from io import StringIO, TextIOWrapper
 from typing import Any, Final, Protocol, TextIO
 
+from app.agents.session.agent_session import AgentSession
 from app.agents.session.events import (
     AgentEnd,
     Audio,
@@ -34,7 +35,6 @@ from app.agents.session.events import (
     ToolStart,
     UsageCounted,
 )
-from app.agents.session.session import AgentSession
 from app.cli.shared import wrapped
 from app.events import AnalysisFailed, Party, TaskAnswered, TaskStarted, TurnAnalyzed
 from app.threads import in_thread

@@ -17,13 +17,13 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 
-from app.dial.call import SimulatedCall
+from app.dial.carrier_http import Caller, Endpoints, Webhooks, http_client
 from app.dial.leg import Clock, RealClock
 from app.dial.report import CallPrinter, DialReport, print_report
 from app.dial.script import ScriptedCaller, ScriptRun, Step, turns_script
+from app.dial.simulated_call import SimulatedCall
 from app.dial.speaking import Recording
 from app.dial.speech import SpeechFolder, demo_script, read_script
-from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
 from app.errors import ConfigError
 from app.installation import command
 

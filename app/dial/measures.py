@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.dial.listening import Span
 from app.dial.speaking import Utterance
+from app.dial.utterances import Span
 
 __all__ = [
     "BargeInMeasure",

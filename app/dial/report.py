@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.containers import Lines
 from rich.text import Text
 
+from app.dial.carrier_http import SpokenLine
 from app.dial.faults import Fault
 from app.dial.measures import BargeInMeasure, barge_ins, first_audio_ms, percentile, turn_latencies
 from app.dial.speaking import FRAME_MS
 from app.dial.stream import CarrierStream, StreamCounters
-from app.dial.webhook import SpokenLine
 from app.installation import copy_command
 
 __all__ = ["CallPrinter", "DialReport", "StreamMeasures", "print_report"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.dial.leg import Leg
-from app.dial.listening import Span
 from app.dial.report import CallPrinter
+from app.dial.utterances import Span
 
 __all__ = [
     "Action",

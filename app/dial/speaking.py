@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from app.dial.listening import WINDOW_MS, audible_windows
 from app.dial.playout import BYTES_PER_MS
+from app.dial.utterances import WINDOW_MS, audible_windows
 from app.errors import ConfigError
 from audio.format import PCMU_8K
 from audio.g711 import decode_ulaw

@@ -15,10 +15,10 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.dial.listening import WINDOW_MS, audible_windows
 from app.dial.playout import BYTES_PER_MS
 from app.dial.script import Step
 from app.dial.script_file import load_script
+from app.dial.utterances import WINDOW_MS, audible_windows
 from app.errors import ConfigError
 from audio.g711 import encode_ulaw
 from audio.wav import read_wav

@@ -25,10 +25,10 @@ from app.carrier.twilio.caller_side import (
     render_stop,
 )
 from app.dial.faults import Fault
-from app.dial.listening import UtteranceDetector
 from app.dial.measures import QueueCleared
 from app.dial.playout import BYTES_PER_MS, CallerPlayout, Heard, MarkBack, PlayoutEvent
 from app.dial.speaking import FRAME_BYTES, FRAME_MS, SpeechPlayer
+from app.dial.utterances import UtteranceDetector
 from app.errors import RemoteProtocolError
 
 __all__ = ["CarrierStream", "Recorder", "StreamCounters", "StreamIdentity"]

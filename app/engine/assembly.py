@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from app.engine.engine_session import SessionLimits
 from app.engine.host import EngineParts
-from app.engine.receptionist.messages import MessageFolder
+from app.engine.receptionist.message_folder import MessageFolder
 from app.engine.receptionist.responder import Receptionist
 from app.engine.receptionist.script_file import DEFAULT_SCRIPT, load_script, own_facts
 from app.engine.server import Engine
-from app.engine.session import SessionLimits
 from app.engine.speech.recognizer import PocketsphinxRecognizer
 from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.engine.speech.vad import VoiceActivity

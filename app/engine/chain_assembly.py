@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from app.engine.chain import Chain
+from app.engine.engine_session import SessionLimits
 from app.engine.generation import ModelTalk
 from app.engine.host import EngineParts, SpeechDetector, Startable
 from app.engine.receptionist.script_file import DEFAULT_SCRIPT, load_script
 from app.engine.server import Engine
-from app.engine.session import SessionLimits
 from app.engine.speech.recognizer import PocketsphinxRecognizer
 from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.engine.speech.vad import VoiceActivity

@@ -44,7 +44,7 @@ from app.engine.actions import (
 )
 from app.engine.base import Heard, Hearing, Recognizer, Responder, Synthesizer, TellsSoFar
 from app.engine.chain import Chain
-from app.engine.session import EngineSession
+from app.engine.engine_session import EngineSession
 from app.engine.speculation import Speculation
 from app.engine.stages.base import TextUsage, ToolCall
 from app.engine.turns import Edge
@@ -55,8 +55,8 @@ from app.realtime.events import STAGES_METADATA_KEY, ServerVad
 from app.realtime.fields import MalformedEvent
 from app.realtime.protocol import RealtimeProtocol, Side
 from app.threads import in_thread
-from audio.bridge import Transcoder
 from audio.format import PCM16_16K
+from audio.transcoder import Transcoder
 
 __all__ = ["EngineParts", "SessionHost", "SpeechDetector", "Startable"]
 

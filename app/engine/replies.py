@@ -47,8 +47,8 @@ from app.realtime.events import (
     TextDone,
     Usage,
 )
-from audio.bridge import Transcoder
 from audio.format import PCM16_24K, AudioFormat
+from audio.transcoder import Transcoder
 
 __all__ = ["LiveReply", "ReplyPlan", "ReplyState"]
 

@@ -1,8 +1,8 @@
 """The offline engine: serves Realtime sessions, in this process or to any Realtime client.
 
 It holds the shared speech parts and counts its sessions; one session is `app.engine.host`, the
-rules are `app.engine.session`. A client over the limit gets an error event and is closed with 1013
-(try again later), so that the speech of the others does not stutter.
+rules are `app.engine.engine_session`. A client over the limit gets an error event and is closed
+with 1013 (try again later), so that the speech of the others does not stutter.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, runtime_checkable
 
 from app.engine.effective import ENGINE_MODEL, PIPELINE_MODEL
+from app.engine.engine_session import EngineSession, SessionLimits
 from app.engine.host import EngineParts, SessionHost, Startable
-from app.engine.session import EngineSession, SessionLimits
 from app.errors import VoiceClosed, VoiceUnavailable
 from app.realtime.connection import (
     ClientTransport,

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from app.gateway.wire import parse, render
 from app.realtime.dialect import BETA, Dialect
-from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
+from audio.transcoder import Transcoder
 
 __all__ = ["FORMATS", "Conversion", "format_of"]
 

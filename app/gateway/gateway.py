@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from app.api_keys import ApiKeys, Scope
-from app.calls.recording.writer import Recorder
+from app.calls.recording.recorder import Recorder
 from app.errors import StoreError
 from app.gateway.access import Client, Ledger, Refused, Reservation
 from app.gateway.channels import Channel

@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from app.calls.recording.call import CallRecording
+from app.calls.recording.call_recording import CallRecording
 from app.calls.recording.notice import RecordingNotice
+from app.calls.recording.recorder import Recorder
 from app.calls.recording.tape import Tape
-from app.calls.recording.writer import Recorder
 from app.events import CallEvent, CallId
 from app.gateway.conversion import format_of
 from app.gateway.wire import parse
-from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
+from audio.transcoder import Transcoder
 
 __all__ = ["SessionRecording"]
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.calls.recording.writer import Recorder
+from app.calls.recording.recorder import Recorder
 from app.errors import VoiceClosed, VoiceError, VoiceRefused, VoiceUnavailable
 from app.events import (
     SESSION_PREFIX,

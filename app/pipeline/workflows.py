@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from app.agents.agent import Agent
+from app.agents.session.agent_session import AgentSession
 from app.agents.session.events import RawModelEvent
-from app.agents.session.session import AgentSession
 from app.engine.base import Hearing
 from app.engine.chain import Chain
 from app.engine.generation import ModelTalk

@@ -19,8 +19,8 @@ from fastapi.responses import JSONResponse, Response
 from app.calls.live_calls import LiveCalls
 from app.errors import ActionRefused, SignatureError
 from app.events import CallId
-from app.web.access import Door
 from app.web.app import error_response
+from app.web.clients import Door
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["APPROVALS_PATH", "Decision", "approvals_router"]

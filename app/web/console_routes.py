@@ -24,9 +24,9 @@ from app.bus import Bus, Message
 from app.console_logins import Login, Logins, csrf_token
 from app.errors import ConfigError
 from app.threads import in_thread
-from app.web.access import is_foreign_site, is_local
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, Guard, is_https, login_cookie
 from app.web.app import error_response
+from app.web.clients import is_foreign_site, is_local
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["FILES", "HEADERS", "console_router"]

@@ -29,7 +29,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from app.bus import Bus, Message
 from app.errors import SignatureError
 from app.threads import FUNCTION_OF
-from app.web.access import Door
+from app.web.clients import Door
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["LoopMonitor", "health_router"]

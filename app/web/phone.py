@@ -24,7 +24,7 @@ from websockets.frames import CloseCode
 
 from app.calls.outbound.dialer import Dialer
 from app.calls.route import Diversion
-from app.calls.transfer.reports import TransferReports
+from app.calls.transfer.transfer_reports import TransferReports
 from app.carrier.base import (
     CallProgress,
     CarrierCallId,

@@ -23,7 +23,7 @@ from starlette.requests import HTTPConnection
 from app.gateway.access import Client, Refused
 from app.gateway.gateway import UNKNOWN, Gateway, SecretRequest
 from app.realtime.dialect import BETA, GA
-from app.web.access import Door, bearer_token, is_foreign_site, same_secret
+from app.web.clients import Door, bearer_token, is_foreign_site, same_secret
 from app.web.metrics import AuthFailure, Metrics
 from app.web.sockets import lane_of
 

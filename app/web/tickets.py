@@ -15,7 +15,7 @@ from typing import Final
 from starlette.requests import HTTPConnection
 
 from app.errors import SignatureError
-from app.web.access import is_foreign_site
+from app.web.clients import is_foreign_site
 from app.web.sockets import Lane
 
 __all__ = ["TICKET_PROTOCOL", "TICKET_S", "Serve", "SocketTickets", "offers_ticket"]

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from app.calls.transfer.reports import TransferReports
+from app.calls.transfer.transfer_reports import TransferReports
 from app.carrier.base import (
     CarrierCallId,
     Fallback,

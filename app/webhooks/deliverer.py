@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from app.errors import CallNotFound, StoreError, ToolError
-from app.http.webhook import Message, Webhook
+from app.http.signed_webhook import Message, Webhook
 from app.store.base import CallStore
 from app.store.export import as_json, event_json
 from app.store.sql.webhooks import FINISHED, Delivery, WebhookOutbox

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K
+from audio.transcoder import Transcoder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)

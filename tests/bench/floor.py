@@ -15,8 +15,8 @@ import sys
 import msgspec
 import uvloop
 
-from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K
+from audio.transcoder import Transcoder
 from tests.bench.relay import decode_event, decode_media
 from tests.bench.wire import WireClient, WireServer
 

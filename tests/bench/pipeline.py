@@ -24,8 +24,8 @@ from app.engine.chain_assembly import ChainStages, make_chain_engine
 from app.engine.server import Engine
 from app.engine.stages.base import StageSpec
 from app.engine.stages.text_models import ChatCompletions
+from app.engine.stages.text_to_speech import HttpVoice
 from app.engine.stages.transcriptions import HttpTranscriber
-from app.engine.stages.voices import HttpVoice
 from app.http.streaming import StreamingHttp
 from app.realtime import events as ev
 from audio.format import PCM16_24K

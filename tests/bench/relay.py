@@ -18,8 +18,8 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K
+from audio.transcoder import Transcoder
 
 
 class _Media(msgspec.Struct):

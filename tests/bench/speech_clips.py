@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audio.bridge import Transcoder
 from audio.format import PCM16_16K, PCMU_8K
 from audio.g711 import encode_ulaw
+from audio.transcoder import Transcoder
 
 __all__ = ["HELD_OUT_VOICES", "TUNED_VOICES", "Phrase", "clip", "line", "phrases"]
 

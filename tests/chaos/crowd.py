@@ -16,7 +16,7 @@ import httpx2
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from app.dial.webhook import Caller, Endpoints, Webhooks
+from app.dial.carrier_http import Caller, Endpoints, Webhooks
 from app.errors import DialError
 from tests.fakes.carrier import DEVELOPMENT_ACCOUNT, FakeCall, FakeTwilio, Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble

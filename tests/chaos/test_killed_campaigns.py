@@ -20,7 +20,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
+from app.dial.carrier_http import Caller, Endpoints, Webhooks, http_client
 from app.errors import DialError
 from app.events import DisclosureHeard
 from app.store.codec import of_fields

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 import app.calls.switchboard as switchboard
-from app.dial.webhook import http_client
+from app.dial.carrier_http import http_client
 from tests.chaos.crowd import Crowd, Fate, MoodyVoiceServer
 from tests.fakes.carrier import FakeTwilio
 from tests.fakes.waiting import TIME_LIMIT_S, until

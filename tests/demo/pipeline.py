@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from app.carrier.base import CarrierCallId
-from app.dial.call import SimulatedCall
+from app.dial.carrier_http import Caller, Endpoints, Webhooks, http_client
 from app.dial.leg import Clock, RealClock
 from app.dial.report import CallPrinter, DialReport, print_report
 from app.dial.script import ScriptedCaller, ScriptRun
+from app.dial.simulated_call import SimulatedCall
 from app.dial.speaking import Recording
 from app.dial.speech import demo_script
-from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
 from app.errors import AppError
 from app.events import CallEvent, StagesTimed
 from app.main import build

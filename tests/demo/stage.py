@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.carrier.base import CarrierCallId
-from app.dial.call import SimulatedCall
+from app.dial.carrier_http import Caller, Endpoints, TwimlAnswer, Webhooks, http_client
 from app.dial.leg import Clock
 from app.dial.report import CallPrinter, DialReport
 from app.dial.script import ScriptedCaller, ScriptRun
+from app.dial.simulated_call import SimulatedCall
 from app.dial.speaking import Recording
 from app.dial.speech import read_script
-from app.dial.webhook import Caller, Endpoints, TwimlAnswer, Webhooks, http_client
 from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.events import CallEvent
 from app.main import build

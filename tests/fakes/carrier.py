@@ -27,11 +27,11 @@ import httpx2
 from websockets.asyncio.client import ClientConnection
 
 from app.carrier.base import CarrierCallId, StreamId
+from app.dial.carrier_http import Caller, Endpoints, TwimlAnswer, Webhooks, http_client, sign
 from app.dial.faults import Fault
 from app.dial.leg import Clock, Leg, LegEnd, open_stream
 from app.dial.stream import CarrierStream, StreamCounters, StreamIdentity
 from app.dial.twiml import StreamOrder, Verb, stream_of
-from app.dial.webhook import Caller, Endpoints, TwimlAnswer, Webhooks, http_client, sign
 from app.framing import masked_text_frame
 from tests.fakes.caller import tone
 from tests.fakes.clock import FastClock

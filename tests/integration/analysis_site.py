@@ -16,7 +16,7 @@ from app.agents.analysis.questions import AnalysisSpec, TranscriptLine
 from app.agents.llm.chat_completions import ChatEndpoint, ChatSpec
 from app.events import CallId, Party
 from app.http.client import SafeHttp
-from app.http.webhook import Webhook, WebhookSpec
+from app.http.signed_webhook import Webhook, WebhookSpec
 from tests.fakes.web_service import Asked, Script, WebService, answer
 
 __all__ = [

@@ -13,8 +13,8 @@ from app.engine.server import Engine
 from app.engine.stages.base import StageSpec
 from app.engine.stages.sides import Recognizers, TextModels, Voices
 from app.engine.stages.text_models import ChatCompletions
+from app.engine.stages.text_to_speech import HttpVoice
 from app.engine.stages.transcriptions import HttpTranscriber
-from app.engine.stages.voices import HttpVoice
 from app.http.streaming import StreamingHttp
 from tests.fakes.engine_parts import LevelDetector
 from tests.fakes.stage_servers import routed

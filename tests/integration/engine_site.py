@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from app.engine.base import Heard
 from app.engine.host import EngineParts
-from app.engine.receptionist.messages import MessageFolder
+from app.engine.receptionist.message_folder import MessageFolder
 from app.engine.server import Engine
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import InputAudioAppend, SessionConfig, Transcription

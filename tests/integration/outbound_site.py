@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from app.calls.outbound.dialer import Dialer
-from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
+from app.dial.carrier_http import Caller, Endpoints, Webhooks, http_client
 from app.events import (
     AgentSaid,
     CallEnded,

@@ -14,6 +14,7 @@ import pytest
 from app.agents.agent import END_CALL_TOOL, Agent
 from app.agents.guardrails.rules import Stop, regex_guardrail
 from app.agents.handoffs import HandoffTo
+from app.agents.session.agent_session import AgentSession
 from app.agents.session.events import (
     AgentEnd,
     AgentStart,
@@ -30,7 +31,6 @@ from app.agents.session.events import (
     ToolStart,
     UsageCounted,
 )
-from app.agents.session.session import AgentSession
 from app.agents.session.subscriptions import Subscription
 from app.agents.tools.tool import Approval, ToolContext, tool
 from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceRefused

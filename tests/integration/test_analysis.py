@@ -35,7 +35,7 @@ from app.events import (
     TurnAnalyzed,
 )
 from app.http.client import SafeHttp
-from app.http.webhook import Webhook
+from app.http.signed_webhook import Webhook
 from app.realtime import events as ev
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.voice import Emit, Expect, ScriptedVoiceServer, Served

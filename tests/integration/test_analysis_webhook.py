@@ -11,7 +11,7 @@ import pytest
 from app.background import BackgroundJobs
 from app.errors import ToolError
 from app.http.client import SafeHttp
-from app.http.webhook import Message, Outbox
+from app.http.signed_webhook import Message, Outbox
 from tests.fakes.web_service import WebService, answer
 from tests.fakes.webhooks import is_signed
 from tests.integration.analysis_site import hook, outgoing, silence

@@ -8,8 +8,8 @@ import time
 import pytest
 
 import app.calls.switchboard as switchboard
+from app.dial.carrier_http import Caller, Endpoints, Webhooks, http_client
 from app.dial.leg import EndedBy
-from app.dial.webhook import Caller, Endpoints, Webhooks, http_client
 from app.events import CallAdmitted, EndReason, VoiceReady
 from app.realtime.events import SAY_METADATA_KEY, ResponseCreate, Unset
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing

@@ -18,7 +18,7 @@ from app.events import (
     TaskStarted,
     TurnAnalyzed,
 )
-from app.http.webhook import WebhookSpec
+from app.http.signed_webhook import WebhookSpec
 from app.realtime import events as ev
 from app.settings import load
 from tests.fakes.voice import Reply, ScriptedVoiceServer

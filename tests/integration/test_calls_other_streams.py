@@ -14,9 +14,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from app.events import CallAdmitted, EndReason, StreamOpened
-from audio.bridge import Transcoder
 from audio.format import PCM16_8K, PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
 from audio.level import level_dbfs
+from audio.transcoder import Transcoder
 from tests.fakes.carrier import Ringing
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import until, within

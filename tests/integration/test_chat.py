@@ -19,9 +19,10 @@ import pytest
 
 from app.agents.agent import Agent
 from app.agents.analysis.analyzer import AnalyzerLimits
-from app.agents.analysis.live import AnalysisPlan
+from app.agents.analysis.live_analysis import AnalysisPlan
 from app.agents.analysis.questions import AnalysisSpec
 from app.agents.guardrails.rules import Stop, regex_guardrail
+from app.agents.session.agent_session import AgentSession
 from app.agents.session.events import (
     AgentEnd,
     HistoryAdded,
@@ -31,7 +32,6 @@ from app.agents.session.events import (
     ToolEnd,
     UsageCounted,
 )
-from app.agents.session.session import AgentSession
 from app.agents.tools.tool import Approval, tool
 from app.cli.chat import JsonReport, TerminalLines, TextReport, chat
 from app.events import AnalysisFailed, CallId, Party, TokenUsage

@@ -33,14 +33,14 @@ from app.realtime.events import (
     Transcription,
     TranscriptionCompleted,
 )
-from app.web.access import Door
 from app.web.app import make_app
+from app.web.clients import Door
 from app.web.metrics import Metrics
 from app.web.realtime import realtime_router
 from app.web.serving import make_server, running
-from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from audio.g711 import encode_ulaw
+from audio.transcoder import Transcoder
 from tests.fakes.fetched import JAVASCRIPT, command_of
 from tests.fakes.gateway import engine_gateway
 from tests.fakes.waiting import time_limit

@@ -39,8 +39,8 @@ from app.realtime.events import (
     TranscriptionFailed,
     Unknown,
 )
-from audio.bridge import Transcoder
 from audio.format import PCM16_16K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat
+from audio.transcoder import Transcoder
 from tests.fakes.engine_parts import quiet, said, speech
 from tests.fakes.waiting import until
 from tests.integration.engine_site import Caller, Site, open_site

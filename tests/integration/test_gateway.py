@@ -24,7 +24,7 @@ from websockets.typing import Subprotocol
 from app.api_keys import ApiKeys, Scope
 from app.assembly.gateway import make_gateway
 from app.calls.budget import Budget
-from app.calls.recording.writer import Recorder
+from app.calls.recording.recorder import Recorder
 from app.events import (
     AgentSaid,
     CallEnded,
@@ -43,8 +43,8 @@ from app.realtime.dialect import BETA, GA, Dialect
 from app.settings import Settings
 from app.store.files import CallFiles
 from app.store.sql.gateway import GatewayStore
-from app.web.access import Door
 from app.web.app import make_app
+from app.web.clients import Door
 from app.web.metrics import Metrics
 from app.web.realtime import MAX_MESSAGE_BYTES, realtime_router
 from app.web.serving import make_server, running

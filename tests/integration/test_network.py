@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.carrier.twilio.rest import TwilioRest
+from app.dial.carrier_http import http_client
 from app.dial.leg import open_stream
-from app.dial.webhook import http_client
-from app.doctor.checks import check_clock, check_public_address
+from app.doctor.examination import check_clock, check_public_address
 from app.engine.stages.base import StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
 from app.engine.stages.transcriptions import HttpTranscriber
@@ -26,7 +26,7 @@ from app.errors import AppError
 from app.events import CallId
 from app.gateway.channels import RemoteChannel
 from app.http.client import Outgoing, SafeHttp
-from app.http.placing import place_call
+from app.http.place_call import place_call
 from app.http.streaming import StreamingHttp
 from app.network import Network, use_network
 from app.realtime.dialect import GA

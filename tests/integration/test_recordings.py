@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.api_keys import Scope
-from app.calls.recording.files import FRAME, FRAMES_FORMAT, repair
+from app.calls.recording.wav_files import FRAME, FRAMES_FORMAT, repair
 from app.events import (
     BargeIn,
     KeyPressed,
@@ -203,10 +203,10 @@ import asyncio, sys
 from pathlib import Path
 from app.store.files import CallFiles
 from app.calls.recording.tape import Batch
-from app.calls.recording import writer
-from app.calls.recording.writer import Recorder
+from app.calls.recording import recorder
+from app.calls.recording.recorder import Recorder
 
-writer.GATHER_S = 0.001  # the clock below runs a hundred times as fast as time does
+recorder.GATHER_S = 0.001  # the clock below runs a hundred times as fast as time does
 
 async def main():
     async with Recorder(CallFiles(Path(sys.argv[1]), Path())).open() as recorder:

@@ -38,9 +38,9 @@ from app.carrier.base import (
 from app.carrier.destinations import destination
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.front import TwilioFront
-from app.carrier.twilio.reports import Screening, dial_result, read_dial
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
+from app.carrier.twilio.transfer_reports import Screening, dial_result, read_dial
 from app.errors import CarrierRefused, CarrierUnavailable, SignatureError
 from tests.fakes.twilio_phones import Phones
 from tests.fakes.twilio_rest import TwilioApi

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.agents.agent import Agent
+from app.agents.session.agent_session import AgentSession
 from app.agents.session.events import Said, ToolApproval
-from app.agents.session.session import AgentSession
 from app.agents.session.subscriptions import Subscription
 from app.agents.tools.tool import Approval, tool
 from app.errors import ConfigError, VoiceUnavailable

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.dial.webhook import Endpoints
+from app.dial.carrier_http import Endpoints
 from app.errors import DialError
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.redis_server import RedisServer, redis_server

@@ -21,8 +21,8 @@ from app.engine.stages.base import (
 )
 from app.engine.stages.sides import Recognizers, TextModels, Voices
 from app.engine.stages.text_models import ChatCompletions, Responses
+from app.engine.stages.text_to_speech import HttpVoice
 from app.engine.stages.transcriptions import HttpTranscriber
-from app.engine.stages.voices import HttpVoice
 from app.http.streaming import StreamingHttp
 from tests.fakes.engine_parts import speech
 from tests.fakes.stage_servers import (

@@ -19,7 +19,7 @@ from app.calls.caller_leg import Monitor
 from app.events import AgentSaid, CallId, OperatorActed
 from app.framing import Passage
 from app.realtime import events as ev
-from app.web import supervisor
+from app.web import supervisor_socket
 from app.web.sockets import Lane, Messages
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
@@ -167,7 +167,7 @@ async def test_only_one_supervisor_speaks() -> None:
 
 async def test_a_page_that_does_not_read_is_cut_off_and_nothing_is_kept_for_it() -> None:
     lane, call = NeverReads(), Quiet()
-    serving = asyncio.ensure_future(supervisor.supervise(call, "a page", lane))
+    serving = asyncio.ensure_future(supervisor_socket.supervise(call, "a page", lane))
     await until(lambda: call.monitors)
     for _ in range(4):
         for monitor in call.monitors:

@@ -16,7 +16,7 @@ from standardwebhooks import Webhook as ReceiverLibrary
 from app.api_keys import Scope
 from app.events import CallId, CallNotAnswered, CallPlaced, CallTurnedAway
 from app.http.client import SafeHttp
-from app.http.webhook import Webhook, WebhookSpec
+from app.http.signed_webhook import Webhook, WebhookSpec
 from app.store.base import Outcome
 from app.store.codec import Storable
 from app.store.sql.store import SqlStore

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from app.calls.call import Call
 from app.carrier.base import CarrierCallId
+from app.dial.carrier_http import TwimlAnswer
 from app.dial.twiml import Verb
-from app.dial.webhook import TwimlAnswer
 from app.events import ToolRan
 from app.realtime.events import ItemCreate
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing

@@ -17,7 +17,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.calls.transfer.reports import TransferReports
+from app.calls.transfer.transfer_reports import TransferReports
 from app.carrier.base import (
     CallerAudio,
     CallProgress,
@@ -36,8 +36,8 @@ from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
 from app.realtime.connection import Transport
 from app.realtime.dialect import GA, Dialect
-from app.web.access import Door
 from app.web.app import make_app
+from app.web.clients import Door
 from app.web.health import health_router
 from app.web.metrics import Metrics
 from app.web.phone import UnclaimedSockets, phone_router

@@ -10,7 +10,7 @@ from app.agents.tools.invocation import ToolInvoker
 from app.agents.tools.tool import ToolContext
 from app.errors import ToolFailed
 from app.events import TaskRequest
-from app.http.webhook import Message, Webhook
+from app.http.signed_webhook import Message, Webhook
 
 __all__ = ["Delegate", "ToolDelegate", "WebhookDelegate"]
 

@@ -31,7 +31,7 @@ from app.events import (
     Party,
     TurnAnalyzed,
 )
-from app.http.webhook import Message, Outbox, Webhook
+from app.http.signed_webhook import Message, Outbox, Webhook
 from app.retry import retry
 
 __all__ = ["CallReviews", "Reviewer"]

@@ -20,7 +20,7 @@ from app.agents.dialogue.actions import DialogueAction, Interrupt, Record, ToVoi
 from app.agents.dialogue.active_agent import ActiveAgent
 from app.agents.dialogue.failures import ResponseFailures
 from app.agents.dialogue.function_calls import FunctionCalls
-from app.agents.dialogue.history import History
+from app.agents.dialogue.item_history import History
 from app.agents.dialogue.messages import (
     AGAIN,
     GOING_ON,
@@ -36,7 +36,7 @@ from app.agents.dialogue.messages import (
 from app.agents.dialogue.response_kinds import REPLY, Kind
 from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.dialogue.transcript import RunningResponse, Transcript
-from app.agents.dialogue.usage import UsageMeter
+from app.agents.dialogue.usage_meter import UsageMeter
 from app.agents.guardrails.checks import feedback
 from app.agents.guardrails.rules import CheckGuardrail, GuardrailResult, Stop
 from app.agents.instructions import CallFacts

@@ -16,7 +16,7 @@ from app.agents.agent import Agent
 from app.agents.dialogue.actions import DialogueAction, Record, RunTool, ToVoice
 from app.agents.dialogue.active_agent import ActiveAgent, Handoff
 from app.agents.dialogue.failures import ResponseFailures
-from app.agents.dialogue.history import History
+from app.agents.dialogue.item_history import History
 from app.agents.dialogue.messages import PLEASE_WAIT, ModelMessages, SayMode, spoken
 from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue

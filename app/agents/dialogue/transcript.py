@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import Record
-from app.agents.dialogue.history import History, HistoryEntry
+from app.agents.dialogue.item_history import History, HistoryEntry
 from app.agents.dialogue.messages import agent_words
 from app.agents.guardrails.checks import GuardrailChecks
 from app.agents.guardrails.rules import CheckGuardrail

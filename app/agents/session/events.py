@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from app.agents.dialogue.history import HistoryEntry
+from app.agents.dialogue.item_history import HistoryEntry
 from app.events import AnalysisEvent, Party, TokenUsage
 from app.realtime.events import ServerEvent
 

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Literal
 
 from app.agents.agent import Agent
+from app.agents.session.agent_session import AgentSession
 from app.agents.session.events import Audio, RawModelEvent, SessionError, SessionEvent
-from app.agents.session.session import AgentSession
 from app.agents.session.subscriptions import Subscription
 from app.errors import ConfigError, VoiceClosed, VoiceError, VoiceUnavailable
 from app.realtime import events as ev

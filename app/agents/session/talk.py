@@ -1,7 +1,7 @@
 """The pure half of a session without a phone: a `Dialogue`, and the events to publish.
 
 `app.calls.conversation` is its counterpart on the phone: a call plays sound and counts silence, a
-session hands sound out and reports. `app.agents.session.session` performs the actions. Pure.
+session hands sound out and reports. `app.agents.session.agent_session` performs the actions. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from app.agents.dialogue.actions import DialogueAction, GiveUp, Interrupt, Record, RunTool, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
-from app.agents.dialogue.history import HistoryEntry
+from app.agents.dialogue.item_history import HistoryEntry
 from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
 from app.agents.llm.question import OUT_OF_BAND_KEY

@@ -20,9 +20,9 @@ from functools import partial
 from typing import Any, Final, Literal, overload
 
 from app.agents.per_call import IsEnabled, accepts, check_function
+from app.agents.tools.function_signature import Signature, read_signature
 from app.agents.tools.process import Workers
 from app.agents.tools.schema import ArgumentCheck, flattened
-from app.agents.tools.signature import Signature, read_signature
 from app.errors import ConfigError
 from app.events import CallId
 from app.threads import Slots, run_function

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.agents.dialogue.dialogue import Dialogue
-from app.agents.dialogue.history import HistoryEntry
+from app.agents.dialogue.item_history import HistoryEntry
 from app.calls.actions import Decide, Intent
 from app.events import Party
 

@@ -27,9 +27,9 @@ from app.realtime.events import (
     ResponseDone,
     ResponseStatus,
 )
-from audio.bridge import Transcoder
 from audio.format import AudioFormat
 from audio.level import peak_dbfs
+from audio.transcoder import Transcoder
 
 __all__ = ["LATE_SOUND_MS", "Downlink"]
 

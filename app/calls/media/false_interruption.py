@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.calls.media.playout import HeardItem, UnheardAudio
-from app.calls.turns.words import meaningful_words
+from app.calls.turns.meaningful_words import meaningful_words
 from app.realtime.events import AudioDelta, AudioDone
 
 __all__ = ["AgentSound", "FalseInterruption", "Interrupted", "Resumed"]

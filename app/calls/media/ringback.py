@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from audio.bridge import Transcoder
 from audio.format import PCMU_8K, AudioFormat
 from audio.tones import dual_tone
+from audio.transcoder import Transcoder
 
 __all__ = ["Ringback"]
 

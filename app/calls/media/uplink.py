@@ -16,9 +16,9 @@ from typing import Final
 
 from app.calls.media.playout import AUDIBLE_PEAK_DBFS
 from app.events import CallCounters
-from audio.bridge import Transcoder
 from audio.format import AudioFormat
 from audio.level import peak_dbfs
+from audio.transcoder import Transcoder
 
 __all__ = ["Uplink"]
 

@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from app.calls.outbound.contacts import parse_contacts
+from app.calls.outbound.dial_policy import CallingHours, Purpose, Refusal
 from app.calls.outbound.dialer import Dialer, PlaceOrder
 from app.calls.outbound.placed_call import BY, NextForContact
-from app.calls.outbound.policy import CallingHours, Purpose, Refusal
 from app.errors import PlacingRefused, StoreError
 from app.store.outbound import (
     Campaign,

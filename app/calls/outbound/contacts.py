@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from app.calls.outbound.policy import is_time_zone
+from app.calls.outbound.dial_policy import is_time_zone
 from app.errors import PlacingRefused
 from app.store.outbound import Contact
 

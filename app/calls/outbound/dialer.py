@@ -14,20 +14,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from app.calls.hang_up import contain
-from app.calls.outbound.pacing import Pace
-from app.calls.outbound.placed_call import (
-    STORE_RETRY_S,
-    NextForContact,
-    PlacedCall,
-    PlacingMeans,
-)
-from app.calls.outbound.policy import (
+from app.calls.outbound.dial_policy import (
     NOT_ENABLED,
     CallingHours,
     Judgment,
     OutboundPolicy,
     Purpose,
     judge,
+)
+from app.calls.outbound.pacing import Pace
+from app.calls.outbound.placed_call import (
+    STORE_RETRY_S,
+    NextForContact,
+    PlacedCall,
+    PlacingMeans,
 )
 from app.calls.route import Route
 from app.calls.switchboard import Admission, Switchboard, new_call_id

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.calls.recording.notice import RecordingNotice
-from audio.bridge import Transcoder
 from audio.format import PCMU_8K, AudioFormat
+from audio.transcoder import Transcoder
 
 __all__ = ["AGENT", "CALLER", "NO_PLACE", "Batch", "Tape"]
 

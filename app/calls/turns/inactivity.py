@@ -13,8 +13,8 @@ from typing import Final
 
 from app.calls.actions import ClosingPrompt
 from app.calls.policy import InactivityTexts, ProductivityRules
+from app.calls.turns.meaningful_words import meaningful_words
 from app.calls.turns.turn_table import Turn
-from app.calls.turns.words import meaningful_words
 from app.events import EndReason
 
 __all__ = ["ENDLESS_TURN", "InactivityPrompts", "Productivity", "Prompt"]

@@ -12,8 +12,8 @@ from typing import Final
 from app.calls.actions import ClosingPrompt
 from app.calls.policy import CallPolicy, InactivityTexts
 from app.calls.turns.inactivity import ENDLESS_TURN, InactivityPrompts, Productivity, Prompt
+from app.calls.turns.meaningful_words import meaningful_words
 from app.calls.turns.turn_table import Turn
-from app.calls.turns.words import meaningful_words
 from app.events import EndReason
 
 __all__ = ["CallTimers"]

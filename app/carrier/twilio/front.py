@@ -35,7 +35,17 @@ from app.carrier.twilio.http import (
     refusal_document,
 )
 from app.carrier.twilio.placing import PLACING_PATHS, read_placed, read_verdict
-from app.carrier.twilio.reports import (
+from app.carrier.twilio.transfer import (
+    CALLER_LABEL,
+    TRANSFER_PATHS,
+    Site,
+    after_transfer_document,
+    answer_document,
+    queue_wait_document,
+    return_document,
+    whisper_document,
+)
+from app.carrier.twilio.transfer_reports import (
     AnsweredBy,
     ConferenceEvent,
     dial_result,
@@ -46,16 +56,6 @@ from app.carrier.twilio.reports import (
     read_leg,
     read_machine,
     read_queue_wait,
-)
-from app.carrier.twilio.transfer import (
-    CALLER_LABEL,
-    TRANSFER_PATHS,
-    Site,
-    after_transfer_document,
-    answer_document,
-    queue_wait_document,
-    return_document,
-    whisper_document,
 )
 
 __all__ = ["TwilioFront"]

@@ -197,7 +197,7 @@ _MEDIA_DECODER: Final = msgspec.json.Decoder(_Media, strict=False)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _KNOWN: Final = frozenset({"connected", "start", "media", "mark", "dtmf", "stop"})
 
-# Names of the formats that `audio.bridge` converts. L16 is little-endian, as carriers send it.
+# Names of the formats that `audio.transcoder` converts. L16 is little-endian, as carriers send it.
 _ENCODINGS: Final = {
     **dict.fromkeys(("audio/x-mulaw", "audio/pcmu", "mulaw", "pcmu", "ulaw"), Encoding.PCMU),
     **dict.fromkeys(("audio/x-alaw", "audio/pcma", "alaw", "pcma"), Encoding.PCMA),

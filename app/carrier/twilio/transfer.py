@@ -1,7 +1,8 @@
 """The documents of transfers, tones and the way back: TwiML for calls that leave their stream.
 
-Pure. `Site` holds the addresses that documents send Twilio to; `reports.py` reads what webhooks
-bring back. Addresses that are dialed come from `Destination` values, made of configuration.
+Pure. `Site` holds the addresses that documents send Twilio to; `transfer_reports.py` reads what
+webhooks bring back. Addresses that are dialed come from `Destination` values, which are made of
+configuration.
 
 Follows Twilio voice/twiml: dial, number, sip, conference, enqueue, leave, gather, play (2026-11).
 """

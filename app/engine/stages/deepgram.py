@@ -18,8 +18,8 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.http_answers import as_json, refusal_code
 from app.engine.stages.socket_side import SocketTranscriber, drop
-from app.engine.stages.wire import as_json, refusal_code
 from app.network import websocket_options
 
 __all__ = ["DEEPGRAM_URL", "DeepgramTranscriber"]

@@ -18,8 +18,8 @@ import numpy as np
 
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.http_answers import as_json
 from app.engine.stages.socket_side import SocketTranscriber, drop
-from app.engine.stages.wire import as_json
 from app.errors import VoiceError
 from app.realtime.faults import find_code
 from app.realtime.websocket import WebSocketModel, WebSocketTransport

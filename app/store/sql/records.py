@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping
 from app.events import AgentSaid, CallerSaid, Party
 from app.store.base import Direction, Outcome, StoredCall, StoredEvent
 from app.store.codec import decode
-from app.store.words import words_of
+from app.store.search_terms import words_of
 
 __all__ = ["CALL_FIELDS", "SPEECH", "call_of", "call_row", "event_of", "event_row", "lines_of"]
 

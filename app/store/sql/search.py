@@ -1,6 +1,6 @@
 """The full-text search over transcripts: FTS5 in SQLite, tsvector in PostgreSQL.
 
-Both index the words that `app.store.words` has cut.
+Both index the words that `app.store.search_terms` has cut.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from sqlalchemy import RowMapping, Select, func, select, text
 from app.errors import StoreError
 from app.events import CallId
 from app.store.base import Page, TranscriptHit
+from app.store.search_terms import Term
 from app.store.sql.tables import transcript
-from app.store.words import Term
 
 __all__ = ["MERGE_INDEX", "hits_of", "lines_with"]
 

@@ -43,6 +43,7 @@ from app.store.base import (
     TranscriptHit,
 )
 from app.store.retention import without
+from app.store.search_terms import parse_query
 from app.store.sql.append import EventTables, in_table, rows_of
 from app.store.sql.database import Database
 from app.store.sql.lists import counted_calls, cursor_of, figures_of, has_number, listed_calls
@@ -61,7 +62,6 @@ from app.store.sql.tables import (
     transcript,
 )
 from app.store.sql.webhooks import deliveries
-from app.store.words import parse_query
 
 __all__ = ["SqlStore"]
 

@@ -27,9 +27,9 @@ from app.bus import Bus
 from app.console_logins import Login, Logins, csrf_token
 from app.passwords import Passwords, Person
 from app.threads import in_thread
-from app.web.access import Door, bearer_token, is_foreign_site, same_secret
 from app.web.api.problem import API_PREFIX, Problem
 from app.web.api.replays import Replays
+from app.web.clients import Door, bearer_token, is_foreign_site, same_secret
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = [

@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.api_keys import Scope
 from app.calls.outbound.campaigns import CampaignOptions
+from app.calls.outbound.dial_policy import Purpose
 from app.calls.outbound.dialer import PlaceOrder
 from app.calls.outbound.outbound import Outbound
-from app.calls.outbound.policy import Purpose
 from app.errors import PlacingRefused, StoreError, StoreUnavailable
 from app.events import CallId
 from app.store.outbound import Attempt, Campaign, Contact, ListedNumber

@@ -14,6 +14,7 @@ from app.calls.observers.live_feed import LiveFeed
 from app.calls.outbound.outbound import Outbound
 from app.store.history import CallHistory
 from app.store.sql.webhooks import WebhookOutbox
+from app.web.api.browser_phone import BrowserPhone, add_phone_routes
 from app.web.api.configuration import Configuration, add_configuration_routes
 from app.web.api.description import add_description
 from app.web.api.feed import add_feed_route
@@ -23,7 +24,6 @@ from app.web.api.keys import add_key_routes
 from app.web.api.live import Live, add_live_routes
 from app.web.api.outbound import add_outbound_routes
 from app.web.api.overview import add_overview_routes
-from app.web.api.phone import BrowserPhone, add_phone_routes
 from app.web.api.supervision import Supervision, add_supervision_routes
 from app.web.api.webhooks import add_webhook_routes
 

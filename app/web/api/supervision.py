@@ -15,7 +15,7 @@ from app.events import CallId
 from app.web.api.guard import client_of, needs
 from app.web.api.live import LiveCallId
 from app.web.api.problem import Problem
-from app.web.supervisor import SupervisedCall, supervise
+from app.web.supervisor_socket import SupervisedCall, supervise
 from app.web.tickets import TICKET_PROTOCOL, TICKET_S, SocketTickets
 
 __all__ = ["Supervision", "add_supervision_routes"]

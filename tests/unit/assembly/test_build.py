@@ -19,7 +19,7 @@ from app.assembly import Assembly, assemble, call_policy, session_config
 from app.calls.keypad.menu import HangUp, MenuPlan, Repeat, Say, ToAgent, Transfer
 from app.calls.policy import CallPolicy
 from app.calls.route import Diversion, Route
-from app.calls.transfer.tools import phone_tools
+from app.calls.transfer.phone_tools import phone_tools
 from app.calls.turns.presets import PRESETS
 from app.carrier.base import CallerIdPolicy, CarrierCallId, IncomingCall
 from app.carrier.destinations import Destinations, destination

@@ -21,7 +21,8 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import DestinationOptions, destination
 from app.carrier.twilio import transfer as documents
-from app.carrier.twilio.reports import (
+from app.carrier.twilio.transfer import Site
+from app.carrier.twilio.transfer_reports import (
     AnsweredBy,
     ConferenceEvent,
     ConferenceReport,
@@ -37,7 +38,6 @@ from app.carrier.twilio.reports import (
     read_machine,
     read_queue_wait,
 )
-from app.carrier.twilio.transfer import Site
 from app.dial.twiml import Verb, parse_twiml, stream_of
 from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
 

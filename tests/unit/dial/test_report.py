@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from app.dial.carrier_http import SpokenLine
 from app.dial.report import CallPrinter, DialReport, StreamMeasures, print_report
-from app.dial.webhook import SpokenLine
 
 LONG = SpokenLine(at_ms=61_200, who="agent", text="We are open [from] nine to five, and " * 4)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from app.dial.listening import Span, UtteranceDetector
 from app.dial.measures import (
     BargeInMeasure,
     QueueCleared,
@@ -13,6 +12,7 @@ from app.dial.measures import (
 )
 from app.dial.playout import Heard
 from app.dial.speaking import SILENT_FRAME, SpeechPlayer, Utterance
+from app.dial.utterances import Span, UtteranceDetector
 from tests.fakes.caller import silence, tone
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from twilio.request_validator import RequestValidator
 
+from app.dial.carrier_http import Endpoints, SpokenLine, parse_spoken_line, sign
 from app.dial.faults import check_stream
 from app.dial.script import AwaitHangUp, BargeIn, Listen, Say
 from app.dial.speech import SpeechFolder, demo_script, parse_wav, read_script
 from app.dial.twiml import StreamOrder, Verb, parse_twiml, stream_of
-from app.dial.webhook import Endpoints, SpokenLine, parse_spoken_line, sign
 from app.errors import ConfigError, RemoteProtocolError
 from audio.g711 import decode_ulaw
 from audio.level import level_dbfs

@@ -24,7 +24,7 @@ from app.engine.actions import (
     TakeAudio,
 )
 from app.engine.base import Heard
-from app.engine.session import EngineSession, SessionLimits
+from app.engine.engine_session import EngineSession, SessionLimits
 from app.engine.turns import Edge
 from app.realtime.dialect import GA
 from app.realtime.events import (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.engine.actions import Note, NoteKind, ResetVad, Send
+from app.engine.engine_session import EngineSession
 from app.engine.items import MAX_ITEMS
-from app.engine.session import EngineSession
 from app.realtime.events import (
     ContentPart,
     ErrorEvent,

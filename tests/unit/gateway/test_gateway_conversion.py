@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from app.gateway.conversion import FORMATS, Conversion
-from audio.bridge import Transcoder
 from audio.format import PCM16_24K, PCMU_8K
+from audio.transcoder import Transcoder
 
 PCMU = {"type": "audio/pcmu"}
 PCM = {"type": "audio/pcm", "rate": 24_000}

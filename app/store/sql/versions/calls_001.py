@@ -114,7 +114,8 @@ def upgrade() -> None:
         op.execute(sa.text(statement))
 
 
-# Words come cut and folded by `app.store.words`: neither database does more than separate them.
+# Words come cut and folded by `app.store.search_terms`: neither database does more than separate
+# them.
 _FULL_TEXT = {
     "postgresql": [
         "CREATE INDEX transcript_words ON transcript USING gin (to_tsvector('simple', words))",

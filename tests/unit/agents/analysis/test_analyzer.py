@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from app.agents.analysis.analyzer import AnalyzerLimits, task_report
-from app.agents.analysis.live import AnalysisPlan, LiveAnalysis
+from app.agents.analysis.live_analysis import AnalysisPlan, LiveAnalysis
 from app.agents.analysis.questions import (
     MAX_LINES,
     MAX_REVIEW_CHARS,

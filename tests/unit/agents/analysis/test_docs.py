@@ -22,7 +22,7 @@ from app.calls.policy import InactivityTexts, ProductivityRules
 from app.calls.turns.inactivity import InactivityPrompts
 from app.calls.turns.presets import PRESETS
 from app.events import CallId
-from app.http.webhook import WebhookSpec
+from app.http.signed_webhook import WebhookSpec
 
 PAGES = Path(__file__).parents[4] / "docs"
 RULES = ("agents.md", "Keypad, silence, opening hours")

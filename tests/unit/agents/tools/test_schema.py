@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
+from app.agents.tools.function_signature import described
 from app.agents.tools.schema import ArgumentCheck, bounded, closed, parse_arguments
-from app.agents.tools.signature import described
 from app.agents.tools.tool import Approval, Tool, ToolContext, tool
 from app.errors import ConfigError, ToolArgsInvalid
 

@@ -14,7 +14,7 @@ from app.calls.actions import End
 from app.calls.outbound import dialer
 from app.calls.outbound.answering import MENU_NOTE
 from app.calls.outbound.campaigns import CampaignOptions
-from app.calls.outbound.policy import Refusal
+from app.calls.outbound.dial_policy import Refusal
 from app.calls.policy import AnsweredByRules
 from app.events import AnsweredBy
 from app.web.api.outbound import RetryAfter

@@ -26,7 +26,7 @@ from app.carrier.base import (
     TransferOutcome,
     TransferResult,
 )
-from app.carrier.twilio.reports import LegReport, leg_status
+from app.carrier.twilio.transfer_reports import LegReport, leg_status
 
 LEG = CarrierCallId("CA2")
 

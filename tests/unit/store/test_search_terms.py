@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.store.words import Term, parse_query, words_of
+from app.store.search_terms import Term, parse_query, words_of
 
 TEXTS = {
     "Hello, World!": ["hello", "world"],

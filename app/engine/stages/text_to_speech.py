@@ -20,8 +20,8 @@ import httpx2
 import numpy as np
 
 from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.http_answers import as_json, asked, content_type, whole
 from app.engine.stages.rates import RateChange, resampler
-from app.engine.stages.wire import as_json, asked, content_type, whole
 from app.http.streaming import StreamingHttp, sse_data
 
 __all__ = ["HttpVoice", "PcmReader"]

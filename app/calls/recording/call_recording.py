@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from app.calls.recording.recorder import LiveRecording, Recorder
 from app.calls.recording.tape import Tape
-from app.calls.recording.writer import LiveRecording, Recorder
 from app.events import CallEvent, CallId, RecordingStarted, RecordingStopped
 from app.tasks import Event
 

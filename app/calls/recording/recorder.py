@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from app.calls.recording.files import FRAME, FRAMES_FORMAT, repair
 from app.calls.recording.tape import CALLER, Batch
+from app.calls.recording.wav_files import FRAME, FRAMES_FORMAT, repair
 from app.events import CallId
 from app.store.files import CallFiles
 from app.threads import in_thread

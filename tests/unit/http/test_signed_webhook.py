@@ -12,7 +12,7 @@ import pytest
 from app.agents.llm.chat_completions import ChatSpec
 from app.background import BackgroundJobs
 from app.errors import ConfigError
-from app.http.webhook import Message, WebhookSpec, read_secret
+from app.http.signed_webhook import Message, WebhookSpec, read_secret
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 URL = "https://hooks.example.com/calls"

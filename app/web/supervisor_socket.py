@@ -26,8 +26,8 @@ from app import logs
 from app.calls.caller_leg import Monitor
 from app.events import CallId
 from app.web.sockets import Lane
-from audio.bridge import Transcoder
 from audio.format import PCMU_8K, AudioFormat
+from audio.transcoder import Transcoder
 
 __all__ = ["SupervisedCall", "supervise"]
 

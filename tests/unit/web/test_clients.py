@@ -6,7 +6,7 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
-from app.web.access import Door, bearer_token, is_foreign_site, is_local, same_secret
+from app.web.clients import Door, bearer_token, is_foreign_site, is_local, same_secret
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.calls.recording.files import FRAME, FRAMES_FORMAT, repair
+from app.calls.recording.recorder import LAG_MS, WRITE_EVERY_MS, Recorder, RecordingWriter
 from app.calls.recording.tape import AGENT, CALLER, NO_PLACE, Batch
-from app.calls.recording.writer import LAG_MS, WRITE_EVERY_MS, Recorder, RecordingWriter
+from app.calls.recording.wav_files import FRAME, FRAMES_FORMAT, repair
 from app.events import CallId
 from app.store.files import CallFiles
 from audio.g711 import decode_ulaw
@@ -161,7 +161,7 @@ async def test_a_folder_that_may_not_be_read_keeps_no_server_from_starting(
     def refused(folder: Path) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("app.calls.recording.writer.repair", refused)
+    monkeypatch.setattr("app.calls.recording.recorder.repair", refused)
     async with Recorder(CallFiles(tmp_path, tmp_path)).open() as recorder:
         recorder.begin(CALL, {}, lambda _reason: None).close(100)
     assert len(channels(tmp_path / f"{CALL}.wav")[0]) == 800
@@ -176,7 +176,7 @@ async def test_a_disk_that_is_slow_costs_sound_and_holds_nobody_up(
         free.wait()
 
     monkeypatch.setattr(RecordingWriter, "add", slow)
-    monkeypatch.setattr("app.calls.recording.writer.MAX_WAITING", 50)
+    monkeypatch.setattr("app.calls.recording.recorder.MAX_WAITING", 50)
     try:
         async with Recorder(CallFiles(tmp_path, tmp_path)).open() as recorder:
             live = recorder.begin(CALL, {}, lambda _reason: None)

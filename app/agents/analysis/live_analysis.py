@@ -12,12 +12,12 @@ from app.agents.analysis.analyzer import Analyzer, AnalyzerLimits, Emit
 from app.agents.analysis.delegates import Delegate, ToolDelegate, WebhookDelegate
 from app.agents.analysis.questions import AnalysisSpec, ReviewSpec, TranscriptLine
 from app.agents.dialogue.dialogue import Dialogue
-from app.agents.dialogue.history import HistoryEntry
+from app.agents.dialogue.item_history import HistoryEntry
 from app.agents.dialogue.tool_runner import ToolRunner
 from app.agents.llm.question import Ask
 from app.agents.tools.tool import Tool
 from app.events import Party
-from app.http.webhook import Webhook
+from app.http.signed_webhook import Webhook
 from app.realtime.events import ServerEvent, TranscriptionCompleted
 
 __all__ = ["AnalysisPlan", "LiveAnalysis"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.agents.dialogue.history import LATE_TRANSCRIPT_MS, History
+from app.agents.dialogue.item_history import LATE_TRANSCRIPT_MS, History
 from app.realtime.events import ContentPart, Item
 
 

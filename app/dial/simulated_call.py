@@ -15,15 +15,15 @@ from functools import partial
 from typing import Final
 
 from app.carrier.base import CarrierCallId, StreamId
+from app.dial.carrier_http import Caller, SpokenLine, TwimlAnswer, Webhooks
 from app.dial.faults import Fault, check_stream
 from app.dial.leg import Clock, EndedBy, Leg, LegEnd, open_stream
-from app.dial.listening import WINDOW_MS, audible_windows
 from app.dial.report import CallPrinter, DialReport, StreamMeasures
 from app.dial.script import ScriptedCaller
 from app.dial.speaking import Recording
 from app.dial.stream import CarrierStream, StreamIdentity
 from app.dial.twiml import StreamOrder, Verb, stream_of
-from app.dial.webhook import Caller, SpokenLine, TwimlAnswer, Webhooks
+from app.dial.utterances import WINDOW_MS, audible_windows
 from app.errors import DialError, RemoteProtocolError
 
 __all__ = ["SimulatedCall"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.calls.turns.words import is_echo, meaningful_words
+from app.calls.turns.meaningful_words import is_echo, meaningful_words
 
 
 @pytest.mark.parametrize(

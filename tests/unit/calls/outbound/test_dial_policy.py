@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.calls.outbound.policy import (
+from app.calls.outbound.dial_policy import (
     CallingHours,
     OutboundPolicy,
     Purpose,

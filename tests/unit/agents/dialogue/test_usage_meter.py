@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.agents.dialogue.usage import UsageMeter, billed
+from app.agents.dialogue.usage_meter import UsageMeter, billed
 from app.events import TokenUsage
 from app.realtime.events import TranscriptionCompleted, Usage
 

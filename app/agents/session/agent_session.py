@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Final, assert_never
 
 from app.agents.agent import Agent
-from app.agents.analysis.live import AnalysisPlan
+from app.agents.analysis.live_analysis import AnalysisPlan
 from app.agents.dialogue.actions import GiveUp, RunTool, ToVoice
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.dialogue.tool_runner import consent_prompt

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio.bridge import Transcoder
 from audio.format import (
     PCM16_8K,
     PCM16_16K,
@@ -21,6 +20,7 @@ from audio.format import (
 )
 from audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from audio.resample import PCM16_READER, BlockFilter, Resampler
+from audio.transcoder import Transcoder
 from tests.unit.audio.tones import tone
 
 FORMATS = (PCMU_8K, PCMA_8K, PCM16_8K, PCM16_16K, PCM16_24K)
