@@ -31,6 +31,10 @@ __all__ = ["BackgroundWork"]
 
 CALL_OVER: Final = "call_over"
 """The error code of a tool that the end of its call has cancelled."""
+BUDGET_SPENT: Final = "tool_budget_spent"
+"""The error code of a tool that a call has no budget left for."""
+REFUSALS_RECORDED: Final = 50
+"""Of those: a model may go on for ever, and each would be a line of the log and of the history."""
 
 
 class BackgroundWork:
@@ -64,6 +68,7 @@ class BackgroundWork:
         self._perform = perform
         self._now_ms = now_ms
         self._tasks: asyncio.TaskGroup | None = None
+        self._refusals = 0
         self._running: dict[str, tuple[RunTool, int]] = {}  # with the time at which each began
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
@@ -133,7 +138,9 @@ class BackgroundWork:
             return
         now_ms = self._now_ms()
         self._running.pop(run.tool_call_id, None)
-        self._record_tool(run, now_ms, result.duration_ms, result.error)
+        self._refusals += result.error == BUDGET_SPENT
+        if result.error != BUDGET_SPENT or self._refusals <= REFUSALS_RECORDED:
+            self._record_tool(run, now_ms, result.duration_ms, result.error)
         self._perform(
             self._conversation.on_tool_done(
                 run.tool_call_id, result.output, now_ms, reply=result.reply

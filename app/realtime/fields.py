@@ -19,11 +19,14 @@ from typing import Any, Final, TypeVar
 
 from app.errors import RemoteProtocolError
 
-__all__ = ["REQUIRED", "Fields", "MalformedEvent"]
+__all__ = ["MAX_TEXT_CHARS", "REQUIRED", "Fields", "MalformedEvent"]
 
 _T = TypeVar("_T")
 
 MAX_COUNT: Final = 2**53  # beyond it JSON numbers are not exact (RFC 8259, section 6)
+MAX_TEXT_CHARS: Final = 100_000
+"""More than a model says in one breath, or takes as instructions. Words are looked at one by one,
+between two frames of everybody's sound: a patient reader cuts longer texts."""
 _BASE64_DIGITS: Final = re.compile(r"[A-Za-z0-9+/]*")
 
 
@@ -91,14 +94,21 @@ class Fields:
     def text(self, key: str, default: str | _Required = REQUIRED) -> str:
         value = self.data.get(key)
         if isinstance(value, str):
-            return value
+            return value if len(value) <= MAX_TEXT_CHARS else self._cut(key, value)
         return self._default(key, default, "a string")
 
     def optional_text(self, key: str) -> str | None:
         value = self.data.get(key)
         if isinstance(value, str):
-            return value
+            return value if len(value) <= MAX_TEXT_CHARS else self._cut(key, value)
         return self._default(key, None, "a string")
+
+    def _cut(self, key: str, text: str) -> str:
+        if self.oddities is None:
+            return text
+        most = f"at most {MAX_TEXT_CHARS} characters"
+        self.tolerate(self.wrong(key, most, code="invalid_value"))
+        return text[:MAX_TEXT_CHARS]
 
     def number(self, key: str, default: float | _Required = REQUIRED) -> float:
         value = self.data.get(key)
@@ -129,7 +139,9 @@ class Fields:
     def audio(self, key: str) -> bytes:
         """Bytes from base64 (RFC 4648, section 4); patient readers take it unpadded and broken
         into lines, too."""
-        text = self.text(key)
+        text = self.data.get(key)
+        if not isinstance(text, str):
+            text = self.text(key)  # says what is wrong with it
         with contextlib.suppress(ValueError):
             return binascii.a2b_base64(text, strict_mode=True)
         error = self.wrong(key, "base64", code="invalid_value")

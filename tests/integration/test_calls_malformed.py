@@ -5,14 +5,26 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from app.calls.background_work import REFUSALS_RECORDED
 from app.carrier.base import CarrierCallId
 from app.carrier.twilio.caller_side import render_start
-from app.events import EndReason
-from app.realtime.events import AudioDelta
+from app.events import CallerSaid, EndReason, ToolRan
+from app.realtime.events import (
+    AudioDelta,
+    Item,
+    OutputItemDone,
+    Response,
+    ResponseCreated,
+    ResponseDone,
+    ResponseStatus,
+    TranscriptionCompleted,
+)
+from app.realtime.fields import MAX_TEXT_CHARS
 from audio.format import PCM16_24K, PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone
@@ -241,3 +253,34 @@ async def test_a_message_of_the_model_beyond_all_measure_costs_its_connection_on
         voice.latest.emit_text(json.dumps({"type": "session.surprise", "x": "x" * (17 * MIB)}))
         await voice.until(lambda: len(voice.connections) == 2)
         await still_talks(call)
+
+
+async def test_megabytes_of_words_are_cut() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        for number in range(5):
+            words = TranscriptionCompleted(f"u{number}", 0, "word " * (3 * MIB // 5))
+            voice.latest.emit(words)
+        said = await app.event(call, CallerSaid, lambda said: said.item_id == "u4")
+        assert len(said.text) <= MAX_TEXT_CHARS
+        await still_talks(call)
+        assert len(voice.connections) == 1
+
+
+async def test_a_model_that_calls_tools_without_end_fills_neither_log_nor_history() -> None:
+    voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
+    async with voice, trunkline(voice) as app, app.twilio() as twilio:
+        call = await twilio.call(app.url)
+        await call.hear_quiet(ms=300)
+        running = Response(id="resp_x", status=ResponseStatus.IN_PROGRESS)
+        voice.latest.emit(ResponseCreated(running))
+        for number in range(500):
+            item = Item(type="function_call", id=f"f{number}", call_id=f"c{number}", name="no")
+            voice.latest.emit(OutputItemDone("resp_x", number, item))
+        await voice.until(lambda: len([i for i in voice.items if i.output is not None]) == 500)
+        voice.latest.emit(ResponseDone(replace(running, status=ResponseStatus.COMPLETED)))
+        await still_talks(call)
+    ran = [event for event in await app.events(call) if isinstance(event, ToolRan)]
+    assert len(ran) == 50 + REFUSALS_RECORDED

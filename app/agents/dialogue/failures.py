@@ -16,9 +16,10 @@ from app.events import CallCounters, CallId, VoiceTrouble
 from app.realtime.events import ErrorDetail, Response, ResponseStatus
 from app.realtime.faults import FaultClass, classify, place_of
 
-__all__ = ["ResponseFailure", "ResponseFailures"]
+__all__ = ["TOOL_LOOP", "ResponseFailure", "ResponseFailures"]
 
 
+TOOL_LOOP: Final = "tool_loop"
 _MAX_FAILURES: Final = 2
 
 
@@ -93,7 +94,7 @@ class ResponseFailures:
     def on_tool_loop(self, now_ms: int) -> list[Record]:
         """The model calls tools again and again, and the caller has not said a word meanwhile."""
         self._counters.voice_errors += 1
-        return [self._trouble("tool_loop", now_ms, benign=False)]
+        return [self._trouble(TOOL_LOOP, now_ms, benign=False)]
 
     def _failed(
         self, code: str, now_ms: int, kind: FaultClass, *, failures: int = 1

@@ -13,11 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from app.agents.agent import Agent
-from app.agents.dialogue.actions import DialogueAction, Record, RunTool, ToVoice
+from app.agents.dialogue.actions import DialogueAction, GiveUp, Record, RunTool, ToVoice
 from app.agents.dialogue.active_agent import ActiveAgent, Handoff
-from app.agents.dialogue.failures import ResponseFailures
+from app.agents.dialogue.failures import TOOL_LOOP, ResponseFailures
 from app.agents.dialogue.item_history import History
-from app.agents.dialogue.messages import PLEASE_WAIT, ModelMessages, SayMode, spoken
+from app.agents.dialogue.messages import (
+    PLEASE_WAIT,
+    SAY_NOT_DONE,
+    ModelMessages,
+    SayMode,
+    spoken,
+)
 from app.agents.dialogue.response_kinds import Kind
 from app.agents.dialogue.response_queue import ResponseQueue
 from app.agents.handoffs import HandoffTo
@@ -174,7 +180,7 @@ class FunctionCalls:
         self._history.add(item, None, now_ms)
         return [*actions, *tell(ItemCreate(item)), *self.ask_when_done(now_ms)]
 
-    def on_told_again(self, tool_call_id: str, now_ms: int) -> Sequence[ToVoice | Record]:
+    def on_told_again(self, tool_call_id: str, now_ms: int) -> Sequence[ToVoice | Record | GiveUp]:
         """The model refused a tool's output, which is sent again: it has yet to reply to it."""
         call = self._calls.get(tool_call_id)
         if call is not None:
@@ -203,14 +209,17 @@ class FunctionCalls:
             self._filled.update(c.response_id for c in self._calls.values() if not c.done)
         return said
 
-    def ask_when_done(self, now_ms: int) -> Sequence[ToVoice | Record]:
+    def ask_when_done(self, now_ms: int) -> Sequence[ToVoice | Record | GiveUp]:
         """One reply for all the tools of a response, when it and they are done."""
         if not self._take_due():
             return []
-        if self._replies >= MAX_REPLIES:
-            return self._failures.on_tool_loop(now_ms)
         self._replies += 1
-        return self._responses.ask_after_tools(now_ms)
+        if self._replies <= MAX_REPLIES:
+            return self._responses.ask_after_tools(now_ms)
+        said = self._responses.ask(now_ms, SAY_NOT_DONE)
+        if self._replies == MAX_REPLIES + 1:
+            return [*self._failures.on_tool_loop(now_ms), *said]
+        return [*said, GiveUp(code=TOOL_LOOP, retryable=True)]  # it was to use none
 
     def _take_due(self) -> bool:
         """True where a reply is due: a response is over, and all of its tools are done.

@@ -24,6 +24,8 @@ LATE_TRANSCRIPT_MS: Final = 3_000
 """The time that a missing caller transcript may hold back the lines behind it."""
 
 _MAX_ENTRIES: Final = 2_000
+_MAX_CHARS: Final = 100_000
+"""Of what is said piece by piece in one item: a model may go on for ever."""
 
 
 @dataclass(slots=True)
@@ -74,8 +76,10 @@ class HistoryEntry:
         if final:
             self.text = text or self.text
             self.text_final = True
+        elif len(self.text) < _MAX_CHARS:
+            self.text = (self.text + text)[:_MAX_CHARS]
         else:
-            self.text += text
+            return
         self._cut_text()
 
     def words_between(self, from_ms: int, to_ms: int, sent_ms: int) -> str:

@@ -144,6 +144,17 @@ SAY_NO_MORE: Final = ResponseRequest(
 )
 """Words after an answer that guardrails have stopped in each of its wordings."""
 
+SAY_NOT_DONE: Final = ResponseRequest(
+    kind=Kind.MESSAGE,
+    config=ResponseConfig(
+        instructions="Tell the caller in one short sentence, in the language of this call, that "
+        "you could not do this, and ask what else you can do. Say nothing else.",
+        metadata={SAY_METADATA_KEY: "I am sorry, I could not do this. What else can I do?"},
+        tool_choice="none",
+    ),
+)
+"""Words after a model has called tools again and again."""
+
 
 class ModelMessages:
     """The way to the model: whether it is connected, and ids for what it is sent.

@@ -27,6 +27,9 @@ def meaningful_words(transcript: str) -> list[str]:
 _ECHO_WORDS: Final = 3
 """Fewer words cannot tell an echo from an answer that repeats a time or a name."""
 _ECHO_SHARE: Final = 0.8
+_LONGEST_ECHO: Final = 200
+_SPOKEN_WORDS: Final = 1_000
+"""To compare more of them takes long, and callers who say more are no echo."""
 
 
 def is_echo(heard: str, said: str) -> bool:
@@ -35,8 +38,9 @@ def is_echo(heard: str, said: str) -> bool:
     `said` is the agent's last speech. An echo is transcribed with mistakes, so that most of the
     words in their order are enough.
     """
-    words, spoken = meaningful_words(heard), meaningful_words(said)
-    if len(words) < _ECHO_WORDS:
+    words = meaningful_words(heard)
+    if not _ECHO_WORDS <= len(words) <= _LONGEST_ECHO:
         return False
+    spoken = meaningful_words(said)[:_SPOKEN_WORDS]
     same = SequenceMatcher(None, words, spoken, autojunk=False).get_matching_blocks()
     return sum(block.size for block in same) >= _ECHO_SHARE * len(words)

@@ -105,6 +105,8 @@ class Scene:
             placed=placed,
         )
         self.actions: list[Action] = []
+        self.later: dict[int, str] = {}
+        """Tools that a feed of a test lets end, by the time at which they do."""
         self._returns_probes = returns_probes
         if live:
             self.ready()

@@ -36,7 +36,9 @@ from tests.unit.calls.outbound.test_answering import Placed
 from tests.unit.calls.scene import (
     End,
     GiveUp,
+    RunTool,
     Scene,
+    call_item,
     calls_tool,
     with_tool_running,
 )
@@ -108,8 +110,31 @@ def silent_responses(scene: Scene) -> None:
         scene.voice(AudioDelta(response_id, response_id.replace("r", "a"), 0, 0, b"\xff" * 800))
 
 
+def tool_calls(scene: Scene) -> None:
+    """Each response that is asked for calls a tool, which has its result at once."""
+    if scene.conversation.dialogue.gate.busy:
+        name = f"r{scene.now_ms}"
+        scene.response_begins(name, None)
+        scene.response_ends(name, None, calls=(call_item("look_up", f"c{name}"),))
+        scene.actions += scene.conversation.on_tool_done(f"c{name}", "{}", scene.now_ms)
+
+
+def slow_tool_calls(scene: Scene) -> None:
+    """The same, with results that take a second."""
+    for run in scene.take(RunTool):
+        scene.later[scene.now_ms + 1_000] = run.tool_call_id
+    if scene.conversation.dialogue.gate.busy:
+        name = f"r{scene.now_ms}"
+        scene.response_begins(name, None)
+        scene.response_ends(name, None, calls=(call_item("look_up", f"c{name}"),))
+    if tool_call_id := scene.later.pop(scene.now_ms, ""):
+        scene.actions += scene.conversation.on_tool_done(tool_call_id, "{}", scene.now_ms)
+
+
 FEEDS: Final = {
     "nothing": nothing,
+    "tool calls": tool_calls,
+    "slow tool calls": slow_tool_calls,
     "noise": noise_floor,
     "empty responses": empty_responses,
     "failed responses": failed_responses,
@@ -458,12 +483,18 @@ WAITS: Final[dict[str, Callable[[], Scene]]] = {
 }
 
 
+QUESTIONS_OF_THE_KEYPAD: Final = {"a menu", "the question for consent"}
+
+
 @pytest.mark.parametrize("feed", FEEDS)
 @pytest.mark.parametrize("reconnects", [True, False], ids=["reconnects", "is gone"])
 @pytest.mark.parametrize("waits_for", WAITS)
 def test_nobody_waits_in_silence_for_longer_than_twice_the_limit(
-    waits_for: str, feed: str, reconnects: bool
+    waits_for: str, feed: str, reconnects: bool, request: pytest.FixtureRequest
 ) -> None:
+    if feed == "slow tool calls" and waits_for in QUESTIONS_OF_THE_KEYPAD:
+        reason = "a question counts as asked although the model has called a tool in its place"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     scene = WAITS[waits_for]()
     scene.take(End)
     assert silent_ms(scene, FEEDS[feed], reconnects=reconnects) <= LIMIT_MS

@@ -10,7 +10,7 @@ import pytest
 from app.errors import LocalProtocolError
 from app.realtime import events as ev
 from app.realtime.dialect import BETA, GA
-from app.realtime.fields import Fields, MalformedEvent
+from app.realtime.fields import MAX_TEXT_CHARS, Fields, MalformedEvent
 from audio.format import PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 
 
@@ -38,6 +38,26 @@ def test_whole_numbers_are_read_leniently(value: Any, count: int) -> None:
 def test_what_is_no_count_is_malformed(value: Any) -> None:
     with pytest.raises(MalformedEvent):
         Fields({"n": value}).count("n", 7)
+
+
+@pytest.mark.parametrize("kind", ["conversation.item.input_audio_transcription.completed", "error"])
+def test_long_texts_of_a_server_are_cut_and_noted(kind: str) -> None:
+    long = "word " * 200_000
+    spelled = {"type": kind, "item_id": "u1", "transcript": long, "error": {"message": long}}
+    oddities: list[str] = []
+    event = GA.decode_server(json.dumps(spelled), oddities)
+    text = event.error.message if isinstance(event, ev.ErrorEvent) else event.transcript  # type: ignore[union-attr]
+    assert text == long[:MAX_TEXT_CHARS]
+    assert any(f"at most {MAX_TEXT_CHARS} characters" in oddity for oddity in oddities)
+
+
+def test_long_texts_of_a_client_are_its_own_affair() -> None:
+    long = "word " * 200_000
+    part = {"type": "input_text", "text": long}
+    item = {"type": "message", "role": "user", "content": [part]}
+    event = GA.decode_client(json.dumps({"type": "conversation.item.create", "item": item}))
+    assert isinstance(event, ev.ItemCreate)
+    assert event.item.content[0].text == long
 
 
 def test_a_required_field_may_not_be_missing() -> None:

@@ -259,20 +259,41 @@ def test_words_for_a_quiet_moment_wait_for_it() -> None:
     assert harness.requested() == ["By the way."]
 
 
-def test_a_model_that_calls_tools_for_ever_waits_for_the_caller_at_last() -> None:
+def loops(harness: DialogueHarness, number: int) -> ResponseCreate:
+    """A response that calls a tool, which has its result; what the model is asked for then."""
+    harness.begins(f"r{number}")
+    harness.calls(call_of("look_up", f"c{number}"), response_id=f"r{number}")
+    harness.ends(f"r{number}")
+    harness.do(harness.dialogue.function_calls.on_tool_done(f"c{number}", "{}", 0))
+    [asked] = harness.take(ResponseCreate)
+    assert isinstance(asked, ResponseCreate)
+    return asked
+
+
+def test_a_model_that_calls_tools_for_ever_is_told_to_speak_and_then_given_up() -> None:
     harness = DialogueHarness(agent_named(tools=(tool_named(),)))
     harness.caller_starts()
     harness.caller_stops()
-    harness.begins("r0")
-    for number in range(40):
-        harness.calls(call_of("look_up", f"c{number}"), response_id=f"r{number}")
-        harness.ends(f"r{number}")
-        harness.do(harness.dialogue.function_calls.on_tool_done(f"c{number}", "{}", 0))
-        if not harness.take(ResponseCreate):
-            break
-        harness.begins(f"r{number + 1}")
-    assert number == MAX_REPLIES
+    for number in range(MAX_REPLIES):
+        assert loops(harness, number).response is None
+    assert not harness.take(VoiceTrouble)
+    words = loops(harness, MAX_REPLIES).response
+    assert words is not None
+    assert words.tool_choice == "none"
     assert [event.code for event in harness.take(VoiceTrouble)] == ["tool_loop"]
+    assert not harness.take(GiveUp)
+    loops(harness, MAX_REPLIES + 1)
+    [given_up] = harness.take(GiveUp)
+    assert given_up == GiveUp(code="tool_loop", retryable=True)
+
+
+def test_after_a_loop_of_tools_the_caller_is_answered_as_before() -> None:
+    harness = DialogueHarness(agent_named(tools=(tool_named(),)))
+    harness.caller_starts()
+    harness.caller_stops()
+    for number in range(MAX_REPLIES + 1):
+        loops(harness, number)
+    harness.answers("r99")
     harness.do(harness.dialogue.type_in("And now?", 0))
     assert len(harness.take(ResponseCreate)) == 1
 

@@ -141,3 +141,10 @@ def test_the_oldest_items_of_an_endless_conversation_are_forgotten() -> None:
         history.add(message(f"u{number}", "user"), None, 0)
     assert len(history) == 2_000
     assert history.get("u0") is None
+
+
+def test_an_answer_that_never_ends_takes_bounded_memory() -> None:
+    entry = History().add(message("a1", "assistant"), None, 0)
+    for _ in range(1_000):
+        entry.on_text("word " * 1_000, final=False)
+    assert len(entry.text) == len(entry.heard_text) == 100_000
