@@ -15,7 +15,7 @@ from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
 from app.engine.stages.reader import RealtimeVoice, same_words
 from app.engine.stages.realtime_transcriber import RealtimeTranscriber
-from app.realtime.events import ResponseCreate
+from app.realtime.events import UNSET, ResponseCreate, SessionUpdate
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.engine_parts import speech
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -73,6 +73,19 @@ async def test_each_voice_has_sessions_of_its_own() -> None:
         "cedar",
     ]
     assert [len(one.of(ResponseCreate)) for one in server.connections] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("model", "effort"),
+    [("gpt-realtime-2.1-mini", "minimal"), ("gpt-realtime-1.5", UNSET), ("kokoro", UNSET)],
+)
+async def test_a_model_that_can_think_is_told_not_to(model: str, effort: object) -> None:
+    async with ScriptedVoiceServer() as server:
+        voice = RealtimeVoice(WebSocketModel(server.url, model=model))
+        await read(voice, "We are open.")
+        await voice.close()
+        (asked,) = server.latest.of(SessionUpdate)
+    assert asked.session.reasoning_effort == effort
 
 
 async def test_a_session_that_ended_between_two_sentences_is_replaced() -> None:

@@ -19,6 +19,7 @@ from app.errors import VoiceError
 from app.realtime.connection import VoiceConnection, VoiceModel
 from app.realtime.events import (
     SAY_METADATA_KEY,
+    UNSET,
     AudioDelta,
     AudioTranscriptDone,
     ErrorEvent,
@@ -36,6 +37,8 @@ __all__ = ["RealtimeVoice", "same_words"]
 logger = logging.getLogger(__name__)
 
 _IDLE_CONNECTIONS: Final = 8
+_REASONING: Final = "gpt-realtime-2"
+"""Models that take a reasoning effort; others refuse the field (openai-python 3.57)."""
 _READ: Final = (
     "You are a text-to-speech engine. Read the text between the marks aloud, word for word, in its"
     " own language. Add nothing, leave nothing out, answer nothing.\n<<<{text}>>>"
@@ -134,6 +137,8 @@ class RealtimeVoice:
                 voice=voice,
                 speed=speed,
                 turn_detection=None,
+                # To read aloud takes no thought, and the caller waits.
+                reasoning_effort="minimal" if self.name.startswith(_REASONING) else UNSET,
             )
         )
 
