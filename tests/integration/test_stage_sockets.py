@@ -125,9 +125,10 @@ def test_words_are_compared_without_case_and_punctuation() -> None:
 
 
 class Deepgram:
-    """A stand-in: answers two results for each turn, then what `Finalize` brings."""
+    """A stand-in: answers two results for each turn, then what `Finalize` brings, if anything."""
 
     def __init__(self) -> None:
+        self.finalizes = True
         self.audio_bytes = 0
         self.paths: list[str] = []
         self.tokens: list[str] = []
@@ -141,11 +142,15 @@ class Deepgram:
         async for message in socket:
             if isinstance(message, bytes):
                 self.audio_bytes += len(message)
-            elif json.loads(message)["type"] == "Finalize":
-                if self.cuts:
-                    return
+            elif json.loads(message)["type"] == "CloseStream":
+                await socket.send(json.dumps({"type": "Metadata", "duration": 0.5, "channels": 1}))
+                return
+            elif self.cuts:
+                return
+            else:
                 for text, last in (("a table", False), ("", False), ("for two", True)):
                     alternatives = [{"transcript": text, "confidence": 0.9}]
+                    last = last and self.finalizes
                     result = {"type": "Results", "is_final": True, "from_finalize": last}
                     await socket.send(
                         json.dumps({**result, "channel": {"alternatives": alternatives}})
@@ -163,8 +168,10 @@ async def deepgram() -> AsyncIterator[tuple[Deepgram, DeepgramTranscriber]]:
         yield fake, DeepgramTranscriber(spec, language="en")
 
 
-async def test_a_turn_is_streamed_and_its_finals_are_joined() -> None:
+@pytest.mark.parametrize("finalizes", [True, False])
+async def test_a_turn_is_streamed_and_its_finals_are_joined(finalizes: bool) -> None:
     async with deepgram() as (fake, stt), time_limit():
+        fake.finalizes = finalizes  # it may not where nothing is left to be processed
         turn = stt.open()
         for _ in range(5):
             turn.push(speech(100))
@@ -198,6 +205,7 @@ class TranscriptionServer:
         self.paths: list[str] = []
         self.sessions: list[dict[str, Any]] = []
         self.fault = ""
+        self.tells_commits = True
 
     async def __call__(self, socket: ServerConnection) -> None:
         assert socket.request is not None
@@ -222,7 +230,8 @@ class TranscriptionServer:
                         {"type": f"{kind}.delta", "delta": "x", **named},
                         {"type": f"{kind}.completed", "transcript": f"{heard_ms} ms", **named},
                     ):
-                        await socket.send(json.dumps(told))
+                        if self.tells_commits or "transcription" in told["type"]:
+                            await socket.send(json.dumps(told))
                     heard_ms = 0
 
 
@@ -237,8 +246,10 @@ async def transcription_server() -> AsyncIterator[tuple[TranscriptionServer, Rea
         yield fake, RealtimeTranscriber(spec, language="en")
 
 
-async def test_a_transcription_session_hears_a_turn_while_it_is_spoken() -> None:
+@pytest.mark.parametrize("tells_commits", [True, False])
+async def test_a_transcription_session_hears_a_turn_while_it_is_spoken(tells_commits: bool) -> None:
     async with transcription_server() as (fake, stt), time_limit():
+        fake.tells_commits = tells_commits
         turn = stt.open()
         for _ in range(5):
             turn.push(speech(100))

@@ -1,8 +1,9 @@
 """Deepgram's streaming socket as speech to text: the turn is transcribed while it is spoken.
 
 Wire: Deepgram, "Live audio" (`/v1/listen`): binary int16 PCM out; `Results` in, of which those with
-`is_final` count; `Finalize` asks for the rest, whose result says `from_finalize`. One socket for
-each turn, opened when the caller begins to speak, so that its handshake costs the caller no time.
+`is_final` count; `Finalize` asks for the rest, whose result says `from_finalize`. Where no rest is
+left that result may not come: `CloseStream` brings a summary (`Metadata`) in any case. One socket
+for each turn, opened when the caller begins to speak, so that its handshake costs no time.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ class _Turn:
         while (piece := await self._audio.get()) is not None:
             await socket.send(piece)
         await socket.send(json.dumps({"type": "Finalize"}))
+        await socket.send(json.dumps({"type": "CloseStream"}))
 
     async def _read(self, socket: ClientConnection) -> str:
         words: list[str] = []
@@ -127,8 +129,9 @@ class _Turn:
                     if event.get("is_final", True) and text.strip():
                         words.append(text.strip())
                     if event.get("from_finalize"):
-                        await socket.send(json.dumps({"type": "CloseStream"}))
                         return " ".join(words)
+                case {"type": "Metadata", "duration": _}:
+                    return " ".join(words)
                 case {"type": "Error"}:
                     raise StageError(f"{self._side.name}: refused the sound", code="stage_failed")
         raise StageError(f"{self._side.name}: the socket closed early", code="stage_cut")

@@ -191,5 +191,7 @@ class _Turn:
                         message = f"{self._side.name}: the turn was not transcribed"
                         raise StageError(message, code="stage_failed")
                     if kind.endswith("completed"):
+                        if item_id not in self._items:  # a server that does not tell of commits
+                            self._items.append(item_id)
                         self._texts[item_id] = str(event.get("transcript") or "").strip()
                         self._changed.set()
