@@ -20,6 +20,7 @@ import pytest
 from app.main import GC_THRESHOLDS
 from app.settings.reader.variables import FROM_VARIABLES
 from tests.fakes.clock import OwnTime
+from tests.fakes.covered import measure_speech
 from tests.fakes.shared_parts import share_parts
 from tests.fakes.stress import EXAMPLES
 from tests.fakes.waiting import until
@@ -28,6 +29,7 @@ TESTS = Path(__file__).parent
 
 OwnTime().install()
 share_parts()
+measure_speech()
 gc.disable()  # until all tests are collected: see below
 
 for name in re.findall(r"\$\{(\w+)", " ".join(FROM_VARIABLES.values())):

@@ -37,6 +37,7 @@ from typing import Any, Final
 import httpcore2
 
 import app
+from tests.fakes.covered import VARIABLE, measure_speech
 from tests.fakes.shared_parts import share_parts
 
 __all__ = ["KEPT", "ForkedProcess", "start_forked"]
@@ -192,7 +193,11 @@ def _forking_process() -> str:
         started = subprocess.Popen(
             [sys.executable, "-m", __name__, path],
             cwd=ROOT,
-            env={"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/")},
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "HOME": os.environ.get("HOME", "/"),
+                **_measured(),
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -203,6 +208,11 @@ def _forking_process() -> str:
             assert started.stdout.readline() == b"ready\n"
         atexit.register(_end, started, path)
     return path
+
+
+def _measured() -> dict[str, str]:
+    """The variable that has coverage count a process, where this one is counted."""
+    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
 
 
 def _end(started: subprocess.Popen[bytes], path: str) -> None:
@@ -223,6 +233,7 @@ def _fork_on_request(path: str) -> str:
     for module in (*sorted(modules), *IMPORTED):
         importlib.import_module(module)
     share_parts()
+    measure_speech()
     _build_a_server()
     gc.collect()
     gc.freeze()
@@ -306,8 +317,9 @@ def _become(request: bytes, descriptors: list[int]) -> str:
         os.close(descriptor)
     module, arguments, cwd, environment = json.loads(request)
     os.chdir(cwd)
+    measured = _measured()
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(environment | measured)
     sys.path[:1] = ["", str(ROOT)]
     sys.argv[1:] = arguments
     return str(module)
