@@ -6,9 +6,6 @@ import asyncio
 import os
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import uvicorn
@@ -17,9 +14,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
-from tests.fakes.forked import start_forked
-
-__all__ = ["make_server", "serve_http"]
+__all__ = ["main", "make_server"]
 
 
 def make_server(stdout: int = 1) -> MCPServer:
@@ -113,18 +108,6 @@ def _named(server: MCPServer, name: str) -> None:
     def say_name() -> str:
         """Say how it is called here."""
         return name
-
-
-@asynccontextmanager
-async def serve_http(port: int = 0) -> AsyncIterator[int]:
-    """Serve over streamable HTTP on loopback, in a process of its own; yields the port."""
-    process = await start_forked("tests.fakes.mcp_server", str(port), stdout=PIPE, stderr=DEVNULL)
-    try:
-        assert process.stdout is not None
-        yield int(await process.stdout.readline())
-    finally:
-        process.kill()
-        await process.wait()
 
 
 def main() -> None:

@@ -8,8 +8,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,7 @@ from app.errors import ConfigError
 from app.events import CallId
 from app.http.addresses import resolve_by_system
 from app.realtime.events import SessionConfig
-from tests.fakes.mcp_server import serve_http
+from tests.fakes.forked import start_forked
 from tests.fakes.waiting import time_limit
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,18 @@ def http(port: int, **more: Any) -> McpServerSpec:
             **more,
         }
     )
+
+
+@asynccontextmanager
+async def serve_http(port: int = 0) -> AsyncIterator[int]:
+    """Serve over streamable HTTP on loopback, in a process of its own; yields the port."""
+    process = await start_forked("tests.fakes.mcp_server", str(port), stdout=PIPE, stderr=DEVNULL)
+    try:
+        assert process.stdout is not None
+        yield int(await process.stdout.readline())
+    finally:
+        process.kill()
+        await process.wait()
 
 
 def context(tool_call_id: str = "t1") -> ToolContext:
