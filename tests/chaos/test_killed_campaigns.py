@@ -42,10 +42,10 @@ from tests.integration.outbound_site import (
 
 pytestmark = pytest.mark.stress
 
-KILLS: Final = int(os.environ.get("CAMPAIGN_KILLS", few_or(8, 52)))
+KILLS: Final = int(os.environ.get("CAMPAIGN_KILLS", few_or(6, 52)))
 SEED: Final = int(os.environ.get("CAMPAIGN_SEED", "0"))
 """Moments of the kills, and what callees do, follow from it."""
-MACHINES: Final = 4
+MACHINES: Final = few_or(3, 4)
 CONTACTS: Final = 18 * max(12, KILLS) // 12
 LATE: Final = [f"+1415555{number}" for number in range(9202, 9211, 3)]
 """Contacts who answer, of whom the campaign learns after the last kill."""
