@@ -23,7 +23,7 @@ from app.api_keys import Scope, locked, write_private
 from app.errors import ConfigError
 from app.threads import Slots, in_thread
 
-__all__ = ["LINK_LIFE_S", "Login", "Logins", "csrf_token"]
+__all__ = ["LINK_LIFE_S", "Login", "Logins", "csrf_token", "token_hash"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +69,10 @@ class Logins:
         self._looked_s = -FRESH_S
         self._looking = Slots(1)  # a disk that hangs holds one thread, not many
 
-    async def find(self, token: str) -> Login | None:
-        """The login of a cookie's token, unless there is none or it is over."""
-        if _TOKEN.fullmatch(token) is None:
-            return None
+    async def find(self, hashed: str) -> Login | None:
+        """The login whose cookie has a token with this hash, unless it is over."""
         if time.monotonic() - self._looked_s >= FRESH_S:
             await in_thread(self._look, self._looking.here)
-        hashed = _hash(token)
         login = self._kept.logins.get(hashed)
         if login is None:  # perhaps another process has opened it just now
             await in_thread(self._look, self._looking.here)
@@ -95,15 +92,16 @@ class Logins:
         self._change(add)
         return token
 
-    def follow_link(self, token: str) -> tuple[Login, str] | None:
-        """Open an admin's login for a link's token, which is used up; None for any other token."""
-        if _TOKEN.fullmatch(token) is None:
-            return None
+    def use_link(self, hashed: str) -> bool:
+        """Use up the link whose token has this hash; False where none waits."""
+        self._look(strict=True)
+        if hashed not in self._kept.links:
+            return False
 
         def use(kept: _Kept) -> bool:
-            return kept.links.pop(_hash(token), None) is not None
+            return kept.links.pop(hashed, None) is not None
 
-        return self.open("console", Scope.ADMIN) if self._change(use) else None
+        return self._change(use)
 
     def open(
         self, name: str, scope: Scope, *, key_id: str = "", key_sha256: str = ""
@@ -179,6 +177,11 @@ class Logins:
 def csrf_token(token: str) -> str:
     """The token that a page of ours sends beside the cookie: other sites know neither."""
     return _hash(f"csrf of {token}")
+
+
+def token_hash(token: str) -> str | None:
+    """The hash by which a link or login is kept; None for what can be no token of ours."""
+    return None if _TOKEN.fullmatch(token) is None else _hash(token)
 
 
 def _hash(token: str) -> str:

@@ -12,7 +12,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,6 @@ from fastapi.responses import JSONResponse, Response
 from app.bus import Bus, Message
 from app.console_logins import Login, Logins, csrf_token
 from app.errors import ConfigError
-from app.threads import in_thread
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, Guard, is_https, login_cookie
 from app.web.app import error_response
 from app.web.clients import is_foreign_site, is_local
@@ -146,7 +144,7 @@ def console_router(
         if isinstance(name, str) and not attempts.may_guess(name):
             return _too_many()
         try:
-            opened = await _opened(guard, logins, given)
+            opened = await _opened(guard, given)
         except (ConfigError, OSError):
             text = "Logins cannot be kept: state_dir cannot be written"
             return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "logins_unavailable", text)
@@ -167,7 +165,7 @@ def console_router(
             return refusal
         client = await guard.client(request)
         if client is not None and client.id.startswith("login_"):
-            await in_thread(partial(logins.close, client.id))
+            await guard.end_login(client.id)
         answer = _private({"client": None})
         for name in (HTTPS_COOKIE, PLAIN_COOKIE):
             answer.delete_cookie(name, secure=name == HTTPS_COOKIE, samesite="strict")
@@ -181,12 +179,10 @@ def console_router(
     return router
 
 
-async def _opened(
-    guard: Guard, logins: Logins, given: Mapping[str, Any]
-) -> tuple[Login, str] | None:
+async def _opened(guard: Guard, given: Mapping[str, Any]) -> tuple[Login, str] | None:
     match given:
         case {"link": str(link)}:
-            return await in_thread(partial(logins.follow_link, link))
+            return await guard.follow_link(link)
         case {"key": str(key)}:
             return await guard.open_login(key.strip())
         case {"name": str(name), "password": str(password)}:

@@ -11,18 +11,24 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
+from app.api_keys import ApiKeys, Scope
+from app.console_logins import Logins
 from app.dial.carrier_http import Endpoints
 from app.errors import DialError
+from app.passwords import Passwords
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.integration.test_command import ACCOUNT, PUBLIC_URL, SECRETS, Served, served
 from tests.integration.test_workers import PATIENT, heard
+
+PASSWORD = "a long password of mo"
 
 pytest.importorskip("redis", reason="the extra redis is not installed")
 
@@ -176,3 +182,79 @@ async def test_calls_are_answered_while_redis_hangs_and_both_meet_again_afterwar
         for call in calls:
             await call.hang_up()
         await until(lambda: all(call.over for call in calls))
+
+
+# The console --------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def browser(servers: Servers, name: str, cookie: str = "") -> AsyncIterator[Browser]:
+    """A browser whose requests the proxy brings to one of the servers."""
+    url = servers.by_name[name].url
+    headers = {"origin": url, **({"cookie": cookie} if cookie else {})}
+    async with httpx2.AsyncClient(
+        base_url=url, trust_env=False, timeout=TIME_LIMIT_S, headers=headers
+    ) as client:
+        yield Browser(client)
+
+
+@dataclass
+class Browser:
+    client: httpx2.AsyncClient
+
+    async def log_in(self, **given: str) -> str:
+        """The cookie of a login."""
+        answer = await self.client.post("/console/login", json=given)
+        assert answer.status_code == 200, answer.text
+        cookie, _, _ = answer.headers["set-cookie"].partition(";")
+        return cookie
+
+    async def session(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.client.get("/console/session")).json()
+        return found
+
+
+@pytest.mark.parametrize("way", ["link", "key", "password"])
+async def test_a_login_is_known_at_every_server_until_it_ends(tmp_path: Path, way: str) -> None:
+    async with ScriptedVoiceServer() as voice, two_servers(tmp_path, voice) as servers:
+        state_dir = servers.by_name["one"].folder / "var"
+        given = {}
+        match way:
+            case "link":
+                given = {"link": Logins(state_dir).make_link()}
+            case "key":
+                given = {"key": ApiKeys(state_dir).create("mo", Scope.OPERATOR)[1]}
+            case _:
+                Passwords(state_dir).set("mo", Scope.OPERATOR, PASSWORD)
+                given = {"name": "mo", "password": PASSWORD}
+        # A link opens the console at any server. Keys and passwords are those of their own.
+        async with browser(servers, "two" if way == "link" else "one") as first:
+            cookie = await first.log_in(**given)
+            again = await first.client.post("/console/login", json={"link": given.get("link", "")})
+            assert again.status_code == 401
+        for name in ("two", "one"):
+            async with browser(servers, name, cookie) as other:
+                found = await other.session()
+                scope = "admin" if way == "link" else "operator"
+                assert found["client"]["scope"] == scope, found
+                assert (await other.client.get("/api/v1/status")).status_code == 200
+                acts = {"x-csrf-token": found["csrf"]}
+                refused = await other.client.post("/api/v1/doctor", json={})
+                assert refused.status_code == 403  # without the token of its page
+        async with browser(servers, "two", cookie) as other:
+            await other.client.post("/console/logout", json={}, headers=acts)
+        for name in ("one", "two"):
+            async with browser(servers, name, cookie) as other:
+                assert (await other.session())["client"] is None
+
+
+async def test_without_redis_a_login_counts_where_it_was_opened(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, two_servers(tmp_path, voice) as servers:
+        link = Logins(servers.by_name["one"].folder / "var").make_link()
+        async with browser(servers, "one") as first:
+            cookie = await first.log_in(link=link)
+        servers.redis.freeze()
+        for name, known in (("one", True), ("two", False)):
+            await until_degraded(servers, name, ["bus"])
+            async with browser(servers, name, cookie) as other:
+                assert ((await other.session())["client"] is not None) is known

@@ -12,7 +12,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -23,8 +23,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from app.api_keys import ApiKeys, Scope
-from app.bus import Bus
-from app.console_logins import Login, Logins, csrf_token
+from app.bus import Bus, Message, Responder
+from app.console_logins import Login, Logins, csrf_token, token_hash
 from app.passwords import Passwords, Person
 from app.threads import in_thread
 from app.web.api.problem import API_PREFIX, Problem
@@ -61,6 +61,11 @@ _PASSWORD: Final = "password:"
 _BURST_S: Final = 3
 """A client that was quiet may send as much at once as it may send in this time."""
 _WATCHED_CLIENTS: Final = 1_000
+ASKED_PER_S: Final = 100
+"""Requests a second for which other servers are asked for a login that is not known here."""
+_LOGIN: Final = "console_login"
+_LINK: Final = "console_link"
+_LOGIN_OVER: Final = "console_login_over"
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -137,6 +142,13 @@ class Guard:
         self._operator_token = operator_token
         self._rates = _Rates(requests_per_s)
         self._replays = Replays(bus)
+        self._bus = bus
+        # Strangers have nobody asked more often than this.
+        self._asked = _Rates(ASKED_PER_S)
+        if logins is not None:
+            bus.respond(_LOGIN, self._on_login_asked)
+            bus.respond(_LINK, self._on_link_asked)
+            bus.respond(_LOGIN_OVER, self._on_login_over)
 
     async def handle(
         self, request: Request, needed: Scope, proceed: Handler, body_type: str = _JSON
@@ -228,14 +240,61 @@ class Guard:
         )
         return await in_thread(opened)
 
+    async def follow_link(self, token: str) -> tuple[Login, str] | None:
+        """Open an admin's login for a link's token, which is used up; None for any other token.
+
+        Raises:
+            ConfigError, OSError: logins cannot be kept.
+            Problem: other servers have been asked too often.
+        """
+        hashed = token_hash(token)
+        if hashed is None or self.logins is None:
+            return None
+        if await self._ask(_LINK, {"sha256": hashed}, self._on_link_asked) is None:
+            return None
+        return await in_thread(partial(self.logins.open, "console", Scope.ADMIN))
+
+    async def end_login(self, login_id: str) -> None:
+        """End a login, at whichever server it was opened."""
+        await self._bus.request(_LOGIN_OVER, {"id": login_id})
+
     async def _login(self, request: HTTPConnection, cookie: str) -> Client | None:
-        if not cookie or self.logins is None:
+        hashed = token_hash(cookie)
+        if hashed is None or self.logins is None:
             return None
         if request.scope["type"] == "websocket" and "origin" not in request.headers:
             return None
-        login = await self.logins.find(cookie)
-        if login is None:
+        found = await self._ask(_LOGIN, {"sha256": hashed}, self._on_login_asked)
+        if found is None:
             return None
+        return Client(found["id"], found["name"], Scope(found["scope"]))
+
+    async def _ask(self, topic: str, message: Message, own: Responder) -> Message | None:
+        """This process's answer, or else that of another server."""
+        answer = await own(message)
+        if answer is not None or not self._bus.shared or self._bus.degraded:
+            return answer
+        self._asked.take(topic)
+        return await self._bus.request(topic, message)
+
+    async def _on_login_asked(self, message: Message) -> Message | None:
+        """A login is judged where it was opened: its key and its password are known there."""
+        assert self.logins is not None
+        login = await self.logins.find(message["sha256"])
+        client = None if login is None else await self._client_of_login(login)
+        return None if client is None else asdict(client)
+
+    async def _on_link_asked(self, message: Message) -> Message | None:
+        assert self.logins is not None
+        used = await in_thread(partial(self.logins.use_link, message["sha256"]))
+        return {"used": True} if used else None
+
+    async def _on_login_over(self, message: Message) -> Message | None:
+        assert self.logins is not None
+        ended = await in_thread(partial(self.logins.close, message["id"]))
+        return {"ended": ended} if ended else None
+
+    async def _client_of_login(self, login: Login) -> Client | None:
         match login.key_id:
             case "":
                 return Client(login.id, login.name, login.scope)
