@@ -45,6 +45,7 @@ TOOL = {
     "description": "Find a slot",
     "parameters": {"type": "object", "properties": {"day": {"type": "string"}}},
 }
+BARE_TOOL = {"type": "function", "name": "hang_up"}
 ASK = TextRequest(messages=HELLO, tools=(TOOL,))
 
 
@@ -411,7 +412,8 @@ async def test_the_responses_endpoint_streams_words_calls_and_usage(http: Stream
         },
     )  # fmt: skip
     async with WebService(events) as server:
-        pieces = await read(Responses(spec(server), http))
+        asked = TextRequest(messages=HELLO, tools=(TOOL, BARE_TOOL))
+        pieces = await read(Responses(spec(server), http), asked)
     assert text(pieces) == "Let me look."
     assert pieces[-2:] == [
         ToolCall(call_id="c7", name="find_slot", arguments='{"day":1}'),
@@ -419,7 +421,9 @@ async def test_the_responses_endpoint_streams_words_calls_and_usage(http: Stream
     ]
     body = json.loads(server.asked[0].body)
     assert body["store"] is False
-    assert body["tools"][0]["name"] == "find_slot"
+    nothing = {"type": "object", "properties": {}}
+    bare = {**BARE_TOOL, "parameters": nothing}
+    assert body["tools"] == [{**TOOL, "strict": False}, {**bare, "strict": False}]
 
 
 async def test_a_response_that_is_not_streamed_is_read_whole(http: StreamingHttp) -> None:

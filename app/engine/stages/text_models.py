@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _OPENAI: Final = "api.openai.com"
 _NEWER_LIMIT: Final = "max_completion_tokens"
+_NONE: Final = {"type": "object", "properties": {}}
 _END: Final = "[DONE]"
 
 
@@ -195,7 +196,11 @@ class Responses:
         if fields.effort is not None:
             body["reasoning"] = {"effort": fields.effort}
         if request.tools:
-            body["tools"] = [{"type": "function", **_function(tool)} for tool in request.tools]
+            # Strict is the default here: every optional argument would have to be made up.
+            body["tools"] = [
+                {"type": "function", "strict": False, "parameters": _NONE, **_function(tool)}
+                for tool in request.tools
+            ]
             body["tool_choice"] = request.tool_choice
         async with asked(self._http, spec, "/responses", json=spec.body(body)) as response:
             if content_type(response) == "application/json":
