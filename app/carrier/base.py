@@ -102,7 +102,6 @@ class IncomingCall:
     caller_number: str
     called_number: str
     direction: CallDirection = CallDirection.INBOUND
-    forwarded_from: str | None = None
     caller_verified: bool = False
     ringing: bool = False
     carried: bool = True

@@ -61,7 +61,6 @@ class StreamCounters:
     agent_bytes: int = 0
     marks_received: int = 0
     marks_returned: int = 0
-    digits_sent: int = 0
     faults: int = 0
 
     @property
@@ -166,7 +165,6 @@ class CarrierStream:
         """
         if digit not in _DIGITS:
             raise ValueError(f"{digit!r} is not a telephone key")
-        self.counters.digits_sent += 1
         return render_dtmf(self.identity.stream_id, digit, sequence=self._next())
 
     def stop(self) -> str:

@@ -280,10 +280,6 @@ class CallStore(Protocol):
         """The events of a call in their order; none where there is no such call."""
         ...
 
-    async def events_since(self, position: int, *, limit: int = 1_000) -> Sequence[StoredEvent]:
-        """The events of all calls behind a position, in the order in which they were taken."""
-        ...
-
     async def search(
         self, text: str, *, cursor: str | None = None, limit: int = 50
     ) -> Page[TranscriptHit]:

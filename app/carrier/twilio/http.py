@@ -136,7 +136,6 @@ def read_incoming(form: Form, *, expect_account: str | None = None) -> IncomingC
     """
     fields = read_fields(form, _READ, expect_account=expect_account)
     dialed_by, dialed = _address(fields, "From"), _required(_address(fields, "To"), "To")
-    forwarded = _address(fields, "ForwardedFrom")
     # Of a call that was placed to somebody, Twilio's From is our number.
     outbound = fields.get("Direction", "").startswith(_OUTBOUND)
     caller, ours = (dialed, _required(dialed_by, "From")) if outbound else (dialed_by, dialed)
@@ -146,7 +145,6 @@ def read_incoming(form: Form, *, expect_account: str | None = None) -> IncomingC
         caller_number=ANONYMOUS if is_withheld(caller) else caller,
         called_number=ours,
         direction=CallDirection.OUTBOUND if outbound else CallDirection.INBOUND,
-        forwarded_from=None if is_withheld(forwarded) else forwarded,
         caller_verified=fields.get("StirVerstat") == VOUCHED_FOR and not outbound,
         ringing=fields.get("CallStatus") == CallProgress.RINGING.value,
     )
@@ -188,7 +186,7 @@ say nothing of the number; outside of the United States it is absent (Twilio, tr
 
 _READ: Final = frozenset(
     {
-        *("AccountSid", "CallSid", "From", "To", "Direction", "ForwardedFrom", "StirVerstat"),
+        *("AccountSid", "CallSid", "From", "To", "Direction", "StirVerstat"),
         *("CallStatus", "SequenceNumber", "CallDuration"),
     }
 )
@@ -237,7 +235,7 @@ def read_id(fields: Mapping[str, str], name: str) -> str:
 def _address(fields: Mapping[str, str], name: str) -> str:
     value = fields.get(name)
     if value is None:
-        return "" if name == "ForwardedFrom" else _required("", name)
+        return _required("", name)
     if name != "To" and is_withheld(value):
         return value
     if not (_ADDRESS.fullmatch(value) and value.isprintable()):

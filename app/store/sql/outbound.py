@@ -272,10 +272,6 @@ class SqlOutbound:
     async def unlist_number(self, number: str) -> bool:
         return await self._remove(_do_not_call, number)
 
-    async def is_listed(self, number: str) -> bool:
-        async with self._database.reading() as connection:
-            return await _holds(connection, _do_not_call, number)
-
     async def listed(self, *, after: str = "", limit: int = 100) -> Sequence[ListedNumber]:
         query = select(_do_not_call).where(_do_not_call.c.number > after)
         query = query.order_by(_do_not_call.c.number).limit(limit)

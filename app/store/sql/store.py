@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
-    Select,
     Table,
     and_,
     bindparam,
@@ -170,16 +169,7 @@ class SqlStore:
     ) -> Sequence[StoredEvent]:
         """The events of a call in their order."""
         query = select(events).where(events.c.call_id == call_id, events.c.seq > after_seq)
-        return await self._events(query.order_by(events.c.seq).limit(limit))
-
-    async def events_since(
-        self, position: int, *, limit: int = MOST_AT_ONCE
-    ) -> Sequence[StoredEvent]:
-        """The events of all calls behind a position."""
-        query = select(events).where(events.c.position > position).order_by(events.c.position)
-        return await self._events(query.limit(limit))
-
-    async def _events(self, query: Select[Any]) -> Sequence[StoredEvent]:
+        query = query.order_by(events.c.seq).limit(limit)
         async with self.database.reading() as connection:
             return [event_of(row) for row in (await connection.execute(query)).mappings()]
 
