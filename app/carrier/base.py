@@ -22,6 +22,7 @@ __all__ = [
     "CallerIdPolicy",
     "Carrier",
     "CarrierCallId",
+    "Deaf",
     "Destination",
     "DestinationKind",
     "Dtmf",
@@ -367,6 +368,19 @@ class StreamListener(Protocol):
     def on_writable(self) -> None:
         """The peer has caught up: a sender that said no may be asked again."""
         ...
+
+
+class Deaf:
+    """Listens to a stream while nobody does: it hears nothing."""
+
+    def on_audio(self, payload: bytes, timestamp_ms: int) -> None:
+        pass
+
+    def on_event(self, event: StreamEvent) -> None:
+        pass
+
+    def on_writable(self) -> None:
+        pass
 
 
 class MediaStream(Protocol):

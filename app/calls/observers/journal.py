@@ -23,6 +23,7 @@ from app.events import (
     CallPlaced,
     CallReviewed,
     CallRinging,
+    CallSummary,
     CallTurnedAway,
     CarrierVerdict,
     DisclosureHeard,
@@ -54,10 +55,7 @@ def log_event(event: CallEvent) -> None:
     """Write what an operator wants to read of an event, if anything, under its call's id."""
     outer = logs.call_id.set(event.call_id)
     try:
-        if isinstance(event, CallPlaced | CallRinging | CallNotAnswered | CarrierVerdict):
-            _write_placed(event)
-        else:
-            _write(event)
+        _write(event)
     finally:
         logs.call_id.reset(outer)
 
@@ -78,26 +76,9 @@ def _write(event: CallEvent) -> None:
         case CallTurnedAway():
             _write_turned_away(event)
         case CallEnded(summary=summary):
-            facts = asdict(summary)
-            del facts["call_id"]  # stands in every line of the call
-            counters = facts.pop("counters")
-            usage = facts.pop("usage")
-            costs = {f"cost_{name}": round(usd, 6) for name, usd in facts.pop("costs").items()}
-            costs["cost_unknown"] = ", ".join(facts.pop("cost_unknown"))
-            costs["cost_estimated"] = facts.pop("cost_estimated")
-            del facts["carrier"]  # its seconds are those of the call
-            counted = {key: value for key, value in (counters | usage | costs).items() if value}
-            given = {key: value for key, value in facts.items() if value not in (None, "")}
-            logger.info("call ended", extra={**given, "reason": summary.reason.value, **counted})
-        case ToolApprovalRequired(by="operator"):
-            logger.info(
-                "tool waits for an operator",
-                extra={
-                    "tool": event.name,
-                    "tool_call_id": event.tool_call_id,
-                    "pii.arguments": event.arguments,
-                },
-            )
+            _write_ended(summary)
+        case CallPlaced() | CallRinging() | CallNotAnswered() | CarrierVerdict():
+            _write_placed(event)
         case VoiceTrouble(benign=False):
             evidence = {"session_id": event.session_id, "where": event.where}
             given = {name: value for name, value in evidence.items() if value}
@@ -108,6 +89,56 @@ def _write(event: CallEvent) -> None:
             logger.info("first sound", extra={"after_ms": event.after_ms})
         case AnswerJudged() | DisclosureHeard() | OptedOut():
             _write_answer(event)
+        case ToolApprovalRequired() | ToolRan() | HandedOff() | TransferEnded():
+            _write_tool(event)
+        case RecordingStarted() | RecordingStopped():
+            _write_recording(event)
+        case GuardrailTripped():
+            logger.warning(
+                "guardrail tripped",
+                extra={
+                    "guardrail": event.guardrail,
+                    "side": event.side.value,
+                    "stopped": event.stopped,
+                    "pii.reason": event.reason,
+                },
+            )
+        case TaskStarted() | TaskAnswered() | TurnAnalyzed():
+            _write_analysis(event)
+        case CallerSaid() | AgentSaid():
+            logger.debug(
+                "transcript",
+                extra={"who": type(event).__name__, "pii.text": event.text},
+            )
+        case _:
+            return
+
+
+def _write_ended(summary: CallSummary) -> None:
+    facts = asdict(summary)
+    del facts["call_id"]  # stands in every line of the call
+    counters = facts.pop("counters")
+    usage = facts.pop("usage")
+    costs = {f"cost_{name}": round(usd, 6) for name, usd in facts.pop("costs").items()}
+    costs["cost_unknown"] = ", ".join(facts.pop("cost_unknown"))
+    costs["cost_estimated"] = facts.pop("cost_estimated")
+    del facts["carrier"]  # its seconds are those of the call
+    counted = {key: value for key, value in (counters | usage | costs).items() if value}
+    given = {key: value for key, value in facts.items() if value not in (None, "")}
+    logger.info("call ended", extra={**given, "reason": summary.reason.value, **counted})
+
+
+def _write_tool(event: ToolApprovalRequired | ToolRan | HandedOff | TransferEnded) -> None:
+    match event:
+        case ToolApprovalRequired(by="operator"):
+            logger.info(
+                "tool waits for an operator",
+                extra={
+                    "tool": event.name,
+                    "tool_call_id": event.tool_call_id,
+                    "pii.arguments": event.arguments,
+                },
+            )
         case ToolRan():
             error = {"error": event.error} if event.error else {}
             outcome = {"": "ok", "interrupted": "cancelled", "call_over": "cancelled"}
@@ -134,27 +165,6 @@ def _write(event: CallEvent) -> None:
                     "evidence": event.evidence,
                 },
             )
-        case RecordingStarted() | RecordingStopped():
-            _write_recording(event)
-        case GuardrailTripped():
-            logger.warning(
-                "guardrail tripped",
-                extra={
-                    "guardrail": event.guardrail,
-                    "side": event.side.value,
-                    "stopped": event.stopped,
-                    "pii.reason": event.reason,
-                },
-            )
-        case TaskStarted() | TaskAnswered() | TurnAnalyzed():
-            _write_analysis(event)
-        case CallerSaid() | AgentSaid():
-            logger.debug(
-                "transcript",
-                extra={"who": type(event).__name__, "pii.text": event.text},
-            )
-        case _:
-            return
 
 
 def _write_analysis(event: TaskStarted | TaskAnswered | TurnAnalyzed) -> None:

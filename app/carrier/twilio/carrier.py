@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from app.carrier.base import (
     CallerAudio,
     CarrierCallId,
+    Deaf,
     StreamEvent,
     StreamListener,
     StreamStarted,
@@ -235,8 +236,8 @@ class TwilioStream:
             self._lane.hold()
             self._disarm()
             self._log_gaps()
-            self._listener = _NOBODY  # the one who listened knows the stream
-            self._on_audio = _NOBODY.on_audio
+            self._listener = nobody = Deaf()  # the one who listened knows the stream
+            self._on_audio = nobody.on_audio
 
     def _log_gaps(self) -> None:
         """Tell, once for a stream, how many messages were lost, repeated or of no use."""
@@ -406,22 +407,6 @@ class TwilioStream:
         # Kinds and lengths only: the texts hold sound, keys pressed and the stream's token.
         extra = {"peer": "twilio", "kind": kind, "characters": length}
         logger.debug(way, extra={**extra, "stream_id": self.started.stream_id})
-
-
-class _Nobody:
-    """Listens to a stream while nobody does."""
-
-    def on_audio(self, payload: bytes, timestamp_ms: int) -> None:
-        pass
-
-    def on_event(self, event: StreamEvent) -> None:
-        pass
-
-    def on_writable(self) -> None:
-        pass
-
-
-_NOBODY: Final = _Nobody()
 
 
 def _never(_text: bytes) -> Sound | None:
