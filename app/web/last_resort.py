@@ -1,14 +1,19 @@
 """The end of the process where something keeps it: a tool that ignores its cancellation, a thread.
 
 A thread of its own waits for a deadline, since the event loop may be what hangs. Python runs signal
-handlers in the main thread, between two bytecodes: code that stays in C is not reached.
+handlers in the main thread, between two bytecodes, and code that stays in C, such as a search for a
+regular expression, lets no other thread run either. A timer in C, which that thread sets back again
+and again, ends a process that is stuck so: its callers hear nothing, and its sockets hold them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +24,10 @@ __all__ = ["LastResort"]
 logger = logging.getLogger(__name__)
 
 LAST_LINES_S: Final = 1.5
+
+STUCK_S: Final = 30.0
+"""The time for which no code in Python has run."""
+LOOK_S: Final = 5.0
 
 
 class LastResort:
@@ -42,12 +51,15 @@ class LastResort:
 
     def _wait(self) -> None:
         deadline_s: float | None = None
-        while True:
-            left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+        log = _log_that_holds_nobody_up()
+        while deadline_s is None or time.monotonic() < deadline_s:
+            if sys.platform == "linux":  # elsewhere the time counts that a laptop has slept
+                faulthandler.dump_traceback_later(STUCK_S, exit=True, file=log)
+            left_s = LOOK_S if deadline_s is None else deadline_s - time.monotonic()
             try:
-                found_s = self._deadlines.get(timeout=left_s)
+                found_s = self._deadlines.get(timeout=max(0.0, min(left_s, LOOK_S)))
             except queue.Empty:
-                break
+                continue
             deadline_s = found_s if deadline_s is None else min(deadline_s, found_s)
         others = [thread.name for thread in threading.enumerate() if not thread.daemon]
         logger.warning("process did not end by itself", extra={"threads": ", ".join(others)})
@@ -56,3 +68,10 @@ class LastResort:
         last_lines.start()
         last_lines.join(LAST_LINES_S)
         os._exit(self._code())
+
+
+def _log_that_holds_nobody_up() -> int:
+    """Standard error, for a writer that must not wait for whoever reads it."""
+    with contextlib.suppress(OSError):
+        return os.open("/proc/self/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+    return 2  # a socket

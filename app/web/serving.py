@@ -47,6 +47,10 @@ FORCED_LEAVE_S = 5.0
 DRAIN_MARGIN_S = 30.0
 """Beyond the drain's own limit: goodbyes, last reports, sockets, hooks and jobs have limits too."""
 
+KEEP_SIGNALS_S = 1.0
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 Drain = Callable[[], Awaitable[None]]
 
 
@@ -83,6 +87,7 @@ class Server(uvicorn.Server):
         self._drain_timeout: asyncio.Timeout | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._serving: asyncio.Task[Any] | None = None
+        self._holds_signals = False
 
     @property
     def stopping(self) -> bool:
@@ -181,7 +186,11 @@ class Server(uvicorn.Server):
         await self.on_tick(
             0
         )  # Sets uvicorn's default headers: with no date header, once is enough.
-        await self._stop_wanted.wait()
+        while not self.stopping:
+            self._keep_signals()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_SIGNALS_S):
+                    await self._stop_wanted.wait()
         try:
             async with asyncio.timeout(None) as self._drain_timeout:
                 if self.forced:
@@ -212,13 +221,21 @@ class Server(uvicorn.Server):
         if not self._own_signals or threading.current_thread() is not threading.main_thread():
             yield
             return
-        wanted = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in wanted}
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        self._holds_signals = True
         try:
             yield
         finally:
+            self._holds_signals = False
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _keep_signals(self) -> None:
+        """Take the signals back from whatever else has: an operator's function runs a library."""
+        for number in _SIGNALS if self._holds_signals else ():
+            if signal.getsignal(number) != self.handle_exit:
+                logger.warning("signal handler was replaced", extra={"signal": number.name})
+                signal.signal(number, self.handle_exit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Runs between two bytecodes of whatever the loop is doing: only hand over.

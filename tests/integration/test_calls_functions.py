@@ -218,6 +218,7 @@ async def test_two_seconds_of_computing_end_no_other_call() -> None:
 
 PAST_ITS_TASK = """
 import asyncio
+import signal
 import sys
 
 from trunkline import Agent, tool
@@ -235,6 +236,7 @@ FAULTS = [
     lambda loop: loop.create_task(asyncio.sleep(0)).add_done_callback(sys.exit),
     lambda loop: loop.run_in_executor(None, print).add_done_callback(sys.exit),
     lambda loop: loop.stop(),
+    lambda loop: signal.signal(signal.SIGTERM, signal.SIG_IGN),
 ]
 
 
@@ -251,14 +253,16 @@ desk = Agent(name="Desk", instructions="Be brief.", tools=[act])
 """Faults of functions in callbacks and tasks that nobody contains."""
 
 
-async def test_a_function_cannot_end_the_loop_from_outside_of_its_task(tmp_path: Path) -> None:
+async def test_a_function_cannot_end_the_loop_from_outside_of_its_task_nor_keep_it(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "my_faulty_agents.py").write_text(PAST_ITS_TASK)
     replies = [Reply(text="Hello.", audio_ms=200), Reply(text="Act.", tool=("act", "{}"))]
     voice = ScriptedVoiceServer(replies=[*replies, Reply(text="Done.")], heard=["Go."])
     running = live(tmp_path, voice, "my_faulty_agents:desk", store="off")
     async with voice, running as (server, phone, _api):
         bystander = await phone.call(server.url)
-        for times in range(1, 8):
+        for times in range(1, 9):
             call = await phone.call(server.url)
             await call.hear_quiet(ms=100)
             await call.speak(0.6)
@@ -267,10 +271,11 @@ async def test_a_function_cannot_end_the_loop_from_outside_of_its_task(tmp_path:
             await server.until_logged("call ended", times=times)
         assert not bystander.over
         await bystander.hang_up()
+        await server.until_logged("signal handler was replaced")
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
     outcomes = [line for line in server.lines() if line["message"] == "tool ran"]
-    assert [line.get("error", "") for line in outcomes] == [""] * 7
+    assert [line.get("error", "") for line in outcomes] == [""] * 8
 
 
 async def talks(app: App, call: FakeCall) -> None:
