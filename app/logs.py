@@ -8,7 +8,7 @@ begins with `pii.`, unless `show_personal`. Standard library only; knows nothing
 Lines of which a peer can cause any number (strangers, the carrier, the model, a tool's service) are
 throttled by kind: the first few at once, then one in a while, with the count of those left out.
 
-Redaction works on the finished line, since a secret may come in by any door: a message, an
+Redaction works on the finished line, since a secret may come in any way: a message, an
 argument, a traceback, another library.
 """
 

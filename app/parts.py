@@ -79,7 +79,7 @@ from app.web.api.history import add_history_routes
 from app.web.api.supervision import Supervision
 from app.web.app import make_app
 from app.web.approvals import approvals_router
-from app.web.clients import Door
+from app.web.clients import AccessRule
 from app.web.console_routes import console_router
 from app.web.forwarding import Forwarding
 from app.web.handover import stream_path_of
@@ -401,7 +401,7 @@ class Parts:
             self._phone_router(),
             self._health_router(),
             approvals_router(
-                self.live, self.metrics, self._door(self.settings.server.operator_token)
+                self.live, self.metrics, self._access(self.settings.server.operator_token)
             ),
             *self._api_routers(),
             *self._realtime_routers(),
@@ -472,7 +472,7 @@ class Parts:
     def _health_router(self) -> APIRouter:
         return health_router(
             self.metrics,
-            self._door(self.settings.server.metrics_token),
+            self._access(self.settings.server.metrics_token),
             reasons_not_ready=self.switchboard.reasons_not_ready,
             degraded=self.degraded,
             bus=self.bus,
@@ -481,9 +481,9 @@ class Parts:
     def _realtime_routers(self) -> list[APIRouter]:
         if self.gateway is None:
             return []
-        door = self._door(self.settings.offline.realtime_token)
+        access = self._access(self.settings.offline.realtime_token)
         query = self.settings.gateway.token_in_query
-        return [realtime_router(self.gateway, self.metrics, door, token_in_query=query)]
+        return [realtime_router(self.gateway, self.metrics, access, token_in_query=query)]
 
     def _api_routers(self) -> list[APIRouter]:
         """The routes of `/api/v1`, and of the console unless it is turned off."""
@@ -529,7 +529,7 @@ class Parts:
         return Guard(
             ApiKeys(settings.state_dir),
             self.metrics,
-            door=Door(open_to_local=self._api_open_to_local),
+            access=AccessRule(open_to_local=self._api_open_to_local),
             operator_token=_revealed(settings.server.operator_token),
             requests_per_s=settings.api.requests_per_s,
             bus=self.bus,
@@ -539,13 +539,13 @@ class Parts:
 
     @property
     def _api_open_to_local(self) -> bool:
-        """As for the other doors: once a token is set, or the internet comes in, it takes a key."""
+        """As for other routes: once a token is set, or the internet comes in, it takes a key."""
         token = _revealed(self.settings.server.operator_token)
         return self.settings.mode is Mode.DEVELOPMENT and not token
 
-    def _door(self, token: SecretStr | None) -> Door:
+    def _access(self, token: SecretStr | None) -> AccessRule:
         # With credentials a proxy or tunnel brings the internet in, from this machine's address.
-        return Door(_revealed(token), open_to_local=self.settings.mode is Mode.DEVELOPMENT)
+        return AccessRule(_revealed(token), open_to_local=self.settings.mode is Mode.DEVELOPMENT)
 
     def degraded(self) -> list[str]:
         """The parts of this process that callers or operators would miss now."""
@@ -652,7 +652,7 @@ async def stored_calls(settings: Settings) -> AsyncIterator[FastAPI]:
     guard = Guard(
         ApiKeys(settings.state_dir),
         metrics,
-        door=Door(open_to_local=True),
+        access=AccessRule(open_to_local=True),
         operator_token="",
         requests_per_s=1_000,
         bus=Bus(),

@@ -17,7 +17,7 @@ from typing import Any, Final
 from app.engine.actions import Action, Note, NoteKind, Prepare
 from app.engine.base import Reply, Responder, ToolUse
 from app.engine.effective import check_response
-from app.engine.generation import ModelTalk, request_of
+from app.engine.generation import ModelResponder, request_of
 from app.engine.items import Conversation, typed_text
 from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
 from app.engine.refusal import Refusal
@@ -62,7 +62,7 @@ class Answers:
         self.spoken = False
         """The session has produced audio."""
         self._responder = responder
-        self._generates = isinstance(responder, ModelTalk)
+        self._generates = isinstance(responder, ModelResponder)
         self._conversation = conversation
         self._conversation_id = conversation_id
         self._new_id = new_id

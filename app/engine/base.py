@@ -13,11 +13,11 @@ from typing import Any, Protocol, runtime_checkable
 __all__ = [
     "Heard",
     "Hearing",
+    "PartialHearing",
     "Recognizer",
     "Reply",
     "Responder",
     "Synthesizer",
-    "TellsSoFar",
     "ToolUse",
 ]
 
@@ -55,7 +55,7 @@ class Hearing(Protocol):
 
 
 @runtime_checkable
-class TellsSoFar(Protocol):
+class PartialHearing(Protocol):
     """A hearing that can tell the words before the turn is over."""
 
     async def so_far(self) -> Heard | None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from app.engine.chain import Chain
 from app.engine.engine_session import SessionLimits
-from app.engine.generation import ModelTalk
+from app.engine.generation import ModelResponder
 from app.engine.host import EngineParts, SpeechDetector, Startable
 from app.engine.receptionist.script_file import DEFAULT_SCRIPT, load_script
 from app.engine.server import Engine
@@ -79,7 +79,7 @@ def make_chain_engine(
     parts = EngineParts(
         recognizer=Recognizers(stages.stt, switch_s=stages.switch_s),
         synthesizer=voices,
-        make_responder=lambda _hours: ModelTalk(),
+        make_responder=lambda _hours: ModelResponder(),
         make_vad=make_detector or silero,
         chain=chain,
         likely_end_ms=likely_end_ms,

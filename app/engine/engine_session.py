@@ -31,7 +31,7 @@ from app.engine.effective import (
     default_session,
     merge,
 )
-from app.engine.generation import ModelTalk
+from app.engine.generation import ModelResponder
 from app.engine.items import Conversation, id_prefix, typed_text
 from app.engine.listening import Listening
 from app.engine.prompts import ToolOutput, TypedText
@@ -87,7 +87,7 @@ class EngineSession:
         voice: str = "default",
         limits: SessionLimits | None = None,
     ) -> None:
-        self._generates = isinstance(responder, ModelTalk)
+        self._generates = isinstance(responder, ModelResponder)
         self._limits = limits or SessionLimits()
         self._new_id = new_id
         self._responder = responder

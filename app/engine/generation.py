@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from app.engine.replies import ReplyPlan
     from app.realtime.events import Item
 
-__all__ = ["ModelTalk", "request_of"]
+__all__ = ["ModelResponder", "request_of"]
 
 _RUNNING: Final = '{"status": "still running"}'
 
 
-class ModelTalk:
+class ModelResponder:
     """The responder of a session whose replies a text model writes: it decides nothing itself."""
 
     context = ""

@@ -42,7 +42,7 @@ from app.engine.actions import (
     StopSpeaking,
     TakeAudio,
 )
-from app.engine.base import Heard, Hearing, Recognizer, Responder, Synthesizer, TellsSoFar
+from app.engine.base import Heard, Hearing, PartialHearing, Recognizer, Responder, Synthesizer
 from app.engine.chain import Chain
 from app.engine.engine_session import EngineSession
 from app.engine.speculation import Speculation
@@ -96,7 +96,7 @@ class EngineParts:
     """The parts of a session. `keep_message` blocks and is called in a thread.
 
     `make_responder` is given the opening hours of the number that was called, in words, or "".
-    `chain` writes and speaks the replies of sessions whose responder is a `ModelTalk`. After
+    `chain` writes and speaks the replies of sessions whose responder is a `ModelResponder`. After
     `likely_end_ms` of silence it begins with a reply that is dropped when the caller goes on; 0:
     never.
     """
@@ -439,11 +439,11 @@ class _SpeechInput:
 
     async def so_far(self, item_id: str) -> Heard | None:
         hearing = self._hearings[item_id]
-        return await hearing.so_far() if isinstance(hearing, TellsSoFar) else None
+        return await hearing.so_far() if isinstance(hearing, PartialHearing) else None
 
     def go_on(self, item_id: str) -> None:
         hearing = self._hearings[item_id]
-        if isinstance(hearing, TellsSoFar):
+        if isinstance(hearing, PartialHearing):
             hearing.go_on()
 
     async def heard(self, item_id: str) -> Heard:

@@ -31,7 +31,7 @@ class Messages(Protocol):
 
 
 class ClientSocket(Protocol):
-    """A client's websocket, by callback: `app.web.sockets.Lane`."""
+    """A client's websocket, by callback: `app.web.sockets.MessageTransport`."""
 
     def listen(self, messages: Messages, passage: Passage | None = None) -> None: ...
     def hold(self) -> None: ...

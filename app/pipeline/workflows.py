@@ -20,7 +20,7 @@ from app.agents.session.agent_session import AgentSession
 from app.agents.session.events import RawModelEvent
 from app.engine.base import Hearing
 from app.engine.chain import Chain
-from app.engine.generation import ModelTalk
+from app.engine.generation import ModelResponder
 from app.engine.host import EngineParts, SpeechDetector
 from app.engine.server import Engine
 from app.engine.stages.base import StageError, TextModel
@@ -184,7 +184,7 @@ def _text_engine(model: TextModel, owned: tuple[StreamingHttp, ...]) -> Engine:
         EngineParts(
             recognizer=nothing,
             synthesizer=nothing,
-            make_responder=lambda _hours: ModelTalk(),
+            make_responder=lambda _hours: ModelResponder(),
             make_vad=make_vad,
             chain=Chain(model, nothing),
             owned=owned,

@@ -564,7 +564,7 @@ async def give_up_late(sending: Awaitable[None]) -> None:
 # In memory ----------------------------------------------------------------------------------------
 
 
-class _Lane:
+class _Direction:
     """One direction of a pipe: a bounded queue with an end."""
 
     def __init__(self, capacity: int, *, patient: bool) -> None:
@@ -621,7 +621,7 @@ class _PipeEnd:
 
     outlet: Outlet | None = None
 
-    def __init__(self, outward: _Lane, inward: _Lane) -> None:
+    def __init__(self, outward: _Direction, inward: _Direction) -> None:
         self._outward = outward
         self._inward = inward
 
@@ -653,5 +653,5 @@ def pipe(capacity: int = PIPE_CAPACITY) -> tuple[ClientTransport, Transport]:
     Each direction holds `capacity` messages. At a full one the server waits for as long as the
     client likes to pause, the client as long as it would at a socket.
     """
-    to_server, to_client = _Lane(capacity, patient=False), _Lane(capacity, patient=True)
+    to_server, to_client = _Direction(capacity, patient=False), _Direction(capacity, patient=True)
     return _PipeEnd(to_server, to_client), _PipeEnd(to_client, to_server)

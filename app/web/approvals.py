@@ -20,7 +20,7 @@ from app.calls.live_calls import LiveCalls
 from app.errors import ActionRefused, SignatureError
 from app.events import CallId
 from app.web.app import error_response
-from app.web.clients import Door
+from app.web.clients import AccessRule
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["APPROVALS_PATH", "Decision", "approvals_router"]
@@ -45,12 +45,12 @@ class Decision:
     message: str = ""
 
 
-def approvals_router(live: LiveCalls, metrics: Metrics, door: Door) -> APIRouter:
+def approvals_router(live: LiveCalls, metrics: Metrics, access: AccessRule) -> APIRouter:
     """The two routes."""
     router = APIRouter()
 
     def check(request: Request) -> None:
-        if not door.admits(request):
+        if not access.admits(request):
             metrics.auth_failed(AuthFailure.APPROVALS)
             raise SignatureError("approvals are not open to this client", code="approvals_closed")
 

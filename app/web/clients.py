@@ -4,7 +4,7 @@ Pure checks on the head of a request. uvicorn's proxy headers are off, so `clien
 the socket: behind a proxy or a tunnel on the same machine that peer is 127.0.0.1 for the whole
 internet. nginx, as it comes, adds no mark and sends the Host of its `proxy_pass`, so no head tells
 its clients from this machine's own. A server that the internet reaches therefore opens to tokens
-only (`Door.open_to_local` is False). Elsewhere a request counts as local when its Host is a
+only (`AccessRule.open_to_local` is False). Elsewhere a request counts as local when its Host is a
 loopback name as well and no proxy has left its mark.
 """
 
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
-__all__ = ["Door", "bearer_token", "is_foreign_site", "is_local", "same_secret"]
+__all__ = ["AccessRule", "bearer_token", "is_foreign_site", "is_local", "same_secret"]
 
 PROXY_MARKS = (
     "forwarded",
@@ -33,7 +33,7 @@ PROXY_MARKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class AccessRule:
     """The condition for one of the operator's routes.
 
     With a token, its bearers; without one, this machine where `open_to_local`, else nobody.

@@ -29,7 +29,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from app.bus import Bus, Message
 from app.errors import SignatureError
 from app.threads import FUNCTION_OF
-from app.web.clients import Door
+from app.web.clients import AccessRule
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["LoopMonitor", "health_router"]
@@ -43,7 +43,7 @@ _NO_STORE = {"cache-control": "no-store"}
 
 def health_router(
     metrics: Metrics,
-    door: Door,
+    access: AccessRule,
     *,
     reasons_not_ready: Callable[[], Sequence[str]],
     degraded: Callable[[], Sequence[str]] = tuple,
@@ -70,14 +70,14 @@ def health_router(
         reasons = list(reasons_not_ready())
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
         answer: dict[str, Any] = {"ready": not reasons, "reasons": reasons}
-        if door.admits(request):
+        if access.admits(request):
             told = await processes.gather("degraded", {})
             answer["degraded"] = sorted({part for one in told for part in one["degraded"]})
         return JSONResponse(answer, status_code=status, headers=_NO_STORE)
 
     @router.get("/metrics")
     async def read_metrics(request: Request) -> Response:
-        if not door.admits(request):
+        if not access.admits(request):
             metrics.auth_failed(AuthFailure.METRICS)
             raise SignatureError("metrics are not open to this client", code="metrics_closed")
         return Response(await metrics.render(), media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)

@@ -44,7 +44,7 @@ from app.errors import (
 from app.web.forwarding import CHECKED_FORM, Forwarded
 from app.web.metrics import AuthFailure, Metrics, Refusal
 from app.web.placing import PlacingFront, add_placing_routes
-from app.web.sockets import Lane, lane_of
+from app.web.sockets import MessageTransport, transport_of
 from app.web.tickets import TICKET_PROTOCOL, SocketTickets, offers_ticket
 from app.web.transcript import Follow, add_transcript_feed
 from app.web.transfers import TransferFront, add_transfer_routes
@@ -77,7 +77,7 @@ class PhoneFront(TransferFront, PlacingFront, Protocol):
     def read_status(self, form: Form) -> tuple[CarrierCallId, CallProgress]: ...
     def refuse(self) -> str: ...
     def divert(self, incoming: IncomingCall, say: str | None, to: Destination | None) -> str: ...
-    async def open_stream(self, lane: Lane) -> MediaStream: ...
+    async def open_stream(self, transport: MessageTransport) -> MediaStream: ...
 
 
 class Admission(Protocol):
@@ -319,20 +319,20 @@ class MediaSocket:
         # again. A signed socket is still a stranger until it claims a call.
         await websocket.accept(None if tickets is None else TICKET_PROTOCOL)
         # From here on the socket belongs to the call: messages come and go without ASGI.
-        lane = lane_of(websocket)
-        await (serve or self._attach)(lane)
+        transport = transport_of(websocket)
+        await (serve or self._attach)(transport)
 
-    async def _attach(self, lane: Lane) -> None:
+    async def _attach(self, transport: MessageTransport) -> None:
         """Claim a call, and attach the stream to it."""
         claimed = None
         try:
             async with self._unclaimed.hold():
-                claimed = await self._claim(lane)
+                claimed = await self._claim(transport)
         except TimeoutError:
             self._metrics.refused(Refusal.SOCKETS)
             logger.warning("media stream refused", extra={"code": "too_many_unclaimed"})
         if claimed is None:
-            lane.close(CloseCode.POLICY_VIOLATION)
+            transport.close(CloseCode.POLICY_VIOLATION)
             return
         call, stream = claimed
         await call.attach(stream)
@@ -347,9 +347,9 @@ class MediaSocket:
             )
         await websocket.close()
 
-    async def _claim(self, lane: Lane) -> tuple[Call, MediaStream] | None:
+    async def _claim(self, transport: MessageTransport) -> tuple[Call, MediaStream] | None:
         try:
-            stream = await self._front.open_stream(lane)
+            stream = await self._front.open_stream(transport)
             return self._calls.claim(stream.started), stream
         except SignatureError as error:
             self._metrics.auth_failed(AuthFailure.MEDIA_TOKEN)

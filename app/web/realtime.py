@@ -3,8 +3,8 @@
 A client proves itself by a bearer token, by the sub-protocol that browsers use, or where it is
 configured by `?token=`. Everything that can be refused is refused before the upgrade, with a status
 and a JSON reason in OpenAI's shape. Without any token, programs on this machine may enter where
-the `Door` says so (development). Pages of other sites may only with an ephemeral secret, which such
-a page was given on purpose; else they would let others use a visitor's machine.
+the `AccessRule` says so (development). Pages of other sites may only with an ephemeral secret,
+which such a page was given on purpose; else they would let others use a visitor's machine.
 
 Follows the OpenAI Realtime websocket guide (2026-11) for paths, headers and sub-protocols.
 """
@@ -23,9 +23,9 @@ from starlette.requests import HTTPConnection
 from app.gateway.access import Client, Refused
 from app.gateway.gateway import UNKNOWN, Gateway, SecretRequest
 from app.realtime.dialect import BETA, GA
-from app.web.clients import Door, bearer_token, is_foreign_site, same_secret
+from app.web.clients import AccessRule, bearer_token, is_foreign_site, same_secret
 from app.web.metrics import AuthFailure, Metrics
-from app.web.sockets import lane_of
+from app.web.sockets import transport_of
 
 __all__ = ["MAX_MESSAGE_BYTES", "REALTIME_PATH", "SECRETS_PATH", "realtime_router"]
 
@@ -72,7 +72,7 @@ class _SecretBody(BaseModel):
 
 
 def realtime_router(
-    gateway: Gateway, metrics: Metrics, door: Door, *, token_in_query: bool = False
+    gateway: Gateway, metrics: Metrics, access: AccessRule, *, token_in_query: bool = False
 ) -> APIRouter:
     """The routes under `/v1/realtime`."""
     router = APIRouter()
@@ -82,7 +82,7 @@ def realtime_router(
         if not token and token_in_query:
             token = connection.query_params.get("token", "")
         try:
-            return await _client(connection, token, gateway, door)
+            return await _client(connection, token, gateway, access)
         except Refused as refused:
             if refused.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                 origin = refused.code == "foreign_site"
@@ -102,7 +102,7 @@ def realtime_router(
                     admission,
                     reservation,
                     BETA if _speaks_beta(websocket, offered) else GA,
-                    lane_of(websocket),
+                    transport_of(websocket),
                 )
         except Refused as refused:
             metrics.gateway_refused(refused.code)
@@ -137,19 +137,21 @@ def realtime_router(
     return router
 
 
-async def _client(connection: HTTPConnection, token: str, gateway: Gateway, door: Door) -> Client:
+async def _client(
+    connection: HTTPConnection, token: str, gateway: Gateway, access: AccessRule
+) -> Client:
     if is_foreign_site(connection.headers) and not token.startswith(_SECRET):
         raise Refused(
             HTTPStatus.FORBIDDEN,
             "foreign_site",
             "Pages of other sites need an ephemeral secret (POST /v1/realtime/client_secrets)",
         )
-    if token.startswith(_OWN_TOKENS) and not same_secret(token, door.token):
+    if token.startswith(_OWN_TOKENS) and not same_secret(token, access.token):
         return await gateway.client(token)
-    if same_secret(token, door.token):
+    if same_secret(token, access.token):
         return Client(key_id="realtime_token", key_name="realtime_token")
     # On this machine, in development, clients may send any key: SDKs want one.
-    if not door.token and door.admits(connection):
+    if not access.token and access.admits(connection):
         return Client(key_id="this machine", key_name="this machine")
     raise UNKNOWN
 

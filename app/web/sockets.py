@@ -6,10 +6,10 @@ add these bounds to uvicorn's own and change nothing else; a socket is cut off w
 the peer at the other end is broken or hostile. They leave signatures, tokens and the count of open
 media streams to the routes.
 
-An accepted websocket offers a `Lane` among its ASGI extensions: a route that takes it has messages
-by callback, in the turn of the event loop that read them, and sends without a task switch
-(docs/decisions/0017). Handshake, pings, closing, fragments and broken frames stay with uvicorn and
-the strict parser of `websockets` in either case.
+An accepted websocket offers a `MessageTransport` among its ASGI extensions: a route that takes it
+has messages by callback, in the turn of the event loop that read them, and sends without a task
+switch (docs/decisions/0017). Handshake, pings, closing, fragments and broken frames stay with
+uvicorn and the strict parser of `websockets` in either case.
 
 Follows uvicorn 0.54 (`protocols/http/httptools_impl.py`,
 `protocols/websockets/websockets_sansio_impl.py`) and RFC 6455 for close codes.
@@ -33,7 +33,14 @@ from websockets.protocol import State
 
 from app.framing import FrameReader, Passage, text_frame
 
-__all__ = ["Lane", "Messages", "SocketCounts", "SocketLimits", "guarded_protocols", "lane_of"]
+__all__ = [
+    "MessageTransport",
+    "Messages",
+    "SocketCounts",
+    "SocketLimits",
+    "guarded_protocols",
+    "transport_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +63,7 @@ EMPTY_BURST = 500
 """Frames that say nothing - pings, pongs, fragments, empty messages - on average and at once. Each
 costs a parser's time, and peers send one in seconds."""
 
-LANE = "trunkline.lane"
+TRANSPORT = "trunkline.message_transport"
 """Name of the ASGI extension."""
 
 QUIET_MS = 250
@@ -244,7 +251,7 @@ class GuardedHttp(HttpToolsProtocol):
 
 
 class Messages(Protocol):
-    """Takes what comes over a lane. Waits for nothing, and raises nothing."""
+    """Takes what comes over a transport. Waits for nothing, and raises nothing."""
 
     def on_text(self, text: bytes) -> None:
         """Take one message that is not empty, UTF-8 as the peer claims."""
@@ -263,7 +270,7 @@ class Messages(Protocol):
         ...
 
 
-class Lane:
+class MessageTransport:
     """One accepted websocket, for its one reader and its one writer, without ASGI for a message."""
 
     __slots__ = ("_socket", "send", "send_frame")
@@ -280,7 +287,7 @@ class Lane:
 
         `passage` takes frames before they are messages.
         """
-        self._socket.take_lane(messages, passage)
+        self._socket.hand_over(messages, passage)
 
     def hold(self) -> None:
         """Have the peer wait: nothing is told until `go_on`. Its close, once we sent ours, is."""
@@ -301,15 +308,15 @@ class Lane:
         self._socket.begin_closing(code, reason)
 
 
-def lane_of(websocket: WebSocket) -> Lane:
-    """The lane of an accepted websocket of this server."""
-    return cast(Lane, websocket.scope["extensions"][LANE])
+def transport_of(websocket: WebSocket) -> MessageTransport:
+    """The transport of an accepted websocket of this server."""
+    return cast(MessageTransport, websocket.scope["extensions"][TRANSPORT])
 
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):
     """uvicorn's websocket with bounds for messages by path, for stalls and for the closing.
 
-    Once it is accepted, whole text messages go from the socket straight to the lane, or to ASGI.
+    Once it is accepted, whole text messages go from the socket to its transport, or to ASGI.
     """
 
     limits: ClassVar[SocketLimits]
@@ -377,7 +384,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         return self._empty_credit >= 0
 
     def _queue_text(self, payload: bytes) -> None:
-        """A message for ASGI: nobody has taken the lane."""
+        """A message for ASGI: nobody has taken the transport."""
         self.frames = [payload]
         self.curr_msg_data_type = "text"
         self.send_receive_event_to_app()
@@ -418,7 +425,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.conn.max_message_size = limits.message_bytes_by_path.get(path, limits.message_bytes)
         super().handle_connect(event)
         if not self.close_sent:
-            cast(dict[str, Any], self.scope["extensions"])[LANE] = Lane(self)
+            cast(dict[str, Any], self.scope["extensions"])[TRANSPORT] = MessageTransport(self)
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -502,10 +509,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         # lose our close frame. What comes now is dropped, and comes through here again.
         self._quiet.arm(self.loop, QUIET_MS, self.transport.close)
 
-    # The lane -----------------------------------------------------------------------------------
+    # Messages without ASGI ------------------------------------------------------------------------
 
-    def take_lane(self, messages: Messages, passage: Passage | None) -> None:
-        """As `Lane.listen`."""
+    def hand_over(self, messages: Messages, passage: Passage | None) -> None:
+        """As `MessageTransport.listen`."""
         self._messages = messages
         waiting = self.queue
         self.queue = cast(Any, _Ends(self._tell_end))
@@ -529,7 +536,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self.loop.call_soon(self._messages.on_end)
 
     def send_texts(self, *texts: bytes) -> bool:
-        """As `Lane.send`."""
+        """As `MessageTransport.send`."""
         conn = self.conn
         if self._full or self.close_sent or self.disconnected or conn.close_sent is not None:
             return False
@@ -537,14 +544,14 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         return True
 
     def send_frame(self, frame: bytes) -> bool:
-        """As `Lane.send_frame`."""
+        """As `MessageTransport.send_frame`."""
         if self._full or self.close_sent or self.disconnected or self.conn.close_sent is not None:
             return False
         self.transport.write(frame)
         return True
 
     def begin_closing(self, code: int, reason: str) -> None:
-        """As `Lane.close`."""
+        """As `MessageTransport.close`."""
         if self.close_sent or self.disconnected or self.conn.state is not State.OPEN:
             return
         self.conn.send_close(code, reason)
@@ -570,7 +577,9 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         try:
             await super().run_asgi()
         finally:
-            cast(dict[str, Any], self.scope["extensions"]).pop(LANE, None)  # it knows the socket
+            cast(dict[str, Any], self.scope["extensions"]).pop(
+                TRANSPORT, None
+            )  # it knows the socket
             # `transport.close()` waits without end for a peer that does not read.
             if not self.disconnected:
                 self._linger.arm(self.loop, self.limits.linger_ms, self.transport.abort)
@@ -589,7 +598,7 @@ def _nothing() -> None:
 
 
 class _Ends:
-    """In place of uvicorn's queue when a lane is taken: only the end comes this way."""
+    """In place of uvicorn's queue when a transport is taken: only the end comes this way."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end

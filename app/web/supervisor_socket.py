@@ -25,7 +25,7 @@ from websockets.frames import CloseCode
 from app import logs
 from app.calls.caller_leg import Monitor
 from app.events import CallId
-from app.web.sockets import Lane
+from app.web.sockets import MessageTransport
 from audio.format import PCMU_8K, AudioFormat
 from audio.transcoder import Transcoder
 
@@ -55,31 +55,31 @@ class SupervisedCall(Protocol):
     def note_operator(self, action: str, by: str, text: str = "") -> None: ...
 
 
-async def supervise(call: SupervisedCall, by: str, lane: Lane) -> None:
+async def supervise(call: SupervisedCall, by: str, transport: MessageTransport) -> None:
     """Serve a supervisor's socket until it or the call is over."""
     logs.call_id.set(call.call_id)
     if call.ending:
-        lane.close(CloseCode.GOING_AWAY, "over")
+        transport.close(CloseCode.GOING_AWAY, "over")
         return
-    socket = _Supervisor(call, by, lane)
+    socket = _Supervisor(call, by, transport)
     leave = call.listen_in(socket)
     try:
         call.note_operator("listen", by)
-        lane.listen(socket)
+        transport.listen(socket)
         await socket.over
     finally:
         leave()
         socket.leave()
-        lane.close()
+        transport.close()
 
 
 class _Supervisor:
     """One supervisor: a listener of the call, and of the page's messages."""
 
-    def __init__(self, call: SupervisedCall, by: str, lane: Lane) -> None:
+    def __init__(self, call: SupervisedCall, by: str, transport: MessageTransport) -> None:
         self._call = call
         self._by = by
-        self._lane = lane
+        self._transport = transport
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
         self._context = copy_context()
@@ -123,7 +123,7 @@ class _Supervisor:
         self._put(json.dumps(message).encode())
 
     def _put(self, text: bytes) -> None:
-        if not self._waiting and self._lane.send(text):
+        if not self._waiting and self._transport.send(text):
             return
         now_s = self._loop.time()
         if not self._waiting:
@@ -137,7 +137,7 @@ class _Supervisor:
             self._finish()
 
     def on_writable(self) -> None:
-        while self._waiting and self._lane.send(self._waiting[0]):
+        while self._waiting and self._transport.send(self._waiting[0]):
             self._waiting_bytes -= len(self._waiting.popleft())
             self._waits_since_s = self._loop.time()
 
@@ -151,13 +151,13 @@ class _Supervisor:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or not self._within_rate():
-            self._lane.close(CloseCode.POLICY_VIOLATION)
+            self._transport.close(CloseCode.POLICY_VIOLATION)
             self._finish()
             return
         self._context.run(self._on_message, message)
 
     def on_binary(self) -> None:
-        self._lane.close(CloseCode.UNSUPPORTED_DATA)
+        self._transport.close(CloseCode.UNSUPPORTED_DATA)
         self._finish()
 
     def on_end(self) -> None:

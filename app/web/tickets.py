@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 
 from app.errors import SignatureError
 from app.web.clients import is_foreign_site
-from app.web.sockets import Lane
+from app.web.sockets import MessageTransport
 
 __all__ = ["TICKET_PROTOCOL", "TICKET_S", "Serve", "SocketTickets", "offers_ticket"]
 
@@ -26,7 +26,7 @@ TICKET_S: Final = 30
 MAX_TICKETS: Final = 1_000
 """More than that are never open at once; the oldest goes."""
 
-Serve = Callable[[Lane], Awaitable[None]]
+Serve = Callable[[MessageTransport], Awaitable[None]]
 """Serves a socket that was accepted, and returns when it is closed."""
 
 

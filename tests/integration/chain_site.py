@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from app.engine.chain import Chain
-from app.engine.generation import ModelTalk
+from app.engine.generation import ModelResponder
 from app.engine.host import EngineParts
 from app.engine.server import Engine
 from app.engine.stages.base import StageSpec
@@ -47,7 +47,7 @@ async def open_chain(
         parts = EngineParts(
             recognizer=Recognizers([HttpTranscriber(spec, http)]),
             synthesizer=voices,
-            make_responder=lambda _hours: ModelTalk(),
+            make_responder=lambda _hours: ModelResponder(),
             make_vad=LevelDetector,
             likely_end_ms=likely_end_ms,
             chain=Chain(TextModels([ChatCompletions(spec, http)]), voices, **options),

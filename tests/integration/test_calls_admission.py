@@ -190,7 +190,7 @@ async def test_no_call_is_lost_between_its_webhook_and_its_stream_when_a_drain_b
         assert served == len(voice.connections)
 
 
-async def test_the_last_report_of_the_last_call_finds_the_door_open() -> None:
+async def test_the_last_report_of_the_last_call_is_still_taken() -> None:
     voice = ScriptedVoiceServer(replies=[Reply(audio_ms=300)])
     async with voice, trunkline(voice) as app, app.twilio() as twilio:
         call = await twilio.call(app.url)

@@ -34,7 +34,7 @@ from app.realtime.events import (
     TranscriptionCompleted,
 )
 from app.web.app import make_app
-from app.web.clients import Door
+from app.web.clients import AccessRule
 from app.web.metrics import Metrics
 from app.web.realtime import realtime_router
 from app.web.serving import make_server, running
@@ -69,7 +69,9 @@ async def served(engine: Engine) -> AsyncIterator[AsyncOpenAI]:
         return None
 
     server = make_server(
-        make_app([realtime_router(engine_gateway(engine), Metrics(), Door(open_to_local=True))]),
+        make_app(
+            [realtime_router(engine_gateway(engine), Metrics(), AccessRule(open_to_local=True))]
+        ),
         host="127.0.0.1",
         port=0,
         drain=no_drain,

@@ -44,7 +44,7 @@ from app.settings import Settings
 from app.store.files import CallFiles
 from app.store.sql.gateway import GatewayStore
 from app.web.app import make_app
-from app.web.clients import Door
+from app.web.clients import AccessRule
 from app.web.metrics import Metrics
 from app.web.realtime import MAX_MESSAGE_BYTES, realtime_router
 from app.web.serving import make_server, running
@@ -136,10 +136,10 @@ async def site(
         )
         assert found is not None
         await stack.enter_async_context(found.open())
-        door = Door(open_to_local=open_to_local)
+        access = AccessRule(open_to_local=open_to_local)
         query = made.gateway.token_in_query
         server = make_server(
-            make_app([realtime_router(found, metrics, door, token_in_query=query)]),
+            make_app([realtime_router(found, metrics, access, token_in_query=query)]),
             host="127.0.0.1",
             port=0,
             drain=lambda: found.drain(0.0),
@@ -827,7 +827,7 @@ async def test_the_live_feed_tells_of_sessions(tmp_path: Path) -> None:
         reader, gateway = parts.live_feed.reader(None), parts.gateway
         assert gateway is not None
         server = make_server(
-            make_app([realtime_router(gateway, parts.metrics, Door(open_to_local=False))]),
+            make_app([realtime_router(gateway, parts.metrics, AccessRule(open_to_local=False))]),
             host="127.0.0.1",
             port=0,
             drain=lambda: gateway.drain(0.0),

@@ -20,7 +20,7 @@ from app.events import AgentSaid, CallId, OperatorActed
 from app.framing import Passage
 from app.realtime import events as ev
 from app.web import supervisor_socket
-from app.web.sockets import Lane, Messages
+from app.web.sockets import Messages, MessageTransport
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer
@@ -166,18 +166,18 @@ async def test_only_one_supervisor_speaks() -> None:
 
 
 async def test_a_page_that_does_not_read_is_cut_off_and_nothing_is_kept_for_it() -> None:
-    lane, call = NeverReads(), Quiet()
-    serving = asyncio.ensure_future(supervisor_socket.supervise(call, "a page", lane))
+    transport, call = NeverReads(), Quiet()
+    serving = asyncio.ensure_future(supervisor_socket.supervise(call, "a page", transport))
     await until(lambda: call.monitors)
     for _ in range(4):
         for monitor in call.monitors:
             monitor.on_agent(b"\xff" * 250_000, PCMU_8K)
     await asyncio.wait_for(serving, TIME_LIMIT_S)
-    assert lane.closed
+    assert transport.closed
     assert not call.monitors
 
 
-class NeverReads(Lane):
+class NeverReads(MessageTransport):
     """A socket whose buffer is full, and stays so."""
 
     __slots__ = ("closed",)

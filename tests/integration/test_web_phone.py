@@ -1,4 +1,4 @@
-"""The carrier's routes over real sockets: signatures, webhooks, the media websocket's door."""
+"""The carrier's routes over real sockets: signatures, webhooks, the media websocket's handshake."""
 
 from __future__ import annotations
 

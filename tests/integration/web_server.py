@@ -37,7 +37,7 @@ from app.events import CallEvent
 from app.realtime.connection import Transport
 from app.realtime.dialect import GA, Dialect
 from app.web.app import make_app
-from app.web.clients import Door
+from app.web.clients import AccessRule
 from app.web.health import health_router
 from app.web.metrics import Metrics
 from app.web.phone import UnclaimedSockets, phone_router
@@ -275,10 +275,12 @@ def build(
             ),
             health_router(
                 metrics,
-                Door(metrics_token, open_to_local),
+                AccessRule(metrics_token, open_to_local),
                 reasons_not_ready=calls.reasons_not_ready,
             ),
-            realtime_router(engine_gateway(engine), metrics, Door(realtime_token, open_to_local)),
+            realtime_router(
+                engine_gateway(engine), metrics, AccessRule(realtime_token, open_to_local)
+            ),
         ]
     )
 

@@ -47,7 +47,13 @@ from app.carrier.twilio.media import (
     render_stop,
 )
 from app.errors import CarrierUnavailable, RemoteProtocolError
-from app.web.sockets import Lane, SocketCounts, SocketLimits, guarded_protocols, lane_of
+from app.web.sockets import (
+    MessageTransport,
+    SocketCounts,
+    SocketLimits,
+    guarded_protocols,
+    transport_of,
+)
 from tests.fakes.streams import Events
 
 STREAM = StreamId("MZ00aa")
@@ -56,7 +62,7 @@ START = render_start(STREAM, CALL, account_id="AC00", parameters={"token": "abc"
 MAX_BYTES = 2**20  # for the stream's own limit to be met first
 STOP = render_stop(STREAM, CALL, account_id="AC00", sequence=9)
 
-Handler = Callable[[Lane], Awaitable[object]]
+Handler = Callable[[MessageTransport], Awaitable[object]]
 
 
 def frame(number: int, payload: bytes = b"\x7f" * 160) -> str:
@@ -73,7 +79,7 @@ async def server(handler: Handler) -> AsyncIterator[tuple[str, asyncio.Future[ob
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
         try:
-            outcome.set_result(await handler(lane_of(websocket)))
+            outcome.set_result(await handler(transport_of(websocket)))
         except (RemoteProtocolError, CarrierUnavailable) as error:
             outcome.set_exception(error)
 
@@ -91,8 +97,8 @@ async def server(handler: Handler) -> AsyncIterator[tuple[str, asyncio.Future[ob
                 uvicorn_server.force_exit = True
 
 
-async def events_of(lane: Lane) -> list[StreamEvent]:
-    stream = await open_stream(lane)
+async def events_of(transport: MessageTransport) -> list[StreamEvent]:
+    stream = await open_stream(transport)
     return [stream.started, *[event async for event in Events(stream)]]
 
 
@@ -152,8 +158,8 @@ async def test_a_lost_socket_ends_the_stream_as_not_hung_up(abruptly: bool) -> N
 
 
 async def test_what_we_send_arrives_in_order_and_breaks_no_rule() -> None:
-    async def talk(lane: Lane) -> None:
-        stream = await open_stream(lane)
+    async def talk(transport: MessageTransport) -> None:
+        stream = await open_stream(transport)
         assert stream.send_audio(b"\xff" * 400)
         assert stream.send_audio(b"")
         assert stream.send_audio(b"", "1:item:50")
@@ -178,8 +184,8 @@ async def test_what_we_send_arrives_in_order_and_breaks_no_rule() -> None:
 
 
 async def test_after_stop_our_close_still_closes_the_socket() -> None:
-    async def leave(lane: Lane) -> TwilioStream:
-        stream = await open_stream(lane)
+    async def leave(transport: MessageTransport) -> TwilioStream:
+        stream = await open_stream(transport)
         assert await read_all(stream) == [StreamStopped(hung_up=True)]
         assert not stream.send_audio(b"\xff")
         stream.close(1000)
@@ -195,8 +201,8 @@ async def test_after_stop_our_close_still_closes_the_socket() -> None:
 
 
 async def test_our_own_close_ends_our_own_reading() -> None:
-    async def hang_up(lane: Lane) -> list[StreamEvent]:
-        stream = await open_stream(lane)
+    async def hang_up(transport: MessageTransport) -> list[StreamEvent]:
+        stream = await open_stream(transport)
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(read_all(stream))
             stream.close()
@@ -213,8 +219,8 @@ async def read_all(stream: TwilioStream) -> list[StreamEvent]:
 
 
 async def test_nothing_is_sent_into_a_lost_socket() -> None:
-    async def talk(lane: Lane) -> None:
-        stream = await open_stream(lane)
+    async def talk(transport: MessageTransport) -> None:
+        stream = await open_stream(transport)
         assert await read_all(stream) == [StreamStopped(hung_up=False)]
         assert not stream.send_audio(b"\xff")
         assert not stream.send_audio(b"", "m")
@@ -228,8 +234,8 @@ async def test_nothing_is_sent_into_a_lost_socket() -> None:
 
 
 async def test_a_lost_socket_ends_a_stream_that_is_being_sent_to() -> None:
-    async def talk(lane: Lane) -> list[StreamEvent]:
-        stream = await open_stream(lane)
+    async def talk(transport: MessageTransport) -> list[StreamEvent]:
+        stream = await open_stream(transport)
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(read_all(stream))
             while not reading.done():
@@ -244,8 +250,8 @@ async def test_a_lost_socket_ends_a_stream_that_is_being_sent_to() -> None:
 
 
 async def test_a_peer_that_does_not_read_ends_its_stream() -> None:
-    async def talk(lane: Lane) -> str:
-        stream = await open_stream(lane, send_timeout_s=0.2)
+    async def talk(transport: MessageTransport) -> str:
+        stream = await open_stream(transport, send_timeout_s=0.2)
         reading = asyncio.ensure_future(read_all(stream))
         await asyncio.sleep(0)
         while stream.send_audio(b"\xff" * 30_000):
@@ -265,8 +271,8 @@ async def test_a_peer_that_does_not_read_ends_its_stream() -> None:
 async def test_a_peer_that_catches_up_is_sent_to_again_and_loses_nothing() -> None:
     sent: list[bytes] = []
 
-    async def talk(lane: Lane) -> None:
-        stream = await open_stream(lane)
+    async def talk(transport: MessageTransport) -> None:
+        stream = await open_stream(transport)
         events = Events(stream)
         reading = asyncio.ensure_future(anext(aiter(events)))
         await asyncio.sleep(0)
@@ -389,9 +395,9 @@ async def test_a_flood_is_closed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_socket_that_cannot_even_be_closed_is_left_alone() -> None:
-    async def talk(lane: Lane) -> None:
-        stream = await open_stream(lane)
-        lane.close()
+    async def talk(transport: MessageTransport) -> None:
+        stream = await open_stream(transport)
+        transport.close()
         stream.close()
         assert not stream.clear()
         assert stream.counters.media == 0
@@ -417,8 +423,8 @@ async def refused(*texts: str | bytes, handler: Handler = open_stream, keep: boo
 
 
 async def test_a_socket_without_start_is_given_up() -> None:
-    async def impatient(lane: Lane) -> TwilioStream:
-        return await open_stream(lane, start_deadline_s=0.1)
+    async def impatient(transport: MessageTransport) -> TwilioStream:
+        return await open_stream(transport, start_deadline_s=0.1)
 
     said = "RemoteProtocolError: no start within 0.1 s"
     assert await refused(handler=impatient) == said
@@ -435,8 +441,8 @@ async def test_a_socket_that_says_something_else_is_refused_at_once() -> None:
 
 
 async def test_a_stream_of_another_account_is_refused() -> None:
-    async def ours(lane: Lane) -> TwilioStream:
-        return await open_stream(lane, expect_account="AC99")
+    async def ours(transport: MessageTransport) -> TwilioStream:
+        return await open_stream(transport, expect_account="AC99")
 
     assert "another account" in await refused(render_connected(), START, handler=ours)
 
@@ -451,8 +457,8 @@ async def test_a_caller_who_is_gone_before_start_is_unavailable() -> None:
 async def test_the_wire_trace_holds_no_sound_no_keys_and_no_token(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def talk(lane: Lane) -> None:
-        stream = await open_stream(lane)
+    async def talk(transport: MessageTransport) -> None:
+        stream = await open_stream(transport)
         stream.send_audio(b"\x10" * 160)
         await read_all(stream)
 

@@ -87,7 +87,7 @@ def test_a_console_line_reads_as_words_with_facts_behind() -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-def test_a_secret_never_appears_whatever_door_it_comes_in_by(format: str) -> None:
+def test_a_secret_never_appears_whichever_way_it_comes_in(format: str) -> None:
     stream = output(format, level="DEBUG", secrets=[SECRET], show_personal=True)
     for name in ("app", "uvicorn.error", "websockets.client", "twilio.http_client"):
         logger = logging.getLogger(name)

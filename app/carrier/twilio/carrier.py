@@ -2,7 +2,8 @@
 
 I/O. `open_stream` reads a fresh websocket up to `start`; `TwilioStream` tells the events and takes
 agent audio; `media.py` reads the messages. Checking tokens, pacing audio and ending calls belong to
-the calls room. The websocket is any object with the methods of `Lane`, which the server's own have.
+the calls room. The websocket is any object with the methods of `MessageTransport`, which the
+server's own have.
 
 Everything that comes is read and told in the turn of the event loop that received it. Limits of a
 stream, so that a stranger or a broken peer costs little: `start` within a deadline, no binary
@@ -48,7 +49,7 @@ __all__ = [
     "MAX_MALFORMED",
     "RATE_HZ",
     "SEND_TIMEOUT_S",
-    "Lane",
+    "MessageTransport",
     "Messages",
     "TwilioCarrier",
     "TwilioStream",
@@ -82,7 +83,7 @@ _FATAL: Final = {SECOND_START: CLOSE_POLICY, MESSAGE_TOO_LARGE: CLOSE_TOO_LARGE}
 
 
 class Messages(Protocol):
-    """Takes what comes over a lane: `app.web.sockets` has the same, with the words for it."""
+    """Takes what comes over a transport: `app.web.sockets` has the same, with the words for it."""
 
     def on_text(self, text: bytes) -> None: ...
     def on_binary(self) -> None: ...
@@ -90,7 +91,7 @@ class Messages(Protocol):
     def on_writable(self) -> None: ...
 
 
-class Lane(Protocol):
+class MessageTransport(Protocol):
     """An accepted websocket: messages by callback, and sent without waiting."""
 
     def listen(self, messages: Messages) -> None:
@@ -109,7 +110,7 @@ class Lane(Protocol):
 
 
 async def open_stream(
-    lane: Lane,
+    transport: MessageTransport,
     *,
     start_deadline_s: float = 5.0,
     expect_account: str | None = None,
@@ -121,8 +122,8 @@ async def open_stream(
         RemoteProtocolError: no valid `start` in time, or of another account (close with 1008).
         CarrierUnavailable: the socket went away, or the call ended, before it.
     """
-    opening = _Opening(lane)
-    lane.listen(opening)
+    opening = _Opening(transport)
+    transport.listen(opening)
     try:
         async with asyncio.timeout(start_deadline_s):
             started = await opening.started
@@ -131,21 +132,21 @@ async def open_stream(
             f"no start within {start_deadline_s:g} s", code="start_too_late"
         ) from error
     finally:
-        lane.hold()
+        transport.hold()
     if expect_account is not None and not started.account_id:
         started = replace(started, account_id=expect_account)  # the token is bound to it as well
     if expect_account is not None and started.account_id != expect_account:
         raise RemoteProtocolError("the stream is of another account", code="wrong_account")
-    return TwilioStream(lane, opening.protocol, started, send_timeout_s=send_timeout_s)
+    return TwilioStream(transport, opening.protocol, started, send_timeout_s=send_timeout_s)
 
 
 class _Opening:
     """Reads messages up to `start`; then the peer waits."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, transport: MessageTransport) -> None:
         self.protocol = MediaProtocol()
         self.started: asyncio.Future[StreamStarted] = asyncio.get_running_loop().create_future()
-        self._lane = lane
+        self._transport = transport
         self._left = _MAX_MESSAGES_BEFORE_START
 
     def on_text(self, text: bytes) -> None:
@@ -159,7 +160,7 @@ class _Opening:
         self._left -= 1
         if isinstance(event, StreamStarted):
             self.started.set_result(event)
-            self._lane.hold()
+            self._transport.hold()
         elif self.protocol.state is MediaState.STOPPED:
             self._refuse(CarrierUnavailable("the call ended before its stream started"))
         elif not self._left:
@@ -184,7 +185,7 @@ class TwilioStream:
 
     def __init__(
         self,
-        lane: Lane,
+        transport: MessageTransport,
         protocol: MediaProtocol,
         started: StreamStarted,
         *,
@@ -192,7 +193,7 @@ class TwilioStream:
     ) -> None:
         self.started = started
         self.malformed = 0
-        self._lane = lane
+        self._transport = transport
         self._protocol = protocol
         self._send_timeout_s = send_timeout_s
         self._odd_logged: set[str] = set()
@@ -229,11 +230,11 @@ class TwilioStream:
         self._context = copy_context()  # of the call, for what it logs and the tasks it starts
         # At DEBUG each message leaves a trace, which only the other way does.
         self._receive_audio = _never if self._traced else self._protocol.receive_audio
-        self._lane.listen(self)
+        self._transport.listen(self)
         try:
             await self._over
         finally:
-            self._lane.hold()
+            self._transport.hold()
             self._disarm()
             self._log_gaps()
             self._listener = nobody = Deaf()  # the one who listened knows the stream
@@ -248,7 +249,7 @@ class TwilioStream:
             logger.info("carrier messages were lost or repeated", extra=facts)
 
     def on_text(self, text: bytes) -> None:
-        """Take a message of the lane."""
+        """Take a message of the transport."""
         try:
             if self._paid and len(text) > _SHORT_CHARS:
                 sound = self._receive_audio(text)
@@ -261,7 +262,7 @@ class TwilioStream:
             self._fail(error)
 
     def on_binary(self) -> None:
-        """Take a binary message of the lane, where only text exists."""
+        """Take a binary message of the transport, where only text exists."""
         self._context.run(self._tell, self._refuse("binary frame", CLOSE_POLICY))
 
     def on_end(self) -> None:
@@ -296,7 +297,7 @@ class TwilioStream:
         self._paid = 0
         if not self._over.done():
             self._over.set_exception(error)
-            self._lane.hold()
+            self._transport.hold()
 
     def _read(self, text: bytes) -> StreamEvent | None:
         """The event of a message, if it has one for the call."""
@@ -334,7 +335,7 @@ class TwilioStream:
             "media stream closed for what its peer sent",
             extra={"stream_id": self.started.stream_id, "fault": fault, "close_code": code},
         )
-        self._lane.close(code)
+        self._transport.close(code)
         return StreamStopped(hung_up=False)
 
     def _within_rate(self) -> bool:
@@ -373,7 +374,7 @@ class TwilioStream:
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the socket; the carrier goes on in its TwiML."""
-        self._lane.close(code, reason)
+        self._transport.close(code, reason)
 
     def on_writable(self) -> None:
         """The peer has caught up."""
@@ -385,7 +386,7 @@ class TwilioStream:
                 self._fail(error)
 
     def _send(self, kind: str, *texts: str) -> bool:
-        if self._stopped or not self._lane.send(*map(str.encode, texts)):
+        if self._stopped or not self._transport.send(*map(str.encode, texts)):
             if self._stall is None and not self._stopped:
                 self._stall = self._loop.call_later(self._send_timeout_s, self._on_stall)
             return False

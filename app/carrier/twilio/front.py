@@ -22,7 +22,7 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.twilio.carrier import Lane, open_stream
+from app.carrier.twilio.carrier import MessageTransport, open_stream
 from app.carrier.twilio.forward import forward_document
 from app.carrier.twilio.http import (
     SIGNATURE_HEADER,
@@ -215,8 +215,8 @@ class TwilioFront:
         """TwiML that ends a call without a word."""
         return after_transfer_document(self._site(), None)
 
-    async def open_stream(self, lane: Lane) -> MediaStream:
+    async def open_stream(self, transport: MessageTransport) -> MediaStream:
         """The stream of an accepted socket, read up to its start."""
         return await open_stream(
-            lane, start_deadline_s=self._start_deadline_s, expect_account=self._account_id
+            transport, start_deadline_s=self._start_deadline_s, expect_account=self._account_id
         )

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, Generic, Protocol, TypeVar
 
-from app.engine.base import Heard, Hearing, TellsSoFar
+from app.engine.base import Heard, Hearing, PartialHearing
 from app.engine.stages.base import (
     SpeechToText,
     StageError,
@@ -122,7 +122,7 @@ class _Turn:
         """
         early = self._early = asyncio.get_running_loop().create_future()
         try:
-            if not isinstance(self._hearing, TellsSoFar):
+            if not isinstance(self._hearing, PartialHearing):
                 return None
             heard = await self._hearing.so_far()
             if heard is not None:

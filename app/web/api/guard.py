@@ -29,7 +29,7 @@ from app.passwords import Passwords, Person
 from app.threads import in_thread
 from app.web.api.problem import API_PREFIX, Problem
 from app.web.api.replays import Replays
-from app.web.clients import Door, bearer_token, is_foreign_site, same_secret
+from app.web.clients import AccessRule, bearer_token, is_foreign_site, same_secret
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = [
@@ -122,14 +122,14 @@ class Guard:
         keys: ApiKeys,
         metrics: Metrics,
         *,
-        door: Door,
+        access: AccessRule,
         operator_token: str,
         requests_per_s: int,
         bus: Bus,
         logins: Logins | None = None,
         passwords: Passwords | None = None,
     ) -> None:
-        """`door` opens to programs on this machine; `operator_token` is a key with that scope.
+        """`access` opens to programs on this machine; `operator_token` is a key with that scope.
 
         `logins` are those of the console, whose cookie serves in place of a key; `passwords` open
         some.
@@ -138,7 +138,7 @@ class Guard:
         self.logins = logins
         self.keys = keys
         self._metrics = metrics
-        self._door = door
+        self._access = access
         self._operator_token = operator_token
         self._rates = _Rates(requests_per_s)
         self._replays = Replays(bus)
@@ -192,7 +192,7 @@ class Guard:
         cookie = login_cookie(request)
         login = await self._login(request, cookie)
         if login is None:
-            local = self._door.admits(request)
+            local = self._access.admits(request)
             return Client("this machine", "this machine", Scope.ADMIN) if local else None
         if request.scope.get("method", "GET") not in ("GET", "HEAD"):
             given = request.headers.get(CSRF_HEADER, "")

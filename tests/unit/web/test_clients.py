@@ -6,7 +6,7 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
-from app.web.clients import Door, bearer_token, is_foreign_site, is_local, same_secret
+from app.web.clients import AccessRule, bearer_token, is_foreign_site, is_local, same_secret
 
 
 @pytest.mark.parametrize(
@@ -65,49 +65,55 @@ OTHER_HEADS: list[dict[str, str]] = [
 
 
 def _admitted(
-    door: Door, headers: dict[str, str], *, client: str = "127.0.0.1", bearer: str = ""
+    access: AccessRule, headers: dict[str, str], *, client: str = "127.0.0.1", bearer: str = ""
 ) -> bool:
     if bearer:
         headers = {**headers, "authorization": f"Bearer {bearer}"}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "headers": raw, "client": (client, 4711)}
-    return door.admits(HTTPConnection(scope))
+    return access.admits(HTTPConnection(scope))
 
 
 @pytest.mark.parametrize("headers", [*LOCAL_HEADS, *OTHER_HEADS])
 @pytest.mark.parametrize("client", ["127.0.0.1", "::1", "203.0.113.9"])
-def test_a_door_without_a_token_opens_to_nobody_once_the_internet_can_come(
+def test_a_route_without_a_token_is_open_to_nobody_once_the_internet_can_come(
     client: str, headers: dict[str, str]
 ) -> None:
     for bearer in ("", "a", "None"):
-        assert not _admitted(Door(), headers, client=client, bearer=bearer)
+        assert not _admitted(AccessRule(), headers, client=client, bearer=bearer)
 
 
 @pytest.mark.parametrize("open_to_local", [True, False])
 @pytest.mark.parametrize("headers", [*LOCAL_HEADS, *OTHER_HEADS])
-def test_a_door_with_a_token_opens_to_its_bearers_only(
+def test_a_route_with_a_token_is_open_to_its_bearers_only(
     headers: dict[str, str], open_to_local: bool
 ) -> None:
-    door = Door("secret", open_to_local)
+    access = AccessRule("secret", open_to_local)
     for client in ("127.0.0.1", "203.0.113.9"):
-        assert _admitted(door, headers, client=client, bearer="secret")
+        assert _admitted(access, headers, client=client, bearer="secret")
         for wrong in ("", "secre", "secret2"):
-            assert not _admitted(door, headers, client=client, bearer=wrong)
+            assert not _admitted(access, headers, client=client, bearer=wrong)
 
 
-def test_a_door_for_this_machine_opens_to_its_programs_only() -> None:
-    door = Door(open_to_local=True)
-    assert all(_admitted(door, headers) for headers in LOCAL_HEADS)
-    assert not any(_admitted(door, headers) for headers in OTHER_HEADS)
-    assert not any(_admitted(door, headers, client="203.0.113.9") for headers in LOCAL_HEADS)
+def test_a_route_for_this_machine_is_open_to_its_programs_only() -> None:
+    access = AccessRule(open_to_local=True)
+    assert all(_admitted(access, headers) for headers in LOCAL_HEADS)
+    assert not any(_admitted(access, headers) for headers in OTHER_HEADS)
+    assert not any(_admitted(access, headers, client="203.0.113.9") for headers in LOCAL_HEADS)
 
 
 @pytest.mark.parametrize(
-    "door", [Door(), Door(open_to_local=True), Door("secret"), Door("secret", True)]
+    "access",
+    [
+        AccessRule(),
+        AccessRule(open_to_local=True),
+        AccessRule("secret"),
+        AccessRule("secret", True),
+    ],
 )
-def test_a_page_of_another_site_enters_by_no_door(door: Door) -> None:
+def test_a_page_of_another_site_is_admitted_nowhere(access: AccessRule) -> None:
     headers = {"host": "localhost:8080", "origin": "https://evil.example"}
-    assert not _admitted(door, headers, bearer="secret")
+    assert not _admitted(access, headers, bearer="secret")
 
 
 @pytest.mark.parametrize(
