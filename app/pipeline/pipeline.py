@@ -13,7 +13,7 @@ the middle of it. A failure of any part is the last event; nothing of the pipeli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from app.engine.items import heard_of
 from app.engine.speech.vad import VoiceActivity
 from app.engine.stages.base import SpeechToText, TextToSpeech
 from app.engine.stages.sentences import Sentences, has_words
+from app.engine.stages.sides import Recognizers, Voices
 from app.engine.turns import CallerInput, TurnAudio, TurnClosed, TurnOpened
 from app.errors import AppError
 from app.pipeline.events import (
@@ -77,18 +78,20 @@ class VoicePipeline:
     def __init__(
         self,
         workflow: VoiceWorkflow,
-        stt: SpeechToText | None = None,
-        tts: TextToSpeech | None = None,
+        stt: SpeechToText | Sequence[SpeechToText] | None = None,
+        tts: TextToSpeech | Sequence[TextToSpeech] | None = None,
         config: VoicePipelineConfig | None = None,
     ) -> None:
         """A stage that is not given is OpenAI's, with the key in `OPENAI_API_KEY`.
+
+        Of several sides of a stage the next one takes over where one fails, or is silent for 1.5 s.
 
         Raises:
             ConfigError: a stage is not given, and there is no key.
         """
         self.workflow = workflow
-        self.stt = stt
-        self.tts = tts
+        self.stt = Recognizers(stt) if isinstance(stt, Sequence) else stt
+        self.tts = Voices(tts) if isinstance(tts, Sequence) else tts
         self.config = config or VoicePipelineConfig()
         if stt is None or tts is None:
             openai_server(STT_MODEL, NO_SPEECH)

@@ -11,6 +11,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
+    Sequence,
 )
 from dataclasses import replace
 from typing import Final, Protocol
@@ -24,6 +25,7 @@ from app.engine.generation import ModelResponder
 from app.engine.host import EngineParts, SpeechDetector
 from app.engine.server import Engine
 from app.engine.stages.base import StageError, TextModel
+from app.engine.stages.sides import TextModels
 from app.http.streaming import StreamingHttp
 from app.pipeline.openai import TEXT_MODEL, text_model
 from app.realtime.events import ServerVad, TextDelta
@@ -88,26 +90,28 @@ class AgentWorkflow:
     """
 
     def __init__(
-        self, agents: Agent | Iterable[Agent], model: TextModel | str = TEXT_MODEL
+        self,
+        agents: Agent | Iterable[Agent],
+        model: TextModel | str | Sequence[TextModel | str] = TEXT_MODEL,
     ) -> None:
         """The first of `agents` answers; the others, or a `Roster`'s, are there for handoffs.
 
         A `model` that is a name is OpenAI's, with the key in `OPENAI_API_KEY`, or one of the server
-        in `OPENAI_BASE_URL`.
+        in `OPENAI_BASE_URL`. Of several models the next one answers where one fails, or has written
+        nothing for 1.5 s.
 
         Raises:
             ConfigError: a name, and no key for OpenAI.
         """
         given = [agents] if isinstance(agents, Agent) else list(agents)
-        owned: tuple[StreamingHttp, ...] = ()
-        if isinstance(model, str):
-            owned = (StreamingHttp(),)
-            model = text_model(model, *owned)
+        models = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
+        http = StreamingHttp()
+        asked = TextModels([text_model(m, http) if isinstance(m, str) else m for m in models])
         self._agents = [
             replace(agent, session=replace(agent.session, output_modalities=("text",)))
             for agent in given
         ]
-        self._engine = _text_engine(model, owned)
+        self._engine = _text_engine(asked, http)
         self._session: AgentSession | None = None
 
     async def on_start(self) -> AsyncIterator[str]:
@@ -175,7 +179,7 @@ class _NoDetector:
         return ()
 
 
-def _text_engine(model: TextModel, owned: tuple[StreamingHttp, ...]) -> Engine:
+def _text_engine(model: TextModel, http: StreamingHttp) -> Engine:
     def make_vad(_: ServerVad) -> SpeechDetector:
         return _NoDetector()
 
@@ -187,6 +191,6 @@ def _text_engine(model: TextModel, owned: tuple[StreamingHttp, ...]) -> Engine:
             make_responder=lambda _hours: ModelResponder(),
             make_vad=make_vad,
             chain=Chain(model, nothing),
-            owned=owned,
+            owned=(http,),
         )
     )

@@ -405,6 +405,39 @@ async def test_an_agent_without_a_text_model_asks_the_one_of_the_environment(
     assert json.loads(first.body)["model"] == (*model, "gpt-6-luna")[0]
 
 
+async def test_a_stage_may_have_several_sides_of_which_one_that_fails_is_replaced() -> None:
+    deaf, hears, mute, speaks = (
+        CountingTranscriber(),
+        CountingTranscriber(),
+        ToneVoice(),
+        ToneVoice(),
+    )
+    deaf.fails = mute.fails = True
+    said = samples(speech(400, 24_000))
+    async with (
+        WebService(answer(b"{}", status=500)) as dead,
+        WebService(chat_stream("We are open today.")) as live,
+        StreamingHttp() as http,
+        time_limit(),
+    ):
+        models = [
+            ChatCompletions(StageSpec(base_url=server.url, model="stand-in"), http)
+            for server in (dead, live)
+        ]
+        for audio in (AudioInput(said), StreamedAudioInput()):
+            workflow = AgentWorkflow(AGENT, models)
+            pipeline = VoicePipeline(workflow, [deaf, hears], [mute, speaks], CONFIG)
+            result = await pipeline.run(audio)
+            if isinstance(audio, StreamedAudioInput):
+                await audio.add_audio(said)
+                await audio.add_audio(None)
+            events = [event async for event in result.stream()]
+            turn = ["turn_started", "audio", "turn_ended", "session_ended"]
+            assert kinds(events) == turn, events[-1]
+    assert speaks.said == ["We are open today."] * 2
+    assert hears.heard_ms == [400, 400]
+
+
 async def test_stages_that_are_not_given_are_those_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -90,14 +90,28 @@ class _Sides(Generic[N]):
 
 
 class Recognizers:
-    """Speech to text over several sides, as the engine's recognizer."""
+    """Speech to text over several sides: the engine's recognizer, and a stage like each of them."""
 
     def __init__(self, sides: Sequence[SpeechToText], *, switch_s: float = SWITCH_S) -> None:
         self._sides = _Sides("stt", sides, switch_s)
+        self.name = sides[0].name
 
     def listen(self, context: str) -> Hearing:
         """Begin a turn."""
+        return self.open()
+
+    def open(self) -> Hearing:
+        """As `SpeechToText.open`."""
         return _Turn(self._sides)
+
+    async def transcribe(self, pcm16: bytes) -> str:
+        """As `SpeechToText.transcribe`."""
+        turn = self.open()
+        try:
+            turn.push(pcm16)
+            return (await turn.finish()).transcript
+        finally:
+            turn.abandon()
 
 
 class _Turn:
