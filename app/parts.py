@@ -378,7 +378,7 @@ class Parts:
         """The gateway behind `/v1/realtime`, where there is something to reach."""
         history, database = self.history, _database(self.history)
         store = None if database is None else GatewayStore(database)
-        book = UsageBook(store)
+        book = UsageBook(store, self.metrics)
         observers: list[Callable[[CallEvent], None]] = [log_event, self._tell_feed]
         if history is not None:
             observers.append(history.observe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache
 
 from app.api_keys import ApiKeys
 from app.assembly.prices import CallPrices, PriceBook, load_book
@@ -13,6 +13,7 @@ from app.events import Cost, TokenUsage
 from app.gateway.access import Ledger
 from app.gateway.channels import Channel, EngineChannel, RealtimeService, RemoteChannel
 from app.gateway.gateway import Gateway
+from app.gateway.meter import Price
 from app.gateway.session import Report, Route
 from app.gateway.usage import UsageBook
 from app.settings import ENGINE_CHANNEL, Settings
@@ -81,9 +82,17 @@ def _route(settings: Settings, name: str, channels: dict[str, Channel], prices: 
         upstream_model=upstream,
         channels=tuple(channels[one] for one in model.channels),
         transcription=model.transcription or "",
-        price=partial(_cost, prices, priced) if paid else None,
+        price=_price(prices, priced) if paid else None,
     )
 
 
-def _cost(book: PriceBook, model: str, usage: TokenUsage, transcription: str) -> Cost:
-    return CallPrices(book=book, model=model, transcription=transcription)(usage)
+def _price(book: PriceBook, model: str) -> Price:
+    @lru_cache(maxsize=64)  # clients name the transcription
+    def prices(transcription: str) -> CallPrices:
+        found = {one: price for one in (model, transcription) if (price := book.price(one))}
+        return CallPrices(book=PriceBook(given=found), model=model, transcription=transcription)
+
+    def cost(usage: TokenUsage, transcription: str) -> Cost:
+        return prices(transcription)(usage)
+
+    return cost

@@ -155,7 +155,9 @@ class CallPrices:
             ("audio_cached", usage.cached_audio, price.audio_cached),
             ("audio_out", usage.output_audio, price.audio_out),
         ):
-            if not bill.charge(name, tokens / _MILLION, dollars, f"prices.{self.model}.{name}"):
+            if tokens and not bill.charge(
+                name, tokens / _MILLION, dollars, f"prices.{self.model}.{name}"
+            ):
                 bill.model_known = False
 
     def _charge_transcription(self, bill: _Bill, usage: TokenUsage) -> None:

@@ -57,18 +57,25 @@ class DayBudget:
         self._zone = ZoneInfo(time_zone)
         self._spent = dict(spent or {})
         self._told: set[tuple[date, BudgetNews]] = set()
+        self._minute = 0.0
+        self._today = date.min
 
     def day(self, now: datetime) -> date:
         """The day that an amount spent now belongs to."""
-        return now.astimezone(self._zone).date()
+        minute = now.timestamp() // 60  # within which no zone has a midnight
+        if minute != self._minute:
+            self._minute, self._today = minute, now.astimezone(self._zone).date()
+        return self._today
 
     def spend(self, usd: float, now: datetime) -> BudgetNews | None:
         """Count an amount; the news that there is of it."""
         day = self.day(now)
+        new = day not in self._spent
         self._spent[day] = self._spent.get(day, 0.0) + usd
-        for old in sorted(self._spent)[:-_KEPT_DAYS]:
-            del self._spent[old]
-        self._told = {one for one in self._told if one[0] in self._spent}
+        if new:
+            for old in sorted(self._spent)[:-_KEPT_DAYS]:
+                del self._spent[old]
+            self._told = {one for one in self._told if one[0] in self._spent}
         return self.news(now)
 
     def news(self, now: datetime) -> BudgetNews | None:

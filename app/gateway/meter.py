@@ -7,7 +7,7 @@ id. A response that brings no usage is estimated from the sound that was passed 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from app.events import Cost, TokenUsage
@@ -20,6 +20,8 @@ _OUT_PER_S: Final = 20
 _FORMATS: Final = {"audio/pcmu": 8_000, "audio/pcma": 8_000, "g711_ulaw": 8_000, "g711_alaw": 8_000}
 _PCM16: Final = 48_000
 _BASE64: Final = 3 / 4
+_ADDED_UP: Final = 64
+"""Charges that are added up at once: an addition makes an object of all classes."""
 
 Price = Callable[[TokenUsage, str], Cost]
 """The cost of usage, given the name of the model that transcribes."""
@@ -51,10 +53,15 @@ class SessionMeter:
         self.in_chars = 0
         self.out_chars = 0
         self._in_per_s = self._out_per_s = _PCM16
-        self.total = TokenUsage()
+        self._charged: list[TokenUsage] = []
         self.spent_usd = 0.0
         self.unpriced = False
         self.estimated = False
+
+    @property
+    def total(self) -> TokenUsage:
+        """All that was charged."""
+        return sum(self._charged, TokenUsage())
 
     def on_session(self, session: Any) -> None:
         """Take the session as the upstream has confirmed it, in either dialect."""
@@ -110,20 +117,23 @@ class SessionMeter:
             output_audio=round(spoken_s * _OUT_PER_S),
             estimated_responses=1,
         )
-        return replace(self._charge("response", source_id, usage), estimated=True)
+        return self._charge("response", source_id, usage)
 
     def _charge(self, kind: str, source_id: str, usage: TokenUsage) -> Charge:
         cost = self._price(usage, self._transcription)
-        self.total += usage
-        self.spent_usd += sum(cost.classes.values())
+        usd = sum(cost.classes.values())
+        self._charged.append(usage)
+        if len(self._charged) == _ADDED_UP:
+            self._charged = [self.total]
+        self.spent_usd += usd
         self.unpriced |= bool(cost.unknown)
         self.estimated |= cost.estimated
         return Charge(
             source_id=source_id,
             kind=kind,
             usage=usage,
-            cost_usd=None if cost.unknown else sum(cost.classes.values()),
-            estimated=cost.estimated,
+            cost_usd=None if cost.unknown else usd,
+            estimated=cost.estimated or bool(usage.estimated_responses),
         )
 
 
@@ -170,8 +180,7 @@ def _child(value: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _count(value: dict[str, Any], key: str) -> int:
     found = value.get(key)
-    known = isinstance(found, int) and not isinstance(found, bool) and found > 0
-    return found if known else 0  # type: ignore[return-value]
+    return found if type(found) is int and found > 0 else 0  # a bool is an int too
 
 
 def _rate(form: Any) -> int:

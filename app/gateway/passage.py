@@ -9,10 +9,11 @@ text (docs/decisions/0025).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from app.framing import FRAMES_AT_ONCE, FrameReader, Outlet, apply_mask
-from app.gateway.wire import PlainAppend, delta_begin, sound_chars
+from app.gateway.wire import BACKSLASH, QUOTE, PlainAppend, delta_begin, sound_chars
 
 __all__ = ["SoundDown", "SoundUp"]
 
@@ -28,6 +29,19 @@ _KEY: Final = slice(4, 8)
 _TEXT_AT: Final = 8
 _END: Final = slice(-2, None)
 
+_Alike = tuple[int, bytes, bytes, slice, slice, int]
+
+
+@lru_cache(maxsize=256)
+def _alike(frame_bytes: int, head: bytes, begin: bytes) -> _Alike:
+    """The head and beginning of frames that are equally long, and the place of their sound.
+
+    One for all sessions: with a hundred, what each keeps for itself has left the cache.
+    """
+    sound_at = _TEXT_AT + len(begin)
+    end = frame_bytes - len(b'"}')
+    return frame_bytes, head, begin, slice(_TEXT_AT, sound_at), slice(sound_at, end), end - sound_at
+
 
 class SoundUp:
     """The appends of a client, on their way to the upstream. `chars` counts their base64.
@@ -37,13 +51,9 @@ class SoundUp:
     """
 
     __slots__ = (
-        "_begin",
+        "_alike",
         "_check",
         "_feed",
-        "_frame_bytes",
-        "_head",
-        "_of_begin",
-        "_of_sound",
         "_outlet",
         "_reader",
         "chars",
@@ -54,9 +64,7 @@ class SoundUp:
         self._check = PlainAppend()
         self._reader: FrameReader
         self._feed: Callable[[bytes], None]
-        self._frame_bytes = 0
-        self._head = self._begin = b""
-        self._of_begin = self._of_sound = _END
+        self._alike: _Alike = (0, b"", b"", _END, _END, 0)
         self.chars = 0
 
     def feed_of(self, reader: FrameReader) -> Callable[[bytes], None]:
@@ -66,38 +74,34 @@ class SoundUp:
 
     def feed(self, data: bytes) -> None:
         """Take what the client's socket gave."""
+        frame_bytes, head, begin, of_begin, of_sound, chars = self._alike
         outlet = self._outlet
-        if (
-            len(data) == self._frame_bytes
-            and outlet.open
-            and self._reader.plain
-            and data[_HEAD] == self._head
-        ):
+        if len(data) == frame_bytes and outlet.open and self._reader.plain and data[_HEAD] == head:
             # Slices, since methods of `bytes` parse their arguments at each call. The head is
             # unmasked as well, which spares a copy: it is two times as long as the key.
             text = apply_mask(data, data[_KEY])
-            sound = text[self._of_sound]
+            sound = text[of_sound]
             if (
-                b'"' not in sound
-                and b"\\" not in sound
+                QUOTE not in sound
+                and BACKSLASH not in sound
                 and sound.isascii()
-                and text[self._of_begin] == self._begin
+                and text[of_begin] == begin
                 and text[_END] == b'"}'
             ):
-                self.chars += len(sound)
+                self.chars += chars
                 write = outlet.write  # two steps are the faster way to call what a slot holds
                 write(data)
                 return
-        elif self._frame_bytes < len(data) <= self._frame_bytes * FRAMES_AT_ONCE:
+        elif frame_bytes < len(data) <= frame_bytes * FRAMES_AT_ONCE:
             data = self._several(data)
         if data:
             self._feed(data)
 
     def _several(self, data: bytes) -> bytes:
         """Pass on the frames that are alike; what is left."""
-        size = self._frame_bytes
+        size, head, *_ = self._alike
         at = 0
-        while len(data) - at >= size and data[at : at + 4] == self._head and self._reader.plain:
+        while len(data) - at >= size and data[at : at + 4] == head and self._reader.plain:
             frame = data[at : at + size]
             if not self.on_frame(apply_mask(frame[_TEXT_AT:], frame[_KEY]), frame):
                 break
@@ -112,10 +116,7 @@ class SoundUp:
         self._outlet.write(frame)
         begin = self._check.begin
         if begin and text.endswith(b'"}'):
-            self._frame_bytes, self._head, self._begin = len(frame), frame[_HEAD], begin
-            sound_at = _TEXT_AT + len(begin)
-            self._of_begin = slice(_TEXT_AT, sound_at)
-            self._of_sound = slice(sound_at, len(frame) - 2)
+            self._alike = _alike(len(frame), frame[_HEAD], begin)
         return True
 
 

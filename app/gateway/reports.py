@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from app.events import CallEvent, TokenUsage
+from app.events import CallEvent
 from app.gateway.access import Client
 from app.gateway.meter import Charge
 from app.gateway.session import Report, Route
@@ -19,9 +19,6 @@ class GatewayCounts(Protocol):
 
     def gateway_connected(self, channel: str, waited_s: float) -> None: ...
     def gateway_channel_failed(self, channel: str) -> None: ...
-    def gateway_charged(
-        self, key: str, model: str, usage: TokenUsage, cost_usd: float, *, estimated: bool
-    ) -> None: ...
 
 
 class Reports(Report):
@@ -53,18 +50,11 @@ class Reports(Report):
     def on_charge(
         self, session_id: str, client: Client, route: Route, channel: str, charge: Charge
     ) -> None:
-        """Keep a charge, and count it."""
+        """Keep a charge; it is counted then."""
         self._book.add(
             session_id,
             key_name=client.key_name,
             model=route.model,
             channel=channel,
             charge=charge,
-        )
-        self._counts.gateway_charged(
-            client.key_name,
-            route.model,
-            charge.usage,
-            charge.cost_usd or 0.0,
-            estimated=charge.estimated,
         )

@@ -15,8 +15,10 @@ from app.errors import VoiceClosed, VoiceError, VoiceRefused
 
 __all__ = [
     "AT_CAPACITY",
+    "BACKSLASH",
     "GOING_AWAY",
     "MONEY_SPENT",
+    "QUOTE",
     "TIME_UP",
     "PlainAppend",
     "close_code_for",
@@ -40,6 +42,10 @@ MONEY_SPENT: Final = 4402
 TIME_UP: Final = 4408
 
 REASON_BYTES: Final = 123  # RFC 6455, 5.5: a control frame holds 125, of which the code takes two
+
+# Numbers: `b'"' in text` tries its bytes as a number first, and makes an exception of that.
+QUOTE: Final = ord('"')
+BACKSLASH: Final = ord("\\")
 
 _APPEND: Final = re.compile(
     rb'\{\s*(?:"event_id"\s*:\s*"[^"\\]{0,80}"\s*,\s*)?"type"\s*:\s*"input_audio_buffer\.append"\s*,'
@@ -92,7 +98,7 @@ class PlainAppend:
         self.begin = b""
 
     def __call__(self, text: bytes) -> bool:
-        if b"\\" in text or not text.isascii():
+        if BACKSLASH in text or not text.isascii():
             return False
         begin = self.begin
         if not (begin and text.startswith(begin)):

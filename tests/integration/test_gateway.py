@@ -121,7 +121,7 @@ async def site(
         await stack.enter_async_context(recorder.open())
         budget, book, keys = (
             Budget(per_day_usd, folder / "b.json"),
-            UsageBook(kept),
+            UsageBook(kept, metrics),
             ApiKeys(folder),
         )
         found = make_gateway(
@@ -380,15 +380,15 @@ async def test_a_turn_passes_and_its_usage_is_unchanged_charged_and_kept(tmp_pat
         explained = explain(found.events)
         assert explained.headline.startswith("session of app: the client hung up")
         assert explained.entries[0].text == "session admitted for key app"
+        store = found.store
+        assert store is not None
+
+        await found.book.write()
         counted = found.metrics.registry.get_sample_value(
             "trunkline_gateway_usage_total",
             {"key": "app", "model": MODEL, "class": "output_audio"},
         )
         assert counted == summary.usage.output_audio
-        store = found.store
-        assert store is not None
-
-        await found.book.write()
         (row,) = await store.used(datetime(2020, 1, 1, tzinfo=UTC))
         assert row["output_audio"] == summary.usage.output_audio
         assert row["cost_usd"] == pytest.approx(summary.cost_usd)

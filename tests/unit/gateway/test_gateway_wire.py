@@ -123,6 +123,15 @@ def meter() -> SessionMeter:
     return SessionMeter(price)
 
 
+def test_a_session_of_many_responses_adds_all_of_them_up() -> None:
+    found = meter()
+    for number in range(200):
+        usage = {"total_tokens": 3, "output_token_details": {"audio_tokens": number}}
+        found.on_response_done({"id": f"r{number}", "status": "completed", "usage": usage})
+        assert found.total.output_audio == sum(range(number + 1))
+    assert found.total.unsplit_responses == 200
+
+
 def test_tokens_are_charged_by_class_and_once() -> None:
     usage = {
         "total_tokens": 35,
