@@ -138,12 +138,15 @@ class LoopMonitor:
         tick_s, limit_s = self.TICK_MS / 1000, (self.TICK_MS + self.WARN_MS) / 1000
         told_s = -1.0
         looked_s = time.perf_counter()
-        while not self._over.wait(tick_s):
-            before_s, looked_s = looked_s, time.perf_counter()
+        due_s = looked_s + tick_s
+        # Looks when the loop would be late, and no more often than the loop itself ticks.
+        while not self._over.wait(due_s - looked_s):
+            wanted_s, looked_s = due_s, time.perf_counter()
             woken_s = self._woken_s
+            due_s = max(looked_s + tick_s, woken_s + limit_s)
             if looked_s - woken_s <= limit_s or woken_s == told_s:
                 continue
-            if looked_s - before_s > 2 * tick_s:
+            if looked_s - wanted_s > tick_s:
                 continue  # this thread was late too: the machine is busy, and no function to blame
             told_s = woken_s  # once for each time that the loop is blocked
             frame = sys._current_frames().get(thread_id)
