@@ -496,6 +496,17 @@ def test_a_program_without_stages_and_key_is_told_what_to_do(
         assert told.value.message.endswith("; or set OPENAI_API_KEY, and OpenAI's is used")
 
 
+def test_an_empty_list_of_servers_is_refused() -> None:
+    stt, tts = CountingTranscriber(), ToneVoice()
+    for make, stage in (
+        (lambda: AgentWorkflow(AGENT, []), "llm"),
+        (lambda: VoicePipeline(SimpleWorkflow(str), [], tts), "stt"),
+        (lambda: VoicePipeline(SimpleWorkflow(str), stt, []), "tts"),
+    ):
+        with pytest.raises(ConfigError, match=f"{stage}: the list of its servers is empty"):
+            make()
+
+
 def test_the_stages_of_the_environment_are_those_of_a_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

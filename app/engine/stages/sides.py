@@ -23,7 +23,7 @@ from app.engine.stages.base import (
     TextToSpeech,
 )
 from app.engine.stages.sentences import has_words, sentences_of
-from app.errors import VoiceUnavailable
+from app.errors import ConfigError, VoiceUnavailable
 
 __all__ = ["SWITCH_S", "Recognizers", "TextModels", "Voices"]
 
@@ -54,7 +54,8 @@ class _Sides(Generic[N]):
     """The order of the sides, and which of them rest."""
 
     def __init__(self, stage: str, sides: Sequence[N], switch_s: float) -> None:
-        assert sides, f"{stage} has no side"
+        if not sides:
+            raise ConfigError(f"{stage}: the list of its servers is empty")
         self._stage = stage
         self._sides = sides
         self._switch_s = switch_s
