@@ -80,7 +80,8 @@ class OwnTime:
         def select(
             selector: selectors.DefaultSelector, timeout: float | None = None
         ) -> list[tuple[selectors.SelectorKey, int]]:
-            if threading.get_ident() != self._thread:
+            looks_only = timeout is not None and timeout <= 0
+            if looks_only or threading.get_ident() != self._thread:
                 return _select(selector, timeout)
             self._lie_down(timeout)
             try:
