@@ -259,7 +259,8 @@ async def test_a_function_cannot_end_the_loop_from_outside_of_its_task_nor_keep_
     (tmp_path / "my_faulty_agents.py").write_text(PAST_ITS_TASK)
     replies = [Reply(text="Hello.", audio_ms=200), Reply(text="Act.", tool=("act", "{}"))]
     voice = ScriptedVoiceServer(replies=[*replies, Reply(text="Done.")], heard=["Go."])
-    running = live(tmp_path, voice, "my_faulty_agents:desk", store="off")
+    patient = {"inactivity": {"after_s": 0}, "silence_s": 3600}  # with the bystander, who waits
+    running = live(tmp_path, voice, "my_faulty_agents:desk", store="off", limits=patient)
     async with voice, running as (server, phone, _api):
         bystander = await phone.call(server.url)
         for times in range(1, 9):
