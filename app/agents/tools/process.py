@@ -18,6 +18,7 @@ import pickle
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -29,6 +30,9 @@ from app.errors import ConfigError, ToolFailed
 from app.threads import Slots, in_thread
 
 __all__ = ["Workers"]
+
+MAX_ANSWER_BYTES: Final = 1_000_000
+"""A result, pickled; much more than a model is told. To unpickle more would hold up all calls."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -143,14 +147,19 @@ def _leave_with_server() -> None:
 def _answer(task: bytes) -> bytes:
     try:
         (module, name), keywords = pickle.loads(task)
-        return pickle.dumps(("returned", _called(_found(module, name), keywords)))
+        answer = pickle.dumps(("returned", _called(_found(module, name), keywords)))
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise ToolFailed("The tool's result is too large.", code="tool_output_too_large")
+        return answer
     except BaseException as error:  # it goes to the task that waits for it
         try:
             found = pickle.dumps(("raised", error))
             pickle.loads(found)
-        except Exception:
-            text = f"{type(error).__name__}: {error}"
-            return pickle.dumps(("raised", RuntimeError(text)))
+            if len(found) > MAX_ANSWER_BYTES:
+                raise ValueError
+        except BaseException:  # its own code runs when it is pickled
+            text = "".join(traceback.format_exception_only(error)).strip()
+            return pickle.dumps(("raised", RuntimeError(text[:1_000])))
         return found
 
 

@@ -25,6 +25,16 @@ class Point:
     y: int
 
 
+class Unreadable(Exception):
+    """An error that ends its process when it is written down, pickled or not."""
+
+    def __str__(self) -> str:
+        sys.exit(4)
+
+    def __reduce__(self) -> Any:
+        sys.exit(4)
+
+
 @tool(run_in="process", timeout_ms=60_000)
 def act(context: ToolContext, what: str, at: Point | None = None) -> Any:
     """Do something odd."""
@@ -39,6 +49,12 @@ def act(context: ToolContext, what: str, at: Point | None = None) -> Any:
             sys.exit(3)
         case "die":
             os._exit(1)
+        case "return a million":
+            return [{"row": number} for number in range(200_000)]
+        case "raise a million":
+            raise ValueError("x" * 2_000_000)
+        case "raise what cannot be read":
+            raise Unreadable
         case "return a function":
             return lambda: None
     return what
@@ -76,6 +92,9 @@ async def test_a_function_gets_its_arguments_and_gives_its_result_from_a_process
         "raise": "tool_failed",
         "exit": "tool_failed",
         "return a function": "tool_failed",
+        "return a million": "tool_output_too_large",
+        "raise a million": "tool_failed",
+        "raise what cannot be read": "tool_failed",
     }.items():
         result = await invoke(act, what=what)
         assert result.error == code
