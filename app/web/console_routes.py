@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,12 +17,13 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.bus import Bus, Message
+from app.bus import Bus
 from app.console_logins import Login, Logins, csrf_token
 from app.errors import ConfigError
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, Guard, is_https, login_cookie
 from app.web.app import error_response
 from app.web.clients import is_foreign_site, is_local
+from app.web.login_attempts import LoginAttempts
 from app.web.metrics import AuthFailure, Metrics
 
 __all__ = ["FILES", "HEADERS", "console_router"]
@@ -56,18 +55,6 @@ HEADERS: Final[Mapping[str, str]] = {
     "cache-control": "no-cache",
 }
 MAX_BODY_BYTES: Final = 4_096
-WRONG_LOGINS: Final = 20
-WRONG_LOGINS_PER_S: Final = 0.2
-WRONG_PASSWORDS: Final = 10
-WRONG_PASSWORDS_PER_S: Final = 1 / 60
-"""For one name. Passwords can be guessed: behind these, the right one does not enter either."""
-MAX_NAMES: Final = 1_000
-PASSWORDS: Final = 60
-PASSWORDS_PER_S: Final = 2.0
-"""For all names together, right ones too: each attempt costs 0.2 s of a processor."""
-
-_GUESSED: Final = "password_guessed"
-"""A topic of the bus: a password of somebody, by a hash of their name."""
 
 _KINDS: Final = {
     ".html": "text/html; charset=utf-8",
@@ -88,11 +75,31 @@ def console_router(
     guard: Guard, logins: Logins, metrics: Metrics, bus: Bus, *, local: bool
 ) -> APIRouter:
     """The routes of the console; `local`: it opens to browsers on this machine only."""
-    router, files, attempts = APIRouter(), _files(), _Attempts(bus)
+    console, router = _Console(guard, logins, metrics, bus, local=local), APIRouter()
+    router.get("/console")(console.index)
+    router.get("/console/session")(console.session)
+    router.post("/console/login")(console.log_in)
+    router.post("/console/logout")(console.log_out)
+    router.get("/console/{name:path}")(console.part)
+    return router
 
-    def refused(request: Request) -> Response | None:
+
+class _Console:
+    """The routes of one server's console."""
+
+    def __init__(
+        self, guard: Guard, logins: Logins, metrics: Metrics, bus: Bus, *, local: bool
+    ) -> None:
+        self._guard = guard
+        self._logins = logins
+        self._metrics = metrics
+        self._local = local
+        self._files = _files()
+        self._attempts = LoginAttempts(bus)
+
+    def _refused(self, request: Request) -> Response | None:
         client = request.client
-        if local and not is_local(client.host if client else None, request.headers):
+        if self._local and not is_local(client.host if client else None, request.headers):
             text = (
                 "Without Twilio credentials the console opens on the server's own machine only. "
                 "Set OPERATOR_TOKEN to log in from elsewhere."
@@ -100,10 +107,10 @@ def console_router(
             return error_response(HTTPStatus.FORBIDDEN, "this_machine_only", text)
         return None
 
-    def file(request: Request, name: str) -> Response:
-        if (refusal := refused(request)) is not None:
+    def _file(self, request: Request, name: str) -> Response:
+        if (refusal := self._refused(request)) is not None:
             return refusal
-        found = files.get(name)
+        found = self._files.get(name)
         if found is None:
             text = "There is no such page: the console is at /console"
             return error_response(HTTPStatus.NOT_FOUND, "not_found", text)
@@ -112,17 +119,15 @@ def console_router(
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         return Response(found.content, media_type=found.kind, headers=headers)
 
-    @router.get("/console")
-    async def index(request: Request) -> Response:
+    async def index(self, request: Request) -> Response:
         """The one page."""
-        return file(request, "index.html")
+        return self._file(request, "index.html")
 
-    @router.get("/console/session")
-    async def session(request: Request) -> Response:
+    async def session(self, request: Request) -> Response:
         """Tell the page who has logged in: nobody, or a name with a scope."""
-        if (refusal := refused(request)) is not None:
+        if (refusal := self._refused(request)) is not None:
             return refusal
-        client = await guard.client(request)
+        client = await self._guard.client(request)
         if client is None:
             return _private({"client": None})
         cookie = login_cookie(request)
@@ -134,49 +139,44 @@ def console_router(
             }
         )
 
-    @router.post("/console/login")
-    async def log_in(request: Request) -> Response:
+    async def log_in(self, request: Request) -> Response:
         """Open a login with a one-time link's token, a key, or a name and its password."""
-        if (refusal := refused(request) or await _not_ours(request)) is not None:
+        if (refusal := self._refused(request) or await _not_ours(request)) is not None:
             return refusal
         given = await _body(request)
         name = given.get("name")
-        if isinstance(name, str) and not attempts.may_guess(name):
+        if isinstance(name, str) and not self._attempts.may_guess(name):
             return _too_many()
         try:
-            opened = await _opened(guard, given)
+            opened = await _opened(self._guard, given)
         except (ConfigError, OSError):
             text = "Logins cannot be kept: state_dir cannot be written"
             return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "logins_unavailable", text)
         if opened is not None:
             if isinstance(name, str):
-                attempts.was_right(name)
-            return _logged_in(request, logins, *opened)
-        metrics.auth_failed(AuthFailure.API)
-        if not isinstance(name, str) and not attempts.may_go_on():
+                self._attempts.was_right(name)
+            return _logged_in(request, self._logins, *opened)
+        self._metrics.auth_failed(AuthFailure.API)
+        if not isinstance(name, str) and not self._attempts.may_go_on():
             return _too_many()
         text = "This link was used or is too old, or there is no such key or password"
         return error_response(HTTPStatus.UNAUTHORIZED, "login_wrong", text)
 
-    @router.post("/console/logout")
-    async def log_out(request: Request) -> Response:
+    async def log_out(self, request: Request) -> Response:
         """End the login of this browser, for everyone who has its cookie."""
-        if (refusal := refused(request) or await _not_ours(request)) is not None:
+        if (refusal := self._refused(request) or await _not_ours(request)) is not None:
             return refusal
-        client = await guard.client(request)
+        client = await self._guard.client(request)
         if client is not None and client.id.startswith("login_"):
-            await guard.end_login(client.id)
+            await self._guard.end_login(client.id)
         answer = _private({"client": None})
         for name in (HTTPS_COOKIE, PLAIN_COOKIE):
             answer.delete_cookie(name, secure=name == HTTPS_COOKIE, samesite="strict")
         return answer
 
-    @router.get("/console/{name:path}")
-    async def part(request: Request, name: str) -> Response:
+    async def part(self, request: Request, name: str) -> Response:
         """A file of the page."""
-        return file(request, name)
-
-    return router
+        return self._file(request, name)
 
 
 async def _opened(guard: Guard, given: Mapping[str, Any]) -> tuple[Login, str] | None:
@@ -253,83 +253,3 @@ def _too_many() -> Response:
     text = "Too many wrong logins: wait a minute"
     status = HTTPStatus.TOO_MANY_REQUESTS
     return error_response(status, "too_many_logins", text, headers={"retry-after": "60"})
-
-
-class _Attempts:
-    """The logins that may still be tried.
-
-    Links and keys are too long to guess: only wrong ones count, and the right one always enters.
-    Passwords are counted in all processes: a worker has no allowance of its own.
-    """
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        bus.subscribe(_GUESSED, self._on_guessed)
-        self._wrong = _Allowance(WRONG_LOGINS, WRONG_LOGINS_PER_S)
-        self._passwords = _Allowance(PASSWORDS, PASSWORDS_PER_S)
-        self._by_name: OrderedDict[str, _Allowance] = OrderedDict()
-
-    def may_go_on(self) -> bool:
-        """Count a wrong link or key; False after too many."""
-        return self._wrong.take()
-
-    def may_guess(self, name: str) -> bool:
-        """Count a password before it is looked at: many at once are as slow as one by one."""
-        who = _hash_of(name)
-        allowed = self._take(who)
-        self._tell(who, right=False)
-        return allowed
-
-    def was_right(self, name: str) -> None:
-        """The password of a name was right: it does not count."""
-        who = _hash_of(name)
-        self._give_back(who)
-        self._tell(who, right=True)
-
-    def _tell(self, who: str, *, right: bool) -> None:
-        self._bus.publish(_GUESSED, {"by": self._bus.name, "who": who, "right": right})
-
-    def _on_guessed(self, message: Message) -> None:
-        if message["by"] == self._bus.name:
-            return
-        if message["right"]:
-            self._give_back(message["who"])
-        else:
-            self._take(message["who"])
-
-    def _take(self, who: str) -> bool:
-        found = self._by_name.pop(who, None)
-        found = found or _Allowance(WRONG_PASSWORDS, WRONG_PASSWORDS_PER_S)
-        if len(self._by_name) >= MAX_NAMES:
-            self._by_name.popitem(last=False)
-        self._by_name[who] = found
-        return found.take() and self._passwords.take()
-
-    def _give_back(self, who: str) -> None:
-        if (found := self._by_name.get(who)) is not None:
-            found.give_back()
-
-
-def _hash_of(name: str) -> str:
-    # Somebody types their password into the wrong field: it is sent nowhere as it is.
-    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
-
-
-class _Allowance:
-    """So many wrong logins at once, and then so many a second."""
-
-    def __init__(self, most: int, per_s: float) -> None:
-        self._most, self._per_s = float(most), per_s
-        self._left, self._since_s = self._most, time.monotonic()
-
-    def take(self) -> bool:
-        now_s = time.monotonic()
-        gained = (now_s - self._since_s) * self._per_s
-        self._left, self._since_s = min(self._most, self._left + gained), now_s
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-    def give_back(self) -> None:
-        self._left += 1

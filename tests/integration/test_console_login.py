@@ -17,7 +17,8 @@ from app.console_logins import FRESH_S, Logins
 from app.errors import ConfigError
 from app.passwords import Passwords
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, V1
-from app.web.console_routes import HEADERS, WRONG_LOGINS, WRONG_PASSWORDS
+from app.web.console_routes import HEADERS
+from app.web.login_attempts import WRONG_LOGINS, WRONG_PASSWORDS
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S
 from tests.integration.server import App, trunkline

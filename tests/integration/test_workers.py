@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from app.errors import DialError
-from app.web.console_routes import WRONG_PASSWORDS
+from app.web.login_attempts import WRONG_PASSWORDS
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import ScriptedVoiceServer
