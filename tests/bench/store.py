@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from app.events import CallId
 from app.explain import explain, render
-from app.store.base import CallFilter, Outcome, Problem, StoredEvent
+from app.store.base import CallFilter, Direction, Outcome, Problem, StoredEvent
 from app.store.codec import decode
 from app.store.sql.store import SqlStore
 from tests.fakes.call_events import call_events, recorded
@@ -141,6 +141,9 @@ def _questions(store: SqlStore, count: int) -> Mapping[str, Callable[[], Awaitab
         "list_of_failed_transfers": listed(lambda: CallFilter(problems=[Problem.TRANSFER_FAILED])),
         "list_of_rare_outcome": listed(lambda: CallFilter(outcomes=[Outcome.IN_PROGRESS])),
         "list_of_no_agent": listed(lambda: CallFilter(agent="nobody")),
+        "list_of_no_reason": listed(lambda: CallFilter(reason="nothing")),
+        "list_of_no_direction": listed(lambda: CallFilter(direction=Direction.OUTBOUND)),
+        "list_of_no_cost": listed(lambda: CallFilter(over_usd=1_000.0)),
         "list_with_errors": listed(lambda: CallFilter(with_errors=True)),
         "open": open_one,
         "explain": explain_one,

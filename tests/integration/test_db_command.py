@@ -43,7 +43,7 @@ def test_the_tables_are_made_shown_and_made_anew(tmp_path: Path) -> None:
     code, out = trunkline(tmp_path, "status --json")
     shown = json.loads(out)
     assert (code, shown["calls"], shown["events"], shown["open_calls"]) == (0, 1, 5, 0)
-    assert "calls_004" in shown["revisions"]
+    assert "calls_005" in shown["revisions"]
     assert shown["missing_revisions"] == []
     code, out = trunkline(tmp_path, "status")
     assert "tables: up to date" in out

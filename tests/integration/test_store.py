@@ -16,16 +16,26 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
+from sqlalchemy.dialects import sqlite
 
 from app.errors import CallNotFound, StoreError
 from app.events import CallId, CallLost, CallTurnedAway, ToolRan, TransferEnded
 from app.store import sql as tables
-from app.store.base import LOST_SEQ, CallFilter, Outcome, Problem, StoredCall, StoredEvent
+from app.store.base import (
+    LOST_SEQ,
+    CallFilter,
+    Direction,
+    Outcome,
+    Problem,
+    StoredCall,
+    StoredEvent,
+)
 from app.store.codec import encode
 from app.store.fold import rebuilt
 from app.store.outbound import Contact
 from app.store.retention import WORDS
 from app.store.sql.database import BUSY_MS
+from app.store.sql.lists import listed_calls
 from app.store.sql.outbound import SqlOutbound
 from app.store.sql.store import SqlStore
 from app.store.sql.tables import metadata
@@ -447,7 +457,7 @@ async def test_tables_of_an_older_version_are_brought_up_to_date(
                 text(f"INSERT INTO {table} ({names}) VALUES ({places})"),
                 values,
             )
-    assert "calls_004" in (await old.status()).missing_revisions
+    assert "calls_005" in (await old.status()).missing_revisions
     await old.open()
     assert (await old.status()).missing_revisions == []
     found = await old.call(OF)
@@ -455,6 +465,33 @@ async def test_tables_of_an_older_version_are_brought_up_to_date(
     assert await old.rebuild() == 1
     assert (await old.call(OF)).costs == {"model_audio": 0.2, "carrier": 0.05}
     await old.close()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (CallFilter(), "calls_by_time"),
+        (CallFilter(direction=Direction.OUTBOUND), "calls_by_direction"),
+        (CallFilter(reason="voice_lost"), "calls_by_reason"),
+        (CallFilter(outcomes=[Outcome.LOST]), "calls_by_outcome"),
+        (CallFilter(agent="nobody"), "calls_by_agent"),
+        (CallFilter(with_errors=True), "calls_with_errors"),
+        (CallFilter(problems=[Problem.TOOL_FAILED]), "calls_with_errors"),
+    ],
+)
+async def test_a_list_that_matches_nothing_looks_at_no_call(
+    wanted: CallFilter, index: str, tmp_path: Path
+) -> None:
+    store = SqlStore(tmp_path / "calls.db")  # PostgreSQL's plans go by what tables hold
+    await store.open()
+    query = listed_calls(wanted, None, 50).compile(
+        dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
+    )
+    async with store.database.reading() as connection:
+        plan = (await connection.execute(text(f"EXPLAIN QUERY PLAN {query}"))).all()
+    await store.close()
+    assert f"USING INDEX {index}" in plan[0].detail, plan
+    assert len(plan) == 1, plan  # nothing is sorted
 
 
 async def test_the_revisions_make_the_tables_that_the_code_declares(store: SqlStore) -> None:

@@ -105,7 +105,7 @@ def _conditions(wanted: CallFilter) -> Iterator[ColumnElement[bool] | TextClause
     if wanted.tag is not None:
         tagged = select(call_tags.c.call_id).where(call_tags.c.tag == wanted.tag)
         yield row.call_id.in_(tagged)
-    if wanted.with_errors:
+    if wanted.with_errors or Problem.TOOL_FAILED in wanted.problems:
         yield text("tool_errors + voice_errors > 0")  # as the index has it: a bound 0 is unlike it
     if wanted.over_usd is not None:
         yield row.cost_usd > wanted.over_usd
