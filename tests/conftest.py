@@ -17,6 +17,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from app.engine.assembly import missing_parts
 from app.main import GC_THRESHOLDS
 from app.settings.reader.variables import FROM_VARIABLES
 from tests.fakes.clock import OwnTime
@@ -42,12 +43,15 @@ hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lacks = missing_parts()
     for item in items:
         folder = folder_of(item)
         if folder in {"unit", "protocol", "integration", "chaos", "browser"}:
             item.add_marker(folder)
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = leaves_no_task(item.obj)
+        if lacks and item.get_closest_marker("offline_speech") is not None:
+            item.add_marker(pytest.mark.skip(f"the offline engine lacks {' and '.join(lacks)}"))
         if getattr(item.obj, "is_hypothesis_test", False):  # type: ignore[attr-defined]
             item.add_marker("stress")
     if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:

@@ -276,14 +276,16 @@ def _fork_on_request(path: str) -> str:
 
 def _build_a_server() -> None:
     """Leave the parts that servers share, for all that are forked."""
+    from app.engine.assembly import missing_parts
     from app.main import build
     from app.settings import load
 
     httpcore2.default_ssl_context()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.yaml")
-        path.write_text("{voice_model: offline, server: {port: 0}, store: 'off'}")
-        build(load(path, {})).server._listener.close()
+        voice = "openai" if missing_parts() else "offline"
+        path.write_text(f"{{voice_model: {voice}, server: {{port: 0}}, store: 'off'}}")
+        build(load(path, {"OPENAI_API_KEY": "sk-of-tests"})).server._listener.close()
 
 
 def _report_ends(asking: dict[int, socket.socket]) -> None:

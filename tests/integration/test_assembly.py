@@ -260,6 +260,7 @@ async def test_a_server_of_tools_that_is_not_as_described_keeps_the_process_from
     assert process.returncode == 2
 
 
+@pytest.mark.offline_speech
 async def test_a_server_with_agents_that_do_not_fit_is_not_built(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("agents:\n  a:\n    instructions: '{nobody}'\n")

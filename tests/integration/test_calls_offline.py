@@ -16,6 +16,8 @@ from tests.fakes.waiting import time_limit, until
 from tests.integration.server import trunkline
 from tests.integration.transfer_site import FRONT_DESK, transfer_site
 
+pytestmark = pytest.mark.offline_speech
+
 SPEECH = Path(__file__).parents[1] / "data" / "caller"
 ENGINE = {
     "workers": 1,

@@ -108,6 +108,7 @@ async def terminal(folder: Path, *options: str) -> AsyncIterator[Terminal]:
         os.close(master)
 
 
+@pytest.mark.offline_speech
 async def test_a_user_types_to_the_offline_receptionist(tmp_path: Path) -> None:
     async with terminal(tmp_path) as screen:
         await screen.until("you> ")
@@ -120,6 +121,7 @@ async def test_a_user_types_to_the_offline_receptionist(tmp_path: Path) -> None:
         assert await screen.code() == 0
 
 
+@pytest.mark.offline_speech
 async def test_a_goodbye_ends_the_conversation_from_the_other_side(tmp_path: Path) -> None:
     async with terminal(tmp_path) as screen:
         await screen.until("you> ")
@@ -129,6 +131,7 @@ async def test_a_goodbye_ends_the_conversation_from_the_other_side(tmp_path: Pat
         assert "agent> Thank you for calling. Goodbye." in screen.shown
 
 
+@pytest.mark.offline_speech
 async def test_the_keys_for_end_and_interrupt_end_it(tmp_path: Path) -> None:
     async with terminal(tmp_path) as screen:
         await screen.until("you> ")
@@ -141,6 +144,7 @@ async def test_the_keys_for_end_and_interrupt_end_it(tmp_path: Path) -> None:
         assert "Traceback" not in screen.shown
 
 
+@pytest.mark.offline_speech
 async def test_one_turn_as_json_for_scripts(tmp_path: Path) -> None:
     async with terminal(tmp_path, "--json", "--say", "where are you") as screen:
         assert await screen.code() == 0
@@ -381,6 +385,7 @@ numbers:
 """
 
 
+@pytest.mark.offline_speech
 @pytest.mark.parametrize(
     ("options", "code", "shown"),
     [
@@ -451,6 +456,7 @@ async def piped(
     return process.returncode, (out or b"").decode(), errors.decode()
 
 
+@pytest.mark.offline_speech
 async def test_bytes_that_are_no_text_do_not_end_the_conversation(tmp_path: Path) -> None:
     code, out, errors = await piped(tmp_path, b"caf\xe9: when are you open?\nwhere are you\n")
     assert (code, errors) == (0, "")
@@ -465,6 +471,7 @@ async def test_bytes_that_are_no_text_do_not_end_the_conversation(tmp_path: Path
     )
 
 
+@pytest.mark.offline_speech
 async def test_a_closed_pipe_ends_the_conversation_quietly(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -475,12 +482,14 @@ async def test_a_closed_pipe_ends_the_conversation_quietly(tmp_path: Path) -> No
     assert (code, errors) == (0, "")
 
 
+@pytest.mark.offline_speech
 async def test_without_any_input_it_greets_and_ends(tmp_path: Path) -> None:
     code, out, errors = await piped(tmp_path, b"", shell="<&-")
     assert (code, errors) == (0, "")
     assert out.startswith("agent> Hello, this is the robot at the Trunkline demo office.")
 
 
+@pytest.mark.offline_speech
 async def test_without_any_output_it_ends_quietly(tmp_path: Path) -> None:
     code, out, errors = await piped(tmp_path, b"where are you\n", shell=">&-")
     assert (code, out, errors) == (0, "", "")
@@ -491,6 +500,7 @@ async def test_a_single_turn_needs_words(tmp_path: Path) -> None:
     assert (code, out, errors) == (2, "", "--say: there are no words to say\n")
 
 
+@pytest.mark.offline_speech
 async def test_letters_that_the_terminal_lacks_do_not_end_the_conversation(tmp_path: Path) -> None:
     code, out, errors = await piped(tmp_path, b"", "--json", "--say", "caf\u00e9", encoding="ascii")
     assert (code, errors) == (0, "")

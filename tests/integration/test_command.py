@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from app.dial.leg import EndedBy
 from app.realtime.events import SessionUpdate
@@ -118,6 +119,7 @@ async def _until_ready(server: Served) -> None:
 # The two commands of the README -------------------------------------------------------------------
 
 
+@pytest.mark.offline_speech
 async def test_run_and_demo_hold_a_spoken_conversation_without_key_account_or_phone(
     tmp_path: Path,
 ) -> None:
@@ -205,6 +207,7 @@ async def test_a_wrong_path_of_agents_ends_the_start_with_a_sentence(tmp_path: P
     )
 
 
+@pytest.mark.offline_speech
 async def test_a_port_in_use_is_named_and_nothing_is_said_to_listen(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("{}")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -215,6 +218,7 @@ async def test_a_port_in_use_is_named_and_nothing_is_said_to_listen(tmp_path: Pa
     assert out == ""
 
 
+@pytest.mark.offline_speech
 async def test_a_receptionist_that_is_not_there_is_named_by_check_and_by_serve(
     tmp_path: Path,
 ) -> None:
@@ -231,6 +235,7 @@ async def test_a_receptionist_that_is_not_there_is_named_by_check_and_by_serve(
         assert last.startswith("mine.yaml:2: no key is called `foo`")
 
 
+@pytest.mark.offline_speech
 async def test_a_voice_that_is_not_there_is_named_by_check_and_by_serve(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("offline:\n  voice: en-gbb\n")
     missing = "config.yaml:2: offline.voice: there is no voice 'en-gbb'; did you mean \"en-gb\"?\n"

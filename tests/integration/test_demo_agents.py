@@ -15,6 +15,8 @@ from tests.demo.stage import show
 from tests.fakes.clock import FastClock
 from tests.integration.server import Leftovers
 
+pytestmark = pytest.mark.offline_speech
+
 SPEED = {"scripted": 3.0, "offline": 3.0}
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.demo.callees import CALLEES
 from tests.demo.outbound import BUSY, NOBODY, perform
+
+pytestmark = pytest.mark.offline_speech
 
 
 async def test_each_call_of_the_demo_is_printed_and_kept(tmp_path: Path) -> None:

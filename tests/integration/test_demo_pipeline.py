@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from app.dial.report import CallPrinter
 from tests.demo.pipeline import perform
 from tests.fakes.clock import FastClock
 from tests.integration.server import Leftovers
+
+pytestmark = pytest.mark.offline_speech
 
 
 async def test_a_phone_call_is_answered_by_the_chain(tmp_path: Path) -> None:

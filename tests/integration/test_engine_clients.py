@@ -50,7 +50,7 @@ MODEL = "gpt-realtime-2.1"  # as clients name it, whatever they talk with
 HOURS = "when are you open"
 FRAME_MS = 20
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.offline_speech]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

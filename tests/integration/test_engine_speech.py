@@ -69,6 +69,7 @@ def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.offline_speech
 @pytest.mark.parametrize(
     ("text", "intent"),
     [
@@ -86,6 +87,7 @@ async def test_both_listeners_hear_a_caller_on_the_telephone(
     assert heard.transcript
 
 
+@pytest.mark.offline_speech
 async def test_off_topic_speech_is_not_acted_on(recognizer: PocketsphinxRecognizer) -> None:
     for text in ("what is the weather in paris", "i lost my credit card"):
         heard = await _pushed(recognizer.listen("menu"), _speech(text, "kal16")).finish()
@@ -93,6 +95,7 @@ async def test_off_topic_speech_is_not_acted_on(recognizer: PocketsphinxRecogniz
         assert None in votes or len(votes) == 2
 
 
+@pytest.mark.offline_speech
 async def test_the_same_sound_gives_the_same_words_whatever_was_heard_before(
     recognizer: PocketsphinxRecognizer,
 ) -> None:
@@ -103,6 +106,7 @@ async def test_the_same_sound_gives_the_same_words_whatever_was_heard_before(
     assert [await turn.finish() for turn in turns] == [first] * 3
 
 
+@pytest.mark.offline_speech
 async def test_silence_and_nothing_have_no_words(recognizer: PocketsphinxRecognizer) -> None:
     for audio in (b"", b"\x00", bytes(32_000)):
         heard = await _pushed(recognizer.listen("menu"), audio).finish()
@@ -110,12 +114,14 @@ async def test_silence_and_nothing_have_no_words(recognizer: PocketsphinxRecogni
     assert (await recognizer.listen("menu").finish()).transcript == ""
 
 
+@pytest.mark.offline_speech
 async def test_a_message_is_not_written_down(recognizer: PocketsphinxRecognizer) -> None:
     audio = _speech("i lost my credit card", "kal16")
     heard = await _pushed(recognizer.listen("message"), audio).finish()
     assert heard.transcript == MESSAGE_TRANSCRIPT
 
 
+@pytest.mark.offline_speech
 async def test_an_abandoned_turn_gives_its_decoders_back(
     recognizer: PocketsphinxRecognizer,
 ) -> None:
@@ -129,6 +135,7 @@ async def test_an_abandoned_turn_gives_its_decoders_back(
     assert heard.intents["grammar"] == "hours"
 
 
+@pytest.mark.offline_speech
 async def test_more_than_the_longest_turn_is_not_heard() -> None:
     recognizer = PocketsphinxRecognizer(SCRIPT.grammar, workers=1, hearings=1, max_turn_s=1)
     await recognizer.start()
@@ -140,6 +147,7 @@ async def test_more_than_the_longest_turn_is_not_heard() -> None:
         await recognizer.close()
 
 
+@pytest.mark.offline_speech
 async def test_a_worker_that_dies_costs_its_turns_and_is_replaced() -> None:
     recognizer = PocketsphinxRecognizer(SCRIPT.grammar, workers=1, hearings=1)
     await recognizer.start()
@@ -159,6 +167,7 @@ async def test_a_worker_that_dies_costs_its_turns_and_is_replaced() -> None:
     assert not any(_alive(pid) for pid in pids)
 
 
+@pytest.mark.offline_speech
 async def test_words_that_nobody_can_say_are_refused_at_the_start() -> None:
     grammar = Grammar({"menu": StateGrammar("menu", {"x": ("zyxgibber",)})})
     with pytest.raises(ConfigError, match="zyxgibber"):
@@ -299,6 +308,7 @@ async def test_a_sentence_that_was_begun_is_not_said_twice(
         await synthesizer.close()
 
 
+@pytest.mark.offline_speech
 async def test_a_caller_gets_through_by_voice_alone(recognizer: PocketsphinxRecognizer) -> None:
     receptionist = Receptionist(SCRIPT, ("end_call",))
     receptionist.open()

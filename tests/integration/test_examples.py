@@ -48,6 +48,7 @@ async def test_the_quickstart_prints_both_sides(capsys: pytest.CaptureFixture[st
     await left.are_gone()
 
 
+@pytest.mark.offline_speech
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -358,6 +358,7 @@ async def test_each_stage_of_a_turn_is_a_span() -> None:
     assert not any(span.attributes for span in spans)
 
 
+@pytest.mark.offline_speech
 async def test_the_examples_work_offline(capsys: pytest.CaptureFixture[str]) -> None:
     async with time_limit():
         await example("voice_pipeline").main()
@@ -557,6 +558,7 @@ class Fronted:
                 writer.close()
 
 
+@pytest.mark.offline_speech
 async def test_the_example_with_an_agent_works_over_a_stand_in(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -572,6 +574,7 @@ async def test_the_example_with_an_agent_works_over_a_stand_in(
     assert capsys.readouterr().out.splitlines()[:2] == ["turn_started", "turn_ended"]
 
 
+@pytest.mark.offline_speech
 @pytest.mark.parametrize("status", [401, 500])
 async def test_the_example_with_an_agent_is_skipped_where_its_model_fails_by_itself(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, status: int
@@ -582,6 +585,7 @@ async def test_the_example_with_an_agent_is_skipped_where_its_model_fails_by_its
     assert "SKIPPED: the text model fails by itself: " in capsys.readouterr().out
 
 
+@pytest.mark.offline_speech
 async def test_the_example_with_an_agent_fails_where_its_model_answers_a_probe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

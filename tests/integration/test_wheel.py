@@ -171,10 +171,12 @@ def test_the_source_distribution_builds_the_same_wheel(
     }
 
 
+@pytest.mark.offline_speech
 def test_a_program_uses_its_own_app_and_an_agent_of_trunkline(installed: Installed) -> None:
     assert "We are open" in installed.run("python", "program.py")
 
 
+@pytest.mark.offline_speech
 def test_the_command_finds_the_functions_of_the_projects_app(installed: Installed) -> None:
     checked = installed.run("trunkline", "config", "check")
     assert "config.yaml" in checked
@@ -183,6 +185,7 @@ def test_the_command_finds_the_functions_of_the_projects_app(installed: Installe
     )
 
 
+@pytest.mark.offline_speech
 def test_the_command_starts_from_an_empty_folder(installed: Installed, tmp_path: Path) -> None:
     written = installed.run("trunkline", "init", folder=tmp_path)
     assert f"{installed.environment}/bin/trunkline serve" in written
@@ -190,6 +193,7 @@ def test_the_command_starts_from_an_empty_folder(installed: Installed, tmp_path:
     assert installed.run("trunkline", "chat", "--say", "Are you open?", folder=tmp_path)
 
 
+@pytest.mark.offline_speech
 def test_the_command_talks_offline(installed: Installed) -> None:
     said = installed.run("trunkline", "chat", "--say", "When are you open?", "--json")
     assert "open" in said

@@ -128,6 +128,7 @@ def test_a_file_that_is_not_there_or_may_not_be_reached_is_named(tmp_path: Path)
         closed.chmod(0o700)
 
 
+@pytest.mark.offline_speech
 def test_a_start_that_fails_makes_no_first_key(tmp_path: Path) -> None:
     """It would never be shown."""
     account = f"twilio: {{account_sid: {ACCOUNT}, auth_token: {'0123456789abcdef' * 2}}}\n"
@@ -158,6 +159,7 @@ def test_an_open_address_given_as_an_option_is_refused_like_one_in_the_file(tmp_
     assert "server.host is 0.0.0.0" in result.output
 
 
+@pytest.mark.offline_speech
 @pytest.mark.parametrize("command", [["config", "check"], ["doctor"]])
 def test_agents_written_in_python_are_checked_as_serve_would(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -176,6 +178,7 @@ def test_agents_written_in_python_are_checked_as_serve_would(
     assert "agents_to_check:lost: agent 'a': hands over to 'nobody'" in result.output
 
 
+@pytest.mark.offline_speech
 def test_check_says_that_a_configuration_is_right(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["config", "check", "-c", config_file(tmp_path, "")])
     assert result.exit_code == 0
@@ -282,12 +285,14 @@ def test_a_port_that_is_none_is_refused(port: str, tmp_path: Path) -> None:
     assert "--port" in result.output
 
 
+@pytest.mark.offline_speech
 def test_doctor_works_offline_and_says_what_it_could_not_check(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["doctor", "-c", config_file(tmp_path, "")])
     assert "ok    configuration: can be started with" in result.output
     assert "?     Twilio: no carrier credentials" in result.output
 
 
+@pytest.mark.offline_speech
 def test_doctor_finds_what_would_keep_the_server_from_starting(tmp_path: Path) -> None:
     text = "offline: {voice: zz-none}\ntools: {t: {python: nowhere:at_all}}\n"
     result = runner.invoke(cli.app, ["doctor", "-c", config_file(tmp_path, text)])

@@ -26,6 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.offline_speech
 def test_what_is_written_starts_a_server_and_is_safe_from_others(folder: Path) -> None:
     result = runner.invoke(cli.app, ["init"])
     assert result.exit_code == 0, result.output

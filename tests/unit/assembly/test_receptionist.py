@@ -38,6 +38,7 @@ def _dialogue(folder: Path, **facts: str) -> str:
     return "receptionist: mine.yaml"
 
 
+@pytest.mark.offline_speech
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
@@ -56,6 +57,7 @@ def test_real_callers_are_not_told_of_the_demo_office(
     assert _missing(text, tmp_path, {}) == []  # simulated ones may be
 
 
+@pytest.mark.offline_speech
 @pytest.mark.parametrize(
     ("facts", "missing"),
     [
