@@ -20,6 +20,7 @@ from tests.fakes.ports import free_port
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
 from tests.integration.server import trunkline
+from tests.integration.test_api import all_routes
 
 TOKENS: Final = {"metrics_token": "token-of-metrics", "operator_token": "token-of-operators"}
 TWILIO: Final = {"account_sid": "AC" + "1" * 32, "auth_token": "c" * 32}
@@ -135,6 +136,35 @@ async def test_a_call_comes_through_the_documented_proxy(tmp_path: Path) -> None
         await call.hang_up()
         call.assert_clean()
         assert (await client.get(url + "/metrics")).text == ""  # Caddy's own answer, not ours
+
+
+OPEN: Final = {"/healthz", "/readyz", "/console", "/console/session"}
+"""Paths that answer strangers: health, the page that asks for a key, and who is logged in."""
+CLAIMS: Final = (
+    {"host": "localhost"},
+    {"host": "[::1]", "x-forwarded-for": "127.0.0.1", "x-forwarded-host": "localhost"},
+    {"forwarded": "for=127.0.0.1;host=localhost", "x-real-ip": "127.0.0.1"},
+    {"authorization": "Bearer null", "cookie": "__Host-trunkline=x; trunkline_console=x"},
+)
+
+
+async def test_every_other_route_is_closed_to_strangers_whatever_they_claim() -> None:
+    voice = ScriptedVoiceServer()
+    async with voice, trunkline(voice, server=dict(PUBLIC), twilio=TWILIO) as app:
+        found = {
+            (method, re.sub(r"\{[^}]+\}", "x", route.path))
+            for route in all_routes(app)
+            for method in getattr(route, "methods", None) or ()
+        }
+        assert len(found) > 50
+        async with httpx2.AsyncClient(trust_env=False, base_url=app.url) as client:
+            answers = [
+                (path, (await client.request(method, path, headers=claim)).status_code)
+                for method, path in found
+                for claim in CLAIMS
+            ]
+    assert {path for path, status in answers if status < 400} == OPEN
+    assert not [path for path, status in answers if status >= 500]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PROXIES if "documented" not in kind])
