@@ -122,7 +122,8 @@ class Floor:
         if self.held or not self._timers.present or self.ringing or taken_over:
             return False
         idle = self._model.connected and not self._dialogue.owes_words
-        if self._keypad.waiting and idle and self._dialogue.function_calls.running:
+        calls, asking = self._dialogue.function_calls, self._keypad.asking
+        if idle and asking and not calls.runs_beside(asking):
             return False  # they have been asked for keys
         match self._turns.turn:
             case Turn.THINKING | Turn.AGENT:

@@ -8,7 +8,7 @@ checked, an `on_handoff` called) is run by the shell first. Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -104,6 +104,12 @@ class FunctionCalls:
     def running(self) -> bool:
         """True while a call waits for its output."""
         return any(not call.done for call in self._calls.values())
+
+    def runs_beside(self, tool_call_ids: Collection[str]) -> bool:
+        """True while a call other than these waits for its output."""
+        return any(
+            not call.done and name not in tool_call_ids for name, call in self._calls.items()
+        )
 
     def on_caller_words(self) -> None:
         """The caller has said or written something: what follows is for them."""

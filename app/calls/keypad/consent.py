@@ -33,6 +33,11 @@ class KeypadConsent:
         """The next key answers a question."""
         return bool(self._questions)
 
+    @property
+    def asking(self) -> frozenset[str]:
+        """The ids of the tool calls whose questions are open."""
+        return frozenset(self._questions)
+
     def on_wanted(self, tool_call_id: str, prompt: str, now_ms: int) -> Sequence[Intent]:
         """A tool needs the caller's consent."""
         self._questions[tool_call_id] = _Question(prompt)

@@ -73,6 +73,12 @@ class Keypad:
         return self._consent.waiting or self._entry is not None or self._menu is not None
 
     @property
+    def asking(self) -> frozenset[str]:
+        """The ids of the tool calls that the caller's keys answer."""
+        entry = frozenset() if self._entry is None else {self._entry.run.tool_call_id}
+        return self._consent.asking | entry
+
+    @property
     def entering(self) -> bool:
         """Digits are being entered, which nobody else may know."""
         return self._entry is not None

@@ -483,18 +483,12 @@ WAITS: Final[dict[str, Callable[[], Scene]]] = {
 }
 
 
-QUESTIONS_OF_THE_KEYPAD: Final = {"a menu", "the question for consent"}
-
-
 @pytest.mark.parametrize("feed", FEEDS)
 @pytest.mark.parametrize("reconnects", [True, False], ids=["reconnects", "is gone"])
 @pytest.mark.parametrize("waits_for", WAITS)
 def test_nobody_waits_in_silence_for_longer_than_twice_the_limit(
-    waits_for: str, feed: str, reconnects: bool, request: pytest.FixtureRequest
+    waits_for: str, feed: str, reconnects: bool
 ) -> None:
-    if feed == "slow tool calls" and waits_for in QUESTIONS_OF_THE_KEYPAD:
-        reason = "a question counts as asked although the model has called a tool in its place"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     scene = WAITS[waits_for]()
     scene.take(End)
     assert silent_ms(scene, FEEDS[feed], reconnects=reconnects) <= LIMIT_MS
