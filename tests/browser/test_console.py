@@ -23,6 +23,8 @@ playwright = pytest.importorskip(
 )
 expect = playwright.expect
 
+pytestmark = pytest.mark.offline_speech
+
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 VIEWS = ["wall", "phone", "history?days=30", "agents", "outbound", "health", "call/call_evil"]
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}

@@ -14,6 +14,8 @@ from tests.browser.site import Site
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
+pytestmark = pytest.mark.offline_speech
+
 PHONE = "window.trunklinePhone"
 
 

@@ -813,6 +813,7 @@ async def test_openais_own_client_holds_a_turn_with_a_key_or_a_secret(tmp_path: 
         assert len(upstream.connections) == 2
 
 
+@pytest.mark.offline_speech
 async def test_the_live_feed_tells_of_sessions(tmp_path: Path) -> None:
     async with ScriptedVoiceServer(replies=[Reply(text="Hi.")]) as upstream:
         settings = Settings.model_validate(
