@@ -113,6 +113,9 @@ _SCHEME: Final = re.compile(r"(sips?|tel|client):", re.IGNORECASE)
 _EXIT_CODES: Final = re.compile(r"(?:00|011)(?=[1-9])")
 """The codes that are dialed before a country code: in most of the world, and in North America."""
 _LONGEST_SHORT: Final = 6
+_CODED: Final = re.compile(r"(?=.*[^0-9+])[^A-Za-z]+")
+"""A user that is no name and no plain number."""
+_LONGEST_CODE: Final = 4
 _ANYWHERE: Final = frozenset({"112", "911"})
 """Emergency calls on any mobile network. The others are known by their country."""
 _NOT_WHOLE: Final = "is not a whole number with + and country code, such as +15551234567"
@@ -138,13 +141,29 @@ def classify(address: str, home: Iterable[str] = ()) -> NumberClass:
     user = _SEPARATORS.sub("", user.partition(";")[0].partition(":")[0])
     if not at and scheme != "tel":
         return NumberClass(kind=NumberKind.SIP, reason="is a SIP address without a user")
-    judged = _of_number(user, home)
+    judged = max((_of_number(one, home) for one in _dialed_in(user)), key=_rank)
     if scheme != "tel" and judged.kind in (NumberKind.INVALID, NumberKind.SHORT_CODE):
         if user.startswith("+") and _INTERNATIONAL.fullmatch(user):
             return judged
         # A name or an extension: it leads no further than the telephone system that is named.
         return NumberClass(kind=NumberKind.SIP, reason="is a SIP address")
     return judged
+
+
+def _dialed_in(user: str) -> Iterator[str]:
+    """The user of an address, and the numbers that it may dial behind a code such as `*67`."""
+    yield user
+    if not _CODED.fullmatch(user):
+        return
+    digits = re.sub("[^0-9]", "", user)
+    yield from (digits[at:] for at in range(1 + _LONGEST_CODE))
+
+
+def _rank(found: NumberClass) -> int:
+    """Larger for what costs more, and for whatever is a number at all."""
+    if found.kind in COSTLY or found.kind is NumberKind.EMERGENCY:
+        return 2
+    return 0 if found.kind in (NumberKind.INVALID, NumberKind.SHORT_CODE) else 1
 
 
 def countries_of(numbers: Iterable[str]) -> frozenset[str]:
