@@ -21,6 +21,7 @@ import app.calls.switchboard as switchboard
 from app.dial.carrier_http import http_client
 from tests.chaos.crowd import Crowd, Fate, MoodyVoiceServer
 from tests.fakes.carrier import FakeTwilio
+from tests.fakes.stress import few_or
 from tests.fakes.waiting import TIME_LIMIT_S, until
 from tests.integration.server import App, trunkline
 
@@ -38,6 +39,12 @@ last calls' events are kept for readers, and so are those of servers of tests be
 
 ALL: Final = 10_000
 """The same for all objects: the loop keeps canceled timers for a while, pytest what was logged."""
+
+
+WAYS: Final = [
+    pytest.param(100, 1.0, id="100 at a time"),
+    pytest.param(1, 20.0, id="one after another"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +103,9 @@ async def crowd_calls(
     return crowd.fates
 
 
+@pytest.mark.stress
 @pytest.mark.timeout(900)  # twenty seconds of computing, on a busy machine
-@pytest.mark.parametrize(
-    ("at_a_time", "speed"), [(1, 20.0), (100, 1.0)], ids=["one after another", "100 at a time"]
-)
+@pytest.mark.parametrize(("at_a_time", "speed"), few_or(WAYS[:1], WAYS))
 async def test_nothing_is_left_of_many_calls(
     at_a_time: int, speed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

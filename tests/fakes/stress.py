@@ -7,15 +7,17 @@ pytestmark = pytest.mark.stress
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, TypeVar
 
 __all__ = ["EXAMPLES", "STRESS", "few_or"]
+
+_T = TypeVar("_T")
 
 STRESS: Final = os.environ.get("STRESS") == "1"
 
 
-def few_or(few: int, many: int) -> int:
-    """The smaller number, unless the tests run under `make stress`."""
+def few_or(few: _T, many: _T) -> _T:
+    """The fewer of two, unless the tests run under `make stress`."""
     return many if STRESS else few
 
 
