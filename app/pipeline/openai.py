@@ -32,7 +32,6 @@ NO_TEXT_MODEL: Final = (
 )
 NO_SPEECH: Final = "VoicePipeline lacks stt or tts: give it both, such as those of offline_speech()"
 _URL: Final = "https://api.openai.com/v1"
-_HOST: Final = "api.openai.com"
 
 
 def openai_server(model: str, missing: str) -> StageSpec:
@@ -43,9 +42,10 @@ def openai_server(model: str, missing: str) -> StageSpec:
     """
     url = os.environ.get("OPENAI_BASE_URL", "").strip() or _URL
     key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if not key and urlsplit(url).hostname == _HOST:
+    server = StageSpec(base_url=url, model=model, api_key=key)
+    if not key and server.is_openai:
         raise ConfigError(f"{missing}; or set OPENAI_API_KEY, and OpenAI's is used")
-    return StageSpec(base_url=url, model=model, api_key=key)
+    return server
 
 
 def text_model(name: str, http: StreamingHttp) -> TextModel:
@@ -56,7 +56,7 @@ def text_model(name: str, http: StreamingHttp) -> TextModel:
     """
     server = openai_server(name, NO_TEXT_MODEL)
     # OpenAI's models use tools and think at the one endpoint only; the other one is everybody's.
-    if urlsplit(server.base_url).hostname == _HOST:
+    if server.is_openai:
         return Responses(server, http, reasoning_effort="none")
     return ChatCompletions(server, http)
 

@@ -205,10 +205,9 @@ async def test_a_caller_who_interrupts_cuts_the_models_history() -> None:
     assert answers[-1] in ("We have", "We have fish")
 
 
+@pytest.mark.offline_speech
 async def test_built_in_speech_stands_beside_a_text_model_of_others() -> None:
     """Takes seconds: the recognizer and the synthesizer are the real processes."""
-    pytest.importorskip("pocketsphinx", reason="the parts of `.[offline]` are not installed")
-    pytest.importorskip("espeakng_loader", reason="the parts of `.[offline]` are not installed")
     others = served(chat_stream("We are open until five."), silent, silent)
     async with WebService(others) as server, ScriptedVoiceServer() as unused:
         settings = sections(server.url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
@@ -27,7 +26,7 @@ from app.pipeline.pipeline import VoicePipeline, VoicePipelineConfig
 from app.pipeline.workflows import AgentWorkflow, SimpleWorkflow, VoiceWorkflow
 from app.realtime.events import SAY_METADATA_KEY, ResponseCreate
 from app.settings.pipeline import OPENAI_HTTP_URL, PipelineSettings
-from tests.fakes.connect_proxy import pump
+from tests.fakes.connect_proxy import Forwarder
 from tests.fakes.engine_parts import LevelDetector, ToneSynthesizer, quiet, speech
 from tests.fakes.stage_servers import chat_stream, routed, scripted_chat
 from tests.fakes.voice import ScriptedVoiceServer
@@ -452,7 +451,7 @@ async def test_stages_that_are_not_given_are_those_of_the_environment(
         ScriptedVoiceServer() as reader,
         Fronted(server.port, urlsplit(reader.url).port) as front,
     ):
-        named(monkeypatch, f"http://127.0.0.1:{front.port}/v1")
+        named(monkeypatch, f"{front.url}/v1")
         pipeline = VoicePipeline(AgentWorkflow(AGENT))
         result = await pipeline.run(AudioInput(samples(speech(400, 24_000))))
         async with time_limit():
@@ -523,39 +522,21 @@ def test_the_stages_of_the_environment_are_those_of_a_server(
     assert isinstance(openai.text_model("gpt-6-astra", StreamingHttp()), Responses)
 
 
-class Fronted:
+class Fronted(Forwarder):
     """One address for a server of HTTP and one of a websocket, as OpenAI's are."""
 
     def __init__(self, http_port: int, socket_port: int | None) -> None:
+        super().__init__()
         self._ports = http_port, socket_port
-        self._open: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Fronted:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            line = await reader.readline()
-            port = self._ports[b" /v1/realtime" in line]
-            theirs, onward = await asyncio.open_connection("127.0.0.1", port)
-            onward.write(line)
-            try:
-                await asyncio.gather(pump(reader, onward), pump(theirs, writer))
-            finally:
-                onward.close()
-                writer.close()
+    async def _onward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        line = await reader.readline()
+        port = self._ports[b" /v1/realtime" in line]
+        theirs, onward = await asyncio.open_connection("127.0.0.1", port)
+        onward.write(line)
+        return theirs, onward
 
 
 @pytest.mark.offline_speech

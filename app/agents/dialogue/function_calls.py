@@ -103,7 +103,7 @@ class FunctionCalls:
     @property
     def running(self) -> bool:
         """True while a call waits for its output."""
-        return any(not call.done for call in self._calls.values())
+        return self.runs_beside(())
 
     def runs_beside(self, tool_call_ids: Collection[str]) -> bool:
         """True while a call other than these waits for its output."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from app.engine.base import Hearing
 from app.errors import VoiceUnavailable
@@ -26,6 +27,7 @@ __all__ = [
     "TextUsage",
     "ToolCall",
     "Words",
+    "transcribe_turn",
 ]
 
 
@@ -56,6 +58,11 @@ class StageSpec:
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     sample_rate: int = 24_000
     parse: Literal["auto", "sse", "raw", "wav"] = "auto"
+
+    @property
+    def is_openai(self) -> bool:
+        """True for OpenAI's own address, whose models are known."""
+        return urlsplit(self.base_url).hostname == "api.openai.com"
 
     def url(self, path: str) -> str:
         """The address of an endpoint; `base_url` ends in `/v1` with most servers."""
@@ -89,6 +96,19 @@ class SpeechToText(Protocol):
     def open(self) -> Hearing:
         """Begin an utterance: its audio is pushed as it comes. `finish` raises `StageError`."""
         ...
+
+
+async def transcribe_turn(turn: Hearing, pcm16: bytes) -> str:
+    """Push a whole utterance, int16 mono PCM at 16 kHz, and return its words.
+
+    Raises:
+        StageError: the stage failed.
+    """
+    try:
+        turn.push(pcm16)
+        return (await turn.finish()).transcript
+    finally:
+        turn.abandon()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

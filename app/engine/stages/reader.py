@@ -45,7 +45,7 @@ _READ: Final = (
 )
 
 
-_Manner = tuple[str, float]
+_VoiceAndSpeed = tuple[str, float]
 """Voice and speed: a session keeps those of its first sound."""
 
 
@@ -58,7 +58,7 @@ class RealtimeVoice:
         """Sentences whose transcript had other words than the text."""
         self._model = model
         self._voice = voice
-        self._idle: dict[_Manner, list[VoiceConnection]] = {}
+        self._idle: dict[_VoiceAndSpeed, list[VoiceConnection]] = {}
 
     async def start(self) -> None:
         """Nothing: the first sentence connects."""
@@ -71,14 +71,14 @@ class RealtimeVoice:
 
     async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
         """As `TextToSpeech.speak`."""
-        manner = self._voice or voice, speed
+        voice_and_speed = self._voice or voice, speed
         while True:
-            idle = self._idle.get(manner)
+            idle = self._idle.get(voice_and_speed)
             kept = idle.pop() if idle else None
             begun = False
             try:
-                connection = kept or await self._connect(*manner)
-                async with aclosing(self._read(connection, text, manner)) as sounds:
+                connection = kept or await self._connect(*voice_and_speed)
+                async with aclosing(self._read(connection, text, voice_and_speed)) as sounds:
                     async for sound in sounds:
                         begun = True
                         yield sound
@@ -92,7 +92,7 @@ class RealtimeVoice:
                 raise StageError(f"{self.name}: {error.message}", code=error.code) from error
 
     async def _read(
-        self, connection: VoiceConnection, text: str, manner: _Manner
+        self, connection: VoiceConnection, text: str, voice_and_speed: _VoiceAndSpeed
     ) -> AsyncGenerator[bytes, None]:
         """Read a text over a connection, which is kept if it may be used again.
 
@@ -125,7 +125,7 @@ class RealtimeVoice:
         finally:
             # A response that was cut goes on at the server: its connection is not used again.
             if finished and sum(map(len, self._idle.values())) < _IDLE_CONNECTIONS:
-                self._idle.setdefault(manner, []).append(connection)
+                self._idle.setdefault(voice_and_speed, []).append(connection)
             else:
                 await connection.close()
 

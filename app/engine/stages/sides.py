@@ -21,6 +21,7 @@ from app.engine.stages.base import (
     TextPiece,
     TextRequest,
     TextToSpeech,
+    transcribe_turn,
 )
 from app.engine.stages.sentences import has_words, sentences_of
 from app.errors import ConfigError, VoiceUnavailable
@@ -107,12 +108,7 @@ class Recognizers:
 
     async def transcribe(self, pcm16: bytes) -> str:
         """As `SpeechToText.transcribe`."""
-        turn = self.open()
-        try:
-            turn.push(pcm16)
-            return (await turn.finish()).transcript
-        finally:
-            turn.abandon()
+        return await transcribe_turn(self.open(), pcm16)
 
 
 class _Turn:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from app.engine.base import Hearing
-from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.base import StageError, StageSpec, transcribe_turn
 
 __all__ = ["SocketTranscriber", "drop"]
 
@@ -35,12 +35,7 @@ class SocketTranscriber:
         Raises:
             StageError: the stage failed.
         """
-        turn = self.open()
-        try:
-            turn.push(pcm16)
-            return (await turn.finish()).transcript
-        finally:
-            turn.abandon()
+        return await transcribe_turn(self.open(), pcm16)
 
     def late(self) -> StageError:
         """The error of a turn whose words have not come in time."""

@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -37,7 +36,6 @@ __all__ = ["ChatCompletions", "Responses", "without_thoughts"]
 
 logger = logging.getLogger(__name__)
 
-_OPENAI: Final = "api.openai.com"
 _NEWER_LIMIT: Final = "max_completion_tokens"
 _NONE: Final = {"type": "object", "properties": {}}
 _END: Final = "[DONE]"
@@ -64,8 +62,7 @@ class _Taken:
         self._model = spec.model
         self._usage = True
         self._efforts = list(dict.fromkeys((effort, "none", None)))
-        is_openai = urlsplit(spec.base_url).hostname == _OPENAI
-        self._limit = _NEWER_LIMIT if is_openai else "max_tokens"
+        self._limit = _NEWER_LIMIT if spec.is_openai else "max_tokens"
 
     @property
     def now(self) -> _Optional:
