@@ -178,7 +178,7 @@ async def test_keys_are_made_listed_used_and_revoked() -> None:
             assert second["id"] == key["id"]
             kept = (app.settings.state_dir / "api-keys.json").read_text()
             assert key["token"] not in kept
-            assert key["token"].rpartition("_")[2] not in (await admin.get("/keys")).text + kept
+            assert key["token"].split("_", 2)[2] not in (await admin.get("/keys")).text + kept
             revoked = await admin.delete(f"/keys/{key['id']}")
             assert revoked.json()["revoked_at"]
             is_problem(await viewer.get("/live/calls"), 401, "key_required")

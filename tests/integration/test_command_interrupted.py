@@ -46,4 +46,6 @@ async def test_an_interrupted_start_shows_no_traceback(module: str, tmp_path: Pa
             await process.wait()
     if code == 0:  # a busy machine: the signal has found a server that is up, which has drained
         said = [line for line in said if '"message"' not in line]
-    assert (code in (130, 0), said) == (True, [])
+    # By the signal itself where it came inside of an `eval`, as typer's are: Python then passes it
+    # on at its end, whatever code it was given. A shell makes 130 of it.
+    assert (code in (130, -signal.SIGINT, 0), code, said) == (True, code, [])
