@@ -15,8 +15,9 @@ VENV313 := .venv-313
 SOURCES := app audio trunkline tests docs examples hatch_build.py trunkline_command.py
 PIP := -m pip install --quiet --disable-pip-version-check
 ARGS ?=
-# Most tests wait for sockets more than they compute: more workers than cores. `WORKERS=0` for none.
-WORKERS ?= 6
+# Most tests wait for sockets more than they compute: on two cores, eight workers keep both busy.
+# `WORKERS=0` for none.
+WORKERS ?= 8
 PYTEST := -m pytest --dist worksteal --numprocesses $(WORKERS)
 # Workers and the processes that tests start would each compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -18,6 +18,7 @@ from app.carrier.twilio.signature import sign_http
 from tests.fakes.carrier import Ringing
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
 from tests.integration.test_command import PUBLIC_URL, SECRETS, Served
+from tests.integration.test_supervision import Page
 from tests.integration.test_workers import Shared, none_left, shared, worker_of
 
 __all__ = ["shared"]
@@ -135,7 +136,7 @@ async def test_any_worker_opens_a_call_of_another_to_a_supervisor(shared: Shared
                     proxy=None,
                 )
                 async with opening as opened:
-                    assert json.loads(await opened.recv())["event"] == "media"
+                    await Page(opened).until(lambda page: page.heard["caller"])
     for call in calls:
         await call.hang_up()
     await none_left(server)

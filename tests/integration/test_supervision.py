@@ -148,7 +148,7 @@ def detection(voice: ScriptedVoiceServer) -> Any:
 async def test_a_supervisor_who_leaves_has_handed_back() -> None:
     async with supervised(Reply(text="I am back.")) as (app, call, page, _, _voice):
         await page.send(event="take_over")
-        await page.until(lambda page: page.other)
+        await page.until(lambda page: {"event": "state", "speaks": True} in page.other)
         await page.socket.close()
         await app.event(call, AgentSaid, lambda said: "back" in said.text)
         await acted(app, call, "hand_back")
