@@ -179,10 +179,10 @@ class Answers:
         self.spoken = True
         return reply.on_speech(pcm16)
 
-    def on_words(self, response_id: str, text: str) -> list[Action]:
+    def on_words(self, response_id: str, text: str, written: str | None = None) -> list[Action]:
         """More text of a response; that of a dead one is dropped."""
         reply = self._find(response_id)
-        return [] if reply is None else reply.on_words(text)
+        return [] if reply is None else reply.on_words(text, written)
 
     def on_generated(
         self,

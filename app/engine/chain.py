@@ -1,5 +1,7 @@
 """One reply of a chained engine: the text model writes, and each sentence is spoken as it is done.
 
+What is spoken, and stands in the transcript, lacks the marks of Markdown (`stages/markdown.py`).
+
 The model goes on writing while a sentence is spoken. A model that is late is covered by a filler,
 once a reply. Cancelling the task closes the request to the model and that to the voice.
 """
@@ -14,7 +16,7 @@ from typing import Final, Protocol
 from app.engine.actions import Generate
 from app.engine.base import Synthesizer
 from app.engine.stages.base import TextModel, TextUsage, ToolCall, Words
-from app.engine.stages.sentences import Sentences
+from app.engine.stages.markdown import Piece, SpokenPieces
 from app.errors import VoiceUnavailable
 
 __all__ = ["Chain", "Reports"]
@@ -27,6 +29,7 @@ class Reports(Protocol):
     """The reports of a reply while it is made."""
 
     async def words(self, text: str) -> None: ...
+    async def spoken(self, text: str, written: str) -> None: ...
     async def sound(self, pcm16: bytes) -> None: ...
     async def done(
         self, calls: Sequence[ToolCall], usage: TextUsage | None, stages: Mapping[str, int]
@@ -93,7 +96,7 @@ class _Reply:
 
     async def write_and_speak(self, filler: str, filler_after_s: float) -> None:
         """Speech out, a sentence at a time."""
-        sentences: asyncio.Queue[str | None] = asyncio.Queue(_AHEAD)
+        sentences: asyncio.Queue[Piece | None] = asyncio.Queue(_AHEAD)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(sentences))
@@ -102,9 +105,9 @@ class _Reply:
             raise failures.exceptions[0] from None
         await self._reports.done(self._calls, self._usage, self._stages)
 
-    async def _write(self, sentences: asyncio.Queue[str | None]) -> None:
+    async def _write(self, sentences: asyncio.Queue[Piece | None]) -> None:
         began_s = self._loop.time()
-        splitter = Sentences()
+        splitter = SpokenPieces()
         async with aclosing(self._model.stream(self._generate.request)) as pieces:
             async for piece in pieces:
                 self._note("llm", began_s)
@@ -118,7 +121,7 @@ class _Reply:
         await sentences.put(None)
 
     async def _speak(
-        self, sentences: asyncio.Queue[str | None], filler: str, filler_after_s: float
+        self, sentences: asyncio.Queue[Piece | None], filler: str, filler_after_s: float
     ) -> None:
         sentence = await self._first(sentences, filler, filler_after_s)
         while sentence is not None:
@@ -126,23 +129,23 @@ class _Reply:
             sentence = await sentences.get()
 
     async def _first(
-        self, sentences: asyncio.Queue[str | None], filler: str, filler_after_s: float
-    ) -> str | None:
+        self, sentences: asyncio.Queue[Piece | None], filler: str, filler_after_s: float
+    ) -> Piece | None:
         if filler:
             try:
                 async with asyncio.timeout(filler_after_s):
                     return await sentences.get()
             except TimeoutError:
-                await self._say(filler)
+                await self._say(Piece(filler, f"{filler} "))
         return await sentences.get()
 
-    async def _say(self, sentence: str) -> None:
-        began_s = self._loop.time()
+    async def _say(self, sentence: Piece) -> None:
+        began_s, text = self._loop.time(), sentence.spoken
         # The blank belongs to the later sentence, so that pieces of transcript join to the whole.
-        await self._reports.words(f" {sentence}" if self._spoken else sentence)
+        await self._reports.spoken(f" {text}" if self._spoken else text, sentence.written)
         self._spoken = True
         generate = self._generate
-        speech = self._synthesizer.speak(sentence, voice=generate.voice, speed=generate.speed)
+        speech = self._synthesizer.speak(text, voice=generate.voice, speed=generate.speed)
         async with aclosing(speech):
             async for chunk in speech:
                 self._note("tts", began_s)

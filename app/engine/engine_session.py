@@ -250,9 +250,9 @@ class EngineSession:
         """A piece of a response's speech: int16 mono at 24 kHz."""
         return self._answers.on_speech(response_id, pcm16)
 
-    def on_words(self, response_id: str, text: str) -> list[Action]:
-        """More of a response's text, from the text model."""
-        return self._answers.on_words(response_id, text)
+    def on_words(self, response_id: str, text: str, written: str | None = None) -> list[Action]:
+        """More of a response's text, from the text model; `written`: as it wrote it, if not so."""
+        return self._answers.on_words(response_id, text, written)
 
     def on_generated(
         self,

@@ -519,6 +519,9 @@ class _ReplyReports:
     async def words(self, text: str) -> None:
         await self._inbox.put(lambda: self._session.on_words(self._response_id, text))
 
+    async def spoken(self, text: str, written: str) -> None:
+        await self._inbox.put(lambda: self._session.on_words(self._response_id, text, written))
+
     async def sound(self, pcm16: bytes) -> None:
         await self._outbox.below(SPEECH_MARK_BYTES)
         await self._inbox.put(_speech_step(self._session, self._response_id, pcm16))

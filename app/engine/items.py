@@ -14,7 +14,7 @@ from app.engine.effective import MAX_TEXT_CHARS
 from app.engine.refusal import Refusal
 from app.realtime.events import ContentPart, Item
 
-__all__ = ["MAX_ITEMS", "Conversation", "heard_of", "id_prefix", "typed_text"]
+__all__ = ["MAX_ITEMS", "Conversation", "Span", "heard_of", "id_prefix", "typed_text"]
 
 MAX_ITEMS: Final = 500
 """Beyond it the oldest item is forgotten, as `truncation: auto` does on OpenAI's server."""
@@ -38,16 +38,34 @@ def typed_text(item: Item) -> str:
     return " ".join(part.text for part in item.content if part.text)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a message: where in its sound it begins, its words, and those that were written.
+
+    `written` may hold marks that are not spoken. A message's pieces join to the whole.
+    """
+
+    start_ms: int
+    spoken: str
+    written: str
+
+
 @dataclass(slots=True)
 class _Stored:
     item: Item
     audio_ms: int = 0
     """Sound that was made for an assistant message."""
     truncated: bool = False
-    spans: tuple[tuple[int, str], ...] = ()
-    """Pieces of its text, each with the position in its sound at which it begins."""
+    spans: tuple[Span, ...] = ()
     heard: str = ""
     """The part of a truncated message that the caller has heard, by its sound."""
+
+    @property
+    def text(self) -> str:
+        """The text, as it was written; of a truncated message, what was heard of it."""
+        if self.truncated:
+            return self.heard
+        return "".join(span.written for span in self.spans).strip() or _text_of(self.item)
 
 
 class Conversation:
@@ -101,15 +119,10 @@ class Conversation:
         return stored, previous
 
     def history(self) -> list[tuple[Item, str]]:
-        """Every item with its text, in order; of a truncated message, what was heard of it."""
-        return [
-            (stored.item, stored.heard if stored.truncated else _text_of(stored.item))
-            for stored in (self._stored[item_id] for item_id in self._order)
-        ]
+        """Every item with its text, in order, as a text model is to read it."""
+        return [(stored.item, stored.text) for stored in map(self._stored.__getitem__, self._order)]
 
-    def update(
-        self, item: Item, *, audio_ms: int = 0, spans: tuple[tuple[int, str], ...] = ()
-    ) -> None:
+    def update(self, item: Item, *, audio_ms: int = 0, spans: tuple[Span, ...] = ()) -> None:
         """Take the state of an item of our own, unless it was deleted meanwhile.
 
         A truncated message stays as short as it was made, whatever is generated after.
@@ -172,7 +185,8 @@ class Conversation:
                 param="audio_end_ms",
             )
         if not stored.truncated:
-            spans = stored.spans or ((0, _text_of(stored.item)),)
+            text = _text_of(stored.item)
+            spans = stored.spans or (Span(0, text, text),)
             stored.heard = heard_of(spans, audio_end_ms, stored.audio_ms)
         stored.audio_ms = audio_end_ms
         stored.truncated = True
@@ -246,17 +260,20 @@ def _check_message(item: Item) -> None:
             )
 
 
-def heard_of(spans: Sequence[tuple[int, str]], heard_ms: int, sent_ms: int) -> str:
-    """The words that were heard: whole pieces, then a share of the last one as of its sound."""
+def heard_of(spans: Sequence[Span], heard_ms: int, sent_ms: int) -> str:
+    """The words that were heard: whole pieces, then a share of the last one as of its sound.
+
+    Whole pieces are as they were written; of the last one the spoken words count.
+    """
     heard = ""
-    for index, (start_ms, text) in enumerate(spans):
-        end_ms = spans[index + 1][0] if index + 1 < len(spans) else sent_ms
+    for index, span in enumerate(spans):
+        end_ms = spans[index + 1].start_ms if index + 1 < len(spans) else sent_ms
         if heard_ms >= end_ms:
-            heard += text
+            heard += span.written
             continue
-        words = text.split()
-        length_ms = max(1, end_ms - start_ms)
-        count = len(words) * max(0, heard_ms - start_ms) // length_ms
+        words = span.spoken.split()
+        length_ms = max(1, end_ms - span.start_ms)
+        count = len(words) * max(0, heard_ms - span.start_ms) // length_ms
         heard += (" " if heard and count else "") + " ".join(words[:count])
         break
     return heard.strip()

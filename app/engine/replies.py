@@ -19,7 +19,7 @@ from typing import Any
 
 from app.engine.actions import Action, Generate, Send, Speak, StopSpeaking
 from app.engine.base import Reply, ToolUse
-from app.engine.items import Conversation
+from app.engine.items import Conversation, Span
 from app.engine.prompts import CallerTurn, Prompt, ToolOutput, TypedText
 from app.engine.stages.base import TextRequest, TextUsage, ToolCall
 from app.realtime.events import (
@@ -122,7 +122,9 @@ class LiveReply:
         self._text = ""
         self._said = ""
         """The part of the text whose sound has begun."""
-        self._spans: list[tuple[int, str]] = []
+        self._written = ""
+        """The text as the model wrote it."""
+        self._spans: list[Span] = []
         self._request: TextRequest | None = None
         self._usage: TextUsage | None = None
         self._stages: Mapping[str, str] = {}
@@ -156,13 +158,17 @@ class LiveReply:
         self._request = request
         return [self.plan.generate(request)]
 
-    def on_words(self, text: str) -> list[Action]:
-        """More of the text, as the model wrote it; spoken words come a sentence at a time."""
+    def on_words(self, text: str, written: str | None = None) -> list[Action]:
+        """More of the text; spoken words come a sentence at a time.
+
+        `written` is what the model wrote for them, where that is not the same.
+        """
         actions: list[Action] = []
         if self._message is None:
             actions = self._open_message()
             self._sound = _Sound(self.plan.output_format) if self.plan.modality == "audio" else None
         self._text += text
+        self._written += text if written is None else written
         if self._sound is None:
             actions.append(Send(TextDelta(*self._where(), delta=text)))
         return actions
@@ -184,7 +190,8 @@ class LiveReply:
         if len(self._said) < len(self._text):
             # The transcript goes out with the first sound: no sound, no words.
             begun = self._text[len(self._said) :]
-            self._spans.append((self.audio_ms, begun))
+            written = self._written[sum(len(span.written) for span in self._spans) :]
+            self._spans.append(Span(self.audio_ms, begun, written))
             self._said = self._text
             actions.append(Send(AudioTranscriptDelta(*self._where(), delta=begun)))
         return actions + self._deltas(self._sound.push(pcm16))
@@ -364,7 +371,7 @@ class LiveReply:
             asked = sum(len(message.text) for message in self._request.messages)
             used = TextUsage(
                 input_tokens=_tokens(asked, _CHARS_PER_TOKEN),
-                output_tokens=_tokens(len(self._text), _CHARS_PER_TOKEN),
+                output_tokens=_tokens(len(self._written), _CHARS_PER_TOKEN),
             )
         return Usage(
             total_tokens=used.input_tokens + used.output_tokens,

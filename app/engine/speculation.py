@@ -65,6 +65,9 @@ class _Held:
     async def words(self, text: str) -> None:
         await self._pass(lambda reports: reports.words(text))
 
+    async def spoken(self, text: str, written: str) -> None:
+        await self._pass(lambda reports: reports.spoken(text, written))
+
     async def sound(self, pcm16: bytes) -> None:
         self._bytes += len(pcm16)
         if self._bytes > _HELD_BYTES:

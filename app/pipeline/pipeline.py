@@ -23,10 +23,10 @@ import numpy as np
 
 from app.engine.base import Hearing
 from app.engine.host import SpeechDetector
-from app.engine.items import heard_of
+from app.engine.items import Span, heard_of
 from app.engine.speech.vad import VoiceActivity
 from app.engine.stages.base import SpeechToText, TextToSpeech
-from app.engine.stages.sentences import Sentences, has_words
+from app.engine.stages.markdown import SpokenPieces
 from app.engine.stages.sides import Recognizers, Voices
 from app.engine.turns import CallerInput, TurnAudio, TurnClosed, TurnOpened
 from app.errors import AppError
@@ -246,20 +246,18 @@ class StreamedAudioResult:
 
     async def _speak(self, words: AsyncIterator[str]) -> None:
         """Speak what a workflow says, a sentence at a time; nothing said is no turn."""
-        sentences = Sentences()
+        pieces = SpokenPieces()
         with span("workflow"):
             async with aclosing(words) if isinstance(words, AsyncGenerator) else nullcontext():
-                async for piece in words:
-                    for sentence in sentences.push(piece):
-                        await self._say(sentence)
-            for sentence in sentences.flush():
-                await self._say(sentence)
+                async for more in words:
+                    for piece in pieces.push(more):
+                        await self._say(piece.spoken)
+            for piece in pieces.flush():
+                await self._say(piece.spoken)
         if self._turn.spans:
             await self._events.put(VoiceStreamEventLifecycle("turn_ended"))
 
     async def _say(self, sentence: str) -> None:
-        if not has_words(sentence):
-            return
         with span("tts"):
             await self._pass_on(sentence)
 
@@ -273,7 +271,7 @@ class StreamedAudioResult:
                     begun = True
                     if not turn.spans:
                         await self._events.put(VoiceStreamEventLifecycle("turn_started"))
-                    turn.spans.append((turn.made_ms, f" {sentence}"))
+                    turn.spans.append(Span(turn.made_ms, f" {sentence}", f" {sentence}"))
                 samples = np.frombuffer(chunk, "<i2").astype(np.int16)
                 if config.dtype == "float32":
                     scaled = (samples.astype(np.float32) / 32767.0).reshape(-1, 1)
@@ -287,8 +285,8 @@ class _Turn:
     """The sound of one turn: what was made, and taken by the reader of the events."""
 
     def __init__(self) -> None:
-        self.spans: list[tuple[int, str]] = []
-        """Each sentence with its beginning in the turn's sound, in milliseconds."""
+        self.spans: list[Span] = []
+        """Each sentence, as it was spoken."""
         self.made_samples = 0
         self.taken_samples = 0
         self.settled = asyncio.Event()

@@ -336,3 +336,39 @@ async def test_a_caller_who_goes_on_is_answered_once_and_to_everything() -> None
     (said,) = caller.of(ev.AudioTranscriptDone)
     assert said.transcript == f"You said: {WORDS_SO_FAR[2]}"
     assert len(caller.of(ev.ResponseCreated)) == 1
+
+
+MARKED = "# Today\n\n- **Fish** is fresh. We have [meat](https://a.example/m) as well."
+
+
+@pytest.mark.parametrize(
+    ("played_ms", "history"),
+    [
+        (None, MARKED),
+        # 400 ms a piece: two and a half of three were played.
+        (1_000, "# Today\n\n- **Fish** is fresh. We have"),
+    ],
+)
+async def test_markdown_is_not_spoken_and_stays_in_the_models_history(
+    played_ms: int | None, history: str
+) -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        first = len([m for m in body["messages"] if m["role"] == "user"]) == 1
+        return chat_stream(*MARKED) if first else chat_stream("Yes.")
+
+    async with open_chain(stt=HEARD, llm=scripted_chat(reply), tts=SPOKEN) as site:
+        caller = await call(site)
+        await caller.speak()
+        await caller.until(ev.ResponseDone)
+        if played_ms is not None:
+            item_id = caller.of(ev.AudioDelta)[-1].item_id
+            await caller.connection.send(ev.ItemTruncate(item_id, 0, played_ms))
+        shown = caller.of(ev.AudioTranscriptDone)[0].transcript
+        spoken = [json.loads(asked.body)["input"] for asked in site.asked("/audio/speech")]
+        await caller.speak()
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    assert spoken == ["Today", "Fish is fresh.", "We have meat as well."]
+    assert shown == "Today Fish is fresh. We have meat as well."
+    answers = [m for m in bodies(site)[-1]["messages"] if m["role"] == "assistant"]
+    assert answers == [{"role": "assistant", "content": history}]

@@ -251,6 +251,24 @@ def find_slot(day: str) -> str:
     return f"{day} at nine"
 
 
+async def test_markdown_of_a_workflow_is_not_spoken() -> None:
+    tts = ToneVoice()
+    pieces = [
+        "# Today\n",
+        "- **Fi",
+        "sh** is 2 * 3 euros.\n",
+        "- See [",
+        "tea](https://a.example).",
+    ]
+    await play(SimpleWorkflow(lambda _: _each(pieces)), AudioInput(samples(speech(300))), tts=tts)
+    assert tts.said == ["Today", "Fish is 2 * 3 euros.", "See tea."]
+
+
+async def _each(pieces: list[str]) -> AsyncIterator[str]:
+    for piece in pieces:
+        yield piece
+
+
 async def test_an_agent_answers_with_its_tools_and_remembers_the_turns() -> None:
     def reply(body: dict[str, Any]) -> Script:
         last = body["messages"][-1]

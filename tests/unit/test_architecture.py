@@ -241,6 +241,7 @@ PURE = [
     "app.engine.replies",
     "app.engine.engine_session",
     "app.engine.stages.base",
+    "app.engine.stages.markdown",
     "app.engine.stages.rates",
     "app.engine.stages.sentences",
     "app.engine.turns",
