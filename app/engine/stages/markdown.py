@@ -1,4 +1,4 @@
-"""What a text model writes, as it is spoken: without the marks of Markdown, and without emoji.
+"""The spoken words of a text model's answer: without the marks of Markdown, and without emoji.
 
 Only marks go: `2 * 3`, `C#`, `#4`, `snake_case`, `-5` and `*67` stay as they are. A piece may end
 anywhere, also inside a mark: what a mark means is decided once enough of what follows is there. The
