@@ -27,12 +27,12 @@ from app.settings import Settings
 from app.store.history import CallHistory
 from app.threads import in_thread
 from app.web.app import make_app
-from app.web.handover import Handover
 from app.web.metrics import Metrics
 from app.web.serving import Server, make_server
-from app.workers.board import WorkerState
-from app.workers.lifeline import hold
-from app.workers.workplace import Workplace
+from app.web.socket_passing import SocketPassing
+from app.workers.control_socket import obeying
+from app.workers.scoreboard import WorkerState
+from app.workers.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
@@ -63,19 +63,19 @@ class Trunkline:
 
 class _AmongWorkers(TypedDict, total=False):
     listener: socket.socket
-    handover: Handover
+    socket_passing: SocketPassing
 
 
 def serve(
     settings: Settings,
     announce: Callable[[int], None] = lambda port: None,
     agents: Sequence[Agent] = (),
-    workplace: Workplace | None = None,
+    worker: WorkerProcess | None = None,
 ) -> int:
     """Run until the last call after a signal is over; exit code 1 if it failed or calls were cut.
 
     `announce` takes the port as soon as calls are answered on it. `agents` are written in Python.
-    `workplace` is the place of one of several workers.
+    `worker` is this process among several, where there are several.
 
     Raises:
         ConfigError: as `build`, or a server of tools is not there.
@@ -86,7 +86,7 @@ def serve(
         _spare_the_sound()
         announce(port)
 
-    built = build(settings, started, agents, workplace)
+    built = build(settings, started, agents, worker)
     # The reason for a failed start is given below in a sentence, and not as uvicorn's traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not built.not_started)
     try:
@@ -127,7 +127,7 @@ def build(
     settings: Settings,
     announce: Callable[[int], None] = lambda port: None,
     agents: Sequence[Agent] = (),
-    workplace: Workplace | None = None,
+    worker: WorkerProcess | None = None,
 ) -> Trunkline:
     """Wire a server from settings that were checked; the rest as for `serve`.
 
@@ -135,7 +135,7 @@ def build(
         ConfigError: credentials are incomplete, agents do not fit, or the address cannot be bound.
     """
     use_network(settings.network.rule)
-    parts = Parts(settings, agents, workplace, port=lambda: server.port)
+    parts = Parts(settings, agents, worker, port=lambda: server.port)
     not_started: list[AppError] = []
 
     @contextlib.asynccontextmanager
@@ -158,7 +158,7 @@ def build(
         port=settings.server.port,
         drain=lambda: _drain(parts),
         drain_limit_s=settings.limits.drain_timeout_s,
-        **_among_workers(settings, workplace),
+        **_among_workers(settings, worker),
     )
     parts.metrics.watch_sockets(server.counts)
     return Trunkline(
@@ -175,7 +175,7 @@ def build(
 @contextlib.asynccontextmanager
 async def _open(parts: Parts, server: Server, not_started: list[AppError]) -> AsyncIterator[None]:
     """Open the parts; at the end they close in the opposite order."""
-    history, deliverer, workplace = parts.history, parts.deliverer, parts.workplace
+    history, deliverer, worker = parts.history, parts.deliverer, parts.worker
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_failure_logged(server))
         stack.push_async_callback(parts.carrier.aclose)
@@ -201,8 +201,8 @@ async def _open(parts: Parts, server: Server, not_started: list[AppError]) -> As
         await stack.enter_async_context(parts.outbound.open())
         await stack.enter_async_context(parts.switchboard.open())
         await stack.enter_async_context(parts.bus.open())
-        if workplace is not None:
-            stack.enter_context(_at_work(workplace, server, tasks))
+        if worker is not None:
+            stack.enter_context(_at_work(worker, server, tasks))
         yield
 
 
@@ -215,29 +215,29 @@ async def _open_models(stack: contextlib.AsyncExitStack, parts: Parts) -> None:
 
 async def _drain(parts: Parts) -> None:
     parts.metrics.set_draining(True)
-    if parts.workplace is not None:
-        parts.workplace.set_state(WorkerState.DRAINING)
+    if parts.worker is not None:
+        parts.worker.set_state(WorkerState.DRAINING)
     limit_s = parts.settings.limits.drain_timeout_s
     async with asyncio.TaskGroup() as all_parts:
         all_parts.create_task(parts.switchboard.drain(limit_s))
         if parts.gateway is not None:
             all_parts.create_task(parts.gateway.drain(limit_s))
         all_parts.create_task(parts.outbound.stop())
-    if parts.workplace is not None:
-        await parts.workplace.all_drained()
+    if parts.worker is not None:
+        await parts.worker.all_drained()
     parts.live_feed.close()
 
 
 @contextlib.contextmanager
-def _at_work(workplace: Workplace, server: Server, tasks: asyncio.TaskGroup) -> Iterator[None]:
+def _at_work(worker: WorkerProcess, server: Server, tasks: asyncio.TaskGroup) -> Iterator[None]:
     """Take calls as one of several workers inside the block."""
 
     def adopt(passed: socket.socket, head: bytes) -> None:
         tasks.create_task(server.adopt(passed, head))
 
-    workplace.inboxes.on_socket(adopt)
-    with hold(workplace.lifeline, drain=server.begin_drain, force=server.force):
-        workplace.set_state(WorkerState.READY)
+    worker.inboxes.on_socket(adopt)
+    with obeying(worker.control_socket, drain=server.begin_drain, force=server.force):
+        worker.set_state(WorkerState.READY)
         yield
 
 
@@ -262,11 +262,11 @@ def _failure_logged(server: Server) -> Iterator[None]:
         raise
 
 
-def _among_workers(settings: Settings, workplace: Workplace | None) -> _AmongWorkers:
-    if workplace is None:
+def _among_workers(settings: Settings, worker: WorkerProcess | None) -> _AmongWorkers:
+    if worker is None:
         return {}
     path = settings.server.websocket_path
     return {
-        "listener": workplace.listener,
-        "handover": Handover(workplace.name, path, workplace.inboxes.pass_on),
+        "listener": worker.listener,
+        "socket_passing": SocketPassing(worker.name, path, worker.inboxes.pass_on),
     }

@@ -82,14 +82,14 @@ from app.web.approvals import approvals_router
 from app.web.clients import AccessRule
 from app.web.console_routes import console_router
 from app.web.forwarding import Forwarding
-from app.web.handover import stream_path_of
 from app.web.health import LoopMonitor, health_router
 from app.web.metrics import Metrics
 from app.web.phone import phone_router
 from app.web.realtime import realtime_router
+from app.web.socket_passing import stream_path_of
 from app.web.tickets import SocketTickets
 from app.webhooks import WebhookDeliverer
-from app.workers.workplace import Workplace
+from app.workers.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from app.engine.server import Engine
@@ -117,14 +117,14 @@ class Parts:
         self,
         settings: Settings,
         agents: Sequence[Agent] = (),
-        workplace: Workplace | None = None,
+        worker: WorkerProcess | None = None,
         *,
         port: Callable[[], int],
     ) -> None:
         """`port` tells the port that the server listens on, once it does."""
         self.settings = settings
         self.agents = agents
-        self.workplace = workplace
+        self.worker = worker
         self.port = port
         self.credentials = carrier_credentials(settings)
         self.metrics = Metrics()
@@ -137,7 +137,7 @@ class Parts:
     @property
     def workers(self) -> int:
         """The number of processes that share the work of this server."""
-        return 1 if self.workplace is None else self.workplace.count
+        return 1 if self.worker is None else self.worker.count
 
     @cached_property
     def engine(self) -> Engine | None:
@@ -176,16 +176,16 @@ class Parts:
         Raises:
             ConfigError: both at once, or what reaches Redis is not installed.
         """
-        settings, workplace = self.settings, self.workplace
+        settings, worker = self.settings, self.worker
         url = _revealed(settings.bus.url)
-        if workplace is not None:
+        if worker is not None:
             if url:
                 place = settings.origin.place("bus", "url")
                 raise ConfigError(
                     f"{place}: bus.url is for servers of one process each: "
                     "set server.workers to 1, and run one server for each core"
                 )
-            return Bus(workplace.inboxes, workplace.name)
+            return Bus(worker.inboxes, worker.name)
         if not url:
             return Bus()
         from app.redis_link import RedisLink  # its package is an extra that others need not have
@@ -258,7 +258,7 @@ class Parts:
             observers=tuple(self._observers()),
             recorder=self.recorder,
             budget=self.budget,
-            neighbors=self.workplace,
+            peers=self.worker,
             seen=SeenCalls(settings.state_dir / "recent_calls"),
             overloaded=self.loop_monitor.overloaded,
         )
@@ -427,14 +427,14 @@ class Parts:
     @cached_property
     def forwarding(self) -> Forwarding:
         """The way of a webhook to the process that has its call."""
-        bus, workplace = self.bus, self.workplace
+        bus, worker = self.bus, self.worker
         return Forwarding(
             bus,
             call_of=self.front.call_of,
             knows=self.switchboard.knows,
             new_call_path=self.settings.server.webhook_path,
             knows_placed=self.outbound.dialer.knows,
-            placement=(lambda: bus.name) if workplace is None else workplace.placement,
+            placement=(lambda: bus.name) if worker is None else worker.placement,
         )
 
     def _phone_router(self) -> APIRouter:

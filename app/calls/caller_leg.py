@@ -22,7 +22,7 @@ from app.calls.actions import Action, Clear, PlayAudio
 from app.calls.conversation import Conversation
 from app.calls.media.outbox import CarrierOutbox
 from app.calls.turn_timer import TurnTimer
-from app.carrier.base import Deaf, MarkReached, MediaStream, StreamEvent, StreamStopped
+from app.carrier.base import MarkReached, MediaStream, NullListener, StreamEvent, StreamStopped
 from app.errors import CarrierError
 from app.events import EndReason
 from app.tasks import CancellableGroup, Event, pass_cancellation_on
@@ -337,7 +337,7 @@ class CallerLeg:
     async def caller_leaves(self) -> None:
         """Wait until the open stream ends. For a call that is over: nothing else is heard."""
         if self._held is not None:
-            await self._held.stream.deliver(Deaf())
+            await self._held.stream.deliver(NullListener())
 
     def close(self, code: int, reason: str = "") -> None:
         """Close the stream that is open, and one that has come in the last moment."""

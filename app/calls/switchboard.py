@@ -52,7 +52,7 @@ from app.events import (
     EndReason,
 )
 
-__all__ = ["Admission", "CallOver", "Neighbors", "Switchboard", "new_call_id"]
+__all__ = ["Admission", "CallOver", "PeerProcesses", "Switchboard", "new_call_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ LAST_REPORTS_S: Final = 0.7
 """Part of the second in which the process should be gone after its last call."""
 
 
-class Neighbors(Protocol):
+class PeerProcesses(Protocol):
     """Other processes of this server: their calls count towards the same capacity."""
 
     @property
@@ -85,7 +85,7 @@ class Neighbors(Protocol):
         ...
 
 
-class _Alone:
+class _NoPeers:
     active = 0
 
     def deciding(self) -> contextlib.AbstractContextManager[None]:
@@ -131,13 +131,13 @@ class Switchboard:
         observers: Sequence[Callable[[CallEvent], None]] = (),
         recorder: Recorder | None = None,
         budget: Budget,
-        neighbors: Neighbors | None = None,
+        peers: PeerProcesses | None = None,
         seen: SeenCalls | None = None,
         overloaded: Callable[[], bool] = lambda: False,
     ) -> None:
         """`drain_warning_s`: callers are warned this long before a drain ends their calls.
 
-        `capacity` is that of the server, `neighbors` are its other processes; `seen` are the calls
+        `capacity` is that of the server, `peers` are its other processes; `seen` are the calls
         that copies of their webhooks are recognized by. While the process is `overloaded`, it takes
         no more of them.
         """
@@ -155,7 +155,7 @@ class Switchboard:
         self._drain_warning_s = drain_warning_s
         self._observers = tuple(observers)
         self._allowances = allowances or Allowances()
-        self._neighbors = neighbors or _Alone()
+        self._peers = peers or _NoPeers()
         self._tokens = _StreamTokens(token_life_s)
         self._admissions: dict[CarrierCallId, Admission] = {}
         self._ended: deque[CarrierCallId] = deque()
@@ -186,7 +186,7 @@ class Switchboard:
         reasons = []
         if self.draining:
             reasons.append("draining")
-        if self.active + self._neighbors.active >= self.capacity:
+        if self.active + self._peers.active >= self.capacity:
             reasons.append("at_capacity")
         if self._budget.exhausted:
             reasons.append("over_budget")
@@ -239,8 +239,8 @@ class Switchboard:
             return self._no_room(incoming, route, "the budget of the day is spent", "over_budget")
         if self._overloaded():
             return self._no_room(incoming, route, "the server is late with its calls", "overloaded")
-        with self._neighbors.deciding():
-            others = self._neighbors.active
+        with self._peers.deciding():
+            others = self._peers.active
             # One that ends makes room for its next.
             if self.active + others - (live is not None) >= self.capacity:
                 return self._no_room(incoming, route, "all lines are busy", "at_capacity")
@@ -261,8 +261,8 @@ class Switchboard:
             raise CapacityError("the server is shutting down", code="draining")
         if self._budget.exhausted:
             raise CapacityError("the budget of the day is spent", code="over_budget")
-        with self._neighbors.deciding():
-            if self.active + self._neighbors.active >= self.capacity:
+        with self._peers.deciding():
+            if self.active + self._peers.active >= self.capacity:
                 raise CapacityError("all lines are busy", code="at_capacity")
             return self._let_in(incoming, route, self._tasks, call_id)
 
@@ -294,7 +294,7 @@ class Switchboard:
         self._admissions[incoming.carrier_call_id] = admission
         self._live[call_id] = call
         self._allowances.begin(incoming, call_id, time.monotonic())
-        self._neighbors.report(self.active)
+        self._peers.report(self.active)
         self._record(
             feed,
             CallAdmitted(
@@ -348,7 +348,7 @@ class Switchboard:
         if call is None:
             return
         self._allowances.end(call_id, time.monotonic())
-        self._neighbors.report(self.active)
+        self._peers.report(self.active)
         carrier_call_id = call.incoming.carrier_call_id
         admission = self._admissions[carrier_call_id]
         if admission.call is call:  # else the carrier's call has gone on to another conversation

@@ -22,7 +22,6 @@ __all__ = [
     "CallerIdPolicy",
     "Carrier",
     "CarrierCallId",
-    "Deaf",
     "Destination",
     "DestinationKind",
     "Dtmf",
@@ -33,6 +32,7 @@ __all__ = [
     "LegStatus",
     "MarkReached",
     "MediaStream",
+    "NullListener",
     "PlacedReport",
     "PlacedStatus",
     "PlacementOrder",
@@ -370,8 +370,8 @@ class StreamListener(Protocol):
         ...
 
 
-class Deaf:
-    """Listens to a stream while nobody does: it hears nothing."""
+class NullListener:
+    """The listener of a stream that nobody listens to."""
 
     def on_audio(self, payload: bytes, timestamp_ms: int) -> None:
         pass

@@ -142,11 +142,11 @@ def serve(
         noted = [f"note: {notice}" for notice in settings.origin.notices]
         reasons = "\n".join(f"  {problem}" for problem in (*problems, *noted))
         fail(f"Trunkline does not start:\n{reasons}")
-    from app.workers.workplace import Workplace
+    from app.workers.worker_process import WorkerProcess
 
     try:
-        workplace = Workplace.from_environment()
-        supervises = count > 1 and workplace is None
+        worker = WorkerProcess.from_environment()
+        supervises = count > 1 and worker is None
         written = () if supervises else _written_agents(agents)
         credentials = carrier_credentials(settings)
         redactor = logs.configure(
@@ -178,8 +178,8 @@ def serve(
         gc.disable()
         from app.main import serve as run_server
 
-        if workplace is not None:
-            raise typer.Exit(run_server(settings, lambda bound: None, written, workplace))
+        if worker is not None:
+            raise typer.Exit(run_server(settings, lambda bound: None, written, worker))
         raise typer.Exit(run_server(settings, announce, written))
     except ConfigError as error:
         fail(hide_secrets(error.message, settings.secrets()))

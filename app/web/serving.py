@@ -4,7 +4,7 @@ uvicorn closes every websocket within 40 ms of SIGTERM, and runs the shutdown ho
 application only then. Here the first SIGTERM or SIGINT starts `drain` while the listener stays
 open: live calls go on, and the carrier's callbacks for them are still answered. The server stops as
 soon as `drain` returns. A second signal ends the waiting. A process that something keeps is ended
-by `last_resort`.
+by `watchdog`.
 
 Follows uvicorn 0.54. The switchboard decides what is refused while the server drains.
 """
@@ -23,11 +23,11 @@ from typing import Any
 
 import uvicorn
 
-from app.web.handover import Handover, passing_on
-from app.web.last_resort import LastResort
 from app.web.listener import BACKLOG, bind
 from app.web.realtime import MAX_MESSAGE_BYTES, REALTIME_PATH
+from app.web.socket_passing import SocketPassing, with_socket_passing
 from app.web.sockets import SocketCounts, SocketLimits, guarded_protocols
+from app.web.watchdog import Watchdog
 
 __all__ = ["Server", "make_server", "running"]
 
@@ -70,7 +70,7 @@ class Server(uvicorn.Server):
     ) -> None:
         """`signals_force`: a second signal ends the waiting; else only `force` does."""
         super().__init__(config)
-        self._last_resort = LastResort(lambda: self.exit_code)
+        self._watchdog = Watchdog(lambda: self.exit_code)
         self._drain_limit_s = drain_limit_s
         self._served = False
         self._signaled = False
@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
         Afterwards the process has `LEAVE_S` to end: the loop waits for tasks that ignore their
         cancellation, and the interpreter for threads.
         """
-        self._last_resort.start()
+        self._watchdog.start()
         make_loop = self.config.get_loop_factory() or asyncio.new_event_loop
         with asyncio.Runner(loop_factory=lambda: _lasting(make_loop(), self._may_end)) as runner:
             runner.run(self.serve(sockets=sockets or [self._listener]))
@@ -112,7 +112,7 @@ class Server(uvicorn.Server):
             await super().serve(sockets=sockets or [self._listener])
             self._served = True
         finally:
-            self._last_resort.within(LEAVE_S)
+            self._watchdog.within(LEAVE_S)
 
     def _may_end(self) -> bool:
         """The loop has nothing to serve: nothing yet, or nothing any more."""
@@ -137,13 +137,13 @@ class Server(uvicorn.Server):
 
     def begin_drain(self) -> None:
         """Drain, unless it is draining already. From the loop's own thread."""
-        self._last_resort.within(self._drain_limit_s + DRAIN_MARGIN_S)
+        self._watchdog.within(self._drain_limit_s + DRAIN_MARGIN_S)
         if not self.stopping:
             self.stop()
 
     def force(self) -> None:
         """End the waiting. From the loop's own thread."""
-        self._last_resort.within(FORCED_LEAVE_S)
+        self._watchdog.within(FORCED_LEAVE_S)
         self.begin_drain()
         self.stop()
 
@@ -241,7 +241,7 @@ class Server(uvicorn.Server):
         # Runs between two bytecodes of whatever the loop is doing: only hand over.
         again = (self._signaled and self._signals_force) or self._loop is None
         self._signaled = True
-        self._last_resort.within(FORCED_LEAVE_S if again else self._drain_limit_s + DRAIN_MARGIN_S)
+        self._watchdog.within(FORCED_LEAVE_S if again else self._drain_limit_s + DRAIN_MARGIN_S)
         if self._loop is None:
             self.should_exit = True  # Still starting up: there is nothing to drain.
         else:
@@ -285,7 +285,7 @@ def make_server(  # noqa: PLR0913 - the means of one server, by their names
     limits: SocketLimits | None = None,
     own_signals: bool = True,
     listener: socket.socket | None = None,
-    handover: Handover | None = None,
+    socket_passing: SocketPassing | None = None,
 ) -> Server:
     """Bind the port and prepare the server; port 0 takes a free one.
 
@@ -298,8 +298,8 @@ def make_server(  # noqa: PLR0913 - the means of one server, by their names
     limits = limits or SocketLimits(message_bytes_by_path={REALTIME_PATH: MAX_MESSAGE_BYTES})
     counts = SocketCounts()
     http, websocket = guarded_protocols(limits, counts)
-    if handover is not None:
-        http = passing_on(http, handover)
+    if socket_passing is not None:
+        http = with_socket_passing(http, socket_passing)
     config = uvicorn.Config(
         app,
         http=http,
@@ -327,7 +327,8 @@ def make_server(  # noqa: PLR0913 - the means of one server, by their names
         counts=counts,
         drain_limit_s=drain_limit_s,
         own_signals=own_signals,
-        signals_force=handover is None,  # a worker's supervisor tells it more than a signal can
+        # A worker's supervisor tells it more than a signal can.
+        signals_force=socket_passing is None,
     )
 
 

@@ -1,8 +1,8 @@
 """The supervisor: starts the workers of a server, replaces those that end, passes signals on.
 
-It holds what the workers share - the listener, the board, the inboxes - and answers no call itself.
-Each worker is a process of its own that runs the same command, so that it reads the configuration
-and the operator's code as a single server does.
+It holds what the workers share - the listener, the scoreboard, the inboxes - and answers no call
+itself. Each worker is a process of its own that runs the same command, so that it reads the
+configuration and the operator's code as a single server does.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any, Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from app.workers.board import Board, WorkerState
+from app.workers.control_socket import DRAIN, FORCE
 from app.workers.inboxes import make_inbox
-from app.workers.lifeline import DRAIN, FORCE
-from app.workers.workplace import VARIABLE
+from app.workers.scoreboard import Scoreboard, WorkerState
+from app.workers.worker_process import VARIABLE
 
 __all__ = ["supervise"]
 
@@ -59,9 +59,9 @@ class _Supervisor:
         self._count = count
         self._listener = listener
         self._announce = announce
-        self._board = Board.make(count)
+        self._scoreboard = Scoreboard.make(count)
         self._inboxes = [make_inbox() for _ in range(count)]
-        self._lifelines: dict[int, socket.socket] = {}
+        self._control_sockets: dict[int, socket.socket] = {}
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._folder = ""
         self._first_up = asyncio.Event()
@@ -81,7 +81,7 @@ class _Supervisor:
                 keepers = [tasks.create_task(self._keep(index)) for index in range(self._count)]
                 await asyncio.wait(keepers)
                 watch.cancel()
-        self._board.close()
+        self._scoreboard.close()
         return self._code
 
     def _on_signal(self) -> None:
@@ -101,9 +101,9 @@ class _Supervisor:
     def _stop(self) -> None:
         self._stopping.set()
         self._first_up.set()
-        for lifeline in self._lifelines.values():
+        for control_socket in self._control_sockets.values():
             with contextlib.suppress(OSError):  # it has just ended
-                lifeline.send(FORCE if self._forced else DRAIN)
+                control_socket.send(FORCE if self._forced else DRAIN)
 
     async def _watch_start(self) -> None:
         await self._until_ready(1)
@@ -118,7 +118,7 @@ class _Supervisor:
             await asyncio.sleep(LOOK_S)
 
     def _is_ready(self, index: int) -> bool:
-        return self._board.row(index)[0] is WorkerState.READY
+        return self._scoreboard.row(index)[0] is WorkerState.READY
 
     async def _keep(self, index: int) -> None:
         """Keep one worker running until the server stops.
@@ -158,27 +158,27 @@ class _Supervisor:
     async def _run(self, index: int) -> int:
         """Run one worker to its end, and return its exit code."""
         ours, theirs = socket.socketpair()
-        self._lifelines[index] = ours
+        self._control_sockets[index] = ours
         writers = [writer.fileno() for _, writer in self._inboxes]
-        place: dict[str, Any] = {
+        inherited: dict[str, Any] = {
             "index": index,
             "count": self._count,
             "listener": self._listener.fileno(),
-            "board": self._board.descriptor,
+            "scoreboard": self._scoreboard.descriptor,
             "inbox": self._inboxes[index][0].fileno(),
             "inboxes": writers,
-            "lifeline": theirs.fileno(),
+            "control_socket": theirs.fileno(),
         }
         process = await asyncio.create_subprocess_exec(
             *self._command,
             env={
                 **os.environ,
-                VARIABLE: json.dumps(place),
+                VARIABLE: json.dumps(inherited),
                 "PROMETHEUS_MULTIPROC_DIR": self._folder,
             },
             pass_fds=[
                 *writers,
-                *(place[key] for key in ("listener", "board", "inbox", "lifeline")),
+                *(inherited[key] for key in ("listener", "scoreboard", "inbox", "control_socket")),
             ],
             process_group=0,  # Ctrl-C in a terminal is for the supervisor
         )
@@ -187,7 +187,7 @@ class _Supervisor:
         try:
             return await process.wait()
         finally:
-            self._board.write(index, WorkerState.GONE, 0)
-            del self._processes[index], self._lifelines[index]
+            self._scoreboard.write(index, WorkerState.GONE, 0)
+            del self._processes[index], self._control_sockets[index]
             ours.close()
             mark_process_dead(process.pid, self._folder)  # type: ignore[no-untyped-call]

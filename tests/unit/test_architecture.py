@@ -169,7 +169,7 @@ PURE = [
     "app.agents.dialogue.response_queue",
     "app.agents.session.events",
     "app.agents.dialogue.failures",
-    "app.agents.session.talk",
+    "app.agents.session.session_conversation",
     "app.agents.dialogue.messages",
     "app.agents.dialogue.function_calls",
     "app.agents.dialogue.transcript",
@@ -339,7 +339,7 @@ STARTS_THREADS = {
     "app.engine.speech.synthesizer_worker": "a process of its own, without an event loop",
     "app.logs": "writes the log, so that a reader that stands still holds up no call",
     "app.web.health": "looks at an event loop that may hang",
-    "app.web.last_resort": "ends a process whose event loop may hang",
+    "app.web.watchdog": "ends a process whose event loop may hang",
 }
 
 

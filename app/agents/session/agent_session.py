@@ -32,8 +32,13 @@ from app.agents.guardrails.rules import CheckGuardrail
 from app.agents.instructions import CallFacts
 from app.agents.roster import Roster
 from app.agents.session.events import HistoryItem, SessionError, ToolApproval
+from app.agents.session.session_conversation import (
+    EndSession,
+    Publish,
+    SessionAction,
+    SessionConversation,
+)
 from app.agents.session.subscriptions import DEFAULT_LIMIT, Subscription, Subscriptions
-from app.agents.session.talk import EndSession, Publish, Talk, TalkAction
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import ToolResult
 from app.agents.work import DialogueWork
@@ -90,7 +95,7 @@ class AgentSession:
             analysis = brain
         roster = _roster(agents)
         self._greet = greet
-        self._talk = Talk(
+        self._conversation = SessionConversation(
             roster,
             facts
             or CallFacts(call_id=CallId(f"session_{secrets.token_hex(8)}"), started_at=time.time()),
@@ -102,10 +107,10 @@ class AgentSession:
         self._subscriptions.subscribe(_OWN, event_limit)
         self._drops_audio = uplink_max_ms is not None
         self._outbox = VoiceOutbox(
-            roster.first.input_format, uplink_max_ms or UPLINK_MAX_MS, self._talk.counters
+            roster.first.input_format, uplink_max_ms or UPLINK_MAX_MS, self._conversation.counters
         )
         self._beside = DialogueWork(
-            self._talk.dialogue,
+            self._conversation.dialogue,
             listener,
             send=self._outbox.put,
             analysis=analysis,
@@ -115,7 +120,7 @@ class AgentSession:
         self._tools = self._beside.tools
         self._analysis = self._beside.analysis
         self._voice = VoiceLoop(
-            model, self._talk.dialogue, self._outbox.take, listener, reconnects=reconnect
+            model, self._conversation.dialogue, self._outbox.take, listener, reconnects=reconnect
         )
         self._work: CancellableGroup | None = None
         self._began_s = 0.0
@@ -155,7 +160,7 @@ class AgentSession:
         work.create_task(self._tick())
         self._beside.begin(work)
         if self._greet:
-            self._perform(self._talk.greet(self._now_ms()))
+            self._perform(self._conversation.greet(self._now_ms()))
         return self
 
     async def __aexit__(
@@ -188,7 +193,7 @@ class AgentSession:
                 other methods below.
         """
         self._check_open()
-        self._perform(self._talk.type_in(text, self._now_ms(), reply=reply))
+        self._perform(self._conversation.type_in(text, self._now_ms(), reply=reply))
         if self._analysis is not None:
             self._analysis.on_caller_turn()
 
@@ -247,9 +252,9 @@ class AgentSession:
         replaced, sound is dropped: it would come too late.
         """
         self._check_open()
-        sound = self._talk.dialogue.active.agent.input_format
+        sound = self._conversation.dialogue.active.agent.input_format
         piece_bytes = sound.ms_to_bytes(PIECE_MS)
-        counters = self._talk.counters
+        counters = self._conversation.counters
         dropped_before_ms = counters.uplink_dropped_ms
         for start in range(0, len(chunk), piece_bytes):
             piece = chunk[start : start + piece_bytes]
@@ -263,7 +268,7 @@ class AgentSession:
         if counters.uplink_dropped_ms and not dropped_before_ms:
             logger.warning("sound dropped, the model is slow")
         if commit and self._voice.connected:
-            self._talk.on_commit()
+            self._conversation.on_commit()
             self._outbox.put(InputAudioCommit())
 
     async def say(
@@ -279,13 +284,13 @@ class AgentSession:
 
     def _say(self, text: str, mode: SayMode, when: SayWhen) -> None:
         now_ms = self._now_ms()
-        actions = self._talk.dialogue.say(text, now_ms, mode=mode, when=when)
-        self._perform(self._talk.carry_out(actions, now_ms))
+        actions = self._conversation.dialogue.say(text, now_ms, mode=mode, when=when)
+        self._perform(self._conversation.carry_out(actions, now_ms))
 
     async def interrupt(self, heard_ms: int | None = None) -> None:
         """Stop the agent; `heard_ms` of its present item, where the player knows it."""
         self._check_open()
-        self._perform(self._talk.interrupt(self._now_ms(), heard_ms))
+        self._perform(self._conversation.interrupt(self._now_ms(), heard_ms))
 
     async def update_agent(self, agent: Agent | str) -> None:
         """Put another agent in charge: by name, or a new one, which replaces one of its name.
@@ -294,7 +299,7 @@ class AgentSession:
             ConfigError: there is no such agent, or it does not fit the session.
         """
         self._check_open()
-        active = self._talk.dialogue.active
+        active = self._conversation.dialogue.active
         named = agent if isinstance(agent, Agent) else active.roster.get(agent)
         if named is None:
             raise ConfigError(f"there is no agent {agent!r}")
@@ -305,8 +310,8 @@ class AgentSession:
             others = [known for known in active.roster if known.name != agent.name]
             active.roster = Roster([*others, agent])
         now_ms = self._now_ms()
-        actions = self._talk.dialogue.change_agent(active.roster[named.name], now_ms)
-        self._perform(self._talk.carry_out(actions, now_ms))
+        actions = self._conversation.dialogue.change_agent(active.roster[named.name], now_ms)
+        self._perform(self._conversation.carry_out(actions, now_ms))
 
     async def approve_tool_call(self, tool_call_id: str, *, always: bool = False) -> bool:
         """Let a tool run that waits for it; False when none does."""
@@ -339,17 +344,17 @@ class AgentSession:
         """True while a response, a tool, a guardrail check or a fresh connection is on its way."""
         if not self.connected:
             return False
-        return not self._voice.connected or self._talk.busy or self._checks_running > 0
+        return not self._voice.connected or self._conversation.busy or self._checks_running > 0
 
     @property
     def _turn_over(self) -> bool:
-        return not self.busy and self._talk.turn_over
+        return not self.busy and self._conversation.turn_over
 
     @property
     def analyzing(self) -> bool:
         """True while the analysis is at work, or an answer of a delegate waits to be said."""
         at_work = self._analysis is not None and self._analysis.analyzer.busy
-        return self.connected and (at_work or self._talk.dialogue.responses.waits_for_quiet)
+        return self.connected and (at_work or self._conversation.dialogue.responses.waits_for_quiet)
 
     @property
     def thinking(self) -> bool:
@@ -359,16 +364,16 @@ class AgentSession:
 
     @property
     def current_agent(self) -> Agent:
-        return self._talk.dialogue.active.agent
+        return self._conversation.dialogue.active.agent
 
     @property
     def history(self) -> list[HistoryItem]:
         """The conversation so far, in its own order."""
-        return self._talk.history()
+        return self._conversation.history()
 
     @property
     def usage(self) -> TokenUsage:
-        return self._talk.dialogue.usage
+        return self._conversation.dialogue.usage
 
     def subscribe(self, key: Hashable, *, limit: int = DEFAULT_LIMIT) -> Subscription:
         """Events from now on, to be iterated; the same key again is the same subscription."""
@@ -406,9 +411,9 @@ class AgentSession:
         while True:
             await asyncio.sleep(TICK_S)
             if self._voice.connected:
-                self._perform(self._talk.on_tick(self._now_ms()))
+                self._perform(self._conversation.on_tick(self._now_ms()))
 
-    def _perform(self, actions: Sequence[TalkAction]) -> None:
+    def _perform(self, actions: Sequence[SessionAction]) -> None:
         """Carry out actions in order. Never waits."""
         for action in actions:
             match action:
@@ -440,13 +445,13 @@ class AgentSession:
             self._checks_running -= 1
         self._tools.on_guardrail_result(check.side, result.verdict)
         now_ms = self._now_ms()
-        actions = self._talk.dialogue.on_guardrail_result(check, result, now_ms)
-        self._perform(self._talk.carry_out(actions, now_ms))
+        actions = self._conversation.dialogue.on_guardrail_result(check, result, now_ms)
+        self._perform(self._conversation.carry_out(actions, now_ms))
 
     # Model --------------------------------------------------------------------------------------
 
     async def _talk_with_model(self) -> None:
-        """Talk with the model until it is lost for good."""
+        """SessionConversation with the model until it is lost for good."""
         try:
             lost = await self._voice.run()
             self.failure = VoiceUnavailable("the model was lost", code=lost.code)
@@ -470,13 +475,13 @@ class _Listener:
     def on_tool_result(self, run: RunTool, result: ToolResult) -> None:
         session = self._session
         if session.connected:
-            session._perform(session._talk.on_tool_done(run, result, session._now_ms()))
+            session._perform(session._conversation.on_tool_done(run, result, session._now_ms()))
 
     def on_tool_slow(self, run: RunTool, filler: str) -> bool:
         session = self._session
         if not session.connected:
             return True
-        said = session._talk.on_tool_slow(run, filler, session._now_ms())
+        said = session._conversation.on_tool_slow(run, filler, session._now_ms())
         session._perform(said)
         return bool(said)
 
@@ -498,7 +503,7 @@ class _Listener:
         session = self._session
         if reconnected:
             session._outbox.clear()  # meant for the connection before; the dialogue is replayed
-            session._perform(session._talk.on_ready(session._now_ms()))
+            session._perform(session._conversation.on_ready(session._now_ms()))
 
     @property
     def voice_room(self) -> Room:
@@ -514,14 +519,14 @@ class _Listener:
     def on_voice(self, event: ServerEvent) -> None:
         session = self._session
         session._beside.on_voice(event)
-        session._perform(session._talk.on_voice(event, session._now_ms()))
+        session._perform(session._conversation.on_voice(event, session._now_ms()))
         session._beside.after_voice(event)
 
     async def on_voice_lost(self) -> None:
         session = self._session
         session._outbox.clear()  # sound that waits would come too late
         session._beside.ask.on_voice_lost()
-        session._talk.on_lost()
+        session._conversation.on_lost()
 
 
 def _warn_renamed(old: str, new: str) -> None:

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from app.carrier.base import (
     CallerAudio,
     CarrierCallId,
-    Deaf,
+    NullListener,
     StreamEvent,
     StreamListener,
     StreamStarted,
@@ -237,7 +237,7 @@ class TwilioStream:
             self._transport.hold()
             self._disarm()
             self._log_gaps()
-            self._listener = nobody = Deaf()  # the one who listened knows the stream
+            self._listener = nobody = NullListener()  # the one who listened knows the stream
             self._on_audio = nobody.on_audio
 
     def _log_gaps(self) -> None:

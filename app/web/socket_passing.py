@@ -16,14 +16,14 @@ from typing import ClassVar
 
 from app.web.sockets import GuardedHttp
 
-__all__ = ["Handover", "passing_on", "stream_path_of"]
+__all__ = ["SocketPassing", "stream_path_of", "with_socket_passing"]
 
 PassOn = Callable[[str, int, bytes], bool]
 """Takes a worker's name, a descriptor, and what was read of it; False when it was not taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
+class SocketPassing:
     """The worker that this is, and the way to the others."""
 
     own: str
@@ -37,10 +37,10 @@ def stream_path_of(base: str, worker: str) -> str:
 
 
 class _PassingHttp(GuardedHttp):
-    handover: ClassVar[Handover]
+    passing: ClassVar[SocketPassing]
 
     def handle_websocket_upgrade(self) -> None:
-        own, base = self.handover.own, self.handover.stream_path + "/"
+        own, base = self.passing.own, self.passing.stream_path + "/"
         path = self.url.partition(b"?")[0].decode("ascii", "replace")
         worker = path.removeprefix(base) if path.startswith(base) else own
         if worker == own or not self._passed_on_to(worker):
@@ -54,7 +54,7 @@ class _PassingHttp(GuardedHttp):
         head = b"".join((*lines, b"\r\n"))
         copy = os.dup(self.transport.get_extra_info("socket").fileno())
         try:
-            taken = self.handover.pass_on(worker, copy, head)
+            taken = self.passing.pass_on(worker, copy, head)
         finally:
             os.close(copy)
         if taken:
@@ -62,6 +62,6 @@ class _PassingHttp(GuardedHttp):
         return taken
 
 
-def passing_on(http: type[GuardedHttp], handover: Handover) -> type[GuardedHttp]:
+def with_socket_passing(http: type[GuardedHttp], passing: SocketPassing) -> type[GuardedHttp]:
     """The protocol class of a listener, for one of several workers."""
-    return type("Http", (_PassingHttp, http), {"handover": handover})
+    return type("Http", (_PassingHttp, http), {"passing": passing})

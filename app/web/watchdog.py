@@ -1,4 +1,4 @@
-"""The end of the process where something keeps it: a tool that ignores its cancellation, a thread.
+"""Ends the process where something keeps it: a tool that ignores its cancellation, a thread.
 
 A thread of its own waits for a deadline, since the event loop may be what hangs. Python runs signal
 handlers in the main thread, between two bytecodes, and code that stays in C, such as a search for a
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["LastResort"]
+__all__ = ["Watchdog"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ STUCK_S: Final = 30.0
 LOOK_S: Final = 5.0
 
 
-class LastResort:
+class Watchdog:
     """Ends the process with `code()` when it has not ended by itself by a deadline."""
 
     def __init__(self, code: Callable[[], int]) -> None:

@@ -1,8 +1,8 @@
-"""The board: what the workers of one server know of each other without asking.
+"""The scoreboard: the state and the load of each worker of one server.
 
-A few words of shared memory. Each worker writes its own state and its number of calls; all read. A
-call is let in under a lock, so that the capacity of the server holds exactly however many webhooks
-arrive at once. The system takes the lock from a process that dies.
+A few words of shared memory, named as in Apache. Each worker writes its own state and its number of
+calls; all read. A call is let in under a lock, so that the capacity of the server holds exactly
+however many webhooks arrive at once. The system takes the lock from a process that dies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["Board", "WorkerState"]
+__all__ = ["Scoreboard", "WorkerState"]
 
 _ROW: Final = struct.Struct("=II")
 _TRIES: Final = 20
@@ -34,25 +34,25 @@ class WorkerState(IntEnum):
     DRAINED = 3
 
 
-class Board:
+class Scoreboard:
     """The states and calls of `count` workers, numbered from 0."""
 
     def __init__(self, descriptor: int, count: int) -> None:
-        """Look at the board behind a descriptor that was inherited from its maker."""
+        """Map the scoreboard behind a descriptor that was inherited from its maker."""
         self.descriptor = descriptor
         self.count = count
         self._memory = mmap.mmap(descriptor, _ROW.size * count)
 
     @classmethod
-    def make(cls, count: int) -> Board:
-        """A board on which all workers are gone; its descriptor may be inherited."""
+    def make(cls, count: int) -> Scoreboard:
+        """A scoreboard on which all workers are gone; its descriptor may be inherited."""
         descriptor, path = tempfile.mkstemp(prefix="trunkline-")
         os.unlink(path)
         os.ftruncate(descriptor, _ROW.size * count)
         return cls(descriptor, count)
 
     def close(self) -> None:
-        """Look at it no longer."""
+        """Unmap it."""
         self._memory.close()
         os.close(self.descriptor)
 

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there
 ROOT: Final = Path(__file__).parents[2]
 STUCK: Final = """
 import os, re, time
-from app.web import last_resort
+from app.web import watchdog
 
-last_resort.STUCK_S, last_resort.LOOK_S = 1.0, 0.2
-last_resort.LastResort(lambda: 0).start()
+watchdog.STUCK_S, watchdog.LOOK_S = 1.0, 0.2
+watchdog.Watchdog(lambda: 0).start()
 while len(os.listdir("/proc/self/task")) < 3:  # its thread, and the timer's
     time.sleep(0.01)
 re.match(r"(a+)+$", "a" * 60 + "b")

@@ -21,7 +21,13 @@ from app.agents.session.events import (
     UsageCounted,
 )
 from app.agents.session.playback import Playback
-from app.agents.session.talk import STALL_MS, EndSession, Publish, Talk, TalkAction
+from app.agents.session.session_conversation import (
+    STALL_MS,
+    EndSession,
+    Publish,
+    SessionAction,
+    SessionConversation,
+)
 from app.agents.tools.call_control import CALL_TOOLS
 from app.events import CallId
 from app.realtime.events import (
@@ -57,21 +63,23 @@ T = TypeVar("T")
 
 
 class Room:
-    """Drives a `Talk` and keeps what it wanted done."""
+    """Drives a `SessionConversation` and keeps what it wanted done."""
 
     def __init__(self, *, vad: ServerVad | None = None, plays: bool = True, **agent: Any) -> None:
         session = SessionConfig(turn_detection=vad, tools=tuple(CALL_TOOLS.values()))
         roster = Roster([Agent(name="a", session=session, **agent)])
-        self.talk = Talk(roster, CallFacts(call_id=CallId("s")), plays_audio=plays)
+        self.conversation = SessionConversation(
+            roster, CallFacts(call_id=CallId("s")), plays_audio=plays
+        )
         self.now_ms = 0
-        self.actions: list[TalkAction] = []
+        self.actions: list[SessionAction] = []
 
-    def do(self, actions: Sequence[TalkAction]) -> None:
+    def do(self, actions: Sequence[SessionAction]) -> None:
         self.actions += actions
 
     def voice(self, *events: ServerEvent) -> None:
         for event in events:
-            self.do(self.talk.on_voice(event, self.now_ms))
+            self.do(self.conversation.on_voice(event, self.now_ms))
 
     def take(self, kind: type[T]) -> list[T]:
         inner: list[object] = [
@@ -113,7 +121,7 @@ class Room:
 
     def tick(self, ms: int) -> None:
         self.now_ms += ms
-        self.do(self.talk.on_tick(self.now_ms))
+        self.do(self.conversation.on_tick(self.now_ms))
 
 
 def test_a_caller_who_speaks_cuts_the_agent_off_where_the_clock_says() -> None:
@@ -131,7 +139,7 @@ def test_a_caller_who_speaks_cuts_the_agent_off_where_the_clock_says() -> None:
     room.voice(AudioDelta("r1", "a1", 0, 0, bytes(4_800)), AudioDone("r1", "a1", 0, 0))
     assert room.take(Audio) == []
     assert room.take(AudioEnd) == []
-    assert room.talk.counters.stale_audio_dropped_ms == 100
+    assert room.conversation.counters.stale_audio_dropped_ms == 100
 
 
 def test_a_server_that_does_not_cancel_by_itself_is_told_to() -> None:
@@ -152,7 +160,7 @@ def test_a_turn_is_asked_about_where_the_server_does_not_answer_by_itself() -> N
 
 def test_a_commit_of_nothing_is_no_turn() -> None:
     room = Room(vad=ServerVad())
-    room.talk.on_commit()
+    room.conversation.on_commit()
     room.voice(ErrorEvent(ErrorDetail(code="input_audio_buffer_commit_empty")))
     room.voice(InputAudioCommitted("u1"))
     assert room.take(ResponseCreate) == []
@@ -165,7 +173,7 @@ def test_sound_is_heard_in_its_own_time_or_at_once() -> None:
         room.speaks(300)
         room.ends()
         room.tick(200)
-        room.do(room.talk.interrupt(room.now_ms))
+        room.do(room.conversation.interrupt(room.now_ms))
         cuts = [cut.audio_end_ms for cut in room.take(ItemTruncate)]
         assert cuts == ([200] if left_ms else [])
 
@@ -177,10 +185,10 @@ def test_a_filler_is_for_silence_only() -> None:
     room.speaks(500)
     room.voice(OutputItemDone("r1", 1, call_of("look_up")))
     room.ends()
-    room.do(room.talk.on_tool_slow(run, "One moment.", room.now_ms))
+    room.do(room.conversation.on_tool_slow(run, "One moment.", room.now_ms))
     assert room.take(ResponseCreate) == []
     room.tick(600)
-    room.do(room.talk.on_tool_slow(run, "One moment.", room.now_ms))
+    room.do(room.conversation.on_tool_slow(run, "One moment.", room.now_ms))
     assert len(room.take(ResponseCreate)) == 1
 
 
@@ -205,7 +213,7 @@ def test_an_agent_cannot_end_what_has_not_begun() -> None:
 
 def test_an_agent_ends_for_a_reason_of_the_list_only() -> None:
     room = Room()
-    room.do(room.talk.type_in("Bye.", 0))
+    room.do(room.conversation.type_in("Bye.", 0))
     room.begins()
     room.voice(OutputItemDone("r1", 0, call_of("end_call", arguments='{"reason": "bored"}')))
     assert room.take(ToolEnd)[0].error == "tool_args_invalid"
@@ -215,7 +223,7 @@ def test_an_agent_ends_for_a_reason_of_the_list_only() -> None:
 
 def test_a_tool_that_needs_a_telephone_says_so() -> None:
     room = Room()
-    room.do(room.talk.type_in("Hello.", 0))
+    room.do(room.conversation.type_in("Hello.", 0))
     room.begins()
     room.voice(OutputItemDone("r1", 0, call_of("collect_digits", arguments='{"max_digits": 4}')))
     (ended,) = room.take(ToolEnd)
@@ -225,7 +233,7 @@ def test_a_tool_that_needs_a_telephone_says_so() -> None:
 
 def test_a_user_who_speaks_again_keeps_the_agent_from_ending() -> None:
     room = Room(vad=ServerVad())
-    room.do(room.talk.type_in("Bye.", 0))
+    room.do(room.conversation.type_in("Bye.", 0))
     room.begins()
     room.voice(OutputItemDone("r1", 0, call_of("end_call", arguments=GOODBYE)))
     assert room.take(ToolEnd)[0].error == ""
@@ -245,7 +253,7 @@ def test_a_deleted_item_is_published() -> None:
     assert (gone.item.item_id, gone.removed) == ("a1", True)
     room.voice(ItemDeleted("a1"))
     assert room.take(HistoryUpdated) == []
-    assert room.talk.history() == []
+    assert room.conversation.history() == []
 
 
 def test_an_idle_timeout_is_published() -> None:
@@ -264,16 +272,16 @@ def test_usage_is_counted_also_for_questions_beside_the_conversation() -> None:
     done = ResponseStatus.COMPLETED
     room.voice(ResponseDone(Response(id="q1", status=done, output=(answer,), usage=usage)))
     assert [counted.usage.input_text for counted in room.take(UsageCounted)] == [7]
-    assert room.talk.history() == []
+    assert room.conversation.history() == []
 
 
 def test_a_reply_that_a_broken_connection_lost_is_asked_for_on_the_next() -> None:
     room = Room()
-    room.do(room.talk.type_in("Hello?", 0))
+    room.do(room.conversation.type_in("Hello?", 0))
     room.begins()
     room.take(ResponseCreate)
-    room.talk.on_lost()
-    room.do(room.talk.on_ready(0))
+    room.conversation.on_lost()
+    room.do(room.conversation.on_ready(0))
     assert len(room.take(ResponseCreate)) == 1
 
 
@@ -316,9 +324,9 @@ def test_words_that_never_became_sound_were_not_heard() -> None:
         ItemAdded(Item(type="message", id="a1", role="assistant")),
         AudioTranscriptDelta("r1", "a1", 0, 0, "one two three"),
     )
-    room.do(room.talk.interrupt(room.now_ms))
+    room.do(room.conversation.interrupt(room.now_ms))
     room.ends("r1", "a1")
-    [item] = room.talk.history()
+    [item] = room.conversation.history()
     assert (item.text, item.heard_text, item.cut_off) == ("one two three", "", True)
     assert room.take(HistoryUpdated)[-1].item == item
 

@@ -68,7 +68,7 @@ from app.realtime.events import (
     TextDelta,
 )
 
-__all__ = ["EndSession", "Publish", "Talk", "TalkAction"]
+__all__ = ["EndSession", "Publish", "SessionAction", "SessionConversation"]
 
 
 STALL_MS: Final = 10_000
@@ -89,10 +89,10 @@ class EndSession:
     """The agent has ended the conversation, and its last words are said."""
 
 
-TalkAction = ToVoice | RunTool | CheckGuardrail | GiveUp | Publish | EndSession
+SessionAction = ToVoice | RunTool | CheckGuardrail | GiveUp | Publish | EndSession
 
 
-class Talk:
+class SessionConversation:
     """One conversation between an agent and the user of a session."""
 
     def __init__(
@@ -121,14 +121,14 @@ class Talk:
 
     # The user -------------------------------------------------------------------------------------
 
-    def greet(self, now_ms: int) -> list[TalkAction]:
+    def greet(self, now_ms: int) -> list[SessionAction]:
         """Have the agent speak first."""
         greeting = self.dialogue.active.greeting
         if greeting:
             return self.carry_out(self.dialogue.say(greeting, now_ms), now_ms)
         return self.carry_out(self.dialogue.responses.ask(now_ms), now_ms)
 
-    def type_in(self, text: str, now_ms: int, *, reply: bool = True) -> list[TalkAction]:
+    def type_in(self, text: str, now_ms: int, *, reply: bool = True) -> list[SessionAction]:
         """The user has written something, which the agent answers with a `reply`."""
         self.counters.turns += 1
         return self.carry_out(self.dialogue.type_in(text, now_ms, reply=reply), now_ms)
@@ -137,7 +137,7 @@ class Talk:
         """The user's turn ends here; it is answered once the model has taken it."""
         self._commits += 1
 
-    def interrupt(self, now_ms: int, heard_ms: int | None = None) -> list[TalkAction]:
+    def interrupt(self, now_ms: int, heard_ms: int | None = None) -> list[SessionAction]:
         """Stop the agent; `heard_ms` of what plays now, where the player knows."""
         self.dialogue.responses.forget()
         dropped = self.dialogue.drop_response(server_cancels=False)
@@ -145,7 +145,7 @@ class Talk:
 
     # The model ------------------------------------------------------------------------------------
 
-    def on_ready(self, now_ms: int) -> list[TalkAction]:
+    def on_ready(self, now_ms: int) -> list[SessionAction]:
         """A fresh connection after one that broke."""
         self._last_event_ms = now_ms
         actions = self.carry_out(self.dialogue.on_reconnected(now_ms), now_ms)
@@ -164,10 +164,10 @@ class Talk:
         self.counters.voice_reconnects += 1
         self.dialogue.on_lost()
 
-    def on_voice(self, event: ServerEvent, now_ms: int) -> list[TalkAction]:
+    def on_voice(self, event: ServerEvent, now_ms: int) -> list[SessionAction]:
         """Take an event of the voice model."""
         self._last_event_ms = now_ms
-        actions: list[TalkAction] = [Publish(RawModelEvent(event=event))]
+        actions: list[SessionAction] = [Publish(RawModelEvent(event=event))]
         match event:
             case AudioDelta():
                 return actions + self._on_audio(event, now_ms)
@@ -194,8 +194,8 @@ class Talk:
                 actions += self._on_other(event, now_ms)
         return actions + self._changes(self._items_of(event))
 
-    def _on_other(self, event: ServerEvent, now_ms: int) -> list[TalkAction]:
-        actions: list[TalkAction] = []
+    def _on_other(self, event: ServerEvent, now_ms: int) -> list[SessionAction]:
+        actions: list[SessionAction] = []
         self._spoke = self._spoke or isinstance(event, AudioTranscriptDelta | TextDelta)
         if isinstance(event, InputTimeoutTriggered):
             actions.append(Publish(InputTimeout(item_id=event.item_id)))
@@ -204,7 +204,7 @@ class Talk:
         done = self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
         return actions + _with_message(done, event.error if isinstance(event, ErrorEvent) else None)
 
-    def _on_audio(self, event: AudioDelta, now_ms: int) -> list[TalkAction]:
+    def _on_audio(self, event: AudioDelta, now_ms: int) -> list[SessionAction]:
         sound = self.dialogue.active.agent.output_format
         whole = len(event.audio) - len(event.audio) % sound.bytes_per_sample
         ms = sound.bytes_to_ms(whole)
@@ -218,7 +218,7 @@ class Talk:
             Publish(Audio(item_id=event.item_id, response_id=event.response_id, audio=event.audio))
         ]
 
-    def _on_speech_started(self, event: SpeechStarted, now_ms: int) -> list[TalkAction]:
+    def _on_speech_started(self, event: SpeechStarted, now_ms: int) -> list[SessionAction]:
         self._caller_speaks = True
         self._ending = False
         actions = self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
@@ -227,7 +227,7 @@ class Talk:
         actions += self.dialogue.drop_response(server_cancels=server_cancels)
         return actions + self._cut(now_ms)
 
-    def _on_committed(self, event: InputAudioCommitted, now_ms: int) -> list[TalkAction]:
+    def _on_committed(self, event: InputAudioCommitted, now_ms: int) -> list[SessionAction]:
         self._caller_speaks = False
         actions = self.carry_out(self.dialogue.on_voice(event, now_ms), now_ms)
         detection = self.dialogue.active.agent.session.turn_detection
@@ -239,15 +239,15 @@ class Talk:
             actions += self.carry_out(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
 
-    def _on_created(self, response: Response) -> list[TalkAction]:
+    def _on_created(self, response: Response) -> list[SessionAction]:
         if response.metadata.get(OUT_OF_BAND_KEY):
             return []
         self._spoke = self._owes_reply = False
         agent = self._speaker[response.id] = self.dialogue.active.agent.name
         return [Publish(AgentStart(agent=agent, response_id=response.id))]
 
-    def _on_done(self, response: Response) -> list[TalkAction]:
-        actions: list[TalkAction] = []
+    def _on_done(self, response: Response) -> list[SessionAction]:
+        actions: list[SessionAction] = []
         agent = self._speaker.pop(response.id, None)
         if agent is not None:
             status = response.status.value
@@ -261,7 +261,7 @@ class Talk:
 
     # Tools, guardrails, time ----------------------------------------------------------------------
 
-    def on_tool_done(self, run: RunTool, result: ToolResult, now_ms: int) -> list[TalkAction]:
+    def on_tool_done(self, run: RunTool, result: ToolResult, now_ms: int) -> list[SessionAction]:
         """A tool has answered."""
         ended = ToolEnd(
             agent=run.agent,
@@ -277,7 +277,7 @@ class Talk:
         )
         return [Publish(ended), *self.carry_out(done, now_ms)]
 
-    def on_tool_slow(self, run: RunTool, filler: str, now_ms: int) -> list[TalkAction]:
+    def on_tool_slow(self, run: RunTool, filler: str, now_ms: int) -> list[SessionAction]:
         """A tool takes its time: say so, unless somebody speaks."""
         if self._caller_speaks or not self._playback.drained:
             return []
@@ -285,7 +285,7 @@ class Talk:
             self.dialogue.function_calls.on_tool_slow(run.tool_call_id, filler, now_ms), now_ms
         )
 
-    def on_tick(self, now_ms: int) -> list[TalkAction]:
+    def on_tick(self, now_ms: int) -> list[SessionAction]:
         """Call some times a second: what was heard, watchdogs, what waits for a quiet moment."""
         for heard in self._playback.take_heard(now_ms):
             self.dialogue.transcript.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
@@ -310,9 +310,9 @@ class Talk:
         """True while nobody speaks, and nothing is asked for or about to be said."""
         return not (self.busy or self._caller_speaks or self.dialogue.responses.waits_to_reply)
 
-    def carry_out(self, wanted: Sequence[DialogueAction], now_ms: int) -> list[TalkAction]:
+    def carry_out(self, wanted: Sequence[DialogueAction], now_ms: int) -> list[SessionAction]:
         """Carry out actions of the dialogue; returns those of the session."""
-        actions: list[TalkAction] = []
+        actions: list[SessionAction] = []
         for action in wanted:
             match action:
                 case Interrupt():
@@ -327,14 +327,14 @@ class Talk:
                     actions.append(action)
         return actions
 
-    def _on_call(self, run: RunTool, now_ms: int) -> list[TalkAction]:
+    def _on_call(self, run: RunTool, now_ms: int) -> list[SessionAction]:
         started = ToolStart(
             agent=run.agent,
             tool=run.name,
             tool_call_id=run.tool_call_id,
             arguments=run.arguments,
         )
-        actions: list[TalkAction] = [Publish(started)]
+        actions: list[SessionAction] = [Publish(started)]
         ours = run.name in CALL_TOOLS and self.dialogue.active.agent.has_session_tool(run.name)
         if run.name != END_CALL and not ours:
             return [*actions, run]
@@ -354,11 +354,11 @@ class Talk:
         self._ending = True
         return ToolResult(output=json.dumps({"ok": True}), reply=not self._spoke)
 
-    def _cut(self, now_ms: int, heard_ms: int | None = None) -> list[TalkAction]:
+    def _cut(self, now_ms: int, heard_ms: int | None = None) -> list[SessionAction]:
         """Stop what plays: the model forgets what was not heard of it."""
         for heard in self._playback.take_heard(now_ms):
             self.dialogue.transcript.on_heard(heard.item_id, heard.heard_ms, heard.sent_ms)
-        actions: list[TalkAction] = []
+        actions: list[SessionAction] = []
         for cut in self._playback.interrupt(now_ms, heard_ms):
             self.dialogue.transcript.on_heard(cut.item_id, cut.heard_ms, cut.sent_ms, cut_off=True)
             actions.append(ToVoice(ItemTruncate(cut.item_id, cut.content_index, cut.heard_ms)))
@@ -366,9 +366,9 @@ class Talk:
             actions += self._changes([cut.item_id])
         return actions
 
-    def _changes(self, item_ids: Sequence[str]) -> list[TalkAction]:
+    def _changes(self, item_ids: Sequence[str]) -> list[SessionAction]:
         """Publish what is new about these items of the history."""
-        actions: list[TalkAction] = []
+        actions: list[SessionAction] = []
         names = (self.dialogue.transcript.known_as(item_id) for item_id in item_ids)
         for item_id in dict.fromkeys(names):
             entry = self.dialogue.history.get(item_id)
@@ -388,7 +388,7 @@ class Talk:
             actions += self._words(item, entry.response_id)
         return actions
 
-    def _words(self, item: HistoryItem, response_id: str) -> list[TalkAction]:
+    def _words(self, item: HistoryItem, response_id: str) -> list[SessionAction]:
         """Publish the words of an item once they are complete."""
         text = (item.heard_text if item.cut_off else item.text).strip()
         if item.party is None or not item.final or not text or item.item_id in self._said:
@@ -416,7 +416,7 @@ class Talk:
         return [HistoryItem.of(entry) for entry in entries]
 
 
-def _with_message(actions: list[TalkAction], error: ErrorDetail | None) -> list[TalkAction]:
+def _with_message(actions: list[SessionAction], error: ErrorDetail | None) -> list[SessionAction]:
     """The actions, with the model's own message at the error that they publish."""
     if error is None:
         return actions
@@ -428,7 +428,7 @@ def _with_message(actions: list[TalkAction], error: ErrorDetail | None) -> list[
     ]
 
 
-def _published(event: object) -> list[TalkAction]:
+def _published(event: object) -> list[SessionAction]:
     """The session event for something that the dialogue records."""
     match event:
         case HandedOff():
