@@ -83,7 +83,7 @@ def serve(
     """
 
     def started(port: int) -> None:
-        _spare_the_sound()
+        _tune_garbage_collector()
         announce(port)
 
     built = build(settings, started, agents, worker)
@@ -98,7 +98,7 @@ def serve(
     return built.server.exit_code
 
 
-def _spare_the_sound() -> None:
+def _tune_garbage_collector() -> None:
     """Keep the garbage collector off the way of the sound, for as long as the process lasts.
 
     What the start has made stays: a collection that walked it all would hold every call up for as

@@ -47,11 +47,11 @@ from app.calls.switchboard import Switchboard
 from app.carrier.base import CarrierCallId
 from app.carrier.browser import WithBrowserCalls
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import TwilioFront
+from app.carrier.twilio.phone_webhooks import TwilioWebhooks
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.console_logins import Logins
-from app.doctor.examination import CheckResult, examine, failed
+from app.doctor.checks import CheckResult, failed, run_checks
 from app.doctor.store import check_store
 from app.errors import ConfigError
 from app.events import AnalysisFailed, CallEvent, CallReviewed
@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     from app.engine.server import Engine
     from app.tracing import CallTraces
 
-__all__ = ["Parts", "call_history", "call_store", "examine_all", "stored_calls"]
+__all__ = ["Parts", "call_history", "call_store", "run_all_checks", "stored_calls"]
 
 logger = logging.getLogger(__name__)
 
@@ -413,9 +413,9 @@ class Parts:
         return LiveCalls(self.switchboard, self.bus)
 
     @cached_property
-    def front(self) -> TwilioFront:
+    def phone_webhooks(self) -> TwilioWebhooks:
         """The carrier's webhooks and streams: checked, and answered."""
-        return TwilioFront(
+        return TwilioWebhooks(
             auth_tokens=self.credentials.auth_tokens,
             shared_keys=self.credentials.shared_keys,
             account_id=self.credentials.account_sid,
@@ -430,7 +430,7 @@ class Parts:
         bus, worker = self.bus, self.worker
         return Forwarding(
             bus,
-            call_of=self.front.call_of,
+            call_of=self.phone_webhooks.call_of,
             knows=self.switchboard.knows,
             new_call_path=self.settings.server.webhook_path,
             knows_placed=self.outbound.dialer.knows,
@@ -440,7 +440,7 @@ class Parts:
     def _phone_router(self) -> APIRouter:
         server, shared = self.settings.server, self.bus.shared
         return phone_router(
-            self.front,
+            self.phone_webhooks,
             self.switchboard,
             self.metrics,
             webhook_path=server.webhook_path,
@@ -511,7 +511,7 @@ class Parts:
                 phone=phone,
                 outbound=self.outbound,
                 overview=self._overview,
-                examine=self._examined,
+                doctor=self._doctor_results,
                 supervision=Supervision(
                     self.switchboard.call, self.tickets, self.bus, stream_path=self.stream_path
                 ),
@@ -560,11 +560,12 @@ class Parts:
         today = datetime.now(UTC).date()
         return [*notices(current.settings, today), *current.assembly.notices()]
 
-    async def _examined(self) -> dict[str, Any]:
-        """Examine the server that runs, as `trunkline doctor` does."""
+    async def _doctor_results(self) -> dict[str, Any]:
+        """Check the server that runs, as `trunkline doctor` does."""
         settings = self.configuration.current.settings
         results = [
-            result async for result in examine_all(settings, problems=(), surprises=self._notices())
+            result
+            async for result in run_all_checks(settings, problems=(), surprises=self._notices())
         ]
         return {
             "verdict": "wrong" if failed(results) else "good",
@@ -610,15 +611,15 @@ class Parts:
         }
 
 
-async def examine_all(
+async def run_all_checks(
     settings: Settings, *, problems: Sequence[str], surprises: Sequence[str]
 ) -> AsyncIterator[CheckResult]:
-    """Every result of `trunkline doctor`, as soon as it is there; the rest as for `examine`."""
+    """Every result of `trunkline doctor`, as soon as it is there; the rest as for `run_checks`."""
     voices: Sequence[VoiceModel] = ()
     session = None
     if settings.voice_choice is VoiceChoice.OPENAI:
         voices, session = voices_of_numbers(settings), session_config(settings.openai_realtime)
-    results = examine(
+    results = run_checks(
         settings, problems=problems, surprises=surprises, voices=voices, session=session
     )
     async for result in results:

@@ -21,8 +21,8 @@ __all__ = [
     "IsEnabled",
     "accepts",
     "check_function",
+    "instructions_for",
     "is_offered",
-    "written_for",
 ]
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def is_offered(is_enabled: IsEnabled, facts: CallFacts, name: str) -> bool:
     return enabled
 
 
-def written_for(function: InstructionsFunction, facts: CallFacts, agent: str) -> str | None:
+def instructions_for(function: InstructionsFunction, facts: CallFacts, agent: str) -> str | None:
     """An agent's instructions in this call; `None` where the function fails."""
     try:
         text: object = briefly(function, facts)

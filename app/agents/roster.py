@@ -14,7 +14,7 @@ from app.agents.agent import RESERVED_TOOL_NAMES, Agent
 from app.agents.guardrails.runner import GuardrailRunner
 from app.agents.handoffs import HandoffTo, handoff_tool
 from app.agents.instructions import FACTS, CallFacts, check_template, check_time_zone, fill
-from app.agents.per_call import check_function, is_offered, written_for
+from app.agents.per_call import check_function, instructions_for, is_offered
 from app.agents.tools.call_control import PREFIX
 from app.agents.tools.invocation import TOOL_OUTPUT_NOTE
 from app.agents.tools.tool import Tool
@@ -160,7 +160,7 @@ class Roster:
     def _instructions(self, agent: Agent, facts: CallFacts) -> str:
         text = None
         if agent.instructions_for is not None:
-            text = written_for(agent.instructions_for, _known(agent, facts), agent.name)
+            text = instructions_for(agent.instructions_for, _known(agent, facts), agent.name)
         if text is None:
             text = fill(agent.instructions, facts.values(agent.variables, agent.time_zone))
         return f"{text}\n\n{TOOL_OUTPUT_NOTE}".strip() if agent.tools else text

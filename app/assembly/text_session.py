@@ -16,11 +16,11 @@ from app.assembly.voice_models import VoiceModels, offline_engine
 from app.events import CallId, Party
 from app.settings import Settings
 
-__all__ = ["written_session"]
+__all__ = ["text_session"]
 
 
 @contextlib.asynccontextmanager
-async def written_session(
+async def text_session(
     settings: Settings,
     *,
     greets: bool,
@@ -44,7 +44,7 @@ async def written_session(
         route = assembly.route_of(number, agent)
         others = [one for one in route.roster if one.name != route.agent.name]
         session = AgentSession(
-            [_in_writing(one) for one in (route.agent, *others)],
+            [_text_only(one) for one in (route.agent, *others)],
             route.model,
             facts=CallFacts(
                 call_id=CallId(f"chat_{secrets.token_hex(8)}"),
@@ -62,7 +62,7 @@ async def written_session(
         yield session
 
 
-def _in_writing(agent: Agent) -> Agent:
+def _text_only(agent: Agent) -> Agent:
     """An agent that reads and writes: no sound is made, and none is listened to."""
     session = replace(
         agent.session, output_modalities=("text",), turn_detection=None, transcription=None

@@ -884,7 +884,7 @@ class Conversation:
     def _leaves_message(self) -> bool:
         return self._answering is not None and self._answering.leaves_message
 
-    def _judge_answer(self, now_ms: int) -> list[Action]:
+    def _detect_answer(self, now_ms: int) -> list[Action]:
         answering = self._answering
         if answering is None or self._goodbye.begun or self.taken_over:
             return []
@@ -951,7 +951,7 @@ class Conversation:
         _decide_interruption,  # what is resumed here plays on, and is not drained below
         _settle_playout,  # marks that never come back: the steps below ask what was heard
         _limit_goodbye,  # behind that: a goodbye that was heard ends the call by its own reason
-        _judge_answer,  # behind the playout: whether all of a message was heard
+        _detect_answer,  # behind the playout: whether all of a message was heard
         _watch_keypad,  # time for keys and messages runs from when all was heard
         _run_timers,  # behind the keypad: a caller who is to press a key is not asked anything
         _watch_model,  # behind the timers: what they have said keeps a reply from being late

@@ -187,7 +187,7 @@ class Destinations:
             caller = classify(caller_number, regions)
             if caller.kind is NumberKind.WITHHELD:
                 raise CarrierRefused("the caller withholds their number", code="sms_not_possible")
-            fault = replace(self.policy, regions=regions).judge(caller)
+            fault = replace(self.policy, regions=regions).fault_of(caller)
             if fault is None and not caller.number:
                 fault = "takes no messages"
             if fault is not None:

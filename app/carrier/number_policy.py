@@ -273,9 +273,9 @@ class DialPolicy:
         is_sip = address.lower().startswith(("sip:", "sips:"))
         if found.number and found.number != address and not is_sip:
             return _NOT_WHOLE  # it is dialed as it is written
-        return self.judge(found)
+        return self.fault_of(found)
 
-    def judge(self, found: NumberClass) -> str | None:
+    def fault_of(self, found: NumberClass) -> str | None:
         """As `fault`, of an address that was classified."""
         match found.kind:
             case NumberKind.SIP:

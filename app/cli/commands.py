@@ -61,7 +61,7 @@ from app.settings.reader.secrets import hide_secrets
 if TYPE_CHECKING:
     from app.assembly.python_agents import WrittenAgents
     from app.cli.check import Checked
-    from app.doctor.examination import CheckResult
+    from app.doctor.checks import CheckResult
 
 __all__ = ["app", "banner", "main", "own_server"]
 
@@ -412,7 +412,7 @@ def chat(
     if say is not None and not say.strip():
         fail("--say: there are no words to say")
     settings = load_settings(config)
-    from app.assembly.text_session import written_session
+    from app.assembly.text_session import text_session
     from app.cli.chat import run
 
     logs.configure(
@@ -422,7 +422,7 @@ def chat(
         show_personal=settings.logging.show_personal,
     )
     try:
-        session = written_session(
+        session = text_session(
             settings,
             greets=say is None,
             number=number,
@@ -463,13 +463,13 @@ def doctor(
     checked = check_config(config, os.environ, agents)
     if checked.settings is None:
         fail("\n".join(checked.problems))
-    raise typer.Exit(EXIT_FAILED if asyncio.run(_examine(checked.settings, checked)) else 0)
+    raise typer.Exit(EXIT_FAILED if asyncio.run(_run_checks(checked.settings, checked)) else 0)
 
 
 async def _say(settings: Settings, text: str) -> bool:
     """Ask each voice model outside of any call, and print what it answers."""
     from app.assembly.voice_models import offline_engine, voices_of_numbers
-    from app.doctor import examination
+    from app.doctor import checks
 
     engine = offline_engine(settings)
     results = []
@@ -477,25 +477,27 @@ async def _say(settings: Settings, text: str) -> bool:
         if engine is not None:
             await engine.start()
         for voice in voices_of_numbers(settings) if engine is None else [engine.model()]:
-            result = await examination.say(voice, text)
+            result = await checks.say(voice, text)
             results.append(result)
             _print_result(result)
     finally:
         if engine is not None:
             await engine.close()
-    return all(result.verdict is examination.Verdict.GOOD for result in results)
+    return all(result.verdict is checks.Verdict.GOOD for result in results)
 
 
-async def _examine(settings: Settings, checked: Checked) -> bool:
-    from app.doctor import examination
-    from app.parts import examine_all
+async def _run_checks(settings: Settings, checked: Checked) -> bool:
+    from app.doctor import checks
+    from app.parts import run_all_checks
 
     results = []
-    async for result in examine_all(settings, problems=checked.problems, surprises=checked.notices):
+    async for result in run_all_checks(
+        settings, problems=checked.problems, surprises=checked.notices
+    ):
         results.append(result)
         _print_result(result)
-    wrong = examination.failed(results)
-    echo(f"\n{examination.verdict_of(results)}")
+    wrong = checks.failed(results)
+    echo(f"\n{checks.verdict_of(results)}")
     return wrong
 
 

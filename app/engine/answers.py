@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from app.engine.actions import Action, Note, NoteKind, Prepare
 from app.engine.base import Reply, Responder, ToolUse
-from app.engine.effective import check_response
 from app.engine.generation import ModelResponder, request_of
 from app.engine.items import Conversation, typed_text
 from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
 from app.engine.refusal import Refusal
 from app.engine.replies import LiveReply, ReplyPlan, ReplyState
+from app.engine.session_settings import check_response
 from app.engine.stages.base import Message, TextUsage, ToolCall
 from app.realtime.events import (
     NOTICE_METADATA_KEY,

@@ -24,18 +24,18 @@ from typing import assert_never
 from app.engine.actions import Action, KeepText, Note, NoteKind, Send, TakeAudio
 from app.engine.answers import Answers
 from app.engine.base import Heard, Responder
-from app.engine.effective import (
+from app.engine.generation import ModelResponder
+from app.engine.items import Conversation, id_prefix, typed_text
+from app.engine.listening import Listening
+from app.engine.prompts import ToolOutput, TypedText
+from app.engine.refusal import Refusal
+from app.engine.session_settings import (
     ENGINE_MODEL,
     PIPELINE_MODEL,
     check_model,
     default_session,
     merge,
 )
-from app.engine.generation import ModelResponder
-from app.engine.items import Conversation, id_prefix, typed_text
-from app.engine.listening import Listening
-from app.engine.prompts import ToolOutput, TypedText
-from app.engine.refusal import Refusal
 from app.engine.stages.base import TextUsage, ToolCall
 from app.engine.turns import Edge
 from app.realtime.events import (

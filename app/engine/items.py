@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from app.engine.effective import MAX_TEXT_CHARS
 from app.engine.refusal import Refusal
+from app.engine.session_settings import MAX_TEXT_CHARS
 from app.realtime.events import ContentPart, Item
 
 __all__ = ["MAX_ITEMS", "Conversation", "Span", "heard_of", "id_prefix", "typed_text"]

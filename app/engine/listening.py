@@ -29,9 +29,9 @@ from app.engine.actions import (
 )
 from app.engine.answers import Answers
 from app.engine.base import Heard, Responder
-from app.engine.effective import vad_of
 from app.engine.items import Conversation
 from app.engine.prompts import CallerTurn
+from app.engine.session_settings import vad_of
 from app.engine.turns import MIN_COMMIT_MS, CallerInput, Edge, TurnAudio, TurnClosed, TurnOpened
 from app.realtime.events import (
     ContentPart,

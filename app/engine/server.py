@@ -16,9 +16,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, runtime_checkable
 
-from app.engine.effective import ENGINE_MODEL, PIPELINE_MODEL
 from app.engine.engine_session import EngineSession, SessionLimits
 from app.engine.host import EngineParts, SessionHost, Startable
+from app.engine.session_settings import ENGINE_MODEL, PIPELINE_MODEL
 from app.errors import VoiceClosed, VoiceUnavailable
 from app.realtime.connection import (
     ClientTransport,

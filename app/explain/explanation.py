@@ -129,7 +129,7 @@ class Timeline:
         self._streamed = False
         self._tool_left: ToolRan | None = None
         self._placed = False
-        self._judged_ms = 0
+        self._verdict_ms = 0
 
     def headline(self) -> str:
         caller, called = self._numbers
@@ -355,7 +355,7 @@ class Timeline:
             again = f", not {event.before}" if event.before is not AnsweredBy.UNKNOWN else ""
             text = f"answered by {event.verdict}{again}, known after {_s(event.after_ms)} s"
             self._add(event.at_ms, text, details=event.evidence)
-            self._judged_ms = event.at_ms
+            self._verdict_ms = event.at_ms
             return
         proof = "the carrier's mark came back" if event.by_mark else "by the clock, without a mark"
         again = f", at try {event.tries}" if event.tries > 1 else ""
@@ -437,7 +437,7 @@ class Timeline:
             return
         waited_ms = heard_ms - stopped_ms
         # In a placed call the agent keeps silent until it is known who answered.
-        slow = heard_ms - max(stopped_ms, self._judged_ms) > SLOW_TURN_MS
+        slow = heard_ms - max(stopped_ms, self._verdict_ms) > SLOW_TURN_MS
         text = f"turn {self._turns}: the {self._party} waited {_s(waited_ms)} s for the answer"
         remedy = "The longest step below says where the time went." if slow else ""
         self._add(at_ms, text, Mark.PROBLEM if slow else Mark.PLAIN, details=details, remedy=remedy)

@@ -164,8 +164,8 @@ class OutboundStore(Protocol):
     """
 
     # Attempts
-    async def begin(self, attempt: Attempt, judge: Callable[[CalleeFacts], T | None]) -> T | None:
-        """Write an attempt down unless `judge` has an objection, which is returned.
+    async def begin(self, attempt: Attempt, check: Callable[[CalleeFacts], T | None]) -> T | None:
+        """Write an attempt down unless `check` has an objection, which is returned.
 
         Nothing can come between the facts and the attempt. A contact of a campaign must be waiting,
         and is then dialing.

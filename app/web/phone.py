@@ -1,7 +1,7 @@
 """The carrier's routes: voice webhook, status callback, media websocket, transcript feed.
 
-Knows no carrier: a `PhoneFront` checks signatures, reads forms and writes documents; `Calls` admits
-and claims calls. This module decides the order of things. The signature comes before anything else,
+Knows no carrier: a `PhoneWebhooks` checks signatures, reads forms and writes documents; `Calls`
+admits and claims calls. This module decides the order. The signature comes before anything else,
 for websockets before they are accepted; a webhook waits for no model and no store; few sockets may
 be open that have not claimed a call, and they reach no model.
 
@@ -43,13 +43,21 @@ from app.errors import (
 )
 from app.web.forwarding import CHECKED_FORM, Forwarded
 from app.web.metrics import AuthFailure, Metrics, Refusal
-from app.web.placing import PlacingFront, add_placing_routes
+from app.web.placing import PlacedCallWebhooks, add_placing_routes
 from app.web.sockets import MessageTransport, transport_of
 from app.web.tickets import TICKET_PROTOCOL, SocketTickets, offers_ticket
 from app.web.transcript import Follow, add_transcript_feed
-from app.web.transfers import TransferFront, add_transfer_routes
+from app.web.transfers import TransferWebhooks, add_transfer_routes
 
-__all__ = ["Call", "Calls", "Form", "PhoneFront", "SignedForms", "UnclaimedSockets", "phone_router"]
+__all__ = [
+    "Call",
+    "Calls",
+    "Form",
+    "PhoneWebhooks",
+    "SignedForms",
+    "UnclaimedSockets",
+    "phone_router",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +71,7 @@ Forward = Callable[[Request, Form], Awaitable[Response | None]]
 T = TypeVar("T")
 
 
-class PhoneFront(TransferFront, PlacingFront, Protocol):
+class PhoneWebhooks(TransferWebhooks, PlacedCallWebhooks, Protocol):
     """A carrier's signatures, forms and documents.
 
     Raises `SignatureError` and `RemoteProtocolError`.
@@ -107,7 +115,7 @@ class Calls(Protocol):
 
 
 def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its options
-    front: PhoneFront,
+    webhooks: PhoneWebhooks,
     calls: Calls,
     metrics: Metrics,
     *,
@@ -128,12 +136,12 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
     browsers open sockets with, in place of a signature. `dialer` places calls, `follow` serves
     transcripts.
     """
-    forms = SignedForms(front, metrics, forward)
+    forms = SignedForms(webhooks, metrics, forward)
     signed = APIRouter(dependencies=[Depends(forms.check)])
 
     @signed.api_route(webhook_path, methods=["GET", "POST"])
     async def voice(request: Request) -> Response:
-        incoming = forms.read(front.read_incoming, request)
+        incoming = forms.read(webhooks.read_incoming, request)
         try:
             admitted = calls.admit(incoming)
         except SignatureError as error:
@@ -141,27 +149,29 @@ def phone_router(  # noqa: PLR0913 - a carrier's parts, its paths and its option
             raise
         except CapacityError as error:
             metrics.refused(error.code)
-            document = front.refuse()
+            document = webhooks.refuse()
         else:
             if isinstance(admitted, Diversion):
-                document = front.divert(incoming, admitted.say, admitted.to)
+                document = webhooks.divert(incoming, admitted.say, admitted.to)
             else:
-                document = front.answer(admitted.token, calls.fallback(incoming.carrier_call_id))
-        return Response(document, media_type=front.content_type, headers=_NO_STORE)
+                document = webhooks.answer(admitted.token, calls.fallback(incoming.carrier_call_id))
+        return Response(document, media_type=webhooks.content_type, headers=_NO_STORE)
 
     @signed.post(status_path)
     async def status(request: Request) -> Response:
-        calls.report(*forms.read(front.read_status, request))
+        calls.report(*forms.read(webhooks.read_status, request))
         return PlainTextResponse("", headers=_NO_STORE)
 
-    add_transfer_routes(signed, front, calls.transfer_reports, forms.read, fallback=calls.fallback)
+    add_transfer_routes(
+        signed, webhooks, calls.transfer_reports, forms.read, fallback=calls.fallback
+    )
     if dialer is not None:
-        add_placing_routes(signed, front, dialer, forms.read)
+        add_placing_routes(signed, webhooks, dialer, forms.read)
     if follow is not None:
         add_transcript_feed(signed, follow)
     router = APIRouter()
     router.routes.extend(signed.routes)
-    media = MediaSocket(front, calls, metrics, unclaimed or UnclaimedSockets(), tickets)
+    media = MediaSocket(webhooks, calls, metrics, unclaimed or UnclaimedSockets(), tickets)
     router.add_api_websocket_route(stream_path, media.serve)
     if others_stream_path is not None:
         router.add_api_websocket_route(others_stream_path, media.refuse_stray)
@@ -174,8 +184,10 @@ class SignedForms:
     A route without it finds no form in its request, and fails.
     """
 
-    def __init__(self, front: PhoneFront, metrics: Metrics, forward: Forward | None = None) -> None:
-        self._front = front
+    def __init__(
+        self, webhooks: PhoneWebhooks, metrics: Metrics, forward: Forward | None = None
+    ) -> None:
+        self._webhooks = webhooks
         self._metrics = metrics
         self._forward = forward
 
@@ -191,14 +203,14 @@ class SignedForms:
             return
         posted = await self._posted(request) if request.method == "POST" else []
         try:
-            self._front.check_http(_target(request), posted, request.headers)
+            self._webhooks.check_http(_target(request), posted, request.headers)
         except SignatureError as error:
             self.refuse(AuthFailure.WEBHOOK_SIGNATURE, error)
             raise
         if request.method == "POST":
             request.state.signed_form = posted
         else:
-            request.state.signed_form = self._front.parse_form(request.scope["query_string"])
+            request.state.signed_form = self._webhooks.parse_form(request.scope["query_string"])
         if self._forward is not None:
             response = await self._forward(request, request.state.signed_form)
             if response is not None:
@@ -218,7 +230,7 @@ class SignedForms:
 
     async def _posted(self, request: Request) -> Form:
         try:
-            return self._front.parse_form(await _body(request))
+            return self._webhooks.parse_form(await _body(request))
         except (RemoteProtocolError, ClientDisconnect) as error:
             unreadable = SignatureError("the form cannot be read", code="form_unreadable")
             self.refuse(AuthFailure.WEBHOOK_FORM, unreadable)
@@ -287,13 +299,13 @@ class MediaSocket:
 
     def __init__(
         self,
-        front: PhoneFront,
+        webhooks: PhoneWebhooks,
         calls: Calls,
         metrics: Metrics,
         unclaimed: UnclaimedSockets,
         tickets: SocketTickets | None = None,
     ) -> None:
-        self._front = front
+        self._webhooks = webhooks
         self._calls = calls
         self._metrics = metrics
         self._unclaimed = unclaimed
@@ -304,7 +316,7 @@ class MediaSocket:
         tickets = self._tickets if offers_ticket(websocket) else None
         try:
             if tickets is None:
-                self._front.check_websocket(_target(websocket), websocket.headers)
+                self._webhooks.check_websocket(_target(websocket), websocket.headers)
                 serve = None
             else:
                 serve = tickets.redeem(websocket)
@@ -340,7 +352,7 @@ class MediaSocket:
     async def refuse_stray(self, websocket: WebSocket, other: str) -> None:
         """Refuse a stream whose call another server has, and say so where the carrier sent it."""
         with contextlib.suppress(SignatureError):
-            self._front.check_websocket(_target(websocket), websocket.headers)
+            self._webhooks.check_websocket(_target(websocket), websocket.headers)
             logger.error(
                 "stream of another server: send streams there by their path",
                 extra={"server": other[:63]},
@@ -349,7 +361,7 @@ class MediaSocket:
 
     async def _claim(self, transport: MessageTransport) -> tuple[Call, MediaStream] | None:
         try:
-            stream = await self._front.open_stream(transport)
+            stream = await self._webhooks.open_stream(transport)
             return self._calls.claim(stream.started), stream
         except SignatureError as error:
             self._metrics.auth_failed(AuthFailure.MEDIA_TOKEN)

@@ -17,14 +17,14 @@ from app.calls.outbound.dialer import Dialer
 from app.carrier.base import CarrierCallId, Fallback, IncomingCall, PlacedReport, PlacingPaths
 from app.web.transfers import FormReader
 
-__all__ = ["PlacingFront", "add_placing_routes"]
+__all__ = ["PlacedCallWebhooks", "add_placing_routes"]
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 
 Form = Sequence[tuple[str, str]]
 
 
-class PlacingFront(Protocol):
+class PlacedCallWebhooks(Protocol):
     """A carrier's forms and documents for calls that are placed.
 
     Raises `SignatureError` and `RemoteProtocolError`.
@@ -42,31 +42,31 @@ class PlacingFront(Protocol):
 
 def add_placing_routes(
     signed: APIRouter,
-    front: PlacingFront,
+    webhooks: PlacedCallWebhooks,
     dialer: Callable[[], Dialer],
     read: FormReader,
 ) -> None:
     """Add the routes to a router that checks signatures; `read` reads its checked forms."""
-    paths = front.placing_paths
+    paths = webhooks.placing_paths
 
     @signed.post(paths.answer)
     async def answer(request: Request) -> Response:
-        incoming = read(front.read_incoming, request)
+        incoming = read(webhooks.read_incoming, request)
         admission = await dialer().on_answer(_reference(request), incoming)
         if admission is None:
-            document = front.hang_up()
+            document = webhooks.hang_up()
         else:
-            document = front.answer(admission.token, admission.fallback)
-        return Response(document, media_type=front.content_type, headers=_NO_STORE)
+            document = webhooks.answer(admission.token, admission.fallback)
+        return Response(document, media_type=webhooks.content_type, headers=_NO_STORE)
 
     @signed.post(paths.status)
     async def status(request: Request) -> Response:
-        await dialer().on_status(_reference(request), read(front.read_placed, request))
+        await dialer().on_status(_reference(request), read(webhooks.read_placed, request))
         return PlainTextResponse("", headers=_NO_STORE)
 
     @signed.post(paths.machine)
     async def machine(request: Request) -> Response:
-        verdict = read(front.read_verdict, request)
+        verdict = read(webhooks.read_verdict, request)
         await dialer().on_verdict(_reference(request), *verdict)
         return PlainTextResponse("", headers=_NO_STORE)
 

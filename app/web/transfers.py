@@ -25,7 +25,7 @@ from app.carrier.base import (
     TransferResult,
 )
 
-__all__ = ["TransferFront", "add_transfer_routes"]
+__all__ = ["TransferWebhooks", "add_transfer_routes"]
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 
@@ -33,7 +33,7 @@ Form = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
 
-class TransferFront(Protocol):
+class TransferWebhooks(Protocol):
     """A carrier's forms and documents for transfers.
 
     Raises `SignatureError` and `RemoteProtocolError`.
@@ -64,7 +64,7 @@ class FormReader(Protocol):
 
 def add_transfer_routes(
     signed: APIRouter,
-    front: TransferFront,
+    webhooks: TransferWebhooks,
     reports: TransferReports,
     read: FormReader,
     *,
@@ -74,57 +74,57 @@ def add_transfer_routes(
 
     `fallback` takes callers whose agent is lost.
     """
-    paths = front.transfer_paths
+    paths = webhooks.transfer_paths
 
     def document(text: str) -> Response:
-        return Response(text, media_type=front.content_type, headers=_NO_STORE)
+        return Response(text, media_type=webhooks.content_type, headers=_NO_STORE)
 
     @signed.post(paths.over)
     async def over(request: Request) -> Response:
         transfer_id = _transfer_of(request)
         screening = reports.screening(transfer_id)
-        call_id, result = read(lambda form: front.read_transfer_over(form, screening), request)
+        call_id, result = read(lambda form: webhooks.read_transfer_over(form, screening), request)
         token = reports.on_over(call_id, transfer_id, result)
-        return document(front.after_transfer(token, fallback(call_id)))
+        return document(webhooks.after_transfer(token, fallback(call_id)))
 
     @signed.post(paths.question)
     async def question(request: Request) -> Response:
         transfer_id = _transfer_of(request)
-        read(front.read_person_keys, request)
+        read(webhooks.read_person_keys, request)
         prompt = reports.prompt(transfer_id)
         if prompt is None:
-            return document(front.answer_person(LegAnswer.TOO_LATE, transfer_id))
-        return document(front.ask_person(prompt, transfer_id))
+            return document(webhooks.answer_person(LegAnswer.TOO_LATE, transfer_id))
+        return document(webhooks.ask_person(prompt, transfer_id))
 
     @signed.post(paths.keys)
     async def keys(request: Request) -> Response:
         transfer_id = _transfer_of(request)
-        answer = reports.on_keys(transfer_id, *read(front.read_person_keys, request))
-        return document(front.answer_person(answer, transfer_id))
+        answer = reports.on_keys(transfer_id, *read(webhooks.read_person_keys, request))
+        return document(webhooks.answer_person(answer, transfer_id))
 
     @signed.post(paths.machine)
     async def machine(request: Request) -> Response:
-        leg_id = read(front.read_machine_answered, request)
+        leg_id = read(webhooks.read_machine_answered, request)
         if leg_id is not None:
             reports.on_machine(_transfer_of(request), leg_id)
         return PlainTextResponse("", headers=_NO_STORE)
 
     @signed.post(paths.leg)
     async def leg(request: Request) -> Response:
-        reports.on_leg(_transfer_of(request), read(front.read_leg_status, request))
+        reports.on_leg(_transfer_of(request), read(webhooks.read_leg_status, request))
         return PlainTextResponse("", headers=_NO_STORE)
 
     @signed.post(paths.conference)
     async def conference(request: Request) -> Response:
-        if read(front.read_caller_joined, request):
+        if read(webhooks.read_caller_joined, request):
             reports.on_caller_joined(_transfer_of(request))
         return PlainTextResponse("", headers=_NO_STORE)
 
     @signed.post(paths.queue_wait)
     async def queue_wait(request: Request) -> Response:
-        waited_s = read(front.read_queue_wait, request)
+        waited_s = read(webhooks.read_queue_wait, request)
         limit_s = reports.wait_limit_s(_transfer_of(request))
-        return document(front.queue_wait(waited_s, limit_s))
+        return document(webhooks.queue_wait(waited_s, limit_s))
 
 
 def _transfer_of(request: Request) -> TransferId:

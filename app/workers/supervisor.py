@@ -132,7 +132,7 @@ class _Supervisor:
             began_s = asyncio.get_running_loop().time()
             code = await self._run(index)
             if self._stopping.is_set():
-                self._judge(code)
+                self._on_exit(code)
                 return
             if not self._up:
                 logger.error("worker did not start", extra={"worker": index + 1, "code": code})
@@ -149,7 +149,7 @@ class _Supervisor:
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _judge(self, code: int) -> None:
+    def _on_exit(self, code: int) -> None:
         """Take the end of a worker that was told to stop."""
         came_too_early = code == -signal.SIGTERM and not self._up  # it had no handler yet
         if code and not came_too_early:

@@ -1,6 +1,6 @@
 """The verdict about who has answered: how often it is right, how soon, and what it costs.
 
-Every recording runs through the judge as a call does, in ticks of 200 ms, with a transcript, a
+Every recording runs through the detector as a call does, in ticks of 200 ms, with a transcript, a
 carrier's detector of Twilio's defaults, both or neither; and once more through the beginning of a
 whole call, which counts the words that the agent was asked to say before the verdict. The first
 verdict counts, also where a later one corrects it. An undecided call is no wrong verdict: those
@@ -18,7 +18,7 @@ from typing import Any
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import Record, ToVoice
 from app.calls.conversation import Conversation
-from app.calls.outbound.answered_by import AnsweredByJudge
+from app.calls.outbound.answered_by import AnsweredByDetector
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice
 from app.carrier.base import CallerAudio, CarrierCallId, StreamId, StreamStarted
@@ -65,7 +65,7 @@ def _row(made: list[Recording], *, words: bool, carrier: bool) -> dict[str, Any]
     for one in made:
         if one.kind is AnsweredBy.NOBODY:
             continue
-        verdict, after_ms = _judge(one, words=words, carrier=carrier)
+        verdict, after_ms = _detect(one, words=words, carrier=carrier)
         side = "person" if one.kind is AnsweredBy.HUMAN else "machine"
         counted[side] += 1
         if verdict is AnsweredBy.UNKNOWN:
@@ -104,19 +104,19 @@ def _frames(one: Recording) -> Iterable[tuple[int, bytes]]:
         yield (at + 160) // 8, one.sound[at : at + 160]
 
 
-def _judge(one: Recording, *, words: bool, carrier: bool) -> tuple[AnsweredBy, int]:
-    judge = AnsweredByJudge(transcribed=words)
-    judge.on_answered(0)
+def _detect(one: Recording, *, words: bool, carrier: bool) -> tuple[AnsweredBy, int]:
+    detector = AnsweredByDetector(transcribed=words)
+    detector.on_answered(0)
     turns = list(one.turns) if words else []
     word_ms, word = _carrier_word(one)
     for now_ms, frame in _frames(one):
-        judge.on_audio(frame)
+        detector.on_audio(frame)
         while turns and turns[0].at_ms <= now_ms:
             turn = turns.pop(0)
-            judge.on_words(str(turn.at_ms), turn.words, now_ms)
+            detector.on_words(str(turn.at_ms), turn.words, now_ms)
         if carrier and now_ms == word_ms - word_ms % 20:
-            judge.on_carrier(word)
-        if now_ms % TICK_MS == 0 and (answer := judge.on_tick(now_ms)):
+            detector.on_carrier(word)
+        if now_ms % TICK_MS == 0 and (answer := detector.on_tick(now_ms)):
             return answer.verdict, answer.after_ms
     return AnsweredBy.UNKNOWN, 0
 

@@ -323,7 +323,7 @@ async def waiter() -> AsyncIterator[httpx2.AsyncClient]:
         yield operator
 
 
-async def test_doctor_examines_the_server_that_runs_and_says_what_to_do(
+async def test_doctor_checks_the_server_that_runs_and_says_what_to_do(
     waiter: httpx2.AsyncClient,
 ) -> None:
     found = (await waiter.post("/doctor")).json()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app.assembly.text_session import written_session
+from app.assembly.text_session import text_session
 from app.events import (
     AgentSaid,
     AnalysisFailed,
@@ -197,7 +197,7 @@ async def test_typed_turns_are_analyzed_as_spoken_ones(tmp_path: Path) -> None:
         section = section_of(chat, delegate, tasks=["book"])
         path.write_text(json.dumps({"openai_realtime": model, "analysis": section}))
         kinds = []
-        async with written_session(load(path, {}), greets=False) as ready, ready as session:
+        async with text_session(load(path, {}), greets=False) as ready, ready as session:
             await session.send_message(ASKED)
             async with time_limit():
                 async for event in session:

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from app import cli
 from app.assembly import session_config
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
-from app.doctor import examination as doctor
-from app.doctor.examination import CheckResult, Verdict
+from app.doctor import checks as doctor
+from app.doctor.checks import CheckResult, Verdict
 from app.errors import VoiceRefused, VoiceUnavailable
 from app.installation import command
 from app.realtime.connection import VoiceConnection
@@ -310,7 +310,7 @@ async def test_why_the_model_refuses_comes_with_what_to_do(
 
 
 async def test_without_credentials_the_rest_is_still_checked() -> None:
-    results = [result async for result in doctor.examine(Settings(), problems=(), surprises=())]
+    results = [result async for result in doctor.run_checks(Settings(), problems=(), surprises=())]
     found = verdicts(results)
     assert found["configuration"] is Verdict.GOOD
     assert found["Twilio"] is Verdict.UNCHECKED
@@ -488,7 +488,7 @@ async def test_what_only_a_call_tries_is_named_as_not_checked() -> None:
             "analysis": {"endpoint": {"base_url": "https://a.example.com", "model": "m"}},
         }
     )
-    results = [one async for one in doctor.examine(settings, problems=(), surprises=())]
+    results = [one async for one in doctor.run_checks(settings, problems=(), surprises=())]
     unchecked = [one for one in results if one.verdict is Verdict.UNCHECKED]
     assert [one.subject for one in unchecked] == [
         "transcription", "tools", "MCP servers", "analysis", "Twilio",

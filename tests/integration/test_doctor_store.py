@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.doctor.examination import Verdict
+from app.doctor.checks import Verdict
 from app.doctor.store import check_store
 from app.parts import call_store
 from app.settings import Settings

@@ -1,7 +1,7 @@
 """Whole transfers: our requests, Twilio's signed webhooks, our answers, over real sockets.
 
 `Exchange` is the smallest shell there can be around `WarmTransfer`: it performs intents in their
-order and answers webhooks with what `TwilioFront` writes.
+order and answers webhooks with what `TwilioWebhooks` writes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import destination
 from app.carrier.twilio.control import TwilioControl
-from app.carrier.twilio.front import TwilioFront
+from app.carrier.twilio.phone_webhooks import TwilioWebhooks
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.carrier.twilio.transfer_reports import Screening, dial_result, read_dial
@@ -58,7 +58,7 @@ class Exchange:
     """One call with one transfer at a time."""
 
     control: CallControl
-    front: TwilioFront
+    webhooks: TwilioWebhooks
     target: Destination = FRONT_DESK
     warm: WarmTransfer = field(default_factory=lambda: WarmTransfer(ring_s=20))
     screening: Screening | None = None
@@ -123,27 +123,27 @@ class Exchange:
 
     async def serve(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
         address = urlsplit(asked.target)
-        form = self.front.parse_form(asked.body)
+        form = self.webhooks.parse_form(asked.body)
         try:
-            self.front.check_http(asked.target, form, asked.headers)
+            self.webhooks.check_http(asked.target, form, asked.headers)
         except SignatureError:
             self.refused += 1
             writer.write(b"HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n")
             return
         assert parse_qs(address.query) == {"transfer": [ID]}
         intents, text = self.answer(address.path.removeprefix("/twilio/"), form)
-        head = f"HTTP/1.1 200 x\r\nContent-Type: {self.front.content_type}\r\n"
+        head = f"HTTP/1.1 200 x\r\nContent-Type: {self.webhooks.content_type}\r\n"
         writer.write(f"{head}Content-Length: {len(text.encode())}\r\n\r\n{text}".encode())
         await writer.drain()
         await self.perform(intents)
 
     def answer(self, route: str, form: list[tuple[str, str]]) -> tuple[list[Intent], str]:
-        front = self.front
+        webhooks = self.webhooks
         match route:
             case "leg-status":
-                return self.warm.on_leg(front.read_leg_status(form), 0), ""
+                return self.warm.on_leg(webhooks.read_leg_status(form), 0), ""
             case "leg-machine":
-                leg_id = front.read_machine_answered(form)
+                leg_id = webhooks.read_machine_answered(form)
                 if leg_id is None:
                     return [], ""
                 if self.cold:
@@ -151,18 +151,18 @@ class Exchange:
                     return [CancelLeg(leg_id)], ""
                 return self.warm.on_machine(leg_id, 0), ""
             case "conference":
-                joined = front.read_caller_joined(form)
+                joined = webhooks.read_caller_joined(form)
                 return self.warm.on_caller_joined(0) if joined else [], ""
             case "transfer-keys":
-                leg_id, digits = front.read_person_keys(form)
+                leg_id, digits = webhooks.read_person_keys(form)
                 if self.cold:
                     return [], self._screened(digits)
                 answer, intents = self.warm.on_keys(leg_id, digits, 0)
-                return intents, front.answer_person(answer, ID)
+                return intents, webhooks.answer_person(answer, ID)
             case "transfer-screen":
-                return [], front.ask_person("A booking.", ID)
+                return [], webhooks.ask_person("A booking.", ID)
             case "queue-wait":
-                return [], front.queue_wait(front.read_queue_wait(form), self.target.ring_s)
+                return [], webhooks.queue_wait(webhooks.read_queue_wait(form), self.target.ring_s)
             case "after-transfer":
                 return [], self._after(form)
         raise AssertionError(route)
@@ -172,15 +172,15 @@ class Exchange:
         declined = Screening.DECLINED if digits else Screening.NO_KEY
         self.screening = Screening.ACCEPTED if accepted else declined
         answer = LegAnswer.CONNECT if accepted else LegAnswer.DECLINE
-        return self.front.answer_person(answer, ID)
+        return self.webhooks.answer_person(answer, ID)
 
     def _after(self, form: list[tuple[str, str]]) -> str:
-        report = read_dial(form, expect_account=self.front._account_id)
+        report = read_dial(form, expect_account=self.webhooks._account_id)
         result = dial_result(report, self.screening)
         if self.cold:
             self.results.append(result)
         over = result.outcome is TransferOutcome.ANSWERED or report.caller_gone
-        return self.front.after_transfer(None if over else "token-back")
+        return self.webhooks.after_transfer(None if over else "token-back")
 
 
 @dataclass(slots=True)
@@ -220,11 +220,11 @@ async def world(
             site = Site(
                 base_url=service.url, stream_path="/twilio/media-stream", lost_message="Sorry."
             )
-            front = TwilioFront(
+            webhooks = TwilioWebhooks(
                 auth_tokens=(api.auth_token,), account_id=api.account_sid, site=lambda: site
             )
             control = TwilioControl(rest, lambda: site)
-            exchange = Exchange(control, front, target)
+            exchange = Exchange(control, webhooks, target)
             try:
                 yield World(api, phones, exchange)
             finally:

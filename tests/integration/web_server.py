@@ -1,4 +1,4 @@
-"""A server with the real HTTP edge and the real Twilio front, and a small switchboard behind them.
+"""A server with the real HTTP edge and real Twilio webhooks, and a small switchboard behind them.
 
 `FakeCalls` takes the switchboard's side of `app.web.phone.Calls`: it admits by call id, honors each
 token once, and its calls send every piece of caller audio back. As a program (`python -m`) it
@@ -29,8 +29,8 @@ from app.carrier.base import (
     TransferId,
     TransferResult,
 )
-from app.carrier.twilio.front import TwilioFront
 from app.carrier.twilio.http import sign_http
+from app.carrier.twilio.phone_webhooks import TwilioWebhooks
 from app.carrier.twilio.transfer import Site as TwilioSite
 from app.errors import CapacityError, SignatureError, VoiceClosed
 from app.events import CallEvent
@@ -250,7 +250,7 @@ def build(
     calls, engine, metrics = FakeCalls(), EchoEngine(), Metrics()
     unclaimed = unclaimed or UnclaimedSockets()
     address = {"url": ""}
-    front = TwilioFront(
+    webhooks = TwilioWebhooks(
         auth_tokens=[AUTH_TOKEN],
         account_id=ACCOUNT,
         site=lambda: TwilioSite(
@@ -264,7 +264,7 @@ def build(
     app = make_app(
         [
             phone_router(
-                front,
+                webhooks,
                 calls,
                 metrics,
                 webhook_path=VOICE_PATH,

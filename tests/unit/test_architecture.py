@@ -232,7 +232,7 @@ PURE = [
     "app.engine.actions",
     "app.engine.base",
     "app.engine.answers",
-    "app.engine.effective",
+    "app.engine.session_settings",
     "app.engine.generation",
     "app.engine.items",
     "app.engine.listening",

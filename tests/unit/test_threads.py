@@ -15,7 +15,7 @@ import pytest
 
 from app import logs, threads
 from app.agents.instructions import CallFacts
-from app.agents.per_call import is_offered, written_for
+from app.agents.per_call import instructions_for, is_offered
 from app.background import BackgroundJobs
 from app.calls.hang_up import contained
 from app.errors import FunctionFailed
@@ -192,7 +192,7 @@ async def test_a_cancelled_function_may_clean_up_before_the_wait_ends() -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_instructions_and_offers_that_fail_are_none(way: str) -> None:
     facts = CallFacts(call_id=CallId("c1"))
-    assert written_for(WAYS[way], facts, "reception") is None
+    assert instructions_for(WAYS[way], facts, "reception") is None
     assert is_offered(WAYS[way], facts, "pay") is False
 
 
@@ -206,12 +206,12 @@ def test_a_function_that_takes_too_long_is_not_called_again_before_it_has_ended(
         return "slow"
 
     facts = CallFacts(call_id=CallId("c1"))
-    assert written_for(slow, facts, "reception") is None
+    assert instructions_for(slow, facts, "reception") is None
     assert is_offered(slow, facts, "pay") is False  # type: ignore[arg-type]
     assert len(calls) == 1
     released.set()
     ended.wait()
-    while (text := written_for(slow, facts, "reception")) is None:
+    while (text := instructions_for(slow, facts, "reception")) is None:
         pass  # its thread is about to end
     assert text == "slow"
 

@@ -23,7 +23,7 @@ from app.calls.outbound.answered_by_phrases import Found, Kind, find_phrases, is
 from app.events import AnsweredBy
 from audio.line_sounds import LineSounds, SpeechBegan, SpeechEnded, Tone
 
-__all__ = ["REVISED_WITHIN_MS", "Answer", "AnsweredByJudge"]
+__all__ = ["REVISED_WITHIN_MS", "Answer", "AnsweredByDetector"]
 
 
 ENOUGH: Final = 4
@@ -91,8 +91,8 @@ class _Evidence:
     words: str
 
 
-class AnsweredByJudge:
-    """Judges one call; times are ms of the call's clock.
+class AnsweredByDetector:
+    """Listens to one call; times are ms of the call's clock.
 
     Sound is kept and looked at in `on_tick`, some times a second.
     """
@@ -110,7 +110,7 @@ class AnsweredByJudge:
         self._message_silence_ms = message_silence_ms
         self._transcribed = transcribed
         self._answered_ms: int | None = None
-        self._judged_ms = 0
+        self._verdict_ms = 0
         self._sounds: LineSounds | None = None
         self._waiting: list[bytes] = []
         self._carrier = ""
@@ -184,7 +184,7 @@ class AnsweredByJudge:
         if verdict in (self.verdict, AnsweredBy.UNKNOWN):
             return None
         before, self.verdict = self.verdict, verdict
-        self._judged_ms = now_ms
+        self._verdict_ms = now_ms
         return Answer(verdict, before, now_ms - self._answered_ms, _in_words(evidence, verdict))
 
     # The message to a mailbox -------------------------------------------------------------------
@@ -394,7 +394,7 @@ class AnsweredByJudge:
                     self._found.has(kind) for kind in (Kind.VOICEMAIL, Kind.SCREENING, Kind.MENU)
                 )
                 long = self._turn_ms >= SHORT_MS
-                soon = now_ms - self._judged_ms <= REVISED_WITHIN_MS
+                soon = now_ms - self._verdict_ms <= REVISED_WITHIN_MS
                 return soon and believed and long
             case AnsweredBy.SCREENING:
                 return verdict is not AnsweredBy.IVR

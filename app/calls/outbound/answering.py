@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Final
 
 from app.calls.actions import End
-from app.calls.outbound.answered_by import REVISED_WITHIN_MS, Answer, AnsweredByJudge
+from app.calls.outbound.answered_by import REVISED_WITHIN_MS, Answer, AnsweredByDetector
 from app.calls.policy import AnsweredByRules
 from app.events import AnsweredBy, AnswerJudged, CallId, EndReason
 
@@ -115,7 +115,7 @@ class Answering:
     def __init__(self, call_id: CallId, rules: AnsweredByRules, *, transcribed: bool) -> None:
         self._call_id = call_id
         self._rules = rules
-        self._judge = AnsweredByJudge(
+        self._detector = AnsweredByDetector(
             nobody_after_ms=rules.nobody_after_ms,
             message_silence_ms=rules.message_silence_ms,
             transcribed=transcribed,
@@ -127,7 +127,7 @@ class Answering:
 
     @property
     def verdict(self) -> AnsweredBy:
-        return self._judge.verdict
+        return self._detector.verdict
 
     @property
     def holds(self) -> bool:
@@ -143,21 +143,21 @@ class Answering:
 
     def on_stream(self, now_ms: int) -> None:
         """The call was answered, and its sound flows."""
-        self._judge.on_answered(now_ms)
+        self._detector.on_answered(now_ms)
         self._since_ms = now_ms
 
     def on_audio(self, ulaw: bytes) -> None:
         """A frame of the callee, mu-law at 8 kHz."""
         if self._listens:
-            self._judge.on_audio(ulaw)
+            self._detector.on_audio(ulaw)
 
     def on_words(self, item_id: str, words: str, now_ms: int) -> None:
         """A transcript, or the part of it that is known."""
-        self._judge.on_words(item_id, words, now_ms)
+        self._detector.on_words(item_id, words, now_ms)
 
     def on_carrier(self, word: str) -> None:
         """The carrier's detector has come to a result."""
-        self._judge.on_carrier(word)
+        self._detector.on_carrier(word)
 
     def on_interrupted(self, now_ms: int) -> None:
         """Somebody has spoken over the message, and it has stopped."""
@@ -173,18 +173,18 @@ class Answering:
         """
         if not self._listens:
             return []
-        answer = self._judge.on_tick(now_ms)
-        steps: list[Step] = [] if answer is None else [self._judged(answer, now_ms)]
+        answer = self._detector.on_tick(now_ms)
+        steps: list[Step] = [] if answer is None else [self._recorded(answer, now_ms)]
         if self._phase is _Phase.TALKING and answer is None:
             self._listens = now_ms - self._since_ms < REVISED_WITHIN_MS
             if not self._listens:
-                self._judge.close()
+                self._detector.close()
             return steps
         if self.verdict in (AnsweredBy.FAX, AnsweredBy.NOBODY):
             return [*steps, self._end()]
         return [*steps, *self._go_on(answer, now_ms, heard_out=heard_out)] if ready else steps
 
-    def _judged(self, answer: Answer, now_ms: int) -> AnswerJudged:
+    def _recorded(self, answer: Answer, now_ms: int) -> AnswerJudged:
         return AnswerJudged(
             call_id=self._call_id,
             at_ms=now_ms,
@@ -209,7 +209,7 @@ class Answering:
             case _Phase.WAITING:
                 return self._wait(now_ms)
             case _Phase.OPENING | _Phase.SCREENED if heard_out and waited_ms:
-                self._judge.on_agent_spoke(now_ms)
+                self._detector.on_agent_spoke(now_ms)
                 self._enter(_Phase.WAITING, now_ms)
             case _Phase.MESSAGE if heard_out and waited_ms:
                 return [self._end("message_left")]
@@ -253,9 +253,9 @@ class Answering:
     def _on_mailbox(self, now_ms: int) -> Sequence[Step]:
         if not self._rules.message:
             return [self._end()]
-        if self._judge.message_due(now_ms):
+        if self._detector.message_due(now_ms):
             self._enter(_Phase.MESSAGE, now_ms)
-            self._judge.on_agent_spoke(now_ms)
+            self._detector.on_agent_spoke(now_ms)
             return [Say(MAILBOX_NOTE, self._rules.message)]
         late = now_ms - self._since_ms >= self._rules.message_wait_ms
         return [self._end("mailbox_did_not_record")] if late else []
@@ -270,9 +270,9 @@ class Answering:
     def _open(self, now_ms: int) -> Sequence[Step]:
         """Nobody knows yet: after a while, say what may be said to anybody."""
         rules = self._rules
-        if not self._judge.answered or self._opened:
+        if not self._detector.answered or self._opened:
             return []
-        quiet_ms = self._judge.quiet_ms(now_ms)
+        quiet_ms = self._detector.quiet_ms(now_ms)
         if rules.wait_for_callee and quiet_ms < self._quiet_enough_ms:
             return []
         self._opened = True
@@ -281,4 +281,4 @@ class Answering:
 
     @property
     def _quiet_enough_ms(self) -> int:
-        return UNDECIDED_QUIET_MS if self._judge.spoke else self._rules.opening_after_ms
+        return UNDECIDED_QUIET_MS if self._detector.spoke else self._rules.opening_after_ms

@@ -1,6 +1,6 @@
 """The decision that a number may be called now, or the reason why not. Pure.
 
-`judge` asks in this order, so that the reason that is given is the one that no waiting heals:
+`decide` asks in this order, so that the reason that is given is the one that no waiting heals:
 whether the server places calls at all, the number, the do-not-call list, consent, the day's caps,
 and the hours where the callee is.
 """
@@ -22,11 +22,11 @@ __all__ = [
     "ALLOWED",
     "NOT_ENABLED",
     "CallingHours",
-    "Judgment",
+    "DialDecision",
     "OutboundPolicy",
     "Purpose",
     "Refusal",
-    "judge",
+    "decide",
 ]
 
 
@@ -109,7 +109,7 @@ class OutboundPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgment:
+class DialDecision:
     """Allowed where `code` is None; else `reason` is a sentence, safe to show.
 
     `not_before` is there where waiting helps.
@@ -124,7 +124,7 @@ class Judgment:
         return self.code is None
 
 
-ALLOWED: Final = Judgment()
+ALLOWED: Final = DialDecision()
 NOT_ENABLED: Final = (
     "This server places no calls: set outbound.enabled to true in config.yaml, and restart it"
 )
@@ -132,42 +132,44 @@ _STEP: Final = timedelta(minutes=15)
 _LOOK_AHEAD: Final = timedelta(days=2)
 
 
-def judge(
+def decide(
     number: str,
     purpose: Purpose,
     now: datetime,
     policy: OutboundPolicy,
     facts: CalleeFacts,
     time_zone: str | None = None,
-) -> Judgment:
+) -> DialDecision:
     """Decide on one call. `now` is aware of its zone; `time_zone` is the callee's, where known."""
     if not policy.enabled:
-        return Judgment(Refusal.NOT_ENABLED, NOT_ENABLED)
-    refused = _judge_number(number, policy)
+        return DialDecision(Refusal.NOT_ENABLED, NOT_ENABLED)
+    refused = _check_number(number, policy)
     if refused is not None:
         return refused
     if facts.do_not_call:
-        return Judgment(Refusal.DO_NOT_CALL, "The number is on the do-not-call list")
+        return DialDecision(Refusal.DO_NOT_CALL, "The number is on the do-not-call list")
     if purpose is Purpose.MARKETING and not facts.has_consent:
         text = "A marketing call needs consent on record: trunkline do-not-call consent NUMBER"
-        return Judgment(Refusal.NO_CONSENT, text)
+        return DialDecision(Refusal.NO_CONSENT, text)
     if facts.live_calls:
-        return Judgment(Refusal.CALLED_NOW, "A call to this number is under way already")
+        return DialDecision(Refusal.CALLED_NOW, "A call to this number is under way already")
     if policy.max_calls and facts.all_live_calls >= policy.max_calls:
         text = f"{facts.all_live_calls} placed calls are under way (outbound.max_calls)"
-        return Judgment(Refusal.AT_CAPACITY, text)
+        return DialDecision(Refusal.AT_CAPACITY, text)
     day = timedelta(days=1)
     if policy.per_number_per_day and facts.calls_today >= policy.per_number_per_day:
         text = f"The number was called {facts.calls_today} times in 24 hours"
-        return Judgment(Refusal.NUMBER_CAP, f"{text} (outbound.per_number_per_day)", now + day / 24)
+        return DialDecision(
+            Refusal.NUMBER_CAP, f"{text} (outbound.per_number_per_day)", now + day / 24
+        )
     if policy.per_day and facts.all_calls_today >= policy.per_day:
         text = f"{facts.all_calls_today} calls were placed in 24 hours (outbound.per_day)"
-        return Judgment(Refusal.DAY_CAP, text, now + day / 24)
+        return DialDecision(Refusal.DAY_CAP, text, now + day / 24)
     if time_zone and not is_time_zone(time_zone):
         text = f"There is no time zone {time_zone[:64]}; one is such as America/Denver"
-        return Judgment(Refusal.NO_TIME_ZONE, text)
+        return DialDecision(Refusal.NO_TIME_ZONE, text)
     zones = (time_zone,) if time_zone else time_zones_of(number)
-    return _judge_hours(zones, now, policy.hours)
+    return _check_hours(zones, now, policy.hours)
 
 
 def is_time_zone(name: str) -> bool:
@@ -179,38 +181,40 @@ def is_time_zone(name: str) -> bool:
     return True
 
 
-def _judge_number(number: str, policy: OutboundPolicy) -> Judgment | None:
+def _check_number(number: str, policy: OutboundPolicy) -> DialDecision | None:
     # A whole number and nothing else: no SIP address, no tones behind a comma, no spelling that
     # the carrier might read in another way.
     found = classify(number, ())
     match found.kind:
         case NumberKind.EMERGENCY:
-            return Judgment(Refusal.EMERGENCY, "Emergency numbers are never called")
+            return DialDecision(Refusal.EMERGENCY, "Emergency numbers are never called")
         case NumberKind.INVALID | NumberKind.SHORT_CODE | NumberKind.WITHHELD:
-            return Judgment(Refusal.NUMBER_INVALID, f"The number {found.reason}")
+            return DialDecision(Refusal.NUMBER_INVALID, f"The number {found.reason}")
         case NumberKind.SIP | NumberKind.CLIENT:
-            return Judgment(Refusal.NUMBER_KIND, f"The address {found.reason}, and no phone number")
+            return DialDecision(
+                Refusal.NUMBER_KIND, f"The address {found.reason}, and no phone number"
+            )
     if found.number != number:
         text = "The number is not a whole number with + and country code, such as +15551234567"
-        return Judgment(Refusal.NUMBER_INVALID, text)
+        return DialDecision(Refusal.NUMBER_INVALID, text)
     if number in policy.own_numbers:
-        return Judgment(Refusal.OWN_NUMBER, "The number is one of our own")
+        return DialDecision(Refusal.OWN_NUMBER, "The number is one of our own")
     if not policy.any_country and not policy.numbers.regions:
         text = "No country may be called: set outbound.allowed_countries"
-        return Judgment(Refusal.COUNTRY, text)
+        return DialDecision(Refusal.COUNTRY, text)
     if (fault := policy.numbers.fault(number)) is not None:
         abroad = found.kind in (NumberKind.ORDINARY, NumberKind.TOLL_FREE)
         code = Refusal.COUNTRY if abroad else Refusal.NUMBER_KIND
-        return Judgment(code, f"The number {fault}")
+        return DialDecision(code, f"The number {fault}")
     if not policy.unassigned and not is_assigned(number):
-        return Judgment(Refusal.NUMBER_KIND, "The number is of a range that is not in use")
+        return DialDecision(Refusal.NUMBER_KIND, "The number is of a range that is not in use")
     return None
 
 
-def _judge_hours(zones: Sequence[str], now: datetime, hours: CallingHours) -> Judgment:
+def _check_hours(zones: Sequence[str], now: datetime, hours: CallingHours) -> DialDecision:
     if not zones:
         text = "The time of day at the number is not known: give its time_zone"
-        return Judgment(Refusal.NO_TIME_ZONE, text)
+        return DialDecision(Refusal.NO_TIME_ZONE, text)
     outside = next((zone for zone in zones if not hours.include(_local(now, zone))), None)
     if outside is None:
         return ALLOWED
@@ -218,7 +222,7 @@ def _judge_hours(zones: Sequence[str], now: datetime, hours: CallingHours) -> Ju
     span = f"{hours.start:%H:%M}-{hours.end:%H:%M}"
     where = outside if len(zones) == 1 else f"{outside}, one of {len(zones)} zones it may be in"
     text = f"It is {local:%H:%M} at the number ({where}); calls go out {span} (outbound.hours)"
-    return Judgment(Refusal.HOURS, text, _next_inside(zones, now, hours))
+    return DialDecision(Refusal.HOURS, text, _next_inside(zones, now, hours))
 
 
 def _next_inside(zones: Sequence[str], now: datetime, hours: CallingHours) -> datetime | None:

@@ -17,10 +17,10 @@ from app.calls.hang_up import contain
 from app.calls.outbound.dial_policy import (
     NOT_ENABLED,
     CallingHours,
-    Judgment,
+    DialDecision,
     OutboundPolicy,
     Purpose,
-    judge,
+    decide,
 )
 from app.calls.outbound.pacing import Pace
 from app.calls.outbound.placed_call import (
@@ -230,8 +230,8 @@ class Dialer:
 
         policy = replace(self.policy, hours=self.policy.hours.within(order.hours))
 
-        def objection(facts: CalleeFacts) -> Judgment | None:
-            found = judge(
+        def objection(facts: CalleeFacts) -> DialDecision | None:
+            found = decide(
                 order.number, order.purpose, self.now(), policy, facts, order.time_zone or None
             )
             return None if found.allowed else found
@@ -423,7 +423,7 @@ _NOT_READY: Final = {
 }
 
 
-def _refusal(found: Judgment) -> PlacingRefused:
+def _refusal(found: DialDecision) -> PlacingRefused:
     assert found.code is not None
     not_before = None if found.not_before is None else found.not_before.isoformat()
     return PlacingRefused(found.reason, code=found.code.value, not_before=not_before)

@@ -137,13 +137,13 @@ class SqlOutbound:
 
     # Attempts -----------------------------------------------------------------------------------
 
-    async def begin(self, attempt: Attempt, judge: Callable[[CalleeFacts], T | None]) -> T | None:
-        """Write an attempt down unless `judge` has an objection, which is returned."""
+    async def begin(self, attempt: Attempt, check: Callable[[CalleeFacts], T | None]) -> T | None:
+        """Write an attempt down unless `check` has an objection, which is returned."""
         async with self._database.writing() as connection:
             if not self._database.is_sqlite:  # there a writing transaction is the only one
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
                 await connection.execute(lock, {"key": _DIAL_LOCK})
-            objection = judge(await _facts(connection, attempt))
+            objection = check(await _facts(connection, attempt))
             if objection is not None:
                 return objection
             if attempt.contact_id is not None:

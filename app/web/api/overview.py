@@ -20,9 +20,9 @@ EXAMINED_EVERY_S: Final = 20.0
 Facts = Callable[[], Awaitable[dict[str, Any]]]
 
 
-def add_overview_routes(router: APIRouter, facts: Facts, examine: Facts) -> None:
-    """Add `/status`, which answers with `facts`, and `/doctor`, with `examine`."""
-    examining = asyncio.Lock()
+def add_overview_routes(router: APIRouter, facts: Facts, run_checks: Facts) -> None:
+    """Add `/status`, which answers with `facts`, and `/doctor`, with `run_checks`."""
+    running = asyncio.Lock()
     found: dict[str, Any] = {}
     fresh_until_s = 0.0
 
@@ -36,9 +36,9 @@ def add_overview_routes(router: APIRouter, facts: Facts, examine: Facts) -> None
         """Check everything that a real call needs, as `trunkline doctor` does; takes a while."""
         nonlocal found, fresh_until_s
         clock_s = asyncio.get_running_loop().time
-        async with examining:
+        async with running:
             if clock_s() >= fresh_until_s:
-                results = await examine()
+                results = await run_checks()
                 at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
                 found, fresh_until_s = {"at": at, **results}, clock_s() + EXAMINED_EVERY_S
             return found

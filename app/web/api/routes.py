@@ -43,7 +43,7 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     bus: Bus,
     outbox: WebhookOutbox | None,
     phone: BrowserPhone,
-    examine: Callable[[], Awaitable[dict[str, Any]]],
+    doctor: Callable[[], Awaitable[dict[str, Any]]],
     overview: Callable[[], Awaitable[dict[str, Any]]],
     supervision: Supervision,
     outbound: Outbound,
@@ -59,6 +59,6 @@ def api_router(  # noqa: PLR0913 - one parameter for each part of the server
     add_webhook_routes(router, outbox)
     add_configuration_routes(router, configuration, bus)
     add_key_routes(router, keys)
-    add_overview_routes(router, overview, examine)
+    add_overview_routes(router, overview, doctor)
     add_outbound_routes(router, outbound)
     return router

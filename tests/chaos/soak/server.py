@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from app import logs
 from app.calls import seen_calls, switchboard
-from app.main import Trunkline, _spare_the_sound, build
+from app.main import Trunkline, _tune_garbage_collector, build
 from app.settings import carrier_credentials, load
 from app.store import writer
 from tests.bench.servers import cpu_s, rss_kib
@@ -187,7 +187,7 @@ def main() -> None:
     token = carrier_credentials(settings).auth_tokens[0]
 
     def announce(port: int) -> None:
-        _spare_the_sound()
+        _tune_garbage_collector()
         _say({"port": port, "auth_token": token})
 
     built = build(settings, announce)

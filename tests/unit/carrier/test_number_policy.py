@@ -118,8 +118,8 @@ def test_the_policy_of_one_country_lets_its_ordinary_numbers_through_and_no_othe
 @pytest.mark.parametrize("kind", sorted(COSTLY))
 def test_a_policy_may_allow_a_costly_kind_by_itself(kind: NumberKind) -> None:
     found = NumberClass(kind=kind, reason="is costly", number="+1")
-    assert DialPolicy().judge(found) == "is costly, which is not called from here"
-    assert DialPolicy(costly=frozenset({kind})).judge(found) is None
+    assert DialPolicy().fault_of(found) == "is costly, which is not called from here"
+    assert DialPolicy(costly=frozenset({kind})).fault_of(found) is None
 
 
 def test_emergency_numbers_of_a_country_are_known_there() -> None:

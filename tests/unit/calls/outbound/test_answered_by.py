@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.calls.outbound import answered_by as judge
-from app.calls.outbound.answered_by import AnsweredByJudge
+from app.calls.outbound import answered_by as detector
+from app.calls.outbound.answered_by import AnsweredByDetector
 from app.calls.outbound.answered_by_phrases import Kind, find_phrases, plain
 from app.events import AnsweredBy
 from audio.g711 import encode_ulaw
@@ -44,8 +44,8 @@ class Line:
     """A call from its answer, in time."""
 
     def __init__(self, *, transcribed: bool = True) -> None:
-        self.judge = AnsweredByJudge(transcribed=transcribed)
-        self.judge.on_answered(0)
+        self.detector = AnsweredByDetector(transcribed=transcribed)
+        self.detector.on_answered(0)
         self.now_ms = 0
         self.verdicts: list[AnsweredBy] = []
         self.evidence: list[str] = []
@@ -55,20 +55,20 @@ class Line:
         for step in steps:
             kind, _, rest = step.partition(" ")
             if kind == "says":
-                self.judge.on_words(f"u{self.now_ms}", rest, self.now_ms)
+                self.detector.on_words(f"u{self.now_ms}", rest, self.now_ms)
             elif kind == "carrier":
-                self.judge.on_carrier(rest)
+                self.detector.on_carrier(rest)
             else:
                 made = sound(step)
                 for at in range(0, len(made), 160):
-                    self.judge.on_audio(made[at : at + 160])
+                    self.detector.on_audio(made[at : at + 160])
                     self.now_ms += 20
                     if self.now_ms % 200 == 0:
                         self.look()
         return self
 
     def look(self) -> None:
-        answer = self.judge.on_tick(self.now_ms)
+        answer = self.detector.on_tick(self.now_ms)
         if answer is not None:
             self.verdicts.append(answer.verdict)
             self.evidence = list(answer.evidence)
@@ -177,7 +177,7 @@ def test_a_message_begins_after_the_beep_or_in_silence(steps: tuple[str, ...], d
     assert line.verdicts == [V]
     line.hear("quiet 400", *steps)
     line.look()
-    assert line.judge.message_due(line.now_ms) is due
+    assert line.detector.message_due(line.now_ms) is due
 
 
 def test_after_screening_it_is_found_who_comes() -> None:
@@ -190,15 +190,15 @@ def test_after_screening_it_is_found_who_comes() -> None:
     ):
         line = Line().hear("quiet 400", "voice 3500", "quiet 950")
         line.hear("says Record your name and reason for calling.", "quiet 200")
-        line.judge.on_agent_spoke(line.now_ms)
+        line.detector.on_agent_spoke(line.now_ms)
         line.hear("quiet 2000", *answer)
         assert line.verdicts == [S, wanted]
 
 
 def test_nothing_is_judged_before_the_call_is_answered() -> None:
-    judge = AnsweredByJudge()
-    judge.on_carrier("human")
-    assert judge.on_tick(60_000) is None and not judge.answered
+    detector = AnsweredByDetector()
+    detector.on_carrier("human")
+    assert detector.on_tick(60_000) is None and not detector.answered
 
 
 def test_phrases_are_found_in_any_spelling() -> None:
@@ -213,20 +213,20 @@ def test_the_documented_points_and_limits_are_those_of_the_code() -> None:
     def s(ms: int) -> str:
         return f"{ms / 1000:g}"
 
-    longer = sorted(judge._LONGER)
-    points = {kind: points for kind, (_, points) in judge._PHRASES.items()}
-    carrier = judge._CARRIER
-    low_s, high_s = (s(ms) for ms in judge.BEEP_MS)
-    low_hz, high_hz = judge.BEEP_HZ
+    longer = sorted(detector._LONGER)
+    points = {kind: points for kind, (_, points) in detector._PHRASES.items()}
+    carrier = detector._CARRIER
+    low_s, high_s = (s(ms) for ms in detector.BEEP_MS)
+    low_hz, high_hz = detector.BEEP_HZ
     rows = [
-        f"A verdict needs {judge.ENOUGH}\npoints, and {judge.LEAD} more",
-        f"at most {s(judge.SHORT_MS)} s of speech, then {s(judge.PAUSE_MS)} s of silence; "
-        f"{s(judge.SILENCE_ALONE_MS)} s |",
-        f"at most {s(judge.LONG_MS)} s of speech,",
+        f"A verdict needs {detector.ENOUGH}\npoints, and {detector.LEAD} more",
+        f"at most {s(detector.SHORT_MS)} s of speech, then {s(detector.PAUSE_MS)} s of silence; "
+        f"{s(detector.SILENCE_ALONE_MS)} s |",
+        f"at most {s(detector.LONG_MS)} s of speech,",
         f"{', '.join(s(ms) for ms, _ in longer)} s of speech without a pause | machine "
         f"{', '.join(str(count) for _, count in longer)} |",
         f"one tone of {low_hz} to {high_hz} Hz for {low_s} to {high_s} s",
-        f"2100 Hz for {s(judge._CED_MS)} s",
+        f"2100 Hz for {s(detector._CED_MS)} s",
         f"a queue | {points[Kind.SCREENING]}, {points[Kind.MENU]}, {points[Kind.VOICEMAIL]}, "
         f"{points[Kind.HOLD]} |",
         f'("reason for your call") | {points[Kind.SCREENING_HINT]} |',
@@ -236,6 +236,6 @@ def test_the_documented_points_and_limits_are_those_of_the_code() -> None:
         f"voicemail {carrier['machine_end_beep'][1]}; fax {carrier['fax'][1]} |",
         f"after {s(longer[1][0])} s of\nspeech whose words hint at one, or after "
         f"{s(longer[2][0])} s of any",
-        f"found out by its words within {judge.REVISED_WITHIN_MS // 1000} s",
+        f"found out by its words within {detector.REVISED_WITHIN_MS // 1000} s",
     ]
     assert [row for row in rows if row not in text] == []

@@ -13,7 +13,7 @@ from app.calls.outbound.dial_policy import (
     OutboundPolicy,
     Purpose,
     Refusal,
-    judge,
+    decide,
 )
 from app.carrier.number_policy import DialPolicy, NumberKind, classify
 from app.store.outbound import CalleeFacts
@@ -133,7 +133,7 @@ def test_every_refusal_is_in_a_table_of_this_file() -> None:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_each_number_is_dialed_or_refused_for_its_reason(number: str) -> None:
-    found = judge(number, Purpose.SERVICE, NOON, POLICY, CalleeFacts())
+    found = decide(number, Purpose.SERVICE, NOON, POLICY, CalleeFacts())
     assert found.code is NUMBERS[number], found
     assert found.allowed or (found.reason[0].isupper() and "\n" not in found.reason)
 
@@ -141,17 +141,17 @@ def test_each_number_is_dialed_or_refused_for_its_reason(number: str) -> None:
 def test_a_kind_that_costs_is_dialed_where_it_was_allowed() -> None:
     numbers = replace(POLICY.numbers, costly=frozenset({NumberKind.SHARED_COST}))
     policy = replace(POLICY, numbers=numbers)
-    found = judge("+491801234567", Purpose.SERVICE, NOON, policy, CalleeFacts())
+    found = decide("+491801234567", Purpose.SERVICE, NOON, policy, CalleeFacts())
     assert found.allowed
 
 
 def test_no_country_means_nobody_unless_any_is_said() -> None:
     nowhere = replace(POLICY, numbers=DialPolicy())
-    found = judge("+14155550123", Purpose.SERVICE, NOON, nowhere, CalleeFacts())
+    found = decide("+14155550123", Purpose.SERVICE, NOON, nowhere, CalleeFacts())
     assert found.code is Refusal.COUNTRY
     anywhere = replace(nowhere, any_country=True)
-    assert judge("+33142685300", Purpose.SERVICE, NOON, anywhere, CalleeFacts()).allowed
-    premium = judge("+19005550123", Purpose.SERVICE, NOON, anywhere, CalleeFacts())
+    assert decide("+33142685300", Purpose.SERVICE, NOON, anywhere, CalleeFacts()).allowed
+    premium = decide("+19005550123", Purpose.SERVICE, NOON, anywhere, CalleeFacts())
     assert premium.code is Refusal.NUMBER_KIND
 
 
@@ -175,7 +175,7 @@ def test_no_country_means_nobody_unless_any_is_said() -> None:
 def test_each_fact_about_a_callee(
     changes: dict[str, Any], purpose: Purpose, code: Refusal | None
 ) -> None:
-    found = judge("+14155550123", purpose, NOON, POLICY, CalleeFacts(**changes))
+    found = decide("+14155550123", purpose, NOON, POLICY, CalleeFacts(**changes))
     assert found.code is code
 
 
@@ -207,16 +207,16 @@ def test_people_are_called_between_eight_and_nine_in_the_evening_where_they_are(
 def check_hours(number: str, utc: str, allowed: bool) -> None:
     now = datetime.fromisoformat(utc).replace(tzinfo=UTC)
     anywhere = replace(POLICY, numbers=DialPolicy(), any_country=True)
-    found = judge(number, Purpose.SERVICE, now, anywhere, CalleeFacts())
+    found = decide(number, Purpose.SERVICE, now, anywhere, CalleeFacts())
     assert found.allowed is allowed, found
     assert allowed or found.code is Refusal.HOURS
     if found.not_before is not None:
-        later = judge(number, Purpose.SERVICE, found.not_before, anywhere, CalleeFacts())
+        later = decide(number, Purpose.SERVICE, found.not_before, anywhere, CalleeFacts())
         assert later.allowed
         assert found.not_before.minute % 15 == 0 and not found.not_before.second
         before = found.not_before - timedelta(minutes=15)
         if before > now:
-            assert not judge(number, Purpose.SERVICE, before, anywhere, CalleeFacts()).allowed
+            assert not decide(number, Purpose.SERVICE, before, anywhere, CalleeFacts()).allowed
 
 
 LOS_ANGELES, BERLIN, SYDNEY, SAO_PAULO = (
@@ -302,18 +302,18 @@ def test_a_zone_that_the_order_gives_outranks_the_prefix() -> None:
     early = datetime(2026, 11, 30, 14, 0, tzinfo=UTC)  # 6:00 in Los Angeles, 9:00 in New York
     moved = "America/New_York"
     facts = CalleeFacts()
-    assert not judge("+14155550123", Purpose.SERVICE, early, POLICY, facts).allowed
-    assert judge("+14155550123", Purpose.SERVICE, early, POLICY, facts, moved).allowed
+    assert not decide("+14155550123", Purpose.SERVICE, early, POLICY, facts).allowed
+    assert decide("+14155550123", Purpose.SERVICE, early, POLICY, facts, moved).allowed
 
 
 def test_hours_may_end_with_the_day() -> None:
     late = datetime(2026, 11, 30, 22, 59, tzinfo=UTC)  # 23:59 in Berlin
     policy = replace(POLICY, hours=CallingHours(time(8), time.max))
-    assert judge("+4930123456", Purpose.SERVICE, late, policy, CalleeFacts()).allowed
+    assert decide("+4930123456", Purpose.SERVICE, late, policy, CalleeFacts()).allowed
 
 
 def test_a_server_that_was_not_enabled_says_how_to_enable_it() -> None:
     off = replace(POLICY, enabled=False)
-    found = judge("+14155550123", Purpose.SERVICE, NOON, off, CalleeFacts())
+    found = decide("+14155550123", Purpose.SERVICE, NOON, off, CalleeFacts())
     assert found.code is Refusal.NOT_ENABLED
     assert "outbound.enabled" in found.reason

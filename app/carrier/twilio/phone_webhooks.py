@@ -1,6 +1,6 @@
 """Twilio's side of the HTTP edge: signatures, forms, documents and paths.
 
-`app.web.phone` knows routes and sockets and no carrier; `TwilioFront` knows Twilio and no route.
+`app.web.phone` knows routes and sockets and no carrier; `TwilioWebhooks` knows Twilio and no route.
 Everything is checked against the configured public address, never against a Host header.
 """
 
@@ -58,10 +58,10 @@ from app.carrier.twilio.transfer_reports import (
     read_queue_wait,
 )
 
-__all__ = ["TwilioFront"]
+__all__ = ["TwilioWebhooks"]
 
 
-class TwilioFront:
+class TwilioWebhooks:
     """One Twilio account. Asks for the `site` late: a port of 0 is known once it is bound."""
 
     content_type = TWIML_CONTENT_TYPE

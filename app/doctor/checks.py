@@ -35,7 +35,7 @@ from app.realtime.events import SessionConfig
 from app.realtime.probe import ProbeOutcome, ProbeResult, probe
 from app.settings import Mode, Settings, VoiceChoice, needed_open_files
 
-__all__ = ["CheckResult", "Verdict", "examine", "failed", "verdict_of"]
+__all__ = ["CheckResult", "Verdict", "failed", "run_checks", "verdict_of"]
 
 
 _TIMEOUT_S: Final = 10.0
@@ -77,7 +77,7 @@ def verdict_of(results: list[CheckResult]) -> str:
     return f"{rest} {found}".strip()
 
 
-async def examine(
+async def run_checks(
     settings: Settings,
     *,
     problems: Sequence[str],
