@@ -44,7 +44,7 @@ __all__ = [
     "HandedOff",
     "KeyPressed",
     "MessageTaken",
-    "ModelTold",
+    "ModelInput",
     "OperatorActed",
     "OptedOut",
     "Party",
@@ -496,8 +496,8 @@ class StagesTimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelTold:
-    """Something that the model was told and that neither party said.
+class ModelInput:
+    """Something that the model was given and that neither party said.
 
     `what`: note, truncated (the caller has heard `heard_ms` of the item), settings (`text` names
     them) or asked (for a response with instructions of its own). `text` may be personal.
@@ -811,7 +811,7 @@ CallEvent = (
     | AgentSaid
     | TurnTimed
     | StagesTimed
-    | ModelTold
+    | ModelInput
     | BargeIn
     | SpeechResumed
     | KeyPressed

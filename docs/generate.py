@@ -23,6 +23,7 @@ from app import events
 from app.agents.dialogue.response_kinds import RULES, Moment, Rules
 from app.calls.turns.turn_table import TURNS, Turn
 from app.settings import Settings
+from app.store.codec import EVENT_TYPES
 
 __all__ = ["EXAMPLES", "PARTS", "ConfigKey", "config_keys", "main", "refreshed"]
 
@@ -254,8 +255,9 @@ def _kind_row(kind: str, rules: Rules) -> str:
 def call_events() -> str:
     """The events of calls with their fields, from their docstrings."""
     rows = ["| `type` | Means | Fields |", "|---|---|---|"]
+    types = {event: kind for kind, event in EVENT_TYPES.items()}
     for event in _event_classes():
-        kind = re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()
+        kind = types[event]
         meaning = " ".join((event.__doc__ or "").split()).replace("|", "\\|")
         names = [one.name for one in dataclasses.fields(event) if one.name not in _IN_ALL]
         rows.append(f"| `{kind}` | {meaning} | {', '.join(f'`{name}`' for name in names)} |")

@@ -23,10 +23,10 @@ from trunkline.events import (
     Audio,
     AudioEnd,
     HandoffMade,
-    Said,
     SessionError,
     ToolEnd,
     ToolStart,
+    Utterance,
 )
 
 
@@ -86,7 +86,7 @@ async def main(model: VoiceModel, recording: bytes) -> int:
                     print(f"tool output: {event.output}")
                 case HandoffMade():
                     print(f"handoff: {event.from_agent} -> {event.to_agent}")
-                case Said():
+                case Utterance():
                     print(f"{event.party}: {event.text}")
                 case SessionError():
                     raise VoiceError(event.message or "it failed", code=event.code)

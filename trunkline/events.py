@@ -23,6 +23,7 @@ from app.agents.session.events import (
     ToolEnd,
     ToolStart,
     UsageCounted,
+    Utterance,
 )
 from app.events import (
     Analysis,
@@ -64,4 +65,5 @@ __all__ = [
     "ToolStart",
     "TurnAnalyzed",
     "UsageCounted",
+    "Utterance",
 ]

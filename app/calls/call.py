@@ -41,7 +41,7 @@ from app.calls.billing import CallBill
 from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState, Monitor
 from app.calls.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
-from app.calls.model_told import told_of
+from app.calls.model_input import model_input
 from app.calls.recording.call_recording import CallRecording
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.recorder import Recorder
@@ -513,7 +513,7 @@ class Call:
                     self._caller_leg.outbox.put(action)
                 case ToVoice(event):
                     self._to_voice.put(event)
-                    if (told := told_of(event, self.call_id, self._now_ms())) is not None:
+                    if (told := model_input(event, self.call_id, self._now_ms())) is not None:
                         self._record(told)
                 case Record(event):
                     self._record(event)

@@ -36,7 +36,7 @@ from app.events import (
     HandedOff,
     KeyPressed,
     MessageTaken,
-    ModelTold,
+    ModelInput,
     OperatorActed,
     OptedOut,
     RecordingStarted,
@@ -215,8 +215,8 @@ class Timeline:
 
     def _take_more(self, event: Any) -> None:
         match event:
-            case ModelTold():
-                self._told(event)
+            case ModelInput():
+                self._model_input(event)
             case AnswerJudged() | DisclosureHeard() | OptedOut():
                 self._beginning(event)
             case ToolRan():
@@ -370,7 +370,7 @@ class Timeline:
         )
         self._add(event.at_ms, text, Mark.PROBLEM if slow else Mark.PLAIN)
 
-    def _told(self, event: ModelTold) -> None:
+    def _model_input(self, event: ModelInput) -> None:
         match event.what:
             case "truncated":
                 text = f"the model was told that {_s(event.heard_ms or 0)} s of it had been heard"

@@ -1,7 +1,7 @@
 """Events of `app.events` as records of the store, and back.
 
 A record keeps its event's fields under their names. A field that is added later needs a default,
-which older records then have; a class that is renamed or removed keeps its name in `FORMER`.
+which older records then have; a class that is renamed keeps the type of its records in `_RENAMED`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from app.events import AnalysisEvent, CallEvent, CallId, CallLost, CallReviewed
+from app.events import AnalysisEvent, CallEvent, CallId, CallLost, CallReviewed, ModelInput
 from app.store.base import StoredEvent
 
 __all__ = ["EVENT_TYPES", "Storable", "decode", "encode", "of_fields", "type_of"]
 
 Storable = CallEvent | CallReviewed | CallLost
+
+_RENAMED: Final[dict[type[Any], str]] = {ModelInput: "model_told"}
+"""The types of records, which programs read, of classes that have another name by now."""
 
 
 def _classes(union: UnionType) -> list[type[Any]]:
@@ -32,7 +35,9 @@ def _snake(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
 
 
-EVENT_TYPES: Final[dict[str, type[Any]]] = {_snake(one.__name__): one for one in _classes(Storable)}
+EVENT_TYPES: Final[dict[str, type[Any]]] = {
+    _RENAMED.get(one) or _snake(one.__name__): one for one in _classes(Storable)
+}
 """The class of each type of record."""
 
 _TYPES: Final = {one: name for name, one in EVENT_TYPES.items()}

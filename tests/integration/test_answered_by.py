@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.calls.outbound.answering import SCREENED_NOTE
-from app.events import AgentSaid, AnsweredBy, AnswerJudged, CallEnded, CallId, ModelTold
+from app.events import AgentSaid, AnsweredBy, AnswerJudged, CallEnded, CallId, ModelInput
 from app.realtime.events import ItemCreate, ResponseCreate
 from tests.demo.callees import CALLEES, OVER, REPLY, Callee, play
 from tests.fakes.carrier import FakeCall
@@ -134,7 +134,7 @@ def check(
     words = [each for create in found.model.of(ResponseCreate) if (each := told_to_say(create))]
     assert words == asked, name
     before = events[: events.index(judged[0])]
-    said = [event.text for event in before if isinstance(event, AgentSaid | ModelTold)]
+    said = [event.text for event in before if isinstance(event, AgentSaid | ModelInput)]
     assert not any(PRIVATE in text for text in said), (name, said)
     if MESSAGE in asked:
         [first, *_] = found.call.stream.detector.spans

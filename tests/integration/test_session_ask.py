@@ -10,7 +10,7 @@ import pytest
 
 from app.agents.agent import Agent
 from app.agents.session.agent_session import AgentSession
-from app.agents.session.events import Said, ToolApproval
+from app.agents.session.events import ToolApproval, Utterance
 from app.agents.session.subscriptions import Subscription
 from app.agents.tools.tool import Approval, tool
 from app.errors import ConfigError, VoiceUnavailable
@@ -44,7 +44,7 @@ def utterances(events: Subscription) -> list[tuple[str, str, str]]:
     found = []
     while events.unread:
         event = events._events.popleft()
-        if isinstance(event, Said):
+        if isinstance(event, Utterance):
             found.append((event.party.value, event.agent, event.text))
     return found
 

@@ -85,6 +85,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The store knows where the files of a call are; the recorder writes one of them.
     "app.calls.recording": {"app.calls", "app.events", "app.store.files", "app.tasks",
                             "app.threads", "audio"},
+    # The feed names events as their records do.
+    "app.calls.observers": {"app.background", "app.bus", "app.calls", "app.carrier.base",
+                            "app.errors", "app.events", "app.logs", "app.retry",
+                            "app.store.codec", "app.threads", "msgspec"},
     # What is written down before anything is dialed.
     "app.calls.outbound": {"app.calls", "app.carrier.base", "app.carrier.number_policy",
                            "app.carrier.time_zones", "app.errors", "app.events", "app.logs",
@@ -195,7 +199,7 @@ PURE = [
     "app.calls.media.ringback",
     "app.calls.media.uplink",
     "app.calls.message_taking",
-    "app.calls.model_told",
+    "app.calls.model_input",
     "app.calls.model_watch",
     "app.calls.outbound.answered_by",
     "app.calls.outbound.answered_by_phrases",

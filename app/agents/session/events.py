@@ -31,13 +31,13 @@ __all__ = [
     "HistoryUpdated",
     "InputTimeout",
     "RawModelEvent",
-    "Said",
     "SessionError",
     "SessionEvent",
     "ToolApproval",
     "ToolEnd",
     "ToolStart",
     "UsageCounted",
+    "Utterance",
 ]
 
 
@@ -204,19 +204,22 @@ class HistoryUpdated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Utterance:
     """One side has said or written something, in whole: once for each utterance.
 
     `agent` names the agent who spoke. Of words that were cut off before they were complete, `text`
     is what was heard.
     """
 
-    type: ClassVar[Literal["said"]] = "said"
+    type: ClassVar[Literal["said"]] = "said"  # which programs compare with
     party: Party
     text: str
     item_id: str
     agent: str = ""
     cut_off: bool = False
+
+
+Said = Utterance  # its old name, for one more version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +279,7 @@ SessionEvent = (
     | GuardrailTrip
     | HistoryAdded
     | HistoryUpdated
-    | Said
+    | Utterance
     | SessionError
     | UsageCounted
     | InputTimeout

@@ -31,12 +31,12 @@ from app.agents.session.events import (
     HistoryUpdated,
     InputTimeout,
     RawModelEvent,
-    Said,
     SessionError,
     SessionEvent,
     ToolEnd,
     ToolStart,
     UsageCounted,
+    Utterance,
 )
 from app.agents.session.playback import Playback
 from app.agents.tools.call_control import (
@@ -396,7 +396,7 @@ class SessionConversation:
         self._said.add(item.item_id)
         speaks = item.party is Party.AGENT
         agent = self._speaker.get(response_id, self.dialogue.active.agent.name) if speaks else ""
-        said = Said(
+        said = Utterance(
             party=item.party, text=text, item_id=item.item_id, agent=agent, cut_off=item.cut_off
         )
         return [Publish(said)]

@@ -21,6 +21,7 @@ import msgspec
 
 from app.carrier.base import CarrierCallId
 from app.events import CallEvent
+from app.store.codec import type_of
 
 __all__ = ["CALL_EVENTS", "KEPT_EVENTS", "FeedEntry", "FeedReader", "LiveFeed", "plain"]
 
@@ -121,11 +122,7 @@ def plain(event: CallEvent) -> dict[str, Any]:
     """An event as plain values: `type`, the time, and its fields."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     fields: dict[str, Any] = msgspec.to_builtins(event)
-    return {"type": _type(type(event).__name__), "at": at, "at_ms": 0, **fields}
-
-
-def _type(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
+    return {"type": type_of(event), "at": at, "at_ms": 0, **fields}
 
 
 class FeedReader:

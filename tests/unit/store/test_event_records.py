@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from app import events
+from app.calls.observers.live_feed import plain
+from app.events import ModelInput
 from app.store.codec import EVENT_TYPES, decode, encode
 from app.store.retention import MESSAGES, WORDS, without
 from tests.fakes.call_events import BEGAN, filled
@@ -105,3 +107,8 @@ def test_retention_leaves_no_word_in_an_event_that_can_still_be_read(name: str) 
     blank = without(record, {**WORDS, **MESSAGES})
     assert sorted(texts_with(dict(blank.body), "canary")) == KEPT_TEXTS[name]
     assert decode(blank) is not None
+
+
+def test_a_record_keeps_its_type_when_its_class_is_renamed() -> None:
+    assert EVENT_TYPES["model_told"] is ModelInput
+    assert plain(filled(ModelInput))["type"] == "model_told"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Final
 
-from app.events import CallId, ModelTold
+from app.events import CallId, ModelInput
 from app.realtime.events import (
     UNSET,
     ClientEvent,
@@ -19,16 +19,16 @@ from app.realtime.events import (
     SessionUpdate,
 )
 
-__all__ = ["told_of"]
+__all__ = ["model_input"]
 
 MAX_CHARS: Final = 500
 
 
-def told_of(event: ClientEvent, call_id: CallId, at_ms: int) -> ModelTold | None:
+def model_input(event: ClientEvent, call_id: CallId, at_ms: int) -> ModelInput | None:
     """The record of an event that is sent to the model; None for most."""
     match event:
         case ItemTruncate():
-            return ModelTold(
+            return ModelInput(
                 call_id=call_id,
                 at_ms=at_ms,
                 what="truncated",
@@ -37,7 +37,7 @@ def told_of(event: ClientEvent, call_id: CallId, at_ms: int) -> ModelTold | None
             )
         case ItemCreate(item=item) if item.role == "system":
             text = " ".join(part.text or "" for part in item.content)
-            return ModelTold(
+            return ModelInput(
                 call_id=call_id,
                 at_ms=at_ms,
                 what="note",
@@ -50,9 +50,9 @@ def told_of(event: ClientEvent, call_id: CallId, at_ms: int) -> ModelTold | None
                 for one in fields(session)
                 if one.name != "type" and getattr(session, one.name) not in (UNSET, None)
             ]
-            return ModelTold(call_id=call_id, at_ms=at_ms, what="settings", text=", ".join(given))
+            return ModelInput(call_id=call_id, at_ms=at_ms, what="settings", text=", ".join(given))
         case ResponseCreate(response=response) if response is not None and response.instructions:
             text = str(response.instructions)[:MAX_CHARS]
-            return ModelTold(call_id=call_id, at_ms=at_ms, what="asked", text=text)
+            return ModelInput(call_id=call_id, at_ms=at_ms, what="asked", text=text)
         case _:
             return None

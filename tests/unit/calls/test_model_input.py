@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.calls.model_told import MAX_CHARS, told_of
+from app.calls.model_input import MAX_CHARS, model_input
 from app.events import CallId
 from app.realtime.events import (
     ClientEvent,
@@ -38,7 +38,7 @@ def item(role: str | None, text: str, **fields: str) -> ItemCreate:
 def test_what_neither_party_said_is_recorded(
     event: ClientEvent, what: str, text: str | None
 ) -> None:
-    told = told_of(event, CallId("c"), 7)
+    told = model_input(event, CallId("c"), 7)
     assert told is not None
     assert (told.what, told.at_ms) == (what, 7)
     if text is None:
@@ -61,4 +61,4 @@ def test_what_neither_party_said_is_recorded(
     ],
 )
 def test_sound_keys_words_and_answers_of_tools_are_not(event: ClientEvent) -> None:
-    assert told_of(event, CallId("c"), 7) is None
+    assert model_input(event, CallId("c"), 7) is None
