@@ -70,7 +70,7 @@ class SpokenPieces:
         self._written: deque[tuple[str, str]] = deque()
         """Each character to be spoken, with what was written for it."""
         self._unspoken = ""
-        """What was written before the next piece, and has no word."""
+        """Written before the next piece, without a word of its own."""
 
     def push(self, words: str) -> list[Piece]:
         """More words; the pieces that they complete."""
@@ -137,7 +137,7 @@ class _Plain:
         """Marks of emphasis that are open."""
 
     def push(self, words: str, *, final: bool = False) -> list[tuple[str, str]]:
-        """What is decided now: pieces of the text as written, each with its spoken words."""
+        """Pieces of the text that are decided now, each with its spoken words."""
         self._text += words
         steps: list[tuple[str, str]] = []
         # No mark but a fence goes beyond its line.
