@@ -141,7 +141,7 @@ class _Stages:
             self._owned.append(synthesizer)
             return local
         if side.kind == "realtime":
-            from app.engine.stages.reader import RealtimeVoice
+            from app.engine.stages.realtime_voice import RealtimeVoice
 
             headers = {n: v.get_secret_value() for n, v in side.extra_headers.items()}
             if key := _key(self._settings, side):

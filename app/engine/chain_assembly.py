@@ -18,8 +18,8 @@ from app.engine.speech.recognizer import PocketsphinxRecognizer
 from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.engine.speech.vad import VoiceActivity
 from app.engine.stages.base import SpeechToText, TextModel, TextToSpeech
+from app.engine.stages.fallback import SWITCH_S, Recognizers, TextModels, Voices
 from app.engine.stages.local import LocalTranscriber, LocalVoice
-from app.engine.stages.sides import SWITCH_S, Recognizers, TextModels, Voices
 from app.realtime.events import ServerVad
 
 __all__ = [
@@ -35,9 +35,9 @@ _MIN_SPEECH_MS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainStages:
-    """The sides of each stage, the first one tried first; `owned` parts live with the engine.
+    """The servers of each stage, the first one tried first; `owned` parts live with the engine.
 
-    The next side takes over from one that is silent for `switch_s`.
+    The next one takes over from one that is silent for `switch_s`.
     """
 
     stt: Sequence[SpeechToText]
@@ -113,7 +113,7 @@ async def offline_speech(
 def offline_transcriber(
     receptionist: Path | None, *, workers: int
 ) -> tuple[PocketsphinxRecognizer, LocalTranscriber]:
-    """The offline recognizer, to be started, and its side of the chain.
+    """The offline recognizer, to be started, and its stage of the chain.
 
     Raises:
         ConfigError: the receptionist's file is wrong.
@@ -126,6 +126,6 @@ def offline_transcriber(
 
 
 def offline_voice(voice: str) -> tuple[WorkerSynthesizer, LocalVoice]:
-    """The offline synthesizer, to be started, and its side of the chain."""
+    """The offline synthesizer, to be started, and its stage of the chain."""
     synthesizer = WorkerSynthesizer(voices={voice: "pipeline.tts.voice"})
     return synthesizer, LocalVoice(synthesizer, voice=voice)

@@ -22,13 +22,13 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from app.engine.actions import Action, KeepText, Note, NoteKind, Send, TakeAudio
-from app.engine.answers import Answers
 from app.engine.base import Heard, Responder
 from app.engine.generation import ModelResponder
 from app.engine.items import Conversation, id_prefix, typed_text
 from app.engine.listening import Listening
 from app.engine.prompts import ToolOutput, TypedText
 from app.engine.refusal import Refusal
+from app.engine.responses import SessionResponses
 from app.engine.session_settings import (
     ENGINE_MODEL,
     PIPELINE_MODEL,
@@ -94,11 +94,11 @@ class EngineSession:
         name = PIPELINE_MODEL if self._generates else ENGINE_MODEL
         self._config = default_session(session_id=new_id("sess"), voice=voice, model=name)
         self._conversation = Conversation()
-        self._answers = Answers(responder, self._conversation, new_id("conv"), new_id)
+        self._responses = SessionResponses(responder, self._conversation, new_id("conv"), new_id)
         self._listening = Listening(
             responder,
             self._conversation,
-            self._answers,
+            self._responses,
             new_id,
             max_turn_ms=self._limits.max_turn_ms,
         )
@@ -156,7 +156,7 @@ class EngineSession:
                 return self._create_item(event)
             case ItemDelete(item_id=item_id):
                 self._conversation.delete(item_id)
-                self._answers.prompts.drop(item_id)
+                self._responses.prompts.drop(item_id)
                 return [Send(ItemDeleted(item_id))]
             case ItemRetrieve(item_id=item_id):
                 return [Send(ItemRetrieved(self._conversation.get(item_id)))]
@@ -164,9 +164,9 @@ class EngineSession:
                 self._conversation.truncate(item_id, index, end_ms)
                 return [Send(ItemTruncated(item_id, index, end_ms))]
             case ResponseCreate(response=request):
-                return self._answers.create(request, self._config)
+                return self._responses.create(request, self._config)
             case ResponseCancel(response_id=response_id):
-                return self._answers.cancel(response_id)
+                return self._responses.cancel(response_id)
             case Unknown(type=kind):
                 raise Refusal("invalid_value", f"There is no client event {kind!r}.", param="type")
             case _:
@@ -183,7 +183,7 @@ class EngineSession:
 
     def _update(self, update: SessionConfig) -> list[Action]:
         before = self._config
-        self._config = merge(before, update, spoken=self._answers.spoken)
+        self._config = merge(before, update, spoken=self._responses.spoken)
         actions: list[Action] = []
         changed = self._config.instructions != before.instructions
         if self._config.instructions and changed and not self._generates:
@@ -204,7 +204,7 @@ class EngineSession:
     def _prompt(self, item: Item) -> list[Action]:
         """Note the answer that a new last item asks for, or is; have a typed message kept."""
         assert item.id is not None
-        prompts = self._answers.prompts
+        prompts = self._responses.prompts
         if item.type == "function_call_output":
             name = self._conversation.call_name(item.call_id or "")
             prompts.add(ToolOutput(item.id, name or "", item.output or ""))
@@ -216,7 +216,7 @@ class EngineSession:
             prompts.add(TypedText(item.id, text))
         elif item.type == "message" and item.role == "assistant":
             prompts.answered()
-            self._answers.opened = True
+            self._responses.opened = True
         return []
 
     # Audio and the results of work ----------------------------------------------------------------
@@ -233,7 +233,7 @@ class EngineSession:
         """A turn that may be about to end has been recognized so far."""
         if not self._generates or not self._listening.asks_for_reply(item_id):
             return []
-        return self._answers.foresee(transcript, self._config)
+        return self._responses.foresee(transcript, self._config)
 
     def on_hearing_failed(self, item_id: str, code: str, message: str) -> list[Action]:
         """A turn could not be recognized."""
@@ -243,16 +243,16 @@ class EngineSession:
 
     def on_kept(self, item_id: str, kept: bool) -> list[Action]:
         """A caller's message was kept, or could not be."""
-        self._answers.prompts.kept(item_id, kept)
+        self._responses.prompts.kept(item_id, kept)
         return self._settled([])
 
     def on_speech(self, response_id: str, pcm16: bytes) -> list[Action]:
         """A piece of a response's speech: int16 mono at 24 kHz."""
-        return self._answers.on_speech(response_id, pcm16)
+        return self._responses.on_speech(response_id, pcm16)
 
     def on_words(self, response_id: str, text: str, written: str | None = None) -> list[Action]:
         """More of a response's text, from the text model; `written`: as it wrote it, if not so."""
-        return self._answers.on_words(response_id, text, written)
+        return self._responses.on_words(response_id, text, written)
 
     def on_generated(
         self,
@@ -262,21 +262,21 @@ class EngineSession:
         stages: Mapping[str, str],
     ) -> list[Action]:
         """A response's text is complete, and so is its speech; `stages` join its metadata."""
-        return self._settled(self._answers.on_generated(response_id, calls, usage, stages))
+        return self._settled(self._responses.on_generated(response_id, calls, usage, stages))
 
     def on_speech_end(self, response_id: str) -> list[Action]:
         """A response's speech is complete."""
-        return self._settled(self._answers.on_speech_end(response_id))
+        return self._settled(self._responses.on_speech_end(response_id))
 
     def on_speech_failed(self, response_id: str, code: str, message: str) -> list[Action]:
         """A response's speech could not be made."""
-        return self._settled(self._answers.on_speech_failed(response_id, code, message))
+        return self._settled(self._responses.on_speech_failed(response_id, code, message))
 
     def _settled(self, actions: list[Action]) -> list[Action]:
         """These actions, then whatever they have made possible."""
-        actions += self._answers.settle(self._config, may_begin=not self._listening.in_turn)
+        actions += self._responses.settle(self._config, may_begin=not self._listening.in_turn)
         actions += self._listening.configure(self._config)
-        spoken_ms = self._answers.pop_ended_audio_ms()
+        spoken_ms = self._responses.pop_ended_audio_ms()
         if spoken_ms is not None:
             self._listening.on_reply_over(spoken_ms)
         return actions

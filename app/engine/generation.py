@@ -15,7 +15,7 @@ from app.engine.stages.base import Message, TextRequest, ToolCall
 
 if TYPE_CHECKING:
     from app.engine.items import Conversation
-    from app.engine.replies import ReplyPlan
+    from app.engine.live_response import ResponsePlan
     from app.realtime.events import Item
 
 __all__ = ["ModelResponder", "request_of"]
@@ -57,7 +57,7 @@ class ModelResponder:
         return Reply()
 
 
-def request_of(plan: ReplyPlan, conversation: Conversation) -> TextRequest:
+def request_of(plan: ResponsePlan, conversation: Conversation) -> TextRequest:
     """The request for one response."""
     if plan.input is None:
         history = [] if plan.conversation_id is None else conversation.history()

@@ -1,7 +1,7 @@
 """The conversation of an engine session: its items in order, and the rules for changing them.
 
 Pure. Holds text and lengths, no sound: a retrieved item carries its transcript and no audio.
-Answering items is `app.engine.prompts`, generating them `app.engine.replies`.
+Answering items is `app.engine.prompts`, generating them `app.engine.live_response`.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ from app.engine.actions import (
     ResetVad,
     Send,
 )
-from app.engine.answers import Answers
 from app.engine.base import Heard, Responder
 from app.engine.items import Conversation
 from app.engine.prompts import CallerTurn
+from app.engine.responses import SessionResponses
 from app.engine.session_settings import vad_of
 from app.engine.turns import MIN_COMMIT_MS, CallerInput, Edge, TurnAudio, TurnClosed, TurnOpened
 from app.realtime.events import (
@@ -76,14 +76,14 @@ class Listening:
         self,
         responder: Responder,
         conversation: Conversation,
-        answers: Answers,
+        responses: SessionResponses,
         new_id: Callable[[str], str],
         *,
         max_turn_ms: int,
     ) -> None:
         self._responder = responder
         self._conversation = conversation
-        self._answers = answers
+        self._responses = responses
         self._new_id = new_id
         self._input = CallerInput(max_turn_ms=max_turn_ms)
         self._vad: ServerVad | None = None
@@ -164,7 +164,7 @@ class Listening:
 
     def on_heard(self, item_id: str, heard: Heard, config: SessionConfig) -> list[Action]:
         """The recognizer is done with a turn."""
-        turn = self._answers.prompts.heard(item_id, heard)
+        turn = self._responses.prompts.heard(item_id, heard)
         if turn is None:
             return []
         self._conversation.set_transcript(item_id, heard.transcript)
@@ -174,7 +174,7 @@ class Listening:
         self, item_id: str, code: str, message: str, config: SessionConfig
     ) -> list[Action]:
         """A turn could not be recognized; it is answered as one that was not understood."""
-        turn = self._answers.prompts.heard(item_id, None)
+        turn = self._responses.prompts.heard(item_id, None)
         if turn is None or not isinstance(config.transcription, Transcription):
             return []
         error = ErrorDetail(type="transcription_error", code=code, message=message)
@@ -190,7 +190,7 @@ class Listening:
         self._idle_at_ms = None
         actions: list[Action] = [Send(SpeechStarted(turn.item_id, step.start_ms))]
         if self._vad is not None and self._vad.interrupt_response:
-            actions += self._answers.interrupt()
+            actions += self._responses.interrupt()
         return [*actions, Listen(turn.item_id, self._responder.context)]
 
     def _close(self, step: TurnClosed, config: SessionConfig) -> list[Action]:
@@ -222,7 +222,7 @@ class Listening:
         if turn.is_message:
             actions.append(KeepAudio(turn.item_id, audio))
         actions.append(FinishHearing(turn.item_id))
-        self._answers.prompts.add(
+        self._responses.prompts.add(
             CallerTurn(
                 item_id=turn.item_id,
                 audio_ms=audio_ms,
@@ -252,7 +252,7 @@ class Listening:
         now_ms = self._input.clock_ms
         if self._idle_at_ms is None or now_ms < self._idle_at_ms or self.in_turn:
             return []
-        if self._answers.active or self._answers.prompts.being_heard:
+        if self._responses.active or self._responses.prompts.being_heard:
             return []
         assert self._vad is not None and self._vad.idle_timeout_ms is not None
         start_ms = self._idle_at_ms - self._vad.idle_timeout_ms
@@ -267,7 +267,7 @@ class Listening:
             heard=Heard(transcript=""),
         )
         if not turn.is_empty:
-            self._answers.prompts.add(turn)
+            self._responses.prompts.add(turn)
         return [
             Send(InputTimeoutTriggered(item_id, start_ms, now_ms)),
             *self._item_events(item_id),

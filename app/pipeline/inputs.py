@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engine.stages.rates import resampler
+from app.engine.stages.rate_conversion import resampler
 from app.errors import ConfigError
 from audio.resample import Resampler
 from audio.wav import read_wav

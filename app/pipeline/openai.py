@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from app.engine.stages.base import SpeechToText, StageSpec, TextModel, TextToSpeech
-from app.engine.stages.reader import RealtimeVoice
+from app.engine.stages.realtime_voice import RealtimeVoice
 from app.engine.stages.text_models import ChatCompletions, Responses
 from app.engine.stages.transcriptions import HttpTranscriber
 from app.errors import ConfigError

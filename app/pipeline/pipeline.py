@@ -26,8 +26,8 @@ from app.engine.host import SpeechDetector
 from app.engine.items import Span, heard_of
 from app.engine.speech.vad import VoiceActivity
 from app.engine.stages.base import SpeechToText, TextToSpeech
+from app.engine.stages.fallback import Recognizers, Voices
 from app.engine.stages.markdown import SpokenPieces
-from app.engine.stages.sides import Recognizers, Voices
 from app.engine.turns import CallerInput, TurnAudio, TurnClosed, TurnOpened
 from app.errors import AppError
 from app.pipeline.events import (

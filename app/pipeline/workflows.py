@@ -25,7 +25,7 @@ from app.engine.generation import ModelResponder
 from app.engine.host import EngineParts, SpeechDetector
 from app.engine.server import Engine
 from app.engine.stages.base import StageError, TextModel
-from app.engine.stages.sides import TextModels
+from app.engine.stages.fallback import TextModels
 from app.http.streaming import StreamingHttp
 from app.pipeline.openai import TEXT_MODEL, text_model
 from app.realtime.events import ServerVad, TextDelta

@@ -11,7 +11,7 @@ from app.engine.generation import ModelResponder
 from app.engine.host import EngineParts
 from app.engine.server import Engine
 from app.engine.stages.base import StageSpec
-from app.engine.stages.sides import Recognizers, TextModels, Voices
+from app.engine.stages.fallback import Recognizers, TextModels, Voices
 from app.engine.stages.text_models import ChatCompletions
 from app.engine.stages.text_to_speech import HttpVoice
 from app.engine.stages.transcriptions import HttpTranscriber

@@ -13,8 +13,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
-from app.engine.stages.reader import RealtimeVoice, same_words
 from app.engine.stages.realtime_transcriber import RealtimeTranscriber
+from app.engine.stages.realtime_voice import RealtimeVoice, same_words
 from app.realtime.events import UNSET, ResponseCreate, SessionUpdate
 from app.realtime.websocket import WebSocketModel
 from tests.fakes.engine_parts import speech

@@ -19,7 +19,7 @@ from app.engine.stages.base import (
     ToolCall,
     Words,
 )
-from app.engine.stages.sides import Recognizers, TextModels, Voices
+from app.engine.stages.fallback import Recognizers, TextModels, Voices
 from app.engine.stages.text_models import ChatCompletions, Responses
 from app.engine.stages.text_to_speech import HttpVoice
 from app.engine.stages.transcriptions import HttpTranscriber

@@ -19,8 +19,8 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
-from app.engine.stages.http_answers import as_json, refusal_code
-from app.engine.stages.socket_side import SocketTranscriber, drop
+from app.engine.stages.http_responses import as_json, refusal_code
+from app.engine.stages.socket_transcriber import SocketTranscriber, drop
 from app.network import websocket_options
 
 __all__ = ["DEEPGRAM_URL", "DeepgramTranscriber"]
@@ -59,8 +59,8 @@ class DeepgramTranscriber(SocketTranscriber):
 class _Turn:
     """One utterance on a socket of its own."""
 
-    def __init__(self, side: DeepgramTranscriber) -> None:
-        self._side = side
+    def __init__(self, stage: DeepgramTranscriber) -> None:
+        self._stage = stage
         self._audio: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(), name="deepgram turn")
 
@@ -76,10 +76,10 @@ class _Turn:
         """
         self._audio.put_nowait(None)
         try:
-            async with asyncio.timeout(self._side.timeout_s):
+            async with asyncio.timeout(self._stage.timeout_s):
                 return Heard(transcript=await asyncio.shield(self._task))
         except TimeoutError:
-            raise self._side.late() from None
+            raise self._stage.late() from None
 
     def abandon(self) -> None:
         drop(self._task)
@@ -87,23 +87,23 @@ class _Turn:
     async def _run(self) -> str:
         try:
             async with connect(
-                self._side.url,
-                additional_headers=self._side.headers(),
+                self._stage.url,
+                additional_headers=self._stage.headers(),
                 compression=None,
-                **websocket_options(self._side.url),
-                open_timeout=self._side.timeout_s,
+                **websocket_options(self._stage.url),
+                open_timeout=self._stage.timeout_s,
                 close_timeout=0.5,
             ) as socket:
                 return await self._exchange(socket)
         except InvalidStatus as error:
             status = error.response.status_code
-            message = f"{self._side.name}: the server answered {status}"
+            message = f"{self._stage.name}: the server answered {status}"
             raise StageError(message, code=refusal_code(status)) from error
         except (OSError, TimeoutError) as error:
-            message = f"{self._side.name}: cannot be reached"
+            message = f"{self._stage.name}: cannot be reached"
             raise StageError(message, code="stage_unreachable") from error
         except WebSocketException as error:
-            raise StageError(f"{self._side.name}: the socket broke", code="stage_cut") from error
+            raise StageError(f"{self._stage.name}: the socket broke", code="stage_cut") from error
 
     async def _exchange(self, socket: ClientConnection) -> str:
         sender = asyncio.create_task(self._send(socket), name="deepgram sound")
@@ -133,5 +133,5 @@ class _Turn:
                 case {"type": "Metadata", "duration": _}:
                     return " ".join(words)
                 case {"type": "Error"}:
-                    raise StageError(f"{self._side.name}: refused the sound", code="stage_failed")
-        raise StageError(f"{self._side.name}: the socket closed early", code="stage_cut")
+                    raise StageError(f"{self._stage.name}: refused the sound", code="stage_failed")
+        raise StageError(f"{self._stage.name}: the socket closed early", code="stage_cut")

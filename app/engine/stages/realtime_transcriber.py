@@ -18,8 +18,8 @@ import numpy as np
 
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
-from app.engine.stages.http_answers import as_json
-from app.engine.stages.socket_side import SocketTranscriber, drop
+from app.engine.stages.http_responses import as_json
+from app.engine.stages.socket_transcriber import SocketTranscriber, drop
 from app.errors import VoiceError
 from app.realtime.faults import find_code
 from app.realtime.websocket import WebSocketModel, WebSocketTransport
@@ -97,8 +97,8 @@ class RealtimeTranscriber(SocketTranscriber):
 class _Turn:
     """One utterance on a socket of its own."""
 
-    def __init__(self, side: RealtimeTranscriber) -> None:
-        self._side = side
+    def __init__(self, stage: RealtimeTranscriber) -> None:
+        self._stage = stage
         self._to_24k = Resampler(3, 2)
         self._outbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._uncommitted_bytes = 0
@@ -134,12 +134,12 @@ class _Turn:
             self._outbox.put_nowait(None)
         wanted = self._commits
         try:
-            async with asyncio.timeout(self._side.timeout_s):
+            async with asyncio.timeout(self._stage.timeout_s):
                 while len(self._texts) < wanted and not self._task.done():
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise self._side.late() from None
+            raise self._stage.late() from None
         if len(self._texts) < wanted:
             self._task.result()
         texts = (self._texts.get(item_id, "") for item_id in self._items)
@@ -156,7 +156,7 @@ class _Turn:
         """
         transport: WebSocketTransport | None = None
         try:
-            transport = await self._side.connect()
+            transport = await self._stage.connect()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send(transport))
                 group.create_task(self._read(transport))
@@ -165,7 +165,7 @@ class _Turn:
             if isinstance(error, StageError):
                 raise error from None
             code = error.code if isinstance(error, VoiceError) else "stage_failed"
-            raise StageError(f"{self._side.name}: {error}", code=code) from None
+            raise StageError(f"{self._stage.name}: {error}", code=code) from None
         finally:
             if transport is not None:
                 await transport.close()
@@ -182,13 +182,13 @@ class _Turn:
 
     async def _read(self, transport: WebSocketTransport) -> None:
         while True:
-            event = self._side.checked(await transport.receive())
+            event = self._stage.checked(await transport.receive())
             match event:
                 case {"type": "input_audio_buffer.committed", "item_id": str(item_id)}:
                     self._items.append(item_id)
                 case {"type": str(kind), "item_id": str(item_id)} if "transcription" in kind:
                     if kind.endswith("failed"):
-                        message = f"{self._side.name}: the turn was not transcribed"
+                        message = f"{self._stage.name}: the turn was not transcribed"
                         raise StageError(message, code="stage_failed")
                     if kind.endswith("completed"):
                         if item_id not in self._items:  # a server that does not tell of commits

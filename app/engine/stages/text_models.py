@@ -29,7 +29,7 @@ from app.engine.stages.base import (
     ToolCall,
     Words,
 )
-from app.engine.stages.http_answers import as_json, asked, content_type, whole
+from app.engine.stages.http_responses import as_json, asked, content_type, whole
 from app.http.streaming import StreamingHttp, sse_data
 
 __all__ = ["ChatCompletions", "Responses", "without_thoughts"]

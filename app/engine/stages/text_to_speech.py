@@ -20,8 +20,8 @@ import httpx2
 import numpy as np
 
 from app.engine.stages.base import StageError, StageSpec
-from app.engine.stages.http_answers import as_json, asked, content_type, whole
-from app.engine.stages.rates import RateChange, resampler
+from app.engine.stages.http_responses import as_json, asked, content_type, whole
+from app.engine.stages.rate_conversion import RateConverter, resampler
 from app.http.streaming import StreamingHttp, sse_data
 
 __all__ = ["HttpVoice", "PcmReader"]
@@ -152,7 +152,7 @@ class PcmReader:
         self._format: tuple[int, int] | None = None  # rate and channels, once known
         self._raw_rate_hz = rate_hz
         self._left_bytes: int | None = None
-        self._resampler: RateChange | None = None
+        self._resampler: RateConverter | None = None
 
     def push(self, piece: bytes) -> bytes:
         """More bytes of the answer; the sound that they complete.

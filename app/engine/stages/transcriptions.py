@@ -13,7 +13,7 @@ from typing import Final
 
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, StageSpec
-from app.engine.stages.http_answers import as_json, asked, content_type, whole
+from app.engine.stages.http_responses import as_json, asked, content_type, whole
 from app.http.streaming import StreamingHttp, sse_data
 from audio.format import PCM16_16K
 

@@ -18,9 +18,9 @@ from app.engine.actions import Action, Note, NoteKind, Prepare
 from app.engine.base import Reply, Responder, ToolUse
 from app.engine.generation import ModelResponder, request_of
 from app.engine.items import Conversation, typed_text
+from app.engine.live_response import LiveResponse, ResponsePlan, ResponseState
 from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
 from app.engine.refusal import Refusal
-from app.engine.replies import LiveReply, ReplyPlan, ReplyState
 from app.engine.session_settings import check_response
 from app.engine.stages.base import Message, TextUsage, ToolCall
 from app.realtime.events import (
@@ -36,7 +36,7 @@ from app.realtime.events import (
 )
 from audio.format import AudioFormat
 
-__all__ = ["Answers"]
+__all__ = ["SessionResponses"]
 
 MAX_OUT_OF_BAND: Final = 4
 """Out-of-band responses at a time: each may be making speech."""
@@ -48,7 +48,7 @@ _REFUSALS: Final = frozenset({"stage_key_refused", "stage_not_found", "stage_ref
 """Failures of a stage that the same request would meet again."""
 
 
-class Answers:
+class SessionResponses:
     """The live responses of a session, and `prompts`, which they answer."""
 
     def __init__(
@@ -66,8 +66,8 @@ class Answers:
         self._conversation = conversation
         self._conversation_id = conversation_id
         self._new_id = new_id
-        self._active: LiveReply | None = None
-        self._out_of_band: dict[str, LiveReply] = {}
+        self._active: LiveResponse | None = None
+        self._out_of_band: dict[str, LiveResponse] = {}
         self._ended_audio_ms: int | None = None
 
     @property
@@ -149,7 +149,7 @@ class Answers:
         reply = self._active
         if reply is None:
             return []
-        if reply.state is ReplyState.WAITING:
+        if reply.state is ResponseState.WAITING:
             self.prompts.put_back(reply.prompts)
         return self._end(reply.stop(ResponseStatus.CANCELLED, reason="turn_detected"), reply)
 
@@ -163,7 +163,7 @@ class Answers:
         actions: list[Action] = []
         while True:
             reply = self._active
-            if reply is not None and reply.state is ReplyState.WAITING and _all_heard(reply):
+            if reply is not None and reply.state is ResponseState.WAITING and _all_heard(reply):
                 actions += self._begin(reply)
             elif reply is None and may_begin and self.prompts.call_for_reply:
                 plan = self._plan(ResponseConfig(), config, out_of_band=False)
@@ -213,7 +213,7 @@ class Answers:
 
     def _plan(
         self, request: ResponseConfig, config: SessionConfig, *, out_of_band: bool
-    ) -> ReplyPlan:
+    ) -> ResponsePlan:
         metadata = {} if isinstance(request.metadata, Unset) else dict(request.metadata)
         modalities = _given(request.output_modalities, config.output_modalities)
         output_format = _given(request.output_format, config.output_format)
@@ -224,7 +224,7 @@ class Answers:
         assert isinstance(modalities, tuple) and isinstance(output_format, AudioFormat)
         assert isinstance(voice, str) and isinstance(config.speed, (int, float))
         assert isinstance(tools, tuple)
-        return ReplyPlan(
+        return ResponsePlan(
             response_id=self._new_id("resp"),
             conversation_id=None if out_of_band else self._conversation_id,
             modality=modalities[0],
@@ -253,8 +253,8 @@ class Answers:
                 prompts.append(ToolOutput(item.id or "", name, item.output or ""))
         return prompts
 
-    def _start(self, plan: ReplyPlan, prompts: Sequence[Prompt]) -> list[Action]:
-        reply = LiveReply(plan, prompts, self._conversation, self._new_id)
+    def _start(self, plan: ResponsePlan, prompts: Sequence[Prompt]) -> list[Action]:
+        reply = LiveResponse(plan, prompts, self._conversation, self._new_id)
         if plan.conversation_id is None:
             self._out_of_band[plan.response_id] = reply
         else:
@@ -262,7 +262,7 @@ class Answers:
         actions = [reply.created()]
         return actions + self._begin(reply) if _all_heard(reply) else actions
 
-    def _begin(self, reply: LiveReply) -> list[Action]:
+    def _begin(self, reply: LiveResponse) -> list[Action]:
         plan = reply.plan
         if plan.say is not None:
             self.opened = self.opened or (plan.opens and plan.conversation_id is not None)
@@ -293,7 +293,7 @@ class Answers:
         offered, actions = self._offered_only(decided, plan.tools)
         return actions + self._end(reply.begin(offered), reply)
 
-    def _generate(self, reply: LiveReply) -> list[Action]:
+    def _generate(self, reply: LiveResponse) -> list[Action]:
         """Have the text model answer the conversation, or the items of the request."""
         prompts = [p for p in reply.prompts if not (isinstance(p, CallerTurn) and p.is_empty)]
         if reply.prompts and not prompts:
@@ -317,14 +317,14 @@ class Answers:
             tools = tuple(tool for more in further for tool in more.tools)
         return Reply(text=" ".join(filter(None, text)), tools=tuple(kept)), actions
 
-    def _find(self, response_id: str) -> LiveReply | None:
+    def _find(self, response_id: str) -> LiveResponse | None:
         if self._active is not None and self._active.plan.response_id == response_id:
             return self._active
         return self._out_of_band.get(response_id)
 
-    def _end(self, actions: list[Action], reply: LiveReply) -> list[Action]:
+    def _end(self, actions: list[Action], reply: LiveResponse) -> list[Action]:
         """Forget the reply if these actions were its last."""
-        if reply.state is ReplyState.DONE:
+        if reply.state is ResponseState.DONE:
             if reply is self._active:
                 self._active = None
                 self._ended_audio_ms = reply.audio_ms
@@ -333,7 +333,7 @@ class Answers:
         return actions
 
 
-def _all_heard(reply: LiveReply) -> bool:
+def _all_heard(reply: LiveResponse) -> bool:
     return all(prompt.ready for prompt in reply.prompts)
 
 

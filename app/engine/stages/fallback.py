@@ -1,8 +1,8 @@
 """Several servers of one stage in order: the next one takes over when one fails or is late.
 
-A side that failed rests for half a minute, so that the turns after it lose no time. Nothing is lost
-in a switch: a turn's sound is kept until it is transcribed, a sentence's text until it is spoken,
-and a text model that has said nothing yet is asked again from the start.
+A server that failed rests for half a minute, so that the turns after it lose no time. Nothing is
+lost in a switch: a turn's sound is kept until it is transcribed, a sentence's text until it is
+spoken, and a text model that has said nothing yet is asked again from the start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["SWITCH_S", "Recognizers", "TextModels", "Voices"]
 logger = logging.getLogger(__name__)
 
 SWITCH_S: Final = 1.5
-"""Longest silence of a side while another one could answer."""
+"""Longest silence of a server while another one could answer."""
 REST_S: Final = 30.0
 _CHARS_PER_S: Final = 10.0
 """A slow voice, while its own pace is not known: a word is sooner said twice than not at all."""
@@ -51,52 +51,52 @@ N = TypeVar("N", bound=_Named)
 T = TypeVar("T")
 
 
-class _Sides(Generic[N]):
-    """The order of the sides, and which of them rest."""
+class _Fallback(Generic[N]):
+    """The order of the servers, and which of them rest."""
 
-    def __init__(self, stage: str, sides: Sequence[N], switch_s: float) -> None:
-        if not sides:
+    def __init__(self, stage: str, servers: Sequence[N], switch_s: float) -> None:
+        if not servers:
             raise ConfigError(f"{stage}: the list of its servers is empty")
         self._stage = stage
-        self._sides = sides
+        self._servers = servers
         self._switch_s = switch_s
         self._rest_until: dict[int, float] = {}
 
     def order(self) -> list[N]:
-        """The sides to try: those that rest come last."""
+        """The servers to try: those that rest come last."""
         now = asyncio.get_running_loop().time()
-        return sorted(self._sides, key=lambda side: self._rest_until.get(id(side), 0.0) > now)
+        return sorted(self._servers, key=lambda server: self._rest_until.get(id(server), 0.0) > now)
 
     def limit_s(self, others: Sequence[N]) -> float | None:
-        """Longest time for a side's first answer while there are others."""
+        """Longest time for a server's first answer while there are others."""
         return self._switch_s if others else None
 
-    def failed(self, side: N, error: VoiceUnavailable, others: Sequence[N]) -> None:
-        """Let a side rest, and say that the next one takes over."""
-        self._rest_until[id(side)] = asyncio.get_running_loop().time() + REST_S
+    def failed(self, server: N, error: VoiceUnavailable, others: Sequence[N]) -> None:
+        """Let a server rest, and say that the next one takes over."""
+        self._rest_until[id(server)] = asyncio.get_running_loop().time() + REST_S
         if others:
             logger.warning(
                 "stage switched",
                 extra={
                     "stage": self._stage,
-                    "from": side.name,
+                    "from": server.name,
                     "to": others[0].name,
                     "code": error.code,
                 },
             )
 
-    def late(self, side: N) -> StageError:
+    def late(self, server: N) -> StageError:
         return StageError(
-            f"{side.name}: no answer within {self._switch_s:g} s", code="stage_timeout"
+            f"{server.name}: no answer within {self._switch_s:g} s", code="stage_timeout"
         )
 
 
 class Recognizers:
-    """Speech to text over several sides: the engine's recognizer, and a stage like each of them."""
+    """Speech to text by several servers: the engine's recognizer, and a stage like each of them."""
 
-    def __init__(self, sides: Sequence[SpeechToText], *, switch_s: float = SWITCH_S) -> None:
-        self._sides = _Sides("stt", sides, switch_s)
-        self.name = sides[0].name
+    def __init__(self, servers: Sequence[SpeechToText], *, switch_s: float = SWITCH_S) -> None:
+        self._fallback = _Fallback("stt", servers, switch_s)
+        self.name = servers[0].name
 
     def listen(self, context: str) -> Hearing:
         """Begin a turn."""
@@ -104,7 +104,7 @@ class Recognizers:
 
     def open(self) -> Hearing:
         """As `SpeechToText.open`."""
-        return _Turn(self._sides)
+        return _Turn(self._fallback)
 
     async def transcribe(self, pcm16: bytes) -> str:
         """As `SpeechToText.transcribe`."""
@@ -112,11 +112,11 @@ class Recognizers:
 
 
 class _Turn:
-    """A turn; its sound is kept for the side that may have to take over."""
+    """A turn; its sound is kept for the server that may have to take over."""
 
-    def __init__(self, sides: _Sides[SpeechToText]) -> None:
-        self._sides = sides
-        self._order = sides.order()
+    def __init__(self, fallback: _Fallback[SpeechToText]) -> None:
+        self._fallback = fallback
+        self._order = fallback.order()
         self._audio = bytearray()
         self._hearing = self._order[0].open()
         self._early: asyncio.Future[Heard] | None = None
@@ -127,7 +127,7 @@ class _Turn:
         self._hearing.push(pcm16)
 
     async def so_far(self) -> Heard | None:
-        """Return the words up to now from the first side, where it can tell.
+        """Return the words up to now from the first server, where it can tell.
 
         `finish` returns the same, unless this was cancelled or failed, or `go_on` was called.
         """
@@ -147,7 +147,7 @@ class _Turn:
         self._early = None
 
     async def _first(self) -> Heard:
-        """The words of the first side, which may be at work on them already."""
+        """The words of the first server, which may be at work on them already."""
         if self._early is not None:
             await asyncio.wait([self._early])
             if not self._early.cancelled():
@@ -158,28 +158,28 @@ class _Turn:
         """Return the words.
 
         Raises:
-            VoiceUnavailable: no side could tell.
+            VoiceUnavailable: no server could tell.
         """
         first, *others = self._order
         try:
-            async with asyncio.timeout(self._sides.limit_s(others)):
+            async with asyncio.timeout(self._fallback.limit_s(others)):
                 return await self._first()
         except TimeoutError:
-            error: VoiceUnavailable = self._sides.late(first)
+            error: VoiceUnavailable = self._fallback.late(first)
         except VoiceUnavailable as failed:
             error = failed
-        self._sides.failed(first, error, others)
+        self._fallback.failed(first, error, others)
         self._hearing.abandon()
         while others:
-            side, *others = others
+            server, *others = others
             try:
-                async with asyncio.timeout(self._sides.limit_s(others)):
-                    return Heard(transcript=await side.transcribe(bytes(self._audio)))
+                async with asyncio.timeout(self._fallback.limit_s(others)):
+                    return Heard(transcript=await server.transcribe(bytes(self._audio)))
             except TimeoutError:
-                error = self._sides.late(side)
+                error = self._fallback.late(server)
             except VoiceUnavailable as failed:
                 error = failed
-            self._sides.failed(side, error, others)
+            self._fallback.failed(server, error, others)
         raise error
 
     def abandon(self) -> None:
@@ -190,27 +190,27 @@ class _Turn:
 class TextModels:
     """Text models in order; the next one is asked while nothing has been said."""
 
-    def __init__(self, sides: Sequence[TextModel], *, switch_s: float = SWITCH_S) -> None:
-        self._sides = _Sides("llm", sides, switch_s)
-        self.name = sides[0].name
+    def __init__(self, servers: Sequence[TextModel], *, switch_s: float = SWITCH_S) -> None:
+        self._fallback = _Fallback("llm", servers, switch_s)
+        self.name = servers[0].name
 
     async def stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
         """As `TextModel.stream`."""
-        others = self._sides.order()
+        others = self._fallback.order()
         while True:
-            side, *others = others
+            server, *others = others
             begun = False
             try:
-                async with aclosing(side.stream(request)) as pieces:
-                    async for piece in _first_within(pieces, self._sides.limit_s(others)):
+                async with aclosing(server.stream(request)) as pieces:
+                    async for piece in _first_within(pieces, self._fallback.limit_s(others)):
                         begun = True
                         yield piece
                 return
             except TimeoutError:
-                error: VoiceUnavailable = self._sides.late(side)
+                error: VoiceUnavailable = self._fallback.late(server)
             except VoiceUnavailable as failed:
                 error = failed
-            self._sides.failed(side, error, () if begun else others)
+            self._fallback.failed(server, error, () if begun else others)
             if begun or not others:
                 raise error
 
@@ -218,10 +218,10 @@ class TextModels:
 class Voices:
     """Voices in order; the next one goes on at the word where the last one was cut off."""
 
-    def __init__(self, sides: Sequence[TextToSpeech], *, switch_s: float = SWITCH_S) -> None:
-        self._sides = _Sides("tts", sides, switch_s)
+    def __init__(self, servers: Sequence[TextToSpeech], *, switch_s: float = SWITCH_S) -> None:
+        self._fallback = _Fallback("tts", servers, switch_s)
         self._paces: dict[tuple[str, str], float] = {}
-        self.name = sides[0].name
+        self.name = servers[0].name
 
     async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
         """As `TextToSpeech.speak`; a long text is spoken sentence by sentence."""
@@ -231,28 +231,28 @@ class Voices:
                     yield chunk
 
     async def _sentence(self, text: str, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
-        others = self._sides.order()
+        others = self._fallback.order()
         while True:
-            side, *others = others
+            server, *others = others
             spoken_bytes = 0
             try:
-                speech = side.speak(text, voice=voice, speed=speed)
+                speech = server.speak(text, voice=voice, speed=speed)
                 async with aclosing(speech):
-                    async for chunk in _each_within(speech, self._sides.limit_s(others)):
+                    async for chunk in _each_within(speech, self._fallback.limit_s(others)):
                         spoken_bytes += len(chunk)
                         yield chunk
                 spoken_s = spoken_bytes / 48_000 * speed
                 if spoken_s > _PACED_S:
-                    self._paces[side.name, voice] = len(text) / spoken_s
+                    self._paces[server.name, voice] = len(text) / spoken_s
                 return
             except TimeoutError:
-                error: VoiceUnavailable = self._sides.late(side)
+                error: VoiceUnavailable = self._fallback.late(server)
             except VoiceUnavailable as failed:
                 error = failed
-            self._sides.failed(side, error, others)
+            self._fallback.failed(server, error, others)
             if not others:
                 raise error
-            pace = self._paces.get((side.name, voice), _CHARS_PER_S)
+            pace = self._paces.get((server.name, voice), _CHARS_PER_S)
             text = _unspoken(text, spoken_bytes / 48_000 * speed * pace)
             if not text:
                 return

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.engine.stages.base import StageError
 from audio.resample import Resampler
 
-__all__ = ["RateChange", "resampler"]
+__all__ = ["RateConverter", "resampler"]
 
 _TARGET_HZ: Final = 24_000
 _SIDE: Final = 24
@@ -23,14 +23,14 @@ _EXACT: Final = {8_000: (3, 1), 16_000: (3, 2), 12_000: (2, 1), 48_000: (1, 2), 
 _RATES: Final = range(4_000, 192_001)
 
 
-class RateChange(Protocol):
+class RateConverter(Protocol):
     """A stream of int16 samples at another rate."""
 
     def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]: ...
     def flush(self) -> NDArray[np.int16]: ...
 
 
-def resampler(rate_hz: int, what: str) -> RateChange:
+def resampler(rate_hz: int, what: str) -> RateConverter:
     """From a rate to 24 kHz.
 
     Raises:

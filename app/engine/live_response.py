@@ -50,14 +50,14 @@ from app.realtime.events import (
 from audio.format import PCM16_24K, AudioFormat
 from audio.transcoder import Transcoder
 
-__all__ = ["LiveReply", "ReplyPlan", "ReplyState"]
+__all__ = ["LiveResponse", "ResponsePlan", "ResponseState"]
 
 _CALLER_MS_PER_TOKEN = 100
 _AGENT_MS_PER_TOKEN = 50
 _CHARS_PER_TOKEN = 4
 
 
-class ReplyState(Enum):
+class ResponseState(Enum):
     """WAITING for its prompts to be heard, SPEAKING, or DONE."""
 
     WAITING = auto()
@@ -66,7 +66,7 @@ class ReplyState(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyPlan:
+class ResponsePlan:
     """The settings of a response, fixed when it is created.
 
     `conversation_id` is `None` for an out-of-band response, whose items are not stored. `say` is a
@@ -102,19 +102,19 @@ class ReplyPlan:
         )
 
 
-class LiveReply:
+class LiveResponse:
     """A response that has been created; dead once `state` is DONE."""
 
     def __init__(
         self,
-        plan: ReplyPlan,
+        plan: ResponsePlan,
         prompts: Sequence[Prompt],
         conversation: Conversation,
         new_id: Callable[[str], str],
     ) -> None:
         self.plan = plan
         self.prompts = list(prompts)
-        self.state = ReplyState.WAITING
+        self.state = ResponseState.WAITING
         self.audio_ms = 0
         self._conversation = conversation if plan.conversation_id is not None else None
         self._new_id = new_id
@@ -138,7 +138,7 @@ class LiveReply:
 
     def begin(self, reply: Reply) -> list[Action]:
         """Say what the responder decided, then make its calls."""
-        self.state = ReplyState.SPEAKING
+        self.state = ResponseState.SPEAKING
         self._tools = reply.tools
         if not reply.text:
             return self._calls_and_done()
@@ -154,7 +154,7 @@ class LiveReply:
 
     def generate(self, request: TextRequest) -> list[Action]:
         """Have a text model write the reply."""
-        self.state = ReplyState.SPEAKING
+        self.state = ResponseState.SPEAKING
         self._request = request
         return [self.plan.generate(request)]
 
@@ -336,7 +336,7 @@ class LiveReply:
     def _done(
         self, status: ResponseStatus, reason: str | None = None, error: ErrorDetail | None = None
     ) -> list[Action]:
-        self.state = ReplyState.DONE
+        self.state = ResponseState.DONE
         return [Send(ResponseDone(self._response(status, reason=reason, error=error)))]
 
     def _response(

@@ -1,4 +1,4 @@
-"""The parts that sides share which transcribe an utterance over a socket of its own."""
+"""Shared by the stages that transcribe each utterance over a socket of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SocketTranscriber", "drop"]
 
 
 class SocketTranscriber:
-    """A server that takes sound as it comes; `open` is its side's own."""
+    """A server that takes sound as it comes; `open` is each stage's own."""
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec

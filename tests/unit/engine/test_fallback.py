@@ -9,7 +9,7 @@ import pytest
 
 from app.engine.base import Heard
 from app.engine.stages.base import StageError, TextPiece, TextRequest, Words
-from app.engine.stages.sides import Recognizers, TextModels, Voices
+from app.engine.stages.fallback import Recognizers, TextModels, Voices
 from tests.fakes.clock import in_virtual_time
 
 SOUND = bytes(range(256)) * 125
