@@ -19,7 +19,7 @@ import pytest
 
 import app.calls.switchboard as switchboard
 from app.dial.carrier_http import http_client
-from tests.chaos.crowd import Crowd, Fate, MoodyVoiceServer
+from tests.chaos.mixed_calls import CallOutcome, FaultyVoiceServer, MixedCalls
 from tests.fakes.carrier import FakeTwilio
 from tests.fakes.stress import few_or
 from tests.fakes.waiting import TIME_LIMIT_S, until
@@ -88,19 +88,19 @@ def _descriptors() -> int:
     return len(os.listdir(folder)) if folder.exists() else 0
 
 
-async def crowd_calls(
+async def place_mixed_calls(
     app: App, twilio: FakeTwilio, *, seed: int, calls: int, at_a_time: int
-) -> dict[Fate, int]:
+) -> dict[CallOutcome, int]:
     """Place calls, so many at a time, and see them all through."""
     async with http_client() as client:
         client.timeout = httpx2.Timeout(TIME_LIMIT_S)
-        crowd = Crowd(app, twilio, client, seed)
+        callers = MixedCalls(app, twilio, client, seed)
         for _ in range(calls // at_a_time):
             async with asyncio.TaskGroup() as group:
                 for _ in range(at_a_time):
-                    group.create_task(crowd.call(crowd.fate()))
+                    group.create_task(callers.call(callers.outcome()))
     assert not twilio.calls
-    return crowd.fates
+    return callers.outcomes
 
 
 @pytest.mark.stress
@@ -111,13 +111,15 @@ async def test_nothing_is_left_of_many_calls(
 ) -> None:
     monkeypatch.setattr(switchboard, "REMEMBERED", 20)
     monkeypatch.setattr(switchboard, "FEEDS_KEPT", 2)
-    voice = MoodyVoiceServer(seed=at_a_time, share_of_trouble=0.1)
+    voice = FaultyVoiceServer(seed=at_a_time, share_of_faults=0.1)
     async with voice, trunkline(voice, limits=LIMITS) as app, app.twilio(speed) as twilio:
-        await crowd_calls(app, twilio, seed=1, calls=WARM_UP, at_a_time=at_a_time)
+        await place_mixed_calls(app, twilio, seed=1, calls=WARM_UP, at_a_time=at_a_time)
         before = await count(app)
-        fates = await crowd_calls(app, twilio, seed=2, calls=CALLS - WARM_UP, at_a_time=at_a_time)
+        outcomes = await place_mixed_calls(
+            app, twilio, seed=2, calls=CALLS - WARM_UP, at_a_time=at_a_time
+        )
         after = await count(app)
-    assert all(fates.values())  # every fate was met
+    assert all(outcomes.values())  # every outcome was met
     # Fewer is no leak: what tests before this one have left may have gone meanwhile.
     assert after.tasks <= before.tasks
     assert after.descriptors <= before.descriptors

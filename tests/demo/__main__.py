@@ -18,7 +18,7 @@ from rich.markup import escape
 from app.dial.leg import RealClock
 from app.dial.report import CallPrinter, print_report
 from app.errors import AppError
-from tests.demo.stage import Shown, show
+from tests.demo.demo_call import DemoResult, run_demo
 
 MODELS: Final = {
     "scripted": "with a scripted Realtime server, as a voice model would do it",
@@ -27,7 +27,7 @@ MODELS: Final = {
 
 
 def main() -> int:
-    """Show the named models' calls, or both; 0 when all went as the story goes."""
+    """Show the named models' calls, or both; 0 when all went as the scenario has it."""
     names = sys.argv[1:] or list(MODELS)
     console = Console()
     logging.disable(logging.CRITICAL)  # the conversation is the log
@@ -47,10 +47,10 @@ def main() -> int:
     return 0 if good else 1
 
 
-async def _show(name: str, console: Console) -> Shown:
+async def _show(name: str, console: Console) -> DemoResult:
     out = Path("var") / f"demo-agents-{name}.wav"
     with tempfile.TemporaryDirectory() as state:
-        return await show(
+        return await run_demo(
             offline=name == "offline",
             printer=CallPrinter(console),
             out=out,
@@ -59,10 +59,10 @@ async def _show(name: str, console: Console) -> Shown:
         )
 
 
-def _print_event(shown: Shown, console: Console) -> None:
+def _print_event(shown: DemoResult, console: Console) -> None:
     console.print()
-    for act in shown.acts:
-        console.print("[green]seen[/]    " if act.seen else "[red]missing[/] ", escape(act.what))
+    for step in shown.steps:
+        console.print("[green]seen[/]    " if step.seen else "[red]missing[/] ", escape(step.what))
     console.print()
     print_report(shown.report, console)
 

@@ -35,7 +35,7 @@ from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import until
 from tests.integration.outbound_site import OutboundSite, outbound_site
 
-__all__ = ["NOBODY", "Shown", "perform"]
+__all__ = ["NOBODY", "DemoResult", "run_demo"]
 
 FOLDER: Final = Path("var") / "demo-outbound"
 DIALOGUE: Final = Path(__file__).with_suffix(".yaml")
@@ -64,7 +64,7 @@ Tell = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class DemoResult:
     """A call that is over: what came of it, and how it is explained."""
 
     callee: Callee
@@ -77,9 +77,9 @@ class Shown:
         return self.outcome == _EXPECTED[self.callee.name]
 
 
-async def perform(
+async def run_demo(
     callees: Sequence[Callee], tell: Tell, state_dir: Path, *, at_once: bool = False
-) -> list[Shown]:
+) -> list[DemoResult]:
     """Call each of them, one after the other or all at once; `tell` hears what happens."""
     answered_by = {"message": MESSAGE, "screening": SCREENING}
     outbound = {"answered_by": answered_by, "max_calls": len(callees)}
@@ -96,7 +96,7 @@ async def perform(
         ) as site,
     ):
         site.app.switchboard._observers += (lambda event: _tell(event, tell),)
-        shown: list[asyncio.Task[Shown]] = []
+        shown: list[asyncio.Task[DemoResult]] = []
         async with asyncio.TaskGroup() as tasks:
             for nth, callee in enumerate(callees):
                 shown.append(tasks.create_task(_call(site, nth, callee, tell)))
@@ -104,7 +104,7 @@ async def perform(
         return [one.result() for one in shown]
 
 
-async def _call(site: OutboundSite, nth: int, callee: Callee, tell: Tell) -> Shown:
+async def _call(site: OutboundSite, nth: int, callee: Callee, tell: Tell) -> DemoResult:
     tell("", callee.name)
     call_id = await site.placed(f"+1415555014{nth}")
     ringing = await site.rings(nth)
@@ -122,7 +122,7 @@ async def _call(site: OutboundSite, nth: int, callee: Callee, tell: Tell) -> Sho
     await site.kept(call_id)
     explained = (await site.request("GET", f"/calls/{call_id}/explain")).text
     outcome = (str(found["outcome"]), str(found["code"]))
-    return Shown(callee=callee, call_id=call_id, outcome=outcome, explained=explained)
+    return DemoResult(callee=callee, call_id=call_id, outcome=outcome, explained=explained)
 
 
 def _shown(step: str) -> str:
@@ -169,7 +169,7 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     try:
-        shown = asyncio.run(perform((*CALLEES, BUSY, NOBODY), _printer(console), FOLDER.resolve()))
+        shown = asyncio.run(run_demo((*CALLEES, BUSY, NOBODY), _printer(console), FOLDER.resolve()))
     except AppError as error:
         console.print(Text(error.message, "red"))
         return 1

@@ -36,7 +36,7 @@ from app.web.serving import running
 from tests.demo.chain import open_stages
 from tests.fakes.waiting import time_limit
 
-__all__ = ["Performance", "perform"]
+__all__ = ["DemoResult", "run_demo"]
 
 CONFIG: Final = """
 voice_model: pipeline
@@ -56,7 +56,7 @@ AT_MOST_MS: Final = 120_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Performance:
+class DemoResult:
     """The caller's report and the server's events of one call."""
 
     report: DialReport
@@ -68,7 +68,7 @@ class Performance:
         return [event for event in self.events if isinstance(event, StagesTimed)]
 
 
-async def perform(printer: CallPrinter, out: Path, state_dir: Path, clock: Clock) -> Performance:
+async def run_demo(printer: CallPrinter, out: Path, state_dir: Path, clock: Clock) -> DemoResult:
     """Place the call of `trunkline dial` against a server whose model is the chain."""
     async with contextlib.AsyncExitStack() as stack:
         stages = await stack.enter_async_context(open_stages())
@@ -102,7 +102,7 @@ async def perform(printer: CallPrinter, out: Path, state_dir: Path, clock: Clock
         async with time_limit():
             follow = built.switchboard.follow(CarrierCallId(caller.call_id))
             events = [event async for event in follow]
-        return Performance(report=report, events=events)
+        return DemoResult(report=report, events=events)
 
 
 def main() -> int:
@@ -113,7 +113,7 @@ def main() -> int:
     out.parent.mkdir(exist_ok=True)
     try:
         with tempfile.TemporaryDirectory() as state:
-            shown = asyncio.run(perform(CallPrinter(console), out, Path(state), RealClock()))
+            shown = asyncio.run(run_demo(CallPrinter(console), out, Path(state), RealClock()))
     except AppError as error:
         console.print(f"[red]{escape(error.message)}[/]", highlight=False, soft_wrap=True)
         return 1

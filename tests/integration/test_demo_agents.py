@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from app.dial.report import CallPrinter
-from tests.demo.stage import show
+from tests.demo.demo_call import run_demo
 from tests.fakes.clock import FastClock
 from tests.integration.server import Leftovers
 
@@ -25,7 +25,7 @@ async def test_the_demo_of_agents_goes_as_its_story(model: str, tmp_path: Path) 
     left = Leftovers()
     printed = io.StringIO()
     out = tmp_path / "call.wav"
-    shown = await show(
+    shown = await run_demo(
         offline=model == "offline",
         printer=CallPrinter(Console(file=printed, width=200)),
         out=out,
@@ -33,7 +33,7 @@ async def test_the_demo_of_agents_goes_as_its_story(model: str, tmp_path: Path) 
         clock=FastClock(SPEED[model]),
     )
     text = printed.getvalue()
-    assert [act.what for act in shown.acts if not act.seen] == [], text
+    assert [step.what for step in shown.steps if not step.seen] == [], text
     assert shown.report.ok, (shown.report.failures, shown.report.faults, text)
     assert len(shown.report.streams) == 2
     assert "front_desk handed over to booking" in text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo.callees import CALLEES
-from tests.demo.outbound import BUSY, NOBODY, perform
+from tests.demo.outbound import BUSY, NOBODY, run_demo
 
 pytestmark = pytest.mark.offline_speech
 
@@ -16,7 +16,7 @@ async def test_each_call_of_the_demo_is_printed_and_kept(tmp_path: Path) -> None
     """Those that are over soonest; the verdicts of the others have a test of their own."""
     callees = [one for one in CALLEES if one.name in ("a mailbox with a beep", "a menu")]
     told: list[tuple[str, str]] = []
-    shown = await perform(
+    shown = await run_demo(
         [*callees, BUSY, NOBODY],
         lambda party, words: told.append((party, words)),
         tmp_path,

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from app.dial.report import CallPrinter
-from tests.demo.pipeline import perform
+from tests.demo.pipeline import run_demo
 from tests.fakes.clock import FastClock
 from tests.integration.server import Leftovers
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.offline_speech
 async def test_a_phone_call_is_answered_by_the_chain(tmp_path: Path) -> None:
     left = Leftovers()
     printed = io.StringIO()
-    shown = await perform(
+    shown = await run_demo(
         CallPrinter(Console(file=printed, width=200)),
         tmp_path / "call.wav",
         tmp_path,

@@ -1,8 +1,8 @@
-"""A crowd of callers, most of them well-behaved, and a model of changing moods; all by one seed.
+"""Calls of every kind, most of them well-behaved, and a model that sometimes fails, by one seed.
 
-`Crowd` places calls that end in every way there is: hung up, reset, left without a word, refused,
-borrowed, never connected, ended by the carrier. `MoodyVoiceServer` serves most connections well
-and breaks, closes, fails or refuses the others.
+`MixedCalls` places calls that end in every way there is: hung up, reset, left without a word,
+refused, borrowed, never connected, ended by the carrier. `FaultyVoiceServer` serves most
+connections well and breaks, closes, fails or refuses the others.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from tests.fakes.carrier import DEVELOPMENT_ACCOUNT, FakeCall, FakeTwilio, Ringi
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble
 from tests.integration.server import App
 
-__all__ = ["Crowd", "Fate", "MoodyVoiceServer"]
+__all__ = ["CallOutcome", "FaultyVoiceServer", "MixedCalls"]
 
 WELL: Final = (Reply(audio_ms=200, text="Hello."),)
 
 
-class MoodyVoiceServer(ScriptedVoiceServer):
-    """A Realtime server that serves `share_of_trouble` of its connections badly.
+class FaultyVoiceServer(ScriptedVoiceServer):
+    """A Realtime server that serves `share_of_faults` of its connections badly.
 
     No trouble is of the kind that nothing heals: the breaker would keep later calls away from it.
     """
 
-    def __init__(self, seed: int, share_of_trouble: float) -> None:
+    def __init__(self, seed: int, share_of_faults: float) -> None:
         super().__init__(replies=WELL)
         self._dice = random.Random(seed)
-        self._share = share_of_trouble
+        self._share = share_of_faults
 
     def _process_request(self, socket: ServerConnection, request: Request) -> Response | None:
-        self.replies, self.trouble = self._mood()
+        self.replies, self.trouble = self._pick_fault()
         # Nobody looks at them, and a test that counts objects should not count them.
         self.connections[:] = [served for served in self.connections if not served.closed]
         return super()._process_request(socket, request)
 
-    def _mood(self) -> tuple[tuple[Reply, ...], Trouble]:
+    def _pick_fault(self) -> tuple[tuple[Reply, ...], Trouble]:
         if self._dice.random() >= self._share:
             return WELL, Trouble()
         match self._dice.randrange(6):
@@ -62,8 +62,8 @@ class MoodyVoiceServer(ScriptedVoiceServer):
                 return (Reply(audio_ms=100, tool=("no_such_tool", "{}")), *WELL), Trouble()
 
 
-class Fate(StrEnum):
-    """The fate of a call."""
+class CallOutcome(StrEnum):
+    """The outcome of a call."""
 
     HEARD = "hung up after the greeting"
     SPOKE = "hung up while the caller spoke"
@@ -77,7 +77,7 @@ class Fate(StrEnum):
     CUT_EARLY = "cut before the stream's start"
 
 
-class Crowd:
+class MixedCalls:
     """Callers with one line to one server."""
 
     def __init__(self, app: App, twilio: FakeTwilio, client: httpx2.AsyncClient, seed: int) -> None:
@@ -86,45 +86,45 @@ class Crowd:
         self._client = client
         self._dice = random.Random(seed)
         self._endpoints = Endpoints.of(app.url)
-        self.fates = dict.fromkeys(Fate, 0)
+        self.outcomes = dict.fromkeys(CallOutcome, 0)
         self.refused = 0
 
-    async def call(self, fate: Fate) -> None:
+    async def call(self, outcome: CallOutcome) -> None:
         """Place one call and see it through."""
-        self.fates[fate] += 1
-        if fate is Fate.FORGED:
+        self.outcomes[outcome] += 1
+        if outcome is CallOutcome.FORGED:
             await self._forge()
             return
         ringing = await self._ring(self._app.auth_token)
         if ringing.order is None:
             self.refused += 1
             return
-        if fate is Fate.NEVER_OPENED:
+        if outcome is CallOutcome.NEVER_OPENED:
             await ringing.webhooks.report("no-answer")
             return
-        if fate is Fate.CUT_EARLY:
+        if outcome is CallOutcome.CUT_EARLY:
             (await ringing.open_socket()).transport.abort()
             await ringing.webhooks.report("completed")
             return
-        if fate is Fate.BORROWED:
+        if outcome is CallOutcome.BORROWED:
             stranger = await ringing.connect(parameters={"token": "borrowed"})
             assert (await stranger.ended()).close_code == 1008
             self._twilio.calls.remove(stranger)
         call = await ringing.connect()
-        await self._see_through(fate, call)
+        await self._see_through(outcome, call)
         call.assert_clean()
         self._twilio.calls.remove(call)
 
-    async def _see_through(self, fate: Fate, call: FakeCall) -> None:
-        if fate is not Fate.AT_ONCE:
+    async def _see_through(self, outcome: CallOutcome, call: FakeCall) -> None:
+        if outcome is not CallOutcome.AT_ONCE:
             await self._wait(call, heard_ms=100)
-        if fate is Fate.SPOKE:
+        if outcome is CallOutcome.SPOKE:
             call.say(1.0)
             await self._wait(call, frames=self._dice.randrange(40))
-        if fate in {Fate.RESET, Fate.END_OF_FILE}:
+        if outcome in {CallOutcome.RESET, CallOutcome.END_OF_FILE}:
             await self._wait(call, frames=self._dice.randrange(30))
-            await (call.drop() if fate is Fate.RESET else call.close_silently())
-        elif fate is Fate.REPORTED:
+            await (call.drop() if outcome is CallOutcome.RESET else call.close_silently())
+        elif outcome is CallOutcome.REPORTED:
             await call.ringing.webhooks.report("completed")
             await call.ended()
         else:
@@ -156,8 +156,8 @@ class Crowd:
         answer = await webhooks.ask(self._endpoints.voice_url, "ringing")
         return Ringing(self._twilio, caller, webhooks, answer)
 
-    def fate(self) -> Fate:
+    def outcome(self) -> CallOutcome:
         """Half of the calls are ordinary, the others are not."""
         if self._dice.random() < 0.5:
-            return Fate.HEARD
-        return self._dice.choice(list(Fate))
+            return CallOutcome.HEARD
+        return self._dice.choice(list(CallOutcome))

@@ -1,4 +1,4 @@
-"""The demo's stage: a whole server with the example's configuration, and the world around it.
+"""The demo's call: a whole server with the example's configuration, and what is around it.
 
 The server is built as `trunkline serve` builds it. Around it stand, on loopback: the clinic's own
 server, a stand-in for Twilio's REST API, a simulated caller, and the scripted voice model where the
@@ -28,12 +28,12 @@ from app.main import build
 from app.settings import load
 from app.web.serving import running
 from tests.demo.clinic import Clinic
-from tests.demo.story import HEARD, REPLIES, Act, acts
+from tests.demo.scenario import HEARD, REPLIES, Step, steps
 from tests.fakes.twilio_rest import ApiCall, TwilioApi
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import time_limit
 
-__all__ = ["EXAMPLE", "Shown", "show"]
+__all__ = ["EXAMPLE", "DemoResult", "run_demo"]
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "clinic"
 OURS: Final = "+15005550001"
@@ -41,7 +41,7 @@ AT_MOST_MS: Final = 180_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class DemoResult:
     """One performance: the caller's report, the server's events, and what was to be seen."""
 
     report: DialReport
@@ -49,17 +49,17 @@ class Shown:
     appointments: list[dict[str, Any]]
 
     @property
-    def acts(self) -> list[Act]:
-        return acts(self.events, self.appointments)
+    def steps(self) -> list[Step]:
+        return steps(self.events, self.appointments)
 
     @property
     def ok(self) -> bool:
-        return self.report.ok and all(act.seen for act in self.acts)
+        return self.report.ok and all(step.seen for step in self.steps)
 
 
-async def show(
+async def run_demo(
     *, offline: bool, printer: CallPrinter, out: Path, state_dir: Path, clock: Clock
-) -> Shown:
+) -> DemoResult:
     """Play the call of `examples/clinic/calls/call.yaml` against one of the two models."""
     with contextlib.closing(Recording(out)) as recording:
         async with contextlib.AsyncExitStack() as stack:
@@ -113,7 +113,7 @@ async def show(
             async with time_limit():
                 follow = built.switchboard.follow(CarrierCallId(caller.call_id))
                 events = [event async for event in follow]
-            return Shown(report=report, events=events, appointments=clinic.appointments)
+            return DemoResult(report=report, events=events, appointments=clinic.appointments)
 
 
 def _document(told: ApiCall, url: str) -> TwimlAnswer:

@@ -1,4 +1,4 @@
-"""The demo's story: the words of the scripted model, and what must have happened at the end."""
+"""The demo's scenario: the words of the scripted model, and what must have happened at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.events import (
 )
 from tests.fakes.voice import Reply
 
-__all__ = ["HEARD", "REPLIES", "Act", "acts"]
+__all__ = ["HEARD", "REPLIES", "Step", "steps"]
 
 HEARD: Final = (
     "I would like to book an appointment.",
@@ -68,15 +68,15 @@ REPLIES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Step:
     """Something that the demo shows, and whether it was seen."""
 
     what: str
     seen: bool
 
 
-def acts(events: Sequence[CallEvent], appointments: Sequence[dict[str, Any]]) -> list[Act]:
-    """The acts of the story, from what the server recorded and the clinic's server took."""
+def steps(events: Sequence[CallEvent], appointments: Sequence[dict[str, Any]]) -> list[Step]:
+    """The steps of the scenario, from what the server recorded and the clinic's server took."""
     booked = [each for each in appointments if each["day"] == "Thursday"]
     tools = {event.name: event.error for event in events if isinstance(event, ToolRan)}
     handed = [event for event in events if isinstance(event, HandedOff)]
@@ -87,16 +87,16 @@ def acts(events: Sequence[CallEvent], appointments: Sequence[dict[str, Any]]) ->
     streams = sum(isinstance(event, StreamOpened) for event in events)
     ends = [event.summary.reason for event in events if isinstance(event, CallEnded)]
     return [
-        Act("handed over from the front desk to booking", bool(handed)),
-        Act("keyed in a number, a dot for each digit in the records", keys[:4] == ["•"] * 4),
-        Act("booked an appointment over HTTP, after a key for yes", len(booked) == 1),
-        Act(
+        Step("handed over from the front desk to booking", bool(handed)),
+        Step("keyed in a number, a dot for each digit in the records", keys[:4] == ["•"] * 4),
+        Step("booked an appointment over HTTP, after a key for yes", len(booked) == 1),
+        Step(
             "a guardrail cut off a dose before it was heard",
             bool(tripped) and "milligrams" not in heard,
         ),
-        Act(
+        Step(
             "put through to the nurse, and back when nobody answered",
             tools.get("transfer_call") == "" and streams == 2,
         ),
-        Act("said goodbye and hung up", ends == [EndReason.AGENT_HUNG_UP]),
+        Step("said goodbye and hung up", ends == [EndReason.AGENT_HUNG_UP]),
     ]
