@@ -8,7 +8,7 @@ from collections.abc import Callable
 from app.calls.actions import PlayAudio
 from app.realtime import events as ev
 from app.realtime.events import Response, ResponseStatus
-from tests.unit.calls.scene import Scene
+from tests.unit.calls.harness import CallHarness
 
 ORDERS = 1_000
 OLD, NEW = b"\x20", b"\x30"
@@ -41,16 +41,16 @@ AFTER_THE_CUT: tuple[ev.ServerEvent, ...] = (
 
 
 def played_in(order: list[ev.ServerEvent], pause: Callable[[], int]) -> bytes:
-    scene = Scene()
-    scene.response_begins()
-    scene.speaks(1_000, "one two")
-    scene.wait(300)
-    scene.caller_starts()
-    scene.take(PlayAudio)
+    harness = CallHarness()
+    harness.response_begins()
+    harness.speaks(1_000, "one two")
+    harness.wait(300)
+    harness.caller_starts()
+    harness.take(PlayAudio)
     for event in order:
-        scene.voice(event)
-        scene.wait(pause())
-    return b"".join(play.payload for play in scene.take(PlayAudio))
+        harness.voice(event)
+        harness.wait(pause())
+    return b"".join(play.payload for play in harness.take(PlayAudio))
 
 
 def test_no_order_of_late_events_plays_what_was_cut_off() -> None:

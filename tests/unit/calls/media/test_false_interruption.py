@@ -22,323 +22,331 @@ from app.realtime.events import (
     TranscriptionDelta,
     TranscriptionFailed,
 )
-from tests.unit.calls.scene import GOODBYE, Clear, End, PlayAudio, ResponseCreate, Scene, call_item
+from tests.unit.calls.harness import (
+    GOODBYE,
+    CallHarness,
+    Clear,
+    End,
+    PlayAudio,
+    ResponseCreate,
+    call_item,
+)
 
 TEXT = "one two three four five six seven eight nine ten"
 
 
-def heard_200ms(**options: object) -> Scene:
+def heard_200ms(**options: object) -> CallHarness:
     """A two-second answer, generated at once, of which 200 ms were heard."""
-    scene = Scene(transcribed=True, **options)  # type: ignore[arg-type]
-    scene.greeted()
-    scene.caller_turn("u0", "When do you open?")
-    scene.answer(2_000, TEXT)
-    first = next(play.mark for play in scene.take(PlayAudio) if play.mark)
-    scene.now_ms += 200
-    scene.phone(MarkReached(first))
-    scene.actions.clear()
-    return scene
+    harness = CallHarness(transcribed=True, **options)  # type: ignore[arg-type]
+    harness.greeted()
+    harness.caller_turn("u0", "When do you open?")
+    harness.answer(2_000, TEXT)
+    first = next(play.mark for play in harness.take(PlayAudio) if play.mark)
+    harness.now_ms += 200
+    harness.phone(MarkReached(first))
+    harness.actions.clear()
+    return harness
 
 
-def sound(scene: Scene) -> bytes:
-    return b"".join(play.payload for play in scene.take(PlayAudio))
+def sound(harness: CallHarness) -> bytes:
+    return b"".join(play.payload for play in harness.take(PlayAudio))
 
 
-def cough(scene: Scene, text: str | None = "") -> None:
-    scene.caller_starts("u1")
-    scene.wait(300)
-    scene.caller_stops("u1", text)
+def cough(harness: CallHarness, text: str | None = "") -> None:
+    harness.caller_starts("u1")
+    harness.wait(300)
+    harness.caller_stops("u1", text)
 
 
 def test_a_cough_stops_the_agent_at_once_and_the_speech_goes_on_after_it() -> None:
-    scene = heard_200ms()
-    scene.caller_starts("u1")
-    assert scene.order[:3] == ["Clear", "ItemTruncate", "BargeIn"]
-    assert scene.sent(ItemTruncate) == [ItemTruncate("a1", 0, 200)]
-    assert scene.take(PlayAudio) == []
-    scene.wait(300)
-    scene.caller_stops("u1", "")
-    assert sound(scene) == b"\x20" * (8 * 1_800)
-    (resumed,) = scene.recorded(SpeechResumed)
+    harness = heard_200ms()
+    harness.caller_starts("u1")
+    assert harness.order[:3] == ["Clear", "ItemTruncate", "BargeIn"]
+    assert harness.sent(ItemTruncate) == [ItemTruncate("a1", 0, 200)]
+    assert harness.take(PlayAudio) == []
+    harness.wait(300)
+    harness.caller_stops("u1", "")
+    assert sound(harness) == b"\x20" * (8 * 1_800)
+    (resumed,) = harness.recorded(SpeechResumed)
     assert (resumed.item_id, resumed.heard_ms) == ("a1", 200)
-    assert scene.conversation.turns.turn is Turn.AGENT
-    assert scene.conversation.counters.false_interruptions == 1
+    assert harness.conversation.turns.turn is Turn.AGENT
+    assert harness.conversation.counters.false_interruptions == 1
 
 
 def test_the_model_is_told_what_was_heard_in_the_end() -> None:
-    scene = heard_200ms()
-    cough(scene)
-    assert scene.sent(ItemDelete) == [ItemDelete("u1")]
-    scene.marks()
-    (create,) = scene.sent(ItemCreate)
+    harness = heard_200ms()
+    cough(harness)
+    assert harness.sent(ItemDelete) == [ItemDelete("u1")]
+    harness.marks()
+    (create,) = harness.sent(ItemCreate)
     assert create.previous_item_id == "a1"
     assert create.item.role == "assistant"
     assert create.item.content[0].text == "two three four five six seven eight nine ten"
-    (said,) = scene.recorded(AgentSaid)
+    (said,) = harness.recorded(AgentSaid)
     assert (said.heard_text, said.cut_off) == (TEXT, False)
-    assert scene.conversation.turns.turn is Turn.IDLE
+    assert harness.conversation.turns.turn is Turn.IDLE
 
 
 def test_words_make_the_interruption_real() -> None:
-    scene = heard_200ms()
-    cough(scene, "Wait, stop")
-    assert scene.take(PlayAudio) == []
-    assert scene.recorded(SpeechResumed) == []
-    (said,) = scene.recorded(AgentSaid)
+    harness = heard_200ms()
+    cough(harness, "Wait, stop")
+    assert harness.take(PlayAudio) == []
+    assert harness.recorded(SpeechResumed) == []
+    (said,) = harness.recorded(AgentSaid)
     assert (said.heard_text, said.cut_off) == ("one", True)
-    assert [line.text for line in scene.recorded(CallerSaid)] == ["Wait, stop"]
-    scene.wait(5_000)
-    assert scene.take(PlayAudio) == []
+    assert [line.text for line in harness.recorded(CallerSaid)] == ["Wait, stop"]
+    harness.wait(5_000)
+    assert harness.take(PlayAudio) == []
 
 
 def test_the_first_of_the_words_is_enough() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.response_begins("r2", "a2")
-    scene.speaks(400, "Yes?", "r2", "a2")
-    assert scene.take(PlayAudio) == []
-    scene.voice(TranscriptionDelta("u1", 0, "Wait"))
-    assert len(sound(scene)) == 8 * 400
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.response_begins("r2", "a2")
+    harness.speaks(400, "Yes?", "r2", "a2")
+    assert harness.take(PlayAudio) == []
+    harness.voice(TranscriptionDelta("u1", 0, "Wait"))
+    assert len(sound(harness)) == 8 * 400
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
 def test_the_models_answer_to_a_cough_is_neither_heard_nor_remembered(cancelled: bool) -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.response_begins("r2", "a2")
-    scene.speaks(400, "Pardon?", "r2", "a2")
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.response_begins("r2", "a2")
+    harness.speaks(400, "Pardon?", "r2", "a2")
     if not cancelled:
-        scene.response_ends("r2", "a2", text="Pardon?")
-    assert scene.take(PlayAudio) == []
-    scene.caller_stops("u1", "Mhm.")
-    assert scene.sent(ResponseCancel) == ([ResponseCancel("r2")] if cancelled else [])
-    assert scene.sent(ItemDelete) == [ItemDelete("a2"), ItemDelete("u1")]
-    assert len(sound(scene)) == 8 * 1_800
-    scene.voice(AudioDelta("r2", "a2", 0, 0, b"\x20" * 800)) if cancelled else None
-    assert scene.take(PlayAudio) == []
+        harness.response_ends("r2", "a2", text="Pardon?")
+    assert harness.take(PlayAudio) == []
+    harness.caller_stops("u1", "Mhm.")
+    assert harness.sent(ResponseCancel) == ([ResponseCancel("r2")] if cancelled else [])
+    assert harness.sent(ItemDelete) == [ItemDelete("a2"), ItemDelete("u1")]
+    assert len(sound(harness)) == 8 * 1_800
+    harness.voice(AudioDelta("r2", "a2", 0, 0, b"\x20" * 800)) if cancelled else None
+    assert harness.take(PlayAudio) == []
 
 
 def test_an_answer_to_the_cough_that_begins_after_it_was_settled_is_cancelled() -> None:
-    scene = heard_200ms()
-    cough(scene)
-    scene.actions.clear()
-    scene.response_begins("r2", "a2")
-    assert scene.sent(ResponseCancel) == [ResponseCancel("r2")]
-    scene.response_ends("r2", None, ResponseStatus.CANCELLED)
-    scene.marks()
-    scene.caller_turn("u2", "And on Sunday?")
-    scene.response_begins("r3", "a3")
-    assert scene.sent(ResponseCancel) == []
+    harness = heard_200ms()
+    cough(harness)
+    harness.actions.clear()
+    harness.response_begins("r2", "a2")
+    assert harness.sent(ResponseCancel) == [ResponseCancel("r2")]
+    harness.response_ends("r2", None, ResponseStatus.CANCELLED)
+    harness.marks()
+    harness.caller_turn("u2", "And on Sunday?")
+    harness.response_begins("r3", "a3")
+    assert harness.sent(ResponseCancel) == []
 
 
 def test_the_answer_to_real_words_is_played_as_soon_as_they_are_known() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.response_begins("r2", "a2")
-    scene.speaks(400, "Yes?", "r2", "a2")
-    scene.response_ends("r2", "a2", text="Yes?")
-    assert scene.take(PlayAudio) == []
-    scene.caller_stops("u1", "Stop please")
-    assert len(sound(scene)) == 8 * 400
-    assert scene.sent(ItemDelete) == []
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.response_begins("r2", "a2")
+    harness.speaks(400, "Yes?", "r2", "a2")
+    harness.response_ends("r2", "a2", text="Yes?")
+    assert harness.take(PlayAudio) == []
+    harness.caller_stops("u1", "Stop please")
+    assert len(sound(harness)) == 8 * 400
+    assert harness.sent(ItemDelete) == []
 
 
 def test_a_sound_without_a_transcript_counts_as_a_noise_after_the_time() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.wait(1_900)
-    assert scene.take(PlayAudio) == []
-    scene.wait(200)
-    assert len(sound(scene)) == 8 * 1_800
-    assert scene.sent(ItemDelete) == []  # it may have been words all the same
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.wait(1_900)
+    assert harness.take(PlayAudio) == []
+    harness.wait(200)
+    assert len(sound(harness)) == 8 * 1_800
+    assert harness.sent(ItemDelete) == []  # it may have been words all the same
 
 
 def test_words_that_come_after_the_time_stop_the_agent_again() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.wait(2_100)
-    scene.actions.clear()
-    scene.caller_stops("u1", "I said stop")
-    assert scene.take(Clear)
-    assert len(scene.sent(ResponseCreate)) == 1
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.wait(2_100)
+    harness.actions.clear()
+    harness.caller_stops("u1", "I said stop")
+    assert harness.take(Clear)
+    assert len(harness.sent(ResponseCreate)) == 1
 
 
 def test_a_failed_transcription_counts_as_no_words() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.voice(TranscriptionFailed("u1", 0, ErrorDetail(code="audio_unintelligible")))
-    assert len(sound(scene)) == 8 * 1_800
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.voice(TranscriptionFailed("u1", 0, ErrorDetail(code="audio_unintelligible")))
+    assert len(sound(harness)) == 8 * 1_800
 
 
 def test_a_long_sound_is_an_interruption_whatever_it_was() -> None:
-    scene = heard_200ms()
-    scene.caller_starts("u1")
-    scene.wait(2_100)
-    scene.caller_stops("u1", "")
-    scene.wait(3_000)
-    assert scene.take(PlayAudio) == []
-    (said,) = scene.recorded(AgentSaid)
+    harness = heard_200ms()
+    harness.caller_starts("u1")
+    harness.wait(2_100)
+    harness.caller_stops("u1", "")
+    harness.wait(3_000)
+    assert harness.take(PlayAudio) == []
+    (said,) = harness.recorded(AgentSaid)
     assert said.cut_off
 
 
 @pytest.mark.parametrize("off", ["by the policy", "without transcripts"])
 def test_nothing_is_resumed_where_it_is_switched_off(off: str) -> None:
     if off == "by the policy":
-        scene = heard_200ms(policy=CallPolicy(false_interruption_ms=0))
+        harness = heard_200ms(policy=CallPolicy(false_interruption_ms=0))
     else:
-        scene = Scene()
-        scene.greeted()
-        scene.answer(2_000, TEXT)
-        scene.actions.clear()
-    cough(scene)
-    scene.wait(4_000)
-    assert scene.take(PlayAudio) == []
-    assert scene.recorded(AgentSaid)[0].cut_off
+        harness = CallHarness()
+        harness.greeted()
+        harness.answer(2_000, TEXT)
+        harness.actions.clear()
+    cough(harness)
+    harness.wait(4_000)
+    assert harness.take(PlayAudio) == []
+    assert harness.recorded(AgentSaid)[0].cut_off
 
 
 def test_speech_that_is_too_long_to_keep_is_not_resumed() -> None:
-    scene = heard_200ms(policy=CallPolicy(resume_max_ms=1_000))
-    cough(scene)
-    scene.wait(4_000)
-    assert scene.take(PlayAudio) == []
+    harness = heard_200ms(policy=CallPolicy(resume_max_ms=1_000))
+    cough(harness)
+    harness.wait(4_000)
+    assert harness.take(PlayAudio) == []
 
 
 def test_two_coughs_in_a_row_resume_the_same_words_twice() -> None:
-    scene = heard_200ms()
-    cough(scene)
-    first = next(play.mark for play in scene.take(PlayAudio) if play.mark)
-    scene.now_ms += 200
-    scene.phone(MarkReached(first))
-    scene.actions.clear()
-    scene.caller_starts("u2")
-    assert scene.take(Clear)
-    assert scene.sent(ItemTruncate) == []  # the model has truncated it before
-    (create,) = scene.sent(ItemCreate)
+    harness = heard_200ms()
+    cough(harness)
+    first = next(play.mark for play in harness.take(PlayAudio) if play.mark)
+    harness.now_ms += 200
+    harness.phone(MarkReached(first))
+    harness.actions.clear()
+    harness.caller_starts("u2")
+    assert harness.take(Clear)
+    assert harness.sent(ItemTruncate) == []  # the model has truncated it before
+    (create,) = harness.sent(ItemCreate)
     assert create.item.content[0].text == "two"
-    (barge_in,) = scene.recorded(BargeIn)
+    (barge_in,) = harness.recorded(BargeIn)
     assert (barge_in.heard_ms, barge_in.sent_ms) == (400, 2_000)
-    scene.wait(300)
-    scene.caller_stops("u2", "")
-    assert len(scene.actions) > 0
-    scene.marks()
-    (rest,) = scene.sent(ItemCreate)
+    harness.wait(300)
+    harness.caller_stops("u2", "")
+    assert len(harness.actions) > 0
+    harness.marks()
+    (rest,) = harness.sent(ItemCreate)
     assert rest.previous_item_id == create.item.id
     assert rest.item.content[0].text == "three four five six seven eight nine ten"
-    assert scene.recorded(AgentSaid)[0].heard_text == TEXT
+    assert harness.recorded(AgentSaid)[0].heard_text == TEXT
 
 
 def test_a_second_sound_belongs_to_the_same_interruption() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.response_begins("r2", "a2")
-    scene.speaks(400, "Pardon?", "r2", "a2")
-    scene.caller_starts("u2")
-    assert scene.sent(ItemDelete) == [ItemDelete("a2")]
-    scene.caller_stops("u2", "No, stop")
-    assert scene.take(PlayAudio) == []
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.response_begins("r2", "a2")
+    harness.speaks(400, "Pardon?", "r2", "a2")
+    harness.caller_starts("u2")
+    assert harness.sent(ItemDelete) == [ItemDelete("a2")]
+    harness.caller_stops("u2", "No, stop")
+    assert harness.take(PlayAudio) == []
 
 
 def test_a_key_makes_the_interruption_real() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.key("5")
-    scene.wait(4_000)
-    assert scene.take(PlayAudio) == []
-    assert scene.recorded(AgentSaid)[0].cut_off
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.key("5")
+    harness.wait(4_000)
+    assert harness.take(PlayAudio) == []
+    assert harness.recorded(AgentSaid)[0].cut_off
 
 
 def test_a_tool_call_of_the_model_makes_the_interruption_real() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.response_begins("r2", "a2")
-    scene.speaks(400, "Let me see.", "r2", "a2")
-    scene.response_ends("r2", "a2", text="Let me see.", calls=(call_item("look_up"),))
-    assert len(sound(scene)) == 8 * 400
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.response_begins("r2", "a2")
+    harness.speaks(400, "Let me see.", "r2", "a2")
+    harness.response_ends("r2", "a2", text="Let me see.", calls=(call_item("look_up"),))
+    assert len(sound(harness)) == 8 * 400
 
 
 def test_speech_that_was_cut_in_mid_generation_is_finished_by_the_model() -> None:
-    scene = Scene(transcribed=True)
-    scene.greeted()
-    scene.caller_turn("u0")
-    scene.response_begins()
-    scene.speaks(1_000, TEXT)
-    scene.actions.clear()
-    cough(scene, None)
-    scene.response_ends("r1", None, ResponseStatus.CANCELLED)
-    scene.caller_stops("u1", "")
-    assert scene.sent(ResponseCreate) == []
-    scene.marks()
-    notes = [create.item.role for create in scene.sent(ItemCreate)]
+    harness = CallHarness(transcribed=True)
+    harness.greeted()
+    harness.caller_turn("u0")
+    harness.response_begins()
+    harness.speaks(1_000, TEXT)
+    harness.actions.clear()
+    cough(harness, None)
+    harness.response_ends("r1", None, ResponseStatus.CANCELLED)
+    harness.caller_stops("u1", "")
+    assert harness.sent(ResponseCreate) == []
+    harness.marks()
+    notes = [create.item.role for create in harness.sent(ItemCreate)]
     assert notes == ["assistant", "system"]
-    assert len(scene.sent(ResponseCreate)) == 1
+    assert len(harness.sent(ResponseCreate)) == 1
 
 
 def test_a_goodbye_that_a_cough_cut_off_still_ends_the_call() -> None:
-    scene = Scene(transcribed=True)
-    scene.greeted()
-    scene.caller_turn("u0", "Bye")
-    scene.response_begins()
-    scene.speaks(1_000, "Goodbye and thank you")
-    scene.response_ends(
+    harness = CallHarness(transcribed=True)
+    harness.greeted()
+    harness.caller_turn("u0", "Bye")
+    harness.response_begins()
+    harness.speaks(1_000, "Goodbye and thank you")
+    harness.response_ends(
         text="Goodbye and thank you", calls=(call_item("end_call", arguments=GOODBYE),)
     )
-    cough(scene)
-    assert scene.take(End) == []
-    scene.marks()
-    assert [end.reason for end in scene.take(End)][:1] == [EndReason.AGENT_HUNG_UP]
+    cough(harness)
+    assert harness.take(End) == []
+    harness.marks()
+    assert [end.reason for end in harness.take(End)][:1] == [EndReason.AGENT_HUNG_UP]
 
 
 def test_a_lost_model_leaves_what_was_cut_cut() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
-    assert scene.recorded(AgentSaid) == []
-    scene.ready()
-    scene.wait(4_000)
-    assert scene.take(PlayAudio) == []
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.actions += harness.conversation.on_voice_lost(harness.now_ms)
+    assert harness.recorded(AgentSaid) == []
+    harness.ready()
+    harness.wait(4_000)
+    assert harness.take(PlayAudio) == []
 
 
 def test_a_fresh_session_is_not_told_about_items_it_does_not_have() -> None:
-    scene = heard_200ms()
-    cough(scene)
-    scene.actions += scene.conversation.on_voice_lost(scene.now_ms)
-    scene.ready()
-    scene.sent(ItemCreate)
-    scene.marks()
-    assert scene.sent(ItemCreate) == []
-    assert scene.recorded(AgentSaid)[-1].heard_text == TEXT
+    harness = heard_200ms()
+    cough(harness)
+    harness.actions += harness.conversation.on_voice_lost(harness.now_ms)
+    harness.ready()
+    harness.sent(ItemCreate)
+    harness.marks()
+    assert harness.sent(ItemCreate) == []
+    assert harness.recorded(AgentSaid)[-1].heard_text == TEXT
 
 
 def test_a_call_that_ends_meanwhile_has_heard_what_it_had_heard() -> None:
-    scene = heard_200ms()
-    cough(scene, None)
-    scene.actions += scene.conversation.on_call_over(scene.now_ms)
-    assert [said.heard_text for said in scene.recorded(AgentSaid)] == ["one"]
+    harness = heard_200ms()
+    cough(harness, None)
+    harness.actions += harness.conversation.on_call_over(harness.now_ms)
+    assert [said.heard_text for said in harness.recorded(AgentSaid)] == ["one"]
 
 
 def test_several_items_are_resumed_in_their_order() -> None:
-    scene = heard_200ms(vad=ServerVad(interrupt_response=False))
-    scene.answer(500, "and more", "2")
-    scene.actions.clear()
-    cough(scene)
-    assert len(sound(scene)) == 8 * (1_800 + 500)
+    harness = heard_200ms(vad=ServerVad(interrupt_response=False))
+    harness.answer(500, "and more", "2")
+    harness.actions.clear()
+    cough(harness)
+    assert len(sound(harness)) == 8 * (1_800 + 500)
 
 
 def test_a_call_that_ends_in_mid_speech_has_heard_what_it_had_heard() -> None:
-    scene = heard_200ms()
-    scene.actions += scene.conversation.on_call_over(scene.now_ms)
-    (said,) = scene.recorded(AgentSaid)
+    harness = heard_200ms()
+    harness.actions += harness.conversation.on_call_over(harness.now_ms)
+    (said,) = harness.recorded(AgentSaid)
     assert (said.heard_text, said.cut_off) == ("one", True)
 
 
 @pytest.mark.parametrize(("text", "resumed"), [(TEXT, True), ("Wait a moment, stop", False)])
 def test_an_echo_of_the_agents_own_words_interrupts_nothing(text: str, resumed: bool) -> None:
-    scene = heard_200ms(policy=CallPolicy(echo_guard=True))
-    cough(scene, None)
-    scene.voice(TranscriptionDelta("u1", 0, "one two three"))
-    assert scene.take(PlayAudio) == []  # a part of the words does not show yet whose they are
-    scene.caller_stops("u1", text)
-    assert bool(scene.take(PlayAudio)) is resumed
+    harness = heard_200ms(policy=CallPolicy(echo_guard=True))
+    cough(harness, None)
+    harness.voice(TranscriptionDelta("u1", 0, "one two three"))
+    assert harness.take(PlayAudio) == []  # a part of the words does not show yet whose they are
+    harness.caller_stops("u1", text)
+    assert bool(harness.take(PlayAudio)) is resumed
 
 
 # The decision alone -------------------------------------------------------------------------------

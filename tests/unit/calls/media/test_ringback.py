@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.calls.media.ringback import AHEAD_MS, Ringback
 from audio.format import PCM16_24K, PCMU_8K
 from audio.level import peak_dbfs
-from tests.unit.calls.scene import PlayAudio, Scene
+from tests.unit.calls.harness import CallHarness, PlayAudio
 
 
 def test_the_tone_is_sent_just_ahead_and_pauses_for_four_seconds_in_six() -> None:
@@ -29,16 +29,16 @@ def test_it_is_converted_for_another_carrier() -> None:
 
 
 def test_a_caller_hears_it_while_nobody_speaks() -> None:
-    scene = Scene()
-    scene.greeted()
+    harness = CallHarness()
+    harness.greeted()
 
     def rings() -> bool:
-        scene.now_ms += 100
-        ticked = scene.conversation.on_tick(scene.now_ms, ringing=True)
+        harness.now_ms += 100
+        ticked = harness.conversation.on_tick(harness.now_ms, ringing=True)
         return any(isinstance(action, PlayAudio) and action.payload for action in ticked)
 
     assert rings()
-    scene.caller_starts()
+    harness.caller_starts()
     assert not rings()
-    scene.caller_stops(text="")
+    harness.caller_stops(text="")
     assert rings()

@@ -22,8 +22,8 @@ from app.realtime.events import (
     SpeechStopped,
     TranscriptionCompleted,
 )
+from tests.unit.calls.harness import CallHarness
 from tests.unit.calls.outbound.test_answered_by import sound
-from tests.unit.calls.scene import Scene
 
 DISCLOSURE = "This is an AI assistant calling for Acme Dental."
 SCREENING = "I am calling about an appointment."
@@ -32,7 +32,7 @@ MAILBOX = "You have reached the Smiths. Please leave a message after the tone."
 RULES = AnsweredByRules(screening_text=SCREENING, message=MESSAGE)
 
 
-class Placed(Scene):
+class Placed(CallHarness):
     """A call that we have placed, with the sound of whoever answers."""
 
     def __init__(self, rules: AnsweredByRules | None = RULES, **options: Any) -> None:
@@ -85,8 +85,8 @@ class Placed(Scene):
         return [event.verdict for event in self.recorded(AnswerJudged)]
 
 
-def notes(scene: Scene) -> str:
-    created = [create.item for create in scene.sent(ItemCreate)]
+def notes(harness: CallHarness) -> str:
+    created = [create.item for create in harness.sent(ItemCreate)]
     return " ".join(part.text or "" for item in created for part in item.content)
 
 
@@ -305,10 +305,10 @@ def test_the_carriers_word_counts() -> None:
 
 
 def test_a_call_that_came_in_judges_nothing() -> None:
-    scene = Scene(policy=CallPolicy(answered_by=RULES))
-    assert len(scene.sent(ResponseCreate)) == 1
-    assert scene.conversation._answering is None
-    scene.conversation.on_carrier_detected("machine_start")
+    harness = CallHarness(policy=CallPolicy(answered_by=RULES))
+    assert len(harness.sent(ResponseCreate)) == 1
+    assert harness.conversation._answering is None
+    harness.conversation.on_carrier_detected("machine_start")
 
 
 def test_inactivity_is_not_asked_about_while_nobody_is_known() -> None:

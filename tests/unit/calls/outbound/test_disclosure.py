@@ -17,8 +17,8 @@ from app.calls.recording.notice import contains_words
 from app.events import DisclosureHeard, EndReason, OptedOut, Party
 from app.realtime.events import ResponseCreate
 from app.settings import AnsweredBySettings, ComplianceSettings, Limits, Recording
+from tests.unit.calls.harness import call_item, spoken, tool_output
 from tests.unit.calls.outbound.test_answering import DISCLOSURE, Placed, notes
-from tests.unit.calls.scene import call_item, spoken, tool_output
 
 
 @pytest.mark.parametrize(

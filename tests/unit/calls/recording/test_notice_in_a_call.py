@@ -13,7 +13,7 @@ from app.calls.recording.notice import TRIES, RecordingNotice
 from app.calls.recording.tape import Tape
 from app.events import Party
 from app.realtime.events import ServerVad, SessionUpdate
-from tests.unit.calls.scene import Scene
+from tests.unit.calls.harness import CallHarness
 
 NOTICE = "We record this call."
 MENU = KeypadMap(
@@ -22,11 +22,11 @@ MENU = KeypadMap(
 )
 
 
-def scene(**options: Any) -> Scene:
-    return Scene(tape=Tape(RecordingNotice(NOTICE)), **options)
+def harness(**options: Any) -> CallHarness:
+    return CallHarness(tape=Tape(RecordingNotice(NOTICE)), **options)
 
 
-def notice(made: Scene) -> RecordingNotice:
+def notice(made: CallHarness) -> RecordingNotice:
     return made.conversation._notice
 
 
@@ -43,11 +43,11 @@ def notice(made: Scene) -> RecordingNotice:
 def test_the_notice_comes_before_every_kind_of_first_words(
     options: dict[str, Any], said: list[str]
 ) -> None:
-    assert scene(**options).words() == said
+    assert harness(**options).words() == said
 
 
 def test_neither_speech_nor_a_key_stops_the_notice() -> None:
-    made = scene(vad=ServerVad(interrupt_response=True))
+    made = harness(vad=ServerVad(interrupt_response=True))
     made.response_begins()
     made.speaks(2_000)
     made.wait(300)
@@ -62,7 +62,7 @@ def test_neither_speech_nor_a_key_stops_the_notice() -> None:
 
 
 def test_a_notice_that_was_cut_off_is_said_again_when_it_is_quiet() -> None:
-    made = scene()
+    made = harness()
     made.words()
     made.response_begins()
     made.speaks(2_000)
@@ -81,7 +81,7 @@ def test_a_notice_that_was_cut_off_is_said_again_when_it_is_quiet() -> None:
 
 
 def test_a_notice_that_cannot_be_said_is_given_up() -> None:
-    made = scene()
+    made = harness()
     for attempt in range(TRIES):
         assert NOTICE in made.words()[0]
         made.response_begins(f"r{attempt}", f"a{attempt}")
@@ -99,7 +99,7 @@ def test_a_notice_that_cannot_be_said_is_given_up() -> None:
 
 
 def test_a_lost_connection_in_the_notice_has_it_said_again() -> None:
-    made = scene()
+    made = harness()
     made.words()
     made.response_begins()
     made.speaks(2_000)

@@ -11,108 +11,108 @@ from app.calls.turns.timers import CallTimers
 from app.calls.turns.turn_table import Turn
 from app.events import EndReason
 from app.realtime.events import ErrorDetail, TranscriptionFailed
-from tests.unit.calls.scene import End, Scene, call_item
+from tests.unit.calls.harness import CallHarness, End, call_item
 
 TEXTS = InactivityTexts(prompts=("There?", "Really?"), closing_prompt="Bye.")
 ASKING = CallPolicy(inactivity_after_ms=5_000, inactivity_texts=TEXTS)
 
 
-def said(scene: Scene, name: str) -> None:
+def said(harness: CallHarness, name: str) -> None:
     """The model says what it was asked to, and the caller hears it."""
-    scene.answer(500, "words", name)
-    scene.marks()
+    harness.answer(500, "words", name)
+    harness.marks()
 
 
 # Inactivity prompts -------------------------------------------------------------------------------
 
 
 def test_a_silent_caller_is_asked_twice_and_then_told_goodbye() -> None:
-    scene = Scene(policy=ASKING)
-    scene.greeted()
+    harness = CallHarness(policy=ASKING)
+    harness.greeted()
     for name, text in (("2", "There?"), ("3", "Really?"), ("4", "Bye.")):
-        scene.wait(4_900)
-        assert scene.words() == []
-        scene.wait(200)
-        assert scene.words() == [text]
-        assert scene.take(End) == []
-        said(scene, name)
-    assert scene.take(End)[:1] == [End(EndReason.SILENCE)]
+        harness.wait(4_900)
+        assert harness.words() == []
+        harness.wait(200)
+        assert harness.words() == [text]
+        assert harness.take(End) == []
+        said(harness, name)
+    assert harness.take(End)[:1] == [End(EndReason.SILENCE)]
 
 
 def test_a_caller_who_answers_is_asked_from_the_first_question_again() -> None:
-    scene = Scene(policy=ASKING, transcribed=True)
-    scene.greeted()
-    scene.wait(5_100)
-    assert scene.words() == ["There?"]
-    said(scene, "2")
-    scene.caller_turn(text="Yes, one moment")
-    said(scene, "3")
-    scene.wait(5_100)
-    assert scene.words() == ["There?"]
+    harness = CallHarness(policy=ASKING, transcribed=True)
+    harness.greeted()
+    harness.wait(5_100)
+    assert harness.words() == ["There?"]
+    said(harness, "2")
+    harness.caller_turn(text="Yes, one moment")
+    said(harness, "3")
+    harness.wait(5_100)
+    assert harness.words() == ["There?"]
 
 
 def test_without_transcripts_a_sound_is_an_answer() -> None:
-    scene = Scene(policy=ASKING)
-    scene.greeted()
-    scene.wait(5_100)
-    said(scene, "2")
-    scene.caller_starts()
-    scene.caller_stops(text=None)
-    said(scene, "3")
-    scene.words()
-    scene.wait(5_100)
-    assert scene.words() == ["There?"]
+    harness = CallHarness(policy=ASKING)
+    harness.greeted()
+    harness.wait(5_100)
+    said(harness, "2")
+    harness.caller_starts()
+    harness.caller_stops(text=None)
+    said(harness, "3")
+    harness.words()
+    harness.wait(5_100)
+    assert harness.words() == ["There?"]
 
 
 def test_a_transcription_that_fails_is_taken_for_an_answer() -> None:
-    scene = Scene(policy=ASKING, transcribed=True)
-    scene.greeted()
-    scene.wait(5_100)
-    said(scene, "2")
-    scene.words()
-    scene.caller_starts()
-    scene.caller_stops(text=None)
-    scene.voice(TranscriptionFailed("u1", 0, ErrorDetail(code="audio_unintelligible")))
-    said(scene, "3")
-    scene.wait(5_100)
-    assert scene.words() == ["There?"]
+    harness = CallHarness(policy=ASKING, transcribed=True)
+    harness.greeted()
+    harness.wait(5_100)
+    said(harness, "2")
+    harness.words()
+    harness.caller_starts()
+    harness.caller_stops(text=None)
+    harness.voice(TranscriptionFailed("u1", 0, ErrorDetail(code="audio_unintelligible")))
+    said(harness, "3")
+    harness.wait(5_100)
+    assert harness.words() == ["There?"]
 
 
 def test_nobody_is_asked_while_a_tool_runs() -> None:
-    scene = Scene(policy=ASKING)
-    scene.greeted()
-    scene.caller_turn()
-    scene.response_begins("r1", None)
-    scene.response_ends("r1", None, calls=(call_item("look_up"),))
-    scene.wait(20_000)
-    assert scene.words() == ["One moment, please."]
-    said(scene, "filler")
-    scene.actions += scene.conversation.on_tool_done("c1", "{}", scene.now_ms)
-    said(scene, "2")
-    scene.wait(4_900)
-    assert scene.words() == []
-    scene.wait(300)
-    assert scene.words() == ["There?"]
+    harness = CallHarness(policy=ASKING)
+    harness.greeted()
+    harness.caller_turn()
+    harness.response_begins("r1", None)
+    harness.response_ends("r1", None, calls=(call_item("look_up"),))
+    harness.wait(20_000)
+    assert harness.words() == ["One moment, please."]
+    said(harness, "filler")
+    harness.actions += harness.conversation.on_tool_done("c1", "{}", harness.now_ms)
+    said(harness, "2")
+    harness.wait(4_900)
+    assert harness.words() == []
+    harness.wait(300)
+    assert harness.words() == ["There?"]
 
 
 def test_nobody_is_asked_while_a_long_answer_is_still_heard() -> None:
-    scene = Scene(policy=ASKING)
-    scene.greeted()
-    scene.caller_turn()
-    scene.answer(20_000, "a long answer")
-    scene.wait(19_000)
-    assert scene.words() == []
+    harness = CallHarness(policy=ASKING)
+    harness.greeted()
+    harness.caller_turn()
+    harness.answer(20_000, "a long answer")
+    harness.wait(19_000)
+    assert harness.words() == []
 
 
 def test_a_caller_who_is_off_the_stream_is_asked_nothing() -> None:
-    scene = Scene(policy=ASKING)
-    scene.greeted()
-    scene.actions += scene.conversation.on_stream_left(scene.now_ms)
-    scene.wait(60_000)
-    assert scene.words() == []
-    scene.stream()
-    scene.wait(5_100)
-    assert scene.words() == ["There?"]
+    harness = CallHarness(policy=ASKING)
+    harness.greeted()
+    harness.actions += harness.conversation.on_stream_left(harness.now_ms)
+    harness.wait(60_000)
+    assert harness.words() == []
+    harness.stream()
+    harness.wait(5_100)
+    assert harness.words() == ["There?"]
 
 
 @pytest.mark.parametrize(
@@ -124,39 +124,41 @@ def test_a_caller_who_is_off_the_stream_is_asked_nothing() -> None:
     ],
 )
 def test_without_questions_the_silence_itself_is_the_limit(policy: CallPolicy) -> None:
-    scene = Scene(policy=policy)
-    scene.greeted()
-    scene.wait(3_200)
-    assert scene.words() == [policy.silence_closing_prompt]
+    harness = CallHarness(policy=policy)
+    harness.greeted()
+    harness.wait(3_200)
+    assert harness.words() == [policy.silence_closing_prompt]
 
 
 # Unproductive turns -------------------------------------------------------------------------------
 
 
 def test_a_call_with_hold_music_is_ended() -> None:
-    scene = Scene(policy=CallPolicy(productivity=ProductivityRules(max_turns=3)), transcribed=True)
-    scene.greeted()
+    harness = CallHarness(
+        policy=CallPolicy(productivity=ProductivityRules(max_turns=3)), transcribed=True
+    )
+    harness.greeted()
     for number in "123":
-        scene.caller_turn(f"u{number}", "[music]")
-        scene.answer(300, "Pardon?", number)
-        scene.marks()
-        scene.words()
-    scene.wait(200)
-    assert len(scene.words()) == 1
-    said(scene, "4")
-    assert scene.take(End)[:1] == [End(EndReason.SILENCE, "unproductive_turns")]
+        harness.caller_turn(f"u{number}", "[music]")
+        harness.answer(300, "Pardon?", number)
+        harness.marks()
+        harness.words()
+    harness.wait(200)
+    assert len(harness.words()) == 1
+    said(harness, "4")
+    assert harness.take(End)[:1] == [End(EndReason.SILENCE, "unproductive_turns")]
 
 
 def test_music_without_a_pause_ends_the_call() -> None:
     rules = ProductivityRules(max_wordless_ms=20_000)
-    scene = Scene(policy=CallPolicy(productivity=rules), transcribed=True)
-    scene.greeted()
-    scene.caller_starts()
-    scene.wait(19_000)
-    assert scene.words() == []
-    assert scene.take(End) == []
-    scene.wait(1_400)
-    assert scene.take(End)[:1] == [End(EndReason.SILENCE, "endless_turn")]
+    harness = CallHarness(policy=CallPolicy(productivity=rules), transcribed=True)
+    harness.greeted()
+    harness.caller_starts()
+    harness.wait(19_000)
+    assert harness.words() == []
+    assert harness.take(End) == []
+    harness.wait(1_400)
+    assert harness.take(End)[:1] == [End(EndReason.SILENCE, "endless_turn")]
 
 
 def test_a_key_shows_that_somebody_is_there() -> None:
@@ -180,17 +182,17 @@ def test_the_longest_call_is_announced_before_it_ends() -> None:
     policy = CallPolicy(
         max_duration_ms=10_000, duration_warning_ms=4_000, duration_warning="Soon.", silence_ms=0
     )
-    scene = Scene(policy=policy)
-    scene.greeted()
-    scene.wait(5_900 - scene.now_ms)
-    assert scene.words() == []
-    scene.wait(200)
-    assert scene.words() == ["Soon."]
-    said(scene, "2")
-    scene.wait(3_000)
-    assert scene.words() == []
-    scene.wait(1_000)
-    assert scene.words() == [policy.closing_prompt]
+    harness = CallHarness(policy=policy)
+    harness.greeted()
+    harness.wait(5_900 - harness.now_ms)
+    assert harness.words() == []
+    harness.wait(200)
+    assert harness.words() == ["Soon."]
+    said(harness, "2")
+    harness.wait(3_000)
+    assert harness.words() == []
+    harness.wait(1_000)
+    assert harness.words() == [policy.closing_prompt]
 
 
 @pytest.mark.parametrize("warning_ms", [0, 10_000, 60_000])

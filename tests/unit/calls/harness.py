@@ -58,7 +58,7 @@ from audio.format import PCMU_8K
 T = TypeVar("T")
 
 
-class Scene:
+class CallHarness:
     """Drives a `Conversation` and keeps what it wanted done."""
 
     def __init__(  # noqa: PLR0913 - many switches, and tests turn one or two
@@ -272,38 +272,38 @@ def calls_tool(
     speech: str = "",
     can_keep: bool = True,
     **options: Any,
-) -> Scene:
-    """A scene in which the model calls a tool of the call, maybe with words before."""
-    scene = Scene(tools=tuple(CALL_TOOLS.values()), **options)
-    scene.greeted()
-    scene.caller_turn("u0", "hello")
-    scene.response_begins("r1", "a1" if speech else None)
+) -> CallHarness:
+    """A harness in which the model calls a tool of the call, maybe with words before."""
+    harness = CallHarness(tools=tuple(CALL_TOOLS.values()), **options)
+    harness.greeted()
+    harness.caller_turn("u0", "hello")
+    harness.response_begins("r1", "a1" if speech else None)
     if speech:
-        scene.speaks(1_000, speech)
+        harness.speaks(1_000, speech)
     call = call_item(name, arguments=json.dumps(arguments))
-    scene.response_ends("r1", "a1" if speech else None, text=speech, calls=(call,))
-    for check in scene.take(CheckMessages):
-        checked = scene.conversation.on_messages_checked
-        scene.actions += checked(check.run, scene.now_ms, can_keep=can_keep)
-    return scene
+    harness.response_ends("r1", "a1" if speech else None, text=speech, calls=(call,))
+    for check in harness.take(CheckMessages):
+        checked = harness.conversation.on_messages_checked
+        harness.actions += checked(check.run, harness.now_ms, can_keep=can_keep)
+    return harness
 
 
-def tool_output(scene: Scene) -> dict[str, Any]:
+def tool_output(harness: CallHarness) -> dict[str, Any]:
     """The answer that the model got."""
-    [answer] = [c.item.output for c in scene.sent(ItemCreate) if c.item.output is not None]
+    [answer] = [c.item.output for c in harness.sent(ItemCreate) if c.item.output is not None]
     found: dict[str, Any] = json.loads(answer)
     return found
 
 
-def with_tool_running() -> Scene:
-    """A scene in which the caller waits for a tool."""
-    scene = Scene()
-    scene.greeted()
-    scene.caller_turn()
-    scene.response_begins("r1", None)
-    scene.response_ends("r1", None, calls=(call_item("look_up"),))
-    scene.actions.clear()
-    return scene
+def with_tool_running() -> CallHarness:
+    """A harness in which the caller waits for a tool."""
+    harness = CallHarness()
+    harness.greeted()
+    harness.caller_turn()
+    harness.response_begins("r1", None)
+    harness.response_ends("r1", None, calls=(call_item("look_up"),))
+    harness.actions.clear()
+    return harness
 
 
 def spoken(config: ResponseConfig | None) -> str:
@@ -317,6 +317,7 @@ __all__ = [
     "GOODBYE",
     "AppendAudio",
     "CallEvent",
+    "CallHarness",
     "Clear",
     "ClientEvent",
     "End",
@@ -325,7 +326,6 @@ __all__ = [
     "RenewVoice",
     "ResponseCreate",
     "RunTool",
-    "Scene",
     "call_item",
     "calls_tool",
     "spoken",
