@@ -36,8 +36,8 @@ from app.engine.chain_assembly import offline_speech
 from app.engine.server import Engine
 from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
-from app.engine.stages.realtime_voice import RealtimeVoice
 from app.engine.stages.realtime_transcriber import RealtimeTranscriber
+from app.engine.stages.realtime_voice import RealtimeVoice
 from app.engine.stages.text_models import ChatCompletions, Responses
 from app.engine.stages.text_to_speech import HttpVoice
 from app.engine.stages.transcriptions import HttpTranscriber
