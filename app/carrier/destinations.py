@@ -107,7 +107,7 @@ def _name_faults(name: str) -> Iterator[str]:
 def _address_faults(kind: DestinationKind, address: str, policy: DialPolicy) -> Iterator[str]:
     if kind is DestinationKind.QUEUE:
         if not _QUEUE.fullmatch(address):
-            yield "a queue's name is made of letters, digits, blanks and . - _, up to 64"
+            yield "a queue's name is made of letters, digits, spaces and . - _, up to 64"
         return
     if kind is DestinationKind.NUMBER:
         if fault := policy.fault(address):

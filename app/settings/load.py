@@ -6,6 +6,7 @@ with the file and line where the value stands. Values of secrets are never shown
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from app.settings.reader import interpolation
 from app.settings.reader.dotenv import Dotenv, parse_dotenv
 from app.settings.reader.environment import Environment, read_text
 from app.settings.reader.interpolation import Filled, Plain
-from app.settings.reader.names import did_you_mean
+from app.settings.reader.names import did_you_mean, dotted
 from app.settings.reader.origin import Origin
 from app.settings.reader.renamed import with_new_names
 from app.settings.reader.secrets import hide_secrets
@@ -221,7 +222,7 @@ def _describe(details: list[ErrorDetails], path: interpolation.Path) -> str:
     if kind == "value_error":
         return str(first.get("ctx", {})["error"])
     if kind == "string_pattern_mismatch" and first.get("ctx", {})["pattern"] == NO_BLANKS:
-        return "must not be empty or hold blanks"
+        return "must not be empty or hold spaces"
     return re.sub(r"^(Input|String) should ", "must ", first["msg"])
 
 
@@ -246,10 +247,33 @@ def _expected(details: list[ErrorDetails]) -> str:
 _YAML_1_1_WORDS: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
+_REMEDIES: Final = (
+    # What is expected, what the text looks like, and what to do.
+    ("keys and values", r"[\w-]+:[^ /]", "put a space after the colon"),
+    ("a list", "", "write each entry on a line of its own, after `- `"),
+    *(
+        (kind, look, cure)
+        for kind in ("a number", "a whole number", "true or false")
+        for look, cure in (
+            (r"\S+#", "put a space before the #"),
+            (r"-?[0-9.]+ ?[a-zA-Z%]+$", "write the number alone, in the unit of the key's name"),
+            (
+                r"[+-]?[0-9][0-9,._ ]*$",
+                "write it like 1500 or 0.5: no separators, no leading zeros",
+            ),
+        )
+    ),
+)
+
+
 def _cure(found: object, wanted: list[str]) -> str:
     """The remedy for a value of the wrong kind, where it is plain what was meant."""
-    if wanted == ["text"] and _is_number(found):
+    if wanted == ["text"] and isinstance(found, int | float):
         return ": put it into quotes"
+    if wanted == ["text"] and isinstance(found, dict):
+        return ": put text with a colon or braces into quotes"
+    if wanted == ["keys and values"] and isinstance(found, list | tuple):
+        return ": write `key: value` lines without dashes"
     if "a whole number" in wanted and isinstance(found, float):
         return " with a decimal point"
     if not isinstance(found, str):
@@ -260,7 +284,12 @@ def _cure(found: object, wanted: list[str]) -> str:
     meaning = resolve_plain(found)
     number = _is_number(meaning) and {"a number", "a whole number"} & {*wanted}
     truth = isinstance(meaning, bool) and "true or false" in wanted
-    return ": take the quotes away" if number or truth else ""
+    if number or truth:
+        return ": take the quotes away"
+    cures = (
+        f": {cure}" for kind, look, cure in _REMEDIES if kind in wanted and re.match(look, found)
+    )
+    return next(cures, "")
 
 
 def _unknown_key(path: interpolation.Path) -> str:
@@ -273,23 +302,41 @@ def _unknown_key(path: interpolation.Path) -> str:
     hint = did_you_mean(name, siblings)
     if hint:
         return f"unknown key{hint}"
-    homes = sorted(_homes_of(name, Settings, ""))
-    # A section of its own is the likelier place than one entry of a table.
-    homes = [home for home in homes if ENTRY not in home] or homes
-    if homes:
-        return f"unknown key here; it belongs into {' or '.join(homes)}"
+    if homes := _nearest_homes(path):
+        return f"unknown key here; it belongs in {' or '.join(homes)}"
+    # Such as openai for openai_realtime.
+    longer = [key for key in siblings if {*name.split("_")} <= {*key.split("_")}]
+    if len(longer) == 1:
+        return f'unknown key; did you mean "{longer[0]}"?'
     return f"unknown key; known here: {', '.join(sorted(siblings))}"
 
 
-def _homes_of(name: str, model: type[BaseModel], place: str) -> Iterator[str]:
+def _nearest_homes(path: interpolation.Path) -> list[str]:
+    """The sections that have the last key of `path`: those that share most of the way to it."""
+    homes = sorted(_homes_of(str(path[-1]), Settings, ()))
+    shared = max((_shared(home, path) for home in homes), default=0)
+    homes = [home for home in homes if _shared(home, path) == shared]
+    # A section of its own is the likelier place than one entry of a table.
+    homes = [home for home in homes if ENTRY not in home[shared:]] or homes
+    return [dotted((*path[:shared], *home[shared:])) for home in homes]
+
+
+def _shared(home: tuple[str, ...], path: interpolation.Path) -> int:
+    """The number of steps that both begin with; a name stands for any entry of its table."""
+    pairs = zip(home, path[:-1], strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] in (ENTRY, pair[1]), pairs)))
+
+
+def _homes_of(
+    name: str, model: type[BaseModel], place: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
     """The sections that have a key of this name."""
     for key, field in model.model_fields.items():
         if key == name and place:
             yield place
         if section := _model_in(field.annotation):
-            inside = f"{place}.{key}" if place else key
-            inside += f".{ENTRY}" if get_origin(field.annotation) is dict else ""
-            yield from _homes_of(name, section, inside)
+            entry = (ENTRY,) if get_origin(field.annotation) is dict else ()
+            yield from _homes_of(name, section, (*place, key, *entry))
 
 
 def _keys_at(path: interpolation.Path) -> list[str]:

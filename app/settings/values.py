@@ -120,7 +120,7 @@ def _secret(secret: SecretStr) -> SecretStr:
     if len(text) < 8:
         raise ValueError("too short for a secret: at least 8 characters")
     if text != text.strip() or not text.isprintable():
-        raise ValueError("holds blanks, line breaks or control characters at its ends or inside")
+        raise ValueError("holds spaces, line breaks or control characters at its ends or inside")
     return secret
 
 
@@ -225,7 +225,7 @@ _LIKE_ZONE: Final = 0.75
 
 def _header_value(secret: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", secret.get_secret_value()):
-        raise ValueError("expected plain text without line breaks, and without blanks around it")
+        raise ValueError("expected plain text without line breaks, and without spaces around it")
     return secret
 
 

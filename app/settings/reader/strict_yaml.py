@@ -12,6 +12,7 @@ Knows nothing of settings; `app.settings.reader.interpolation` substitutes varia
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -105,7 +106,7 @@ def parse_yaml(text: str, *, name: str) -> Mapping:
 # The words of PyYAML (begin of its context, part of its problem), and the remedy. With a
 # context, the line is the one where that began: PyYAML finds out further down only.
 _REMEDIES: Final = (
-    ("", "'\\t' that cannot start any token", "a tab: indent with blanks"),
+    ("", "'\\t' that cannot start any token", "a tab: indent with spaces"),
     ("while scanning a quoted", "end of stream", "the quote that begins here is not closed"),
     ("while scanning a simple key", "could not find expected ':'", "expected `key: value`"),
     (
@@ -116,6 +117,17 @@ _REMEDIES: Final = (
     ("", "expected <block end>", "indented differently from the lines before it"),
     ("while parsing a flow", "expected ','", "the bracket that begins here is not closed"),
 )
+
+
+def _typographic(first: str) -> str:
+    """The remedy for a sign that word processors and web pages put in place of a plain one."""
+    if first.isascii():
+        return ""
+    if first.isspace():
+        return "a no-break space, or another that is not plain: indent with spaces"
+    if "QUOTATION MARK" in unicodedata.name(first, ""):
+        return f'{first} does not quote: write straight quotes, "..."'
+    return ""
 
 
 def _in_plain_words(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
@@ -130,6 +142,8 @@ def _in_plain_words(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
     rows = text.splitlines()[mark.line : mark.line + 1]
     if context.startswith("while parsing a flow") and "${" in "".join(rows):
         said = 'between { } and [ ] a variable needs quotes: "${NAME}"'
+    elif value := re.search(r":\s+(.)", "".join(rows)):
+        said = _typographic(value[1]) or said
     return f"{name}:{mark.line + 1}: not valid YAML: {said}"
 
 
@@ -215,6 +229,8 @@ class _Reader:
     def _key(self, event: yaml.Event) -> str:
         if not isinstance(event, yaml.ScalarEvent) or event.tag is not None or event.anchor:
             raise self._error(event, "a key must be plain text")
+        if event.value and (remedy := _typographic(event.value[0])):
+            raise self._error(event, remedy)
         if event.value == "<<":
             raise self._error(event, "merge keys (<<) are not used here: write the keys out")
         return str(event.value)

@@ -222,7 +222,7 @@ CANARY = "canary-0123456789-0123456789"
         (
             "mcp_servers:\n  m: {command: m, env: {KEY: ' x'}}\n",
             "config.yaml:2: mcp_servers.m.env.KEY: expected plain text without line breaks, and "
-            "without blanks around it",
+            "without spaces around it",
         ),
         (
             "analysis:\n  review: {}\n  endpoint: {base_url: https://a.example.com, model: m}\n",

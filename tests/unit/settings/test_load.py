@@ -45,7 +45,7 @@ def refusal(text: str, folder: Path, **variables: str) -> list[str]:
         ),
         (
             "openai_realtime: {speed: 1.5}\n",
-            "config.yaml:1: openai_realtime.speed: unknown key here; it belongs into "
+            "config.yaml:1: openai_realtime.speed: unknown key here; it belongs in "
             "openai_realtime.audio",
         ),
         (
@@ -118,7 +118,8 @@ def refusal(text: str, folder: Path, **variables: str) -> list[str]:
         ),
         (
             "twilio:\n  numbers: +15551234567\n",
-            "config.yaml:2: twilio.numbers: expected a list; found text",
+            "config.yaml:2: twilio.numbers: expected a list; found text: write "
+            "each entry on a line of its own, after `- `",
         ),
         (
             "twilio:\n  account_sid: AC12\n",
@@ -191,6 +192,50 @@ def test_a_wrong_setting_is_named_with_line_and_remedy(
     text: str, expected: str, tmp_path: Path
 ) -> None:
     assert refusal(text, tmp_path) == [expected]
+
+
+WRONG_KINDS = {
+    "server: {port: many}\n": "server.port: expected a whole number; found text",
+    "server: {port: 8080#main}\n": "found text: put a space before the #",
+    "server:\n  port: 08080\n": "found text: write it like 1500 or 0.5: no separators, no lead",
+    "limits: {max_duration_s: 1,800}\n": "max_duration_s",
+    "limits:\n  max_duration_s: 1_800\n": "found text: write it like 1500 or 0.5: no separators",
+    "limits:\n  max_duration_s: 30 min\n": "text: write the number alone, in the unit of the key",
+    "limits:\n  max_duration_s: 10m\n": "text: write the number alone, in the unit of the key",
+    "openai_realtime:\n  truncation: {retention_ratio: 80%}\n": "text: write the number alone",
+    "agents: {a: {instructions: {name}}}\n": "found keys and values: put text with a colon or br",
+    "agents: {a: {instructions: true}}\n": "expected text; found true: put it into quotes",
+    "agents: [{a: 1}]\n": "found a list: write `key: value` lines without dashes",
+    "agents: {a: {instructions: x, tools: end_call}}\n": "text: write each entry on a line of its",
+    "server:\n  port:8080\n": "expected keys and values; found text: put a space after the colon",
+    "server:\n  port:\u00a08080\n": "found text: put a space after the colon",
+}
+
+
+@pytest.mark.parametrize(("text", "remedy"), WRONG_KINDS.items())
+def test_a_value_of_the_wrong_kind_is_told_how_to_write_it(
+    text: str, remedy: str, tmp_path: Path
+) -> None:
+    assert remedy in refusal(text, tmp_path)[0]
+
+
+UNKNOWN_KEYS = {
+    "openai: {voice: alloy}\n": 'openai: unknown key; did you mean "openai_realtime"?',
+    "numbers:\n  '+15551234567': {time_zone: UTC}\n": (
+        "numbers.+15551234567.time_zone: unknown key here; it belongs in numbers.+15551234567.hours"
+    ),
+    "agents: {a: {instructions: x, threshold: 0.5}}\n": (
+        "agents.a.threshold: unknown key here; it belongs in agents.a.turn_detection"
+    ),
+    "server: {time_zone: UTC}\n": "server.time_zone: unknown key here; it belongs in budget",
+}
+
+
+@pytest.mark.parametrize(("text", "remedy"), UNKNOWN_KEYS.items())
+def test_a_key_in_the_wrong_place_is_sent_to_the_nearest_right_one(
+    text: str, remedy: str, tmp_path: Path
+) -> None:
+    assert remedy in refusal(text, tmp_path)[0]
 
 
 @pytest.mark.parametrize(
@@ -515,7 +560,7 @@ def test_a_wrong_variable_is_named_with_the_setting_that_it_fills(tmp_path: Path
     text = "server:\n  port: ${SERVER_PORT:-8080}\n  host: ${A:-}${B:-x}\n"
     assert refusal(text, tmp_path, SERVER_PORT="eighty", A=" ", B=" ") == [
         "config.yaml:2: server.port (from SERVER_PORT): expected a whole number; found text",
-        "config.yaml:3: server.host (from A, B): must not be empty or hold blanks",
+        "config.yaml:3: server.host (from A, B): must not be empty or hold spaces",
     ]
     assert refusal(text.replace("8080", "x"), tmp_path) == [
         "config.yaml:2: server.port: expected a whole number; found text"
@@ -536,7 +581,8 @@ def test_a_file_that_says_less_takes_the_same_variables(tmp_path: Path) -> None:
     assert found.voice_choice is VoiceChoice.OFFLINE
     assert found.mode is Mode.DEVELOPMENT
     assert refusal("server: [1]\n", tmp_path, **variables) == [
-        "config.yaml:1: server: expected keys and values; found a list"
+        "config.yaml:1: server: expected keys and values; found a list: write `key: value` "
+        "lines without dashes"
     ]
     assert refusal("", tmp_path, SERVER_PORT="x") == [
         "config.yaml:1: server.port (from SERVER_PORT): expected a whole number; found text"

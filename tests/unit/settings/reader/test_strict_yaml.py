@@ -32,6 +32,9 @@ def refusal(text: str) -> str:
     return caught.value.message
 
 
+NOT_PLAIN = "a no-break space, or another that is not plain: indent with spaces"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -92,7 +95,19 @@ def test_a_file_without_values_is_empty(text: str) -> None:
         ("just words\n", "c.yaml:1: expected sections"),
         ("z: 0\na: [1, 2\nb: 3\n", "c.yaml:2: not valid YAML: the bracket that begins here"),
         ("z: 0\na: {b: 1\n\nc: 3\n", "c.yaml:2: not valid YAML: the bracket that begins here"),
-        ("a:\n\t- b\n", "c.yaml:2: not valid YAML: a tab: indent with blanks"),
+        ("a:\n\t- b\n", "c.yaml:2: not valid YAML: a tab: indent with spaces"),
+        *(
+            (f"a:\n{space}{space}b: 1\n", f"c.yaml:2: {NOT_PLAIN}")
+            for space in "\u00a0\u2003\u3000"
+        ),
+        *(
+            (text, f'c.yaml:2: {begin}{quote} does not quote: write straight quotes, "..."')
+            for quote in "\u201c\u201e\u2018\u00ab"
+            for begin, text in (
+                ("", f"a: 1\n{quote}b{quote}: 1\n"),
+                ("not valid YAML: ", f"a:\n  b: {quote}Say: hello{quote}\n"),
+            )
+        ),
         ("a: {b: ${X}}\n", "c.yaml:1: not valid YAML: between { } and [ ] a variable needs"),
         ("a: 1\nb: 'c\nd: 2\n\n", "c.yaml:2: not valid YAML: the quote that begins here is not"),
         ("a: 1\nbb cc\nd: 2\n", "c.yaml:2: not valid YAML: expected `key: value`"),
