@@ -316,7 +316,7 @@ def make_server(  # noqa: PLR0913 - the means of one server, by their names
         access_log=False,
         log_config=None,
         log_level="warning",
-        timeout_keep_alive=5,
+        timeout_keep_alive=limits.idle_s,
         timeout_graceful_shutdown=1,
         backlog=BACKLOG,
     )

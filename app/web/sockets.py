@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, ClassVar, Protocol, cast
 
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -40,6 +41,7 @@ __all__ = [
     "SocketLimits",
     "guarded_protocols",
     "transport_of",
+    "vouch_for",
 ]
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,9 @@ costs a parser's time, and peers send one in seconds."""
 TRANSPORT = "trunkline.message_transport"
 """Name of the ASGI extension."""
 
+_KNOWN = "trunkline.known"
+"""The key of a request's scope that tells that somebody has vouched for its sender."""
+
 QUIET_MS = 250
 """A peer that broke the rules has stopped sending once nothing has come for this long."""
 
@@ -80,6 +85,14 @@ class SocketLimits:
     waiting_sockets: int = 256
     """Sockets that have no request in hand. One more cuts the one that has waited longest: a
     flood of silent sockets thus never keeps out a peer that has something to say."""
+
+    known_sockets: int = 128
+    """The same for sockets that a request of the carrier came over, which strangers' do not cut."""
+
+    idle_s: int = 3_660
+    """The time that a socket may wait for its next request. Longer than any proxy keeps one by
+    default (nginx and AWS 60 s, Caddy 2 min, Google 10 min, Cloudflare 15 min, Envoy 1 h), since a
+    webhook that meets our close is lost, and its caller with it."""
 
     head_bytes: int = 65_536
     stall_ms: int = 20_000
@@ -146,12 +159,18 @@ class _Transport:
             self._write(data)
 
 
+def vouch_for(request: HTTPConnection) -> None:
+    """Tell that the carrier has signed a request: its socket is no stranger's."""
+    request.scope[_KNOWN] = True
+
+
 class GuardedHttp(HttpToolsProtocol):
     """uvicorn's HTTP connection with a deadline for requests and a bound for their heads."""
 
     limits: ClassVar[SocketLimits]
     counts: ClassVar[SocketCounts]
     waiting: ClassVar[dict[GuardedHttp, None]]
+    known: ClassVar[dict[GuardedHttp, None]]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, _Transport(transport)))
@@ -160,19 +179,22 @@ class GuardedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_complete = False
         self._pieces = self._body_bytes = 0
+        self._is_known = False
         self._arm_receipt()
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._receipt.disarm()
         self._stall.disarm()
-        self.waiting.pop(self, None)
+        self._stop_waiting()
         super().connection_lost(exc)
+        # uvicorn leaves the timer of a socket that was reset, and so the socket, until it is due.
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if not answering and not self._receipt.armed:
+        if not self._answering and not self._receipt.armed:
             self._arm_receipt()
+            self._wait()  # anew: it has something to say
         self._head_complete = False
         super().data_received(data)
         self._count_head(len(data))
@@ -200,17 +222,26 @@ class GuardedHttp(HttpToolsProtocol):
         super().on_message_complete()
         self._head_complete = True
         self._receipt.disarm()
-        self.waiting.pop(self, None)
+        if self._answering:
+            self._stop_waiting()
+        elif self.cycle is not None and not self.transport.is_closing():
+            # The end of a request that was answered before: uvicorn has stopped the idle time.
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._is_known = self._is_known or _KNOWN in self.cycle.scope
         if not self.pipeline and not self.transport.is_closing():
             self._wait()
 
     def handle_websocket_upgrade(self) -> None:
         self._receipt.disarm()
         self._stall.disarm()
-        self.waiting.pop(self, None)
+        self._stop_waiting()
+        self._unset_keepalive_if_required()
         super().handle_websocket_upgrade()
         self.parser = None  # type: ignore[assignment]  # nothing is left to the collector
 
@@ -225,13 +256,28 @@ class GuardedHttp(HttpToolsProtocol):
     def _arm_receipt(self) -> None:
         self._receipt.arm(self.loop, self.limits.request_receipt_ms, self._on_receipt_timeout)
 
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _wait(self) -> None:
-        self.waiting[self] = None
-        if len(self.waiting) > self.limits.waiting_sockets:
-            oldest = next(iter(self.waiting))
-            del self.waiting[oldest]
+        """Wait among the sockets of its kind, as the one that came last."""
+        self._stop_waiting()
+        waiting, most = (
+            (self.known, self.limits.known_sockets)
+            if self._is_known
+            else (self.waiting, self.limits.waiting_sockets)
+        )
+        waiting[self] = None
+        if len(waiting) > most:
+            oldest = next(iter(waiting))
+            del waiting[oldest]
             self.counts.flood_cuts += 1
             oldest.transport.abort()
+
+    def _stop_waiting(self) -> None:
+        self.waiting.pop(self, None)
+        self.known.pop(self, None)
 
     def _count_head(self, size_bytes: int) -> None:
         # A chunk that completed a head, or held body, starts the count anew: what follows it in
@@ -627,6 +673,6 @@ def guarded_protocols(
 ) -> tuple[type[GuardedHttp], type[GuardedWebSocket]]:
     """The two protocol classes of one listener; uvicorn makes their instances itself."""
     shared: dict[str, Any] = {"limits": limits, "counts": counts}
-    http = type("Http", (GuardedHttp,), {**shared, "waiting": {}})
+    http = type("Http", (GuardedHttp,), {**shared, "waiting": {}, "known": {}})
     websocket = type("WebSocket", (GuardedWebSocket,), dict(shared))
     return http, websocket

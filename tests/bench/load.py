@@ -37,7 +37,7 @@ from app.carrier.twilio.signature import sign_http
 from app.dial.twiml import parse_twiml, stream_of
 from tests.bench.wire import WireClient, WireServer, frame
 
-__all__ = ["KEPT", "Load", "LoadResult", "Phone", "spread"]
+__all__ = ["Load", "LoadResult", "Phone", "spread"]
 
 FRAME_MS: Final = 20
 DELTA_MS: Final = 200
@@ -45,8 +45,6 @@ TOOL_EVERY_DELTAS: Final = 11
 """A tool is called every 2.2 s of the agent's speech; each call at another moment."""
 FRAME_BYTES_MODEL: Final = 960  # 20 ms of PCM16 at 24 kHz
 ACCOUNT: Final = "AC" + "0" * 32
-KEPT: Final = httpx2.Limits(keepalive_expiry=2)
-"""Shorter than the server keeps a connection: one may close just as it is used again."""
 _KEY: Final = bytes(4)
 
 
@@ -404,7 +402,7 @@ class Load:
         """Serve the model's side; gives its port."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(self.model_side, "127.0.0.1", 0, backlog=1024)
-        async with httpx2.AsyncClient(timeout=10, limits=KEPT) as self.http, server:
+        async with httpx2.AsyncClient(timeout=10) as self.http, server:
             yield server.sockets[0].getsockname()[1]
 
     def model_side(self) -> WireServer:

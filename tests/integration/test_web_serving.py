@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import signal
 import socket
+import struct
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -24,7 +30,7 @@ from app.carrier.twilio.media import render_caller_media, render_connected, rend
 from app.errors import ConfigError
 from app.web.serving import make_server, running
 from tests.fakes.forked import ForkedProcess, start_forked
-from tests.fakes.waiting import TIME_LIMIT_S, time_limit
+from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.integration.web_server import (
     ACCOUNT,
     AUTH_TOKEN,
@@ -257,6 +263,142 @@ async def test_a_flood_of_silent_sockets_cuts_the_oldest_and_lets_a_request_in()
             writer.close()
 
 
+# Idle sockets -------------------------------------------------------------------------------------
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def _ask(connection: Connection, request: bytes) -> int:
+    """Send a request; the status of its answer, which is read whole."""
+    reader, writer = connection
+    writer.write(request)
+    async with time_limit():
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii").lower()
+        await reader.readexactly(int(head.partition("content-length: ")[2].partition("\r\n")[0]))
+    return int(head.split()[1])
+
+
+def _webhook(server: Remote, call_id: str = CALL) -> bytes:
+    form = call_form(call_id)
+    body = urlencode(form)
+    return (
+        f"POST {VOICE_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n"
+        f"X-Twilio-Signature: {sign_http(AUTH_TOKEN, server.url + VOICE_PATH, form)}\r\n\r\n{body}"
+    ).encode("ascii")
+
+
+async def _connections(server: Remote, count: int) -> list[Connection]:
+    return [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(count)]
+
+
+def _close(connections: list[Connection]) -> None:
+    for _, writer in connections:
+        writer.close()
+
+
+async def test_an_idle_connection_is_kept_for_proxies_and_closed_at_the_end() -> None:
+    # Slow for its purpose: proxies use a connection again after a minute, uvicorn closes after 5 s.
+    async with remote() as server:
+        kept = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await _ask(kept, HEALTH) == 200
+        await asyncio.sleep(6)
+        assert await _ask(kept, _webhook(server)) == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert await _closed(kept[0]) == b""
+        assert await server.ended() == "forced False"
+        _close([kept])
+
+
+async def test_an_idle_connection_is_closed_in_the_end() -> None:
+    async with remote(idle_s=1) as server:
+        idle = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await _ask(idle, HEALTH) == 200
+        assert await _closed(idle[0]) == b""
+        assert (await server.guard())["flood_cuts"] == 0
+        _close([idle])
+
+
+# A request that is answered before its body has come, as one of a wrong type is.
+EARLY_HEAD = (
+    b"POST /twilio/voice HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 3\r\n\r\n"
+)
+STRANGERS: dict[str, list[tuple[bytes, int]]] = {
+    "silent": [],
+    "answered": [(HEALTH, 200)],
+    "refused": [(EARLY_HEAD + b"a=1", 403)],
+    "answered early": [(EARLY_HEAD, 403), (b"a=1" + HEALTH, 200)],
+    "answered early, and nothing more": [(EARLY_HEAD, 403), (b"a=1", 0)],
+}
+
+
+@pytest.mark.parametrize("requests", STRANGERS.values(), ids=STRANGERS)
+async def test_a_flood_of_idle_strangers_cuts_its_own_oldest_and_no_connection_of_the_carrier(
+    requests: list[tuple[bytes, int]],
+) -> None:
+    async with remote(waiting_sockets=10, known_sockets=2) as server:
+        await server.client.aclose()
+        kept = await _connections(server, 2)
+        for connection in kept:
+            assert await _ask(connection, _webhook(server)) == 200
+        strangers = []
+        for _ in range(30):
+            strangers += await _connections(server, 1)
+            for request, status in requests:
+                if status:
+                    assert await _ask(strangers[-1], request) == status
+                else:
+                    strangers[-1][1].write(request)
+        # A connection that comes during the flood is served as well.
+        (late,) = await _connections(server, 1)
+        assert await _ask(late, _webhook(server, "CA" + "3" * 32)) == 200
+        await asyncio.gather(*(_closed(reader) for reader, _ in strangers[:20]))
+        assert await _ask(kept[1], _webhook(server)) == 200
+        # That one is known now, too: of three, the one that has waited longest made room.
+        assert await _closed(kept[0][0]) == b""
+        _close([*kept, *strangers, late])
+
+
+async def test_an_early_answer_leaves_no_socket_without_an_end() -> None:
+    async with remote(idle_s=1) as server:
+        idle = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await _ask(idle, EARLY_HEAD) == 403
+        idle[1].write(b"a=1")
+        assert await _closed(idle[0]) == b""
+        _close([idle])
+
+
+async def test_a_connection_that_is_reset_while_it_idles_is_forgotten() -> None:
+    async with running(make_server(_answer, host="127.0.0.1", port=0, drain=_nothing)) as server:
+        connection = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await _ask(connection, HEALTH) == 200
+        (protocol,) = server.server_state.connections
+        gone = weakref.ref(protocol)
+        del protocol
+        raw = connection[1].get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection[1].transport.abort()
+        await until(lambda: not server.server_state.connections)
+
+        def forgotten() -> bool:
+            gc.collect()
+            return gone() is None
+
+        await until(forgotten)
+
+
+async def test_peers_that_vanish_from_idle_connections_are_noticed_by_the_system() -> None:
+    async with running(make_server(_answer, host="127.0.0.1", port=0, drain=_nothing)) as server:
+        connection = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await _ask(connection, HEALTH) == 200
+        (protocol,) = server.server_state.connections
+        accepted = protocol.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        _close([connection])
+
+
 async def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
     async with remote(stall_ms=200) as server:
         stalled = socket.socket()
@@ -371,6 +513,16 @@ async def test_the_second_signal_ends_the_calls() -> None:
 
 async def _nothing() -> None:
     return
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """The smallest application: it starts, answers, and ends."""
+    if scope["type"] == "lifespan":
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+        return
+    await PlainTextResponse("here")(scope, receive, send)
 
 
 async def test_an_address_in_use_is_named() -> None:

@@ -18,7 +18,7 @@ import httpx2
 from websockets.frames import Frame, Opcode
 
 from app.carrier.twilio.signature import sign_http
-from tests.bench.load import KEPT, Load, Phone
+from tests.bench.load import Load, Phone
 from tests.fakes.waiting import until
 
 __all__ = ["FLOODS", "flood_deltas"]
@@ -117,7 +117,7 @@ async def _slowloris(flood: _Flood) -> None:
 async def _bad_webhooks(flood: _Flood) -> None:
     """Webhooks with a forged signature, on connections that are kept."""
     headers = {"X-Twilio-Signature": "forged"}
-    async with httpx2.AsyncClient(trust_env=False, limits=KEPT) as client:
+    async with httpx2.AsyncClient(trust_env=False) as client:
 
         async def one() -> None:
             await client.post(flood.url + "/twilio/voice", data={"CallSid": "x"}, headers=headers)
@@ -162,7 +162,7 @@ def _frames(*frames: Frame) -> Callable[[_Flood], Awaitable[None]]:
                 await _taken(phone.transport)
             phone.transport.abort()
 
-        async with httpx2.AsyncClient(trust_env=False, limits=KEPT) as load.http:
+        async with httpx2.AsyncClient(trust_env=False) as load.http:
             await flood.each(one, 1)
 
     return flooded

@@ -21,7 +21,7 @@ import httpx2
 import msgspec
 
 from app.carrier.twilio.signature import sign_http
-from tests.bench.load import ACCOUNT, FRAME_MS, KEPT, Load, Phone
+from tests.bench.load import ACCOUNT, FRAME_MS, Load, Phone
 from tests.bench.wire import WireClient, WireServer
 
 __all__ = ["SHARES", "Callers", "Kind"]
@@ -214,7 +214,7 @@ class SoakLoad(Load):
     async def renew_http(self) -> None:
         """Close the connections that are kept alive."""
         await self.http.aclose()
-        self.http = httpx2.AsyncClient(timeout=10, limits=KEPT)
+        self.http = httpx2.AsyncClient(timeout=10)
 
     async def open_flooder(self) -> asyncio.Transport:
         """Open one call more; gives its model's end of the connection."""
