@@ -63,10 +63,14 @@ class ResetVad:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Begin to recognize the caller turn `item_id` in the dialogue state `context`."""
+    """Begin to recognize the caller turn `item_id` in the dialogue state `context`.
+
+    `languages`: codes of those that the session expects, where it names any.
+    """
 
     item_id: str
     context: str
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

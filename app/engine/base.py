@@ -6,7 +6,7 @@ Audio in is mono int16 PCM at 16 kHz (recognizer), audio out mono int16 PCM at 2
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -74,8 +74,11 @@ class PartialHearing(Protocol):
 class Recognizer(Protocol):
     """Speech to text, shared by all sessions of an engine."""
 
-    def listen(self, context: str) -> Hearing:
-        """Begin a caller turn in the dialogue state `context`, which chooses the grammar."""
+    def listen(self, context: str, languages: Sequence[str] = ()) -> Hearing:
+        """Begin a caller turn in the dialogue state `context`, which chooses the grammar.
+
+        `languages`: codes of those that the caller may speak, where they are known.
+        """
         ...
 
 

@@ -205,9 +205,9 @@ class SessionHost:
                     await self._take_audio(audio, group)
                 case ResetVad(settings=settings):
                     self._input.detect(settings)
-                case Listen(item_id=item_id, context=context):
+                case Listen():
                     self._ahead.begin()
-                    self._input.listen(item_id, context)
+                    self._input.listen(action)
                 case FeedTurn(item_id=item_id, pcm16=pcm16):
                     self._input.feed(item_id, pcm16)
                 case FinishHearing(item_id=item_id):
@@ -426,9 +426,10 @@ class _SpeechInput:
             return ()
         return await asyncio.get_running_loop().run_in_executor(threads, detector.push, pcm16)
 
-    def listen(self, item_id: str, context: str) -> None:
-        self._hearings[item_id] = self._parts.recognizer.listen(context)
-        self.open = item_id
+    def listen(self, turn: Listen) -> None:
+        hearing = self._parts.recognizer.listen(turn.context, turn.languages)
+        self._hearings[turn.item_id] = hearing
+        self.open = turn.item_id
 
     def feed(self, item_id: str, pcm16: bytes) -> None:
         self._hearings[item_id].push(pcm16)

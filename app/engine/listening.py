@@ -121,7 +121,7 @@ class Listening:
         for step in self._input.append(pcm16, edges):
             match step:
                 case TurnOpened():
-                    actions += self._open(step)
+                    actions += self._open(step, config)
                 case TurnAudio():
                     assert self._turn is not None
                     actions.append(FeedTurn(self._turn.item_id, step.pcm16))
@@ -142,8 +142,7 @@ class Listening:
         if turn is None:
             turn = self._new_turn()
             item_id = turn.item_id
-            begin: list[Action] = [Listen(item_id, self._responder.context)]
-            begin.append(FeedTurn(item_id, audio))
+            begin = [self._listen(item_id, config), FeedTurn(item_id, audio)]
             return begin + self._committed(turn, audio, replies=False)
         return self._cut_short(turn, audio, config, replies=False)
 
@@ -184,14 +183,21 @@ class Listening:
         """A response has ended, with `spoken_ms` of speech to play: the silence counts from it."""
         self._rest(spoken_ms)
 
-    def _open(self, step: TurnOpened) -> list[Action]:
+    def _open(self, step: TurnOpened, config: SessionConfig) -> list[Action]:
         goes_on = step.start_ms <= self._goes_on_until_ms
         turn = self._turn = self._new_turn(goes_on=goes_on)
         self._idle_at_ms = None
         actions: list[Action] = [Send(SpeechStarted(turn.item_id, step.start_ms))]
         if self._vad is not None and self._vad.interrupt_response:
             actions += self._responses.interrupt()
-        return [*actions, Listen(turn.item_id, self._responder.context)]
+        return [*actions, self._listen(turn.item_id, config)]
+
+    def _listen(self, item_id: str, config: SessionConfig) -> Action:
+        asked = config.transcription
+        languages: tuple[str, ...] = ()
+        if isinstance(asked, Transcription):
+            languages = (asked.language,) if asked.language else asked.languages
+        return Listen(item_id, self._responder.context, languages)
 
     def _close(self, step: TurnClosed, config: SessionConfig) -> list[Action]:
         turn, self._turn = self._turn, None

@@ -164,7 +164,7 @@ class AgentWorkflow:
 class _NoSpeech:
     """The speech parts of an engine that only reads and writes."""
 
-    def listen(self, context: str) -> Hearing:
+    def listen(self, context: str, languages: Sequence[str] = ()) -> Hearing:
         raise StageError(f"no speech to text here ({context or 'text only'})")
 
     async def speak(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:

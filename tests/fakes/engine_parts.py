@@ -7,7 +7,7 @@ answers from a list, `ToneSynthesizer` hums one tone for as long as a text would
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,7 +131,7 @@ class ScriptedRecognizer:
         self.may_finish = asyncio.Event()
         self.may_finish.set()
 
-    def listen(self, context: str) -> ScriptedHearing:
+    def listen(self, context: str, languages: Sequence[str] = ()) -> ScriptedHearing:
         hearing = ScriptedHearing(self, context)
         self.hearings.append(hearing)
         return hearing

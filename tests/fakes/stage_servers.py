@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from tests.fakes.web_service import Asked, Script, answer
 __all__ = [
     "PATHS",
     "chat_stream",
+    "form_values",
     "piecewise",
     "routed",
     "silent",
@@ -51,6 +53,12 @@ def piecewise(*pieces: bytes, content_type: str, pause_s: float = 0.0, cut: bool
         await writer.drain()
 
     return write
+
+
+def form_values(body: bytes, name: str) -> list[str]:
+    """The values of a field in a multipart form."""
+    field = re.compile(rf'name="{re.escape(name)}"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r]*)'.encode())
+    return [value.decode() for value in field.findall(body)]
 
 
 async def silent(_: Asked, __: asyncio.StreamWriter) -> None:

@@ -13,7 +13,14 @@ from app.events import AgentSaid, BargeIn, CallerSaid, GuardrailTripped, HandedO
 from audio.g711 import encode_ulaw
 from audio.wav import read_wav
 from tests.fakes.engine_parts import speech
-from tests.fakes.stage_servers import chat_stream, piecewise, routed, scripted_chat, silent
+from tests.fakes.stage_servers import (
+    chat_stream,
+    form_values,
+    piecewise,
+    routed,
+    scripted_chat,
+    silent,
+)
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.web_service import Asked, Script, WebService, answer
 from tests.integration.server import App, trunkline
@@ -136,6 +143,43 @@ async def test_tools_handoffs_and_guardrails_work_over_the_chain() -> None:
         await call.hang_up()
         summary = await app.ended(call)
     assert (summary.agent, empty_answers) == ("booking", 0)
+
+
+async def test_each_agent_is_heard_in_its_language_and_that_of_the_number_comes_first() -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        if "You book tables" in body["messages"][0]["content"]:
+            return chat_stream("Booking desk.")
+        return chat_stream(calls=[("transfer_to_booking", "{}")])
+
+    wanted = sections("")
+    wanted["agents"]["desk"]["transcription"] = {"language": "de"}
+    wanted["agents"]["booking"]["transcription"] = {"language": "fr"}
+    for numbers, expected in (
+        ({}, ["de", "fr"]),
+        ({"+15005550001": {"languages": ["pt-BR"]}}, ["pt", "pt"]),
+    ):
+        stt = heard("A table, please.", "For two.")
+        async with (
+            WebService(served(scripted_chat(reply), stt)) as server,
+            ScriptedVoiceServer() as unused,
+            trunkline(
+                unused, **{**sections(server.url), "agents": wanted["agents"], "numbers": numbers}
+            ) as app,
+            app.twilio() as twilio,
+        ):
+            call = await twilio.call(app.url)
+            await said(app, call, "this is the desk")
+            await call.hear_quiet(ms=300)
+            await call.speak(question())
+            await app.event(call, HandedOff)
+            await said(app, call, "Booking desk.")
+            await call.hear_quiet(ms=300)
+            await call.speak(question())
+            await app.event(call, CallerSaid, lambda event: event.text == "For two.")
+            await call.hang_up()
+            await app.ended(call)
+            bodies = [a.body for a in server.asked if a.target.endswith("/transcriptions")]
+        assert [form_values(body, "language") for body in bodies] == [[one] for one in expected]
 
 
 async def test_a_caller_is_answered_while_the_first_server_of_each_stage_is_silent(

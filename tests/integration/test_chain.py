@@ -19,6 +19,7 @@ from tests.fakes.engine_parts import speech
 from tests.fakes.stage_servers import (
     chat_events,
     chat_stream,
+    form_values,
     piecewise,
     scripted_chat,
     silent,
@@ -82,6 +83,20 @@ async def test_a_spoken_turn_is_transcribed_answered_and_spoken_by_sentences() -
         {"role": "system", "content": "You are a waiter."},
         {"role": "user", "content": "A table for two, please."},
     ]
+
+
+async def test_the_languages_of_the_session_are_those_of_each_turn() -> None:
+    async with open_chain(stt=HEARD, llm=chat_stream("Yes."), tts=SPOKEN) as site:
+        caller = await call(site)
+        for spoken in ({}, {"language": "de"}, {"languages": ("en", "es")}, {"languages": ("fr",)}):
+            asked = Transcription(model="any", **spoken)
+            await caller.connection.send(ev.SessionUpdate(ev.SessionConfig(transcription=asked)))
+            await caller.speak()
+            await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+        forms = [asked.body for asked in site.asked("/audio/transcriptions")]
+    # The stand-in's model takes one language: of several, none is right.
+    assert [form_values(body, "language") for body in forms] == [[], ["de"], [], ["fr"]]
 
 
 async def test_a_tool_is_called_and_its_output_goes_back_to_the_model() -> None:

@@ -7,12 +7,14 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from app.engine.stages.base import StageError, StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
+from app.engine.stages.fallback import Recognizers
 from app.engine.stages.realtime_transcriber import RealtimeTranscriber
 from app.engine.stages.realtime_voice import RealtimeVoice, same_words
 from app.realtime.events import UNSET, ResponseCreate, SessionUpdate
@@ -158,14 +160,51 @@ class Deepgram:
 
 
 @asynccontextmanager
-async def deepgram() -> AsyncIterator[tuple[Deepgram, DeepgramTranscriber]]:
+async def deepgram(model: str = "nova-3") -> AsyncIterator[tuple[Deepgram, DeepgramTranscriber]]:
     fake = Deepgram()
     async with serve(fake, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         spec = StageSpec(
-            base_url=f"ws://127.0.0.1:{port}/v1", model="nova-3", api_key="dg-key", timeout_s=20
+            base_url=f"ws://127.0.0.1:{port}/v1", model=model, api_key="dg-key", timeout_s=20
         )
         yield fake, DeepgramTranscriber(spec, language="en")
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "hints"),
+    [
+        ("nova-3", (), {"language": ["en"]}),
+        ("nova-3", ("de-CH",), {"language": ["de-CH"]}),
+        ("nova-3", ("de", "fr"), {"language": ["multi"], "language_hint": ["de", "fr"]}),
+        # Deepgram hears English where it is told nothing.
+        ("nova-2", ("de", "fr"), {"language": ["de"]}),
+    ],
+)
+async def test_deepgram_is_told_the_languages_as_its_model_takes_them(
+    model: str, told: tuple[str, ...], hints: dict[str, list[str]]
+) -> None:
+    async with deepgram(model) as (fake, stt), time_limit():
+        turn = Recognizers([stt]).listen("", told)
+        turn.push(speech(300))
+        await turn.finish()
+    query = parse_qs(urlsplit(fake.paths[0]).query)
+    assert {key: query[key] for key in query if key.startswith("language")} == hints
+
+
+@pytest.mark.parametrize(
+    ("told", "hints"),
+    [((), ["en"]), (("pt-BR",), ["pt"]), (("de", "fr"), ["de", "fr"])],
+)
+async def test_a_transcription_session_is_told_the_languages(
+    told: tuple[str, ...], hints: list[str]
+) -> None:
+    async with transcription_server() as (fake, stt), time_limit():
+        turn = Recognizers([stt]).listen("", told)
+        turn.push(speech(300))
+        await turn.finish()
+        turn.abandon()
+    (session,) = fake.sessions
+    assert session["audio"]["input"]["transcription"]["languages"] == hints
 
 
 @pytest.mark.parametrize("finalizes", [True, False])

@@ -28,6 +28,7 @@ from tests.fakes.engine_parts import speech
 from tests.fakes.stage_servers import (
     chat_events,
     chat_stream,
+    form_values,
     piecewise,
     silent,
     speech_events,
@@ -101,6 +102,42 @@ TRANSCRIPTS: dict[str, Script] = {
         'data:{"type":"transcript.text.done","text":"One table, please."}\n\n',
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "told", "one", "several"),
+    [
+        ("whisper-large-v3", "", (), [], []),
+        ("whisper-large-v3", "en", (), ["en"], []),
+        ("whisper-large-v3", "en", ("de",), ["de"], []),
+        ("whisper-large-v3", "", ("pt-BR",), ["pt"], []),
+        ("whisper-large-v3", "en", ("de", "fr"), [], []),
+        ("gpt-transcribe", "en", (), [], ["en"]),
+        ("gpt-transcribe", "", ("de", "fr"), [], ["de", "fr"]),
+    ],
+)
+async def test_a_transcriber_is_told_the_languages_as_its_model_takes_them(
+    model: str,
+    own: str,
+    told: tuple[str, ...],
+    one: list[str],
+    several: list[str],
+    http: StreamingHttp,
+) -> None:
+    async with WebService(answer(b'{"text": "Yes."}')) as server, time_limit():
+        stt = HttpTranscriber(
+            StageSpec(base_url=f"{server.url}/v1", model=model), http, language=own
+        )
+        turn = Recognizers([stt]).listen("", told)
+        turn.push(speech(300))
+        await turn.finish()
+        await stt.transcribe(speech(300))
+    asked, apart = (request.body for request in server.asked)
+    assert form_values(asked, "language") == one
+    assert form_values(asked, "languages[]") == several
+    # Turns of others are heard as the settings say.
+    own_hints = form_values(apart, "language") + form_values(apart, "languages[]")
+    assert own_hints == ([own] if own else [])
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)

@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from app.engine.base import Heard
@@ -98,7 +98,7 @@ class PocketsphinxRecognizer:
         """At least one worker can listen."""
         return any(slot.worker.ready for slot in self._slots)
 
-    def listen(self, context: str) -> PocketsphinxHearing:
+    def listen(self, context: str, languages: Sequence[str] = ()) -> PocketsphinxHearing:
         """Begin a caller turn in a dialogue state, on the worker with the fewest turns.
 
         Raises:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
 
 from app.engine.base import Hearing
 from app.errors import VoiceUnavailable
 
 __all__ = [
+    "LanguageHints",
     "Message",
     "SpeechToText",
     "StageError",
@@ -27,6 +28,8 @@ __all__ = [
     "TextUsage",
     "ToolCall",
     "Words",
+    "language_fields",
+    "primary_tags",
     "transcribe_turn",
 ]
 
@@ -96,6 +99,30 @@ class SpeechToText(Protocol):
     def open(self) -> Hearing:
         """Begin an utterance: its audio is pushed as it comes. `finish` raises `StageError`."""
         ...
+
+
+@runtime_checkable
+class LanguageHints(Protocol):
+    """A server of speech to text that can be told what language is spoken."""
+
+    def in_languages(self, languages: Sequence[str]) -> Self:
+        """Return this server for callers who speak one of these, whatever its own language."""
+        ...
+
+
+def language_fields(model: str, languages: Sequence[str]) -> dict[str, Any]:
+    """The languages as OpenAI's transcription models take them: a list, or one.
+
+    A model that takes one is told none of several: it would hear all of them as the first.
+    """
+    if model.startswith(("gpt-transcribe", "gpt-live-transcribe")):
+        return {"languages": list(languages)} if languages else {}
+    return {"language": languages[0]} if len(languages) == 1 else {}
+
+
+def primary_tags(languages: Sequence[str]) -> tuple[str, ...]:
+    """The languages without regions, which OpenAI's endpoints do not take: `pt` of `pt-BR`."""
+    return tuple(dict.fromkeys(language.partition("-")[0] for language in languages))
 
 
 async def transcribe_turn(turn: Hearing, pcm16: bytes) -> str:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Final
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -34,17 +36,39 @@ class DeepgramTranscriber(SocketTranscriber):
 
     def __init__(self, spec: StageSpec, *, language: str = "") -> None:
         super().__init__(spec)
+        self._languages: tuple[str, ...] = (language,) if language else ()
+
+    @property
+    def url(self) -> str:
+        """The address of a turn's socket."""
         fields = {
-            "model": spec.model,
+            "model": self._spec.model,
             "encoding": "linear16",
             "sample_rate": 16_000,
             "channels": 1,
             "interim_results": "false",
             "endpointing": "false",  # turns end by our own voice activity
             "smart_format": "true",
-            "language": language or None,
+            **self._hints(),
         }
-        self.url = f"{spec.url('/listen')}?{urlencode(spec.body(fields))}"
+        query = urlencode(self._spec.body(fields), doseq=True)
+        return f"{self._spec.url('/listen')}?{query}"
+
+    def _hints(self) -> dict[str, Any]:
+        """The languages: Deepgram hears English where it is told none, and nova-3 takes several.
+
+        Wire: Deepgram, "Nova-3 Language Prompting" (October 2026).
+        """
+        languages = self._languages
+        if len(languages) > 1 and self._spec.model.startswith("nova-3"):
+            return {"language": "multi", "language_hint": languages}
+        return {"language": languages[0]} if languages else {}
+
+    def in_languages(self, languages: Sequence[str]) -> DeepgramTranscriber:
+        """As `LanguageHints.in_languages`."""
+        other = copy(self)
+        other._languages = tuple(languages)
+        return other
 
     def headers(self) -> dict[str, str]:
         """The key, as Deepgram wants it, and the extra headers."""

@@ -15,6 +15,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from app.engine.base import Heard, Hearing, PartialHearing
 from app.engine.stages.base import (
+    LanguageHints,
     SpeechToText,
     StageError,
     TextModel,
@@ -98,9 +99,9 @@ class Recognizers:
         self._fallback = _Fallback("stt", servers, switch_s)
         self.name = servers[0].name
 
-    def listen(self, context: str) -> Hearing:
-        """Begin a turn."""
-        return self.open()
+    def listen(self, context: str, languages: Sequence[str] = ()) -> Hearing:
+        """Begin a turn of a caller who speaks one of `languages`, where any is known."""
+        return _Turn(self._fallback, languages)
 
     def open(self) -> Hearing:
         """As `SpeechToText.open`."""
@@ -114,12 +115,19 @@ class Recognizers:
 class _Turn:
     """A turn; its sound is kept for the server that may have to take over."""
 
-    def __init__(self, fallback: _Fallback[SpeechToText]) -> None:
+    def __init__(self, fallback: _Fallback[SpeechToText], languages: Sequence[str] = ()) -> None:
         self._fallback = fallback
+        self._languages = languages
         self._order = fallback.order()
         self._audio = bytearray()
-        self._hearing = self._order[0].open()
+        self._hearing = self._told(self._order[0]).open()
         self._early: asyncio.Future[Heard] | None = None
+
+    def _told(self, server: SpeechToText) -> SpeechToText:
+        """The server, told of the languages where it can be."""
+        if self._languages and isinstance(server, LanguageHints):
+            return server.in_languages(self._languages)
+        return server
 
     def push(self, pcm16: bytes) -> None:
         if len(self._audio) < _LONGEST_TURN_BYTES:
@@ -174,7 +182,8 @@ class _Turn:
             server, *others = others
             try:
                 async with asyncio.timeout(self._fallback.limit_s(others)):
-                    return Heard(transcript=await server.transcribe(bytes(self._audio)))
+                    words = await self._told(server).transcribe(bytes(self._audio))
+                    return Heard(transcript=words)
             except TimeoutError:
                 error = self._fallback.late(server)
             except VoiceUnavailable as failed:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Final
 
 import numpy as np
 
 from app.engine.base import Heard
-from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.base import StageError, StageSpec, language_fields, primary_tags
 from app.engine.stages.http_responses import as_json
 from app.engine.stages.socket_transcriber import SocketTranscriber, drop
 from app.errors import VoiceError
@@ -44,12 +45,21 @@ class RealtimeTranscriber(SocketTranscriber):
             name=spec.model,
             timeout_s=spec.timeout_s,
         )
-        # As over HTTP, its schema has a list in place of the one language of older models.
-        several = spec.model.startswith(("gpt-transcribe", "gpt-live-transcribe"))
-        languages = {"languages": [language]} if several else {"language": language}
-        self.transcription = spec.body(
-            {"model": spec.model, **(languages if language else {}), "prompt": prompt or None}
-        )
+        self._prompt = prompt
+        self._languages: tuple[str, ...] = (language,) if language else ()
+
+    @property
+    def transcription(self) -> dict[str, Any]:
+        """The settings of the session's transcription."""
+        model = self._spec.model
+        hints = language_fields(model, self._languages)
+        return self._spec.body({"model": model, **hints, "prompt": self._prompt or None})
+
+    def in_languages(self, languages: Sequence[str]) -> RealtimeTranscriber:
+        """As `LanguageHints.in_languages`."""
+        other = copy(self)
+        other._languages = primary_tags(languages)
+        return other
 
     def open(self) -> _Turn:
         """Begin an utterance."""

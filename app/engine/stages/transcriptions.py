@@ -8,11 +8,12 @@ answer's Content-Type: Groq, speaches, vLLM, LocalAI and Ollama ignore `stream`.
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from copy import copy
 from typing import Final
 
 from app.engine.base import Heard
-from app.engine.stages.base import StageError, StageSpec
+from app.engine.stages.base import StageError, StageSpec, language_fields, primary_tags
 from app.engine.stages.http_responses import as_json, asked, content_type, whole
 from app.http.streaming import StreamingHttp, sse_data
 from audio.format import PCM16_16K
@@ -73,14 +74,18 @@ class HttpTranscriber:
     ) -> None:
         self._spec = spec
         self._http = http
-        self._fields = {"language": language or None, "prompt": prompt or None}
-        if language and spec.model.startswith("gpt-transcribe"):
-            # Its schema has a list in place of the one language of older models.
-            self._fields = {"languages[]": language, "prompt": prompt or None}
+        self._prompt = prompt
+        self._languages: tuple[str, ...] = (language,) if language else ()
 
     @property
     def name(self) -> str:
         return self._spec.model
+
+    def in_languages(self, languages: Sequence[str]) -> HttpTranscriber:
+        """As `LanguageHints.in_languages`."""
+        other = copy(self)
+        other._languages = primary_tags(languages)
+        return other
 
     def open(self) -> WholeTurn:
         return WholeTurn(self)
@@ -92,7 +97,17 @@ class HttpTranscriber:
             StageError: the stage failed.
         """
         spec = self._spec
-        fields = spec.body({"model": spec.model, "response_format": "json", **self._fields})
+        # A form repeats a field for each value of a list, under a name with brackets.
+        hints = language_fields(spec.model, self._languages)
+        fields = spec.body(
+            {
+                "model": spec.model,
+                "response_format": "json",
+                "language": hints.get("language"),
+                "languages[]": hints.get("languages"),
+                "prompt": self._prompt or None,
+            }
+        )
         file = ("turn.wav", wav_16k(pcm16), "audio/wav")
         async with asked(
             self._http, spec, "/audio/transcriptions", fields=fields, file=file
