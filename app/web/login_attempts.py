@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from typing import Final
 
 from app.bus import Bus, Message
+from app.web.token_bucket import TokenBucket, TokenBuckets
 
 __all__ = ["WRONG_LOGINS", "WRONG_PASSWORDS", "LoginAttempts"]
 
@@ -30,19 +30,20 @@ class LoginAttempts:
     """The logins that may still be tried.
 
     Links and keys are too long to guess: only wrong ones count, and the right one always enters.
-    Passwords are counted in all processes: a worker has no allowance of its own.
+    Passwords are counted in all processes: a worker has no count of its own.
     """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         bus.subscribe(_GUESSED, self._on_guessed)
-        self._wrong = _Allowance(WRONG_LOGINS, WRONG_LOGINS_PER_S)
-        self._passwords = _Allowance(PASSWORDS, PASSWORDS_PER_S)
-        self._by_name: OrderedDict[str, _Allowance] = OrderedDict()
+        now_s = time.monotonic()
+        self._wrong = TokenBucket(WRONG_LOGINS, WRONG_LOGINS_PER_S, now_s)
+        self._passwords = TokenBucket(PASSWORDS, PASSWORDS_PER_S, now_s)
+        self._by_name = TokenBuckets(WRONG_PASSWORDS, WRONG_PASSWORDS_PER_S, MAX_NAMES)
 
     def may_go_on(self) -> bool:
         """Count a wrong link or key; False after too many."""
-        return self._wrong.take()
+        return self._wrong.take(time.monotonic())
 
     def may_guess(self, name: str) -> bool:
         """Count a password before it is looked at: many at once are as slow as one by one."""
@@ -69,38 +70,13 @@ class LoginAttempts:
             self._take(message["who"])
 
     def _take(self, who: str) -> bool:
-        found = self._by_name.pop(who, None)
-        found = found or _Allowance(WRONG_PASSWORDS, WRONG_PASSWORDS_PER_S)
-        if len(self._by_name) >= MAX_NAMES:
-            self._by_name.popitem(last=False)
-        self._by_name[who] = found
-        return found.take() and self._passwords.take()
+        now_s = time.monotonic()
+        return self._by_name.of(who, now_s).take(now_s) and self._passwords.take(now_s)
 
     def _give_back(self, who: str) -> None:
-        if (found := self._by_name.get(who)) is not None:
-            found.give_back()
+        self._by_name.of(who, time.monotonic()).give_back()
 
 
 def _hash_of(name: str) -> str:
     # Somebody types their password into the wrong field: it is sent nowhere as it is.
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
-
-
-class _Allowance:
-    """So many wrong logins at once, and then so many a second."""
-
-    def __init__(self, most: int, per_s: float) -> None:
-        self._most, self._per_s = float(most), per_s
-        self._left, self._since_s = self._most, time.monotonic()
-
-    def take(self) -> bool:
-        now_s = time.monotonic()
-        gained = (now_s - self._since_s) * self._per_s
-        self._left, self._since_s = min(self._most, self._left + gained), now_s
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-    def give_back(self) -> None:
-        self._left += 1

@@ -26,6 +26,7 @@ from app import logs
 from app.calls.caller_leg import Monitor
 from app.events import CallId
 from app.web.sockets import MessageTransport
+from app.web.token_bucket import TokenBucket
 from audio.format import PCMU_8K, AudioFormat
 from audio.transcoder import Transcoder
 
@@ -88,7 +89,7 @@ class _Supervisor:
         self._waiting_bytes = 0
         self._waits_since_s = 0.0
         self._converters: dict[str, Transcoder] = {}
-        self._credit, self._credit_at_s = float(BURST_MESSAGES), self._loop.time()
+        self._rate = TokenBucket(BURST_MESSAGES, RATE_HZ, self._loop.time())
 
     # The call -----------------------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class _Supervisor:
             message = json.loads(text)
         except (ValueError, RecursionError):
             message = None
-        if not isinstance(message, dict) or not self._within_rate():
+        if not isinstance(message, dict) or not self._rate.take(self._loop.time()):
             self._transport.close(CloseCode.POLICY_VIOLATION)
             self._finish()
             return
@@ -189,13 +190,6 @@ class _Supervisor:
         if not self._call.ending:
             self._call.hand_back()
             self._call.note_operator("hand_back", self._by)
-
-    def _within_rate(self) -> bool:
-        now_s = self._loop.time()
-        earned = (now_s - self._credit_at_s) * RATE_HZ
-        self._credit_at_s = now_s
-        self._credit = min(self._credit + earned, BURST_MESSAGES) - 1
-        return self._credit >= 0
 
     # The end ------------------------------------------------------------------------------------
 

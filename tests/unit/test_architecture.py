@@ -286,6 +286,7 @@ PURE = [
     "app.settings.reader.strict_yaml",
     "app.settings.tools",
     "app.settings.values",
+    "app.web.token_bucket",
     "app.store.base",
     "app.store.codec",
     "app.store.export",

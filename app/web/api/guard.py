@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,6 +30,7 @@ from app.web.api.problem import API_PREFIX, Problem
 from app.web.api.replays import Replays
 from app.web.clients import AccessRule, bearer_token, is_foreign_site, same_secret
 from app.web.metrics import AuthFailure, Metrics
+from app.web.token_bucket import TokenBuckets
 
 __all__ = [
     "CSRF_HEADER",
@@ -140,11 +140,11 @@ class Guard:
         self._metrics = metrics
         self._access = access
         self._operator_token = operator_token
-        self._rates = _Rates(requests_per_s)
+        self._requests = TokenBuckets(requests_per_s * _BURST_S, requests_per_s, _WATCHED_CLIENTS)
         self._replays = Replays(bus)
         self._bus = bus
         # Strangers have nobody asked more often than this.
-        self._asked = _Rates(ASKED_PER_S)
+        self._asked = TokenBuckets(ASKED_PER_S * _BURST_S, ASKED_PER_S, _WATCHED_CLIENTS)
         if logins is not None:
             bus.respond(_LOGIN, self._on_login_asked)
             bus.respond(_LINK, self._on_link_asked)
@@ -167,7 +167,7 @@ class Guard:
                 "Send Authorization: Bearer with a key of this server (trunkline keys create)",
                 headers={"www-authenticate": "Bearer"},
             )
-        self._rates.take(client.id)
+        _count(self._requests, client.id)
         if not client.scope.covers(needed):
             text = f"This needs the scope {needed.value}; the key {client.name} has {client.scope}"
             raise Problem(HTTPStatus.FORBIDDEN, "scope_too_small", text)
@@ -274,7 +274,7 @@ class Guard:
         answer = await own(message)
         if answer is not None or not self._bus.shared or self._bus.degraded:
             return answer
-        self._asked.take(topic)
+        _count(self._asked, topic)
         return await self._bus.request(topic, message)
 
     async def _on_login_asked(self, message: Message) -> Message | None:
@@ -388,32 +388,18 @@ async def _body(request: Request, most_bytes: int) -> bytes:
     return request._body
 
 
-class _Rates:
-    """A token bucket for each client that was seen lately."""
+def _count(requests: TokenBuckets, client_id: str) -> None:
+    """Count a request.
 
-    def __init__(self, per_s: int) -> None:
-        self._per_s = per_s
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, client_id: str) -> None:
-        """Count a request.
-
-        Raises:
-            Problem: one too many; says when to come back.
-        """
-        now_s = time.monotonic()
-        most = float(self._per_s * _BURST_S)
-        left, since_s = self._buckets.pop(client_id, (most, now_s))
-        left = min(most, left + (now_s - since_s) * self._per_s)
-        allowed = left >= 1
-        self._buckets[client_id] = (left - 1 if allowed else left, now_s)
-        if len(self._buckets) > _WATCHED_CLIENTS:
-            self._buckets.popitem(last=False)
-        if not allowed:
-            wait_s = max(1, math.ceil((1 - left) / self._per_s))
-            raise Problem(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too_many_requests",
-                f"A key may send {self._per_s} requests a second (api.requests_per_s)",
-                headers={"retry-after": str(wait_s)},
-            )
+    Raises:
+        Problem: one too many; says when to come back.
+    """
+    now_s = time.monotonic()
+    bucket = requests.of(client_id, now_s)
+    if not bucket.take(now_s):
+        raise Problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too_many_requests",
+            f"A key may send {requests.per_s:g} requests a second (api.requests_per_s)",
+            headers={"retry-after": str(max(1, math.ceil(bucket.wait_s)))},
+        )
