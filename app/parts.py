@@ -51,8 +51,8 @@ from app.carrier.twilio.phone_webhooks import TwilioWebhooks
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
 from app.console_logins import Logins
-from app.doctor.checks import CheckResult, failed, run_checks
 from app.doctor.store import check_store
+from app.doctor.system_checks import CheckResult, failed, run_checks
 from app.errors import ConfigError
 from app.events import AnalysisFailed, CallEvent, CallReviewed
 from app.gateway.gateway import Gateway

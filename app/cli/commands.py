@@ -61,7 +61,7 @@ from app.settings.reader.secrets import hide_secrets
 if TYPE_CHECKING:
     from app.assembly.python_agents import WrittenAgents
     from app.cli.check import Checked
-    from app.doctor.checks import CheckResult
+    from app.doctor.system_checks import CheckResult
 
 __all__ = ["app", "banner", "main", "own_server"]
 
@@ -469,7 +469,7 @@ def doctor(
 async def _say(settings: Settings, text: str) -> bool:
     """Ask each voice model outside of any call, and print what it answers."""
     from app.assembly.voice_models import offline_engine, voices_of_numbers
-    from app.doctor import checks
+    from app.doctor import system_checks
 
     engine = offline_engine(settings)
     results = []
@@ -477,17 +477,17 @@ async def _say(settings: Settings, text: str) -> bool:
         if engine is not None:
             await engine.start()
         for voice in voices_of_numbers(settings) if engine is None else [engine.model()]:
-            result = await checks.say(voice, text)
+            result = await system_checks.say(voice, text)
             results.append(result)
             _print_result(result)
     finally:
         if engine is not None:
             await engine.close()
-    return all(result.verdict is checks.Verdict.GOOD for result in results)
+    return all(result.verdict is system_checks.Verdict.GOOD for result in results)
 
 
 async def _run_checks(settings: Settings, checked: Checked) -> bool:
-    from app.doctor import checks
+    from app.doctor import system_checks
     from app.parts import run_all_checks
 
     results = []
@@ -496,8 +496,8 @@ async def _run_checks(settings: Settings, checked: Checked) -> bool:
     ):
         results.append(result)
         _print_result(result)
-    wrong = checks.failed(results)
-    echo(f"\n{checks.verdict_of(results)}")
+    wrong = system_checks.failed(results)
+    echo(f"\n{system_checks.verdict_of(results)}")
     return wrong
 
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from app.doctor.checks import CheckResult, Verdict
+from app.doctor.system_checks import CheckResult, Verdict
 from app.errors import AppError
 from app.installation import command
 from app.settings import Settings

@@ -5,8 +5,8 @@
     python -m tests.bench.calls --limit         # only the search for it
 
 The limit is the number of calls before p99 passes 50 ms. `relay` is FastAPI with nothing else
-(`tests.bench.relay`), `raw` the least that can carry a call (`tests.bench.floor`). Each server
-runs in a process of its own, in turns with the others; the phones and the model run in this one.
+(`tests.bench.relay`), `raw` the least that can carry a call (`tests.bench.lower_bound`). Each
+server runs in a process of its own, in turns with the others; the phones and the model run in this one.
 CPU is the server process's own time over the seconds in which all calls talk. Latencies hold what
 the load itself adds: those of `raw` show how much that is.
 """
@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import uvloop
 
-from tests.bench.load import Load, spread
+from tests.bench.call_load import Load, spread
 from tests.bench.servers import cpu_s, rss_kib, running_process, running_server
 from tests.fakes.ports import free_port
 
@@ -178,7 +178,7 @@ async def _server(
     if kind != "trunkline":
         port = free_port()
         load.stream_url = f"ws://127.0.0.1:{port}/twilio/media-stream"
-        module = "tests.bench.relay" if kind == "relay" else "tests.bench.floor"
+        module = "tests.bench.relay" if kind == "relay" else "tests.bench.lower_bound"
         command = ["-m", module, str(port), f"ws://127.0.0.1:{model_port}/"]
         async with running_process(command, port) as pid:
             yield pid

@@ -23,8 +23,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from app.api_keys import ApiKeys, Scope
+from tests.bench.call_load import Load
 from tests.bench.calls import in_loop, measure, median_run
-from tests.bench.load import Load
 
 __all__ = ["run"]
 

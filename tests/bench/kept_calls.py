@@ -30,8 +30,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from tests.bench.call_load import Load, spread
 from tests.bench.calls import CONFIG, in_loop
-from tests.bench.load import Load, spread
 from tests.bench.servers import RunningServer, cpu_s, running_server
 from tests.bench.store import WORDS
 from tests.fakes.postgres import Cluster, cluster

@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any, Final
 
-from tests.bench.load import Load, LoadResult
+from tests.bench.call_load import Load, LoadResult
 from tests.bench.servers import cpu_s, running_server
 from tests.fakes.web_service import Asked, WebService, answer
 

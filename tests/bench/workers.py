@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import uvloop
 
-from tests.bench.load import Load
+from tests.bench.call_load import Load
 from tests.bench.servers import cpu_s, running_server
 
 __all__ = ["run"]

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from app import cli
 from app.assembly import session_config
 from app.carrier.twilio.signature import SIGNATURE_HEADER, sign_http
-from app.doctor import checks as doctor
-from app.doctor.checks import CheckResult, Verdict
+from app.doctor import system_checks as doctor
+from app.doctor.system_checks import CheckResult, Verdict
 from app.errors import VoiceRefused, VoiceUnavailable
 from app.installation import command
 from app.realtime.connection import VoiceConnection

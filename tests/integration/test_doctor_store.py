@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.doctor.checks import Verdict
 from app.doctor.store import check_store
+from app.doctor.system_checks import Verdict
 from app.parts import call_store
 from app.settings import Settings
 from app.store.spool import Spool

@@ -18,7 +18,7 @@ from app.agents.tools.mcp_server import McpServerSpec
 from app.carrier.twilio.rest import TwilioRest
 from app.dial.carrier_http import http_client
 from app.dial.leg import open_stream
-from app.doctor.checks import check_clock, check_public_address
+from app.doctor.system_checks import check_clock, check_public_address
 from app.engine.stages.base import StageSpec
 from app.engine.stages.deepgram import DeepgramTranscriber
 from app.engine.stages.transcriptions import HttpTranscriber

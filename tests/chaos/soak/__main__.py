@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.load import spread
+from tests.bench.call_load import spread
 from tests.chaos.soak.floods import FLOODS, flood_deltas
 from tests.chaos.soak.mix import Callers
 from tests.chaos.soak.server import Holdings, SoakServer, soak_server

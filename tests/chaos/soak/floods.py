@@ -18,7 +18,7 @@ import httpx2
 from websockets.frames import Frame, Opcode
 
 from app.carrier.twilio.signature import sign_http
-from tests.bench.load import Load, Phone
+from tests.bench.call_load import Load, Phone
 from tests.fakes.waiting import until
 
 __all__ = ["FLOODS", "flood_deltas"]

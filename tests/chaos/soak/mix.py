@@ -21,7 +21,7 @@ import httpx2
 import msgspec
 
 from app.carrier.twilio.signature import sign_http
-from tests.bench.load import ACCOUNT, FRAME_MS, Load, Phone
+from tests.bench.call_load import ACCOUNT, FRAME_MS, Load, Phone
 from tests.bench.wire import WireClient, WireServer
 
 __all__ = ["SHARES", "Callers", "Kind"]

@@ -1,9 +1,9 @@
-"""The floor of the call benchmark: a relay on raw protocol objects.
+"""The lower bound of the call benchmark: a relay on raw protocol objects.
 
 The same sound conversion and the same JSON codec as the others, and nothing else: bytes come in at
 `data_received` and leave by `transport.write`, with no framework, task or queue for a frame.
 
-    python -m tests.bench.floor PORT MODEL_URL
+    python -m tests.bench.lower_bound PORT MODEL_URL
 """
 
 from __future__ import annotations
