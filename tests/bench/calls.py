@@ -6,9 +6,9 @@
 
 The limit is the number of calls before p99 passes 50 ms. `relay` is FastAPI with nothing else
 (`tests.bench.relay`), `raw` the least that can carry a call (`tests.bench.lower_bound`). Each
-server runs in a process of its own, in turns with the others; the phones and the model run in this one.
-CPU is the server process's own time over the seconds in which all calls talk. Latencies hold what
-the load itself adds: those of `raw` show how much that is.
+server runs in a process of its own, in turns with the others; the phones and the model run in this
+one. CPU is the server process's own time over the seconds in which all calls talk. Latencies hold
+what the load itself adds: those of `raw` show how much that is.
 """
 
 from __future__ import annotations
