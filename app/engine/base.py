@@ -28,9 +28,11 @@ class Heard:
 
     `transcript` is shown to people and is unverified. `intents` maps each listener (`lm`,
     `grammar`) to the intent that it found, or `None`; the responder acts where they agree.
+    `repeated_ms` is sound that was transcribed, and billed, before this: the turn seemed to end.
     """
 
     transcript: str
+    repeated_ms: int = 0
     intents: dict[str, str | None] = field(default_factory=dict)
 
 

@@ -30,10 +30,9 @@ class Reports(Protocol):
 
     async def words(self, text: str) -> None: ...
     async def spoken(self, text: str, written: str) -> None: ...
+    async def used(self, usage: TextUsage) -> None: ...
     async def sound(self, pcm16: bytes) -> None: ...
-    async def done(
-        self, calls: Sequence[ToolCall], usage: TextUsage | None, stages: Mapping[str, int]
-    ) -> None: ...
+    async def done(self, calls: Sequence[ToolCall], stages: Mapping[str, int]) -> None: ...
 
 
 class Chain:
@@ -77,7 +76,6 @@ class _Reply:
         self._generate = generate
         self._reports = reports
         self._calls: list[ToolCall] = []
-        self._usage: TextUsage | None = None
         self._stages: dict[str, int] = {}
         self._spoken = False
         self._loop = asyncio.get_running_loop()
@@ -91,8 +89,8 @@ class _Reply:
                 if isinstance(piece, Words):
                     await self._reports.words(piece.text)
                 else:
-                    self._keep(piece)
-        await self._reports.done(self._calls, self._usage, self._stages)
+                    await self._keep(piece)
+        await self._reports.done(self._calls, self._stages)
 
     async def write_and_speak(self, filler: str, filler_after_s: float) -> None:
         """Speech out, a sentence at a time."""
@@ -103,7 +101,7 @@ class _Reply:
                 group.create_task(self._speak(sentences, filler, filler_after_s))
         except* VoiceUnavailable as failures:
             raise failures.exceptions[0] from None
-        await self._reports.done(self._calls, self._usage, self._stages)
+        await self._reports.done(self._calls, self._stages)
 
     async def _write(self, sentences: asyncio.Queue[Piece | None]) -> None:
         began_s = self._loop.time()
@@ -112,7 +110,7 @@ class _Reply:
             async for piece in pieces:
                 self._note("llm", began_s)
                 if not isinstance(piece, Words):
-                    self._keep(piece)
+                    await self._keep(piece)
                     continue
                 for sentence in splitter.push(piece.text):
                     await sentences.put(sentence)
@@ -151,11 +149,12 @@ class _Reply:
                 self._note("tts", began_s)
                 await self._reports.sound(chunk)
 
-    def _keep(self, piece: ToolCall | TextUsage) -> None:
+    async def _keep(self, piece: ToolCall | TextUsage) -> None:
         if isinstance(piece, ToolCall):
             self._calls.append(piece)
         else:
-            self._usage = piece
+            # At once: the caller may interrupt what is still to be spoken.
+            await self._reports.used(piece)
 
     def _note(self, stage: str, began_s: float) -> None:
         """The time of a stage up to its first answer in this reply."""

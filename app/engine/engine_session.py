@@ -254,15 +254,24 @@ class EngineSession:
         """More of a response's text, from the text model; `written`: as it wrote it, if not so."""
         return self._responses.on_words(response_id, text, written)
 
+    def on_used(self, response_id: str, usage: TextUsage) -> list[Action]:
+        """The text model has told its usage for a response, which may still be spoken."""
+        self._responses.on_used(response_id, usage)
+        return []
+
+    def on_dropped(self, usage: TextUsage) -> list[Action]:
+        """A reply that was made ahead was dropped: its usage goes with the next response's."""
+        self._responses.on_dropped(usage)
+        return []
+
     def on_generated(
         self,
         response_id: str,
         calls: Sequence[ToolCall],
-        usage: TextUsage | None,
         stages: Mapping[str, str],
     ) -> list[Action]:
         """A response's text is complete, and so is its speech; `stages` join its metadata."""
-        return self._settled(self._responses.on_generated(response_id, calls, usage, stages))
+        return self._settled(self._responses.on_generated(response_id, calls, stages))
 
     def on_speech_end(self, response_id: str) -> list[Action]:
         """A response's speech is complete."""

@@ -265,6 +265,14 @@ class SessionHost:
             words = heard.transcript
             await self._inbox.put(lambda: self._session.on_heard_so_far(item_id, words))
 
+    def drop(self, speculation: Speculation) -> list[Action]:
+        """Tell the session of a reply that nobody will hear; by the owner of the session."""
+        return self._session.on_dropped(speculation.usage)
+
+    async def report_dropped(self, speculation: Speculation) -> None:
+        """As `drop`, by another task."""
+        await self._inbox.put(lambda: self.drop(speculation))
+
     async def _speak(self, speak: Speak) -> None:
         session, response_id = self._session, speak.response_id
         speech = self._parts.synthesizer.speak(speak.text, voice=speak.voice, speed=speak.speed)
@@ -379,6 +387,7 @@ class _Ahead:
         try:
             failed = reply.done() and reply.result() is not None
             if not speculation.fits(generate) or failed:
+                await self._host.report_dropped(speculation)
                 return False
             await speculation.release(reports)
             if (error := await reply) is not None:
@@ -390,6 +399,8 @@ class _Ahead:
     def _drop(self) -> None:
         for task in self.tasks():
             task.cancel()
+        if self._speculation is not None:
+            self._host.drop(self._speculation)
         self._hearing = self._speculation = self._reply = None
 
 
@@ -527,14 +538,15 @@ class _ReplyReports:
         await self._outbox.below(SPEECH_MARK_BYTES)
         await self._inbox.put(_speech_step(self._session, self._response_id, pcm16))
 
-    async def done(
-        self, calls: Sequence[ToolCall], usage: TextUsage | None, stages: Mapping[str, int]
-    ) -> None:
+    async def used(self, usage: TextUsage) -> None:
+        await self._inbox.put(lambda: self._session.on_used(self._response_id, usage))
+
+    async def done(self, calls: Sequence[ToolCall], stages: Mapping[str, int]) -> None:
         heard = {} if self._stt_ms is None else {"stt": self._stt_ms}
         times = " ".join(f"{stage}={ms}" for stage, ms in {**heard, **stages}.items())
         metadata = {STAGES_METADATA_KEY: times} if times else {}
         await self._inbox.put(
-            lambda: self._session.on_generated(self._response_id, calls, usage, metadata)
+            lambda: self._session.on_generated(self._response_id, calls, metadata)
         )
 
 

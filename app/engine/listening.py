@@ -167,7 +167,7 @@ class Listening:
         if turn is None:
             return []
         self._conversation.set_transcript(item_id, heard.transcript)
-        return _transcribed(turn, heard.transcript, config)
+        return _transcribed(turn, heard, config)
 
     def on_hearing_failed(
         self, item_id: str, code: str, message: str, config: SessionConfig
@@ -277,7 +277,7 @@ class Listening:
         return [
             Send(InputTimeoutTriggered(item_id, start_ms, now_ms)),
             *self._item_events(item_id),
-            *_transcribed(turn, "", config),
+            *_transcribed(turn, Heard(transcript=""), config),
         ]
 
     def _rest(self, extra_ms: int) -> None:
@@ -313,8 +313,8 @@ class Listening:
         return [ResetVad(self._vad)]
 
 
-def _transcribed(turn: CallerTurn, transcript: str, config: SessionConfig) -> list[Action]:
+def _transcribed(turn: CallerTurn, heard: Heard, config: SessionConfig) -> list[Action]:
     if not isinstance(config.transcription, Transcription):
         return []
-    seconds = turn.audio_ms / 1000
-    return [Send(TranscriptionCompleted(turn.item_id, 0, transcript, seconds=seconds))]
+    seconds = (turn.audio_ms + heard.repeated_ms) / 1000
+    return [Send(TranscriptionCompleted(turn.item_id, 0, heard.transcript, seconds=seconds))]

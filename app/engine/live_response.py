@@ -19,6 +19,7 @@ from typing import Any
 
 from app.engine.actions import Action, Generate, Send, Speak, StopSpeaking
 from app.engine.base import Reply, ToolUse
+from app.engine.generation import estimated_usage
 from app.engine.items import Conversation, Span
 from app.engine.prompts import CallerTurn, Prompt, ToolOutput, TypedText
 from app.engine.stages.base import TextRequest, TextUsage, ToolCall
@@ -111,13 +112,19 @@ class LiveResponse:
         prompts: Sequence[Prompt],
         conversation: Conversation,
         new_id: Callable[[str], str],
+        dropped: Callable[[], TextUsage] | None = None,
     ) -> None:
+        """`dropped` takes what a text model has used that no response has told yet.
+
+        Without it nothing is asked of one: usage is an estimate of what was heard and said.
+        """
         self.plan = plan
         self.prompts = list(prompts)
         self.state = ResponseState.WAITING
         self.audio_ms = 0
         self._conversation = conversation if plan.conversation_id is not None else None
         self._new_id = new_id
+        self._dropped = dropped
         self._message: Item | None = None
         self._text = ""
         self._said = ""
@@ -173,11 +180,13 @@ class LiveResponse:
             actions.append(Send(TextDelta(*self._where(), delta=text)))
         return actions
 
-    def on_generated(
-        self, calls: Sequence[ToolCall], usage: TextUsage | None, stages: Mapping[str, str]
-    ) -> list[Action]:
+    def on_used(self, usage: TextUsage) -> None:
+        """The text model has told its usage."""
+        self._usage = usage
+
+    def on_generated(self, calls: Sequence[ToolCall], stages: Mapping[str, str]) -> list[Action]:
         """The model has written all, and all of it was spoken: make the calls, be done."""
-        self._tools, self._usage, self._stages = tuple(calls), usage, stages
+        self._tools, self._stages = tuple(calls), stages
         if self._message is None:
             return self._calls_and_done()
         tail = [] if self._sound is None else self._deltas(self._sound.flush())
@@ -353,7 +362,7 @@ class LiveResponse:
             status_reason=reason,
             error=error,
             output=tuple(self._output),
-            usage=self._tokens() if ended else None,
+            usage=self._tokens(status) if ended else None,
             conversation_id=self.plan.conversation_id,
             metadata={**self.plan.metadata, **self._stages},
             output_modalities=(self.plan.modality,),
@@ -362,17 +371,11 @@ class LiveResponse:
             voice=self.plan.voice,
         )
 
-    def _tokens(self) -> Usage:
+    def _tokens(self, status: ResponseStatus) -> Usage:
         """Usage as the text model tells it; of an answer that was cut, an estimate."""
-        if self._request is None:
+        if self._dropped is None:
             return _usage(self.prompts, self._output, self.audio_ms)
-        used = self._usage
-        if used is None:
-            asked = sum(len(message.text) for message in self._request.messages)
-            used = TextUsage(
-                input_tokens=_tokens(asked, _CHARS_PER_TOKEN),
-                output_tokens=_tokens(len(self._written), _CHARS_PER_TOKEN),
-            )
+        used = self._dropped() + self._written_for(status)
         return Usage(
             total_tokens=used.input_tokens + used.output_tokens,
             input_tokens=used.input_tokens,
@@ -381,7 +384,17 @@ class LiveResponse:
             cached_tokens=used.cached_tokens,
             cached_text_tokens=used.cached_tokens,
             output_text_tokens=used.output_tokens,
+            estimated=used.estimated,
         )
+
+    def _written_for(self, status: ResponseStatus) -> TextUsage:
+        """The text model's usage for this response: nothing where it was not asked, or refused."""
+        if self._usage is not None:
+            return self._usage
+        refused = status is ResponseStatus.FAILED and not self._written
+        if self._request is None or refused:
+            return TextUsage()
+        return estimated_usage(self._request, self._written)
 
 
 class _Sound:

@@ -69,6 +69,7 @@ class SessionResponses:
         self._active: LiveResponse | None = None
         self._out_of_band: dict[str, LiveResponse] = {}
         self._ended_audio_ms: int | None = None
+        self._dropped = TextUsage()
 
     @property
     def opened(self) -> bool:
@@ -184,16 +185,25 @@ class SessionResponses:
         reply = self._find(response_id)
         return [] if reply is None else reply.on_words(text, written)
 
+    def on_used(self, response_id: str, usage: TextUsage) -> None:
+        """The text model has told its usage for a response; that of a dead one was estimated."""
+        reply = self._find(response_id)
+        if reply is not None:
+            reply.on_used(usage)
+
+    def on_dropped(self, usage: TextUsage) -> None:
+        """Nobody will hear of this usage but by the response that ends next."""
+        self._dropped += usage
+
     def on_generated(
         self,
         response_id: str,
         calls: Sequence[ToolCall],
-        usage: TextUsage | None,
         stages: Mapping[str, str],
     ) -> list[Action]:
         """The text model has written all of a response, and all of it was spoken."""
         reply = self._find(response_id)
-        return [] if reply is None else self._end(reply.on_generated(calls, usage, stages), reply)
+        return [] if reply is None else self._end(reply.on_generated(calls, stages), reply)
 
     def on_speech_end(self, response_id: str) -> list[Action]:
         """All of a response's text has been spoken."""
@@ -254,7 +264,8 @@ class SessionResponses:
         return prompts
 
     def _start(self, plan: ResponsePlan, prompts: Sequence[Prompt]) -> list[Action]:
-        reply = LiveResponse(plan, prompts, self._conversation, self._new_id)
+        dropped = self._take_dropped if self._generates else None
+        reply = LiveResponse(plan, prompts, self._conversation, self._new_id, dropped)
         if plan.conversation_id is None:
             self._out_of_band[plan.response_id] = reply
         else:
@@ -316,6 +327,10 @@ class SessionResponses:
             text += [more.text for more in further]
             tools = tuple(tool for more in further for tool in more.tools)
         return Reply(text=" ".join(filter(None, text)), tools=tuple(kept)), actions
+
+    def _take_dropped(self) -> TextUsage:
+        dropped, self._dropped = self._dropped, TextUsage()
+        return dropped
 
     def _find(self, response_id: str) -> LiveResponse | None:
         if self._active is not None and self._active.plan.response_id == response_id:

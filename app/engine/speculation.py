@@ -2,7 +2,8 @@
 
 The turn is transcribed and answered as if it were over, and the answer is held back. Once the turn
 is over and asks for the very same request, the held answer becomes the reply; when the caller goes
-on, or anything else differs, it is dropped and nobody has heard of it.
+on, or anything else differs, it is dropped and nobody has heard of it. The text model's server
+bills it all the same: its usage goes with that of the next response.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from app.engine.actions import Generate
 from app.engine.chain import Chain, Reports
+from app.engine.generation import estimated_usage
 from app.engine.stages.base import TextUsage, ToolCall
 from app.errors import VoiceUnavailable
 
@@ -29,6 +31,7 @@ class Speculation:
         self._chain = chain
         self._generate = generate
         self._held = _Held()
+        self._asked = self._failed = False
 
     def fits(self, generate: Generate) -> bool:
         """True if the reply that is asked for is the one that is being made."""
@@ -40,11 +43,23 @@ class Speculation:
             generate.speed,
         )
 
+    @property
+    def usage(self) -> TextUsage:
+        """The text model's usage so far, estimated where no server has told it."""
+        held = self._held
+        if held.usage is not None:
+            return held.usage
+        # A request that failed before its first word is not billed.
+        billed = self._asked and (held.written or not self._failed)
+        return estimated_usage(self._generate.request, held.written) if billed else TextUsage()
+
     async def run(self) -> VoiceUnavailable | None:
         """Make the reply, and hold it back until `release`; the failure that ended it, if any."""
+        self._asked = True
         try:
             await self._chain.run(self._generate, self._held)
         except VoiceUnavailable as error:
+            self._failed = True
             return error
         return None
 
@@ -59,14 +74,22 @@ class _Held:
     def __init__(self) -> None:
         self._waiting: list[Callable[[Reports], Awaitable[None]]] = []
         self._bytes = 0
+        self.written = ""
+        self.usage: TextUsage | None = None
         self._reports: Reports | None = None
         self._released = asyncio.Event()
 
     async def words(self, text: str) -> None:
+        self.written += text
         await self._pass(lambda reports: reports.words(text))
 
     async def spoken(self, text: str, written: str) -> None:
+        self.written += written
         await self._pass(lambda reports: reports.spoken(text, written))
+
+    async def used(self, usage: TextUsage) -> None:
+        self.usage = usage
+        await self._pass(lambda reports: reports.used(usage))
 
     async def sound(self, pcm16: bytes) -> None:
         self._bytes += len(pcm16)
@@ -74,10 +97,8 @@ class _Held:
             await self._released.wait()
         await self._pass(lambda reports: reports.sound(pcm16))
 
-    async def done(
-        self, calls: Sequence[ToolCall], usage: TextUsage | None, stages: Mapping[str, int]
-    ) -> None:
-        await self._pass(lambda reports: reports.done(calls, usage, stages))
+    async def done(self, calls: Sequence[ToolCall], stages: Mapping[str, int]) -> None:
+        await self._pass(lambda reports: reports.done(calls, stages))
 
     async def _pass(self, report: Callable[[Reports], Awaitable[None]]) -> None:
         if self._reports is None:

@@ -156,6 +156,7 @@ def _tokens(usage: dict[str, Any]) -> TokenUsage:
         cached_unsplit=unsplit,
         output_text=text_out,
         output_audio=audio_out,
+        estimated_responses=1 if usage.get("estimated") is True else 0,
         unsplit_responses=1 if unsplit or not (given and made) else 0,
     )
 

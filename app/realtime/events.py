@@ -235,7 +235,10 @@ class ErrorDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one response. Cached tokens are part of the input tokens."""
+    """Tokens of one response. Cached tokens are part of the input tokens.
+
+    `estimated`, which only our own engines write: some of them were not told by a model's server.
+    """
 
     total_tokens: int = 0
     input_tokens: int = 0
@@ -247,6 +250,7 @@ class Usage:
     cached_audio_tokens: int = 0
     output_text_tokens: int = 0
     output_audio_tokens: int = 0
+    estimated: bool = False
 
 
 class ResponseStatus(StrEnum):

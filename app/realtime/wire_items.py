@@ -219,6 +219,7 @@ def _write_usage(usage: Usage, generation: Generation) -> Json:
             "text_tokens": usage.output_text_tokens,
             "audio_tokens": usage.output_audio_tokens,
         },
+        **({"estimated": True} if usage.estimated else {}),
     }
 
 
@@ -238,6 +239,7 @@ def _read_usage(fields: Fields) -> Usage:
         cached_audio_tokens=cached.count("audio_tokens", 0),
         output_text_tokens=outputs.count("text_tokens", 0),
         output_audio_tokens=outputs.count("audio_tokens", 0),
+        estimated=fields.flag("estimated", False),
     )
 
 

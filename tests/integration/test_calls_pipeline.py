@@ -182,6 +182,36 @@ async def test_each_agent_is_heard_in_its_language_and_that_of_the_number_comes_
         assert [form_values(body, "language") for body in bodies] == [[one] for one in expected]
 
 
+async def test_a_call_costs_what_its_stages_used_and_its_greeting_no_text_model() -> None:
+    wanted = sections("")
+    for stage in ("stt", "llm", "tts"):
+        wanted["pipeline"][stage] = [{**wanted["pipeline"][stage][0], "model": f"{stage}-model"}]
+    wanted["prices"] = {
+        "stt-model": {"per_minute": 0.06},
+        "llm-model": {"text_in": 1_000, "text_out": 10_000},
+        "tts-model": {"per_minute": 0.6},
+    }
+    del wanted["tools"], wanted["agents"]["desk"]["tools"]
+    async with (
+        WebService(served(chat_stream("We are open."), heard("Are you open?"))) as server,
+        ScriptedVoiceServer() as unused,
+    ):
+        for stage in ("stt", "llm", "tts"):
+            wanted["pipeline"][stage][0]["base_url"] = f"{server.url}/v1"
+        async with trunkline(unused, **wanted) as app, app.twilio() as twilio:
+            call = await twilio.call(app.url)
+            await said(app, call, "this is the desk")
+            await call.hear_quiet(ms=300)
+            await call.speak(question())
+            await said(app, call, "We are open.")
+            await call.hang_up()
+            summary = await app.ended(call)
+    assert summary.cost_unknown == ()
+    assert (summary.costs["text_in"], summary.costs["text_out"]) == (0.02, 0.05)
+    assert set(summary.costs) == {"text_in", "text_out", "transcription", "speech"}
+    assert not summary.cost_estimated
+
+
 async def test_a_caller_is_answered_while_the_first_server_of_each_stage_is_silent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

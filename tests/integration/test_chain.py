@@ -353,6 +353,93 @@ async def test_a_caller_who_goes_on_is_answered_once_and_to_everything() -> None
     assert len(caller.of(ev.ResponseCreated)) == 1
 
 
+@pytest.mark.parametrize(
+    ("answered", "used", "estimated"),
+    [
+        # Twice dropped behind the whole answer, whose server told its usage; then kept.
+        (True, (60, 15), False),
+        # Twice dropped while it was written: 25 and 33 characters were asked, 28 came each time.
+        (False, (20 + 7 + 9, 5 + 2 * 7), True),
+    ],
+)
+async def test_an_answer_that_is_dropped_is_billed_with_the_next_one(
+    answered: bool, used: tuple[int, int], estimated: bool
+) -> None:
+    def reply(body: dict[str, Any]) -> Script:
+        if answered or WORDS_SO_FAR[2] in body["messages"][-1]["content"]:
+            return echo(body)
+        _, begun, *_ = chat_events("Yes, that would be possible. And")
+        return sse(begun, pause_s=600)
+
+    opened = open_chain(stt=heard_so_far(), llm=scripted_chat(reply), tts=SPOKEN, likely_end_ms=60)
+    async with opened as site:
+        caller = await call(site)
+        for tries in (1, 2):
+            await caller.speak(then_quiet_ms=100)
+            await until(lambda: len(site.asked("/audio/speech")) == tries)  # noqa: B023
+        await caller.speak(then_quiet_ms=0)
+        await caller.speak(ms=0)
+        done = await caller.until(ev.ResponseDone)
+        await caller.connection.send(ev.ResponseCreate(None))
+        after = await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+        site.server.let_go()
+    usage = done.response.usage
+    assert usage is not None
+    assert (usage.input_text_tokens, usage.output_text_tokens) == used
+    assert usage.estimated is estimated
+    assert after.response.usage is not None and after.response.usage.total_tokens == 25
+
+
+async def test_sound_that_is_transcribed_again_is_billed_again() -> None:
+    opened = open_chain(stt=heard_so_far(), llm=scripted_chat(echo), tts=SPOKEN, likely_end_ms=60)
+    async with opened as site:
+        caller = await call(site)
+        for tries in (1, 2):
+            await caller.speak(then_quiet_ms=100)
+            await until(lambda: len(site.asked("/audio/speech")) == tries)  # noqa: B023
+        await caller.speak(then_quiet_ms=0)
+        await caller.speak(ms=0)
+        await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+        sent = [len(asked.body) for asked in site.asked("/audio/transcriptions")]
+    (heard,) = caller.of(ev.TranscriptionCompleted)
+    assert len(sent) == 3
+    silence_s = 0.7  # the turn's end, which the last request came before
+    assert abs((heard.seconds or 0) - sum(sent) / 32_000) < silence_s
+
+
+@pytest.mark.parametrize("usage", [(20, 5), None])
+async def test_an_answer_that_is_cut_off_has_the_usage_that_was_told(
+    usage: tuple[int, int] | None,
+) -> None:
+    slow = piecewise(*[speech(400, 24_000)] * 20, content_type="audio/pcm", pause_s=0.05)
+    async with open_chain(stt=HEARD, llm=chat_stream("We do.", usage=usage), tts=slow) as site:
+        caller = await call(site)
+        await caller.speak()
+        await caller.until(ev.AudioDelta)
+        await caller.connection.send(ev.ResponseCancel())
+        done = await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    used = done.response.usage
+    assert used is not None and done.response.status == "cancelled"
+    assert (used.input_text_tokens, used.output_text_tokens) == (usage or (11, 2))
+    assert used.estimated is (usage is None)
+
+
+async def test_what_asks_nothing_of_the_text_model_uses_nothing() -> None:
+    async with open_chain(stt=HEARD, llm=answer(b"{}", status=401), tts=SPOKEN) as site:
+        caller = await call(site)
+        say = ev.ResponseConfig(metadata={ev.SAY_METADATA_KEY: "Good day!"})
+        await caller.connection.send(ev.ResponseCreate(say))
+        said = await caller.until(ev.ResponseDone)
+        await caller.connection.send(ev.ResponseCreate(None))
+        refused = await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    assert (said.response.status, said.response.usage) == ("completed", ev.Usage())
+    assert (refused.response.status, refused.response.usage) == ("failed", ev.Usage())
+
+
 MARKED = "# Today\n\n- **Fish** is fresh. We have [meat](https://a.example/m) as well."
 
 

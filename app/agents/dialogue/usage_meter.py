@@ -57,8 +57,10 @@ class UsageMeter:
         if usage is None:
             self.total += self._estimate(sound_ms or 0, instructions)
         else:
-            self._last = billed(usage)
-            self.total += self._last
+            used = billed(usage)
+            self.total += used
+            if usage.input_tokens:  # a sentence that is only spoken asks nothing of a text model
+                self._last = used
 
     def on_lost(self, instructions: str) -> None:
         """Nothing more is heard of the responses that are open: the connection is gone."""
@@ -113,5 +115,6 @@ def billed(usage: Usage) -> TokenUsage:
         cached_unsplit=unsplit,
         output_text=usage.output_text_tokens,
         output_audio=usage.output_audio_tokens,
+        estimated_responses=int(usage.estimated),
         unsplit_responses=1 if unsplit or rest else 0,
     )

@@ -156,11 +156,20 @@ class Words:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextUsage:
-    """Tokens of an answer; cached ones are part of the input."""
+    """Tokens of an answer; cached ones are part of the input. `estimated`: no server told them."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: TextUsage) -> TextUsage:
+        return TextUsage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            estimated=self.estimated or other.estimated,
+        )
 
 
 TextPiece = Words | ToolCall | TextUsage

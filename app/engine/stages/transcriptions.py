@@ -41,6 +41,7 @@ class WholeTurn:
     def __init__(self, transcriber: HttpTranscriber) -> None:
         self._transcriber = transcriber
         self._audio = bytearray()
+        self._asked_bytes = 0
 
     def push(self, pcm16: bytes) -> None:
         """Take caller audio: int16 mono, 16 kHz; beyond two minutes it is dropped."""
@@ -59,7 +60,14 @@ class WholeTurn:
         Raises:
             StageError: the stage failed.
         """
-        return Heard(transcript=await self._transcriber.transcribe(bytes(self._audio)))
+        repeated_bytes, size = self._asked_bytes, len(self._audio)
+        self._asked_bytes += size
+        try:
+            words = await self._transcriber.transcribe(bytes(self._audio))
+        except StageError:
+            self._asked_bytes -= size  # which is not billed
+            raise
+        return Heard(transcript=words, repeated_ms=PCM16_16K.bytes_to_ms(repeated_bytes))
 
     def abandon(self) -> None:
         """Forget this turn."""

@@ -123,6 +123,19 @@ def meter() -> SessionMeter:
     return SessionMeter(price)
 
 
+@pytest.mark.parametrize(("mark", "marked"), [({"estimated": True}, True), ({}, False)])
+def test_usage_that_an_engine_has_estimated_is_marked(mark: dict[str, bool], marked: bool) -> None:
+    usage = {
+        "total_tokens": 3,
+        "input_tokens": 3,
+        "input_token_details": {"text_tokens": 3},
+        "output_token_details": {"text_tokens": 0},
+    }
+    charge = meter().on_response_done({"id": "r1", "status": "completed", "usage": usage | mark})
+    assert charge is not None
+    assert (charge.cost_usd, charge.estimated) == (3, marked)
+
+
 def test_a_session_of_many_responses_adds_all_of_them_up() -> None:
     found = meter()
     for number in range(200):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.agents.dialogue.usage_meter import UsageMeter, billed
 from app.events import TokenUsage
 from app.realtime.events import TranscriptionCompleted, Usage
@@ -65,6 +67,25 @@ def test_a_response_that_names_no_usage_is_estimated_unless_it_failed() -> None:
         meter.on_sound(name, 500)
         meter.on_done(name, None, "", failed=failed)
     assert meter.total.estimated_responses == 1 and meter.total.output_audio == 10
+
+
+def test_a_usage_that_no_server_has_told_is_an_estimate() -> None:
+    meter = UsageMeter()
+    meter.on_done("r1", USAGE, "")
+    meter.on_created("r1")
+    meter.on_created("r2")
+    meter.on_done("r2", replace(USAGE, estimated=True), "")
+    assert meter.total == billed(USAGE) + billed(USAGE) + TokenUsage(estimated_responses=1)
+
+
+def test_a_sentence_that_asked_nothing_of_a_model_is_no_measure_of_the_next_response() -> None:
+    meter = UsageMeter()
+    for response_id, usage in (("r1", USAGE), ("r2", Usage())):
+        meter.on_created(response_id)
+        meter.on_done(response_id, usage, "")
+    meter.on_created("r3")
+    meter.on_lost("")
+    assert meter.total.input_audio == 100 + 140
 
 
 def test_cached_tokens_that_are_not_split_are_kept_apart() -> None:
