@@ -121,7 +121,7 @@ class Floor:
         taken_over = self._supervision.taken_over
         if self.held or not self._timers.present or self.ringing or taken_over:
             return False
-        idle = self._model.connected and not self._dialogue.owes_words
+        idle = self._model.connected and not self._dialogue.reply_due
         calls, asking = self._dialogue.function_calls, self._keypad.asking
         if idle and asking and not calls.runs_beside(asking):
             return False  # they have been asked for keys
@@ -131,7 +131,7 @@ class Floor:
             case Turn.CALLER:
                 return uplink.hushed  # whatever the model takes for speech
             case _:
-                replies = self._dialogue.owes_words or self._dialogue.function_calls.running
+                replies = self._dialogue.reply_due or self._dialogue.function_calls.running
                 return replies or not self._model.connected
 
     # Rests --------------------------------------------------------------------------------------

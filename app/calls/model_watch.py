@@ -95,7 +95,7 @@ class ModelWatch:
     def on_lost(self) -> None:
         """The connection is gone."""
         self.connected = False
-        self.reply_due = self._dialogue.owes_words
+        self.reply_due = self._dialogue.reply_due
 
     def on_stream(self, now_ms: int) -> None:
         """The caller was away, or came just now: the wait begins anew."""

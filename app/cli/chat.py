@@ -209,7 +209,7 @@ class TextReport:
         self._column = 0
         self._usage: UsageCounted | None = None
         self._at_prompt = False
-        self._owes_prompt = False
+        self._prompt_due = False
 
     def event(self, event: SessionEvent) -> None:
         match event:
@@ -250,7 +250,7 @@ class TextReport:
                 self._line("")
             case _:
                 pass
-        if self._owes_prompt and not self._open:
+        if self._prompt_due and not self._open:
             self._write_prompt()
         self._out.flush()
 
@@ -266,13 +266,13 @@ class TextReport:
 
     def _write_prompt(self) -> None:
         self._out.write(PROMPT)
-        self._at_prompt, self._owes_prompt = True, False
+        self._at_prompt, self._prompt_due = True, False
 
     def _leave_prompt(self) -> None:
         """Write on a line of its own while the user may be typing, and prompt again after it."""
         if self._at_prompt:
             self._out.write("\n")
-            self._at_prompt, self._owes_prompt = False, True
+            self._at_prompt, self._prompt_due = False, True
 
     def end(self) -> None:
         self._at_prompt = False

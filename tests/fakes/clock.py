@@ -83,11 +83,11 @@ class OwnTime:
             looks_only = timeout is not None and timeout <= 0
             if looks_only or threading.get_ident() != self._thread:
                 return _select(selector, timeout)
-            self._lie_down(timeout)
+            self._begin_sleep(timeout)
             try:
                 return _select(selector, timeout)
             finally:
-                self._get_up()
+                self._end_sleep()
 
         selectors.DefaultSelector.select = select  # type: ignore[method-assign, assignment]
         time.monotonic_ns = self.now_ns
@@ -103,12 +103,12 @@ class OwnTime:
             return self._now_ns + self._slept_ns(*asleep)
         return self._now_ns
 
-    def _lie_down(self, timeout_s: float | None) -> None:
+    def _begin_sleep(self, timeout_s: float | None) -> None:
         self.now_ns()
         most_ns = None if timeout_s is None else math.ceil(max(0.0, timeout_s) * 1e9)
         self._asleep = (_real_ns(), most_ns)
 
-    def _get_up(self) -> None:
+    def _end_sleep(self) -> None:
         assert self._asleep is not None
         slept_ns, self._asleep = self._slept_ns(*self._asleep), None
         self._now_ns += slept_ns

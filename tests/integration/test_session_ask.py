@@ -180,12 +180,12 @@ async def test_an_event_is_sent_as_it_is() -> None:
         AgentSession(agent(), model_of(server)) as session,
     ):
         await session.send_event({"type": "conversation.item.retrieve", "item_id": "item_1"})
-        await session.send_event({"type": "vendor.mood", "mood": {"level": 3}})
+        await session.send_event({"type": "vendor.status", "status": {"level": 3}})
         await server.until(lambda: bool(server.latest.of(ev.Unknown)))
         [retrieved] = server.latest.of(ev.ItemRetrieve)
         assert retrieved.item_id == "item_1"
-        [mood] = server.latest.of(ev.Unknown)
-        assert mood.raw["mood"] == {"level": 3}
+        [status] = server.latest.of(ev.Unknown)
+        assert status.raw["status"] == {"level": 3}
 
 
 @pytest.mark.parametrize(

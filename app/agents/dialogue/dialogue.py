@@ -403,7 +403,7 @@ class Dialogue:
         return actions
 
     @property
-    def owes_words(self) -> bool:
+    def reply_due(self) -> bool:
         """True while a response runs, was asked for, or has failed and was not made good."""
         return self.gate.busy or self.failures.in_a_row > 0
 

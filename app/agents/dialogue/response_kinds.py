@@ -68,7 +68,7 @@ RULES: Final[dict[Kind, Rules]] = {
         begins_when=Moment.CALLER_SILENT,
         on_loss=OnLoss.SENT_FIRST,
     ),
-    # Not kept when the connection is lost: the call and the session know what the model owes, and
+    # Not kept when the connection is lost: the call and the session know which reply is due, and
     # ask again once no tool runs that the next connection was not told of.
     Kind.REPLY: Rules(
         meaning="an answer to what was said, or to what tools found",

@@ -114,7 +114,7 @@ class SessionConversation:
         self._speaker: dict[str, str] = {}
         self._commits = 0
         self._caller_speaks = False
-        self._owes_reply = False
+        self._reply_due = False
         self._ending = False
         self._spoke = False
         self._last_event_ms = 0
@@ -150,15 +150,15 @@ class SessionConversation:
         self._last_event_ms = now_ms
         actions = self.carry_out(self.dialogue.on_reconnected(now_ms), now_ms)
         # A fresh model does not know of a tool that runs: asked now, it would call it again.
-        waits = self._owes_reply and not self.dialogue.gate.busy
-        self._owes_reply = waits and self.dialogue.function_calls.running
-        if waits and not self._owes_reply:
+        waits = self._reply_due and not self.dialogue.gate.busy
+        self._reply_due = waits and self.dialogue.function_calls.running
+        if waits and not self._reply_due:
             actions += self.carry_out(self.dialogue.responses.ask(now_ms), now_ms)
         return actions
 
     def on_lost(self) -> None:
         """The connection broke; the next one is asked for the reply that is due."""
-        self._owes_reply = self.dialogue.owes_words
+        self._reply_due = self.dialogue.reply_due
         self._caller_speaks = False
         self._commits = 0
         self.counters.voice_reconnects += 1
@@ -242,7 +242,7 @@ class SessionConversation:
     def _on_created(self, response: Response) -> list[SessionAction]:
         if response.metadata.get(OUT_OF_BAND_KEY):
             return []
-        self._spoke = self._owes_reply = False
+        self._spoke = self._reply_due = False
         agent = self._speaker[response.id] = self.dialogue.active.agent.name
         return [Publish(AgentStart(agent=agent, response_id=response.id))]
 
@@ -271,7 +271,7 @@ class SessionConversation:
             error=result.error,
             duration_ms=result.duration_ms,
         )
-        reply = result.reply or self._owes_reply
+        reply = result.reply or self._reply_due
         done = self.dialogue.function_calls.on_tool_done(
             run.tool_call_id, result.output, now_ms, reply=reply
         )
