@@ -10,11 +10,13 @@ import httpx2
 
 from app.errors import CarrierUnavailable, PlacingRefused
 from app.http.routed import open_client
+from app.retry import retry
 
 __all__ = ["place_call"]
 
 ANSWER_S: Final = 30.0
 _TRIES: Final = 3
+_PAUSE_S: Final = 0.2
 
 
 async def place_call(  # noqa: PLR0913 - what a call may need, by name
@@ -51,17 +53,16 @@ async def place_call(  # noqa: PLR0913 - what a call may need, by name
     headers = {"idempotency-key": idempotency_key or secrets.token_hex(16)}
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
-    failure: Exception | None = None
+
+    async def ask() -> httpx2.Response:
+        try:
+            return await client.post("/api/v1/calls", json=body, headers=headers)
+        except httpx2.HTTPError as error:
+            text = f"the server at {server} does not answer"
+            raise CarrierUnavailable(text, code="server_unreachable") from error
+
     async with open_client(base_url=server, timeout=ANSWER_S) as client:
-        for _ in range(_TRIES):
-            try:
-                answer = await client.post("/api/v1/calls", json=body, headers=headers)
-            except httpx2.HTTPError as error:
-                failure = error
-                continue
-            return _call_id(answer)
-    text = f"the server at {server} does not answer"
-    raise CarrierUnavailable(text, code="server_unreachable") from failure
+        return _call_id(await retry(ask, attempts=_TRIES, first_delay_s=_PAUSE_S))
 
 
 def _call_id(answer: httpx2.Response) -> str:
