@@ -64,6 +64,7 @@ __all__ = [
     "TurnAnalyzed",
     "TurnTimed",
     "VoiceReady",
+    "VoiceReconnecting",
     "VoiceTrouble",
 ]
 
@@ -675,6 +676,19 @@ class GuardrailTripped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceReconnecting:
+    """The connection to the voice model was lost, and another one is being opened; `code` says why.
+
+    `session_id` is the lost one, as the model calls it.
+    """
+
+    call_id: CallId
+    at_ms: int
+    code: str
+    session_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceTrouble:
     """The voice model reported an error or failed a response; `code` is the model's own.
 
@@ -825,6 +839,7 @@ CallEvent = (
     | RecordingStarted
     | RecordingStopped
     | GuardrailTripped
+    | VoiceReconnecting
     | VoiceTrouble
     | AnalysisEvent
     | CallEnded

@@ -64,6 +64,7 @@ from app.events import (
     OperatorActed,
     StreamOpened,
     VoiceReady,
+    VoiceReconnecting,
     VoiceTrouble,
 )
 from app.realtime.connection import Room, VoiceConnection
@@ -703,11 +704,15 @@ class Call:
         if self._conversation.dialogue.failures.completed != completed:
             self._route.model.note_success()
 
-    async def on_voice_lost(self) -> None:
+    async def on_voice_lost(self, code: str, session_id: str) -> None:
         """For the voice loop."""
+        now_ms = self._now_ms()
+        self._record(
+            VoiceReconnecting(call_id=self.call_id, at_ms=now_ms, code=code, session_id=session_id)
+        )
         self._work.ask.on_voice_lost()
-        self._bill.on_disconnected(self._now_ms())
-        self._perform(self._conversation.on_voice_lost(self._now_ms()))
+        self._bill.on_disconnected(now_ms)
+        self._perform(self._conversation.on_voice_lost(now_ms))
         await self._caller_leg.until(
             CallerState.ATTACHED, CallerState.LEAVING, CallerState.EXPECTED
         )

@@ -53,9 +53,12 @@ from app.events import (
     TurnAnalyzed,
     TurnTimed,
     VoiceReady,
+    VoiceReconnecting,
     VoiceTrouble,
 )
 from app.explain.faults import (
+    AS_CONFIGURED,
+    CONNECTION_LOST,
     end_fault,
     ending,
     tool_fault,
@@ -130,6 +133,8 @@ class Timeline:
         self._tool_left: ToolRan | None = None
         self._placed = False
         self._verdict_ms = 0
+        self._lost_ms: int | None = None
+        self._trouble_code = ""
 
     def headline(self) -> str:
         caller, called = self._numbers
@@ -235,6 +240,8 @@ class Timeline:
                 self._transfer(event)
             case GuardrailTripped():
                 self._tripped(event)
+            case VoiceReconnecting():
+                self._reconnecting(event)
             case VoiceTrouble():
                 self._trouble(event)
             case MessageTaken():
@@ -331,7 +338,11 @@ class Timeline:
     # The model ----------------------------------------------------------------------------------
 
     def _ready(self, event: VoiceReady) -> None:
-        what = "model reconnected" if event.reconnected else f"model ready: {event.model}"
+        what = f"model ready: {event.model}"
+        if event.reconnected:
+            lost_ms, self._lost_ms = self._lost_ms, None
+            after = f" after {_s(event.at_ms - lost_ms)} s" if lost_ms is not None else ""
+            what = f"model reconnected{after}"
         details = []
         if event.agent and not event.reconnected:
             voice = f", voice {event.voice}" if event.voice else ""
@@ -382,7 +393,21 @@ class Timeline:
                 text = f"the model was told: {_quoted(event.text)}"
         self._add(event.at_ms, text)
 
+    def _reconnecting(self, event: VoiceReconnecting) -> None:
+        self._lost_ms = event.at_ms
+        if self._trouble_code == event.code:  # told already, with its remedy
+            self._add(event.at_ms, "the model is connected to anew")
+            return
+        self._add(
+            event.at_ms,
+            CONNECTION_LOST[0],
+            Mark.PROBLEM,
+            details=[f"code {event.code}"],
+            remedy=CONNECTION_LOST[1],
+        )
+
     def _trouble(self, event: VoiceTrouble) -> None:
+        self._trouble_code = event.code
         if event.benign:
             self._add(event.at_ms, f"the model objected to something small: {event.code}")
             return
@@ -451,9 +476,10 @@ class Timeline:
             text = f"tool {event.name} {_CANCELLED[event.error]} ({took})"
             self._add(event.at_ms, text, Mark.NOTICE)
         elif event.error:
-            text = f"Tool {event.name} did not work: {tool_fault(event.error)}."
-            remedy = "docs/tools.md lists what tools may do; the log has `tool ran` with the code."
-            self._add(event.at_ms, text, Mark.PROBLEM, details=[event.error], remedy=remedy)
+            why, remedy = tool_fault(event.error)
+            text = f"Tool {event.name} did not work: {why}."
+            mark = Mark.NOTICE if event.error in AS_CONFIGURED else Mark.PROBLEM
+            self._add(event.at_ms, text, mark, details=[event.error], remedy=remedy)
         else:
             slow = Mark.NOTICE if event.duration_ms > SLOW_TOOL_MS else Mark.PLAIN
             self._add(event.at_ms, f"tool {event.name} ran ({took})", slow)
@@ -462,7 +488,7 @@ class Timeline:
         if event.outcome in ("answered", "unknown"):
             self._add(event.at_ms, f"transfer to {event.destination}: {event.outcome}")
             return
-        why, remedy = transfer_fault(event.outcome)
+        why, remedy = transfer_fault(event.outcome, event.evidence)
         text = f"The transfer to {event.destination} came to nothing: {why}."
         details = [f"evidence: {event.evidence}"] if event.evidence else []
         self._add(event.at_ms, text, Mark.PROBLEM, details=details, remedy=remedy)
@@ -503,7 +529,7 @@ def _losses(event: CallEnded) -> list[str]:
         found.append(f"{_s(lost_ms)} s of the caller's sound was lost on its way to us")
     if counters.uplink_dropped_ms:
         dropped = _s(counters.uplink_dropped_ms)
-        found.append(f"{dropped} s of the caller's sound was dropped: the model was too slow")
+        found.append(f"{dropped} s of the caller's sound was dropped: the model did not take it")
     if counters.voice_reconnects:
         found.append(f"the model's connection was lost {_count(counters.voice_reconnects, 'time')}")
     return found

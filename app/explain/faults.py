@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["end_fault", "ending", "tool_fault", "transfer_fault", "turned_away", "voice_fault"]
+__all__ = [
+    "AS_CONFIGURED",
+    "CONNECTION_LOST",
+    "end_fault",
+    "ending",
+    "tool_fault",
+    "transfer_fault",
+    "turned_away",
+    "voice_fault",
+]
 
 _KEY: Final = (
     "The voice model refuses the API key.",
@@ -160,21 +169,80 @@ _VOICE: Final[Mapping[str, tuple[str, str]]] = {
     "invalid_proxy": ("The proxy cannot be used.", "Check HTTPS_PROXY and its password."),
 }
 
-_TOOLS: Final[Mapping[str, str]] = {
-    "tool_timeout": "it took longer than its time limit: raise it, or make the tool faster",
-    "tool_failed": "it failed; the log has the place and the type of the error",
-    "tool_args_invalid": "the model called it with arguments that do not fit its schema",
-    "unknown_tool": "there is no such tool; the model made up its name",
-    "tool_budget_spent": "the model has used up the tool calls that a turn may have",
-    "not_approved": "an operator, or the caller, did not agree to it",
-    "approval_timeout": "nobody agreed to it in time",
-    "caller_not_verified": "the network does not vouch for the caller's number",
-    "unreachable": "its server could not be reached",
-    "http_error": "its server answered with an error; the log has the status",
-    "response_invalid": "its server answered with something that cannot be used",
-    "connection_lost": "the connection to its server broke",
-    "input_refused": "a guardrail stopped it",
+CONNECTION_LOST: Final = ("The connection to the voice model was lost.", _DOWN[1])
+
+_ASK_SERVER: Final = "The server of the tool knows why: look into its log at this time."
+_ANSWER: Final = "Compare what the tool answers with docs/tools.md; the log has the reason."
+_DESCRIBE: Final = (
+    "If it happens often, say in the tool's description, or in the instructions, when and with "
+    "what to call it."
+)
+_APPROVAL: Final = "See the tool's approval setting, and who approves: docs/tools.md."
+_TOOLS: Final[Mapping[str, tuple[str, str]]] = {
+    "tool_timeout": (
+        "it took longer than its time limit",
+        "Make the tool faster, or raise its timeout_ms.",
+    ),
+    "tool_failed": (
+        "it failed",
+        "The log has the type and the place of the error in `tool failed`, with this call's id.",
+    ),
+    "tool_args_invalid": ("its arguments do not fit its schema", _DESCRIBE),
+    "unknown_tool": (
+        "there is no such tool; the model made up its name",
+        "Remove the name from the instructions, or give the agent a tool of this name.",
+    ),
+    "tool_budget_spent": (
+        "the model has used up the tool calls that a turn may have",
+        "Say in the instructions when the tool is to be used, and what to do when it fails.",
+    ),
+    "tool_call_id_reused": ("the model used one id for two calls", ""),
+    "tool_output_invalid": (
+        "its result cannot be written as JSON",
+        "Return what json.dumps takes, a dataclass or a Pydantic model; the log has the type and "
+        "the place in `tool result failed`.",
+    ),
+    "tool_output_too_large": ("its result is too large", "Return what the model needs to know."),
+    "process_died": (
+        "its process has died",
+        "Look for a crash or a kill (out of memory) in the machine's log.",
+    ),
+    "cancelled": ("it was given up", ""),
+    "interrupted": ("it was given up: the caller went on", ""),
+    "input_refused": ("a guardrail stopped it", ""),
+    "guardrail_failed": (
+        "a guardrail could not check it",
+        "The log has the reason in `input guardrail failed`.",
+    ),
+    "not_approved": ("an operator, or the caller, did not agree to it", ""),
+    "approval_unavailable": ("nobody could be asked to agree to it", _APPROVAL),
+    "approval_timeout": ("nobody agreed to it in time", _APPROVAL),
+    "caller_not_verified": ("the network does not vouch for the caller's number", ""),
+    "unreachable": (
+        "its server could not be reached",
+        "Check the tool's url, and that its server runs and answers to this machine: the log has "
+        "the host in `http tool got no answer`.",
+    ),
+    "connection_lost": ("the connection to its server broke", _ASK_SERVER),
+    "http_error": ("its server answered with an error; the log has the status", _ASK_SERVER),
+    "response_invalid": ("its server answered with something that cannot be used", _ANSWER),
+    "response_too_large": ("its server's answer is too large", _ANSWER),
+    "redirect_refused": (
+        "its server sent it to another address",
+        "Write the address that it was sent to into the tool's url.",
+    ),
+    "url_refused": (
+        "its address may not be asked",
+        "For a server in your own network, set allow_private of the tool.",
+    ),
+    "transfer_failed": ("the transfer came to nothing", ""),
+    "too_early": ("the caller had not spoken yet", ""),
 }
+AS_CONFIGURED: Final = frozenset(
+    # The last two: the caller loses nothing, and the transfer was told of before.
+    {"input_refused", "not_approved", "caller_not_verified", "too_early", "transfer_failed"}
+)
+"""Codes of tools that were stopped as they should be."""
 
 _TRANSFERS: Final[Mapping[str, tuple[str, str]]] = {
     "busy": ("the line was busy", "Name another destination, or a queue, for such times."),
@@ -259,13 +327,18 @@ def voice_fault(code: str) -> tuple[str, str]:
     return found or (f"The voice model reported {code}.", "docs/voice-models.md may know the code.")
 
 
-def tool_fault(code: str) -> str:
-    """The reason why a tool did not do its work."""
-    return _TOOLS.get(code, f"it failed with {code}")
+def tool_fault(code: str) -> tuple[str, str]:
+    """The reason why a tool did not do its work, and its remedy."""
+    return _TOOLS.get(code, (f"it failed with {code}", "docs/tools.md may know the code."))
 
 
-def transfer_fault(outcome: str) -> tuple[str, str]:
+def transfer_fault(outcome: str, evidence: str = "") -> tuple[str, str]:
     """The reason why a transfer came to nothing, and its remedy."""
+    if evidence == "no_carrier_account":
+        return (
+            "there is no account at a carrier",
+            "Run `trunkline init`, or set TWILIO_ACCOUNT_SID.",
+        )
     return _TRANSFERS.get(outcome, (f"its outcome was {outcome}", ""))
 
 

@@ -41,6 +41,7 @@ from app.events import (
     ToolRan,
     TurnAnalyzed,
     VoiceReady,
+    VoiceReconnecting,
     VoiceTrouble,
 )
 from app.web.app import error_response
@@ -150,6 +151,8 @@ def transcript_line(event: CallEvent) -> dict[str, Any] | None:
         case TaskAnswered():
             text = f"task answered: {event.answer or event.error or 'nothing to say'}"
             return _event(event.at_ms, text, answer=event.answer, error=event.error)
+        case VoiceReconnecting(at_ms=at_ms, code=code):
+            return _event(at_ms, f"the model's connection was lost: {code}", code=code)
         case VoiceTrouble():
             text = f"model error {event.code}{event.where and f' at {event.where}'}"
             return _event(event.at_ms, text, code=event.code, benign=event.benign)

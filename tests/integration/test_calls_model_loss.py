@@ -8,7 +8,7 @@ import pytest
 
 from app.calls.actions import RenewVoice
 from app.calls.call import LOST
-from app.events import AgentSaid, EndReason, VoiceReady, VoiceTrouble
+from app.events import AgentSaid, EndReason, VoiceReady, VoiceReconnecting, VoiceTrouble
 from app.realtime.connecting import RECONNECTS_PER_MINUTE
 from app.realtime.connection import VoiceConnection
 from app.realtime.events import (
@@ -74,6 +74,7 @@ async def test_a_lost_model_is_replaced_and_does_not_greet_again(phase: Phase, h
         await call.hang_up()
         call.assert_clean()
         counters = (await app.ended(call)).counters
+        assert (await app.event(call, VoiceReconnecting)).code == "voice_closed"
         assert greetings(fresh) == 0
         assert len(voice.connections) == 2
     assert counters.voice_reconnects == 1

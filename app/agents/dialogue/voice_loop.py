@@ -50,8 +50,8 @@ class VoiceListener(Protocol):
         """The model sent an event. Waits for nothing."""
         ...
 
-    async def on_voice_lost(self) -> None:
-        """The connection is gone; another one is opened once this returns."""
+    async def on_voice_lost(self, code: str, session_id: str) -> None:
+        """The connection of this session is gone; another one is opened once this returns."""
         ...
 
 
@@ -136,7 +136,7 @@ class VoiceLoop:
                     extra={"code": outcome.code, "session_id": session_id},
                 )
                 return outcome
-            logger.info(
+            logger.warning(
                 "voice connection was lost, reconnecting",
                 extra={
                     "code": outcome.code,
@@ -144,7 +144,7 @@ class VoiceLoop:
                     "session_id": session_id,
                 },
             )
-            await self._listener.on_voice_lost()
+            await self._listener.on_voice_lost(outcome.code, session_id or "")
             await asyncio.sleep(pause_s)
 
     def give_up(self, action: GiveUp) -> None:

@@ -522,7 +522,7 @@ class _Listener:
         session._perform(session._conversation.on_voice(event, session._now_ms()))
         session._beside.after_voice(event)
 
-    async def on_voice_lost(self) -> None:
+    async def on_voice_lost(self, code: str, session_id: str) -> None:
         session = self._session
         session._outbox.clear()  # sound that waits would come too late
         session._beside.ask.on_voice_lost()

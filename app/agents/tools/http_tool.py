@@ -10,10 +10,11 @@ import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from app.agents.tools.http_template import HttpToolSpec, RequestTemplate
 from app.agents.tools.tool import Tool, ToolContext
-from app.errors import ToolFailed
+from app.errors import ToolError, ToolFailed
 from app.http.client import Fetched, Outgoing, SafeHttp
 from app.retry import parse_retry_after, retry
 
@@ -83,6 +84,26 @@ async def _fetch(spec: HttpToolSpec, http: SafeHttp, outgoing: Outgoing) -> Fetc
         )
     except _ForNow as error:
         return error.fetched
+    except ToolError as error:
+        logger.warning(
+            "http tool got no answer",
+            extra={
+                "tool": spec.name,
+                "error": error.code,
+                "error_type": type(error.__cause__ or error).__name__,
+                # Not the whole address: arguments of the model may stand in it.
+                "host": _host(outgoing.url),
+            },
+        )
+        raise
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    except ValueError:
+        return ""
 
 
 # Answers ------------------------------------------------------------------------------------------

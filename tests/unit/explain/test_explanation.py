@@ -28,10 +28,12 @@ from app.events import (
     ToolRan,
     TransferEnded,
     TurnTimed,
+    VoiceReady,
+    VoiceReconnecting,
     VoiceTrouble,
 )
 from app.explain import Mark, explain, render
-from app.explain.faults import end_fault, transfer_fault, voice_fault
+from app.explain.faults import end_fault, tool_fault, transfer_fault, voice_fault
 from app.realtime import faults, websocket
 from app.store.codec import EVENT_TYPES
 from tests.fakes.call_events import filled
@@ -139,6 +141,79 @@ def stage_codes() -> set[str]:
 def test_every_code_of_a_stage_has_words_and_a_cure(code: str) -> None:
     trouble, remedy = voice_fault(code)
     assert code not in trouble and remedy
+
+
+TOOL_CODES = re.findall(
+    r"`(\w+)`",
+    (Path(__file__).parents[3] / "docs" / "tools.md")
+    .read_text(encoding="utf-8")
+    .partition("Every function call is answered. Codes:")[2]
+    .partition("\n\n")[0],
+)
+
+
+@pytest.mark.parametrize("code", sorted({*TOOL_CODES} - {"end_call"}))
+def test_every_code_of_a_tool_has_words(code: str) -> None:
+    text, remedy = tool_fault(code)
+    assert code not in text
+    assert "may know the code" not in remedy
+
+
+@pytest.mark.parametrize(
+    ("code", "is_problem", "cure"),
+    [
+        ("unreachable", True, "http tool got no answer"),
+        ("tool_timeout", True, "timeout_ms"),
+        ("tool_output_invalid", True, "tool result failed"),
+        ("odd_thing", True, "docs/tools.md"),
+        ("not_approved", False, ""),
+        ("too_early", False, ""),
+        ("input_refused", False, ""),
+    ],
+)
+def test_a_tool_that_failed_is_a_problem_with_its_own_cure(
+    code: str, is_problem: bool, cure: str
+) -> None:
+    ran = ToolRan(call_id=CALL, at_ms=900, name="book", duration_ms=5, error=code)
+    found = explain([ADMITTED, ran])
+    assert (found.problem is not None) is is_problem
+    assert cure in found.entries[-1].remedy
+
+
+def test_a_transfer_that_failed_is_one_problem() -> None:
+    events = [
+        TransferEnded(
+            call_id=CALL,
+            at_ms=800,
+            destination="nurse",
+            outcome="failed",
+            evidence="no_carrier_account",
+        ),
+        ToolRan(
+            call_id=CALL, at_ms=900, name="transfer_call", duration_ms=5, error="transfer_failed"
+        ),
+    ]
+    problems = [one for one in explain(events).entries if one.mark is Mark.PROBLEM]
+    assert len(problems) == 1
+    assert "TWILIO_ACCOUNT_SID" in problems[0].remedy
+
+
+def test_a_lost_connection_is_told_when_it_is_lost_and_when_it_is_back() -> None:
+    lost = VoiceReconnecting(call_id=CALL, at_ms=2_000, code="voice_closed")
+    back = VoiceReady(call_id=CALL, at_ms=2_730, waited_ms=2_700, reconnected=True)
+    found = explain([ADMITTED, lost, back])
+    assert found.problem is not None and found.problem.at_ms == 2_000
+    assert "model reconnected after 0.73 s" in [one.text for one in found.entries]
+    gone = VoiceTrouble(call_id=CALL, at_ms=8_000, code="connection_refused", benign=False)
+    found = explain([ADMITTED, lost, gone, ended(EndReason.VOICE_LOST)])
+    assert found.problem is not None and "was lost" in found.problem.text
+
+
+def test_a_session_that_was_given_up_for_a_code_is_no_second_problem() -> None:
+    old = VoiceTrouble(call_id=CALL, at_ms=2_000, code="session_expired", benign=False)
+    lost = VoiceReconnecting(call_id=CALL, at_ms=2_000, code="session_expired")
+    problems = [one for one in explain([old, lost]).entries if one.mark is Mark.PROBLEM]
+    assert len(problems) == 1
 
 
 def test_a_code_that_nobody_knows_is_named() -> None:

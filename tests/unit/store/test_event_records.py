@@ -49,7 +49,8 @@ WITHOUT_WORDS = {
     "call_placed", "call_ringing", "call_not_answered", "carrier_verdict",
     "carrier_reported",    "first_sound", "handed_off", "key_pressed", "recording_started",
     "recording_stopped", "speech_resumed", "stages_timed", "stream_opened", "tool_ran",
-    "transfer_ended", "transfer_started", "turn_timed", "voice_ready", "voice_trouble",
+    "transfer_ended", "transfer_started", "turn_timed", "voice_ready", "voice_reconnecting",
+    "voice_trouble",
 }  # fmt: skip
 
 

@@ -38,10 +38,11 @@ const TOLD = {
   recording_started: () => "recording starts",
   recording_stopped: (b) => `recording stops: ${words(b.reason)}`,
   guardrail_tripped: (b) => `guardrail ${apart(b.guardrail)}: ${apart(b.reason)}`,
+  voice_reconnecting: (b) => `the model's connection was lost: ${b.code}`,
   voice_trouble: (b) => `model: ${b.code} ${b.message || ""}`,
   call_ended: (b) => `over: ${words(b.summary?.reason)}`,
 };
-const BAD = new Set(["voice_trouble", "guardrail_tripped", "analysis_failed", "call_lost"]);
+const BAD = new Set(["voice_reconnecting", "voice_trouble", "guardrail_tripped", "analysis_failed", "call_lost"]);
 const PUT_THROUGH = new Set(["answered", "unknown", "canceled"]);
 
 function isBad(event) {

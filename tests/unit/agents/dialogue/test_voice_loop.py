@@ -113,7 +113,7 @@ class Talking:
         self.noted.append(type(event).__name__)
         self.heard.set()
 
-    async def on_voice_lost(self) -> None:
+    async def on_voice_lost(self, code: str, session_id: str) -> None:
         self.noted.append("lost")
 
 
