@@ -7,21 +7,19 @@ only the words that were heard go to the model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 from app.engine.base import Heard, Reply
-from app.engine.stages.base import Message, TextRequest, TextUsage, ToolCall
+from app.engine.stages.base import Message, TextRequest, ToolCall
 
 if TYPE_CHECKING:
     from app.engine.items import Conversation
     from app.engine.live_response import ResponsePlan
     from app.realtime.events import Item
 
-__all__ = ["ModelResponder", "estimated_usage", "request_of"]
+__all__ = ["ModelResponder", "request_of"]
 
-_CHARS_PER_TOKEN: Final = 4
 _RUNNING: Final = '{"status": "still running"}'
 
 
@@ -72,20 +70,6 @@ def request_of(plan: ResponsePlan, conversation: Conversation) -> TextRequest:
         tools=plan.functions,
         tool_choice=plan.tool_choice,
         max_tokens=limit if isinstance(limit, int) else None,
-    )
-
-
-def estimated_usage(request: TextRequest, written: str) -> TextUsage:
-    """The usage of an answer whose server has not told it; `written` is what came of it."""
-    asked = sum(
-        len(message.text) + sum(len(call.arguments) for call in message.calls)
-        for message in request.messages
-    )
-    asked += sum(len(json.dumps(tool)) for tool in request.tools)
-    return TextUsage(
-        input_tokens=-(-asked // _CHARS_PER_TOKEN),
-        output_tokens=-(-len(written) // _CHARS_PER_TOKEN),
-        estimated=True,
     )
 
 

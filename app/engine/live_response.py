@@ -19,7 +19,6 @@ from typing import Any
 
 from app.engine.actions import Action, Generate, Send, Speak, StopSpeaking
 from app.engine.base import Reply, ToolUse
-from app.engine.generation import estimated_usage
 from app.engine.items import Conversation, Span
 from app.engine.prompts import CallerTurn, Prompt, ToolOutput, TypedText
 from app.engine.stages.base import TextRequest, TextUsage, ToolCall
@@ -394,7 +393,7 @@ class LiveResponse:
         refused = status is ResponseStatus.FAILED and not self._written
         if self._request is None or refused:
             return TextUsage()
-        return estimated_usage(self._request, self._written)
+        return TextUsage.estimate(self._request, self._written)
 
 
 class _Sound:

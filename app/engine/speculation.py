@@ -14,7 +14,6 @@ from typing import Final
 
 from app.engine.actions import Generate
 from app.engine.chain import Chain, Reports
-from app.engine.generation import estimated_usage
 from app.engine.stages.base import TextUsage, ToolCall
 from app.errors import VoiceUnavailable
 
@@ -51,7 +50,7 @@ class Speculation:
             return held.usage
         # A request that failed before its first word is not billed.
         billed = self._asked and (held.written or not self._failed)
-        return estimated_usage(self._generate.request, held.written) if billed else TextUsage()
+        return TextUsage.estimate(self._generate.request, held.written) if billed else TextUsage()
 
     async def run(self) -> VoiceUnavailable | None:
         """Make the reply, and hold it back until `release`; the failure that ended it, if any."""

@@ -7,9 +7,10 @@ Pure: what reaches a server lives in the modules beside it. The fourth interface
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
 
 from app.engine.base import Hearing
@@ -32,6 +33,9 @@ __all__ = [
     "primary_tags",
     "transcribe_turn",
 ]
+
+
+_CHARS_PER_TOKEN: Final = 4
 
 
 class StageError(VoiceUnavailable):
@@ -162,6 +166,20 @@ class TextUsage:
     output_tokens: int = 0
     cached_tokens: int = 0
     estimated: bool = False
+
+    @classmethod
+    def estimate(cls, request: TextRequest, written: str) -> TextUsage:
+        """The usage of an answer whose server has not told it; `written` is what came of it."""
+        asked = sum(
+            len(message.text) + sum(len(call.arguments) for call in message.calls)
+            for message in request.messages
+        )
+        asked += sum(len(json.dumps(tool)) for tool in request.tools)
+        return cls(
+            input_tokens=-(-asked // _CHARS_PER_TOKEN),
+            output_tokens=-(-len(written) // _CHARS_PER_TOKEN),
+            estimated=True,
+        )
 
     def __add__(self, other: TextUsage) -> TextUsage:
         return TextUsage(
