@@ -103,7 +103,11 @@ class Server(uvicorn.Server):
         self._watchdog.start()
         make_loop = self.config.get_loop_factory() or asyncio.new_event_loop
         with asyncio.Runner(loop_factory=lambda: _lasting(make_loop(), self._may_end)) as runner:
-            runner.run(self.serve(sockets=sockets or [self._listener]))
+            try:
+                runner.run(self.serve(sockets=sockets or [self._listener]))
+            except asyncio.CancelledError:
+                # Nothing of ours cancels this task: an operator's function cancels all there are.
+                logger.critical("something cancelled all tasks of the process")
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve in the running loop until stopped."""

@@ -55,9 +55,16 @@ async def blocks_the_loop() -> str:
     while True:
         time.sleep(0.1)
 
+@tool
+async def cancels_all() -> str:
+    "As programs do that end."
+    for task in asyncio.all_tasks():
+        task.cancel()
+    return ""
+
 desk = Agent(
     name="Desk", instructions="Be brief.", greeting="Hello.",
-    tools=[swallows, leaves_a_thread, blocks_a_pool, blocks_the_loop],
+    tools=[swallows, leaves_a_thread, blocks_a_pool, blocks_the_loop, cancels_all],
 )
 """
 
@@ -88,6 +95,21 @@ async def test_what_a_tool_leaves_behind_does_not_keep_the_process(
             await asyncio.sleep(0.2)  # or the two would be one
             server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == code
+
+
+async def test_a_tool_that_cancels_all_tasks_ends_the_process_with_a_line_that_says_so(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "stubborn.py").write_text(TOOLS)
+    replies = [Reply(text="Hello."), Reply(text="One moment.", tool=("cancels_all", "{}"))]
+    voice = ScriptedVoiceServer(replies=replies, heard=["Go."])
+    async with voice, live(tmp_path, voice, "stubborn:desk") as (server, phone, _api):
+        call = await phone.call(server.url)
+        await call.hear(ms=200)
+        await call.speak(0.5)
+        assert await server.ended() == 1
+        await server.until_logged("something cancelled all tasks of the process")
+        assert all(line["level"] for line in server.lines())  # without a bare traceback
 
 
 BROKEN = """
