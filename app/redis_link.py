@@ -113,10 +113,12 @@ class RedisLink:
     async def _hear(self, receive: Callable[[bytes], None]) -> None:
         """Hear the channels, and look every second whether Redis still answers."""
         while True:
-            with contextlib.suppress(*self._failures):
+            try:
                 async with self._redis.pubsub() as heard:
                     await heard.subscribe(CHANNEL, f"{CHANNEL}.{self._name}")
                     await self._listen(heard, receive)
+            except self._failures as error:
+                self._lost(error)
             await asyncio.sleep(RETRY_S)
 
     async def _listen(self, heard: object, receive: Callable[[bytes], None]) -> None:
@@ -124,12 +126,8 @@ class RedisLink:
         look_s = loop.time()
         while True:
             if loop.time() >= look_s:
-                try:
-                    async with asyncio.timeout(DEADLINE_S):
-                        await self._redis.ping()
-                except self._failures as error:
-                    self._lost(error)
-                    raise
+                async with asyncio.timeout(DEADLINE_S):
+                    await self._redis.ping()
                 self._found()
                 look_s = loop.time() + LOOK_S
             message = await heard.get_message(  # type: ignore[attr-defined]
@@ -149,5 +147,9 @@ class RedisLink:
     def _lost(self, error: BaseException) -> None:
         self.degraded = True
         if not self._told:
-            logger.warning("other servers are not reached", extra={"error": type(error).__name__})
+            reason = str(error) or "Redis does not answer in time"
+            logger.warning(
+                "other servers are not reached",
+                extra={"error": type(error).__name__, "reason": reason},
+            )
         self._told = True

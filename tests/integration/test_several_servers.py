@@ -21,6 +21,7 @@ from app.console_logins import Logins
 from app.dial.carrier_http import Endpoints
 from app.errors import DialError
 from app.passwords import Passwords
+from app.redis_link import RedisLink
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.voice import ScriptedVoiceServer
@@ -182,6 +183,33 @@ async def test_calls_are_answered_while_redis_hangs_and_both_meet_again_afterwar
         for call in calls:
             await call.hang_up()
         await until(lambda: all(call.over for call in calls))
+
+
+@pytest.mark.parametrize(
+    ("user", "host", "reason"),
+    [
+        ("", "localhost:1", "Error 111 connecting to localhost:1"),
+        ("", "redis.invalid", "connecting to redis.invalid:6379"),
+        ("nobody:secret@", "", "invalid username-password pair"),
+        ("", None, "Timeout reading from"),
+    ],
+    ids=["closed port", "unknown name", "wrong password", "hangs"],
+)
+async def test_a_redis_that_is_not_there_at_the_start_is_told_once_with_its_reason(
+    user: str, host: str | None, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with redis_server() as redis:
+        if host is None:
+            redis.freeze()
+        link = RedisLink(f"redis://{user}{host or f'127.0.0.1:{redis.port}'}/0")
+        async with link.open("one", lambda frame: None):
+            await until(lambda: caplog.records)
+            link.post(b"{}")
+            await asyncio.sleep(0.6)  # it is tried again, and says nothing more
+        (record,) = caplog.records
+        assert record.message == "other servers are not reached"
+        assert reason in record.__dict__["reason"]
+        assert "secret" not in record.__dict__["reason"]
 
 
 # The console --------------------------------------------------------------------------------------
