@@ -15,6 +15,7 @@ from app.settings import (
     is_loopback,
     needed_open_files,
     notices,
+    state_dir_problem,
 )
 
 __all__ = ["banner"]
@@ -33,6 +34,8 @@ def banner(settings: Settings, *, demo_options: str = "", open_files: int | None
     if open_files is not None and open_files < needed:
         text = f"{open_files} open files are too few for limits.max_calls: run `ulimit -n {needed}`"
         rows.append(("note", text))
+    if problem := state_dir_problem(settings):
+        rows.append(("note", f"{problem[0]}, so nothing is kept: {problem[1]}"))
     rows += [
         ("next" if n == 0 else "", step)
         for n, step in enumerate(_next_steps(settings, demo_options))

@@ -7,7 +7,6 @@ unchecked: without a network, doctor still checks the rest. The addresses come f
 
 from __future__ import annotations
 
-import os
 import resource
 import shlex
 import ssl
@@ -33,7 +32,7 @@ from app.network import websocket_options
 from app.realtime.connection import VoiceModel
 from app.realtime.events import SessionConfig
 from app.realtime.probe import ProbeOutcome, ProbeResult, probe
-from app.settings import Mode, Settings, VoiceChoice, needed_open_files
+from app.settings import Mode, Settings, VoiceChoice, needed_open_files, state_dir_problem
 
 __all__ = ["CheckResult", "Verdict", "failed", "run_checks", "verdict_of"]
 
@@ -161,15 +160,9 @@ def _open_secrets(settings: Settings) -> list[CheckResult]:
 
 
 def _writable(settings: Settings) -> CheckResult:
-    place = settings.state_dir
-    while not os.path.exists(place):  # Path.exists raises where a folder may not be entered
-        place = place.parent
-    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return CheckResult("state_dir", Verdict.GOOD, f"{settings.state_dir} can be written")
-    remedy = "set STATE_DIR to a folder that this user may write to"
-    return CheckResult(
-        "state_dir", Verdict.WRONG, f"{settings.state_dir} cannot be written", remedy
-    )
+    if problem := state_dir_problem(settings):
+        return CheckResult("state_dir", Verdict.WRONG, *problem)
+    return CheckResult("state_dir", Verdict.GOOD, f"{settings.state_dir} can be written")
 
 
 def _offline_choice(settings: Settings) -> CheckResult:

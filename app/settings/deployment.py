@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -154,6 +155,26 @@ def development_token_path(settings: Settings) -> Path:
     return settings.state_dir / "development_token"
 
 
+def state_dir_problem(settings: Settings) -> tuple[str, str] | None:
+    """What keeps this user from writing to `state_dir`, and what to do; None if nothing does."""
+    place = settings.state_dir
+    while not os.path.lexists(place):
+        place = place.parent
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return None
+    problem = f"{settings.state_dir} cannot be written"
+    elsewhere = "set STATE_DIR to a folder that this user may write to"
+    if not place.is_dir():
+        return f"{problem}: {place} is no folder", elsewhere
+    if os.name == "nt":
+        return problem, elsewhere
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return f"{problem}: its file system is read-only", f"mount a volume there, or {elsewhere}"
+    user = os.geteuid()
+    cure = f"run `chown -R {user} {shlex.quote(str(place))}` as root, or {elsewhere}"
+    return f"{problem} by user {user}", cure
+
+
 def carrier_credentials(settings: Settings) -> CarrierCredentials:
     """The account's credentials; in development mode ours, made and stored at the first call.
 
@@ -162,7 +183,7 @@ def carrier_credentials(settings: Settings) -> CarrierCredentials:
     """
     twilio = settings.twilio
     if settings.mode is Mode.DEVELOPMENT:
-        token = _development_token(development_token_path(settings))
+        token = _development_token(settings)
         return CarrierCredentials(
             account_sid=DEVELOPMENT_ACCOUNT_SID, auth_tokens=(token,), development=True
         )
@@ -180,15 +201,21 @@ def carrier_credentials(settings: Settings) -> CarrierCredentials:
     )
 
 
-def _development_token(path: Path) -> str:
+def _development_token(settings: Settings) -> str:
+    path = development_token_path(settings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _store_once(path, secrets.token_hex(16))
         path.chmod(0o600)
         token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: the development token cannot be kept: {error}") from None
+    except OSError as error:
+        found = state_dir_problem(settings)
+        reason, cure = found or (error.strerror, "delete the file if it is another user's")
+        text = f"{path}: the development token cannot be kept: {reason}; {cure}"
+        raise ConfigError(text) from None
+    except UnicodeDecodeError:
+        token = ""
     if len(token) < 16:
         raise ConfigError(f"{path}: holds no token; delete the file to have a new one made")
     return token

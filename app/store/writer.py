@@ -169,7 +169,8 @@ class StoreWriter:
                 partial(Spool.create, self._folder, self._instance, max_bytes=self._spool_bytes)
             )
         except OSError as error:
-            logger.warning("no spool for the call history", extra={"reason": error.strerror})
+            facts = {"folder": str(self._folder), "reason": error.strerror}
+            logger.warning("no spool for the call history", extra=facts)
         await self._keep_up()
 
     async def run(self) -> None:

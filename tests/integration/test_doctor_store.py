@@ -60,7 +60,12 @@ async def test_tables_that_are_behind_a_broken_file_and_a_spool_are_named(tmp_pa
     )
     for name in ("calls.db", "calls.db-wal", "calls.db-shm"):
         (tmp_path / name).write_bytes(b"no database at all" * 1_000)
-    assert (await found_in(tmp_path))["history"][0] is Verdict.WRONG
+    found = await found_in(tmp_path)
+    assert found["history"] == (
+        Verdict.WRONG,
+        "the database refuses: file is not a database; "
+        "restore a copy, or move the file away: a new one is made",
+    )
 
 
 async def test_a_postgres_that_is_up_to_date_or_not_there(

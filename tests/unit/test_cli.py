@@ -267,6 +267,13 @@ def test_the_banner_says_when_open_files_are_too_few() -> None:
     assert "ulimit" not in cli.banner(Settings())
 
 
+def test_the_start_screen_says_that_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "var").write_text("a file where the folder should be")
+    text = cli.banner(Settings(state_dir=tmp_path / "var"))
+    assert f"note       {tmp_path / 'var'} cannot be written: " in text
+    assert "set STATE_DIR to a folder" in text
+
+
 def test_the_banner_says_when_signatures_are_not_checked() -> None:
     text = cli.banner(Settings.model_validate({"twilio": {"validate_signatures": False}}))
     assert "SIGNATURES ARE NOT CHECKED" in text

@@ -287,7 +287,16 @@ def _short(error: DBAPIError) -> str:
     lines = str(error.orig).splitlines() or [""]
     # PostgreSQL's IntegrityError and DataError repeat the values that it refused.
     known = not isinstance(error, _OWN_FAULTS)
-    return f"the database refuses: {lines[0][:200]}" if known else f"the database refuses: {name}"
+    text = lines[0][:200] + _CURES.get(lines[0], "") if known else name
+    return f"the database refuses: {text}"
+
+
+_DAMAGED: Final = "; restore a copy, or move the file away: a new one is made"
+_CURES: Final = {
+    "file is not a database": _DAMAGED,
+    "database disk image is malformed": _DAMAGED,
+    "database or disk is full": "; free the disk",
+}
 
 
 # Files --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.settings import (
     check_deployment,
     development_token_path,
     load,
+    state_dir_problem,
 )
 
 ACCOUNT = "AC" + "a1" * 16
@@ -136,8 +138,30 @@ def test_an_empty_development_token_is_not_believed(tmp_path: Path) -> None:
 
 def test_a_token_that_cannot_be_kept_is_a_configuration_problem(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("a file where the folder should be")
-    with pytest.raises(ConfigError, match="cannot be kept"):
+    with pytest.raises(ConfigError, match=r"cannot be kept.*var is no folder; set STATE_DIR"):
         carrier_credentials(settings_with(tmp_path))
+
+
+def test_a_state_directory_that_can_be_written_or_made_is_no_problem(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path)
+    assert state_dir_problem(settings) is None
+    settings.state_dir.mkdir()
+    assert state_dir_problem(settings) is None
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_state_directory_of_another_user_is_told_with_what_to_do(
+    made: bool, tmp_path: Path
+) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    settings = settings_with(tmp_path)
+    place = settings.state_dir if made else tmp_path
+    place.mkdir(exist_ok=True)
+    place.chmod(0o500)
+    problem, cure = state_dir_problem(settings) or ("", "")
+    assert problem == f"{settings.state_dir} cannot be written by user {os.geteuid()}"
+    assert f"chown -R {os.geteuid()} {place}" in cure
 
 
 def test_with_credentials_both_tokens_of_a_rotation_are_believed(tmp_path: Path) -> None:
