@@ -196,7 +196,10 @@ def _check_kinds(values: Mapping[str, Any], place: str) -> None:
         _handoff(one, place)
     for rule in values["guardrails"]:
         if not isinstance(rule, Guardrail):
-            raise ConfigError(f"{place}: guardrails: {rule!r:.80} is not a guardrail")
+            raise ConfigError(
+                f"{place}: guardrails: {rule!r:.80} is not a guardrail: make one "
+                "with regex_guardrail, function_guardrail or model_guardrail"
+            )
 
 
 def _listed(given: Iterable[_T], place: str) -> tuple[_T, ...]:

@@ -27,15 +27,17 @@ __all__ = ["Roster"]
 class Roster:
     """Agents by name. The first one answers unless another is named."""
 
-    def __init__(self, agents: Iterable[Agent], *, voices: Collection[str] | None = None) -> None:
-        """Check the agents; `voices` are those of the model, where they are known.
+    def __init__(
+        self, agents: Agent | Iterable[Agent], *, voices: Collection[str] | None = None
+    ) -> None:
+        """Check the agents, or the one; `voices` are those of the model, where they are known.
 
         Raises:
             ConfigError: a mistake in an agent; the message names both.
         """
         self._agents: dict[str, Agent] = {}
         self._handoffs: dict[str, tuple[Tool, ...]] = {}
-        for agent in agents:
+        for agent in [agents] if isinstance(agents, Agent) else agents:
             if not agent.name.strip():
                 raise ConfigError("an agent has no name")
             if agent.name in self._agents:
@@ -205,8 +207,9 @@ class Roster:
             name = option.agent_name
             to_agent = self.get(name)
             if to_agent is None:
-                known = ", ".join(sorted(self._agents.keys() - {agent.name})) or "none"
-                raise ConfigError(f"{place}: hands over to {name!r}, who is none of: {known}")
+                known = ", ".join(sorted(self._agents.keys() - {agent.name}))
+                there = f"there is {known}" if known else "there is no other agent"
+                raise ConfigError(f"{place}: hands over to {name!r}, who is not here: {there}")
             if to_agent is agent:
                 raise ConfigError(f"{place}: hands over to itself")
             formats = (to_agent.input_format, to_agent.output_format)

@@ -317,6 +317,12 @@ class _Connect(connect):
         return exc
 
 
+def _check_key(key: object, meant: str, *, needed: bool) -> None:
+    """A key of None would travel as the word, and the model would call it a wrong one."""
+    if not isinstance(key, str) or (needed and not key.strip()):
+        raise ConfigError(f"there is no API key: set {meant}, or give another one")
+
+
 class WebSocketModel:
     """A voice model at a url.
 
@@ -355,12 +361,14 @@ class WebSocketModel:
         cls, api_key: str, model: str, *, url: str = OPENAI_URL, **options: Any
     ) -> WebSocketModel:
         """OpenAI, or a gateway that takes its key; `options` as for the class."""
+        _check_key(api_key, "OPENAI_API_KEY", needed=url == OPENAI_URL)
         headers = {"Authorization": f"Bearer {api_key}", **options.pop("headers", {})}
         return cls(url, model=model, headers=headers, **options)
 
     @classmethod
     def azure(cls, endpoint: str, deployment: str, api_key: str, **options: Any) -> WebSocketModel:
         """Azure: `endpoint` is `https://<resource>.openai.azure.com`; GA events."""
+        _check_key(api_key, "the key of its resource", needed=True)
         parts = urlsplit(endpoint)
         url = urlunsplit(("wss", parts.netloc, AZURE_PATH, "", ""))
         headers = {"api-key": api_key, **options.pop("headers", {})}

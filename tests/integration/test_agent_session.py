@@ -83,6 +83,12 @@ def texts(session: AgentSession) -> list[tuple[str, str]]:
     return [(item.party.value, item.text) for item in session.history if item.party and item.text]
 
 
+@pytest.mark.parametrize("model", ["gpt-realtime-2.1", None, WebSocketModel])
+def test_what_is_no_voice_model_is_refused_with_the_remedy(model: Any) -> None:
+    with pytest.raises(ConfigError, match=r"WebSocketModel\.openai"):
+        AgentSession(Agent("a"), model)
+
+
 async def test_a_written_message_is_answered() -> None:
     left = Leftovers()
     async with ScriptedVoiceServer(replies=[Reply(text="Hello to you.")]) as server:

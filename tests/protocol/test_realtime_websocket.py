@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,18 @@ def test_a_key_that_http_cannot_carry_is_refused_without_being_shown(key: str) -
     with pytest.raises(ConfigError) as caught:
         WebSocketModel.openai(key, "m")
     assert KEY not in caught.value.message
+
+
+@pytest.mark.parametrize("key", [None, "", "  ", 5])
+def test_a_key_that_is_missing_is_a_setting_to_correct(key: Any) -> None:
+    with pytest.raises(ConfigError, match="there is no API key: set OPENAI_API_KEY"):
+        WebSocketModel.openai(key, "m")
+    with pytest.raises(ConfigError, match="there is no API key"):
+        WebSocketModel.azure("https://x.openai.azure.com", "m", key)
+
+
+def test_a_server_of_your_own_may_need_no_key() -> None:
+    assert WebSocketModel.openai("", "m", url="ws://127.0.0.1:9/v1/realtime").name == "m"
 
 
 async def test_the_key_is_nowhere_to_be_read(caplog: pytest.LogCaptureFixture) -> None:

@@ -88,8 +88,13 @@ class AgentSession:
         `brain` is the old name of `analysis`, for one more version.
 
         Raises:
-            ConfigError: the agents do not fit together.
+            ConfigError: the agents do not fit together, or `model` is no voice model.
         """
+        if isinstance(model, type) or not callable(getattr(model, "connect", None)):
+            raise ConfigError(
+                f"{model!r:.80} is not a voice model: give WebSocketModel.openai(key, name), or "
+                "the model() of an engine"
+            )
         if brain is not None:
             _warn_renamed("AgentSession(brain=...)", "AgentSession(analysis=...)")
             analysis = brain
@@ -534,6 +539,4 @@ def _warn_renamed(old: str, new: str) -> None:
 
 
 def _roster(agents: Agent | Iterable[Agent] | Roster) -> Roster:
-    if isinstance(agents, Roster):
-        return agents
-    return Roster([agents] if isinstance(agents, Agent) else agents)
+    return agents if isinstance(agents, Roster) else Roster(agents)

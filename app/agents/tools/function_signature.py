@@ -99,7 +99,7 @@ def read_signature(function: Callable[..., Any], context_type: type) -> Signatur
         if parameter.default is parameter.empty:
             required.append(parameter.name)
         else:
-            schema["default"] = _plain_default(parameter.default, place)
+            schema["default"] = _plain_default(parameter.default, adapter, place)
         properties[parameter.name] = schema
         adapters[parameter.name] = adapter
     return Signature(
@@ -199,14 +199,25 @@ def _annotated_text(annotation: Any) -> str | None:
     return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, str)), None)
 
 
-def _plain_default(default: Any, place: str) -> Any:
+def _plain_default(default: Any, adapter: TypeAdapter[Any], place: str) -> Any:
     if isinstance(default, FieldInfo):
         raise ConfigError(f"{place}: write `Annotated[..., Field(...)]`, and the default after `=`")
     try:
         plain = to_jsonable_python(default)
     except ValueError as error:  # PydanticSerializationError is one
         raise ConfigError(f"{place}: its default is not a JSON value; use None") from error
+    # `day: str = None` is a habit, and says that nothing is told.
+    if default is not None and not _fits(default, adapter):
+        raise ConfigError(f"{place}: its default {default!r:.60} is not of its type")
     return plain
+
+
+def _fits(value: Any, adapter: TypeAdapter[Any]) -> bool:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def described(docstring: str) -> tuple[str, dict[str, str]]:

@@ -197,7 +197,11 @@ def test_a_handoff_tool_leads_to_its_agent_and_other_names_lead_nowhere() -> Non
         ([], "there is no agent"),
         ([agent(" ")], "an agent has no name"),
         ([agent(), agent()], "two agents are named 'greeter'"),
-        ([agent(handoffs=("nobody",)), agent("b")], "hands over to 'nobody', who is none of: b"),
+        (
+            [agent(handoffs=("nobody",)), agent("b")],
+            "hands over to 'nobody', who is not here: there is b",
+        ),
+        ([agent(handoffs=("nobody",))], "who is not here: there is no other agent"),
         ([agent(handoffs=("greeter",))], "hands over to itself"),
         ([agent(handoffs=("b", "b")), agent("b")], "hands over to the same agent twice"),
         (
@@ -221,6 +225,10 @@ def test_a_handoff_tool_leads_to_its_agent_and_other_names_lead_nowhere() -> Non
 def test_agents_that_do_not_fit_together_are_refused(agents: list[Agent], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint.replace("?", r"\?")):
         Roster(agents)
+
+
+def test_a_roster_of_one_needs_no_list() -> None:
+    assert [one.name for one in Roster(agent())] == ["greeter"]
 
 
 def test_a_voice_that_the_model_does_not_have_is_refused() -> None:

@@ -219,6 +219,27 @@ def odd_default(word: str = object()) -> None:  # type: ignore[assignment]  # th
     """Text."""
 
 
+def number_as_text(people: int = "two") -> None:  # type: ignore[assignment]  # the point of it
+    """Text."""
+
+
+def no_choice(size: Literal["small", "large"] = "huge") -> None:  # type: ignore[assignment]
+    """Text."""
+
+
+def habits(
+    day: str = None,  # type: ignore[assignment]  # noqa: RUF013 - which people write
+    price: float = 5,
+    days: list[int] = (),  # type: ignore[assignment]
+    size: Size = Size.SMALL,
+) -> None:
+    """Text."""
+
+
+def test_defaults_that_python_converts_are_taken() -> None:
+    assert tool(habits).parameters["required"] == []
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -235,6 +256,8 @@ def odd_default(word: str = object()) -> None:  # type: ignore[assignment]  # th
         (endless, "contains itself"),
         (late_context, "first parameter"),
         (odd_default, "not a JSON value"),
+        (number_as_text, "people: its default 'two' is not of its type"),
+        (no_choice, "size: its default 'huge' is not of its type"),
         (maybe_context, "stands alone"),
         (field_default, "Annotated"),
         (generator, "one result"),
