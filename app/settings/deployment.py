@@ -156,22 +156,25 @@ def development_token_path(settings: Settings) -> Path:
 
 
 def state_dir_problem(settings: Settings) -> tuple[str, str] | None:
-    """What keeps this user from writing to `state_dir`, and what to do; None if nothing does."""
+    """The reason why this user cannot write to `state_dir`, and the cure; None if they can."""
     place = settings.state_dir
     while not os.path.lexists(place):
         place = place.parent
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return None
     problem = f"{settings.state_dir} cannot be written"
-    elsewhere = "set STATE_DIR to a folder that this user may write to"
+    other_folder = "set STATE_DIR to a folder that this user may write to"
     if not place.is_dir():
-        return f"{problem}: {place} is no folder", elsewhere
+        return f"{problem}: {place} is no folder", other_folder
     if os.name == "nt":
-        return problem, elsewhere
+        return problem, other_folder
     if os.statvfs(place).f_flag & os.ST_RDONLY:
-        return f"{problem}: its file system is read-only", f"mount a volume there, or {elsewhere}"
+        return (
+            f"{problem}: its file system is read-only",
+            f"mount a volume there, or {other_folder}",
+        )
     user = os.geteuid()
-    cure = f"run `chown -R {user} {shlex.quote(str(place))}` as root, or {elsewhere}"
+    cure = f"run `chown -R {user} {shlex.quote(str(place))}` as root, or {other_folder}"
     return f"{problem} by user {user}", cure
 
 
