@@ -43,7 +43,7 @@ class RedisLink:
         """Connects to nothing yet.
 
         Raises:
-            ConfigError: the extra is not installed, or this is no address of a Redis.
+            ConfigError: the extra is not installed, or this is not the address of a Redis.
         """
         try:
             from redis.asyncio import Redis
@@ -62,7 +62,7 @@ class RedisLink:
                 retry=Retry(NoBackoff(), 0),
             )
         except ValueError as error:
-            raise ConfigError(f"bus.url is no address of a Redis: {error}") from error
+            raise ConfigError(f"bus.url is not the address of a Redis: {error}") from error
         self.degraded = True
         self._failures = (RedisError, OSError, TimeoutError)
         self._name = ""

@@ -7,7 +7,7 @@ batch of ten costs hardly more than one. No I/O and no clock.
 A tone is a frame whose power stands in one line of its spectrum: at least `TONE_SHARE` within
 75 Hz of the strongest (Hann window, lines 50 Hz apart). A beep is such frames in a row, of one
 pitch. A vowel is hardly ever that pure, and never steady. Speech is what stands above the line's
-noise by `ABOVE_NOISE_DB` and is no tone.
+noise by `ABOVE_NOISE_DB` and is not a tone.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def handoff_tool(to: HandoffTo, about: str = "") -> Tool:
         ConfigError: a wrong name, or an input that is not an object in JSON schema.
     """
     if to.on_handoff is not None and not callable(to.on_handoff):
-        raise ConfigError(f"handoff {to.name}: on_handoff is no function")
+        raise ConfigError(f"handoff {to.name}: on_handoff is not a function")
     if to.on_handoff is not None and not accepts(to.on_handoff, 1 + (to.input_type is not None)):
         given = "the context" if to.input_type is None else "the context and the input"
         raise ConfigError(f"handoff {to.name}: on_handoff is called with {given}")

@@ -152,8 +152,8 @@ def read_hours(
         zone = ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(
-            f"opening hours: {time_zone[:60]!r} is no time zone such as America/New_York, or this "
-            "system has no time zone data (install tzdata)"
+            f"opening hours: {time_zone[:60]!r} is not a time zone such as America/New_York, or "
+            "this system has no time zone data (install tzdata)"
         ) from error
     days: dict[int, tuple[Span, ...]] = {}
     for written, hours in weekly.items():
@@ -202,7 +202,7 @@ def _clock_words(minute: int) -> str:
 def _read_days(written: str) -> list[int]:
     first, dash, last = (part.strip().lower() for part in written.partition("-"))
     if first not in _DAYS or (dash and last not in _DAYS):
-        text = f"opening hours: {written!r} is no day such as mon, or mon-fri"
+        text = f"opening hours: {written!r} is not a day such as mon, or mon-fri"
         raise ConfigError(text + _or(_near_days(written)))
     start = _DAYS.index(first)
     count = (_DAYS.index(last) - start) % 7 + 1 if dash else 1
@@ -225,7 +225,7 @@ def _opens(span: Span) -> int:
 
 def _read_span(written: str, place: str) -> Span:
     found = _SPAN.fullmatch(written.strip())
-    problem = f"opening hours, {place}: {written.strip()!r} is no span such as 9:00-17:30"
+    problem = f"opening hours, {place}: {written.strip()!r} is not a span such as 9:00-17:30"
     if found is None:
         raise ConfigError(problem + _or(_near_span(written)))
     opens_h, opens_m, closes_h, closes_m = (int(part) for part in found.groups())
@@ -241,7 +241,9 @@ def _read_date(written: str) -> date:
     try:
         return date.fromisoformat(written)
     except ValueError as error:
-        text = f"opening hours: {written.removeprefix(_ANY_YEAR)!r} is no date such as 2026-12-24"
+        text = (
+            f"opening hours: {written.removeprefix(_ANY_YEAR)!r} is not a date such as 2026-12-24"
+        )
         raise ConfigError(text + _or(_near_date(written))) from error
 
 

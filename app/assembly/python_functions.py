@@ -47,7 +47,7 @@ def find_function(path: str, folder: Path | None) -> Any:
         known = [one for one, value in vars(module).items() if _is_ours(value, module)]
         raise ConfigError(f"in {module_name}, {no_such('function', name, known)}")
     if not isinstance(found, Tool) and not callable(found):
-        raise ConfigError(f"{path} is no function")
+        raise ConfigError(f"{path} is not a function")
     return found
 
 

@@ -27,7 +27,7 @@ DAY_S: Final = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """The most that one caller, or one of our numbers, may use; 0 is no limit."""
+    """The most that one caller, or one of our numbers, may use; 0 means no limit."""
 
     calls_per_minute: int = 0
     calls_per_day: int = 0

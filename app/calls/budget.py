@@ -51,7 +51,7 @@ class DayBudget:
         time_zone: str = "UTC",
         spent: dict[date, float] | None = None,
     ) -> None:
-        """0 is no budget. `warn_at` is a share of it, `spent` what earlier processes have spent."""
+        """0 means no budget. `warn_at` is a share of it; earlier processes have spent `spent`."""
         self.per_day_usd = per_day_usd
         self._warn_usd = warn_at * per_day_usd
         self._zone = ZoneInfo(time_zone)

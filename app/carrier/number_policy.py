@@ -71,9 +71,9 @@ COSTLY: Final = frozenset(
 class NumberClass:
     """An address as it was judged.
 
-    `number` is E.164, or empty where the address is no whole number. `region` is an ISO 3166 code,
-    or empty where the number belongs to no country. `reason` goes on after the address: "is a
-    premium-rate number".
+    `number` is E.164, or empty where the address is not a whole number. `region` is an ISO
+    3166 code, or empty where the number belongs to no country. `reason` goes on after the address:
+    "is a premium-rate number".
     """
 
     kind: NumberKind
@@ -114,7 +114,7 @@ _EXIT_CODES: Final = re.compile(r"(?:00|011)(?=[1-9])")
 """The codes that are dialed before a country code: in most of the world, and in North America."""
 _LONGEST_SHORT: Final = 6
 _CODED: Final = re.compile(r"(?=.*[^0-9+])[^A-Za-z]+")
-"""A user that is no name and no plain number."""
+"""A user that is neither a name nor a plain number."""
 _LONGEST_CODE: Final = 4
 _ANYWHERE: Final = frozenset({"112", "911"})
 """Emergency calls on any mobile network. The others are known by their country."""

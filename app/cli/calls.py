@@ -100,7 +100,7 @@ def _refusal(answer: httpx2.Response) -> _Refused:
         problem = answer.json()
         return _Refused(answer.status_code, str(problem["code"]), str(problem["detail"]))
     except (ValueError, KeyError, TypeError):
-        text = f"HTTP {answer.status_code}: this is no Trunkline server"
+        text = f"HTTP {answer.status_code}: this is not a Trunkline server"
         return _Refused(answer.status_code, "", text)
 
 

@@ -250,7 +250,7 @@ def _seconds(text: str) -> int | None:
     if text == "never":
         return None
     if not text.isascii() or not text.isdigit():
-        fail(f"--retry: {text} is no number of seconds, nor never")
+        fail(f"--retry: {text} is neither a number of seconds nor never")
     return int(text)
 
 

@@ -149,7 +149,7 @@ class Timeline:
 
     @property
     def _party(self) -> str:
-        """The word for the party that is no agent."""
+        """The word for the party that is not the agent."""
         if self._is_session:
             return "client"
         return "callee" if self._placed else "caller"

@@ -39,7 +39,7 @@ UNKNOWN: Final = Refused(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRequest:
-    """An ephemeral secret that is asked for; empty and 0 are no limit."""
+    """An ephemeral secret that is asked for; empty and 0 mean no limit."""
 
     seconds: int = 600
     session: Mapping[str, Any]

@@ -25,7 +25,7 @@ class Pins:
         self._conversion = conversion
 
     def apply(self, text: bytes) -> bytes | None:
-        """The text to send in place of a client's; None for one that is no event."""
+        """The text to send in place of a client's; None for one that is not an event."""
         event = parse(text)
         if event is None:
             return None

@@ -74,5 +74,5 @@ def _call_id(answer: httpx2.Response) -> str:
             str(found["detail"]), code=str(found["code"]), not_before=found.get("not_before")
         )
     except (ValueError, KeyError, TypeError) as error:
-        text = f"HTTP {answer.status_code}: this is no Trunkline server"
+        text = f"HTTP {answer.status_code}: this is not a Trunkline server"
         raise PlacingRefused(text, code="no_trunkline") from error

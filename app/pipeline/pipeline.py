@@ -245,7 +245,7 @@ class StreamedAudioResult:
             await asyncio.wait([speaking])
 
     async def _speak(self, words: AsyncIterator[str]) -> None:
-        """Speak what a workflow says, a sentence at a time; nothing said is no turn."""
+        """Speak what a workflow says, a sentence at a time; without words there is no turn."""
         pieces = SpokenPieces()
         with span("workflow"):
             async with aclosing(words) if isinstance(words, AsyncGenerator) else nullcontext():

@@ -58,7 +58,7 @@ class GatewayModel(Section):
 
 
 class GatewayKey(Section):
-    """The limits of one key, by the key's name. 0 and an empty list are no limit."""
+    """The limits of one key, by the key's name. 0 and an empty list mean no limit."""
 
     models: tuple[Name, ...] = ()
     per_day_usd: float = Field(default=0.0, ge=0)

@@ -42,7 +42,7 @@ Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class NumberAllowance(Section):
-    """The most that one of our numbers may be used; 0 is no limit."""
+    """The most that one of our numbers may be used; 0 means no limit."""
 
     calls_per_minute: Count = 0
     calls_per_day: Count = 0
@@ -51,7 +51,7 @@ class NumberAllowance(Section):
 
 
 class CallerAllowance(NumberAllowance):
-    """The most that one caller may use; 0 is no limit."""
+    """The most that one caller may use; 0 means no limit."""
 
     calls_per_minute: Count = 10
     calls_per_day: Count = 200

@@ -33,7 +33,7 @@ def _destination_name(name: str) -> str:
 
 def _region(code: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}", code):
-        raise ValueError(f"{code[:20]!r} is no country such as US (ISO 3166)")
+        raise ValueError(f"{code[:20]!r} is not a country such as US (ISO 3166)")
     return code
 
 

@@ -28,7 +28,7 @@ def _hours(text: str) -> str:
         # 24:00 is the end of the day, which Python's clock has no name for.
         last = time.max if found[3] + found[4] == "2400" else time(int(found[3]), int(found[4]))
     except ValueError:
-        raise ValueError(f"{text[:20]!r} are no hours of a day such as 08:00-21:00") from None
+        raise ValueError(f"{text[:20]!r} are not hours of a day such as 08:00-21:00") from None
     if first >= last:
         raise ValueError("the hours must end after they begin, on the same day")
     return text

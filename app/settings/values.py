@@ -73,7 +73,7 @@ def _no_bare_number(value: object) -> object:
 
 def _language(code: str) -> str:
     if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", code):
-        raise ValueError(f"{code!r} is no language code such as en")
+        raise ValueError(f"{code!r} is not a language code such as en")
     return code
 
 
@@ -184,10 +184,10 @@ def _time_zone(name: str) -> str:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         if near := _near_zone(name):
-            raise ValueError(f'{name[:60]!r} is no time zone; did you mean "{near}"?') from None
+            raise ValueError(f'{name[:60]!r} is not a time zone; did you mean "{near}"?') from None
         raise ValueError(
-            f"{name[:60]!r} is no time zone such as America/New_York, or this system has no time "
-            "zone data (install tzdata)"
+            f"{name[:60]!r} is not a time zone such as America/New_York, or this system has no "
+            "time zone data (install tzdata)"
         ) from None
     return name
 

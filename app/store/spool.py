@@ -92,7 +92,7 @@ class Spool:
     def first(self, limit: int) -> tuple[Sequence[StoredEvent], int]:
         """The first events that wait, and the place behind them, for `drop`.
 
-        A line that is no event is skipped: a process that was killed may have left half of one.
+        A line that is not an event is skipped: a process that was killed may have left half of one.
         """
         records: list[StoredEvent] = []
         with open(self._file, "rb", closefd=False) as file:

@@ -160,7 +160,7 @@ class _Transport:
 
 
 def vouch_for(request: HTTPConnection) -> None:
-    """Tell that the carrier has signed a request: its socket is no stranger's."""
+    """Tell that the carrier has signed a request: its socket is not a stranger's."""
     request.scope[_KNOWN] = True
 
 

@@ -233,7 +233,7 @@ WRONG: Final[list[tuple[bytes, list[str], str]]] = [
     (b"number\n+14155550101\n", ["--encoding", "klingon"], "there is no such encoding"),
     (b"number\n", [], "contacts.csv: there are no contacts in it"),
     (b"number,age\n+14155550101,7\n", [], "has no variable age"),
-    (CSV.encode(), ["--hours", "9-17"], "are no hours of one day"),
+    (CSV.encode(), ["--hours", "9-17"], "are not hours of one day"),
     (CSV.encode(), ["--hours", "22:00-23:00"], "are not within those of the server"),
     (CSV.encode(), ["--retry", "bussy=3"], "retry_s.bussy"),
 ]

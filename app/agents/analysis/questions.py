@@ -56,7 +56,9 @@ class AnalysisSpec:
     def __post_init__(self) -> None:
         unknown = self.tasks - set(self.intents)
         if unknown:
-            raise ConfigError(f"analysis: tasks names {sorted(unknown)[0]!r}, which is no intent")
+            raise ConfigError(
+                f"analysis: tasks names {sorted(unknown)[0]!r}, which is not an intent"
+            )
         if _NO_INTENT in self.intents:
             raise ConfigError(f"analysis: the intent {_NO_INTENT!r} is there already")
         object.__setattr__(self, "check", ArgumentCheck(self.schema, "analysis"))

@@ -219,7 +219,7 @@ def read_verdict(returned: object) -> Verdict:
     """The verdict that a rule's function has returned.
 
     Raises:
-        TypeError: it is none, or its texts are no texts.
+        TypeError: it is not a verdict, or its texts are not texts.
     """
     match returned:
         case None:
@@ -271,7 +271,7 @@ def read_answer(answer: str, say: str | None) -> Verdict:
     """
     found = _ANSWER.match(answer)
     if found is None:
-        raise AppError("the model's answer is no verdict", code="answer_unclear")
+        raise AppError("the model's answer is not a verdict", code="answer_unclear")
     reason = " ".join(found[2].split())[:MAX_REASON_CHARS]
     match found[1].upper():
         case "ALLOW":

@@ -62,7 +62,7 @@ class GuardrailRunner:
 
 
 _SLOTS: Final = Slots(16)
-"""For checks that are no async functions: they would hold up the sound of all calls."""
+"""For checks that are not async functions: they would hold up the sound of all calls."""
 
 
 async def _check_rule(rule: Guardrail, text: str, context: GuardrailContext) -> RuleResult:

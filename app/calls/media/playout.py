@@ -265,7 +265,7 @@ class Playout:
     def _settled(self, now_ms: int) -> int:
         """Bytes that were heard by the marks that came back, or whose mark is overdue.
 
-        The estimate by the clock is no proof: it may pass the end of an item just before its mark.
+        The clock's estimate proves nothing: it may pass the end of an item just before its mark.
         """
         if self.drained(now_ms):
             return self._sent

@@ -164,7 +164,7 @@ class Campaigns:
 
         Raises:
             PlacingRefused: its agent is not known, or its hours or contacts are wrong. Then there
-                is no campaign.
+                is not a campaign.
             StoreError: the store does not answer.
         """
         self._dialer.check_agent(agent, {})

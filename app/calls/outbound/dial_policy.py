@@ -75,7 +75,7 @@ class CallingHours:
         except ValueError:
             found = None
         if found is None or found.start >= found.end:
-            raise ValueError(f"{text[:20]!r} are no hours of one day such as 08:00-21:00")
+            raise ValueError(f"{text[:20]!r} are not hours of one day such as 08:00-21:00")
         return found
 
     def within(self, others: CallingHours | None) -> CallingHours:

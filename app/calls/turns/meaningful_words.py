@@ -29,7 +29,7 @@ _ECHO_WORDS: Final = 3
 _ECHO_SHARE: Final = 0.8
 _LONGEST_ECHO: Final = 200
 _SPOKEN_WORDS: Final = 1_000
-"""To compare more of them takes long, and callers who say more are no echo."""
+"""To compare more of them takes long, and callers who say more are not an echo."""
 
 
 def is_echo(heard: str, said: str) -> bool:

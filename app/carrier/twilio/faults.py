@@ -52,7 +52,7 @@ _WORDS: Final = {
     21421: "the number is not one that can be set up",
     21606: "the number to write from is not the account's, or takes no messages",
     21610: "the receiver has asked for no more messages",
-    21614: "the number to write to is no mobile number",
+    21614: "the number to write to is not a mobile number",
     21617: "the message is longer than Twilio sends",
 }
 

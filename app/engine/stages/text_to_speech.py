@@ -225,7 +225,7 @@ class PcmReader:
 
     def _samples(self, data: bytes) -> bytes:
         assert self._format is not None
-        if self._left_bytes is not None:  # chunks behind the samples are no sound
+        if self._left_bytes is not None:  # chunks behind the samples are not sound
             data = data[: self._left_bytes]
         channels = self._format[1]
         whole_bytes = len(data) - len(data) % (2 * channels)

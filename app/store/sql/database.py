@@ -194,16 +194,18 @@ def _url(written: Path | str) -> URL:
     try:
         url = make_url(written)
     except ArgumentError:
-        raise ConfigError("store.url is no database URL such as postgresql://user@host/name") from (
-            None
-        )
+        raise ConfigError(
+            "store.url is not a database URL such as postgresql://user@host/name"
+        ) from (None)
     match url.get_backend_name():
         case "sqlite":
             return url.set(drivername="sqlite+aiosqlite")
         case "postgresql" | "postgres":
             return url.set(drivername="postgresql+asyncpg")
         case other:
-            raise ConfigError(f"store.url: {other} is no database for it: use postgresql or sqlite")
+            raise ConfigError(
+                f"store.url: {other} is not a database for it: use postgresql or sqlite"
+            )
 
 
 def _engine(url: URL) -> AsyncEngine:

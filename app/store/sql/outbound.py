@@ -407,7 +407,7 @@ class SqlOutbound:
 
 async def _facts(connection: AsyncConnection, attempt: Attempt) -> CalleeFacts:
     since = attempt.created_at - _DAY
-    # An attempt that never left the server is no call.
+    # An attempt that never left the server is not a call.
     dialed = or_(attempts.c.outcome.is_(None), attempts.c.outcome != DialOutcome.NOT_DIALED.value)
     count = select(func.count()).select_from(attempts)
     today = count.where(attempts.c.created_at > since, dialed)

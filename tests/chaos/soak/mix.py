@@ -55,7 +55,7 @@ class Fault(StrEnum):
     """The faults of a model, on the first connection of a call; the next one is well."""
 
     NOT_CONFIRMED = "closes before it confirms the session"
-    GARBAGE = "sends what is no event"
+    GARBAGE = "sends what is not an event"
     FAILS = "fails its responses"
     CUT_OFF = "closes in the middle of an answer"
     BAD_TOOL = "calls a tool that is not there"

@@ -219,7 +219,7 @@ async def nothing(facts: CallFacts) -> bool:
         ({"is_enabled": nothing}, "is_enabled .* cannot be async"),
         ({"is_enabled": "yes"}, "is_enabled takes a function"),
         ({"is_enabled": lambda: True}, "is_enabled is called with one argument"),
-        ({"on_handoff": "call me"}, "on_handoff is no function"),
+        ({"on_handoff": "call me"}, "on_handoff is not a function"),
         ({"on_handoff": lambda: None}, "on_handoff is called with the context"),
         (
             {"on_handoff": lambda _context: None, "input_type": Complaint},

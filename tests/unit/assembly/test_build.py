@@ -243,7 +243,7 @@ agents:
         ),
         (
             "numbers:\n  +15551234567:\n    hours: {time_zone: UTC, open: {monday: 9:00-17:00}}\n",
-            "config.yaml:4: numbers.+15551234567.hours.open.monday: 'monday' is no day such as "
+            "config.yaml:4: numbers.+15551234567.hours.open.monday: 'monday' is not a day such as "
             'mon, or mon-fri; did you mean "mon"?',
         ),
         (
@@ -386,7 +386,7 @@ tools: {{look: {{python: "{name}:find", description: Look it up, filler: ""}}}}
         ("import sys\nsys.exit(3)\n", "f", "cannot be imported: "),
         ("def fine(): ...\n", "fin", "there is no function 'fin'; did you mean \"fine\"?"),
         ("import not_installed_anywhere\n", "f", "needs 'not_installed_anywhere', which is not"),
-        ("f = 5\n", "f", "is no function"),
+        ("f = 5\n", "f", "is not a function"),
         ("def f(x): ...\n", "f", "parameter x: has no type"),
     ],
 )
@@ -415,10 +415,11 @@ numbers:
 """
     there = f"numbers.{OURS}.hours"
     assert refusal(text, tmp_path) == [
-        f"config.yaml:7: {there}.open.mon: '9-17' is no span such as 9:00-17:30; did you mean "
+        f"config.yaml:7: {there}.open.mon: '9-17' is not a span such as 9:00-17:30; did you mean "
         '"9:00-17:00"?',
-        f"config.yaml:10: {there}.closed[0]: '2026-02-30' is no date such as 2026-12-24",
-        f"config.yaml:12: {there}.special.2026-12-31: '8:00-25:00' is no span such as 9:00-17:30",
+        f"config.yaml:10: {there}.closed[0]: '2026-02-30' is not a date such as 2026-12-24",
+        f"config.yaml:12: {there}.special.2026-12-31: '8:00-25:00' is not a span such as "
+        "9:00-17:30",
     ]
 
 

@@ -155,16 +155,16 @@ def test_days_may_go_round_the_weekend_and_are_written_in_any_case() -> None:
 @pytest.mark.parametrize(
     ("weekly", "problem"),
     [
-        ({"montag": "9:00-10:00"}, "'montag' is no day"),
-        ({"mon-": "9:00-10:00"}, "no day"),
-        ({"mon-xyz": "9:00-10:00"}, "no day"),
+        ({"montag": "9:00-10:00"}, "'montag' is not a day"),
+        ({"mon-": "9:00-10:00"}, "not a day"),
+        ({"mon-xyz": "9:00-10:00"}, "not a day"),
         ({"mon-tue": "9:00-10:00", "tue": "9:00-10:00"}, "Tuesday is given twice"),
-        ({"mon": "9-17"}, "no span"),
-        ({"mon": ""}, "no span"),
-        ({"mon": "9:60-10:00"}, "no span"),
-        ({"mon": "9:00-10:60"}, "no span"),
-        ({"mon": "24:00-1:00"}, "no span"),
-        ({"mon": "9:00-24:01"}, "no span"),
+        ({"mon": "9-17"}, "not a span"),
+        ({"mon": ""}, "not a span"),
+        ({"mon": "9:60-10:00"}, "not a span"),
+        ({"mon": "9:00-10:60"}, "not a span"),
+        ({"mon": "24:00-1:00"}, "not a span"),
+        ({"mon": "9:00-24:01"}, "not a span"),
         ({"mon": "9:00-9:00"}, "write 0:00-24:00"),
         ({"mon": "9:00-12:00, 11:00-13:00"}, "overlap"),
         ({"mon": "22:00-2:00, 23:00-23:30"}, "overlap"),
@@ -243,7 +243,7 @@ def test_days_get_their_nearest_form(written: str, near: str | None) -> None:
 def test_dates_get_their_nearest_form(written: str, near: str | None) -> None:
     with pytest.raises(ConfigError) as caught:
         read_hours("UTC", {}, closed=[written])
-    assert f"{written!r} is no date" in caught.value.message
+    assert f"{written!r} is not a date" in caught.value.message
     assert caught.value.message.partition("; did you mean ")[2] == (f'"{near}"?' if near else "")
 
 
@@ -255,9 +255,9 @@ def test_a_time_zone_must_exist(zone: str) -> None:
 
 @pytest.mark.parametrize("closed", ["2026-02-29", "02-30", "christmas", "25.12.", "2026-1-1-1"])
 def test_a_closed_date_must_exist(closed: str) -> None:
-    with pytest.raises(ConfigError, match="no date"):
+    with pytest.raises(ConfigError, match="not a date"):
         hours(closed=[closed])
-    with pytest.raises(ConfigError, match="no date"):
+    with pytest.raises(ConfigError, match="not a date"):
         hours(special={closed: "9:00-10:00"})
 
 

@@ -100,7 +100,7 @@ CANARY = "canary-0123456789-0123456789"
         ),
         (
             "agents:\n  a:\n    time_zone: Mars/Olympus\n",
-            "config.yaml:3: agents.a.time_zone: 'Mars/Olympus' is no time zone such as "
+            "config.yaml:3: agents.a.time_zone: 'Mars/Olympus' is not a time zone such as "
             "America/New_York, or this system has no time zone data (install tzdata)",
         ),
         (
@@ -235,13 +235,13 @@ CANARY = "canary-0123456789-0123456789"
         ),
         (
             "numbers:\n  +15551234567: {languages: [en, Spanish]}\n",
-            "config.yaml:2: numbers.+15551234567.languages[1]: 'Spanish' is no language code such "
-            "as en",
+            "config.yaml:2: numbers.+15551234567.languages[1]: 'Spanish' is not a language code "
+            "such as en",
         ),
         (
             "openai_realtime:\n  transcription: {language: EN}\n",
-            "config.yaml:2: openai_realtime.transcription.language: 'EN' is no language code such "
-            "as en",
+            "config.yaml:2: openai_realtime.transcription.language: 'EN' is not a language code "
+            "such as en",
         ),
         (
             "limits:\n  inactivity: {after: 5}\n",
@@ -258,7 +258,8 @@ CANARY = "canary-0123456789-0123456789"
         ),
         (
             "twilio:\n  allowed_countries: [us]\n",
-            "config.yaml:2: twilio.allowed_countries[0]: 'us' is no country such as US (ISO 3166)",
+            "config.yaml:2: twilio.allowed_countries[0]: 'us' is not a country such as US "
+            "(ISO 3166)",
         ),
     ],
 )  # fmt: skip

@@ -254,7 +254,7 @@ def test_a_key_in_the_wrong_place_is_sent_to_the_nearest_right_one(
 )
 def test_a_time_zone_gets_its_nearest_name(written: str, near: str | None, tmp_path: Path) -> None:
     [problem] = refusal(f"agents: {{a: {{time_zone: {written}}}}}\n", tmp_path)
-    assert f"{written!r} is no time zone" in problem
+    assert f"{written!r} is not a time zone" in problem
     assert problem.partition("; did you mean ")[2] == (f'"{near}"?' if near else "")
 
 

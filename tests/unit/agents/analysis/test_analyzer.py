@@ -134,7 +134,7 @@ def test_an_answer_off_the_schema_is_refused(members: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("wrong", "problem"),
     [
-        ({"tasks": frozenset({"book"})}, "'book', which is no intent"),
+        ({"tasks": frozenset({"book"})}, "'book', which is not an intent"),
         ({"intents": ("none",)}, "there already"),
     ],
 )

@@ -104,7 +104,7 @@ CASES: list[tuple[str, tuple[str, ...], list[AnsweredBy]]] = [
                  "quiet 200"), [W]),
     ("a fax that answers", ("quiet 600", "tone 2100 1500"), [F]),
     ("a fax that calls", ("tone 1100 500", "quiet 3000", "tone 1100 500", "quiet 400"), [F]),
-    ("one beep of 1100 Hz is no fax", ("voice 2500", "quiet 400", "tone 1100 500", "quiet 1600"),
+    ("one beep of 1100 Hz is not a fax", ("voice 2500", "quiet 400", "tone 1100 500", "quiet 1600"),
      [V]),
     ("nobody", ("quiet 15400",), [N]),
     ("nobody yet", ("quiet 9000",), []),

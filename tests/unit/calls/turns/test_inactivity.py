@@ -144,7 +144,7 @@ def test_repetition_can_be_allowed() -> None:
 def test_minutes_of_noise_exhaust_a_call_however_few_its_turns() -> None:
     calls = Productivity(ProductivityRules())
     calls.on_caller_turn("Tell me everything", 0)
-    assert calls.exhausted(500_000) == "", "a listener is no noise"
+    assert calls.exhausted(500_000) == "", "a listener is not a noise"
     calls.on_caller_turn("", 500_000)
     calls.on_caller_turn("", 600_000)
     assert calls.exhausted(679_999) == ""
