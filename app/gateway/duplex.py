@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from app.framing import Passage
+from app.framing import Outlet, Passage
 from app.realtime.connection import ClientTransport
 
 __all__ = ["ClientSocket", "Duplex", "Messages"]
@@ -33,11 +33,12 @@ class Messages(Protocol):
 class ClientSocket(Protocol):
     """A client's websocket, by callback: `app.web.sockets.MessageTransport`."""
 
+    outlet: Outlet
+
     def listen(self, messages: Messages, passage: Passage | None = None) -> None: ...
     def hold(self) -> None: ...
     def go_on(self) -> None: ...
     def send(self, *texts: bytes) -> bool: ...
-    def send_frame(self, frame: bytes) -> bool: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...
     @property
     def close_code(self) -> int: ...
@@ -58,8 +59,6 @@ class Duplex:
         on_binary: Callable[[], None],
     ) -> None:
         self._client = client
-        self.send_frame = client.send_frame
-        """Send the client whole frames; False while it is behind or gone."""
         self._from_client = from_client
         self._from_upstream = from_upstream
         self._on_binary = on_binary

@@ -126,11 +126,10 @@ class SoundDown:
     A model writes them alike: one that begins as the last one did needs no other look at its type.
     """
 
-    __slots__ = ("_begin", "_feed", "_others", "_reader", "_send", "chars")
+    __slots__ = ("_begin", "_feed", "_others", "_outlet", "_reader", "chars")
 
-    def __init__(self, send: Callable[[bytes], bool]) -> None:
-        """`send` takes whole frames, or says that the client is behind."""
-        self._send = send
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
         self._reader: FrameReader
         self._feed: Callable[[bytes], None]
         self._begin = b""
@@ -144,15 +143,15 @@ class SoundDown:
 
     def feed(self, data: bytes) -> None:
         """Take what the upstream's socket gave: the deltas that it begins with go on at once."""
-        begin = self._begin
-        if begin and self._reader.plain:
-            at = chars = 0
-            while data[at : at + 2] == _TEXT:
+        begin, outlet = self._begin, self._outlet
+        if begin and outlet.open and self._reader.plain:
+            at, chars, size = 0, 0, len(data)
+            while size - at > _LEAST and data[at : at + 2] == _TEXT:
                 start = at + _UNMASKED_HEAD
-                end = start + int.from_bytes(data[at + 2 : start])
+                end = start + (data[at + 2] << 8 | data[at + 3])
                 text = data[start:end]
                 if (
-                    end > len(data)
+                    end > size
                     or end - start < _LEAST
                     or not text.startswith(begin)
                     or not text.isascii()
@@ -160,8 +159,12 @@ class SoundDown:
                     break
                 chars += end - start - self._others
                 at = end
-            if at and self._send(data[:at]):
+            if at:
                 self.chars += chars
+                write = outlet.write
+                write(data[:at])
+                if at == size:
+                    return
                 data = data[at:]
         if data:
             self._feed(data)
@@ -169,8 +172,9 @@ class SoundDown:
     def on_frame(self, text: bytes, frame: bytes) -> bool:
         """As `app.framing.Passage`."""
         begin = delta_begin(text)
-        if not begin or not self._send(frame):
+        if not begin or not self._outlet.open:
             return False
+        self._outlet.write(frame)
         if not self._others:
             self._others = len(text) - sound_chars(text, "delta")
         self.chars += len(text) - self._others
@@ -179,8 +183,5 @@ class SoundDown:
 
     def stop(self) -> None:
         """Let nothing pass any more: the client turns out to speak the other dialect."""
-        self._send = _refuse
-
-
-def _refuse(_frame: bytes) -> bool:
-    return False
+        self._outlet = Outlet(self._outlet.write)
+        self._outlet.open = False

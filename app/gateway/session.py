@@ -32,6 +32,7 @@ from app.events import (
     VoiceReady,
     VoiceTrouble,
 )
+from app.framing import Outlet
 from app.gateway.access import Client, Ledger, Reservation
 from app.gateway.bridge import Bridge
 from app.gateway.channels import Channel
@@ -209,7 +210,7 @@ class Session:
                 try:
                     upstream = await self._connected(group)
                     if upstream is not None:
-                        serving = group.create_task(self._serving(duplex, upstream))
+                        serving = group.create_task(self._serving(duplex, upstream, socket.outlet))
                         leaving = group.create_task(self._leaving(duplex))
                         await self._over.wait()
                         serving.cancel()
@@ -282,14 +283,14 @@ class Session:
                 with contextlib.suppress(VoiceClosed):
                     await upstream.send(text.decode())
 
-    async def _serving(self, duplex: Duplex, upstream: ClientTransport) -> None:
+    async def _serving(self, duplex: Duplex, upstream: ClientTransport, outlet: Outlet) -> None:
         self._tell(StreamOpened(call_id=self._call_id, at_ms=self._now_ms()))
         if self._recording is not None:
             self._recording.begin()
         elif self._conversion is None and upstream.outlet is not None:
             self._up = SoundUp(upstream.outlet)
             if self._bridge is None:  # the dialects have different names for a delta
-                self._down = SoundDown(duplex.send_frame)
+                self._down = SoundDown(outlet)
         try:
             await duplex.run(upstream, up=self._up, down=self._down)
         except* VoiceClosed as ended:

@@ -32,7 +32,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from app.framing import FrameReader, Passage, text_frame
+from app.framing import FrameReader, Outlet, Passage, text_frame
 
 __all__ = [
     "MessageTransport",
@@ -149,14 +149,14 @@ class _Transport:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._write, self._is_closing = transport.write, transport.is_closing
+        self.write_unguarded, self._is_closing = transport.write, transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
         if not self._is_closing():
-            self._write(data)
+            self.write_unguarded(data)
 
 
 def vouch_for(request: HTTPConnection) -> None:
@@ -319,14 +319,14 @@ class Messages(Protocol):
 class MessageTransport:
     """One accepted websocket, for its one reader and its one writer, without ASGI for a message."""
 
-    __slots__ = ("_socket", "send", "send_frame")
+    __slots__ = ("_socket", "outlet", "send")
 
     def __init__(self, socket: GuardedWebSocket) -> None:
         self._socket = socket
         self.send = socket.send_texts
         """Send messages in one write; False, and none sent, while the peer is behind or gone."""
-        self.send_frame = socket.send_frame
-        """Send a whole frame of a server's, as `send`."""
+        self.outlet = socket.outlet
+        """Takes whole frames of a server's."""
 
     def listen(self, messages: Messages, passage: Passage | None = None) -> None:
         """Have messages told from now on, those first that have come already.
@@ -378,15 +378,21 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self._accepted = False
         self._early = b""
         self._full = False
+        self.outlet: Outlet
         self._messages: Messages | None = None
         self._empty_credit = float(EMPTY_BURST)
         self._empty_at_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.outlet = Outlet(cast(_Transport, transport).write_unguarded)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stall.disarm()
         self._linger.disarm()
         self._quiet.disarm()
         super().connection_lost(exc)
+        self._look_at_outlet()
         # Parts that know each other part: nothing of a call is left to the garbage collector.
         self._messages = None
         if isinstance(self.queue, _Ends):
@@ -407,6 +413,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def _parse(self, data: bytes) -> None:
         """Give the strict parser what the reader does not understand."""
         super().data_received(data)
+        self._look_at_outlet()
         if not self.handshake_initiated:
             # uvicorn hands over a complete head at once. One that the websocket parser refuses (too
             # many headers, a line too long) makes no event, and uvicorn would leave the client
@@ -475,6 +482,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
+        self._look_at_outlet()
         if message["type"] == "websocket.accept" and self.conn.state is State.OPEN:
             self._accept()
         elif message["type"] == "websocket.close" and self._accepted:
@@ -533,6 +541,14 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             return
         super().handle_cont(event)
 
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._look_at_outlet()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._look_at_outlet()
+
     def handle_parser_exception(self) -> None:
         close = self.conn.close_sent
         if close is None:
@@ -583,18 +599,15 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def send_texts(self, *texts: bytes) -> bool:
         """As `MessageTransport.send`."""
-        conn = self.conn
-        if self._full or self.close_sent or self.disconnected or conn.close_sent is not None:
+        if not self.outlet.open:
             return False
-        self.transport.write(b"".join(map(text_frame, texts)))
+        self.outlet.write(b"".join(map(text_frame, texts)))
         return True
 
-    def send_frame(self, frame: bytes) -> bool:
-        """As `MessageTransport.send_frame`."""
-        if self._full or self.close_sent or self.disconnected or self.conn.close_sent is not None:
-            return False
-        self.transport.write(frame)
-        return True
+    def _look_at_outlet(self) -> None:
+        """Open or close the outlet: after everything that may have sent or taken a close frame."""
+        closed = self.close_sent or self.disconnected or self.conn.close_sent is not None
+        self.outlet.open = not (closed or self._full)
 
     def begin_closing(self, code: int, reason: str) -> None:
         """As `MessageTransport.close`."""
@@ -603,6 +616,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
+        self._look_at_outlet()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._drop_texts()
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
@@ -610,11 +624,13 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._full = True
+        self.outlet.open = False
         self._stall.arm(self.loop, self.limits.stall_ms, self._on_stall)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._full = False
+        self._look_at_outlet()
         self._stall.disarm()
         if self._messages is not None:
             self._messages.on_writable()

@@ -84,8 +84,8 @@ async def server(handler: Handler) -> AsyncIterator[tuple[str, asyncio.Future[ob
             outcome.set_exception(error)
 
     app = Starlette(routes=[WebSocketRoute("/media", endpoint)])
-    _, protocol = guarded_protocols(SocketLimits(message_bytes=MAX_BYTES), SocketCounts())
-    config = uvicorn.Config(app, log_level="error", ws=protocol, lifespan="off")
+    http, protocol = guarded_protocols(SocketLimits(message_bytes=MAX_BYTES), SocketCounts())
+    config = uvicorn.Config(app, http=http, ws=protocol, log_level="error", lifespan="off")
     uvicorn_server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with asyncio.TaskGroup() as tasks:

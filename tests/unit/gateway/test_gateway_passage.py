@@ -206,7 +206,7 @@ class Below:
         self.came: list[bytes] = []
         self.passed = 0
         self.later: list[Callable[[], None]] = []
-        self.behind = False
+        self.outlet = Outlet(self._write)
         self.reader = FrameReader(
             self,
             masked=False,
@@ -215,15 +215,13 @@ class Below:
             on_rest=self.came.append,
             call_soon=self.later.append,
         )
-        self.sound = SoundDown(self._send)
+        self.sound = SoundDown(self.outlet)
         self.reader.offer(self.sound.on_frame)
         self.feed = self.sound.feed_of(self.reader)
 
-    def _send(self, frames: bytes) -> bool:
-        if not self.behind:
-            self.came.append(frames)
-            self.passed += len(frames)
-        return not self.behind
+    def _write(self, frames: bytes) -> None:
+        self.came.append(frames)
+        self.passed += len(frames)
 
     def turns(self) -> None:
         while self.later:
@@ -281,7 +279,7 @@ def test_whatever_a_read_holds_everything_comes_once_and_in_order(seed: int) -> 
     whole = stream
     while stream:
         size = chance.choice((1, 3, 130, len(frames[0]), 700, 20_000))
-        below.behind = chance.random() < 0.1
+        below.outlet.open = chance.random() >= 0.1
         below.feed(stream[:size])
         stream = stream[size:]
         if chance.random() < 0.1:
@@ -297,7 +295,7 @@ def test_the_sound_of_deltas_is_counted_however_they_come() -> None:
     for data in (frame, frame, frame * 3, frame[:50], frame[50:] + frame[:3], frame[3:]):
         below.feed(data)
     assert below.sound.chars == 7 * len(SOUND)
-    below.behind = True
+    below.outlet.open = False
     below.feed(frame * 2)
     assert below.sound.chars == 7 * len(SOUND)  # those have become texts
 
